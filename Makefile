@@ -1,0 +1,91 @@
+# Two commands from a fresh clone: `make demo` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv/bin
+SDK := clients/typescript
+EXAMPLE := examples/email_draft
+SHELL := /bin/bash
+export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/rlaas/python
+export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup setup-cloud up down status demo example test test-typescript lint lint-typescript synth fuzz bench bench-router bench-telemetry bench-pii bench-demo lock clean
+
+help: ## What can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: ## Install everything under .venv and .rlaas (skips what is there)
+	@$(PYTHON) -m local.setup
+
+setup-cloud:
+	@$(PYTHON) -m local.setup --for-cloud
+
+up: setup-cloud ## Start the laptop cloud; prints the API's URL, a tenant and its key
+	@$(VENV)/python -m local up
+
+down: ## Stop the laptop cloud
+	@if [ -x $(VENV)/python ]; then $(VENV)/python -m local down; else echo "the laptop cloud was never set up"; fi
+
+status: setup ## What of the laptop cloud runs
+	@$(VENV)/python -m local status
+
+demo: setup-cloud ## Watch a model learn from edits, be shipped by canary, and be rolled back
+	@$(VENV)/python -m local.demo
+
+example: up $(EXAMPLE)/dist/app.js ## An inbox in the browser whose replies RLaaS drafts, on the laptop cloud
+	@$(VENV)/python $(EXAMPLE)/server.py --cloud .rlaas/run/cloud.json
+
+test: setup lint test-typescript ## Every check
+	$(VENV)/pytest
+
+test-typescript: $(SDK)/node_modules/.package-lock.json
+	cd $(SDK) && npm test --silent
+
+lint: setup lint-typescript ## ruff, mypy --strict, import-linter, deptry, hadolint; eslint, prettier, tsc
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+	$(VENV)/lint-imports --no-cache
+	$(VENV)/deptry .
+	$(VENV)/hadolint containers/*/Dockerfile
+
+lint-typescript: $(SDK)/dist/esm/index.js $(EXAMPLE)/node_modules/.package-lock.json
+	cd $(SDK) && npm run lint --silent
+	cd $(EXAMPLE) && npm run lint --silent
+
+# npm writes this file when it is done, so a repeat finds it newer than the lock file and does nothing.
+%/node_modules/.package-lock.json: %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json
+
+$(SDK)/dist/esm/index.js: $(SDK)/node_modules/.package-lock.json $(wildcard $(SDK)/src/* $(SDK)/scripts/build.mjs $(SDK)/tsconfig*.json)
+	cd $(SDK) && npm run build --silent
+
+$(EXAMPLE)/dist/app.js: $(SDK)/dist/esm/index.js $(EXAMPLE)/node_modules/.package-lock.json $(wildcard $(EXAMPLE)/web/* $(EXAMPLE)/build.mjs)
+	cd $(EXAMPLE) && npm run build --silent
+
+synth: setup ## Synthesize every stage, offline and without credentials
+	$(VENV)/python app.py && ls cdk.out
+
+fuzz: setup ## Every operation of the API with thousands of requests, against a laptop cloud of its own; about ten minutes
+	FUZZ_PHASES=examples,coverage,fuzzing FUZZ_EXAMPLES=100 $(VENV)/pytest tests/e2e/test_telemetry.py -k document
+
+bench: bench-router bench-telemetry bench-pii ## Measure the budgets; results under benchmarks/results
+
+bench-router: setup ## The router's own work per request, its decision, its import
+	$(VENV)/python -m benchmarks.router
+
+bench-telemetry: setup ## Events per second and core, and what a million of them cost
+	$(VENV)/python -m benchmarks.telemetry
+
+bench-pii: setup ## Recall, precision and speed of finding personal data
+	$(VENV)/python -m benchmarks.pii
+
+bench-demo: setup ## The figures of the last `make demo`
+	$(VENV)/python -m benchmarks.demo
+
+lock: ## Write requirements/*.lock from the environments as they are
+	$(VENV)/pip freeze --exclude torch > requirements/dev.lock
+	.rlaas/venvs/emulator/bin/pip freeze > requirements/emulator.lock
+	.rlaas/venvs/serving/bin/pip freeze --exclude torch --exclude vllm > requirements/serving.lock
+
+clean: down ## Remove everything that set-up and the laptop cloud made
+	rm -rf .venv .rlaas out node_modules cdk.out $(SDK)/node_modules $(SDK)/dist $(EXAMPLE)/node_modules $(EXAMPLE)/dist

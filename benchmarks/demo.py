@@ -1,0 +1,38 @@
+"""The last demo's figures, from out/demo/report.json: run `make demo` first."""
+
+import json
+from pathlib import Path
+
+from benchmarks.result import report
+
+REPORT = Path(__file__).resolve().parent.parent / "out" / "demo" / "report.json"
+
+
+def main() -> None:
+    """Report them."""
+    found = json.loads(REPORT.read_text())
+    before, after, sft_only, back, events = (found[name] for name in ("baseline", "candidate", "sft_only", "rollback", "events"))
+    report(
+        "demo",
+        "make demo bench-demo",
+        {
+            "wall_s": found["wall_seconds"],
+            "win_rate_ratio": found["win_rate"],
+            "win_rate_low_ratio": found["win_rate_ci"][0],
+            "win_rate_high_ratio": found["win_rate_ci"][1],
+            "baseline_edit_similarity_ratio": before["edit_similarity_mean"],
+            "candidate_edit_similarity_ratio": after["edit_similarity_mean"],
+            "sft_only_held_out_edit_similarity_ratio": sft_only["edit_similarity_mean"],
+            "baseline_send_rate_ratio": before["send_rate"],
+            "candidate_send_rate_ratio": after["send_rate"],
+            "rollback_s": back["seconds"],
+            "rollback_requests": back["requests_during"],
+            "rollback_failed_requests": back["failed_requests"],
+            "events_sent": events["sent"],
+            "events_lost": events["lost"],
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

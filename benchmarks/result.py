@@ -1,0 +1,37 @@
+"""A benchmark's figures, printed as a table and kept as JSON with the machine, date, revision and command they belong to."""
+
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def report(name: str, command: str, figures: dict[str, float]) -> None:
+    """Print `figures` (unit in each name) and write benchmarks/results/<name>.json."""
+    result = {
+        "machine": f"{os.cpu_count()} cores {_processor()}, {platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "date": datetime.now(UTC).date().isoformat(),
+        "revision": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip(),
+        "command": command,
+        "figures": figures,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(f"{name} ({result['machine']})")
+    for figure, value in figures.items():
+        print(f"  {figure:<28} {value:>10.3f}")
+
+
+def percentile(samples: list[float], share: float) -> float:
+    """The nearest-rank percentile of `samples` at `share` in (0, 1]."""
+    ordered = sorted(samples)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def _processor() -> str:
+    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,26 @@
+"""The `rlaas` command. It needs the extra `rlaas-sdk[cli]`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line. Exits 2 with what to install where the extra is missing."""
+    try:
+        import click
+
+        from rlaas_sdk.imports.command import import_command
+    except ModuleNotFoundError as error:
+        if error.name not in ("click", "rich"):
+            raise
+        sys.stderr.write(f"The rlaas command needs {error.name}: pip install 'rlaas-sdk[cli]'\n")
+        sys.exit(2)
+
+    commands = click.Group("rlaas", help="RLaaS from the command line.", commands=[import_command])
+    click.version_option(package_name="rlaas-sdk", prog_name="rlaas")(commands)
+    commands(prog_name="rlaas")
+
+
+if __name__ == "__main__":
+    main()

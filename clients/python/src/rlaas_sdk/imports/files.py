@@ -1,0 +1,205 @@
+"""Files of records, read as a stream: JSON Lines, a JSON array or document, CSV; gzip is seen by its first bytes.
+
+A record that cannot be read is a `Row` with a `problem`; reading goes on behind it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import hashlib
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, cast
+
+from rlaas_sdk.imports.rows import JsonObject, Row, RowRefused, json_value
+
+MAX_ROW_BYTES = 16 * 1024 * 1024
+"""A longer record is refused without being held in memory."""
+_CHUNK = 1024 * 1024
+_DECODER = json.JSONDecoder(parse_constant=lambda name: (_ for _ in ()).throw(ValueError(f"{name} is not JSON")))
+
+Layout = Literal["json", "csv"]
+
+
+class FileUnreadable(ValueError):
+    """A file that cannot be read at all; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file to import. `sha256` is of its content without gzip, so a file and its gzip are the same source."""
+
+    path: Path
+    sha256: str
+    size: int
+    layout: Layout
+
+    @classmethod
+    def open(cls, path: Path, layout: Layout | None = None) -> SourceFile:
+        """The file at `path`, read through once for its hash. `layout` is told by the name where it is not given.
+
+        Raises: FileUnreadable.
+        """
+        name = path.name.lower().removesuffix(".gz")
+        digest = hashlib.sha256()
+        try:
+            with _opened(path)[1] as stream:
+                while chunk := stream.read(_CHUNK):
+                    digest.update(chunk)
+            size = path.stat().st_size
+        except (OSError, EOFError, zlib.error) as error:
+            raise FileUnreadable(f"{path} cannot be read: {error}") from error
+        return cls(path, digest.hexdigest(), size, layout or ("csv" if name.endswith(".csv") else "json"))
+
+    def header(self, delimiter: str = ",") -> list[str]:
+        """A CSV file's columns. Raises: FileUnreadable."""
+        with _opened(self.path)[1] as stream:
+            try:
+                return next(csv.reader(_text_lines(stream), delimiter=delimiter), [])
+            except csv.Error as error:
+                raise FileUnreadable(f"{self.path} has no readable first line: {error}") from error
+
+    def rows(
+        self, *, after: int = 0, delimiter: str = ",", keep_raw: bool = False, on_bytes: Callable[[int], None] | None = None
+    ) -> Iterator[Row]:
+        """The records behind the first `after`, in order. `on_bytes` is told how far into the file (as it lies on disk) reading is."""
+        file, stream = _opened(self.path)
+        with file, stream:
+            rows = _csv_rows(stream, delimiter, keep_raw) if self.layout == "csv" else _json_rows(stream, after, keep_raw)
+            for row in rows:
+                if on_bytes is not None:
+                    on_bytes(file.tell())
+                if row.number > after:
+                    yield row
+
+
+def _opened(path: Path) -> tuple[BinaryIO, BinaryIO]:
+    file = path.open("rb")
+    gzipped = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if gzipped else file
+    return file, cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream), _CHUNK))
+
+
+def _json_rows(stream: BinaryIO, after: int, keep_raw: bool) -> Iterator[Row]:
+    first_line = stream.readline(MAX_ROW_BYTES + 1).removeprefix(codecs.BOM_UTF8)
+    at_line = 1
+    while first_line and not first_line.strip():
+        first_line = stream.readline(MAX_ROW_BYTES + 1)
+        at_line += 1
+    begins = first_line.strip()
+    if begins.startswith(b"[") or begins == b"{":
+        yield from _document_rows(first_line, at_line, stream, keep_raw)
+    else:
+        yield from _line_rows(first_line, at_line, stream, after, keep_raw)
+
+
+def _line_rows(first_line: bytes, line_number: int, stream: BinaryIO, after: int, keep_raw: bool) -> Iterator[Row]:
+    number, line = 0, first_line
+    while line:
+        too_long = len(line) > MAX_ROW_BYTES
+        ends = line.endswith(b"\n")
+        while too_long and not ends and (rest := stream.readline(_CHUNK)):
+            ends = rest.endswith(b"\n")
+        if too_long or line.strip():
+            number += 1
+            if number <= after:
+                yield Row(number, line_number, None)
+            elif too_long:
+                problem = RowRefused("row_too_large", f"the line is longer than {MAX_ROW_BYTES} bytes")
+                yield Row(number, line_number, None, problem)
+            else:
+                yield _parsed(number, line_number, line, keep_raw)
+        line_number += 1
+        line = stream.readline(MAX_ROW_BYTES + 1)
+
+
+def _parsed(number: int, line_number: int, line: bytes, keep_raw: bool) -> Row:
+    raw = line.decode("utf-8", "replace").strip() if keep_raw else None
+    try:
+        value = json_value(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return Row(number, line_number, None, RowRefused("invalid_utf8", f"byte {error.start} of the line is not UTF-8"), raw)
+    except RecursionError:
+        return Row(number, line_number, None, RowRefused("malformed_json", "the line is nested too deeply"), raw)
+    except ValueError as error:
+        where = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        return Row(number, line_number, None, RowRefused("malformed_json", f"the line is not JSON: {why}{where}"), raw)
+    return _of_value(number, line_number, value, raw)
+
+
+def _of_value(number: int, line_number: int, value: object, raw: str | None) -> Row:
+    if not isinstance(value, dict):
+        return Row(
+            number, line_number, None, RowRefused("not_an_object", f"the record is a JSON {type(value).__name__}, not an object"), raw
+        )
+    return Row(number, line_number, cast(JsonObject, value), None, raw)
+
+
+def _document_rows(begin: bytes, line: int, stream: BinaryIO, keep_raw: bool) -> Iterator[Row]:
+    """Records of an array, or of JSON documents written over several lines one behind the other."""
+    utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    buffer, number = utf8.decode(begin), 0
+    at, ended = 0, False
+    step = _CHUNK
+    while True:
+        while at < len(buffer) and buffer[at] in " \t\r\n,[]":
+            line += buffer[at] == "\n"
+            at += 1
+        if at < len(buffer):
+            try:
+                value, end = _DECODER.raw_decode(buffer, at)
+            except (ValueError, RecursionError) as error:
+                if ended or len(buffer) - at > MAX_ROW_BYTES or isinstance(error, RecursionError):
+                    problem = RowRefused("malformed_json", "the record is not JSON; the file cannot be read from here on")
+                    yield Row(number + 1, line, None, problem, buffer[at:] if keep_raw else None)
+                    return
+            else:
+                number += 1
+                yield _of_value(number, line, value, buffer[at:end] if keep_raw else None)
+                line += buffer.count("\n", at, end)
+                at, step = end, _CHUNK
+                continue
+        elif ended:
+            return
+        chunk = stream.read(step)
+        ended, step = not chunk, step * 2
+        buffer, at = buffer[at:] + utf8.decode(chunk, final=ended), 0
+
+
+def _text_lines(stream: BinaryIO) -> Iterator[str]:
+    text = io.TextIOWrapper(cast("io.BufferedReader", stream), encoding="utf-8-sig", errors="surrogateescape", newline="")
+    while line := text.readline(MAX_ROW_BYTES):
+        yield line
+
+
+def _csv_rows(stream: BinaryIO, delimiter: str, keep_raw: bool) -> Iterator[Row]:
+    csv.field_size_limit(MAX_ROW_BYTES)
+    reader = csv.reader(_text_lines(stream), delimiter=delimiter, strict=False)
+    header = next(reader, [])
+    number, line = 0, reader.line_num + 1
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            number += 1
+            yield Row(number, line, None, RowRefused("malformed_csv", str(error)))
+        else:
+            if cells:
+                number += 1
+                raw = json.dumps(cells, ensure_ascii=False) if keep_raw else None
+                if len(cells) == len(header):
+                    yield Row(number, line, dict(zip(header, cells, strict=True)), None, raw)
+                else:
+                    message = f"the line has {len(cells)} cells and the header {len(header)}"
+                    yield Row(number, line, None, RowRefused("malformed_csv", message), raw)
+        line = reader.line_num + 1

@@ -1,0 +1,230 @@
+"""How far an import has come: what is certain, what is on its way, and the file that survives a kill."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from rlaas_sdk.imports.rows import JsonObject
+
+_COMMIT_EVERY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an event. `reason`, `message` and `param` are of a refused one."""
+
+    what: Literal["new", "replayed", "pending", "refused"]
+    reason: str = ""
+    message: str = ""
+    param: str | None = None
+    event_id: str | None = None
+
+
+@dataclass(slots=True)
+class Totals:
+    """Counts of an import: rows read, events made and what became of them, rows left out and why."""
+
+    rows: int = 0
+    events: int = 0
+    new: int = 0
+    replayed: int = 0
+    pending: int = 0
+    refused_rows: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def as_json(self) -> str:
+        """The totals as kept in the state."""
+        return json.dumps(
+            {
+                "rows": self.rows, "events": self.events, "new": self.new, "replayed": self.replayed, "pending": self.pending,
+                "refused_rows": self.refused_rows, "refused": self.refused, "skipped": self.skipped,
+            }
+        )  # fmt: skip
+
+    @classmethod
+    def from_json(cls, text: str) -> Totals:
+        """What `as_json` wrote."""
+        kept = json.loads(text)
+        return cls(**{**kept, "refused": Counter(kept["refused"]), "skipped": Counter(kept["skipped"])})
+
+
+class State:
+    """The SQLite file of an import: where to go on after a kill, and the last generation of each Langfuse trace."""
+
+    def __init__(self, path: Path, run: str) -> None:
+        self._path = path
+        self._run = run
+        self._finished = False
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute("CREATE TABLE IF NOT EXISTS runs (run TEXT PRIMARY KEY, file INTEGER, row INTEGER, report INTEGER, totals TEXT)")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS traces (run TEXT, trace TEXT, started_at TEXT, own_id TEXT, PRIMARY KEY (run, trace)) WITHOUT ROWID"
+        )
+        self._db.execute("BEGIN")
+
+    def place(self) -> tuple[int, int, int, Totals] | None:
+        """The file, the row in it and the report's bytes up to which everything is certain, with the totals; `None` for a new import."""
+        found = self._db.execute("SELECT file, row, report, totals FROM runs WHERE run = ?", (self._run,)).fetchone()
+        return None if found is None else (found[0], found[1], found[2], Totals.from_json(found[3]))
+
+    def keep(self, file: int, row: int, report: int, totals: Totals) -> None:
+        """Write the place down, with the traces noted so far; it survives a kill from here on."""
+        with self._lock:
+            self._db.execute("REPLACE INTO runs VALUES (?, ?, ?, ?, ?)", (self._run, file, row, report, totals.as_json()))
+            self._db.execute("COMMIT")
+            self._db.execute("BEGIN")
+
+    def finished(self) -> None:
+        """The import is complete: `close` removes the file, and running the import again is a new one."""
+        self._finished = True
+
+    def close(self) -> None:
+        """Close the file; what was not kept is forgotten."""
+        with self._lock:
+            self._db.execute("ROLLBACK")
+            self._db.close()
+        if self._finished:
+            self._path.unlink(missing_ok=True)
+
+    def note(self, trace_id: str, started_at: str, own_id: str) -> None:
+        """Generation `own_id` of the trace began at `started_at` (ISO 8601); the latest is kept."""
+        with self._lock:
+            self._db.execute(
+                "INSERT INTO traces VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
+                "SET started_at = excluded.started_at, own_id = excluded.own_id "
+                "WHERE (excluded.started_at, excluded.own_id) > (started_at, own_id)",
+                (self._run, trace_id, started_at, own_id),
+            )
+
+    def last(self, trace_id: str) -> str | None:
+        """The trace's last generation so far."""
+        with self._lock:
+            found = self._db.execute("SELECT own_id FROM traces WHERE run = ? AND trace = ?", (self._run, trace_id)).fetchone()
+        return None if found is None else str(found[0])
+
+
+class Report:
+    """The JSON Lines file of refused rows; without a path it writes nothing."""
+
+    def __init__(self, path: Path | None, *, resume_at: int = 0) -> None:
+        self._file = None
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            goes_on = path.exists() and path.stat().st_size >= resume_at
+            self._file = path.open("r+b" if goes_on else "wb")
+            self._file.seek(resume_at if goes_on else 0)
+            self._file.truncate()
+
+    def write(self, lines: Iterable[JsonObject]) -> None:
+        """Append a JSON object per line."""
+        if self._file is not None:
+            for line in lines:
+                self._file.write(json.dumps(line).encode() + b"\n")
+
+    def written(self) -> int:
+        """The file's length in bytes, everything before it handed to the operating system."""
+        if self._file is None:
+            return 0
+        self._file.flush()
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+@dataclass(slots=True)
+class _OpenRow:
+    line: int
+    events: int
+    waiting: int
+    outcomes: list[Outcome]
+    skipped: list[str]
+    raw: str | None
+
+
+class Ledger:
+    """The rows of one file that are on their way. Rows count, and are reported, in order and once all their events are settled."""
+
+    def __init__(self, state: State, report: Report, totals: Totals, *, file: int, name: str, after: int) -> None:
+        self._state, self._report, self._totals = state, report, totals
+        self._file, self._name, self._done = file, name, after
+        self._open: dict[int, _OpenRow] = {}
+        self._lock = threading.Lock()
+        self._kept_at = time.monotonic()
+
+    def opened(
+        self, number: int, line: int, *, events: int, sent: bool, refused: Iterable[Outcome], skipped: Iterable[str], raw: str | None
+    ) -> None:
+        """Row `number` made so many events, which are `sent` or not; what was refused before that, and the parts skipped, is told here."""
+        with self._lock:
+            self._open[number] = _OpenRow(line, events, events if sent else 0, list(refused), list(skipped), raw)
+            if self._advance() and time.monotonic() - self._kept_at >= _COMMIT_EVERY_S:
+                self._keep()
+
+    def settled(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
+        """What became of events, by their rows' numbers."""
+        with self._lock:
+            for number, outcome in outcomes:
+                row = self._open[number]
+                row.waiting -= 1
+                row.outcomes.append(outcome)
+            if self._advance():
+                self._keep()
+
+    def keep(self) -> None:
+        """Write the place down now."""
+        with self._lock:
+            self._keep()
+
+    def _advance(self) -> bool:
+        before = self._done
+        while (row := self._open.get(self._done + 1)) is not None and row.waiting == 0:
+            del self._open[self._done + 1]
+            self._done += 1
+            self._count(row)
+        return self._done > before
+
+    def _keep(self) -> None:
+        self._kept_at = time.monotonic()
+        self._state.keep(self._file, self._done, self._report.written(), self._totals)
+
+    def _count(self, row: _OpenRow) -> None:
+        totals = self._totals
+        totals.rows += 1
+        totals.events += row.events
+        totals.skipped.update(row.skipped)
+        refused = [outcome for outcome in row.outcomes if outcome.what == "refused"]
+        counts = Counter(outcome.what for outcome in row.outcomes)
+        totals.new += counts["new"]
+        totals.replayed += counts["replayed"]
+        totals.pending += counts["pending"]
+        totals.refused_rows += bool(refused)
+        totals.refused.update(outcome.reason for outcome in refused)
+        self._report.write(self._lines(row, refused))
+
+    def _lines(self, row: _OpenRow, refused: list[Outcome]) -> Iterable[JsonObject]:
+        for outcome in refused:
+            line: JsonObject = {
+                "file": self._name,
+                "line": row.line,
+                "reason": outcome.reason,
+                "param": outcome.param,
+                "message": outcome.message,
+                "event_id": outcome.event_id,
+            }
+            yield {**line, "row": row.raw} if row.raw is not None else line

@@ -1,0 +1,80 @@
+import { afterEach, beforeEach, expect, test } from "vitest";
+
+import { Rlaas, type Options } from "../src/index.js";
+import { jitteredMs, retryAfterMs } from "../src/transport.js";
+import { error, KEY, once, Service } from "./service.js";
+
+const REQUEST = { skill: "greet", inputs: { name: "Ada" } };
+const ANSWER = { interaction_id: "int_1", output_id: "out_1", text: "Hi Ada" };
+
+let service: Service;
+beforeEach(async () => {
+  service = await new Service().start();
+});
+afterEach(() => service.stop());
+
+function client(options: Partial<Options> = {}): Rlaas {
+  return new Rlaas({ apiUrl: `${service.url}/`, apiKey: KEY, log: () => undefined, ...options });
+}
+
+test("a draft is asked for again under the same id while the service cannot answer", async () => {
+  service.rules.push(
+    once({ status: 503 }),
+    once({ status: 429, headers: { "Retry-After": "0" } }),
+    once({ status: 200, body: ANSWER }),
+  );
+  expect(await client().infer(REQUEST)).toEqual(ANSWER);
+  const ids = service.received.map(({ body }) => body.interaction_id);
+  expect(ids[0]).toMatch(/^int_/);
+  expect(new Set(ids).size).toBe(1);
+  expect(service.received[0]?.path).toBe("/v1/infer");
+});
+
+test("what the service refuses is not asked again: null, or the error in a strict client", async () => {
+  const refusal = once({ status: 404, body: error("not_found", "skill") });
+  service.rules.push(refusal, refusal);
+  expect(await client().infer(REQUEST)).toBeNull();
+  await expect(client({ strict: true }).infer(REQUEST)).rejects.toMatchObject({
+    status: 404,
+    code: "not_found",
+    param: "skill",
+    requestId: "req_1",
+  });
+  expect(service.received).toHaveLength(2);
+});
+
+test("where nobody answers there is no draft, and no exception", async () => {
+  await service.stop();
+  expect(await client({ inferTimeoutMs: 10 }).infer(REQUEST)).toBeNull();
+});
+
+test("waits are drawn from all of [0, min(30 s, 0.2 s * 2^failures)]", () => {
+  const drawn = (failures: number): number[] => Array.from({ length: 2000 }, () => jitteredMs(failures));
+  for (const [failures, bound] of [
+    [1, 400],
+    [4, 3200],
+    [50, 30_000],
+  ] as const) {
+    expect(Math.max(...drawn(failures))).toBeLessThanOrEqual(bound);
+    expect(Math.max(...drawn(failures))).toBeGreaterThan(bound * 0.9);
+    expect(Math.min(...drawn(failures))).toBeLessThan(bound * 0.1);
+  }
+});
+
+test.each([
+  ["7", 7000],
+  ["0", 0],
+  ["-3", 0],
+  ["soon", 0],
+  ["999999", 3_600_000],
+  ["Wed, 21 Oct 2015 07:28:00 GMT", 0],
+])("Retry-After %s asks for %i ms", (value, ms) => {
+  expect(retryAfterMs(new Response(null, { headers: { "Retry-After": value } }))).toBe(ms);
+});
+
+test("Retry-After may be a date", () => {
+  const date = new Date(Date.now() + 60_000).toUTCString();
+  const ms = retryAfterMs(new Response(null, { headers: { "Retry-After": date } }));
+  expect(ms).toBeGreaterThan(50_000);
+  expect(ms).toBeLessThanOrEqual(60_000);
+});

@@ -1,0 +1,144 @@
+"""The serving container's command: vLLM with run-time LoRA adapters behind SageMaker's hosting routes.
+
+SageMaker starts it as `serve`; the laptop cloud starts the same file with the serving environment's Python. Settings are
+environment variables, named as AWS's own vLLM images name them:
+
+    PORT                  where to listen (8080)
+    HOST                  address to bind (0.0.0.0; the laptop cloud sets 127.0.0.1)
+    SM_VLLM_MODEL         directory of the base model (/opt/ml/model)
+    SM_VLLM_<OPTION>      any other `vllm serve` option: SM_VLLM_MAX_MODEL_LEN=1024 is `--max-model-len 1024`; `true` is a bare flag
+
+The adapters are loaded by POST /adapters only. vLLM's filesystem and hub resolvers, which would turn a name in a request into a path
+without checking it, stay off.
+
+This process stays as vLLM's parent, because vLLM's engine and worker processes outlive a killed API server: it ends the whole
+process group when it is told to stop, when vLLM ends, or when its own parent is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+OPTIONS = {
+    "model": "/opt/ml/model",
+    "served-model-name": "base",
+    "max-model-len": "1024",
+    "enable-lora": "true",
+    "max-loras": "4",
+    "max-cpu-loras": "16",
+    "max-lora-rank": "16",
+}
+SETTINGS = {
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+    "VLLM_PLUGINS": "",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+# On CPU, without a limit, the cache takes half the memory. All cores compute, and a waiting thread sleeps: others may need the cores.
+CPU_SETTINGS = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": str(os.cpu_count()),
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "KMP_BLOCKTIME": "1",
+}
+CPU_OPTIONS = {"distributed-executor-backend": "cpu_executor.InlineExecutor"}
+# From intel-openmp, which vllm-cpu depends on; shares work out faster than the OpenMP that torch carries.
+OPENMP = "lib/libiomp5.so"
+STOP_SECONDS = 10.0
+POLL_SECONDS = 0.5
+
+
+def on_cpu() -> bool:
+    """Whether there is no GPU to serve from."""
+    return not any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def fast_dtype() -> str:
+    """bfloat16 where the arithmetic is in hardware; elsewhere float32, which is up to eight times as fast on such a processor."""
+    if not on_cpu():
+        return "bfloat16"
+    features = Path("/proc/cpuinfo").read_text().split()
+    return "bfloat16" if {"avx512_bf16", "amx_bf16", "bf16"} & set(features) else "float32"
+
+
+def command(environment: dict[str, str]) -> list[str]:
+    """The `vllm serve` command line that `environment` asks for."""
+    prefix = "SM_VLLM_"
+    given = {name[len(prefix) :].lower().replace("_", "-"): value for name, value in environment.items() if name.startswith(prefix)}
+    options = OPTIONS | {"dtype": fast_dtype()} | (CPU_OPTIONS if on_cpu() else {}) | given
+    words = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", options.pop("model")]
+    words += ["--host", environment.get("HOST", "0.0.0.0"), "--port", environment.get("PORT", "8080")]
+    for name, value in sorted(options.items()):
+        if value.lower() == "true":
+            words.append(f"--{name}")
+        elif value.lower() != "false":
+            words += [f"--{name}", value]
+    return words
+
+
+def settings(environment: dict[str, str]) -> dict[str, str]:
+    """The environment vLLM runs in: `environment` over this file's defaults, and on CPU the way to `cpu_executor`."""
+    if not on_cpu():
+        return SETTINGS | environment
+    chosen = SETTINGS | CPU_SETTINGS | environment
+    chosen["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [environment.get("PYTHONPATH")])])
+    openmp = Path(sys.prefix, OPENMP)
+    if openmp.exists():
+        chosen.setdefault("LD_PRELOAD", str(openmp))
+    return chosen
+
+
+def others_in_group() -> list[psutil.Process]:
+    """The processes of this process group but this one: vLLM and what it started."""
+    own, group = os.getpid(), os.getpgrp()
+    found = []
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if pid != own and os.getpgid(pid) == group:
+                found.append(psutil.Process(pid))
+    return found
+
+
+def end_group() -> None:
+    """Ask every other process of the group to end, and kill those that have not after STOP_SECONDS."""
+    for force in (False, True):
+        remaining = others_in_group()
+        for process in remaining:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill() if force else process.terminate()
+        psutil.wait_procs(remaining, timeout=STOP_SECONDS)
+
+
+def main() -> int:
+    """Run vLLM until it ends, a signal asks it to, or the parent process is gone; returns vLLM's exit status, 0 when asked."""
+    parent = os.getppid()
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+    stop = threading.Event()
+
+    def asked(signum: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, asked)
+    signal.signal(signal.SIGINT, asked)
+    environment = dict(os.environ)
+    vllm = subprocess.Popen(command(environment), env=settings(environment))
+    while vllm.poll() is None and not stop.is_set() and os.getppid() == parent:
+        stop.wait(POLL_SECONDS)
+    status = vllm.poll()
+    end_group()
+    return 0 if status is None else status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Write the JSON Schema of each event and the OpenAPI document of the whole API from their models.
+
+    python docs/reference/generate.py
+
+A test holds what is checked in equal to what this makes.
+"""
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, JsonValue
+from pydantic.json_schema import models_json_schema
+
+from rlaas.inference.chat import ChatRequest
+from rlaas.inference.infer import InferRequest
+from rlaas.runtime.admin_api import BODIES as ADMIN_BODIES
+from rlaas.runtime.admin_api import Services, admin_app
+from rlaas.telemetry.events import EventBatch, FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed, TaskResultReported
+from rlaas.telemetry.store import MODELS
+
+HERE = Path(__file__).parent
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_REF = "#/components/schemas/{model}"
+_ERRORS = {
+    "400": "InvalidInput: `param` is the path of the first field that does not fit",
+    "401": "Unauthorized: no valid key",
+    "403": "Forbidden: the key lacks the scope, or is publishable and not for pages of this origin",
+    "404": "NotFound: the tenant has no such thing",
+    "409": "Conflict: the id holds another payload, or the document changed since it was read",
+    "413": "PayloadTooLarge: the body is larger than the service takes",
+    "429": "QuotaExceeded: try again after `Retry-After` seconds",
+    "500": "InternalError: the request id finds it in the log",
+    "503": "DependencyUnavailable: try again later",
+}
+_TELEMETRY: dict[str, tuple[type[BaseModel], str, str]] = {
+    "/v1/interaction.create": (InteractionCreated, "interaction_id", "Report a request that an application's user made"),
+    "/v1/interaction.output": (OutputProduced, "output_id", "Report what answered it"),
+    "/v1/feedback.submit": (FeedbackSubmitted, "feedback_id", "Report what the user did with the answer"),
+    "/v1/task_result": (TaskResultReported, "task_result_id", "Report what came of it"),
+}
+_INFERENCE: dict[str, tuple[type[BaseModel], str]] = {
+    "/v1/infer": (InferRequest, "Answer by the policy that the unit is routed to"),
+    "/v1/chat/completions": (ChatRequest, "The same for OpenAI's clients; `id` is the output id"),
+}
+_IDEMPOTENCY_KEY: JsonValue = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Stands in for the id that the body leaves out.",
+    "schema": {"type": "string", "pattern": "^[\\x21-\\x7e]{1,255}$"},
+}
+
+
+def documents() -> dict[Path, str]:
+    """Every generated file's path and text."""
+    made: dict[Path, JsonValue] = {
+        HERE / "schemas" / f"{event_type}.v1.json": {"$schema": _DIALECT, **model.model_json_schema()}
+        for event_type, model in MODELS.items()
+    }
+    made[HERE / "openapi.json"] = openapi()
+    return {path: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for path, document in made.items()}
+
+
+def openapi() -> dict[str, JsonValue]:
+    """The OpenAPI 3.1 document: what applications call, and administration."""
+    admin = admin_app(_not_called)
+    models: list[type[BaseModel]] = [
+        *(model for model, _, _ in _TELEMETRY.values()),
+        *(model for model, _ in _INFERENCE.values()),
+        EventBatch,
+        RewardComputed,
+        *ADMIN_BODIES,
+    ]
+    _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+    paths: dict[str, JsonValue] = {}
+    for path, (model, id_field, summary) in _TELEMETRY.items():
+        answers = {"200": "Recorded before", "201": "Recorded", "202": "Recorded; what it refers to has not landed yet"}
+        body = _object({id_field: {"type": "string"}, **_RECORDED})
+        paths[path] = {"post": _operation(model, summary, "telemetry", {status: _json(text, body) for status, text in answers.items()})}
+    results = _object({"results": {"type": "array", "items": {"$ref": "#/components/schemas/BatchResult"}}})
+    batch = "Report up to 500 events of any type, 5 MiB at most; each is taken or refused by itself"
+    told = _json("What became of each, in the order sent", results)
+    paths["/v1/events:batch"] = {"post": _operation(EventBatch, batch, "telemetry", {"200": told})}
+    for path, (model, summary) in _INFERENCE.items():
+        paths[path] = {"post": _operation(model, summary, "infer", {"200": _json("The answer", {"type": "object"})})}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "RLaaS", "version": "1", "description": "What applications call, and administration under `/v1/admin`."},
+        "paths": {**paths, **{path: _administration(operations) for path, operations in admin.openapi()["paths"].items()}},
+        "components": {
+            "schemas": {**schemas["$defs"], "BatchResult": _BATCH_RESULT, "Error": _ERROR},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "rlk_<id>_<secret>"}},
+        },
+        "security": [{"key": []}],
+    }
+
+
+def _not_called() -> Services:
+    raise NotImplementedError("the document is made without a request")
+
+
+def _object(properties: dict[str, JsonValue]) -> JsonValue:
+    return {"type": "object", "required": [*properties], "properties": properties}
+
+
+_RECORDED: dict[str, JsonValue] = {"idempotent_replay": {"type": "boolean"}, "pending": {"type": "boolean"}}
+_TEXT: JsonValue = {"type": "string"}
+_ERROR = _object(
+    {
+        "error": _object(
+            {
+                **dict.fromkeys(("type", "code", "message"), _TEXT),
+                "param": {"type": ["string", "null"]},
+                "request_id": {"type": ["string", "null"]},
+            }
+        )
+    }
+)
+_BATCH_RESULT: JsonValue = {
+    "type": "object",
+    "description": "What became of one event: its id, or the error that the endpoint of its type would have answered.",
+    "required": ["status"],
+    "properties": {
+        "status": {"type": "integer", "enum": [200, 201, 202, 400, 404, 409, 413, 503]},
+        "id": _TEXT,
+        **_RECORDED,
+        "error": {"$ref": "#/components/schemas/Error/properties/error"},
+    },
+}
+
+
+def _operation(model: type[BaseModel], summary: str, scope: str, answers: dict[str, JsonValue]) -> JsonValue:
+    return {
+        "summary": summary,
+        "description": f"Needs the scope `{scope}`.",
+        "parameters": [_IDEMPOTENCY_KEY],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": _REF.format(model=model.__name__)}}},
+        },
+        "responses": {**answers, **_refusals()},
+    }
+
+
+def _administration(operations: dict[str, dict[str, JsonValue]]) -> JsonValue:
+    """The operations of an admin path, with our errors in the place of FastAPI's."""
+    described: dict[str, JsonValue] = {}
+    for method, operation in operations.items():
+        answers = {"200": "The document, or the page", **({} if method == "get" else {"201": "Made", "202": "Started"})}
+        parameters = operation.get("parameters", [])
+        assert isinstance(parameters, list)
+        described[method] = {
+            "summary": operation["summary"],
+            "description": operation.get("description", "") or "Needs the scope `admin`; tenants need `platform`.",
+            "parameters": [*parameters, *([_IDEMPOTENCY_KEY] if method == "post" else [])],
+            **({"requestBody": operation["requestBody"]} if "requestBody" in operation else {}),
+            "responses": {**{status: _json(text, {"type": "object"}) for status, text in answers.items()}, **_refusals()},
+        }
+    return described
+
+
+def _refusals() -> dict[str, JsonValue]:
+    return {status: _json(text, {"$ref": "#/components/schemas/Error"}) for status, text in _ERRORS.items()}
+
+
+def _json(description: str, schema: JsonValue) -> JsonValue:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+if __name__ == "__main__":
+    for target, text in documents().items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+        print(target.relative_to(HERE.parent.parent))

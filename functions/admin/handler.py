@@ -1,0 +1,46 @@
+"""The admin API under `/v1/admin`: FastAPI behind API Gateway, by Mangum."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, cast
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from mangum import Mangum
+
+from rlaas.aws.audit_log import DynamoAuditLog
+from rlaas.aws.events import DynamoEventStore
+from rlaas.aws.executions import StateMachine
+from rlaas.aws.metrics_alarms import CloudWatchGuards
+from rlaas.aws.registry import DynamoRegistry
+from rlaas.aws.tenants import DynamoTenants
+from rlaas.clock import utc_now
+from rlaas.runtime.admin_api import Services, admin_app
+from rlaas.runtime.environment import AdminEnvironment, environment
+
+
+@cache
+def services() -> Services:
+    """The stage's services, made on first use."""
+    settings = environment(AdminEnvironment)
+    return Services(
+        documents=DynamoRegistry(settings.registry_table),
+        tenants=DynamoTenants(settings.registry_table),
+        events=DynamoEventStore(settings.events_table, ttl_days=settings.event_ttl_days),
+        audit=DynamoAuditLog(settings.audit_table),
+        guards=CloudWatchGuards(settings.stage),
+        learning=StateMachine(settings.learning_state_machine_arn),
+        rollout=StateMachine(settings.rollout_state_machine_arn),
+        clock=utc_now,
+        endpoint=settings.endpoint_name,
+        base_model=settings.base_model,
+        learning_settings=settings.learning_settings,
+        rollout_settings=settings.rollout_settings,
+    )
+
+
+_answer = Mangum(admin_app(services), lifespan="off")
+
+
+def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, object]:
+    """The Lambda entry point."""
+    return cast(dict[str, object], _answer(cast(Any, event), cast(Any, context)))

@@ -1,0 +1,29 @@
+"""The registry's stream into the audit: no change of a tenant's documents without its entry in the chain."""
+
+from collections.abc import Mapping
+from functools import cache
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from rlaas.aws.audit_log import DynamoAuditLog, registry_change
+from rlaas.runtime.environment import AuditEnvironment, environment
+from rlaas.runtime.streams import BatchResponse, StreamRecord, each
+from rlaas.tenancy.audit import append_change
+
+
+@cache
+def log() -> DynamoAuditLog:
+    """The audit log, made on first use."""
+    return DynamoAuditLog(environment(AuditEnvironment).audit_table)
+
+
+def follow(record: StreamRecord) -> None:
+    """Chain one change onto its tenant's log."""
+    change = registry_change(record)
+    if change is not None:
+        append_change(change, log())
+
+
+def handler(event: Mapping[str, object], _: LambdaContext) -> BatchResponse:
+    """The Lambda entry point."""
+    return each(event, follow)

@@ -1,0 +1,39 @@
+"""Lambda REQUEST authorizer: the key in the Authorization header, as a policy for the whole API and the caller's context."""
+
+from collections.abc import Mapping
+from functools import cache
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from rlaas.aws.registry import DynamoRegistry
+from rlaas.clock import utc_now
+from rlaas.errors import Unauthorized
+from rlaas.runtime.environment import RegistryEnvironment, environment
+from rlaas.runtime.http import header
+from rlaas.tenancy.keys import authenticate
+
+
+@cache
+def registry() -> DynamoRegistry:
+    """The registry, made on first use."""
+    return DynamoRegistry(environment(RegistryEnvironment).registry_table)
+
+
+def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, object]:
+    """Allow every method and path of this stage (functions check scopes), so that one cached policy serves all of a key's calls.
+
+    API Gateway answers 401 to the exception `Unauthorized`, whose text it fixes.
+    """
+    try:
+        key = authenticate(header(event, "Authorization"), keys=registry(), now=utc_now())
+    except Unauthorized:
+        raise Exception("Unauthorized") from None
+    api_and_stage = "/".join(str(event["methodArn"]).split("/")[:2])
+    return {
+        "principalId": key.key_id,
+        "policyDocument": {
+            "Version": "2012-10-17",
+            "Statement": [{"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": f"{api_and_stage}/*/*"}],
+        },
+        "context": {"tenant_id": key.tenant_id, "key_id": key.key_id, "scopes": " ".join(key.scopes), "origins": " ".join(key.origins)},
+    }

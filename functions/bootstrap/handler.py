@@ -1,0 +1,48 @@
+"""The first key of a stage: makes a tenant and a key. Invocable by IAM only; the key's text is in the answer and nowhere else."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from pydantic import Field, ValidationError
+
+from rlaas.aws.registry import DynamoRegistry
+from rlaas.clock import utc_now
+from rlaas.errors import Conflict
+from rlaas.ids import TenantId
+from rlaas.privacy.settings import TenantPrivacy
+from rlaas.runtime.environment import RegistryEnvironment, environment
+from rlaas.runtime.http import invalid_input
+from rlaas.tenancy.keys import Scope, make_key
+from rlaas.tenancy.registry import PRIVACY, TENANT, Change
+from rlaas.tenancy.tenant import Tenant
+from rlaas.wire import WireModel
+
+
+class BootstrapRequest(WireModel):
+    """The tenant to make, or to make another key for."""
+
+    tenant_id: TenantId
+    scopes: tuple[Scope, ...] = Field(min_length=1)
+
+
+@cache
+def registry() -> DynamoRegistry:
+    """The registry, made on first use."""
+    return DynamoRegistry(environment(RegistryEnvironment).registry_table)
+
+
+def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, str]:
+    """Make the tenant unless it exists, and a new key with these scopes. Raises: InvalidInput."""
+    try:
+        request = BootstrapRequest.model_validate(event, strict=False)
+    except ValidationError as error:
+        raise invalid_input(error) from None
+    change = Change(actor="bootstrap", reason="bootstrap", at=utc_now())
+    for sort_key, document in ((PRIVACY, TenantPrivacy()), (TENANT, Tenant(tenant_id=request.tenant_id, created_at=change.at))):
+        with suppress(Conflict):  # the tenant exists: this is one more key for it
+            registry().put(request.tenant_id, sort_key, document, change)
+    key, text = make_key(tenant_id=request.tenant_id, scopes=request.scopes, created_at=change.at)
+    registry().create_key(key, change)
+    return {"tenant_id": request.tenant_id, "key_id": key.key_id, "api_key": text}

@@ -1,0 +1,93 @@
+"""The states of the `rollout` state machine: one step per call, each safe to repeat."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Literal
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from pydantic import BaseModel, JsonValue
+
+from rlaas.aws.events import DynamoEventStore
+from rlaas.aws.executions import stopped_execution
+from rlaas.aws.metrics_alarms import CloudWatchGuards
+from rlaas.aws.registry import DynamoRegistry
+from rlaas.clock import utc_now
+from rlaas.rollout.conduct import Conductor, request_rollout
+from rlaas.rollout.steps import RolloutSettings
+from rlaas.runtime.environment import RolloutEnvironment, environment
+from rlaas.runtime.state_machines import Failure, settings_of
+
+
+class Step(BaseModel):
+    """What a state asks. `rollout_id` is the execution's name unless its input names another."""
+
+    step: Literal["begin", "set_weight", "analyse", "promote", "roll_back", "finish", "abort"]
+    tenant_id: str
+    skill: str
+    rollout_id: str
+    policy_id: str = ""
+    settings: dict[str, JsonValue] = {}
+    reason: str = "started as an execution"
+    index: int = 0
+    error: Failure | None = None
+
+
+@cache
+def stores() -> tuple[DynamoRegistry, DynamoEventStore, CloudWatchGuards]:
+    """The registry, the events and the guards, made on first use."""
+    settings = environment(RolloutEnvironment)
+    events = DynamoEventStore(settings.events_table, ttl_days=settings.event_ttl_days)
+    return DynamoRegistry(settings.registry_table), events, CloudWatchGuards(settings.stage)
+
+
+def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValue]:
+    """Do one step; an execution stopped from outside is aborted. Raises: `RlaasError`s by name, for Retry and Catch."""
+    stopped = stopped_execution(event)
+    if stopped is not None:
+        error = Failure(Error="ExecutionStopped", Cause=stopped.reason)
+        step = Step.model_validate({"rollout_id": stopped.name, **stopped.input, "step": "abort", "error": error})
+    else:
+        step = Step.model_validate(event)
+    registry, events, guards = stores()
+    conductor = Conductor(
+        documents=registry,
+        events=events,
+        guards=guards,
+        clock=utc_now,
+        tenant_id=step.tenant_id,
+        skill=step.skill,
+        rollout_id=step.rollout_id,
+    )
+    match step.step:
+        case "begin":
+            request_rollout(
+                registry,
+                tenant_id=step.tenant_id,
+                skill=step.skill,
+                rollout_id=step.rollout_id,
+                candidate=step.policy_id,
+                settings=settings_of(RolloutSettings, environment(RolloutEnvironment).rollout_settings, step.settings),
+                actor=f"execution:{step.rollout_id}",
+                reason=step.reason,
+                now=utc_now(),
+            )
+            rollout = conductor.begin()
+            return {
+                "rollout_id": step.rollout_id,
+                "steps": len(rollout.settings.steps),
+                "poll_seconds": rollout.settings.poll_seconds,
+            }
+        case "set_weight":
+            return {"state": conductor.set_weight(step.index)}
+        case "analyse":
+            return {"outcome": conductor.analyse(step.index)}
+        case "promote":
+            return {"state": conductor.promote()}
+        case "roll_back":
+            return {"state": conductor.roll_back()}
+        case "finish":
+            ended = conductor.finish()
+            return {"status": ended.status, "reason": ended.reason}
+        case "abort":
+            aborted = conductor.abort(step.error.told if step.error else "no error was given")
+            return {"status": aborted.status if aborted else "failed"}

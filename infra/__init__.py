@@ -1,0 +1,1 @@
+"""The CDK app's parts; nothing here runs in a function."""

@@ -1,0 +1,241 @@
+"""What differs between stages: literals only, so that every stage synthesizes without an account, credentials or a network."""
+
+import platform
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+Architecture = Literal["arm64", "x86_64"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig:
+    """What the functions run on; the layers are built for it."""
+
+    python: str
+    """Minor version, such as `3.13`."""
+    architecture: Architecture
+    snap_start: bool
+    """Publish versions from a snapshot behind the alias `live`, for the functions a user waits for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiConfig:
+    """The public API's limits."""
+
+    authorizer_ttl_seconds: int
+    """How long API Gateway remembers a key's answer; a revoked key works that much longer."""
+    rate_per_second: int
+    burst: int
+    firewall: bool
+    """A WAF web ACL before the API."""
+    requests_per_address: int = 10_000
+    """The firewall blocks an address above this many requests in five minutes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingConfig:
+    """The vLLM endpoint: one base model, adapters beside it."""
+
+    base_model: str
+    """Directory under `models/` in the artifacts bucket."""
+    image_tag: str
+    instance_type: str
+    accelerators: int
+    """GPUs one copy of the base model takes."""
+    cpu_cores: float
+    memory_mib: int
+    max_instances: int
+    scale_to_zero: bool
+    """Give the instances back when nobody asks; the first request after that waits for one."""
+    vllm: tuple[tuple[str, str], ...]
+    """Options of `vllm serve`, as containers/vllm reads them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningConfig:
+    """Learning runs: the machines and how long each step may take."""
+
+    image_tag: str
+    training_instance_type: str
+    processing_instance_type: str
+    training_volume_gib: int
+    processing_volume_gib: int
+    training_max_seconds: int
+    processing_max_seconds: int
+    component_poll_seconds: int
+    """Between two looks at an adapter that is being loaded."""
+    settings: tuple[tuple[str, int | float | str | bool], ...] = ()
+    """Defaults of a learning run that this stage changes (LEARNING_SETTINGS)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutConfig:
+    """Rollouts: how often they look, and how soon the guard alarm fires."""
+
+    settings: tuple[tuple[str, int | float | str | bool], ...]
+    """The stage's time scales and defaults of a rollout (ROLLOUT_SETTINGS)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One deployment of RLaaS: a stage in a region."""
+
+    name: str
+    region: str
+    account: str | None = None
+    """None: whatever account the credentials at deploy time belong to."""
+    keep_data: bool
+    """Tables, buckets and keys survive their stack, and stacks refuse to be deleted."""
+    log_retention_days: int
+    lake_buffer_seconds: int
+    """How long Firehose collects events before it writes a Parquet file."""
+    event_ttl_days: int
+    """How long events stay in the hot store; the lake keeps them for good."""
+    athena_scan_limit_gib: int
+    runtime: RuntimeConfig
+    api: ApiConfig
+    serving: ServingConfig
+    learning: LearningConfig
+    rollout: RolloutConfig
+
+    @property
+    def prefix(self) -> str:
+        """What the names of this stage's resources begin with."""
+        return f"rlaas-{self.name}"
+
+    @property
+    def id(self) -> str:
+        """What the stage is called in the app: `local`, or its name and region."""
+        return self.name if self.name == "local" else f"{self.name}-{self.region}"
+
+
+def host_architecture() -> Architecture:
+    """The machine's own architecture, which the laptop cloud's functions run on."""
+    return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
+
+
+AWS_RUNTIME = RuntimeConfig(python="3.13", architecture="arm64", snap_start=True)
+
+LOCAL = StageConfig(
+    name="local",
+    region="us-east-1",
+    account="000000000000",
+    keep_data=False,
+    log_retention_days=1,
+    lake_buffer_seconds=60,
+    event_ttl_days=30,
+    athena_scan_limit_gib=1,
+    runtime=RuntimeConfig(python=f"{sys.version_info.major}.{sys.version_info.minor}", architecture=host_architecture(), snap_start=False),
+    api=ApiConfig(authorizer_ttl_seconds=0, rate_per_second=1_000, burst=2_000, firewall=False),
+    serving=ServingConfig(
+        base_model="smollm2-135m-instruct",
+        image_tag="local",
+        instance_type="ml.m5.large",
+        accelerators=0,
+        cpu_cores=2,
+        memory_mib=4_096,
+        max_instances=1,
+        scale_to_zero=False,
+        vllm=(("max_model_len", "1024"), ("max_loras", "4"), ("max_lora_rank", "16")),
+    ),
+    learning=LearningConfig(
+        image_tag="local",
+        training_instance_type="ml.m5.large",
+        processing_instance_type="ml.m5.large",
+        training_volume_gib=1,
+        processing_volume_gib=1,
+        training_max_seconds=1_800,
+        processing_max_seconds=900,
+        component_poll_seconds=1,
+        settings=(
+            ("unload", False),  # the emulator's Athena has no UNLOAD
+            # Two processor cores: small batches and few steps, about three minutes in all.
+            ("batch_size", 2),
+            ("sft_steps", 8),
+            ("sft_learning_rate", 8e-4),
+            ("dpo_steps", 16),
+            ("dpo_learning_rate", 8e-4),
+        ),
+    ),
+    # The demo's weeks pass in minutes.
+    rollout=RolloutConfig(
+        settings=(
+            ("poll_seconds", 1),
+            ("settle_seconds", 2),
+            ("max_wait_seconds", 600),
+            ("guard_period_seconds", 10),
+            ("guard_evaluation_periods", 3),
+            ("guard_datapoints", 2),
+        )
+    ),
+)
+
+_VLLM = (("max_model_len", "8192"), ("max_loras", "16"), ("max_cpu_loras", "64"), ("max_lora_rank", "16"))
+_AWS_SERVING = ServingConfig(
+    base_model="qwen3-4b-instruct-2507",
+    image_tag="0.1.0",
+    instance_type="ml.g5.xlarge",
+    accelerators=1,
+    cpu_cores=2,
+    memory_mib=8_192,
+    max_instances=1,
+    scale_to_zero=True,
+    vllm=_VLLM,
+)
+_AWS_LEARNING = LearningConfig(
+    image_tag="0.1.0",
+    training_instance_type="ml.g5.2xlarge",
+    processing_instance_type="ml.m5.xlarge",
+    training_volume_gib=100,
+    processing_volume_gib=50,
+    training_max_seconds=6 * 3_600,
+    processing_max_seconds=2 * 3_600,
+    component_poll_seconds=15,
+)
+
+DEV = StageConfig(
+    name="dev",
+    region="us-east-1",
+    keep_data=True,
+    log_retention_days=14,
+    lake_buffer_seconds=60,
+    event_ttl_days=30,
+    athena_scan_limit_gib=10,
+    runtime=AWS_RUNTIME,
+    api=ApiConfig(authorizer_ttl_seconds=60, rate_per_second=200, burst=400, firewall=True),
+    serving=_AWS_SERVING,
+    learning=_AWS_LEARNING,
+    rollout=RolloutConfig(settings=()),
+)
+
+
+def _prod(region: str) -> StageConfig:
+    return StageConfig(
+        name="prod",
+        region=region,
+        keep_data=True,
+        log_retention_days=90,
+        lake_buffer_seconds=300,
+        event_ttl_days=90,
+        athena_scan_limit_gib=100,
+        runtime=AWS_RUNTIME,
+        api=ApiConfig(authorizer_ttl_seconds=60, rate_per_second=2_000, burst=4_000, firewall=True),
+        serving=ServingConfig(
+            base_model=_AWS_SERVING.base_model,
+            image_tag=_AWS_SERVING.image_tag,
+            instance_type="ml.g5.2xlarge",
+            accelerators=1,
+            cpu_cores=4,
+            memory_mib=16_384,
+            max_instances=4,
+            scale_to_zero=True,
+            vllm=_VLLM,
+        ),
+        learning=_AWS_LEARNING,
+        rollout=RolloutConfig(settings=()),
+    )
+
+
+STAGES: tuple[StageConfig, ...] = (LOCAL, DEV, _prod("us-east-1"), _prod("eu-west-1"))
+"""Every deployment, one per region."""

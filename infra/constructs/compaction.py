@@ -1,0 +1,93 @@
+"""The lake's daily compaction: a schedule -> a state machine -> one SageMaker processing job."""
+
+from aws_cdk import Duration, Stack
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from infra.acknowledge import acknowledge_wildcards
+from infra.config import StageConfig
+from infra.constructs.event_lake import EventLake
+from infra.constructs.image_repository import ImageRepository
+from infra.constructs.python_function import dead_letter_queue
+from infra.constructs.sagemaker_role import SageMakerRole
+from infra.constructs.state_machine import StateMachine
+
+# Step Functions' own rule that tells it when a job has ended (`.sync`); it makes the rule itself under this name.
+_SYNC_RULE = "StepFunctionsGetEventsForSageMakerProcessingJobsRule"
+
+
+class Compaction(Construct):
+    """The state machine `rlaas-<stage>-compaction`, begun every day at 03:30 UTC, when the day before has long been delivered."""
+
+    def __init__(self, scope: Construct, id: str, *, config: StageConfig, lake: EventLake, images: ImageRepository) -> None:
+        super().__init__(scope, id)
+        learning = config.learning
+        job = self._job_role(lake=lake, images=images)
+        self.state_machine = StateMachine(
+            self,
+            "StateMachine",
+            config=config,
+            name="compaction",
+            substitutions={
+                "Prefix": config.prefix,
+                "LakeBucket": lake.bucket.fixed_name,
+                "SageMakerRoleArn": job.role_arn,
+                "LearningImageUri": images.image(learning.image_tag),
+                "Region": Stack.of(self).region,
+                "ProcessingInstanceType": learning.processing_instance_type,
+                "ProcessingVolumeGib": str(learning.processing_volume_gib),
+                "ProcessingMaxSeconds": str(learning.processing_max_seconds),
+            },
+        )
+        self._allow_job(config, job)
+        self.failures = dead_letter_queue(self, "Failures")
+        events.Rule(
+            self,
+            "Daily",
+            description="The lake's small files of past days become large ones",
+            schedule=events.Schedule.cron(hour="3", minute="30"),
+            targets=[
+                targets.SfnStateMachine(
+                    self.state_machine, dead_letter_queue=self.failures, retry_attempts=10, max_event_age=Duration.hours(12)
+                )
+            ],
+        )
+
+    def _allow_job(self, config: StageConfig, role: iam.IRole) -> None:
+        """What the state machine may start: compaction jobs of this stage with `role`."""
+        stack = Stack.of(self)
+        jobs = stack.format_arn(service="sagemaker", resource="processing-job", resource_name=f"{config.prefix}-compaction-*")
+        for statement in (
+            iam.PolicyStatement(
+                actions=[*(f"sagemaker:{verb}ProcessingJob" for verb in ("Create", "Describe", "Stop")), "sagemaker:AddTags"],
+                resources=[jobs],
+            ),
+            iam.PolicyStatement(
+                actions=["iam:PassRole"],
+                resources=[role.role_arn],
+                conditions={"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
+            ),
+            iam.PolicyStatement(
+                actions=["events:PutTargets", "events:PutRule", "events:DescribeRule"],
+                resources=[stack.format_arn(service="events", resource="rule", resource_name=_SYNC_RULE)],
+            ),
+        ):
+            self.state_machine.add_to_role_policy(statement)
+        acknowledge_wildcards(self.state_machine, [jobs], "Jobs are named after when they begin; the prefix holds them to this stage.")
+
+    def _job_role(self, *, lake: EventLake, images: ImageRepository) -> SageMakerRole:
+        """What the job's container may do: list the lake, and read, write and delete its event files."""
+        role = SageMakerRole(
+            self, "JobRole", description="What the lake's compaction may do", images=images, log_groups=["/aws/sagemaker/ProcessingJobs*"]
+        )
+        role.allow(
+            "s3:GetObject",
+            "s3:PutObject",
+            "s3:DeleteObject",
+            on=[lake.bucket.objects("events/*")],
+            wildcard_because="Event files are data; the prefix is what can be named.",
+        )
+        role.allow("s3:ListBucket", on=[lake.bucket.bucket_arn])
+        return role

@@ -1,0 +1,95 @@
+"""A WAF web ACL before a REST API's stage."""
+
+from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_wafv2 as wafv2
+from constructs import Construct
+
+from infra.config import StageConfig
+
+# Rules of AWS's groups that read bodies as if they were web forms. Ours hold customers' e-mails and prompts (markup, links, any length), so
+# these rules only count; the functions validate the bodies against their models.
+_COUNTED_ONLY = ("SizeRestrictions_BODY", "CrossSiteScripting_BODY", "GenericRFI_BODY", "GenericLFI_BODY", "EC2MetaDataSSRF_BODY")
+
+# A Content-Length of 1,000,000 bytes or more. An event may have 256 KiB, which the functions check exactly; this keeps far larger
+# bodies from being paid for. WAF itself can only measure the first 64 KiB of a body.
+_LARGE_BODY = r"^[1-9][0-9]{6,}$"
+
+
+class Firewall(Construct):
+    """AWS's managed rules for common exploits, known bad inputs and bad addresses; a rate limit per address; no huge bodies."""
+
+    def __init__(self, scope: Construct, id: str, *, config: StageConfig, stage: apigateway.Stage, too_large_body: str) -> None:
+        """`too_large_body` is the JSON answered with 413."""
+        super().__init__(scope, id)
+        acl = wafv2.CfnWebACL
+        managed = [
+            ("AWSManagedRulesAmazonIpReputationList", ()),
+            ("AWSManagedRulesCommonRuleSet", _COUNTED_ONLY),
+            ("AWSManagedRulesKnownBadInputsRuleSet", ()),
+        ]
+        rules = [
+            acl.RuleProperty(
+                name="RatePerAddress",
+                priority=0,
+                statement=acl.StatementProperty(
+                    rate_based_statement=acl.RateBasedStatementProperty(
+                        limit=config.api.requests_per_address, aggregate_key_type="IP", evaluation_window_sec=300
+                    )
+                ),
+                action=acl.RuleActionProperty(block=acl.BlockActionProperty(custom_response=acl.CustomResponseProperty(response_code=429))),
+                visibility_config=_visible("RatePerAddress"),
+            ),
+            acl.RuleProperty(
+                name="LargeBody",
+                priority=1,
+                statement=acl.StatementProperty(
+                    regex_match_statement=acl.RegexMatchStatementProperty(
+                        field_to_match=acl.FieldToMatchProperty(single_header={"Name": "content-length"}),
+                        regex_string=_LARGE_BODY,
+                        text_transformations=[acl.TextTransformationProperty(priority=0, type="NONE")],
+                    )
+                ),
+                action=acl.RuleActionProperty(
+                    block=acl.BlockActionProperty(
+                        custom_response=acl.CustomResponseProperty(response_code=413, custom_response_body_key="too_large")
+                    )
+                ),
+                visibility_config=_visible("LargeBody"),
+            ),
+            *(
+                acl.RuleProperty(
+                    name=group,
+                    priority=priority,
+                    statement=acl.StatementProperty(
+                        managed_rule_group_statement=acl.ManagedRuleGroupStatementProperty(
+                            vendor_name="AWS",
+                            name=group,
+                            rule_action_overrides=[
+                                acl.RuleActionOverrideProperty(name=rule, action_to_use=acl.RuleActionProperty(count={}))
+                                for rule in counted_only
+                            ]
+                            or None,
+                        )
+                    ),
+                    override_action=acl.OverrideActionProperty(none={}),
+                    visibility_config=_visible(group),
+                )
+                for priority, (group, counted_only) in enumerate(managed, start=2)
+            ),
+        ]
+        web_acl = acl(
+            self,
+            "WebAcl",
+            name=f"{config.prefix}-api",
+            scope="REGIONAL",
+            default_action=acl.DefaultActionProperty(allow={}),
+            rules=rules,
+            custom_response_bodies={"too_large": acl.CustomResponseBodyProperty(content_type="APPLICATION_JSON", content=too_large_body)},
+            visibility_config=_visible("Api"),
+        )
+        wafv2.CfnWebACLAssociation(self, "Association", resource_arn=stage.stage_arn, web_acl_arn=web_acl.attr_arn)
+
+
+def _visible(metric: str) -> wafv2.CfnWebACL.VisibilityConfigProperty:
+    """Counted as `metric`; no sampled requests, which would keep parts of users' texts."""
+    return wafv2.CfnWebACL.VisibilityConfigProperty(cloud_watch_metrics_enabled=True, metric_name=metric, sampled_requests_enabled=False)

@@ -1,0 +1,91 @@
+"""Rollouts in steps, and the guard that takes one back when its alarm fires."""
+
+import json
+
+from aws_cdk import ArnFormat, Duration, Stack
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from constructs import Construct
+
+from infra.config import StageConfig
+from infra.constructs.python_function import PythonFunction, dead_letter_queue
+from infra.constructs.state_machine import StateMachine
+from infra.constructs.tenant_table import TenantTable
+
+GUARDS_ARE_DATA = "Each rollout puts its own guard alarm; the prefix is what can be named."
+
+
+class GuardedRollout(Construct):
+    """The state machine `rlaas-<stage>-rollout`, and the way back from an alarm `rlaas-<stage>-guard--<tenant>--<skill>`.
+
+    The way back does not go through the state machine: EventBridge calls a function that writes the route once.
+    """
+
+    def __init__(self, scope: Construct, id: str, *, config: StageConfig, registry: TenantTable, events_table: TenantTable) -> None:
+        super().__init__(scope, id)
+        guards = f"{config.prefix}-guard--"
+        self.guard_alarms = Stack.of(self).format_arn(
+            service="cloudwatch", resource="alarm", resource_name=f"{guards}*", arn_format=ArnFormat.COLON_RESOURCE_NAME
+        )
+        """Every rollout's guard alarm, for IAM policies."""
+        self.steps = PythonFunction(
+            self,
+            "Steps",
+            config=config,
+            name="rollout_steps",
+            description="Moves a rollout's weights, weighs its rewards, closes it",
+            environment={
+                "REGISTRY_TABLE": registry.table_name,
+                "EVENTS_TABLE": events_table.table_name,
+                "EVENT_TTL_DAYS": str(config.event_ttl_days),
+                "ROLLOUT_SETTINGS": json.dumps(dict(config.rollout.settings)),
+            },
+            timeout=Duration.seconds(30),
+        )
+        self.steps.allow("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:Query", on=[registry.table_arn])
+        self.steps.allow("dynamodb:Query", on=[events_table.index_arn("by_day")])
+        self.steps.allow(
+            "cloudwatch:PutMetricAlarm",
+            "cloudwatch:DeleteAlarms",
+            "cloudwatch:DescribeAlarms",
+            on=[self.guard_alarms],
+            wildcard_because=GUARDS_ARE_DATA,
+        )
+        self.state_machine = StateMachine(
+            self,
+            "StateMachine",
+            config=config,
+            name="rollout",
+            substitutions={"RolloutStepsFunctionArn": self.steps.target.function_arn},
+        )
+        self.state_machine.allow_invoke(self.steps.target)
+        self.failures = dead_letter_queue(self, "Failures")
+        self.state_machine.close_by(self.steps.target, failures=self.failures)
+
+        self.guard = PythonFunction(
+            self,
+            "Guard",
+            config=config,
+            name="guard_rollback",
+            description="Puts a skill's route back on its last good version when its guard alarm fires",
+            environment={"REGISTRY_TABLE": registry.table_name},
+            timeout=Duration.seconds(30),
+            user_facing=True,  # until it has run, users get the bad policy's answers
+        )
+        self.guard.allow("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", on=[registry.table_arn])
+        events.Rule(
+            self,
+            "GuardAlarm",
+            rule_name=f"{config.prefix}-guard",
+            description="A rollout's guard alarm fired: roll back",
+            event_pattern=events.EventPattern(
+                source=["aws.cloudwatch"],
+                detail_type=["CloudWatch Alarm State Change"],
+                detail={"alarmName": [{"prefix": guards}], "state": {"value": ["ALARM"]}},
+            ),
+            targets=[
+                targets.LambdaFunction(
+                    self.guard.target, dead_letter_queue=self.failures, retry_attempts=10, max_event_age=Duration.minutes(15)
+                )
+            ],
+        )

@@ -1,0 +1,148 @@
+"""Learning runs: dataset -> training -> evaluation -> decision, as SageMaker jobs that a state machine calls."""
+
+import json
+
+from aws_cdk import Duration, Stack
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from infra.acknowledge import acknowledge_wildcards
+from infra.config import StageConfig
+from infra.constructs.event_lake import EventLake
+from infra.constructs.image_repository import ImageRepository
+from infra.constructs.private_bucket import PrivateBucket
+from infra.constructs.python_function import PythonFunction, dead_letter_queue
+from infra.constructs.sagemaker_role import SageMakerRole
+from infra.constructs.state_machine import StateMachine
+from infra.constructs.tenant_table import TenantTable
+from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, VllmEndpoint
+
+# Step Functions' own rules that tell it when a job has ended (`.sync`); it makes them itself under these names.
+_SYNC_RULES = ("StepFunctionsGetEventsForSageMakerTrainingJobsRule", "StepFunctionsGetEventsForSageMakerProcessingJobsRule")
+
+
+class LearningPipeline(Construct):
+    """The state machine `rlaas-<stage>-learning` and what it calls."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        config: StageConfig,
+        registry: TenantTable,
+        artifacts: PrivateBucket,
+        lake: EventLake,
+        images: ImageRepository,
+        endpoint: VllmEndpoint,
+    ) -> None:
+        super().__init__(scope, id)
+        learning = config.learning
+        jobs = self._job_role(artifacts=artifacts, lake=lake, images=images, endpoint=endpoint)
+        self.steps = PythonFunction(
+            self,
+            "Steps",
+            config=config,
+            name="learning_steps",
+            description="Begins, decides and closes learning runs",
+            environment={
+                "REGISTRY_TABLE": registry.table_name,
+                "ARTIFACTS_BUCKET": artifacts.bucket_name,
+                "ENDPOINT_NAME": endpoint.endpoint_name,
+                "BASE_MODEL": endpoint.base_model,
+                "LEARNING_SETTINGS": json.dumps(dict(learning.settings)),
+            },
+            timeout=Duration.seconds(30),
+        )
+        self.steps.allow("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:Query", on=[registry.table_arn])
+        self.steps.allow(
+            "s3:GetObject", on=[artifacts.objects("tenants/*")], wildcard_because="Each run's report is data under its tenant's prefix."
+        )
+        self.steps.allow("s3:ListBucket", on=[artifacts.bucket_arn])  # without it, S3 says of a missing report that it is forbidden
+        self.state_machine = StateMachine(
+            self,
+            "StateMachine",
+            config=config,
+            name="learning",
+            substitutions={
+                "LearningStepsFunctionArn": self.steps.target.function_arn,
+                "SageMakerRoleArn": jobs.role_arn,
+                "LearningImageUri": images.image(learning.image_tag),
+                "Region": Stack.of(self).region,
+                "EndpointName": endpoint.endpoint_name,
+                "TrainingInstanceType": learning.training_instance_type,
+                "TrainingVolumeGib": str(learning.training_volume_gib),
+                "TrainingMaxSeconds": str(learning.training_max_seconds),
+                "ProcessingInstanceType": learning.processing_instance_type,
+                "ProcessingVolumeGib": str(learning.processing_volume_gib),
+                "ProcessingMaxSeconds": str(learning.processing_max_seconds),
+                "ComponentPollSeconds": str(learning.component_poll_seconds),
+            },
+        )
+        self.state_machine.allow_invoke(self.steps.target)
+        self.failures = dead_letter_queue(self, "Failures")
+        self.state_machine.close_by(self.steps.target, failures=self.failures)
+        self._allow_jobs(config, jobs=jobs, endpoint=endpoint)
+
+    def _allow_jobs(self, config: StageConfig, *, jobs: iam.IRole, endpoint: VllmEndpoint) -> None:
+        """What the state machine may start: this stage's jobs with the jobs' role, and adapters on this stage's endpoint."""
+        stack = Stack.of(self)
+        machine = self.state_machine
+        job_arns = [
+            stack.format_arn(service="sagemaker", resource=kind, resource_name=f"{config.prefix}-*")
+            for kind in ("training-job", "processing-job")
+        ]
+        for statement in (
+            iam.PolicyStatement(
+                actions=[
+                    *(f"sagemaker:{verb}{kind}Job" for verb in ("Create", "Describe", "Stop") for kind in ("Training", "Processing")),
+                    "sagemaker:AddTags",
+                ],
+                resources=job_arns,
+            ),
+            iam.PolicyStatement(
+                actions=["iam:PassRole"],
+                resources=[jobs.role_arn],
+                conditions={"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
+            ),
+            iam.PolicyStatement(
+                actions=["events:PutTargets", "events:PutRule", "events:DescribeRule"],
+                resources=[stack.format_arn(service="events", resource="rule", resource_name=name) for name in _SYNC_RULES],
+            ),
+            iam.PolicyStatement(
+                actions=["sagemaker:CreateInferenceComponent", "sagemaker:DescribeInferenceComponent"], resources=endpoint.arns
+            ),
+            iam.PolicyStatement(actions=["sagemaker:DeleteInferenceComponent"], resources=[endpoint.adapter_arns]),
+        ):
+            machine.add_to_role_policy(statement)
+        acknowledge_wildcards(machine, job_arns, "Jobs are named when they begin; the prefix holds them to this stage.")
+        acknowledge_wildcards(machine, endpoint.arns, ADAPTERS_ARE_DATA)
+
+    def _job_role(self, *, artifacts: PrivateBucket, lake: EventLake, images: ImageRepository, endpoint: VllmEndpoint) -> SageMakerRole:
+        """What the jobs' containers may do: read the lake, the base models and the datasets; write datasets, adapters and reports."""
+        role = SageMakerRole(
+            self,
+            "JobRole",
+            description="What learning jobs may do",
+            images=images,
+            log_groups=["/aws/sagemaker/TrainingJobs*", "/aws/sagemaker/ProcessingJobs*"],
+        )
+        data = "The objects are data: base models, each run's datasets and adapters, the lake's files. The prefix is what can be named."
+        role.allow("s3:GetObject", on=[artifacts.objects("models/*"), artifacts.objects("tenants/*")], wildcard_because=data)
+        role.allow("s3:PutObject", "s3:AbortMultipartUpload", on=[artifacts.objects("tenants/*")], wildcard_because=data)
+        role.allow("s3:GetObject", on=[lake.bucket.objects("events/*")], wildcard_because=data)
+        # Athena's answers, which the caller's role writes, and reads and tidies afterwards.
+        answers = lake.bucket.objects("athena/*")
+        role.allow("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", on=[answers], wildcard_because=data)
+        role.allow("s3:ListBucket", "s3:GetBucketLocation", on=[artifacts.bucket_arn, lake.bucket.bucket_arn])
+        role.allow(
+            "athena:StartQueryExecution",
+            "athena:GetQueryExecution",
+            "athena:GetQueryResults",
+            "athena:StopQueryExecution",
+            "athena:GetWorkGroup",
+            on=[lake.workgroup_arn],
+        )
+        role.allow("glue:GetDatabase", "glue:GetTable", "glue:GetPartitions", on=lake.catalog_arns)
+        role.allow("sagemaker:InvokeEndpoint", on=endpoint.arns, wildcard_because=ADAPTERS_ARE_DATA)
+        return role

@@ -1,0 +1,216 @@
+"""A Lambda function of `functions/<name>` on the two shared layers."""
+
+from collections.abc import Mapping, Sequence
+
+from aws_cdk import AssetHashType, Duration, RemovalPolicy, Stack
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_lambda_event_sources as sources
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from infra import bundling
+from infra.acknowledge import acknowledge, acknowledge_wildcards
+from infra.config import StageConfig
+
+_EXCLUDED = ["**/__pycache__", "**/*.pyc"]
+
+
+class PythonLayers(Construct):
+    """The `rlaas` package and its third-party packages, as layers.
+
+    Each stack has its own pair: a layer's address changes with every version, and a stack that took it from another would go on
+    with the old one until its own template happened to change.
+    """
+
+    def __init__(self, scope: Construct, id: str, *, config: StageConfig) -> None:
+        super().__init__(scope, id)
+        runtime = config.runtime
+        # `cdk deploy` bundles the stacks it deploys. Where CDK says that nothing is bundled (tests, `make synth`), the lock stands for
+        # the layer, so that no pip and no network is needed; under another hash, so that nobody deploys it for the layer.
+        fingerprint = bundling.fingerprint(runtime)
+        if Stack.of(self).bundling_required:
+            dependencies = bundling.third_party_layer(runtime)
+        else:
+            dependencies, fingerprint = bundling.LOCK.parent, f"unbuilt-{fingerprint}"
+        self.versions: list[lambda_.ILayerVersion] = [
+            self._version(
+                config,
+                "Dependencies",
+                description=f"Third-party packages (layers/deps) for Python {runtime.python} on {runtime.architecture}",
+                code=lambda_.Code.from_asset(str(dependencies), asset_hash=fingerprint, asset_hash_type=AssetHashType.CUSTOM),
+            ),
+            self._version(
+                config,
+                "Rlaas",
+                description="The rlaas package",
+                code=lambda_.Code.from_asset(str(bundling.ROOT / "layers" / "rlaas"), exclude=_EXCLUDED),
+            ),
+        ]
+
+    def _version(self, config: StageConfig, id: str, *, description: str, code: lambda_.Code) -> lambda_.LayerVersion:
+        return lambda_.LayerVersion(
+            self,
+            id,
+            description=description,
+            code=code,
+            compatible_runtimes=[python_runtime(config)],
+            compatible_architectures=[architecture(config)],
+            removal_policy=RemovalPolicy.DESTROY,
+        )
+
+    @classmethod
+    def of(cls, scope: Construct, config: StageConfig) -> "PythonLayers":
+        """The layers of the stack that `scope` is in."""
+        stack = Stack.of(scope)
+        existing = stack.node.try_find_child("Layers")
+        return existing if isinstance(existing, cls) else cls(stack, "Layers", config=config)
+
+
+class PythonFunction(Construct):
+    """`functions/<name>/handler.py` as the function `rlaas-<stage>-<name>`: own role, own log group, both layers.
+
+    The role may write to the function's own log group and nothing else; give it the rest through `allow`. Callers use `target`: the
+    alias `live` of the newest version where the stage has SnapStart and `user_facing` is set, else the function itself.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        config: StageConfig,
+        name: str,
+        description: str,
+        environment: Mapping[str, str],
+        timeout: Duration,
+        memory_mib: int = 512,
+        user_facing: bool = False,
+        reserved_concurrency: int | None = None,
+    ) -> None:
+        super().__init__(scope, id)
+        self.config = config
+        function_name = f"{config.prefix}-{name}"
+        self.log_group = log_group(self, "Logs", config=config, name=f"/aws/lambda/{function_name}")
+        role = iam.Role(
+            self,
+            "Role",
+            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+            description=f"What functions/{name} may do",
+        )
+        write_logs = self.log_group.grant_write(role)
+        snap_start = config.runtime.snap_start and user_facing
+        self.function = lambda_.Function(
+            self,
+            "Function",
+            function_name=function_name,
+            description=description,
+            runtime=python_runtime(config),
+            architecture=architecture(config),
+            handler="handler.handler",
+            code=lambda_.Code.from_asset(str(bundling.ROOT / "functions" / name), exclude=_EXCLUDED),
+            layers=PythonLayers.of(self, config).versions,
+            role=role,
+            timeout=timeout,
+            memory_size=memory_mib,
+            reserved_concurrent_executions=reserved_concurrency,
+            log_group=self.log_group,
+            logging_format=lambda_.LoggingFormat.JSON,
+            snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,
+            environment={
+                "RLAAS_STAGE": config.name,
+                "POWERTOOLS_SERVICE_NAME": name,
+                "POWERTOOLS_METRICS_NAMESPACE": "RLaaS",
+                "POWERTOOLS_LOG_LEVEL": "INFO",
+                **environment,
+            },
+        )
+        write_logs.apply_before(self.function)
+        if snap_start:
+            acknowledge(self.function, "The alias below publishes a version.", "@aws-cdk/aws-lambda:snapStartRequirePublish")
+        self.target: lambda_.IFunction = (
+            lambda_.Alias(self, "Live", alias_name="live", version=self.function.current_version) if snap_start else self.function
+        )
+        acknowledge(
+            self.function,
+            "Python 3.13 is the newest runtime whose wheels (pydantic-core, rapidfuzz) and SnapStart we test on; the laptop cloud runs the "
+            "functions on the machine's own Python.",
+            "AwsSolutions-L1",
+        )
+
+    def allow(
+        self, *actions: str, on: Sequence[str], conditions: Mapping[str, object] | None = None, wildcard_because: str | None = None
+    ) -> None:
+        """Let the function do `actions` on the resources `on`; one that holds a `*` needs its reason."""
+        self.function.add_to_role_policy(iam.PolicyStatement(actions=list(actions), resources=list(on), conditions=conditions))
+        acknowledge_wildcards(self, on, wildcard_because)
+
+    def read_stream_of(
+        self, table: dynamodb.ITable, *, filters: Sequence[Mapping[str, object]], batch_size: int, batching: Duration
+    ) -> sqs.IQueue:
+        """Call the function with `table`'s changes; returns the queue that is told of the batches it could not handle.
+
+        A failing batch is tried record by record (the function names the failed ones), then halved, and given up after five attempts
+        or an hour, so that one bad record neither blocks its shard nor is forgotten: the table still holds the item, and an alarm
+        watches the queue.
+        """
+        failures = dead_letter_queue(self, "Failures")
+        self.function.add_event_source(
+            sources.DynamoEventSource(
+                table,
+                starting_position=lambda_.StartingPosition.TRIM_HORIZON,
+                filters=[lambda_.FilterCriteria.filter(dict(pattern)) for pattern in filters],
+                batch_size=batch_size,
+                max_batching_window=batching,
+                bisect_batch_on_error=True,
+                report_batch_item_failures=True,
+                retry_attempts=5,
+                max_record_age=Duration.hours(1),
+                on_failure=sources.SqsDlq(failures),
+            )
+        )
+        acknowledge(
+            self,
+            "dynamodb:ListStreams takes no resource: it can only be allowed on all streams, and it lists names.",
+            "AwsSolutions-IAM5[Resource::*]",
+        )
+        return failures
+
+
+def dead_letter_queue(scope: Construct, id: str) -> sqs.Queue:
+    """A queue for what could not be handled, kept for two weeks."""
+    queue = sqs.Queue(scope, id, enforce_ssl=True, encryption=sqs.QueueEncryption.SQS_MANAGED, retention_period=Duration.days(14))
+    acknowledge(queue, "This queue is itself where failures end.", "AwsSolutions-SQS3")
+    return queue
+
+
+def log_group(scope: Construct, id: str, *, config: StageConfig, name: str) -> logs.LogGroup:
+    """A log group that forgets after the stage's retention and goes with its stack."""
+    return logs.LogGroup(
+        scope,
+        id,
+        log_group_name=name,
+        retention=_RETENTION[config.log_retention_days],
+        removal_policy=RemovalPolicy.DESTROY,
+    )
+
+
+def python_runtime(config: StageConfig) -> lambda_.Runtime:
+    """The stage's Lambda runtime."""
+    return lambda_.Runtime(
+        f"python{config.runtime.python}", lambda_.RuntimeFamily.PYTHON, supports_inline_code=True, supports_snap_start=True
+    )
+
+
+def architecture(config: StageConfig) -> lambda_.Architecture:
+    """The stage's processor architecture."""
+    return lambda_.Architecture.ARM_64 if config.runtime.architecture == "arm64" else lambda_.Architecture.X86_64
+
+
+_RETENTION = {
+    1: logs.RetentionDays.ONE_DAY,
+    14: logs.RetentionDays.TWO_WEEKS,
+    90: logs.RetentionDays.THREE_MONTHS,
+}

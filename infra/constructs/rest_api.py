@@ -1,0 +1,155 @@
+"""The public REST API, and every refusal of the gateway in the service's own error body.
+
+Its one stage is called `api` and its paths begin with `/v1`, so that functions see the same path behind `<url>/api` and behind a custom
+domain.
+"""
+
+import json
+from collections.abc import Sequence
+
+from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from infra.acknowledge import acknowledge
+from infra.config import StageConfig
+from infra.constructs.firewall import Firewall
+from infra.constructs.python_function import log_group
+
+# What API Gateway refuses by itself, before any function is asked: its response type -> status (None: the fallbacks keep each refusal's
+# own), error type and code of our errors, and the message where API Gateway's own would mislead.
+_GATEWAY_ERRORS: tuple[tuple[str, int | None, str, str, str | None], ...] = (
+    ("DEFAULT_4XX", None, "InvalidInput", "invalid_input", None),
+    ("DEFAULT_5XX", None, "InternalError", "internal_error", "something went wrong on our side; the request id finds it in the log"),
+    ("UNAUTHORIZED", 401, "Unauthorized", "unauthorized", "send a valid key: Authorization: Bearer rlk_..."),
+    ("ACCESS_DENIED", 403, "Forbidden", "forbidden", None),
+    ("WAF_FILTERED", 403, "Forbidden", "forbidden", "the firewall refused the request"),
+    ("MISSING_AUTHENTICATION_TOKEN", 404, "NotFound", "not_found", "there is no such path and method"),
+    ("RESOURCE_NOT_FOUND", 404, "NotFound", "not_found", "there is no such path and method"),
+    ("REQUEST_TOO_LARGE", 413, "PayloadTooLarge", "payload_too_large", "the body is larger than the service takes"),
+    ("UNSUPPORTED_MEDIA_TYPE", 415, "InvalidInput", "invalid_input", "the content type must be application/json"),
+    ("THROTTLED", 429, "QuotaExceeded", "quota_exceeded", "too many requests; try again later"),
+    ("QUOTA_EXCEEDED", 429, "QuotaExceeded", "quota_exceeded", "too many requests; try again later"),
+    ("INTEGRATION_FAILURE", 503, "DependencyUnavailable", "dependency_unavailable", "the service could not answer; try again"),
+    ("INTEGRATION_TIMEOUT", 503, "DependencyUnavailable", "dependency_unavailable", "the service took too long; try again"),
+)
+
+_ACCESS_LOG = {
+    "request_id": "$context.requestId",
+    "tenant_id": "$context.authorizer.tenant_id",
+    "key_id": "$context.authorizer.key_id",
+    "method": "$context.httpMethod",
+    "path": "$context.resourcePath",
+    "status": "$context.status",
+    "bytes": "$context.responseLength",
+    "latency_ms": "$context.responseLatency",
+    "integration_latency_ms": "$context.integrationLatency",
+    "authorizer_latency_ms": "$context.authorizer.latency",
+    "error": "$context.error.responseType",
+    "source_ip": "$context.identity.sourceIp",
+}
+
+
+class PublicApi(Construct):
+    """API Gateway, regional, with our authorizer on every route and (where the stage has one) a firewall before it."""
+
+    def __init__(self, scope: Construct, id: str, *, config: StageConfig, authorizer: lambda_.IFunction) -> None:
+        super().__init__(scope, id)
+        access_log = log_group(self, "AccessLog", config=config, name=f"/aws/apigateway/{config.prefix}-access")
+        self.api = apigateway.RestApi(
+            self,
+            "Rest",
+            rest_api_name=config.prefix,
+            description=f"RLaaS {config.name}",
+            endpoint_types=[apigateway.EndpointType.REGIONAL],
+            cloud_watch_role=True,
+            cloud_watch_role_removal_policy=RemovalPolicy.RETAIN if config.keep_data else RemovalPolicy.DESTROY,
+            deploy_options=apigateway.StageOptions(
+                stage_name="api",
+                throttling_rate_limit=config.api.rate_per_second,
+                throttling_burst_limit=config.api.burst,
+                metrics_enabled=True,
+                logging_level=apigateway.MethodLoggingLevel.ERROR,
+                data_trace_enabled=False,
+                access_log_destination=apigateway.LogGroupLogDestination(access_log),
+                access_log_format=apigateway.AccessLogFormat.custom(json.dumps(_ACCESS_LOG)),
+            ),
+        )
+        self._authorizer = apigateway.RequestAuthorizer(
+            self,
+            "Authorizer",
+            handler=authorizer,
+            identity_sources=[apigateway.IdentitySource.header("Authorization")],
+            results_cache_ttl=Duration.seconds(config.api.authorizer_ttl_seconds),
+        )
+        for response_type, status, error_type, code, message in _GATEWAY_ERRORS:
+            self.api.add_gateway_response(
+                response_type.title().replace("_", ""),
+                type=apigateway.ResponseType.of(response_type),
+                status_code=None if status is None else str(status),
+                response_headers={"Access-Control-Allow-Origin": "'*'"},
+                templates={"application/json": _error_body(error_type, code, message)},
+            )
+        acknowledge(
+            self.api,
+            "The functions validate bodies against their pydantic models and name the field at fault; API Gateway's validator cannot.",
+            "AwsSolutions-APIG2",
+        )
+        acknowledge(
+            self.api,
+            "API Gateway's account-wide log role uses the policy AWS made for exactly that; its log groups' names hold the API's id.",
+            "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs]",
+        )
+        if config.api.firewall:
+            too_large = json.dumps(
+                {
+                    "error": {
+                        "type": "PayloadTooLarge",
+                        "code": "payload_too_large",
+                        "message": "the body is larger than the service takes",
+                        "param": None,
+                        "request_id": None,
+                    }
+                }
+            )
+            Firewall(self, "Firewall", config=config, stage=self.api.deployment_stage, too_large_body=too_large)
+        else:
+            acknowledge(
+                self.api, "The laptop cloud listens on 127.0.0.1 only, and AWS's managed rules exist on AWS alone.", "AwsSolutions-APIG3"
+            )
+
+    def route(self, method: str, paths: Sequence[str], function: lambda_.IFunction, *, from_browsers: bool = False) -> None:
+        """Send `method` on each of `paths` (below `/v1/`) to `function`, for callers with a key; `from_browsers` answers preflights.
+
+        Pages of every origin may ask: a key in a header decides, no cookie, and a publishable key names its origins itself.
+        """
+        integration = apigateway.LambdaIntegration(function, scope_permission_to_method=False)
+        for path in paths:
+            resource = self.api.root.resource_for_path(f"v1/{path}")
+            if from_browsers:
+                preflight = resource.add_cors_preflight(
+                    allow_origins=apigateway.Cors.ALL_ORIGINS,
+                    allow_methods=[method],
+                    allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
+                    max_age=Duration.days(1),
+                )
+                acknowledge(
+                    preflight, "A preflight carries no credentials, by the Fetch standard.", "AwsSolutions-APIG4", "AwsSolutions-COG4"
+                )
+            added = resource.add_method(
+                method, integration, authorizer=self._authorizer, authorization_type=apigateway.AuthorizationType.CUSTOM
+            )
+            acknowledge(
+                added,
+                "Callers are applications with our own hashed, scoped keys, which the Lambda authorizer checks; there are no user pools.",
+                "AwsSolutions-COG4",
+            )
+
+
+def _error_body(error_type: str, code: str, message: str | None) -> str:
+    """The template of an error body; without `message`, API Gateway's own (already quoted)."""
+    said = json.dumps(message) if message else "$context.error.messageString"
+    return (
+        f'{{"error": {{"type": "{error_type}", "code": "{code}", "message": {said}, "param": null, "request_id": "$context.requestId"}}}}'
+    )

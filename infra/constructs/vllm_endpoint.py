@@ -1,0 +1,147 @@
+"""The vLLM endpoint: a shell that holds one base model; adapters are data and come and go beside it."""
+
+from aws_cdk import Duration, Stack
+from aws_cdk import aws_applicationautoscaling as autoscaling
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
+
+from infra.config import StageConfig
+from infra.constructs.image_repository import ImageRepository
+from infra.constructs.private_bucket import PrivateBucket
+from infra.constructs.sagemaker_role import SageMakerRole
+
+VARIANT = "all"
+ADAPTERS_ARE_DATA = "Adapters are named tenant--skill--vN when a learning run makes them."
+
+
+class VllmEndpoint(Construct):
+    """Endpoint `rlaas-<stage>` with the base inference component `rlaas-<stage>--base`.
+
+    An adapter is one more inference component, `tenant--skill--vN`, made by a learning run; it takes no machine of its own.
+    """
+
+    def __init__(self, scope: Construct, id: str, *, config: StageConfig, artifacts: PrivateBucket, images: ImageRepository) -> None:
+        super().__init__(scope, id)
+        serving = config.serving
+        stack = Stack.of(self)
+        self.endpoint_name = config.prefix
+        self.component_name = f"{self.endpoint_name}--base"
+        self.base_model = serving.base_model
+        image = images.image(serving.image_tag)
+
+        role = SageMakerRole(
+            self,
+            "Role",
+            description="What the vLLM container may do",
+            images=images,
+            log_groups=[f"/aws/sagemaker/{kind}/{self.endpoint_name}*" for kind in ("Endpoints", "InferenceComponents")],
+        )
+        role.allow(
+            "s3:GetObject",
+            on=[artifacts.objects("models/*"), artifacts.objects("tenants/*/runs/*")],
+            wildcard_because="Base models and adapters are data.",
+        )
+        role.allow("s3:ListBucket", on=[artifacts.bucket_arn])
+
+        model = sagemaker.CfnModel(
+            self,
+            "Model",
+            execution_role_arn=role.role_arn,
+            primary_container=sagemaker.CfnModel.ContainerDefinitionProperty(
+                image=image,
+                model_data_source=sagemaker.CfnModel.ModelDataSourceProperty(
+                    s3_data_source=sagemaker.CfnModel.S3DataSourceProperty(
+                        s3_uri=artifacts.s3_url_for_object(f"models/{serving.base_model}/"),
+                        s3_data_type="S3Prefix",
+                        compression_type="None",
+                    )
+                ),
+                environment={f"SM_VLLM_{name.upper()}": value for name, value in serving.vllm},
+            ),
+        )
+        model.node.add_dependency(role.policy)
+
+        configuration = sagemaker.CfnEndpointConfig
+        endpoint_config = configuration(
+            self,
+            "Config",
+            execution_role_arn=role.role_arn,
+            production_variants=[
+                configuration.ProductionVariantProperty(
+                    variant_name=VARIANT,
+                    instance_type=serving.instance_type,
+                    initial_instance_count=1,
+                    managed_instance_scaling=configuration.ManagedInstanceScalingProperty(
+                        status="ENABLED", min_instance_count=0 if serving.scale_to_zero else 1, max_instance_count=serving.max_instances
+                    ),
+                    routing_config=configuration.RoutingConfigProperty(routing_strategy="LEAST_OUTSTANDING_REQUESTS"),
+                    container_startup_health_check_timeout_in_seconds=1_800,
+                    model_data_download_timeout_in_seconds=1_800,
+                )
+            ],
+        )
+        endpoint_config.node.add_dependency(role.policy)
+        endpoint = sagemaker.CfnEndpoint(
+            self, "Endpoint", endpoint_name=self.endpoint_name, endpoint_config_name=endpoint_config.attr_endpoint_config_name
+        )
+
+        component = sagemaker.CfnInferenceComponent
+        self.base = component(
+            self,
+            "Base",
+            inference_component_name=self.component_name,
+            endpoint_name=endpoint.attr_endpoint_name,
+            variant_name=VARIANT,
+            specification=component.InferenceComponentSpecificationProperty(
+                model_name=model.attr_model_name,
+                compute_resource_requirements=component.InferenceComponentComputeResourceRequirementsProperty(
+                    number_of_accelerator_devices_required=serving.accelerators or None,
+                    number_of_cpu_cores_required=serving.cpu_cores,
+                    min_memory_required_in_mb=serving.memory_mib,
+                ),
+                startup_parameters=component.InferenceComponentStartupParametersProperty(
+                    container_startup_health_check_timeout_in_seconds=1_800, model_data_download_timeout_in_seconds=1_800
+                ),
+            ),
+            runtime_config=component.InferenceComponentRuntimeConfigProperty(copy_count=1),
+        )
+        self.endpoint_arn = stack.format_arn(service="sagemaker", resource="endpoint", resource_name=self.endpoint_name)
+        self.adapter_arns = stack.format_arn(service="sagemaker", resource="inference-component", resource_name="*--*--v*")
+        """Every adapter's inference component: their names are data (`tenant--skill--vN`)."""
+        component_arn = stack.format_arn(service="sagemaker", resource="inference-component", resource_name=self.component_name)
+        self.arns = [self.endpoint_arn, component_arn, self.adapter_arns]
+        """The endpoint, its base component and its adapters, for IAM policies."""
+        if serving.scale_to_zero:
+            self._scale(config)
+
+    def _scale(self, config: StageConfig) -> None:
+        """Copies of the base follow the requests in flight, down to none; the first request refused then brings one back."""
+        target = autoscaling.ScalableTarget(
+            self,
+            "Copies",
+            service_namespace=autoscaling.ServiceNamespace.SAGEMAKER,
+            resource_id=f"inference-component/{self.component_name}",
+            scalable_dimension="sagemaker:inference-component:DesiredCopyCount",
+            min_capacity=0,
+            max_capacity=config.serving.max_instances,
+        )
+        target.node.add_dependency(self.base)
+        target.scale_to_track_metric(
+            "RequestsInFlight",
+            target_value=8,
+            predefined_metric=autoscaling.PredefinedMetric.SAGEMAKER_INFERENCE_COMPONENT_CONCURRENT_REQUESTS_PER_COPY_HIGH_RESOLUTION,
+        )
+        target.scale_on_metric(
+            "FromZero",
+            metric=cloudwatch.Metric(
+                namespace="AWS/SageMaker",
+                metric_name="NoCapacityInvocationFailures",
+                dimensions_map={"InferenceComponentName": self.component_name},
+                statistic="Sum",
+                period=Duration.minutes(1),
+            ),
+            adjustment_type=autoscaling.AdjustmentType.CHANGE_IN_CAPACITY,
+            scaling_steps=[autoscaling.ScalingInterval(lower=1, change=1), autoscaling.ScalingInterval(upper=0, change=0)],
+            cooldown=Duration.minutes(1),
+        )

@@ -1,0 +1,157 @@
+"""What applications call."""
+
+import json
+
+from aws_cdk import CfnOutput, Duration
+from constructs import Construct
+
+from infra.config import StageConfig
+from infra.constructs.guarded_rollout import GUARDS_ARE_DATA, GuardedRollout
+from infra.constructs.learning_pipeline import LearningPipeline
+from infra.constructs.python_function import PythonFunction
+from infra.constructs.rest_api import PublicApi
+from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, VllmEndpoint
+from infra.stacks.data import DataStack
+from infra.stacks.rlaas_stack import RlaasStack
+
+TELEMETRY_PATHS = ("interaction.create", "interaction.output", "feedback.submit", "task_result", "events:batch")
+INFERENCE_PATHS = ("infer", "chat/completions")
+
+
+class ApiStack(RlaasStack):
+    """The REST API with its authorizer, its functions, and the one that makes the first key."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        *,
+        config: StageConfig,
+        data: DataStack,
+        endpoint: VllmEndpoint,
+        learning: LearningPipeline,
+        rollout: GuardedRollout,
+    ) -> None:
+        super().__init__(scope, "api", config=config)
+        self.authorizer = self._authorizer(data)
+        self.telemetry = self._telemetry(data)
+        self.inference = self._inference(data, endpoint)
+        self.admin = self._admin(data, endpoint, learning, rollout)
+        self.bootstrap = self._bootstrap(data)
+
+        self.public = PublicApi(self, "Api", config=config, authorizer=self.authorizer.target)
+        self.public.route("POST", INFERENCE_PATHS, self.inference.target)
+        self.public.route("POST", TELEMETRY_PATHS, self.telemetry.target, from_browsers=True)
+        self.public.route("ANY", ["admin/{proxy+}"], self.admin.target)
+        CfnOutput(self, "ApiId", value=self.public.api.rest_api_id)
+        CfnOutput(self, "ApiUrl", value=self.public.api.url)
+        CfnOutput(self, "BootstrapFunction", value=self.bootstrap.function.function_name)
+
+    def _authorizer(self, data: DataStack) -> PythonFunction:
+        function = PythonFunction(
+            self,
+            "AuthorizerFunction",
+            config=self.config,
+            name="authorizer",
+            description="Who is calling: looks a key up by its id",
+            environment={"REGISTRY_TABLE": data.registry.table_name},
+            timeout=Duration.seconds(5),
+            user_facing=True,
+        )
+        # Only the items that keys are looked up by: no tenant's documents.
+        function.allow(
+            "dynamodb:GetItem",
+            on=[data.registry.table_arn],
+            conditions={"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["KEY#*"]}},
+        )
+        return function
+
+    def _telemetry(self, data: DataStack) -> PythonFunction:
+        function = PythonFunction(
+            self,
+            "Telemetry",
+            config=self.config,
+            name="telemetry",
+            description="Takes interactions, outputs, feedback and task results, one or many at once",
+            environment={
+                "REGISTRY_TABLE": data.registry.table_name,
+                "EVENTS_TABLE": data.events.table_name,
+                "EVENT_TTL_DAYS": str(self.config.event_ttl_days),
+            },
+            timeout=Duration.seconds(10),
+            user_facing=True,
+        )
+        function.allow("dynamodb:GetItem", on=[data.registry.table_arn])
+        function.allow("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", on=[data.events.table_arn])
+        return function
+
+    def _inference(self, data: DataStack, endpoint: VllmEndpoint) -> PythonFunction:
+        function = PythonFunction(
+            self,
+            "Inference",
+            config=self.config,
+            name="inference",
+            description="Decides which policy answers, asks it, stores both",
+            environment={
+                "REGISTRY_TABLE": data.registry.table_name,
+                "EVENTS_TABLE": data.events.table_name,
+                "EVENT_TTL_DAYS": str(self.config.event_ttl_days),
+            },
+            timeout=Duration.seconds(29),  # as long as API Gateway waits
+            memory_mib=1_024,
+            user_facing=True,
+        )
+        function.allow("dynamodb:GetItem", on=[data.registry.table_arn])
+        function.allow("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", on=[data.events.table_arn])
+        function.allow("sagemaker:InvokeEndpoint", on=endpoint.arns, wildcard_because=ADAPTERS_ARE_DATA)
+        return function
+
+    def _admin(self, data: DataStack, endpoint: VllmEndpoint, learning: LearningPipeline, rollout: GuardedRollout) -> PythonFunction:
+        function = PythonFunction(
+            self,
+            "Admin",
+            config=self.config,
+            name="admin",
+            description="Tenants, keys, skills, policies, routes, learning runs, rollouts, audit",
+            environment={
+                "REGISTRY_TABLE": data.registry.table_name,
+                "EVENTS_TABLE": data.events.table_name,
+                "EVENT_TTL_DAYS": str(self.config.event_ttl_days),
+                "AUDIT_TABLE": data.audit.table_name,
+                "ENDPOINT_NAME": endpoint.endpoint_name,
+                "BASE_MODEL": endpoint.base_model,
+                "LEARNING_STATE_MACHINE_ARN": learning.state_machine.state_machine_arn,
+                "ROLLOUT_STATE_MACHINE_ARN": rollout.state_machine.state_machine_arn,
+                "LEARNING_SETTINGS": json.dumps(dict(self.config.learning.settings)),
+                "ROLLOUT_SETTINGS": json.dumps(dict(self.config.rollout.settings)),
+            },
+            timeout=Duration.seconds(29),
+            memory_mib=1_024,
+            user_facing=True,
+        )
+        function.allow(
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:UpdateItem",
+            "dynamodb:Query",
+            "dynamodb:Scan",  # lists tenants, for the platform's operators
+            on=[data.registry.table_arn],
+        )
+        function.allow("dynamodb:Query", on=[data.events.index_arn("by_day"), data.audit.table_arn])
+        function.allow("dynamodb:BatchGetItem", "dynamodb:UpdateItem", on=[data.events.table_arn])  # settles what was pending
+        function.allow("cloudwatch:DescribeAlarms", "cloudwatch:DeleteAlarms", on=[rollout.guard_alarms], wildcard_because=GUARDS_ARE_DATA)
+        function.allow("states:StartExecution", on=[learning.state_machine.state_machine_arn, rollout.state_machine.state_machine_arn])
+        return function
+
+    def _bootstrap(self, data: DataStack) -> PythonFunction:
+        """Reachable by `lambda:Invoke` only, so that whoever may do that in this account makes the first tenant and key."""
+        function = PythonFunction(
+            self,
+            "Bootstrap",
+            config=self.config,
+            name="bootstrap",
+            description="Makes a tenant with a key and returns the key once; for operators, by lambda:Invoke",
+            environment={"REGISTRY_TABLE": data.registry.table_name},
+            timeout=Duration.seconds(10),
+        )
+        function.allow("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", on=[data.registry.table_arn])
+        return function

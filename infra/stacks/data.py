@@ -1,0 +1,99 @@
+"""What must not be lost: tables, lake, artifacts, images; and the functions that keep copies of the tables' changes."""
+
+from aws_cdk import Duration
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from infra.acknowledge import acknowledge
+from infra.config import StageConfig
+from infra.constructs.event_lake import EventLake, new_events
+from infra.constructs.image_repository import ImageRepository
+from infra.constructs.private_bucket import PrivateBucket
+from infra.constructs.python_function import PythonFunction
+from infra.constructs.tenant_table import TenantTable
+from infra.stacks.rlaas_stack import RlaasStack
+
+
+class DataStack(RlaasStack):
+    """Stateful: its resources stay when it is deleted (except on the laptop), and their logical ids are locked by a test."""
+
+    def __init__(self, scope: Construct, *, config: StageConfig) -> None:
+        super().__init__(scope, "data", config=config)
+        self.registry = TenantTable(self, "Registry", config=config, name="registry", stream=dynamodb.StreamViewType.NEW_AND_OLD_IMAGES)
+        self.events = TenantTable(
+            self,
+            "Events",
+            config=config,
+            name="events",
+            expires_at="expires_at",
+            stream=dynamodb.StreamViewType.NEW_IMAGE,
+            indexes={"by_day": ("gsi_day", "occurred_at")},
+        )
+        self.counters = TenantTable(self, "Counters", config=config, name="counters")
+        self.audit = TenantTable(self, "Audit", config=config, name="audit")
+
+        access_logs = PrivateBucket(
+            self,
+            "AccessLogs",
+            config=config,
+            name="access-logs",
+            access_logs=None,
+            lifecycle=(s3.LifecycleRule(id="forget", expiration=Duration.days(90)),),
+        )
+        acknowledge(access_logs, "This bucket is itself where the access logs go.", "AwsSolutions-S1")
+        self.artifacts = PrivateBucket(self, "Artifacts", config=config, name="artifacts", access_logs=access_logs)
+        self.lake = EventLake(self, "Lake", config=config, events=self.events, access_logs=access_logs)
+        self.learning_images = ImageRepository(self, "LearningImages", config=config, name="rlaas-learning")
+        self.serving_images = ImageRepository(self, "ServingImages", config=config, name="rlaas-vllm")
+
+        self.reward_writer = self._reward_writer()
+        self.audit_writer = self._audit_writer()
+        self.failure_queues: list[sqs.IQueue] = [
+            self.lake.failures,
+            self.reward_writer.read_stream_of(
+                self.events,
+                filters=[new_events("interaction", "output", "feedback", "task_result")],
+                batch_size=100,
+                batching=Duration.seconds(0),
+            ),
+            self.audit_writer.read_stream_of(
+                self.registry,
+                filters=[{"dynamodb": {"Keys": {"pk": {"S": [{"prefix": "T#"}]}}}}],
+                batch_size=100,
+                batching=Duration.seconds(0),
+            ),
+        ]
+
+    def _reward_writer(self) -> PythonFunction:
+        writer = PythonFunction(
+            self,
+            "RewardWriter",
+            config=self.config,
+            name="reward_writer",
+            description="Turns feedback and task results into rewards",
+            environment={
+                "EVENTS_TABLE": self.events.table_name,
+                "REGISTRY_TABLE": self.registry.table_name,
+                "EVENT_TTL_DAYS": str(self.config.event_ttl_days),
+            },
+            timeout=Duration.minutes(1),
+        )
+        writer.allow("dynamodb:GetItem", on=[self.registry.table_arn])
+        writer.allow("dynamodb:Query", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", on=[self.events.table_arn])
+        return writer
+
+    def _audit_writer(self) -> PythonFunction:
+        writer = PythonFunction(
+            self,
+            "AuditWriter",
+            config=self.config,
+            name="audit_writer",
+            description="Appends every change of the registry to its tenant's audit chain",
+            environment={"AUDIT_TABLE": self.audit.table_name},
+            timeout=Duration.minutes(1),
+        )
+        # Append-only: entries are put where none is, and read to find the chain's end; never updated or deleted.
+        writer.allow("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", on=[self.audit.table_arn])
+        return writer

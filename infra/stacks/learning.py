@@ -1,0 +1,28 @@
+"""Where adapters are made, and what they are made from is kept in order."""
+
+from constructs import Construct
+
+from infra.config import StageConfig
+from infra.constructs.compaction import Compaction
+from infra.constructs.learning_pipeline import LearningPipeline
+from infra.constructs.vllm_endpoint import VllmEndpoint
+from infra.stacks.data import DataStack
+from infra.stacks.rlaas_stack import RlaasStack
+
+
+class LearningStack(RlaasStack):
+    """The learning state machine and the lake's daily compaction."""
+
+    def __init__(self, scope: Construct, *, config: StageConfig, data: DataStack, endpoint: VllmEndpoint) -> None:
+        super().__init__(scope, "learning", config=config)
+        self.pipeline = LearningPipeline(
+            self,
+            "Learning",
+            config=config,
+            registry=data.registry,
+            artifacts=data.artifacts,
+            lake=data.lake,
+            images=data.learning_images,
+            endpoint=endpoint,
+        )
+        self.compaction = Compaction(self, "Compaction", config=config, lake=data.lake, images=data.learning_images)

@@ -1,0 +1,35 @@
+"""One stage in one region."""
+
+from aws_cdk import Stage
+from constructs import Construct
+
+from infra.config import StageConfig
+from infra.stacks.api import ApiStack
+from infra.stacks.data import DataStack
+from infra.stacks.learning import LearningStack
+from infra.stacks.observability import ObservabilityStack
+from infra.stacks.rollout import RolloutStack
+from infra.stacks.serving import ServingStack
+
+
+class RlaasStage(Stage):
+    """All stacks of `config`, wired by passing objects."""
+
+    def __init__(self, scope: Construct, id: str, *, config: StageConfig) -> None:
+        super().__init__(scope, id)
+        data = DataStack(self, config=config)
+        endpoint = ServingStack(self, config=config, data=data).endpoint
+        learning_stack = LearningStack(self, config=config, data=data, endpoint=endpoint)
+        learning = learning_stack.pipeline
+        rollout = RolloutStack(self, config=config, data=data).rollout
+        api = ApiStack(self, config=config, data=data, endpoint=endpoint, learning=learning, rollout=rollout)
+        ObservabilityStack(
+            self,
+            config=config,
+            data=data,
+            endpoint=endpoint,
+            learning=learning,
+            compaction=learning_stack.compaction,
+            rollout=rollout,
+            api=api,
+        )

@@ -1,0 +1,1 @@
+"""Adapters of the rooms' Protocols on AWS: the only place that imports boto3."""

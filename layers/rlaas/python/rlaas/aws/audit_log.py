@@ -1,0 +1,107 @@
+"""The audit chain on DynamoDB, and the registry's stream read as changes."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, cast
+
+from botocore.exceptions import ClientError
+from pydantic import JsonValue
+
+from rlaas.aws.clients import client, dependency
+from rlaas.aws.dynamodb_items import AttributeValue, from_item, to_item
+from rlaas.tenancy.audit import AuditEntry, RegistryChange
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
+
+_LAST_SEQ = 10**12 - 1
+
+
+class DynamoAuditLog:
+    """`AuditLog` on one table. Beside each entry lies a mark under its registry event's id, written in one transaction with it."""
+
+    def __init__(self, table: str, dynamodb: "DynamoDBClient | None" = None) -> None:
+        self._table = table
+        self._dynamodb = dynamodb or client("dynamodb")
+
+    def last(self, tenant_id: str) -> AuditEntry | None:
+        """The newest entry, strongly consistent."""
+        entries = self._entries(tenant_id, after=0, limit=1, newest_first=True)
+        return entries[0] if entries else None
+
+    def append(self, entry: AuditEntry) -> bool:
+        """Store `entry` and its mark unless one of the two is taken; whether they were stored."""
+        partition = f"T#{entry.tenant_id}"
+        items: list[dict[str, JsonValue]] = [
+            {"pk": partition, "sk": f"{entry.seq:012d}", **entry.model_dump(mode="json")},
+            {"pk": partition, "sk": f"EVENT#{entry.registry_event_id}", "seq": entry.seq},
+        ]
+        puts: list[TransactWriteItemTypeDef] = [
+            {
+                "Put": {
+                    "TableName": self._table,
+                    "Item": to_item(item),
+                    "ConditionExpression": "attribute_not_exists(pk)",
+                }
+            }
+            for item in items
+        ]
+        try:
+            with dependency("DynamoDB"):
+                self._dynamodb.transact_write_items(TransactItems=puts)
+        except ClientError:
+            return False
+        return True
+
+    def recorded(self, tenant_id: str, registry_event_id: str) -> bool:
+        """Whether this change already has its entry."""
+        with dependency("DynamoDB"):
+            answer = self._dynamodb.get_item(
+                TableName=self._table,
+                Key=to_item({"pk": f"T#{tenant_id}", "sk": f"EVENT#{registry_event_id}"}),
+                ConsistentRead=True,
+            )
+        return "Item" in answer
+
+    def entries(self, tenant_id: str, *, after: int = 0, limit: int = 100) -> list[AuditEntry]:
+        """Up to `limit` entries with `seq > after`, in order."""
+        return self._entries(tenant_id, after=after, limit=limit, newest_first=False)
+
+    def _entries(self, tenant_id: str, *, after: int, limit: int, newest_first: bool) -> list[AuditEntry]:
+        with dependency("DynamoDB"):
+            answer = self._dynamodb.query(
+                TableName=self._table,
+                KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
+                ExpressionAttributeValues=to_item({":pk": f"T#{tenant_id}", ":first": f"{after + 1:012d}", ":last": f"{_LAST_SEQ:012d}"}),
+                ScanIndexForward=not newest_first,
+                Limit=limit,
+                ConsistentRead=True,
+            )
+        return [_entry(from_item(item)) for item in answer["Items"]]
+
+
+def registry_change(record: Mapping[str, object]) -> RegistryChange | None:
+    """The change that a record of the registry's stream tells; `None` for counters and for the authorizer's copy of a key."""
+    stream = cast(Mapping[str, Mapping[str, AttributeValue]], record["dynamodb"])
+    before, after = (from_item(stream.get(image, {})) for image in ("OldImage", "NewImage"))
+    item = after or before
+    partition, target = cast(str, item["pk"]), cast(str, item["sk"])
+    if not partition.startswith("T#") or target.startswith("SEQ#"):
+        return None
+    event_name = cast(str, record["eventName"])
+    return RegistryChange(
+        registry_event_id=cast(str, record["eventID"]),
+        tenant_id=partition.removeprefix("T#"),
+        at=datetime.fromisoformat(cast(str, item["changed_at"])),
+        actor=cast(str, item["changed_by"]),
+        action={"INSERT": "create", "MODIFY": "change", "REMOVE": "delete"}[event_name],
+        target=target,
+        before_version=cast("int | None", before.get("version")),
+        after_version=cast("int | None", after.get("version")),
+        reason=cast(str, item["reason"]),
+    )
+
+
+def _entry(item: dict[str, JsonValue]) -> AuditEntry:
+    return AuditEntry.model_validate({"before_version": None, "after_version": None, **item}, strict=False, extra="ignore")

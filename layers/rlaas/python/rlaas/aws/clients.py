@@ -1,0 +1,81 @@
+"""boto3 clients, made once per process, and how their failures read to the rest of RLaaS."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Literal, cast, overload
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from rlaas.errors import DependencyUnavailable
+
+if TYPE_CHECKING:
+    from types_boto3_cloudwatch import CloudWatchClient
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_firehose import FirehoseClient
+    from types_boto3_s3 import S3Client
+    from types_boto3_sagemaker import SageMakerClient
+    from types_boto3_stepfunctions import SFNClient
+
+_CONFIG = Config(connect_timeout=1, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})
+
+
+@overload
+def client(service: Literal["dynamodb"]) -> "DynamoDBClient": ...
+@overload
+def client(service: Literal["firehose"]) -> "FirehoseClient": ...
+@overload
+def client(service: Literal["s3"]) -> "S3Client": ...
+@overload
+def client(service: Literal["sagemaker"]) -> "SageMakerClient": ...
+@overload
+def client(service: Literal["stepfunctions"]) -> "SFNClient": ...
+@overload
+def client(service: Literal["cloudwatch"]) -> "CloudWatchClient": ...
+
+
+def client(service: str) -> object:
+    """The process's client of `service`: 1 s to connect, 5 s to answer, three attempts."""
+    return _client(service)
+
+
+@cache
+def _client(service: str) -> object:
+    return boto3.client(service, config=_CONFIG)
+
+
+def error_code(error: ClientError) -> str:
+    """The service's own code, such as `ConditionalCheckFailedException`."""
+    return error.response["Error"]["Code"]
+
+
+def condition_failed(error: ClientError) -> bool:
+    """Whether a conditional write found its condition false, alone or in a transaction."""
+    if error_code(error) == "TransactionCanceledException":
+        reasons = {reason.get("Code") for reason in error.response.get("CancellationReasons", [])}
+        return bool(reasons & {"ConditionalCheckFailed", "TransactionConflict"})
+    return error_code(error) == "ConditionalCheckFailedException"
+
+
+def held_item(error: ClientError) -> Mapping[str, Mapping[str, object]]:
+    """The item that a failed condition found (with `ReturnValuesOnConditionCheckFailure`); empty when there is none."""
+    response = cast(Mapping[str, Mapping[str, Mapping[str, object]]], error.response)
+    return response.get("Item", {})
+
+
+@contextmanager
+def dependency(name: str) -> Iterator[None]:
+    """Turn what botocore raises inside into `DependencyUnavailable`, naming the service and its error code.
+
+    A failed condition passes through as the `ClientError` it is: it is an answer, not a failure.
+    """
+    try:
+        yield
+    except ClientError as error:
+        if condition_failed(error):
+            raise
+        raise DependencyUnavailable(f"{name} answered {error_code(error)}") from error
+    except BotoCoreError as error:
+        raise DependencyUnavailable(f"{name} could not be reached: {type(error).__name__}") from error

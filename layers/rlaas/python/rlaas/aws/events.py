@@ -1,0 +1,240 @@
+"""The hot store of events on DynamoDB: one item an event, addressed by its id."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, cast
+
+from botocore.exceptions import ClientError
+from pydantic import JsonValue
+
+from rlaas.aws.clients import client, dependency, held_item
+from rlaas.aws.dynamodb_items import AttributeValue, from_item, to_item
+from rlaas.clock import Clock, rfc3339, utc_now
+from rlaas.errors import DependencyUnavailable
+from rlaas.ids import interaction_of
+from rlaas.telemetry.events import EventType
+from rlaas.telemetry.store import StoredEvent
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_dynamodb.type_defs import AttributeValueTypeDef, QueryInputTypeDef
+
+_LISTED_BY_DAY = ("reward",)
+_LINK = "link"
+_BATCH_ATTEMPTS = 5
+_READ_TOGETHER = 100
+"""Keys that one BatchGetItem takes."""
+_WRITERS = 16
+"""Writes of one batch that run side by side."""
+
+
+class DynamoEventStore:
+    """`EventStore` on one table.
+
+    An event lies under its interaction when its id names that (see `bound_id`), so that one write stores it and one query finds all of an
+    interaction. Any other event lies under its own id, which keeps that id unique too, and a link under its interaction leads to it.
+    Events live `ttl_days`; DynamoDB deletes them late, so reads leave expired ones out.
+    """
+
+    def __init__(self, table: str, *, ttl_days: int = 365, dynamodb: "DynamoDBClient | None" = None, clock: Clock = utc_now) -> None:
+        self._table = table
+        self._lifetime = timedelta(days=ttl_days)
+        self._dynamodb = dynamodb or client("dynamodb")
+        self._clock = clock
+
+    def put_new(self, event: StoredEvent) -> StoredEvent | None:
+        """Store `event` by one conditional PutItem, after its link if it needs one; `None` when it was new, else what holds its id."""
+        expires_at = event.received_at + self._lifetime
+        if event.interaction_id is not None and _partition(event.tenant_id, event.event_id) != _under(
+            event.tenant_id, event.interaction_id
+        ):
+            with dependency("DynamoDB"):
+                self._dynamodb.put_item(TableName=self._table, Item=_link(event, expires_at=expires_at))
+        try:
+            with dependency("DynamoDB"):
+                self._dynamodb.put_item(
+                    TableName=self._table,
+                    Item=item_of(event, expires_at=expires_at),
+                    ConditionExpression="attribute_not_exists(pk)",
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+        except ClientError as error:
+            return stored_event(held_item(error))
+        return None
+
+    def put_each(self, events: Sequence[StoredEvent]) -> list[StoredEvent | DependencyUnavailable | None]:
+        """`put_new` of each, up to 16 at a time."""
+        if len(events) <= 1:
+            return [self._tried(event) for event in events]
+        with ThreadPoolExecutor(min(_WRITERS, len(events))) as writers:
+            return list(writers.map(self._tried, events))
+
+    def _tried(self, event: StoredEvent) -> StoredEvent | DependencyUnavailable | None:
+        try:
+            return self.put_new(event)
+        except DependencyUnavailable as error:
+            return error
+
+    def get_many(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
+        """The events with these ids, by consistent BatchGetItems of 100."""
+        keys = [_key(tenant_id, event_id) for event_id in dict.fromkeys(event_ids)]
+        batches = (keys[start : start + _READ_TOGETHER] for start in range(0, len(keys), _READ_TOGETHER))
+        return {event.event_id: event for batch in batches for event in self._read(batch)}
+
+    def _read(self, keys: "list[dict[str, AttributeValueTypeDef]]") -> list[StoredEvent]:
+        found: list[Mapping[str, AttributeValue]] = []
+        for _ in range(_BATCH_ATTEMPTS):
+            if not keys:
+                return [stored_event(item) for item in found if self._live(item) and is_event(item)]
+            with dependency("DynamoDB"):
+                answer = self._dynamodb.batch_get_item(RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}})
+            found += answer["Responses"].get(self._table, [])
+            keys = [to_item(from_item(key)) for key in answer["UnprocessedKeys"].get(self._table, {"Keys": []})["Keys"]]
+        raise DependencyUnavailable("DynamoDB left keys unread")
+
+    def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+        """Every event of an interaction in the order received: one consistent query, and a read of those that only a link leads to."""
+        found: dict[str, StoredEvent] = {}
+        linked: list[str] = []
+        query: QueryInputTypeDef = {
+            "TableName": self._table,
+            "ConsistentRead": True,
+            "KeyConditionExpression": "pk = :partition",
+            "ExpressionAttributeValues": to_item({":partition": _under(tenant_id, interaction_id)}),
+        }
+        for item in self._items(query):
+            if item["event_type"] == {"S": _LINK}:
+                linked.append(cast(str, item["sk"]["S"]))
+            elif self._live(item):
+                event = stored_event(item)
+                found[event.event_id] = event
+        found |= self.get_many(tenant_id, linked)
+        ours = (event for event in found.values() if event.interaction_id == interaction_id)
+        return sorted(ours, key=lambda event: (event.received_at, event.event_id))
+
+    def by_day(
+        self, tenant_id: str, skill: str, event_type: EventType, day: date, *, since: datetime | None = None
+    ) -> Iterator[StoredEvent]:
+        """Interactions or rewards of one day (UTC) by time, by the index `by_day`."""
+        if event_type not in _LISTED_BY_DAY:
+            raise ValueError(f"{event_type} events are not listed by day, only {' and '.join(_LISTED_BY_DAY)} events")
+        return self._listed(f"T#{tenant_id}#{skill}#{event_type}#{day.isoformat()}", since=since)
+
+    def pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
+        """The skill's pending events by time, by the index `by_day`."""
+        return self._listed(_waiting(tenant_id, skill), since=since)
+
+    def settle(self, event: StoredEvent) -> None:
+        """Take `event` off the list of pending ones; its payload stays as it is, and what has expired stays away."""
+        with suppress(ClientError), dependency("DynamoDB"):  # only a failed condition gets through as a ClientError
+            self._dynamodb.update_item(
+                TableName=self._table,
+                Key=_key(event.tenant_id, event.event_id),
+                ConditionExpression="attribute_exists(pk)",
+                UpdateExpression="REMOVE gsi_day, #pending",
+                ExpressionAttributeNames={"#pending": "pending"},
+            )
+
+    def _listed(self, partition: str, *, since: datetime | None) -> Iterator[StoredEvent]:
+        query: QueryInputTypeDef = {
+            "TableName": self._table,
+            "IndexName": "by_day",
+            "KeyConditionExpression": "gsi_day = :partition" + (" AND occurred_at >= :since" if since else ""),
+            "ExpressionAttributeValues": to_item({":partition": partition, ":since": rfc3339(since) if since else None}),
+        }
+        return (stored_event(item) for item in self._items(query) if self._live(item))
+
+    def _items(self, query: "QueryInputTypeDef") -> Iterator[Mapping[str, AttributeValue]]:
+        while True:
+            with dependency("DynamoDB"):
+                answer = self._dynamodb.query(**query)
+            yield from answer["Items"]
+            if "LastEvaluatedKey" not in answer:
+                return
+            query["ExclusiveStartKey"] = to_item(from_item(answer["LastEvaluatedKey"]))
+
+    def _live(self, item: Mapping[str, AttributeValue]) -> bool:
+        return float(cast(str, item["expires_at"]["N"])) > self._clock().timestamp()
+
+
+def is_event(item: Mapping[str, AttributeValue]) -> bool:
+    """Whether an item or a stream image of the table is an event, and no link to one."""
+    return item.get("event_type") != {"S": _LINK}
+
+
+def stored_event(item: Mapping[str, AttributeValue]) -> StoredEvent:
+    """The event that an item or a stream image of the table holds."""
+    values = cast(dict[str, str], from_item(item))
+    return StoredEvent(
+        event_type=cast(EventType, values["event_type"]),
+        event_id=values["event_id"],
+        tenant_id=values["tenant_id"],
+        skill=values["skill"],
+        interaction_id=values.get("interaction_id"),
+        output_id=values.get("output_id"),
+        thread_id=values.get("thread_id"),
+        policy_id=values.get("policy_id"),
+        occurred_at=datetime.fromisoformat(values["occurred_at"]),
+        received_at=datetime.fromisoformat(values["received_at"]),
+        payload_sha256=values["payload_sha256"],
+        payload=values["payload"],
+        pending="pending" in values,
+    )
+
+
+def _under(tenant_id: str, name: str) -> str:
+    return f"T#{tenant_id}#{name}"
+
+
+def _partition(tenant_id: str, event_id: str) -> str:
+    """Where the event with this id lies: under the interaction that the id names, else under the id."""
+    return _under(tenant_id, interaction_of(event_id) or event_id)
+
+
+def _waiting(tenant_id: str, skill: str) -> str:
+    return f"T#{tenant_id}#{skill}#pending"
+
+
+def _key(tenant_id: str, event_id: str) -> "dict[str, AttributeValueTypeDef]":
+    return to_item({"pk": _partition(tenant_id, event_id), "sk": event_id})
+
+
+def _link(event: StoredEvent, *, expires_at: datetime) -> "dict[str, AttributeValueTypeDef]":
+    return to_item(
+        {
+            "pk": _under(event.tenant_id, str(event.interaction_id)),
+            "sk": event.event_id,
+            "event_type": _LINK,
+            "expires_at": int(expires_at.timestamp()),
+        }
+    )
+
+
+def item_of(event: StoredEvent, *, expires_at: datetime) -> "dict[str, AttributeValueTypeDef]":
+    """The item that holds `event` until `expires_at`."""
+    occurred_at = rfc3339(event.occurred_at)
+    listed = None
+    if event.pending:
+        listed = _waiting(event.tenant_id, event.skill)
+    elif event.event_type in _LISTED_BY_DAY:
+        listed = f"T#{event.tenant_id}#{event.skill}#{event.event_type}#{occurred_at[:10]}"
+    values: dict[str, JsonValue] = {
+        "event_type": event.event_type,
+        "event_id": event.event_id,
+        "tenant_id": event.tenant_id,
+        "skill": event.skill,
+        "interaction_id": event.interaction_id,
+        "output_id": event.output_id,
+        "thread_id": event.thread_id,
+        "policy_id": event.policy_id,
+        "occurred_at": occurred_at,
+        "received_at": rfc3339(event.received_at),
+        "payload_sha256": event.payload_sha256,
+        "payload": event.payload,
+        "pending": event.pending or None,
+        "expires_at": int(expires_at.timestamp()),
+        "gsi_day": listed,
+    }
+    return {**_key(event.tenant_id, event.event_id), **to_item(values)}

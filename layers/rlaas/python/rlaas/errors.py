@@ -1,0 +1,69 @@
+"""The errors every room raises. Class names are frozen: state machines and clients match on them."""
+
+from typing import ClassVar
+
+
+class RlaasError(Exception):
+    """A refusal or failure with a stable code, whether trying again can help, and the field to blame.
+
+    `detail` is shown to the caller, so it never holds payload text, keys or stack traces. `param` is a dotted path into the
+    request, such as `inputs.customer_email`.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str, *, param: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.param = param
+
+
+class InvalidInput(RlaasError):
+    """The request is malformed or breaks a rule; sending it again changes nothing."""
+
+    code = "invalid_input"
+
+
+class PayloadTooLarge(InvalidInput):
+    """The request's body is larger than the service takes."""
+
+    code = "payload_too_large"
+
+
+class Unauthorized(RlaasError):
+    """There is no valid key."""
+
+    code = "unauthorized"
+
+
+class Forbidden(RlaasError):
+    """The key is valid and lacks the scope."""
+
+    code = "forbidden"
+
+
+class NotFound(RlaasError):
+    """The named thing does not exist for this tenant."""
+
+    code = "not_found"
+
+
+class Conflict(RlaasError):
+    """The id is taken by another payload, or the document changed since it was read."""
+
+    code = "conflict"
+
+
+class QuotaExceeded(RlaasError):
+    """A rate limit or a budget is spent."""
+
+    code = "quota_exceeded"
+    retryable = True
+
+
+class DependencyUnavailable(RlaasError):
+    """Something RLaaS needs (model endpoint, AWS service) failed or took too long."""
+
+    code = "dependency_unavailable"
+    retryable = True

@@ -1,0 +1,119 @@
+"""Answers of several systems to the same held-out prompts, compared thread by thread with the text that people sent."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from rlaas.evaluation.intervals import Interval, bootstrap_mean, wilson
+from rlaas.rewards.reward import edit_similarity
+from rlaas.wire import WireModel
+
+System = Literal["baseline", "candidate", "sft_only"]
+SYSTEMS: tuple[System, ...] = ("baseline", "candidate", "sft_only")
+TIE = 1e-9
+"""Similarities closer than this are a tie."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutCase:
+    """One held-out interaction: what people sent in the end, and what each system answers to the same prompt."""
+
+    interaction_id: str
+    thread: str
+    final_text: str
+    answers: Mapping[System, str]
+
+
+class ScoredCase(WireModel):
+    """A held-out interaction with each system's edit similarity to the final text."""
+
+    interaction_id: str
+    thread: str
+    edit_similarity: dict[System, float]
+
+
+class Figure(WireModel):
+    """A mean over the threads with its 95% interval (bootstrap, BCa)."""
+
+    mean: float
+    ci: tuple[float, float]
+
+
+class SystemFigures(WireModel):
+    """One system's answers. `words` and `empty_share` are means and shares of its answers."""
+
+    component: str
+    edit_similarity: Figure
+    words: Figure
+    empty_share: float
+
+
+class Comparison(WireModel):
+    """A first system against a second on the same threads.
+
+    `win_rate` is (wins + ties / 2) / threads, its 95% interval Wilson's, which ties make wider than needed (see `intervals.wilson`).
+    `difference` is of the edit similarities, paired by thread.
+    """
+
+    threads: int
+    wins: int
+    losses: int
+    ties: int
+    win_rate: float
+    win_rate_ci: tuple[float, float]
+    difference: Figure
+
+
+def score(cases: Iterable[HeldOutCase]) -> list[ScoredCase]:
+    """Each answer's edit similarity to the final text."""
+    return [
+        ScoredCase(
+            interaction_id=case.interaction_id,
+            thread=case.thread,
+            edit_similarity={system: edit_similarity(text.strip(), case.final_text.strip()) for system, text in case.answers.items()},
+        )
+        for case in cases
+    ]
+
+
+def figures(cases: Sequence[HeldOutCase], scored: Sequence[ScoredCase], system: System, component: str) -> SystemFigures:
+    """What `system` did on all threads."""
+    words = [float(len(case.answers[system].split())) for case in cases]
+    return SystemFigures(
+        component=component,
+        edit_similarity=_figure(by_thread(scored, lambda case: case.edit_similarity[system])),
+        words=_figure(words),
+        empty_share=sum(not count for count in words) / len(words),
+    )
+
+
+def compare(scored: Sequence[ScoredCase], first: System, second: System) -> Comparison:
+    """`first` against `second`, a thread being one trial: its interactions are averaged, because they are not independent."""
+    differences = by_thread(scored, lambda case: case.edit_similarity[first] - case.edit_similarity[second])
+    wins = sum(difference > TIE for difference in differences)
+    losses = sum(difference < -TIE for difference in differences)
+    ties = len(differences) - wins - losses
+    interval = wilson(wins + ties / 2, len(differences))
+    return Comparison(
+        threads=len(differences),
+        wins=wins,
+        losses=losses,
+        ties=ties,
+        win_rate=(wins + ties / 2) / len(differences),
+        win_rate_ci=(interval.low, interval.high),
+        difference=_figure(differences),
+    )
+
+
+def by_thread(scored: Iterable[ScoredCase], value: Callable[[ScoredCase], float]) -> list[float]:
+    """`value` averaged within each thread, in order of first appearance."""
+    threads: dict[str, list[float]] = {}
+    for case in scored:
+        threads.setdefault(case.thread, []).append(value(case))
+    return [fmean(values) for values in threads.values()]
+
+
+def _figure(values: Sequence[float]) -> Figure:
+    interval = bootstrap_mean(values) if len(values) > 1 else Interval(values[0], values[0])
+    return Figure(mean=fmean(values), ci=(interval.low, interval.high))

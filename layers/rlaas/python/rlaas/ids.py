@@ -1,0 +1,88 @@
+"""Ids and names: their shapes, how they are made, and how the compound ones are put together and taken apart."""
+
+import hashlib
+import json
+import re
+from typing import Annotated, Literal
+
+from pydantic import JsonValue, StringConstraints
+from ulid import ULID
+
+_NAME = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+
+TenantId = Annotated[str, StringConstraints(pattern=_NAME, max_length=20)]
+"""Lower-case words joined by single hyphens."""
+SkillName = Annotated[str, StringConstraints(pattern=_NAME, max_length=28)]
+"""Lower-case words joined by single hyphens."""
+ExternalId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+"""An id that a client may choose: events, threads, users."""
+PolicyId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*@v[1-9][0-9]{0,7}$", max_length=38)]
+"""`<skill>@v<N>`."""
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""A SHA-256 digest, lower-case hexadecimal."""
+
+MetricName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$", max_length=64)]
+"""Lower-case words joined by single underscores."""
+
+_BOUND = re.compile(r"(?:rew_)?(?:out|fbk|tsk)_([0-7][0-9A-HJKMNP-TV-Z]{25})(?:_[A-Za-z0-9_-]+)?")
+
+IdPrefix = Literal["int", "out", "fbk", "tsk", "rew", "dec", "run", "rol"]
+
+
+def new_id(prefix: IdPrefix) -> str:
+    """A fresh id, `<prefix>_<ULID>`; ids of one prefix sort by the millisecond they were made in."""
+    return f"{prefix}_{ULID()}"
+
+
+def derived_id(prefix: IdPrefix, *parts: str) -> str:
+    """The id that `parts` always give: the shape of `new_id`, from their hash instead of time and chance."""
+    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
+    return f"{prefix}_{ULID.from_bytes(digest[:16])}"
+
+
+def bound_id(prefix: IdPrefix, interaction_id: str, tail: str = "") -> str | None:
+    """The id `<prefix>_<ULID>[_<tail>]` of something of the interaction `int_<ULID>`; `None` for an interaction named otherwise.
+
+    Such an id says where the thing lies, so that one write both stores it there and keeps its id unique.
+    """
+    made = f"{prefix}_{interaction_id.removeprefix('int_')}" + (f"_{tail}" if tail else "")
+    return made if interaction_of(made) == interaction_id else None
+
+
+def interaction_of(event_id: str) -> str | None:
+    """The interaction that a bound id names; `None` for any other id."""
+    match = _BOUND.fullmatch(event_id)
+    return f"int_{match[1]}" if match else None
+
+
+def policy_id(skill: str, version: int) -> str:
+    """`<skill>@v<version>`."""
+    return f"{skill}@v{version}"
+
+
+def policy_version(identifier: str) -> tuple[str, int]:
+    """The skill and version of a policy id; `ValueError` when it is not one."""
+    match = re.fullmatch(r"([a-z0-9]+(?:-[a-z0-9]+)*)@v([1-9][0-9]*)", identifier)
+    if match is None:
+        raise ValueError(f"not a policy id: {identifier!r}, expected <skill>@v<N>")
+    return match[1], int(match[2])
+
+
+def adapter_name(tenant_id: str, skill: str, version: int, *, sft_control: bool = False) -> str:
+    """`tenant--skill--vN`, with `--sft` for the SFT-only control; also the inference component's name."""
+    return f"{tenant_id}--{skill}--v{version}" + ("--sft" if sft_control else "")
+
+
+def canonical_json(value: JsonValue) -> str:
+    """The one JSON text of `value`: sorted keys, no spaces, UTF-8 unescaped, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def canonical_sha256(value: JsonValue) -> str:
+    """SHA-256 (hex) of `canonical_json(value)`."""
+    return text_sha256(canonical_json(value))
+
+
+def text_sha256(text: str) -> str:
+    """SHA-256 (hex) of `text` in UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()

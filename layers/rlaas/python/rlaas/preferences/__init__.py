@@ -1,0 +1,1 @@
+"""Preferences: edits and discards become pairs, deduplicated, split by thread, versioned with a manifest."""

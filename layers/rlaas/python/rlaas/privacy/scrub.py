@@ -1,0 +1,129 @@
+"""Texts without their personal data: what is found, and what each tenant wants in its place."""
+
+import hashlib
+import hmac
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Protocol
+
+from rlaas.privacy.patterns import Span, pattern_spans
+from rlaas.privacy.settings import PATTERN_ENTITIES, Action, ModelEntity, PrivacySettings, compiled
+
+if TYPE_CHECKING:
+    import re2
+
+_UNSEEN = re.compile("[\u00ad\u200b\u200c\u200d\u2060\ufeff]")
+"""Characters without a width, which would hide personal data from patterns: soft hyphen, zero-width space and joiners, BOM."""
+_GROUPING: dict[str, str] = {
+    "CREDIT_CARD": " -",
+    "IBAN_CODE": " -",
+    "MAC_ADDRESS": ":-.",
+    "PHONE_NUMBER": " -().",
+    "UK_NHS": " -",
+    "US_SSN": " -",
+}
+"""What people put between the characters of a kind without meaning anything by it."""
+
+
+@cache
+def _folded() -> dict[int, str]:
+    """Spaces, hyphens, full-width characters and digits of other scripts, as the ASCII character that patterns know; 20 ms to make."""
+    digits = (code for code in range(0x660, 0x1FBFA) if unicodedata.category(chr(code)) == "Nd")
+    return {
+        **dict.fromkeys((0x00A0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " "),
+        **dict.fromkeys((*range(0x2010, 0x2016), 0x2212), "-"),
+        **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},
+        **{code: str(unicodedata.digit(chr(code))) for code in digits},
+    }
+
+
+class EntityFinder(Protocol):
+    """Finds names of people and places, which have no shape of their own."""
+
+    def find(self, texts: Sequence[str], entities: Sequence[ModelEntity]) -> list[list[Span]]:
+        """The spans in each of `texts`. Raises: DependencyUnavailable."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scrubber:
+    """One tenant's settings at work. `salt` (32 random bytes, the tenant's own) makes hashes that tell nothing to others."""
+
+    settings: PrivacySettings
+    salt: bytes
+    finder: EntityFinder | None = None
+
+    def texts(self, texts: Sequence[str]) -> list[str]:
+        """`texts` with personal data masked, hashed, dropped or kept as the settings say. Raises: DependencyUnavailable."""
+        spans = [[*self._by_pattern(text)] for text in texts]
+        entities = self.settings.model_entities
+        if entities and self.finder is not None and texts:
+            for found, more in zip(spans, self.finder.find(texts, entities), strict=True):
+                found += more
+        return [self._replaced(text, found) if found else text for text, found in zip(texts, spans, strict=True)]
+
+    def digest(self, text: str) -> str:
+        """HMAC-SHA256 (hex) of `text` under the salt: equal texts are known again, and nobody without the salt can guess them."""
+        return hmac.new(self.salt, text.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
+
+    @cached_property
+    def _custom(self) -> list[tuple[str, "re2._Regexp"]]:
+        return [(custom.name, compiled(custom.pattern)) for custom in self.settings.custom]
+
+    @cached_property
+    def _actions(self) -> dict[str, Action]:
+        actions: dict[str, Action] = {entity: self.settings.action(entity) for entity in (*PATTERN_ENTITIES, *self.settings.model_entities)}
+        return actions | {custom.name: custom.action for custom in self.settings.custom}
+
+    @cached_property
+    def _allowed(self) -> frozenset[str]:
+        return frozenset(self.settings.allow)
+
+    def _by_pattern(self, text: str) -> Iterator[Span]:
+        seen = text if text.isascii() else _UNSEEN.sub("", text).translate(_folded())
+        entities = [entity for entity in PATTERN_ENTITIES if self._actions[entity] != "keep"]
+        spans: Iterable[Span] = pattern_spans(seen, entities, self.settings.phone_regions)
+        for name, expression in self._custom:
+            spans = [*spans, *(Span(match.start(), match.end(), name) for match in expression.finditer(seen))]
+        if len(seen) == len(text):
+            yield from spans
+            return
+        places = [place for place, character in enumerate(text) if not _UNSEEN.match(character)]
+        for span in spans:
+            yield Span(places[span.start], places[span.end - 1] + 1, span.entity)
+
+    def _replaced(self, text: str, spans: Iterable[Span]) -> str:
+        """`text` with each span replaced; of overlapping ones the longest counts, then the first. Linear in the text and its finds."""
+        taken: list[Span] = []
+        covered = bytearray(len(text))
+        for span in sorted(spans, key=lambda span: (span.start - span.end, span.start)):
+            if covered.find(1, span.start, span.end) < 0 and text[span.start : span.end] not in self._allowed:
+                covered[span.start : span.end] = b"\x01" * (span.end - span.start)
+                taken.append(span)
+        parts, at = [], 0
+        for span in sorted(taken, key=lambda span: span.start):
+            parts += [text[at : span.start], self._in_place_of(text[span.start : span.end], span.entity)]
+            at = span.end
+        return "".join([*parts, text[at:]])
+
+    def _in_place_of(self, found: str, entity: str) -> str:
+        match self._actions[entity]:
+            case "mask":
+                return f"<{entity}>"
+            case "hash":
+                return f"<{entity}:{self.digest(_canonical(found, entity))[:16]}>"
+            case "drop":
+                return ""
+            case "keep":
+                return found
+
+
+def _canonical(found: str, entity: str) -> str:
+    """One text for all ways to write the same: hashes join `4111 1111...` with `4111-1111...`, and an address in whatever case."""
+    plain = _UNSEEN.sub("", found).translate(_folded())
+    if entity == "URL":
+        return plain
+    return plain.translate(dict.fromkeys(map(ord, _GROUPING.get(entity, "")))).casefold()

@@ -1,0 +1,1 @@
+"""Rewards: events become numbers in [0, 1] with their components."""

@@ -1,0 +1,84 @@
+"""The reward of an output: what people did with it, as one number in [0, 1]."""
+
+from collections.abc import Iterable, Sequence
+
+from rapidfuzz.distance import Levenshtein
+
+from rlaas.ids import derived_id
+from rlaas.telemetry.events import FeedbackSubmitted, OutputProduced, RewardComputed
+from rlaas.telemetry.store import StoredEvent
+from rlaas.tenancy.tenant import RewardSpec
+
+
+def edit_similarity(draft: str, final: str) -> float:
+    """1 minus the Levenshtein distance over the longer text's length: 1 for equal texts, 0 for nothing in common."""
+    return Levenshtein.normalized_similarity(draft, final)
+
+
+def reward_of(output: StoredEvent, feedback: Sequence[StoredEvent], spec: RewardSpec) -> RewardComputed | None:
+    """The weighted mean of the components that the feedback on `output` gives; `None` while it gives none.
+
+    `sent` is 1 for an output sent and 0 for one discarded or regenerated. `edit_similarity` compares the text with its final form; it
+    is 0 for an output not sent and 1 for one sent without an edit. The latest edit and the latest action count.
+    """
+    produced = output.event()
+    if not isinstance(produced, OutputProduced):
+        raise ValueError(f"{output.event_id} is not an output")
+    given = sorted(feedback, key=lambda stored: (stored.occurred_at, stored.event_id))
+    submitted = [(stored, event) for stored in given if isinstance(event := stored.event(), FeedbackSubmitted)]
+    counted = [(stored, event) for stored, event in submitted if event.kind in ("edit", "action")]
+    if not counted:
+        return None
+    finals = [event.final_text for _, event in counted if event.final_text is not None]
+    actions = [event.action for _, event in counted if event.action is not None]
+    components: dict[str, float] = {}
+    if actions:
+        components["sent"] = 1.0 if actions[-1] == "sent" else 0.0
+    if components.get("sent") == 0.0:
+        components["edit_similarity"] = 0.0
+    else:
+        components["edit_similarity"] = edit_similarity(produced.text, finals[-1]) if finals else 1.0
+    weights = {name: weight for name, weight in spec.model_dump().items() if weight > 0 and name in components}
+    if not weights:
+        return None
+    reward = sum(weight * components[name] for name, weight in weights.items()) / sum(weights.values())
+    decision = produced.decision
+    return RewardComputed(
+        skill=output.skill,
+        thread_id=output.thread_id,
+        user_id=produced.user_id,
+        occurred_at=max(stored.received_at for stored, _ in counted),
+        reward_id=reward_id(output, len(counted)),
+        interaction_id=produced.interaction_id,
+        output_id=output.event_id,
+        reward=reward,
+        components=components,
+        n=len(counted),
+        event_ids=tuple(sorted(stored.event_id for stored, _ in counted)),
+        policy_id=output.policy_id,
+        arm=decision.arm if decision else None,
+        propensity=decision.propensity if decision else None,
+        route_version=decision.route_version if decision else None,
+        rollout_id=decision.rollout_id if decision else None,
+        fallback=decision.fallback if decision else False,
+    )
+
+
+def complete(reward: RewardComputed) -> bool:
+    """Whether it is known what became of the output, so that the reward may steer a rollout."""
+    return "sent" in reward.components
+
+
+def latest_rewards(rewards: Iterable[RewardComputed]) -> dict[str, RewardComputed]:
+    """Per output id the reward made from the most events."""
+    latest: dict[str, RewardComputed] = {}
+    for reward in rewards:
+        if reward.output_id not in latest or reward.n > latest[reward.output_id].n:
+            latest[reward.output_id] = reward
+    return latest
+
+
+def reward_id(output: StoredEvent, n: int) -> str:
+    """The id of the reward of `output` made from `n` events."""
+    readable = f"rew_{output.event_id}_{n}"
+    return readable if len(readable) <= 64 else derived_id("rew", output.event_id, str(n))

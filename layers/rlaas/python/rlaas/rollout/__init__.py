@@ -1,0 +1,1 @@
+"""Rollout: a candidate policy takes over by measured steps, or goes back."""

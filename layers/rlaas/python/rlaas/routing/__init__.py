@@ -1,0 +1,1 @@
+"""Routing: which policy answers a unit, and with what probability."""

@@ -1,0 +1,1 @@
+"""Wiring for Lambda: the typed environment, HTTP in and out, logs and metrics."""

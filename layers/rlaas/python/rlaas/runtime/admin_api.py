@@ -1,0 +1,798 @@
+"""The admin API: a tenant's keys, skills, policies, routes, learning runs, rollouts, audit; and, for the platform, its tenants.
+
+FastAPI behind Mangum. Bodies are read by the same `parse` as every other endpoint's, so errors have the one shape and name the field.
+Every mutation may be repeated: what has a name is put once under it, equal policies are one policy, keys, runs and rollouts take an id from
+the `Idempotency-Key`, and a route is replaced at `expected_version`.
+"""
+
+import base64
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date, datetime
+from itertools import islice
+from typing import Annotated, Protocol, TypeVar
+
+from aws_lambda_powertools import Logger
+from fastapi import Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field, JsonValue, ValidationError
+from starlette.exceptions import HTTPException
+
+from rlaas.clock import Clock, rfc3339
+from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, RlaasError
+from rlaas.ids import MetricName, PolicyId, TenantId, derived_id, new_id
+from rlaas.inference.prompt import inputs_of
+from rlaas.privacy.settings import PrivacySettings, TenantPrivacy
+from rlaas.rollout.conduct import Conductor, Guards, request_rollout, take_back
+from rlaas.rollout.learning import Dataset, LearningRun, LearningSettings, fail_run, request_run
+from rlaas.rollout.steps import Rollout, RolloutSettings
+from rlaas.routing.policy import AdapterRef, Policy, PolicyBundle, Prompt, SageMakerBackend, Sampling
+from rlaas.routing.registry import Policies, Routes
+from rlaas.routing.route import Arm, ArmMode, Route, Unit
+from rlaas.runtime.http import Caller, caller, error_body, header, internal_error_body, invalid_input, parse, request_id, status_of
+from rlaas.runtime.state_machines import settings_of
+from rlaas.telemetry.pending import orphaned_at, still_pending
+from rlaas.telemetry.store import EventStore, StoredEvent
+from rlaas.tenancy.audit import AuditEntry, AuditLog, verify_chain
+from rlaas.tenancy.keys import ApiKey, KeySource, KeyTerms, make_key, require_scope
+from rlaas.tenancy.registry import (
+    PRIVACY,
+    TENANT,
+    Change,
+    Document,
+    Page,
+    Registry,
+    Stored,
+    key_key,
+    rollout_key,
+    run_key,
+    skill_key,
+)
+from rlaas.tenancy.tenant import Metric, RewardSpec, Skill, Tenant
+from rlaas.wire import Json, WireModel
+
+logger = Logger(service="rlaas")
+
+Model = TypeVar("Model", bound=BaseModel)
+Reply = dict[str, JsonValue]
+_NAME_REASON = Field(default="by the admin API", min_length=1, max_length=500)
+_AUDIT_PAGE = 1000
+
+
+class Documents(Registry, Routes, Policies, KeySource, Protocol):
+    """Everything the registry's adapter serves."""
+
+
+class Tenants(Protocol):
+    """All tenants, for the platform."""
+
+    def list(self, *, limit: int, cursor: str | None) -> Page[Tenant]:
+        """Some tenants in no particular order. Raises: InvalidInput on a bad cursor."""
+        ...
+
+
+class Executions(Protocol):
+    """Starts executions of one state machine."""
+
+    def start(self, name: str, payload: dict[str, JsonValue]) -> None:
+        """Start the execution `name` once. Raises: DependencyUnavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the admin API works with. The settings are the stage's, under those that a request gives."""
+
+    documents: Documents
+    tenants: Tenants
+    events: EventStore
+    audit: AuditLog
+    guards: Guards
+    learning: Executions
+    rollout: Executions
+    clock: Clock
+    endpoint: str
+    base_model: str
+    learning_settings: dict[str, JsonValue]
+    rollout_settings: dict[str, JsonValue]
+
+
+class TenantRequest(WireModel):
+    """A tenant to make."""
+
+    tenant_id: TenantId
+    name: Annotated[str, Field(max_length=200)] = ""
+    metadata: dict[str, Json] = Field(default_factory=dict)
+
+
+class KeyRequest(KeyTerms):
+    """A key to make; `tenant_id` names another tenant than the caller's, for which the scope `platform` is needed."""
+
+    tenant_id: TenantId | None = None
+    reason: str = _NAME_REASON
+
+
+class SkillRequest(WireModel):
+    """What a skill is to be."""
+
+    description: Annotated[str, Field(max_length=2000)] = ""
+    reward: RewardSpec = RewardSpec()
+    metrics: dict[MetricName, Metric] = Field(default_factory=dict, max_length=100)
+    metadata: dict[str, Json] = Field(default_factory=dict)
+    reason: str = _NAME_REASON
+
+
+class PolicyRequest(WireModel):
+    """A policy to register. Left out, the base model and the backend are the stage's own."""
+
+    prompt: Prompt
+    sampling: Sampling = Sampling()
+    base_model: str | None = None
+    adapter: AdapterRef | None = None
+    backend: SageMakerBackend | None = None
+    reason: str = _NAME_REASON
+
+
+class ArmRequest(WireModel):
+    """An arm of a route; see `Arm`."""
+
+    policy_id: PolicyId
+    mode: ArmMode
+    weight: float = Field(ge=0, le=1)
+
+
+class RouteRequest(WireModel):
+    """The route to put in place of version `expected_version` (0: there is none yet). `unit` is fixed by the first."""
+
+    expected_version: int = Field(ge=0)
+    control: PolicyId
+    arms: tuple[ArmRequest, ...] = ()
+    unit: Unit | None = None
+    reason: str = _NAME_REASON
+
+
+class LearningRunRequest(WireModel):
+    """A learning run to start; `settings` as in `LearningSettings`."""
+
+    settings: dict[str, Json] = Field(default_factory=dict)
+    reason: str = _NAME_REASON
+
+
+class RolloutRequest(WireModel):
+    """A rollout of `policy_id` to start; `settings` as in `RolloutSettings`."""
+
+    policy_id: PolicyId
+    settings: dict[str, Json] = Field(default_factory=dict)
+    reason: str = _NAME_REASON
+
+
+class RollbackRequest(WireModel):
+    """Why a skill goes back to its last good route."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class PrivacyRequest(PrivacySettings):
+    """The settings to put in place of version `expected_version`."""
+
+    expected_version: int = Field(ge=1)
+    reason: str = _NAME_REASON
+
+
+BODIES: tuple[type[BaseModel], ...] = (
+    TenantRequest,
+    KeyRequest,
+    PrivacyRequest,
+    SkillRequest,
+    PolicyRequest,
+    RouteRequest,
+    LearningRunRequest,
+    RolloutRequest,
+    RollbackRequest,
+)
+"""What the mutations take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """One request: the services, who calls, and the raw event."""
+
+    services: Services
+    who: Caller
+    event: dict[str, object]
+
+    @property
+    def tenant_id(self) -> str:
+        """The caller's tenant."""
+        return self.who.tenant_id
+
+    def body(self, model: type[Model]) -> Model:
+        """The request's body. Raises: InvalidInput naming the field."""
+        return parse(model, self.event)
+
+    def change(self, reason: str) -> Change:
+        """A change by the caller, now."""
+        return Change(actor=f"key:{self.who.key_id}", reason=reason, at=self.services.clock())
+
+    def id_for(self, kind: str, *scope: str) -> str | None:
+        """What the request's `Idempotency-Key` stands for; `None` when it has none."""
+        key = header(self.event, "Idempotency-Key")
+        if key is None:
+            return None
+        if not key.isascii() or not key.isprintable() or not 1 <= len(key) <= 255:
+            raise InvalidInput("an Idempotency-Key has 1 to 255 printable ASCII characters", param="Idempotency-Key")
+        return "/".join((kind, self.tenant_id, *scope, key))
+
+
+def admin_app(services: Callable[[], Services]) -> FastAPI:
+    """The application; `services` is called once per request."""
+    app = FastAPI(title="RLaaS admin API", version="1", docs_url=None, redoc_url=None, openapi_url=None)
+    _map_errors(app)
+
+    def admin(request: Request) -> Admin:
+        event = _event(request)
+        who = caller(event)
+        require_scope(who.scopes, "admin")
+        return Admin(services(), who, event)
+
+    def platform(request: Request) -> Admin:
+        event = _event(request)
+        who = caller(event)
+        require_scope(who.scopes, "platform")
+        return Admin(services(), who, event)
+
+    def tenant_or_platform(request: Request) -> Admin:
+        return platform(request) if "platform" in caller(_event(request)).scopes else admin(request)
+
+    admin_call = Annotated[Admin, Depends(admin)]
+    platform_call = Annotated[Admin, Depends(platform)]
+    either_call = Annotated[Admin, Depends(tenant_or_platform)]
+    limit_of = Annotated[int, Query(ge=1, le=1000)]
+
+    # Tenants
+
+    @app.post("/v1/admin/tenants", openapi_extra=_takes(TenantRequest))
+    def create_tenant(call: platform_call) -> JSONResponse:
+        request = call.body(TenantRequest)
+        change = call.change("tenant made")
+        tenant = Tenant(**request.model_dump(), created_at=change.at)
+        with suppress(Conflict):
+            call.services.documents.put(tenant.tenant_id, PRIVACY, TenantPrivacy(), change)
+        try:
+            call.services.documents.put(tenant.tenant_id, TENANT, tenant, change)
+        except Conflict:
+            held = call.services.documents.get(Tenant, tenant.tenant_id, TENANT).document
+            if held.model_copy(update={"created_at": tenant.created_at}) != tenant:
+                raise Conflict(f"there is another tenant {tenant.tenant_id!r}", param="tenant_id") from None
+            return _replayed(held)
+        return _created(tenant)
+
+    @app.get("/v1/admin/tenants")
+    def list_tenants(call: platform_call, limit: limit_of = 100, cursor: str | None = None) -> JSONResponse:
+        page = call.services.tenants.list(limit=limit, cursor=cursor)
+        return _page([_dump(stored.document) for stored in page.items], page.cursor)
+
+    # Keys
+
+    @app.post("/v1/admin/keys", openapi_extra=_takes(KeyRequest))
+    def create_key(call: either_call) -> JSONResponse:
+        request = call.body(KeyRequest)
+        if request.tenant_id not in (None, call.tenant_id):
+            require_scope(call.who.scopes, "platform")
+            call.services.documents.get(Tenant, str(request.tenant_id), TENANT)
+        if "platform" in request.scopes:
+            require_scope(call.who.scopes, "platform")
+        change = call.change(request.reason)
+        key, text = make_key(
+            tenant_id=request.tenant_id or call.tenant_id,
+            scopes=request.scopes,
+            created_at=change.at,
+            expires_at=request.expires_at,
+            origins=request.origins,
+        )
+        named = call.id_for("key")
+        if named is not None:
+            key, text = _under_id(key, text, derived_id("dec", named).removeprefix("dec_").lower())
+        try:
+            call.services.documents.create_key(key, change)
+        except Conflict:
+            held = call.services.documents.get(ApiKey, key.tenant_id, key_key(key.key_id)).document
+            if (held.scopes, held.expires_at, held.origins) != (key.scopes, key.expires_at, key.origins):
+                raise Conflict("this Idempotency-Key made another key", param="Idempotency-Key") from None
+            return _answer(200, {**_public(held), "api_key": None, "idempotent_replay": True})
+        return _answer(201, {**_public(key), "api_key": text, "idempotent_replay": False})
+
+    @app.get("/v1/admin/keys")
+    def list_keys(call: admin_call, limit: limit_of = 100, cursor: str | None = None) -> JSONResponse:
+        page = call.services.documents.list(ApiKey, call.tenant_id, key_key(""), limit=limit, cursor=cursor)
+        return _page([_public(stored.document) for stored in page.items], page.cursor)
+
+    @app.delete("/v1/admin/keys/{key_id}")
+    def revoke_key(call: admin_call, key_id: str) -> JSONResponse:
+        return _answer(200, _public(call.services.documents.revoke_key(call.tenant_id, key_id, call.change("revoked"))))
+
+    # Privacy
+
+    @app.get("/v1/admin/privacy")
+    def get_privacy(call: admin_call) -> JSONResponse:
+        """What is done with each kind of personal data, and the version to change it at."""
+        held = call.services.documents.get(TenantPrivacy, call.tenant_id, PRIVACY)
+        return _answer(200, {**_dump(held.document.settings), "version": held.version})
+
+    @app.put("/v1/admin/privacy", openapi_extra=_takes(PrivacyRequest))
+    def put_privacy(call: admin_call) -> JSONResponse:
+        """In force for every event that comes in from ten seconds on; what is stored stays as it is."""
+        request = call.body(PrivacyRequest)
+        held = call.services.documents.get(TenantPrivacy, call.tenant_id, PRIVACY)
+        if request.model_entities:
+            named = ", ".join(request.model_entities)
+            raise InvalidInput(f"{named}: names take a model to find, which this service does not have yet", param="actions")
+        settings = PrivacySettings(**{name: getattr(request, name) for name in PrivacySettings.model_fields})
+        if held.document.settings == settings:
+            return _answer(200, {**_dump(settings), "version": held.version, "idempotent_replay": True})
+        changed = held.document.model_copy(update={"settings": settings})
+        version = call.services.documents.replace(
+            call.tenant_id, PRIVACY, changed, expected_version=request.expected_version, change=call.change(request.reason)
+        )
+        return _answer(200, {**_dump(settings), "version": version, "idempotent_replay": False})
+
+    # Skills
+
+    @app.get("/v1/admin/skills")
+    def list_skills(call: admin_call, limit: limit_of = 100, cursor: str | None = None) -> JSONResponse:
+        return _documents(call, Skill, skill_key(""), limit, cursor, newest_first=False)
+
+    @app.put("/v1/admin/skills/{skill}", openapi_extra=_takes(SkillRequest))
+    def put_skill(call: admin_call, skill: str) -> JSONResponse:
+        request = call.body(SkillRequest)
+        change = call.change(request.reason)
+        key = skill_key(skill)
+        try:
+            held = call.services.documents.get(Skill, call.tenant_id, key)
+        except NotFound:
+            made = _skill(call.tenant_id, skill, request, change.at)
+            call.services.documents.put(call.tenant_id, key, made, change)
+            return _created(made)
+        changed = _skill(call.tenant_id, skill, request, held.document.created_at)
+        if changed == held.document:
+            return _replayed(changed)
+        call.services.documents.replace(call.tenant_id, key, changed, expected_version=held.version, change=change)
+        return _answer(200, _dump(changed))
+
+    @app.get("/v1/admin/skills/{skill}")
+    def get_skill(call: admin_call, skill: str) -> JSONResponse:
+        return _answer(200, _dump(_known_skill(call, skill)))
+
+    # Policies
+
+    @app.post("/v1/admin/skills/{skill}/policies", openapi_extra=_takes(PolicyRequest))
+    def create_policy(call: admin_call, skill: str) -> JSONResponse:
+        _known_skill(call, skill)
+        request = call.body(PolicyRequest)
+        inputs_of(request.prompt)
+        here = call.services
+        bundle = PolicyBundle(
+            base_model=request.base_model or here.base_model,
+            adapter=request.adapter,
+            prompt=request.prompt,
+            sampling=request.sampling,
+            backend=request.backend or SageMakerBackend(endpoint=here.endpoint, component=f"{here.endpoint}--base"),
+        )
+        digest = bundle.digest()
+        for stored in _every(here.documents, Policy, call.tenant_id, f"POLICY#{skill}#"):
+            if stored.document.sha256 == digest:
+                return _replayed(stored.document)
+        change = call.change(request.reason)
+        number = here.documents.next_number(call.tenant_id, skill, "policy")
+        policy = Policy.of(bundle, tenant_id=call.tenant_id, skill=skill, version=number, created_at=change.at)
+        here.documents.put_policy(policy, change)
+        return _created(policy)
+
+    @app.get("/v1/admin/skills/{skill}/policies")
+    def list_policies(call: admin_call, skill: str, limit: limit_of = 100, cursor: str | None = None) -> JSONResponse:
+        return _documents(call, Policy, f"POLICY#{skill}#", limit, cursor)
+
+    @app.get("/v1/admin/skills/{skill}/policies/{policy_id}")
+    def get_policy(call: admin_call, skill: str, policy_id: str) -> JSONResponse:
+        return _answer(200, _dump(_policy_of(call, skill, policy_id)))
+
+    # Routes
+
+    @app.get("/v1/admin/skills/{skill}/route")
+    def get_route(call: admin_call, skill: str) -> JSONResponse:
+        return _answer(200, _dump(call.services.documents.get_route(call.tenant_id, skill)))
+
+    @app.put("/v1/admin/skills/{skill}/route", openapi_extra=_takes(RouteRequest))
+    def put_route(call: admin_call, skill: str) -> JSONResponse:
+        _known_skill(call, skill)
+        request = call.body(RouteRequest)
+        for field, policy_id in (
+            ("control", request.control),
+            *((f"arms.{at}.policy_id", arm.policy_id) for at, arm in enumerate(request.arms)),
+        ):
+            _policy_of(call, skill, policy_id, param=field)
+        change = call.change(request.reason)
+        try:
+            current: Route | None = call.services.documents.get_route(call.tenant_id, skill)
+        except NotFound:
+            current = None
+        if current is not None and _already(current, request, change):
+            return _replayed(current)
+        if (current.version if current else 0) != request.expected_version:
+            raise Conflict(f"the route is at version {current.version if current else 0}", param="expected_version")
+        with _from_request():
+            route = _next_route(current, request, tenant_id=call.tenant_id, skill=skill, change=change)
+        call.services.documents.write_route(route, expected_version=request.expected_version)
+        return _answer(200 if current else 201, {**_dump(route), "idempotent_replay": False})
+
+    @app.post("/v1/admin/skills/{skill}/rollback", openapi_extra=_takes(RollbackRequest))
+    def roll_back(call: admin_call, skill: str) -> JSONResponse:
+        request = call.body(RollbackRequest)
+        route = take_back(call.services.documents, tenant_id=call.tenant_id, skill=skill, change=call.change(request.reason))
+        return _answer(200, _dump(route))
+
+    # Learning runs and rollouts
+
+    @app.post("/v1/admin/skills/{skill}/learning-runs", openapi_extra=_takes(LearningRunRequest))
+    def start_learning_run(call: admin_call, skill: str) -> JSONResponse:
+        request = call.body(LearningRunRequest)
+        here = call.services
+        named = call.id_for("run", skill)
+        run = request_run(
+            here.documents,
+            tenant_id=call.tenant_id,
+            skill=skill,
+            run_id=derived_id("run", named) if named else new_id("run"),
+            settings=settings_of(LearningSettings, here.learning_settings, request.settings),
+            actor=f"key:{call.who.key_id}",
+            reason=request.reason,
+            clock=here.clock,
+        )
+        try:
+            here.learning.start(
+                run.run_id,
+                {"tenant_id": run.tenant_id, "skill": skill, "run_id": run.run_id, "settings": run.settings.model_dump(mode="json")},
+            )
+        except DependencyUnavailable as error:
+            fail_run(here.documents, run, error.detail, clock=here.clock)
+            raise
+        return _answer(202, _dump(run))
+
+    @app.get("/v1/admin/skills/{skill}/learning-runs")
+    def list_learning_runs(call: admin_call, skill: str, limit: limit_of = 100, cursor: str | None = None) -> JSONResponse:
+        return _documents(call, LearningRun, run_key(skill, ""), limit, cursor)
+
+    @app.get("/v1/admin/skills/{skill}/learning-runs/{run_id}")
+    def get_learning_run(call: admin_call, skill: str, run_id: str) -> JSONResponse:
+        run = call.services.documents.get(LearningRun, call.tenant_id, run_key(skill, run_id)).document
+        return _answer(200, {**_dump(run), "policy_id": run.policy_id})
+
+    @app.post("/v1/admin/skills/{skill}/rollouts", openapi_extra=_takes(RolloutRequest))
+    def start_rollout(call: admin_call, skill: str) -> JSONResponse:
+        request = call.body(RolloutRequest)
+        here = call.services
+        named = call.id_for("rollout", skill)
+        rollout = request_rollout(
+            here.documents,
+            tenant_id=call.tenant_id,
+            skill=skill,
+            rollout_id=derived_id("rol", named) if named else new_id("rol"),
+            candidate=request.policy_id,
+            settings=settings_of(RolloutSettings, here.rollout_settings, request.settings),
+            actor=f"key:{call.who.key_id}",
+            reason=request.reason,
+            now=here.clock(),
+        )
+        try:
+            here.rollout.start(
+                rollout.rollout_id,
+                {
+                    "tenant_id": call.tenant_id,
+                    "skill": skill,
+                    "rollout_id": rollout.rollout_id,
+                    "policy_id": rollout.candidate,
+                    "settings": rollout.settings.model_dump(mode="json"),
+                },
+            )
+        except DependencyUnavailable as error:
+            Conductor(
+                documents=here.documents,
+                events=here.events,
+                guards=here.guards,
+                clock=here.clock,
+                tenant_id=call.tenant_id,
+                skill=skill,
+                rollout_id=rollout.rollout_id,
+            ).abort(error.detail)
+            raise
+        return _answer(202, _dump(rollout))
+
+    @app.get("/v1/admin/skills/{skill}/rollouts")
+    def list_rollouts(call: admin_call, skill: str, limit: limit_of = 100, cursor: str | None = None) -> JSONResponse:
+        return _documents(call, Rollout, rollout_key(skill, ""), limit, cursor)
+
+    @app.get("/v1/admin/skills/{skill}/rollouts/{rollout_id}")
+    def get_rollout(call: admin_call, skill: str, rollout_id: str) -> JSONResponse:
+        return _answer(200, _dump(call.services.documents.get(Rollout, call.tenant_id, rollout_key(skill, rollout_id)).document))
+
+    # What was learned from and recorded
+
+    @app.get("/v1/admin/skills/{skill}/datasets")
+    def list_datasets(call: admin_call, skill: str, limit: limit_of = 100, cursor: str | None = None) -> JSONResponse:
+        return _documents(call, Dataset, f"DATASET#{skill}#", limit, cursor)
+
+    @app.get("/v1/admin/skills/{skill}/pending")
+    def list_pending(call: admin_call, skill: str, limit: limit_of = 100, cursor: str | None = None) -> JSONResponse:
+        """Feedback and task results whose interaction or output has not landed, oldest first; `orphaned` after their attribution window."""
+        metrics = _known_skill(call, skill).metrics
+        since, last_id = _time_cursor(cursor)
+        taken, more = _after(still_pending(call.services.events, call.tenant_id, skill, since=since), since, last_id, limit)
+        return _page([_waiting(stored, orphaned_at(stored, metrics), call.services.clock()) for stored in taken], more)
+
+    @app.get("/v1/admin/skills/{skill}/rewards")
+    def list_rewards(call: admin_call, skill: str, date: date, limit: limit_of = 100, cursor: str | None = None) -> JSONResponse:
+        """Every reward computed on a day (UTC), oldest first; of an output's rewards the one with the highest `n` counts."""
+        since, last_id = _time_cursor(cursor)
+        stored = call.services.events.by_day(call.tenant_id, skill, "reward", date, since=since)
+        taken, more = _after(stored, since, last_id, limit)
+        return _page([one.event().model_dump(mode="json", exclude_none=True) for one in taken], more)
+
+    @app.get("/v1/admin/audit")
+    def list_audit(call: admin_call, limit: limit_of = 100, cursor: str | None = None) -> JSONResponse:
+        """Entries from the first on, and whether the whole chain holds."""
+        after = _seq(cursor)
+        entries = call.services.audit.entries(call.tenant_id, after=after, limit=limit)
+        more = _encoded(str(entries[-1].seq)) if len(entries) == limit else None
+        chain = _chain(call.services.audit, call.tenant_id)
+        return _answer(200, {"data": [_dump(entry) for entry in entries], "next_cursor": more, "chain": chain})
+
+    return app
+
+
+def _takes(model: type[BaseModel]) -> dict[str, object]:
+    """The body in the API's document; `parse` reads it, so that its errors are those of every other endpoint."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _map_errors(app: FastAPI) -> None:
+    def refused(request: Request, error: RlaasError) -> JSONResponse:
+        identifier = request_id(_event(request))
+        logger.info("refused", request_id=identifier, error=type(error).__name__, param=error.param)
+        return _answer(status_of(error), error_body(error, identifier))
+
+    async def ours(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RlaasError)
+        return refused(request, error)
+
+    async def bad_query(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        faults = {str(fault["loc"][-1]): str(fault["msg"]) for fault in error.errors()}
+        message = "; ".join(f"{name}: {reason}" for name, reason in faults.items())
+        return refused(request, InvalidInput(message, param=next(iter(faults), None)))
+
+    async def no_such_path(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 404:
+            return refused(request, NotFound("there is nothing at this path"))
+        body = error_body(NotFound(f"{request.method} is not offered at this path"), request_id(_event(request)))
+        return _answer(error.status_code, body)
+
+    async def unforeseen(request: Request, call_next: Callable[[Request], Awaitable[JSONResponse]]) -> JSONResponse:
+        try:
+            return await call_next(request)
+        except Exception as error:
+            identifier = request_id(_event(request))
+            logger.error("failed", request_id=identifier, error=type(error).__name__, where=_where(error))
+            return _answer(500, internal_error_body(identifier))
+
+    app.add_exception_handler(RlaasError, ours)
+    app.add_exception_handler(RequestValidationError, bad_query)
+    app.add_exception_handler(HTTPException, no_such_path)
+    app.middleware("http")(unforeseen)
+
+
+def _event(request: Request) -> dict[str, object]:
+    event = request.scope.get("aws.event")
+    return event if isinstance(event, dict) else {}
+
+
+def _where(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+
+
+def _answer(status: int, body: Reply) -> JSONResponse:
+    return JSONResponse(body, status_code=status)
+
+
+def _created(document: BaseModel) -> JSONResponse:
+    return _answer(201, {**_dump(document), "idempotent_replay": False})
+
+
+def _replayed(document: BaseModel) -> JSONResponse:
+    return _answer(200, {**_dump(document), "idempotent_replay": True})
+
+
+def _page(items: list[Reply], cursor: str | None) -> JSONResponse:
+    return _answer(200, {"data": [*items], "next_cursor": cursor})
+
+
+def _documents(
+    call: Admin, model: type[Document], prefix: str, limit: int, cursor: str | None, *, newest_first: bool = True
+) -> JSONResponse:
+    page = call.services.documents.list(model, call.tenant_id, prefix, limit=limit, cursor=cursor, newest_first=newest_first)
+    return _page([_dump(stored.document) for stored in page.items], page.cursor)
+
+
+def _every(documents: Documents, model: type[Document], tenant_id: str, prefix: str) -> "list[Stored[Document]]":
+    page = documents.list(model, tenant_id, prefix)
+    items = [*page.items]
+    while page.cursor is not None:
+        page = documents.list(model, tenant_id, prefix, cursor=page.cursor)
+        items += page.items
+    return items
+
+
+def _dump(document: BaseModel) -> Reply:
+    return document.model_dump(mode="json")
+
+
+def _public(key: ApiKey) -> Reply:
+    return key.model_dump(mode="json", exclude={"secret_sha256"})
+
+
+def _under_id(key: ApiKey, text: str, key_id: str) -> tuple[ApiKey, str]:
+    return key.model_copy(update={"key_id": key_id}), text.replace(key.key_id, key_id, 1)
+
+
+def _skill(tenant_id: str, skill: str, request: SkillRequest, created_at: datetime) -> Skill:
+    with _from_request():
+        return Skill(
+            tenant_id=tenant_id,
+            skill=skill,
+            description=request.description,
+            reward=request.reward,
+            metrics=request.metrics,
+            metadata=request.metadata,
+            created_at=created_at,
+        )
+
+
+@contextmanager
+def _from_request() -> Iterator[None]:
+    """What a document made from the request is refused for is the request's fault."""
+    try:
+        yield
+    except ValidationError as error:
+        raise invalid_input(error) from None
+
+
+def _known_skill(call: Admin, skill: str) -> Skill:
+    try:
+        return call.services.documents.get(Skill, call.tenant_id, skill_key(skill)).document
+    except NotFound:
+        raise NotFound(f"there is no skill {skill!r}", param="skill") from None
+
+
+def _policy_of(call: Admin, skill: str, policy_id: str, *, param: str = "policy_id") -> Policy:
+    try:
+        policy = call.services.documents.get_policy(call.tenant_id, policy_id)
+    except NotFound as missing:
+        raise NotFound(missing.detail, param=param) from None
+    if policy.skill != skill:
+        raise NotFound(f"{policy_id!r} is not a policy of {skill!r}", param=param)
+    return policy
+
+
+def _arms(request: RouteRequest) -> tuple[Arm, ...]:
+    return tuple(Arm(policy_id=arm.policy_id, mode=arm.mode, weight=arm.weight) for arm in request.arms)
+
+
+def _already(route: Route, request: RouteRequest, change: Change) -> bool:
+    """Whether `route` is what this very request put before."""
+    asked = [(arm.policy_id, arm.mode, arm.weight) for arm in request.arms]
+    found = [(arm.policy_id, arm.mode, arm.weight) for arm in route.arms]
+    return (route.version, route.control, found, route.changed_by, route.reason) == (
+        request.expected_version + 1,
+        request.control,
+        asked,
+        change.actor,
+        change.reason,
+    )
+
+
+def _next_route(current: Route | None, request: RouteRequest, *, tenant_id: str, skill: str, change: Change) -> Route:
+    """The route that follows. What a running rollout has put is not yet known to be good, so the way back stays that from before it."""
+    if current is None:
+        return Route(
+            tenant_id=tenant_id,
+            skill=skill,
+            version=1,
+            control=request.control,
+            arms=_arms(request),
+            unit=request.unit or "thread",
+            salt=new_id("dec"),
+            changed_by=change.actor,
+            reason=change.reason,
+            changed_at=change.at,
+        )
+    if request.unit not in (None, current.unit):
+        raise InvalidInput(f"the unit is {current.unit} and cannot change: every unit would change arm", param="unit")
+    return current.succeed(
+        control=request.control,
+        arms=_arms(request),
+        last_good=current.last_good if current.rollout_id is not None else current.target,
+        rollout_id=None,
+        changed_by=change.actor,
+        reason=change.reason,
+        changed_at=change.at,
+    )
+
+
+def _encoded(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def _decoded(cursor: str) -> str:
+    try:
+        return base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
+    except ValueError:
+        raise InvalidInput("the cursor is not one this list gave out", param="cursor") from None
+
+
+def _seq(cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    text = _decoded(cursor)
+    if not text.isdecimal():
+        raise InvalidInput("the cursor is not one this list gave out", param="cursor")
+    return int(text)
+
+
+def _after(events: Iterator[StoredEvent], since: datetime | None, last_id: str, limit: int) -> tuple[list[StoredEvent], str | None]:
+    """The next `limit` of `events`, which come by time, after the cursor's; and the cursor that continues."""
+    after = (one for one in events if since is None or (one.occurred_at, one.event_id) > (since, last_id))
+    taken = list(islice(after, limit))
+    return taken, _encoded(f"{rfc3339(taken[-1].occurred_at)} {taken[-1].event_id}") if len(taken) == limit else None
+
+
+def _waiting(stored: StoredEvent, window_ends: datetime, now: datetime) -> Reply:
+    return {
+        "event_type": stored.event_type,
+        "event_id": stored.event_id,
+        "interaction_id": stored.interaction_id,
+        "output_id": stored.output_id,
+        "received_at": rfc3339(stored.received_at),
+        "orphaned_at": rfc3339(window_ends),
+        "orphaned": now >= window_ends,
+    }
+
+
+def _time_cursor(cursor: str | None) -> tuple[datetime | None, str]:
+    if cursor is None:
+        return None, ""
+    moment, _, event_id = _decoded(cursor).partition(" ")
+    try:
+        return datetime.fromisoformat(moment), event_id
+    except ValueError:
+        raise InvalidInput("the cursor is not one this list gave out", param="cursor") from None
+
+
+def _chain(audit: AuditLog, tenant_id: str) -> Reply:
+    """Whether every entry follows from the one before, from the first to the last."""
+
+    def entries() -> Iterator[AuditEntry]:
+        page = audit.entries(tenant_id, limit=_AUDIT_PAGE)
+        while page:
+            yield from page
+            page = audit.entries(tenant_id, after=page[-1].seq, limit=_AUDIT_PAGE)
+
+    try:
+        return {"intact": True, "length": verify_chain(entries()), "fault": None}
+    except ValueError as fault:
+        return {"intact": False, "length": None, "fault": str(fault)}

@@ -1,0 +1,57 @@
+"""A powertools resolver in which every failure becomes the one error body, and logs that hold ids and never payload text."""
+
+import json
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from pydantic import JsonValue
+
+from rlaas.errors import NotFound, RlaasError
+from rlaas.runtime.http import error_body, internal_error_body, request_id, status_of
+
+logger = Logger(service="rlaas")
+
+
+def api() -> APIGatewayRestResolver:
+    """A resolver whose handlers may raise any `RlaasError`."""
+    app = APIGatewayRestResolver()
+
+    def refused(error: RlaasError) -> Response[str]:
+        identifier = request_id(app.current_event.raw_event)
+        status = status_of(error)
+        logger.info("refused", request_id=identifier, error=type(error).__name__, param=error.param, status=status)
+        return answer(status, error_body(error, identifier))
+
+    def unknown_path(_: NotFoundError) -> Response[str]:
+        return refused(NotFound("there is nothing at this path"))
+
+    def failed(error: Exception) -> Response[str]:
+        identifier = request_id(app.current_event.raw_event)
+        logger.error("failed", request_id=identifier, error=type(error).__name__, where=_where(error))
+        return answer(500, internal_error_body(identifier))
+
+    app.exception_handler(RlaasError)(refused)
+    app.not_found(unknown_path)
+    app.exception_handler(Exception)(failed)
+    return app
+
+
+def answer(status: int, body: dict[str, JsonValue]) -> Response[str]:
+    """A JSON answer, which a page of any origin may read: the caller's key decides, and a publishable one names its origins."""
+    return Response(
+        status_code=status,
+        content_type="application/json",
+        headers={"Access-Control-Allow-Origin": "*"},
+        body=json.dumps(body, ensure_ascii=False),
+    )
+
+
+def _where(error: Exception) -> list[str]:
+    """The call stack as file:line, without the message or the locals, which may hold payload text."""
+    places = []
+    trace = error.__traceback__
+    while trace is not None:
+        places.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return places

@@ -1,0 +1,74 @@
+"""The typed environment: each function reads the model that names what it needs, once, when first asked."""
+
+import os
+from functools import cache
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, Json, JsonValue
+
+Settings = TypeVar("Settings", bound="Environment")
+
+
+class Environment(BaseModel):
+    """What every function is told. Field aliases are the variables' names."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", validate_by_name=True)
+
+    stage: str = Field(alias="RLAAS_STAGE")
+
+
+class RegistryEnvironment(Environment):
+    """For functions that read or change the registry."""
+
+    registry_table: str = Field(alias="REGISTRY_TABLE")
+
+
+class EventsEnvironment(RegistryEnvironment):
+    """For functions that read or write events: telemetry, inference, the reward writer."""
+
+    events_table: str = Field(alias="EVENTS_TABLE")
+    event_ttl_days: int = Field(default=365, ge=1, alias="EVENT_TTL_DAYS")
+
+
+class LakeEnvironment(Environment):
+    """For the lake writer."""
+
+    delivery_stream: str = Field(alias="DELIVERY_STREAM")
+
+
+class AuditEnvironment(Environment):
+    """For the audit writer."""
+
+    audit_table: str = Field(alias="AUDIT_TABLE")
+
+
+class RolloutEnvironment(EventsEnvironment):
+    """For the rollout's steps: the stage's rollout settings, which a rollout's own go before."""
+
+    rollout_settings: Json[dict[str, JsonValue]] = Field(default={}, alias="ROLLOUT_SETTINGS")
+
+
+class LearningEnvironment(RegistryEnvironment):
+    """For the learning run's steps: the stage's learning settings, which a run's own go before."""
+
+    artifacts_bucket: str = Field(alias="ARTIFACTS_BUCKET")
+    endpoint_name: str = Field(alias="ENDPOINT_NAME")
+    base_model: str = Field(alias="BASE_MODEL")
+    learning_settings: Json[dict[str, JsonValue]] = Field(default={}, alias="LEARNING_SETTINGS")
+
+
+class AdminEnvironment(RolloutEnvironment):
+    """For the admin API."""
+
+    audit_table: str = Field(alias="AUDIT_TABLE")
+    endpoint_name: str = Field(alias="ENDPOINT_NAME")
+    base_model: str = Field(alias="BASE_MODEL")
+    learning_state_machine_arn: str = Field(alias="LEARNING_STATE_MACHINE_ARN")
+    rollout_state_machine_arn: str = Field(alias="ROLLOUT_STATE_MACHINE_ARN")
+    learning_settings: Json[dict[str, JsonValue]] = Field(default={}, alias="LEARNING_SETTINGS")
+
+
+@cache
+def environment(settings: type[Settings]) -> Settings:
+    """The process's environment as `settings`. Raises: pydantic.ValidationError naming each variable that is missing or malformed."""
+    return settings.model_validate(os.environ)

@@ -1,0 +1,192 @@
+"""HTTP in and out: bodies to models, errors to answers. No framework, so that every function can share it."""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from rlaas.errors import (
+    Conflict,
+    DependencyUnavailable,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    PayloadTooLarge,
+    QuotaExceeded,
+    RlaasError,
+    Unauthorized,
+)
+
+MAX_BODY_BYTES = 256 * 1024
+"""The largest body, and the largest event of a batch, in bytes."""
+MAX_BATCH_BYTES = 5 * 1024 * 1024
+"""The largest batch, in bytes."""
+
+_STATUS: dict[type[RlaasError], int] = {
+    PayloadTooLarge: 413,
+    InvalidInput: 400,
+    Unauthorized: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    Conflict: 409,
+    QuotaExceeded: 429,
+    DependencyUnavailable: 503,
+}
+_TYPE_MARKS = {"bool", "float", "int", "str", "function-after", "json", "literal"}
+
+Model = TypeVar("Model", bound=BaseModel)
+Event = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as the authorizer found out."""
+
+    tenant_id: str
+    key_id: str
+    scopes: tuple[str, ...]
+    origins: tuple[str, ...] = ()
+
+
+def status_of(error: RlaasError) -> int:
+    """The HTTP status of an error; 500 for one without a mapping."""
+    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
+
+
+def error_body(error: RlaasError, request_id: str) -> dict[str, JsonValue]:
+    """The one shape of every error answer."""
+    return {
+        "error": {
+            "type": type(error).__name__,
+            "code": error.code,
+            "message": error.detail,
+            "param": error.param,
+            "request_id": request_id,
+        }
+    }
+
+
+def internal_error_body(request_id: str) -> dict[str, JsonValue]:
+    """The answer to a failure nobody foresaw: nothing of it is shown, the id finds it in the log."""
+    return {
+        "error": {
+            "type": "InternalError",
+            "code": "internal_error",
+            "message": "something went wrong on our side; the request id finds it in the log",
+            "param": None,
+            "request_id": request_id,
+        }
+    }
+
+
+def request_id(event: Event) -> str:
+    """API Gateway's id of the request."""
+    context = event.get("requestContext")
+    return str(context.get("requestId", "")) if isinstance(context, Mapping) else ""
+
+
+def caller(event: Event) -> Caller:
+    """The caller, from the authorizer's context.
+
+    Raises: Unauthorized when the request passed no authorizer; Forbidden when the key is a publishable one and the request does not come
+    from a page of its origins. That is checked here, since API Gateway remembers the authorizer's answer per key, not per origin.
+    """
+    context = event.get("requestContext")
+    found = context.get("authorizer") if isinstance(context, Mapping) else None
+    if not isinstance(found, Mapping) or not all(found.get(name) for name in ("tenant_id", "key_id", "scopes")):
+        raise Unauthorized("the request passed no authorizer")
+    who = Caller(
+        tenant_id=str(found["tenant_id"]),
+        key_id=str(found["key_id"]),
+        scopes=tuple(str(found["scopes"]).split()),
+        origins=tuple(str(found.get("origins") or "").split()),
+    )
+    if who.origins and header(event, "Origin") not in who.origins:
+        raise Forbidden("the publishable key is not for pages of this origin")
+    return who
+
+
+def header(event: Event, name: str) -> str | None:
+    """A request header, whatever its case."""
+    headers = event.get("headers")
+    if not isinstance(headers, Mapping):
+        return None
+    return next((str(value) for key, value in headers.items() if str(key).lower() == name.lower()), None)
+
+
+def parse(model: type[Model], event: Event) -> Model:
+    """The request's body as `model`, strictly.
+
+    Raises: PayloadTooLarge above 256 KiB; InvalidInput for another content type, malformed JSON, something else than an object, or
+    fields that do not fit: `param` is the first one's path, the message names them all.
+    """
+    try:
+        return model.model_validate_json(_body(event, MAX_BODY_BYTES))
+    except ValidationError as error:
+        raise invalid_input(error) from None
+
+
+def batched(models: Mapping[str, type[Model]], event: Event, *, limit: int) -> "list[Model | InvalidInput]":
+    """The body's `events`, each as the model that its `type` names, or why it is none; one does not spoil the others.
+
+    Raises: PayloadTooLarge above 5 MiB; InvalidInput when the body is no object with a list of 1 to `limit` events.
+    """
+    try:
+        body = json.loads(_body(event, MAX_BATCH_BYTES))
+    except (ValueError, RecursionError):
+        raise InvalidInput("the body is not valid JSON") from None
+    if not isinstance(body, dict):
+        raise InvalidInput("the body must be an object")
+    unknown = next((name for name in body if name != "events"), None)
+    if unknown is not None:
+        raise InvalidInput("Extra inputs are not permitted", param=unknown)
+    events = body.get("events")
+    if not isinstance(events, list) or not 1 <= len(events) <= limit:
+        given = f"{len(events)} events" if isinstance(events, list) else "no list"
+        raise InvalidInput(f"a batch holds 1 to {limit} events, and {given} were given", param="events")
+    return [_one_of(models, one) for one in events]
+
+
+def _one_of(models: Mapping[str, type[Model]], one: object) -> "Model | InvalidInput":
+    kind = one.get("type") if isinstance(one, dict) else None
+    if not isinstance(one, dict) or not isinstance(kind, str) or kind not in models:
+        return InvalidInput(f"an event is an object whose type is one of {', '.join(models)}", param="type")
+    text = json.dumps({name: value for name, value in one.items() if name != "type"}, ensure_ascii=False).encode(errors="surrogatepass")
+    if len(text) > MAX_BODY_BYTES:
+        return PayloadTooLarge(f"the event has {len(text)} bytes; at most {MAX_BODY_BYTES} are taken")
+    try:
+        return models[kind].model_validate_json(text)
+    except ValidationError as error:
+        return invalid_input(error)
+
+
+def invalid_input(error: ValidationError) -> InvalidInput:
+    """A pydantic error as ours: paths and reasons, never the values given."""
+    faults: dict[str, str] = {}
+    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+        parts = (str(part) for part in fault["loc"] if part != "[key]")
+        path = ".".join(part for part in parts if part.partition("[")[0] not in _TYPE_MARKS)
+        faults.setdefault(path, fault["msg"].removeprefix("Value error, "))
+    message = "; ".join(f"{path}: {reason}" if path else reason for path, reason in faults.items())
+    return InvalidInput(message, param=next(iter(faults)) or None)
+
+
+def _body(event: Event, limit: int) -> bytes:
+    content_type = (header(event, "Content-Type") or "").partition(";")[0].strip().lower()
+    if content_type != "application/json":
+        raise InvalidInput("the content type must be application/json", param="Content-Type")
+    body = cast("str | None", event.get("body")) or ""
+    if event.get("isBase64Encoded"):
+        try:
+            raw = base64.b64decode(body, validate=True)
+        except binascii.Error:
+            raise InvalidInput("the body is not base64") from None
+    else:
+        raw = body.encode(errors="surrogatepass")
+    if len(raw) > limit:
+        raise PayloadTooLarge(f"the body has {len(raw)} bytes; at most {limit} are taken")
+    return raw

@@ -1,0 +1,41 @@
+"""Metrics by the CloudWatch embedded metric format: one line on stdout, no call.
+
+The dimension set is exact (powertools always adds `service`) and bounded: tenants and ids are properties, never dimensions.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+NAMESPACE = "RLaaS"
+
+Unit = Literal["Count", "Milliseconds", "None"]
+
+
+def emit(
+    metrics: Mapping[str, tuple[float, Unit]],
+    *,
+    dimensions: Mapping[str, str],
+    at: datetime,
+    properties: Mapping[str, str | None],
+) -> None:
+    """Write `metrics` (name to value and unit) under one set of `dimensions`; `properties` stay searchable in the log."""
+    line = {
+        "_aws": {
+            "Timestamp": int(at.timestamp() * 1000),
+            "CloudWatchMetrics": [
+                {
+                    "Namespace": NAMESPACE,
+                    "Dimensions": [list(dimensions)],
+                    "Metrics": [{"Name": name, "Unit": unit} for name, (_, unit) in metrics.items()],
+                }
+            ],
+        },
+        **dimensions,
+        **{name: value for name, value in properties.items() if value is not None},
+        **{name: value for name, (value, _) in metrics.items()},
+    }
+    sys.stdout.write(json.dumps(line, separators=(",", ":")) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,1 @@
+"""Telemetry: what users do with each answer, as immutable and idempotent events."""

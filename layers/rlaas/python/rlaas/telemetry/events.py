@@ -1,0 +1,179 @@
+"""What clients report: interactions, outputs, feedback, task results; and what RLaaS adds: rewards.
+
+Ids that the client leaves out are made by the service. Free data goes into `metadata`; any other unknown field is refused by name.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rlaas.clock import Timestamp
+from rlaas.ids import ExternalId, MetricName, PolicyId, SkillName, interaction_of
+from rlaas.routing.assign import Decision
+from rlaas.wire import Json, WireModel
+
+EventType = Literal["interaction", "output", "feedback", "task_result", "reward"]
+Tag = Annotated[str, Field(min_length=1, max_length=64)]
+Label = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class Message(WireModel):
+    """One message of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Usage(WireModel):
+    """Tokens read and written."""
+
+    input_tokens: int = Field(ge=0)
+    output_tokens: int = Field(ge=0)
+
+
+class Event(WireModel):
+    """What every event has. `occurred_at` is the client's time; the service keeps its own `received_at` beside it."""
+
+    schema_version: Literal["1"] = "1"
+    skill: SkillName
+    thread_id: ExternalId | None = None
+    user_id: ExternalId | None = None
+    occurred_at: Timestamp | None = None
+    metadata: dict[str, Json] = Field(default_factory=dict)
+    tags: tuple[Tag, ...] = Field(default=(), max_length=32)
+    dryrun: bool = Field(default=False, description="Check and answer as ever, and store nothing.")
+
+
+class InteractionCreated(Event):
+    """A request that an application's user made: the skill's inputs, or a chat's messages."""
+
+    interaction_id: ExternalId | None = None
+    inputs: dict[str, str] | None = None
+    messages: tuple[Message, ...] | None = None
+
+    @model_validator(mode="after")
+    def _inputs_or_messages(self) -> Self:
+        if self.inputs is None and self.messages is None:
+            raise ValueError("needs inputs or messages")
+        return self
+
+
+class OutputProduced(Event):
+    """What a policy answered. `messages` is the prompt as the model saw it, so that training sees what serving saw."""
+
+    output_id: ExternalId | None = None
+    interaction_id: ExternalId
+    policy_id: PolicyId | None = None
+    text: str
+    messages: tuple[Message, ...] | None = None
+    decision: Decision | None = None
+    usage: Usage | None = None
+    latency_ms: float | None = Field(default=None, ge=0)
+    finish_reason: Label | None = None
+
+
+class FeedbackSubmitted(Event):
+    """What a person did with an output; `kind` says which one of the other fields is given.
+
+    It is about an output, or about an interaction as a whole; `interaction_id` may be left out where the output's id holds it
+    (`out_<ULID>`). A metric of level `thread` is about `thread_id` and names neither.
+    """
+
+    feedback_id: ExternalId | None = None
+    interaction_id: ExternalId | None = None
+    output_id: ExternalId | None = None
+    kind: Literal["edit", "action", "rating", "comparison", "comment", "label", "metric"]
+    final_text: str | None = None
+    action: Literal["sent", "discarded", "regenerated"] | None = None
+    rating: float | None = Field(default=None, ge=0, le=1)
+    preferred_output_id: ExternalId | None = None
+    comment: str | None = None
+    label: Label | None = None
+    metric: MetricName | None = Field(default=None, description="The name of one of the skill's metrics.")
+    value: bool | float | str | None = Field(default=None, description="The metric's value, of the metric's type.")
+
+    @model_validator(mode="after")
+    def _fields_of_kind(self) -> Self:
+        fields_of = {"edit": ["final_text"], "comparison": ["preferred_output_id"], "metric": ["metric", "value"]}
+        fields = ("final_text", "action", "rating", "preferred_output_id", "comment", "label", "metric", "value")
+        needed = fields_of.get(self.kind, [self.kind])
+        given = [name for name in fields if getattr(self, name) is not None]
+        if given != needed:
+            named = " and ".join(repr(name) for name in needed)
+            raise ValueError(f"feedback of kind {self.kind!r} needs {named} and no other of {', '.join(fields)}")
+        return self
+
+    @model_validator(mode="after")
+    def _about_something(self) -> Self:
+        if self.about is None and (self.kind != "metric" or self.thread_id is None):
+            raise ValueError(
+                "needs interaction_id, or an output_id of the form out_<ULID> that holds it, or a metric of a thread and thread_id"
+            )
+        return self
+
+    @property
+    def about(self) -> str | None:
+        """The interaction it is about; `None` for a thread's metric."""
+        return self.interaction_id or (interaction_of(self.output_id) if self.output_id else None)
+
+
+class TaskResultReported(Event):
+    """A business outcome that became known later, such as `resolved` or `csat`."""
+
+    task_result_id: ExternalId | None = None
+    interaction_id: ExternalId
+    name: Label
+    value: bool | float | str
+
+
+class RewardComputed(Event):
+    """An output's reward from all feedback so far: the weighted mean of `components`, each in [0, 1]. Readers keep the highest `n`."""
+
+    reward_id: ExternalId
+    interaction_id: ExternalId
+    output_id: ExternalId
+    reward: float = Field(ge=0, le=1)
+    components: dict[str, float]
+    n: int = Field(ge=1)
+    event_ids: tuple[ExternalId, ...]
+    policy_id: PolicyId | None = None
+    arm: str | None = None
+    propensity: float | None = None
+    route_version: int | None = None
+    rollout_id: str | None = None
+    fallback: bool = False
+
+
+class BatchedInteraction(InteractionCreated):
+    """An interaction in a batch."""
+
+    type: Literal["interaction"]
+
+
+class BatchedOutput(OutputProduced):
+    """An output in a batch."""
+
+    type: Literal["output"]
+
+
+class BatchedFeedback(FeedbackSubmitted):
+    """Feedback in a batch."""
+
+    type: Literal["feedback"]
+
+
+class BatchedTaskResult(TaskResultReported):
+    """A task result in a batch."""
+
+    type: Literal["task_result"]
+
+
+class EventBatch(WireModel):
+    """Events to record, in any order; each is taken or refused by itself."""
+
+    events: tuple[Annotated[BatchedInteraction | BatchedOutput | BatchedFeedback | BatchedTaskResult, Field(discriminator="type")], ...] = (
+        Field(min_length=1, max_length=500)
+    )
+
+
+AnyEvent = InteractionCreated | OutputProduced | FeedbackSubmitted | TaskResultReported | RewardComputed

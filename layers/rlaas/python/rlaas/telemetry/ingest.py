@@ -1,0 +1,257 @@
+"""The one way in for events: validated references, an id, one conditional write."""
+
+import re
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cache, partial
+
+from pydantic import JsonValue
+from ulid import ULID
+
+from rlaas.clock import Clock
+from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, RlaasError
+from rlaas.ids import IdPrefix, bound_id, canonical_json, derived_id, new_id, text_sha256
+from rlaas.privacy.scrub import Scrubber
+from rlaas.telemetry.events import (
+    AnyEvent,
+    EventType,
+    FeedbackSubmitted,
+    InteractionCreated,
+    OutputProduced,
+    RewardComputed,
+    TaskResultReported,
+)
+from rlaas.telemetry.scrubbing import scrubbed
+from rlaas.telemetry.store import EventStore, SkillSource, StoredEvent
+from rlaas.tenancy.tenant import Metric
+
+MAX_EVENT_BYTES = 256 * 1024
+"""The largest event taken, in bytes of JSON."""
+
+FIRST_DAY = datetime(2020, 1, 1, tzinfo=UTC)
+"""The lake's first day: no event occurred before it."""
+CLOCK_SKEW = timedelta(days=1)
+"""How far ahead of the service's clock a client's may be."""
+
+_WAVES: tuple[tuple[EventType, ...], ...] = (("interaction",), ("output",), ("feedback", "task_result", "reward"))
+"""Events of one batch are stored in this order, so that each finds what it refers to."""
+
+_KINDS: dict[type[AnyEvent], tuple[EventType, str, IdPrefix]] = {
+    InteractionCreated: ("interaction", "interaction_id", "int"),
+    OutputProduced: ("output", "output_id", "out"),
+    FeedbackSubmitted: ("feedback", "feedback_id", "fbk"),
+    TaskResultReported: ("task_result", "task_result_id", "tsk"),
+    RewardComputed: ("reward", "reward_id", "rew"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of an event: `new` or a replay, and `pending` while what it refers to has not landed."""
+
+    event_id: str
+    new: bool
+    pending: bool
+
+
+def record(
+    event: AnyEvent,
+    tenant_id: str,
+    store: EventStore,
+    clock: Clock,
+    *,
+    skills: SkillSource,
+    scrubber: Scrubber,
+    idempotency_key: str | None = None,
+) -> Recorded:
+    """Store `event` once: `record_all` of one. Raises: what it refuses the event with."""
+    [outcome] = record_all([event], tenant_id, store, clock, skills=skills, scrubber=scrubber, idempotency_keys=[idempotency_key])
+    if isinstance(outcome, RlaasError):
+        raise outcome
+    return outcome
+
+
+def record_all(
+    events: Sequence[AnyEvent],
+    tenant_id: str,
+    store: EventStore,
+    clock: Clock,
+    *,
+    skills: SkillSource,
+    scrubber: Scrubber,
+    idempotency_keys: Sequence[str | None] | None = None,
+) -> list[Recorded | RlaasError]:
+    """Store each of `events` once; in their order, what became of it or why it was refused. One does not depend on another, but that of
+    several with one id the first is stored and the others are judged by it.
+
+    An event's id is the body's, else derived from its idempotency key, else fresh; an id in the body is itself the idempotency key, so the
+    header then has no say. What it refers to may come later (`pending`), or earlier in `events`; what is already there must fit. A
+    dry run is answered as if it were stored. Texts are scrubbed before anything is stored.
+
+    Refusals: NotFound for an unknown skill, InvalidInput when the interaction or output belongs to something else, a metric is not
+    registered or of another type, or the event occurred before 2020 or in the future, Conflict when the id holds another payload,
+    DependencyUnavailable when a write failed. Raises: DependencyUnavailable when nothing could be read or scrubbed.
+    """
+    received_at = clock()
+    outcomes: dict[int, Recorded | RlaasError] = {}
+    prepared: dict[int, StoredEvent] = {}
+    has_skill = cache(partial(skills.has_skill, tenant_id))
+    metrics_of = cache(partial(skills.metrics, tenant_id))
+    clean = scrubbed(events, scrubber)
+    keys = idempotency_keys or [None] * len(events)
+    for place, (event, key) in enumerate(zip(events, keys, strict=True)):
+        try:
+            _check(event, received_at=received_at, has_skill=has_skill, metrics_of=metrics_of)
+            prepared[place] = prepare(
+                event, tenant_id, received_at=received_at, clean=clean[place], digest=scrubber.digest, idempotency_key=key
+            )
+        except RlaasError as error:
+            outcomes[place] = error
+    ids = {stored.event_id for stored in prepared.values()}
+    found = store.get_many(tenant_id, {target for stored in prepared.values() for target in targets(stored).values()} - ids)
+    imagined: dict[str, StoredEvent] = {}
+    for event_types in _WAVES:
+        wave = {place: stored for place, stored in prepared.items() if stored.event_type in event_types}
+        ready: dict[int, StoredEvent] = {}
+        for place, stored in wave.items():
+            try:
+                ready[place] = replace(stored, pending=_pending(stored, imagined | found if events[place].dryrun else found))
+            except InvalidInput as error:
+                outcomes[place] = error
+        dry = {place for place in ready if events[place].dryrun}
+        first: dict[tuple[str, bool], int] = {}
+        for place, stored in ready.items():
+            first.setdefault((stored.event_id, place in dry), place)
+        held = store.get_many(tenant_id, [ready[place].event_id for place in dry]) if dry else {}
+        put = [place for place in first.values() if place not in dry]
+        answers: dict[int, StoredEvent | DependencyUnavailable | None] = {
+            **{place: held.get(ready[place].event_id) for place in first.values() if place in dry},
+            **dict(zip(put, store.put_each([ready[place] for place in put]), strict=True)),
+        }
+        for place, stored in ready.items():
+            leader = first[stored.event_id, place in dry]
+            answer = answers[leader] if place == leader else answers[leader] or ready[leader]
+            outcomes[place] = _outcome(stored, answer)
+            if not isinstance(answer, DependencyUnavailable):
+                seen = imagined if place in dry else found
+                seen[stored.event_id] = answer or stored
+    return [outcomes[place] for place in range(len(events))]
+
+
+def _check(
+    event: AnyEvent, *, received_at: datetime, has_skill: Callable[[str], bool], metrics_of: Callable[[str], Mapping[str, Metric]]
+) -> None:
+    if event.occurred_at is not None and not FIRST_DAY <= event.occurred_at <= received_at + CLOCK_SKEW:
+        raise InvalidInput("events occur between 2020 and a day after the service's clock", param="occurred_at")
+    if not has_skill(event.skill):
+        raise NotFound(f"there is no skill {event.skill!r}", param="skill")
+    if isinstance(event, FeedbackSubmitted) and event.metric is not None:
+        name, value, field = event.metric, event.value, "metric"
+    elif isinstance(event, TaskResultReported):
+        name, value, field = event.name, event.value, "name"
+    else:
+        return
+    registered = metrics_of(event.skill)
+    metric = registered.get(name)
+    if metric is None:
+        if field == "name":
+            return
+        names = ", ".join(sorted(registered)) or "none"
+        raise InvalidInput(f"the skill {event.skill!r} has no metric {name!r}; registered: {names}", param=field)
+    if not metric.takes(value):
+        raise InvalidInput(f"the metric {name!r} is of type {metric.type}", param="value")
+    if isinstance(event, FeedbackSubmitted) and (metric.level == "thread") != (event.about is None):
+        needed = "thread_id and no interaction_id or output_id" if metric.level == "thread" else "interaction_id"
+        raise InvalidInput(f"the metric {name!r} is of level {metric.level}: it needs {needed}", param="interaction_id")
+
+
+def _outcome(stored: StoredEvent, answer: StoredEvent | DependencyUnavailable | None) -> Recorded | RlaasError:
+    if isinstance(answer, DependencyUnavailable):
+        return answer
+    if answer is not None and not same_event(answer, stored):
+        return Conflict(f"the id {stored.event_id!r} holds another payload", param=f"{stored.event_type}_id")
+    return Recorded(event_id=stored.event_id, new=answer is None, pending=stored.pending)
+
+
+def prepare(
+    event: AnyEvent,
+    tenant_id: str,
+    *,
+    received_at: datetime,
+    clean: AnyEvent | None = None,
+    digest: Callable[[str], str] = text_sha256,
+    idempotency_key: str | None = None,
+) -> StoredEvent:
+    """`event` as it will be stored: `clean`, which is it without personal data, with its id and time filled in, and the `digest` of what
+    the client sent, by which a replay is known."""
+    event_type, id_field, prefix = _KINDS[type(event)]
+    about = event.about if isinstance(event, FeedbackSubmitted) else event.interaction_id
+    event_id: str = getattr(event, id_field) or made_id(tenant_id, event_type, prefix, idempotency_key, about)
+    output_id = event.output_id if isinstance(event, FeedbackSubmitted | RewardComputed) else None
+    interaction_id = about or (event_id if event_type == "interaction" else None)
+    occurred_at = event.occurred_at or received_at
+    filled = {id_field: event_id, "occurred_at": occurred_at, "interaction_id": interaction_id}
+    complete = (clean or event).model_copy(update=filled)
+    sent: JsonValue = event.model_dump(mode="json", exclude_unset=True, exclude={id_field, "dryrun"})
+    return StoredEvent(
+        event_type=event_type,
+        event_id=event_id,
+        tenant_id=tenant_id,
+        skill=event.skill,
+        interaction_id=interaction_id,
+        output_id=event_id if event_type == "output" else output_id,
+        thread_id=event.thread_id,
+        policy_id=event.policy_id if isinstance(event, OutputProduced | RewardComputed) else None,
+        occurred_at=occurred_at,
+        received_at=received_at,
+        payload_sha256=digest(canonical_json(sent)),
+        payload=canonical_json(complete.model_dump(mode="json", exclude_none=True, exclude={"dryrun"})),
+    )
+
+
+def prepare_clean(event: AnyEvent, tenant_id: str, *, received_at: datetime, scrubber: Scrubber) -> StoredEvent:
+    """`event` as it will be stored, scrubbed. Raises: DependencyUnavailable."""
+    [clean] = scrubbed([event], scrubber)
+    return prepare(event, tenant_id, received_at=received_at, clean=clean, digest=scrubber.digest)
+
+
+def same_event(one: StoredEvent, other: StoredEvent) -> bool:
+    """Whether two events with one id came from the same payload."""
+    return (one.event_type, one.payload_sha256) == (other.event_type, other.payload_sha256)
+
+
+def made_id(tenant_id: str, event_type: EventType, prefix: IdPrefix, idempotency_key: str | None, interaction_id: str | None = None) -> str:
+    """The id of an event that brings none: the one its idempotency key always gives, else a fresh one that names the interaction it is
+    about, where it can. Raises: InvalidInput."""
+    if idempotency_key is not None:
+        if not re.fullmatch(r"[\x21-\x7e]{1,255}", idempotency_key):
+            raise InvalidInput("an Idempotency-Key has 1 to 255 visible ASCII characters", param="Idempotency-Key")
+        return derived_id(prefix, tenant_id, event_type, idempotency_key)
+    return (interaction_id and bound_id(prefix, interaction_id, str(ULID())[-10:])) or new_id(prefix)
+
+
+def targets(event: StoredEvent) -> dict[str, str]:
+    """What `event` refers to, by field."""
+    if event.event_type == "interaction" or event.interaction_id is None:
+        return {}
+    targets = {"interaction_id": event.interaction_id}
+    if event.event_type == "feedback" and event.output_id is not None:
+        targets["output_id"] = event.output_id
+    return targets
+
+
+def _pending(event: StoredEvent, found: Mapping[str, StoredEvent]) -> bool:
+    for field, event_id in targets(event).items():
+        target = found.get(event_id)
+        if target is None:
+            continue
+        expected_type = field.removesuffix("_id")
+        if (target.event_type, target.skill, target.interaction_id) != (expected_type, event.skill, event.interaction_id):
+            raise InvalidInput(f"{event_id!r} is not an {expected_type} of this skill and interaction", param=field)
+    return not landed(event, found)
+
+
+def landed(event: StoredEvent, found: Container[str]) -> bool:
+    """Whether everything that `event` refers to is among the ids `found`."""
+    return all(target in found for target in targets(event).values())

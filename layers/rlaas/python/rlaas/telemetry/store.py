@@ -1,0 +1,99 @@
+"""Events as stored, and the store the rooms read and write them through."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Protocol
+
+from rlaas.errors import DependencyUnavailable
+from rlaas.telemetry.events import (
+    AnyEvent,
+    EventType,
+    FeedbackSubmitted,
+    InteractionCreated,
+    OutputProduced,
+    RewardComputed,
+    TaskResultReported,
+)
+from rlaas.tenancy.tenant import Metric
+
+MODELS: dict[EventType, type[AnyEvent]] = {
+    "interaction": InteractionCreated,
+    "output": OutputProduced,
+    "feedback": FeedbackSubmitted,
+    "task_result": TaskResultReported,
+    "reward": RewardComputed,
+}
+"""The model of each event type."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event at rest. `payload` is its canonical JSON with every id and time filled in; `payload_sha256` is of what the client sent.
+
+    `pending` says that what the event refers to had not landed when it was last looked at.
+    """
+
+    event_type: EventType
+    event_id: str
+    tenant_id: str
+    skill: str
+    interaction_id: str | None
+    output_id: str | None
+    thread_id: str | None
+    policy_id: str | None
+    occurred_at: datetime
+    received_at: datetime
+    payload_sha256: str
+    payload: str
+    pending: bool = False
+
+    def event(self) -> AnyEvent:
+        """The event itself. Fields that a later writer added are ignored."""
+        return MODELS[self.event_type].model_validate_json(self.payload, extra="ignore")
+
+
+class EventStore(Protocol):
+    """Immutable events by id, and by interaction."""
+
+    def put_new(self, event: StoredEvent) -> StoredEvent | None:
+        """Store `event` in one conditional write; `None` when it was new, else what holds its id. Raises: DependencyUnavailable."""
+        ...
+
+    def put_each(self, events: Sequence[StoredEvent]) -> list[StoredEvent | DependencyUnavailable | None]:
+        """`put_new` of each, side by side; what came of them in their order."""
+        ...
+
+    def get_many(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
+        """The events with these ids, strongly consistent; absent ones are left out."""
+        ...
+
+    def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+        """Every event of an interaction in the order received, strongly consistent."""
+        ...
+
+    def by_day(
+        self, tenant_id: str, skill: str, event_type: EventType, day: date, *, since: datetime | None = None
+    ) -> Iterator[StoredEvent]:
+        """Rewards that occurred on `day` (UTC), from `since` on, by time; may lag a write by a moment."""
+        ...
+
+    def pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
+        """The skill's pending events by the time they occurred, from `since` on; may lag a write by a moment."""
+        ...
+
+    def settle(self, event: StoredEvent) -> None:
+        """What `event` refers to has landed: it is pending no longer."""
+        ...
+
+
+class SkillSource(Protocol):
+    """Knows a tenant's skills."""
+
+    def has_skill(self, tenant_id: str, skill: str) -> bool:
+        """Whether the tenant has the skill."""
+        ...
+
+    def metrics(self, tenant_id: str, skill: str) -> Mapping[str, Metric]:
+        """The skill's registered metrics by name, as of now. Raises: NotFound."""
+        ...

@@ -1,0 +1,114 @@
+"""The registry: every document of a tenant, versioned, each change made by one conditional write that names who and why.
+
+Documents are pydantic models that their rooms define; the sort keys here are their addresses. `Registry` is generic over them.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from rlaas.tenancy.keys import ApiKey
+
+Document = TypeVar("Document", bound=BaseModel)
+
+TENANT = "TENANT"
+"""The sort key of a tenant's own document."""
+PRIVACY = "PRIVACY"
+"""The sort key of what a tenant wants done with personal data; made with the tenant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Who changes a document, why, when; the audit entry is made from it."""
+
+    actor: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(Generic[Document]):
+    """A document as read, with the version to pass as `expected_version` when replacing it."""
+
+    document: Document
+    version: int
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Document]):
+    """Some documents, and the cursor that continues after them (`None` at the end)."""
+
+    items: tuple[Stored[Document], ...]
+    cursor: str | None
+
+
+def key_key(key_id: str) -> str:
+    """The sort key of an API key in its tenant."""
+    return f"KEY#{key_id}"
+
+
+def skill_key(skill: str) -> str:
+    """The sort key of a skill."""
+    return f"SKILL#{skill}"
+
+
+def dataset_key(skill: str, version: int) -> str:
+    """The sort key of a dataset version; they sort by number."""
+    return f"DATASET#{skill}#{version:08d}"
+
+
+def run_key(skill: str, run_id: str) -> str:
+    """The sort key of a learning run."""
+    return f"RUN#{skill}#{run_id}"
+
+
+def rollout_key(skill: str, rollout_id: str) -> str:
+    """The sort key of a rollout."""
+    return f"ROLLOUT#{skill}#{rollout_id}"
+
+
+class Registry(Protocol):
+    """Documents of tenants. Every write is one conditional write (a key's: one transaction); a lost race raises `Conflict`.
+
+    Policies and routes have Protocols of their own in `rlaas.routing.registry`; one adapter serves them all.
+    """
+
+    def get(self, model: type[Document], tenant_id: str, sort_key: str) -> Stored[Document]:
+        """The document there, strongly consistent. Raises: NotFound."""
+        ...
+
+    def list(
+        self,
+        model: type[Document],
+        tenant_id: str,
+        prefix: str,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        newest_first: bool = False,
+    ) -> Page[Document]:
+        """Documents whose sort key begins with `prefix` (such as `POLICY#<skill>#`), in its order. Raises: InvalidInput on a bad cursor."""
+        ...
+
+    def put(self, tenant_id: str, sort_key: str, document: BaseModel, change: Change) -> None:
+        """Store a new document as version 1. Raises: Conflict when there is one."""
+        ...
+
+    def replace(self, tenant_id: str, sort_key: str, document: BaseModel, *, expected_version: int, change: Change) -> int:
+        """Replace version `expected_version`; the new version, one higher. Raises: Conflict when it is not the current one."""
+        ...
+
+    def next_number(self, tenant_id: str, skill: str, what: str) -> int:
+        """The next of the sequence `what` (`policy`, `dataset`, ...) of a skill, from 1; never given twice."""
+        ...
+
+    def create_key(self, key: ApiKey, change: Change) -> None:
+        """Store a new key, in one transaction with what the authorizer reads. Raises: Conflict when the id is taken."""
+        ...
+
+    def revoke_key(self, tenant_id: str, key_id: str, change: Change) -> ApiKey:
+        """Revoke a key from `change.at` on; one revoked before stays as it is. Raises: NotFound."""
+        ...

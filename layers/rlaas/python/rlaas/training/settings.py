@@ -1,0 +1,73 @@
+"""The hyperparameters of a training run and the report it leaves beside the adapter."""
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rlaas.ids import Sha256
+from rlaas.wire import WireModel
+
+
+class TrainingSettings(BaseModel):
+    """Hyperparameters of SFT, then DPO, with LoRA. SageMaker passes them as strings; `from_strings` reads those.
+
+    A short SFT brings the policy near the edits, so that DPO's reference model is one that could have written them. DPO's loss is the
+    sigmoid loss plus `sft_weight` times the negative log-likelihood of the chosen text (RPO, Pang et al. 2024): with few steps the pure
+    sigmoid loss mostly lowers both likelihoods and moves little.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_model: str = Field(default="base", description="the base model's name, written into the adapter")
+    lora_rank: int = Field(default=8, ge=1, le=256)
+    lora_alpha: int = Field(default=16, ge=1)
+    batch_size: int = Field(default=4, ge=1)
+    max_length: int = Field(default=256, ge=16, description="tokens of prompt and answer together; longer pairs are cut")
+    sft_steps: int = Field(default=6, ge=1)
+    sft_learning_rate: float = Field(default=5e-4, gt=0)
+    dpo_steps: int = Field(default=24, ge=1)
+    dpo_learning_rate: float = Field(default=3e-4, gt=0)
+    beta: float = Field(default=0.1, gt=0, description="DPO's inverse temperature: how dearly leaving the reference model is paid")
+    sft_weight: float = Field(default=1.0, ge=0)
+    seed: int = 7
+
+    @classmethod
+    def from_strings(cls, hyperparameters: Mapping[str, str]) -> "TrainingSettings":
+        """Read SageMaker's string values. Raises: pydantic.ValidationError naming each unknown or wrong one."""
+        return cls.model_validate_strings(dict(hyperparameters))
+
+    def to_strings(self) -> dict[str, str]:
+        """What SageMaker's HyperParameters take."""
+        return {name: str(value) for name, value in self.model_dump().items()}
+
+
+class PhaseReport(WireModel):
+    """One trainer's run: optimizer steps, wall seconds, and the logged figures of its last step (loss, reward margin, ...)."""
+
+    steps: int
+    seconds: float
+    first: dict[str, float]
+    last: dict[str, float]
+
+
+class TrainingReport(WireModel):
+    """What was trained, on what, with what.
+
+    `sft_only` is the control's second phase: it starts from the same SFT adapter as `dpo` and takes as many steps, with SFT's loss.
+    """
+
+    hyperparameters: dict[str, float | str]
+    base_model: str
+    dataset_version: str
+    dataset_sha256: Sha256
+    pairs: int
+    sft: PhaseReport
+    dpo: PhaseReport
+    sft_only: PhaseReport
+    adapter_sha256: Sha256
+    sft_only_sha256: Sha256
+    trainable_parameters: int
+    seconds: float
+    peak_memory_mib: float
+    device: str
+    packages: dict[str, str]

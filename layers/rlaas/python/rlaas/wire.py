@@ -1,0 +1,28 @@
+"""The base of every model that crosses a wire: unknown fields refused by name, nothing coerced, no NaN."""
+
+import math
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
+
+
+class WireModel(BaseModel):
+    """A frozen, strict value. Parse requests with `model_validate_json`; read stored ones with `stored`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def _finite(value: JsonValue) -> JsonValue:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("numbers must be finite")
+    if isinstance(value, dict):
+        for item in value.values():
+            _finite(item)
+    elif isinstance(value, list):
+        for item in value:
+            _finite(item)
+    return value
+
+
+Json = Annotated[JsonValue, AfterValidator(_finite)]
+"""Any JSON value with finite numbers."""

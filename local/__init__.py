@@ -1,0 +1,1 @@
+"""The laptop cloud, the demo, and what sets them up; nothing here is deployed."""

@@ -1,0 +1,316 @@
+"""The laptop cloud, up and down: the emulator in the background, the stage `local` deployed to it.
+
+Its state lies under `.rlaas/` and ends with it: a cloud that was stopped, however that happened, starts anew and empty. `up` is
+incremental: it deploys what changed to a cloud that runs, and returns at once when nothing did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from local import preflight, processes, readback
+from local.deployment import ACCOUNT, REGION, ROOT, STACKS, SYNTH_INPUTS, Deployment, fingerprint
+
+STATE = Path(os.environ.get("RLAAS_STATE", ROOT / ".rlaas")).resolve()
+PORT = int(os.environ.get("RLAAS_PORT", "4566"))
+PID_FILE = STATE / "run" / "emulator.pid"
+RECORD = STATE / "run" / "cloud.json"
+LOGS = STATE / "logs"
+ASSEMBLY = STATE / "cdk.out"
+VENVS = ROOT / ".rlaas" / "venvs"
+BASE_MODEL = "smollm2-135m-instruct"  # as infra.config has it; a test compares them
+TENANT = "acme"
+SCOPES = ("infer", "telemetry", "admin", "platform")
+START_SECONDS, STOP_SECONDS = 60.0, 30.0
+# One thread for jobs beside vLLM; the two malloc settings save small training runs most of their system time.
+JOB_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "2",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    "MALLOC_TRIM_THRESHOLD_": "40000000000",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers/rlaas/python")]),
+}
+
+Say = Callable[[str], None]
+
+
+class CannotStart(Exception):
+    """Something needed is missing; each line says what and how to mend it."""
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A laptop cloud that runs with the stage deployed."""
+
+    endpoint: str
+    api_url: str
+    tenant_id: str
+    api_key: str
+    fingerprint: str
+
+    @property
+    def logs(self) -> Path:
+        """The directory of its logs."""
+        return LOGS
+
+    def environment(self) -> dict[str, str]:
+        """What an unchanged AWS client needs to speak to it."""
+        return _aws(self.endpoint)
+
+    def use(self) -> None:
+        """Let this process's AWS clients speak to it."""
+        os.environ.update(self.environment())
+
+
+def up(say: Say = lambda line: None, news: Say = lambda line: None) -> Cloud:
+    """Start the cloud and deploy the stage, as far as that is not done yet; `say` hears the steps, `news` what each is at.
+
+    Raises: CannotStart, local.deployment.DeploymentFailed, local.readback.Dropped.
+    """
+    with _alone():
+        sources, engine = fingerprint(SYNTH_INPUTS), fingerprint(("local/emulator", "local/emulator-requirements.txt", "containers/vllm"))
+        wanted = f"{sources}-{engine}-{PORT}"
+        running = _running()
+        known = _known()
+        if running and known and known.fingerprint == wanted:
+            return known
+        if running and known and not known.fingerprint.endswith(f"{engine}-{PORT}"):
+            say("the emulator changed: starting it anew")
+            running = False
+        if not running or not known:
+            _begin(say)
+        cloud = _deploy(wanted, say, news, fresh=known is None or not running)
+        RECORD.write_text(json.dumps(asdict(cloud)))
+        RECORD.chmod(0o600)
+        return cloud
+
+
+def down() -> bool:
+    """Stop the cloud with all it started; whether there was anything to stop. Its data goes with it."""
+    with _alone():
+        return _clear()
+
+
+def status() -> dict[str, Any]:
+    """What runs: `cloud` (None when none is up), `processes` by what they are, `endpoints` by name."""
+    running, known = _running(), _known()
+    found: dict[str, Any] = {"cloud": known if running else None, "processes": len(processes.marked(STATE)), "endpoints": {}}
+    if running and known:
+        sagemaker = client("sagemaker", known.endpoint)
+        for entry in sagemaker.list_inference_components()["InferenceComponents"]:
+            found["endpoints"][entry["InferenceComponentName"]] = entry["InferenceComponentStatus"]
+    return found
+
+
+def client(service: str, endpoint: str) -> Any:
+    """A boto3 client of the cloud at `endpoint`."""
+    return boto3.client(
+        service,
+        endpoint_url=endpoint,
+        region_name=REGION,
+        aws_access_key_id=ACCOUNT,
+        aws_secret_access_key="local",
+        config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 2}, read_timeout=120),
+    )
+
+
+def _aws(endpoint: str) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ENDPOINT_URL_S3": endpoint,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": ACCOUNT,
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the lock that lets one `up` or `down` work at a time."""
+    STATE.mkdir(parents=True, exist_ok=True)
+    with (STATE / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotStart("another `make up`, `make down` or `make demo` is at work here: wait for it to end") from None
+        yield
+
+
+def _running() -> bool:
+    """Whether the emulator lives and answers."""
+    return processes.read(PID_FILE) is not None and _answers(f"http://127.0.0.1:{PORT}")
+
+
+def _answers(endpoint: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{endpoint}/_ministack/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _known() -> Cloud | None:
+    """The cloud that the last `up` finished."""
+    try:
+        return Cloud(**json.loads(RECORD.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def _clear() -> bool:
+    """End every process of this cloud and drop its state; whether there was any process."""
+    first = processes.read(PID_FILE)
+    there = bool(first or processes.marked(STATE))
+    processes.end(STATE, first=first, seconds=STOP_SECONDS)
+    for file in (PID_FILE, RECORD):
+        file.unlink(missing_ok=True)
+    shutil.rmtree(STATE / "emulator", ignore_errors=True)
+    return there
+
+
+def _begin(say: Say) -> None:
+    """Start the emulator on a clean ground."""
+    if _clear():
+        say("ended what an earlier cloud left behind")
+    problems = preflight.problems(for_cloud=True)
+    if problems:
+        raise CannotStart("\n".join(problems))
+    home = STATE / "emulator"
+    for name in ("state", "s3", "tmp"):
+        (home / name).mkdir(parents=True)
+    LOGS.mkdir(parents=True, exist_ok=True)
+    environment = {
+        **{name: os.environ[name] for name in ("PATH", "HOME", "LANG", "RLAAS_FIREHOSE_SECONDS") if name in os.environ},
+        "GATEWAY_PORT": str(PORT),
+        "BIND_HOST": "127.0.0.1",
+        "MINISTACK_ACCOUNT_ID": ACCOUNT,
+        "MINISTACK_REGION": REGION,
+        "STATE_DIR": str(home / "state"),
+        "S3_DATA_DIR": str(home / "s3"),
+        "TMPDIR": str(home / "tmp"),
+        "RLAAS_LOG_DIR": str(LOGS),
+        "RLAAS_IMAGES": json.dumps(_images()),
+        processes.MARK: str(STATE),
+        # Both would listen on every interface (MQTT on 8883, SFTP on 2222).
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        "LOG_LEVEL": os.environ.get("RLAAS_LOG_LEVEL", "INFO"),
+    }
+    with (LOGS / "emulator.log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(VENVS / "emulator/bin/python"), "-m", "local.emulator"],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    started = processes.Process.of(process.pid)
+    if started:
+        processes.write(PID_FILE, started)
+    deadline = time.monotonic() + START_SECONDS
+    while not _answers(f"http://127.0.0.1:{PORT}"):
+        if process.poll() is not None or time.monotonic() > deadline:
+            tail = "".join((LOGS / "emulator.log").read_text(errors="replace").splitlines(keepends=True)[-15:])
+            raise CannotStart(f"the emulator did not start; whole log in {LOGS / 'emulator.log'}\n{tail}")
+        time.sleep(0.05)
+    say(f"emulator answers on 127.0.0.1:{PORT}")
+
+
+def _images() -> dict[str, dict[str, Any]]:
+    """What stands for the two container images here (see local/emulator/sagemaker/images.py); RLAAS_IMAGES overrides it by name."""
+    return {
+        "rlaas-learning": {"python": sys.executable, "cwd": str(ROOT), "env": JOB_ENVIRONMENT},
+        "rlaas-vllm": {
+            "python": str(VENVS / "serving/bin/python"),
+            "cwd": str(ROOT),
+            "serve": ["python", str(ROOT / "containers/vllm/serve.py"), "serve"],
+            "env": {"OMP_NUM_THREADS": "2"},
+        },
+        **json.loads(os.environ.get("RLAAS_IMAGES", "{}")),
+    }
+
+
+def _deploy(wanted: str, say: Say, news: Say, *, fresh: bool) -> Cloud:
+    endpoint = f"http://127.0.0.1:{PORT}"
+    deployment = Deployment(assembly=ASSEMBLY, logs=LOGS, environment={**_aws(endpoint), processes.MARK: str(STATE)})
+    with ThreadPoolExecutor(1) as beside:
+        model = beside.submit(_base_model, say)
+        say("synthesizing the stacks (about 15 s when the code changed)")
+        deployment.synthesize()
+        if fresh:
+            say("bootstrapping the CDK")
+            deployment.bootstrap()
+        say("deploying the data stack")
+        deployment.deploy(["data"], news=news)
+        directory = model.result()
+        _upload(directory, endpoint, say)
+    say("deploying the other stacks; the model server starts with them (about a minute on two cores)")
+    deployment.deploy([stack for stack in STACKS if stack != "data"], news=news)
+    for line in readback.check(deployment.templates(), lambda service: client(service, endpoint)):
+        say(line)
+    outputs = {
+        output["OutputKey"]: output["OutputValue"]
+        for output in client("cloudformation", endpoint).describe_stacks(StackName="rlaas-local-api")["Stacks"][0]["Outputs"]
+    }
+    api_url = f"{endpoint}/_aws/execute-api/{outputs['ApiId']}/{_stage_of(outputs['ApiUrl'])}"
+    known = None if fresh else _known()
+    key = known.api_key if known else _first_key(outputs["BootstrapFunction"], endpoint)
+    return Cloud(endpoint=endpoint, api_url=api_url, tenant_id=TENANT, api_key=key, fingerprint=wanted)
+
+
+def _stage_of(url: str) -> str:
+    return url.rstrip("/").rpartition("/")[2]
+
+
+def _base_model(say: Say) -> Path:
+    """The directory of the base model's files; RLAAS_BASE_MODEL names another, such as the tests' tiny one."""
+    if given := os.environ.get("RLAAS_BASE_MODEL"):
+        return Path(given)
+    from local import base_model
+
+    say("preparing the base model (half a minute the first time)")
+    return base_model.ensure(STATE / "models" / BASE_MODEL)
+
+
+def _upload(directory: Path, endpoint: str, say: Say) -> None:
+    """Put the base model into the artifacts bucket, file by file where it is not there yet."""
+    s3, bucket, prefix = client("s3", endpoint), f"rlaas-local-artifacts-{ACCOUNT}-{REGION}", f"models/{BASE_MODEL}/"
+    there = {entry["Key"]: entry["Size"] for entry in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])}
+    for file in sorted(path for path in directory.rglob("*") if path.is_file()):
+        key = prefix + file.relative_to(directory).as_posix()
+        if there.get(key) != file.stat().st_size:
+            say(f"uploading {key} ({file.stat().st_size / 2**20:.0f} MiB)")
+            s3.upload_file(str(file), bucket, key)
+
+
+def _first_key(function: str, endpoint: str) -> str:
+    """The key of the tenant for use by hand."""
+    request = json.dumps({"tenant_id": TENANT, "scopes": SCOPES}).encode()
+    answer = client("lambda", endpoint).invoke(FunctionName=function, Payload=request)
+    body = json.loads(answer["Payload"].read())
+    if "FunctionError" in answer:
+        raise CannotStart(f"the bootstrap function failed: {body.get('errorType')}: {body.get('errorMessage')}; logs in {LOGS}")
+    return str(body["api_key"])

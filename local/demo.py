@@ -1,0 +1,442 @@
+"""`python -m local.demo`: the whole loop on the laptop cloud, with a real language model and a simulated support office.
+
+An office edits what the base model drafts; the edits train an adapter; the adapter is evaluated, shipped by canary and works a second week;
+then a bad adapter goes the same way and the guard alarm takes it back under load. The report is read back from what the deployed stack
+stored. Exits 0 when every promise in `local.demo_report.limits_missed` was kept, 1 with a line that says what was not or what failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tarfile
+import tempfile
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+
+import boto3
+import httpx
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local import demo_report
+from local.cloud import CannotStart, up
+from local.demo_evidence import DeployedStack, drafts_of
+from local.demo_stage import Show
+from local.deployment import DeploymentFailed
+from local.office.templates import SYSTEM_PROMPT, USER_PROMPT, Case, cases, week
+from local.office.traffic import Office
+from local.readback import Dropped
+from rlaas.evaluation.comparison import SYSTEMS
+from rlaas.evaluation.report import PromotionReport
+from rlaas.ids import adapter_name, policy_version
+from rlaas.rollout.steps import Rollout
+from rlaas.telemetry.events import FeedbackSubmitted, RewardComputed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+SKILL = "support-email-draft"
+OUT = Path(__file__).resolve().parent.parent / "out" / "demo"
+MAX_REFUSALS = 20
+"""The demo stops when more requests than this failed while it waits for a rollout."""
+SCOPES = ("infer", "telemetry", "admin")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DemoSettings:
+    """The demo's sizes and times. Emails are counted in interactions; seconds are wall time."""
+
+    seed: int = 7
+    stage: str = "local"
+    desks: int = 6
+    """Agents who work at once: requests under way."""
+    baseline_train: int = 64
+    baseline_held_out: int = 24
+    second_week: int = 24
+    max_draft_tokens: int = 64
+    temperature: float = 0.3
+    rollout: dict[str, object] = field(
+        default_factory=lambda: {"steps": [{"weight": 0.1, "margin": 0.1, "min_samples": 4}, {"weight": 0.5, "min_samples": 10}]}
+    )
+    """The steps and their sample sizes; time scales are the stage's own."""
+    learning: dict[str, object] = field(default_factory=lambda: {"test_share": 0.0, "validation_share": 0.0})
+    """What this demo asks of a learning run beyond the stage's settings: only held-out issues are judged on."""
+    learning_seconds: float = 1200.0
+    rollout_seconds: float = 600.0
+    delivery_seconds: float = 120.0
+    """Longest wait for stored events to reach rewards and the lake."""
+    load_after_rollback_seconds: float = 12.0
+    scramble_gain: float = 4.0
+    """How much the bad adapter's weights are amplified after they are shuffled."""
+    poll_seconds: float = 1.0
+
+
+class DemoFailed(Exception):
+    """A step did not come to its end. The text says what failed, why, and where the log is."""
+
+
+class Admin:
+    """The admin API of one skill. Any answer but 2xx ends the demo with the error it carries."""
+
+    def __init__(self, api_url: str, api_key: str, logs: Path) -> None:
+        self._logs = logs
+        self._http = httpx.AsyncClient(
+            base_url=api_url.rstrip("/") + "/v1/admin/", headers={"Authorization": f"Bearer {api_key}"}, timeout=httpx.Timeout(30.0)
+        )
+
+    async def __aenter__(self) -> Admin:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def call(self, method: str, path: str, body: dict[str, object] | None = None) -> dict[str, object]:
+        """The answer's JSON. Raises: DemoFailed."""
+        answer = await self._http.request(method, path, json=body)
+        if not answer.is_success:
+            raise DemoFailed(f"{method} /v1/admin/{path} answered {answer.status_code}: {answer.text[:500]}\nlogs: {self._logs}")
+        return cast("dict[str, object]", answer.json())
+
+
+@dataclass(slots=True)
+class Demo:
+    """One run: where it happens, and what it has made so far."""
+
+    settings: DemoSettings
+    show: Show
+    admin: Admin
+    office: Office
+    stack: DeployedStack
+    tenant_id: str
+    logs: Path
+    situation: str = ""
+    """Where a rollout or learning run is, for the news."""
+
+    async def make_skill(self) -> str:
+        """The skill with a baseline policy on the stage's base model, all traffic to it; the policy's id."""
+        await self.admin.call("PUT", f"skills/{SKILL}", {"description": "Drafts replies to customers' emails"})
+        policy = await self.admin.call("POST", f"skills/{SKILL}/policies", self._prompted())
+        policy_id = str(policy["policy_id"])
+        route = {"control": policy_id, "unit": "thread", "expected_version": 0, "reason": "the baseline"}
+        await self.admin.call("PUT", f"skills/{SKILL}/route", route)
+        return policy_id
+
+    def _prompted(self) -> dict[str, object]:
+        return {
+            "prompt": {"system": SYSTEM_PROMPT, "user": USER_PROMPT},
+            "sampling": {"temperature": self.settings.temperature, "max_tokens": self.settings.max_draft_tokens},
+        }
+
+    async def work(self, mail: Iterable[Case], name: str, amount: int | None = None, stop: asyncio.Event | None = None) -> int:
+        """The office answers `mail`; how many emails."""
+        done = 0
+
+        def each() -> None:
+            nonlocal done
+            done += 1
+            self.show.news(f"{done} of {amount} emails" if amount else f"{done} emails, {self.situation}")
+
+        answered = await self.office.work(mail, week=name, stop=stop, each=each)
+        if amount and answered < amount:
+            self.check_refusals(most=0)
+        return answered
+
+    async def delivered(self) -> None:
+        """Wait until every acknowledged event is in the lake and every draft's feedback is in its reward. Raises: DemoFailed."""
+        deadline = time.monotonic() + self.settings.delivery_seconds
+        sent = set(self.office.ledger.acknowledged)
+        while True:
+            hot = await asyncio.to_thread(self.stack.hot_events)
+            reacted = {event.output_id for event in hot.values() if isinstance(event, FeedbackSubmitted) and event.kind == "action"}
+            rewarded = {event.output_id for event in hot.values() if isinstance(event, RewardComputed) and event.n >= 2}
+            lake = await asyncio.to_thread(self.stack.lake_event_ids)
+            missing = len(sent - set(lake))
+            if not missing and not reacted - rewarded:
+                return
+            if time.monotonic() > deadline:
+                raise DemoFailed(
+                    f"after {self.settings.delivery_seconds:.0f} s {missing} of {len(sent)} events are not in the lake and "
+                    f"{len(reacted - rewarded)} of {len(reacted)} drafts have no full reward\nlogs: {self.logs}"
+                )
+            self.show.news(f"waiting for {missing} events to reach the lake, {len(reacted - rewarded)} rewards")
+            await asyncio.sleep(self.settings.poll_seconds)
+
+    async def learn(self) -> dict[str, object]:
+        """A learning run from its start to its end; its record. Raises: DemoFailed unless it registered a policy."""
+        run = await self.admin.call("POST", f"skills/{SKILL}/learning-runs", {"settings": self.settings.learning})
+        run_id, began = str(run["run_id"]), time.monotonic()
+
+        def tell(_: dict[str, object]) -> None:
+            self.show.news(f"{self.stack.current_state('learning', run_id)}, {time.monotonic() - began:.0f} s")
+
+        run = await self._until_ended(f"skills/{SKILL}/learning-runs/{run_id}", {"running"}, self.settings.learning_seconds, tell)
+        if run["status"] != "registered":
+            raise DemoFailed(f"the learning run {run_id} ended {run['status']}: {run['reason']}\nlogs: {self.logs}")
+        return run
+
+    async def promotion_report(self, run: dict[str, object]) -> PromotionReport:
+        """The report that the evaluation job left."""
+        place = urlsplit(str(run["report_uri"]))
+        answer = await asyncio.to_thread(boto3.client("s3").get_object, Bucket=place.netloc, Key=place.path.lstrip("/"))
+        return PromotionReport.model_validate_json(answer["Body"].read())
+
+    async def rollout(self, policy_id: str, name: str, seed: int, *, load_after: float = 0.0) -> Rollout:
+        """A rollout of `policy_id` under live traffic of held-out issues, which goes on for `load_after` seconds more; its record."""
+        request: dict[str, object] = {"policy_id": policy_id, "settings": self.settings.rollout, "reason": "demo"}
+        rollout = await self.admin.call("POST", f"skills/{SKILL}/rollouts", request)
+        bell = asyncio.Event()
+        traffic = asyncio.create_task(self.work(cases("held_out", seed), name, stop=bell))
+
+        def tell(document: dict[str, object]) -> None:
+            self.situation = situation_of(document)
+
+        try:
+            path = f"skills/{SKILL}/rollouts/{rollout['rollout_id']}"
+            ended = await self._until_ended(path, {"starting", "running"}, self.settings.rollout_seconds, tell)
+            await asyncio.sleep(load_after)
+        finally:
+            bell.set()
+            await traffic
+        return Rollout.model_validate(ended, strict=False, extra="ignore")
+
+    async def _until_ended(
+        self, path: str, going_on: set[str], seconds: float, tell: Callable[[dict[str, object]], None]
+    ) -> dict[str, object]:
+        deadline = time.monotonic() + seconds
+        while True:
+            document = await self.admin.call("GET", path)
+            if document["status"] not in going_on:
+                return document
+            self.check_refusals(most=MAX_REFUSALS)
+            if time.monotonic() > deadline:
+                raise DemoFailed(f"{path} is still {document['status']} after {seconds:.0f} s\nlogs: {self.logs}")
+            await asyncio.to_thread(tell, document)
+            await asyncio.sleep(self.settings.poll_seconds)
+
+    def check_refusals(self, *, most: int) -> None:
+        """Raises: DemoFailed when more than `most` of the office's requests were refused so far."""
+        refusals = self.office.ledger.refusals
+        if len(refusals) > most:
+            first = refusals[0]
+            raise DemoFailed(
+                f"{len(refusals)} of the office's requests failed; the first: {first.path} answered {first.status}: {first.detail}\n"
+                f"logs: {self.logs}"
+            )
+
+    async def make_bad_policy(self, good: dict[str, object]) -> str:
+        """Publish the good policy's adapter with scrambled weights, load it and register it, as any adapter; the policy's id."""
+        adapter = cast("dict[str, object]", good["adapter"])
+        backend = cast("dict[str, object]", good["backend"])
+        source = urlsplit(str(adapter["artifact_uri"]))
+        version = 900 + policy_version(str(good["policy_id"]))[1]
+        name = adapter_name(self.tenant_id, SKILL, version)
+        key = f"tenants/{self.tenant_id}/{SKILL}/runs/scrambled/output/model.tar.gz"
+        s3, sagemaker = boto3.client("s3"), boto3.client("sagemaker")
+        with tempfile.TemporaryDirectory() as scratch:
+            packed, directory = Path(scratch, "model.tar.gz"), Path(scratch, "adapter")
+            await asyncio.to_thread(s3.download_file, source.netloc, source.path.lstrip("/"), str(packed))
+            digest = await asyncio.to_thread(scramble, packed, directory, gain=self.settings.scramble_gain, seed=self.settings.seed)
+            await asyncio.to_thread(s3.upload_file, str(packed), source.netloc, key)
+        uri = f"s3://{source.netloc}/{key}"
+        await asyncio.to_thread(
+            sagemaker.create_inference_component,
+            InferenceComponentName=name,
+            EndpointName=str(backend["endpoint"]),
+            Specification={"BaseInferenceComponentName": f"{backend['endpoint']}--base", "Container": {"ArtifactUrl": uri}},
+        )
+        await self._loaded(name)
+        bad = {
+            "name": name,
+            "artifact_uri": uri,
+            "sha256": digest,
+            "run_id": adapter["run_id"],
+            "dataset_version": adapter["dataset_version"],
+        }
+        body = {**self._prompted(), "adapter": bad, "backend": {**backend, "component": name}}
+        policy = await self.admin.call("POST", f"skills/{SKILL}/policies", body)
+        return str(policy["policy_id"])
+
+    async def _loaded(self, name: str) -> None:
+        deadline = time.monotonic() + 60
+        describe = boto3.client("sagemaker").describe_inference_component
+        while True:
+            component = await asyncio.to_thread(describe, InferenceComponentName=name)
+            status = component["InferenceComponentStatus"]
+            if status == "InService":
+                return
+            if status == "Failed" or time.monotonic() > deadline:
+                raise DemoFailed(f"adapter {name} is {status}: {component.get('FailureReason', 'still loading')}\nlogs: {self.logs}")
+            await asyncio.sleep(self.settings.poll_seconds)
+
+
+def first_key(stage: str, tenant_id: str) -> str:
+    """A key of a fresh tenant, from the function that IAM alone may call."""
+    request = json.dumps({"tenant_id": tenant_id, "scopes": SCOPES}).encode()
+    answer = boto3.client("lambda").invoke(FunctionName=f"rlaas-{stage}-bootstrap", Payload=request)
+    body = json.loads(answer["Payload"].read())
+    if "FunctionError" in answer:
+        raise DemoFailed(f"the bootstrap function failed: {body}")
+    return str(body["api_key"])
+
+
+def tell_promotion(show: Show, report: PromotionReport) -> None:
+    """The promotion report's numbers in the terminal."""
+    rows: dict[str, tuple[str, str]] = {}
+    for system in SYSTEMS:
+        found = report.systems[system].edit_similarity
+        rows[system] = (f"{found.mean:.3f}", f"{found.ci[0]:.3f} to {found.ci[1]:.3f}")
+    threads = report.candidate_over_baseline.threads
+    show.table(f"Promotion report: {threads} emails of issues the adapter never saw", ("", "edit similarity", "95% interval"), rows)
+    show.say(f"{report.decision}: {report.reason}")
+
+
+def situation_of(document: dict[str, object]) -> str:
+    """A rollout's last step in words; the status of anything that has no steps yet."""
+    steps = cast("list[dict[str, object]]", document.get("steps") or [])
+    if not steps:
+        return str(document["status"])
+    last = steps[-1]
+    return f"{float(str(last['weight'])):.0%} to the candidate: {last['n_candidate']} judged, {last['n_control']} of the control"
+
+
+def scramble(packed: Path, directory: Path, *, gain: float, seed: int) -> str:
+    """Shuffle the numbers inside each LoRA `B` matrix of a PEFT adapter and multiply them by `gain`, as a diverged run might leave them.
+
+    `packed` is a tar.gz whose root is the adapter; it is written anew. Returns the SHA-256 of the new file.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    with tarfile.open(packed) as archive:
+        archive.extractall(directory, filter="data")
+    weights = directory / "adapter_model.safetensors"
+    chance = torch.Generator().manual_seed(seed)
+    tensors = load_file(weights)
+    for name, tensor in tensors.items():
+        if "lora_B" in name:
+            shuffled = tensor.flatten()[torch.randperm(tensor.numel(), generator=chance)]
+            tensors[name] = (gain * shuffled).reshape(tensor.shape).to(tensor.dtype)
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with tarfile.open(packed, "w:gz") as archive:
+        for path in sorted(directory.iterdir()):
+            archive.add(path, arcname=path.name)
+    return sha256(packed.read_bytes()).hexdigest()
+
+
+async def tell(settings: DemoSettings, show: Show) -> demo_report.Report:
+    """All steps of the demo; the report, written. Raises: DemoFailed."""
+    began = time.monotonic()
+    with show.step("Laptop cloud", "emulator, cdk deploy, vLLM on the CPU: about a minute when it is not up already"):
+        cloud = await asyncio.to_thread(up, show.say, show.news)
+        cloud.use()
+        show.news(f"API at {cloud.api_url}")
+    tenant_id = f"demo-{datetime.now(UTC):%y%m%d%H%M%S}"
+    api_key = first_key(settings.stage, tenant_id)
+    stack = DeployedStack(stage=settings.stage, tenant_id=tenant_id)
+    async with (
+        Admin(cloud.api_url, api_key, cloud.logs) as admin,
+        Office(api_url=cloud.api_url, api_key=api_key, skill=SKILL, desks=settings.desks, seed=settings.seed) as office,
+    ):
+        demo = Demo(settings, show, admin, office, stack, tenant_id, cloud.logs)
+        with show.step("Skill and baseline", "a tenant, the skill, the base model as policy v1, all traffic to it"):
+            baseline = await demo.make_skill()
+            show.news(f"tenant {tenant_id}, {baseline} answers")
+        amount = settings.baseline_train + settings.baseline_held_out
+        with show.step("Baseline week", f"{amount} emails, {settings.desks} agents; about a minute"):
+            mail = week(settings.seed, settings.baseline_train, settings.baseline_held_out)
+            await demo.work(mail, "baseline", amount)
+            await demo.delivered()
+            show.news(f"{len(office.ledger.acknowledged)} events stored, rewarded and in the lake")
+        with show.step("Learning run", "dataset, SFT and DPO, evaluation on held-out issues; about five minutes"):
+            run = await demo.learn()
+            candidate = str(run["policy_id"])
+            promotion = await demo.promotion_report(run)
+            show.news(f"{candidate} registered")
+        tell_promotion(show, promotion)
+        with show.step("Canary under live traffic", "10%, 50%, then all of it, each step on its evidence; about two minutes"):
+            rollout = await demo.rollout(candidate, "canary", settings.seed + 1)
+            if rollout.status != "shipped":
+                raise DemoFailed(f"the rollout of {candidate} ended {rollout.status}: {rollout.reason}\nlogs: {cloud.logs}")
+            show.news(rollout.reason)
+        with show.step("Second week", f"{settings.second_week} emails of issues that no adapter was trained on"):
+            await demo.work(islice(cases("held_out", settings.seed + 2), settings.second_week), "second", settings.second_week)
+            await demo.delivered()
+            show.news(f"{len(office.ledger.acknowledged)} events stored, rewarded and in the lake")
+        with show.step("A bad adapter", "the same canary, under load, until the guard alarm takes it back; about a minute"):
+            good = await admin.call("GET", f"skills/{SKILL}/policies/{candidate}")
+            bad_policy = await demo.make_bad_policy(good)
+            refused_before = len(office.ledger.refusals)
+            bad = await demo.rollout(bad_policy, "bad", settings.seed + 3, load_after=settings.load_after_rollback_seconds)
+            if bad.status != "rolled_back" or bad.alarm_at is None:
+                raise DemoFailed(f"no alarm took the bad adapter back; its rollout ended {bad.status}: {bad.reason}\nlogs: {cloud.logs}")
+            show.news(bad.reason)
+        with show.step("Report", "everything read back from what the stack stored"):
+            await demo.delivered()
+            hot, lake = await asyncio.to_thread(stack.hot_events), await asyncio.to_thread(stack.lake_event_ids)
+            story = demo_report.Story(
+                tenant_id=tenant_id,
+                skill=SKILL,
+                baseline=baseline,
+                candidate=candidate,
+                bad_policy=bad_policy,
+                events=hot,
+                lake=lake,
+                drafts=drafts_of(hot),
+                routes=await asyncio.to_thread(stack.route_changes, SKILL),
+                promotion=promotion,
+                rollout=rollout,
+                bad=bad,
+                sent=office.ledger.acknowledged,
+                refusals=office.ledger.refusals[refused_before:],
+            )
+            report = demo_report.figures(story, wall_seconds=time.monotonic() - began, step_seconds=show.seconds)
+            _, page = demo_report.write(report, story, OUT)
+            show.news(str(page))
+    return report
+
+
+def main() -> int:
+    """Run the demo and say how it went; the exit status."""
+    show = Show(steps=8)
+    try:
+        report = asyncio.run(tell(DemoSettings(), show))
+    except (DemoFailed, CannotStart, DeploymentFailed, Dropped, ValueError, httpx.HTTPError, BotoCoreError, ClientError) as failure:
+        print(f"\nThe demo failed: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. The laptop cloud is still up: `make down` ends it.", file=sys.stderr)
+        return 130
+    tell_ending(show, report)
+    return 1 if report["missed"] else 0
+
+
+def tell_ending(show: Show, report: demo_report.Report) -> None:
+    """The report's headline in the terminal, with whatever promise was missed."""
+    before, after, back, account = report["baseline"], report["candidate"], report["rollback"], report["events"]
+    show.table(
+        "What came of it",
+        ("", "before", "after"),
+        {
+            "drafts used by agents": (f"{before['send_rate']:.0%}", f"{after['send_rate']:.0%}"),
+            "edit similarity": (f"{before['edit_similarity_mean']:.2f}", f"{after['edit_similarity_mean']:.2f}"),
+            "reward": (f"{before['reward_mean']:.2f}", f"{after['reward_mean']:.2f}"),
+        },
+    )
+    low, high = report["win_rate_ci"]
+    show.say(f"win rate on held-out issues {report['win_rate']:.2f}, 95% interval {low:.2f} to {high:.2f}")
+    show.say(f"last decision for the bad adapter {back['seconds']:.2f} s after the alarm, {back['bad_decisions']} in all")
+    show.say(f"{back['failed_requests']} of {back['requests_during']} requests failed under load")
+    show.say(f"{account['sent']} events sent, {account['lost']} lost; {report['wall_seconds']:.0f} s in all")
+    for said in report["missed"]:
+        show.say(f"promise not kept: {said}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""What a demo run left in the deployed stack's stores, read back: drafts with their decisions, edits and rewards, and the lake.
+
+Everything that the demo's report says comes from here, except the count of what the office sent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+import boto3
+from rapidfuzz.distance import Levenshtein
+
+from rlaas.aws.audit_log import DynamoAuditLog
+from rlaas.routing.registry import route_key
+from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed
+from rlaas.telemetry.store import MODELS
+from rlaas.tenancy.audit import verify_chain
+
+if TYPE_CHECKING:
+    from rlaas.telemetry.events import AnyEvent
+    from rlaas.tenancy.audit import AuditEntry
+
+ATHENA_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One output and what became of it, as stored. `reward` is None until the reward writer has seen its feedback."""
+
+    interaction_id: str
+    output_id: str
+    week: str
+    issue: str
+    split: str
+    agent: str
+    customer: str
+    email: str
+    policy_id: str
+    arm: str
+    route_version: int
+    rollout_id: str | None
+    decided_at: datetime
+    text: str
+    final_text: str | None
+    action: Literal["sent", "discarded", "regenerated"] | None
+    reward: float | None
+
+    @property
+    def edit_similarity(self) -> float | None:
+        """Normalized Levenshtein similarity in [0, 1] of the draft and the text that was sent, whether or not the draft was used."""
+        return None if self.final_text is None else Levenshtein.normalized_similarity(self.text, self.final_text)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteChange:
+    """One version of the route, from its audit entry."""
+
+    at: datetime
+    version: int
+    actor: str
+    reason: str
+
+
+class DeployedStack:
+    """A stage's stores, read for one tenant. Endpoint, region and credentials come from the environment."""
+
+    def __init__(self, *, stage: str, tenant_id: str) -> None:
+        self._prefix = f"rlaas-{stage}"
+        self._database = f"rlaas_{stage}"
+        self._tenant_id = tenant_id
+        self._dynamodb = boto3.client("dynamodb")
+        self._athena = boto3.client("athena")
+        self._states = boto3.client("stepfunctions")
+
+    def hot_events(self) -> dict[str, AnyEvent]:
+        """Every event of the tenant in the hot store, by id. Reads the table whole: it is a laptop's."""
+        found: dict[str, AnyEvent] = {}
+        pages = self._dynamodb.get_paginator("scan").paginate(
+            TableName=f"{self._prefix}-events",
+            FilterExpression="tenant_id = :tenant",
+            ExpressionAttributeValues={":tenant": {"S": self._tenant_id}},
+            ConsistentRead=True,
+        )
+        for page in pages:
+            for item in page["Items"]:
+                model = MODELS[item["event_type"]["S"]]
+                found[item["event_id"]["S"]] = model.model_validate_json(item["payload"]["S"])
+        return found
+
+    def lake_event_ids(self) -> Counter[str]:
+        """How often each event of the tenant lies in the lake (delivery is at least once), asked through Athena."""
+        query = self._athena.start_query_execution(
+            QueryString=f"SELECT event_id FROM events WHERE tenant_id = '{self._tenant_id}'",
+            QueryExecutionContext={"Database": self._database},
+            WorkGroup=self._prefix,
+        )["QueryExecutionId"]
+        while True:
+            status = self._athena.get_query_execution(QueryExecutionId=query)["QueryExecution"]["Status"]
+            if status["State"] == "SUCCEEDED":
+                break
+            if status["State"] in ("FAILED", "CANCELLED"):
+                raise RuntimeError(f"Athena query {query} {status['State'].lower()}: {status.get('StateChangeReason', 'no reason given')}")
+            time.sleep(ATHENA_POLL_SECONDS)
+        found: Counter[str] = Counter()
+        for page in self._athena.get_paginator("get_query_results").paginate(QueryExecutionId=query):
+            found.update(row["Data"][0]["VarCharValue"] for row in page["ResultSet"]["Rows"])
+        del found["event_id"]  # the first row names the column
+        return found
+
+    def current_state(self, machine: str, execution: str) -> str:
+        """The state that an execution of the stage's `machine` (`learning`, `rollout`) entered last."""
+        machines = self._states.list_state_machines()["stateMachines"]
+        arn = next(each["stateMachineArn"] for each in machines if each["name"] == f"{self._prefix}-{machine}")
+        history = self._states.get_execution_history(
+            executionArn=f"{arn.replace(':stateMachine:', ':execution:')}:{execution}", reverseOrder=True, maxResults=50
+        )
+        entered = (event["stateEnteredEventDetails"]["name"] for event in history["events"] if "stateEnteredEventDetails" in event)
+        return next(entered, "starting")
+
+    def route_changes(self, skill: str) -> list[RouteChange]:
+        """Every version of the skill's route, oldest first, from the tenant's audit. Raises: ValueError when its chain is broken."""
+        log = DynamoAuditLog(f"{self._prefix}-audit")
+        entries: list[AuditEntry] = []
+        while more := log.entries(self._tenant_id, after=len(entries)):
+            entries += more
+        verify_chain(entries)
+        return [
+            RouteChange(at=entry.at, version=entry.after_version or 0, actor=entry.actor, reason=entry.reason)
+            for entry in entries
+            if entry.target == route_key(skill)
+        ]
+
+
+def drafts_of(events: dict[str, AnyEvent]) -> list[Draft]:
+    """The drafts among `events` with what became of each, by time of decision."""
+    interactions = {event.interaction_id: event for event in events.values() if isinstance(event, InteractionCreated)}
+    edits: dict[str, str] = {}
+    actions: dict[str, Literal["sent", "discarded", "regenerated"]] = {}
+    rewards: dict[str, RewardComputed] = {}
+    for event in events.values():
+        if isinstance(event, FeedbackSubmitted) and event.output_id is not None:
+            if event.final_text is not None:
+                edits[event.output_id] = event.final_text
+            if event.action is not None:
+                actions[event.output_id] = event.action
+        if isinstance(event, RewardComputed):
+            best = rewards.get(event.output_id)
+            rewards[event.output_id] = event if best is None or event.n > best.n else best
+    drafts = []
+    for output_id, output in events.items():
+        if not isinstance(output, OutputProduced) or output.decision is None:
+            continue
+        asked = interactions[output.interaction_id]
+        reward = rewards.get(output_id)
+        drafts.append(
+            Draft(
+                interaction_id=output.interaction_id,
+                output_id=output_id,
+                week=week_of(asked.thread_id),
+                issue=str(asked.metadata.get("issue", "")),
+                split=str(asked.metadata.get("split", "")),
+                agent=asked.user_id or "",
+                customer=(asked.inputs or {}).get("name", ""),
+                email=(asked.inputs or {}).get("email", ""),
+                policy_id=output.decision.policy_id,
+                arm=output.decision.arm,
+                route_version=output.decision.route_version,
+                rollout_id=output.decision.rollout_id,
+                decided_at=output.decision.decided_at,
+                text=output.text,
+                final_text=edits.get(output_id),
+                action=actions.get(output_id),
+                reward=reward.reward if reward else None,
+            )
+        )
+    return sorted(drafts, key=lambda draft: draft.decided_at)
+
+
+def week_of(thread_id: str | None) -> str:
+    """The week that a thread of the office belongs to: what its id begins with."""
+    return (thread_id or "").rpartition("-")[0]

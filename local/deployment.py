@@ -1,0 +1,108 @@
+"""Plain `cdk synth` and `cdk deploy` of the stage `local` against the laptop cloud."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGE = "local"
+ACCOUNT, REGION = "000000000000", "us-east-1"
+SYNTH_INPUTS = ("app.py", "cdk.json", "package-lock.json", "pyproject.toml", "infra", "functions", "layers")
+STACKS = ("data", "api", "learning", "serving", "rollout", "observability")
+
+
+# `stack | 3/41 | 7:20:58 AM | CREATE_COMPLETE | AWS::Lambda::Function | local/api/Telemetry (Telemetry1234)`
+EVENT = re.compile(r"^(?P<stack>[\w-]+) \|[^|]*\|[^|]*\| \w+_COMPLETE\s*\|[^|]*\| (?P<resource>[^(]+)")
+
+
+class DeploymentFailed(Exception):
+    """The CDK ended with an error; carries its last words and where the whole log is."""
+
+
+def fingerprint(inputs: Iterable[str]) -> str:
+    """A hash of the content of files and directories under the repository's root."""
+    digest = hashlib.sha256()
+    for name in inputs:
+        path = ROOT / name
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file() and "__pycache__" not in file.parts:
+                digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+class Deployment:
+    """The app's templates in `assembly`, and their deployment to the cloud at `endpoint`."""
+
+    def __init__(self, *, assembly: Path, logs: Path, environment: dict[str, str]) -> None:
+        self.assembly, self.logs = assembly, logs
+        self._environment = {
+            **os.environ,
+            **environment,
+            "CDK_DISABLE_VERSION_CHECK": "1",
+            "CI": "true",
+            "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1",
+        }
+
+    def synthesize(self) -> bool:
+        """Write the templates and assets, unless those there are of the same sources; whether it had to."""
+        stamp, current = self.assembly.with_suffix(".stamp"), fingerprint(SYNTH_INPUTS)
+        if stamp.exists() and stamp.read_text() == current and (self.assembly / "manifest.json").exists():
+            return False
+        shutil.rmtree(self.assembly, ignore_errors=True)
+        stamp.unlink(missing_ok=True)
+        self._cdk(["synth", "--quiet", "--output", str(self.assembly), "--context", f"stage={STAGE}"], "synth")
+        stamp.write_text(current)
+        return True
+
+    def bootstrap(self) -> None:
+        """The CDK's own stack (assets bucket and roles), which every account needs once."""
+        self._cdk(
+            ["bootstrap", f"aws://{ACCOUNT}/{REGION}", "--app", str(self.assembly)],
+            "bootstrap",
+        )
+
+    def deploy(self, stacks: Sequence[str], *, news: Callable[[str], None]) -> None:
+        """Deploy `stacks`, side by side where they do not depend on each other; `news` hears of each resource that is done."""
+        names = [f"{STAGE}/{stack}" for stack in stacks]
+        options = ["--require-approval", "never", "--exclusively", "--method", "direct", "--concurrency", "4", "--progress", "events"]
+        self._cdk(["deploy", "--app", str(self.assembly), *options, *names], f"deploy-{stacks[0]}", news)
+
+    def templates(self) -> dict[str, dict[str, object]]:
+        """The synthesized template of each stack, by stack name."""
+        directory = self.assembly / f"assembly-{STAGE}"
+        manifest = json.loads((directory / "manifest.json").read_text())
+        return {
+            artifact["properties"].get("stackName", name): json.loads((directory / artifact["properties"]["templateFile"]).read_text())
+            for name, artifact in manifest["artifacts"].items()
+            if artifact["type"] == "aws:cloudformation:stack"
+        }
+
+    def _cdk(self, arguments: list[str], name: str, news: Callable[[str], None] = lambda line: None) -> None:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        log_file = self.logs / f"cdk-{name}.log"
+        command = [str(ROOT / "node_modules/.bin/cdk"), *arguments]
+        with log_file.open("w") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            assert process.stdout is not None
+            for line in process.stdout:
+                log.write(line)
+                if event := EVENT.match(line):
+                    news(f"{event['stack']}: {event['resource'].strip()}")
+        if process.wait():
+            tail = "".join(log_file.read_text().splitlines(keepends=True)[-25:])
+            raise DeploymentFailed(f"`cdk {arguments[0]}` failed; whole log in {log_file}\n{tail}")

@@ -1,0 +1,71 @@
+"""Starts ministack with our additions: `python -m local.emulator`, in the emulator's own environment.
+
+Settings are ministack's environment variables (GATEWAY_PORT, BIND_HOST, STATE_DIR, S3_DATA_DIR, TMPDIR) and ours (RLAAS_IMAGES,
+RLAAS_LOG_DIR, RLAAS_CLOUD, RLAAS_FIREHOSE_SECONDS); `local.cloud` and the tests set them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import sys
+import threading
+import types
+
+STOP_SECONDS = 20.0
+
+
+def stop(signum: int, frame: types.FrameType | None) -> None:
+    """End the children, then this process.
+
+    Stock would wait for the requests in flight, a CloudFormation call that hangs among them, and leave its children to themselves.
+    """
+    watchdog = threading.Timer(STOP_SECONDS, os._exit, (1,))
+    watchdog.daemon = True
+    watchdog.start()
+    threading.Thread(target=_end_children, daemon=True).start()
+
+
+def _end_children() -> None:
+    from ministack.core import lambda_runtime as runtime
+
+    from local.emulator.sagemaker import api
+
+    api.stop_all()
+    runtime.reset()
+    os._exit(0)
+
+
+async def _never() -> None:
+    await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Hook in everything and serve."""
+    for name in ("GATEWAY_PORT", "BIND_HOST", "STATE_DIR", "S3_DATA_DIR", "TMPDIR", "RLAAS_LOG_DIR"):
+        if name not in os.environ:
+            sys.exit(f"{name} is not set; start the laptop cloud by `python -m local up`")
+    from hypercorn.asyncio import serve
+    from hypercorn.config import Config
+    from ministack import app
+
+    from local.emulator import athena, cloudformation, cloudwatch, firehose, lambda_runtime, sagemaker, stepfunctions, streams
+
+    for addition in (lambda_runtime, streams, cloudwatch, athena, firehose, sagemaker, stepfunctions, cloudformation):
+        addition.install()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    config = Config()
+    config.bind = [f"{os.environ['BIND_HOST']}:{os.environ['GATEWAY_PORT']}"]
+    config.keep_alive_timeout = 75
+    config.backlog = 1024
+    config.loglevel = os.environ.get("LOG_LEVEL", "INFO")
+    asyncio.run(serve(app.app, config, shutdown_trigger=_never))
+
+
+if __name__ == "__main__":
+    main()

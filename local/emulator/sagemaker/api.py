@@ -1,0 +1,226 @@
+"""SageMaker's two HTTP APIs: the control plane (JSON 1.1, checked against botocore's own model) and the runtime's invocations."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import re
+import urllib.parse
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import botocore.model
+import botocore.session
+import botocore.validate
+import urllib3
+from ministack import app
+from ministack.core import concurrency, responses, router
+from ministack.services import lambda_svc
+
+from local.emulator.sagemaker import hosting, jobs
+from local.emulator.sagemaker.errors import ApiError
+
+Record = dict[str, Any]
+Answer = tuple[int, dict[str, str], Any]
+
+OPERATIONS: dict[str, Callable[[Record], Record]] = {
+    **{
+        f"{verb}{kind}Job": functools.partial(work, kind)
+        for kind in ("Training", "Processing")
+        for verb, work in (("Create", jobs.create), ("Describe", jobs.describe), ("Stop", jobs.stop), ("Delete", jobs.delete))
+    },
+    "ListTrainingJobs": functools.partial(jobs.summaries, "Training"),
+    "ListProcessingJobs": functools.partial(jobs.summaries, "Processing"),
+    "CreateModel": hosting.create_model,
+    "DescribeModel": hosting.describe_model,
+    "DeleteModel": hosting.delete_model,
+    "CreateEndpointConfig": hosting.create_endpoint_config,
+    "DescribeEndpointConfig": hosting.describe_endpoint_config,
+    "DeleteEndpointConfig": hosting.delete_endpoint_config,
+    "CreateEndpoint": hosting.create_endpoint,
+    "DescribeEndpoint": hosting.describe_endpoint,
+    "UpdateEndpoint": hosting.update_endpoint,
+    "DeleteEndpoint": hosting.delete_endpoint,
+    "ListEndpoints": hosting.list_endpoints,
+    "CreateInferenceComponent": hosting.create_inference_component,
+    "DescribeInferenceComponent": hosting.describe_inference_component,
+    "ListInferenceComponents": hosting.list_inference_components,
+    "UpdateInferenceComponent": hosting.update_inference_component,
+    "DeleteInferenceComponent": hosting.delete_inference_component,
+    "CreateModelPackageGroup": hosting.create_model_package_group,
+    "DescribeModelPackageGroup": hosting.describe_model_package_group,
+    "DeleteModelPackageGroup": hosting.delete_model_package_group,
+}
+INVOCATION = re.compile(r"^/endpoints/([^/]+)/(invocations|invocations-response-stream)$")
+PASSED_ON = {"content-type": "Content-Type", "accept": "Accept", "x-amzn-sagemaker-custom-attributes": "X-Amzn-SageMaker-Custom-Attributes"}
+
+
+@functools.cache
+def _model() -> botocore.model.ServiceModel:
+    return botocore.session.get_session().get_service_model("sagemaker")
+
+
+def coerce(value: Any, shape: Any) -> Any:
+    """`value` with the number types the API's model asks for: templates hold numbers as strings, JSONata makes every number a float."""
+    if shape is None:
+        return value
+    if shape.type_name == "structure" and isinstance(value, Mapping):
+        return {key: coerce(inner, shape.members.get(key)) for key, inner in value.items()}
+    if shape.type_name == "list" and isinstance(value, list):
+        return [coerce(inner, shape.member) for inner in value]
+    if shape.type_name == "map" and isinstance(value, Mapping):
+        return {key: coerce(inner, shape.value) for key, inner in value.items()}
+    if shape.type_name in ("integer", "long") and isinstance(value, (str, float)) and float(value).is_integer():
+        return int(float(value))
+    if shape.type_name in ("float", "double") and isinstance(value, str):
+        return float(value)
+    if shape.type_name == "boolean" and value in ("true", "false"):
+        return value == "true"
+    return value
+
+
+def input_shape(operation: str) -> Any:
+    """botocore's model of what the operation takes."""
+    return _model().operation_model(operation).input_shape
+
+
+def call(operation: str, request: Record) -> Record:
+    """One control plane operation, in this process; also what CloudFormation and Step Functions call.
+
+    Raises: ApiError.
+    """
+    work = OPERATIONS.get(operation)
+    if work is None:
+        raise ApiError("UnknownOperationException", f"{operation} is not among what the local SageMaker does")
+    shape = input_shape(operation)
+    request = coerce(request, shape)
+    report = botocore.validate.ParamValidator().validate(request, shape)
+    if report.has_errors():
+        raise ApiError("ValidationException", report.generate_report())
+    _check_patterns(request, shape, "")
+    return work(request)
+
+
+def _check_patterns(value: object, shape: Any, path: str) -> None:
+    """Names and URIs in the form AWS takes; botocore itself does not look."""
+    if shape.type_name == "structure" and isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key in shape.members:
+                _check_patterns(inner, shape.members[key], f"{path}.{key}")
+    elif shape.type_name == "list" and isinstance(value, list):
+        for inner in value:
+            _check_patterns(inner, shape.member, path)
+    elif shape.type_name == "string" and isinstance(value, str):
+        pattern, longest = shape.metadata.get("pattern"), shape.metadata.get("max")
+        member = path.lstrip(".")
+        if longest is not None and len(value) > longest:
+            raise _constraint(value, member, f"Member must have length less than or equal to {longest}")
+        if pattern and pattern.isascii() and "\\p" not in pattern and not re.fullmatch(pattern, value):
+            raise _constraint(value, member, f"Member must satisfy regular expression pattern: {pattern}")
+
+
+def _constraint(value: str, member: str, constraint: str) -> ApiError:
+    return ApiError(
+        "ValidationException", f"1 validation error detected: Value '{value}' at '{member}' failed to satisfy constraint: {constraint}"
+    )
+
+
+def _control(headers: Mapping[str, str], body: bytes) -> Answer:
+    operation = headers.get("x-amz-target", "").rpartition(".")[2]
+    try:
+        return 200, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(call(operation, json.loads(body or b"{}"))).encode()
+    except ApiError as problem:
+        return (
+            problem.status,
+            {"Content-Type": "application/x-amz-json-1.1"},
+            json.dumps({"__type": problem.code, "message": problem.message}).encode(),
+        )
+
+
+def _runtime_error(problem: ApiError) -> Answer:
+    body = {"ErrorCode": problem.code, "Message": problem.message, **problem.fields}
+    # Lower case, or ministack takes the container's content type for its own envelope's and rewrites it.
+    return problem.status, {"content-type": "application/json", "x-amzn-ErrorType": problem.code}, json.dumps(body).encode()
+
+
+def _invoke(endpoint: str, headers: Mapping[str, str], body: bytes, stream: bool) -> tuple[urllib3.BaseHTTPResponse, str]:
+    server, adapter, variant = hosting.target(endpoint, headers.get("x-amzn-sagemaker-inference-component"))
+    forwarded = {name: headers[key] for key, name in PASSED_ON.items() if headers.get(key)}
+    if adapter:
+        forwarded[hosting.ADAPTER_HEADER] = adapter
+    return server.invoke(body, forwarded, stream=stream), variant
+
+
+async def _invoke_endpoint(endpoint: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    answer, variant = await concurrency.run_reentrant(_invoke, endpoint, headers, body, False, thread_name="invoke-endpoint")
+    return (
+        200,
+        {"content-type": answer.headers.get("Content-Type", "application/json"), "x-Amzn-Invoked-Production-Variant": variant},
+        answer.data,
+    )
+
+
+async def _invoke_streaming(endpoint: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    answer, variant = await concurrency.run_reentrant(_invoke, endpoint, headers, body, True, thread_name="invoke-endpoint-stream")
+    loop = asyncio.get_running_loop()
+    parts: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    def read() -> None:
+        try:
+            for chunk in hosting.chunks(answer):
+                frame = lambda_svc._es_encode_message(
+                    {":event-type": "PayloadPart", ":content-type": "application/octet-stream", ":message-type": "event"}, chunk
+                )
+                loop.call_soon_threadsafe(parts.put_nowait, frame)
+        except urllib3.exceptions.HTTPError as problem:
+            document = json.dumps({"Message": str(problem), "ErrorCode": "ModelInvocationTimeExceeded"}).encode()
+            frame = lambda_svc._es_encode_message(
+                {":exception-type": "ModelStreamError", ":content-type": "application/json", ":message-type": "exception"}, document
+            )
+            loop.call_soon_threadsafe(parts.put_nowait, frame)
+        loop.call_soon_threadsafe(parts.put_nowait, None)
+
+    async def send_all(send: Callable[[Record], Awaitable[None]], receive: object) -> None:
+        concurrency.spawn_background(read, thread_name="read-endpoint-stream")
+        while (frame := await parts.get()) is not None:
+            await send({"type": "http.response.body", "body": frame, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    answered = {
+        "content-type": "application/vnd.amazon.eventstream",
+        "x-Amzn-SageMaker-Content-Type": answer.headers.get("Content-Type", "application/json"),
+        "x-Amzn-Invoked-Production-Variant": variant,
+    }
+    return 200, answered, responses.StreamingResponse(send_all)
+
+
+async def handle_request(method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]) -> Answer:
+    """Both APIs' entry; ministack's handler signature."""
+    invocation = INVOCATION.match(path)
+    if not invocation:
+        answer: Answer = await concurrency.run_reentrant(_control, headers, body, thread_name="sagemaker")
+        return answer
+    endpoint = urllib.parse.unquote(invocation[1])
+    try:
+        if invocation[2] == "invocations":
+            return await _invoke_endpoint(endpoint, headers, body)
+        return await _invoke_streaming(endpoint, headers, body)
+    except ApiError as problem:
+        return _runtime_error(problem)
+
+
+def install() -> None:
+    """Hook in."""
+    app.SERVICE_HANDLERS["sagemaker"] = handle_request
+    router.SERVICE_PATTERNS["sagemaker"] = {
+        "target_prefixes": ["SageMaker"],
+        "credential_scope": "sagemaker",
+        "host_patterns": [r"sagemaker"],
+    }
+
+
+def stop_all() -> None:
+    """End every process of jobs and endpoints."""
+    jobs.stop_all()
+    hosting.stop_all()

@@ -1,0 +1,412 @@
+"""Training and processing jobs: subprocesses that see SageMaker's directory layout.
+
+/opt/ml is `RLAAS_ML_ROOT` here, a directory a job has to itself. Inputs are fetched before the command runs, outputs stored after it ended
+well; the state, the times and the reason of a failure are described as SageMaker describes them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import threading
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from ministack.core import responses
+
+from local.emulator.children import Child, LogStream, aws_environment, in_background
+from local.emulator.sagemaker import artifacts
+from local.emulator.sagemaker.errors import ApiError, in_use
+from local.emulator.sagemaker.images import image
+
+STOP_SECONDS = 5.0
+REASON_CHARACTERS = 1024
+Record = dict[str, Any]
+
+
+class Stopped(Exception):
+    """StopTrainingJob or StopProcessingJob was called."""
+
+
+class OutOfTime(Exception):
+    """StoppingCondition's MaxRuntimeInSeconds passed."""
+
+
+class Job(ABC):
+    """One job: its description, its directory, and its process while there is one."""
+
+    kind: str  # "Training" or "Processing"
+
+    def __init__(self, request: Record) -> None:
+        self.request = request
+        self.name: str = request[f"{self.kind}JobName"]
+        self.root: Path = Path(tempfile.gettempdir()) / "ml" / f"{self.kind.lower()}-jobs" / self.name
+        self.ended = threading.Event()
+        self._child: Child | None = None
+        self._stopping = threading.Event()
+        now = time.time()
+        arn = f"arn:aws:sagemaker:{responses.get_region()}:{responses.get_account_id()}:{self.kind.lower()}-job/{self.name}"
+        self.record: Record = {
+            **request,
+            f"{self.kind}JobArn": arn,
+            f"{self.kind}JobStatus": "InProgress",
+            "CreationTime": now,
+            "LastModifiedTime": now,
+        }
+
+    @property
+    def status(self) -> str:
+        """InProgress, Stopping, Stopped, Completed or Failed."""
+        value: str = self.record[f"{self.kind}JobStatus"]
+        return value
+
+    @property
+    def log_file(self) -> Path:
+        """Where the command's output is kept."""
+        return Path(os.environ["RLAAS_LOG_DIR"]) / f"{self.kind.lower()}-{self.name}.log"
+
+    def stop(self) -> None:
+        """Ask the job to end."""
+        if self.status != "InProgress":
+            raise ApiError(
+                "ValidationException", f"The request was rejected because the {self.kind.lower()} job is in status {self.status}."
+            )
+        self._set("Stopping")
+        self._stopping.set()
+        if self._child:
+            in_background(self._child.stop, name=f"stop-{self.name}")
+
+    def run(self) -> None:
+        """Fetch, run, store; whatever happens ends in a final status with its reason."""
+        try:
+            shutil.rmtree(self.root, ignore_errors=True)
+            self._prepare()
+            self._execute()
+            self._collect()
+            self._set("Completed")
+        except Stopped:
+            self._collect_after_stop()
+            self._set("Stopped")
+        except OutOfTime:
+            self._collect_after_stop()
+            self._set("Stopped", "MaxRuntimeExceeded")
+        except ApiError as problem:
+            self._fail(f"ClientError: {problem.message}")
+        except (ClientError, BotoCoreError, OSError, tarfile.TarError) as problem:
+            self._fail(f"InternalServerError: {problem}")
+        except subprocess.CalledProcessError as problem:
+            self._fail(f"AlgorithmError: {self._reason()}, exit code: {problem.returncode}")
+        finally:
+            self.record["LastModifiedTime"] = self.record[f"{self.kind}EndTime"] = time.time()
+            shutil.rmtree(self.root, ignore_errors=True)
+            self.ended.set()
+
+    def _fail(self, reason: str) -> None:
+        self.record["FailureReason"] = reason[:REASON_CHARACTERS]
+        self._set("Failed")
+
+    def _set(self, status: str, secondary: str | None = None) -> None:
+        self.record[f"{self.kind}JobStatus"] = status
+        self.record["LastModifiedTime"] = time.time()
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Fetch the inputs."""
+
+    @abstractmethod
+    def _command(self) -> list[str]:
+        """The command line to run."""
+
+    @abstractmethod
+    def _image_uri(self) -> str:
+        """The image the job names."""
+
+    def _environment(self) -> dict[str, str]:
+        return {"RLAAS_ML_ROOT": str(self.root)}
+
+    @abstractmethod
+    def _collect(self) -> None:
+        """Store the outputs."""
+
+    def _collect_after_stop(self) -> None:
+        """What SageMaker stores of a job that was stopped."""
+        return
+
+    def _on_line(self, line: str) -> None:
+        """Called with each line of output."""
+        return
+
+    def _execute(self) -> None:
+        stand_in = image(self._image_uri())
+        seconds = int((self.request.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds", 24 * 3600))
+        if self._stopping.is_set():
+            raise Stopped
+        self.record[f"{self.kind}StartTime"] = time.time()
+        environment = aws_environment() | stand_in.env | self._environment() | (self.request.get("Environment") or {})
+        stream = LogStream(f"/aws/sagemaker/{self.kind}Jobs", f"{self.name}/algo-1-{int(time.time())}")
+        self._child = Child(
+            stand_in.command(self._command() or stand_in.serve),
+            cwd=stand_in.cwd,
+            environment=environment,
+            log_file=self.log_file,
+            stream=stream,
+            stop_seconds=STOP_SECONDS,
+            on_line=self._on_line,
+        )
+        if self._stopping.is_set():
+            self._child.stop()
+        try:
+            status = self._child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._child.stop()
+            raise OutOfTime from None
+        if self._stopping.is_set():
+            raise Stopped
+        if status:
+            raise subprocess.CalledProcessError(status, self._command())
+
+    def _reason(self) -> str:
+        """/opt/ml/output/failure if the command wrote one, else the end of its output."""
+        for name in ("output/failure", "output/message"):
+            file = self.root / name
+            if file.is_file() and (text := file.read_text(errors="replace").strip()):
+                return text[: REASON_CHARACTERS - 100]
+        tail = "\n".join(self._child.tail if self._child else [])
+        return f"ExecuteUserScriptError: {tail[-(REASON_CHARACTERS - 200) :]}"
+
+    def _write(self, path: str, content: object) -> None:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content))
+
+
+class TrainingJob(Job):
+    """CreateTrainingJob's job."""
+
+    kind = "Training"
+
+    def __init__(self, request: Record) -> None:
+        super().__init__(request)
+        self.record |= {"SecondaryStatus": "Starting", "SecondaryStatusTransitions": [], "FinalMetricDataList": []}
+        self._metrics = [
+            (metric["Name"], re.compile(metric["Regex"])) for metric in request["AlgorithmSpecification"].get("MetricDefinitions") or []
+        ]
+        self._step("Starting")
+
+    def _set(self, status: str, secondary: str | None = None) -> None:
+        super()._set(status)
+        self._step(secondary or ("Starting" if status == "InProgress" else status))
+
+    def _step(self, secondary: str) -> None:
+        now = time.time()
+        transitions = self.record["SecondaryStatusTransitions"]
+        if transitions:
+            transitions[-1]["EndTime"] = now
+        transitions.append({"Status": secondary, "StartTime": now})
+        self.record["SecondaryStatus"] = secondary
+
+    def _image_uri(self) -> str:
+        uri: str = self.request["AlgorithmSpecification"]["TrainingImage"]
+        return uri
+
+    def _command(self) -> list[str]:
+        algorithm = self.request["AlgorithmSpecification"]
+        return [*(algorithm.get("ContainerEntrypoint") or ["python", "-m", "train"]), *(algorithm.get("ContainerArguments") or [])]
+
+    def _prepare(self) -> None:
+        self._step("Downloading")
+        for directory in ("input/data", "model", "output/data", "checkpoints", "code"):
+            (self.root / directory).mkdir(parents=True, exist_ok=True)
+        resources = self.request.get("ResourceConfig") or {}
+        self._write("input/config/hyperparameters.json", self.request.get("HyperParameters") or {})
+        self._write(
+            "input/config/resourceconfig.json",
+            {
+                "current_host": "algo-1",
+                "hosts": ["algo-1"],
+                "current_instance_type": resources.get("InstanceType"),
+                "network_interface_name": "lo",
+            },
+        )
+        channels = self.request.get("InputDataConfig") or []
+        self._write(
+            "input/config/inputdataconfig.json",
+            {
+                channel["ChannelName"]: {
+                    "TrainingInputMode": "File",
+                    "ContentType": channel.get("ContentType"),
+                    "S3DistributionType": "FullyReplicated",
+                }
+                for channel in channels
+            },
+        )
+        for channel in channels:
+            artifacts.download(channel["DataSource"]["S3DataSource"]["S3Uri"], self.root / "input/data" / channel["ChannelName"])
+        if checkpoints := self.request.get("CheckpointConfig"):
+            bucket, prefix = artifacts.parse(checkpoints["S3Uri"])
+            if artifacts.s3().list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("Contents"):
+                artifacts.download(checkpoints["S3Uri"], self.root / "checkpoints")
+        self._step("Training")
+
+    def _environment(self) -> dict[str, str]:
+        channels = [channel["ChannelName"] for channel in self.request.get("InputDataConfig") or []]
+        settings = self.request.get("HyperParameters") or {}
+        return {
+            **super()._environment(),
+            "TRAINING_JOB_NAME": self.name,
+            "TRAINING_JOB_ARN": self.record["TrainingJobArn"],
+            "SM_MODEL_DIR": str(self.root / "model"),
+            "SM_INPUT_DIR": str(self.root / "input"),
+            "SM_INPUT_CONFIG_DIR": str(self.root / "input/config"),
+            "SM_OUTPUT_DIR": str(self.root / "output"),
+            "SM_OUTPUT_DATA_DIR": str(self.root / "output/data"),
+            "SM_CHANNELS": json.dumps(channels),
+            "SM_HPS": json.dumps(settings),
+            "SM_CURRENT_HOST": "algo-1",
+            "SM_HOSTS": '["algo-1"]',
+            "SM_NUM_CPUS": str(os.cpu_count()),
+            "SM_NUM_GPUS": "0",
+            **{f"SM_CHANNEL_{name.upper()}": str(self.root / "input/data" / name) for name in channels},
+            **{f"SM_HP_{name.upper().replace('-', '_')}": value for name, value in settings.items()},
+        }
+
+    def _on_line(self, line: str) -> None:
+        for name, pattern in self._metrics:
+            if found := pattern.search(line):
+                others = [metric for metric in self.record["FinalMetricDataList"] if metric["MetricName"] != name]
+                self.record["FinalMetricDataList"] = [*others, {"MetricName": name, "Value": float(found[1]), "Timestamp": time.time()}]
+
+    def _collect(self) -> None:
+        self._step("Uploading")
+        prefix = f"{self.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.name}/output"
+        self.record["ModelArtifacts"] = {"S3ModelArtifacts": artifacts.pack(self.root / "model", f"{prefix}/model.tar.gz")}
+        if any((self.root / "output/data").iterdir()):
+            artifacts.pack(self.root / "output/data", f"{prefix}/output.tar.gz")
+        self._store_checkpoints()
+        seconds = int(time.time() - self.record["TrainingStartTime"])
+        self.record |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": seconds}
+
+    def _collect_after_stop(self) -> None:
+        self._store_checkpoints()
+
+    def _store_checkpoints(self) -> None:
+        if checkpoints := self.request.get("CheckpointConfig"):
+            artifacts.upload(self.root / "checkpoints", checkpoints["S3Uri"])
+
+
+class ProcessingJob(Job):
+    """CreateProcessingJob's job."""
+
+    kind = "Processing"
+
+    def _image_uri(self) -> str:
+        uri: str = self.request["AppSpecification"]["ImageUri"]
+        return uri
+
+    def _command(self) -> list[str]:
+        specification = self.request["AppSpecification"]
+        return [*(specification.get("ContainerEntrypoint") or []), *(specification.get("ContainerArguments") or [])]
+
+    def _local(self, path: str) -> Path:
+        if not path.startswith("/opt/ml/processing"):
+            raise ApiError("ValidationException", f"LocalPath must start with /opt/ml/processing, got {path}")
+        return Path(self.root, path.removeprefix("/opt/ml/"))
+
+    def _outputs(self) -> list[Record]:
+        outputs: list[Record] = (self.request.get("ProcessingOutputConfig") or {}).get("Outputs") or []
+        return [output["S3Output"] for output in outputs]
+
+    def _prepare(self) -> None:
+        (self.root / "output").mkdir(parents=True, exist_ok=True)
+        self._write("config/processingjobconfig.json", self.request)
+        self._write("config/resourceconfig.json", {"current_host": "algo-1", "hosts": ["algo-1"]})
+        for entry in self.request.get("ProcessingInputs") or []:
+            artifacts.download(entry["S3Input"]["S3Uri"], self._local(entry["S3Input"]["LocalPath"]))
+        for output in self._outputs():
+            self._local(output["LocalPath"]).mkdir(parents=True, exist_ok=True)
+
+    def _environment(self) -> dict[str, str]:
+        return {**super()._environment(), "PROCESSING_JOB_NAME": self.name, "PROCESSING_JOB_ARN": self.record["ProcessingJobArn"]}
+
+    def _collect(self) -> None:
+        for output in self._outputs():
+            artifacts.upload(self._local(output["LocalPath"]), output["S3Uri"])
+        message = self.root / "output/message"
+        if message.is_file():
+            self.record["ExitMessage"] = message.read_text(errors="replace")[:REASON_CHARACTERS]
+
+
+_jobs = {"Training": responses.AccountRegionScopedDict(), "Processing": responses.AccountRegionScopedDict()}
+_classes: dict[str, type[Job]] = {"Training": TrainingJob, "Processing": ProcessingJob}
+
+
+def create(kind: str, request: Record) -> Record:
+    """CreateTrainingJob and CreateProcessingJob."""
+    name = request[f"{kind}JobName"]
+    if name in _jobs[kind]:
+        raise in_use(f"{kind} job", name)
+    job = _classes[kind](request)
+    image(job._image_uri())
+    _jobs[kind][name] = job
+    in_background(job.run, name=f"{kind.lower()}-{name}")
+    return {f"{kind}JobArn": job.record[f"{kind}JobArn"]}
+
+
+def find(kind: str, name: str) -> Job:
+    """The job of that name.
+
+    Raises: ApiError.
+    """
+    job: Job | None = _jobs[kind].get(name)
+    if job is None:
+        raise ApiError("ResourceNotFound" if kind == "Processing" else "ValidationException", "Requested resource not found.")
+    return job
+
+
+def describe(kind: str, request: Record) -> Record:
+    """DescribeTrainingJob and DescribeProcessingJob."""
+    return dict(find(kind, request[f"{kind}JobName"]).record)
+
+
+def stop(kind: str, request: Record) -> Record:
+    """StopTrainingJob and StopProcessingJob."""
+    find(kind, request[f"{kind}JobName"]).stop()
+    return {}
+
+
+def delete(kind: str, request: Record) -> Record:
+    """DeleteTrainingJob and DeleteProcessingJob: for jobs that ended."""
+    job = find(kind, request[f"{kind}JobName"])
+    if not job.ended.is_set():
+        raise ApiError("ResourceInUse", f"{kind} job {job.name} is in status {job.status}")
+    del _jobs[kind][job.name]
+    return {}
+
+
+def summaries(kind: str, request: Record) -> Record:
+    """ListTrainingJobs and ListProcessingJobs, newest first."""
+    kept = [job for job in _jobs[kind].values() if request.get("NameContains", "") in job.name]
+    kept = [job for job in kept if request.get("StatusEquals") in (None, job.status)]
+    kept.sort(key=lambda job: job.record["CreationTime"], reverse=True)
+    shown = ("CreationTime", "LastModifiedTime", f"{kind}EndTime", f"{kind}JobName", f"{kind}JobArn", f"{kind}JobStatus", "FailureReason")
+    return {
+        f"{kind}JobSummaries": [
+            {key: job.record[key] for key in shown if key in job.record} for job in kept[: request.get("MaxResults", 100)]
+        ]
+    }
+
+
+def stop_all() -> None:
+    """End every running job of every account; the emulator is going."""
+    for jobs in _jobs.values():
+        for job in list(jobs._data.values()):
+            if job._child and job._child.poll() is None:
+                job._child.stop()

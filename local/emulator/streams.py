@@ -1,0 +1,140 @@
+"""DynamoDB streams -> Lambda as the mapping asks: partial failures, bisection, retries, age, and one reader per mapping.
+
+Stock ministack (services/lambda_svc.py, _poll_dynamodb_streams) takes a batch whose function names failed records for handled, so those
+are lost; retries a batch that raises for ever, whatever MaximumRetryAttempts and BisectBatchOnFunctionError say; ignores the batching
+window; and hands over all mappings' batches on one thread, so that a slow function holds up every other stream.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from ministack.core import concurrency, responses
+from ministack.core.arn import ArnParseError, parse_arn
+from ministack.services import dynamodb, lambda_svc
+
+BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.2, 5.0
+Record = dict[str, Any]
+
+_reading: set[str] = set()
+_reading_guard = threading.Lock()
+
+
+def _table(mapping: Record) -> str | None:
+    """The table the mapping reads, if it is a DynamoDB stream of this account and region that still is that table's."""
+    try:
+        arn = parse_arn(mapping.get("EventSourceArn", ""))
+    except ArnParseError:
+        return None
+    if arn.service != "dynamodb" or (arn.account_id, arn.region) != (responses.get_account_id(), responses.get_region()):
+        return None
+    found = lambda_svc._dynamodb_stream_table_from_arn_spec(arn)
+    if found is None:
+        return None
+    table: Record | None = dynamodb._tables.get(found[0])
+    return found[0] if table and table.get("LatestStreamArn") == mapping["EventSourceArn"] else None
+
+
+def _position(mapping: Record, table: str) -> int:
+    with lambda_svc._dynamodb_stream_positions_lock:
+        start = dynamodb.stream_start_position(table)
+        default = start if mapping.get("StartingPosition") == "TRIM_HORIZON" else dynamodb.stream_end_position(table)
+        position = max(start, lambda_svc._dynamodb_stream_positions.get(mapping["UUID"], default))
+        lambda_svc._dynamodb_stream_positions[mapping["UUID"]] = position
+        return int(position)
+
+
+def poll() -> bool:
+    """Start a reader for each mapping that has records and none yet; called on every write to a stream."""
+    for account, region, mapping in lambda_svc._iter_all_esms():
+        tokens = responses._request_account_id.set(account), lambda_svc._request_region.set(region)
+        try:
+            table = _table(mapping)
+            if table is None or not mapping.get("Enabled", True) or dynamodb.stream_end_position(table) <= _position(mapping, table):
+                continue
+            with _reading_guard:
+                if mapping["UUID"] in _reading:
+                    continue
+                _reading.add(mapping["UUID"])
+            concurrency.spawn_background(_read, mapping, table, thread_name=f"stream-{table}")
+        finally:
+            responses._request_account_id.reset(tokens[0])
+            lambda_svc._request_region.reset(tokens[1])
+    return False
+
+
+def _read(mapping: Record, table: str) -> None:
+    size = int(mapping.get("BatchSize", 100))
+    try:
+        while lambda_svc._esms.get(mapping["UUID"]) is mapping and mapping.get("Enabled", True):
+            function, _ = lambda_svc._get_func_record_for_qualifier(mapping["FunctionName"], mapping.get("Qualifier"))
+            position = _position(mapping, table)
+            _fill(table, position, size, float(mapping.get("MaximumBatchingWindowInSeconds") or 0))
+            batch = dynamodb.stream_records_since(table, position, size)
+            if not batch or function is None:
+                return
+            wanted = lambda_svc._apply_filter_criteria(batch, mapping)
+            if wanted:
+                hand_over(mapping, function, wanted)
+            with lambda_svc._dynamodb_stream_positions_lock:
+                lambda_svc._dynamodb_stream_positions[mapping["UUID"]] = position + len(batch)
+    finally:
+        with _reading_guard:
+            _reading.discard(mapping["UUID"])
+        concurrency.esm_wake.set()  # what came after the last look starts a reader again
+
+
+def _fill(table: str, position: int, size: int, window: float) -> None:
+    """Wait up to `window` seconds for `size` records."""
+    deadline = time.monotonic() + window
+    while time.monotonic() < deadline and dynamodb.stream_end_position(table) - position < size:
+        time.sleep(0.02)
+
+
+def hand_over(mapping: Record, function: Record, records: list[Record]) -> None:
+    """Invoke the function until every record is handled or given up, in order."""
+    retries, attempts = int(mapping.get("MaximumRetryAttempts", -1)), 0
+    oldest = int(mapping.get("MaximumRecordAgeInSeconds") or -1)
+    while True:
+        age = time.time() - float(records[0]["dynamodb"].get("ApproximateCreationDateTime", time.time()))
+        if 0 < oldest < age:
+            lambda_svc._send_ddb_stream_failure_record(mapping, function, records, mapping["EventSourceArn"], {}, "MaxRecordAgeExceeded")
+            return
+        result = lambda_svc._execute_function(function, {"Records": records})
+        left = unhandled(mapping, records, result)
+        mapping["LastProcessingResult"] = "PROBLEM: Function call failed" if left else "OK"
+        if not left:
+            return
+        if len(left) < len(records):
+            records, attempts = left, 0
+        elif len(left) > 1 and mapping.get("BisectBatchOnFunctionError"):
+            middle = len(left) // 2
+            hand_over(mapping, function, left[:middle])
+            records, attempts = left[middle:], 0
+            continue
+        attempts += 1
+        if 0 <= retries < attempts:
+            lambda_svc._send_ddb_stream_failure_record(
+                mapping, function, records, mapping["EventSourceArn"], result, "RetryAttemptsExhausted"
+            )
+            return
+        time.sleep(min(LONGEST_BACKOFF_SECONDS, BACKOFF_SECONDS * 2 ** (attempts - 1)))
+
+
+def unhandled(mapping: Record, records: list[Record], result: Record) -> list[Record]:
+    """The records from the first that the function failed on; all of them when it raised."""
+    if result.get("error") or result.get("throttle"):
+        return records
+    body = result.get("body")
+    failures = body.get("batchItemFailures") if isinstance(body, dict) else None
+    if "ReportBatchItemFailures" not in (mapping.get("FunctionResponseTypes") or []) or not failures:
+        return []
+    order = {record["dynamodb"]["SequenceNumber"]: index for index, record in enumerate(records)}
+    return records[min(order.get(str(failure.get("itemIdentifier")), 0) for failure in failures) :]
+
+
+def install() -> None:
+    """Hook in."""
+    lambda_svc._poll_dynamodb_streams = poll

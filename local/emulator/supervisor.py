@@ -1,0 +1,72 @@
+"""Runs one command so that nothing of it outlives the emulator: `python -I -S supervisor.py COMMAND...`, standard library only.
+
+The emulator holds the other end of standard input. When that closes (the emulator stopped the command, or is gone, by SIGKILL even), the
+command gets SIGTERM, and after RLAAS_STOP_SECONDS everything it started SIGKILL. vLLM's engine, for one, outlives its API server;
+as a subreaper this process inherits such orphans, so it finds them.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def descendants() -> list[int]:
+    """The ids of all living processes below this one."""
+    parents = {}
+    for entry in filter(str.isdigit, (path.name for path in Path("/proc").iterdir())):
+        try:
+            state, parent = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if state != "Z":
+            parents[int(entry)] = int(parent)
+    found = {os.getpid()}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sorted(found - {os.getpid()})
+
+
+def end(numbers: list[int], which: signal.Signals) -> None:
+    """Send `which` to each process that is still there."""
+    for number in numbers:
+        try:
+            os.kill(number, which)
+        except ProcessLookupError:
+            continue
+
+
+def main() -> int:
+    """Run the command; its exit status, 128 + the signal that ended it."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    grace = float(os.environ.pop("RLAAS_STOP_SECONDS", "10"))
+    command = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+
+    def stop() -> None:
+        os.read(0, 1)
+        command.terminate()
+        try:
+            command.wait(grace)
+        except subprocess.TimeoutExpired:
+            end(descendants(), signal.SIGKILL)
+
+    threading.Thread(target=stop, daemon=True).start()
+    status = command.wait()
+    while left := descendants():
+        end(left, signal.SIGKILL)
+        while True:
+            try:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    break
+            except ChildProcessError:
+                break
+    return status if status >= 0 else 128 - status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The laptop cloud's processes: one by its pid file, all by the mark in their environment.
+
+A pid alone proves nothing, since the kernel gives it away again; with the process's start time it names one process for good. Everything
+the emulator starts (functions' workers, jobs, vLLM) carries RLAAS_CLOUD=<state directory> in its environment, so leftovers of a cloud that
+was killed are found without any file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+MARK = "RLAAS_CLOUD"
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process, told from a later one with its number by the time it started (clock ticks since boot)."""
+
+    pid: int
+    started: int
+
+    @staticmethod
+    def of(pid: int) -> Process | None:
+        """The living process with this number; zombies do not live."""
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        return None if fields[0] in "ZX" else Process(pid, int(fields[19]))
+
+    def lives(self) -> bool:
+        """Whether this very process is there."""
+        return Process.of(self.pid) == self
+
+    def signal(self, which: signal.Signals) -> None:
+        """Send `which`, if it lives."""
+        if self.lives():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, which)
+
+
+def write(file: Path, process: Process) -> None:
+    """Remember `process` in a pid file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"{process.pid} {process.started}\n")
+
+
+def read(file: Path) -> Process | None:
+    """The living process a pid file names."""
+    try:
+        pid, started = map(int, file.read_text().split())
+    except (FileNotFoundError, ValueError):
+        return None
+    process = Process(pid, started)
+    return process if process.lives() else None
+
+
+def marked(state: Path) -> list[Process]:
+    """Every living process of the cloud whose state lies in `state`, but this one."""
+    wanted = f"{MARK}={state}".encode()
+    found = []
+    for entry in filter(str.isdigit, (path.name for path in Path("/proc").iterdir())):
+        try:
+            environment = Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        if wanted in environment and int(entry) != os.getpid() and (process := Process.of(int(entry))):
+            found.append(process)
+    return found
+
+
+def end(state: Path, *, first: Process | None, seconds: float) -> int:
+    """End the whole cloud of `state`: `first` (the emulator) by SIGTERM, so that it ends its children in order, then whatever is left.
+
+    Returns how many had to be killed.
+    """
+    if first:
+        first.signal(signal.SIGTERM)
+        _wait([first], seconds)
+    left = marked(state)
+    for process in left:
+        process.signal(signal.SIGTERM)
+    _wait(left, 5.0 if left else 0.0)
+    killed = 0
+    while left := marked(state):
+        for process in left:
+            process.signal(signal.SIGKILL)
+            killed += 1
+        _wait(left, 5.0)
+    return killed
+
+
+def _wait(processes: list[Process], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while any(process.lives() for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.05)

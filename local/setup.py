@@ -1,0 +1,180 @@
+"""Sets up everything the laptop cloud, the demo and the tests run on: `python3 -m local.setup`.
+
+Runs on the machine's own Python before any package is there, so it imports the standard library only. Each step is skipped while its inputs
+(lock files, the interpreter) are unchanged. What it makes lies under `.venv/` and `.rlaas/`; deleting both starts afresh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from local import preflight
+
+ROOT = Path(__file__).resolve().parent.parent
+STATE = ROOT / ".rlaas"
+TORCH = "torch==2.13.0"
+UV = STATE / "venvs" / "uv"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to install: done when the stamp under `.rlaas/stamps/` equals the hash of `inputs`."""
+
+    name: str
+    about_seconds: int
+    inputs: tuple[Path, ...]
+    commands: Callable[[], list[list[str]]]
+
+    @property
+    def stamp(self) -> Path:
+        """Where the fingerprint of the last success is kept."""
+        return STATE / "stamps" / self.name.replace(" ", "-")
+
+    def fingerprint(self) -> str:
+        """A hash of everything the step's result depends on."""
+        digest = hashlib.sha256(f"{sys.version}{ROOT}".encode())
+        for path in self.inputs:
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+    def is_done(self) -> bool:
+        """Whether the last success was with the same inputs."""
+        return self.stamp.exists() and self.stamp.read_text() == self.fingerprint()
+
+
+def environment(directory: Path, lock: Path, *, torch: bool) -> list[list[str]]:
+    """Commands that make a virtual environment hold exactly `lock`.
+
+    torch is installed with its dependencies (a CPU build has next to none, a CUDA build needs them); everything else is named in the lock,
+    so nothing is resolved and nothing can move torch.
+    """
+    install = [str(UV / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(directory / "bin" / "python")]
+    return [
+        [sys.executable, "-m", "venv", "--clear", str(directory)],
+        *([[*install, TORCH]] if torch else []),
+        [*install, "--no-deps", "--requirement", str(lock)],
+    ]
+
+
+def steps() -> list[list[Step]]:
+    """The installer, then two lanes that run side by side; the steps of a lane run in order."""
+    locks = ROOT / "requirements"
+    venvs = STATE / "venvs"
+    installer = Step(
+        "installer (uv)",
+        8,
+        (locks / "uv.lock",),
+        lambda: [
+            [sys.executable, "-m", "venv", "--clear", str(UV)],
+            [str(UV / "bin" / "pip"), "install", "--quiet", "--requirement", str(locks / "uv.lock")],
+        ],
+    )
+    main = Step("main environment", 75, (locks / "dev.lock",), lambda: environment(ROOT / ".venv", locks / "dev.lock", torch=True))
+    emulator = Step(
+        "emulator environment",
+        10,
+        (locks / "emulator.lock",),
+        lambda: environment(venvs / "emulator", locks / "emulator.lock", torch=False),
+    )
+    node = Step("aws-cdk", 10, (ROOT / "package-lock.json",), lambda: [["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"]])
+    serving = Step(
+        "serving environment (vLLM)",
+        75,
+        (locks / "serving.lock", ROOT / "local" / "serving_environment.py"),
+        lambda: [
+            *environment(venvs / "serving", locks / "serving.lock", torch=True),
+            [sys.executable, "-m", "local.serving_environment", str(venvs / "serving")],
+        ],
+    )
+    return [[installer], [main], [emulator, node, serving]]
+
+
+class Failed(Exception):
+    """A set-up command ended with an error; carries the step's log."""
+
+
+def run(step: Step, say: Callable[[str], None]) -> None:
+    """Run one step, its output to `.rlaas/logs/setup-<step>.log`."""
+    if step.is_done():
+        return
+    log_path = STATE / "logs" / f"setup-{step.stamp.name}.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    say(f"{step.name}: installing, about {step.about_seconds} s ...")
+    with log_path.open("w") as log:
+        for command in step.commands():
+            log.write("$ " + " ".join(command) + "\n")
+            log.flush()
+            if subprocess.run(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False).returncode:
+                tail = "".join(log_path.read_text().splitlines(keepends=True)[-15:])
+                raise Failed(f"{step.name}: `{' '.join(command[:6])} ...` failed; whole log in {log_path}\n{tail}")
+    step.stamp.parent.mkdir(parents=True, exist_ok=True)
+    step.stamp.write_text(step.fingerprint())
+    say(f"{step.name}: ready after {time.monotonic() - started:.0f} s")
+
+
+def main() -> int:
+    """Check the machine, then install what is missing; returns the process's exit status."""
+    parser = argparse.ArgumentParser(prog="python3 -m local.setup", description=__doc__)
+    parser.add_argument("--for-cloud", action="store_true", help="also check what starting the laptop cloud needs (port, memory)")
+    arguments = parser.parse_args()
+    problems = preflight.problems(for_cloud=arguments.for_cloud)
+    for problem in problems:
+        print(f"set-up: {problem}", file=sys.stderr)
+    if problems:
+        return 1
+    lanes = [[step for step in lane if not step.is_done()] for lane in steps()]
+    missing = [step for lane in lanes for step in lane]
+    if not missing:
+        return 0
+    longest = max(sum(step.about_seconds for step in lane) for lane in lanes)
+    started = time.monotonic()
+    lock = threading.Lock()
+
+    def say(text: str) -> None:
+        with lock:
+            print(f"[set-up {time.monotonic() - started:4.0f} s] {text}", flush=True)
+
+    say(f"installing {', '.join(step.name for step in missing)}; about {-(-longest // 60)} minutes, once")
+    failures: list[str] = []
+
+    def work(lane: list[Step]) -> None:
+        try:
+            for step in lane:
+                run(step, say)
+        except Failed as failure:
+            failures.append(str(failure))
+
+    work(lanes[0])
+    threads = [threading.Thread(target=work, args=(lane,), daemon=True) for lane in lanes[1:] if lane and not failures]
+    for thread in threads:
+        thread.start()
+    waited = 0.0
+    while any(thread.is_alive() for thread in threads):
+        time.sleep(0.2)
+        waited += 0.2
+        if waited >= 20 and not failures:
+            waited = 0.0
+            say("still installing: " + ", ".join(step.name for step in missing if not step.is_done()))
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    if failures:
+        return 1
+    say("everything is installed")
+    return 0
+
+
+if __name__ == "__main__":
+    # pip's own setting of where else wheels lie (a CPU build of torch, say) holds for uv too.
+    if "PIP_FIND_LINKS" in os.environ:
+        os.environ.setdefault("UV_FIND_LINKS", os.environ["PIP_FIND_LINKS"])
+    sys.exit(main())

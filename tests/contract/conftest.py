@@ -1,0 +1,56 @@
+"""Each Protocol's fake and its real adapter on moto, so that one contract test runs against both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from rlaas.aws.audit_log import DynamoAuditLog
+from rlaas.aws.events import DynamoEventStore
+from rlaas.aws.registry import DynamoRegistry
+from tests.contract.tables import make_table
+from tests.fakes.audit import MemoryAuditLog
+from tests.fakes.events import MemoryEventStore
+from tests.fakes.registry import MemoryRegistry
+from tests.fakes.worlds import clock
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+
+
+@pytest.fixture
+def dynamodb(monkeypatch: pytest.MonkeyPatch) -> Iterator[DynamoDBClient]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        yield boto3.client("dynamodb")
+
+
+@pytest.fixture(params=["fake", "moto"])
+def registry(request: pytest.FixtureRequest) -> MemoryRegistry | DynamoRegistry:
+    if request.param == "fake":
+        return MemoryRegistry()
+    dynamodb = request.getfixturevalue("dynamodb")
+    return DynamoRegistry(make_table(dynamodb, "registry"), dynamodb)
+
+
+@pytest.fixture(params=["fake", "moto"])
+def event_store(request: pytest.FixtureRequest) -> MemoryEventStore | DynamoEventStore:
+    if request.param == "fake":
+        return MemoryEventStore()
+    dynamodb = request.getfixturevalue("dynamodb")
+    return DynamoEventStore(make_table(dynamodb, "events", indexed=True), ttl_days=30, dynamodb=dynamodb, clock=clock)
+
+
+@pytest.fixture(params=["fake", "moto"])
+def audit_log(request: pytest.FixtureRequest) -> MemoryAuditLog | DynamoAuditLog:
+    if request.param == "fake":
+        return MemoryAuditLog()
+    dynamodb = request.getfixturevalue("dynamodb")
+    return DynamoAuditLog(make_table(dynamodb, "audit"), dynamodb)

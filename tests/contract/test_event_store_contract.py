@@ -1,0 +1,138 @@
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from rlaas.telemetry.events import InteractionCreated, OutputProduced, RewardComputed
+from rlaas.telemetry.ingest import prepare
+from rlaas.telemetry.store import EventStore, StoredEvent
+from tests.fakes.worlds import NOW, SKILL, TENANT
+
+
+def interaction(name: str, *, tenant: str = TENANT, text: str = "hello", minutes: int = 0) -> StoredEvent:
+    event = InteractionCreated(interaction_id=name, skill=SKILL, inputs={"email": text})
+    return prepare(event, tenant, received_at=NOW + timedelta(minutes=minutes))
+
+
+def output(name: str, interaction_id: str, *, minutes: int = 0) -> StoredEvent:
+    event = OutputProduced(output_id=name, interaction_id=interaction_id, skill=SKILL, text="Dear 💌")
+    return prepare(event, TENANT, received_at=NOW + timedelta(minutes=minutes))
+
+
+def test_an_event_is_stored_once_and_the_second_put_answers_what_is_held(event_store: EventStore) -> None:
+    assert event_store.put_new(interaction("i1")) is None
+    assert event_store.put_new(interaction("i1", text="other", minutes=1)) == interaction("i1")
+    assert event_store.get_many(TENANT, ["i1"]) == {"i1": interaction("i1")}
+
+
+def test_tenants_do_not_see_or_block_each_other(event_store: EventStore) -> None:
+    assert event_store.put_new(interaction("i1")) is None
+    assert event_store.put_new(interaction("i1", tenant="other", text="other")) is None
+    assert event_store.get_many("third", ["i1"]) == {}
+    assert [event.tenant_id for event in event_store.by_interaction("other", "i1")] == ["other"]
+
+
+def test_get_many_leaves_absent_events_out(event_store: EventStore) -> None:
+    event_store.put_new(interaction("i1"))
+    event_store.put_new(output("o1", "i1"))
+    found = event_store.get_many(TENANT, ["o1", "nothing", "i1", "i1"])
+    assert found == {"i1": interaction("i1"), "o1": output("o1", "i1")}
+    assert event_store.get_many(TENANT, []) == {}
+
+
+def test_an_interactions_events_come_in_the_order_received(event_store: EventStore) -> None:
+    for event in (output("o2", "i1", minutes=2), interaction("i1"), output("o1", "i1", minutes=1), interaction("i2")):
+        event_store.put_new(event)
+    assert [event.event_id for event in event_store.by_interaction(TENANT, "i1")] == ["i1", "o1", "o2"]
+
+
+INTERACTION = "int_01ARZ3NDEKTSV4RRFFQ69G5FAV"
+OUTPUT = "out_01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+
+@pytest.mark.parametrize("output_id", ["o1", OUTPUT, f"{OUTPUT}_2", "out_01BX5ZZKBKACTAV9WEVGEMMVRZ"])
+def test_an_output_is_found_by_its_id_and_by_its_interaction_whatever_its_id_names(event_store: EventStore, output_id: str) -> None:
+    event_store.put_new(interaction(INTERACTION))
+    made = output(output_id, INTERACTION, minutes=1)
+    assert event_store.put_new(made) is None
+    assert event_store.get_many(TENANT, [output_id]) == {output_id: made}
+    assert event_store.by_interaction(TENANT, INTERACTION) == [interaction(INTERACTION), made]
+
+
+@pytest.mark.parametrize("event_id", ["same", OUTPUT, f"{OUTPUT}_2"])
+def test_an_id_is_taken_once_whichever_interaction_it_comes_with(event_store: EventStore, event_id: str) -> None:
+    first, second = output(event_id, INTERACTION), output(event_id, "int_2")
+    assert event_store.put_new(second) is None
+    assert event_store.put_new(first) == second
+    assert event_store.get_many(TENANT, [event_id]) == {event_id: second}
+    assert event_store.by_interaction(TENANT, INTERACTION) == []
+    assert event_store.by_interaction(TENANT, "int_2") == [second]
+
+
+def test_an_interaction_cannot_take_the_id_of_an_output(event_store: EventStore) -> None:
+    assert event_store.put_new(output("same", "i1")) is None
+    assert event_store.put_new(interaction("same")) == output("same", "i1")
+
+
+def test_many_events_are_put_side_by_side_and_answered_in_their_order(event_store: EventStore) -> None:
+    event_store.put_new(interaction("i7"))
+    events = [interaction(f"i{number}") for number in range(120)]
+    answers = event_store.put_each([*events, interaction("i7", text="other")])
+    assert [number for number, answer in enumerate(answers) if answer is not None] == [7, 120]
+    assert len(event_store.get_many(TENANT, [event.event_id for event in events])) == 120
+    assert event_store.put_each([]) == []
+
+
+def test_a_pending_event_is_listed_until_it_is_settled_and_stays_what_it_is(event_store: EventStore) -> None:
+    waiting = replace(output("o1", "i1"), pending=True)
+    for event in (waiting, output("o2", "i1"), replace(output("o3", "i1", minutes=5), pending=True)):
+        event_store.put_new(event)
+    assert [event.event_id for event in event_store.pending(TENANT, SKILL)] == ["o1", "o3"]
+    assert [event.event_id for event in event_store.pending(TENANT, SKILL, since=NOW + timedelta(minutes=5))] == ["o3"]
+    assert list(event_store.pending("other", SKILL)) == []
+    event_store.settle(waiting)
+    assert [event.event_id for event in event_store.pending(TENANT, SKILL)] == ["o3"]
+    assert event_store.get_many(TENANT, ["o1"])["o1"] == output("o1", "i1")
+
+
+def test_settling_what_is_gone_makes_nothing(event_store: EventStore) -> None:
+    event_store.settle(output("o1", "i1"))
+    assert event_store.get_many(TENANT, ["o1"]) == {}
+
+
+def reward(name: str, *, minutes: int = 0) -> StoredEvent:
+    made = RewardComputed(
+        reward_id=name,
+        interaction_id="i1",
+        output_id="o1",
+        skill=SKILL,
+        occurred_at=NOW + timedelta(minutes=minutes),
+        reward=1 / 3,
+        components={"sent": 1.0},
+        n=1,
+        event_ids=("f1",),
+    )
+    return prepare(made, TENANT, received_at=NOW)
+
+
+def test_a_days_rewards_come_by_time_and_from_a_moment_on(event_store: EventStore) -> None:
+    for minutes in (5, 0, 24 * 60):
+        event_store.put_new(reward(f"r{minutes}", minutes=minutes))
+    event_store.put_new(output("o1", "i0"))
+    day = NOW.date()
+    assert [event.event_id for event in event_store.by_day(TENANT, SKILL, "reward", day)] == ["r0", "r5"]
+    late = event_store.by_day(TENANT, SKILL, "reward", day, since=NOW + timedelta(minutes=5))
+    assert [event.event_id for event in late] == ["r5"]
+    assert list(event_store.by_day(TENANT, "other-skill", "reward", day)) == []
+
+
+def test_outputs_are_not_listed_by_day(event_store: EventStore) -> None:
+    with pytest.raises(ValueError, match="output events are not listed by day"):
+        event_store.by_day(TENANT, SKILL, "output", NOW.date())
+
+
+def test_a_reward_comes_back_with_its_numbers(event_store: EventStore) -> None:
+    event_store.put_new(reward("rew_o1_1"))
+    (stored,) = event_store.by_day(TENANT, SKILL, "reward", NOW.date())
+    assert stored == reward("rew_o1_1")
+    assert stored.event() == reward("rew_o1_1").event()

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from rlaas.aws.metrics_alarms import CloudWatchGuards
+from rlaas.rollout.conduct import Guard, Guards
+from tests.fakes.guards import MemoryGuards
+
+if TYPE_CHECKING:
+    from types_boto3_cloudwatch import CloudWatchClient
+
+GUARD = Guard(
+    tenant_id="acme",
+    skill="reply",
+    rollout_id="rol_1",
+    arm="reply@v2",
+    floor=0.4,
+    period_seconds=60,
+    evaluation_periods=3,
+    datapoints=2,
+)
+NEXT = Guard("acme", "reply", "rol_2", "reply@v3", 0.5, 60, 3, 2)
+
+
+@pytest.fixture
+def cloudwatch(monkeypatch: pytest.MonkeyPatch) -> Iterator[CloudWatchClient]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        yield boto3.client("cloudwatch", region_name="us-east-1")
+
+
+class Watched:
+    """Guards, and which rollout is watched."""
+
+    def __init__(self, guards: Guards, cloudwatch: CloudWatchClient | None) -> None:
+        self.guards = guards
+        self._cloudwatch = cloudwatch
+
+    def rollouts(self) -> list[str]:
+        if isinstance(self.guards, MemoryGuards):
+            return [guard.rollout_id for guard in self.guards.guards.values()]
+        assert self._cloudwatch is not None
+        alarms = self._cloudwatch.describe_alarms()["MetricAlarms"]
+        return [dimension["Value"] for alarm in alarms for dimension in alarm["Dimensions"] if dimension["Name"] == "rollout"]
+
+
+@pytest.fixture(params=["fake", "moto"])
+def watched(request: pytest.FixtureRequest) -> Watched:
+    if request.param == "fake":
+        return Watched(MemoryGuards(), None)
+    cloudwatch = request.getfixturevalue("cloudwatch")
+    return Watched(CloudWatchGuards("test", cloudwatch), cloudwatch)
+
+
+def test_a_guard_watches_until_it_is_deleted(watched: Watched) -> None:
+    watched.guards.put(GUARD)
+    watched.guards.put(GUARD)
+    assert watched.rollouts() == ["rol_1"]
+    watched.guards.delete("acme", "reply", "rol_1")
+    watched.guards.delete("acme", "reply", "rol_1")
+    assert watched.rollouts() == []
+
+
+def test_an_older_rollout_cannot_delete_the_guard_of_the_next(watched: Watched) -> None:
+    watched.guards.put(GUARD)
+    watched.guards.put(NEXT)
+    watched.guards.delete("acme", "reply", "rol_1")
+    assert watched.rollouts() == ["rol_2"]
+
+
+def test_the_alarm_is_on_the_mean_reward_of_the_candidate_in_this_rollout(cloudwatch: CloudWatchClient) -> None:
+    CloudWatchGuards("test", cloudwatch).put(GUARD)
+    (alarm,) = cloudwatch.describe_alarms()["MetricAlarms"]
+    assert alarm["AlarmName"] == "rlaas-test-guard--acme--reply"
+    assert {dimension["Name"]: dimension["Value"] for dimension in alarm["Dimensions"]} == {
+        "stage": "test",
+        "rollout": "rol_1",
+        "arm": "reply@v2",
+    }
+    told = ("Namespace", "MetricName", "Statistic", "ComparisonOperator", "Threshold", "Period", "EvaluationPeriods", "DatapointsToAlarm")
+    assert [alarm[name] for name in told] == ["RLaaS", "Reward", "Average", "LessThanThreshold", 0.4, 60, 3, 2]  # type: ignore[literal-required]
+    assert alarm["TreatMissingData"] == "notBreaching"

@@ -1,0 +1,182 @@
+"""A whole laptop cloud of the tests' own: the stage `local` deployed, the 2,048-token model behind vLLM, beside whatever the user runs."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+from ulid import ULID
+
+from local import base_model
+
+ROOT = Path(__file__).resolve().parents[2]
+SKILL = "support-email-draft"
+PROMPT = {"system": "Write the reply.", "user": "From: {{ name }}\n\n{{ email }}"}
+INPUTS = {"name": "Ada Park", "email": "I was charged twice."}
+
+
+@dataclass
+class Tenant:
+    """A tenant of the cloud with one key, speaking HTTP as any client does."""
+
+    tenant_id: str
+    http: httpx.Client
+
+    def post(self, path: str, body: object, **options: Any) -> httpx.Response:
+        return self.http.post(path, json=body, **options)
+
+    def admin(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """A call of the admin API that must succeed."""
+        answer = self.http.request(method, f"v1/admin/{path}", json=body)
+        assert answer.is_success, answer.text
+        result: dict[str, Any] = answer.json()
+        return result
+
+    def make_skill(self) -> str:
+        """The skill with one policy and all traffic on it; the policy's id."""
+        self.admin("PUT", f"skills/{SKILL}", {})
+        policy = self.make_policy(1.0)
+        self.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": policy, "reason": "first"})
+        return policy
+
+    def make_policy(self, temperature: float) -> str:
+        body = {"prompt": PROMPT, "sampling": {"temperature": temperature, "max_tokens": 12}}
+        return str(self.admin("POST", f"skills/{SKILL}/policies", body)["policy_id"])
+
+    def infer(self, **fields: Any) -> dict[str, Any]:
+        answer = self.post("v1/infer", {"skill": SKILL, "inputs": INPUTS, **fields})
+        assert answer.status_code == 200, answer.text
+        result: dict[str, Any] = answer.json()
+        return result
+
+    def react(self, draft: dict[str, Any], *, final: str | None, action: str) -> None:
+        """Edit a draft, if `final` is given, and send or discard it."""
+        about = {"skill": SKILL, "interaction_id": draft["interaction_id"], "output_id": draft["output_id"]}
+        said = ([{"kind": "edit", "final_text": final}] if final is not None else []) + [{"kind": "action", "action": action}]
+        for feedback in said:
+            answer = self.post("v1/feedback.submit", {**about, **feedback})
+            assert answer.status_code == 201, answer.text
+
+
+@dataclass
+class LaptopCloud:
+    """The running cloud."""
+
+    api_url: str
+    endpoint: str
+    state: Path
+
+    def client(self, service: str) -> Any:
+        return boto3.client(
+            service, endpoint_url=self.endpoint, region_name="us-east-1", aws_access_key_id="000000000000", aws_secret_access_key="local"
+        )
+
+    def key(self, tenant_id: str, scopes: tuple[str, ...]) -> str:
+        """A key from the bootstrap function."""
+        request = json.dumps({"tenant_id": tenant_id, "scopes": scopes}).encode()
+        answer = self.client("lambda").invoke(FunctionName="rlaas-local-bootstrap", Payload=request)
+        return str(json.loads(answer["Payload"].read())["api_key"])
+
+    def connect(self, key: str) -> httpx.Client:
+        return httpx.Client(base_url=self.api_url.rstrip("/") + "/", headers={"Authorization": f"Bearer {key}"}, timeout=60)
+
+    def tenant(self) -> Tenant:
+        """A fresh tenant with a key for everything of its own."""
+        tenant_id = f"t-{str(ULID()).lower()[-12:]}"
+        return Tenant(tenant_id, self.connect(self.key(tenant_id, ("infer", "telemetry", "admin"))))
+
+    def stored_events(self, tenant_id: str) -> int:
+        """How many events of the tenant the hot store holds."""
+        pages = (
+            self.client("dynamodb")
+            .get_paginator("scan")
+            .paginate(
+                TableName="rlaas-local-events",
+                FilterExpression="tenant_id = :tenant",
+                ExpressionAttributeValues={":tenant": {"S": tenant_id}},
+                Select="COUNT",
+                ConsistentRead=True,
+            )
+        )
+        return sum(page["Count"] for page in pages)
+
+    def query(self, sql: str) -> list[list[str]]:
+        """The rows that Athena answers `sql` with, in the stage's workgroup."""
+        athena = self.client("athena")
+        execution = athena.start_query_execution(
+            QueryString=sql, QueryExecutionContext={"Database": "rlaas_local"}, WorkGroup="rlaas-local"
+        )["QueryExecutionId"]
+
+        def ended() -> str | None:
+            state = athena.get_query_execution(QueryExecutionId=execution)["QueryExecution"]["Status"]["State"]
+            return state if state not in ("QUEUED", "RUNNING") else None
+
+        assert until(ended) == "SUCCEEDED", sql
+        pages = athena.get_paginator("get_query_results").paginate(QueryExecutionId=execution)
+        rows = [[cell["VarCharValue"] for cell in row["Data"]] for page in pages for row in page["ResultSet"]["Rows"]]
+        return rows[1:]  # the first names the columns
+
+    def lake_events(self, tenant_id: str) -> int:
+        """How many events that the tenant sent the lake holds, each counted once; datasets are made from these."""
+        [[count]] = self.query(f"SELECT COUNT(DISTINCT event_id) FROM events WHERE tenant_id = '{tenant_id}' AND event_type <> 'reward'")
+        return int(count)
+
+
+def until(done: Callable[[], Any], *, seconds: float = 60.0) -> Any:
+    """What `done` returns once it is true; fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (result := done()):
+        assert time.monotonic() < deadline, f"not done after {seconds} s"
+        time.sleep(0.1)
+    return result
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LaptopCloud]:
+    """`python -m local up` as a user runs it, and `down` afterwards, which must leave nothing."""
+    state = tmp_path_factory.mktemp("cloud")
+    model = base_model.ensure(ROOT / ".rlaas" / "models" / "tiny", tiny=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "RLAAS_STATE": str(state),
+        "RLAAS_PORT": str(port),
+        "RLAAS_BASE_MODEL": str(model),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers/rlaas/python")]),
+    }
+
+    def local(command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "local", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+
+    try:
+        started = local("up")
+        assert started.returncode == 0, started.stdout + started.stderr
+        record = json.loads((state / "run" / "cloud.json").read_text())
+        yield LaptopCloud(api_url=record["api_url"], endpoint=record["endpoint"], state=state)
+    finally:
+        stopped = local("down")
+        assert stopped.returncode == 0, stopped.stderr
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+    assert str(state) not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def tenant(cloud: LaptopCloud) -> Tenant:
+    """A tenant with the skill, one policy and its route."""
+    made = cloud.tenant()
+    made.make_skill()
+    return made

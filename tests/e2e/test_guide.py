@@ -1,0 +1,91 @@
+"""docs/integrate.md, executed: its shell, Python, SQL and JSON, in their order, against the deployed laptop cloud."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import ROOT, LaptopCloud, until
+
+BLOCKS = re.findall(r"^```(\w+)(?: ([^\n]+))?\n(.*?)^```$", (ROOT / "docs/integrate.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+class Completions(BaseHTTPRequestHandler):
+    """A model behind OpenAI's API."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        message = {"role": "assistant", "content": "We are looking into it."}
+        answer = {
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "gpt-4o-mini",
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14},
+        }
+        body = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def openai_url() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Completions)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_guide_leads_from_nothing_to_the_first_reward(cloud: LaptopCloud, openai_url: str, tmp_path: Path) -> None:
+    tenant = cloud.tenant()
+    url, key = cloud.api_url.rstrip("/"), cloud.key(tenant.tenant_id, ("infer", "telemetry", "admin"))
+    environment = {
+        **os.environ,
+        "URL": url,
+        "KEY": key,
+        "RLAAS_API_URL": url,
+        "RLAAS_API_KEY": key,
+        "RLAAS_SPOOL": str(tmp_path / "spool.db"),
+        "OPENAI_BASE_URL": openai_url,
+        "OPENAI_API_KEY": "none",
+        "PYTHONPATH": str(ROOT / "clients/python/src"),
+    }
+
+    def run(*command: str) -> None:
+        ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        assert ran.returncode == 0, f"{command[-1]}\n{ran.stdout}{ran.stderr}"
+
+    python = ""
+    for language, what, text in BLOCKS:
+        if language == "python" and what == "openai":
+            run(sys.executable, "-c", text)
+        elif language == "python":
+            python += text
+            if "flush()" in text:
+                run(sys.executable, "-c", python)
+        elif language == "bash" and not text.startswith("pip install"):
+            run("bash", "-euc", text)
+        elif language == "json":
+            answer = tenant.post(what.lstrip("/"), json.loads(text))
+            assert answer.is_success, answer.text
+            assert all(result["status"] < 300 for result in answer.json().get("results", []))
+        elif language == "sql":
+            ours = text.replace("WHERE", f"WHERE tenant_id = '{tenant.tenant_id}' AND event_type <> 'reward' AND")
+            expected = [["feedback", "3"], ["interaction", "2"], ["output", "2"], ["task_result", "1"]]
+            until(lambda sql=ours, rows=expected: cloud.query(sql) == rows)  # type: ignore[misc]
+    assert {language for language, _, _ in BLOCKS} == {"bash", "python", "sql", "json"}

@@ -1,0 +1,142 @@
+"""The loop on the deployed laptop cloud: learn, evaluate, ship, and take back; and what becomes of runs that fail."""
+
+from typing import Any
+
+from openai import OpenAI
+
+from tests.e2e.conftest import INPUTS, PROMPT, SKILL, LaptopCloud, Tenant, until
+
+ENDED = {"registered", "rejected", "failed"}
+
+
+def run_to_its_end(tenant: Tenant, settings: dict[str, Any]) -> dict[str, Any]:
+    """A learning run, ended."""
+    run_id = tenant.admin("POST", f"skills/{SKILL}/learning-runs", {"settings": settings})["run_id"]
+    path = f"skills/{SKILL}/learning-runs/{run_id}"
+    return until(lambda: run if (run := tenant.admin("GET", path))["status"] in ENDED else None, seconds=240)
+
+
+def route(tenant: Tenant) -> dict[str, Any]:
+    """The route as it is."""
+    return tenant.admin("GET", f"skills/{SKILL}/route")
+
+
+def rollout_to_its_end(tenant: Tenant, candidate: str, *, likes: str, seconds: float = 120) -> dict[str, Any]:
+    """A rollout under traffic in which people send the drafts of policy `likes` as they are and discard the others."""
+    settings = {"steps": [{"weight": 0.4, "margin": 0.1, "min_samples": 3}, {"weight": 0.7, "min_samples": 3}]}
+    body = {"policy_id": candidate, "settings": settings, "reason": "test"}
+    path = f"skills/{SKILL}/rollouts/{tenant.admin('POST', f'skills/{SKILL}/rollouts', body)['rollout_id']}"
+
+    def ended() -> dict[str, Any] | None:
+        draft = tenant.infer()
+        tenant.react(draft, final=None, action="sent" if draft["policy_id"] == likes else "discarded")
+        rollout = tenant.admin("GET", path)
+        return rollout if rollout["status"] not in ("starting", "running") else None
+
+    return until(ended, seconds=seconds)
+
+
+def test_edits_become_a_dataset_an_adapter_and_a_judgement(cloud: LaptopCloud) -> None:
+    tenant = cloud.tenant()
+    baseline = tenant.make_skill()
+    for number in range(24):
+        draft = tenant.infer(thread_id=f"thread-{number}", tags=["held-out"] if number % 3 == 0 else [])
+        tenant.react(draft, final=f"Hi Ada,\n\nRefund {number} is on its way.", action="sent")
+    until(lambda: cloud.lake_events(tenant.tenant_id) == 24 * 4)  # interaction, output, edit, action
+    before = route(tenant)
+    run = run_to_its_end(tenant, {"test_share": 0.0, "validation_share": 0.0, "min_threads": 4, "sft_steps": 2, "dpo_steps": 2})
+    assert run["status"] in ("registered", "rejected"), run["reason"]
+    assert route(tenant) == before
+    [dataset] = tenant.admin("GET", f"skills/{SKILL}/datasets")["data"]
+    manifest = dataset["manifest"]
+    pairs = {split: file["pairs"] for split, file in manifest["splits"].items()}
+    empty = manifest["dropped"].get("empty", 0)  # the tiny model's weights are random, and so is what it says
+    assert pairs["train"] + pairs["test"] + empty == 24
+    assert pairs["validation"] == 0
+    assert pairs["test"] <= 8
+    assert manifest["policies"] == [baseline]
+    rewards = tenant.http.get(f"v1/admin/skills/{SKILL}/rewards", params={"date": dataset["created_at"][:10]}).json()["data"]
+    assert {reward["components"]["sent"] for reward in rewards if "sent" in reward["components"]} == {1.0}
+
+
+def test_a_training_job_that_fails_ends_the_run_with_its_reason_and_leaves_the_route(cloud: LaptopCloud) -> None:
+    tenant = cloud.tenant()
+    tenant.make_skill()
+    for number in range(8):
+        tenant.react(tenant.infer(thread_id=f"thread-{number}"), final=f"Hi Ada,\n\nRefund {number} is on its way.", action="sent")
+    until(lambda: cloud.lake_events(tenant.tenant_id) == 8 * 4)
+    before = route(tenant)
+    run = run_to_its_end(tenant, {"test_share": 0.0, "validation_share": 0.0, "min_pairs": 1, "max_length": 16})
+    assert run["status"] == "failed"
+    assert "AlgorithmError" in run["reason"]
+    assert route(tenant) == before
+
+
+def test_a_run_without_enough_pairs_fails_with_its_reason_and_leaves_the_route(cloud: LaptopCloud) -> None:
+    tenant = cloud.tenant()
+    tenant.make_skill()
+    before = route(tenant)
+    run = run_to_its_end(tenant, {})
+    assert run["status"] == "failed"
+    assert "training pairs" in run["reason"]
+    assert route(tenant) == before
+
+
+def test_a_better_candidate_is_shipped_and_the_api_takes_it_back(cloud: LaptopCloud) -> None:
+    tenant = cloud.tenant()
+    control = tenant.make_skill()
+    candidate = tenant.make_policy(0.9)
+    for _ in range(5):
+        tenant.react(tenant.infer(), final=None, action="discarded")
+    rollout = rollout_to_its_end(tenant, candidate, likes=candidate)
+    assert rollout["status"] == "shipped", rollout["reason"]
+    assert [step["outcome"] for step in rollout["steps"]] == ["advance", "advance", "promoted"]
+    assert route(tenant)["control"] == candidate
+    assert tenant.infer()["policy_id"] == candidate
+    tenant.admin("POST", f"skills/{SKILL}/rollback", {"reason": "by hand"})
+    assert tenant.infer()["policy_id"] == control
+
+    def entries_with_ours() -> list[dict[str, Any]] | None:
+        found: list[dict[str, Any]] = tenant.admin("GET", "audit")["data"]
+        return found if any(entry["reason"] == "by hand" for entry in found) else None
+
+    entries = until(entries_with_ours)
+    assert {entry["target"].partition("#")[0] for entry in entries} >= {"TENANT", "KEY", "SKILL", "POLICY", "ROUTE"}
+    assert tenant.admin("GET", "audit")["chain"]["intact"] is True
+
+
+def test_the_alarm_takes_a_bad_candidate_back(cloud: LaptopCloud) -> None:
+    tenant = cloud.tenant()
+    control = tenant.make_skill()
+    for _ in range(5):
+        tenant.react(tenant.infer(), final=None, action="sent")
+    rollout = rollout_to_its_end(tenant, tenant.make_policy(0.9), likes=control)
+    assert rollout["status"] == "rolled_back", rollout["reason"]
+    assert route(tenant)["control"] == control
+    assert route(tenant)["arms"] == []
+
+
+def test_while_an_arms_model_is_down_the_control_answers_and_without_the_control_the_error_says_so(cloud: LaptopCloud) -> None:
+    tenant = cloud.tenant()
+    control = tenant.make_skill()
+    body = {"prompt": PROMPT, "sampling": {"max_tokens": 12}, "backend": {"endpoint": "rlaas-local", "component": "nobody"}}
+    down = tenant.admin("POST", f"skills/{SKILL}/policies", body)["policy_id"]
+    arms = [{"policy_id": down, "mode": "canary", "weight": 1.0}]
+    tenant.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 1, "control": control, "arms": arms, "reason": "broken arm"})
+    answer = tenant.infer()
+    assert (answer["policy_id"], answer["decision"]["fallback"]) == (control, True)
+    tenant.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 2, "control": down, "reason": "broken control"})
+    refused = tenant.post("v1/infer", {"skill": SKILL, "inputs": INPUTS})
+    assert refused.status_code == 503
+    assert refused.json()["error"]["code"] == "dependency_unavailable"
+    assert route(tenant)["version"] == 3
+
+
+def test_the_stock_openai_client_gets_a_draft_whose_id_takes_feedback(cloud: LaptopCloud, tenant: Tenant) -> None:
+    client = OpenAI(base_url=f"{cloud.api_url}/v1", api_key=cloud.key(tenant.tenant_id, ("infer",)), max_retries=0)
+    completion = client.chat.completions.create(model=f"rlaas::{SKILL}", messages=[{"role": "user", "content": "I was charged twice."}])
+    assert completion.choices[0].message.content is not None
+    assert completion.usage is not None
+    for said in ({"kind": "edit", "final_text": "Refunded."}, {"kind": "action", "action": "sent"}):
+        answer = tenant.post("v1/feedback.submit", {"skill": SKILL, "output_id": completion.id, **said})
+        assert (answer.status_code, answer.json()["pending"]) == (201, False)

@@ -1,0 +1,49 @@
+"""Events in memory."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+
+from rlaas.errors import DependencyUnavailable
+from rlaas.telemetry.events import EventType
+from rlaas.telemetry.store import StoredEvent
+
+
+@dataclass
+class MemoryEventStore:
+    events: dict[tuple[str, str], StoredEvent] = field(default_factory=dict)
+
+    def put_new(self, event: StoredEvent) -> StoredEvent | None:
+        held = self.events.setdefault((event.tenant_id, event.event_id), event)
+        return None if held is event else held
+
+    def put_each(self, events: Sequence[StoredEvent]) -> list[StoredEvent | DependencyUnavailable | None]:
+        return [self.put_new(event) for event in events]
+
+    def get_many(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
+        return {name: self.events[tenant_id, name] for name in event_ids if (tenant_id, name) in self.events}
+
+    def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+        found = [event for event in self.events.values() if (event.tenant_id, event.interaction_id) == (tenant_id, interaction_id)]
+        return sorted(found, key=lambda event: (event.received_at, event.event_id))
+
+    def by_day(
+        self, tenant_id: str, skill: str, event_type: EventType, day: date, *, since: datetime | None = None
+    ) -> Iterator[StoredEvent]:
+        if event_type != "reward":
+            raise ValueError(f"{event_type} events are not listed by day")
+        found = [
+            event
+            for event in self.events.values()
+            if (event.tenant_id, event.skill, event.event_type, event.occurred_at.date()) == (tenant_id, skill, event_type, day)
+            and (since is None or event.occurred_at >= since)
+        ]
+        return iter(sorted(found, key=lambda event: event.occurred_at))
+
+    def pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
+        found = [event for event in self.events.values() if (event.tenant_id, event.skill) == (tenant_id, skill) and event.pending]
+        return iter(sorted((event for event in found if since is None or event.occurred_at >= since), key=lambda event: event.occurred_at))
+
+    def settle(self, event: StoredEvent) -> None:
+        if held := self.events.get((event.tenant_id, event.event_id)):
+            self.events[event.tenant_id, event.event_id] = replace(held, pending=False)

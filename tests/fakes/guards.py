@@ -1,0 +1,18 @@
+"""Guards in memory."""
+
+from dataclasses import dataclass, field
+
+from rlaas.rollout.conduct import Guard
+
+
+@dataclass
+class MemoryGuards:
+    guards: dict[tuple[str, str], Guard] = field(default_factory=dict)
+
+    def put(self, guard: Guard) -> None:
+        self.guards[guard.tenant_id, guard.skill] = guard
+
+    def delete(self, tenant_id: str, skill: str, rollout_id: str) -> None:
+        held = self.guards.get((tenant_id, skill))
+        if held is not None and held.rollout_id == rollout_id:
+            del self.guards[tenant_id, skill]

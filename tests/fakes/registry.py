@@ -1,0 +1,123 @@
+"""The registry in memory: every Protocol that `rlaas.aws.registry.DynamoRegistry` serves."""
+
+from dataclasses import dataclass, field
+from itertools import islice
+
+from pydantic import BaseModel
+
+from rlaas.errors import Conflict, InvalidInput, NotFound
+from rlaas.ids import policy_version
+from rlaas.routing.policy import Policy
+from rlaas.routing.registry import policy_key, route_key
+from rlaas.routing.route import Route
+from rlaas.tenancy.keys import ApiKey
+from rlaas.tenancy.registry import Change, Document, Page, Stored, key_key, skill_key
+from rlaas.tenancy.tenant import Metric, RewardSpec, Skill
+
+
+@dataclass
+class MemoryRegistry:
+    documents: dict[tuple[str, str], Stored[BaseModel]] = field(default_factory=dict)
+    numbers: dict[tuple[str, str, str], int] = field(default_factory=dict)
+
+    def get(self, model: type[Document], tenant_id: str, sort_key: str) -> Stored[Document]:
+        stored = self.documents.get((tenant_id, sort_key))
+        if stored is None or not isinstance(stored.document, model):
+            raise NotFound(f"there is no {sort_key}")
+        return Stored(stored.document, stored.version, stored.change)
+
+    def list(
+        self, model: type[Document], tenant_id: str, prefix: str, *, limit: int = 100, cursor: str | None = None, newest_first: bool = False
+    ) -> Page[Document]:
+        if cursor is not None and not cursor.startswith(prefix):
+            raise InvalidInput("the cursor is not one this list gave out", param="cursor")
+        keys = sorted((sk for tenant, sk in self.documents if tenant == tenant_id and sk.startswith(prefix)), reverse=newest_first)
+        after = (sk for sk in keys if cursor is None or (sk < cursor if newest_first else sk > cursor))
+        taken = list(islice(after, limit))
+        more = len(taken) == limit
+        return Page(tuple(self.get(model, tenant_id, sk) for sk in taken), taken[-1] if more else None)
+
+    def put(self, tenant_id: str, sort_key: str, document: BaseModel, change: Change) -> None:
+        self.replace(tenant_id, sort_key, document, expected_version=0, change=change)
+
+    def replace(self, tenant_id: str, sort_key: str, document: BaseModel, *, expected_version: int, change: Change) -> int:
+        current = self.documents.get((tenant_id, sort_key))
+        if (current.version if current else 0) != expected_version:
+            raise Conflict(f"{sort_key} is not at version {expected_version}", param="expected_version" if expected_version else None)
+        self.documents[tenant_id, sort_key] = Stored(document, expected_version + 1, change)
+        return expected_version + 1
+
+    def next_number(self, tenant_id: str, skill: str, what: str) -> int:
+        number = self.numbers.get((tenant_id, skill, what), 0) + 1
+        self.numbers[tenant_id, skill, what] = number
+        return number
+
+    def has_skill(self, tenant_id: str, skill: str) -> bool:
+        return (tenant_id, skill_key(skill)) in self.documents
+
+    def metrics(self, tenant_id: str, skill: str) -> dict[str, Metric]:
+        return self.get(Skill, tenant_id, skill_key(skill)).document.metrics
+
+    def reward_spec(self, tenant_id: str, skill: str) -> RewardSpec:
+        return self.get(Skill, tenant_id, skill_key(skill)).document.reward
+
+    def put_policy(self, policy: Policy, change: Change) -> None:
+        self.put(policy.tenant_id, policy_key(policy.skill, policy.version), policy, change)
+
+    def get_policy(self, tenant_id: str, policy_id: str) -> Policy:
+        try:
+            return self.get(Policy, tenant_id, policy_key(*policy_version(policy_id))).document
+        except (ValueError, NotFound):
+            raise NotFound(f"there is no policy {policy_id!r}", param="policy_id") from None
+
+    def get_route(self, tenant_id: str, skill: str) -> Route:
+        try:
+            return self.get(Route, tenant_id, route_key(skill)).document
+        except NotFound:
+            raise NotFound(f"the skill {skill!r} has no route", param="skill") from None
+
+    def current_route(self, tenant_id: str, skill: str) -> Route:
+        return self.get_route(tenant_id, skill)
+
+    def write_route(self, route: Route, *, expected_version: int) -> None:
+        if route.version != expected_version + 1:
+            raise ValueError(f"route version {route.version} does not follow {expected_version}")
+        change = Change(route.changed_by, route.reason, route.changed_at)
+        self.replace(route.tenant_id, route_key(route.skill), route, expected_version=expected_version, change=change)
+
+    def rollback(self, tenant_id: str, skill: str, change: Change, *, rollout_id: str | None = None) -> Route:
+        route = self.get_route(tenant_id, skill)
+        if rollout_id is not None and route.rollout_id != rollout_id:
+            raise Conflict("the route belongs to something else")
+        if route.mode == "rolled_back":
+            return route
+        if route.last_good is None:
+            raise Conflict("there is no way back")
+        back = route.model_copy(
+            update={
+                "control": route.last_good.control,
+                "arms": route.last_good.arms,
+                "mode": "rolled_back",
+                "version": route.version + 1,
+                "changed_by": change.actor,
+                "reason": change.reason,
+                "changed_at": change.at,
+            }
+        )
+        self.write_route(back, expected_version=route.version)
+        return back
+
+    def create_key(self, key: ApiKey, change: Change) -> None:
+        self.put(key.tenant_id, key_key(key.key_id), key, change)
+
+    def find_key(self, key_id: str) -> ApiKey | None:
+        found = [stored.document for (_, sk), stored in self.documents.items() if sk == key_key(key_id)]
+        return found[0] if found and isinstance(found[0], ApiKey) else None
+
+    def revoke_key(self, tenant_id: str, key_id: str, change: Change) -> ApiKey:
+        stored = self.get(ApiKey, tenant_id, key_key(key_id))
+        if stored.document.revoked_at is not None:
+            return stored.document
+        revoked = stored.document.model_copy(update={"revoked_at": change.at})
+        self.replace(tenant_id, key_key(key_id), revoked, expected_version=stored.version, change=change)
+        return revoked

@@ -1,0 +1,248 @@
+"""What is true of every synthesized template."""
+
+import ast
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+
+import aws_cdk as cdk
+import pytest
+from aws_cdk import aws_s3 as s3
+from cfnlint.api import lint_file
+from cfnlint.config import ManualArgs
+
+import app
+from infra.config import STAGES, StageConfig
+from infra.constructs import event_lake
+from rlaas.aws.lake import lake_record
+from rlaas.runtime import environment
+from rlaas.telemetry.events import EventType, InteractionCreated
+from rlaas.telemetry.ingest import prepare
+from tests.infra.template import Template
+
+ROOT = Path(__file__).parents[2]
+
+STATEFUL = (
+    "AWS::DynamoDB::Table",
+    "AWS::S3::Bucket",
+    "AWS::ECR::Repository",
+    "AWS::Glue::Database",
+    "AWS::Glue::Table",
+    "AWS::KinesisFirehose::DeliveryStream",
+)
+LOCKED = Path(__file__).parent / "stateful_logical_ids.json"
+
+# Actions that IAM can only allow on `*`, and why; any other statement must name its resources.
+UNNAMEABLE = {
+    "cloudwatch:PutMetricData": "metrics are no resources; held to a namespace by condition",
+    "ecr:GetAuthorizationToken": "the registry's login",
+    "dynamodb:ListStreams": "lists names; taken by the stream's event source",
+    "xray:PutTelemetryRecords": "traces are no resources",
+    "xray:PutTraceSegments": "traces are no resources",
+    "xray:GetSamplingRules": "traces are no resources",
+    "xray:GetSamplingTargets": "traces are no resources",
+    "logs:CreateLogDelivery": "log delivery, as Step Functions' guide says",
+    "logs:GetLogDelivery": "log delivery, as Step Functions' guide says",
+    "logs:UpdateLogDelivery": "log delivery, as Step Functions' guide says",
+    "logs:DeleteLogDelivery": "log delivery, as Step Functions' guide says",
+    "logs:ListLogDeliveries": "log delivery, as Step Functions' guide says",
+    "logs:PutResourcePolicy": "log delivery, as Step Functions' guide says",
+    "logs:DescribeResourcePolicies": "log delivery, as Step Functions' guide says",
+    "logs:DescribeLogGroups": "log delivery, as Step Functions' guide says",
+}
+
+
+def test_every_stage_has_its_stacks(templates: list[Template]) -> None:
+    stacks = {"data", "serving", "learning", "rollout", "api", "observability"}
+    assert {config.id: {t.stack for t in templates if t.stage == config.id} for config in STAGES} == {c.id: stacks for c in STAGES}
+
+
+def test_cdk_nag_has_no_unacknowledged_finding(cloud_assembly: Path) -> None:
+    report = json.loads((cloud_assembly / "validation-report.json").read_text())
+    assert report["pluginReports"] == []
+
+
+def test_cdk_nag_stops_a_resource_nobody_acknowledged(tmp_path: Path) -> None:
+    careless = app.build(outdir=str(tmp_path), context={"stage": "local"})
+    s3.Bucket(cdk.Stack(careless, "careless"), "Bucket")
+    with pytest.raises(RuntimeError, match="ValidationFailed"):
+        careless.synth()
+    report = json.loads((tmp_path / "validation-report.json").read_text())
+    found = {violation["ruleName"] for plugin in report["pluginReports"] for violation in plugin["violations"]}
+    assert "AwsSolutions-S10" in found
+
+
+@pytest.mark.parametrize("config", STAGES, ids=lambda config: config.id)
+def test_cfn_lint_finds_nothing(config: StageConfig, templates: list[Template]) -> None:
+    ignored = ["W3005"]  # CDK names dependencies that references already imply
+    findings = [
+        f"{template.id}: {match}"
+        for template in templates
+        if template.stage == config.id
+        for match in lint_file(template.path, ManualArgs(regions=[config.region], ignore_checks=ignored))
+    ]
+    assert findings == []
+
+
+def test_logical_ids_of_stateful_resources_never_change(templates: list[Template]) -> None:
+    """A changed logical id makes CloudFormation replace the resource: its data stays behind. To add one, add it to the file."""
+    ids = {
+        template.id: {name: resource["Type"] for name, resource in sorted(found.items())}
+        for template in templates
+        if (found := template.resources(*STATEFUL))
+    }
+    assert ids == json.loads(LOCKED.read_text())
+
+
+def test_stateful_resources_are_kept_except_on_the_laptop(templates: list[Template]) -> None:
+    for template in templates:
+        for name, resource in template.resources("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::ECR::Repository").items():
+            expected = "Delete" if template.stage == "local" else "Retain"
+            assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == (expected, expected), f"{template.id} {name}"
+
+
+def test_stages_share_one_shape(templates: list[Template]) -> None:
+    """What is tried on the laptop is what is deployed: the same stateful resources in every stage."""
+    shapes = {t.stage: set(t.resources(*STATEFUL)) for t in templates if t.stack == "data"}
+    assert len({frozenset(shape) for shape in shapes.values()}) == 1
+
+
+def test_policies_name_their_resources(templates: list[Template]) -> None:
+    unnamed = [
+        f"{template.id} {name}: {action}"
+        for template in templates
+        for name, resource in template.resources("AWS::IAM::Policy", "AWS::IAM::Role", "AWS::IAM::ManagedPolicy").items()
+        for statement in _statements(resource)
+        if statement["Effect"] == "Allow" and "*" in _listed(statement["Resource"])
+        for action in _listed(statement["Action"])
+        if action not in UNNAMEABLE
+    ]
+    assert unnamed == []
+
+
+def test_no_policy_allows_an_action_by_wildcard(templates: list[Template]) -> None:
+    wild = [
+        f"{template.id} {name}: {action}"
+        for template in templates
+        for name, resource in template.resources("AWS::IAM::Policy", "AWS::IAM::Role").items()
+        for statement in _statements(resource)
+        if statement["Effect"] == "Allow"
+        for action in _listed(statement["Action"])
+        if "*" in action
+    ]
+    assert wild == []
+
+
+def test_the_authorizer_reads_nothing_but_keys(templates: list[Template]) -> None:
+    for template in templates:
+        if template.stack == "api":
+            policies = template.resources("AWS::IAM::Policy").items()
+            (policy,) = (resource for name, resource in policies if name.startswith("AuthorizerFunction"))
+            reads = [statement for statement in _statements(policy) if any("dynamodb" in action for action in _listed(statement["Action"]))]
+            assert [statement["Action"] for statement in reads] == ["dynamodb:GetItem"]
+            assert reads[0]["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["KEY#*"]}}
+
+
+FUNCTIONS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/handler.py"))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_has_the_environment_its_handler_reads(name: str, templates: list[Template]) -> None:
+    wanted = {
+        str(field.alias)
+        for model in _environments(ROOT / "functions" / name / "handler.py")
+        for field in getattr(environment, model).model_fields.values()
+    }
+    for config in STAGES:
+        given = [
+            resource["Properties"]["Environment"]["Variables"]
+            for template in templates
+            if template.stage == config.id
+            for resource in template.resources("AWS::Lambda::Function").values()
+            if resource["Properties"].get("FunctionName") == f"{config.prefix}-{name}"
+        ]
+        assert len(given) == 1, f"{config.id} deploys {len(given)} functions named {name}"
+        assert wanted <= given[0].keys()
+
+
+def test_every_deployed_function_has_its_code(templates: list[Template]) -> None:
+    deployed = {
+        resource["Properties"]["FunctionName"].removeprefix("rlaas-local-")
+        for template in templates
+        if template.stage == "local"
+        for resource in template.resources("AWS::Lambda::Function").values()
+    }
+    assert deployed == set(FUNCTIONS)
+
+
+def test_functions_a_user_waits_for_start_from_a_snapshot_on_aws(templates: list[Template]) -> None:
+    waited_for = {"authorizer", "telemetry", "inference", "admin", "guard_rollback"}
+    for config in STAGES:
+        snapped = {
+            resource["Properties"]["FunctionName"].removeprefix(f"{config.prefix}-")
+            for template in templates
+            if template.stage == config.id
+            for resource in template.resources("AWS::Lambda::Function").values()
+            if "SnapStart" in resource["Properties"]
+        }
+        assert snapped == (waited_for if config.runtime.snap_start else set())
+
+
+def test_stream_consumers_never_drop_a_batch_unseen(templates: list[Template]) -> None:
+    for template in templates:
+        for name, resource in template.resources("AWS::Lambda::EventSourceMapping").items():
+            mapping = resource["Properties"]
+            assert mapping["BisectBatchOnFunctionError"] is True, name
+            assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"], name
+            assert mapping["MaximumRetryAttempts"] >= 0, name
+            assert mapping["DestinationConfig"]["OnFailure"]["Destination"], name
+
+
+def test_no_definition_keeps_an_unfilled_substitution(templates: list[Template]) -> None:
+    for template in templates:
+        for resource in template.resources("AWS::StepFunctions::StateMachine").values():
+            name = resource["Properties"]["StateMachineName"].rpartition("-")[2]
+            text = (ROOT / "infra" / "state_machines" / f"{name}.asl.json").read_text()
+            asked = {part.partition("}")[0] for part in text.split("${")[1:]}
+            assert resource["Properties"]["DefinitionSubstitutions"].keys() == asked
+
+
+def test_nothing_but_preflights_is_public(templates: list[Template]) -> None:
+    for template in templates:
+        methods = [method["Properties"] for method in template.resources("AWS::ApiGateway::Method").values()]
+        public = [method for method in methods if method["AuthorizationType"] != "CUSTOM"]
+        assert {(method["HttpMethod"], method["Integration"]["Type"]) for method in public} <= {("OPTIONS", "MOCK")}, template.id
+
+
+def test_gateway_refusals_have_the_services_error_body(templates: list[Template]) -> None:
+    for template in templates:
+        for name, resource in template.resources("AWS::ApiGateway::GatewayResponse").items():
+            text = resource["Properties"]["ResponseTemplates"]["application/json"]
+            body = json.loads(text.replace("$context.error.messageString", '"refused"'))
+            assert body["error"].keys() == {"type", "code", "message", "param", "request_id"}, name
+
+
+def test_the_lake_describes_what_is_delivered_to_it() -> None:
+    event = InteractionCreated(interaction_id="i1", skill="drafts", inputs={"email": "Hello"})
+    delivered = json.loads(lake_record(prepare(event, "acme", received_at=datetime(2026, 3, 1, tzinfo=UTC))))
+    assert set(event_lake.EVENT_TYPES) == set(get_args(EventType))
+    assert delivered.keys() == {*event_lake.COLUMNS, "event_type", "event_date"}
+
+
+def _statements(resource: dict[str, Any]) -> list[dict[str, Any]]:
+    properties = resource["Properties"]
+    documents = [properties["PolicyDocument"]] if "PolicyDocument" in properties else []
+    documents += [policy["PolicyDocument"] for policy in properties.get("Policies", [])]
+    return [statement for document in documents for statement in document["Statement"]]
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _environments(handler: Path) -> set[str]:
+    """The models that a handler asks `environment(...)` for."""
+    calls = [node for node in ast.walk(ast.parse(handler.read_text())) if isinstance(node, ast.Call)]
+    asked = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "environment"]
+    return {model.id for model in asked if isinstance(model, ast.Name)}

@@ -1,0 +1,442 @@
+"""The local SageMaker: jobs, endpoints, inference components, and what CloudFormation and Step Functions make of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import uuid
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.local_cloud.conftest import ROLE, Emulator, until
+
+IMAGE = "000000000000.dkr.ecr.us-east-1.amazonaws.com/stage/{}:1"
+
+
+def name(kind: str = "x") -> str:
+    return f"{kind}-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="module")
+def bucket(emulator: Emulator) -> str:
+    s3, bucket_name = emulator.client("s3"), name("bucket")
+    s3.create_bucket(Bucket=bucket_name)
+    for key, text in {"data/a.txt": "one", "data/deep/b.txt": "two", "model/config.json": "{}", "database/c.txt": "other"}.items():
+        s3.put_object(Bucket=bucket_name, Key=key, Body=text)
+    return bucket_name
+
+
+def training_job(bucket: str, **settings: Any) -> dict[str, Any]:
+    return {
+        "TrainingJobName": name("train"),
+        "RoleArn": ROLE,
+        "AlgorithmSpecification": {
+            "TrainingImage": IMAGE.format("learning"),
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["python", "-m", "job"],
+            "MetricDefinitions": [{"Name": "loss", "Regex": "loss=([0-9.]+)"}],
+        },
+        "HyperParameters": {},
+        "InputDataConfig": [
+            {
+                "ChannelName": "train",
+                "DataSource": {
+                    "S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{bucket}/data/", "S3DataDistributionType": "FullyReplicated"}
+                },
+            }
+        ],
+        "OutputDataConfig": {"S3OutputPath": f"s3://{bucket}/out/"},
+        "ResourceConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+        **settings,
+    }
+
+
+def ended(emulator: Emulator, job: str) -> dict[str, Any]:
+    sagemaker = emulator.client("sagemaker")
+    described: dict[str, Any] = until(
+        lambda: (
+            found
+            if (found := sagemaker.describe_training_job(TrainingJobName=job))["TrainingJobStatus"] not in ("InProgress", "Stopping")
+            else None
+        )
+    )
+    return described
+
+
+def content(emulator: Emulator, bucket: str, key: str) -> dict[str, str]:
+    data = emulator.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return {member.name: tar.extractfile(member).read().decode() for member in tar if member.isfile()}  # type: ignore[union-attr]
+
+
+def test_a_training_job_sees_opt_ml_and_its_outputs_are_stored(emulator: Emulator, bucket: str) -> None:
+    job = training_job(bucket, HyperParameters={"rate": "0.1"})
+    emulator.client("sagemaker").create_training_job(**job)
+    described = ended(emulator, job["TrainingJobName"])
+    assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
+    assert [step["Status"] for step in described["SecondaryStatusTransitions"]] == [
+        "Starting",
+        "Downloading",
+        "Training",
+        "Uploading",
+        "Completed",
+    ]
+    prefix = f"out/{job['TrainingJobName']}/output"
+    assert described["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{bucket}/{prefix}/model.tar.gz"
+    assert content(emulator, bucket, f"{prefix}/model.tar.gz") == {"weights": "onetwo"}
+    assert json.loads(content(emulator, bucket, f"{prefix}/output.tar.gz")["report.json"]) == {"rate": "0.1"}
+    assert described["FinalMetricDataList"][0]["Value"] == pytest.approx(0.25)
+    events = emulator.client("logs").filter_log_events(
+        logGroupName="/aws/sagemaker/TrainingJobs", logStreamNamePrefix=job["TrainingJobName"]
+    )["events"]
+    assert [event["message"] for event in events] == ["loss=0.25"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"do": "fail", "reason": "no pairs in the dataset"}, "AlgorithmError: no pairs in the dataset, exit code: 1"),
+        ({"do": "fail"}, "ValueError: the data is empty"),
+    ],
+)
+def test_a_failed_job_names_its_reason(emulator: Emulator, bucket: str, settings: dict[str, str], reason: str) -> None:
+    job = training_job(bucket, HyperParameters=settings)
+    emulator.client("sagemaker").create_training_job(**job)
+    described = ended(emulator, job["TrainingJobName"])
+    assert described["TrainingJobStatus"] == "Failed"
+    assert reason in described["FailureReason"]
+
+
+def test_a_job_is_stopped_by_its_time_limit_and_by_hand(emulator: Emulator, bucket: str) -> None:
+    sagemaker = emulator.client("sagemaker")
+    late = training_job(bucket, HyperParameters={"do": "sleep"}, StoppingCondition={"MaxRuntimeInSeconds": 1})
+    sagemaker.create_training_job(**late)
+    described = ended(emulator, late["TrainingJobName"])
+    assert (described["TrainingJobStatus"], described["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
+    by_hand = training_job(bucket, HyperParameters={"do": "sleep"})
+    sagemaker.create_training_job(**by_hand)
+    until(lambda: sagemaker.describe_training_job(TrainingJobName=by_hand["TrainingJobName"])["SecondaryStatus"] == "Training")
+    sagemaker.stop_training_job(TrainingJobName=by_hand["TrainingJobName"])
+    assert ended(emulator, by_hand["TrainingJobName"])["TrainingJobStatus"] == "Stopped"
+
+
+def test_an_empty_channel_a_taken_name_and_a_malformed_request_are_refused_as_on_aws(emulator: Emulator, bucket: str) -> None:
+    sagemaker = emulator.client("sagemaker")
+    job = training_job(bucket)
+    job["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"] = f"s3://{bucket}/nothing/"
+    sagemaker.create_training_job(**job)
+    assert "No S3 objects found" in ended(emulator, job["TrainingJobName"])["FailureReason"]
+    with pytest.raises(sagemaker.exceptions.ResourceInUse):
+        sagemaker.create_training_job(**job)
+    with pytest.raises(ClientError, match="regular expression pattern"):
+        sagemaker.create_training_job(**{**job, "TrainingJobName": "../escape"})
+    with pytest.raises(ClientError, match="has no stand-in"):
+        sagemaker.create_training_job(
+            **training_job(bucket, AlgorithmSpecification={"TrainingImage": "a/unknown:1", "TrainingInputMode": "File"})
+        )
+
+
+def processing_job(bucket: str, *arguments: str) -> dict[str, Any]:
+    return {
+        "ProcessingJobName": name("process"),
+        "RoleArn": ROLE,
+        "AppSpecification": {
+            "ImageUri": IMAGE.format("learning"),
+            "ContainerEntrypoint": ["python", "-m", "job"],
+            **({"ContainerArguments": list(arguments)} if arguments else {}),
+        },
+        "ProcessingResources": {"ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}},
+        "ProcessingInputs": [
+            {
+                "InputName": "data",
+                "S3Input": {
+                    "S3Uri": f"s3://{bucket}/data",
+                    "LocalPath": "/opt/ml/processing/input/data",
+                    "S3DataType": "S3Prefix",
+                    "S3InputMode": "File",
+                },
+            }
+        ],
+        "ProcessingOutputConfig": {
+            "Outputs": [
+                {
+                    "OutputName": "data",
+                    "S3Output": {
+                        "S3Uri": f"s3://{bucket}/processed",
+                        "LocalPath": "/opt/ml/processing/output/data",
+                        "S3UploadMode": "EndOfJob",
+                    },
+                }
+            ]
+        },
+    }
+
+
+def test_a_processing_job_reads_its_inputs_and_stores_its_outputs(emulator: Emulator, bucket: str) -> None:
+    sagemaker, job = emulator.client("sagemaker"), processing_job(bucket)
+    sagemaker.create_processing_job(**job)
+    until(lambda: sagemaker.describe_processing_job(ProcessingJobName=job["ProcessingJobName"])["ProcessingJobStatus"] == "Completed")
+    assert emulator.client("s3").get_object(Bucket=bucket, Key="processed/a.txt")["Body"].read() == b"ONE"
+    assert (
+        sagemaker.list_processing_jobs(NameContains=job["ProcessingJobName"])["ProcessingJobSummaries"][0]["ProcessingJobStatus"]
+        == "Completed"
+    )
+
+
+def packed(files: dict[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for path, text in files.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+def template(bucket: str, endpoint: str, environment: dict[str, str]) -> dict[str, Any]:
+    model = {
+        "ExecutionRoleArn": ROLE,
+        "PrimaryContainer": {
+            "Image": IMAGE.format("serving"),
+            "Environment": environment,
+            "ModelDataSource": {"S3DataSource": {"S3Uri": f"s3://{bucket}/model/", "S3DataType": "S3Prefix", "CompressionType": "None"}},
+        },
+    }
+    config = {
+        "ExecutionRoleArn": ROLE,
+        "ProductionVariants": [{"VariantName": "all", "InstanceType": "ml.m5.large", "InitialInstanceCount": "1"}],
+    }
+    base = {
+        "InferenceComponentName": f"{endpoint}--base",
+        "EndpointName": {"Fn::GetAtt": ["Endpoint", "EndpointName"]},
+        "VariantName": "all",
+        "Specification": {
+            "ModelName": {"Fn::GetAtt": ["Model", "ModelName"]},
+            "ComputeResourceRequirements": {"MinMemoryRequiredInMb": "128", "NumberOfCpuCoresRequired": 1},
+        },
+        "RuntimeConfig": {"CopyCount": 1},
+    }
+    return {
+        "Resources": {
+            "Model": {"Type": "AWS::SageMaker::Model", "Properties": model},
+            "Config": {"Type": "AWS::SageMaker::EndpointConfig", "Properties": config},
+            "Endpoint": {
+                "Type": "AWS::SageMaker::Endpoint",
+                "Properties": {"EndpointName": endpoint, "EndpointConfigName": {"Fn::GetAtt": ["Config", "EndpointConfigName"]}},
+            },
+            "Base": {"Type": "AWS::SageMaker::InferenceComponent", "Properties": base},
+            "Group": {"Type": "AWS::SageMaker::ModelPackageGroup", "Properties": {"ModelPackageGroupName": f"{endpoint}-group"}},
+        }
+    }
+
+
+@pytest.fixture(scope="module")
+def endpoint(emulator: Emulator, bucket: str) -> str:
+    """An endpoint with its base inference component, deployed by CloudFormation."""
+    endpoint_name, formation = name("endpoint"), emulator.client("cloudformation")
+    formation.create_stack(StackName=endpoint_name, TemplateBody=json.dumps(template(bucket, endpoint_name, {"SM_VLLM_X": "1"})))
+    formation.get_waiter("stack_create_complete").wait(StackName=endpoint_name, WaiterConfig={"Delay": 1})
+    return endpoint_name
+
+
+def adapter(emulator: Emulator, bucket: str, endpoint: str, archive: bytes, adapter_name: str | None = None) -> dict[str, Any]:
+    """Load an adapter; its description once it is InService or Failed."""
+    adapter_name = adapter_name or f"acme--{name('skill')}--v1"
+    emulator.client("s3").put_object(Bucket=bucket, Key=f"adapters/{adapter_name}.tar.gz", Body=archive)
+    sagemaker = emulator.client("sagemaker")
+    container = {"ArtifactUrl": f"s3://{bucket}/adapters/{adapter_name}.tar.gz"}
+    sagemaker.create_inference_component(
+        InferenceComponentName=adapter_name,
+        EndpointName=endpoint,
+        Specification={"BaseInferenceComponentName": f"{endpoint}--base", "Container": container},
+    )
+    described: dict[str, Any] = until(
+        lambda: (
+            found
+            if (found := sagemaker.describe_inference_component(InferenceComponentName=adapter_name))["InferenceComponentStatus"]
+            != "Creating"
+            else None
+        )
+    )
+    return described
+
+
+def invoke(emulator: Emulator, endpoint: str, component: str, body: dict[str, Any]) -> Any:
+    runtime = emulator.client("sagemaker-runtime")
+    answer = runtime.invoke_endpoint(
+        EndpointName=endpoint, InferenceComponentName=component, ContentType="application/json", Body=json.dumps(body)
+    )
+    assert answer["ContentType"] == "application/json"
+    return json.loads(answer["Body"].read())
+
+
+def test_the_base_component_serves_the_models_files_with_its_settings(emulator: Emulator, endpoint: str) -> None:
+    answer = invoke(emulator, endpoint, f"{endpoint}--base", {"messages": []})
+    assert answer == {"asked": {"messages": []}, "adapter": None, "loaded": [], "model": ["config.json"], "settings": "1"}
+
+
+def test_an_adapter_is_loaded_asked_by_name_and_unloaded(emulator: Emulator, bucket: str, endpoint: str) -> None:
+    described = adapter(emulator, bucket, endpoint, packed({"adapter_config.json": "{}", "adapter_model.safetensors": ""}))
+    adapter_name = described["InferenceComponentName"]
+    assert described["InferenceComponentStatus"] == "InService"
+    assert invoke(emulator, endpoint, adapter_name, {})["adapter"] == adapter_name
+    sagemaker = emulator.client("sagemaker")
+    with pytest.raises(ClientError, match="with adapters on it"):
+        sagemaker.delete_inference_component(InferenceComponentName=f"{endpoint}--base")
+    sagemaker.delete_inference_component(InferenceComponentName=adapter_name)
+    until(lambda: not sagemaker.list_inference_components(NameContains=adapter_name)["InferenceComponents"])
+    assert adapter_name not in invoke(emulator, endpoint, f"{endpoint}--base", {})["loaded"]
+    with pytest.raises(ClientError, match="not found") as refused:
+        invoke(emulator, endpoint, adapter_name, {})
+    assert refused.value.response["Error"]["Code"] == "ValidationError"
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"adapter_config.json": "{}", "broken": ""}, "rank is too large"),
+        ({"weights": ""}, "no adapter_config.json"),
+        ({"../../escape": "x"}, "Failed to extract"),
+    ],
+)
+def test_a_bad_adapter_fails_with_its_reason(emulator: Emulator, bucket: str, endpoint: str, files: dict[str, str], reason: str) -> None:
+    described = adapter(emulator, bucket, endpoint, packed(files))
+    assert described["InferenceComponentStatus"] == "Failed"
+    assert reason in described["FailureReason"]
+    emulator.client("sagemaker").delete_inference_component(InferenceComponentName=described["InferenceComponentName"])
+
+
+def test_the_models_own_errors_come_as_model_errors(emulator: Emulator, endpoint: str) -> None:
+    with pytest.raises(emulator.client("sagemaker-runtime").exceptions.ClientError) as refused:
+        invoke(emulator, endpoint, f"{endpoint}--base", {"fail": 400})
+    assert refused.value.response["Error"]["Code"] == "ModelError"
+    assert refused.value.response["OriginalStatusCode"] == 400
+    assert "asked to" in refused.value.response["OriginalMessage"]
+
+
+def test_an_answer_streams_as_payload_parts(emulator: Emulator, endpoint: str) -> None:
+    answer = emulator.client("sagemaker-runtime").invoke_endpoint_with_response_stream(
+        EndpointName=endpoint, InferenceComponentName=f"{endpoint}--base", ContentType="application/json", Body=json.dumps({"stream": True})
+    )
+    assert answer["ContentType"] == "text/event-stream"
+    parts = [event["PayloadPart"]["Bytes"] for event in answer["Body"]]
+    assert b"".join(parts) == b"data: one\n\ndata: two\n\ndata: [DONE]\n\n"
+    assert len(parts) == 3
+
+
+def test_a_changed_model_starts_the_base_anew_and_gives_it_its_adapters_back(emulator: Emulator, bucket: str) -> None:
+    endpoint, formation = name("endpoint"), emulator.client("cloudformation")
+    formation.create_stack(StackName=endpoint, TemplateBody=json.dumps(template(bucket, endpoint, {"SM_VLLM_X": "1"})))
+    formation.get_waiter("stack_create_complete").wait(StackName=endpoint, WaiterConfig={"Delay": 1})
+    loaded = adapter(emulator, bucket, endpoint, packed({"adapter_config.json": "{}"}))["InferenceComponentName"]
+    formation.update_stack(StackName=endpoint, TemplateBody=json.dumps(template(bucket, endpoint, {"SM_VLLM_X": "2"})))
+    formation.get_waiter("stack_update_complete").wait(StackName=endpoint, WaiterConfig={"Delay": 1})
+    answer = invoke(emulator, endpoint, loaded, {})
+    assert (answer["settings"], answer["loaded"]) == ("2", [loaded])
+    emulator.client("sagemaker").delete_inference_component(InferenceComponentName=loaded)
+    until(lambda: not emulator.client("sagemaker").list_inference_components(NameContains=loaded)["InferenceComponents"])
+    formation.delete_stack(StackName=endpoint)
+    formation.get_waiter("stack_delete_complete").wait(StackName=endpoint, WaiterConfig={"Delay": 1})
+    assert not emulator.client("sagemaker").list_endpoints(NameContains=endpoint)["Endpoints"]
+
+
+def test_a_container_that_dies_fails_its_stack_with_its_last_words(emulator: Emulator, bucket: str) -> None:
+    endpoint, formation = name("endpoint"), emulator.client("cloudformation")
+    formation.create_stack(StackName=endpoint, TemplateBody=json.dumps(template(bucket, endpoint, {"SM_VLLM_CRASH": "1"})))
+    until(lambda: formation.describe_stacks(StackName=endpoint)["Stacks"][0]["StackStatus"] == "ROLLBACK_COMPLETE")
+    reasons = [event.get("ResourceStatusReason", "") for event in formation.describe_stack_events(StackName=endpoint)["StackEvents"]]
+    assert any("no memory left for the cache" in reason for reason in reasons)
+
+
+def run(emulator: Emulator, state: dict[str, Any]) -> dict[str, Any]:
+    """Run a state machine of one task; the execution's description."""
+    states = emulator.client("stepfunctions")
+    definition = {"QueryLanguage": "JSONata", "StartAt": "Task", "States": {"Task": {"Type": "Task", "End": True, **state}}}
+    machine = states.create_state_machine(name=name("machine"), definition=json.dumps(definition), roleArn=ROLE)["stateMachineArn"]
+    execution = states.start_execution(stateMachineArn=machine, input="{}")["executionArn"]
+    described: dict[str, Any] = until(
+        lambda: found if (found := states.describe_execution(executionArn=execution))["status"] != "RUNNING" else None
+    )
+    return described
+
+
+def test_a_state_machine_waits_for_its_job_and_gets_its_description(emulator: Emulator, bucket: str) -> None:
+    job = training_job(bucket)
+    job["StoppingCondition"] = {"MaxRuntimeInSeconds": "{% $number('60') %}"}
+    ended_execution = run(emulator, {"Resource": "arn:aws:states:::sagemaker:createTrainingJob.sync", "Arguments": job})
+    assert ended_execution["status"] == "SUCCEEDED", ended_execution
+    output = json.loads(ended_execution["output"])
+    assert output["TrainingJobStatus"] == "Completed"
+    assert output["ModelArtifacts"]["S3ModelArtifacts"].endswith("/output/model.tar.gz")
+
+
+def test_a_failed_job_fails_its_task_with_its_description_as_cause(emulator: Emulator, bucket: str) -> None:
+    job = processing_job(bucket, "do=fail", "reason=nothing to read")
+    ended_execution = run(emulator, {"Resource": "arn:aws:states:::sagemaker:createProcessingJob.sync", "Arguments": job})
+    assert ended_execution["error"] == "States.TaskFailed"
+    assert "nothing to read" in json.loads(ended_execution["cause"])["FailureReason"]
+
+
+def test_a_task_that_times_out_stops_its_job(emulator: Emulator, bucket: str) -> None:
+    job = training_job(bucket, HyperParameters={"do": "sleep"})
+    task = {"Resource": "arn:aws:states:::sagemaker:createTrainingJob.sync", "Arguments": job, "TimeoutSeconds": 2}
+    assert run(emulator, task)["error"] == "States.Timeout"
+    assert ended(emulator, job["TrainingJobName"])["TrainingJobStatus"] == "Stopped"
+
+
+def test_errors_have_the_names_step_functions_gives_them(emulator: Emulator, bucket: str) -> None:
+    job = training_job(bucket)
+    emulator.client("sagemaker").create_training_job(**job)
+    taken = run(emulator, {"Resource": "arn:aws:states:::sagemaker:createTrainingJob.sync", "Arguments": job})
+    assert taken["error"] == "SageMaker.ResourceInUseException"
+    unknown = {
+        "Resource": "arn:aws:states:::aws-sdk:sagemaker:describeInferenceComponent",
+        "Arguments": {"InferenceComponentName": "nobody"},
+    }
+    assert run(emulator, unknown)["error"] == "SageMaker.SageMakerException"
+
+
+def test_a_state_machine_describes_a_component_through_the_sdk(emulator: Emulator, endpoint: str) -> None:
+    task = {
+        "Resource": "arn:aws:states:::aws-sdk:sagemaker:describeInferenceComponent",
+        "Arguments": {"InferenceComponentName": f"{endpoint}--base"},
+    }
+    assert json.loads(run(emulator, task)["output"])["InferenceComponentStatus"] == "InService"
+
+
+def test_an_archive_is_made_from_a_template(emulator: Emulator) -> None:
+    formation, stack = emulator.client("cloudformation"), name("archive")
+    properties = {
+        "ArchiveName": stack,
+        "SourceArn": "arn:aws:events:us-east-1:000000000000:event-bus/default",
+        "EventPattern": {"source": ["rlaas"]},
+    }
+    body = {"Resources": {"Archive": {"Type": "AWS::Events::Archive", "Properties": properties}}}
+    formation.create_stack(StackName=stack, TemplateBody=json.dumps(body))
+    formation.get_waiter("stack_create_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
+    assert json.loads(emulator.client("events").describe_archive(ArchiveName=stack)["EventPattern"]) == {"source": ["rlaas"]}
+
+
+def test_a_state_machines_logging_is_what_its_template_says(emulator: Emulator) -> None:
+    formation, stack = emulator.client("cloudformation"), name("machine")
+    machine = {
+        "StateMachineName": stack,
+        "RoleArn": ROLE,
+        "DefinitionString": json.dumps({"StartAt": "A", "States": {"A": {"Type": "Succeed"}}}),
+        "LoggingConfiguration": {
+            "Level": "ALL",
+            "IncludeExecutionData": False,
+            "Destinations": [{"CloudWatchLogsLogGroup": {"LogGroupArn": "arn:aws:logs:us-east-1:000000000000:log-group:x:*"}}],
+        },
+    }
+    resources = {"M": {"Type": "AWS::StepFunctions::StateMachine", "Properties": machine}}
+    formation.create_stack(StackName=stack, TemplateBody=json.dumps({"Resources": resources}))
+    formation.get_waiter("stack_create_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
+    arn = f"arn:aws:states:us-east-1:000000000000:stateMachine:{stack}"
+    described = emulator.client("stepfunctions").describe_state_machine(stateMachineArn=arn)["loggingConfiguration"]
+    assert described["level"] == "ALL"
+    assert described["destinations"][0]["cloudWatchLogsLogGroup"]["logGroupArn"].endswith("log-group:x:*")

@@ -1,0 +1,370 @@
+"""Delivery through real processes, files and sockets: what is lost (nothing spooled), what is sent twice (nothing stored), what blocks."""
+
+import json
+import logging
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from rlaas_sdk import AsyncClient, Client, EventDropped, InvalidEvent, NotConfigured, Refused, Undelivered
+from tests.sdk.stub_service import KEY, StubService, dying_mid_answer, failing, hanging
+
+SOURCE = Path(__file__).parents[2] / "clients/python/src"
+NOWHERE = "http://127.0.0.1:9"
+
+
+def process(program: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import os, signal, sys\nfrom rlaas_sdk import Client\n{program}", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def rate(client: Client, number: int) -> list[str]:
+    return [client.submit_feedback("emails", interaction_id="int_1", rating=index / number) for index in range(number)]
+
+
+def test_events_are_delivered_in_the_order_reported(client: Client, service: StubService) -> None:
+    interaction = client.log_interaction("emails", inputs={"email": "hello"}, thread_id="t-1", tags=["beta"])
+    output = client.log_output("emails", interaction, "Dear all")
+    feedback = client.submit_feedback("emails", output_id=output, final_text="Dear both")
+    result = client.task_result("emails", interaction, "resolved", True)
+    assert client.flush(10)
+    assert service.received == [interaction, output, feedback, result]
+    assert service.keys == {f"Bearer {KEY}"}
+    assert output == f"out_{interaction[4:]}"
+    assert client.stats().acknowledged == 4
+
+
+def test_many_events_go_in_batches_of_at_most_500(client: Client, service: StubService) -> None:
+    made = rate(client, 1_201)
+    assert client.flush(20)
+    assert service.received == made
+    assert max(service.batches) <= 500
+
+
+@pytest.mark.parametrize("fault", [failing(500), failing(503), failing(401), failing(429, Retry_After="0"), dying_mid_answer])
+def test_a_failed_batch_is_sent_again_and_stored_once(client: Client, service: StubService, fault: object) -> None:
+    service.faults = [fault, fault]  # type: ignore[list-item]
+    made = rate(client, 10)
+    while not client.flush(10):
+        pass
+    assert list(service.stored) == made
+
+
+def test_a_batch_stored_without_its_answer_is_replayed_not_doubled(client: Client, service: StubService) -> None:
+    def stored_then_cut(handler: object) -> None:
+        waiting = sqlite3.connect(client._delivery._spool.path).execute("SELECT body FROM events ORDER BY seq").fetchall()  # type: ignore[union-attr]
+        service.take([json.loads(body) for (body,) in waiting])
+        dying_mid_answer(handler)  # type: ignore[arg-type]
+
+    service.faults = [stored_then_cut]
+    made = rate(client, 5)
+    while not client.flush(10):
+        pass
+    assert service.received == made + made
+    assert list(service.stored) == made
+    assert client.stats().dropped == {}
+
+
+def test_retry_after_is_honoured_even_by_a_flush(client: Client, service: StubService) -> None:
+    service.faults = [failing(429, Retry_After="3000")]
+    rate(client, 1)
+    assert not client.flush(0.3)
+    assert not client.flush(0.3)
+    assert service.stored == {}
+    assert service.faults == []
+
+
+def test_retry_after_is_understood_as_a_date(client: Client, service: StubService) -> None:
+    service.faults = [failing(503, Retry_After=formatdate(time.time() + 3000, usegmt=True))]
+    rate(client, 1)
+    assert not client.flush(0.3)
+    assert not client.flush(0.3)
+    assert service.stored == {}
+
+
+def test_an_event_the_service_cannot_take_yet_is_sent_again_alone(client: Client, service: StubService) -> None:
+    made = rate(client, 3)
+    service.statuses[made[1]] = [503]
+    while not client.flush(10):
+        pass
+    assert sorted(service.stored) == sorted(made)
+    assert service.received.count(made[0]) == 1
+
+
+def test_a_refused_event_is_counted_and_spoils_no_other(client: Client, service: StubService) -> None:
+    made = rate(client, 3)
+    service.statuses[made[1]] = [400]
+    assert client.flush(10)
+    assert list(service.stored) == [made[0], made[2]]
+    assert client.stats().dropped == {"refused": 1}
+
+
+def test_a_batch_refused_whole_is_halved_until_it_passes(client: Client, service: StubService) -> None:
+    service.faults = [failing(413), failing(413)]
+    made = rate(client, 8)
+    assert client.flush(10)
+    assert service.received == made
+
+
+def test_events_reported_offline_are_drained_in_order_by_the_next_process(service: StubService, spool: Path) -> None:
+    with Client(NOWHERE, KEY, spool=spool, owner="acme") as offline:
+        made = rate(offline, 700)
+        assert not offline.flush(0.5)
+    with Client(service.url, KEY, spool=spool, owner="acme") as online:
+        while not online.flush(10):
+            pass
+    assert service.received == made
+
+
+def test_a_durable_event_survives_sigkill(service: StubService, spool: Path) -> None:
+    killed = process(
+        "client = Client(sys.argv[1], 'rlk_test_secret', spool=sys.argv[2], owner='acme', durable=True)\n"
+        "for n in range(50): print(client.submit_feedback('emails', interaction_id='int_1', rating=n / 50), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        NOWHERE,
+        spool,
+    )
+    printed, _ = killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    with Client(service.url, KEY, spool=spool, owner="acme") as survivor:
+        while not survivor.flush(30):
+            pass
+    assert service.received == printed.split()
+
+
+def test_two_processes_share_a_spool_and_nothing_is_sent_twice(service: StubService, spool: Path) -> None:
+    program = (
+        "client = Client(sys.argv[1], 'rlk_test_secret', spool=sys.argv[2])\n"
+        "for n in range(1000): print(client.submit_feedback('emails', interaction_id='int_1', rating=n / 1000))\n"
+        "assert client.flush(60)"
+    )
+    both = [process(program, service.url, spool) for _ in range(2)]
+    made = [each.communicate()[0].split() for each in both]
+    assert [each.returncode for each in both] == [0, 0]
+    assert sorted(service.received) == sorted(made[0] + made[1])
+    for one in made:
+        mine = set(one)
+        assert [identifier for identifier in service.received if identifier in mine] == one
+
+
+def test_an_exiting_process_delivers_without_being_asked(service: StubService, spool: Path) -> None:
+    left = process(
+        "Client(sys.argv[1], 'rlk_test_secret', spool=sys.argv[2]).log_interaction('emails', inputs={'email': 'hi'})", service.url, spool
+    )
+    left.communicate()
+    assert len(service.stored) == 1
+
+
+def test_an_exiting_process_whose_service_hangs_leaves_its_events_in_the_spool(service: StubService, spool: Path) -> None:
+    service.faults = [hanging] * 10
+    left = process(
+        "client = Client(sys.argv[1], 'rlk_test_secret', spool=sys.argv[2], exit_timeout_s=0.2)\n"
+        "client.log_interaction('emails', inputs={'email': 'hi'})",
+        service.url,
+        spool,
+    )
+    left.communicate(timeout=30)
+    assert left.returncode == 0
+    assert sqlite3.connect(spool).execute("SELECT count(*) FROM events").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("where", ["file", ":memory:"])
+def test_a_forked_child_reports_for_itself(service: StubService, spool: Path, where: str) -> None:
+    forking = process(
+        "client = Client(sys.argv[1], 'rlk_test_secret', spool=sys.argv[2])\n"
+        "def rate(n): return [client.submit_feedback('emails', interaction_id='int_1', rating=i / n) for i in range(n)]\n"
+        "rate(150)\n"
+        "for _ in range(5):\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        rate(20)\n"
+        "        os._exit(0 if client.flush(30) and client.stats().accepted == 20 else 1)\n"
+        "    rate(10)\n"
+        "    assert os.waitpid(child, 0)[1] == 0\n"
+        "assert client.flush(30) and client.stats().accepted == 200, client.stats()",
+        service.url,
+        spool if where == "file" else where,
+    )
+    forking.communicate(timeout=120)
+    assert forking.returncode == 0
+    assert len(service.stored) == 300  # a child that ends while it sends its parent's events leaves them to be sent again
+
+
+def test_a_multiprocessing_worker_delivers_at_its_end(service: StubService, spool: Path) -> None:
+    parent = process(
+        "import multiprocessing\n"
+        "client = Client(sys.argv[1], 'rlk_test_secret', spool=sys.argv[2])\n"
+        "worker = multiprocessing.get_context('fork').Process(target=client.log_interaction, args=('emails',), kwargs={'inputs': {}})\n"
+        "worker.start(); worker.join(); assert worker.exitcode == 0",
+        service.url,
+        spool,
+    )
+    parent.communicate(timeout=60)
+    assert parent.returncode == 0
+    assert len(service.stored) == 1
+
+
+def test_a_full_queue_drops_counts_and_logs_once(spool: Path, caplog: pytest.LogCaptureFixture) -> None:
+    client = Client(NOWHERE, KEY, spool=spool, max_queue_events=0)
+    with caplog.at_level(logging.WARNING, "rlaas_sdk"):
+        rate(client, 40)
+    assert client.stats().dropped == {"queue_full": 40}
+    assert len([record for record in caplog.records if "queue_full" in record.message]) == 1
+
+
+def test_a_full_spool_keeps_what_it_has_and_counts_what_it_refuses(service: StubService, spool: Path) -> None:
+    client = Client(NOWHERE, KEY, spool=spool, owner="acme", max_spool_bytes=2_000, durable=True)
+    made = rate(client, 100)
+    held = client.stats().waiting
+    assert 0 < held < 100
+    assert client.stats().dropped == {"spool_full": 100 - held}
+    client.close(0)
+    with Client(service.url, KEY, spool=spool, owner="acme", max_spool_bytes=2_000) as online:
+        while not online.flush(10):
+            pass
+        assert service.received == made[:held]
+        rate(online, 1)
+        assert online.flush(10)
+    assert len(service.stored) == held + 1
+
+
+def test_an_event_too_old_is_dropped_and_counted(service: StubService, spool: Path) -> None:
+    with Client(service.url, KEY, spool=spool, max_age_s=-1) as client:
+        rate(client, 3)
+        assert client.flush(10)
+        assert client.stats().dropped == {"too_old": 3}
+    assert service.stored == {}
+
+
+def test_a_spool_that_cannot_be_a_file_is_kept_in_memory(service: StubService, tmp_path: Path) -> None:
+    damaged = tmp_path / "spool.db"
+    damaged.write_text("this is no database " * 100)
+    for path in (tmp_path / "missing" / "spool.db", damaged):
+        with Client(service.url, KEY, spool=path) as client:
+            made = rate(client, 2)
+            assert client.flush(10)
+        assert service.received[-2:] == made
+    assert damaged.read_text().startswith("this is no database")
+
+
+def test_a_spool_is_readable_by_its_user_alone(client: Client, spool: Path) -> None:
+    rate(client, 1)
+    assert client.flush(10)
+    assert spool.stat().st_mode & 0o077 == 0
+
+
+def test_one_tenants_events_are_never_sent_with_anothers_key(service: StubService, spool: Path) -> None:
+    with Client(NOWHERE, "rlk_one_secret", spool=spool, durable=True) as one:
+        rate(one, 3)
+    with Client(service.url, "rlk_two_secret", spool=spool) as two:
+        made = rate(two, 1)
+        assert two.flush(10)
+    assert service.received == made
+
+
+def test_a_locked_spool_holds_a_durable_event_no_longer_than_stated(service: StubService, spool: Path) -> None:
+    client = Client(service.url, KEY, spool=spool, durable=True)
+    first = rate(client, 1)
+    other = sqlite3.connect(spool, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    second = rate(client, 1)  # comes back although the lock is never given up in between
+    other.execute("ROLLBACK")
+    assert client.flush(10)
+    assert service.received == first + second
+    client.close()
+
+
+def test_nothing_is_raised_into_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RLAAS_API_URL", "RLAAS_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    client = Client()
+    assert client.log_interaction("emails", inputs={}).startswith("int_")
+    client.submit_feedback("No Skill", rating=7)
+    assert client.infer("emails", inputs={}) is None
+    assert client.flush(0)
+    assert client.stats().dropped == {"not_configured": 1, "invalid": 1}
+
+
+def test_a_strict_client_raises(service: StubService, spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RLAAS_API_URL", "RLAAS_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(NotConfigured):
+        Client(strict=True)
+    with pytest.raises(EventDropped, match="queue_full"):
+        rate(Client(NOWHERE, KEY, spool=spool, strict=True, max_queue_events=0), 1)
+    client = Client(service.url, KEY, spool=spool, strict=True)
+    with pytest.raises(InvalidEvent, match="exactly one of"):
+        client.submit_feedback("emails", interaction_id="int_1")
+    service.statuses[rate(client, 1)[0]] = [400]
+    with pytest.raises(Refused):
+        client.flush(10)
+    service.faults = [hanging]
+    rate(client, 1)
+    with pytest.raises(Undelivered):
+        client.flush(0.2)
+
+
+def test_configuration_comes_from_the_environment(service: StubService, spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLAAS_API_URL", service.url + "/")
+    monkeypatch.setenv("RLAAS_API_KEY", KEY)
+    monkeypatch.setenv("RLAAS_SPOOL", str(spool))
+    with Client() as client:
+        rate(client, 1)
+        assert client.flush(10)
+    assert len(service.stored) == 1
+    assert spool.exists()
+
+
+def test_a_lambda_handler_is_flushed_before_it_returns(client: Client, service: StubService) -> None:
+    @client.flushing(timeout_s=10)
+    def handler(event: object) -> str:
+        return client.log_interaction("emails", inputs={"email": str(event)})
+
+    for event in ("one", "two"):
+        assert handler(event) in service.stored
+
+
+def test_infer_answers_and_retries_under_one_id(client: Client, service: StubService) -> None:
+    service.faults = [failing(503), dying_mid_answer]
+    answer = client.infer("emails", inputs={"email": "hi"}, thread_id="t-1")
+    assert answer is not None
+    assert answer.text == "Hello"
+    assert [each["key"] for each in service.infers] == [answer.interaction_id]
+    feedback = client.submit_feedback("emails", output_id=answer.output_id, action="sent")
+    assert feedback.startswith(f"fbk_{answer.interaction_id[4:]}_")
+
+
+def test_infer_gives_up_at_its_bound(service: StubService, spool: Path) -> None:
+    service.faults = [hanging]
+    assert Client(service.url, KEY, spool=spool, infer_timeout_s=0.2).infer("emails", inputs={}) is None
+
+
+async def _with_async_client(service: StubService, spool: Path) -> None:
+    service.faults = [failing(503)]
+    async with AsyncClient(service.url, KEY, spool=spool) as client:
+        answer = await client.infer("emails", messages=[{"role": "user", "content": "hi"}])
+        assert answer is not None
+        feedback = client.submit_feedback("emails", output_id=answer.output_id, label="good")
+        async with client.flushing(10):
+            result = client.task_result("emails", answer.interaction_id, "csat", 0.9)
+        assert service.received == [feedback, result]
+        assert await client.flush()
+
+
+def test_the_async_client_has_the_same_surface(service: StubService, spool: Path) -> None:
+    import asyncio
+
+    asyncio.run(_with_async_client(service, spool))
+    public = [name for name in dir(Client) if not name.startswith("_")]
+    assert [name for name in dir(AsyncClient) if not name.startswith("_")] == public

@@ -1,0 +1,159 @@
+"""The real `openai` client, wrapped, against a stub of OpenAI: the host sees what it saw before, and the service hears of it."""
+
+import asyncio
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from rlaas_sdk import Client, trace_of, tracing
+from tests.sdk.stub_openai import TOOL_CALL, StubOpenAI
+from tests.sdk.stub_service import StubService
+
+HELLO = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "hello"}]
+TOOL = [{"role": "user", "content": "tool"}]
+
+
+@pytest.fixture
+def provider() -> Iterator[StubOpenAI]:
+    stub = StubOpenAI()
+    yield stub
+    stub.stop()
+
+
+@pytest.fixture
+def plain(provider: StubOpenAI) -> openai.OpenAI:
+    return openai.OpenAI(base_url=provider.url, api_key="x", max_retries=0)
+
+
+@pytest.fixture
+def wrapped(provider: StubOpenAI, client: Client) -> openai.OpenAI:
+    return client.wrap_openai(openai.OpenAI(base_url=provider.url, api_key="x", max_retries=0), skill="emails")
+
+
+def stored(client: Client, service: StubService, kind: str) -> list[dict[str, object]]:
+    assert client.flush(10)
+    return [event for event in service.stored.values() if event["type"] == kind]
+
+
+def test_a_completion_is_reported_with_its_usage(
+    wrapped: openai.OpenAI, plain: openai.OpenAI, client: Client, service: StubService
+) -> None:
+    with tracing(thread_id="t-1", user_id="u-1", metadata={"team": "north"}):
+        answer = wrapped.chat.completions.create(model="gpt", messages=HELLO)
+    assert answer == plain.chat.completions.create(model="gpt", messages=HELLO)
+    (output,) = stored(client, service, "output")
+    (interaction,) = stored(client, service, "interaction")
+    assert interaction["messages"] == HELLO
+    assert (interaction["thread_id"], output["user_id"]) == ("t-1", "u-1")
+    assert interaction["metadata"] == {"team": "north", "openai": {"model": "gpt", "response_id": "chatcmpl-1"}}
+    assert (output["text"], output["finish_reason"]) == ("Dear customer", "stop")
+    assert output["usage"] == {"input_tokens": 11, "output_tokens": 3}
+    assert trace_of(answer) == (interaction["interaction_id"], output["output_id"])
+    assert output["output_id"] == f"out_{str(interaction['interaction_id'])[4:]}"
+
+
+def test_every_choice_is_an_output(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:
+    wrapped.chat.completions.create(model="gpt", messages=HELLO, n=3)
+    assert len(stored(client, service, "output")) == 3
+
+
+def test_a_stream_is_the_same_object_and_reported_at_its_end(
+    wrapped: openai.OpenAI, plain: openai.OpenAI, client: Client, service: StubService
+) -> None:
+    stream = wrapped.chat.completions.create(model="gpt", messages=HELLO, stream=True)
+    trace = trace_of(stream)
+    assert isinstance(stream, openai.Stream)
+    assert list(stream) == list(plain.chat.completions.create(model="gpt", messages=HELLO, stream=True))
+    (output,) = stored(client, service, "output")
+    assert (output["text"], output["finish_reason"]) == ("Dear customer", "stop")
+    assert "usage" not in output
+    assert trace is not None
+    assert trace.output_id == output["output_id"]
+
+
+def test_a_streams_usage_the_host_asked_for_is_reported_and_passed_on(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:
+    stream = wrapped.chat.completions.create(model="gpt", messages=HELLO, stream=True, stream_options={"include_usage": True})
+    assert [chunk.usage for chunk in stream if not chunk.choices] != []
+    (output,) = stored(client, service, "output")
+    assert output["usage"] == {"input_tokens": 11, "output_tokens": 3}
+
+
+def test_a_streams_usage_only_the_sdk_asked_for_is_not_seen_by_the_host(
+    plain: openai.OpenAI, provider: StubOpenAI, client: Client, service: StubService
+) -> None:
+    client.wrap_openai(plain, skill="emails", stream_usage=True)
+    assert all(chunk.choices for chunk in plain.chat.completions.create(model="gpt", messages=HELLO, stream=True))
+    assert provider.asked[-1]["stream_options"] == {"include_usage": True}
+    (output,) = stored(client, service, "output")
+    assert output["usage"] == {"input_tokens": 11, "output_tokens": 3}
+
+
+def test_a_stream_given_up_is_reported_as_far_as_it_came(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:
+    stream = wrapped.chat.completions.create(model="gpt", messages=HELLO, stream=True)
+    next(stream), next(stream)
+    stream.close()
+    del stream
+    (output,) = stored(client, service, "output")
+    assert output["text"] == "Dear "
+    assert "finish_reason" not in output
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_tool_calls_reach_the_host_and_the_service(wrapped: openai.OpenAI, client: Client, service: StubService, stream: bool) -> None:
+    if stream:
+        with wrapped.chat.completions.stream(model="gpt", messages=TOOL) as events:
+            message = events.get_final_completion().choices[0].message
+    else:
+        message = wrapped.chat.completions.create(model="gpt", messages=TOOL).choices[0].message
+    assert message.tool_calls is not None
+    assert message.tool_calls[0].function.arguments == '{"order": 7}'
+    followed = [*TOOL, message.model_dump(exclude_none=True), {"role": "tool", "tool_call_id": "call_1", "content": "found"}]
+    wrapped.chat.completions.create(model="gpt", messages=followed)
+    first, second = stored(client, service, "output")
+    assert first["metadata"]["tool_calls"] == [{"id": "call_1", "name": "find_order", "arguments": TOOL_CALL["function"]["arguments"]}]  # type: ignore[index]
+    roles = [(each["role"], each["content"]) for each in second["messages"]]  # type: ignore[union-attr]
+    assert roles[1:] == [("assistant", '[tool call find_order({"order": 7})]'), ("user", "[tool result] found")]
+
+
+def test_exceptions_pass_untouched_and_the_request_is_reported(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:
+    with pytest.raises(openai.BadRequestError, match="no"):
+        wrapped.chat.completions.create(model="gpt", messages=[{"role": "user", "content": "fail"}])
+    with pytest.raises(TypeError, match="Missing required arguments"):
+        wrapped.chat.completions.create(model="gpt")  # type: ignore[call-overload]
+    (failed,) = stored(client, service, "interaction")[:1]
+    assert failed["metadata"]["openai"]["error"] == "BadRequestError"  # type: ignore[index]
+    assert stored(client, service, "output") == []
+
+
+def test_parsed_and_raw_answers_stay_what_they_were(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:
+    assert wrapped.chat.completions.parse(model="gpt", messages=HELLO).choices[0].message.parsed is None
+    raw = wrapped.chat.completions.with_raw_response.create(model="gpt", messages=HELLO)
+    assert raw.parse().choices[0].message.content == "Dear customer"
+    assert len(stored(client, service, "output")) == 1
+
+
+def test_models_of_rlaas_are_not_reported_twice(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:
+    wrapped.chat.completions.create(model="rlaas::emails", messages=HELLO)
+    assert stored(client, service, "interaction") == []
+
+
+def test_wrapping_twice_reports_once(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:
+    client.wrap_openai(wrapped, skill="emails").chat.completions.create(model="gpt", messages=HELLO)
+    assert len(stored(client, service, "interaction")) == 1
+
+
+def test_the_async_client_is_traced_too(provider: StubOpenAI, client: Client, service: StubService) -> None:
+    async def talk() -> None:
+        wrapped = client.wrap_openai(openai.AsyncOpenAI(base_url=provider.url, api_key="x", max_retries=0), skill="emails")
+        answer = await wrapped.chat.completions.create(model="gpt", messages=HELLO)
+        assert answer.choices[0].message.content == "Dear customer"
+        stream = await wrapped.chat.completions.create(model="gpt", messages=HELLO, stream=True)
+        assert isinstance(stream, openai.AsyncStream)
+        assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "Dear customer"
+        with pytest.raises(openai.BadRequestError):
+            await wrapped.chat.completions.create(model="gpt", messages=[{"role": "user", "content": "fail"}])
+
+    asyncio.run(talk())
+    assert [output["text"] for output in stored(client, service, "output")] == ["Dear customer", "Dear customer"]
+    assert len(stored(client, service, "interaction")) == 3

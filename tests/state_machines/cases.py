@@ -1,0 +1,323 @@
+"""What each task answers, and where the execution then goes and ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Answer = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Answers per task state (the last one repeats), the states entered in order, and how the execution ends."""
+
+    name: str
+    answers: Mapping[str, Sequence[Answer]]
+    path: str
+    status: str = "SUCCEEDED"
+    error: str | None = None
+    cause: str | None = None
+    output: Any = None
+    tries: int | None = None
+
+
+def told(**payload: Any) -> Answer:
+    """What a Lambda function answers."""
+    return {"Return": {"StatusCode": 200, "Payload": payload}}
+
+
+def fails(error: str, cause: str = "why") -> Answer:
+    """How a task fails."""
+    return {"Throw": {"Error": error, "Cause": cause}}
+
+
+# --- rollout ---------------------------------------------------------------------------------------------------------------------------
+
+_BEGIN = {"Begin": [told(rollout_id="rol_1", steps=2, poll_seconds=5)]}
+_RUNNING = {**_BEGIN, "SetWeight": [told(state="running")]}
+_STEP = "SetWeight IsOurs Wait Analyse Verdict"
+
+
+def _finish(status: str) -> dict[str, Sequence[Answer]]:
+    return {"Finish": [told(status=status, reason=f"it is {status}")]}
+
+
+def _aborted(name: str, answers: Mapping[str, Sequence[Answer]], path: str, error: str, tries: int) -> Case:
+    return Case(
+        name=name,
+        answers={**answers, "Abort": [told(status="failed")]},
+        path=f"{path} Abort Failed",
+        status="FAILED",
+        error=error,
+        cause="why",
+        tries=tries,
+    )
+
+
+_ADVANCING = {**_RUNNING, "Analyse": [told(outcome="advance")]}
+_TAKEN_BACK = {**_RUNNING, "Analyse": [told(outcome="rollback")]}
+
+ROLLOUT = [
+    Case(
+        "ships-after-both-steps",
+        {
+            **_RUNNING,
+            "Analyse": [told(outcome="continue"), told(outcome="advance"), told(outcome="advance")],
+            "Promote": [told(state="shipped")],
+            **_finish("shipped"),
+        },
+        f"Begin {_STEP} Wait Analyse Verdict {_STEP} Promote Finish Ended Shipped",
+        output={"status": "shipped", "reason": "it is shipped"},
+    ),
+    Case(
+        "goes-back-when-worse",
+        {**_TAKEN_BACK, "RollBack": [told(state="rolled_back")], **_finish("rolled_back")},
+        f"Begin {_STEP} RollBack Finish Ended RolledBack",
+        output={"status": "rolled_back", "reason": "it is rolled_back"},
+    ),
+    Case(
+        "goes-back-when-inconclusive",
+        {
+            **_RUNNING,
+            "Analyse": [told(outcome="advance"), told(outcome="inconclusive")],
+            "RollBack": [told(state="inconclusive")],
+            **_finish("inconclusive"),
+        },
+        f"Begin {_STEP} {_STEP} RollBack Finish Ended Inconclusive",
+        output={"status": "inconclusive", "reason": "it is inconclusive"},
+    ),
+    Case(
+        "is-superseded-before-its-weight",
+        {**_BEGIN, "SetWeight": [told(state="superseded")], **_finish("superseded")},
+        "Begin SetWeight IsOurs Finish Ended Superseded",
+        output={"status": "superseded", "reason": "it is superseded"},
+    ),
+    Case(
+        "is-superseded-while-it-waits",
+        {**_RUNNING, "Analyse": [told(outcome="superseded")], **_finish("rolled_back")},
+        f"Begin {_STEP} Finish Ended RolledBack",
+        output={"status": "rolled_back", "reason": "it is rolled_back"},
+    ),
+    Case(
+        "aborts-on-an-outcome-nobody-knows",
+        {**_RUNNING, "Analyse": [told(outcome="sideways")], "Abort": [told(status="failed")]},
+        f"Begin {_STEP} Abort Failed",
+        status="FAILED",
+        error="UnknownOutcome",
+        cause="the analysis answered sideways",
+        tries=0,
+    ),
+    _aborted("aborts-when-begin-is-refused", {"Begin": [fails("InvalidInput")]}, "Begin", "InvalidInput", tries=1),
+    _aborted(
+        "aborts-when-the-weight-cannot-be-set",
+        {**_BEGIN, "SetWeight": [fails("DependencyUnavailable")]},
+        "Begin SetWeight",
+        "DependencyUnavailable",
+        tries=5,
+    ),
+    _aborted(
+        "aborts-when-the-analysis-takes-too-long",
+        {**_RUNNING, "Analyse": [fails("States.Timeout")]},
+        "Begin SetWeight IsOurs Wait Analyse",
+        "States.Timeout",
+        tries=5,
+    ),
+    _aborted(
+        "aborts-when-the-promotion-fails",
+        {**_BEGIN, "SetWeight": [told(state="running")], "Analyse": [told(outcome="advance")], "Promote": [fails("KeyError")]},
+        f"Begin {_STEP} {_STEP} Promote",
+        "KeyError",
+        tries=1,
+    ),
+    _aborted(
+        "aborts-when-the-way-back-fails",
+        {**_TAKEN_BACK, "RollBack": [fails("Lambda.TooManyRequestsException")]},
+        f"Begin {_STEP} RollBack",
+        "Lambda.TooManyRequestsException",
+        tries=5,
+    ),
+    _aborted(
+        "aborts-when-it-cannot-be-closed",
+        {**_BEGIN, "SetWeight": [told(state="superseded")], "Finish": [fails("NotFound")]},
+        "Begin SetWeight IsOurs Finish",
+        "NotFound",
+        tries=1,
+    ),
+    Case(
+        "is-stranded-when-the-abort-fails-too",
+        {**_RUNNING, "Analyse": [fails("KeyError")], "Abort": [fails("DependencyUnavailable", "DynamoDB is away")]},
+        "Begin SetWeight IsOurs Wait Analyse Abort Stranded",
+        status="FAILED",
+        error="Stranded",
+        cause="KeyError: why; then DependencyUnavailable: DynamoDB is away",
+        tries=6,
+    ),
+]
+
+# --- learning --------------------------------------------------------------------------------------------------------------------------
+
+_ADAPTERS = [{"name": "acme--reply--v1", "artifact_uri": "s3://b/model.tar.gz"}]
+_PLAN = told(
+    run_id="run_1",
+    build_dataset={"job_name": "j1", "arguments": ["--tenant", "acme"], "output_uri": "s3://b/datasets/v1"},
+    train={"job_name": "j2", "hyperparameters": {}, "base_model_uri": "s3://b/models/m", "output_uri": "s3://b/runs/run_1"},
+    evaluate={"job_name": "j3", "arguments": ["--endpoint", "e"], "output_uri": "s3://b/runs/run_1/evaluation"},
+    adapters=_ADAPTERS,
+)
+_DONE: Answer = {"Return": {}}
+
+
+def _component(status: str, **more: str) -> Answer:
+    return {"Return": {"InferenceComponentStatus": status, **more}}
+
+
+_BEGUN = {"Begin": [_PLAN]}
+_BUILT = {**_BEGUN, "BuildDataset": [_DONE]}
+_TRAINED = {**_BUILT, "Train": [_DONE]}
+_CREATED = {**_TRAINED, "CreateComponent": [_DONE]}
+_LOADED = {**_CREATED, "DescribeComponent": [_component("Creating"), _component("InService")]}
+_EVALUATED = {**_LOADED, "Evaluate": [_DONE]}
+_LOADS = "LoadAdapters CreateComponent WaitForComponent DescribeComponent ComponentReady"
+_TO_LOADED = f"Begin BuildDataset Train {_LOADS} WaitForComponent DescribeComponent ComponentReady Loaded"
+_RELEASES = "ReleaseAdapters DeleteComponent Released Ended"
+
+
+def _decided(status: str) -> Case:
+    return Case(
+        f"ends-{status}",
+        {**_EVALUATED, "Decide": [told(status=status, reason="the report", release=["acme--reply--v1--sft"])], "DeleteComponent": [_DONE]},
+        f"{_TO_LOADED} Evaluate Decide {_RELEASES} {status.capitalize()}",
+        output={"status": status, "reason": "the report", "adapters": [{"name": "acme--reply--v1--sft", "released": True}]},
+    )
+
+
+def _failed(name: str, answers: Mapping[str, Sequence[Answer]], path: str, error: str, tries: int, cause: str = "why") -> Case:
+    return Case(
+        name,
+        {**answers, "RecordFailure": [told(status="failed", reason=cause, release=["acme--reply--v1"])], "DeleteComponent": [_DONE]},
+        f"{path} RecordFailure {_RELEASES} Failed",
+        status="FAILED",
+        error=error,
+        cause=cause,
+        tries=tries,
+    )
+
+
+LEARNING = [
+    _decided("registered"),
+    _decided("rejected"),
+    _failed("fails-when-begin-is-refused", {"Begin": [fails("NotFound")]}, "Begin", "NotFound", tries=1),
+    _failed(
+        "fails-when-the-dataset-job-fails",
+        {**_BEGUN, "BuildDataset": [fails("States.TaskFailed")]},
+        "Begin BuildDataset",
+        "States.TaskFailed",
+        tries=1,
+    ),
+    _failed(
+        "fails-when-training-takes-too-long",
+        {**_BUILT, "Train": [fails("States.Timeout")]},
+        "Begin BuildDataset Train",
+        "States.Timeout",
+        tries=1,
+    ),
+    _failed(
+        "fails-when-sagemaker-keeps-throttling",
+        {**_BUILT, "Train": [fails("SageMaker.AmazonSageMakerException")]},
+        "Begin BuildDataset Train",
+        "SageMaker.AmazonSageMakerException",
+        tries=4,
+    ),
+    _failed(
+        "fails-when-an-adapter-is-refused",
+        {**_TRAINED, "CreateComponent": [fails("SageMaker.ResourceLimitExceededException")]},
+        "Begin BuildDataset Train LoadAdapters CreateComponent",
+        "SageMaker.ResourceLimitExceededException",
+        tries=1,
+    ),
+    _failed(
+        "fails-when-an-adapter-does-not-load",
+        {**_CREATED, "DescribeComponent": [_component("Failed", FailureReason="rank 128 is too high")]},
+        f"Begin BuildDataset Train {_LOADS} AdapterFailed",
+        "AdapterFailed",
+        tries=0,
+        cause="acme--reply--v1 did not load: rank 128 is too high",
+    ),
+    _failed(
+        "fails-when-an-adapter-loads-for-ever",
+        {**_CREATED, "DescribeComponent": [_component("Creating")]},
+        f"Begin BuildDataset Train LoadAdapters CreateComponent {'WaitForComponent DescribeComponent ComponentReady ' * 240}AdapterTooSlow",
+        "AdapterTooSlow",
+        tries=0,
+        cause="acme--reply--v1 is still Creating after 240 looks",
+    ),
+    _failed(
+        "fails-when-the-endpoint-is-down",
+        {**_LOADED, "Evaluate": [fails("States.TaskFailed")]},
+        f"{_TO_LOADED} Evaluate",
+        "States.TaskFailed",
+        tries=1,
+    ),
+    _failed(
+        "fails-when-the-report-is-missing",
+        {**_EVALUATED, "Decide": [fails("NotFound")]},
+        f"{_TO_LOADED} Evaluate Decide",
+        "NotFound",
+        tries=1,
+    ),
+    Case(
+        "fails-unrecorded-when-the-record-cannot-be-written",
+        {**_BEGUN, "BuildDataset": [fails("States.TaskFailed")], "RecordFailure": [fails("DependencyUnavailable", "DynamoDB is away")]},
+        "Begin BuildDataset RecordFailure FailedUnrecorded",
+        status="FAILED",
+        error="FailedUnrecorded",
+        cause="States.TaskFailed: why; then DependencyUnavailable: DynamoDB is away",
+        tries=6,
+    ),
+    Case(
+        "says-which-adapter-it-left-loaded",
+        {
+            **_EVALUATED,
+            "Decide": [told(status="registered", reason="the report", release=["acme--reply--v1--sft"])],
+            "DeleteComponent": [fails("SageMaker.SageMakerException", "in use")],
+        },
+        f"{_TO_LOADED} Evaluate Decide ReleaseAdapters DeleteComponent LeftLoaded Ended Registered",
+        output={
+            "status": "registered",
+            "reason": "the report",
+            "adapters": [{"name": "acme--reply--v1--sft", "released": False, "cause": "in use"}],
+        },
+        tries=3,
+    ),
+]
+
+# --- compaction ------------------------------------------------------------------------------------------------------------------------
+
+COMPACTION = [
+    Case(
+        "compacts",
+        {"Compact": [{"Return": {"ProcessingJobName": "rlaas-dev-compaction-1", "ProcessingJobStatus": "Completed"}}]},
+        "Compact Compacted",
+        output={"job": "rlaas-dev-compaction-1"},
+    ),
+    Case(
+        "fails-when-sagemaker-stays-away",
+        {"Compact": [fails("SageMaker.AmazonSageMakerException")]},
+        "Compact Failed",
+        status="FAILED",
+        error="SageMaker.AmazonSageMakerException",
+        cause="why",
+        tries=4,
+    ),
+    Case(
+        "fails-when-the-job-fails",
+        {"Compact": [fails("States.TaskFailed")]},
+        "Compact Failed",
+        status="FAILED",
+        error="States.TaskFailed",
+        cause="why",
+        tries=1,
+    ),
+]

@@ -1,0 +1,84 @@
+"""A tiny model and an office's week of events, for jobs that run for real."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from local import base_model
+from local.office.agents import OFFICE, react
+from local.office.templates import SYSTEM_PROMPT, week
+from rlaas.preferences.pairs import HELD_OUT_TAG
+from rlaas.telemetry.events import AnyEvent, EventType, FeedbackSubmitted, InteractionCreated, Message, OutputProduced
+from rlaas.telemetry.store import StoredEvent
+
+TENANT, SKILL, POLICY = "acme", "support-email-draft", "support-email-draft@v1"
+START = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The CI model's directory."""
+    return base_model.ensure(tmp_path_factory.mktemp("models") / "tiny", tiny=True)
+
+
+@pytest.fixture(scope="session")
+def week_of_events() -> list[StoredEvent]:
+    """20 training emails and 6 held-out ones, each drafted, edited and sent or thrown away."""
+    events: list[StoredEvent] = []
+
+    def stored(kind: EventType, event_id: str, event: AnyEvent, number: int, output_id: str | None) -> StoredEvent:
+        at = START + timedelta(minutes=number)
+        return StoredEvent(
+            event_type=kind,
+            event_id=event_id,
+            tenant_id=TENANT,
+            skill=SKILL,
+            interaction_id=f"int_{number}",
+            output_id=output_id,
+            thread_id=f"thread-{number}",
+            policy_id=None if kind == "interaction" else POLICY,
+            occurred_at=at,
+            received_at=at,
+            payload_sha256="0" * 64,
+            payload=event.model_dump_json(exclude_none=True),
+        )
+
+    for number, case in enumerate(week(3, train=20, held_out=6)):
+        agent = OFFICE[number % len(OFFICE)]
+        draft = f"Dear {case.full_name}, thank you for your email. {case.answer}"
+        reaction = react(agent, case, draft, seed=1)
+        output_id = f"out_{number}"
+        about = {"skill": SKILL, "interaction_id": f"int_{number}"}
+        tags = (HELD_OUT_TAG,) if case.split == "held_out" else ()
+        prompt = (
+            Message(role="system", content=SYSTEM_PROMPT),
+            Message(role="user", content=f"From: {case.full_name}\n\n{case.email}"),
+        )
+        said = {**about, "output_id": output_id}
+        events += [
+            stored("interaction", f"int_{number}", InteractionCreated(**about, inputs=case.inputs, tags=tags), number, None),
+            stored("output", output_id, OutputProduced(**said, text=draft, messages=prompt), number, output_id),
+            stored("feedback", f"fbk_e{number}", FeedbackSubmitted(**said, kind="edit", final_text=reaction.final_text), number, output_id),
+            stored("feedback", f"fbk_a{number}", FeedbackSubmitted(**said, kind="action", action=reaction.action), number, output_id),
+        ]
+    return events
+
+
+@pytest.fixture
+def ml_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An /opt/ml of the test's own."""
+    monkeypatch.setenv("RLAAS_ML_ROOT", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def run_job(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Calls a job's `main` with a command line."""
+
+    def run(main: Callable[[], int], *words: str) -> int:
+        monkeypatch.setattr("sys.argv", ["job", *words])
+        return main()
+
+    return run

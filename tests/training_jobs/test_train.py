@@ -1,0 +1,84 @@
+"""The training job in SageMaker's layout, for real, on the tiny model."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from rlaas.telemetry.store import StoredEvent
+from rlaas.training.settings import TrainingReport
+from training_jobs import train
+from training_jobs.build_dataset import Arguments, build
+
+SETTINGS = {
+    "base_model": "tiny",
+    "sft_steps": "3",
+    "dpo_steps": "5",
+    "batch_size": "4",
+    "sft_learning_rate": "5e-3",
+    "dpo_learning_rate": "5e-3",
+    "max_length": "192",
+}
+WORDS = "--tenant acme --skill support-email-draft --version v1 --database d --workgroup w --test-share 0 --validation-share 0"
+
+
+def lay_out(root: Path, model: Path, events: list[StoredEvent], settings: dict[str, str] = SETTINGS) -> None:
+    (root / "input" / "config").mkdir(parents=True)
+    (root / "input" / "config" / "hyperparameters.json").write_text(json.dumps(settings))
+    build(Arguments.parse(WORDS.split()), events, root / "input" / "data" / "dataset")
+    (root / "input" / "data" / "base_model").symlink_to(model)
+
+
+def test_sft_then_dpo_publishes_an_adapter_its_control_of_equal_steps_and_the_report(
+    ml_root: Path, tiny_model: Path, week_of_events: list[StoredEvent]
+) -> None:
+    lay_out(ml_root, tiny_model, week_of_events)
+    assert train.main() == 0
+    adapter, control = ml_root / "model", ml_root / "output" / "data"
+    assert {path.name for path in adapter.iterdir()} == {"adapter_config.json", "adapter_model.safetensors", "training_report.json"}
+    report = TrainingReport.model_validate_json((adapter / "training_report.json").read_text())
+    assert (control / "training_report.json").read_text() == (adapter / "training_report.json").read_text()
+    assert (report.sft.steps, report.dpo.steps, report.sft_only.steps) == (3, 5, 5)
+    assert report.sft_only.last["loss"] < report.sft.first["loss"]
+    assert report.dpo.last["rewards/margins"] > report.dpo.first["rewards/margins"]
+    assert report.dataset_sha256 == train.sha256(ml_root / "input" / "data" / "dataset" / "train.parquet")
+    assert report.adapter_sha256 == train.sha256(adapter / "adapter_model.safetensors") != report.sft_only_sha256
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["r"]) == ("tiny", 8)
+    weights = load_file(adapter / "adapter_model.safetensors")
+    assert not [name for name in weights if "ref" in name]
+    assert any(weight.abs().sum() > 0 for name, weight in weights.items() if "lora_B" in name)
+
+
+def test_the_same_data_and_seed_give_the_same_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, week_of_events: list[StoredEvent]
+) -> None:
+    digests = []
+    for name in ("first", "second"):
+        lay_out(tmp_path / name, tiny_model, week_of_events, SETTINGS | {"sft_steps": "1", "dpo_steps": "2"})
+        monkeypatch.setenv("RLAAS_ML_ROOT", str(tmp_path / name))
+        assert train.main() == 0
+        digests.append(train.sha256(tmp_path / name / "model" / "adapter_model.safetensors"))
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"lora_rank": "many"}, "lora_rank"),
+        ({"learning_rate": "0.1"}, "learning_rate"),
+    ],
+)
+def test_a_failed_job_leaves_its_reason_where_sagemaker_looks(
+    ml_root: Path, tiny_model: Path, week_of_events: list[StoredEvent], settings: dict[str, str], reason: str
+) -> None:
+    lay_out(ml_root, tiny_model, week_of_events, settings)
+    assert train.main() == 1
+    assert reason in (ml_root / "output" / "failure").read_text()
+
+
+def test_a_dataset_without_training_pairs_is_refused(ml_root: Path, tiny_model: Path) -> None:
+    lay_out(ml_root, tiny_model, [])
+    assert train.main() == 1
+    assert (ml_root / "output" / "failure").read_text() == "ValueError: dataset v1 has no training pairs"

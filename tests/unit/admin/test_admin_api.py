@@ -1,0 +1,414 @@
+"""The admin API through Mangum, as API Gateway calls it, on stores in memory."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from mangum import Mangum
+
+from rlaas.errors import DependencyUnavailable
+from rlaas.routing.route import MILLION
+from rlaas.runtime.admin_api import BODIES, Services, admin_app
+from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, RewardComputed
+from rlaas.telemetry.ingest import prepare
+from rlaas.tenancy.audit import RegistryChange, append_change
+from rlaas.tenancy.registry import TENANT as TENANT_KEY
+from rlaas.tenancy.registry import Page
+from rlaas.tenancy.tenant import Tenant
+from tests.fakes.audit import MemoryAuditLog
+from tests.fakes.events import MemoryEventStore
+from tests.fakes.gateway import lambda_context, proxy_event
+from tests.fakes.guards import MemoryGuards
+from tests.fakes.registry import MemoryRegistry
+from tests.fakes.worlds import NOW, SKILL, TENANT, clock, furnished
+
+HERE = f"/v1/admin/skills/{SKILL}"
+PROMPT = {"user": "Reply to: {{ email }}"}
+
+
+@dataclass
+class MemoryTenants:
+    registry: MemoryRegistry
+
+    def list(self, *, limit: int, cursor: str | None) -> Page[Tenant]:
+        found = [self.registry.get(Tenant, tenant, sk) for tenant, sk in self.registry.documents if sk == TENANT_KEY]
+        return Page(tuple(found[:limit]), None)
+
+
+@dataclass
+class Executions:
+    """What was started; `away` says that Step Functions does not answer."""
+
+    started: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    away: bool = False
+
+    def start(self, name: str, payload: dict[str, Any]) -> None:
+        if self.away:
+            raise DependencyUnavailable("Step Functions could not be reached: ConnectTimeoutError")
+        self.started.append((name, payload))
+
+
+class Api:
+    """The API as one tenant's administrator sees it."""
+
+    def __init__(self) -> None:
+        self.registry = furnished()
+        self.audit = MemoryAuditLog()
+        self.events = MemoryEventStore()
+        self.learning, self.rollout = Executions(), Executions()
+        self.services = Services(
+            documents=self.registry,
+            tenants=MemoryTenants(self.registry),
+            events=self.events,
+            audit=self.audit,
+            guards=MemoryGuards(),
+            learning=self.learning,
+            rollout=self.rollout,
+            clock=clock,
+            endpoint="rlaas-test",
+            base_model="smollm2",
+            learning_settings={"window_days": 5},
+            rollout_settings={"min_samples": 20},
+        )
+        self._app = Mangum(admin_app(lambda: self.services), lifespan="off")
+
+    def call(self, method: str, path: str, body: object = None, *, scopes: str = "admin", query: dict[str, str] | None = None, **more: Any) -> tuple[int, Any]:  # fmt: skip  # noqa: E501
+        event = proxy_event(path, "" if body is None else body, scopes=scopes, method=method, **more)
+        event["queryStringParameters"] = query
+        event["multiValueQueryStringParameters"] = {name: [value] for name, value in (query or {}).items()} or None
+        answer = self._app(event, lambda_context())  # type: ignore[arg-type]
+        return answer["statusCode"], json.loads(answer["body"])
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+def refused(answer: tuple[int, Any], status: int, kind: str, param: str | None) -> None:
+    assert answer[0] == status
+    error = answer[1]["error"]
+    assert (error["type"], error["param"], error["request_id"]) == (kind, param, "req-1")
+    assert set(error) == {"type", "code", "message", "param", "request_id"}
+
+
+# Errors and scopes
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "kind", "param"),
+    [
+        ("POST", f"{HERE}/rollback", {}, 400, "InvalidInput", "reason"),
+        ("POST", f"{HERE}/rollback", {"reason": 5}, 400, "InvalidInput", "reason"),
+        ("POST", f"{HERE}/rollback", {"reason": "x", "surprise": 1}, 400, "InvalidInput", "surprise"),
+        ("POST", f"{HERE}/rollback", "{not json", 400, "InvalidInput", None),
+        ("POST", f"{HERE}/rollback", {"reason": "x" * 300_000}, 413, "PayloadTooLarge", None),
+        ("PUT", "/v1/admin/skills/Not-A-Name", {}, 400, "InvalidInput", "skill"),
+        ("PUT", "/v1/admin/skills/nobody/route", {"expected_version": 0, "control": "nobody@v1"}, 404, "NotFound", "skill"),
+        ("GET", f"{HERE}/rollouts/rol_9", None, 404, "NotFound", None),
+        ("GET", f"{HERE}/policies/{SKILL}@v9", None, 404, "NotFound", "policy_id"),
+        ("GET", "/v1/admin/nothing-here", None, 404, "NotFound", None),
+        ("PATCH", f"{HERE}/route", {}, 405, "NotFound", None),
+        ("POST", f"{HERE}/policies", {"prompt": {"user": "{{ oops"}}, 400, "InvalidInput", "prompt.user"),
+        ("POST", f"{HERE}/learning-runs", {"settings": {"dpo_steps": 0}}, 400, "InvalidInput", "settings.dpo_steps"),
+        ("POST", f"{HERE}/rollouts", {"policy_id": f"{SKILL}@v9"}, 404, "NotFound", "policy_id"),
+        ("POST", f"{HERE}/rollouts", {"policy_id": f"{SKILL}@v2", "settings": {"steps": [{"weight": 2}]}}, 400, "InvalidInput", "settings.steps.0.weight"),  # noqa: E501
+    ],
+)  # fmt: skip
+def test_a_refusal_has_the_one_body_and_names_the_field(
+    api: Api, method: str, path: str, body: object, status: int, kind: str, param: str | None
+) -> None:
+    before = dict(api.registry.documents)
+    refused(api.call(method, path, body), status, kind, param)
+    assert api.registry.documents == before
+
+
+@pytest.mark.parametrize("query", [{"limit": "0"}, {"limit": "many"}])
+def test_a_query_that_does_not_fit_is_refused_like_a_body(api: Api, query: dict[str, str]) -> None:
+    refused(api.call("GET", f"{HERE}/policies", query=query), 400, "InvalidInput", "limit")
+
+
+@pytest.mark.parametrize("path", ["keys", f"skills/{SKILL}/route", "audit"])
+def test_another_scope_is_not_enough(api: Api, path: str) -> None:
+    refused(api.call("GET", f"/v1/admin/{path}", scopes="infer telemetry platform"), 403, "Forbidden", None)
+
+
+def test_a_request_that_passed_no_authorizer_is_unauthorized(api: Api) -> None:
+    event = proxy_event(f"{HERE}/route", "", method="GET")
+    event["requestContext"]["authorizer"] = None
+    assert api._app(event, lambda_context())["statusCode"] == 401  # type: ignore[arg-type]
+
+
+def test_a_failure_nobody_foresaw_shows_nothing_of_itself(api: Api) -> None:
+    api.services = replace(api.services, documents=None)  # type: ignore[arg-type]
+    answer = api.call("GET", f"{HERE}/route")
+    refused(answer, 500, "InternalError", None)
+    assert "NoneType" not in json.dumps(answer[1])
+
+
+# Tenants and keys
+
+
+def test_the_platform_makes_a_tenant_and_its_first_key(api: Api) -> None:
+    status, made = api.call("POST", "/v1/admin/tenants", {"tenant_id": "globex", "name": "Globex"}, scopes="platform")
+    assert (status, made["idempotent_replay"]) == (201, False)
+    assert api.call("POST", "/v1/admin/tenants", {"tenant_id": "globex", "name": "Globex"}, scopes="platform")[0] == 200
+    refused(api.call("POST", "/v1/admin/tenants", {"tenant_id": "globex"}, scopes="platform"), 409, "Conflict", "tenant_id")
+    refused(api.call("POST", "/v1/admin/tenants", {"tenant_id": "initech"}), 403, "Forbidden", None)
+    status, key = api.call("POST", "/v1/admin/keys", {"tenant_id": "globex", "scopes": ["admin"]}, scopes="platform")
+    assert (status, key["tenant_id"]) == (201, "globex")
+    status, tenants = api.call("GET", "/v1/admin/tenants", scopes="platform")
+    assert [tenant["tenant_id"] for tenant in tenants["data"]] == ["globex"]
+
+
+def test_a_keys_secret_is_shown_once_and_never_listed(api: Api) -> None:
+    status, key = api.call("POST", "/v1/admin/keys", {"scopes": ["infer", "telemetry"]})
+    assert status == 201
+    assert key["api_key"].startswith(f"rlk_{key['key_id']}_")
+    _, listed = api.call("GET", "/v1/admin/keys")
+    assert [one["key_id"] for one in listed["data"]] == [key["key_id"]]
+    assert "secret" not in json.dumps(listed)
+    status, revoked = api.call("DELETE", f"/v1/admin/keys/{key['key_id']}")
+    assert (status, revoked["revoked_at"]) == (200, "2026-03-01T12:00:00.000000Z")
+    assert api.call("DELETE", f"/v1/admin/keys/{key['key_id']}")[1] == revoked
+
+
+def test_a_repeated_key_request_makes_one_key_and_keeps_its_secret(api: Api) -> None:
+    again = {"headers": {"Idempotency-Key": "first-key"}}
+    _, key = api.call("POST", "/v1/admin/keys", {"scopes": ["infer"]}, **again)
+    status, replay = api.call("POST", "/v1/admin/keys", {"scopes": ["infer"]}, **again)
+    assert (status, replay["key_id"], replay["api_key"]) == (200, key["key_id"], None)
+    assert key["api_key"].startswith(f"rlk_{key['key_id']}_")
+    refused(api.call("POST", "/v1/admin/keys", {"scopes": ["admin"]}, **again), 409, "Conflict", "Idempotency-Key")
+
+
+@pytest.mark.parametrize("request_", [{"scopes": ["platform"]}, {"scopes": ["infer"], "tenant_id": "globex"}])
+def test_nobody_gives_away_what_they_do_not_have(api: Api, request_: dict[str, Any]) -> None:
+    refused(api.call("POST", "/v1/admin/keys", request_), 403, "Forbidden", None)
+
+
+# Skills, policies, routes
+
+
+def test_a_skill_is_put_under_its_name_and_put_again_unchanged(api: Api) -> None:
+    assert api.call("PUT", "/v1/admin/skills/summary", {"description": "one"})[0] == 201
+    assert api.call("PUT", "/v1/admin/skills/summary", {"description": "one"})[1]["idempotent_replay"] is True
+    assert api.call("PUT", "/v1/admin/skills/summary", {"description": "two"})[0] == 200
+    assert api.call("GET", "/v1/admin/skills/summary")[1]["description"] == "two"
+    assert [skill["skill"] for skill in api.call("GET", "/v1/admin/skills")[1]["data"]] == sorted(["summary", SKILL])
+
+
+def test_equal_policies_are_one_policy_and_a_new_one_gets_the_next_number(api: Api) -> None:
+    api.registry.numbers[TENANT, SKILL, "policy"] = 2
+    status, made = api.call("POST", f"{HERE}/policies", {"prompt": PROMPT})
+    assert (status, made["policy_id"], made["backend"]["component"]) == (201, f"{SKILL}@v3", "rlaas-test--base")
+    status, same = api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, "base_model": "smollm2"})
+    assert (status, same["policy_id"], same["idempotent_replay"]) == (200, f"{SKILL}@v3", True)
+    assert api.call("GET", f"{HERE}/policies/{SKILL}@v3")[1]["sha256"] == made["sha256"]
+
+
+def test_lists_are_walked_by_an_opaque_cursor(api: Api) -> None:
+    seen, cursor = [], None
+    while True:
+        query = {"limit": "1", **({"cursor": cursor} if cursor else {})}
+        _, page = api.call("GET", f"{HERE}/policies", query=query)
+        seen += [policy["policy_id"] for policy in page["data"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert seen == [f"{SKILL}@v2", f"{SKILL}@v1"]
+
+
+def test_a_route_is_replaced_at_its_version_and_a_lost_race_is_told(api: Api) -> None:
+    put = {"expected_version": 1, "control": f"{SKILL}@v1", "arms": [{"policy_id": f"{SKILL}@v2", "mode": "ab", "weight": 0.25}]}
+    status, route = api.call("PUT", f"{HERE}/route", put)
+    assert (status, route["version"], route["changed_by"]) == (200, 2, "key:key1")
+    assert sum(end - start for start, end in route["arms"][0]["spans"]) == MILLION // 4
+    assert route["last_good"]["control"] == f"{SKILL}@v1"
+    assert api.call("PUT", f"{HERE}/route", put)[1]["idempotent_replay"] is True
+    refused(api.call("PUT", f"{HERE}/route", {**put, "reason": "another"}), 409, "Conflict", "expected_version")
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "param"),
+    [
+        ({"control": f"{SKILL}@v9"}, 404, "control"),
+        ({"arms": [{"policy_id": f"{SKILL}@v9", "mode": "ab", "weight": 0.5}]}, 404, "arms.0.policy_id"),
+        ({"arms": [{"policy_id": f"{SKILL}@v2", "mode": "ab", "weight": 1.5}]}, 400, "arms.0.weight"),
+        ({"arms": [{"policy_id": f"{SKILL}@v1", "mode": "ab", "weight": 0.5}]}, 400, None),
+        ({"unit": "user"}, 400, "unit"),
+    ],
+)
+def test_a_route_that_cannot_be_is_refused(api: Api, change: dict[str, Any], status: int, param: str | None) -> None:
+    answer = api.call("PUT", f"{HERE}/route", {"expected_version": 1, "control": f"{SKILL}@v1", **change})
+    assert (answer[0], answer[1]["error"]["param"]) == (status, param)
+
+
+def test_a_rollback_puts_the_last_good_route_back_and_may_be_repeated(api: Api) -> None:
+    refused(api.call("POST", f"{HERE}/rollback", {"reason": "bad"}), 409, "Conflict", None)
+    api.call("PUT", f"{HERE}/route", {"expected_version": 1, "control": f"{SKILL}@v2"})
+    status, route = api.call("POST", f"{HERE}/rollback", {"reason": "customers complain"})
+    assert (status, route["control"], route["mode"], route["reason"]) == (200, f"{SKILL}@v1", "rolled_back", "customers complain")
+    assert api.call("POST", f"{HERE}/rollback", {"reason": "again"})[1] == route
+
+
+# Learning runs and rollouts
+
+
+@pytest.mark.parametrize(("what", "body"), [("learning-runs", {}), ("rollouts", {"policy_id": f"{SKILL}@v2"})])
+def test_one_request_starts_one_execution_under_its_id(api: Api, what: str, body: dict[str, Any]) -> None:
+    again = {"headers": {"Idempotency-Key": "weekly"}}
+    status, first = api.call("POST", f"{HERE}/{what}", body, **again)
+    second = api.call("POST", f"{HERE}/{what}", body, **again)[1]
+    executions, id_field = (api.learning, "run_id") if what == "learning-runs" else (api.rollout, "rollout_id")
+    assert (status, first) == (202, second)
+    assert {name for name, _ in executions.started} == {first[id_field]}
+    payload = executions.started[0][1]
+    assert (payload["tenant_id"], payload["skill"], payload[id_field]) == (TENANT, SKILL, first[id_field])
+    assert payload["settings"]["window_days" if what == "learning-runs" else "min_samples"] in (5, 20)
+    assert api.call("GET", f"{HERE}/{what}/{first[id_field]}")[1]["status"] == first["status"]
+    assert [one[id_field] for one in api.call("GET", f"{HERE}/{what}")[1]["data"]] == [first[id_field]]
+
+
+@pytest.mark.parametrize(("what", "body"), [("learning-runs", {}), ("rollouts", {"policy_id": f"{SKILL}@v2"})])
+def test_when_step_functions_is_away_the_record_says_so_and_the_next_try_is_free(api: Api, what: str, body: dict[str, Any]) -> None:
+    api.learning.away = api.rollout.away = True
+    refused(api.call("POST", f"{HERE}/{what}", body), 503, "DependencyUnavailable", None)
+    (record,) = api.call("GET", f"{HERE}/{what}")[1]["data"]
+    assert record["status"] == "failed"
+    assert "Step Functions" in record["reason"]
+    api.learning.away = api.rollout.away = False
+    assert api.call("POST", f"{HERE}/{what}", body)[0] == 202
+
+
+# What was recorded
+
+
+def test_the_audit_is_listed_with_the_state_of_its_chain(api: Api) -> None:
+    for number in range(3):
+        change = RegistryChange(
+            registry_event_id=f"e{number}",
+            tenant_id=TENANT,
+            at=NOW,
+            actor="key:1",
+            action="change",
+            target="ROUTE#reply",
+            before_version=number,
+            after_version=number + 1,
+            reason="test",
+        )
+        append_change(change, api.audit)
+    _, page = api.call("GET", "/v1/admin/audit", query={"limit": "2"})
+    assert [entry["seq"] for entry in page["data"]] == [1, 2]
+    assert page["chain"] == {"intact": True, "length": 3, "fault": None}
+    _, rest = api.call("GET", "/v1/admin/audit", query={"cursor": page["next_cursor"]})
+    assert [entry["seq"] for entry in rest["data"]] == [3]
+    refused(api.call("GET", "/v1/admin/audit", query={"cursor": "bogus!"}), 400, "InvalidInput", "cursor")
+
+
+def test_rewards_of_a_day_are_walked_in_order(api: Api) -> None:
+    for number in range(5):
+        reward = RewardComputed(
+            skill=SKILL,
+            reward_id=f"rew_{number}",
+            interaction_id=f"int_{number}",
+            output_id=f"out_{number}",
+            occurred_at=NOW + timedelta(seconds=number // 2),
+            reward=0.5,
+            components={"sent": 1.0},
+            n=1,
+            event_ids=("fbk_1",),
+        )
+        api.events.put_new(prepare(reward, TENANT, received_at=NOW))
+    seen, cursor = [], None
+    while True:
+        query = {"date": "2026-03-01", "limit": "2", **({"cursor": cursor} if cursor else {})}
+        _, page = api.call("GET", f"{HERE}/rewards", query=query)
+        seen += [one["reward_id"] for one in page["data"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert seen == [f"rew_{number}" for number in range(5)]
+    refused(api.call("GET", f"{HERE}/rewards", query={"date": "yesterday"}), 400, "InvalidInput", "date")
+
+
+# What telemetry is judged by
+
+
+def test_a_publishable_key_names_its_pages_and_reports_only(api: Api) -> None:
+    status, key = api.call("POST", "/v1/admin/keys", {"scopes": ["telemetry"], "origins": ["https://app.example.com"]})
+    assert status == 201
+    assert key["api_key"].startswith(f"rlp_{key['key_id']}_")
+    assert key["origins"] == ["https://app.example.com"]
+    for refused_body in (
+        {"scopes": ["infer"], "origins": ["https://app.example.com"]},
+        {"scopes": ["telemetry", "admin"], "origins": ["https://app.example.com"]},
+        {"scopes": ["telemetry"], "origins": ["*"]},
+        {"scopes": ["telemetry"], "origins": ["https://app.example.com/path"]},
+        {"scopes": ["telemetry"], "origins": ["https://a.example https://b.example"]},
+    ):
+        assert api.call("POST", "/v1/admin/keys", refused_body)[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("metric", "param"),
+    [
+        ({"type": "float"}, "metrics.csat"),
+        ({"type": "comment", "direction": "maximize"}, "metrics.csat"),
+        ({"type": "number", "direction": "maximize"}, "metrics.csat.type"),
+        ({"type": "float", "direction": "maximize", "attribution_window_hours": 0}, "metrics.csat.attribution_window_hours"),
+    ],
+)
+def test_a_metric_that_makes_no_sense_is_refused_by_field(api: Api, metric: dict[str, Any], param: str) -> None:
+    refused(api.call("PUT", HERE, {"metrics": {"csat": metric}}), 400, "InvalidInput", param)
+
+
+def test_what_waits_is_listed_with_the_end_of_its_window_until_it_lands(api: Api) -> None:
+    csat = {"type": "float", "direction": "maximize", "attribution_window_hours": 2}
+    assert api.call("PUT", HERE, {"metrics": {"csat": csat}})[1]["metrics"]["csat"]["level"] == "interaction"
+    for number, age in enumerate((1, 3, 0)):
+        event = FeedbackSubmitted(skill=SKILL, interaction_id=f"int_{number}", kind="metric", metric="csat", value=1.0)
+        early = NOW - timedelta(hours=age)
+        api.events.put_new(replace(prepare(event, TENANT, received_at=early), pending=True))
+    _, page = api.call("GET", f"{HERE}/pending", query={"limit": "2"})
+    assert [(one["interaction_id"], one["orphaned"]) for one in page["data"]] == [("int_1", True), ("int_0", False)]
+    assert page["data"][0]["orphaned_at"] == "2026-03-01T11:00:00.000000Z"
+    _, rest = api.call("GET", f"{HERE}/pending", query={"cursor": page["next_cursor"]})
+    assert [one["interaction_id"] for one in rest["data"]] == ["int_2"]
+    for number in range(3):
+        landed = InteractionCreated(skill=SKILL, interaction_id=f"int_{number}", inputs={})
+        api.events.put_new(prepare(landed, TENANT, received_at=NOW))
+    assert api.call("GET", f"{HERE}/pending")[1]["data"] == []
+
+
+def test_every_mutation_is_described_with_its_body() -> None:
+    document = admin_app(lambda: Api().services).openapi()
+    bodies = {
+        operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        for operations in document["paths"].values()
+        for method, operation in operations.items()
+        if method in ("post", "put")
+    }
+    assert bodies == {model.__name__ for model in BODIES}
+
+
+def test_privacy_settings_are_put_at_a_version_and_the_salt_is_never_shown(api: Api) -> None:
+    status, held = api.call("GET", "/v1/admin/privacy")
+    assert (status, held["version"], held["actions"]) == (200, 1, {})
+    assert "salt" not in held
+    body = {"expected_version": 1, "actions": {"EMAIL_ADDRESS": "hash"}, "allow": ["help@example.com"]}
+    status, changed = api.call("PUT", "/v1/admin/privacy", body)
+    assert (status, changed["version"], changed["actions"]) == (200, 2, {"EMAIL_ADDRESS": "hash"})
+    assert api.call("PUT", "/v1/admin/privacy", body)[1]["idempotent_replay"] is True
+    refused(api.call("PUT", "/v1/admin/privacy", {**body, "allow": []}), 409, "Conflict", "expected_version")
+    for wrong, param in (
+        ({"actions": {"SHOE_SIZE": "mask"}}, "actions.SHOE_SIZE"),
+        ({"actions": {"URL": "burn"}}, "actions.URL"),
+        ({"actions": {"PERSON": "mask"}}, "actions"),
+        ({"custom": [{"name": "MINE", "pattern": "(?=a)"}]}, "custom.0"),
+    ):
+        refused(api.call("PUT", "/v1/admin/privacy", {"expected_version": 2, **wrong}), 400, "InvalidInput", param)

@@ -1,0 +1,81 @@
+"""What a promotion report concludes from answers."""
+
+from collections.abc import Callable
+
+import pytest
+
+from rlaas.evaluation.comparison import HeldOutCase, compare, score
+from rlaas.evaluation.report import Criteria, PromotionReport, promotion_report
+
+FINAL = "Hi Maria,\n\nYour refund is on its way.\n\nBest,\nThe Northwind Support Team"
+COMPONENTS = {"baseline": "local--base", "candidate": "acme--mail--v1", "sft_only": "acme--mail--v1--sft"}
+GOOD, FAIR, POOR = FINAL, "Hi Maria,\n\nYour refund comes.\n\nBest,\nThe Team", "Dear customer, I am writing to you today"
+
+
+def case(number: int, *, baseline: str, candidate: str, sft_only: str = FAIR, thread: str | None = None) -> HeldOutCase:
+    return HeldOutCase(
+        interaction_id=f"int_{number}",
+        thread=thread or f"thread-{number}",
+        final_text=FINAL,
+        answers={"baseline": baseline, "candidate": candidate, "sft_only": sft_only},
+    )
+
+
+def report_of(cases: list[HeldOutCase], criteria: Criteria | None = None) -> PromotionReport:
+    return promotion_report(
+        cases,
+        COMPONENTS,
+        criteria=criteria or Criteria(),
+        endpoint="rlaas-local",
+        dataset_version="v1",
+        test_sha256="0" * 64,
+        created_at="2026-05-04T09:00:00.000000Z",
+    )
+
+
+def mixed(n: int, answers: Callable[[int], tuple[str, str]]) -> list[HeldOutCase]:
+    return [case(i, baseline=answers(i)[0], candidate=answers(i)[1]) for i in range(n)]
+
+
+def test_a_candidate_that_wins_clearly_is_promoted_and_the_reason_has_the_numbers() -> None:
+    report = report_of(mixed(28, lambda i: (GOOD, POOR) if i % 7 == 0 else (POOR, GOOD)))
+    against = report.candidate_over_baseline
+    assert (against.wins, against.losses, against.ties) == (24, 4, 0)
+    assert against.win_rate == pytest.approx(24 / 28)
+    assert against.win_rate_ci == pytest.approx((0.6850, 0.9430), abs=5e-4)
+    assert report.promote
+    assert "win rate 0.86 (0.69 to 0.94)" in report.reason
+
+
+def test_a_candidate_like_the_baseline_is_rejected_with_ties_as_halves() -> None:
+    report = report_of(mixed(30, lambda i: (FAIR, FAIR)))
+    assert report.candidate_over_baseline.win_rate == 0.5
+    assert report.candidate_over_baseline.ties == 30
+    assert report.decision == "reject"
+    assert "above 0.5 wanted" in report.reason
+
+
+def test_too_few_threads_are_not_enough_however_good() -> None:
+    report = report_of(mixed(12, lambda i: (POOR, GOOD)))
+    assert report.decision == "reject"
+    assert report.reason == "12 held-out threads, at least 20 wanted"
+
+
+def test_a_candidate_that_often_says_nothing_is_rejected() -> None:
+    report = report_of(mixed(40, lambda i: (POOR, "" if i % 8 == 0 else GOOD)))
+    assert [finding.criterion for finding in report.findings if not finding.met] == ["answers"]
+
+
+def test_interactions_of_one_thread_are_one_trial() -> None:
+    cases = [case(i, baseline=POOR, candidate=GOOD, thread=f"thread-{i % 5}") for i in range(20)]
+    assert compare(score(cases), "candidate", "baseline").threads == 5
+
+
+def test_the_report_survives_json() -> None:
+    report = report_of(mixed(24, lambda i: (POOR, GOOD)))
+    assert PromotionReport.model_validate_json(report.model_dump_json()) == report
+
+
+def test_without_held_out_interactions_there_is_no_report() -> None:
+    with pytest.raises(ValueError, match="no held-out interactions"):
+        report_of([])

@@ -1,0 +1,97 @@
+"""The functions on moto: their real adapters, tables as the data stack makes them, and a fresh environment each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from functions.audit_writer import handler as audit_writer
+from functions.authorizer import handler as authorizer
+from functions.bootstrap import handler as bootstrap
+from functions.inference import handler as inference
+from functions.reward_writer import handler as reward_writer
+from functions.telemetry import handler as telemetry
+from rlaas.aws import clients
+from rlaas.aws.audit_log import DynamoAuditLog
+from rlaas.aws.events import DynamoEventStore
+from rlaas.aws.registry import DynamoRegistry
+from rlaas.privacy.settings import TenantPrivacy
+from rlaas.runtime.environment import environment
+from rlaas.tenancy.registry import PRIVACY, skill_key
+from rlaas.tenancy.tenant import Skill
+from tests.contract.tables import make_table
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, policy, route
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+
+_REMEMBERED = (
+    environment,
+    clients._client,
+    authorizer.registry,
+    bootstrap.registry,
+    audit_writer.log,
+    inference.stores,
+    inference.scrubbers,
+    reward_writer.stores,
+    telemetry.stores,
+    telemetry.scrubbers,
+)
+
+
+@dataclass
+class Stage:
+    """A deployed stage's tables, read directly."""
+
+    dynamodb: DynamoDBClient
+    registry: DynamoRegistry
+    events: DynamoEventStore
+    audit: DynamoAuditLog
+
+    def items(self, table: str) -> list[dict[str, Any]]:
+        return self.dynamodb.scan(TableName=table)["Items"]
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    variables = {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "RLAAS_STAGE": "test",
+        "REGISTRY_TABLE": "registry",
+        "EVENTS_TABLE": "events",
+        "AUDIT_TABLE": "audit",
+        "EVENT_TTL_DAYS": "30",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        for remembered in _REMEMBERED:
+            remembered.cache_clear()
+        dynamodb = boto3.client("dynamodb")
+        make_table(dynamodb, "registry")
+        make_table(dynamodb, "audit")
+        make_table(dynamodb, "events", indexed=True)
+        yield Stage(
+            dynamodb, DynamoRegistry("registry", dynamodb), DynamoEventStore("events", dynamodb=dynamodb), DynamoAuditLog("audit", dynamodb)
+        )
+    for remembered in _REMEMBERED:
+        remembered.cache_clear()
+
+
+@pytest.fixture
+def furnished_stage(stage: Stage) -> Stage:
+    """A stage with the skill, policies 1 and 2 and a canary route of a rollout."""
+    stage.registry.put(TENANT, skill_key(SKILL), Skill(tenant_id=TENANT, skill=SKILL, created_at=NOW), CHANGE)
+    stage.registry.put(TENANT, PRIVACY, TenantPrivacy(), CHANGE)
+    for version in (1, 2):
+        stage.registry.put_policy(policy(version), CHANGE)
+    stage.registry.write_route(route(arms=(canary(2, 1.0),), last_good=route().target, rollout_id="rol_1"), expected_version=0)
+    return stage

@@ -1,0 +1,56 @@
+import pytest
+
+from functions.authorizer.handler import handler as authorize
+from functions.bootstrap.handler import handler as bootstrap
+from rlaas.clock import utc_now
+from rlaas.errors import InvalidInput
+from rlaas.tenancy.registry import TENANT as TENANT_KEY
+from rlaas.tenancy.registry import Change
+from rlaas.tenancy.tenant import Tenant
+from tests.fakes.gateway import lambda_context
+from tests.unit.functions.conftest import Stage
+
+ARN = "arn:aws:execute-api:us-east-1:000000000000:abc123/v1/POST/v1/infer"
+
+
+def allowed(header: str) -> dict[str, object]:
+    return authorize({"methodArn": ARN, "headers": {"authorization": header}}, lambda_context())
+
+
+def test_the_first_key_makes_the_tenant_and_opens_every_path_of_the_stage(stage: Stage) -> None:
+    made = bootstrap({"tenant_id": "acme", "scopes": ["infer", "admin"]}, lambda_context())
+    assert stage.registry.get(Tenant, "acme", TENANT_KEY).document.tenant_id == "acme"
+    policy = allowed(f"Bearer {made['api_key']}")
+    assert policy["context"] == {"tenant_id": "acme", "key_id": made["key_id"], "scopes": "infer admin", "origins": ""}
+    assert policy["policyDocument"] == {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Action": "execute-api:Invoke",
+                "Effect": "Allow",
+                "Resource": "arn:aws:execute-api:us-east-1:000000000000:abc123/v1/*/*",
+            }
+        ],
+    }
+
+
+def test_a_second_bootstrap_makes_another_key_for_the_same_tenant(stage: Stage) -> None:
+    first, second = (bootstrap({"tenant_id": "acme", "scopes": ["infer"]}, lambda_context()) for _ in range(2))
+    assert first["key_id"] != second["key_id"]
+    allowed(f"Bearer {first['api_key']}")
+
+
+def test_a_revoked_or_unknown_key_is_unauthorized_and_logged_nowhere(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    made = bootstrap({"tenant_id": "acme", "scopes": ["infer"]}, lambda_context())
+    stage.registry.revoke_key("acme", made["key_id"], Change(actor="key:1", reason="leaked", at=utc_now()))
+    for header in (f"Bearer {made['api_key']}", "Bearer rlk_nonsense", ""):
+        with pytest.raises(Exception, match=r"^Unauthorized$"):
+            allowed(header)
+    assert made["api_key"] not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("request_", [{}, {"tenant_id": "Acme", "scopes": ["infer"]}, {"tenant_id": "acme", "scopes": ["root"]}])
+def test_a_malformed_bootstrap_makes_nothing(stage: Stage, request_: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput):
+        bootstrap(request_, lambda_context())
+    assert stage.items("registry") == []

@@ -1,0 +1,113 @@
+import json
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from functions.lake_writer import handler as lake_writer
+from rlaas.aws.events import item_of
+from rlaas.aws.lake import FirehoseLake, lake_record
+from rlaas.telemetry.events import InteractionCreated
+from rlaas.telemetry.ingest import prepare
+from rlaas.telemetry.store import StoredEvent
+from tests.fakes.worlds import NOW, SKILL, TENANT
+
+
+def events(count: int, *, size: int = 10) -> list[StoredEvent]:
+    return [
+        prepare(
+            InteractionCreated(interaction_id=f"i{number}", skill=SKILL, thread_id="t1", inputs={"email": "é" * size}),
+            TENANT,
+            received_at=NOW,
+        )
+        for number in range(count)
+    ]
+
+
+class Firehose:
+    """Takes every record but those that hold a refused event: per event id how often still."""
+
+    def __init__(self, refusals: dict[str, int]) -> None:
+        self.refusals = refusals
+        self.calls: list[list[list[str]]] = []
+        self.taken: list[str] = []
+
+    def put_record_batch(self, *, DeliveryStreamName: str, Records: Sequence[dict[str, bytes]]) -> dict[str, Any]:
+        assert len(Records) <= 500
+        assert sum(len(entry["Data"]) for entry in Records) <= 4 * 1024 * 1024
+        assert all(len(entry["Data"]) <= 1_000 * 1024 for entry in Records)
+        packs = [[json.loads(line)["event_id"] for line in entry["Data"].splitlines()] for entry in Records]
+        assert all(len(pack) <= 500 for pack in packs)
+        self.calls.append(packs)
+        responses: list[dict[str, str]] = []
+        for pack in packs:
+            refused = any(self.refusals.get(name, 0) > 0 for name in pack)
+            self.refusals.update({name: self.refusals[name] - 1 for name in pack if name in self.refusals})
+            responses.append({"ErrorCode": "ServiceUnavailableException"} if refused else {"RecordId": pack[0]})
+            self.taken += [] if refused else pack
+        return {"RequestResponses": responses, "FailedPutCount": sum("ErrorCode" in response for response in responses)}
+
+
+def deliver(refusals: dict[str, int], given: list[StoredEvent]) -> tuple[Firehose, list[int]]:
+    firehose = Firehose(refusals)
+    return firehose, FirehoseLake("stream", cast(Any, firehose), sleep=lambda _: None).deliver(given)
+
+
+LARGE = 100_000  # characters of two bytes: two such events fit a record, a third does not
+
+
+def test_small_events_share_one_record() -> None:
+    firehose, refused = deliver({}, events(3))
+    assert refused == []
+    assert firehose.calls == [[["i0", "i1", "i2"]]]
+
+
+def test_only_refused_records_are_sent_again() -> None:
+    firehose, refused = deliver({"i2": 2}, events(5, size=LARGE))
+    assert refused == []
+    assert firehose.calls == [[["i0", "i1"], ["i2", "i3"], ["i4"]], [["i2", "i3"]], [["i2", "i3"]]]
+    assert sorted(firehose.taken) == ["i0", "i1", "i2", "i3", "i4"]
+
+
+def test_what_stays_refused_is_told_by_position_with_all_that_shared_its_record() -> None:
+    firehose, refused = deliver({"i3": 99, "i4": 99}, events(5, size=LARGE))
+    assert refused == [2, 3, 4]
+    assert firehose.taken == ["i0", "i1"]
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "packs"),
+    [
+        (0, 1, []),
+        (1201, 0, [500, 500, 201]),
+        (3, 300_000, [1, 1, 1]),  # larger than a record should be: each by itself
+        (40, LARGE, [2] * 20),
+    ],
+)
+def test_records_and_calls_stay_within_firehoses_limits(count: int, size: int, packs: list[int]) -> None:
+    firehose, refused = deliver({}, events(count, size=size))
+    assert refused == []
+    assert [len(pack) for call in firehose.calls for pack in call] == packs
+    assert firehose.taken == [f"i{number}" for number in range(count)]
+
+
+def test_the_stream_is_read_again_from_the_first_event_of_a_refused_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = events(5, size=LARGE)
+    lake = FirehoseLake("stream", cast(Any, Firehose({"i3": 99})), sleep=lambda _: None)
+    monkeypatch.setattr(lake_writer, "lake", lambda: lake)
+    images = [item_of(event, expires_at=NOW) for event in given]
+    removal = {"eventName": "REMOVE", "dynamodb": {"SequenceNumber": "100"}}
+    records = [{"eventName": "INSERT", "dynamodb": {"SequenceNumber": str(n), "NewImage": image}} for n, image in enumerate(images)]
+    answer = lake_writer.handler({"Records": [removal, *records]}, cast(Any, None))
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "2"}]}
+
+
+def test_a_record_is_one_line_with_the_lakes_columns_and_partition_keys() -> None:
+    (event,) = events(1)
+    line = lake_record(event)
+    assert line.count(b"\n") == 1
+    assert line.endswith(b"\n")
+    columns = json.loads(line)
+    assert (columns["event_type"], columns["event_date"]) == ("interaction", "2026-03-01")
+    assert (columns["occurred_at"], columns["payload"]) == ("2026-03-01T12:00:00.000000Z", event.payload)
+    assert (columns["thread_id"], columns["output_id"]) == ("t1", None)

@@ -1,0 +1,101 @@
+import json
+from typing import Any
+
+import pytest
+
+from functions.audit_writer.handler import handler as audit
+from functions.reward_writer.handler import handler as follow
+from rlaas.routing.assign import assign
+from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, OutputProduced, RewardComputed
+from rlaas.telemetry.ingest import prepare
+from rlaas.tenancy.audit import verify_chain
+from rlaas.tenancy.keys import make_key
+from rlaas.tenancy.registry import Change
+from tests.fakes.gateway import lambda_context
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, route
+from tests.unit.functions.conftest import Stage
+
+
+def record(number: int, new: dict[str, Any] | None, old: dict[str, Any] | None = None, *, name: str | None = None) -> dict[str, Any]:
+    images = {"NewImage": new, "OldImage": old}
+    return {
+        "eventID": f"event-{number}",
+        "eventName": name or ("MODIFY" if new and old else "INSERT" if new else "REMOVE"),
+        "dynamodb": {"SequenceNumber": str(number), **{image: item for image, item in images.items() if item}},
+    }
+
+
+def landed(stage: Stage, number: int, event: AnyEvent) -> dict[str, Any]:
+    stored = prepare(event, TENANT, received_at=NOW)
+    stage.events.put_new(stored)
+    (item,) = [item for item in stage.items("events") if item.get("event_id") == {"S": stored.event_id}]
+    return record(number, item)
+
+
+def output(rollout_id: str | None) -> OutputProduced:
+    decision = assign(route(arms=(canary(2, 1.0),), rollout_id=rollout_id), "t1", decision_id="dec_1", decided_at=NOW)
+    return OutputProduced(
+        output_id="o1", interaction_id="i1", skill=SKILL, text="Dear customer", policy_id=f"{SKILL}@v2", decision=decision
+    )
+
+
+def sent() -> FeedbackSubmitted:
+    return FeedbackSubmitted(feedback_id="f2", interaction_id="i1", output_id="o1", skill=SKILL, kind="action", action="sent")
+
+
+def edit() -> FeedbackSubmitted:
+    return FeedbackSubmitted(feedback_id="f1", interaction_id="i1", output_id="o1", skill=SKILL, kind="edit", final_text="Dear friend")
+
+
+def test_a_rollouts_reward_becomes_a_metric_once_it_is_known_what_became_of_the_output(
+    furnished_stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    happened: list[AnyEvent] = [output("rol_1"), edit(), sent()]
+    records = [landed(furnished_stage, number, event) for number, event in enumerate(happened)]
+    assert follow({"Records": records}, lambda_context()) == {"batchItemFailures": []}
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 1
+    metric = lines[0]
+    assert metric["_aws"]["CloudWatchMetrics"] == [
+        {"Namespace": "RLaaS", "Dimensions": [["stage", "rollout", "arm"]], "Metrics": [{"Name": "Reward", "Unit": "None"}]}
+    ]
+    assert (metric["stage"], metric["rollout"], metric["arm"]) == ("test", "rol_1", f"{SKILL}@v2")
+    assert 0.5 < metric["Reward"] < 1
+    assert metric["tenant_id"] == TENANT
+    assert follow({"Records": records}, lambda_context()) == {"batchItemFailures": []}
+    assert capsys.readouterr().out == ""
+
+
+def test_without_a_rollout_rewards_are_stored_and_no_metric_is_made(furnished_stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [landed(furnished_stage, 1, output(None)), landed(furnished_stage, 2, sent())]
+    follow({"Records": records}, lambda_context())
+    assert capsys.readouterr().out == ""
+    (reward,) = [event.event() for event in furnished_stage.events.by_interaction(TENANT, "i1") if event.event_type == "reward"]
+    assert isinstance(reward, RewardComputed)
+    assert reward.reward == 1.0
+
+
+def test_a_record_that_fails_is_where_the_stream_begins_again(furnished_stage: Stage) -> None:
+    malformed = record(1, {"event_type": {"S": "feedback"}})
+    later = [landed(furnished_stage, 2, output(None)), landed(furnished_stage, 3, sent())]
+    assert follow({"Records": [malformed, *later]}, lambda_context()) == {"batchItemFailures": [{"itemIdentifier": "1"}]}
+    assert [event for event in furnished_stage.events.by_interaction(TENANT, "i1") if event.event_type == "reward"] == []
+
+
+def test_every_change_of_the_registry_has_its_entry_and_counters_and_copies_have_none(stage: Stage) -> None:
+    key, _ = make_key(tenant_id=TENANT, scopes=("infer",), created_at=NOW)
+    stage.registry.create_key(key, CHANGE)
+    stage.registry.next_number(TENANT, SKILL, "policy")
+    stage.registry.write_route(route(last_good=route(control=9).target), expected_version=0)
+    before = {item["sk"]["S"]: item for item in stage.items("registry")}
+    stage.registry.rollback(TENANT, SKILL, Change(actor="alarm:guard", reason="reward fell", at=NOW))
+    after = {item["sk"]["S"]: item for item in stage.items("registry")}
+    records = [record(number, item) for number, item in enumerate(before.values())]
+    records.append(record(99, after[f"ROUTE#{SKILL}"], before[f"ROUTE#{SKILL}"]))
+    for _ in range(2):
+        assert audit({"Records": records}, lambda_context()) == {"batchItemFailures": []}
+    entries = stage.audit.entries(TENANT)
+    assert verify_chain(entries) == 3
+    assert {entry.target for entry in entries} == {f"KEY#{key.key_id}", f"ROUTE#{SKILL}"}
+    last = entries[-1]
+    assert (last.actor, last.reason, last.action, last.before_version, last.after_version) == ("alarm:guard", "reward fell", "change", 1, 2)

@@ -1,0 +1,175 @@
+"""What each format's real exports become. Every event is checked by the service's own models on its way in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.unit.imports.conftest import SAMPLES, SKILL, Command, Service, reasons, report_of
+
+
+def by_source(service: Service, event_type: str) -> dict[str, dict[str, Any]]:
+    return {event["metadata"]["source_id"]: event for event in service.of_type(event_type)}
+
+
+def feedback_by_kind(service: Service) -> dict[str, dict[str, Any]]:
+    return {event["kind"]: event for event in service.of_type("feedback")}
+
+
+def test_a_fine_tuning_line_is_an_interaction_an_output_and_a_demonstration(service: Service, rlaas_import: Command) -> None:
+    ran = rlaas_import("openai", SAMPLES / "openai_fine_tuning.jsonl", "--skill", SKILL)
+    assert (ran.status, ran.row("rows read"), ran.row("events made"), ran.row("new")) == (0, 3, 8, 8)
+    first = next(event for event in service.of_type("interaction") if len(event["messages"]) == 2)
+    assert [message["role"] for message in first["messages"]] == ["system", "user"]
+    assert "occurred_at" not in first
+    texts = {event["final_text"] for event in service.of_type("feedback")}
+    assert texts == {"It left our warehouse this morning — tracking follows by e-mail.", "Claro, hasta mañana a las 12 h. 🙂"}
+    assert len(service.of_type("output")) == 3
+
+
+def test_logged_calls_become_interactions_with_an_output_per_choice(service: Service, rlaas_import: Command) -> None:
+    report = rlaas_import.home / "report.jsonl"
+    ran = rlaas_import("openai", SAMPLES / "openai_calls.jsonl", "--skill", SKILL, "--tag", "old", "--report", report)
+    assert ran.status == 1
+    assert [(line["line"], line["reason"], line["param"]) for line in report_of(report)] == [(4, "tool_call", "response")]
+    assert ran.row("skipped: failed_call") == 1
+    call = by_source(service, "interaction")["chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT"]
+    assert call["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello, are you open on Sunday?"}]
+    assert call["occurred_at"] == "2025-03-10T01:25:52.000000Z"
+    assert call["tags"] == ["old"]
+    assert call["user_id"].startswith("usr_")
+    assert "kim" not in str(call)
+    outputs = [event for event in service.of_type("output") if event["interaction_id"] == call["interaction_id"]]
+    assert [event["text"] for event in outputs] == ["Yes, from 10 to 16.", "We are, 10–16 h."]
+    assert outputs[0]["output_id"] == "out_" + call["interaction_id"].removeprefix("int_")
+    assert outputs[1]["output_id"].startswith(outputs[0]["output_id"] + "_")
+    assert outputs[0]["usage"] == {"input_tokens": 19, "output_tokens": 10}
+    response = by_source(service, "interaction")["resp_67ccd2bed1ec8190b14f964abc054267"]
+    assert response["messages"] == [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Thanks!"}]
+    stored = by_source(service, "output")["chatcmpl-AyPNinnUqUDYo9SAdA52NobMflmj2"]
+    assert (stored["text"], stored["metadata"]["source_metadata"]) == ("Mind of circuits hum.", {"team": "north"})
+
+
+def test_a_batchs_output_file_joins_its_input_file_in_either_order(service: Service, rlaas_import: Command) -> None:
+    late = rlaas_import("openai", SAMPLES / "openai_batch_output.jsonl", "--skill", SKILL, "--namespace", "march")
+    assert (late.status, late.row("pending"), late.row("skipped: failed_call")) == (0, 2, 1)
+    ran = rlaas_import("openai", SAMPLES / "openai_batch_input.jsonl", "--skill", SKILL, "--namespace", "march")
+    assert (ran.status, ran.row("new")) == (0, 2)
+    asked = by_source(service, "interaction")["request-1"]
+    answered = by_source(service, "output")["request-1"]
+    assert answered["interaction_id"] == asked["interaction_id"]
+    other = rlaas_import("openai", SAMPLES / "openai_batch_input.jsonl", "--skill", SKILL, "--namespace", "april")
+    assert other.row("new") == 2
+
+
+def test_a_preference_line_is_two_outputs_and_a_comparison(service: Service, rlaas_import: Command) -> None:
+    ran = rlaas_import("openai", SAMPLES / "openai_preferences.jsonl", "--skill", SKILL)
+    assert (ran.status, ran.row("new")) == (0, 4)
+    comparison = feedback_by_kind(service)["comparison"]
+    assert service.events[comparison["preferred_output_id"]]["text"].startswith("Today in San Francisco")
+    assert service.events[comparison["output_id"]]["text"].startswith("It is not particularly")
+
+
+def test_litellms_logging_payloads_become_interactions(service: Service, rlaas_import: Command) -> None:
+    report = rlaas_import.home / "report.jsonl"
+    ran = rlaas_import("litellm", SAMPLES / "litellm_standard_logging.jsonl", "--skill", SKILL, "--report", report)
+    assert (ran.status, reasons(report)) == (1, {"redacted": 1})
+    assert (ran.row("skipped: failed_call"), ran.row("skipped: not_a_completion")) == (1, 1)
+    [asked], [answered] = service.of_type("interaction"), service.of_type("output")
+    assert (asked["occurred_at"], answered["occurred_at"]) == ("2025-03-03T11:06:40.125000Z", "2025-03-03T11:06:41.375000Z")
+    assert answered["latency_ms"] == 1250.0
+    assert (answered["text"], answered["usage"]) == ("Yes, on Monday.", {"input_tokens": 10, "output_tokens": 20})
+    assert (asked["user_id"], asked["tags"][0]) == ("user-7", "prod")
+    assert asked["metadata"]["source_metadata"] == {"ticket": "T-1"}
+    assert "88dc28d0" not in str(service.events)
+
+
+def test_litellms_spend_logs_have_their_prompt_in_the_proxys_request(service: Service, rlaas_import: Command) -> None:
+    report = rlaas_import.home / "report.jsonl"
+    ran = rlaas_import("litellm", SAMPLES / "litellm_spend_logs.json", "--skill", SKILL, "--report", report)
+    assert ran.status == 1
+    assert [(line["line"], line["reason"]) for line in report_of(report)] == [(3, "no_input")]
+    assert "store_prompts_in_spend_logs" in report_of(report)[0]["message"]
+    [asked] = service.of_type("interaction")
+    assert (asked["messages"], asked["thread_id"]) == ([{"role": "user", "content": "Where is it?"}], "sess-1")
+
+
+def test_langfuses_ui_export_brings_generations_and_their_flattened_scores(service: Service, rlaas_import: Command) -> None:
+    service.metrics.add("correct")
+    ran = rlaas_import("langfuse", SAMPLES / "langfuse_observations_ui.json", "--skill", SKILL)
+    assert (ran.status, ran.row("skipped: not_a_generation"), ran.row("events made")) == (0, 1, 5)
+    [asked], [answered] = service.of_type("interaction"), service.of_type("output")
+    assert (asked["thread_id"], asked["user_id"], asked["tags"]) == ("trace-1", "u1", ["vip"])
+    assert asked["metadata"]["source_metadata"] == {"region": "eu"}
+    assert (answered["text"], answered["usage"], answered["latency_ms"]) == (
+        "It leaves today.",
+        {"input_tokens": 21, "output_tokens": 6},
+        1500,
+    )
+    said = {event.get("metric") or event["kind"]: event.get("value", event.get("label")) for event in service.of_type("feedback")}
+    assert said == {"helpful": 1.0, "label": "friendly", "correct": True}
+    assert all(event["output_id"] == answered["output_id"] for event in service.of_type("feedback"))
+
+
+def test_langfuses_csv_export_holds_texts_with_commas_quotes_and_lines(service: Service, rlaas_import: Command) -> None:
+    ran = rlaas_import("langfuse", SAMPLES / "langfuse_observations_ui.csv", "--skill", SKILL, "--rating", "helpful")
+    assert (ran.status, ran.row("events made")) == (0, 3)
+    assert service.of_type("output")[0]["text"] == "A plain text, with a comma\nand a second line"
+    assert feedback_by_kind(service)["rating"]["rating"] == 0.5
+    assert service.of_type("interaction")[0]["tags"] == ["vip"]
+
+
+def test_langfuses_blob_export_joins_scores_to_generations(service: Service, rlaas_import: Command) -> None:
+    report = rlaas_import.home / "report.jsonl"
+    files = (SAMPLES / "langfuse_blob_observations.jsonl", SAMPLES / "langfuse_blob_scores.jsonl")
+    ran = rlaas_import("langfuse", *files, "--skill", SKILL, "--rating", "user-feedback", "--report", report)
+    assert (ran.status, reasons(report), ran.row("skipped: score_of_session_or_run")) == (1, {"trace_not_seen": 1}, 1)
+    interactions, outputs = by_source(service, "interaction"), by_source(service, "output")
+    assert interactions["gen-3"]["messages"] == [{"role": "user", "content": "First?"}]
+    assert interactions["gen-4"]["inputs"] == {"question": "Second?", "n": "2"}
+    assert outputs["gen-4"]["text"] == '{"subject":"Re","body":"Second."}'
+    assert interactions["gen-3"]["thread_id"] == interactions["gen-4"]["thread_id"] == "session-9"
+    assert "kim" not in str(interactions)
+    about = {event.get("metric", event["kind"]): event["interaction_id"] for event in service.of_type("feedback")}
+    third, fourth = interactions["gen-3"]["interaction_id"], interactions["gen-4"]["interaction_id"]
+    assert about == {"quality": third, "comment": third, "rating": fourth, "edit": fourth, "label": fourth, "helpful": third}
+    assert feedback_by_kind(service)["edit"]["final_text"] == "Second, corrected."
+    assert {event["comment"] for event in service.of_type("feedback") if event["kind"] == "comment"} == {"Clear enough", "Too long"}
+
+
+def test_a_downloaded_langfuse_trace_brings_each_generation_and_its_scores(service: Service, rlaas_import: Command) -> None:
+    report = rlaas_import.home / "report.jsonl"
+    ran = rlaas_import("langfuse", SAMPLES / "langfuse_trace.json", "--skill", SKILL, "--report", report)
+    assert (ran.status, reasons(report)) == (1, {"tool_call": 1})
+    [asked] = service.of_type("interaction")
+    assert (asked["metadata"]["source_id"], asked["thread_id"], asked["user_id"], asked["tags"]) == ("gen-52", "session-5", "u5", ["web"])
+    [score] = service.of_type("feedback")
+    assert (score["metric"], score["interaction_id"]) == ("user_feedback", asked["interaction_id"])
+
+
+def test_an_unregistered_metric_is_refused_with_the_services_words(service: Service, rlaas_import: Command) -> None:
+    service.metrics.clear()
+    report = rlaas_import.home / "report.jsonl"
+    files = (SAMPLES / "langfuse_trace.json",)
+    ran = rlaas_import("langfuse", *files, "--skill", SKILL, "--report", report)
+    assert ran.status == 1
+    refused = next(line for line in report_of(report) if line["reason"] == "invalid_input")
+    assert (refused["param"], refused["message"]) == ("metric", "no metric 'user_feedback'; there are []")
+
+
+def test_csv_columns_are_mapped_by_name(service: Service, rlaas_import: Command) -> None:
+    columns = {
+        "id": "ticket", "thread_id": "ticket", "user_id": "agent", "prompt": "asked", "text": "draft", "final_text": "sent_text",
+        "action": "verdict", "task_result.closed": "closed", "occurred_at": "when",
+    }  # fmt: skip
+    mapped = [part for field, column in columns.items() for part in ("--map", f"{field}={column}")]
+    ran = rlaas_import("csv", SAMPLES / "tickets.csv", "--skill", SKILL, *mapped)
+    assert (ran.status, ran.row("rows read"), ran.row("events made")) == (0, 3, 13)
+    asked = by_source(service, "interaction")
+    assert asked["T-1"]["occurred_at"] == "2025-02-01T09:00:00.000000Z"
+    assert asked["T-3"]["occurred_at"] == "2025-02-01T10:00:00.000000Z"
+    assert asked["T-2"]["messages"] == [{"role": "user", "content": "Ünïcode?\nTwo lines"}]
+    assert asked["T-1"]["user_id"] == "ana"
+    assert asked["T-2"]["user_id"].startswith("usr_")
+    actions = [event["action"] for event in service.of_type("feedback") if event["kind"] == "action"]
+    assert sorted(actions) == ["discarded", "sent", "sent"]
+    assert {event["value"] for event in service.of_type("task_result")} == {True, False}

@@ -1,0 +1,91 @@
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+
+from local import demo_stage
+from local.demo import scramble, situation_of
+from local.demo_stage import Show
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    """A tar.gz of an adapter with one LoRA layer, as training publishes it."""
+    torch.manual_seed(1)
+    weights = {
+        "base_model.model.layers.0.q_proj.lora_A.weight": torch.randn(4, 16),
+        "base_model.model.layers.0.q_proj.lora_B.weight": torch.randn(16, 4).to(torch.bfloat16),
+    }
+    save_file(weights, tmp_path / "adapter_model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "adapter_config.json").write_text('{"r": 4}')
+    archive = tmp_path / "model.tar.gz"
+    with tarfile.open(archive, "w:gz") as packed:
+        for name in ("adapter_model.safetensors", "adapter_config.json"):
+            packed.add(tmp_path / name, arcname=name)
+    return archive
+
+
+def test_a_scrambled_adapter_is_still_an_adapter_whose_b_matrices_are_shuffled_and_amplified(packed: Path, tmp_path: Path) -> None:
+    before = load_file(tmp_path / "adapter_model.safetensors")
+    digest = scramble(packed, tmp_path / "first", gain=4.0, seed=3)
+    with tarfile.open(packed) as archive:
+        assert sorted(archive.getnames()) == ["adapter_config.json", "adapter_model.safetensors"]
+        archive.extractall(tmp_path / "second", filter="data")
+    after = load_file(tmp_path / "second" / "adapter_model.safetensors")
+    assert digest == hashlib.sha256(packed.read_bytes()).hexdigest()
+    for name, tensor in before.items():
+        assert (after[name].shape, after[name].dtype) == (tensor.shape, tensor.dtype)
+        if "lora_A" in name:
+            assert torch.equal(after[name], tensor)
+        else:
+            assert not torch.equal(after[name], 4 * tensor)
+            assert torch.equal(after[name].flatten().sort().values, (4 * tensor).flatten().sort().values)
+
+
+def test_a_step_is_announced_and_its_last_news_kept_when_it_is_done() -> None:
+    text = io.StringIO()
+    show = Show(2, Console(file=text, width=100))
+    with show.step("Baseline week", "112 emails"):
+        show.news("3 of 112 emails")
+        show.news("448 events stored")
+    lines = text.getvalue().splitlines()
+    assert lines[1].startswith("1/2 Baseline week  112 emails")
+    assert "done in 0 s: 448 events stored" in lines[2]
+    assert "3 of 112" not in text.getvalue()
+    assert set(show.seconds) == {"Baseline week"}
+
+
+def test_without_a_terminal_news_comes_as_lines_and_not_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = io.StringIO()
+    show = Show(1, Console(file=text, width=100))
+    monkeypatch.setattr(demo_stage, "PLAIN_LINE_EVERY_SECONDS", 0.0)
+    with show.step("Canary", ""):
+        show.news("1 email")
+        show.news("1 email")
+        show.news("2 emails")
+    assert text.getvalue().count("1 email\n") == 1
+    assert "  2 emails\n" in text.getvalue()
+
+
+def test_a_failing_step_is_not_called_done() -> None:
+    text = io.StringIO()
+    show = Show(1, Console(file=text, width=100))
+
+    def fail() -> None:
+        with show.step("Learning run", "five minutes"):
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
+    assert "done" not in text.getvalue()
+
+
+def test_the_situation_of_a_rollout_is_its_last_step() -> None:
+    assert situation_of({"status": "starting", "steps": []}) == "starting"
+    steps = [{"weight": 0.1, "n_candidate": 6, "n_control": 55}, {"weight": 0.5, "n_candidate": 2, "n_control": 3}]
+    assert situation_of({"status": "running", "steps": steps}) == "50% to the candidate: 2 judged, 3 of the control"

@@ -1,0 +1,196 @@
+"""Personal data out of texts: what is found, what is left alone, and what comes in its place."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from rlaas.privacy.patterns import Span
+from rlaas.privacy.scrub import Scrubber
+from rlaas.privacy.settings import MODEL_ENTITIES, PATTERN_ENTITIES, CustomEntity, ModelEntity, PrivacySettings
+
+BY_DEFAULT = Scrubber(PrivacySettings(), salt=b"pinch")
+
+
+def scrubber(**settings: object) -> Scrubber:
+    return Scrubber(PrivacySettings.model_validate(settings, strict=False), salt=b"pinch")
+
+
+@pytest.mark.parametrize(
+    ("text", "entity"),
+    [
+        ("ada.park+news@mail.example.co.uk", "EMAIL_ADDRESS"),
+        ("müller@bücher.example", "EMAIL_ADDRESS"),
+        ("4111 1111 1111 1111", "CREDIT_CARD"),
+        ("378282246310005", "CREDIT_CARD"),
+        ("6011-1111-1111-1117", "CREDIT_CARD"),
+        ("GB82 WEST 1234 5698 7654 32", "IBAN_CODE"),
+        ("de89370400440532013000", "IBAN_CODE"),
+        ("NO93 8601 1117 947", "IBAN_CODE"),
+        ("536-90-4399", "US_SSN"),
+        ("192.168.1.17", "IP_ADDRESS"),
+        ("2001:db8::8a2e:370:7334", "IP_ADDRESS"),
+        ("::1", "IP_ADDRESS"),
+        ("+44 20 7946 0958", "PHONE_NUMBER"),
+        ("+1 (415) 555-2671", "PHONE_NUMBER"),
+        ("0049 30 901820", "PHONE_NUMBER"),
+        ("(415) 555-2671", "PHONE_NUMBER"),
+        ("020 7946 0958", "PHONE_NUMBER"),
+        ("https://example.com/a?b=1#c", "URL"),
+        ("www.example.com/path", "URL"),
+        ("00:1A:2B:3C:4D:5E", "MAC_ADDRESS"),
+        ("001A.2B3C.4D5E", "MAC_ADDRESS"),
+        ("4111\u00a01111\u00a01111\u00a01111", "CREDIT_CARD"),
+        ("4111\u20111111\u20111111\u20111111", "CREDIT_CARD"),
+        ("\u0664\u0661\u0661\u0661" + "\u0661" * 12, "CREDIT_CARD"),
+        ("ada\uff20example.com", "EMAIL_ADDRESS"),
+        ("1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2", "CRYPTO"),
+        ("943 476 5919", "UK_NHS"),
+    ],
+)
+def test_what_looks_like_personal_data_and_passes_its_checksum_is_masked(text: str, entity: str) -> None:
+    assert BY_DEFAULT.texts([f"It is {text}, thanks."]) == [f"It is <{entity}>, thanks."]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "order 4412223155 of 2024-01-02 at 12:30:45",
+        "4111 1111 1111 1112 has a wrong check digit",
+        "GB82 WEST 1234 5698 7654 33",
+        "version 1.2.3, section 4.5.6",
+        "999.1.1.1 and 12:34:56",
+        "000-12-3456 and 666-12-3456",
+        "it costs 1,234,567.89 or 39.99",
+        "1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN3",
+        "a@b, @ada, me @ home",
+        "invoice 2024/11/0001234",
+    ],
+)
+def test_what_only_resembles_personal_data_stays(text: str) -> None:
+    assert BY_DEFAULT.texts([text]) == [text]
+
+
+def test_each_kind_gets_what_the_tenant_wants_in_its_place() -> None:
+    made = scrubber(actions={"EMAIL_ADDRESS": "hash", "URL": "drop", "IP_ADDRESS": "keep"})
+    [text] = made.texts(["a@example.com https://example.com 10.0.0.1 +44 20 7946 0958"])
+    assert text.startswith("<EMAIL_ADDRESS:")
+    assert text.endswith(">  10.0.0.1 <PHONE_NUMBER>")
+
+
+def test_a_hash_joins_within_a_tenant_and_tells_nothing_to_another() -> None:
+    settings = PrivacySettings(actions={"EMAIL_ADDRESS": "hash"})
+    ours, theirs = Scrubber(settings, salt=b"ours"), Scrubber(settings, salt=b"theirs")
+    first, second = ours.texts(["from a@example.com", "to a@example.com"])
+    assert first.removeprefix("from ") == second.removeprefix("to ")
+    assert theirs.texts(["from a@example.com"]) != [first]
+
+
+@pytest.mark.parametrize(
+    ("entity", "ways"),
+    [
+        ("CREDIT_CARD", ["4111 1111 1111 1111", "4111111111111111", "4111-1111-1111-1111", "4111\u00a01111\u00a01111\u00a01111"]),
+        ("EMAIL_ADDRESS", ["ada@example.com", "Ada@Example.com", "a\u200bda@example.com"]),
+        ("IBAN_CODE", ["GB82 WEST 1234 5698 7654 32", "gb82west12345698765432"]),
+        ("PHONE_NUMBER", ["+44 20 7946 0958", "+442079460958", "+44 (20) 7946-0958"]),
+        ("MAC_ADDRESS", ["00:1A:2B:3C:4D:5E", "00-1a-2b-3c-4d-5e", "001A.2B3C.4D5E"]),
+    ],
+)
+def test_a_hash_joins_all_ways_to_write_the_same(entity: str, ways: list[str]) -> None:
+    made = scrubber(actions={entity: "hash"})
+    hashes = set(made.texts(ways))
+    assert len(hashes) == 1
+    assert hashes.pop().startswith(f"<{entity}:")
+
+
+class CountingAllowList(frozenset[str]):
+    """Counts how often it is asked."""
+
+    asked = 0
+
+    def __contains__(self, text: object) -> bool:
+        self.asked += 1
+        return super().__contains__(text)
+
+
+def test_a_text_full_of_finds_takes_one_look_at_each() -> None:
+    made = scrubber()
+    made.__dict__["_allowed"] = allowed = CountingAllowList()
+    finds = 20_000
+    [text] = made.texts(["10.0.0.1 " * finds])
+    assert text == "<IP_ADDRESS> " * finds
+    assert allowed.asked == finds
+
+
+def test_texts_on_the_allow_list_stay() -> None:
+    made = scrubber(allow=["help@example.com"])
+    assert made.texts(["help@example.com, a@example.com"]) == ["help@example.com, <EMAIL_ADDRESS>"]
+
+
+def test_characters_without_width_hide_nothing() -> None:
+    assert BY_DEFAULT.texts(["to a\u200bda@exam\u00adple.com now"]) == ["to <EMAIL_ADDRESS> now"]
+
+
+def test_of_overlapping_finds_the_longest_counts() -> None:
+    assert BY_DEFAULT.texts(["see https://example.com/?mail=a@example.com&ip=10.0.0.1 now"]) == ["see <URL> now"]
+
+
+@given(st.lists(st.text(max_size=200), max_size=5))
+def test_texts_keep_their_number_and_are_clean_after_one_pass(texts: list[str]) -> None:
+    once = BY_DEFAULT.texts(texts)
+    assert len(once) == len(texts)
+    assert BY_DEFAULT.texts(once) == once
+
+
+# A tenant's own kinds
+
+
+def test_a_kind_of_the_tenants_own_is_found_by_its_expression() -> None:
+    made = scrubber(custom=[{"name": "CUSTOMER_NUMBER", "pattern": r"\bC-\d{6}\b", "action": "mask"}])
+    assert made.texts(["Customer C-123456 wrote"]) == ["Customer <CUSTOMER_NUMBER> wrote"]
+
+
+@pytest.mark.parametrize("pattern", [r"(a)\1", r"(?=a)b", "(", "a*", "(a{1000}){1000}"])
+def test_an_expression_that_is_not_linear_or_matches_nothing_is_refused(pattern: str) -> None:
+    with pytest.raises(ValidationError):
+        CustomEntity(name="MINE", pattern=pattern)
+
+
+def test_a_kind_that_exists_is_not_redefined() -> None:
+    with pytest.raises(ValidationError, match="choose its action"):
+        CustomEntity(name="EMAIL_ADDRESS", pattern="a")
+
+
+def test_an_expression_that_would_backtrack_for_ever_elsewhere_ends() -> None:
+    made = scrubber(custom=[{"name": "TRAP", "pattern": "(a+)+$"}])
+    text = "a" * 50_000 + "b"
+    assert made.texts([text]) == [text]
+
+
+# Names, which a model finds
+
+
+class Model:
+    """Finds the word `Ada`."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[str], list[ModelEntity]]] = []
+
+    def find(self, texts: list[str], entities: list[ModelEntity]) -> list[list[Span]]:
+        self.asked.append((list(texts), list(entities)))
+        return [[Span(at, at + 3, "PERSON")] if (at := text.find("Ada")) >= 0 else [] for text in texts]
+
+
+def test_the_model_is_asked_once_for_all_texts_and_only_where_the_tenant_wants_it() -> None:
+    model = Model()
+    asks = Scrubber(PrivacySettings(actions={"PERSON": "mask"}), salt=b"", finder=model)  # type: ignore[arg-type]
+    assert asks.texts(["Hi Ada", "a@example.com", "Bye"]) == ["Hi <PERSON>", "<EMAIL_ADDRESS>", "Bye"]
+    assert model.asked == [(["Hi Ada", "a@example.com", "Bye"], ["PERSON"])]
+    Scrubber(PrivacySettings(), salt=b"", finder=model).texts(["Hi Ada"])  # type: ignore[arg-type]
+    assert len(model.asked) == 1
+
+
+def test_every_kind_has_an_action_by_default() -> None:
+    settings = PrivacySettings()
+    assert {settings.action(entity) for entity in PATTERN_ENTITIES} == {"mask"}
+    assert {settings.action(entity) for entity in MODEL_ENTITIES} == {"keep"}

@@ -1,0 +1,177 @@
+"""A learning run from its request to each of its ends."""
+
+import hashlib
+import json
+from typing import Any, cast
+
+import pytest
+
+from rlaas.errors import Conflict, NotFound
+from rlaas.evaluation.comparison import HeldOutCase
+from rlaas.evaluation.report import Criteria, promotion_report
+from rlaas.rollout.learning import Dataset, LearningRun, LearningSettings, Place, RunConductor, plan, request_run
+from rlaas.tenancy.registry import dataset_key, run_key
+from rlaas.training.settings import TrainingSettings
+from tests.fakes.artifacts import MemoryArtifacts
+from tests.fakes.registry import MemoryRegistry
+from tests.fakes.worlds import NOW, SKILL, TENANT, clock, furnished
+from training_jobs import evaluate
+from training_jobs.build_dataset import Arguments
+
+RUN = "run_01JQZ4T3V7W8X9Y0Z1A2B3C4D5"
+PLACE = Place(stage="test", bucket="artifacts", endpoint="rlaas-test", base_model="smollm2")
+ROOT = f"s3://artifacts/tenants/{TENANT}/{SKILL}"
+ADAPTER = f"{ROOT}/runs/{RUN}/rlaas-test-train-01jqz4t3v7w8x9y0z1a2b3c4d5/output/model.tar.gz"
+
+
+class World:
+    def __init__(self) -> None:
+        self.registry: MemoryRegistry = furnished()
+        self.artifacts = MemoryArtifacts()
+        self.conductor = RunConductor(self.registry, self.artifacts, clock, PLACE, TENANT, SKILL, RUN)
+
+    def request(self, **settings: object) -> LearningRun:
+        return request_run(
+            self.registry,
+            tenant_id=TENANT,
+            skill=SKILL,
+            run_id=RUN,
+            settings=LearningSettings.model_validate(settings),
+            actor="key:1",
+            reason="weekly",
+            clock=clock,
+        )
+
+    def jobs_end(self, *, better: bool) -> None:
+        """What the three jobs leave behind."""
+        answers = {"baseline": "no", "candidate": "the final text" if better else "worse", "sft_only": "the text"}
+        cases = [HeldOutCase(f"int_{n}", f"t{n}", "the final text", cast(Any, answers)) for n in range(40)]
+        report = promotion_report(
+            cases,
+            cast(Any, {name: name for name in answers}),
+            criteria=Criteria(),
+            endpoint="rlaas-test",
+            dataset_version="v1",
+            test_sha256="0" * 64,
+            created_at="2026-03-01T12:00:00.000000Z",
+        )
+        self.artifacts.files = {
+            f"{ROOT}/runs/{RUN}/evaluation/promotion_report.json": report.model_dump_json().encode(),
+            f"{ROOT}/datasets/v1/manifest.json": json.dumps({"version": "v1", "events": 7}).encode(),
+            ADAPTER: b"weights",
+        }
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_the_plan_names_each_job_and_where_it_reads_and_writes(world: World) -> None:
+    world.request(window_days=10, dpo_steps=30, test_share=0.0)
+    asked = cast(dict[str, Any], world.conductor.begin())
+    words = asked["build_dataset"]["arguments"]
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    assert given["--tenant"] == TENANT
+    assert (given["--database"], given["--workgroup"], given["--version"]) == ("rlaas_test", "rlaas-test", "v1")
+    assert (given["--since"], given["--until"]) == ("2026-02-19T12:00:00.000000Z", "2026-03-01T12:00:00.000000Z")
+    assert given["--test-share"] == "0.0"
+    assert asked["build_dataset"]["output_uri"] == f"{ROOT}/datasets/v1"
+    assert asked["train"]["hyperparameters"]["dpo_steps"] == "30"
+    assert TrainingSettings.from_strings(asked["train"]["hyperparameters"]).base_model == "smollm2"
+    assert asked["train"]["base_model_uri"] == "s3://artifacts/models/smollm2/"
+    assert [adapter["name"] for adapter in asked["adapters"]] == [f"{TENANT}--{SKILL}--v1", f"{TENANT}--{SKILL}--v1--sft"]
+    assert asked["adapters"][0]["artifact_uri"] == ADAPTER
+    assert asked["evaluate"]["arguments"][:4] == ["--endpoint", "rlaas-test", "--baseline-component", "v1"]
+    assert all(asked[job]["job_name"].startswith("rlaas-test-") for job in ("build_dataset", "train", "evaluate"))
+    assert len(json.dumps(asked)) < 8192
+
+
+def test_the_jobs_understand_their_arguments(world: World) -> None:
+    baseline = world.registry.get_policy(TENANT, world.request().baseline)
+    for unload in (True, False):
+        run = world.request().model_copy(update={"version": 1, "settings": LearningSettings(unload=unload, min_pairs=3)})
+        asked = cast(dict[str, Any], plan(run, PLACE, baseline))
+        understood = Arguments.parse(asked["build_dataset"]["arguments"])
+        assert (understood.tenant, understood.min_pairs, understood.shares.test) == (TENANT, 3, 0.1)
+        assert understood.unload_to == (f"{ROOT}/runs/{RUN}/unload/" if unload else None)
+        evaluation = evaluate.parse(asked["evaluate"]["arguments"])
+        assert (evaluation.baseline_component, evaluation.candidate_component) == ("v1", f"{TENANT}--{SKILL}--v1")
+        assert (evaluation.max_tokens, evaluation.min_threads) == (baseline.sampling.max_tokens, 20)
+
+
+def test_a_repeated_begin_keeps_the_version_and_a_next_run_takes_the_next(world: World) -> None:
+    world.request()
+    assert world.conductor.begin() == world.conductor.begin()
+    assert world.registry.next_number(TENANT, SKILL, "dataset") == 2
+
+
+def test_a_recommended_adapter_becomes_the_next_policy_with_its_provenance(world: World) -> None:
+    world.request()
+    world.conductor.begin()
+    world.registry.next_number(TENANT, SKILL, "policy")
+    world.registry.next_number(TENANT, SKILL, "policy")
+    world.jobs_end(better=True)
+    run = world.conductor.decide()
+    assert (run.status, run.policy_id, run.ended_at) == ("registered", f"{SKILL}@v3", NOW)
+    policy = world.registry.get_policy(TENANT, f"{SKILL}@v3")
+    baseline = world.registry.get_policy(TENANT, run.baseline)
+    assert (policy.prompt, policy.sampling) == (baseline.prompt, baseline.sampling)
+    assert policy.backend.component == f"{TENANT}--{SKILL}--v1"
+    assert policy.adapter is not None
+    assert (policy.adapter.run_id, policy.adapter.dataset_version) == (RUN, "v1")
+    assert policy.adapter.sha256 == hashlib.sha256(b"weights").hexdigest()
+    dataset = world.registry.get(Dataset, TENANT, dataset_key(SKILL, 1)).document
+    assert (dataset.run_id, dataset.manifest["events"]) == (RUN, 7)
+    assert world.conductor.to_release() == [f"{TENANT}--{SKILL}--v1--sft"]
+    assert world.registry.get_route(TENANT, SKILL).version == 1
+
+
+def test_a_repeated_decision_registers_one_policy(world: World) -> None:
+    world.request()
+    world.conductor.begin()
+    for _ in range(2):
+        world.registry.next_number(TENANT, SKILL, "policy")
+    world.jobs_end(better=True)
+    assert world.conductor.decide() == world.conductor.decide()
+    assert world.registry.next_number(TENANT, SKILL, "policy") == 4
+
+
+def test_an_adapter_that_is_no_better_is_rejected_and_unloaded(world: World) -> None:
+    world.request()
+    world.conductor.begin()
+    world.jobs_end(better=False)
+    run = world.conductor.decide()
+    assert (run.status, run.policy_id) == ("rejected", None)
+    assert run.report_uri == f"{ROOT}/runs/{RUN}/evaluation/promotion_report.json"
+    assert world.conductor.to_release() == [f"{TENANT}--{SKILL}--v1", f"{TENANT}--{SKILL}--v1--sft"]
+
+
+def test_a_missing_report_is_an_error_and_decides_nothing(world: World) -> None:
+    world.request()
+    world.conductor.begin()
+    with pytest.raises(NotFound, match="promotion_report"):
+        world.conductor.decide()
+    assert world.registry.get(LearningRun, TENANT, run_key(SKILL, RUN)).document.status == "running"
+
+
+def test_a_failure_is_recorded_once_and_names_what_to_unload(world: World) -> None:
+    world.request()
+    assert world.conductor.to_release() == []
+    world.conductor.begin()
+    run = world.conductor.fail("States.TaskFailed: out of memory")
+    assert run is not None
+    assert (run.status, run.reason) == ("failed", "States.TaskFailed: out of memory")
+    assert world.conductor.fail("again") == run
+    assert len(world.conductor.to_release()) == 2
+
+
+def test_a_failure_before_anything_was_recorded_changes_nothing(world: World) -> None:
+    assert world.conductor.fail("no such skill") is None
+    assert world.conductor.to_release() == []
+
+
+def test_one_id_stands_for_one_run(world: World) -> None:
+    assert world.request() == world.request()
+    with pytest.raises(Conflict):
+        world.request(window_days=3)

@@ -1,0 +1,47 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlaas.tenancy.audit import AuditEntry, RegistryChange, append_change, verify_chain
+from tests.fakes.audit import MemoryAuditLog
+from tests.fakes.worlds import NOW, TENANT
+
+
+def chain(reasons: list[str]) -> list[AuditEntry]:
+    log = MemoryAuditLog()
+    for number, reason in enumerate(reasons):
+        change = RegistryChange(
+            registry_event_id=str(number),
+            tenant_id=TENANT,
+            at=NOW,
+            actor="key:1",
+            action="change",
+            target="ROUTE#reply",
+            before_version=number,
+            after_version=number + 1,
+            reason=reason,
+        )
+        append_change(change, log)
+    return log.entries(TENANT)
+
+
+@given(st.lists(st.text(max_size=8), min_size=1, max_size=6), st.data())
+def test_any_alteration_gap_or_swap_breaks_the_chain(reasons: list[str], data: st.DataObject) -> None:
+    entries = chain(reasons)
+    assert verify_chain(entries) == len(entries)
+    position = data.draw(st.integers(0, len(entries) - 1))
+    altered = [*entries]
+    altered[position] = entries[position].model_copy(update={"reason": reasons[position] + "!"})
+    with pytest.raises(ValueError, match=f"breaks at seq {position + 1}$"):
+        verify_chain(altered)
+    if position < len(entries) - 1:
+        with pytest.raises(ValueError, match="breaks at seq"):
+            verify_chain(entries[:position] + entries[position + 1 :])
+        swapped = [*entries]
+        swapped[position], swapped[position + 1] = swapped[position + 1], swapped[position]
+        with pytest.raises(ValueError, match="breaks at seq"):
+            verify_chain(swapped)
+
+
+def test_an_empty_chain_has_no_entries() -> None:
+    assert verify_chain([]) == 0

@@ -1,0 +1,1 @@
+"""Heavy entrypoints that run as SageMaker jobs in `containers/learning`."""
