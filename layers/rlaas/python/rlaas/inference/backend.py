@@ -1,24 +1,94 @@
-"""What inference asks of a model backend."""
+"""What inference asks of a model backend: OpenAI's chat request and answer, whoever answers."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from rlaas.routing.policy import SageMakerBackend, Sampling
-from rlaas.telemetry.events import Message, Usage
+from pydantic import JsonValue
+
+from rlaas.errors import DependencyUnavailable
+from rlaas.routing.policy import BackendSpec
+from rlaas.telemetry.events import Message, ToolCall, Usage
+
+
+class BackendFailed(DependencyUnavailable):
+    """A backend did not answer. `safe_to_repeat` says that it certainly did no work: it was not reached, or it refused (429, 503)."""
+
+    def __init__(self, detail: str, *, safe_to_repeat: bool = False, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.safe_to_repeat = safe_to_repeat
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCall:
+    """One question to a model. `parameters` are OpenAI's by name (`temperature`, `max_tokens`, `tools`, `response_format`, `stop`, ...),
+    without `model`, `messages` and `stream`, which the backend fills in."""
+
+    messages: tuple[Message, ...]
+    parameters: Mapping[str, JsonValue]
+    tenant_id: str
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of the answers. `finish_reason` is OpenAI's: stop, length, tool_calls, content_filter."""
+
+    text: str
+    finish_reason: str | None
+    tool_calls: tuple[ToolCall, ...] = ()
+    refusal: str | None = None
+    logprobs: JsonValue = None
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model answered."""
+    """What a model answered: `n` choices, in order."""
 
-    text: str
+    choices: tuple[Choice, ...]
     usage: Usage
-    finish_reason: str | None
+    model: str | None = None
+    """The model that the backend says answered."""
+
+    @property
+    def text(self) -> str:
+        """The first choice's text."""
+        return self.choices[0].text
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of the tool call at `index`: the first one has its id and name, later ones more of `arguments`."""
+
+    index: int
+    arguments: str = ""
+    id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a streamed answer: more of the choice at `index`, or (last of all, without text) the usage."""
+
+    index: int = 0
+    text: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    refusal: str | None = None
+    finish_reason: str | None = None
+    logprobs: JsonValue = None
+    usage: Usage | None = None
+    model: str | None = None
 
 
 class Backend(Protocol):
-    """Where policies' models answer."""
+    """Where policies' models answer. Both raise BackendFailed, and InvalidInput naming the parameter that the backend does not take or
+    that it refuses; `stream` raises before its first delta or in the middle, and closes its connection when it is closed."""
 
-    def complete(self, backend: SageMakerBackend, messages: tuple[Message, ...], sampling: Sampling, *, timeout_s: float) -> Completion:
-        """The answer to `messages` within `timeout_s` seconds. Raises: DependencyUnavailable."""
+    def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
+        """The whole answer within `timeout_s` seconds."""
+        ...
+
+    def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Iterator[Delta]:
+        """The answer piece by piece; `timeout_s` bounds the wait for each piece."""
         ...

@@ -1,12 +1,19 @@
 """A policy: the immutable bundle that answers, addressed by the hash of its content."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
 from rlaas.clock import Timestamp
 from rlaas.ids import PolicyId, Sha256, SkillName, TenantId, canonical_sha256, policy_id
 from rlaas.wire import WireModel
+
+Timeout = Annotated[float, Field(gt=0, le=900)]
+"""How long one answer may take, in seconds; what is left of the request's own time bounds it too."""
+ModelName = Annotated[str, Field(min_length=1, max_length=256)]
+SecretName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+"""The tenant's secret in Secrets Manager that holds the vendor's key: `rlaas/<stage>/<tenant>/<name>`."""
+BaseUrl = Annotated[str, Field(pattern=r"^https?://[^\s?#@]{1,500}$")]
 
 
 class AdapterRef(WireModel):
@@ -36,11 +43,50 @@ class Sampling(WireModel):
 
 
 class SageMakerBackend(WireModel):
-    """A SageMaker endpoint; `component` names the inference component (base model or adapter) that answers."""
+    """A SageMaker endpoint that speaks OpenAI's chat format; `component` names the inference component (base model or adapter) that answers."""
 
     kind: Literal["sagemaker"] = "sagemaker"
     endpoint: str
     component: str | None = None
+    timeout_s: Timeout = 25.0
+
+    @property
+    def model(self) -> str:
+        """What answers, as metering and traces name it."""
+        return self.component or self.endpoint
+
+
+class OpenAIBackend(WireModel):
+    """OpenAI, or any server that speaks its chat API (vLLM, TGI, Ollama): `base_url` up to and with `/v1`."""
+
+    kind: Literal["openai"] = "openai"
+    model: ModelName
+    base_url: BaseUrl = "https://api.openai.com/v1"
+    secret: SecretName | None = None
+    timeout_s: Timeout = 25.0
+
+
+class AnthropicBackend(WireModel):
+    """Anthropic's Messages API."""
+
+    kind: Literal["anthropic"] = "anthropic"
+    model: ModelName
+    base_url: BaseUrl = "https://api.anthropic.com/v1"
+    secret: SecretName
+    timeout_s: Timeout = 25.0
+
+
+class BedrockBackend(WireModel):
+    """A model or inference profile behind Bedrock's Converse API, in the stage's own account; `region` None is the stage's."""
+
+    kind: Literal["bedrock"] = "bedrock"
+    model: ModelName
+    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")] | None = None
+    timeout_s: Timeout = 25.0
+
+
+BackendSpec = Annotated[SageMakerBackend | OpenAIBackend | AnthropicBackend | BedrockBackend, Field(discriminator="kind")]
+"""Where a policy's model answers."""
 
 
 class PolicyBundle(WireModel):
@@ -50,7 +96,8 @@ class PolicyBundle(WireModel):
     adapter: AdapterRef | None = None
     prompt: Prompt
     sampling: Sampling = Sampling()
-    backend: SageMakerBackend
+    backend: BackendSpec
+    fallbacks: tuple[BackendSpec, ...] = Field(default=(), max_length=4)
 
     def digest(self) -> str:
         """SHA-256 of the bundle's canonical JSON: equal bundles, equal digest."""

@@ -5,7 +5,7 @@ Ids that the client leaves out are made by the service. Free data goes into `met
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from rlaas.clock import Timestamp
 from rlaas.ids import ExternalId, MetricName, PolicyId, SkillName, interaction_of
@@ -17,18 +17,48 @@ Tag = Annotated[str, Field(min_length=1, max_length=64)]
 Label = Annotated[str, Field(min_length=1, max_length=128)]
 
 
-class Message(WireModel):
-    """One message of a chat."""
+class CalledFunction(WireModel):
+    """The function a model calls; `arguments` is the JSON it wrote, which may be malformed."""
 
-    role: Literal["system", "user", "assistant"]
-    content: str
+    name: Annotated[str, Field(max_length=256)]
+    arguments: str
+
+
+class ToolCall(WireModel):
+    """A model's call of a tool."""
+
+    id: Annotated[str, Field(max_length=256)]
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class Message(WireModel):
+    """One message of a chat, as OpenAI has it: an assistant may call tools, and a tool's message answers one call."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: Annotated[str, Field(max_length=256)] | None = None
+
+    @model_validator(mode="after")
+    def _says_or_calls_something(self) -> Self:
+        if "content" not in self.model_fields_set and not (self.role == "assistant" and self.tool_calls):
+            raise ValueError("needs content")
+        if (self.role == "tool") != (self.tool_call_id is not None):
+            raise ValueError("a message of role tool, and no other, has a tool_call_id")
+        return self
+
+    def plain(self) -> dict[str, JsonValue]:
+        """The message as OpenAI's chat API takes it."""
+        return self.model_dump(mode="json", exclude_defaults=True) | {"content": self.content}
 
 
 class Usage(WireModel):
-    """Tokens read and written."""
+    """Tokens read and written; `cached_tokens` of those read came from the backend's prompt cache."""
 
     input_tokens: int = Field(ge=0)
     output_tokens: int = Field(ge=0)
+    cached_tokens: int = Field(default=0, ge=0)
 
 
 class Event(WireModel):
