@@ -38,7 +38,7 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, str]:
     try:
         request = BootstrapRequest.model_validate(event, strict=False)
     except ValidationError as error:
-        raise invalid_input(error) from None
+        raise invalid_input(error, event) from None
     change = Change(actor="bootstrap", reason="bootstrap", at=utc_now())
     for sort_key, document in ((PRIVACY, TenantPrivacy()), (TENANT, Tenant(tenant_id=request.tenant_id, created_at=change.at))):
         with suppress(Conflict):  # the tenant exists: this is one more key for it

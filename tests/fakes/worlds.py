@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 
 from rlaas.privacy.settings import TenantPrivacy
-from rlaas.routing.policy import Policy, PolicyBundle, Prompt, SageMakerBackend
+from rlaas.routing.policy import Policy, PolicyBundle, SageMakerBackend
+from rlaas.routing.prompt import ShortPrompt
 from rlaas.routing.route import Arm, Route, RouteTarget
 from rlaas.tenancy.registry import PRIVACY, Change, skill_key
 from rlaas.tenancy.tenant import Skill
@@ -21,7 +22,7 @@ def clock() -> datetime:
 def policy(version: int, *, user: str = "Reply to: {{ email }}", system: str = "", component: str | None = None) -> Policy:
     bundle = PolicyBundle(
         base_model="smollm2-135m",
-        prompt=Prompt(system=system, user=user),
+        prompt=ShortPrompt(system=system, user=user).graph(),
         backend=SageMakerBackend(endpoint="rlaas-local", component=component or f"v{version}"),
     )
     return Policy.of(bundle, tenant_id=TENANT, skill=SKILL, version=version, created_at=NOW)

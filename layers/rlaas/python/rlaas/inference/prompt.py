@@ -1,74 +1,199 @@
-"""Prompts: sandboxed templates over a request's inputs. No code of the process can be reached, no missing input passes unseen."""
+"""Prompts checked and rendered: sandboxed templates over a request's inputs. No code can be reached, no missing input passes unseen."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError, meta
-from jinja2.exceptions import SecurityError
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import JsonValue
 
 from rlaas.errors import InvalidInput
-from rlaas.routing.policy import Prompt
+from rlaas.routing.prompt import Document, FewShotNode, Prompt, RetrievalNode, SystemNode, TextNode, UserNode
 from rlaas.telemetry.events import Message
 
 MAX_PROMPT_BYTES = 256 * 1024
 """The largest rendered prompt, in bytes of UTF-8."""
 
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Strings cannot be multiplied: `{{ "a" * 10**9 }}` would eat the memory of every tenant's process."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def call_binop(self, context: object, operator: str, left: object, right: object) -> object:
-        raise SecurityError(f"templates cannot use {operator!r}")
+_MOST_PARTS = 1000
+"""Texts, names, conditions and filters of one template."""
+_OF_A_DOCUMENT = frozenset({"document", "number"})
+_Templated = TextNode | SystemNode | UserNode | RetrievalNode
 
 
-_SANDBOX = _Sandbox(undefined=StrictUndefined, autoescape=False)
+_LANGUAGE: tuple[type[nodes.Node], ...] = (
+    *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.If, nodes.CondExpr),
+    *(nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Filter, nodes.Test, nodes.Getattr),
+)
+_FILTERS = frozenset({"capitalize", "d", "default", "length", "lower", "striptags", "title", "tojson", "trim", "truncate", "upper"})
+_TESTS = frozenset({"defined", "undefined", "eq", "ne", "in"})
+_SANDBOX = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+"""Templates know text, values, conditions, and filters whose answer is at most a constant times what they are given. No loop, call,
+assignment, arithmetic or joining: whatever a template says, rendering it is linear in its inputs, so that no tenant can stall or fill a
+process that serves others."""
 
 
-def render(prompt: Prompt, inputs: Mapping[str, str]) -> tuple[Message, ...]:
-    """The system message (when there is one) and the user message. Raises: InvalidInput naming the missing input."""
-    user = Message(role="user", content=_render("user", prompt.user, inputs))
-    return _bounded((*render_system(prompt, inputs), user))
+def check(prompt: Prompt) -> frozenset[str]:
+    """The inputs that `prompt` speaks of.
 
-
-def render_system(prompt: Prompt, inputs: Mapping[str, str]) -> tuple[Message, ...]:
-    """The system message, when the prompt has one. Raises: InvalidInput naming the missing input."""
-    if not prompt.system:
-        return ()
-    return _bounded((Message(role="system", content=_render("system", prompt.system, inputs)),))
-
-
-def inputs_of(prompt: Prompt) -> frozenset[str]:
-    """The inputs a prompt speaks of. Raises: InvalidInput naming the part whose template is malformed."""
-    return _variables("system", prompt.system) | _variables("user", prompt.user)
-
-
-def _render(part: str, source: str, inputs: Mapping[str, str]) -> str:
+    Raises: InvalidInput naming node and field when a template is malformed, speaks of what is neither input nor node, or of itself by way
+    of others.
+    """
+    parts = {node.name for node in prompt.nodes if isinstance(node, TextNode | RetrievalNode)}
+    spoken: set[str] = set()
+    needs: dict[str, set[str]] = {}
+    for node in prompt.nodes:
+        if not isinstance(node, _Templated):
+            continue
+        names = _needed(node)
+        unknown = sorted(names - parts - prompt.inputs.keys()) if prompt.inputs is not None else []
+        if unknown:
+            known = ", ".join(sorted({*parts, *(prompt.inputs or ())})) or "nothing"
+            raise InvalidInput(f"node {node.name!r} speaks of {unknown[0]!r}, and declared is {known}", param=_field(node))
+        other = sorted(names & ({node.name for node in prompt.nodes} - parts))
+        if other:
+            raise InvalidInput(f"node {node.name!r} speaks of {other[0]!r}, which is no text or retrieval node", param=_field(node))
+        needs[node.name] = {*names & parts}
+        spoken |= names - parts
     try:
-        return _template(source).render(inputs)
-    except UndefinedError as error:
-        missing = sorted(_variables(part, source) - inputs.keys())
-        param = f"inputs.{missing[0]}" if missing else f"prompt.{part}"
-        raise InvalidInput(f"the policy's prompt needs {', '.join(missing) or error.message}", param=param) from None
-    except (TemplateError, ArithmeticError, TypeError, ValueError) as error:
-        raise InvalidInput(f"the policy's prompt cannot be rendered: {type(error).__name__}", param=f"prompt.{part}") from None
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        circle = error.args[1]
+        raise InvalidInput(f"nodes speak of each other in a circle: {' <- '.join(circle)}", param=f"prompt.{circle[0]}.template") from None
+    return frozenset(spoken)
 
 
-def _variables(part: str, source: str) -> frozenset[str]:
+def render(prompt: Prompt, inputs: Mapping[str, str], documents: Sequence[Document] = ()) -> tuple[Message, ...]:
+    """The messages that speak to the model. Raises: InvalidInput naming the missing input or the node that cannot be rendered."""
+    return _bounded(tuple(_Rendering(prompt, inputs, documents).messages(SystemNode, FewShotNode, UserNode)))
+
+
+def render_front(prompt: Prompt, inputs: Mapping[str, str], documents: Sequence[Document] = ()) -> tuple[Message, ...]:
+    """The messages in front of a chat's own: the prompt's but for its user nodes. Raises: as `render`."""
+    return _bounded(tuple(_Rendering(prompt, inputs, documents).messages(SystemNode, FewShotNode)))
+
+
+def offered_tools(prompt: Prompt) -> dict[str, JsonValue]:
+    """OpenAI's parameters for the prompt's tools; empty without any."""
+    if prompt.tools is None:
+        return {}
+    tools: list[JsonValue] = [tool.model_dump(mode="json", exclude_none=True) for tool in prompt.tools.tools]
+    return {"tools": tools, "tool_choice": prompt.tools.tool_choice}
+
+
+def finished(prompt: Prompt, text: str) -> str:
+    """The answer `text` as the prompt's output node wants it."""
+    node = prompt.output
+    if node is None:
+        return text
+    cuts = [place for mark in node.cut_at if (place := text.find(mark)) >= 0]
+    text = text[: min(cuts)] if cuts else text
+    return text.strip() if node.strip else text
+
+
+class _Rendering:
+    """One request's values, each node's text made when it is first spoken of."""
+
+    def __init__(self, prompt: Prompt, inputs: Mapping[str, str], documents: Sequence[Document]) -> None:
+        missing = sorted(name for name, spec in (prompt.inputs or {}).items() if spec.required and name not in inputs)
+        if missing:
+            raise InvalidInput(f"the policy's prompt needs {', '.join(missing)}", param=f"inputs.{missing[0]}")
+        self._prompt = prompt
+        self._documents = documents
+        self._values: dict[str, str] = dict(inputs)
+        self._values.update((name, "") for name in (prompt.inputs or {}) if name not in inputs)
+        self._parts = {node.name: node for node in prompt.nodes if isinstance(node, TextNode | RetrievalNode)}
+        for name in self._parts:
+            self._values.pop(name, None)  # a node cannot be passed off as an input
+
+    def messages(self, *kinds: type[SystemNode | FewShotNode | UserNode]) -> Iterator[Message]:
+        """The messages of the nodes of these kinds, in order."""
+        for node in self._prompt.nodes:
+            if not isinstance(node, kinds):
+                continue
+            if isinstance(node, FewShotNode):
+                for example in node.examples:
+                    yield Message(role="user", content=example.user)
+                    yield Message(role="assistant", content=example.assistant)
+            else:
+                text = self._text(node)
+                if text or isinstance(node, UserNode):
+                    yield Message(role="system" if isinstance(node, SystemNode) else "user", content=text)
+
+    def _text(self, node: _Templated) -> str:
+        for name in _needed(node) & self._parts.keys():
+            if name not in self._values:
+                self._values[name] = self._text(self._parts[name])
+        if not isinstance(node, RetrievalNode):
+            return self._filled(node, self._values)
+        numbered = enumerate(self._documents[: node.max_documents], 1)
+        return "\n\n".join(self._filled(node, {**self._values, "document": one, "number": number}) for number, one in numbered)
+
+    def _filled(self, node: _Templated, values: Mapping[str, object]) -> str:
+        try:
+            pieces, size = [], 0
+            for piece in _template(node.template).generate(values):
+                size += len(piece)
+                if size > MAX_PROMPT_BYTES:
+                    raise _too_large()
+                pieces.append(piece)
+            return "".join(pieces)
+        except UndefinedError as error:
+            missing = sorted(_needed(node) - values.keys())
+            raise InvalidInput(
+                f"the policy's prompt needs {', '.join(missing) or error.message}",
+                param=f"inputs.{missing[0]}" if missing else _field(node),
+            ) from None
+        except (TemplateError, ArithmeticError, TypeError, ValueError) as error:
+            raise InvalidInput(f"node {node.name!r} cannot be rendered: {type(error).__name__}", param=_field(node)) from None
+
+
+def _field(node: _Templated) -> str:
+    return f"prompt.{node.name}.template"
+
+
+def _needed(node: _Templated) -> frozenset[str]:
+    """The inputs and nodes that the node's template speaks of."""
     try:
-        return frozenset(meta.find_undeclared_variables(_SANDBOX.parse(source)))
+        names = _variables(node.template)
     except TemplateSyntaxError as error:
-        raise InvalidInput(f"line {error.lineno}: {error.message}", param=f"prompt.{part}") from None
+        raise InvalidInput(f"node {node.name!r}, line {error.lineno}: {error.message}", param=_field(node)) from None
+    return names - _OF_A_DOCUMENT if isinstance(node, RetrievalNode) else names
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=2048)
+def _variables(source: str) -> frozenset[str]:
+    return frozenset(meta.find_undeclared_variables(_parsed(source)))
+
+
+@lru_cache(maxsize=2048)
 def _template(source: str) -> Template:
-    return _SANDBOX.from_string(source)
+    return _SANDBOX.from_string(_parsed(source))
+
+
+def _parsed(source: str) -> nodes.Template:
+    """The syntax tree of a template that keeps to the language. Raises: TemplateSyntaxError."""
+    tree = _SANDBOX.parse(source)
+    parts = [tree, *tree.find_all(nodes.Node)]
+    if len(parts) > _MOST_PARTS:
+        raise TemplateSyntaxError(f"{len(parts)} parts are too many, at most {_MOST_PARTS}", 1)
+    for node in parts:
+        if not isinstance(node, _LANGUAGE):
+            raise TemplateSyntaxError(f"templates know no {type(node).__name__.lower()}", node.lineno)
+        if isinstance(node, nodes.Filter | nodes.Test):
+            known = _FILTERS if isinstance(node, nodes.Filter) else _TESTS
+            if node.name not in known:
+                raise TemplateSyntaxError(f"{node.name!r} is none of {', '.join(sorted(known))}", node.lineno)
+        if isinstance(node, nodes.Getattr) and not (isinstance(node.node, nodes.Name) and node.attr in ("text", "source")):
+            raise TemplateSyntaxError("only a document's text and source can be asked for", node.lineno)
+    return tree
 
 
 def _bounded(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     if sum(len(message.content.encode()) for message in messages) > MAX_PROMPT_BYTES:
-        raise InvalidInput(f"the rendered prompt is larger than {MAX_PROMPT_BYTES} bytes", param="inputs")
+        raise _too_large()
     return messages
+
+
+def _too_large() -> InvalidInput:
+    return InvalidInput(f"the rendered prompt is larger than {MAX_PROMPT_BYTES} bytes", param="inputs")

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from rlaas.clock import Timestamp
 from rlaas.ids import PolicyId, Sha256, SkillName, TenantId, canonical_sha256, policy_id
+from rlaas.routing.prompt import Prompt
 from rlaas.wire import WireModel
 
 Timeout = Annotated[float, Field(gt=0, le=900)]
@@ -26,24 +27,23 @@ class AdapterRef(WireModel):
     dataset_version: str
 
 
-class Prompt(WireModel):
-    """Sandboxed Jinja2 templates over the request's inputs; rendered they are the system and the user message."""
-
-    system: str = ""
-    user: str
-
-
 class Sampling(WireModel):
-    """How the backend samples; `max_tokens` bounds the answer."""
+    """How the backend samples unless the request says otherwise; `max_tokens` bounds the answer."""
 
     temperature: float = Field(default=0.0, ge=0, le=2)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: int = Field(default=256, ge=1, le=32768)
     seed: int | None = None
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(default=(), max_length=4)
+
+    def parameters(self) -> dict[str, JsonValue]:
+        """The same as OpenAI's parameters."""
+        said = self.model_dump(mode="json", exclude_none=True, exclude={"stop"})
+        return {**said, "stop": list(self.stop)} if self.stop else said
 
 
 class SageMakerBackend(WireModel):
-    """A SageMaker endpoint that speaks OpenAI's chat format; `component` names the inference component (base model or adapter) that answers."""
+    """A SageMaker endpoint that speaks OpenAI's chat format; `component` is the inference component (base model, adapter) that answers."""
 
     kind: Literal["sagemaker"] = "sagemaker"
     endpoint: str

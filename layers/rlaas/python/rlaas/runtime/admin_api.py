@@ -23,12 +23,13 @@ from starlette.exceptions import HTTPException
 from rlaas.clock import Clock, rfc3339
 from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, RlaasError
 from rlaas.ids import MetricName, PolicyId, TenantId, derived_id, new_id
-from rlaas.inference.prompt import inputs_of
+from rlaas.inference.prompt import check as check_prompt
 from rlaas.privacy.settings import PrivacySettings, TenantPrivacy
 from rlaas.rollout.conduct import Conductor, Guards, request_rollout, take_back
 from rlaas.rollout.learning import Dataset, LearningRun, LearningSettings, fail_run, request_run
 from rlaas.rollout.steps import Rollout, RolloutSettings
-from rlaas.routing.policy import AdapterRef, Policy, PolicyBundle, Prompt, SageMakerBackend, Sampling
+from rlaas.routing.policy import AdapterRef, BackendSpec, Policy, PolicyBundle, SageMakerBackend, Sampling
+from rlaas.routing.prompt import AnyPrompt, graph_of
 from rlaas.routing.registry import Policies, Routes
 from rlaas.routing.route import Arm, ArmMode, Route, Unit
 from rlaas.runtime.http import Caller, caller, error_body, header, internal_error_body, invalid_input, parse, request_id, status_of
@@ -127,11 +128,12 @@ class SkillRequest(WireModel):
 class PolicyRequest(WireModel):
     """A policy to register. Left out, the base model and the backend are the stage's own."""
 
-    prompt: Prompt
+    prompt: AnyPrompt
     sampling: Sampling = Sampling()
     base_model: str | None = None
     adapter: AdapterRef | None = None
-    backend: SageMakerBackend | None = None
+    backend: BackendSpec | None = None
+    fallbacks: tuple[BackendSpec, ...] = Field(default=(), max_length=4)
     reason: str = _NAME_REASON
 
 
@@ -371,14 +373,16 @@ def admin_app(services: Callable[[], Services]) -> FastAPI:
     def create_policy(call: admin_call, skill: str) -> JSONResponse:
         _known_skill(call, skill)
         request = call.body(PolicyRequest)
-        inputs_of(request.prompt)
+        prompt = graph_of(request.prompt)
+        check_prompt(prompt)
         here = call.services
         bundle = PolicyBundle(
             base_model=request.base_model or here.base_model,
             adapter=request.adapter,
-            prompt=request.prompt,
+            prompt=prompt,
             sampling=request.sampling,
             backend=request.backend or SageMakerBackend(endpoint=here.endpoint, component=f"{here.endpoint}--base"),
+            fallbacks=request.fallbacks,
         )
         digest = bundle.digest()
         for stored in _every(here.documents, Policy, call.tenant_id, f"POLICY#{skill}#"):
@@ -422,7 +426,7 @@ def admin_app(services: Callable[[], Services]) -> FastAPI:
             return _replayed(current)
         if (current.version if current else 0) != request.expected_version:
             raise Conflict(f"the route is at version {current.version if current else 0}", param="expected_version")
-        with _from_request():
+        with _from_request(**request.model_dump()):
             route = _next_route(current, request, tenant_id=call.tenant_id, skill=skill, change=change)
         call.services.documents.write_route(route, expected_version=request.expected_version)
         return _answer(200 if current else 201, {**_dump(route), "idempotent_replay": False})
@@ -651,7 +655,7 @@ def _under_id(key: ApiKey, text: str, key_id: str) -> tuple[ApiKey, str]:
 
 
 def _skill(tenant_id: str, skill: str, request: SkillRequest, created_at: datetime) -> Skill:
-    with _from_request():
+    with _from_request(skill=skill):
         return Skill(
             tenant_id=tenant_id,
             skill=skill,
@@ -664,12 +668,12 @@ def _skill(tenant_id: str, skill: str, request: SkillRequest, created_at: dateti
 
 
 @contextmanager
-def _from_request() -> Iterator[None]:
-    """What a document made from the request is refused for is the request's fault."""
+def _from_request(**given: object) -> Iterator[None]:
+    """What a document made from the request, and from what else is `given`, is refused for is the request's fault."""
     try:
         yield
     except ValidationError as error:
-        raise invalid_input(error) from None
+        raise invalid_input(error, given) from None
 
 
 def _known_skill(call: Admin, skill: str) -> Skill:

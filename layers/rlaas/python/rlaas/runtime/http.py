@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -36,7 +36,6 @@ _STATUS: dict[type[RlaasError], int] = {
     QuotaExceeded: 429,
     DependencyUnavailable: 503,
 }
-_TYPE_MARKS = {"bool", "float", "int", "str", "function-after", "json", "literal"}
 
 Model = TypeVar("Model", bound=BaseModel)
 Event = Mapping[str, object]
@@ -125,9 +124,10 @@ def parse(model: type[Model], event: Event) -> Model:
     fields that do not fit: `param` is the first one's path, the message names them all.
     """
     try:
-        return model.model_validate_json(_body(event, MAX_BODY_BYTES))
+        body = _body(event, MAX_BODY_BYTES)
+        return model.model_validate_json(body)
     except ValidationError as error:
-        raise invalid_input(error) from None
+        raise invalid_input(error, _json(body)) from None
 
 
 def batched(models: Mapping[str, type[Model]], event: Event, *, limit: int) -> "list[Model | InvalidInput]":
@@ -161,18 +161,34 @@ def _one_of(models: Mapping[str, type[Model]], one: object) -> "Model | InvalidI
     try:
         return models[kind].model_validate_json(text)
     except ValidationError as error:
-        return invalid_input(error)
+        return invalid_input(error, one)
 
 
-def invalid_input(error: ValidationError) -> InvalidInput:
-    """A pydantic error as ours: paths and reasons, never the values given."""
+def invalid_input(error: ValidationError, given: object) -> InvalidInput:
+    """A pydantic error over `given` (a parsed body) as ours: paths and reasons, never the values."""
     faults: dict[str, str] = {}
     for fault in error.errors(include_url=False, include_context=False, include_input=False):
-        parts = (str(part) for part in fault["loc"] if part != "[key]")
-        path = ".".join(part for part in parts if part.partition("[")[0] not in _TYPE_MARKS)
+        path = ".".join(_path(fault["loc"], given))
         faults.setdefault(path, fault["msg"].removeprefix("Value error, "))
     message = "; ".join(f"{path}: {reason}" if path else reason for path, reason in faults.items())
     return InvalidInput(message, param=next(iter(faults)) or None)
+
+
+def _path(places: Sequence[int | str], given: object) -> Iterator[str]:
+    """Where in `given` a fault is. pydantic's places also name the branches of unions, which are in no body."""
+    for place in places:
+        if (isinstance(given, dict) and place in given) or (isinstance(given, list) and isinstance(place, int) and place < len(given)):
+            yield str(place)
+            given = given[place]
+        elif place is places[-1] and isinstance(place, str) and isinstance(given, dict) and place.isidentifier():
+            yield place  # a field that is missing
+
+
+def _json(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _body(event: Event, limit: int) -> bytes:

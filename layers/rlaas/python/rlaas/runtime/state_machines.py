@@ -34,8 +34,9 @@ class Failure(BaseModel):
 
 def settings_of(model: type[Settings], stage: Mapping[str, JsonValue], given: Mapping[str, JsonValue]) -> Settings:
     """`given` over the stage's own over the model's defaults. Raises: InvalidInput with `settings.` before the field."""
+    settings = {**stage, **given}
     try:
-        return model.model_validate_json(json.dumps({**stage, **given}))
+        return model.model_validate_json(json.dumps(settings))
     except ValidationError as error:
-        fault = invalid_input(error)
+        fault = invalid_input(error, settings)
         raise InvalidInput(fault.detail, param=f"settings.{fault.param}" if fault.param else "settings") from None
