@@ -16,7 +16,7 @@ from infra.config import StageConfig
 from infra.constructs.private_bucket import PrivateBucket
 from infra.constructs.python_function import PythonFunction, log_group
 
-EVENT_TYPES = ("interaction", "output", "feedback", "task_result", "reward")
+EVENT_TYPES = ("interaction", "output", "feedback", "task_result", "reward", "guardrail")
 """What `event_type` can be; a test holds it equal to `rlaas.telemetry.events.EventType`."""
 
 COLUMNS = (
@@ -96,7 +96,7 @@ class EventLake(Construct):
         self.writer.allow("firehose:PutRecordBatch", on=[self.delivery_stream.attr_arn])
         self.failures: sqs.IQueue = self.writer.read_stream_of(
             events,
-            filters=[new_events("interaction", "output", "feedback", "task_result", "reward")],
+            filters=[new_events(*EVENT_TYPES)],
             batch_size=100,
             batching=Duration.seconds(1),
         )

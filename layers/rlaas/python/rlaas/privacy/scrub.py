@@ -63,7 +63,11 @@ class Scrubber:
         if entities and self.finder is not None and texts:
             for found, more in zip(spans, self.finder.find(texts, entities), strict=True):
                 found += more
-        return [self._replaced(text, found) if found else text for text, found in zip(texts, spans, strict=True)]
+        return [self.replaced(text, found) if found else text for text, found in zip(texts, spans, strict=True)]
+
+    def found(self, text: str) -> list[Span]:
+        """What patterns find in `text` and settings do not keep, overlapping ones too, without the allowed texts."""
+        return [span for span in self._by_pattern(text) if text[span.start : span.end] not in self._allowed]
 
     def digest(self, text: str) -> str:
         """HMAC-SHA256 (hex) of `text` under the salt: equal texts are known again, and nobody without the salt can guess them."""
@@ -95,7 +99,7 @@ class Scrubber:
         for span in spans:
             yield Span(places[span.start], places[span.end - 1] + 1, span.entity)
 
-    def _replaced(self, text: str, spans: Iterable[Span]) -> str:
+    def replaced(self, text: str, spans: Iterable[Span]) -> str:
         """`text` with each span replaced; of overlapping ones the longest counts, then the first. Linear in the text and its finds."""
         taken: list[Span] = []
         covered = bytearray(len(text))
@@ -114,14 +118,14 @@ class Scrubber:
             case "mask":
                 return f"<{entity}>"
             case "hash":
-                return f"<{entity}:{self.digest(_canonical(found, entity))[:16]}>"
+                return f"<{entity}:{self.digest(canonical(found, entity))[:16]}>"
             case "drop":
                 return ""
             case "keep":
                 return found
 
 
-def _canonical(found: str, entity: str) -> str:
+def canonical(found: str, entity: str) -> str:
     """One text for all ways to write the same: hashes join `4111 1111...` with `4111-1111...`, and an address in whatever case."""
     plain = _UNSEEN.sub("", found).translate(_folded())
     if entity == "URL":

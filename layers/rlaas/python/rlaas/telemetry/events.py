@@ -1,4 +1,4 @@
-"""What clients report: interactions, outputs, feedback, task results; and what RLaaS adds: rewards.
+"""What clients report: interactions, outputs, feedback, task results; and what RLaaS adds: rewards, and what guardrails did.
 
 Ids that the client leaves out are made by the service. Free data goes into `metadata`; any other unknown field is refused by name.
 """
@@ -12,7 +12,7 @@ from rlaas.ids import ExternalId, MetricName, PolicyId, SkillName, interaction_o
 from rlaas.routing.assign import Decision
 from rlaas.wire import Json, WireModel
 
-EventType = Literal["interaction", "output", "feedback", "task_result", "reward"]
+EventType = Literal["interaction", "output", "feedback", "task_result", "reward", "guardrail"]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 Label = Annotated[str, Field(min_length=1, max_length=128)]
 
@@ -174,6 +174,27 @@ class RewardComputed(Event):
     fallback: bool = False
 
 
+class GuardrailActed(Event):
+    """A guardrail of a policy did something about a request or an answer. Made by RLaaS alone; `reason` holds no text of either.
+
+    `guardrail` is its name in the policy, `kind` what it looks for, `score` how sure it was, from 0 to 1, where it says so. `failed`: it could not
+    look, and acted as its `on_failure` says. `position` counts the actions of one request from 0 on.
+    """
+
+    guardrail_id: ExternalId
+    interaction_id: ExternalId
+    output_id: ExternalId | None = None
+    policy_id: PolicyId | None = None
+    stage: Literal["input", "output"]
+    guardrail: Label
+    kind: Label
+    action: Literal["block", "redact", "regenerate", "flag"]
+    reason: Label
+    score: float | None = Field(default=None, ge=0, le=1)
+    failed: bool = False
+    position: int = Field(ge=0)
+
+
 class BatchedInteraction(InteractionCreated):
     """An interaction in a batch."""
 
@@ -206,4 +227,4 @@ class EventBatch(WireModel):
     )
 
 
-AnyEvent = InteractionCreated | OutputProduced | FeedbackSubmitted | TaskResultReported | RewardComputed
+AnyEvent = InteractionCreated | OutputProduced | FeedbackSubmitted | TaskResultReported | RewardComputed | GuardrailActed

@@ -17,6 +17,7 @@ from rlaas.telemetry.events import (
     AnyEvent,
     EventType,
     FeedbackSubmitted,
+    GuardrailActed,
     InteractionCreated,
     OutputProduced,
     RewardComputed,
@@ -34,7 +35,7 @@ FIRST_DAY = datetime(2020, 1, 1, tzinfo=UTC)
 CLOCK_SKEW = timedelta(days=1)
 """How far ahead of the service's clock a client's may be."""
 
-_WAVES: tuple[tuple[EventType, ...], ...] = (("interaction",), ("output",), ("feedback", "task_result", "reward"))
+_WAVES: tuple[tuple[EventType, ...], ...] = (("interaction",), ("output",), ("feedback", "task_result", "reward", "guardrail"))
 """Events of one batch are stored in this order, so that each finds what it refers to."""
 
 _KINDS: dict[type[AnyEvent], tuple[EventType, str, IdPrefix]] = {
@@ -43,6 +44,7 @@ _KINDS: dict[type[AnyEvent], tuple[EventType, str, IdPrefix]] = {
     FeedbackSubmitted: ("feedback", "feedback_id", "fbk"),
     TaskResultReported: ("task_result", "task_result_id", "tsk"),
     RewardComputed: ("reward", "reward_id", "rew"),
+    GuardrailActed: ("guardrail", "guardrail_id", "grd"),
 }
 
 
@@ -188,7 +190,7 @@ def prepare(
     event_type, id_field, prefix = _KINDS[type(event)]
     about = event.about if isinstance(event, FeedbackSubmitted) else event.interaction_id
     event_id: str = getattr(event, id_field) or made_id(tenant_id, event_type, prefix, idempotency_key, about)
-    output_id = event.output_id if isinstance(event, FeedbackSubmitted | RewardComputed) else None
+    output_id = event.output_id if isinstance(event, FeedbackSubmitted | RewardComputed | GuardrailActed) else None
     interaction_id = about or (event_id if event_type == "interaction" else None)
     occurred_at = event.occurred_at or received_at
     filled = {id_field: event_id, "occurred_at": occurred_at, "interaction_id": interaction_id}
@@ -202,7 +204,7 @@ def prepare(
         interaction_id=interaction_id,
         output_id=event_id if event_type == "output" else output_id,
         thread_id=event.thread_id,
-        policy_id=event.policy_id if isinstance(event, OutputProduced | RewardComputed) else None,
+        policy_id=event.policy_id if isinstance(event, OutputProduced | RewardComputed | GuardrailActed) else None,
         occurred_at=occurred_at,
         received_at=received_at,
         payload_sha256=digest(canonical_json(sent)),

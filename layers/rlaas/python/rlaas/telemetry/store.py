@@ -10,6 +10,7 @@ from rlaas.telemetry.events import (
     AnyEvent,
     EventType,
     FeedbackSubmitted,
+    GuardrailActed,
     InteractionCreated,
     OutputProduced,
     RewardComputed,
@@ -23,6 +24,7 @@ MODELS: dict[EventType, type[AnyEvent]] = {
     "feedback": FeedbackSubmitted,
     "task_result": TaskResultReported,
     "reward": RewardComputed,
+    "guardrail": GuardrailActed,
 }
 """The model of each event type."""
 
