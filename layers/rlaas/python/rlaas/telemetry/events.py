@@ -177,8 +177,8 @@ class RewardComputed(Event):
 class GuardrailActed(Event):
     """A guardrail of a policy did something about a request or an answer. Made by RLaaS alone; `reason` holds no text of either.
 
-    `guardrail` is its name in the policy, `kind` what it looks for, `score` how sure it was, from 0 to 1, where it says so. `failed`: it could not
-    look, and acted as its `on_failure` says. `position` counts the actions of one request from 0 on.
+    `guardrail` is its name in the policy, `kind` what it looks for, `score` how sure it was, from 0 to 1, where it says so. `failed`: it
+    could not look, and acted as its `on_failure` says. `position` counts the actions of one request from 0 on.
     """
 
     guardrail_id: ExternalId

@@ -1,0 +1,274 @@
+"""What a policy lets in and out: its guardrails, each with what it does about a find, and when it cannot look.
+
+`action`: `block` answers with the policy's `safe_answer` instead; `redact` takes the find out and goes on; `regenerate` asks the backend once
+more and then does what `then` says; `flag` changes nothing. Each is recorded as an event. `on_failure`: `closed` blocks when the
+guardrail itself fails, `open` lets the text pass; unless it is stated, a guardrail that only flags fails open and any other closed.
+"""
+
+import json
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import Field, JsonValue, StringConstraints, ValidationInfo, field_validator, model_validator
+
+from rlaas.ids import canonical_json
+from rlaas.privacy.settings import PatternEntity, compiled
+from rlaas.routing.terms import words
+from rlaas.wire import Json, WireModel
+
+if TYPE_CHECKING:
+    import jsonschema_rs
+    import re2
+
+MAX_SCHEMA_BYTES = 64 * 1024
+"""The largest JSON Schema of an answer, as JSON."""
+
+GuardrailName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$", max_length=40)]
+Term = Annotated[str, Field(min_length=1, max_length=200)]
+Pattern = Annotated[str, Field(min_length=1, max_length=500)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PERSONAL: tuple[PatternEntity, ...] = (
+    "EMAIL_ADDRESS",
+    "CREDIT_CARD",
+    "IBAN_CODE",
+    "US_SSN",
+    "IP_ADDRESS",
+    "PHONE_NUMBER",
+    "MAC_ADDRESS",
+    "CRYPTO",
+    "UK_NHS",
+)
+"""What counts as personal data unless a guardrail says otherwise: every kind that a pattern finds but URLs, which answers quote."""
+
+
+class _Guardrail(WireModel):
+    """What every guardrail has. `name` stands in its events; two of one kind need names."""
+
+    kind: str
+    action: str
+    name: GuardrailName | None = None
+    on_failure: Literal["open", "closed"] | None = None
+
+    @property
+    def label(self) -> str:
+        """What events call it."""
+        return self.name or self.kind
+
+    @property
+    def fails_closed(self) -> bool:
+        """Whether nothing passes when the guardrail itself fails."""
+        return self.on_failure == "closed" or (self.on_failure is None and self.action != "flag")
+
+
+class _Regenerating(_Guardrail):
+    """What every guardrail of answers has besides: what happens when the second answer is no better."""
+
+    then: Literal["block", "flag"] | None = None
+
+    @model_validator(mode="after")
+    def _then_follows_regenerate(self) -> Self:
+        if self.then is not None and self.action != "regenerate":
+            raise ValueError("'then' says what happens after action 'regenerate', and this action is another one")
+        return self
+
+
+class _Terms(WireModel):
+    """Terms are whole words or phrases: case, width, invisible characters and punctuation do not count, accents do. Patterns are RE2's, and
+    see the text as it is."""
+
+    terms: tuple[Term, ...] = Field(default=(), max_length=1000)
+    patterns: tuple[Pattern, ...] = Field(default=(), max_length=50)
+
+    @field_validator("terms", "excuses", check_fields=False)
+    @classmethod
+    def _have_words(cls, terms: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        empty = next((term for term in terms if not words(term)), None)
+        if empty is not None:
+            raise ValueError(f"{info.field_name} are made of words, {empty!r} has none; use a pattern")
+        return terms
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.terms and not self.patterns:
+            raise ValueError("needs terms or patterns")
+        for pattern in self.patterns:
+            pattern_of(pattern)
+        return self
+
+
+class SizeLimit(_Guardrail):
+    """Holds when what the caller sent is longer than one of the limits. Tokens are estimated: a quarter of the bytes in UTF-8, and four a
+    message; of English that is within about a fifth, of other languages and code mostly too few."""
+
+    kind: Literal["size"] = "size"
+    action: Literal["block", "flag"] = "block"
+    max_characters: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_messages: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.max_characters is None and self.max_tokens is None and self.max_messages is None:
+            raise ValueError("needs max_characters, max_tokens or max_messages")
+        return self
+
+
+class PersonalData(_Guardrail):
+    """Personal data in what the caller sent: `redact` puts `<EMAIL_ADDRESS>` in its place before the backend sees it. `allow` lists texts
+    that look like it and are none, such as the company's own address."""
+
+    kind: Literal["pii"] = "pii"
+    action: Literal["block", "redact", "flag"] = "redact"
+    entities: tuple[PatternEntity, ...] = Field(default=PERSONAL, min_length=1)
+    allow: tuple[Term, ...] = Field(default=(), max_length=1000)
+
+
+class BlockList(_Guardrail, _Terms):
+    """Terms and patterns that must not be sent; a find within one of `excuses` is none (`kill` in `kill switch`)."""
+
+    kind: Literal["block_list"] = "block_list"
+    action: Literal["block", "redact", "flag"] = "block"
+    excuses: tuple[Term, ...] = Field(default=(), max_length=1000)
+
+
+class AllowList(_Guardrail, _Terms):
+    """Holds when what the caller sent has none of the terms and patterns."""
+
+    kind: Literal["allow_list"] = "allow_list"
+    action: Literal["block", "flag"] = "block"
+
+
+class Injection(_Guardrail):
+    """Attempts to overrule the prompt: injections, jailbreaks, attempts to read it. By rules; docs/guardrails.md has their figures.
+
+    Looks at what users and tools say and at inputs, not at system and assistant messages. `threshold` is on the rules' score.
+    """
+
+    kind: Literal["injection"] = "injection"
+    action: Literal["block", "flag"] = "block"
+    threshold: Share = 0.5
+
+
+class Topic(WireModel):
+    """A topic by its words: it is spoken of when at least `at_least` different ones of its terms occur."""
+
+    name: GuardrailName
+    terms: tuple[Term, ...] = Field(min_length=1, max_length=500)
+    at_least: int = Field(default=1, ge=1, le=20)
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> Self:
+        if len({tuple(words(term)) for term in self.terms if words(term)}) < max(self.at_least, 1):
+            raise ValueError("has fewer terms than at_least")
+        return self
+
+
+class Topics(_Guardrail):
+    """Holds when a denied topic is spoken of, or topics are allowed and none of them is. Keywords, not understanding."""
+
+    kind: Literal["topics"] = "topics"
+    action: Literal["block", "flag"] = "flag"
+    allowed: tuple[Topic, ...] = Field(default=(), max_length=20)
+    denied: tuple[Topic, ...] = Field(default=(), max_length=20)
+
+    @model_validator(mode="after")
+    def _names_topics(self) -> Self:
+        if not self.allowed and not self.denied:
+            raise ValueError("needs allowed or denied topics")
+        return self
+
+
+class PersonalDataLeak(_Regenerating):
+    """Personal data in the answer that stands neither in the request nor in its documents."""
+
+    kind: Literal["pii_leak"] = "pii_leak"
+    action: Literal["block", "redact", "regenerate", "flag"] = "redact"
+    entities: tuple[PatternEntity, ...] = Field(default=PERSONAL, min_length=1)
+    allow: tuple[Term, ...] = Field(default=(), max_length=1000)
+
+
+class AnswerBlockList(_Regenerating, _Terms):
+    """Terms and patterns that must not be answered; a find within one of `excuses` is none."""
+
+    kind: Literal["block_list"] = "block_list"
+    action: Literal["block", "redact", "regenerate", "flag"] = "block"
+    excuses: tuple[Term, ...] = Field(default=(), max_length=1000)
+
+
+class Refusal(_Regenerating):
+    """The model declines to answer, by rules in eight languages, or by the backend's own word."""
+
+    kind: Literal["refusal"] = "refusal"
+    action: Literal["block", "regenerate", "flag"] = "flag"
+
+
+class StructuredOutput(_Regenerating):
+    """The answer must be JSON that fits `json_schema` (draft 2020-12; patterns without lookaround; references only within it).
+
+    `fences`: an answer that is one code fence around its JSON is taken without the fence (`unwrap`), or does not fit (`refuse`). An answer
+    without text that calls tools is not looked at.
+    """
+
+    kind: Literal["json_schema"] = "json_schema"
+    action: Literal["block", "regenerate", "flag"] = "regenerate"
+    json_schema: dict[str, Json]
+    fences: Literal["unwrap", "refuse"] = "unwrap"
+
+    @field_validator("json_schema")
+    @classmethod
+    def _is_a_schema(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        schema_validator(canonical_json(value))
+        return value
+
+
+class Groundedness(_Regenerating):
+    """Holds when `scorer` gives the answer less than `min_score` against the request's documents; without documents the score is 0.
+
+    `lexical` is the share of the answer's content words and numbers that stand in the documents: a floor, blind to negation and paraphrase.
+    """
+
+    kind: Literal["groundedness"] = "groundedness"
+    action: Literal["block", "regenerate", "flag"] = "flag"
+    scorer: GuardrailName = "lexical"
+    min_score: Share = 0.5
+
+
+InputGuardrail = Annotated[SizeLimit | PersonalData | BlockList | AllowList | Injection | Topics, Field(discriminator="kind")]
+OutputGuardrail = Annotated[PersonalDataLeak | AnswerBlockList | Refusal | StructuredOutput | Groundedness, Field(discriminator="kind")]
+
+
+class Guardrails(WireModel):
+    """A policy's guardrails, in the order they look: each sees what those before it left. `safe_answer` is what a block answers."""
+
+    input: tuple[InputGuardrail, ...] = Field(default=(), max_length=16)
+    output: tuple[OutputGuardrail, ...] = Field(default=(), max_length=16)
+    safe_answer: str = Field(default="I'm sorry, but I can't help with that.", min_length=1, max_length=4000)
+
+    @field_validator("input", "output")
+    @classmethod
+    def _have_names_of_their_own(cls, guardrails: tuple[_Guardrail, ...]) -> tuple[_Guardrail, ...]:
+        labels = [guardrail.label for guardrail in guardrails]
+        twice = next((label for label in labels if labels.count(label) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two guardrails are called {twice!r}; give them names of their own")
+        return guardrails
+
+
+@lru_cache(maxsize=512)
+def pattern_of(pattern: str) -> "re2._Regexp":
+    """`pattern` compiled by RE2. Raises: ValueError."""
+    return compiled(pattern)
+
+
+@lru_cache(maxsize=128)
+def schema_validator(schema: str) -> "jsonschema_rs.Validator":
+    """The validator of a JSON Schema given as JSON. Nothing is fetched, and its patterns take linear time. Raises: ValueError."""
+    import jsonschema_rs  # 15 MB, and only policies with structured output need it
+
+    if len(schema.encode()) > MAX_SCHEMA_BYTES:
+        raise ValueError(f"the schema is larger than {MAX_SCHEMA_BYTES} bytes")
+    linear = jsonschema_rs.RegexOptions(size_limit=1 << 20, dfa_size_limit=1 << 20)
+    try:
+        return jsonschema_rs.Draft202012Validator(json.loads(schema), offline=True, pattern_options=linear)
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
+        raise ValueError(f"not a JSON Schema of draft 2020-12: {error.message}" if hasattr(error, "message") else str(error)) from None

@@ -1,0 +1,96 @@
+"""Many terms looked for in a text at once, in time linear in the text."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Self
+
+LONGEST_TERM = 16
+"""Words of a term that count; what comes after them is not looked at, so that each word of a text begins a bounded search."""
+
+_UNSEEN = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f"
+    "\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff"
+)
+"""Characters without a width, as a class of `re`."""
+_MARKS = "\u0300-\u036f\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
+_UNSEEN_ONE = re.compile(f"[{_UNSEEN}]")
+# Marks are taken four at a time: putting a long run of them into canonical order takes quadratic time.
+_CLUSTER = re.compile(f"[^{_UNSEEN}][{_MARKS}]{{0,4}}[{_UNSEEN}]*|[{_UNSEEN}]+", re.DOTALL)
+# Scripts written without spaces: each character is a word.
+_WORD = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\\W_]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of a text as terms are compared by, and the characters of the text that are it."""
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Characters `start` to `end` of a text are the `term`, by its position in the list."""
+
+    term: int
+    start: int
+    end: int
+
+
+def words(text: str) -> list[Word]:
+    """The words of `text`, runs of letters and digits: case, compatibility forms and invisible characters are folded away."""
+    lower = text.lower()
+    if text.isascii() or (len(lower) == len(text) and unicodedata.is_normalized("NFKC", lower) and not _UNSEEN_ONE.search(lower)):
+        return [Word(match[0], match.start(), match.end()) for match in _WORD.finditer(lower)]
+    folded: list[str] = []
+    places: list[tuple[int, int]] = []
+    for match in _CLUSTER.finditer(text):
+        for character in _folded(match[0]):
+            folded.append(character)
+            places.append(match.span())
+    return [Word(match[0], places[match.start()][0], places[match.end() - 1][1]) for match in _WORD.finditer("".join(folded))]
+
+
+@lru_cache(maxsize=4096)
+def _folded(cluster: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _UNSEEN_ONE.sub("", cluster)).lower())
+
+
+@dataclass(slots=True)
+class _Node:
+    """The terms that end here, and what may follow."""
+
+    ends: list[int] = field(default_factory=list)
+    next: dict[str, Self] = field(default_factory=dict)
+
+
+class Terms:
+    """Terms in a tree by their words: looking takes O(words of the text x LONGEST_TERM), however many terms there are."""
+
+    def __init__(self, terms: Iterable[str]) -> None:
+        self._root = _Node()
+        for position, term in enumerate(terms):
+            node = self._root
+            for word in words(term)[:LONGEST_TERM]:
+                node = node.next.setdefault(word.text, _Node())
+            if node is not self._root:
+                node.ends.append(position)
+
+    def hits(self, text: str) -> Iterator[Hit]:
+        """Every occurrence, overlapping ones too, by where they begin."""
+        return self.hits_in(words(text))
+
+    def hits_in(self, given: list[Word]) -> Iterator[Hit]:
+        """The same for words that were found before."""
+        root = self._root.next
+        for first, word in enumerate(given):
+            node, last = root.get(word.text), first
+            while node is not None:
+                for term in node.ends:
+                    yield Hit(term, word.start, given[last].end)
+                last += 1
+                node = node.next.get(given[last].text) if last < len(given) else None
