@@ -12,6 +12,8 @@ class RlaasError(Exception):
 
     code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = False
+    retry_after_s: float | None = None
+    """Seconds after which trying again may help; HTTP's Retry-After."""
 
     def __init__(self, detail: str, *, param: str | None = None) -> None:
         super().__init__(detail)
@@ -56,10 +58,14 @@ class Conflict(RlaasError):
 
 
 class QuotaExceeded(RlaasError):
-    """A rate limit or a budget is spent."""
+    """A rate limit or a budget is spent. Without `retry_after_s`, waiting does not help."""
 
     code = "quota_exceeded"
     retryable = True
+
+    def __init__(self, detail: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(detail, param=param)
+        self.retry_after_s = retry_after_s
 
 
 class DependencyUnavailable(RlaasError):

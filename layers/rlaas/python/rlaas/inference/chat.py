@@ -8,7 +8,7 @@ the policy's, so standard parameters that would change it are refused by name.
 from datetime import datetime
 from typing import Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
 from rlaas.ids import ExternalId
 from rlaas.inference.infer import Answer, InferRequest
@@ -36,12 +36,19 @@ class TextPart(WireModel):
     text: str
 
 
+class StreamOptions(WireModel):
+    """How a stream ends: `include_usage` adds a last chunk with the usage and no choices."""
+
+    include_usage: bool = False
+
+
 class ChatRequest(WireModel):
     """What of OpenAI's chat request is understood; every other parameter is refused by name."""
 
     model: str = Field(pattern=r"^rlaas::[a-z0-9]+(-[a-z0-9]+)*$", max_length=35)
     messages: tuple[ChatMessage, ...] = Field(min_length=1)
-    stream: Literal[False] = False
+    stream: bool = False
+    stream_options: StreamOptions | None = None
     n: Literal[1] = 1
     user: ExternalId | None = None
     metadata: dict[str, Json] = Field(default_factory=dict)
@@ -49,6 +56,18 @@ class ChatRequest(WireModel):
     user_id: ExternalId | None = Field(default=None, alias="rlaas::user_id")
     interaction_id: ExternalId | None = Field(default=None, alias="rlaas::interaction_id")
     inputs: dict[str, str] | None = Field(default=None, alias="rlaas::inputs")
+
+    @field_validator("stream_options")
+    @classmethod
+    def _of_a_stream(cls, given: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
+        if given is not None and not info.data.get("stream"):
+            raise ValueError("only allowed when stream is true")
+        return given
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with its usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
 
 
 def to_infer(request: ChatRequest) -> InferRequest:
@@ -87,6 +106,13 @@ def to_completion(request: ChatRequest, answer: Answer, *, created: datetime) ->
         }
         if usage
         else None,
+        **extras(answer),
+    }
+
+
+def extras(answer: Answer) -> dict[str, JsonValue]:
+    """RLaaS's own fields of a completion, and of a stream's first chunk."""
+    return {
         "rlaas::interaction_id": answer.interaction_id,
         "rlaas::policy_id": answer.policy_id,
         "rlaas::decision": answer.decision.model_dump(mode="json"),

@@ -1,16 +1,14 @@
-"""A powertools resolver in which every failure becomes the one error body, and logs that hold ids and never payload text."""
+"""A powertools resolver in which every failure becomes the one error body."""
 
 import json
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from pydantic import JsonValue
 
 from rlaas.errors import NotFound, RlaasError
 from rlaas.runtime.http import error_body, internal_error_body, request_id, status_of
-
-logger = Logger(service="rlaas")
+from rlaas.runtime.log import logger, where
 
 
 def api() -> APIGatewayRestResolver:
@@ -28,7 +26,7 @@ def api() -> APIGatewayRestResolver:
 
     def failed(error: Exception) -> Response[str]:
         identifier = request_id(app.current_event.raw_event)
-        logger.error("failed", request_id=identifier, error=type(error).__name__, where=_where(error))
+        logger.error("failed", request_id=identifier, error=type(error).__name__, where=where(error))
         return answer(500, internal_error_body(identifier))
 
     app.exception_handler(RlaasError)(refused)
@@ -45,13 +43,3 @@ def answer(status: int, body: dict[str, JsonValue]) -> Response[str]:
         headers={"Access-Control-Allow-Origin": "*"},
         body=json.dumps(body, ensure_ascii=False),
     )
-
-
-def _where(error: Exception) -> list[str]:
-    """The call stack as file:line, without the message or the locals, which may hold payload text."""
-    places = []
-    trace = error.__traceback__
-    while trace is not None:
-        places.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
-        trace = trace.tb_next
-    return places

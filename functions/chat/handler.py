@@ -1,0 +1,40 @@
+"""OpenAI's `/v1/chat/completions`, whole or streamed; a web server behind Lambda Web Adapter, started by run.sh."""
+
+import os
+
+from rlaas.clock import utc_now
+from rlaas.inference.chat import ChatRequest, extras, to_completion, to_infer
+from rlaas.inference.chat_stream import chunks
+from rlaas.runtime import web
+from rlaas.runtime.answering import answered, streamed
+from rlaas.runtime.environment import EventsEnvironment, environment
+from rlaas.runtime.http import Event, caller, header, parse
+from rlaas.tenancy.keys import require_scope
+
+
+def chat(event: Event) -> web.Body | web.Stream:
+    """One request of an OpenAI client."""
+    who = caller(event)
+    require_scope(who.scopes, "infer")
+    request = parse(ChatRequest, event)
+    settings, idempotency_key = environment(EventsEnvironment), header(event, "Idempotency-Key")
+    if not request.stream:
+        return to_completion(
+            request, answered(to_infer(request), who, settings=settings, idempotency_key=idempotency_key), created=utc_now()
+        )
+    answer, deltas = streamed(to_infer(request), who, settings=settings, idempotency_key=idempotency_key)
+    return chunks(
+        deltas,
+        completion_id=answer.output_id,
+        model=request.model,
+        created=utc_now(),
+        include_usage=request.include_usage,
+        extras=extras(answer),
+    )
+
+
+ROUTES = {"/v1/chat/completions": chat}
+
+if __name__ == "__main__":
+    with web.server(ROUTES, port=int(os.environ["AWS_LWA_PORT"])) as server:
+        server.serve_forever()

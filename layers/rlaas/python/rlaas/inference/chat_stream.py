@@ -1,0 +1,86 @@
+"""A streamed answer as OpenAI's chat completion chunks."""
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from rlaas.inference.backend import Choice, Delta, ToolCallDelta
+from rlaas.telemetry.events import Usage
+
+Chunk = dict[str, JsonValue]
+
+
+def deltas_of(choices: Sequence[Choice], usage: Usage | None) -> Generator[Delta, None, None]:
+    """A whole answer as a stream: each choice in one piece, then why it ended; the usage last."""
+    for index, choice in enumerate(choices):
+        yield Delta(index, text=choice.text, tool_calls=_whole_calls(choice), refusal=choice.refusal, logprobs=choice.logprobs)
+        yield Delta(index, finish_reason=choice.finish_reason or "stop")
+    yield Delta(usage=usage)
+
+
+def chunks(
+    deltas: Generator[Delta, None, None],
+    *,
+    completion_id: str,
+    model: str,
+    created: datetime,
+    include_usage: bool,
+    extras: Mapping[str, JsonValue],
+) -> Generator[Chunk, None, None]:
+    """`deltas` as chunks of one id, model and time; `extras` stand in the first one.
+
+    Each choice begins with its role. With `include_usage` every chunk has the key `usage`, null but in the last, which has no choices. What
+    `deltas` raises before its first delta is raised before the first chunk; closing this closes `deltas`.
+    """
+    head: Chunk = {"id": completion_id, "object": "chat.completion.chunk", "created": int(created.timestamp()), "model": model}
+    tail: Chunk = {"usage": None} if include_usage else {}
+    first: Chunk = dict(extras)
+    begun: set[int] = set()
+    usage: Usage | None = None
+    with closing(deltas):
+        for delta in deltas:
+            usage = delta.usage or usage
+            if not _says_something(delta):
+                continue
+            said = _said(delta, begins=delta.index not in begun)
+            begun.add(delta.index)
+            choice: Chunk = {"index": delta.index, "delta": said, "logprobs": delta.logprobs, "finish_reason": delta.finish_reason}
+            yield {**head, "choices": [choice], **tail, **first}
+            first = {}
+    if include_usage:
+        yield {**head, "choices": [], "usage": usage_of(usage) if usage else None, **first}
+
+
+def usage_of(usage: Usage) -> Chunk:
+    """OpenAI's `usage`."""
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+
+
+def _says_something(delta: Delta) -> bool:
+    return bool(delta.text or delta.tool_calls or delta.refusal or delta.finish_reason or delta.logprobs is not None)
+
+
+def _said(delta: Delta, *, begins: bool) -> Chunk:
+    said: Chunk = {"role": "assistant", "content": None if delta.tool_calls else "", "refusal": None} if begins else {}
+    if delta.text:
+        said["content"] = delta.text
+    if delta.refusal:
+        said["refusal"] = delta.refusal
+    if delta.tool_calls:
+        said["tool_calls"] = [_call(call) for call in delta.tool_calls]
+    return said
+
+
+def _call(call: ToolCallDelta) -> Chunk:
+    function: Chunk = {"arguments": call.arguments} if call.name is None else {"name": call.name, "arguments": call.arguments}
+    return {"index": call.index, **({} if call.id is None else {"id": call.id, "type": "function"}), "function": function}
+
+
+def _whole_calls(choice: Choice) -> tuple[ToolCallDelta, ...]:
+    return tuple(ToolCallDelta(index, call.function.arguments, call.id, call.function.name) for index, call in enumerate(choice.tool_calls))

@@ -1,0 +1,167 @@
+"""A function behind Lambda Web Adapter: HTTP on the loopback in; the events, limits and error bodies of every other function; streams out.
+
+The adapter turns each invocation into one HTTP request and puts API Gateway's request context, with what the authorizer found, in the
+header `x-amzn-request-context`, in place of whatever the client sent under that name. On AWS one environment gets one request at a time.
+"""
+
+import base64
+import json
+import math
+import socketserver
+from collections.abc import Callable, Generator, Mapping
+from http.server import BaseHTTPRequestHandler
+
+from pydantic import JsonValue
+
+from rlaas.errors import NotFound, RlaasError, Unauthorized
+from rlaas.runtime.http import Event, error_body, internal_error_body, request_id, status_of
+from rlaas.runtime.log import logger, where
+
+READY_PATH = "/ready"
+"""Where the adapter asks whether the function is up (AWS_LWA_READINESS_CHECK_PATH)."""
+CONTEXT_HEADER = "x-amzn-request-context"
+
+Body = dict[str, JsonValue]
+Stream = Generator[Body, None, None]
+"""The parts of a streamed answer. It raises before its first part what becomes an ordinary error answer, and is closed when the client has
+left, so that it can account for what was produced."""
+Handle = Callable[[Event], Body | Stream]
+"""Answers one request, whole or in parts. Raises: any RlaasError."""
+
+
+class ClientLeft(Exception):
+    """Nobody reads the answer any more."""
+
+
+def server(routes: Mapping[str, Handle], *, port: int) -> socketserver.ThreadingTCPServer:
+    """A server of POST requests, by path, on `port` of the loopback (0: any free one), listening already."""
+
+    class Routed(_Exchange):
+        handles = routes
+
+    return _Server(("127.0.0.1", port), Routed)
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    """Threads, so that a request whose client has left while its model is still silent does not hold up the next one."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+
+class _Exchange(BaseHTTPRequestHandler):
+    """One request. The connection ends with it: the adapter need not guess whether an idle one still lives."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    handles: Mapping[str, Handle]
+
+    def do_GET(self) -> None:
+        """Readiness."""
+        self._whole(200 if self.path == READY_PATH else 404, {}, "")
+
+    def do_POST(self) -> None:
+        """A request of the API."""
+        identifier = ""
+        try:
+            event = self._event()
+            identifier = request_id(event)
+            handle = self.handles.get(self.path.partition("?")[0])
+            if handle is None:
+                raise NotFound("there is nothing at this path")
+            answer = handle(event)
+            if isinstance(answer, dict):
+                self._whole(200, answer, identifier)
+            else:
+                self._parts(next(answer, None), answer, identifier)
+        except ClientLeft:
+            logger.info("client left", request_id=identifier)
+        except Exception as error:
+            self._refuse(error, identifier)
+
+    def _event(self) -> Event:
+        """The request as API Gateway's proxy event. Raises: Unauthorized without exactly one context, which only the adapter gives."""
+        contexts = self.headers.get_all(CONTEXT_HEADER) or []
+        if len(contexts) != 1:
+            raise Unauthorized("the request passed no authorizer")
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        return {
+            "httpMethod": self.command,
+            "path": self.path.partition("?")[0],
+            "headers": dict(self.headers.items()),
+            # The header holds UTF-8, and http.server reads headers as Latin-1.
+            "requestContext": json.loads(contexts[0].encode("latin-1")),
+            "body": base64.b64encode(body).decode(),
+            "isBase64Encoded": True,
+        }
+
+    def _whole(self, status: int, body: Body, identifier: str, headers: Mapping[str, str] | None = None) -> None:
+        content = _json(body)
+        self._head(status, "application/json", identifier, {**(headers or {}), "Content-Length": str(len(content))})
+        self._send(content)
+
+    def _parts(self, first: Body | None, rest: Stream, identifier: str) -> None:
+        """Server-sent events as OpenAI sends them. A failure in the middle is an event of its own, and nothing follows it."""
+        self._head(200, "text/event-stream; charset=utf-8", identifier, {"Cache-Control": "no-cache", "Transfer-Encoding": "chunked"})
+        try:
+            if first is not None:
+                self._part(_json(first))
+            for body in rest:
+                self._part(_json(body))
+            self._part(b"[DONE]")
+        except ClientLeft:
+            raise
+        except Exception as error:
+            self._part(_json(_told(error, identifier)))
+        finally:
+            rest.close()
+        self._send(b"0\r\n\r\n")
+
+    def _refuse(self, error: Exception, identifier: str) -> None:
+        body = _told(error, identifier)
+        try:
+            self._whole(status_of(error) if isinstance(error, RlaasError) else 500, body, identifier, _retry_after(error))
+        except ClientLeft:
+            logger.info("client left", request_id=identifier)
+
+    def _head(self, status: int, content_type: str, identifier: str, headers: Mapping[str, str]) -> None:
+        self.send_response_only(status)
+        given = {"Content-Type": content_type, "X-Request-Id": identifier, "Access-Control-Allow-Origin": "*", "Connection": "close"}
+        for name, value in {**given, **headers}.items():
+            self.send_header(name, value)
+        try:
+            self.end_headers()
+        except OSError:
+            raise ClientLeft from None
+
+    def _part(self, data: bytes) -> None:
+        event = b"data: " + data + b"\n\n"
+        self._send(b"%x\r\n%s\r\n" % (len(event), event))
+
+    def _send(self, content: bytes) -> None:
+        try:
+            self.wfile.write(content)
+        except OSError:
+            raise ClientLeft from None
+
+    def log_message(self, format: str, *args: object) -> None:
+        """API Gateway keeps the access log."""
+
+
+def _told(error: Exception, identifier: str) -> Body:
+    """The error's body, and a line in the log."""
+    if isinstance(error, RlaasError):
+        logger.info("refused", request_id=identifier, error=type(error).__name__, param=error.param, status=status_of(error))
+        return error_body(error, identifier)
+    logger.error("failed", request_id=identifier, error=type(error).__name__, where=where(error))
+    return internal_error_body(identifier)
+
+
+def _retry_after(error: Exception) -> dict[str, str]:
+    seconds = error.retry_after_s if isinstance(error, RlaasError) else None
+    return {} if seconds is None else {"Retry-After": str(math.ceil(seconds))}
+
+
+def _json(body: Body) -> bytes:
+    """`body` in UTF-8; half of a surrogate pair, which a piece of a text may end in, stays an escape."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace")
