@@ -1,0 +1,190 @@
+"""What a function behind Lambda Web Adapter does with the adapter's HTTP requests."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from typing import Any
+
+import pytest
+
+from rlaas.errors import DependencyUnavailable, QuotaExceeded
+from rlaas.runtime import web
+from rlaas.runtime.http import Event, caller, header, parse
+from rlaas.wire import WireModel
+from tests.fakes.gateway import proxy_event
+
+CONTEXT = proxy_event("/v1/say", {})["requestContext"]
+
+
+class Say(WireModel):
+    text: str
+
+
+class Speaker:
+    """Streams, and keeps what happened to the stream."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+        self.said_first = threading.Event()
+        self.go_on = threading.Event()
+        self.events: list[Event] = []
+
+    def whole(self, event: Event) -> web.Body:
+        self.events.append(event)
+        return {"text": parse(Say, event).text, "tenant": caller(event).tenant_id, "origin": header(event, "Origin")}
+
+    def parts(self, event: Event) -> web.Stream:
+        text = parse(Say, event).text
+        return self._said(text)
+
+    def _said(self, text: str) -> web.Stream:
+        try:
+            if text == "refused":
+                raise DependencyUnavailable("the model is down")
+            yield {"text": text}
+            self.said_first.set()
+            assert self.go_on.wait(10)
+            if text == "breaks":
+                raise DependencyUnavailable("the model went away")
+            if text == "fails":
+                raise ZeroDivisionError("secret")
+            yield {"text": "é\ud83d"}
+        finally:
+            self.closed.set()
+
+    def limited(self, event: Event) -> web.Body:
+        error = QuotaExceeded("spent")
+        error.retry_after_s = 1.2
+        raise error
+
+
+@contextmanager
+def served(speaker: Speaker) -> Iterator[int]:
+    routes = {"/v1/say": speaker.whole, "/v1/stream": speaker.parts, "/v1/limited": speaker.limited}
+    with web.server(routes, port=0) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def speaker() -> Speaker:
+    return Speaker()
+
+
+@pytest.fixture
+def port(speaker: Speaker) -> Iterator[int]:
+    with served(speaker) as number:
+        yield number
+
+
+def post(port: int, path: str, body: object, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    given = {"Content-Type": "application/json", web.CONTEXT_HEADER: json.dumps(CONTEXT), **headers}
+    connection.request("POST", path, body=json.dumps(body), headers=given)
+    answer = connection.getresponse()
+    return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+
+
+def data(body: bytes) -> list[str]:
+    """The data of a stream's events."""
+    assert body.endswith(b"\n\n")
+    return [event.removeprefix("data: ") for event in body.decode().split("\n\n")[:-1]]
+
+
+def test_the_adapter_finds_it_ready(port: int) -> None:
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", web.READY_PATH)
+    assert connection.getresponse().status == 200
+
+
+def test_a_request_is_the_event_that_every_function_gets(port: int) -> None:
+    status, headers, body = post(port, "/v1/say?x=1", {"text": "hé"}, origin="https://a.test")
+    assert (status, json.loads(body)) == (200, {"text": "hé", "tenant": "acme", "origin": "https://a.test"})
+    assert (headers["content-type"], headers["x-request-id"]) == ("application/json", "req-1")
+
+
+def test_what_the_authorizer_said_is_read_as_utf_8(port: int, speaker: Speaker) -> None:
+    context = {**CONTEXT, "identity": {"userAgent": "Ünïcode"}}
+    raw = json.dumps(context, ensure_ascii=False).encode().decode("latin-1")
+    assert post(port, "/v1/say", {"text": "x"}, **{web.CONTEXT_HEADER: raw})[0] == 200
+    assert speaker.events[0]["requestContext"] == context
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "param"),
+    [
+        ("/v1/say", {"text": 1}, 400, "text"),
+        ("/v1/say", [], 400, None),
+        ("/v1/say", {"text": "x" * 300_000}, 413, None),
+        ("/v1/other", {}, 404, None),
+    ],
+)
+def test_refusals_have_the_services_error_body(port: int, path: str, body: object, status: int, param: str | None) -> None:
+    got, _, answer = post(port, path, body)
+    error = json.loads(answer)["error"]
+    assert (got, error["param"], error["request_id"]) == (status, param, "req-1")
+    assert set(error) == {"type", "code", "message", "param", "request_id"}
+
+
+def test_a_limit_says_when_to_come_back(port: int) -> None:
+    status, headers, _ = post(port, "/v1/limited", {})
+    assert (status, headers["retry-after"]) == (429, "2")
+
+
+def test_a_request_without_the_adapters_context_or_with_a_second_one_is_nobodys(port: int) -> None:
+    head = "POST /v1/say HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 14\r\n"
+    context = f"{web.CONTEXT_HEADER}: {json.dumps(CONTEXT)}\r\n"
+    for given in ("", context * 2, context.replace("-", "_", 3)):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(f'{head}{given}\r\n{{"text": "hi!"}}'.encode())
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 401 ")
+
+
+def test_a_stream_is_events_and_done_and_each_is_sent_when_it_is_made(port: int, speaker: Speaker) -> None:
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    headers = {"Content-Type": "application/json", web.CONTEXT_HEADER: json.dumps(CONTEXT)}
+    connection.request("POST", "/v1/stream", body=json.dumps({"text": "one"}), headers=headers)
+    answer = connection.getresponse()
+    assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+    assert answer.readline() == b'data: {"text":"one"}\n'
+    assert answer.readline() == b"\n"
+    assert not speaker.go_on.is_set()
+    speaker.go_on.set()
+    assert data(answer.read()) == ['{"text":"é\\ud83d"}', "[DONE]"]
+    assert speaker.closed.wait(10)
+
+
+def test_a_stream_that_cannot_begin_is_an_ordinary_refusal(port: int) -> None:
+    status, headers, body = post(port, "/v1/stream", {"text": "refused"})
+    assert (status, json.loads(body)["error"]["code"]) == (503, "dependency_unavailable")
+    assert headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(("text", "code"), [("breaks", "dependency_unavailable"), ("fails", "internal_error")])
+def test_a_failure_in_the_middle_is_the_last_event(port: int, speaker: Speaker, text: str, code: str) -> None:
+    speaker.go_on.set()
+    status, _, body = post(port, "/v1/stream", {"text": text})
+    first, last = data(body)
+    error: dict[str, Any] = json.loads(last)["error"]
+    assert (status, json.loads(first), error["code"], error["request_id"]) == (200, {"text": text}, code, "req-1")
+    assert "secret" not in last
+    assert speaker.closed.is_set()
+
+
+def test_a_client_that_leaves_closes_the_stream(port: int, speaker: Speaker) -> None:
+    body = json.dumps({"text": "one"})
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    head = f"POST /v1/stream HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    connection.sendall(f"{head}{web.CONTEXT_HEADER}: {json.dumps(CONTEXT)}\r\n\r\n{body}".encode())
+    assert connection.recv(1 << 16)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")  # close with a reset
+    connection.close()
+    assert speaker.said_first.wait(10)
+    speaker.go_on.set()
+    assert speaker.closed.wait(10)
