@@ -10,7 +10,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from rlaas.errors import DependencyUnavailable
 from rlaas.inference.backend import Choice, Delta, ToolCallDelta
-from rlaas.inference.chat_stream import chunks, deltas_of
+from rlaas.inference.chat_stream import chunks
+from rlaas.inference.collect import deltas_of
 from rlaas.telemetry.events import CalledFunction, ToolCall, Usage
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

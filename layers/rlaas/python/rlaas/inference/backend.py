@@ -44,10 +44,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model answered: `n` choices, in order."""
+    """What a model answered: `n` choices, in order; usage is unknown (None) of an answer that was cut off."""
 
     choices: tuple[Choice, ...]
-    usage: Usage
+    usage: Usage | None
     model: str | None = None
     """The model that the backend says answered."""
 

@@ -1,32 +1,24 @@
 """The OpenAI chat API in front of `infer`: requests in, completions out.
 
-The model is `rlaas::<skill>`. The messages pass through as they are; the policy that the thread is routed to puts its system template in
-front, unless the request brings a system message of its own. Extras stand beside the standard fields under `rlaas::`. Sampling is
-the policy's, so standard parameters that would change it are refused by name.
+The model is `rlaas::<skill>`, or `rlaas::<skill>@v<N>` for one policy of it. The messages pass through as they are; the policy that the
+thread is routed to puts its own in front, unless the request brings a system message. RLaaS's extras stand beside the standard fields under
+`rlaas::`. Every other parameter goes to the backend, over what the policy says; one that the backend does not take is refused by name.
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from rlaas.ids import ExternalId
-from rlaas.inference.infer import Answer, InferRequest
-from rlaas.telemetry.events import Message
+from rlaas.inference.backend import Choice
+from rlaas.inference.chat_stream import usage_of
+from rlaas.inference.infer import Answer, AnswerStream, InferRequest
+from rlaas.routing.prompt import Document
+from rlaas.telemetry.events import Message, ToolCall
 from rlaas.wire import Json, WireModel
 
-
-class ChatMessage(WireModel):
-    """A message with text content, as a string or as text parts."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | tuple["TextPart", ...]
-    name: str | None = None
-
-    def plain(self) -> Message:
-        """The message as RLaaS stores it: `developer` is `system`, parts are joined."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return Message(role="system" if self.role == "developer" else self.role, content=text)
+_PREFIX = "rlaas::"
 
 
 class TextPart(WireModel):
@@ -36,26 +28,73 @@ class TextPart(WireModel):
     text: str
 
 
+class ChatMessage(WireModel):
+    """A message with text content, as a string or as text parts. Fields that only say who speaks are taken and not kept."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | tuple[TextPart, ...] | None = None
+    name: str | None = None
+    refusal: str | None = None
+    tool_calls: tuple[ToolCall, ...] | None = None
+    tool_call_id: Annotated[str, Field(max_length=256)] | None = None
+    annotations: tuple[Json, ...] | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_role(self) -> Self:
+        if self.content is None and not (self.role == "assistant" and (self.tool_calls or self.refusal)):
+            raise ValueError("needs content")
+        if (self.role == "tool") != (self.tool_call_id is not None):
+            raise ValueError("a message of role tool, and no other, has a tool_call_id")
+        return self
+
+    def plain(self) -> Message:
+        """The message as RLaaS stores it: `developer` is `system`, parts are joined."""
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content or ())
+        return Message(
+            role="system" if self.role == "developer" else self.role,
+            content=text or self.refusal or "",
+            tool_calls=self.tool_calls or (),
+            tool_call_id=self.tool_call_id,
+        )
+
+
 class StreamOptions(WireModel):
-    """How a stream ends: `include_usage` adds a last chunk with the usage and no choices."""
+    """`include_usage` asks for a last chunk with the usage and no choices."""
 
     include_usage: bool = False
+    include_obfuscation: bool = False
 
 
 class ChatRequest(WireModel):
-    """What of OpenAI's chat request is understood; every other parameter is refused by name."""
+    """OpenAI's chat request. Fields that are not named here are parameters of the backend."""
 
-    model: str = Field(pattern=r"^rlaas::[a-z0-9]+(-[a-z0-9]+)*$", max_length=35)
+    model_config = ConfigDict(extra="allow")
+
+    model: str = Field(pattern=r"^rlaas::[a-z0-9]+(-[a-z0-9]+)*(@v[1-9][0-9]{0,7})?$", max_length=45)
     messages: tuple[ChatMessage, ...] = Field(min_length=1)
-    stream: bool = False
+    stream: bool | None = False
     stream_options: StreamOptions | None = None
-    n: Literal[1] = 1
     user: ExternalId | None = None
-    metadata: dict[str, Json] = Field(default_factory=dict)
+    metadata: dict[str, Json] | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    n: int | None = Field(default=None, ge=1, le=16)
+    seed: int | None = None
+    stop: Annotated[str, Field(min_length=1)] | tuple[Annotated[str, Field(min_length=1)], ...] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    tools: tuple[dict[str, Json], ...] | None = Field(default=None, max_length=128)
+    tool_choice: str | dict[str, Json] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, Json] | None = None
     thread_id: ExternalId | None = Field(default=None, alias="rlaas::thread_id")
     user_id: ExternalId | None = Field(default=None, alias="rlaas::user_id")
     interaction_id: ExternalId | None = Field(default=None, alias="rlaas::interaction_id")
     inputs: dict[str, str] | None = Field(default=None, alias="rlaas::inputs")
+    documents: tuple[Document, ...] = Field(default=(), alias="rlaas::documents", max_length=100)
+    tags: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(default=(), alias="rlaas::tags", max_length=32)
 
     @field_validator("stream_options")
     @classmethod
@@ -64,56 +103,79 @@ class ChatRequest(WireModel):
             raise ValueError("only allowed when stream is true")
         return given
 
+    @model_validator(mode="after")
+    def _extras_are_known(self) -> Self:
+        unknown = next((name for name in self.model_extra or () if name.startswith(_PREFIX)), None)
+        if unknown is not None:
+            raise ValueError(f"{unknown} is none of RLaaS's extras")
+        return self
+
     @property
     def include_usage(self) -> bool:
         """Whether a stream ends with its usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
+    def parameters(self) -> dict[str, JsonValue]:
+        """The parameters that go to the backend, by OpenAI's names."""
+        ours = {"model", "messages", "stream", "stream_options", "user", "metadata", *_OURS}
+        return self.model_dump(mode="json", exclude=ours, exclude_none=True, exclude_unset=True)
+
+
+_OURS = ("thread_id", "user_id", "interaction_id", "inputs", "documents", "tags")
+
 
 def to_infer(request: ChatRequest) -> InferRequest:
     """The same request to `infer`."""
-    return InferRequest(
-        skill=request.model.removeprefix("rlaas::"),
-        messages=tuple(message.plain() for message in request.messages),
-        inputs=request.inputs,
-        thread_id=request.thread_id,
-        user_id=request.user_id or request.user,
-        interaction_id=request.interaction_id,
-        metadata=request.metadata,
-    )
+    asked = request.model.removeprefix(_PREFIX)
+    given = {
+        "skill": asked.partition("@")[0],
+        "policy_id": asked if "@" in asked else None,
+        "messages": tuple(message.plain() for message in request.messages),
+        "inputs": request.inputs,
+        "documents": request.documents,
+        "parameters": request.parameters(),
+        "thread_id": request.thread_id,
+        "user_id": request.user_id or request.user,
+        "interaction_id": request.interaction_id,
+        "metadata": request.metadata or {},
+        "tags": request.tags,
+    }
+    return InferRequest(**given)
 
 
 def to_completion(request: ChatRequest, answer: Answer, *, created: datetime) -> dict[str, JsonValue]:
     """OpenAI's chat completion. `id` is the output id and takes feedback; RLaaS's own fields stand under `rlaas::`."""
-    usage = answer.usage
     return {
         "id": answer.output_id,
         "object": "chat.completion",
         "created": int(created.timestamp()),
         "model": request.model,
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": answer.text, "refusal": None},
-                "logprobs": None,
-                "finish_reason": answer.finish_reason or "stop",
-            }
-        ],
-        "usage": {
-            "prompt_tokens": usage.input_tokens,
-            "completion_tokens": usage.output_tokens,
-            "total_tokens": usage.input_tokens + usage.output_tokens,
-        }
-        if usage
-        else None,
+        "choices": [_choice(choice, index) for index, choice in enumerate(answer.choices)],
+        "usage": usage_of(answer.usage) if answer.usage else None,
         **extras(answer),
     }
 
 
-def extras(answer: Answer) -> dict[str, JsonValue]:
+def extras(answer: Answer | AnswerStream) -> dict[str, JsonValue]:
     """RLaaS's own fields of a completion, and of a stream's first chunk."""
     return {
         "rlaas::interaction_id": answer.interaction_id,
         "rlaas::policy_id": answer.policy_id,
         "rlaas::decision": answer.decision.model_dump(mode="json"),
+    }
+
+
+def _choice(choice: Choice, index: int) -> dict[str, JsonValue]:
+    message: dict[str, JsonValue] = {
+        "role": "assistant",
+        "content": choice.text if choice.text or not choice.tool_calls else None,
+        "refusal": choice.refusal,
+    }
+    if choice.tool_calls:
+        message["tool_calls"] = [call.model_dump(mode="json") for call in choice.tool_calls]
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": choice.logprobs,
+        "finish_reason": choice.finish_reason or ("tool_calls" if choice.tool_calls else "stop"),
     }

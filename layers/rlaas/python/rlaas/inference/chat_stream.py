@@ -1,23 +1,15 @@
 """A streamed answer as OpenAI's chat completion chunks."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from datetime import datetime
 
 from pydantic import JsonValue
 
-from rlaas.inference.backend import Choice, Delta, ToolCallDelta
+from rlaas.inference.backend import Delta, ToolCallDelta
 from rlaas.telemetry.events import Usage
 
 Chunk = dict[str, JsonValue]
-
-
-def deltas_of(choices: Sequence[Choice], usage: Usage | None) -> Generator[Delta, None, None]:
-    """A whole answer as a stream: each choice in one piece, then why it ended; the usage last."""
-    for index, choice in enumerate(choices):
-        yield Delta(index, text=choice.text, tool_calls=_whole_calls(choice), refusal=choice.refusal, logprobs=choice.logprobs)
-        yield Delta(index, finish_reason=choice.finish_reason or "stop")
-    yield Delta(usage=usage)
 
 
 def chunks(
@@ -59,6 +51,7 @@ def usage_of(usage: Usage) -> Chunk:
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
     }
 
 
@@ -80,7 +73,3 @@ def _said(delta: Delta, *, begins: bool) -> Chunk:
 def _call(call: ToolCallDelta) -> Chunk:
     function: Chunk = {"arguments": call.arguments} if call.name is None else {"name": call.name, "arguments": call.arguments}
     return {"index": call.index, **({} if call.id is None else {"id": call.id, "type": "function"}), "function": function}
-
-
-def _whole_calls(choice: Choice) -> tuple[ToolCallDelta, ...]:
-    return tuple(ToolCallDelta(index, call.function.arguments, call.id, call.function.name) for index, call in enumerate(choice.tool_calls))

@@ -1,45 +1,57 @@
-"""One request: decide, render, ask, store what was said and why, answer."""
+"""A request's way to its answer: decided, asked for, stored with why; whole, piece by piece, or left to the caller to ask for."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, Self
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Protocol, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from rlaas.clock import Clock
-from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput
-from rlaas.ids import ExternalId, SkillName, bound_id, derived_id, new_id
-from rlaas.inference.backend import Backend, Completion
-from rlaas.inference.prompt import render, render_system
+from rlaas.errors import Conflict, InvalidInput, NotFound
+from rlaas.ids import ExternalId, PolicyId, SkillName, bound_id, derived_id, new_id
+from rlaas.inference.attempts import Attempt, CircuitBreakers, first_answer
+from rlaas.inference.backend import Backend, BackendFailed, ChatCall, Choice, Completion, Delta
+from rlaas.inference.collect import Collected, deltas_of
+from rlaas.inference.prompt import finished, offered_tools, render, render_front
 from rlaas.privacy.scrub import Scrubber
-from rlaas.routing.assign import CONTROL, Decision, assign
+from rlaas.routing.assign import CONTROL, PINNED, Decision, assign, pinned
 from rlaas.routing.policy import Policy
+from rlaas.routing.prompt import Document
 from rlaas.routing.route import Route
 from rlaas.telemetry.events import InteractionCreated, Message, OutputProduced, Tag, Usage
 from rlaas.telemetry.ingest import made_id, prepare_clean, same_event
 from rlaas.telemetry.store import EventStore, StoredEvent
 from rlaas.wire import Json, WireModel
 
-CONTROL_TIMEOUT_S = 25.0
-"""How long the control may take when nothing was tried before it; with the rest of a request it stays below the API's 29 s."""
-ARM_TIMEOUT_S = 14.0
-"""How long another arm may take, so that the control can still answer after it."""
-FALLBACK_TIMEOUT_S = 11.0
-"""How long the control may take after another arm failed."""
+T = TypeVar("T")
+
+WHOLE_ANSWER_S = 27.0
+"""How long a whole answer may take in seconds: with the rest of the request it stays below the API's 29."""
+STREAM_S = 110.0
+"""How long a streamed answer may take, in seconds."""
 
 
 class InferRequest(WireModel):
-    """Inputs for the skill's prompt, or the messages of a chat, which then stand in place of its user part."""
+    """Inputs for the skill's prompt, or the messages of a chat, which then stand in place of its user part.
+
+    `parameters` are OpenAI's by name and go before the policy's own sampling and tools. A `dryrun` is decided and rendered; no model is
+    asked and nothing is stored.
+    """
 
     skill: SkillName
     inputs: dict[str, str] | None = None
     messages: tuple[Message, ...] | None = Field(default=None, min_length=1)
+    documents: tuple[Document, ...] = Field(default=(), max_length=100)
+    parameters: dict[str, Json] = Field(default_factory=dict)
     thread_id: ExternalId | None = None
     user_id: ExternalId | None = None
     interaction_id: ExternalId | None = None
     metadata: dict[str, Json] = Field(default_factory=dict)
     tags: tuple[Tag, ...] = Field(default=(), max_length=32)
+    policy_id: PolicyId | None = Field(default=None, description="Answer by this policy whatever the route says; left out of estimates.")
+    dryrun: bool = False
 
     @model_validator(mode="after")
     def _inputs_or_messages(self) -> Self:
@@ -49,19 +61,51 @@ class InferRequest(WireModel):
 
 
 @dataclass(frozen=True, slots=True)
+class Decided:
+    """Who answers a request, and what they are asked."""
+
+    interaction_id: str
+    output_id: str
+    decision: Decision
+    policy: Policy
+    call: ChatCall
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What the caller gets. `replay` says it was stored before; `overhead_ms` is the time spent outside the backend."""
 
     interaction_id: str
     output_id: str
-    text: str
     policy_id: str
     decision: Decision
+    choices: tuple[Choice, ...]
     usage: Usage | None
-    finish_reason: str | None
     latency_ms: float
     overhead_ms: float
     replay: bool
+
+    @property
+    def text(self) -> str:
+        """The first choice's text, which is the output that feedback is about."""
+        return self.choices[0].text
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the first choice ended."""
+        return self.choices[0].finish_reason
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerStream:
+    """An answer that is still being made. Whoever takes it reads `deltas` to the end or closes them; the output is stored then."""
+
+    interaction_id: str
+    output_id: str
+    policy_id: str
+    decision: Decision
+    deltas: Generator[Delta, None, None]
+    replay: bool = False
 
 
 class RouteSource(Protocol):
@@ -76,74 +120,281 @@ class RouteSource(Protocol):
         ...
 
 
-def infer(
-    request: InferRequest,
-    tenant_id: str,
-    *,
-    routes: RouteSource,
-    backend: Backend,
-    store: EventStore,
-    scrubber: Scrubber,
-    clock: Clock,
-    idempotency_key: str | None = None,
-    timer: Callable[[], float] = time.perf_counter,
-) -> Answer:
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """On whose behalf a model is asked. `traceparent` is W3C's trace context of the request."""
+
+    tenant_id: str
+    key_id: str
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What requests are answered with; `scrubber` is the asker's tenant's."""
+
+    routes: RouteSource
+    backend: Backend
+    store: EventStore
+    scrubber: Scrubber
+    clock: Clock
+    timer: Callable[[], float] = time.perf_counter
+    pause: Callable[[float], None] = time.sleep
+    breakers: CircuitBreakers = field(default_factory=lambda: CircuitBreakers(time.perf_counter))
+
+
+def infer(request: InferRequest, asker: Asker, gateway: Gateway, *, idempotency_key: str | None = None) -> Answer:
     """Answer `request` by the policy its unit is routed to, and store the interaction and the output with its decision.
 
-    The unit is the thread, user or interaction as the route says; a request without a thread or user id is its own unit. When
-    another arm's backend fails, the control answers once and the decision says `fallback`. A second request with the same
-    `interaction_id`, or without one the same `idempotency_key`, and the same payload gets the stored output: what is stored is scrubbed
-    of personal data, so that answer is too.
+    The unit is the thread, user or interaction as the route says; a request without a thread or user id is its own unit. When the arm's
+    backend fails, the policy's fallbacks are asked and then the control, and the decision says `fallback` and why. A second request with
+    the same `interaction_id`, or without one the same `idempotency_key`, and the same payload gets the stored output: what is stored is
+    scrubbed of personal data, so that answer is too.
 
-    Raises: NotFound without a route, InvalidInput for a missing input, Conflict when the interaction id holds another payload,
-    DependencyUnavailable when the control cannot answer either.
+    Raises: NotFound without a route, InvalidInput for a missing input or a parameter that the backend does not take, Conflict when the
+    interaction id holds another payload, DependencyUnavailable when nobody answers.
     """
-    started = timer()
-    interaction_id = request.interaction_id or made_id(tenant_id, "interaction", "int", idempotency_key)
-    route = routes.current_route(tenant_id, request.skill)
-    decision = assign(route, _unit(route, request, interaction_id), decision_id=new_id("dec"), decided_at=clock())
-    policy = routes.get_policy(tenant_id, decision.policy_id)
-    messages = _messages(policy, request)
-
-    interaction = prepare_clean(_interaction(request, interaction_id), tenant_id, received_at=clock(), scrubber=scrubber)
-    output_id = bound_id("out", interaction_id) or derived_id("out", tenant_id, interaction_id)
-    held = store.put_new(interaction)
-    if held is not None:
-        if not same_event(held, interaction):
-            raise Conflict(f"the id {interaction_id!r} holds another payload", param="interaction_id")
-        earlier = store.get_many(tenant_id, [output_id]).get(output_id)
-        if earlier is not None:
-            return _replayed(earlier)
-
-    asked = timer()
-    if decision.arm == CONTROL:
-        completion = backend.complete(policy.backend, messages, policy.sampling, timeout_s=CONTROL_TIMEOUT_S)
-    else:
-        try:
-            completion = backend.complete(policy.backend, messages, policy.sampling, timeout_s=ARM_TIMEOUT_S)
-        except DependencyUnavailable:
-            decision = _fallen_back(decision, route)
-            policy = routes.get_policy(tenant_id, route.control)
-            messages = _messages(policy, request)
-            completion = backend.complete(policy.backend, messages, policy.sampling, timeout_s=FALLBACK_TIMEOUT_S)
-    latency_ms = (timer() - asked) * 1000
-
-    produced = _output(request, interaction_id, output_id, messages, decision, completion, latency_ms)
-    earlier = store.put_new(prepare_clean(produced, tenant_id, received_at=clock(), scrubber=scrubber))
+    turn = _Turn.begun(request, asker, gateway, idempotency_key)
+    earlier = turn.stored_before()
     if earlier is not None:
         return _replayed(earlier)
-    return Answer(
-        interaction_id=interaction_id,
-        output_id=output_id,
-        text=completion.text,
-        policy_id=decision.policy_id,
-        decision=decision,
-        usage=completion.usage,
-        finish_reason=completion.finish_reason,
-        latency_ms=latency_ms,
-        overhead_ms=(timer() - started) * 1000 - latency_ms,
-        replay=False,
+    return turn.answer()
+
+
+def infer_stream(request: InferRequest, asker: Asker, gateway: Gateway, *, idempotency_key: str | None = None) -> AnswerStream:
+    """The same, piece by piece. Nothing is sent before a backend's first piece, so that until then fallbacks answer as ever.
+
+    Policies that change or check the whole answer are asked for it whole and stream it as one piece. Raises: as `infer`; and from the
+    deltas BackendFailed when the answer breaks off, of which nothing is stored, so that the request may be sent again.
+    """
+    turn = _Turn.begun(request, asker, gateway, idempotency_key)
+    earlier = turn.stored_before()
+    if earlier is not None:
+        answer = _replayed(earlier)
+    elif turn.needs_whole_answer:
+        answer = turn.answer()
+    else:
+        return turn.stream()
+    return AnswerStream(
+        interaction_id=answer.interaction_id,
+        output_id=answer.output_id,
+        policy_id=answer.policy_id,
+        decision=answer.decision,
+        deltas=deltas_of(answer.choices, answer.usage),
+        replay=answer.replay,
     )
+
+
+def decide(request: InferRequest, asker: Asker, gateway: Gateway, *, idempotency_key: str | None = None) -> Decided:
+    """Who is to answer `request` and with what, for a caller that asks the model itself or (`dryrun`) only wants to know.
+
+    The interaction is stored unless it is a dry run. Raises: NotFound, InvalidInput, Conflict as `infer`.
+    """
+    turn = _Turn.begun(request, asker, gateway, idempotency_key)
+    if not request.dryrun:
+        turn.stored_before()
+    return Decided(
+        interaction_id=turn.interaction_id,
+        output_id=turn.output_id,
+        decision=turn.decision,
+        policy=turn.policy,
+        call=turn.call(turn.policy),
+    )
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One request on its way."""
+
+    request: InferRequest
+    asker: Asker
+    gateway: Gateway
+    started: float
+    interaction_id: str
+    output_id: str
+    route: Route
+    decision: Decision
+    policy: Policy
+    _calls: dict[str, ChatCall] = field(default_factory=dict)
+
+    @classmethod
+    def begun(cls, request: InferRequest, asker: Asker, gateway: Gateway, idempotency_key: str | None) -> Self:
+        """The request with its decision; its prompt can be rendered."""
+        started = gateway.timer()
+        tenant_id = asker.tenant_id
+        interaction_id = request.interaction_id or made_id(tenant_id, "interaction", "int", idempotency_key)
+        route = gateway.routes.current_route(tenant_id, request.skill)
+        unit, decision_id, now = _unit(route, request, interaction_id), new_id("dec"), gateway.clock()
+        if request.policy_id is None:
+            decision = assign(route, unit, decision_id=decision_id, decided_at=now)
+        else:
+            decision = pinned(route, request.policy_id, unit, decision_id=decision_id, decided_at=now)
+        turn = cls(
+            request=request,
+            asker=asker,
+            gateway=gateway,
+            started=started,
+            interaction_id=interaction_id,
+            output_id=bound_id("out", interaction_id) or derived_id("out", tenant_id, interaction_id),
+            route=route,
+            decision=decision,
+            policy=gateway.routes.get_policy(tenant_id, decision.policy_id),
+        )
+        if turn.policy.skill != request.skill:
+            raise NotFound(f"{decision.policy_id!r} is not a policy of {request.skill!r}", param="policy_id")
+        turn.call(turn.policy)
+        return turn
+
+    @property
+    def needs_whole_answer(self) -> bool:
+        """Whether nothing of the answer may be shown before all of it is there."""
+        return self.policy.prompt.output is not None
+
+    def stored_before(self) -> StoredEvent | None:
+        """Store the interaction; the output when this very request was answered before. Raises: Conflict."""
+        gateway, tenant_id = self.gateway, self.asker.tenant_id
+        given = {name: getattr(self.request, name) for name in self.request.model_fields_set & InteractionCreated.model_fields.keys()}
+        interaction = prepare_clean(
+            InteractionCreated(**{**given, "interaction_id": self.interaction_id}),
+            tenant_id,
+            received_at=gateway.clock(),
+            scrubber=gateway.scrubber,
+        )
+        held = gateway.store.put_new(interaction)
+        if held is None:
+            return None
+        if not same_event(held, interaction):
+            raise Conflict(f"the id {self.interaction_id!r} holds another payload", param="interaction_id")
+        return gateway.store.get_many(tenant_id, [self.output_id]).get(self.output_id)
+
+    def answer(self) -> Answer:
+        """Ask for the whole answer and store it."""
+        gateway = self.gateway
+        asked = gateway.timer()
+        attempt, completion, failures = self._first(
+            lambda attempt, timeout_s: gateway.backend.complete(attempt.backend, self.call(attempt.policy), timeout_s=timeout_s),
+            within_s=WHOLE_ANSWER_S,
+        )
+        latency_ms = (gateway.timer() - asked) * 1000
+        self._fall_back(attempt, failures)
+        return self._finish(completion, latency_ms)
+
+    def stream(self) -> AnswerStream:
+        """Ask for the answer piece by piece and store it when it ends."""
+        gateway = self.gateway
+
+        def begin(attempt: Attempt, timeout_s: float) -> tuple[Delta | None, Iterator[Delta]]:
+            deltas = iter(gateway.backend.stream(attempt.backend, self.call(attempt.policy), timeout_s=timeout_s))
+            return next(deltas, None), deltas
+
+        asked = gateway.timer()
+        attempt, (first, rest), failures = self._first(begin, within_s=STREAM_S)
+        self._fall_back(attempt, failures)
+
+        def deltas() -> Generator[Delta, None, None]:
+            collected = Collected()
+            try:
+                for delta in chain([first] if first is not None else [], rest):
+                    if gateway.timer() - asked > STREAM_S:
+                        raise BackendFailed("the answer takes too long")
+                    yield collected.add(delta)
+            except GeneratorExit:
+                self._finish(collected.completion(cut_off="cancelled"), (gateway.timer() - asked) * 1000)
+                raise
+            finally:
+                close = getattr(rest, "close", None)
+                if close is not None:
+                    close()
+            self._finish(collected.completion(), (gateway.timer() - asked) * 1000)
+
+        return AnswerStream(self.interaction_id, self.output_id, self.decision.policy_id, self.decision, deltas())
+
+    def call(self, policy: Policy) -> ChatCall:
+        """What `policy` asks of its backend. Raises: InvalidInput."""
+        known = self._calls.get(policy.policy_id)
+        if known is None:
+            request, inputs = self.request, self.request.inputs or {}
+            if request.messages is None:
+                messages = render(policy.prompt, inputs, request.documents)
+            elif any(message.role == "system" for message in request.messages):
+                messages = request.messages
+            else:
+                messages = (*render_front(policy.prompt, inputs, request.documents), *request.messages)
+            known = ChatCall(
+                messages=messages,
+                parameters=_parameters(policy, request.parameters),
+                tenant_id=self.asker.tenant_id,
+                traceparent=self.asker.traceparent,
+            )
+            self._calls[policy.policy_id] = known
+        return known
+
+    def _first(self, ask: Callable[[Attempt, float], T], *, within_s: float) -> tuple[Attempt, T, tuple[str, ...]]:
+        gateway = self.gateway
+        return first_answer(
+            self._attempts(),
+            ask,
+            until=self.started + within_s,
+            breakers=gateway.breakers,
+            timer=gateway.timer,
+            pause=gateway.pause,
+        )
+
+    def _attempts(self) -> Iterator[Attempt]:
+        """The arm's backends, then the control's."""
+        alone = self.decision.arm in (CONTROL, PINNED)
+        policies = [self.decision.policy_id, *([] if alone else [self.route.control])]
+        for place, policy_id in enumerate(policies, 1):
+            policy = self.policy if place == 1 else self.gateway.routes.get_policy(self.asker.tenant_id, policy_id)
+            backends = (policy.backend, *policy.fallbacks)
+            for at, backend in enumerate(backends, 1):
+                yield Attempt(policy, backend, more=place < len(policies) or at < len(backends))
+
+    def _fall_back(self, attempt: Attempt, failures: tuple[str, ...]) -> None:
+        """Have the decision say who answered, and why nobody before did."""
+        if not failures:
+            return
+        changes: dict[str, object] = {"reason": f"fallback: {'; '.join(failures)}"[:1000], "fallback": True}
+        if attempt.policy.policy_id != self.decision.policy_id:
+            control = self.decision.candidates[0]
+            changes |= {"policy_id": control.policy_id, "arm": CONTROL, "propensity": control.probability}
+            self.policy = attempt.policy
+        self.decision = self.decision.model_copy(update=changes)
+
+    def _finish(self, completion: Completion, latency_ms: float) -> Answer:
+        """Store the output."""
+        gateway, request = self.gateway, self.request
+        choices = tuple(replace(choice, text=finished(self.policy.prompt, choice.text)) for choice in completion.choices)
+        produced = OutputProduced(
+            skill=request.skill,
+            thread_id=request.thread_id,
+            user_id=request.user_id,
+            output_id=self.output_id,
+            interaction_id=self.interaction_id,
+            policy_id=self.decision.policy_id,
+            text=choices[0].text,
+            tool_calls=choices[0].tool_calls,
+            messages=self.call(self.policy).messages,
+            decision=self.decision,
+            usage=completion.usage,
+            latency_ms=latency_ms,
+            finish_reason=choices[0].finish_reason,
+        )
+        stored = prepare_clean(produced, self.asker.tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
+        earlier = gateway.store.put_new(stored)
+        if earlier is not None:
+            return _replayed(earlier)
+        return Answer(
+            interaction_id=self.interaction_id,
+            output_id=self.output_id,
+            policy_id=self.decision.policy_id,
+            decision=self.decision,
+            choices=choices,
+            usage=completion.usage,
+            latency_ms=latency_ms,
+            overhead_ms=(gateway.timer() - self.started) * 1000 - latency_ms,
+            replay=False,
+        )
 
 
 def _unit(route: Route, request: InferRequest, interaction_id: str) -> str:
@@ -151,56 +402,14 @@ def _unit(route: Route, request: InferRequest, interaction_id: str) -> str:
     return named or interaction_id
 
 
-def _messages(policy: Policy, request: InferRequest) -> tuple[Message, ...]:
-    inputs = request.inputs or {}
-    if request.messages is None:
-        return render(policy.prompt, inputs)
-    if any(message.role == "system" for message in request.messages):
-        return request.messages
-    return (*render_system(policy.prompt, inputs), *request.messages)
-
-
-def _interaction(request: InferRequest, interaction_id: str) -> InteractionCreated:
-    given = {name: getattr(request, name) for name in request.model_fields_set}
-    return InteractionCreated(**{**given, "interaction_id": interaction_id})
-
-
-def _output(
-    request: InferRequest,
-    interaction_id: str,
-    output_id: str,
-    messages: tuple[Message, ...],
-    decision: Decision,
-    completion: Completion,
-    latency_ms: float,
-) -> OutputProduced:
-    return OutputProduced(
-        skill=request.skill,
-        thread_id=request.thread_id,
-        user_id=request.user_id,
-        output_id=output_id,
-        interaction_id=interaction_id,
-        policy_id=decision.policy_id,
-        text=completion.text,
-        messages=messages,
-        decision=decision,
-        usage=completion.usage,
-        latency_ms=latency_ms,
-        finish_reason=completion.finish_reason,
-    )
-
-
-def _fallen_back(decision: Decision, route: Route) -> Decision:
-    control = decision.candidates[0]
-    return decision.model_copy(
-        update={
-            "policy_id": route.control,
-            "arm": CONTROL,
-            "propensity": control.probability,
-            "reason": f"fallback: {decision.arm} did not answer",
-            "fallback": True,
-        }
-    )
+def _parameters(policy: Policy, asked: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """The request's parameters over the policy's; a request that says how long in OpenAI's newer word has said it."""
+    own = {**policy.sampling.parameters(), **offered_tools(policy.prompt)}
+    if "max_completion_tokens" in asked:
+        del own["max_tokens"]
+    if "tools" in asked:
+        own.pop("tool_choice", None)
+    return {**own, **{name: value for name, value in asked.items() if value is not None}}
 
 
 def _replayed(stored: StoredEvent) -> Answer:
@@ -210,11 +419,10 @@ def _replayed(stored: StoredEvent) -> Answer:
     return Answer(
         interaction_id=output.interaction_id,
         output_id=stored.event_id,
-        text=output.text,
         policy_id=output.decision.policy_id,
         decision=output.decision,
+        choices=(Choice(text=output.text, finish_reason=output.finish_reason, tool_calls=output.tool_calls),),
         usage=output.usage,
-        finish_reason=output.finish_reason,
         latency_ms=output.latency_ms or 0.0,
         overhead_ms=0.0,
         replay=True,

@@ -60,7 +60,7 @@ def reward_of(output: StoredEvent, feedback: Sequence[StoredEvent], spec: Reward
         propensity=decision.propensity if decision else None,
         route_version=decision.route_version if decision else None,
         rollout_id=decision.rollout_id if decision else None,
-        fallback=decision.fallback if decision else False,
+        fallback=decision is not None and not decision.counts,
     )
 
 

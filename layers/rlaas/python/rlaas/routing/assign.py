@@ -12,6 +12,8 @@ from rlaas.wire import WireModel
 
 CONTROL = "control"
 """The arm name of the route's control; every other arm is named by its policy id."""
+PINNED = "pinned"
+"""The arm name of a policy that the request itself asked for."""
 
 
 class Candidate(WireModel):
@@ -25,7 +27,7 @@ class Candidate(WireModel):
 class Decision(WireModel):
     """What was decided and how likely it was: the record every off-policy estimate rests on.
 
-    `propensity` is the probability of the arm taken. Decisions with `cached` or `fallback` true are left out of estimates.
+    `propensity` is the probability of the arm taken. Decisions with `cached`, `fallback` or `pinned` true are left out of estimates.
     """
 
     decision_id: str
@@ -41,6 +43,13 @@ class Decision(WireModel):
     decided_at: Timestamp
     cached: bool = False
     fallback: bool = False
+    pinned: bool = False
+
+
+    @property
+    def counts(self) -> bool:
+        """Whether estimates may use it: the arm answered, and chance alone chose it."""
+        return not (self.cached or self.fallback or self.pinned)
 
 
 def bucket(salt: str, unit: str) -> float:
@@ -83,4 +92,22 @@ def assign(route: Route, unit: str, *, decision_id: str, decided_at: datetime) -
         reason=reason,
         rollout_id=route.rollout_id,
         decided_at=decided_at,
+    )
+
+
+def pinned(route: Route, policy_id: str, unit: str, *, decision_id: str, decided_at: datetime) -> Decision:
+    """The decision for a request that asks for `policy_id` itself."""
+    only = Candidate(policy_id=policy_id, arm=PINNED, probability=1.0)
+    return Decision(
+        decision_id=decision_id,
+        route_version=route.version,
+        candidates=(only,),
+        policy_id=policy_id,
+        arm=PINNED,
+        propensity=1.0,
+        bucket=bucket(route.salt, unit),
+        unit=route.unit,
+        reason="the request asks for this policy",
+        decided_at=decided_at,
+        pinned=True,
     )

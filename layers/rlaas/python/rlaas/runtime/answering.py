@@ -1,15 +1,14 @@
 """The inference use case on the stage's stores, measured: for `/v1/infer` and for `/v1/chat/completions`, whole and streamed."""
 
-from collections.abc import Generator
+import time
 from functools import cache
 
+from rlaas.aws.backends import Backends
 from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.registry import DynamoRegistry
-from rlaas.aws.sagemaker_backend import SageMakerEndpoints
 from rlaas.clock import utc_now
-from rlaas.inference.backend import Choice, Delta
-from rlaas.inference.chat_stream import deltas_of
-from rlaas.inference.infer import Answer, InferRequest, infer
+from rlaas.inference.attempts import CircuitBreakers
+from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, infer, infer_stream
 from rlaas.runtime.environment import EventsEnvironment
 from rlaas.runtime.http import Caller
 from rlaas.runtime.metrics import emit
@@ -28,19 +27,28 @@ def scrubbers(settings: EventsEnvironment) -> Scrubbers:
     return Scrubbers(stores(settings)[1], clock=utc_now)
 
 
-def answered(request: InferRequest, who: Caller, *, settings: EventsEnvironment, idempotency_key: str | None) -> Answer:
-    """The whole answer. Raises what `infer` does."""
+@cache
+def breakers() -> CircuitBreakers:
+    """The process's circuit breakers."""
+    return CircuitBreakers(time.perf_counter)
+
+
+def gateway(who: Caller, settings: EventsEnvironment) -> Gateway:
+    """What the caller's requests are answered with."""
     store, registry = stores(settings)
-    result = infer(
-        request,
-        who.tenant_id,
+    return Gateway(
         routes=registry,
-        backend=SageMakerEndpoints(),
+        backend=backends(settings.stage),
         store=store,
         scrubber=scrubbers(settings).of(who.tenant_id),
         clock=utc_now,
-        idempotency_key=idempotency_key,
+        breakers=breakers(),
     )
+
+
+def answered(request: InferRequest, who: Caller, *, settings: EventsEnvironment, idempotency_key: str | None, trace: str | None) -> Answer:
+    """The whole answer. `trace` is the request's `traceparent`. Raises what `infer` does."""
+    result = infer(request, Asker(who.tenant_id, who.key_id, trace), gateway(who, settings), idempotency_key=idempotency_key)
     if not result.replay:
         emit(
             {
@@ -56,8 +64,7 @@ def answered(request: InferRequest, who: Caller, *, settings: EventsEnvironment,
 
 
 def streamed(
-    request: InferRequest, who: Caller, *, settings: EventsEnvironment, idempotency_key: str | None
-) -> tuple[Answer, Generator[Delta, None, None]]:
-    """The answer as it comes: what is known before its first piece, and the pieces. Raises what `infer` does."""
-    result = answered(request, who, settings=settings, idempotency_key=idempotency_key)
-    return result, deltas_of([Choice(result.text, result.finish_reason)], result.usage)
+    request: InferRequest, who: Caller, *, settings: EventsEnvironment, idempotency_key: str | None, trace: str | None
+) -> AnswerStream:
+    """The answer as it comes. Raises what `infer_stream` does."""
+    return infer_stream(request, Asker(who.tenant_id, who.key_id, trace), gateway(who, settings), idempotency_key=idempotency_key)

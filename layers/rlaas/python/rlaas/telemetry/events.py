@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue, model_validator
 from rlaas.clock import Timestamp
 from rlaas.ids import ExternalId, MetricName, PolicyId, SkillName, interaction_of
 from rlaas.routing.assign import Decision
+from rlaas.routing.prompt import Document
 from rlaas.wire import Json, WireModel
 
 EventType = Literal["interaction", "output", "feedback", "task_result", "reward", "guardrail"]
@@ -75,11 +76,14 @@ class Event(WireModel):
 
 
 class InteractionCreated(Event):
-    """A request that an application's user made: the skill's inputs, or a chat's messages."""
+    """A request that an application's user made: the skill's inputs, or a chat's messages; with the documents to ground the answer on and
+    the model's parameters, where the request brought any."""
 
     interaction_id: ExternalId | None = None
     inputs: dict[str, str] | None = None
     messages: tuple[Message, ...] | None = None
+    documents: tuple[Document, ...] = Field(default=(), max_length=100)
+    parameters: dict[str, Json] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _inputs_or_messages(self) -> Self:
@@ -95,6 +99,7 @@ class OutputProduced(Event):
     interaction_id: ExternalId
     policy_id: PolicyId | None = None
     text: str
+    tool_calls: tuple[ToolCall, ...] = ()
     messages: tuple[Message, ...] | None = None
     decision: Decision | None = None
     usage: Usage | None = None

@@ -1,7 +1,7 @@
 """The texts of events, taken out to be scrubbed and put back.
 
-Everything a person may have written is a text: inputs, messages, answers, edits, comments, labels, string values, tags, and metadata at any
-depth, keys included. Ids are not: the contract is that they are pseudonymous.
+Everything a person may have written is a text: inputs, messages, documents, answers, tools' arguments, edits, comments, labels, string
+values, tags, and metadata at any depth, keys included. Ids are not: the contract is that they are pseudonymous.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pydantic import JsonValue
 
 from rlaas.privacy.scrub import Scrubber
-from rlaas.telemetry.events import AnyEvent, Message
+from rlaas.routing.prompt import Document
+from rlaas.telemetry.events import AnyEvent, Message, ToolCall
 
 _TEXT_FIELDS = ("text", "final_text", "comment", "label", "name", "value", "finish_reason")
 
@@ -43,11 +44,34 @@ def _changes(event: AnyEvent, change: Callable[[str], str]) -> Iterator[tuple[st
         yield "inputs", {name: change(text) for name, text in inputs.items()}
     messages: tuple[Message, ...] | None = getattr(event, "messages", None)
     if messages:
-        yield "messages", tuple(message.model_copy(update={"content": change(message.content)}) for message in messages)
+        yield "messages", tuple(_message(message, change) for message in messages)
+    tool_calls: tuple[ToolCall, ...] | None = getattr(event, "tool_calls", None)
+    if tool_calls:
+        yield "tool_calls", _calls(tool_calls, change)
+    documents: tuple[Document, ...] | None = getattr(event, "documents", None)
+    if documents:
+        yield "documents", tuple(one.model_copy(update={"text": change(one.text), "source": change(one.source)}) for one in documents)
+    parameters: dict[str, JsonValue] | None = getattr(event, "parameters", None)
+    if parameters:
+        yield "parameters", {name: _in_json(value, change) for name, value in parameters.items()}
     if event.tags:
         yield "tags", tuple(change(tag) for tag in event.tags)
     if event.metadata:
         yield "metadata", {change(name): _in_json(value, change) for name, value in event.metadata.items()}
+
+
+def _message(message: Message, change: Callable[[str], str]) -> Message:
+    changes: dict[str, object] = {"content": change(message.content)}
+    if message.tool_calls:
+        changes["tool_calls"] = _calls(message.tool_calls, change)
+    return message.model_copy(update=changes)
+
+
+def _calls(calls: tuple[ToolCall, ...], change: Callable[[str], str]) -> tuple[ToolCall, ...]:
+    return tuple(
+        call.model_copy(update={"function": call.function.model_copy(update={"arguments": change(call.function.arguments)})})
+        for call in calls
+    )
 
 
 def _in_json(value: JsonValue, change: Callable[[str], str]) -> JsonValue:

@@ -1,0 +1,70 @@
+"""A streamed answer put together again, and a whole one taken apart."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+
+from rlaas.inference.backend import Choice, Completion, Delta, ToolCallDelta
+from rlaas.telemetry.events import CalledFunction, ToolCall, Usage
+
+
+def deltas_of(choices: Sequence[Choice], usage: Usage | None) -> Generator[Delta, None, None]:
+    """A whole answer as a stream: each choice in one piece, then why it ended; the usage last."""
+    for index, choice in enumerate(choices):
+        calls = (ToolCallDelta(at, call.function.arguments, call.id, call.function.name) for at, call in enumerate(choice.tool_calls))
+        yield Delta(index, text=choice.text, tool_calls=tuple(calls), refusal=choice.refusal, logprobs=choice.logprobs)
+        yield Delta(index, finish_reason=choice.finish_reason or "stop")
+    yield Delta(usage=usage)
+
+
+@dataclass(slots=True)
+class _Partial:
+    texts: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    calls: dict[int, list[ToolCallDelta]] = field(default_factory=dict)
+    finish_reason: str | None = None
+
+
+class Collected:
+    """The pieces so far."""
+
+    def __init__(self) -> None:
+        self._choices: dict[int, _Partial] = {}
+        self._usage: Usage | None = None
+        self._model: str | None = None
+
+    def add(self, delta: Delta) -> Delta:
+        """Take a piece in, and hand it back."""
+        self._usage = delta.usage or self._usage
+        self._model = delta.model or self._model
+        said = delta.text or delta.refusal or delta.tool_calls or delta.finish_reason
+        if said:
+            partial = self._choices.setdefault(delta.index, _Partial())
+            partial.texts.append(delta.text)
+            partial.refusals.append(delta.refusal or "")
+            partial.finish_reason = delta.finish_reason or partial.finish_reason
+            for call in delta.tool_calls:
+                partial.calls.setdefault(call.index, []).append(call)
+        return delta
+
+    def completion(self, *, cut_off: str | None = None) -> Completion:
+        """The answer so far; choices that have not ended end with the reason `cut_off`."""
+        partials = [self._choices[index] for index in sorted(self._choices)] or [_Partial()]
+        return Completion(choices=tuple(_whole(partial, cut_off) for partial in partials), usage=self._usage, model=self._model)
+
+
+def _whole(partial: _Partial, cut_off: str | None) -> Choice:
+    calls = (
+        ToolCall(
+            id=next((piece.id for piece in pieces if piece.id), ""),
+            function=CalledFunction(
+                name=next((piece.name for piece in pieces if piece.name), ""), arguments="".join(piece.arguments for piece in pieces)
+            ),
+        )
+        for _, pieces in sorted(partial.calls.items())
+    )
+    return Choice(
+        text="".join(partial.texts),
+        finish_reason=partial.finish_reason or cut_off,
+        tool_calls=tuple(calls),
+        refusal="".join(partial.refusals) or None,
+    )
