@@ -10,10 +10,12 @@ import pytest
 from moto import mock_aws
 
 from rlaas.aws.audit_log import DynamoAuditLog
+from rlaas.aws.counters import DynamoCounters
 from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.registry import DynamoRegistry
 from tests.contract.tables import make_table
 from tests.fakes.audit import MemoryAuditLog
+from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.registry import MemoryRegistry
 from tests.fakes.worlds import clock
@@ -54,3 +56,11 @@ def audit_log(request: pytest.FixtureRequest) -> MemoryAuditLog | DynamoAuditLog
         return MemoryAuditLog()
     dynamodb = request.getfixturevalue("dynamodb")
     return DynamoAuditLog(make_table(dynamodb, "audit"), dynamodb)
+
+
+@pytest.fixture(params=["fake", "moto"])
+def counters(request: pytest.FixtureRequest) -> MemoryCounters | DynamoCounters:
+    if request.param == "fake":
+        return MemoryCounters()
+    dynamodb = request.getfixturevalue("dynamodb")
+    return DynamoCounters(make_table(dynamodb, "counters"), dynamodb)

@@ -1,0 +1,206 @@
+"""Budgets: how much a tenant, a skill or a key may spend in a window of time, and what one request asks of each of them.
+
+What is counted is named by a counter, such as `skill/reply:usd:day`: two budgets of a tenant never share one, and a budget that gets
+another name or limit goes on counting where it was. The counting itself is in `rlaas.tenancy.counters`.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from rlaas.ids import PolicyId, SkillName
+from rlaas.tenancy.prices import nano_usd
+from rlaas.wire import WireModel
+
+BUDGETS = "BUDGETS"
+"""The sort key of a tenant's budgets in the registry, and of what it spent of them in the counters."""
+
+Measure = Literal["requests", "tokens", "usd"]
+Window = Literal["second", "minute", "hour", "day", "month"]
+Scope = Literal["tenant", "skill", "key", "shadow"]
+"""Everything a tenant's users ask, what they ask of one skill or with one key; or the mirrored requests, which spend from these alone."""
+
+_SECONDS: dict[Window, int] = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+
+
+class Budget(WireModel):
+    """At most `limit` requests, tokens (read and written) or US dollars in each calendar window (UTC)."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
+    scope: Scope = "tenant"
+    skill: SkillName | None = None
+    key_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-z]{26}$")] | None = None
+    measure: Measure
+    limit: float = Field(ge=0, le=1e12)
+    window: Window
+
+    @model_validator(mode="after")
+    def _names_what_its_scope_needs(self) -> Self:
+        given = {name for name in ("skill", "key_id") if getattr(self, name) is not None}
+        needed = {"skill": {"skill"}, "key": {"key_id"}}.get(self.scope, set())
+        if given != needed:
+            raise ValueError(f"a budget of scope {self.scope!r} names {' and '.join(needed) or 'neither skill nor key_id'}")
+        if self.measure != "usd" and self.limit != int(self.limit):
+            raise ValueError(f"a limit in {self.measure} is a whole number")
+        return self
+
+    @property
+    def counter(self) -> str:
+        """What it counts."""
+        return counter(self.scope, self.skill or self.key_id or "", self.measure, self.window)
+
+    @property
+    def most(self) -> int:
+        """The limit in requests, tokens or nano-USD."""
+        return _amount(self.measure, self.limit)
+
+    def covers(self, request: "Request") -> bool:
+        """Whether `request` spends from it."""
+        if request.mirrored or self.scope == "shadow":
+            return request.mirrored and self.scope == "shadow"
+        return self.skill in (None, request.skill) and self.key_id in (None, request.key_id)
+
+
+class Budgets(WireModel):
+    """A tenant's budgets. They are counted in one item, so there are few."""
+
+    budgets: tuple[Budget, ...] = Field(default=(), max_length=32)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        names = [budget.name for budget in self.budgets]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two budgets are named {twice!r}")
+        by_counter: dict[str, str] = {}
+        for budget in self.budgets:
+            if (other := by_counter.setdefault(budget.counter, budget.name)) != budget.name:
+                raise ValueError(f"{other!r} and {budget.name!r} both limit {budget.measure} per {budget.window} of the same requests")
+        return self
+
+
+class Cap(WireModel):
+    """How much one arm of a route may spend in a day (UTC) before its share goes back to the control. What is left out is not capped."""
+
+    requests: Annotated[int, Field(ge=0)] | None = None
+    tokens: Annotated[int, Field(ge=0)] | None = None
+    usd: Annotated[float, Field(ge=0, le=1e9)] | None = None
+
+    @model_validator(mode="after")
+    def _caps_something(self) -> Self:
+        if not self.most:
+            raise ValueError("a cap needs requests, tokens or usd")
+        return self
+
+    @property
+    def most(self) -> dict[Measure, int]:
+        """The caps that are set, in requests, tokens or nano-USD."""
+        given: dict[Measure, float | None] = {"requests": self.requests, "tokens": self.tokens, "usd": self.usd}
+        return {measure: _amount(measure, limit) for measure, limit in given.items() if limit is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """What one request spends: tokens read and written, nano-USD. As an estimate it should be the most that the request can come to."""
+
+    tokens: int = 0
+    nano_usd: int = 0
+    requests: int = 1
+
+    def of(self, measure: Measure) -> int:
+        """The part that `measure` measures."""
+        return {"requests": self.requests, "tokens": self.tokens, "usd": self.nano_usd}[measure]
+
+
+NOTHING = Amount(requests=0)
+"""What a request that no backend answered has spent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Who asks what: what budgets are chosen by. `capped` is the policy of the arm taken, with its cap, when it has one."""
+
+    skill: str
+    key_id: str
+    mirrored: bool = False
+    capped: tuple[PolicyId, Cap] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A counter that a request spends from, and the most it may stand at; `most` None only counts."""
+
+    counter: str
+    measure: Measure
+    window: Window
+    start: int
+    """The window's first second, since the epoch."""
+    name: str
+    most: int | None
+
+
+def charges(budgets: Budgets, request: Request, *, now: datetime) -> tuple[Charge, ...]:
+    """What `request` spends from now: each budget that covers it, and its arm's cap (which is only counted: see `spent_arms`)."""
+    made = [
+        Charge(budget.counter, budget.measure, budget.window, window_start(budget.window, now), budget.name, budget.most)
+        for budget in budgets.budgets
+        if budget.covers(request)
+    ]
+    if request.capped is not None:
+        policy_id, cap = request.capped
+        start = window_start("day", now)
+        made += [Charge(counter("arm", policy_id, measure, "day"), measure, "day", start, policy_id, None) for measure in cap.most]
+    return tuple(made)
+
+
+def counter(scope: Scope | Literal["arm"], target: str, measure: Measure, window: Window) -> str:
+    """The name of what is counted: `skill/reply:usd:day`, `tenant:requests:second`."""
+    return f"{scope}/{target}:{measure}:{window}" if target else f"{scope}:{measure}:{window}"
+
+
+def window_start(window: Window, now: datetime) -> int:
+    """The first second of the window that `now` is in, since the epoch."""
+    if window == "month":
+        return int(now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp())
+    return math.floor(now.timestamp()) // _SECONDS[window] * _SECONDS[window]
+
+
+def window_end(window: Window, start: int) -> int:
+    """The first second after the window that begins at `start`."""
+    if window == "month":
+        first = datetime.fromtimestamp(start, UTC)
+        return int(first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1).timestamp())
+    return start + _SECONDS[window]
+
+
+def spoken(measure: Measure, amount: int) -> str:
+    """An amount for people: `12 requests`, `$0.50`."""
+    if measure == "usd":
+        return f"${amount / nano_usd(1):,.6f}".rstrip("0").rstrip(".")
+    return f"{amount:,} {measure}"
+
+
+def estimated_tokens(texts: Iterable[str]) -> int:
+    """About how many tokens a prompt has: a token for each three bytes of UTF-8 and four for each message around them.
+
+    Tokenizers of current models make a token of about four bytes of English, of three of code and of most other languages; what is
+    missed is the reservation error, which settling mends.
+    """
+    return sum(-(-len(text.encode(errors="replace")) // 3) + 4 for text in texts)
+
+
+def capped_counters(caps: Mapping[PolicyId, Cap], *, now: datetime) -> list[tuple[PolicyId, str, int, int]]:
+    """For each cap of each arm: the policy, its counter, the window's start and the cap's amount."""
+    start = window_start("day", now)
+    return [
+        (policy_id, counter("arm", policy_id, measure, "day"), start, most)
+        for policy_id, cap in caps.items()
+        for measure, most in cap.most.items()
+    ]
+
+
+def _amount(measure: Measure, limit: float) -> int:
+    return nano_usd(limit) if measure == "usd" else int(limit)

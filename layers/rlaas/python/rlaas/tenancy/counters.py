@@ -1,0 +1,300 @@
+"""The counting of budgets: a reservation before each call, its settlement after it, one conditional write of one item each.
+
+A tenant's budgets are counted in one item, whose attributes are (times are seconds since the epoch)
+
+    spent <counter> <start>          what the window that begins at <start> has spent: settled amounts and reserved ones
+    held <bucket> <counter> <start>  the reserved part of it, by the bucket that the reservations expire with
+    open <bucket>                    the ids of those reservations (a set)
+    late <until>                     the ids of reservations that settled after they had been released, to settle them once
+    released                         the last bucket that was released
+
+A window's attributes appear when it is first spent from, so a new window needs no write of its own and nothing of the old one can get
+into it: a request counts in the window it began in. What windows and buckets leave behind is removed by the settlements of requests
+that saw it, unconditionally, since nothing can bring it back. A reservation expires between one and two lifetimes after it was made;
+then whoever is refused, or sees it, gives its amount back by one write on the condition that the bucket is as it was seen.
+
+Invariants, whatever is repeated, lost or killed (`tests/unit/tenancy/test_counters.py` holds them under random interleavings):
+1. `spent` of a window that is not over is the sum of what settled in it and of what open reservations hold of it: it is never less than
+   what was truly spent and reported.
+2. A reservation is made only where `spent` stays within the limit, so `spent` exceeds it only by what requests cost beyond their own
+   reservation: by nothing when the estimates are upper bounds.
+3. A refusal was true of the item at one moment, after all that had expired by then was given back.
+4. Two lifetimes and `GRACE` after the last reservation, all that crashed processes held is given back.
+5. A write that is sent twice counts once. (Exception: the answer to a settlement is lost, and its bucket is released before the write is
+   sent again, seconds later. Then it counts twice: too much, never too little.)
+
+Clocks may be `GRACE` apart. Windows of a second or a minute end before their reservations expire and are not given back early.
+"""
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import NamedTuple, Protocol, cast, get_args
+
+from rlaas.errors import DependencyUnavailable, QuotaExceeded
+from rlaas.ids import PolicyId
+from rlaas.tenancy.budgets import Amount, Cap, Charge, Window, capped_counters, spoken, window_end
+
+GRACE = 5
+"""How far apart clocks may be, in seconds: what is over by less is not yet removed or released."""
+_BRIEF: tuple[Window, ...] = ("second", "minute")
+_ATTEMPTS = 5
+_LATE_S = 900
+"""How long after its expiry a reservation's settlement is remembered, in seconds."""
+_REMOVED_TOGETHER = 40
+_RELEASED = "released"
+
+Item = Mapping[str, int | frozenset[str]]
+"""The item's numbers and sets by attribute; empty when there is none."""
+
+
+class Mark(NamedTuple):
+    """An id in a set attribute."""
+
+    attribute: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One conditional write of an item: all of it happens, or nothing. No attribute is changed in two ways."""
+
+    at_most: Mapping[str, int] = field(default_factory=dict)
+    """Condition: these numbers are absent or no larger."""
+    has: Mark | None = None
+    lacks: Mark | None = None
+    unchanged: Mapping[str, int | frozenset[str] | None] = field(default_factory=dict)
+    """Condition: these attributes are exactly so; None is absent."""
+    add: Mapping[str, int] = field(default_factory=dict)
+    """Added to numbers, which begin at 0."""
+    put: Mapping[str, int] = field(default_factory=dict)
+    mark: Mark | None = None
+    """Put into its set."""
+    unmark: Mark | None = None
+    """Taken out of its set, which goes with its last id."""
+    remove: Collection[str] = ()
+
+
+class Written(NamedTuple):
+    """Whether a write happened, and the item: after it, or as its condition found it."""
+
+    applied: bool
+    item: Item
+
+
+class Counters(Protocol):
+    """The items that budgets are counted in, one a tenant. All raise DependencyUnavailable."""
+
+    def write(self, tenant_id: str, write: Write) -> Written:
+        """Do `write` atomically, unless a condition of it is false. It may be carried out twice when an answer is lost."""
+        ...
+
+    def read(self, tenant_id: str) -> Item:
+        """The item, eventually consistent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What was set aside for one request, to be settled once."""
+
+    tenant_id: str
+    id: str
+    bucket: int
+    charges: tuple[Charge, ...]
+    estimate: Amount
+    over: tuple[str, ...] = ()
+    """Attributes seen to be over, for the settlement to remove."""
+
+
+def reserve(
+    counters: Counters,
+    tenant_id: str,
+    charges: Sequence[Charge],
+    estimate: Amount,
+    *,
+    reservation_id: str,
+    now: datetime,
+    lifetime_s: int,
+) -> Reservation | None:
+    """Set `estimate` aside from every one of `charges`, or from none: one conditional write; `None` when nothing is charged.
+
+    `reservation_id` is random (`secrets.token_urlsafe(6)`); `lifetime_s` is at least as long as the request can take. Only a refusal,
+    or something expired that was seen, takes more writes.
+
+    Raises: QuotaExceeded with `retry_after_s`, naming the budget; without it when the request is larger than the whole budget;
+    DependencyUnavailable.
+    """
+    if not charges:
+        return None
+    _refuse_the_impossible(charges, estimate)
+    made = Reservation(
+        tenant_id=tenant_id,
+        id=reservation_id,
+        bucket=(math.floor(now.timestamp()) // lifetime_s + 2) * lifetime_s,
+        charges=tuple(charges),
+        estimate=estimate,
+    )
+    for _ in range(_ATTEMPTS):
+        applied, item = counters.write(tenant_id, _reserving(made))
+        release = releasing(item, now)
+        if applied or made.id in _ids(item, _open(made.bucket)):
+            if release is not None:
+                counters.write(tenant_id, release)
+            return replace(made, over=_over(item, now))
+        if release is None:
+            raise _refusal(made, item, now)
+        counters.write(tenant_id, release)
+    raise DependencyUnavailable("the tenant's budgets change too quickly to be read")
+
+
+def settle(counters: Counters, reservation: Reservation, spent: Amount, *, now: datetime) -> None:
+    """Turn the reservation into what was truly spent: one conditional write, which also removes what the reservation saw to be over.
+
+    Had it been released in the meantime, the amount is added after all. Settling twice counts once. Raises: DependencyUnavailable.
+    """
+    tenant_id, charges = reservation.tenant_id, _lasting(reservation.charges, now)
+    mark = Mark(_open(reservation.bucket), reservation.id)
+    estimate = reservation.estimate
+    add = {
+        **{_spent(charge): spent.of(charge.measure) - estimate.of(charge.measure) for charge in charges},
+        **{_held(reservation.bucket, charge): -estimate.of(charge.measure) for charge in charges if charge.window not in _BRIEF},
+    }
+    add = {attribute: amount for attribute, amount in add.items() if amount}
+    over = [attribute for attribute in reservation.over if attribute not in add]
+    applied, item = counters.write(tenant_id, Write(has=mark, unmark=mark, add=add, remove=over))
+    if applied or cast(int, item.get(_RELEASED, 0)) < reservation.bucket:
+        return
+    late = Mark(f"late {reservation.bucket + _LATE_S}", reservation.id)
+    counters.write(tenant_id, Write(lacks=late, mark=late, add={_spent(charge): spent.of(charge.measure) for charge in charges}))
+
+
+def releasing(item: Item, now: datetime) -> Write | None:
+    """The write that gives back what every expired bucket of `item` holds; `None` when there is none."""
+    expired = {bucket: _ids(item, _open(bucket)) for bucket in _buckets(item) if bucket + GRACE <= now.timestamp()}
+    if not expired:
+        return None
+    back: dict[str, int] = {}
+    held = [(attribute, parts) for attribute, parts in _parsed(item, "held") if int(parts[1]) in expired]
+    for attribute, (_, _, name, start) in held:
+        if not _window_over(name, int(start), now):
+            spent = f"spent {name} {start}"
+            back[spent] = back.get(spent, 0) - cast(int, item[attribute])
+    return Write(
+        unchanged={**{_open(bucket): ids for bucket, ids in expired.items()}, _RELEASED: item.get(_RELEASED)},
+        add={attribute: amount for attribute, amount in back.items() if amount},
+        put={_RELEASED: max(*expired, cast(int, item.get(_RELEASED, 0)))},
+        remove=[*(attribute for attribute, _ in held), *map(_open, expired)],
+    )
+
+
+def spent_arms(item: Item, caps: Mapping[PolicyId, Cap], *, now: datetime) -> frozenset[PolicyId]:
+    """The arms whose cap is spent, as of `item`.
+
+    Read before the assignment, which leaves them out, so that a decision's propensities are exact given what was read; a spent arm
+    answers a few more requests until reads have caught up, and those in flight.
+    """
+    return frozenset(
+        policy_id
+        for policy_id, name, start, most in capped_counters(caps, now=now)
+        if cast(int, item.get(f"spent {name} {start}", 0)) >= most
+    )
+
+
+def standing(item: Item, charge: Charge) -> tuple[int, int]:
+    """What `charge`'s window has spent, reserved amounts included, and how much of that is reserved and may be given back."""
+    held = sum(cast(int, item[name]) for name, parts in _parsed(item, "held") if parts[2:] == [charge.counter, str(charge.start)])
+    return cast(int, item.get(_spent(charge), 0)), held
+
+
+def _reserving(made: Reservation) -> Write:
+    mark = Mark(_open(made.bucket), made.id)
+    amounts = [(charge, made.estimate.of(charge.measure)) for charge in made.charges]
+    return Write(
+        at_most={_spent(charge): charge.most - amount for charge, amount in amounts if charge.most is not None},
+        lacks=mark,
+        mark=mark,
+        add={
+            **{_spent(charge): amount for charge, amount in amounts},
+            **{_held(made.bucket, charge): amount for charge, amount in amounts if charge.window not in _BRIEF},
+        },
+    )
+
+
+def _refuse_the_impossible(charges: Sequence[Charge], estimate: Amount) -> None:
+    for charge in charges:
+        if charge.most is not None and estimate.of(charge.measure) > charge.most:
+            raise QuotaExceeded(
+                f"the request may take {spoken(charge.measure, estimate.of(charge.measure))}, and the budget {charge.name!r} is "
+                f"{spoken(charge.measure, charge.most)} a {charge.window} in all"
+            )
+
+
+def _refusal(made: Reservation, item: Item, now: datetime) -> QuotaExceeded | DependencyUnavailable:
+    """Why there is no room, and how long to wait: a second where money is only held, until the window ends where it is spent."""
+    waits: list[tuple[float, str]] = []
+    for charge in made.charges:
+        spent, held = standing(item, charge)
+        amount = made.estimate.of(charge.measure)
+        if charge.most is None or spent + amount <= charge.most:
+            continue
+        only_held = spent - held + amount <= charge.most
+        wait = 1.0 if only_held else max(1.0, window_end(charge.window, charge.start) - now.timestamp())
+        said = (
+            f"the budget {charge.name!r} of {spoken(charge.measure, charge.most)} a {charge.window} has no room: "
+            f"{spoken(charge.measure, spent)} are spent or set aside, and the request may take {spoken(charge.measure, amount)}"
+        )
+        waits.append((wait, said))
+    if not waits:
+        return DependencyUnavailable("the tenant's budgets could not be read")
+    wait, said = max(waits)
+    return QuotaExceeded(said, retry_after_s=math.ceil(wait))
+
+
+def _over(item: Item, now: datetime) -> tuple[str, ...]:
+    """Attributes that nothing will be added to any more and that hold nothing to give back."""
+    over = [name for name, (_, counter, start) in _parsed(item, "spent") if _window_over(counter, int(start), now)]
+    for name, (_, bucket, counter, start) in _parsed(item, "held"):
+        unheld = int(bucket) + GRACE <= now.timestamp() and _open(int(bucket)) not in item
+        if unheld or (_window_over(counter, int(start), now) and _open(int(bucket)) not in item):
+            over.append(name)
+    over += [name for name, (_, bucket) in _parsed(item, "late") if int(bucket) + GRACE <= now.timestamp()]
+    return tuple(over[:_REMOVED_TOGETHER])
+
+
+def _lasting(charges: Sequence[Charge], now: datetime) -> list[Charge]:
+    """Those whose window is not over: to add to another one would bring back what was removed."""
+    return [charge for charge in charges if window_end(charge.window, charge.start) + GRACE > now.timestamp()]
+
+
+def _window_over(counter: str, start: int, now: datetime) -> bool:
+    window = counter.rpartition(":")[2]
+    return window not in get_args(Window) or window_end(cast(Window, window), start) + GRACE <= now.timestamp()
+
+
+def _parsed(item: Item, kind: str) -> Iterator[tuple[str, list[str]]]:
+    for attribute in item:
+        parts = attribute.split(" ")
+        if parts[0] == kind:
+            yield attribute, parts
+
+
+def _buckets(item: Item) -> list[int]:
+    return [int(bucket) for _, (_, bucket) in _parsed(item, "open")]
+
+
+def _ids(item: Item, attribute: str) -> frozenset[str]:
+    return cast("frozenset[str]", item.get(attribute, frozenset()))
+
+
+def _spent(charge: Charge) -> str:
+    return f"spent {charge.counter} {charge.start}"
+
+
+def _held(bucket: int, charge: Charge) -> str:
+    return f"held {bucket} {charge.counter} {charge.start}"
+
+
+def _open(bucket: int) -> str:
+    return f"open {bucket}"

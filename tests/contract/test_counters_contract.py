@@ -1,0 +1,71 @@
+"""One item, conditional writes: what budgets need of a store, in memory and on DynamoDB."""
+
+from datetime import timedelta
+
+import pytest
+
+from rlaas.errors import QuotaExceeded
+from rlaas.tenancy.budgets import Amount, Budget, Budgets, Cap, Request, charges
+from rlaas.tenancy.counters import Counters, Mark, Write, releasing, reserve, settle, spent_arms, standing
+from tests.fakes.worlds import NOW, SKILL, TENANT
+
+REQUEST = Request(skill=SKILL, key_id="k" * 26, capped=(f"{SKILL}@v2", Cap(requests=2)))
+BUDGETS = Budgets(
+    budgets=(
+        Budget(name="spend", measure="usd", limit=1.0, window="month"),
+        Budget(name="rate", scope="skill", skill=SKILL, measure="requests", limit=10, window="second"),
+    )
+)
+CENT = Amount(tokens=100, nano_usd=300_000_000)
+
+
+def test_a_write_happens_whole_or_not_at_all_and_tells_the_item(counters: Counters) -> None:
+    assert counters.read(TENANT) == {}
+    first = counters.write(TENANT, Write(at_most={"n": 4}, lacks=Mark("ids", "a"), mark=Mark("ids", "a"), add={"n": 5, "m": -1}))
+    assert first == (True, {"n": 5, "m": -1, "ids": frozenset("a")})
+    assert counters.write(TENANT, Write(at_most={"n": 4}, add={"n": 1})) == (False, first.item)
+    assert counters.write(TENANT, Write(lacks=Mark("ids", "a"), add={"n": 1})) == (False, first.item)
+    assert counters.write(TENANT, Write(has=Mark("ids", "b"), add={"n": 1})) == (False, first.item)
+    assert counters.write(TENANT, Write(has=Mark("no such", "b"), add={"n": 1})) == (False, first.item)
+    assert counters.write(TENANT, Write(at_most={"n": 5}, mark=Mark("ids", "b"), add={"n": 2})).item["ids"] == frozenset("ab")
+    for stale in ({"ids": frozenset("a")}, {"n": None}, {"absent": 0}):
+        assert not counters.write(TENANT, Write(unchanged=stale, remove=["ids"], add={"m": 1})).applied
+    fresh = Write(unchanged={"ids": frozenset("ba"), "absent": None, "n": 7}, remove=["m"], put={"last": 9}, unmark=Mark("ids", "a"))
+    assert counters.write(TENANT, fresh) == (True, {"n": 7, "last": 9, "ids": frozenset("b")})
+    assert counters.write(TENANT, Write(has=Mark("ids", "b"), unmark=Mark("ids", "b"))) == (True, {"n": 7, "last": 9})
+    assert counters.read(TENANT) == {"n": 7, "last": 9}
+    assert counters.read("another") == {}
+
+
+def test_a_reservation_is_settled_released_and_settled_late(counters: Counters) -> None:
+    asked = charges(BUDGETS, REQUEST, now=NOW)
+    made = [reserve(counters, TENANT, asked, CENT, reservation_id=f"r{n}", now=NOW, lifetime_s=30) for n in range(3)]
+    with pytest.raises(QuotaExceeded) as refused:
+        reserve(counters, TENANT, asked, CENT, reservation_id="r3", now=NOW, lifetime_s=30)
+    assert refused.value.retry_after_s == 1
+    assert spent_arms(counters.read(TENANT), {f"{SKILL}@v2": Cap(requests=3)}, now=NOW) == {f"{SKILL}@v2"}
+    assert made[0] is not None
+    assert made[1] is not None
+    settle(counters, made[0], Amount(tokens=90, nano_usd=100_000_000), now=NOW)
+    settle(counters, made[0], Amount(tokens=90, nano_usd=100_000_000), now=NOW)
+    assert standing(counters.read(TENANT), asked[0]) == (700_000_000, 600_000_000)
+    later = NOW + timedelta(seconds=120)
+    release = releasing(counters.read(TENANT), later)
+    assert release is not None
+    assert counters.write(TENANT, release).applied
+    assert not counters.write(TENANT, release).applied
+    assert standing(counters.read(TENANT), asked[0]) == (100_000_000, 0)
+    for _ in range(2):
+        settle(counters, made[1], Amount(tokens=1, nano_usd=50_000_000), now=later)
+    assert standing(counters.read(TENANT), asked[0]) == (150_000_000, 0)
+
+
+def test_what_is_over_goes_with_the_settlements_of_those_who_saw_it(counters: Counters) -> None:
+    for second in range(0, 1200, 40):
+        now = NOW + timedelta(seconds=second)
+        made = reserve(
+            counters, TENANT, charges(BUDGETS, REQUEST, now=now), Amount(nano_usd=1), reservation_id=f"r{second}", now=now, lifetime_s=30
+        )
+        assert made is not None
+        settle(counters, made, Amount(nano_usd=1), now=now)
+    assert len(counters.read(TENANT)) < 12

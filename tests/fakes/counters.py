@@ -1,0 +1,58 @@
+"""Budgets' items in memory, as DynamoDB keeps them: a write is atomic, a set goes with its last id."""
+
+from dataclasses import dataclass, field
+from threading import Lock
+
+from rlaas.tenancy.counters import Item, Mark, Write, Written
+
+
+@dataclass
+class MemoryCounters:
+    items: dict[str, dict[str, int | frozenset[str]]] = field(default_factory=dict)
+    writes: int = 0
+    lock: Lock = field(default_factory=Lock)
+
+    def write(self, tenant_id: str, write: Write) -> Written:
+        with self.lock:
+            self.writes += 1
+            item = self.items.get(tenant_id, {})
+            if not holds(item, write):
+                return Written(False, dict(item))
+            self.items[tenant_id] = after(item, write)
+            return Written(True, dict(self.items[tenant_id]))
+
+    def read(self, tenant_id: str) -> Item:
+        return dict(self.items.get(tenant_id, {}))
+
+
+def holds(item: Item, write: Write) -> bool:
+    return (
+        all(number(item, name) <= most for name, most in write.at_most.items() if name in item)
+        and (write.has is None or write.has.id in ids(item, write.has))
+        and (write.lacks is None or write.lacks.id not in ids(item, write.lacks))
+        and all(item.get(name) == value for name, value in write.unchanged.items())
+    )
+
+
+def after(item: Item, write: Write) -> dict[str, int | frozenset[str]]:
+    touched = [*write.add, *write.put, *write.remove, *(mark.attribute for mark in (write.mark, write.unmark) if mark)]
+    assert len(set(touched)) == len(touched), "DynamoDB refuses two changes of one attribute"
+    changed = {name: value for name, value in item.items() if name not in write.remove}
+    changed |= {name: number(item, name) + amount for name, amount in write.add.items()} | dict(write.put)
+    if write.mark is not None:
+        changed[write.mark.attribute] = ids(item, write.mark) | {write.mark.id}
+    if write.unmark is not None:
+        changed[write.unmark.attribute] = ids(item, write.unmark) - {write.unmark.id}
+    return {name: value for name, value in changed.items() if value != frozenset()}
+
+
+def number(item: Item, name: str) -> int:
+    value = item.get(name, 0)
+    assert isinstance(value, int)
+    return value
+
+
+def ids(item: Item, mark: Mark) -> frozenset[str]:
+    value = item.get(mark.attribute, frozenset())
+    assert isinstance(value, frozenset)
+    return value
