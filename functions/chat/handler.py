@@ -16,20 +16,19 @@ def chat(event: Event) -> web.Body | web.Stream:
     """One request of an OpenAI client."""
     who = caller(event)
     require_scope(who.scopes, "infer")
-    request = parse(ChatRequest, event)
-    settings, idempotency_key = environment(EventsEnvironment), header(event, "Idempotency-Key")
+    request, settings = parse(ChatRequest, event), environment(EventsEnvironment)
+    key, trace = header(event, "Idempotency-Key"), header(event, "traceparent")
     if not request.stream:
-        return to_completion(
-            request, answered(to_infer(request), who, settings=settings, idempotency_key=idempotency_key), created=utc_now()
-        )
-    answer, deltas = streamed(to_infer(request), who, settings=settings, idempotency_key=idempotency_key)
+        answer = answered(to_infer(request), who, settings=settings, idempotency_key=key, trace=trace)
+        return to_completion(request, answer, created=utc_now())
+    stream = streamed(to_infer(request), who, settings=settings, idempotency_key=key, trace=trace)
     return chunks(
-        deltas,
-        completion_id=answer.output_id,
+        stream.deltas,
+        completion_id=stream.output_id,
         model=request.model,
         created=utc_now(),
         include_usage=request.include_usage,
-        extras=extras(answer),
+        extras=extras(stream),
     )
 
 

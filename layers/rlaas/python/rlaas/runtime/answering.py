@@ -3,9 +3,12 @@
 import time
 from functools import cache
 
+from pydantic import JsonValue
+
 from rlaas.aws.backends import Backends
 from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.registry import DynamoRegistry
+from rlaas.aws.secrets import VendorKeys
 from rlaas.clock import utc_now
 from rlaas.inference.attempts import CircuitBreakers
 from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, infer, infer_stream
@@ -25,6 +28,12 @@ def stores(settings: EventsEnvironment) -> tuple[DynamoEventStore, DynamoRegistr
 def scrubbers(settings: EventsEnvironment) -> Scrubbers:
     """The tenants' scrubbers, made on first use."""
     return Scrubbers(stores(settings)[1], clock=utc_now)
+
+
+@cache
+def backends(stage: str) -> Backends:
+    """The process's connections to models. On the laptop a policy may name a server on the laptop itself."""
+    return Backends(VendorKeys(stage), private_addresses=stage == "local")
 
 
 @cache
@@ -68,3 +77,19 @@ def streamed(
 ) -> AnswerStream:
     """The answer as it comes. Raises what `infer_stream` does."""
     return infer_stream(request, Asker(who.tenant_id, who.key_id, trace), gateway(who, settings), idempotency_key=idempotency_key)
+
+
+def told(result: Answer) -> dict[str, JsonValue]:
+    """What `/v1/infer` answers."""
+    return {
+        "interaction_id": result.interaction_id,
+        "output_id": result.output_id,
+        "text": result.text,
+        "tool_calls": [call.model_dump(mode="json") for call in result.choices[0].tool_calls],
+        "policy_id": result.policy_id,
+        "decision": result.decision.model_dump(mode="json"),
+        "usage": result.usage.model_dump() if result.usage else None,
+        "finish_reason": result.finish_reason,
+        "latency_ms": result.latency_ms,
+        "idempotent_replay": result.replay,
+    }

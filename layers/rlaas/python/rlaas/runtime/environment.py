@@ -30,6 +30,12 @@ class EventsEnvironment(RegistryEnvironment):
     event_ttl_days: int = Field(default=365, ge=1, alias="EVENT_TTL_DAYS")
 
 
+class InferenceEnvironment(EventsEnvironment):
+    """For functions that answer; `grant_role_arn` is the role whose leave to ask a model is lent to callers."""
+
+    grant_role_arn: str = Field(alias="GRANT_ROLE_ARN")
+
+
 class LakeEnvironment(Environment):
     """For the lake writer."""
 

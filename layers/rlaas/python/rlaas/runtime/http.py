@@ -124,7 +124,7 @@ def parse(model: type[Model], event: Event) -> Model:
     fields that do not fit: `param` is the first one's path, the message names them all.
     """
     try:
-        body = _body(event, MAX_BODY_BYTES)
+        body = body_of(event)
         return model.model_validate_json(body)
     except ValidationError as error:
         raise invalid_input(error, _json(body)) from None
@@ -136,7 +136,7 @@ def batched(models: Mapping[str, type[Model]], event: Event, *, limit: int) -> "
     Raises: PayloadTooLarge above 5 MiB; InvalidInput when the body is no object with a list of 1 to `limit` events.
     """
     try:
-        body = json.loads(_body(event, MAX_BATCH_BYTES))
+        body = json.loads(body_of(event, MAX_BATCH_BYTES))
     except (ValueError, RecursionError):
         raise InvalidInput("the body is not valid JSON") from None
     if not isinstance(body, dict):
@@ -191,7 +191,8 @@ def _json(body: bytes) -> object:
         return None
 
 
-def _body(event: Event, limit: int) -> bytes:
+def body_of(event: Event, limit: int = MAX_BODY_BYTES) -> bytes:
+    """The request's body. Raises: PayloadTooLarge above `limit` bytes; InvalidInput for another content type."""
     content_type = (header(event, "Content-Type") or "").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise InvalidInput("the content type must be application/json", param="Content-Type")

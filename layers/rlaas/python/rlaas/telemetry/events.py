@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue, model_validator
 from rlaas.clock import Timestamp
 from rlaas.ids import ExternalId, MetricName, PolicyId, SkillName, interaction_of
 from rlaas.routing.assign import Decision
+from rlaas.routing.decision_token import LONGEST
 from rlaas.routing.prompt import Document
 from rlaas.wire import Json, WireModel
 
@@ -101,7 +102,10 @@ class OutputProduced(Event):
     text: str
     tool_calls: tuple[ToolCall, ...] = ()
     messages: tuple[Message, ...] | None = None
-    decision: Decision | None = None
+    decision: Decision | None = Field(default=None, description="RLaaS's own: clients send the decision_token in its place.")
+    decision_token: Annotated[str, Field(max_length=LONGEST)] | None = Field(
+        default=None, description="What /v1/decide gave for this output. Stored is the decision that it holds."
+    )
     usage: Usage | None = None
     latency_ms: float | None = Field(default=None, ge=0)
     finish_reason: Label | None = None

@@ -13,6 +13,7 @@ from rlaas.clock import Clock
 from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, RlaasError
 from rlaas.ids import IdPrefix, bound_id, canonical_json, derived_id, new_id, text_sha256
 from rlaas.privacy.scrub import Scrubber
+from rlaas.routing.decision_token import read_token
 from rlaas.telemetry.events import (
     AnyEvent,
     EventType,
@@ -105,6 +106,8 @@ def record_all(
     for place, (event, key) in enumerate(zip(events, keys, strict=True)):
         try:
             _check(event, received_at=received_at, has_skill=has_skill, metrics_of=metrics_of)
+            if isinstance(event, OutputProduced):
+                event, clean[place] = (_decided(one, event, scrubber, received_at) for one in (event, clean[place]))
             prepared[place] = prepare(
                 event, tenant_id, received_at=received_at, clean=clean[place], digest=scrubber.digest, idempotency_key=key
             )
@@ -166,6 +169,24 @@ def _check(
     if isinstance(event, FeedbackSubmitted) and (metric.level == "thread") != (event.about is None):
         needed = "thread_id and no interaction_id or output_id" if metric.level == "thread" else "interaction_id"
         raise InvalidInput(f"the metric {name!r} is of level {metric.level}: it needs {needed}", param="interaction_id")
+
+
+def _decided(event: AnyEvent, given: OutputProduced, scrubber: Scrubber, now: datetime) -> AnyEvent:
+    """`event` with the decision that the token of `given` holds; its ids and policy are the token's. Raises: InvalidInput."""
+    if given.decision is not None:
+        raise InvalidInput("decisions are RLaaS's own; send the decision_token that /v1/decide gave", param="decision")
+    if given.decision_token is None:
+        return event
+    granted = read_token(given.decision_token, digest=scrubber.digest, now=now)
+    told = {
+        "interaction_id": granted.interaction_id,
+        "output_id": granted.output_id,
+        "policy_id": granted.decision.policy_id,
+    }
+    for field, value in told.items():
+        if getattr(given, field) not in (None, value):
+            raise InvalidInput(f"the decision_token is for {value!r}", param=field)
+    return event.model_copy(update={**told, "decision": granted.decision, "decision_token": None})
 
 
 def _outcome(stored: StoredEvent, answer: StoredEvent | DependencyUnavailable | None) -> Recorded | RlaasError:

@@ -1,0 +1,110 @@
+"""Who would answer, for those who ask the model themselves or only want to know: `/v1/decide`, `/v1/models`, OpenFeature's evaluation."""
+
+import json
+from collections.abc import Iterator
+from functools import cache
+
+from pydantic import JsonValue
+
+from rlaas.aws.grants import LIFETIME, ModelGrants
+from rlaas.clock import rfc3339, utc_now
+from rlaas.errors import InvalidInput, NotFound
+from rlaas.inference.flags import CannotEvaluate, evaluate, evaluate_all, targeting_key
+from rlaas.inference.infer import Asker, InferRequest, decide
+from rlaas.routing.decision_token import Granted, token_of
+from rlaas.routing.policy import Policy, SageMakerBackend
+from rlaas.runtime.answering import gateway, scrubbers, stores
+from rlaas.runtime.environment import InferenceEnvironment
+from rlaas.runtime.http import Caller, Event, body_of
+from rlaas.tenancy.registry import skill_key
+from rlaas.tenancy.tenant import Skill
+
+Body = dict[str, JsonValue]
+_LISTED = 1000
+_PREFIX = "rlaas::"
+
+
+@cache
+def grants(role_arn: str) -> ModelGrants:
+    """Makes grants of the role."""
+    return ModelGrants(role_arn)
+
+
+def decided(request: InferRequest, who: Caller, *, settings: InferenceEnvironment, idempotency_key: str | None) -> Body:
+    """The decision and what to ask; unless it is a dry run also the token that the output is to be reported with, and for a SageMaker model
+    leave to ask it. Raises what `decide` does."""
+    found = decide(request, Asker(who.tenant_id, who.key_id), gateway(who, settings), idempotency_key=idempotency_key)
+    body: Body = {
+        "interaction_id": found.interaction_id,
+        "output_id": found.output_id,
+        "policy_id": found.decision.policy_id,
+        "decision": found.decision.model_dump(mode="json"),
+        "backend": found.policy.backend.model_dump(mode="json", exclude={"secret"}),
+        "messages": [message.plain() for message in found.call.messages],
+        "parameters": dict(found.call.parameters),
+    }
+    if request.dryrun:
+        return body
+    now = utc_now()
+    granted = Granted(interaction_id=found.interaction_id, output_id=found.output_id, decision=found.decision, expires_at=now + LIFETIME)
+    body["decision_token"] = token_of(granted, digest=scrubbers(settings).of(who.tenant_id).digest)
+    body["grant"] = None
+    if isinstance(found.policy.backend, SageMakerBackend):
+        grant = grants(settings.grant_role_arn).make(found.policy.backend, tenant_id=who.tenant_id, now=now)
+        body["grant"] = {"base_url": grant.base_url, "api_key": grant.api_key, "expires_at": rfc3339(grant.expires_at)}
+    return body
+
+
+def models(who: Caller, *, settings: InferenceEnvironment) -> Iterator[JsonValue]:
+    """The caller's skills, then their policies, as OpenAI's models; a thousand of each at most."""
+    _, registry = stores(settings)
+    for skill in registry.list(Skill, who.tenant_id, skill_key(""), limit=_LISTED).items:
+        yield _model(f"{_PREFIX}{skill.document.skill}", skill.document.created_at.timestamp(), who)
+    for policy in registry.list(Policy, who.tenant_id, "POLICY#", limit=_LISTED, newest_first=True).items:
+        yield _model(f"{_PREFIX}{policy.document.policy_id}", policy.document.created_at.timestamp(), who)
+
+
+def model(who: Caller, name: str, *, settings: InferenceEnvironment) -> Body:
+    """The caller's skill or policy `name` as OpenAI's model. Raises: NotFound."""
+    _, registry = stores(settings)
+    asked = name.removeprefix(_PREFIX)
+    try:
+        if "@" in asked:
+            made = registry.get_policy(who.tenant_id, asked).created_at
+        else:
+            made = registry.get(Skill, who.tenant_id, skill_key(asked)).document.created_at
+    except NotFound:
+        raise NotFound(f"there is no model {name!r}", param="model") from None
+    return _model(f"{_PREFIX}{asked}", made.timestamp(), who)
+
+
+def _model(name: str, created: float, who: Caller) -> Body:
+    return {"id": name, "object": "model", "created": int(created), "owned_by": who.tenant_id}
+
+
+def flag(key: str, who: Caller, event: Event, *, settings: InferenceEnvironment) -> tuple[int, Body]:
+    """OFREP's answer about one skill: its status and body."""
+    try:
+        unit = targeting_key(_body(event, key=key), key=key)
+        return 200, evaluate(key, unit, who.tenant_id, routes=stores(settings)[1], now=utc_now())
+    except CannotEvaluate as refused:
+        return refused.status, refused.body
+
+
+def flags(who: Caller, event: Event, *, settings: InferenceEnvironment) -> tuple[int, Body]:
+    """OFREP's answer about every skill."""
+    _, registry = stores(settings)
+    skills = (stored.document.skill for stored in registry.list(Skill, who.tenant_id, skill_key(""), limit=_LISTED).items)
+    try:
+        unit = targeting_key(_body(event, key=None), key=None)
+    except CannotEvaluate as refused:
+        return refused.status, refused.body
+    return 200, {"flags": [*evaluate_all(skills, unit, who.tenant_id, routes=registry, now=utc_now())]}
+
+
+def _body(event: Event, *, key: str | None) -> JsonValue:
+    try:
+        body: JsonValue = json.loads(body_of(event))
+    except (ValueError, RecursionError, InvalidInput):
+        raise CannotEvaluate(400, "PARSE_ERROR", "the body is not valid JSON", key=key) from None
+    return body
