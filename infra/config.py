@@ -31,6 +31,8 @@ class ApiConfig:
     """A WAF web ACL before the API."""
     requests_per_address: int = 10_000
     """The firewall blocks an address above this many requests in five minutes."""
+    stream_seconds: int = 120
+    """How long a streamed answer may take; API Gateway takes up to 900."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,6 +72,8 @@ class PythonLayers(Construct):
 class PythonFunction(Construct):
     """`functions/<name>/handler.py` as the function `rlaas-<stage>-<name>`: own role, own log group, both layers.
 
+    With `web_server` the runtime starts `functions/<name>/run.sh` behind Lambda Web Adapter, and what it answers is streamed.
+
     The role may write to the function's own log group and nothing else; give it the rest through `allow`. Callers use `target`: the
     alias `live` of the newest version where the stage has SnapStart and `user_facing` is set, else the function itself.
     """
@@ -88,6 +90,7 @@ class PythonFunction(Construct):
         timeout: Duration,
         memory_mib: int = 512,
         user_facing: bool = False,
+        web_server: bool = False,
         reserved_concurrency: int | None = None,
     ) -> None:
         super().__init__(scope, id)
@@ -109,9 +112,9 @@ class PythonFunction(Construct):
             description=description,
             runtime=python_runtime(config),
             architecture=architecture(config),
-            handler="handler.handler",
+            handler="run.sh" if web_server else "handler.handler",
             code=lambda_.Code.from_asset(str(bundling.ROOT / "functions" / name), exclude=_EXCLUDED),
-            layers=PythonLayers.of(self, config).versions,
+            layers=[*PythonLayers.of(self, config).versions, *([web_adapter(self, config)] if web_server else [])],
             role=role,
             timeout=timeout,
             memory_size=memory_mib,
@@ -124,6 +127,7 @@ class PythonFunction(Construct):
                 "POWERTOOLS_SERVICE_NAME": name,
                 "POWERTOOLS_METRICS_NAMESPACE": "RLaaS",
                 "POWERTOOLS_LOG_LEVEL": "INFO",
+                **(_WEB_SERVER if web_server else {}),
                 **environment,
             },
         )
@@ -179,6 +183,13 @@ class PythonFunction(Construct):
         return failures
 
 
+def web_adapter(scope: Construct, config: StageConfig) -> lambda_.ILayerVersion:
+    """Lambda Web Adapter, which turns invocations into HTTP requests: AWS's own layer, at a version that knows SnapStart (1.1.0)."""
+    name = {"arm64": "LambdaAdapterLayerArm64", "x86_64": "LambdaAdapterLayerX86"}[config.runtime.architecture]
+    arn = f"arn:{Stack.of(scope).partition}:lambda:{config.region}:{_WEB_ADAPTER_ACCOUNT}:layer:{name}:{_WEB_ADAPTER_VERSION}"
+    return lambda_.LayerVersion.from_layer_version_arn(scope, "WebAdapter", arn)
+
+
 def dead_letter_queue(scope: Construct, id: str) -> sqs.Queue:
     """A queue for what could not be handled, kept for two weeks."""
     queue = sqs.Queue(scope, id, enforce_ssl=True, encryption=sqs.QueueEncryption.SQS_MANAGED, retention_period=Duration.days(14))
@@ -209,6 +220,14 @@ def architecture(config: StageConfig) -> lambda_.Architecture:
     return lambda_.Architecture.ARM_64 if config.runtime.architecture == "arm64" else lambda_.Architecture.X86_64
 
 
+_WEB_ADAPTER_ACCOUNT, _WEB_ADAPTER_VERSION = "753240598075", 30
+_WEB_SERVER = {
+    "AWS_LAMBDA_EXEC_WRAPPER": "/opt/bootstrap",
+    "AWS_LWA_INVOKE_MODE": "response_stream",
+    "AWS_LWA_PORT": "8080",
+    "AWS_LWA_READINESS_CHECK_PATH": "/ready",
+    "AWS_LWA_READINESS_CHECK_HEALTHY_STATUS": "200",
+}
 _RETENTION = {
     1: logs.RetentionDays.ONE_DAY,
     14: logs.RetentionDays.TWO_WEEKS,

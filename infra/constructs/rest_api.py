@@ -119,12 +119,26 @@ class PublicApi(Construct):
                 self.api, "The laptop cloud listens on 127.0.0.1 only, and AWS's managed rules exist on AWS alone.", "AwsSolutions-APIG3"
             )
 
-    def route(self, method: str, paths: Sequence[str], function: lambda_.IFunction, *, from_browsers: bool = False) -> None:
+    def route(
+        self,
+        method: str,
+        paths: Sequence[str],
+        function: lambda_.IFunction,
+        *,
+        from_browsers: bool = False,
+        streams_for: Duration | None = None,
+    ) -> None:
         """Send `method` on each of `paths` (below `/v1/`) to `function`, for callers with a key; `from_browsers` answers preflights.
 
-        Pages of every origin may ask: a key in a header decides, no cookie, and a publishable key names its origins itself.
+        Pages of every origin may ask: a key in a header decides, no cookie, and a publishable key names its origins itself. With
+        `streams_for` what the function sends is passed on as it comes, for that long at most; it must be one that streams.
         """
-        integration = apigateway.LambdaIntegration(function, scope_permission_to_method=False)
+        integration = apigateway.LambdaIntegration(
+            function,
+            scope_permission_to_method=False,
+            response_transfer_mode=apigateway.ResponseTransferMode.STREAM if streams_for else None,
+            timeout=streams_for,
+        )
         for path in paths:
             resource = self.api.root.resource_for_path(f"v1/{path}")
             if from_browsers:

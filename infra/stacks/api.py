@@ -15,7 +15,8 @@ from infra.stacks.data import DataStack
 from infra.stacks.rlaas_stack import RlaasStack
 
 TELEMETRY_PATHS = ("interaction.create", "interaction.output", "feedback.submit", "task_result", "events:batch")
-INFERENCE_PATHS = ("infer", "chat/completions")
+INFERENCE_PATHS = ("infer",)
+CHAT_PATHS = ("chat/completions",)
 
 
 class ApiStack(RlaasStack):
@@ -34,12 +35,30 @@ class ApiStack(RlaasStack):
         super().__init__(scope, "api", config=config)
         self.authorizer = self._authorizer(data)
         self.telemetry = self._telemetry(data)
-        self.inference = self._inference(data, endpoint)
+        self.inference = self._answering(
+            "Inference",
+            data,
+            endpoint,
+            name="inference",
+            description="Decides which policy answers, asks it, stores both",
+            timeout=Duration.seconds(29),  # as long as API Gateway waits
+        )
+        stream_time = Duration.seconds(config.api.stream_seconds)
+        self.chat = self._answering(
+            "Chat",
+            data,
+            endpoint,
+            name="chat",
+            description="The same for OpenAI's clients, whole or streamed",
+            timeout=stream_time,
+            web_server=True,
+        )
         self.admin = self._admin(data, endpoint, learning, rollout)
         self.bootstrap = self._bootstrap(data)
 
         self.public = PublicApi(self, "Api", config=config, authorizer=self.authorizer.target)
         self.public.route("POST", INFERENCE_PATHS, self.inference.target)
+        self.public.route("POST", CHAT_PATHS, self.chat.target, streams_for=stream_time)
         self.public.route("POST", TELEMETRY_PATHS, self.telemetry.target, from_browsers=True)
         self.public.route("ANY", ["admin/{proxy+}"], self.admin.target)
         CfnOutput(self, "ApiId", value=self.public.api.rest_api_id)
@@ -84,24 +103,29 @@ class ApiStack(RlaasStack):
         function.allow("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", on=[data.events.table_arn])
         return function
 
-    def _inference(self, data: DataStack, endpoint: VllmEndpoint) -> PythonFunction:
+    def _answering(
+        self, id: str, data: DataStack, endpoint: VllmEndpoint, *, name: str, description: str, timeout: Duration, web_server: bool = False
+    ) -> PythonFunction:
+        """A function that answers by models, with all that answering takes."""
         function = PythonFunction(
             self,
-            "Inference",
+            id,
             config=self.config,
-            name="inference",
-            description="Decides which policy answers, asks it, stores both",
+            name=name,
+            description=description,
             environment={
                 "REGISTRY_TABLE": data.registry.table_name,
                 "EVENTS_TABLE": data.events.table_name,
                 "EVENT_TTL_DAYS": str(self.config.event_ttl_days),
             },
-            timeout=Duration.seconds(29),  # as long as API Gateway waits
+            timeout=timeout,
             memory_mib=1_024,
             user_facing=True,
+            web_server=web_server,
         )
         function.allow("dynamodb:GetItem", on=[data.registry.table_arn])
         function.allow("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", on=[data.events.table_arn])
+        # InvokeEndpointWithResponseStream is allowed by the same action.
         function.allow("sagemaker:InvokeEndpoint", on=endpoint.arns, wildcard_because=ADAPTERS_ARE_DATA)
         return function
 

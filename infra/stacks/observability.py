@@ -42,7 +42,7 @@ class ObservabilityStack(RlaasStack):
         super().__init__(scope, "observability", config=config)
         self._topic = sns.Topic(self, "Alarms", topic_name=f"{config.prefix}-alarms", enforce_ssl=True)
         functions = [
-            *(api.authorizer, api.telemetry, api.inference, api.admin, api.bootstrap),
+            *(api.authorizer, api.telemetry, api.inference, api.chat, api.admin, api.bootstrap),
             *(data.lake.writer, data.reward_writer, data.audit_writer),
             *(learning.steps, rollout.steps, rollout.guard),
         ]

@@ -17,6 +17,7 @@ from infra.config import STAGES, StageConfig
 from infra.constructs import event_lake
 from rlaas.aws.lake import lake_record
 from rlaas.runtime import environment
+from rlaas.runtime.web import READY_PATH
 from rlaas.telemetry.events import EventType, InteractionCreated
 from rlaas.telemetry.ingest import prepare
 from tests.infra.template import Template
@@ -177,7 +178,7 @@ def test_every_deployed_function_has_its_code(templates: list[Template]) -> None
 
 
 def test_functions_a_user_waits_for_start_from_a_snapshot_on_aws(templates: list[Template]) -> None:
-    waited_for = {"authorizer", "telemetry", "inference", "admin", "guard_rollback"}
+    waited_for = {"authorizer", "telemetry", "inference", "chat", "admin", "guard_rollback"}
     for config in STAGES:
         snapped = {
             resource["Properties"]["FunctionName"].removeprefix(f"{config.prefix}-")
@@ -187,6 +188,29 @@ def test_functions_a_user_waits_for_start_from_a_snapshot_on_aws(templates: list
             if "SnapStart" in resource["Properties"]
         }
         assert snapped == (waited_for if config.runtime.snap_start else set())
+
+
+def test_a_web_server_is_started_by_its_script_and_streams_to_the_client(templates: list[Template]) -> None:
+    for template in templates:
+        if template.stack != "api":
+            continue
+        servers = {
+            name: resource["Properties"]
+            for name, resource in template.resources("AWS::Lambda::Function").items()
+            if resource["Properties"]["Handler"] == "run.sh"
+        }
+        (function,) = servers.values()
+        script = ROOT / "functions" / function["FunctionName"].rpartition("-")[2] / "run.sh"
+        assert script.stat().st_mode & 0o111 == 0o111
+        assert function["Environment"]["Variables"].items() >= {
+            ("AWS_LAMBDA_EXEC_WRAPPER", "/opt/bootstrap"),
+            ("AWS_LWA_INVOKE_MODE", "response_stream"),
+            ("AWS_LWA_READINESS_CHECK_PATH", READY_PATH),
+        }
+        integrations = [method["Properties"]["Integration"] for method in template.resources("AWS::ApiGateway::Method").values()]
+        (streaming,) = [integration for integration in integrations if integration.get("ResponseTransferMode") == "STREAM"]
+        assert streaming["TimeoutInMillis"] == function["Timeout"] * 1_000
+        assert json.dumps(streaming["Uri"]).count("/response-streaming-invocations") == 1
 
 
 def test_stream_consumers_never_drop_a_batch_unseen(templates: list[Template]) -> None:
