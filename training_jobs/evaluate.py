@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from rlaas.clock import rfc3339, utc_now
 from rlaas.evaluation.comparison import SYSTEMS, HeldOutCase, System
 from rlaas.evaluation.report import Criteria, PromotionReport, promotion_report
+from rlaas.inference.backend import ChatCall
 from rlaas.preferences.dataset import DatasetManifest
 from rlaas.routing.policy import SageMakerBackend, Sampling
 from rlaas.telemetry.events import Message
@@ -61,6 +62,7 @@ def ask(
     backend: Backend,
     *,
     endpoint: str,
+    tenant_id: str,
     sampling: Sampling,
     concurrency: int,
     timeout_s: float,
@@ -76,8 +78,7 @@ def ask(
             pool.submit(
                 backend.complete,
                 SageMakerBackend(endpoint=endpoint, component=components[system]),
-                _messages(row["prompt"]),
-                sampling,
+                ChatCall(messages=_messages(row["prompt"]), parameters=sampling.parameters(), tenant_id=tenant_id),
                 timeout_s=timeout_s,
             ): (number, system)
             for system in SYSTEMS
@@ -111,6 +112,7 @@ def evaluate(arguments: argparse.Namespace, backend: Backend, dataset: Path, out
         components,
         backend,
         endpoint=arguments.endpoint,
+        tenant_id=manifest.tenant_id,
         sampling=Sampling(temperature=0.0, max_tokens=arguments.max_tokens),
         concurrency=arguments.concurrency,
         timeout_s=arguments.timeout_seconds,
@@ -134,10 +136,11 @@ def main() -> int:
     """Run the job; a rejected candidate is a result, not a failure."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     arguments = parse(sys.argv[1:])
-    from rlaas.aws.sagemaker_backend import SageMakerEndpoints
+    from rlaas.aws.backends import Backends
+    from rlaas.aws.secrets import VendorKeys
 
     root = ml_root() / "processing"
-    report = evaluate(arguments, SageMakerEndpoints(), root / "input" / "dataset", root / "output" / "evaluation")
+    report = evaluate(arguments, Backends(VendorKeys(None)), root / "input" / "dataset", root / "output" / "evaluation")
     logger.info("%s: %s", report.decision, report.reason)
     return 0
 

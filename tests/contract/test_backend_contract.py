@@ -1,25 +1,45 @@
-from collections.abc import Iterator
+"""Every kind of backend, each over its own wire, and the fake: what inference may rely on whoever answers."""
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Event
 
 import pytest
 
-from rlaas.aws.sagemaker_backend import SageMakerEndpoints, _runtime
-from rlaas.errors import DependencyUnavailable
-from rlaas.inference.backend import Backend
-from rlaas.routing.policy import SageMakerBackend, Sampling
+from rlaas.aws import bedrock_backend, sagemaker_backend
+from rlaas.aws.backends import Backends
+from rlaas.aws.secrets import VendorKeys
+from rlaas.errors import DependencyUnavailable, InvalidInput
+from rlaas.inference.backend import Backend, BackendFailed, ChatCall, Delta
+from rlaas.routing.policy import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
 from rlaas.telemetry.events import Message, Usage
 from tests.fakes.backend import EchoBackend
 from tests.fakes.model_server import ModelServer, model_server
 
-TARGET = SageMakerBackend(endpoint="rlaas-local", component="acme--reply--v1")
-MESSAGES = (Message(role="system", content="Be kind."), Message(role="user", content="hello"))
+MODEL = "acme--reply--v1"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+CALL = ChatCall(
+    messages=(Message(role="system", content="Be kind."), Message(role="user", content="grüß dich, 世界")),
+    parameters={"max_tokens": 20},
+    tenant_id="acme",
+    traceparent=TRACE,
+)
+ANSWER = f"{MODEL}: grüß dich, 世界"
+
+
+class Keys(VendorKeys):
+    """Every tenant's key says whose it is."""
+
+    def key(self, tenant_id: str, name: str) -> str:
+        return f"{tenant_id}-{name}"
 
 
 @dataclass
 class Answering:
     backend: Backend
+    spec: BackendSpec
     down: set[str]
+    refuses: set[str]
 
 
 @pytest.fixture
@@ -28,42 +48,120 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     with model_server() as state:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", state.url)
-        _runtime.cache_clear()
+        for service in ("SAGEMAKER", "BEDROCK"):
+            monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}_RUNTIME", state.url)
+        for module in (sagemaker_backend, bedrock_backend):
+            module._runtime.cache_clear()
         yield state
-        _runtime.cache_clear()
+        for module in (sagemaker_backend, bedrock_backend):
+            module._runtime.cache_clear()
 
 
-@pytest.fixture(params=["fake", "http"])
+SPECS: dict[str, Callable[[str], BackendSpec]] = {
+    "sagemaker": lambda url: SageMakerBackend(endpoint="rlaas-local", component=MODEL),
+    "openai": lambda url: OpenAIBackend(model=MODEL, base_url=f"{url}/v1", secret="openai"),
+    "anthropic": lambda url: AnthropicBackend(model=MODEL, base_url=f"{url}/v1", secret="anthropic"),
+    "bedrock": lambda url: BedrockBackend(model=MODEL),
+}
+
+
+@pytest.fixture(params=["fake", *SPECS])
 def answering(request: pytest.FixtureRequest) -> Answering:
     if request.param == "fake":
-        fake = EchoBackend()
-        return Answering(fake, fake.down)
-    return Answering(SageMakerEndpoints(), request.getfixturevalue("server").down)
+        fake = EchoBackend(refuses={"banana"})
+        return Answering(fake, SageMakerBackend(endpoint="rlaas-local", component=MODEL), fake.down, fake.refuses)
+    server: ModelServer = request.getfixturevalue("server")
+    server.refuses.add("banana")
+    return Answering(Backends(Keys(None), private_addresses=True), SPECS[request.param](server.url), server.down, server.refuses)
 
 
-def test_the_component_named_answers(answering: Answering) -> None:
-    completion = answering.backend.complete(TARGET, MESSAGES, Sampling(), timeout_s=5)
-    assert completion.text == "acme--reply--v1: hello"
-    assert completion.usage == Usage(input_tokens=7, output_tokens=2)
-    assert completion.finish_reason == "stop"
+def test_the_model_named_answers(answering: Answering) -> None:
+    completion = answering.backend.complete(answering.spec, CALL, timeout_s=5)
+    (choice,) = completion.choices
+    assert (choice.text, choice.finish_reason, choice.tool_calls, choice.refusal) == (ANSWER, "stop", (), None)
+    assert completion.usage == Usage(input_tokens=7, output_tokens=4)
+    assert completion.model == MODEL
 
 
-def test_a_component_that_is_down_is_a_dependency_unavailable(answering: Answering) -> None:
-    answering.down.add("acme--reply--v1")
-    with pytest.raises(DependencyUnavailable):
-        answering.backend.complete(TARGET, MESSAGES, Sampling(), timeout_s=5)
+def test_a_stream_says_the_same_and_its_usage_last(answering: Answering) -> None:
+    *pieces, last = answering.backend.stream(answering.spec, CALL, timeout_s=5)
+    assert "".join(piece.text for piece in pieces) == ANSWER
+    assert [piece.finish_reason for piece in pieces if piece.finish_reason] == ["stop"]
+    assert last == Delta(usage=Usage(input_tokens=7, output_tokens=4), model=MODEL)
+    assert len([piece for piece in pieces if piece.text]) == 4
+
+
+def test_a_model_that_is_down_is_a_dependency_unavailable_and_not_safe_to_ask_again(answering: Answering) -> None:
+    answering.down.add(MODEL)
+    for asked in (
+        lambda: answering.backend.complete(answering.spec, CALL, timeout_s=5),
+        lambda: list(answering.backend.stream(answering.spec, CALL, timeout_s=5)),
+    ):
+        with pytest.raises(DependencyUnavailable) as failed:
+            asked()
+        assert isinstance(failed.value, BackendFailed)
+        assert not failed.value.safe_to_repeat
+
+
+def test_a_parameter_that_is_not_taken_is_the_callers_to_mend(answering: Answering) -> None:
+    call = ChatCall(messages=CALL.messages, parameters={"max_tokens": 20, "banana": 1}, tenant_id="acme")
+    for asked in (
+        lambda: answering.backend.complete(answering.spec, call, timeout_s=5),
+        lambda: list(answering.backend.stream(answering.spec, call, timeout_s=5)),
+    ):
+        with pytest.raises(InvalidInput) as refused:
+            asked()
+        assert refused.value.param == "banana"
+
+
+@pytest.fixture(params=list(SPECS))
+def spec(request: pytest.FixtureRequest, server: ModelServer) -> BackendSpec:
+    return SPECS[request.param](server.url)
+
+
+BACKENDS = Backends(Keys(None), private_addresses=True)
 
 
 @pytest.mark.parametrize("nonsense", ["not json", "{}", '{"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}'])
-def test_an_answer_that_is_no_completion_is_a_dependency_unavailable(server: ModelServer, nonsense: str) -> None:
+def test_an_answer_that_is_no_completion_is_a_failure(server: ModelServer, spec: BackendSpec, nonsense: str) -> None:
     server.nonsense = nonsense
-    with pytest.raises(DependencyUnavailable, match="not a chat completion"):
-        SageMakerEndpoints().complete(TARGET, MESSAGES, Sampling(), timeout_s=5)
+    with pytest.raises(BackendFailed):
+        BACKENDS.complete(spec, CALL, timeout_s=5)
+    with pytest.raises(BackendFailed):
+        list(BACKENDS.stream(spec, CALL, timeout_s=5))
 
 
-def test_a_model_that_does_not_answer_in_time_is_asked_once_and_given_up(server: ModelServer) -> None:
+def test_a_model_that_does_not_answer_in_time_is_asked_once_and_given_up(server: ModelServer, spec: BackendSpec) -> None:
     server.silent = Event()
-    with pytest.raises(DependencyUnavailable, match="ReadTimeoutError"):
-        SageMakerEndpoints().complete(TARGET, MESSAGES, Sampling(seed=3), timeout_s=0.2)
-    assert [asked.body["seed"] for asked in server.asked] == [3]
+    with pytest.raises(BackendFailed) as late:
+        BACKENDS.complete(spec, CALL, timeout_s=0.2)
+    assert not late.value.safe_to_repeat
+    assert len(server.asked) == 1
+
+
+def test_a_server_that_cannot_be_reached_may_be_asked_again(
+    monkeypatch: pytest.MonkeyPatch, server: ModelServer, spec: BackendSpec
+) -> None:
+    closed = "http://127.0.0.1:9"
+    for service in ("SAGEMAKER", "BEDROCK"):
+        monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}_RUNTIME", closed)
+    away = spec if isinstance(spec, SageMakerBackend | BedrockBackend) else spec.model_copy(update={"base_url": closed})
+    with pytest.raises(BackendFailed, match="could not be reached") as unreached:
+        BACKENDS.complete(away, CALL, timeout_s=0.9)
+    assert unreached.value.safe_to_repeat
+
+
+def test_the_trace_travels_to_the_vendor(server: ModelServer, spec: BackendSpec) -> None:
+    BACKENDS.complete(spec, CALL, timeout_s=5)
+    list(BACKENDS.stream(spec, CALL, timeout_s=5))
+    for asked in server.asked:
+        headers = (asked.headers.get("traceparent"), asked.headers.get("x-amzn-sagemaker-custom-attributes"))
+        assert TRACE in str((*headers, asked.body.get("requestMetadata")))
+
+
+def test_a_stream_is_not_begun_before_its_first_piece_is_asked_for_and_may_be_left(server: ModelServer, spec: BackendSpec) -> None:
+    stream = BACKENDS.stream(spec, CALL, timeout_s=5)
+    assert server.asked == []
+    next(stream)
+    stream.close()
+    assert len(server.asked) == 1

@@ -1,24 +1,49 @@
-"""A model backend that answers by the component asked."""
+"""A model backend that answers by the model asked."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from rlaas.errors import DependencyUnavailable
-from rlaas.inference.backend import Completion
-from rlaas.routing.policy import SageMakerBackend, Sampling
+from rlaas.errors import InvalidInput
+from rlaas.inference.backend import BackendFailed, ChatCall, Choice, Completion, Delta
+from rlaas.routing.policy import BackendSpec
 from rlaas.telemetry.events import Message, Usage
 
 
 @dataclass
 class EchoBackend:
-    """Answers `<component>: <last message>`; components in `down` do not answer."""
+    """Answers `<model>: <last message>`, a word at a time where it streams; models in `down` do not answer, `refuses` are parameters."""
 
     down: set[str] = field(default_factory=set)
+    refuses: set[str] = field(default_factory=set)
     asked: list[tuple[str, tuple[Message, ...], float]] = field(default_factory=list)
+    calls: list[ChatCall] = field(default_factory=list)
 
-    def complete(self, backend: SageMakerBackend, messages: tuple[Message, ...], sampling: Sampling, *, timeout_s: float) -> Completion:
-        component = backend.component or backend.endpoint
-        self.asked.append((component, messages, timeout_s))
-        if component in self.down:
-            raise DependencyUnavailable("the model endpoint answered ModelError")
-        text = f"{component}: {messages[-1].content}"
-        return Completion(text=text, usage=Usage(input_tokens=7, output_tokens=len(text.split())), finish_reason="stop")
+    def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
+        text = self._text(backend, call, timeout_s)
+        return Completion((Choice(text, "stop"),), usage_of(text), model=backend.model)
+
+    def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Iterator[Delta]:
+        text = self._text(backend, call, timeout_s)
+        for word in words(text):
+            yield Delta(text=word, model=backend.model)
+        yield Delta(finish_reason="stop", model=backend.model)
+        yield Delta(usage=usage_of(text), model=backend.model)
+
+    def _text(self, backend: BackendSpec, call: ChatCall, timeout_s: float) -> str:
+        for name in sorted(self.refuses & call.parameters.keys()):
+            raise InvalidInput(f"the model does not take {name!r}", param=name)
+        self.asked.append((backend.model, call.messages, timeout_s))
+        self.calls.append(call)
+        if backend.model in self.down:
+            raise BackendFailed("the model endpoint answered ModelError")
+        return f"{backend.model}: {call.messages[-1].content}"
+
+
+def usage_of(text: str) -> Usage:
+    """Seven tokens read, one written for each word."""
+    return Usage(input_tokens=7, output_tokens=len(text.split()))
+
+
+def words(text: str) -> list[str]:
+    """`text` in pieces that end with a space, but for the last."""
+    return [word + " " for word in text.split(" ")[:-1]] + [text.rpartition(" ")[2]]

@@ -1,4 +1,7 @@
-"""A SageMaker endpoint over real HTTP, answering InvokeEndpoint as `EchoBackend` does."""
+"""Model vendors over real HTTP on the loopback, each in its own dialect, answering as `EchoBackend` does.
+
+SageMaker's InvokeEndpoint, OpenAI's chat completions, Anthropic's messages and Bedrock's Converse, whole and streamed.
+"""
 
 import json
 import threading
@@ -7,24 +10,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
+
+from tests.fakes.backend import usage_of, words
+from tests.fakes.event_stream import event
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One InvokeEndpoint."""
+    """One request; `endpoint` is the model's name where it is not SageMaker that is asked."""
 
     endpoint: str
     component: str | None
     body: dict[str, Any]
+    headers: dict[str, str]
 
 
 @dataclass
 class ModelServer:
-    """What was asked, which components are down, and what to answer in place of a completion."""
+    """What was asked, which models and parameters are refused, and what to answer in place of a completion."""
 
     url: str
     asked: list[Asked] = field(default_factory=list)
     down: set[str] = field(default_factory=set)
+    refuses: set[str] = field(default_factory=set)
     nonsense: str | None = None
     silent: threading.Event | None = None
 
@@ -34,27 +43,105 @@ def model_server() -> Iterator[ModelServer]:
     """Serve on a free port of the loopback until the block ends."""
     state = ModelServer(url="")
 
-    class Invocations(BaseHTTPRequestHandler):
+    class Models(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             component = self.headers.get("X-Amzn-SageMaker-Inference-Component")
-            state.asked.append(Asked(self.path.split("/")[2], component, body))
+            parts = unquote(self.path).strip("/").split("/")
+            dialect = {"endpoints": "sagemaker", "model": "bedrock"}.get(parts[0], "anthropic" if parts[-1] == "messages" else "openai")
+            endpoint = parts[1] if dialect in ("sagemaker", "bedrock") else body["model"]
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            state.asked.append(Asked(endpoint, component, body, headers))
             if state.silent is not None:
                 state.silent.wait()
-            if component in state.down:
-                self._answer(424, {"Message": "no such adapter"}, error="ModelError")
-                return
-            text = f"{component}: {body['messages'][-1]['content']}"
-            usage = {"prompt_tokens": 7, "completion_tokens": len(text.split()), "total_tokens": 7 + len(text.split())}
-            choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-            self._answer(200, {"id": "chatcmpl-1", "choices": [choice], "usage": usage})
+            model = component or endpoint
+            refused = sorted(state.refuses & body.keys())
+            if model in state.down:
+                self._failed(dialect)
+            elif refused:
+                self._refused(dialect, refused[0])
+            elif state.nonsense is not None:
+                self._answer(state.nonsense.encode())
+            else:
+                last = body["messages"][-1]["content"]
+                text = f"{model}: {last if isinstance(last, str) else last[-1]['text']}"
+                streams = body.get("stream", False) or parts[-1] in ("converse-stream", "invocations-response-stream")
+                getattr(self, f"_{dialect}_{'stream' if streams else 'whole'}")(model, text)
 
-        def _answer(self, status: int, body: dict[str, Any], *, error: str | None = None) -> None:
-            content = (state.nonsense or json.dumps(body)).encode()
+        def _sagemaker_whole(self, model: str, text: str) -> None:
+            self._openai_whole(model, text)
+
+        def _sagemaker_stream(self, model: str, text: str) -> None:
+            stream = _openai_events(model, text)
+            # A part may end anywhere, in the middle of a character too.
+            parts = [stream[start : start + 50] for start in range(0, len(stream), 50)]
+            encoded = b"".join(event("PayloadPart", part, content_type="application/octet-stream") for part in parts)
+            self._answer(encoded, content_type="application/vnd.amazon.eventstream")
+
+        def _openai_whole(self, model: str, text: str) -> None:
+            choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+            usage = usage_of(text)
+            counted = {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens}
+            self._json({"id": "chatcmpl-1", "model": model, "choices": [choice], "usage": counted})
+
+        def _openai_stream(self, model: str, text: str) -> None:
+            self._answer(_openai_events(model, text), content_type="text/event-stream")
+
+        def _anthropic_whole(self, model: str, text: str) -> None:
+            usage = usage_of(text).model_dump(exclude={"cached_tokens"})
+            content = [{"type": "text", "text": text}]
+            self._json({"type": "message", "model": model, "content": content, "stop_reason": "end_turn", "usage": usage})
+
+        def _anthropic_stream(self, model: str, text: str) -> None:
+            usage = usage_of(text)
+            events: list[dict[str, Any]] = [
+                {"type": "message_start", "message": {"model": model, "usage": {"input_tokens": usage.input_tokens, "output_tokens": 1}}},
+                {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+                *({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}} for word in words(text)),
+                {"type": "content_block_stop", "index": 0},
+                {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": usage.output_tokens}},
+                {"type": "message_stop"},
+            ]
+            stream = "".join(f"event: {told['type']}\ndata: {json.dumps(told)}\n\n" for told in events)
+            self._answer(stream.encode(), content_type="text/event-stream")
+
+        def _bedrock_whole(self, model: str, text: str) -> None:
+            output = {"message": {"role": "assistant", "content": [{"text": text}]}}
+            self._json({"output": output, "stopReason": "end_turn", "usage": _bedrock_usage(text), "metrics": {"latencyMs": 1}})
+
+        def _bedrock_stream(self, model: str, text: str) -> None:
+            events: list[tuple[str, dict[str, Any]]] = [
+                ("messageStart", {"role": "assistant"}),
+                *(("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": word}}) for word in words(text)),
+                ("contentBlockStop", {"contentBlockIndex": 0}),
+                ("messageStop", {"stopReason": "end_turn"}),
+                ("metadata", {"usage": _bedrock_usage(text), "metrics": {"latencyMs": 1}}),
+            ]
+            encoded = b"".join(event(name, json.dumps(payload).encode()) for name, payload in events)
+            self._answer(encoded, content_type="application/vnd.amazon.eventstream")
+
+        def _failed(self, dialect: str) -> None:
+            error = {"sagemaker": "ModelError", "bedrock": "ModelErrorException"}.get(dialect)
+            self._json({"Message": "no such model"}, status=424 if error else 500, error=error)
+
+        def _refused(self, dialect: str, name: str) -> None:
+            body = {"error": {"message": f"no {name}", "type": "invalid_request_error", "param": name, "code": None}}
+            if dialect == "sagemaker":
+                told = {"Message": "refused", "OriginalStatusCode": 400, "OriginalMessage": json.dumps(body)}
+                self._json(told, status=424, error="ModelError")
+            else:
+                self._json(body, status=400)
+
+        def _json(self, body: dict[str, Any], *, status: int = 200, error: str | None = None) -> None:
+            self._answer(json.dumps(body).encode(), status=status, error=error)
+
+        def _answer(self, content: bytes, *, status: int = 200, error: str | None = None, content_type: str = "application/json") -> None:
             self.send_response(status)
             if error:
                 self.send_header("x-amzn-ErrorType", error)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
@@ -62,7 +149,7 @@ def model_server() -> Iterator[ModelServer]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Invocations)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Models)
     server.daemon_threads = True
     state.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -75,3 +162,22 @@ def model_server() -> Iterator[ModelServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _openai_events(model: str, text: str) -> bytes:
+    def chunk(choices: list[dict[str, Any]], **more: Any) -> str:
+        return f"data: {json.dumps({'id': 'chatcmpl-1', 'model': model, 'choices': choices, **more}, ensure_ascii=False)}\n\n"
+
+    def choice(delta: dict[str, Any], finish_reason: str | None = None) -> list[dict[str, Any]]:
+        return [{"index": 0, "delta": delta, "finish_reason": finish_reason}]
+
+    usage = usage_of(text)
+    counted = {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens}
+    pieces = [chunk(choice({"content": word})) for word in words(text)]
+    return "".join([*pieces, chunk(choice({}, "stop")), chunk([], usage=counted), "data: [DONE]\n\n"]).encode()
+
+
+def _bedrock_usage(text: str) -> dict[str, int]:
+    usage = usage_of(text)
+    total = usage.input_tokens + usage.output_tokens
+    return {"inputTokens": usage.input_tokens, "outputTokens": usage.output_tokens, "totalTokens": total}

@@ -1,14 +1,15 @@
 """The evaluation job: what it asks, what it writes, and what it does when the endpoint fails."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rlaas.errors import DependencyUnavailable
 from rlaas.evaluation.report import PromotionReport
-from rlaas.inference.backend import Completion
-from rlaas.routing.policy import SageMakerBackend, Sampling
-from rlaas.telemetry.events import Message, Usage
+from rlaas.inference.backend import BackendFailed, ChatCall, Choice, Completion, Delta
+from rlaas.routing.policy import BackendSpec
+from rlaas.telemetry.events import Usage
 from rlaas.telemetry.store import StoredEvent
 from training_jobs import evaluate
 from training_jobs.build_dataset import Arguments, build
@@ -24,21 +25,27 @@ class Models:
     """A backend whose candidate writes in the house's style and whose base model rambles."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str | None, Sampling]] = []
+        self.asked: list[tuple[str, ChatCall]] = []
 
-    def complete(self, backend: SageMakerBackend, messages: tuple[Message, ...], sampling: Sampling, *, timeout_s: float) -> Completion:
-        self.asked.append((backend.component, sampling))
-        name = messages[-1].content.removeprefix("From: ").split()[0]
+    def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
+        self.asked.append((backend.model, call))
+        name = call.messages[-1].content.removeprefix("From: ").split()[0]
         styled = f"Hi {name},\n\nWe are looking into it.\n\nBest,\nThe Northwind Support Team"
-        text = "Dear customer, <b>thank you</b> for writing." if backend.component == "rlaas-local--base" else styled
-        return Completion(text=text, usage=Usage(input_tokens=9, output_tokens=9), finish_reason="stop")
+        text = "Dear customer, <b>thank you</b> for writing." if backend.model == "rlaas-local--base" else styled
+        return Completion((Choice(text, "stop"),), Usage(input_tokens=9, output_tokens=9))
+
+    def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Iterator[Delta]:
+        raise AssertionError("an evaluation reads whole answers")
 
 
 class Down:
     """A backend that does not answer."""
 
-    def complete(self, backend: SageMakerBackend, messages: tuple[Message, ...], sampling: Sampling, *, timeout_s: float) -> Completion:
-        raise DependencyUnavailable("the model endpoint does not answer")
+    def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
+        raise BackendFailed("the model endpoint does not answer")
+
+    def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Iterator[Delta]:
+        raise BackendFailed("the model endpoint does not answer")
 
 
 @pytest.fixture
@@ -51,12 +58,13 @@ def dataset(tmp_path: Path, week_of_events: list[StoredEvent]) -> Path:
 def test_every_system_is_asked_each_held_out_prompt_greedily_and_both_reports_are_written(dataset: Path, tmp_path: Path) -> None:
     models = Models()
     report = evaluate.evaluate(evaluate.parse(WORDS.split()), models, dataset, tmp_path / "out")
-    assert sorted(str(component) for component, _ in models.asked) == [
+    assert sorted(component for component, _ in models.asked) == [
         *["acme--mail--v1"] * 6,
         *["acme--mail--v1--sft"] * 6,
         *["rlaas-local--base"] * 6,
     ]
-    assert {sampling for _, sampling in models.asked} == {Sampling(temperature=0.0, max_tokens=48)}
+    assert all(call.parameters == {"temperature": 0.0, "top_p": 1.0, "max_tokens": 48} for _, call in models.asked)
+    assert {call.tenant_id for _, call in models.asked} == {"acme"}
     assert report.promote
     assert report.candidate_over_baseline.win_rate == 1.0
     assert report.candidate_over_sft_only.ties == 6

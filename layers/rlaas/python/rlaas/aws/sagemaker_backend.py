@@ -1,69 +1,124 @@
 """Answers from a SageMaker endpoint: the OpenAI chat body to the base model or to an adapter's inference component."""
 
 import json
-from functools import cache
-from typing import TYPE_CHECKING
+import math
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, cast
 
 import boto3
 from botocore.config import Config
-from pydantic import BaseModel, ValidationError
+from botocore.eventstream import ParserError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, EndpointConnectionError, HTTPClientError
+from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
 
-from rlaas.aws.clients import dependency
-from rlaas.errors import DependencyUnavailable
-from rlaas.inference.backend import Completion
-from rlaas.routing.policy import SageMakerBackend, Sampling
-from rlaas.telemetry.events import Message, Usage
+from rlaas.aws.openai_chat import chat_body, choices_asked, completion_of, deltas_of, refused
+from rlaas.aws.server_sent_events import event_data
+from rlaas.aws.vendor_http import MAX_ANSWER_BYTES
+from rlaas.errors import RlaasError
+from rlaas.inference.backend import BackendFailed, ChatCall, Completion, Delta
+from rlaas.routing.policy import SageMakerBackend
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker_runtime import SageMakerRuntimeClient
+    from types_boto3_sagemaker_runtime.type_defs import ResponseStreamTypeDef
 
-
-class _Message(BaseModel):
-    content: str
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class _ChatCompletion(BaseModel):
-    choices: list[_Choice]
-    usage: _Usage
+VENDOR = "the model endpoint"
+_DID_NO_WORK = frozenset({"ThrottlingException", "ServiceUnavailable", "ServiceUnavailableException", "ModelNotReadyException"})
 
 
 class SageMakerEndpoints:
-    """`Backend` by InvokeEndpoint. One attempt a call: the fallback to the control is the retry."""
+    """`Backend` for `SageMakerBackend`, by InvokeEndpoint and its streaming form. Every parameter passes through. One attempt a call."""
 
-    def complete(self, backend: SageMakerBackend, messages: tuple[Message, ...], sampling: Sampling, *, timeout_s: float) -> Completion:
-        """The model's answer. Raises: DependencyUnavailable when the endpoint fails, is late or answers nonsense."""
-        body = {
-            "messages": [message.model_dump() for message in messages],
-            **sampling.model_dump(exclude_none=True),
-        }
-        with dependency("the model endpoint"):
-            answer = _runtime(timeout_s).invoke_endpoint(
+    def complete(self, backend: SageMakerBackend, call: ChatCall, *, timeout_s: float) -> Completion:
+        """The whole answer. Raises: BackendFailed, InvalidInput naming what the model server refuses."""
+        until = time.monotonic() + timeout_s
+        with aws_failures(VENDOR):
+            answer = _runtime(whole_seconds(timeout_s)).invoke_endpoint(
                 EndpointName=backend.endpoint,
                 ContentType="application/json",
-                Body=json.dumps(body),
-                **({"InferenceComponentName": backend.component} if backend.component else {}),
+                Accept="application/json",
+                Body=_body(call, stream=False),
+                **_component(backend),
+                **_trace(call),
             )
-            text = answer["Body"].read()
-        try:
-            completion = _ChatCompletion.model_validate_json(text)
-            choice = completion.choices[0]
-        except (ValidationError, IndexError) as error:
-            raise DependencyUnavailable("the model endpoint's answer is not a chat completion") from error
-        usage = Usage(input_tokens=completion.usage.prompt_tokens, output_tokens=completion.usage.completion_tokens)
-        return Completion(text=choice.message.content, usage=usage, finish_reason=choice.finish_reason)
+            with closing(answer["Body"]) as body:
+                body.set_socket_timeout(max(0.001, until - time.monotonic()))
+                content = body.read(MAX_ANSWER_BYTES + 1)
+        if len(content) > MAX_ANSWER_BYTES:
+            raise BackendFailed(f"{VENDOR}'s answer is larger than {MAX_ANSWER_BYTES} bytes")
+        return completion_of(VENDOR, content)
+
+    def stream(self, backend: SageMakerBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
+        """The answer piece by piece. Raises: as `complete`."""
+        with aws_failures(VENDOR):
+            answer = _runtime(whole_seconds(timeout_s)).invoke_endpoint_with_response_stream(
+                EndpointName=backend.endpoint,
+                ContentType="application/json",
+                Accept="text/event-stream",
+                Body=_body(call, stream=True),
+                **_component(backend),
+                **_trace(call),
+            )
+            with closing(answer["Body"]) as parts:
+                yield from deltas_of(VENDOR, event_data(_payloads(parts)), choices=choices_asked(call.parameters))
 
 
-@cache
+def _body(call: ChatCall, *, stream: bool) -> bytes:
+    return json.dumps(chat_body(call, stream=stream), ensure_ascii=False).encode()
+
+
+def _component(backend: SageMakerBackend) -> dict[str, str]:
+    return {"InferenceComponentName": backend.component} if backend.component else {}
+
+
+def _trace(call: ChatCall) -> dict[str, str]:
+    """SageMaker passes one header on to the container; the trace context travels in it."""
+    return {"CustomAttributes": f"traceparent={call.traceparent}"} if call.traceparent else {}
+
+
+def _payloads(parts: "Iterable[ResponseStreamTypeDef]") -> Iterator[bytes]:
+    size = 0
+    for part in parts:
+        payload = part.get("PayloadPart", {}).get("Bytes", b"")
+        size += len(payload)
+        if size > MAX_ANSWER_BYTES:
+            raise BackendFailed(f"{VENDOR}'s answer is larger than {MAX_ANSWER_BYTES} bytes")
+        yield payload
+
+
+@contextmanager
+def aws_failures(vendor: str) -> Iterator[None]:
+    """Turn what botocore raises inside into BackendFailed, or InvalidInput where the model server refused the request."""
+    try:
+        yield
+    except ClientError as error:
+        raise _answered(vendor, error) from error
+    except (EndpointConnectionError, ConnectTimeoutError) as error:
+        raise BackendFailed(f"{vendor} could not be reached: {type(error).__name__}", safe_to_repeat=True) from error
+    except (BotoCoreError, HTTPClientError, ParserError, ResponseParserError, HTTPError, OSError) as error:
+        raise BackendFailed(f"{vendor} broke off: {type(error).__name__}") from error
+
+
+def _answered(vendor: str, error: ClientError) -> RlaasError:
+    """ModelError carries what the model server itself answered; anything else is SageMaker's own word, which blames the policy."""
+    code = error.response["Error"]["Code"]
+    response = cast(Mapping[str, object], error.response)
+    status, message = response.get("OriginalStatusCode"), response.get("OriginalMessage")
+    if code == "ModelError" and isinstance(status, int):
+        return refused(vendor, status, message if isinstance(message, str) else "")
+    return BackendFailed(f"{vendor} answered {code}", safe_to_repeat=code in _DID_NO_WORK)
+
+
+def whole_seconds(timeout_s: float) -> float:
+    """Time-outs belong to a client, so that there are as many clients as time-outs: rounded up, under a second they are as they are."""
+    return timeout_s if timeout_s < 1 else float(math.ceil(timeout_s))
+
+
+@lru_cache(maxsize=32)
 def _runtime(timeout_s: float) -> "SageMakerRuntimeClient":
     config = Config(connect_timeout=1, read_timeout=timeout_s, retries={"total_max_attempts": 1}, max_pool_connections=50)
     runtime: SageMakerRuntimeClient = boto3.client("sagemaker-runtime", config=config)

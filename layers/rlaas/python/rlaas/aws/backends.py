@@ -1,0 +1,84 @@
+"""Where policies' models answer: each kind's own adapter, loaded when it is first asked."""
+
+from collections.abc import Generator
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from rlaas.aws.secrets import VendorKeys
+from rlaas.inference.backend import ChatCall, Completion, Delta
+from rlaas.routing.policy import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
+
+if TYPE_CHECKING:
+    from rlaas.aws.anthropic_backend import AnthropicMessages
+    from rlaas.aws.bedrock_backend import BedrockModels
+    from rlaas.aws.openai_backend import OpenAIServers
+    from rlaas.aws.sagemaker_backend import SageMakerEndpoints
+    from rlaas.aws.vendor_http import VendorHttp
+
+
+class Backends:
+    """`Backend` for every kind. One for a process: it holds the connections.
+
+    `private_addresses` lets policies name servers by http and on the private network: for a stage on one's own machine, and no other.
+    """
+
+    def __init__(self, keys: VendorKeys, *, private_addresses: bool = False) -> None:
+        self._keys = keys
+        self._private_addresses = private_addresses
+
+    def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
+        """The whole answer within `timeout_s` seconds. Raises: BackendFailed, InvalidInput naming the parameter."""
+        match backend:
+            case SageMakerBackend():
+                return self._sagemaker.complete(backend, call, timeout_s=timeout_s)
+            case OpenAIBackend():
+                return self._openai.complete(backend, call, timeout_s=timeout_s)
+            case AnthropicBackend():
+                return self._anthropic.complete(backend, call, timeout_s=timeout_s)
+            case BedrockBackend():
+                return self._bedrock.complete(backend, call, timeout_s=timeout_s)
+
+    def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
+        """The answer piece by piece, `timeout_s` seconds between pieces; nothing is sent before the first is asked for.
+
+        Raises: as `complete`.
+        """
+        match backend:
+            case SageMakerBackend():
+                return self._sagemaker.stream(backend, call, timeout_s=timeout_s)
+            case OpenAIBackend():
+                return self._openai.stream(backend, call, timeout_s=timeout_s)
+            case AnthropicBackend():
+                return self._anthropic.stream(backend, call, timeout_s=timeout_s)
+            case BedrockBackend():
+                return self._bedrock.stream(backend, call, timeout_s=timeout_s)
+
+    @cached_property
+    def _http(self) -> "VendorHttp":
+        from rlaas.aws.vendor_http import VendorHttp
+
+        return VendorHttp(private_addresses=self._private_addresses)
+
+    @cached_property
+    def _sagemaker(self) -> "SageMakerEndpoints":
+        from rlaas.aws.sagemaker_backend import SageMakerEndpoints
+
+        return SageMakerEndpoints()
+
+    @cached_property
+    def _openai(self) -> "OpenAIServers":
+        from rlaas.aws.openai_backend import OpenAIServers
+
+        return OpenAIServers(self._http, self._keys)
+
+    @cached_property
+    def _anthropic(self) -> "AnthropicMessages":
+        from rlaas.aws.anthropic_backend import AnthropicMessages
+
+        return AnthropicMessages(self._http, self._keys)
+
+    @cached_property
+    def _bedrock(self) -> "BedrockModels":
+        from rlaas.aws.bedrock_backend import BedrockModels
+
+        return BedrockModels()

@@ -1,0 +1,236 @@
+"""HTTP to the servers that tenants name: pooled, bounded in time and size, and never into a private network."""
+
+import ipaddress
+import json
+import socket
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import urllib3
+from pydantic import JsonValue
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationParseError,
+    NameResolutionError,
+    NewConnectionError,
+    ReadTimeoutError,
+)
+from urllib3.response import BaseHTTPResponse
+
+from rlaas.aws.server_sent_events import event_data
+from rlaas.aws.vendor_failures import retry_after_s
+from rlaas.inference.backend import BackendFailed
+
+CONNECT_TIMEOUT_S = 2.0
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+_MAX_REFUSAL_BYTES = 64 * 1024
+_PIECE_BYTES = 64 * 1024
+_IDLE_S = 30.0
+"""A connection that lay unused for longer may be dead at the other end without our seeing it (a function is frozen between requests)."""
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class VendorRefused(Exception):
+    """A vendor answered something other than 200; its adapter says what that means."""
+
+    def __init__(self, status: int, content: bytes, retry_after_s: float | None) -> None:
+        super().__init__(status)
+        self.status = status
+        self.content = content
+        self.retry_after_s = retry_after_s
+
+
+class VendorHttp:
+    """POSTs JSON to vendors' servers.
+
+    A tenant chooses the address, so it must not lead into our network (server-side request forgery): only https; the name is resolved
+    once, every address it has must be a public one, and the connection is made to an address that was checked, so that an answer that
+    changes between check and use gains nothing; redirects are not followed and no proxy is used. `private_addresses` lifts this for
+    stages whose model servers are on the same machine.
+    """
+
+    def __init__(self, *, private_addresses: bool = False) -> None:
+        self._private_addresses = private_addresses
+        self._pools = urllib3.PoolManager(num_pools=100, maxsize=50, retries=False)
+        self._pools.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool} if private_addresses else {"https": _PublicPool}
+
+    def whole(self, vendor: str, url: str, body: Mapping[str, JsonValue], headers: Mapping[str, str], *, timeout_s: float) -> bytes:
+        """The answer's content, within `timeout_s` seconds. Raises: VendorRefused, BackendFailed."""
+        until = time.monotonic() + timeout_s
+        with self._answer(vendor, url, body, headers, timeout_s=timeout_s) as answer:
+            return b"".join(_pieces(vendor, answer, until=until))
+
+    def events(
+        self,
+        vendor: str,
+        url: str,
+        body: Mapping[str, JsonValue],
+        headers: Mapping[str, str],
+        *,
+        is_last: Callable[[bytes], bool],
+        timeout_s: float,
+    ) -> Generator[bytes, None, None]:
+        """Each server-sent event's data as it comes, up to the last one, `timeout_s` seconds between pieces.
+
+        Closing it closes the connection. Raises: VendorRefused, BackendFailed.
+        """
+        with self._answer(vendor, url, body, headers, timeout_s=timeout_s) as answer:
+            for data in event_data(_pieces(vendor, answer)):
+                yield data
+                if is_last(data):
+                    break
+
+    @contextmanager
+    def _answer(
+        self, vendor: str, url: str, body: Mapping[str, JsonValue], headers: Mapping[str, str], *, timeout_s: float
+    ) -> Iterator[BaseHTTPResponse]:
+        if not self._private_addresses and not url.startswith("https://"):
+            raise BackendFailed(f"{vendor}: models are only asked over https")
+        with _failures(vendor):
+            answer = self._pools.urlopen(
+                "POST",
+                url,
+                body=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
+                headers={"content-type": "application/json", "accept-encoding": "identity", "user-agent": "rlaas", **headers},
+                timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, timeout_s), read=timeout_s),
+                redirect=False,
+                preload_content=False,
+            )
+            try:
+                if answer.status != 200:
+                    content = _beginning(answer, until=time.monotonic() + timeout_s)
+                    lower = {name.lower(): value for name, value in answer.headers.items()}
+                    raise VendorRefused(answer.status, content, retry_after_s(lower))
+                yield answer
+                _give_back(answer)
+            except BaseException:
+                answer.close()
+                raise
+
+
+def _pieces(vendor: str, answer: BaseHTTPResponse, *, until: float | None = None) -> Iterator[bytes]:
+    """The answer's content as it comes. Past `until`, by the monotonic clock, it is late."""
+    size = 0
+    while piece := answer.read1(_PIECE_BYTES):
+        size += len(piece)
+        if size > MAX_ANSWER_BYTES:
+            raise BackendFailed(f"{vendor}'s answer is larger than {MAX_ANSWER_BYTES} bytes")
+        yield piece
+        if until is not None:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise BackendFailed(f"{vendor} did not finish in time")
+            _wait_at_most(answer, left)
+
+
+def _beginning(answer: BaseHTTPResponse, *, until: float) -> bytes:
+    content = b""
+    while len(content) < _MAX_REFUSAL_BYTES and time.monotonic() < until and (piece := answer.read1(_PIECE_BYTES)):
+        content += piece
+    return content
+
+
+def _wait_at_most(answer: BaseHTTPResponse, seconds: float) -> None:
+    sock = getattr(answer.connection, "sock", None)
+    if sock is not None:
+        sock.settimeout(seconds)
+
+
+def _give_back(answer: BaseHTTPResponse) -> None:
+    """To the pool if the answer ends here, as it should once its reader is content; closed if there is more."""
+    _wait_at_most(answer, 0.1)
+    rest: bytes | None = b"?"
+    with suppress(HTTPError, OSError):
+        rest = answer.read1(_PIECE_BYTES)
+    if rest:
+        answer.close()
+    else:
+        answer.release_conn()
+
+
+@contextmanager
+def _failures(vendor: str) -> Iterator[None]:
+    """Turn urllib3's errors inside into BackendFailed; a request that was never sent is safe to repeat."""
+    try:
+        yield
+    except (NewConnectionError, ConnectTimeoutError, NameResolutionError) as error:
+        raise BackendFailed(f"{vendor} could not be reached: {type(error).__name__}", safe_to_repeat=True) from error
+    except ReadTimeoutError as error:
+        raise BackendFailed(f"{vendor} did not answer in time") from error
+    except LocationParseError as error:
+        raise BackendFailed(f"{vendor}: the base_url is not an address") from error
+    except (HTTPError, OSError) as error:
+        raise BackendFailed(f"{vendor} broke off: {type(error).__name__}") from error
+
+
+def is_public(address: str) -> bool:
+    """Whether `address` (IPv4 or IPv6) is on the public internet, also where it carries an IPv4 address inside."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None)
+        if inner is not None:
+            return is_public(str(inner))
+        if ip.teredo is not None:
+            return False
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+class _Plain(HTTPConnection):
+    """Gives itself up when it lay idle for long, and forgets how long its last answer was waited for."""
+
+    _used_at = 0.0
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        self._used_at = time.monotonic()
+        if self.sock is not None:
+            self.sock.settimeout(CONNECT_TIMEOUT_S)
+        super().request(*args, **kwargs)
+
+    @property
+    def is_connected(self) -> bool:
+        return super().is_connected and time.monotonic() - self._used_at < _IDLE_S
+
+
+class _Secure(_Plain, HTTPSConnection):
+    pass
+
+
+class _Public(_Secure):
+    """Connects to a public address or not at all; TLS still proves the name."""
+
+    def _new_conn(self) -> socket.socket:
+        try:
+            found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        addresses = [str(entry[4][0]) for entry in found]
+        if not all(map(is_public, addresses)):
+            raise BackendFailed("the base_url does not lead to a public address")
+        failed: OSError | None = None
+        for address in addresses:
+            try:
+                sock = socket.create_connection((address, self.port), CONNECT_TIMEOUT_S)
+            except OSError as error:
+                failed = error
+                continue
+            for option in self.socket_options or ():
+                sock.setsockopt(*option)
+            return sock
+        raise NewConnectionError(self, f"none of the addresses answers: {failed}")
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _Plain
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _Secure
+
+
+class _PublicPool(HTTPSConnectionPool):
+    ConnectionCls = _Public
