@@ -1,0 +1,293 @@
+"""What tenants' servers may not do to us: lead us inside, keep us waiting, fill our memory, cut an answer short unseen."""
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from rlaas.aws import vendor_http
+from rlaas.aws.vendor_http import VendorHttp, VendorRefused, is_public
+from rlaas.inference.backend import BackendFailed
+
+Script = Callable[[socket.socket], None]
+
+
+@contextmanager
+def serving(*scripts: Script) -> Iterator[tuple[str, list[int]]]:
+    """A server that answers its n-th request with the n-th script; yields its address and which connection each request came by."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    connections: list[int] = []
+    pending = list(scripts)
+
+    def serve() -> None:
+        number = 0
+        while pending:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            number += 1
+            with connection:
+                connection.settimeout(10)
+                while pending and _request(connection):
+                    connections.append(number)
+                    script = pending.pop(0)
+                    try:
+                        script(connection)
+                    except OSError:
+                        break
+                    if script in CLOSING:
+                        break
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1", connections
+    finally:
+        listener.close()
+        thread.join(timeout=10)
+
+
+def _request(connection: socket.socket) -> bool:
+    received = b""
+    while b"\r\n\r\n" not in received:
+        piece = connection.recv(65_536)
+        if not piece:
+            return False
+        received += piece
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    while len(body) < length:
+        body += connection.recv(65_536)
+    return True
+
+
+def chunked(*pieces: bytes, end: bool = True) -> Script:
+    def script(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for piece in pieces:
+            connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+        if end:
+            connection.sendall(b"0\r\n\r\n")
+
+    return script
+
+
+def says(answer: bytes) -> Script:
+    return lambda connection: connection.sendall(answer)
+
+
+CLOSING: list[Script] = []
+
+
+def closing(script: Script) -> Script:
+    CLOSING.append(script)
+    return script
+
+
+OK = says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+HTTP = VendorHttp(private_addresses=True)
+
+
+def whole(url: str, *, timeout_s: float = 5) -> bytes:
+    return HTTP.whole("the model server", url, {"a": 1}, {}, timeout_s=timeout_s)
+
+
+def events(url: str, *, timeout_s: float = 5) -> Iterator[bytes]:
+    return HTTP.events("the model server", url, {"a": 1}, {}, is_last=lambda data: data == b"[DONE]", timeout_s=timeout_s)
+
+
+def test_connections_are_used_again_after_whole_answers_and_after_streams() -> None:
+    stream = chunked(b"data: 1\n\n", b"data: [DONE]\n\n")
+    with serving(OK, stream, OK) as (url, connections):
+        assert whole(url) == b"{}"
+        assert list(events(url)) == [b"1", b"[DONE]"]
+        assert whole(url) == b"{}"
+        assert connections == [1, 1, 1]
+
+
+def test_a_stream_that_is_left_closes_its_connection() -> None:
+    with serving(chunked(b"data: 1\n\n", b"data: 2\n\n", end=False), OK) as (url, connections):
+        stream = HTTP.events("the model server", url, {}, {}, is_last=lambda data: False, timeout_s=5)
+        assert next(stream) == b"1"
+        stream.close()
+        assert whole(url) == b"{}"
+        assert connections == [1, 2]
+
+
+def test_a_server_that_goes_on_after_its_last_event_is_not_waited_for() -> None:
+    held = threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        chunked(b"data: [DONE]\n\n", end=False)(connection)
+        held.wait(10)
+
+    with serving(script) as (url, _):
+        assert list(events(url)) == [b"[DONE]"]
+        held.set()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(says(b""), id="nothing"),
+        pytest.param(says(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"), id="content-length"),
+        pytest.param(chunked(b'{"cut"', end=False), id="chunk"),
+        pytest.param(says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"), id="half a chunk"),
+        pytest.param(says(b"not http\r\n\r\n"), id="not http"),
+    ],
+)
+def test_an_answer_that_breaks_off_is_a_failure_and_not_safe_to_ask_again(answer: Script) -> None:
+    with serving(closing(answer)) as (url, _), pytest.raises(BackendFailed, match="broke off") as failed:
+        whole(url)
+    assert not failed.value.safe_to_repeat
+    with serving(closing(answer)) as (url, _), pytest.raises(BackendFailed, match="broke off"):
+        list(events(url))
+
+
+def test_an_answer_is_not_read_beyond_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vendor_http, "MAX_ANSWER_BYTES", 100_000)
+    with serving(closing(chunked(*[b"x" * 50_000] * 10))) as (url, _), pytest.raises(BackendFailed, match="larger"):
+        whole(url)
+
+
+def test_an_answer_that_trickles_is_given_up_when_its_time_is_over() -> None:
+    stop = threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        while not stop.wait(0.02):
+            connection.sendall(b" ")
+
+    with serving(closing(script)) as (url, _):
+        with pytest.raises(BackendFailed, match="in time"):
+            whole(url, timeout_s=0.3)
+        stop.set()
+
+
+def test_a_redirect_is_not_followed() -> None:
+    answer = closing(says(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"))
+    with serving(answer) as (url, connections):
+        with pytest.raises(VendorRefused) as refused:
+            whole(url)
+        assert refused.value.status == 307
+        assert connections == [1]
+
+
+def test_a_refusal_brings_its_content_and_how_long_to_wait() -> None:
+    answer = closing(says(b"HTTP/1.1 429 Too Many\r\nRetry-After: 3\r\nContent-Length: 4\r\n\r\nbusy"))
+    with serving(answer) as (url, _), pytest.raises(VendorRefused) as refused:
+        whole(url)
+    assert (refused.value.status, refused.value.content, refused.value.retry_after_s) == (429, b"busy", 3.0)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "169.254.170.2",
+        "100.64.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "255.255.255.255",
+        "240.0.0.1",
+        "::1",
+        "::",
+        "fe80::1",
+        "fe80::1%eth0",
+        "fd00:ec2::254",
+        "fc00::1",
+        "ff02::1",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.1",
+        "2002:7f00:1::",
+        "64:ff9b::a9fe:a9fe",
+        "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+        "2001:db8::1",
+        "192.0.2.1",
+        "198.18.0.1",
+    ],
+)
+def test_an_address_that_is_not_on_the_public_internet(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+def test_an_address_that_is(address: str) -> None:
+    assert is_public(address)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "2130706433", "127.1", "[::ffff:127.0.0.1]"])
+def test_a_name_or_number_that_leads_inside_is_never_connected_to(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "create_connection", lambda *_: pytest.fail("connected"))
+    with pytest.raises(BackendFailed):
+        VendorHttp().whole("the model server", f"https://{host}/v1", {}, {}, timeout_s=1)
+
+
+def test_one_address_inside_among_several_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443)) for address in ("8.8.8.8", "10.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(socket, "create_connection", lambda *_: pytest.fail("connected"))
+    with pytest.raises(BackendFailed, match="public address"):
+        VendorHttp().whole("the model server", "https://models.example/v1", {}, {}, timeout_s=1)
+
+
+def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def refuse(address: tuple[str, int], timeout: float) -> socket.socket:
+        asked.append(address)
+        raise ConnectionRefusedError
+
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443)) for address in ("8.8.8.8", "1.1.1.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    with pytest.raises(BackendFailed) as failed:
+        VendorHttp().whole("the model server", "https://models.example/v1", {}, {}, timeout_s=1)
+    assert asked == [("8.8.8.8", 443), ("1.1.1.1", 443)]
+    assert failed.value.safe_to_repeat
+
+
+def test_plain_http_is_refused_where_addresses_must_be_public() -> None:
+    with pytest.raises(BackendFailed, match="https"):
+        VendorHttp().whole("the model server", "http://models.example/v1", {}, {}, timeout_s=1)
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - timedelta(days=1), now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "server.pem"
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    pem.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+
+    def accept(listener: socket.socket) -> None:
+        with suppress(OSError):
+            context.wrap_socket(listener.accept()[0], server_side=True)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept, args=(listener,), daemon=True)
+        thread.start()
+        with pytest.raises(BackendFailed, match="SSLError"):
+            whole(f"https://localhost:{listener.getsockname()[1]}/v1")
+        thread.join(timeout=10)
