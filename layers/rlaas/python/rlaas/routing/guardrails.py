@@ -1,7 +1,7 @@
 """What a policy lets in and out: its guardrails, each with what it does about a find, and when it cannot look.
 
-`action`: `block` answers with the policy's `safe_answer` instead; `redact` takes the find out and goes on; `regenerate` asks the backend once
-more and then does what `then` says; `flag` changes nothing. Each is recorded as an event. `on_failure`: `closed` blocks when the
+`action`: `block` answers with the policy's `safe_answer` instead; `redact` takes the find out and goes on; `regenerate` asks the backend
+once more and then does what `then` says; `flag` changes nothing. Each is recorded as an event. `on_failure`: `closed` blocks when the
 guardrail itself fails, `open` lets the text pass; unless it is stated, a guardrail that only flags fails open and any other closed.
 """
 

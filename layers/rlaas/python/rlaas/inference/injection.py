@@ -1,0 +1,356 @@
+"""How much a text looks like an attempt to overrule the prompt: prompt injection, jailbreak, reading the system prompt. By rules.
+
+The text is taken as words (`routing.terms`), after undoing what hides them: invisible and look-alike characters, digits for letters,
+letters set apart, and one layer of base64, hexadecimal, percent and entity encoding, ROT13 and reversal. Signals are then looked for:
+markup of chats, phrases, and verbs that meet their objects within a few words, in the vocabulary of `injection_rules.json`. Each has a
+weight in (0, 1), set by hand; the score is 1 - prod(1 - weight) over the different signals.
+
+All of it takes time linear in the text: phrases are found in a tree, objects within `REACH` words of a verb, and at most `DECODED` encoded
+pieces are opened, never what is inside of them.
+"""
+
+import base64
+import binascii
+import codecs
+import html
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from urllib.parse import unquote
+
+from rlaas.routing.terms import Terms, Word, words
+
+MAX_CHARACTERS = 512 * 1024
+"""The longest text that is looked at."""
+REACH = 8
+"""How many words after a verb its object may stand."""
+DECODED = 16
+"""Encoded pieces of one text that are opened."""
+
+Signal = tuple[str, float]
+"""What was seen, and its weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """How much a text looks like an attack, from 0 to 1, and the signals that say so, the strongest first."""
+
+    score: float
+    signals: tuple[str, ...]
+
+
+def suspicion(text: str) -> Suspicion:
+    """How much `text` looks like an attack. Raises: ValueError when it is longer than `MAX_CHARACTERS`."""
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"texts of more than {MAX_CHARACTERS} characters are not looked at")
+    found = _strongest(_signals(text))
+    return Suspicion(score=_together(found), signals=tuple(sorted(found, key=lambda signal: -found[signal])))
+
+
+def _strongest(signals: Iterable[Signal]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for signal, weight in signals:
+        found[signal] = max(weight, found.get(signal, 0.0))
+    return found
+
+
+def _together(found: dict[str, float]) -> float:
+    passed = 1.0
+    for weight in found.values():
+        passed *= 1.0 - weight
+    return 1.0 - passed
+
+
+def _signals(text: str) -> Iterator[Signal]:
+    plain, hidden = _uncovered(text)
+    yield from hidden
+    yield from _said(plain)
+    yield from _markup(text.lower())
+    for name, inner in _decoded(text, plain):
+        inside = _together(_strongest(_said([word.text for word in words(inner[:MAX_CHARACTERS])])))
+        if inside >= 0.2:
+            yield f"hidden_by_{name}", min(0.95, inside + 0.3)
+
+
+def _uncovered(text: str) -> tuple[list[str], list[Signal]]:
+    """The words of `text` without what disguises them, and the disguises found."""
+    given = words(text)
+    hidden: list[Signal] = []
+    if text.isascii() and not _DIGIT_IN_WORD.search(text):
+        plain = [word.text for word in given]
+    else:
+        plain, hidden = _undisguised(text, given)
+    for run in _letters_set_apart(given):
+        plain += run
+        together = "".join(run)
+        if sum(root in together for root in _rules().roots) > 1:
+            hidden.append(("letters_set_apart", 0.6))
+    return plain, hidden
+
+
+def _undisguised(text: str, given: list[Word]) -> tuple[list[str], list[Signal]]:
+    known = _rules().known
+    hidden: list[Signal] = []
+    if not text.isascii():
+        tags = "".join(chr(ord(character) - 0xE0000) for character in _TAGS.findall(text))
+        if tags:
+            hidden.append(("invisible_text", 0.6))
+            given += words(tags)
+        if _SPLIT.search(text):
+            hidden.append(("invisible_characters", 0.3))
+    plain: list[str] = []
+    looked_alike = numbered = 0
+    for word in given:
+        told = word.text
+        if not told.isascii():
+            told = told.translate(_BASE)
+            if not told.isascii() and _LATIN.search(told):
+                told, before = told.translate(_LOOK_ALIKES), told
+                looked_alike += told.isascii() and told != before
+        if not told.isalpha() and told.isascii() and len(told) <= _LONGEST_WORD:
+            for table in _LEET:
+                if (spelled := told.translate(table)) in known:
+                    told, numbered = spelled, numbered + (len(spelled) > 3)
+                    break
+        plain.append(told)
+    if looked_alike > 1:
+        hidden.append(("look_alike_letters", 0.5 if looked_alike > 3 else 0.3))
+    if numbered > 1:
+        hidden.append(("digits_for_letters", 0.5 if numbered > 3 else 0.3))
+    return plain, hidden
+
+
+def _letters_set_apart(given: Sequence[Word]) -> Iterator[list[str]]:
+    """The words that runs of at least eight single letters spell; a wider gap is a space."""
+    run: list[Word] = []
+    for word in [*given, Word("", -1, -1)]:
+        if len(word.text) == 1 and word.text.isalpha():
+            run.append(word)
+        elif run:
+            if len(run) >= 8:
+                spelled, last = [""], run[0].start - 1
+                for letter in run:
+                    if letter.start - last > 1:
+                        spelled.append("")
+                    spelled[-1] += letter.text
+                    last = letter.end
+                yield [part for part in spelled if part]
+            run = []
+
+
+def _said(plain: Sequence[str]) -> Iterator[Signal]:
+    """What phrases, and verbs with their objects, say."""
+    rules = _rules()
+    kinds = [rules.kinds.get(word, _NONE) for word in plain]
+    for at, kind in enumerate(kinds):
+        if not kind:
+            continue
+        if "overrules" in kind and not _denied(plain, at):
+            yield from _overrules(plain, kinds, at)
+        if "reveals" in kind:
+            yield from _asks_for_the_prompt(plain, kinds, at)
+        if "sends" in kind:
+            near = frozenset[str]().union(*kinds[at + 1 : at + 1 + 2 * REACH])
+            if "secret" in near and "where_to" in near:
+                yield "sends_secrets_away", 0.5
+    for hit in rules.tree.hits_in([Word(word, 0, 0) for word in plain]):
+        yield rules.phrases[hit.term]
+
+
+def _denied(plain: Sequence[str], at: int) -> bool:
+    """Whether the verb is denied: never ignore, don't forget."""
+    before = plain[max(0, at - 3) : at]
+    return any(word in _rules().words["negates"] for word in before) or (before[-1:] == ["t"] and len(before) > 1)
+
+
+def _overrules(plain: Sequence[str], kinds: Sequence[frozenset[str]], at: int) -> Iterator[Signal]:
+    """Ignore ... previous ... instructions; forget everything above and say ..."""
+    rules = _rules()
+    near = range(at + 1, min(len(kinds), at + 1 + REACH))
+    target = next((place for place in near if "is_overruled" in kinds[place]), None)
+    own = any(plain[place] in rules.words["my"] for place in (near if target is None else range(at + 1, target)))
+    if target is not None and own:
+        yield "overrules_own_words", 0.2
+    elif target is not None and any("qualifies" in kinds[place] for place in near):
+        yield "overrules_instructions", 0.75
+    elif target is not None:
+        yield "overrules_something", 0.35
+    elif not own and (everything := next((place for place in near[:4] if "everything" in kinds[place]), None)) is not None:
+        yield "overrules_everything", 0.5 if plain[at] in rules.words["forgets"] else 0.35
+        if any({"reveals", "instead"} & kind for kind in kinds[everything + 1 : everything + 1 + REACH]):
+            yield "and_tells_what_instead", 0.35
+
+
+def _asks_for_the_prompt(plain: Sequence[str], kinds: Sequence[frozenset[str]], at: int) -> Iterator[Signal]:
+    """Reveal ... system prompt; what are your instructions"""
+    rules = _rules()
+    for place in range(at + 1, min(len(kinds), at + 1 + REACH)):
+        if "prompt" not in kinds[place]:
+            continue
+        before = kinds[place - 1] if place - 1 > at else _NONE
+        after = plain[place + 1] if place + 1 < len(plain) else ""
+        if "hidden" in before or after in rules.words["stands_above"] or "prompt_alone" in kinds[place]:
+            yield "asks_for_the_prompt", 0.65
+        elif "yours" in before and after not in rules.words["is_about"]:
+            yield "asks_for_the_prompt", 0.5 if "is_overruled" in kinds[place] else 0.65
+        return
+
+
+def _markup(lower: str) -> Iterator[Signal]:
+    for name, weight, glances, expression in _MARKUP:
+        if any(glance in lower for glance in glances) and expression.search(lower):
+            yield name, weight
+
+
+def _decoded(text: str, plain: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Texts in `text` that one layer of encoding hides, each with the encoding's name."""
+    if _LONG_RUN.search(text):
+        for match in islice(_BASE64.finditer(text), DECODED):
+            piece = match[0].rstrip("=").replace("-", "+").replace("_", "/")
+            try:
+                yield "base64", base64.b64decode(piece + "=" * (-len(piece) % 4), validate=True).decode()
+            except (binascii.Error, UnicodeDecodeError):
+                continue
+    if _HEX_START.search(text):
+        for match in islice(_HEX.finditer(text), DECODED):
+            try:
+                yield "hex", bytes.fromhex(re.sub(r"0x|\\x|[\s,:]", "", match[0])).decode()
+            except (ValueError, UnicodeDecodeError):
+                continue
+    if "%" in text and _PERCENT.search(text):
+        yield "percent_encoding", unquote(text)
+    if "&#" in text and _ENTITY.search(text):
+        yield "entities", html.unescape(text)
+    if "\\" in text and _ESCAPE.search(text):
+        yield "escapes", _ESCAPE_ONE.sub(lambda match: chr(int(match[1] or match[2], 16)), text)
+    known = set(plain)
+    if len(known & _turned("rot13")) > 1:
+        yield "rot13", codecs.encode(" ".join(plain), "rot13")
+    if len(known & _turned("reversed")) > 1:
+        yield "reversal", " ".join(plain)[::-1]
+
+
+@cache
+def _turned(how: str) -> frozenset[str]:
+    """The longer words of the vocabulary as ROT13 or reversal writes them."""
+    known = _rules().kinds
+    long = [word for word in known if len(word) > 3 and word.isascii()]
+    return frozenset(codecs.encode(word, "rot13") if how == "rot13" else word[::-1] for word in long) - known.keys()
+
+
+class _Bases(dict[int, str]):
+    """Letters of Latin, Greek and Cyrillic without their accents, made when first met."""
+
+    def __missing__(self, code: int) -> str:
+        if code >= 0x2000:
+            return chr(code)
+        self[code] = base = "".join(part for part in unicodedata.normalize("NFKD", chr(code)) if not unicodedata.combining(part)).lower()
+        return base
+
+
+_NONE: frozenset[str] = frozenset()
+_LONGEST_WORD = 32
+_BASE = _Bases({ord("й"): "й", ord("ё"): "е"})
+_LOOK_ALIKES = str.maketrans(
+    "авеёікмнорстухѕјԛԝһԁɡɩοαεικμνρτυχϲսոօցհ\u0261ıƅьгѵӏ",
+    "abeeikmhopctyxsjqwhdgioaeikuvptuxcunogh" + "gibbrvl",
+)
+_LEET = (str.maketrans("0134579", "oieastg"), str.maketrans("0134579", "oleastg"))
+_DIGIT_IN_WORD = re.compile("[A-Za-z][0-9]|[0-9][A-Za-z]")
+_LATIN = re.compile("[a-z]")
+_TAGS = re.compile("[\U000e0020-\U000e007e]")
+_SPLIT = re.compile("[^\\W\\d_][\u00ad\u200b\u200c\u2060\ufeff\u202d\u202e][^\\W\\d_]")
+_LONG_RUN = re.compile(r"[A-Za-z0-9+/_-]{16}")
+_BASE64 = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,65536}={0,2}")
+_HEX_START = re.compile(r"(?:[0-9A-Fa-f]{2}[ ,:]?){4}|[0\\]x[0-9A-Fa-f]{2}")
+_HEX = re.compile(r"(?<![0-9A-Fa-f])(?:(?:0x|\\x)?[0-9A-Fa-f]{2}[ ,:]?){10,65536}")
+_PERCENT = re.compile(r"(?:%[2-7][0-9A-Fa-f][^%]{0,3}){4}")
+_ENTITY = re.compile(r"(?:&#x?[0-9A-Fa-f]{2,6};[^&]{0,3}){4}")
+_ESCAPE = re.compile(r"(?:\\u00[2-7][0-9A-Fa-f]|\\x[2-7][0-9A-Fa-f]){4}")
+_ESCAPE_ONE = re.compile(r"\\u([0-9A-Fa-f]{4})|\\x([0-9A-Fa-f]{2})")
+_ROLES = "(?:message|prompt|override|note|instructions?|command|notice)"
+_MARKUP = (
+    (
+        "chat_markup",
+        0.7,
+        ("<|", "<<sys", "[inst", "[/inst"),
+        re.compile(r"<\|(?:im_start|im_end|system|user|assistant|endoftext|start_header_id|eot_id|begin_of_text)\|>|<<sys>>|\[/?inst\]"),
+    ),
+    (
+        "system_markup",
+        0.5,
+        ("<system", "</system", "instruction>", "instructions>", "prompt>", "[system", "[/system", "[admin", "[/admin"),
+        re.compile(r"</?(?:system|system_prompt|instructions?|prompt)>|\[/?(?:system|admin)\]"),
+    ),
+    (
+        "speaks_as_the_system",
+        0.35,
+        ("system:", "admin:", "developer:", "system ", "admin ", "developer ", "system*", "system]"),
+        re.compile(rf"(?:^|\n)[ \t#>*\"'`\[]{{0,8}}(?:system|admin|developer)(?: {_ROLES})?[\]*\"'`]{{0,3}} ?:"),
+    ),
+    (
+        "speaks_as_the_assistant",
+        0.2,
+        ("assistant:", "chatgpt:", "ai:", "gpt:"),
+        re.compile(r"(?:^|\n)[ \t#>*]{0,8}(?:assistant|chatgpt|ai|gpt):"),
+    ),
+    (
+        "new_instructions",
+        0.5,
+        ("instruction", "prompt", "directive", "task"),
+        re.compile(
+            r"\b(?:new|updated|revised|real|actual|hidden|important) (?:system )?(?:instructions?|prompt|directives?|task)[*\"]{0,2} ?:"
+        ),
+    ),
+    (
+        "instructions_in_a_comment",
+        0.35,
+        ("<!--",),
+        re.compile(r"<!--[^>]{0,100}\b(?:ignore|instructions?|assistant|system|prompt|ai|llm)\b"),
+    ),
+    (
+        "image_that_sends",
+        0.4,
+        ("](http",),
+        re.compile(
+            r"!\[[^\]\[]{0,200}\]\(https?://[^)\s?]{1,300}\?[^)\s=]{1,60}=[^)\s]{0,300}(?:\{|\[|<|%7b|data|prompt|secret|chat|history|conversation)"
+        ),
+    ),
+)
+"""Name, weight, what a text has in it that can match at all, and the expression, which sees lower case."""
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """The vocabulary, several languages together and without accents: words by what they do, phrases with their weights."""
+
+    words: dict[str, frozenset[str]]
+    kinds: dict[str, frozenset[str]]
+    phrases: tuple[tuple[str, float], ...]
+    tree: Terms
+    roots: tuple[str, ...]
+    known: frozenset[str]
+
+
+@cache
+def _rules() -> _Rules:
+    given = json.loads(Path(__file__).with_name("injection_rules.json").read_text(encoding="utf-8"))
+    by_kind = {kind: frozenset(listed) for kind, listed in given["words"].items()}
+    kinds: dict[str, set[str]] = {}
+    for kind, listed in by_kind.items():
+        for word in listed:
+            kinds.setdefault(word, set()).add(kind)
+    phrases = tuple((phrase, float(weight)) for weight, listed in given["phrases"].items() for phrase in listed)
+    return _Rules(
+        words=by_kind,
+        kinds={word: frozenset(kind) for word, kind in kinds.items()},
+        phrases=phrases,
+        tree=Terms(phrase for phrase, _ in phrases),
+        roots=tuple(given["roots"]),
+        known=frozenset(kinds) | {word.text for phrase, _ in phrases for word in words(phrase)},
+    )
