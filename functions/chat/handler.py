@@ -7,7 +7,7 @@ from rlaas.inference.chat import ChatRequest, extras, to_completion, to_infer
 from rlaas.inference.chat_stream import chunks
 from rlaas.runtime import web
 from rlaas.runtime.answering import answered, streamed
-from rlaas.runtime.environment import EventsEnvironment, environment
+from rlaas.runtime.environment import InferenceEnvironment, environment
 from rlaas.runtime.http import Event, caller, header, parse
 from rlaas.tenancy.keys import require_scope
 
@@ -16,7 +16,7 @@ def chat(event: Event) -> web.Body | web.Stream:
     """One request of an OpenAI client."""
     who = caller(event)
     require_scope(who.scopes, "infer")
-    request, settings = parse(ChatRequest, event), environment(EventsEnvironment)
+    request, settings = parse(ChatRequest, event), environment(InferenceEnvironment)
     key, trace = header(event, "Idempotency-Key"), header(event, "traceparent")
     if not request.stream:
         answer = answered(to_infer(request), who, settings=settings, idempotency_key=key, trace=trace)

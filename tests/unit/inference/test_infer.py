@@ -1,16 +1,50 @@
+import json
+from collections.abc import Iterator
 from itertools import count
+from typing import Any
 
 import pytest
 
-from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound
-from rlaas.inference.infer import Answer, InferRequest, infer
+from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, QuotaExceeded
+from rlaas.inference.attempts import CircuitBreakers
+from rlaas.inference.backend import BackendFailed, ChatCall, Completion, Delta
+from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, decide, infer, infer_stream
+from rlaas.inference.spending import Spending
 from rlaas.routing.assign import CONTROL
+from rlaas.routing.policy import BackendSpec, OpenAIBackend
 from rlaas.telemetry.events import InteractionCreated, Message, OutputProduced
+from rlaas.tenancy.budgets import Budget, Budgets, Cap
+from rlaas.tenancy.prices import Price, PriceTable
 from tests.fakes.backend import EchoBackend
+from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.privacy import AS_IT_IS
 from tests.fakes.registry import MemoryRegistry
 from tests.fakes.worlds import CHANGE, SKILL, TENANT, canary, clock, furnished, policy, route
+
+ASKER = Asker(TENANT, "key1")
+
+
+def gateway(
+    *,
+    registry: MemoryRegistry | None = None,
+    backend: EchoBackend | None = None,
+    store: MemoryEventStore | None = None,
+    spending: Spending | None = None,
+) -> Gateway:
+    ticks = count()
+    timer = lambda: float(next(ticks))  # noqa: E731
+    return Gateway(
+        routes=registry or furnished(),
+        backend=backend or EchoBackend(),
+        store=store if store is not None else MemoryEventStore(),
+        scrubber=AS_IT_IS,
+        spending=spending or Spending(MemoryCounters(), Budgets(), PriceTable()),
+        clock=clock,
+        timer=timer,
+        pause=lambda _: None,
+        breakers=CircuitBreakers(timer),
+    )
 
 
 def ask(
@@ -20,21 +54,11 @@ def ask(
     backend: EchoBackend | None = None,
     email: str = "where is my parcel?",
     key: str | None = None,
-    **fields: str,
+    spending: Spending | None = None,
+    **fields: object,
 ) -> Answer:
-    request = InferRequest.model_validate({"skill": SKILL, "inputs": {"email": email}, **fields})
-    ticks = count()
-    return infer(
-        request,
-        TENANT,
-        routes=registry or furnished(),
-        backend=backend or EchoBackend(),
-        store=store,
-        scrubber=AS_IT_IS,
-        clock=clock,
-        idempotency_key=key,
-        timer=lambda: float(next(ticks)),
-    )
+    request = InferRequest.model_validate_json(json.dumps({"skill": SKILL, "inputs": {"email": email}, **fields}))
+    return infer(request, ASKER, gateway(registry=registry, backend=backend, store=store, spending=spending), idempotency_key=key)
 
 
 def test_the_answer_and_why_it_was_given_are_stored() -> None:
@@ -48,7 +72,7 @@ def test_the_answer_and_why_it_was_given_are_stored() -> None:
     assert (interaction.inputs, interaction.thread_id) == ({"email": "where is my parcel?"}, "t1")
     assert (output.text, output.decision, output.policy_id) == (answer.text, answer.decision, f"{SKILL}@v1")
     assert output.messages == (Message(role="user", content="Reply to: where is my parcel?"),)
-    assert (output.usage, output.finish_reason, output.latency_ms) == (answer.usage, "stop", 1000.0)
+    assert (output.usage, output.finish_reason, output.latency_ms) == (answer.usage, "stop", answer.latency_ms)
     assert (output.thread_id, output.user_id, output.interaction_id) == ("t1", "u1", answer.interaction_id)
 
 
@@ -98,9 +122,9 @@ def test_the_control_answers_for_an_arm_that_does_not_and_the_decision_says_so()
     answer = ask(MemoryEventStore(), registry=furnished((canary(2, 0.999),)), backend=backend, thread_id="t1")
     assert (answer.policy_id, answer.decision.arm, answer.decision.fallback) == (f"{SKILL}@v1", CONTROL, True)
     assert answer.decision.propensity == pytest.approx(0.001)
-    assert answer.decision.reason == f"fallback: {SKILL}@v2 did not answer"
+    assert answer.decision.reason == f"fallback: {SKILL}@v2 by sagemaker v2: the model endpoint answered ModelError"
     assert [component for component, _, _ in backend.asked] == ["v2", "v1"]
-    assert sum(timeout for _, _, timeout in backend.asked) <= 26
+    assert [timeout for _, _, timeout in backend.asked] == [pytest.approx(0.55 * 25), pytest.approx(24)]
 
 
 def test_when_the_control_is_down_too_the_failure_is_the_dependencys() -> None:
@@ -113,15 +137,7 @@ def test_when_the_control_is_down_too_the_failure_is_the_dependencys() -> None:
 def test_a_missing_input_is_named_and_nothing_is_stored() -> None:
     store = MemoryEventStore()
     with pytest.raises(InvalidInput) as refused:
-        infer(
-            InferRequest(skill=SKILL, inputs={"mail": "hello"}),
-            TENANT,
-            routes=furnished(),
-            backend=EchoBackend(),
-            store=store,
-            scrubber=AS_IT_IS,
-            clock=clock,
-        )
+        infer(InferRequest(skill=SKILL, inputs={"mail": "hello"}), ASKER, gateway(store=store))
     assert refused.value.param == "inputs.email"
     assert store.events == {}
 
@@ -140,7 +156,7 @@ def chat(*messages: tuple[str, str], inputs: dict[str, str] | None = None) -> tu
         skill=SKILL, messages=tuple(Message.model_validate({"role": role, "content": text}) for role, text in messages), inputs=inputs
     )
     backend = EchoBackend()
-    infer(request, TENANT, routes=registry, backend=backend, store=MemoryEventStore(), scrubber=AS_IT_IS, clock=clock)
+    infer(request, ASKER, gateway(registry=registry, backend=backend))
     return backend.asked[0][1]
 
 
@@ -151,3 +167,223 @@ def test_a_chats_messages_follow_the_policys_system_message() -> None:
 
 def test_a_chat_that_brings_a_system_message_keeps_it() -> None:
     assert [message.content for message in chat(("system", "Be brief."), ("user", "hello"))] == ["Be brief.", "hello"]
+
+
+# Backends that fail
+
+
+def spec(model: str, **fields: object) -> OpenAIBackend:
+    return OpenAIBackend(model=model, base_url="https://models.example.com/v1", **fields)
+
+
+def with_fallbacks(*models: str) -> MemoryRegistry:
+    """Policy 1 asks the first model, then the others."""
+    registry = MemoryRegistry()
+    first, *others = map(spec, models)
+    changed = policy(1).model_copy(update={"backend": first, "fallbacks": tuple(others)})
+    registry.put_policy(changed, CHANGE)
+    registry.put_policy(policy(2), CHANGE)
+    registry.write_route(route(), expected_version=0)
+    return registry
+
+
+def test_a_policys_fallbacks_answer_in_their_order_and_the_policy_stays_the_one_decided() -> None:
+    backend = EchoBackend(down={"a", "b"})
+    answer = ask(MemoryEventStore(), registry=with_fallbacks("a", "b", "c"), backend=backend)
+    assert (answer.text.partition(":")[0], answer.policy_id, answer.decision.fallback) == ("c", f"{SKILL}@v1", True)
+    assert [model for model, _, _ in backend.asked] == ["a", "b", "c"]
+    assert answer.decision.reason.startswith(f"fallback: {SKILL}@v1 by openai a: ")
+
+
+class Busy(EchoBackend):
+    """Says that it is busy the first `times`."""
+
+    times = 1
+
+    def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
+        if self.times:
+            self.times -= 1
+            self.asked.append((backend.model, call.messages, timeout_s))
+            raise BackendFailed("busy", safe_to_repeat=True, retry_after_s=1.0)
+        return super().complete(backend, call, timeout_s=timeout_s)
+
+
+def test_a_busy_backend_is_asked_once_more_when_nobody_else_can_answer() -> None:
+    backend = Busy()
+    answer = ask(MemoryEventStore(), backend=backend)
+    assert (len(backend.asked), answer.decision.fallback) == (2, False)
+    other = Busy()
+    assert ask(MemoryEventStore(), registry=with_fallbacks("a", "b"), backend=other).decision.fallback
+    assert [model for model, _, _ in other.asked] == ["a", "b"]
+
+
+def test_a_circuit_opens_after_failures_in_a_row_and_lets_one_request_try_again() -> None:
+    now = [0.0]
+    breakers = CircuitBreakers(lambda: now[0], failures=2, open_s=10)
+    for _ in range(2):
+        assert breakers.allows("a")
+        breakers.failed("a")
+    assert (breakers.allows("a"), breakers.allows("b")) == (False, True)
+    now[0] = 11
+    assert (breakers.allows("a"), breakers.allows("a")) == (True, False)
+    breakers.answered("a")
+    assert (breakers.allows("a"), breakers.allows("a")) == (True, True)
+
+
+def test_a_backend_whose_circuit_is_open_is_not_asked() -> None:
+    backend = EchoBackend(down={"v1"})
+    world = gateway(backend=backend)
+    for _ in range(7):
+        with pytest.raises(DependencyUnavailable):
+            infer(InferRequest(skill=SKILL, inputs={"email": "?"}), ASKER, world)
+    assert len(backend.asked) == 5
+
+
+# Parameters, pins and decisions
+
+
+def test_a_requests_parameters_go_before_the_policys() -> None:
+    backend = EchoBackend()
+    ask(MemoryEventStore(), backend=backend, parameters={"temperature": 1.5, "max_completion_tokens": 9, "top_k": 3, "stop": None})
+    assert backend.calls[0].parameters == {"temperature": 1.5, "top_p": 1.0, "max_completion_tokens": 9, "top_k": 3}
+
+
+def test_a_parameter_that_the_backend_does_not_take_is_refused_by_name_and_no_fallback_is_asked() -> None:
+    backend = EchoBackend(refuses={"logprobs"})
+    with pytest.raises(InvalidInput) as refused:
+        ask(MemoryEventStore(), registry=with_fallbacks("a", "b"), backend=backend, parameters={"logprobs": True})
+    assert refused.value.param == "logprobs"
+
+
+def test_a_policy_may_be_asked_for_and_its_answer_counts_in_no_estimate() -> None:
+    answer = ask(MemoryEventStore(), policy_id=f"{SKILL}@v2")
+    assert (answer.policy_id, answer.decision.pinned, answer.decision.counts) == (f"{SKILL}@v2", True, False)
+    assert sum(one.probability for one in answer.decision.candidates) == 1
+    with pytest.raises(NotFound) as missing:
+        ask(MemoryEventStore(), policy_id="another-skill@v1")
+    assert missing.value.param == "policy_id"
+
+
+def test_a_dry_run_decides_and_renders_and_stores_nothing() -> None:
+    store, backend = MemoryEventStore(), EchoBackend()
+    request = InferRequest(skill=SKILL, inputs={"email": "?"}, dryrun=True)
+    found = decide(request, ASKER, gateway(store=store, backend=backend))
+    assert found.call.messages == (Message(role="user", content="Reply to: ?"),)
+    assert (store.events, backend.asked) == ({}, [])
+    decide(request.model_copy(update={"dryrun": False}), ASKER, gateway(store=store))
+    assert [event.event_type for event in store.events.values()] == ["interaction"]
+
+
+# Streams
+
+
+def streamed(store: MemoryEventStore, **given: Any) -> AnswerStream:
+    return infer_stream(InferRequest(skill=SKILL, inputs={"email": "where is it"}), ASKER, gateway(store=store, **given))
+
+
+def test_a_stream_is_stored_as_the_answer_it_adds_up_to() -> None:
+    store = MemoryEventStore()
+    stream = streamed(store)
+    texts = [delta.text for delta in stream.deltas]
+    assert len([text for text in texts if text]) > 3
+    output = store.get_many(TENANT, [stream.output_id])[stream.output_id].event()
+    assert isinstance(output, OutputProduced)
+    assert (output.text, output.finish_reason) == ("".join(texts), "stop")
+    assert output.usage is not None
+    again = streamed(store)
+    assert again.output_id != stream.output_id
+
+
+def test_a_stream_left_by_its_reader_is_stored_as_far_as_it_came() -> None:
+    store = MemoryEventStore()
+    stream = streamed(store)
+    first = next(stream.deltas).text
+    stream.deltas.close()
+    output = store.get_many(TENANT, [stream.output_id])[stream.output_id].event()
+    assert isinstance(output, OutputProduced)
+    assert (output.text, output.finish_reason, output.usage) == (first, "cancelled", None)
+
+
+def test_until_its_first_piece_a_stream_has_fallbacks_and_a_broken_one_stores_nothing() -> None:
+    backend = EchoBackend(down={"v2"})
+    stream = streamed(MemoryEventStore(), registry=furnished((canary(2, 1.0),)), backend=backend)
+    assert (stream.policy_id, stream.decision.fallback) == (f"{SKILL}@v1", True)
+    store = MemoryEventStore()
+    broken = streamed(store, backend=Breaking())
+    next(broken.deltas)
+    with pytest.raises(BackendFailed):
+        list(broken.deltas)
+    assert [event.event_type for event in store.events.values()] == ["interaction"]
+
+
+class Breaking(EchoBackend):
+    """Says one word and breaks off."""
+
+    def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Iterator[Delta]:
+        yield Delta(text="Dear ")
+        raise BackendFailed("the connection broke")
+
+
+# Money
+
+
+PRICES = PriceTable(version=3, prices={"v1": Price(input=1.0, output=2.0)})
+
+
+def limited(counters: MemoryCounters, limit: float, measure: str = "requests") -> Spending:
+    budget = Budget.model_validate({"name": "all", "measure": measure, "limit": limit, "window": "day"})
+    return Spending(counters, Budgets(budgets=(budget,)), PRICES)
+
+
+def test_an_answer_says_what_it_cost_by_which_prices_and_who_asked() -> None:
+    store = MemoryEventStore()
+    answer = ask(store, spending=limited(MemoryCounters(), 10))
+    output = store.get_many(TENANT, [answer.output_id])[answer.output_id].event()
+    assert isinstance(output, OutputProduced)
+    assert answer.usage is not None
+    assert output.cost_usd == pytest.approx((answer.usage.input_tokens + 2 * answer.usage.output_tokens) / 1e6)
+    assert (output.price_version, output.key_id, output.model) == (3, "key1", "v1")
+
+
+def test_a_spent_budget_refuses_before_anything_is_stored_or_asked() -> None:
+    counters, store, backend = MemoryCounters(), MemoryEventStore(), EchoBackend()
+    for _ in range(2):
+        ask(store, spending=limited(counters, 2))
+    with pytest.raises(QuotaExceeded) as refused:
+        ask(store, backend=backend, spending=limited(counters, 2))
+    assert refused.value.retry_after_s is not None
+    assert (len(store.events), backend.asked) == (4, [])
+
+
+def test_what_was_set_aside_is_given_back_when_nothing_answers_or_the_answer_was_there() -> None:
+    counters, store = MemoryCounters(), MemoryEventStore()
+    for _ in range(3):
+        with pytest.raises(DependencyUnavailable):
+            ask(store, backend=EchoBackend(down={"v1"}), spending=limited(counters, 1))
+    first = ask(store, interaction_id="mine", spending=limited(counters, 2))
+    assert ask(store, interaction_id="mine", spending=limited(counters, 2)).output_id == first.output_id
+    assert not ask(store, spending=limited(counters, 2)).replay
+
+
+@pytest.mark.parametrize("leave", [False, True])
+def test_a_stream_settles_when_it_ends_or_is_left(leave: bool) -> None:
+    counters = MemoryCounters()
+    stream = streamed(MemoryEventStore(), spending=limited(counters, 100_000, "tokens"))
+    if leave:
+        next(stream.deltas)
+        stream.deltas.close()
+    else:
+        list(stream.deltas)
+    [item] = counters.items.values()
+    assert not [name for name in item if name.startswith("open")]
+    assert 0 < next(value for name, value in item.items() if name.startswith("spent")) < 100
+
+
+def test_an_arm_whose_cap_is_spent_leaves_its_share_to_the_control_and_the_probabilities_say_so() -> None:
+    arm = canary(2, 1.0).model_copy(update={"cap": Cap(requests=2)})
+    registry, spending = furnished((arm,)), Spending(MemoryCounters(), Budgets(), PRICES)
+    answers = [ask(MemoryEventStore(), registry=registry, spending=spending, thread_id="t1") for _ in range(3)]
+    assert [answer.policy_id[-2:] for answer in answers] == ["v2", "v2", "v1"]
+    last = answers[-1].decision
+    assert (last.propensity, last.fallback, last.reason) == (1.0, False, "the arm's cap is spent")
+    assert [one.arm for one in last.candidates] == [CONTROL]

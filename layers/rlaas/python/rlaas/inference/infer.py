@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Protocol, Self, TypeVar
@@ -9,12 +10,13 @@ from typing import Protocol, Self, TypeVar
 from pydantic import Field, JsonValue, model_validator
 
 from rlaas.clock import Clock
-from rlaas.errors import Conflict, InvalidInput, NotFound
+from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound
 from rlaas.ids import ExternalId, PolicyId, SkillName, bound_id, derived_id, new_id
 from rlaas.inference.attempts import Attempt, CircuitBreakers, first_answer
 from rlaas.inference.backend import Backend, BackendFailed, ChatCall, Choice, Completion, Delta
 from rlaas.inference.collect import Collected, deltas_of
 from rlaas.inference.prompt import finished, offered_tools, render, render_front
+from rlaas.inference.spending import Spending, Spent
 from rlaas.privacy.scrub import Scrubber
 from rlaas.routing.assign import CONTROL, PINNED, Decision, assign, pinned
 from rlaas.routing.policy import Policy
@@ -23,6 +25,10 @@ from rlaas.routing.route import Route
 from rlaas.telemetry.events import InteractionCreated, Message, OutputProduced, Tag, Usage
 from rlaas.telemetry.ingest import made_id, prepare_clean, same_event
 from rlaas.telemetry.store import EventStore, StoredEvent
+from rlaas.tenancy.budgets import NOTHING, Amount
+from rlaas.tenancy.budgets import Request as BudgetRequest
+from rlaas.tenancy.counters import Reservation
+from rlaas.tenancy.prices import usd
 from rlaas.wire import Json, WireModel
 
 T = TypeVar("T")
@@ -84,6 +90,8 @@ class Answer:
     latency_ms: float
     overhead_ms: float
     replay: bool
+    settled: bool = True
+    """False when what it spent could not be settled: the budgets then hold what was set aside until that expires."""
 
     @property
     def text(self) -> str:
@@ -131,12 +139,13 @@ class Asker:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """What requests are answered with; `scrubber` is the asker's tenant's."""
+    """What requests are answered with; `scrubber` and `spending` are the asker's tenant's."""
 
     routes: RouteSource
     backend: Backend
     store: EventStore
     scrubber: Scrubber
+    spending: Spending
     clock: Clock
     timer: Callable[[], float] = time.perf_counter
     pause: Callable[[float], None] = time.sleep
@@ -155,10 +164,9 @@ def infer(request: InferRequest, asker: Asker, gateway: Gateway, *, idempotency_
     interaction id holds another payload, DependencyUnavailable when nobody answers.
     """
     turn = _Turn.begun(request, asker, gateway, idempotency_key)
-    earlier = turn.stored_before()
-    if earlier is not None:
-        return _replayed(earlier)
-    return turn.answer()
+    with turn.reserved():
+        earlier = turn.stored_before()
+        return _replayed(earlier) if earlier is not None else turn.answer()
 
 
 def infer_stream(request: InferRequest, asker: Asker, gateway: Gateway, *, idempotency_key: str | None = None) -> AnswerStream:
@@ -168,13 +176,14 @@ def infer_stream(request: InferRequest, asker: Asker, gateway: Gateway, *, idemp
     deltas BackendFailed when the answer breaks off, of which nothing is stored, so that the request may be sent again.
     """
     turn = _Turn.begun(request, asker, gateway, idempotency_key)
-    earlier = turn.stored_before()
-    if earlier is not None:
-        answer = _replayed(earlier)
-    elif turn.needs_whole_answer:
-        answer = turn.answer()
-    else:
-        return turn.stream()
+    with turn.reserved():
+        earlier = turn.stored_before()
+        if earlier is not None:
+            answer = _replayed(earlier)
+        elif turn.needs_whole_answer:
+            answer = turn.answer()
+        else:
+            return turn.stream()
     return AnswerStream(
         interaction_id=answer.interaction_id,
         output_id=answer.output_id,
@@ -215,7 +224,11 @@ class _Turn:
     route: Route
     decision: Decision
     policy: Policy
+    answering: str | None = None
+    """The model that answers, once one does."""
     _calls: dict[str, ChatCall] = field(default_factory=dict)
+    _reservation: Reservation | None = None
+    _streaming: bool = False
 
     @classmethod
     def begun(cls, request: InferRequest, asker: Asker, gateway: Gateway, idempotency_key: str | None) -> Self:
@@ -226,7 +239,8 @@ class _Turn:
         route = gateway.routes.current_route(tenant_id, request.skill)
         unit, decision_id, now = _unit(route, request, interaction_id), new_id("dec"), gateway.clock()
         if request.policy_id is None:
-            decision = assign(route, unit, decision_id=decision_id, decided_at=now)
+            spent = gateway.spending.spent_arms(route, tenant_id, now=now)
+            decision = assign(route, unit, decision_id=decision_id, decided_at=now, without=spent)
         else:
             decision = pinned(route, request.policy_id, unit, decision_id=decision_id, decided_at=now)
         turn = cls(
@@ -249,6 +263,30 @@ class _Turn:
     def needs_whole_answer(self) -> bool:
         """Whether nothing of the answer may be shown before all of it is there."""
         return self.policy.prompt.output is not None
+
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Set aside what the answer may cost; given back when there is none. Raises: QuotaExceeded, DependencyUnavailable."""
+        gateway = self.gateway
+        cap = next((arm.cap for arm in self.route.arms if arm.policy_id == self.decision.arm), None)
+        asked = BudgetRequest(
+            skill=self.request.skill, key_id=self.asker.key_id, capped=(self.decision.policy_id, cap) if cap is not None else None
+        )
+        self._reservation = gateway.spending.begin(self.asker.tenant_id, asked, self.policy, self.call(self.policy), now=gateway.clock())
+        try:
+            yield
+        finally:
+            if not self._streaming:
+                self._settle(NOTHING)
+
+    def _settle(self, spent: Amount) -> bool:
+        """Settle what was set aside, once; whether that went well. If not, it comes back when it expires."""
+        reservation, self._reservation = self._reservation, None
+        try:
+            self.gateway.spending.end(reservation, spent, now=self.gateway.clock())
+        except DependencyUnavailable:
+            return False
+        return True
 
     def stored_before(self) -> StoredEvent | None:
         """Store the interaction; the output when this very request was answered before. Raises: Conflict."""
@@ -301,12 +339,16 @@ class _Turn:
             except GeneratorExit:
                 self._finish(collected.completion(cut_off="cancelled"), (gateway.timer() - asked) * 1000)
                 raise
+            except BaseException:
+                self._settle(self._spent(collected.completion()).amount)
+                raise
             finally:
                 close = getattr(rest, "close", None)
                 if close is not None:
                     close()
             self._finish(collected.completion(), (gateway.timer() - asked) * 1000)
 
+        self._streaming = True
         return AnswerStream(self.interaction_id, self.output_id, self.decision.policy_id, self.decision, deltas())
 
     def call(self, policy: Policy) -> ChatCall:
@@ -352,6 +394,7 @@ class _Turn:
 
     def _fall_back(self, attempt: Attempt, failures: tuple[str, ...]) -> None:
         """Have the decision say who answered, and why nobody before did."""
+        self.answering = attempt.backend.model
         if not failures:
             return
         changes: dict[str, object] = {"reason": f"fallback: {'; '.join(failures)}"[:1000], "fallback": True}
@@ -361,9 +404,14 @@ class _Turn:
             self.policy = attempt.policy
         self.decision = self.decision.model_copy(update=changes)
 
+    def _spent(self, completion: Completion) -> Spent:
+        return self.gateway.spending.spent(self.policy, self.answering or "", self.call(self.policy), completion)
+
     def _finish(self, completion: Completion, latency_ms: float) -> Answer:
-        """Store the output."""
+        """Settle what it cost and store the output."""
         gateway, request = self.gateway, self.request
+        spent = self._spent(completion)
+        settled = self._settle(spent.amount)
         choices = tuple(replace(choice, text=finished(self.policy.prompt, choice.text)) for choice in completion.choices)
         produced = OutputProduced(
             skill=request.skill,
@@ -379,6 +427,10 @@ class _Turn:
             usage=completion.usage,
             latency_ms=latency_ms,
             finish_reason=choices[0].finish_reason,
+            model=self.answering,
+            cost_usd=usd(spent.amount.nano_usd) if spent.priced else None,
+            price_version=spent.version,
+            key_id=self.asker.key_id,
         )
         stored = prepare_clean(produced, self.asker.tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
         earlier = gateway.store.put_new(stored)
@@ -394,6 +446,7 @@ class _Turn:
             latency_ms=latency_ms,
             overhead_ms=(gateway.timer() - self.started) * 1000 - latency_ms,
             replay=False,
+            settled=settled,
         )
 
 

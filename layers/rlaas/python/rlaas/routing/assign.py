@@ -1,13 +1,14 @@
 """Assignment: a unit's arm and the probability it had, decided by hashing alone."""
 
 import hashlib
+from collections.abc import Collection
 from datetime import datetime
 
 from pydantic import Field
 
 from rlaas.clock import Timestamp
 from rlaas.ids import PolicyId
-from rlaas.routing.route import MILLION, Route, Unit
+from rlaas.routing.route import MILLION, Arm, Route, Unit
 from rlaas.wire import WireModel
 
 CONTROL = "control"
@@ -27,7 +28,9 @@ class Candidate(WireModel):
 class Decision(WireModel):
     """What was decided and how likely it was: the record every off-policy estimate rests on.
 
-    `propensity` is the probability of the arm taken. Decisions with `cached`, `fallback` or `pinned` true are left out of estimates.
+    `propensity` is the probability of the arm taken. Decisions with `cached`, `fallback`, `pinned` or `shadow` true are left out of estimates:
+    another arm than the one `drawn` answered, or no chance was in it, or no user saw the answer. `shadows` are the policies that are to
+    answer the same request unseen; they are no candidates.
     """
 
     decision_id: str
@@ -44,12 +47,19 @@ class Decision(WireModel):
     cached: bool = False
     fallback: bool = False
     pinned: bool = False
-
+    drawn: str | None = None
+    shadow: bool = False
+    shadows: tuple[PolicyId, ...] = Field(default=(), max_length=32)
 
     @property
     def counts(self) -> bool:
         """Whether estimates may use it: the arm answered, and chance alone chose it."""
-        return not (self.cached or self.fallback or self.pinned)
+        return not (self.cached or self.fallback or self.pinned or self.shadow)
+
+    @property
+    def dealt(self) -> str:
+        """The arm that the unit was dealt, whoever answered."""
+        return self.drawn or self.arm
 
 
 def bucket(salt: str, unit: str) -> float:
@@ -58,12 +68,23 @@ def bucket(salt: str, unit: str) -> float:
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
-def assign(route: Route, unit: str, *, decision_id: str, decided_at: datetime) -> Decision:
-    """Which arm answers `unit`, and with what probability.
+def assign(
+    route: Route,
+    unit: str,
+    *,
+    decision_id: str,
+    decided_at: datetime,
+    interaction_id: str | None = None,
+    without: Collection[PolicyId] = frozenset(),
+) -> Decision:
+    """Which arm answers `unit`, and with what probability; and which shadow arms answer it unseen.
 
-    A unit whose point lies in one of an arm's spans gets that arm, every other one the control. Shadow arms own no span. O(arms).
+    A unit whose point lies in one of an arm's spans gets that arm, every other one the control. The spans of the arms `without` (their
+    cap is spent) are the control's for now, and the probabilities say so. Shadow arms own no span: each takes its share of requests by a
+    hash of its own of the `interaction_id` (without one, the decision's id), so that what is mirrored depends neither on the arm that
+    answers nor on what another shadow arm takes. O(arms).
     """
-    live = [arm for arm in route.arms if arm.live]
+    live = [arm for arm in route.arms if arm.live and arm.policy_id not in without]
     shares = [sum(end - start for start, end in arm.spans) for arm in live]
     candidates = (
         Candidate(policy_id=route.control, arm=CONTROL, probability=(MILLION - sum(shares)) / MILLION),
@@ -76,8 +97,10 @@ def assign(route: Route, unit: str, *, decision_id: str, decided_at: datetime) -
     millionth = int(point * MILLION)
     taken, reason = candidates[0], "control"
     for arm, candidate in zip(live, candidates[1:], strict=True):
-        if any(start <= millionth < end for start, end in arm.spans):
+        if _owns(arm, millionth):
             taken, reason = candidate, arm.mode
+    if taken.arm == CONTROL and any(_owns(arm, millionth) for arm in route.arms if arm.policy_id in without):
+        reason = "the arm's cap is spent"
     if route.mode == "rolled_back" and taken.arm == CONTROL:
         reason = "rolled_back"
     return Decision(
@@ -92,6 +115,28 @@ def assign(route: Route, unit: str, *, decision_id: str, decided_at: datetime) -
         reason=reason,
         rollout_id=route.rollout_id,
         decided_at=decided_at,
+        shadows=tuple(
+            arm.policy_id
+            for arm in route.arms
+            if not arm.live and bucket(f"{route.salt}:shadow:{arm.policy_id}", interaction_id or decision_id) < arm.weight
+        ),
+    )
+
+
+def shadow_decision(served: Decision, policy_id: str) -> Decision:
+    """The decision of the shadow answer of `policy_id` beside the one `served`: no user sees it, and once mirrored it was certain."""
+    return served.model_copy(
+        update={
+            "policy_id": policy_id,
+            "arm": policy_id,
+            "propensity": 1.0,
+            "reason": "shadow",
+            "cached": False,
+            "fallback": False,
+            "drawn": None,
+            "shadow": True,
+            "shadows": (),
+        }
     )
 
 
@@ -111,3 +156,7 @@ def pinned(route: Route, policy_id: str, unit: str, *, decision_id: str, decided
         decided_at=decided_at,
         pinned=True,
     )
+
+
+def _owns(arm: Arm, millionth: int) -> bool:
+    return any(start <= millionth < end for start, end in arm.spans)

@@ -7,6 +7,7 @@ from pydantic import Field, JsonValue
 from rlaas.clock import Timestamp
 from rlaas.ids import PolicyId, Sha256, SkillName, TenantId, canonical_sha256, policy_id
 from rlaas.routing.prompt import Prompt
+from rlaas.tenancy.prices import Price
 from rlaas.wire import WireModel
 
 Timeout = Annotated[float, Field(gt=0, le=900)]
@@ -90,7 +91,7 @@ BackendSpec = Annotated[SageMakerBackend | OpenAIBackend | AnthropicBackend | Be
 
 
 class PolicyBundle(WireModel):
-    """What a policy says and does: everything its `sha256` covers."""
+    """What a policy says and does: everything its `sha256` covers. Where the backend does not answer, `fallbacks` are asked in order."""
 
     base_model: str
     adapter: AdapterRef | None = None
@@ -98,6 +99,7 @@ class PolicyBundle(WireModel):
     sampling: Sampling = Sampling()
     backend: BackendSpec
     fallbacks: tuple[BackendSpec, ...] = Field(default=(), max_length=4)
+    price: Price | None = Field(default=None, description="What its tokens cost; left out, the tenant's prices by model say so.")
 
     def digest(self) -> str:
         """SHA-256 of the bundle's canonical JSON: equal bundles, equal digest."""

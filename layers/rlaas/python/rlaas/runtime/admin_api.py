@@ -1,4 +1,4 @@
-"""The admin API: a tenant's keys, skills, policies, routes, learning runs, rollouts, audit; and, for the platform, its tenants.
+"""The admin API: a tenant's keys, budgets, skills, policies, routes, learning runs, rollouts, audit; and, for the platform, its tenants.
 
 FastAPI behind Mangum. Bodies are read by the same `parse` as every other endpoint's, so errors have the one shape and name the field.
 Every mutation may be repeated: what has a name is put once under it, equal policies are one policy, keys, runs and rollouts take an id from
@@ -6,12 +6,12 @@ the `Idempotency-Key`, and a route is replaced at `expected_version`.
 """
 
 import base64
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import date, datetime
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
 from itertools import islice
-from typing import Annotated, Protocol, TypeVar
+from typing import Annotated, Protocol, TypeVar, get_args
 
 from aws_lambda_powertools import Logger
 from fastapi import Depends, FastAPI, Query, Request
@@ -32,12 +32,27 @@ from rlaas.routing.policy import AdapterRef, BackendSpec, Policy, PolicyBundle, 
 from rlaas.routing.prompt import AnyPrompt, graph_of
 from rlaas.routing.registry import Policies, Routes
 from rlaas.routing.route import Arm, ArmMode, Route, Unit
-from rlaas.runtime.http import Caller, caller, error_body, header, internal_error_body, invalid_input, parse, request_id, status_of
+from rlaas.runtime.http import (
+    Caller,
+    caller,
+    error_body,
+    header,
+    internal_error_body,
+    invalid_input,
+    parse,
+    request_id,
+    retry_after,
+    status_of,
+)
 from rlaas.runtime.state_machines import settings_of
 from rlaas.telemetry.pending import orphaned_at, still_pending
 from rlaas.telemetry.store import EventStore, StoredEvent
+from rlaas.telemetry.usage import Group, Tally, UsageStore, grouped
 from rlaas.tenancy.audit import AuditEntry, AuditLog, verify_chain
+from rlaas.tenancy.budgets import BUDGETS, Budget, Budgets, Cap, stored_budgets, window_end, window_start
+from rlaas.tenancy.counters import Counters, Item, standing
 from rlaas.tenancy.keys import ApiKey, KeySource, KeyTerms, make_key, require_scope
+from rlaas.tenancy.prices import ModelName, Price, PriceTable, append_prices, current_prices, prices_at, usd
 from rlaas.tenancy.registry import (
     PRIVACY,
     TENANT,
@@ -60,6 +75,7 @@ Model = TypeVar("Model", bound=BaseModel)
 Reply = dict[str, JsonValue]
 _NAME_REASON = Field(default="by the admin API", min_length=1, max_length=500)
 _AUDIT_PAGE = 1000
+_USAGE_DAYS = 93
 
 
 class Documents(Registry, Routes, Policies, KeySource, Protocol):
@@ -91,6 +107,8 @@ class Services:
     events: EventStore
     audit: AuditLog
     guards: Guards
+    counters: Counters
+    usage: UsageStore
     learning: Executions
     rollout: Executions
     clock: Clock
@@ -134,6 +152,7 @@ class PolicyRequest(WireModel):
     adapter: AdapterRef | None = None
     backend: BackendSpec | None = None
     fallbacks: tuple[BackendSpec, ...] = Field(default=(), max_length=4)
+    price: Price | None = None
     reason: str = _NAME_REASON
 
 
@@ -143,6 +162,7 @@ class ArmRequest(WireModel):
     policy_id: PolicyId
     mode: ArmMode
     weight: float = Field(ge=0, le=1)
+    cap: Cap | None = None
 
 
 class RouteRequest(WireModel):
@@ -183,10 +203,27 @@ class PrivacyRequest(PrivacySettings):
     reason: str = _NAME_REASON
 
 
+class BudgetsRequest(Budgets):
+    """The budgets to put in place of version `expected_version` (0: there are none yet)."""
+
+    expected_version: int = Field(ge=0)
+    reason: str = _NAME_REASON
+
+
+class PricesRequest(WireModel):
+    """The prices to follow version `expected_version` (0: there are none yet)."""
+
+    prices: dict[ModelName, Price] = Field(max_length=500)
+    expected_version: int = Field(ge=0)
+    reason: str = _NAME_REASON
+
+
 BODIES: tuple[type[BaseModel], ...] = (
     TenantRequest,
     KeyRequest,
     PrivacyRequest,
+    BudgetsRequest,
+    PricesRequest,
     SkillRequest,
     PolicyRequest,
     RouteRequest,
@@ -340,6 +377,67 @@ def admin_app(services: Callable[[], Services]) -> FastAPI:
         )
         return _answer(200, {**_dump(settings), "version": version, "idempotent_replay": False})
 
+    # Money
+
+    @app.get("/v1/admin/budgets")
+    def get_budgets(call: admin_call) -> JSONResponse:
+        """Every budget, and the version to change them at."""
+        held = stored_budgets(call.services.documents, call.tenant_id)
+        return _answer(200, {**_dump(held.document), "version": held.version})
+
+    @app.put("/v1/admin/budgets", openapi_extra=_takes(BudgetsRequest))
+    def put_budgets(call: admin_call) -> JSONResponse:
+        """In force for every request from ten seconds on. What was spent stays counted, under other names and limits too."""
+        request = call.body(BudgetsRequest)
+        held = stored_budgets(call.services.documents, call.tenant_id)
+        budgets = Budgets(budgets=request.budgets)
+        if held.document == budgets and held.version > 0:
+            return _answer(200, {**_dump(budgets), "version": held.version, "idempotent_replay": True})
+        version = call.services.documents.replace(
+            call.tenant_id, BUDGETS, budgets, expected_version=request.expected_version, change=call.change(request.reason)
+        )
+        return _answer(200, {**_dump(budgets), "version": version, "idempotent_replay": False})
+
+    @app.get("/v1/admin/budgets/usage")
+    def get_budgets_usage(call: admin_call) -> JSONResponse:
+        """What each budget's window has spent, how much of that is only set aside for requests in flight, and when the next one begins."""
+        now = call.services.clock()
+        item = call.services.counters.read(call.tenant_id)
+        budgets = stored_budgets(call.services.documents, call.tenant_id).document.budgets
+        return _answer(200, {"data": [_spending(budget, item, now) for budget in budgets]})
+
+    @app.get("/v1/admin/prices")
+    def get_prices(call: admin_call, version: Annotated[int | None, Query(ge=1)] = None) -> JSONResponse:
+        """The newest prices, or those of a version: `price_version` of an output says which were its own."""
+        here = call.services.documents
+        table = current_prices(here, call.tenant_id) if version is None else prices_at(here, call.tenant_id, version)
+        return _answer(200, _dump(table))
+
+    @app.put("/v1/admin/prices", openapi_extra=_takes(PricesRequest))
+    def put_prices(call: admin_call) -> JSONResponse:
+        """A new version, for every request from ten seconds on; what was answered before keeps its cost."""
+        request = call.body(PricesRequest)
+        held = current_prices(call.services.documents, call.tenant_id)
+        if held.prices == request.prices and held.version > 0:
+            return _answer(200, {**_dump(held), "idempotent_replay": True})
+        table = PriceTable(version=request.expected_version + 1, prices=request.prices)
+        append_prices(call.services.documents, call.tenant_id, table, call.change(request.reason))
+        return _answer(200, {**_dump(table), "idempotent_replay": False})
+
+    @app.get("/v1/admin/usage")
+    def get_usage(
+        call: admin_call,
+        first: Annotated[date, Query(alias="from")],
+        last: Annotated[date, Query(alias="to")],
+        group_by: str = "",
+    ) -> JSONResponse:
+        """Requests, tokens and cost of the days (UTC) `from` to `to`, both included, by any of day, skill, policy, key (with commas)."""
+        by = _groups(group_by)
+        if not 0 <= (last - first).days < _USAGE_DAYS:
+            raise InvalidInput(f"from is not after to, and they are less than {_USAGE_DAYS} days apart", param="to")
+        sums = grouped(call.services.usage.between(call.tenant_id, first, last), by)
+        return _answer(200, {"data": [_usage(names, tally) for names, tally in sums]})
+
     # Skills
 
     @app.get("/v1/admin/skills")
@@ -383,6 +481,7 @@ def admin_app(services: Callable[[], Services]) -> FastAPI:
             sampling=request.sampling,
             backend=request.backend or SageMakerBackend(endpoint=here.endpoint, component=f"{here.endpoint}--base"),
             fallbacks=request.fallbacks,
+            price=request.price,
         )
         digest = bundle.digest()
         for stored in _every(here.documents, Policy, call.tenant_id, f"POLICY#{skill}#"):
@@ -565,7 +664,7 @@ def _map_errors(app: FastAPI) -> None:
     def refused(request: Request, error: RlaasError) -> JSONResponse:
         identifier = request_id(_event(request))
         logger.info("refused", request_id=identifier, error=type(error).__name__, param=error.param)
-        return _answer(status_of(error), error_body(error, identifier))
+        return JSONResponse(error_body(error, identifier), status_code=status_of(error), headers=retry_after(error))
 
     async def ours(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RlaasError)
@@ -676,6 +775,34 @@ def _from_request(**given: object) -> Iterator[None]:
         raise invalid_input(error, given) from None
 
 
+def _spending(budget: Budget, item: Item, now: datetime) -> Reply:
+    start = window_start(budget.window, now)
+    spent, held = standing(item, budget.counter, start)
+
+    def told(amount: int) -> JsonValue:
+        return usd(amount) if budget.measure == "usd" else amount
+
+    return {
+        **_dump(budget),
+        "spent": told(spent),
+        "set_aside": told(held),
+        "resets_at": rfc3339(datetime.fromtimestamp(window_end(budget.window, start), UTC)),
+    }
+
+
+def _groups(text: str) -> list[Group]:
+    groups = [name.strip() for name in text.split(",") if name.strip()]
+    known: dict[str, Group] = {name: name for name in get_args(Group)}
+    if unknown := next((name for name in groups if name not in known), None):
+        raise InvalidInput(f"usage is grouped by any of {', '.join(known)}, not by {unknown!r}", param="group_by")
+    return [known[name] for name in dict.fromkeys(groups)]
+
+
+def _usage(names: Mapping[Group, str | None], tally: Tally) -> Reply:
+    counted = {name: value for name, value in asdict(tally).items() if name != "cost_nano_usd"}
+    return {**names, **counted, "cost_usd": usd(tally.cost_nano_usd)}
+
+
 def _known_skill(call: Admin, skill: str) -> Skill:
     try:
         return call.services.documents.get(Skill, call.tenant_id, skill_key(skill)).document
@@ -694,13 +821,13 @@ def _policy_of(call: Admin, skill: str, policy_id: str, *, param: str = "policy_
 
 
 def _arms(request: RouteRequest) -> tuple[Arm, ...]:
-    return tuple(Arm(policy_id=arm.policy_id, mode=arm.mode, weight=arm.weight) for arm in request.arms)
+    return tuple(Arm(policy_id=arm.policy_id, mode=arm.mode, weight=arm.weight, cap=arm.cap) for arm in request.arms)
 
 
 def _already(route: Route, request: RouteRequest, change: Change) -> bool:
     """Whether `route` is what this very request put before."""
-    asked = [(arm.policy_id, arm.mode, arm.weight) for arm in request.arms]
-    found = [(arm.policy_id, arm.mode, arm.weight) for arm in route.arms]
+    asked = [(arm.policy_id, arm.mode, arm.weight, arm.cap) for arm in request.arms]
+    found = [(arm.policy_id, arm.mode, arm.weight, arm.cap) for arm in route.arms]
     return (route.version, route.control, found, route.changed_by, route.reason) == (
         request.expected_version + 1,
         request.control,

@@ -6,16 +6,18 @@ from functools import cache
 from pydantic import JsonValue
 
 from rlaas.aws.backends import Backends
+from rlaas.aws.counters import DynamoCounters
 from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.aws.secrets import VendorKeys
 from rlaas.clock import utc_now
 from rlaas.inference.attempts import CircuitBreakers
 from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, infer, infer_stream
-from rlaas.runtime.environment import EventsEnvironment
+from rlaas.runtime.environment import EventsEnvironment, InferenceEnvironment
 from rlaas.runtime.http import Caller
 from rlaas.runtime.metrics import emit
 from rlaas.runtime.scrubbers import Scrubbers
+from rlaas.runtime.spendings import Spendings
 
 
 @cache
@@ -31,6 +33,13 @@ def scrubbers(settings: EventsEnvironment) -> Scrubbers:
 
 
 @cache
+def spendings(settings: InferenceEnvironment) -> Spendings:
+    """The tenants' budgets and prices, made on first use."""
+    counters = DynamoCounters(settings.counters_table)
+    return Spendings(stores(settings)[1], counters, clock=utc_now, lifetime_s=settings.reservation_seconds)
+
+
+@cache
 def backends(stage: str) -> Backends:
     """The process's connections to models. On the laptop a policy may name a server on the laptop itself."""
     return Backends(VendorKeys(stage), private_addresses=stage == "local")
@@ -42,7 +51,7 @@ def breakers() -> CircuitBreakers:
     return CircuitBreakers(time.perf_counter)
 
 
-def gateway(who: Caller, settings: EventsEnvironment) -> Gateway:
+def gateway(who: Caller, settings: InferenceEnvironment) -> Gateway:
     """What the caller's requests are answered with."""
     store, registry = stores(settings)
     return Gateway(
@@ -50,12 +59,15 @@ def gateway(who: Caller, settings: EventsEnvironment) -> Gateway:
         backend=backends(settings.stage),
         store=store,
         scrubber=scrubbers(settings).of(who.tenant_id),
+        spending=spendings(settings).of(who.tenant_id),
         clock=utc_now,
         breakers=breakers(),
     )
 
 
-def answered(request: InferRequest, who: Caller, *, settings: EventsEnvironment, idempotency_key: str | None, trace: str | None) -> Answer:
+def answered(
+    request: InferRequest, who: Caller, *, settings: InferenceEnvironment, idempotency_key: str | None, trace: str | None
+) -> Answer:
     """The whole answer. `trace` is the request's `traceparent`. Raises what `infer` does."""
     result = infer(request, Asker(who.tenant_id, who.key_id, trace), gateway(who, settings), idempotency_key=idempotency_key)
     if not result.replay:
@@ -73,7 +85,7 @@ def answered(request: InferRequest, who: Caller, *, settings: EventsEnvironment,
 
 
 def streamed(
-    request: InferRequest, who: Caller, *, settings: EventsEnvironment, idempotency_key: str | None, trace: str | None
+    request: InferRequest, who: Caller, *, settings: InferenceEnvironment, idempotency_key: str | None, trace: str | None
 ) -> AnswerStream:
     """The answer as it comes. Raises what `infer_stream` does."""
     return infer_stream(request, Asker(who.tenant_id, who.key_id, trace), gateway(who, settings), idempotency_key=idempotency_key)

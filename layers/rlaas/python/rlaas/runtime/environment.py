@@ -31,9 +31,18 @@ class EventsEnvironment(RegistryEnvironment):
 
 
 class InferenceEnvironment(EventsEnvironment):
-    """For functions that answer; `grant_role_arn` is the role whose leave to ask a model is lent to callers."""
+    """For functions that answer. `grant_role_arn` is the role whose leave to ask a model is lent to callers; what a process that dies had
+    set aside of a budget comes back after `reservation_seconds` to twice that."""
 
+    counters_table: str = Field(alias="COUNTERS_TABLE")
+    reservation_seconds: int = Field(default=60, ge=1, alias="RESERVATION_SECONDS")
     grant_role_arn: str = Field(alias="GRANT_ROLE_ARN")
+
+
+class CountersEnvironment(Environment):
+    """For functions that count budgets or usage."""
+
+    counters_table: str = Field(alias="COUNTERS_TABLE")
 
 
 class LakeEnvironment(Environment):
@@ -63,7 +72,7 @@ class LearningEnvironment(RegistryEnvironment):
     learning_settings: Json[dict[str, JsonValue]] = Field(default={}, alias="LEARNING_SETTINGS")
 
 
-class AdminEnvironment(RolloutEnvironment):
+class AdminEnvironment(RolloutEnvironment, CountersEnvironment):
     """For the admin API."""
 
     audit_table: str = Field(alias="AUDIT_TABLE")

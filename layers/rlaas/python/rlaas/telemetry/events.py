@@ -17,6 +17,7 @@ from rlaas.wire import Json, WireModel
 EventType = Literal["interaction", "output", "feedback", "task_result", "reward", "guardrail"]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 Label = Annotated[str, Field(min_length=1, max_length=128)]
+_MOST_TOKENS = 10**9
 
 
 class CalledFunction(WireModel):
@@ -58,9 +59,9 @@ class Message(WireModel):
 class Usage(WireModel):
     """Tokens read and written; `cached_tokens` of those read came from the backend's prompt cache."""
 
-    input_tokens: int = Field(ge=0)
-    output_tokens: int = Field(ge=0)
-    cached_tokens: int = Field(default=0, ge=0)
+    input_tokens: int = Field(ge=0, le=_MOST_TOKENS)
+    output_tokens: int = Field(ge=0, le=_MOST_TOKENS)
+    cached_tokens: int = Field(default=0, ge=0, le=_MOST_TOKENS)
 
 
 class Event(WireModel):
@@ -107,6 +108,10 @@ class OutputProduced(Event):
         default=None, description="What /v1/decide gave for this output. Stored is the decision that it holds."
     )
     usage: Usage | None = None
+    model: Annotated[str, Field(max_length=256)] | None = Field(default=None, description="The backend's model that answered.")
+    cost_usd: float | None = Field(default=None, ge=0, le=1e6, description="What the tokens cost, by the prices of `price_version`.")
+    price_version: int | None = Field(default=None, ge=0)
+    key_id: Annotated[str, Field(pattern=r"^[0-9A-Za-z]{1,64}$")] | None = Field(default=None, description="The API key that asked.")
     latency_ms: float | None = Field(default=None, ge=0)
     finish_reason: Label | None = None
 
