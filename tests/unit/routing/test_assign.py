@@ -1,3 +1,4 @@
+import random
 from collections import Counter
 from itertools import pairwise
 
@@ -6,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rlaas.routing.assign import CONTROL, Decision, assign, bucket
+from rlaas.routing.assign import CONTROL, Decision, assign, bucket, shadow_decision
 from rlaas.routing.route import Arm, Route
 from tests.fakes.worlds import NOW, SKILL, canary, route
 
@@ -137,3 +138,103 @@ def test_a_policy_stands_in_a_route_once() -> None:
 def test_a_route_reads_back_from_its_json() -> None:
     of = route(arms=arms([0.25, 0.125]), last_good=route().target)
     assert Route.model_validate_json(of.model_dump_json()) == of
+
+
+@settings(max_examples=100)
+@given(WEIGHTS, WEIGHTS, WEIGHTS)
+def test_a_change_of_many_weights_moves_no_more_of_the_line_than_the_shares_that_fell(
+    first: list[float], second: list[float], third: list[float]
+) -> None:
+    """Raises and cuts at once, arms that come and go: what moves is the total variation of the shares, the least that can."""
+    before = ramped(route(arms=arms(first)), second)
+    after = ramped(before, third)
+    was, is_ = owners(before), owners(after)
+    shares = {arm: owned(was, arm) for _, arm in was} | {arm: 0 for _, arm in is_ if arm not in {a for _, a in was}}
+    fell = sum(max(0, share - owned(is_, arm)) for arm, share in shares.items())
+    assert moved(was, is_) == fell
+
+
+def test_an_old_control_that_becomes_an_arm_keeps_its_units() -> None:
+    before = route(arms=(canary(2, 0.3),))
+    after = before.succeed(
+        control=f"{SKILL}@v2", arms=(canary(1, 0.7),), last_good=None, rollout_id=None, changed_by="k", reason="swap", changed_at=NOW
+    )
+    assert {decide(before, unit).policy_id == decide(after, unit).policy_id for unit in UNITS} == {True}
+
+
+def test_spans_stay_few_through_a_thousand_reallocations() -> None:
+    rng = random.Random(4)
+    now = route(arms=arms([0.1] * 9))
+    most = 0
+    for _ in range(1000):
+        shares = [rng.gammavariate(1, 1) for _ in range(10)]
+        now = ramped(now, [int(share / sum(shares) * 1_000_000) / 1_000_000 for share in shares[:9]])
+        most = max(most, sum(len(arm.spans) for arm in now.arms))
+    assert most < 100
+
+
+def owners(of: Route) -> list[tuple[int, str]]:
+    """The line as pieces: where each ends, and whose it is."""
+    pieces, at = [], 0
+    for (start, end), owner in sorted((span, arm.policy_id) for arm in of.arms for span in arm.spans):
+        pieces += [(start, of.control)] if start > at else []
+        pieces.append((end, owner))
+        at = end
+    return [*pieces, (1_000_000, of.control)] if at < 1_000_000 else pieces
+
+
+def owned(pieces: list[tuple[int, str]], arm: str) -> int:
+    starts = [0, *(end for end, _ in pieces)]
+    return sum(end - start for start, (end, owner) in zip(starts, pieces, strict=False) if owner == arm)
+
+
+def moved(was: list[tuple[int, str]], is_: list[tuple[int, str]]) -> int:
+    ends = sorted({end for end, _ in was} | {end for end, _ in is_})
+    at = [0, *ends]
+
+    def owner(pieces: list[tuple[int, str]], end: int) -> str:
+        return next(arm for piece_end, arm in pieces if end <= piece_end)
+
+    return sum(end - start for start, end in pairwise(at) if owner(was, end) != owner(is_, end))
+
+
+def test_a_shadow_arm_mirrors_its_share_of_requests_whatever_arm_answers() -> None:
+    """20,000 interactions of one thread and of many: five standard deviations."""
+    of = route(arms=(Arm(policy_id=f"{SKILL}@v2", mode="shadow", weight=0.3), shadow(4, 0.6), canary(3, 0.5)))
+    decisions = [assign(of, f"thread-{n % 500}", decision_id="dec_1", decided_at=NOW, interaction_id=f"int-{n}") for n in range(20_000)]
+    counts = Counter((decision.arm, *decision.shadows) for decision in decisions)
+    arms_taken = Counter(decision.arm for decision in decisions)
+    for arm, answered in arms_taken.items():
+        for shadows, share in (((2,), 0.3 * 0.4), ((4,), 0.7 * 0.6), ((2, 4), 0.18), ((), 0.28)):
+            found = counts[(arm, *(f"{SKILL}@v{version}" for version in shadows))]
+            assert abs(found / answered - share) < 5 * (0.25 / answered) ** 0.5
+    again = assign(of, "thread-1", decision_id="dec_2", decided_at=NOW, interaction_id="int-1")
+    assert again.shadows == decisions[1].shadows
+
+
+def shadow(version: int, weight: float) -> Arm:
+    return Arm(policy_id=f"{SKILL}@v{version}", mode="shadow", weight=weight)
+
+
+def test_the_decision_of_a_shadow_answer_counts_for_no_estimate_and_keeps_its_candidates() -> None:
+    served = decide(route(arms=(shadow(2, 1.0), canary(3, 0.5))), "thread-1")
+    unseen = shadow_decision(served, f"{SKILL}@v2")
+    assert (unseen.policy_id, unseen.shadow, unseen.shadows, unseen.counts) == (f"{SKILL}@v2", True, (), False)
+    assert sum(candidate.probability for candidate in unseen.candidates) == 1
+    assert served.counts
+
+
+def test_a_dropped_arm_stays_dropped_until_it_gets_a_weight_again() -> None:
+    stopped = route(arms=(Arm(policy_id=f"{SKILL}@v2", mode="bandit", weight=0.0, dropped="error rate 30%"),))
+
+    def put(weight: float) -> Arm:
+        arm = Arm(policy_id=f"{SKILL}@v2", mode="bandit", weight=weight)
+        (now,) = stopped.succeed(
+            control=stopped.control, arms=(arm,), last_good=None, rollout_id=None, changed_by="k", reason="put", changed_at=NOW
+        ).arms
+        return now
+
+    assert put(0.0).dropped == "error rate 30%"
+    assert put(0.2).dropped is None
+    with pytest.raises(ValidationError, match="of weight 0 is dropped"):
+        Arm(policy_id=f"{SKILL}@v2", mode="bandit", weight=0.1, dropped="error rate 30%")

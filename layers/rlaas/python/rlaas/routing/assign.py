@@ -28,9 +28,9 @@ class Candidate(WireModel):
 class Decision(WireModel):
     """What was decided and how likely it was: the record every off-policy estimate rests on.
 
-    `propensity` is the probability of the arm taken. Decisions with `cached`, `fallback`, `pinned` or `shadow` true are left out of estimates:
-    another arm than the one `drawn` answered, or no chance was in it, or no user saw the answer. `shadows` are the policies that are to
-    answer the same request unseen; they are no candidates.
+    `propensity` is the probability of the arm taken. Decisions with `cached`, `fallback`, `pinned` or `shadow` true are left out of
+    estimates: another arm than the one `drawn` answered, or no chance was in it, or no user saw the answer. `shadows` are the policies
+    that are to answer the same request unseen; they are no candidates.
     """
 
     decision_id: str

@@ -1,10 +1,10 @@
 """A route: which policies answer a skill, in which shares, and the last good state to fall back to.
 
 Each live arm owns spans of the line [0, 1), counted in millionths; the control owns the rest. Spans are carried from one version of
-the route to the next, so raising an arm takes only what it needs from the control and no other unit changes arm.
+the route to the next, so no unit changes arm that need not: raised arms take what others give up, and of what another keeps nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, Literal, Self
@@ -13,24 +13,38 @@ from pydantic import Field, field_validator, model_validator
 
 from rlaas.clock import Timestamp
 from rlaas.ids import PolicyId, SkillName, TenantId
+from rlaas.routing.bandit import BanditSettings
+from rlaas.tenancy.budgets import Cap
 from rlaas.wire import WireModel
 
 MILLION = 1_000_000
 """Units the line [0, 1) is divided into: weights are multiples of one millionth."""
 
 Unit = Literal["thread", "user", "interaction"]
-ArmMode = Literal["canary", "ab", "shadow"]
+ArmMode = Literal["canary", "ab", "shadow", "bandit"]
 _Point = Annotated[int, Field(ge=0, le=MILLION)]
 Span = tuple[_Point, _Point]
 
 
 class Arm(WireModel):
-    """A policy beside the control. `weight` is its share of live traffic, or of the mirrored requests for mode `shadow`."""
+    """A policy beside the control. `weight` is its share of live traffic, or the share of requests that are mirrored for mode `shadow`.
+
+    The bandit moves the weights of arms of mode `bandit`. `dropped` says why it stopped one, which then has weight 0 until somebody
+    gives it a weight again.
+    """
 
     policy_id: PolicyId
     mode: ArmMode
     weight: float = Field(ge=0, le=1)
     spans: tuple[Span, ...] = ()
+    dropped: str | None = Field(default=None, max_length=500)
+    cap: Cap | None = Field(default=None, description="What the arm may spend in a day before its share goes back to the control.")
+
+    @model_validator(mode="after")
+    def _dropped_is_stopped(self) -> Self:
+        if self.dropped is not None and (self.mode != "bandit" or self.weight > 0):
+            raise ValueError("only an arm of mode 'bandit' and of weight 0 is dropped")
+        return self
 
     @property
     def live(self) -> bool:
@@ -47,7 +61,7 @@ class RouteTarget(WireModel):
     @field_validator("arms", mode="after")
     @classmethod
     def _own_the_line(cls, arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
-        return _allot(arms)
+        return _allot(arms, _spans_of(arms), control_held=_gaps(sorted(span for arm in arms for span in arm.spans)))
 
     @model_validator(mode="after")
     def _each_policy_once(self) -> Self:
@@ -66,6 +80,7 @@ class Route(RouteTarget):
     unit: Unit = "thread"
     salt: str
     rollout_id: str | None = None
+    bandit: BanditSettings | None = None
     last_good: RouteTarget | None = None
     mode: Literal["normal", "rolled_back"] = "normal"
     changed_by: str
@@ -87,21 +102,32 @@ class Route(RouteTarget):
         changed_by: str,
         reason: str,
         changed_at: datetime,
+        bandit: BanditSettings | None = None,
     ) -> Self:
-        """The next version. Arms that stay keep their spans, so only the units a changed weight needs move.
+        """The next version, in which only as many units change policy as the shares of the policies fell by, all told.
 
-        `last_good` is where a rollback leads; `None` says there is no way back (the first route of a skill).
+        A policy whose share falls gives up that much and no more, one whose share rises keeps what it has, be it an arm or the control. A
+        dropped arm stays dropped unless it has a weight again. `last_good` is where a rollback leads; `None` says there is no way back
+        (the first route of a skill). Without `bandit` its settings stay as they are.
         """
-        held = {arm.policy_id: arm.spans for arm in self.arms}
+        held = {**_spans_of(self.arms), self.control: tuple(_gaps(sorted(span for arm in self.arms for span in arm.spans)))}
+        dropped = {arm.policy_id: arm.dropped for arm in self.arms}
+        kept = [
+            arm.model_copy(update={"dropped": dropped.get(arm.policy_id)})
+            if arm.mode == "bandit" and arm.weight == 0 and arm.dropped is None
+            else arm
+            for arm in arms
+        ]
         return type(self)(
             tenant_id=self.tenant_id,
             skill=self.skill,
             version=self.version + 1,
             control=control,
-            arms=tuple(arm.model_copy(update={"spans": held.get(arm.policy_id, ())}) for arm in arms),
+            arms=_allot(kept, held, control_held=held.get(control, ())),
             unit=self.unit,
             salt=self.salt,
             rollout_id=rollout_id,
+            bandit=bandit or self.bandit,
             last_good=last_good,
             changed_by=changed_by,
             reason=reason,
@@ -109,19 +135,28 @@ class Route(RouteTarget):
         )
 
 
-def _allot(arms: Sequence[Arm]) -> tuple[Arm, ...]:
-    """Give each live arm spans that add up to its weight: keep what it holds, then trim from the end or take the first free ones."""
+def _spans_of(arms: Iterable[Arm]) -> dict[str, tuple[Span, ...]]:
+    return {arm.policy_id: arm.spans for arm in arms}
+
+
+def _allot(arms: Sequence[Arm], held: Mapping[str, Sequence[Span]], *, control_held: Sequence[Span]) -> tuple[Arm, ...]:
+    """Give each live arm spans that add up to its weight: it keeps what its policy held, as far as it goes, and takes what is missing first
+    from what others gave up and last from what the control held. Large spans are kept and taken first, which keeps spans few."""
     if sum(_wanted(arm) for arm in arms) > MILLION:
         raise ValueError("the weights of live arms must add up to at most 1")
-    kept = [_trim(arm.spans, _wanted(arm)) for arm in arms]
+    kept = [_trim(held.get(arm.policy_id, ()), _wanted(arm)) for arm in arms]
     taken = sorted(span for spans in kept for span in spans)
     if any(end <= start for start, end in taken) or any(a[1] > b[0] for a, b in pairwise(taken)):
         raise ValueError("the spans of arms must be non-empty and must not overlap")
     free = _gaps(taken)
+    given_up = _without(free, control_held)
+    controls = _without(free, given_up)
     allotted = []
     for arm, spans in zip(arms, kept, strict=True):
-        more = _trim(free, _wanted(arm) - _length(spans))
-        free = _gaps(sorted([*_gaps(free), *more]))
+        missing = _wanted(arm) - _length(spans)
+        more = _trim(given_up, missing)
+        more += _trim(controls, missing - _length(more))
+        given_up, controls = _without(given_up, more), _without(controls, more)
         allotted.append(arm.model_copy(update={"spans": _merge(sorted([*spans, *more]))}))
     return tuple(allotted)
 
@@ -135,9 +170,9 @@ def _length(spans: Iterable[Span]) -> int:
 
 
 def _trim(spans: Iterable[Span], length: int) -> list[Span]:
-    """The first `length` millionths of `spans`, in their order."""
+    """`length` millionths of `spans`: the largest spans, and of the last one its beginning."""
     kept: list[Span] = []
-    for start, end in spans:
+    for start, end in sorted(spans, key=lambda span: (span[0] - span[1], span[0])):
         if length <= 0:
             break
         kept.append((start, min(end, start + length)))
@@ -149,6 +184,21 @@ def _gaps(spans: Sequence[Span]) -> list[Span]:
     """What sorted, disjoint `spans` leave of the line."""
     edges = [0, *(edge for span in spans for edge in span), MILLION]
     return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if end > start]
+
+
+def _without(spans: Iterable[Span], removed: Iterable[Span]) -> list[Span]:
+    """What of `spans` is left without `removed`; both disjoint, the answer sorted."""
+    cuts = sorted(removed)
+    left: list[Span] = []
+    for start, end in sorted(spans):
+        for cut_start, cut_end in cuts:
+            if cut_end > start and cut_start < end:
+                if cut_start > start:
+                    left.append((start, cut_start))
+                start = cut_end
+        if start < end:
+            left.append((start, end))
+    return left
 
 
 def _merge(spans: Sequence[Span]) -> tuple[Span, ...]:

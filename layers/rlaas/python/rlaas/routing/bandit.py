@@ -1,0 +1,367 @@
+"""The bandit: from what is known of each arm to fixed shares of the traffic, off the request path.
+
+Thompson sampling draws a mean for every arm from its posterior and plays the best draw. Over many requests an arm so gets the share
+P(its mean is the best). Here that share is integrated once and written into the route: every decision's propensity is then exact and known,
+the hot path draws nothing, and the same statistics always give the same shares.
+
+Two posteriors:
+
+- `binary`: rewards of at least `success_at` are successes, uniform prior, so Beta(1 + successes, 1 + failures).
+- `continuous`: a Gaussian with unknown mean and variance under a normal-inverse-gamma prior that is worth one reward of 0.5 with the
+spread of a uniform reward in [0, 1]. The mean is then Student-t. A known variance would have to be plugged in from the same few rewards:
+three equal ones would make an arm certain of itself, while the t's heavy tails keep it in play until there is evidence.
+
+Rewards of one unit (a thread, a user) are alike and count here as if they were not, so the bandit is surer of itself than it should be; its
+decisions' propensities are exact all the same. `min_probability` is what keeps it honest.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal, Self
+
+from pydantic import Field
+
+from rlaas.wire import WireModel
+
+_SPREADS = (*(step / 2 for step in range(17)), 12.0, 18.0, 27.0, 40.0)
+"""Where a density is cut into panels, in standard deviations either side of its mean; beyond the last nothing of a Beta is left."""
+_TAILS = (80.0, 200.0, 600.0, 2_000.0, 10_000.0)
+"""The same for a Student-t, whose tails are longer."""
+_EDGE = (1e-3, 1e-2, 0.05, 0.1, 0.25)
+"""The same beside 0 and 1, where a Beta's density begins like a fractional power."""
+_PRIOR_MEAN, _PRIOR_WEIGHT, _PRIOR_SHAPE, _PRIOR_SCALE = 0.5, 1.0, 1.0, 1 / 12
+_SLOW = 0.05
+"""More than this share slower than the bound: the 95th percentile is over it."""
+
+
+class RateGuard(WireModel):
+    """Drops an arm when more than the share `above` of at least `min_samples` of its requests are bad."""
+
+    above: float = Field(ge=0, lt=1)
+    min_samples: int = Field(default=100, ge=1)
+
+
+class LatencyGuard(WireModel):
+    """Drops an arm when the 95th percentile of its backend's latency is over `p95_ms` milliseconds."""
+
+    p95_ms: float = Field(gt=0)
+    min_samples: int = Field(default=100, ge=1)
+
+
+class CostGuard(WireModel):
+    """Drops an arm when its requests cost more than `usd` US dollars on average."""
+
+    usd: float = Field(gt=0)
+    min_samples: int = Field(default=100, ge=1)
+
+
+class BanditSettings(WireModel):
+    """How a route's bandit allots traffic to its control and its arms of mode `bandit`; other live arms keep their weights.
+
+    Every arm that is not dropped gets at least `min_probability` of what there is to allot, and an equal share until `min_samples_per_arm`
+    of its decisions are settled. A decision is settled when `window_hours` have passed since it, with the reward it has by then; one
+    without a complete reward is left out (`ignore`) or counts as 0 (`zero`: where silence means that the answer was no use). Old rewards
+    lose half their weight every `half_life_days`. Guards look `lag_seconds` after the request, without waiting for the window.
+    """
+
+    reward: Literal["binary", "continuous"] = "continuous"
+    success_at: float = Field(default=0.5, gt=0, le=1)
+    min_probability: float = Field(default=0.02, ge=0, le=0.5)
+    min_samples_per_arm: int = Field(default=50, ge=0)
+    half_life_days: float | None = Field(default=None, gt=0)
+    window_hours: float = Field(default=24.0, ge=0, le=24 * 30)
+    no_reward: Literal["ignore", "zero"] = "ignore"
+    lag_seconds: int = Field(default=60, ge=0, le=3600)
+    error_rate: RateGuard | None = None
+    safety_rate: RateGuard | None = None
+    latency: LatencyGuard | None = None
+    cost: CostGuard | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the guards see of one request: whether its arm's backend failed, whether a guardrail acted on the answer, milliseconds, USD."""
+
+    failed: bool = False
+    unsafe: bool = False
+    latency_ms: float | None = None
+    cost_usd: float | None = None
+
+
+class ArmStatistics(WireModel):
+    """What is known of an arm. `n`, `total` and `squares` are of its rewards, discounted; `settled` counts them and is not.
+
+    `successes` are rewards of at least `success_at`. The rest is what the guards count: requests, and those of them that failed, were
+    unsafe, were timed, were slow, had a price, and US dollars.
+    """
+
+    n: float = Field(default=0.0, ge=0)
+    total: float = 0.0
+    squares: float = Field(default=0.0, ge=0)
+    successes: float = Field(default=0.0, ge=0)
+    settled: int = Field(default=0, ge=0)
+    requests: float = Field(default=0.0, ge=0)
+    failed: float = Field(default=0.0, ge=0)
+    unsafe: float = Field(default=0.0, ge=0)
+    timed: float = Field(default=0.0, ge=0)
+    slow: float = Field(default=0.0, ge=0)
+    priced: float = Field(default=0.0, ge=0)
+    cost_usd: float = Field(default=0.0, ge=0)
+
+    @property
+    def mean(self) -> float | None:
+        """The mean reward; `None` without one."""
+        return self.total / self.n if self.n else None
+
+    def rewarded(self, reward: float, settings: BanditSettings) -> Self:
+        """With one settled reward more."""
+        return self.model_copy(
+            update={
+                "n": self.n + 1,
+                "total": self.total + reward,
+                "squares": self.squares + reward * reward,
+                "successes": self.successes + (reward >= settings.success_at),
+                "settled": self.settled + 1,
+            }
+        )
+
+    def served(self, request: Served, settings: BanditSettings) -> Self:
+        """With one request more."""
+        limit = settings.latency.p95_ms if settings.latency else math.inf
+        timed, priced = request.latency_ms is not None, request.cost_usd is not None
+        return self.model_copy(
+            update={
+                "requests": self.requests + 1,
+                "failed": self.failed + request.failed,
+                "unsafe": self.unsafe + request.unsafe,
+                "timed": self.timed + timed,
+                "slow": self.slow + (timed and (request.latency_ms or 0.0) > limit),
+                "priced": self.priced + priced,
+                "cost_usd": self.cost_usd + (request.cost_usd or 0.0),
+            }
+        )
+
+    def aged(self, days: float, settings: BanditSettings) -> Self:
+        """As it is worth `days` later. Everything but the count of settled decisions loses weight, so an arm that was enough tried once
+        is not dealt equal shares again because its rewards are old."""
+        if settings.half_life_days is None or days <= 0:
+            return self
+        factor = 0.5 ** (days / settings.half_life_days)
+        return self.model_copy(update={name: getattr(self, name) * factor for name in type(self).model_fields if name != "settled"})
+
+    def pardoned(self) -> Self:
+        """With the guards' counts at 0: what an arm that somebody lets back in begins with."""
+        return type(self)(n=self.n, total=self.total, squares=self.squares, successes=self.successes, settled=self.settled)
+
+
+def breach(known: ArmStatistics, settings: BanditSettings) -> str | None:
+    """Why the guards drop an arm; `None` when they do not.
+
+    An arm whose true rate is over the bound is over it, on average, from the guard's `min_samples` on: it stops by the first allocation
+    after these and what was served in the `lag_seconds` before it. One whose true rate is half of a bound of 10% is dropped at a single
+    look at 100 requests with a probability of 1%; looks go on, so give bounds room.
+    """
+    checks = (
+        ("error rate", known.failed, known.requests, settings.error_rate),
+        ("safety rate", known.unsafe, known.requests, settings.safety_rate),
+    )
+    for name, bad, of, guard in checks:
+        if guard is not None and of >= guard.min_samples and bad / of > guard.above:
+            return f"{name} {bad / of:.2%} in {of:.0f} requests, over {guard.above:.2%}"
+    slow = settings.latency
+    if slow is not None and known.timed >= slow.min_samples and known.slow / known.timed > _SLOW:
+        return f"p95 latency over {slow.p95_ms:g} ms: {known.slow / known.timed:.2%} of {known.timed:.0f} requests were slower"
+    dear = settings.cost
+    if dear is not None and known.priced >= dear.min_samples and known.cost_usd / known.priced > dear.usd:
+        return f"cost ${known.cost_usd / known.priced:.6f} a request in {known.priced:.0f} requests, over ${dear.usd:.6f}"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Beta:
+    """A posterior of a probability; `a` and `b` are at least 1."""
+
+    a: float
+    b: float
+
+    @property
+    def mean(self) -> float:
+        """Its mean."""
+        return self.a / (self.a + self.b)
+
+    @property
+    def spread(self) -> float:
+        """Its standard deviation."""
+        n = self.a + self.b
+        return math.sqrt(self.a * self.b / (n * n * (n + 1)))
+
+    def cuts(self) -> list[float]:
+        """Where its density is to be cut into panels."""
+        points = {self.mean + side * at * self.spread for at in _SPREADS for side in (-1, 1)}
+        edges = {edge for at in _EDGE for edge in (at * self.spread, 1 - at * self.spread)}
+        return [0.0, *sorted(point for point in points | edges if 0 < point < 1), 1.0]
+
+    def density(self) -> Callable[[float], float]:
+        """Its density on (0, 1), and 0 elsewhere."""
+        a, b = self.a - 1, self.b - 1
+        constant = math.lgamma(self.a + self.b) - math.lgamma(self.a) - math.lgamma(self.b)
+        log, log1p, exp = math.log, math.log1p, math.exp
+        return lambda x: exp(constant + a * log(x) + b * log1p(-x)) if 0 < x < 1 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StudentT:
+    """A posterior of a mean: location, scale and degrees of freedom."""
+
+    mean: float
+    spread: float
+    freedom: float
+
+    def cuts(self) -> list[float]:
+        """Where its density is to be cut into panels."""
+        return sorted({self.mean + side * at * self.spread for at in (*_SPREADS, *_TAILS) for side in (-1, 1)})
+
+    def density(self) -> Callable[[float], float]:
+        """Its density."""
+        power = (self.freedom + 1) / 2
+        constant = math.lgamma(power) - math.lgamma(self.freedom / 2) - math.log(self.freedom * math.pi) / 2 - math.log(self.spread)
+        mean, width = self.mean, self.spread * math.sqrt(self.freedom)
+        log1p, exp = math.log1p, math.exp
+        return lambda x: exp(constant - power * log1p(((x - mean) / width) ** 2))
+
+
+Posterior = Beta | StudentT
+
+
+def posterior(known: ArmStatistics, settings: BanditSettings) -> Posterior:
+    """What is believed of the arm's mean reward (Murphy 2007, "Conjugate Bayesian analysis of the Gaussian distribution", section 6)."""
+    n = known.n
+    if settings.reward == "binary":
+        return Beta(1 + known.successes, 1 + max(0.0, n - known.successes))
+    mean = known.total / n if n else _PRIOR_MEAN
+    deviations = max(0.0, known.squares - n * mean * mean)
+    weight, shape = _PRIOR_WEIGHT + n, _PRIOR_SHAPE + n / 2
+    scale = _PRIOR_SCALE + deviations / 2 + _PRIOR_WEIGHT * n * (mean - _PRIOR_MEAN) ** 2 / (2 * weight)
+    return StudentT(mean=(_PRIOR_WEIGHT * _PRIOR_MEAN + n * mean) / weight, spread=math.sqrt(scale / (shape * weight)), freedom=2 * shape)
+
+
+def best_probabilities(posteriors: Sequence[Posterior]) -> list[float]:
+    """For each of independent `posteriors` the probability that its draw is the largest; they sum to 1.
+
+    P(i is best) is the integral of f_i times the product of the others' F_j. The line is cut where any of the densities bends, and each
+    panel is integrated by Gauss-Legendre quadrature with five nodes, at which the F_j come from integrating the same densities. Measured
+    against adaptive integration it is within 1e-6. O(arms^2) densities, about 20 ms for ten arms.
+    """
+    if len(posteriors) == 1:
+        return [1.0]
+    cuts = sorted({cut for one in posteriors for cut in one.cuts()})
+    densities = [one.density() for one in posteriors]
+    reach = [(one.cuts()[0], one.cuts()[-1]) for one in posteriors]
+    below = [0.0] * len(posteriors)
+    won = [0.0] * len(posteriors)
+    for start, end in pairwise(cuts):
+        width = end - start
+        points = [start + width * node for node in _NODES]
+        inside = [low < end and start < high for low, high in reach]
+        heights = [[density(point) for point in points] if here else None for density, here in zip(densities, inside, strict=True)]
+        reached = [
+            [before + width * sum(part * height for part, height in zip(parts, line, strict=True)) for parts in _UP_TO]
+            if line is not None
+            else [before] * len(_NODES)
+            for before, line in zip(below, heights, strict=True)
+        ]
+        for arm, line in enumerate(heights):
+            if line is None:
+                continue
+            for node, weight in enumerate(_WEIGHTS):
+                others = 1.0
+                for other, values in enumerate(reached):
+                    if other != arm:
+                        others *= values[node]
+                won[arm] += width * weight * line[node] * others
+            below[arm] += width * sum(weight * height for weight, height in zip(_WEIGHTS, line, strict=True))
+    total = sum(won)
+    return [one / total for one in won]
+
+
+@dataclass(frozen=True, slots=True)
+class ArmState:
+    """An arm to allot to: what is known of it and why it was dropped, if it was. The control, which is what there is to fall back to, is
+    never dropped: `keep`."""
+
+    known: ArmStatistics
+    dropped: str | None = None
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What an arm gets of what is allotted, in whole parts; the probability that it is best among the tried ones; why it was dropped."""
+
+    parts: int
+    best: float | None
+    dropped: str | None
+
+
+def allocate(arms: Mapping[str, ArmState], settings: BanditSettings, *, parts: int) -> dict[str, Share]:
+    """Deal `parts` (such as a million less what other arms hold) to `arms`, exactly.
+
+    Arms that the guards stop get nothing. Of the others those with fewer than `min_samples_per_arm` settled decisions get an equal share
+    each, and what is left goes to the rest by their probability to be best among them. Every share is then mixed with the equal one so
+    that none is under `min_probability`: mixed rather than cut off, so that shares keep their order and change smoothly. Raises:
+    ValueError when no arm is left, which cannot be with one to `keep`.
+    """
+    states = {
+        name: arm if arm.keep or arm.dropped is not None else replace(arm, dropped=breach(arm.known, settings))
+        for name, arm in arms.items()
+    }
+    live = [name for name, arm in states.items() if arm.dropped is None or arm.keep]
+    if not live:
+        raise ValueError("every arm is dropped")
+    tried = [name for name in live if states[name].known.settled >= settings.min_samples_per_arm]
+    best = dict(zip(tried, best_probabilities([posterior(states[name].known, settings) for name in tried]), strict=True)) if tried else {}
+    equal = 1 / len(live)
+    floor = min(settings.min_probability, equal)
+    left = equal * len(tried)
+    shares = {name: floor + (1 - floor * len(live)) * (best[name] * left if name in best else equal) for name in live}
+    dealt = whole(shares, parts)
+    return {name: Share(parts=dealt.get(name, 0), best=best.get(name), dropped=arm.dropped) for name, arm in states.items()}
+
+
+def whole(shares: Mapping[str, float], parts: int) -> dict[str, int]:
+    """`shares` as whole parts that add up to `parts`, each within one of its own (largest remainders)."""
+    total = sum(shares.values())
+    exact = {name: share / total * parts for name, share in shares.items()}
+    dealt = {name: math.floor(value) for name, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: (dealt[name] - exact[name], name))
+    for name in by_remainder[: parts - sum(dealt.values())]:
+        dealt[name] += 1
+    return dealt
+
+
+def _gauss_legendre() -> tuple[list[float], list[float], list[list[float]]]:
+    """Five nodes and weights on [0, 1], and for each node the weights that integrate from 0 up to it (exact for polynomials of degree
+    4)."""
+    inner, outer = math.sqrt(5 - 2 * math.sqrt(10 / 7)) / 3, math.sqrt(5 + 2 * math.sqrt(10 / 7)) / 3
+    near, far = (322 + 13 * math.sqrt(70)) / 900, (322 - 13 * math.sqrt(70)) / 900
+    nodes = [(1 + at) / 2 for at in (-outer, -inner, 0.0, inner, outer)]
+    weights = [weight / 2 for weight in (far, near, 128 / 225, near, far)]
+    up_to = []
+    for end in nodes:
+        # Integrals of the Lagrange polynomials over [0, end], by the same rule, which is exact for them.
+        up_to.append(
+            [
+                end
+                * sum(
+                    weight * math.prod((end * at - other) / (node - other) for other in nodes if other != node)
+                    for at, weight in zip(nodes, weights, strict=True)
+                )
+                for node in nodes
+            ]
+        )
+    return nodes, weights, up_to
+
+
+_NODES, _WEIGHTS, _UP_TO = _gauss_legendre()

@@ -1,0 +1,207 @@
+"""Allocation against numerical integration, closed forms and what must always be true."""
+
+import math
+import random
+import re
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import integrate, stats
+
+from rlaas.routing.bandit import (
+    ArmState,
+    ArmStatistics,
+    BanditSettings,
+    Beta,
+    CostGuard,
+    LatencyGuard,
+    Posterior,
+    RateGuard,
+    Served,
+    StudentT,
+    allocate,
+    best_probabilities,
+    breach,
+    posterior,
+    whole,
+)
+from rlaas.routing.route import MILLION
+
+SEED = 20261125
+TOLERANCE = 1e-3
+
+
+def known(n: float, mean: float, deviation: float = 0.3, *, settled: int | None = None) -> ArmStatistics:
+    return ArmStatistics(
+        n=n, total=n * mean, squares=n * (deviation**2 + mean**2), successes=n * mean, settled=int(n) if settled is None else settled
+    )
+
+
+def scipys(one: Posterior) -> stats.rv_continuous:
+    return stats.beta(one.a, one.b) if isinstance(one, Beta) else stats.t(one.freedom, loc=one.mean, scale=one.spread)
+
+
+def integrated(posteriors: Sequence[Posterior]) -> list[float]:
+    """P(best) by scipy's adaptive quadrature over each arm's own quantiles."""
+    frozen = [scipys(one) for one in posteriors]
+
+    def best(place: int) -> float:
+        def over(u: float) -> float:
+            point = frozen[place].ppf(u)
+            return float(math.prod(one.cdf(point) for other, one in enumerate(frozen) if other != place))
+
+        return float(integrate.quad(over, 0, 1, limit=200, epsabs=1e-6)[0])
+
+    return [best(place) for place in range(len(posteriors))]
+
+
+def drawn(rng: random.Random, arms: int, kind: str) -> list[Posterior]:
+    found: list[Posterior] = []
+    for _ in range(arms):
+        n = rng.choice([0.0, 1.0, 10 ** rng.uniform(0, 6)])
+        mean = min(0.999, max(0.001, 0.5 + rng.gauss(0, 1) * 0.5 / math.sqrt(n + 1)))
+        found.append(
+            posterior(known(n, mean, rng.uniform(0.001, 0.4)), BanditSettings(reward="binary" if kind == "beta" else "continuous"))
+        )
+    return found
+
+
+@pytest.mark.parametrize("kind", ["beta", "t"])
+@pytest.mark.parametrize("arms", [2, 3, 5, 10])
+def test_probabilities_agree_with_numerical_integration(arms: int, kind: str) -> None:
+    rng = random.Random(SEED + arms)
+    for _ in range(2):
+        posteriors = drawn(rng, arms, kind)
+        assert best_probabilities(posteriors) == pytest.approx(integrated(posteriors), abs=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    "posteriors",
+    [
+        [Beta(500_001, 500_001), Beta(500_701, 499_301), Beta(1, 1)],  # a million rewards each, beside none
+        [Beta(1, 1_000_001), Beta(1.5, 2_000_000), Beta(3, 1_000_000)],  # rare successes
+        [Beta(1_000_001, 1), Beta(1, 1), Beta(1.2, 1.1)],
+        [StudentT(0.5, 1e-4, 1e6), StudentT(0.5001, 1e-4, 1e6), StudentT(0.5, 0.29, 2)],
+        [StudentT(0.5, 0.29, 2), StudentT(0.5, 0.29, 2), StudentT(0.9, 1e-6, 1e6)],
+    ],
+)
+def test_tight_beside_wide_posteriors_are_integrated_as_well(posteriors: list[Posterior]) -> None:
+    assert best_probabilities(posteriors) == pytest.approx(integrated(posteriors), abs=TOLERANCE)
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
+@settings(max_examples=30)
+def test_two_betas_agree_with_the_closed_form(a: int, b: int, c: int, d: int) -> None:
+    """P(B > A) for A ~ Beta(a, b), B ~ Beta(c, d) with a whole c: a sum of ratios of Beta functions (Evan Miller 2015, eq. 6)."""
+
+    def log_beta(x: float, y: float) -> float:
+        return math.lgamma(x) + math.lgamma(y) - math.lgamma(x + y)
+
+    better = sum(math.exp(log_beta(a + i, b + d) - math.log(d + i) - log_beta(1 + i, d) - log_beta(a, b)) for i in range(c))
+    assert best_probabilities([Beta(a, b), Beta(c, d)])[1] == pytest.approx(better, abs=1e-6)
+
+
+@pytest.mark.parametrize("arms", range(1, 11))
+def test_equal_arms_are_equally_likely_to_be_best(arms: int) -> None:
+    for one in (Beta(1, 1), Beta(7, 3), StudentT(0.5, 0.29, 2), StudentT(0.2, 1e-3, 1e4)):
+        assert best_probabilities([one] * arms) == pytest.approx([1 / arms] * arms, abs=1e-9)
+
+
+def test_a_gaussian_of_many_rewards_is_decided_by_the_difference_in_standard_errors() -> None:
+    first, second = known(1e6, 0.5, 0.3), known(1e6, 0.5005, 0.3)
+    better = best_probabilities([posterior(first, BanditSettings()), posterior(second, BanditSettings())])[1]
+    assert better == pytest.approx(stats.norm.cdf(0.0005 / (0.3 * math.sqrt(2 / 1e6))), abs=1e-4)
+
+
+def test_equal_rewards_do_not_make_an_arm_certain_of_itself() -> None:
+    sure, untried = posterior(known(3, 0.6, 0.0), BanditSettings()), posterior(ArmStatistics(), BanditSettings())
+    assert 0.1 < best_probabilities([sure, untried])[1] < 0.5
+
+
+STATES = st.dictionaries(
+    st.sampled_from([f"a{number}" for number in range(9)]),
+    st.builds(
+        lambda n, mean, dropped: ArmState(known(n, mean), dropped="too slow" if dropped else None),
+        st.integers(0, 400),
+        st.floats(0.05, 0.95),
+        st.booleans(),
+    ),
+    max_size=9,
+)
+
+
+@settings(max_examples=40)
+@given(STATES, st.floats(0, 0.5), st.integers(0, 200), st.integers(1, MILLION))
+def test_shares_add_up_exactly_respect_the_floor_and_stop_dropped_arms(
+    states: dict[str, ArmState], floor: float, enough: int, parts: int
+) -> None:
+    arms = {"control": ArmState(known(100, 0.5), keep=True), **states}
+    shares = allocate(arms, BanditSettings(min_probability=floor, min_samples_per_arm=enough), parts=parts)
+    live = [name for name, arm in arms.items() if arm.dropped is None]
+    assert sum(share.parts for share in shares.values()) == parts
+    for name, share in shares.items():
+        if arms[name].dropped is not None:
+            assert (share.parts, share.dropped) == (0, arms[name].dropped)
+        else:
+            assert share.parts >= min(floor, 1 / len(live)) * parts - 1
+            if arms[name].known.settled < enough:
+                assert share.parts == pytest.approx(parts / len(live), abs=1)
+
+
+def test_what_the_tried_arms_share_is_dealt_by_their_probability_to_be_best() -> None:
+    arms = {"control": ArmState(known(500, 0.5), keep=True), "a": ArmState(known(500, 0.52)), "new": ArmState(known(10, 0.9))}
+    rules = BanditSettings(min_probability=0.0, min_samples_per_arm=50)
+    shares = allocate(arms, rules, parts=MILLION)
+    better = best_probabilities([posterior(arms["control"].known, rules), posterior(arms["a"].known, rules)])[1]
+    assert shares["new"].parts == pytest.approx(MILLION / 3, abs=1)
+    assert shares["a"].parts == pytest.approx(better * MILLION * 2 / 3, abs=1)
+    assert (shares["new"].best, shares["a"].best) == (None, pytest.approx(better))
+
+
+@given(st.dictionaries(st.text(max_size=3), st.floats(1e-6, 1), min_size=1, max_size=12), st.integers(0, MILLION))
+def test_whole_parts_add_up_and_are_within_one_of_their_share(shares: dict[str, float], parts: int) -> None:
+    dealt = whole(shares, parts)
+    assert sum(dealt.values()) == parts
+    for name, share in shares.items():
+        assert abs(dealt[name] - share / sum(shares.values()) * parts) < 1 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("request_", "guards", "why"),
+    [
+        (Served(failed=True), BanditSettings(error_rate=RateGuard(above=0.1, min_samples=20)), "error rate 100.00% in 20 requests"),
+        (Served(unsafe=True), BanditSettings(safety_rate=RateGuard(above=0.0, min_samples=20)), "safety rate"),
+        (Served(latency_ms=900), BanditSettings(latency=LatencyGuard(p95_ms=800, min_samples=20)), "p95 latency over 800 ms"),
+        (Served(cost_usd=0.02), BanditSettings(cost=CostGuard(usd=0.01, min_samples=20)), r"cost \$0.020000 a request"),
+    ],
+)
+def test_a_guard_stops_an_arm_with_its_reason_once_it_has_seen_enough(request_: Served, guards: BanditSettings, why: str) -> None:
+    arm = ArmStatistics()
+    for seen in range(1, 21):
+        arm = arm.served(request_, guards)
+        stopped = breach(arm, guards)
+        assert (stopped is not None) == (seen == 20)
+    assert stopped is not None
+    assert re.match(why, stopped)
+    assert breach(arm.pardoned(), guards) is None
+    share = allocate({"control": ArmState(arm, keep=True), "a": ArmState(arm)}, guards, parts=MILLION)
+    assert (share["a"].parts, share["a"].dropped) == (0, stopped)
+    assert (share["control"].parts, share["control"].dropped) == (MILLION, None)
+
+
+def test_the_latency_guard_is_the_95th_percentile() -> None:
+    guards = BanditSettings(latency=LatencyGuard(p95_ms=100, min_samples=100))
+    arm = ArmStatistics()
+    for number in range(100):
+        arm = arm.served(Served(latency_ms=200 if number < 5 else 50), guards)
+    assert breach(arm, guards) is None
+    assert breach(arm.served(Served(latency_ms=200), guards), guards) is not None
+
+
+def test_half_a_life_later_rewards_count_half_and_settled_decisions_still_one_each() -> None:
+    rules = BanditSettings(half_life_days=2.0)
+    aged = known(100, 0.4).aged(2.0, rules)
+    assert (aged.n, aged.mean, aged.settled) == (pytest.approx(50), pytest.approx(0.4), 100)
+    assert known(100, 0.4).aged(2.0, BanditSettings()) == known(100, 0.4)
