@@ -240,7 +240,7 @@ class _Turn:
         unit, decision_id, now = _unit(route, request, interaction_id), new_id("dec"), gateway.clock()
         if request.policy_id is None:
             spent = gateway.spending.spent_arms(route, tenant_id, now=now)
-            decision = assign(route, unit, decision_id=decision_id, decided_at=now, without=spent)
+            decision = assign(route, unit, decision_id=decision_id, decided_at=now, interaction_id=interaction_id, without=spent)
         else:
             decision = pinned(route, request.policy_id, unit, decision_id=decision_id, decided_at=now)
         turn = cls(
@@ -400,7 +400,7 @@ class _Turn:
         changes: dict[str, object] = {"reason": f"fallback: {'; '.join(failures)}"[:1000], "fallback": True}
         if attempt.policy.policy_id != self.decision.policy_id:
             control = self.decision.candidates[0]
-            changes |= {"policy_id": control.policy_id, "arm": CONTROL, "propensity": control.probability}
+            changes |= {"policy_id": control.policy_id, "arm": CONTROL, "propensity": control.probability, "drawn": self.decision.arm}
             self.policy = attempt.policy
         self.decision = self.decision.model_copy(update=changes)
 
