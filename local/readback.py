@@ -355,6 +355,9 @@ def _methods(template: Properties, physical: Mapping[str, str], client: Client) 
                 )
             if properties.get("AuthorizerId"):
                 yield f"{logical_id} AuthorizerId", physical.get(_ref(properties["AuthorizerId"])), found.get("authorizerId")
+            mode = (properties.get("Integration") or {}).get("ResponseTransferMode")
+            if mode:
+                yield f"{logical_id} ResponseTransferMode", mode, found["methodIntegration"].get("responseTransferMode")
             if properties.get("RequestModels"):
                 yield f"{logical_id} RequestModels", sorted(properties["RequestModels"]), sorted(found.get("requestModels") or {})
 

@@ -10,6 +10,8 @@ Stock ministack (core/lambda_runtime.py):
 - unzips code and layers for each worker. Here: once, by hash, so their byte code is compiled once, too.
 - initializes nothing before the first call. Here: one environment of each deployed function, as AWS does unasked, so that no guard's first
   act waits for imports.
+- knows no layer of another account and answers in one piece. Here: Lambda Web Adapter's layer is what `web_adapter.py` does, and an answer
+  goes on to `streaming_to` as it comes.
 """
 
 from __future__ import annotations
@@ -22,9 +24,11 @@ import json
 import logging
 import os
 import queue
+import re
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -43,6 +47,9 @@ WORKER = Path(__file__).with_name("lambda_worker.py")
 MARK = "\x1e"
 INIT_SECONDS = 60.0
 LOG_SECONDS = 2.0
+WEB_ADAPTER = re.compile(r"arn:aws[\w-]*:lambda:[\w-]+:753240598075:layer:LambdaAdapterLayer(Arm64|X86):\d+")
+streaming_to: contextvars.ContextVar[Callable[[dict[str, Any]], None] | None] = contextvars.ContextVar("streaming_to", default=None)
+"""Who takes the parts of the invocation that is made in this context: a head with statusCode and headers, chunks with base64 data."""
 logger = logging.getLogger("rlaas.lambda")
 _deployed: queue.SimpleQueue[tuple[contextvars.Context, str]] = queue.SimpleQueue()
 _unpacked: dict[str, threading.Lock] = {}
@@ -68,7 +75,10 @@ def unpack(archive: bytes) -> Path:
             unfinished = directory.with_suffix(".part")
             shutil.rmtree(unfinished, ignore_errors=True)
             with zipfile.ZipFile(io.BytesIO(archive)) as content:
-                content.extractall(unfinished)  # drops `..` and absolute paths by itself
+                for entry in content.infolist():
+                    path = content.extract(entry, unfinished)  # drops `..` and absolute paths by itself, and a script's x
+                    if entry.external_attr >> 16 & stat.S_IXUSR and not entry.is_dir():
+                        Path(path).chmod(0o755)
             unfinished.rename(directory)
     return directory
 
@@ -158,6 +168,7 @@ class LayersOnlyWorker(stock.Worker):  # type: ignore[misc]
         invoked_function_arn: str | None = None,
     ) -> dict[str, Any]:
         """Run one invocation; `status` is `ok` with `result`, or `error` with AWS's errorType, errorMessage and stackTrace."""
+        parts = streaming_to.get()
         with self._lock:
             cold = self._proc is None or self._proc.poll() is not None
             if cold:
@@ -174,10 +185,14 @@ class LayersOnlyWorker(stock.Worker):  # type: ignore[misc]
                     "invoked_function_arn": invoked_function_arn or self.config.get("FunctionArn", ""),
                     "timeout_seconds": timeout,
                     "trace_id": trace_id,
+                    "stream": parts is not None,
                 }
             )
             deadline = time.monotonic() + timeout
             answer = self._receive(deadline)
+            while parts and answer and answer["status"] in ("head", "chunk"):
+                parts(answer)
+                answer = self._receive(deadline)
             if answer is None and time.monotonic() >= deadline:
                 self._stop()
                 message = f"RequestId: {request_id} Error: Task timed out after {timeout:.2f} seconds"
@@ -302,7 +317,16 @@ def _then_initialize(provision: Callable[..., tuple[str, dict[str, Any]]]) -> Ca
     return provisioned
 
 
+def _resolve_layer(arn: str) -> tuple[dict[str, Any] | None, Any]:
+    """Stock's look-up of a layer version that is attached; the adapter's, which AWS publishes, is there and empty."""
+    if WEB_ADAPTER.fullmatch(arn):
+        return {"Content": {"CodeSize": 0}}, None
+    found: tuple[dict[str, Any] | None, Any] = _stock_resolve_layer(arn)
+    return found
+
+
 _stock_execute = lambda_svc._execute_function_warm
+_stock_resolve_layer = lambda_svc._resolve_layer_version_for_attachment
 _stock_worker_class = stock._worker_class_for
 
 
@@ -317,6 +341,7 @@ def install() -> None:
     """Hook in, and start the thread that initializes what is deployed."""
     stock._worker_class_for = _worker_class
     lambda_svc._execute_function_warm = execute
+    lambda_svc._resolve_layer_version_for_attachment = _resolve_layer
     handlers = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
     handlers |= {way: _then_initialize(handlers[way]) for way in ("create", "update")}
     threading.Thread(target=_initialize_ahead, daemon=True, name="initialize").start()

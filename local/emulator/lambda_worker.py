@@ -4,8 +4,9 @@ Isolation (-I, -S) is the point: no environment variable, user directory or site
 standard library, its own code and its layers, and nothing else, as on AWS.
 
 Speaks one JSON object a line. In: an init message, then invocations. Out, on a duplicate of file descriptor 1: `{"status": "ready"}` or
-`{"status": "error", ...}`, then one answer an invocation. Everything the handler prints, to either stream, goes to file descriptor 2; a
-line that starts with `MARK` and the request id ends an invocation's log, so that the reader waits for nothing and loses nothing.
+`{"status": "error", ...}`, then one answer an invocation, and before it the parts of one that is streamed. Everything that the handler
+prints, to either stream, goes to file descriptor 2; a line that starts with `MARK` and the request id ends an invocation's log, so that the
+reader waits for nothing and loses nothing.
 """
 
 import decimal
@@ -97,10 +98,23 @@ def _snapshot_hooks() -> None:
         hook(*arguments, **keywords)
 
 
-def _invoke(handler: Handler, call: dict[str, Any]) -> dict[str, Any]:
+def _start_web_server(init: dict[str, Any]) -> tuple[Any, dict[str, Any] | None]:
+    """A function behind Lambda Web Adapter: its script's server in place of a handler. This process imports nothing of the function's."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    adapter = importlib.import_module("web_adapter")
+    try:
+        return adapter.WebServer(init), None
+    except (OSError, adapter.WebServerFailed) as problem:
+        return None, _error("Runtime.ExitError", str(problem), [])
+
+
+def _invoke(handler: Handler, call: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     if call.get("trace_id"):
         os.environ["_X_AMZN_TRACE_ID"] = call["trace_id"]
     try:
+        if call.get("stream") and hasattr(handler, "stream"):
+            handler.stream(call["event"], Context(call), send)
+            return {"status": "ok", "result": None}
         result = handler(call["event"], Context(call))
     except Exception as problem:
         return _failure(problem)
@@ -128,16 +142,21 @@ def main() -> None:
             pending.put(json.loads(line))
         os._exit(0)  # the emulator is gone, however it went: no handler outlives it
 
-    def answer(message: dict[str, Any], request_id: str) -> None:
-        sys.stderr.flush()
-        os.write(2, f"{MARK}{request_id}\n".encode())
+    def send(message: dict[str, Any]) -> None:
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
+    def answer(message: dict[str, Any], request_id: str) -> None:
+        sys.stderr.flush()
+        os.write(2, f"{MARK}{request_id}\n".encode())
+        send(message)
+
     threading.Thread(target=receive, daemon=True).start()
     init = pending.get()
-    handler, problem = _load(init)
-    if problem is None and init["snapstart"]:
+    behind_adapter = os.environ.get("AWS_LAMBDA_EXEC_WRAPPER") == "/opt/bootstrap"
+    handler: Any
+    handler, problem = _start_web_server(init) if behind_adapter else _load(init)
+    if problem is None and init["snapstart"] and not behind_adapter:
         try:
             _snapshot_hooks()
         except Exception as error:
@@ -145,7 +164,7 @@ def main() -> None:
     answer(problem or {"status": "ready"}, "init")
     while handler is not None and problem is None:
         call = pending.get()
-        answer(_invoke(handler, call), call["request_id"])
+        answer(_invoke(handler, call, send), call["request_id"])
         if os.environ.get("_RLAAS_EXIT"):
             break
 

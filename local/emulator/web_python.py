@@ -1,0 +1,32 @@
+"""`python` for a function that is a web server: `python -I -S web_python.py LAYERS ARGUMENTS...`, standard library only.
+
+AWS unpacks all layers over each other under /opt; here each lies in a directory of its own (LAYERS, JSON; the last one wins), and they
+stand in for `/opt/python` where PYTHONPATH names it. Nothing else is on the path: no site-packages, nothing of the emulator's.
+"""
+
+import json
+import os
+import runpy
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Run the script, or with `-m` the module, as `python` would."""
+    layers, arguments = json.loads(sys.argv[1]), sys.argv[2:]
+    for entry in reversed(os.environ.get("PYTHONPATH", "").split(os.pathsep)):
+        for directory in [f"{layer}/python" for layer in layers] if entry == "/opt/python" else [entry]:
+            if directory:
+                sys.path.insert(0, directory)
+    if arguments[0] == "-m":
+        sys.path.insert(0, str(Path.cwd()))
+        sys.argv = arguments[1:]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.path.insert(0, str(Path(arguments[0]).resolve().parent))
+        sys.argv = arguments
+        runpy.run_path(arguments[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
