@@ -33,6 +33,8 @@ class ApiConfig:
     """The firewall blocks an address above this many requests in five minutes."""
     stream_seconds: int = 120
     """How long a streamed answer may take; API Gateway takes up to 900."""
+    reservation_seconds: int | None = None
+    """How long a budget waits for a request to settle, and after twice as long gives its reservation back; None: the function's timeout."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +131,7 @@ LOCAL = StageConfig(
     event_ttl_days=30,
     athena_scan_limit_gib=1,
     runtime=RuntimeConfig(python=f"{sys.version_info.major}.{sys.version_info.minor}", architecture=host_architecture(), snap_start=False),
-    api=ApiConfig(authorizer_ttl_seconds=0, rate_per_second=1_000, burst=2_000, firewall=False),
+    api=ApiConfig(authorizer_ttl_seconds=0, rate_per_second=1_000, burst=2_000, firewall=False, reservation_seconds=15),
     serving=ServingConfig(
         base_model="smollm2-135m-instruct",
         image_tag="local",

@@ -8,11 +8,13 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from mangum import Mangum
 
 from rlaas.aws.audit_log import DynamoAuditLog
+from rlaas.aws.counters import DynamoCounters
 from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.executions import StateMachine
 from rlaas.aws.metrics_alarms import CloudWatchGuards
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.aws.tenants import DynamoTenants
+from rlaas.aws.usage import DynamoUsage
 from rlaas.clock import utc_now
 from rlaas.runtime.admin_api import Services, admin_app
 from rlaas.runtime.environment import AdminEnvironment, environment
@@ -28,6 +30,8 @@ def services() -> Services:
         events=DynamoEventStore(settings.events_table, ttl_days=settings.event_ttl_days),
         audit=DynamoAuditLog(settings.audit_table),
         guards=CloudWatchGuards(settings.stage),
+        counters=DynamoCounters(settings.counters_table),
+        usage=DynamoUsage(settings.counters_table),
         learning=StateMachine(settings.learning_state_machine_arn),
         rollout=StateMachine(settings.rollout_state_machine_arn),
         clock=utc_now,

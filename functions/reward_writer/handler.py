@@ -1,4 +1,4 @@
-"""The events' stream into rewards, and the rewards of a rollout into the metric its alarm watches."""
+"""The events' stream into rewards, the rewards of a rollout into the metric its alarm watches, and outputs into usage."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -7,12 +7,15 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from rlaas.aws.events import DynamoEventStore, stored_event
 from rlaas.aws.registry import DynamoRegistry
+from rlaas.aws.usage import DynamoUsage
 from rlaas.clock import utc_now
+from rlaas.errors import DependencyUnavailable
 from rlaas.rewards.record import record_reward
 from rlaas.rewards.reward import complete
-from rlaas.runtime.environment import EventsEnvironment, environment
+from rlaas.runtime.environment import CountersEnvironment, EventsEnvironment, environment
+from rlaas.runtime.log import logger
 from rlaas.runtime.metrics import emit
-from rlaas.runtime.streams import BatchResponse, StreamRecord, each, new_image
+from rlaas.runtime.streams import BatchResponse, StreamRecord, begin_again_at, each, new_image, records_of
 from rlaas.telemetry.pending import join_waiting
 
 
@@ -21,6 +24,12 @@ def stores() -> tuple[DynamoEventStore, DynamoRegistry]:
     """The events and the registry, made on first use."""
     settings = environment(EventsEnvironment)
     return DynamoEventStore(settings.events_table, ttl_days=settings.event_ttl_days), DynamoRegistry(settings.registry_table)
+
+
+@cache
+def usage() -> DynamoUsage:
+    """The tallies of usage, made on first use."""
+    return DynamoUsage(environment(CountersEnvironment).counters_table)
 
 
 def follow(record: StreamRecord) -> None:
@@ -42,5 +51,16 @@ def follow(record: StreamRecord) -> None:
 
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> BatchResponse:
-    """The Lambda entry point."""
+    """The Lambda entry point. Usage is counted a batch at a time: it costs a fraction of counting each output by itself."""
+    outputs = [record for record in records_of(event) if record["eventName"] == "INSERT" and _type_of(record) == "output"]
+    if outputs:
+        try:
+            usage().count([stored_event(new_image(record)) for record in outputs])
+        except DependencyUnavailable as error:
+            logger.error("usage not counted", detail=error.detail)
+            return begin_again_at(records_of(event)[0])
     return each(event, follow)
+
+
+def _type_of(record: StreamRecord) -> object:
+    return new_image(record).get("event_type", {}).get("S")

@@ -31,7 +31,7 @@ class DataStack(RlaasStack):
             stream=dynamodb.StreamViewType.NEW_IMAGE,
             indexes={"by_day": ("gsi_day", "occurred_at")},
         )
-        self.counters = TenantTable(self, "Counters", config=config, name="counters")
+        self.counters = TenantTable(self, "Counters", config=config, name="counters", expires_at="expires_at")
         self.audit = TenantTable(self, "Audit", config=config, name="audit")
 
         access_logs = PrivateBucket(
@@ -72,8 +72,9 @@ class DataStack(RlaasStack):
             "RewardWriter",
             config=self.config,
             name="reward_writer",
-            description="Turns feedback and task results into rewards",
+            description="Turns feedback into rewards and outputs into usage",
             environment={
+                "COUNTERS_TABLE": self.counters.table_name,
                 "EVENTS_TABLE": self.events.table_name,
                 "REGISTRY_TABLE": self.registry.table_name,
                 "EVENT_TTL_DAYS": str(self.config.event_ttl_days),
@@ -81,6 +82,7 @@ class DataStack(RlaasStack):
             timeout=Duration.minutes(1),
         )
         writer.allow("dynamodb:GetItem", on=[self.registry.table_arn])
+        writer.allow("dynamodb:PutItem", "dynamodb:UpdateItem", on=[self.counters.table_arn])
         writer.allow("dynamodb:Query", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", on=[self.events.table_arn])
         return writer
 

@@ -13,11 +13,13 @@ from rlaas.aws.audit_log import DynamoAuditLog
 from rlaas.aws.counters import DynamoCounters
 from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.registry import DynamoRegistry
+from rlaas.aws.usage import DynamoUsage
 from tests.contract.tables import make_table
 from tests.fakes.audit import MemoryAuditLog
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.registry import MemoryRegistry
+from tests.fakes.usage import MemoryUsage
 from tests.fakes.worlds import clock
 
 if TYPE_CHECKING:
@@ -64,3 +66,11 @@ def counters(request: pytest.FixtureRequest) -> MemoryCounters | DynamoCounters:
         return MemoryCounters()
     dynamodb = request.getfixturevalue("dynamodb")
     return DynamoCounters(make_table(dynamodb, "counters"), dynamodb)
+
+
+@pytest.fixture(params=["fake", "moto"])
+def usage(request: pytest.FixtureRequest) -> MemoryUsage | DynamoUsage:
+    if request.param == "fake":
+        return MemoryUsage()
+    dynamodb = request.getfixturevalue("dynamodb")
+    return DynamoUsage(make_table(dynamodb, "counters"), dynamodb, clock)

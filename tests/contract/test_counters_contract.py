@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from rlaas.errors import QuotaExceeded
-from rlaas.tenancy.budgets import Amount, Budget, Budgets, Cap, Request, charges
+from rlaas.tenancy.budgets import Amount, Budget, Budgets, Cap, Charge, Request, charges
 from rlaas.tenancy.counters import Counters, Mark, Write, releasing, reserve, settle, spent_arms, standing
 from tests.fakes.worlds import NOW, SKILL, TENANT
 
@@ -17,6 +17,11 @@ BUDGETS = Budgets(
     )
 )
 CENT = Amount(tokens=100, nano_usd=300_000_000)
+
+
+def stands(counters: Counters, charge: Charge) -> tuple[int, int]:
+    """What the charge's window has spent, and how much of that is set aside."""
+    return standing(counters.read(TENANT), charge.counter, charge.start)
 
 
 def test_a_write_happens_whole_or_not_at_all_and_tells_the_item(counters: Counters) -> None:
@@ -48,16 +53,16 @@ def test_a_reservation_is_settled_released_and_settled_late(counters: Counters) 
     assert made[1] is not None
     settle(counters, made[0], Amount(tokens=90, nano_usd=100_000_000), now=NOW)
     settle(counters, made[0], Amount(tokens=90, nano_usd=100_000_000), now=NOW)
-    assert standing(counters.read(TENANT), asked[0]) == (700_000_000, 600_000_000)
+    assert stands(counters, asked[0]) == (700_000_000, 600_000_000)
     later = NOW + timedelta(seconds=120)
     release = releasing(counters.read(TENANT), later)
     assert release is not None
     assert counters.write(TENANT, release).applied
     assert not counters.write(TENANT, release).applied
-    assert standing(counters.read(TENANT), asked[0]) == (100_000_000, 0)
+    assert stands(counters, asked[0]) == (100_000_000, 0)
     for _ in range(2):
         settle(counters, made[1], Amount(tokens=1, nano_usd=50_000_000), now=later)
-    assert standing(counters.read(TENANT), asked[0]) == (150_000_000, 0)
+    assert stands(counters, asked[0]) == (150_000_000, 0)
 
 
 def test_what_is_over_goes_with_the_settlements_of_those_who_saw_it(counters: Counters) -> None:

@@ -13,17 +13,21 @@ from mangum import Mangum
 from rlaas.errors import DependencyUnavailable
 from rlaas.routing.route import MILLION
 from rlaas.runtime.admin_api import BODIES, Services, admin_app
-from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, RewardComputed
+from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed, Usage
 from rlaas.telemetry.ingest import prepare
 from rlaas.tenancy.audit import RegistryChange, append_change
+from rlaas.tenancy.budgets import Amount, Request, charges, stored_budgets
+from rlaas.tenancy.counters import reserve, settle
 from rlaas.tenancy.registry import TENANT as TENANT_KEY
 from rlaas.tenancy.registry import Page
 from rlaas.tenancy.tenant import Tenant
 from tests.fakes.audit import MemoryAuditLog
+from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.gateway import lambda_context, proxy_event
 from tests.fakes.guards import MemoryGuards
 from tests.fakes.registry import MemoryRegistry
+from tests.fakes.usage import MemoryUsage
 from tests.fakes.worlds import NOW, SKILL, TENANT, clock, furnished
 
 HERE = f"/v1/admin/skills/{SKILL}"
@@ -59,6 +63,7 @@ class Api:
         self.registry = furnished()
         self.audit = MemoryAuditLog()
         self.events = MemoryEventStore()
+        self.counters, self.usage = MemoryCounters(), MemoryUsage()
         self.learning, self.rollout = Executions(), Executions()
         self.services = Services(
             documents=self.registry,
@@ -66,6 +71,8 @@ class Api:
             events=self.events,
             audit=self.audit,
             guards=MemoryGuards(),
+            counters=self.counters,
+            usage=self.usage,
             learning=self.learning,
             rollout=self.rollout,
             clock=clock,
@@ -412,3 +419,101 @@ def test_privacy_settings_are_put_at_a_version_and_the_salt_is_never_shown(api: 
         ({"custom": [{"name": "MINE", "pattern": "(?=a)"}]}, "custom.0"),
     ):
         refused(api.call("PUT", "/v1/admin/privacy", {"expected_version": 2, **wrong}), 400, "InvalidInput", param)
+
+
+# Money
+
+
+DAILY = {"name": "daily", "measure": "usd", "limit": 0.5, "window": "day"}
+
+
+def test_budgets_are_put_at_a_version_and_say_what_is_left_of_them(api: Api) -> None:
+    assert api.call("GET", "/v1/admin/budgets") == (200, {"budgets": [], "version": 0})
+    rate = {"name": "rate", "scope": "skill", "skill": SKILL, "measure": "requests", "limit": 5, "window": "minute"}
+    body = {"expected_version": 0, "budgets": [DAILY, rate]}
+    status, made = api.call("PUT", "/v1/admin/budgets", body)
+    assert (status, made["version"], [budget["name"] for budget in made["budgets"]]) == (200, 1, ["daily", "rate"])
+    assert api.call("PUT", "/v1/admin/budgets", body)[1]["idempotent_replay"] is True
+    refused(api.call("PUT", "/v1/admin/budgets", {**body, "budgets": [DAILY]}), 409, "Conflict", "expected_version")
+
+    budgets = stored_budgets(api.registry, TENANT).document
+    due = charges(budgets, Request(skill=SKILL, key_id="key1"), now=NOW)
+    for number in range(2):
+        estimate = Amount(tokens=10, nano_usd=200_000_000)
+        made_for = reserve(api.counters, TENANT, due, estimate, reservation_id=f"r{number}", now=NOW, lifetime_s=30)
+        if number == 0 and made_for is not None:
+            settle(api.counters, made_for, Amount(tokens=5, nano_usd=150_000_001), now=NOW)
+    _, told = api.call("GET", "/v1/admin/budgets/usage")
+    assert [(one["name"], one["spent"], one["set_aside"], one["resets_at"]) for one in told["data"]] == [
+        ("daily", 0.350000001, 0.2, "2026-03-02T00:00:00.000000Z"),
+        ("rate", 2, 0, "2026-03-01T12:01:00.000000Z"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("budgets", "param"),
+    [
+        ([{**DAILY, "limit": -1}], "budgets.0.limit"),
+        ([{**DAILY, "window": "week"}], "budgets.0.window"),
+        ([{**DAILY, "scope": "skill"}], "budgets.0"),
+        ([{**DAILY, "key_id": "k" * 26}], "budgets.0"),
+        ([{**DAILY, "measure": "tokens"}], "budgets.0"),
+        ([DAILY, {**DAILY, "limit": 2.0}], None),
+        ([DAILY, {**DAILY, "name": "again"}], None),
+        ([{**DAILY, "name": f"b{number}", "scope": "skill", "skill": f"s{number}"} for number in range(33)], "budgets"),
+    ],
+)
+def test_a_budget_that_makes_no_sense_is_refused_by_field(api: Api, budgets: list[dict[str, Any]], param: str | None) -> None:
+    refused(api.call("PUT", "/v1/admin/budgets", {"expected_version": 0, "budgets": budgets}), 400, "InvalidInput", param)
+
+
+def test_every_version_of_the_prices_stays(api: Api) -> None:
+    assert api.call("GET", "/v1/admin/prices") == (200, {"version": 0, "prices": {}})
+    first = {"m-1": {"input": 0.15, "output": 0.6, "cached_input": None}}
+    second = {"m-1": {"input": 0.1, "output": 0.4, "cached_input": 0.05}}
+    for version, prices in enumerate((first, second), start=1):
+        status, made = api.call("PUT", "/v1/admin/prices", {"expected_version": version - 1, "prices": prices})
+        assert (status, made) == (200, {"version": version, "prices": prices, "idempotent_replay": False})
+    replay = api.call("PUT", "/v1/admin/prices", {"expected_version": 1, "prices": second})[1]
+    assert (replay["version"], replay["idempotent_replay"]) == (2, True)
+    for lost in (0, 1, 7):
+        refused(api.call("PUT", "/v1/admin/prices", {"expected_version": lost, "prices": first}), 409, "Conflict", "expected_version")
+    assert api.call("GET", "/v1/admin/prices")[1] == {"version": 2, "prices": second}
+    assert api.call("GET", "/v1/admin/prices", query={"version": "1"})[1] == {"version": 1, "prices": first}
+    refused(api.call("GET", "/v1/admin/prices", query={"version": "9"}), 404, "NotFound", None)
+    for wrong in ({"input": -1, "output": 1}, {"input": 0.0000001, "output": 1}, {"input": 1}):
+        assert api.call("PUT", "/v1/admin/prices", {"expected_version": 2, "prices": {"m-1": wrong}})[0] == 400
+
+
+def test_usage_is_told_by_what_it_is_asked_for(api: Api) -> None:
+    for number in range(6):
+        output = OutputProduced(
+            skill=SKILL,
+            interaction_id=f"int_{number}",
+            output_id=f"out_{number}",
+            policy_id=f"{SKILL}@v{1 + number % 2}",
+            text="Dear customer",
+            usage=Usage(input_tokens=100, output_tokens=10, cached_tokens=40),
+            cost_usd=0.1,
+            key_id="key1" if number < 4 else None,
+        )
+        api.usage.count([prepare(output, TENANT, received_at=NOW + timedelta(days=number // 3))])
+    whole = {"requests": 6, "input_tokens": 600, "cached_tokens": 240, "output_tokens": 60, "cost_usd": 0.6}
+    days = {"from": "2026-03-01", "to": "2026-03-02"}
+    assert api.call("GET", "/v1/admin/usage", query=days) == (200, {"data": [whole]})
+    _, told = api.call("GET", "/v1/admin/usage", query={**days, "group_by": "key,policy"})
+    assert [(one["key"], one["policy"], one["requests"]) for one in told["data"]] == [
+        (None, f"{SKILL}@v1", 1),
+        (None, f"{SKILL}@v2", 1),
+        ("key1", f"{SKILL}@v1", 2),
+        ("key1", f"{SKILL}@v2", 2),
+    ]
+    _, told = api.call("GET", "/v1/admin/usage", query={**days, "to": "2026-03-01", "group_by": "day"})
+    assert [(one["day"], one["requests"]) for one in told["data"]] == [("2026-03-01", 3)]
+    for wrong, param in (
+        ({"group_by": "colour"}, "group_by"),
+        ({"to": "2026-02-01"}, "to"),
+        ({"from": "2025-01-01"}, "to"),
+        ({"from": "x"}, "from"),
+    ):
+        refused(api.call("GET", "/v1/admin/usage", query={**days, **wrong}), 400, "InvalidInput", param)

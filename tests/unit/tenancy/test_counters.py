@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from rlaas.errors import QuotaExceeded
 from rlaas.tenancy.budgets import NOTHING, Amount, Budget, Budgets, Cap, Charge, Request, charges, window_start
-from rlaas.tenancy.counters import GRACE, Reservation, Write, Written, reserve, settle, spent_arms, standing
+from rlaas.tenancy.counters import GRACE, Counters, Reservation, Write, Written, reserve, settle, spent_arms, standing
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.worlds import NOW, SKILL, TENANT
 
@@ -25,6 +25,11 @@ DAY = Budgets(budgets=(Budget(name="spend", measure="usd", limit=1.0, window="da
 
 def asked(budgets: Budgets, now: datetime = NOW, request: Request = REQUEST) -> tuple[Charge, ...]:
     return charges(budgets, request, now=now)
+
+
+def stands(counters: Counters, charge: Charge) -> tuple[int, int]:
+    """What the charge's window has spent, and how much of that is set aside."""
+    return standing(counters.read(TENANT), charge.counter, charge.start)
 
 
 def reserved(counters: MemoryCounters, budgets: Budgets, amount: Amount, name: str, now: datetime = NOW) -> Reservation:
@@ -81,7 +86,7 @@ class Interleavings(RuleBasedStateMachine):
 
     def spent(self, window: str) -> int:
         charge = next(charge for charge in asked(self.BUDGETS, self.now) if charge.window == window)
-        return standing(self.counters.read(TENANT), charge)[0]
+        return stands(self.counters, charge)[0]
 
     def truth(self, window: str) -> tuple[int, int]:
         """What settled in the window, and what crashed or running requests may still hold of it."""
@@ -220,7 +225,7 @@ def test_a_crash_in_mid_flight_heals_by_expiry() -> None:
         reserved(counters, DAY, Amount(nano_usd=100_000_000), "early", soon)
     healed = NOW + timedelta(seconds=2 * LIFETIME + GRACE)
     made = reserved(counters, DAY, Amount(nano_usd=1_000_000_000), "healed", healed)
-    assert standing(counters.read(TENANT), made.charges[0]) == (1_000_000_000, 1_000_000_000)
+    assert stands(counters, made.charges[0]) == (1_000_000_000, 1_000_000_000)
 
 
 def test_spent_money_says_when_the_window_ends_and_held_money_to_come_back_soon() -> None:
@@ -254,7 +259,7 @@ def test_a_settlement_after_the_window_leaves_the_new_one_alone() -> None:
     made = reserved(counters, DAY, Amount(nano_usd=500_000_000), "r1", datetime(2026, 3, 1, 23, 59, 59, tzinfo=NOW.tzinfo))
     next_day = datetime(2026, 3, 2, 0, 0, 20, tzinfo=NOW.tzinfo)
     settle(counters, made, Amount(nano_usd=900_000_000), now=next_day)
-    assert standing(counters.read(TENANT), asked(DAY, next_day)[0]) == (0, 0)
+    assert stands(counters, asked(DAY, next_day)[0]) == (0, 0)
 
 
 def test_all_budgets_of_a_request_have_room_or_none_is_spent_from() -> None:
@@ -269,7 +274,7 @@ def test_all_budgets_of_a_request_have_room_or_none_is_spent_from() -> None:
     reserved(counters, budgets, Amount(nano_usd=1), "r1")
     with pytest.raises(QuotaExceeded, match="'skill' of 1 requests a hour"):
         reserved(counters, budgets, Amount(nano_usd=1), "r2")
-    assert standing(counters.read(TENANT), asked(budgets)[0]) == (1, 1)
+    assert stands(counters, asked(budgets)[0]) == (1, 1)
 
 
 def test_an_arm_is_spent_from_its_cap_on_and_until_midnight() -> None:

@@ -393,9 +393,13 @@ def admin_app(services: Callable[[], Services]) -> FastAPI:
         budgets = Budgets(budgets=request.budgets)
         if held.document == budgets and held.version > 0:
             return _answer(200, {**_dump(budgets), "version": held.version, "idempotent_replay": True})
-        version = call.services.documents.replace(
-            call.tenant_id, BUDGETS, budgets, expected_version=request.expected_version, change=call.change(request.reason)
-        )
+        expected = request.expected_version
+        try:
+            version = call.services.documents.replace(
+                call.tenant_id, BUDGETS, budgets, expected_version=expected, change=call.change(request.reason)
+            )
+        except Conflict:
+            raise Conflict(f"the budgets are no longer at version {expected}", param="expected_version") from None
         return _answer(200, {**_dump(budgets), "version": version, "idempotent_replay": False})
 
     @app.get("/v1/admin/budgets/usage")

@@ -1,13 +1,14 @@
 """A powertools resolver in which every failure becomes the one error body."""
 
 import json
+from collections.abc import Mapping
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from pydantic import JsonValue
 
 from rlaas.errors import NotFound, RlaasError
-from rlaas.runtime.http import error_body, internal_error_body, request_id, status_of
+from rlaas.runtime.http import error_body, internal_error_body, request_id, retry_after, status_of
 from rlaas.runtime.log import logger, where
 
 
@@ -19,7 +20,7 @@ def api() -> APIGatewayRestResolver:
         identifier = request_id(app.current_event.raw_event)
         status = status_of(error)
         logger.info("refused", request_id=identifier, error=type(error).__name__, param=error.param, status=status)
-        return answer(status, error_body(error, identifier))
+        return answer(status, error_body(error, identifier), headers=retry_after(error))
 
     def unknown_path(_: NotFoundError) -> Response[str]:
         return refused(NotFound("there is nothing at this path"))
@@ -35,11 +36,11 @@ def api() -> APIGatewayRestResolver:
     return app
 
 
-def answer(status: int, body: dict[str, JsonValue]) -> Response[str]:
+def answer(status: int, body: dict[str, JsonValue], *, headers: Mapping[str, str] | None = None) -> Response[str]:
     """A JSON answer, which a page of any origin may read: the caller's key decides, and a publishable one names its origins."""
     return Response(
         status_code=status,
         content_type="application/json",
-        headers={"Access-Control-Allow-Origin": "*"},
+        headers={"Access-Control-Allow-Origin": "*", **(headers or {})},
         body=json.dumps(body, ensure_ascii=False),
     )

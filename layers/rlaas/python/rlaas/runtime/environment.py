@@ -30,19 +30,22 @@ class EventsEnvironment(RegistryEnvironment):
     event_ttl_days: int = Field(default=365, ge=1, alias="EVENT_TTL_DAYS")
 
 
-class InferenceEnvironment(EventsEnvironment):
-    """For functions that answer. `grant_role_arn` is the role whose leave to ask a model is lent to callers; what a process that dies had
-    set aside of a budget comes back after `reservation_seconds` to twice that."""
-
-    counters_table: str = Field(alias="COUNTERS_TABLE")
-    reservation_seconds: int = Field(default=60, ge=1, alias="RESERVATION_SECONDS")
-    grant_role_arn: str = Field(alias="GRANT_ROLE_ARN")
-
-
 class CountersEnvironment(Environment):
     """For functions that count budgets or usage."""
 
     counters_table: str = Field(alias="COUNTERS_TABLE")
+
+
+class InferenceEnvironment(EventsEnvironment, CountersEnvironment):
+    """For functions that answer. What a process that dies had set aside of a budget comes back after `reservation_seconds` to twice that."""
+
+    reservation_seconds: int = Field(default=60, ge=1, alias="RESERVATION_SECONDS")
+
+
+class DecidingEnvironment(InferenceEnvironment):
+    """For the function that also lets callers ask models themselves, by leave of the role `grant_role_arn`."""
+
+    grant_role_arn: str = Field(alias="GRANT_ROLE_ARN")
 
 
 class LakeEnvironment(Environment):

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -67,6 +68,12 @@ def error_body(error: RlaasError, request_id: str) -> dict[str, JsonValue]:
             "request_id": request_id,
         }
     }
+
+
+def retry_after(error: Exception) -> dict[str, str]:
+    """The header `Retry-After` in whole seconds, where the error knows how long to wait."""
+    seconds = error.retry_after_s if isinstance(error, RlaasError) else None
+    return {} if seconds is None else {"Retry-After": str(math.ceil(seconds))}
 
 
 def internal_error_body(request_id: str) -> dict[str, JsonValue]:

@@ -6,7 +6,6 @@ header `x-amzn-request-context`, in place of whatever the client sent under that
 
 import base64
 import json
-import math
 import socketserver
 from collections.abc import Callable, Generator, Mapping
 from http.server import BaseHTTPRequestHandler
@@ -14,7 +13,7 @@ from http.server import BaseHTTPRequestHandler
 from pydantic import JsonValue
 
 from rlaas.errors import NotFound, RlaasError, Unauthorized
-from rlaas.runtime.http import Event, error_body, internal_error_body, request_id, status_of
+from rlaas.runtime.http import Event, error_body, internal_error_body, request_id, retry_after, status_of
 from rlaas.runtime.log import logger, where
 
 READY_PATH = "/ready"
@@ -120,7 +119,7 @@ class _Exchange(BaseHTTPRequestHandler):
     def _refuse(self, error: Exception, identifier: str) -> None:
         body = _told(error, identifier)
         try:
-            self._whole(status_of(error) if isinstance(error, RlaasError) else 500, body, identifier, _retry_after(error))
+            self._whole(status_of(error) if isinstance(error, RlaasError) else 500, body, identifier, retry_after(error))
         except ClientLeft:
             logger.info("client left", request_id=identifier)
 
@@ -155,11 +154,6 @@ def _told(error: Exception, identifier: str) -> Body:
         return error_body(error, identifier)
     logger.error("failed", request_id=identifier, error=type(error).__name__, where=where(error))
     return internal_error_body(identifier)
-
-
-def _retry_after(error: Exception) -> dict[str, str]:
-    seconds = error.retry_after_s if isinstance(error, RlaasError) else None
-    return {} if seconds is None else {"Retry-After": str(math.ceil(seconds))}
 
 
 def _json(body: Body) -> bytes:

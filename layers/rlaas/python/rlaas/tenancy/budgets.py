@@ -12,8 +12,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from rlaas.errors import NotFound
 from rlaas.ids import PolicyId, SkillName
 from rlaas.tenancy.prices import nano_usd
+from rlaas.tenancy.registry import Change, Registry, Stored
 from rlaas.wire import WireModel
 
 BUDGETS = "BUDGETS"
@@ -80,6 +82,14 @@ class Budgets(WireModel):
             if (other := by_counter.setdefault(budget.counter, budget.name)) != budget.name:
                 raise ValueError(f"{other!r} and {budget.name!r} both limit {budget.measure} per {budget.window} of the same requests")
         return self
+
+
+def stored_budgets(registry: Registry, tenant_id: str) -> Stored[Budgets]:
+    """The tenant's budgets; none, of version 0, for a tenant that has none. Raises: DependencyUnavailable."""
+    try:
+        return registry.get(Budgets, tenant_id, BUDGETS)
+    except NotFound:
+        return Stored(Budgets(), 0, Change(actor="", reason="", at=datetime.fromtimestamp(0, UTC)))
 
 
 class Cap(WireModel):

@@ -202,10 +202,11 @@ def spent_arms(item: Item, caps: Mapping[PolicyId, Cap], *, now: datetime) -> fr
     )
 
 
-def standing(item: Item, charge: Charge) -> tuple[int, int]:
-    """What `charge`'s window has spent, reserved amounts included, and how much of that is reserved and may be given back."""
-    held = sum(cast(int, item[name]) for name, parts in _parsed(item, "held") if parts[2:] == [charge.counter, str(charge.start)])
-    return cast(int, item.get(_spent(charge), 0)), held
+def standing(item: Item, counter: str, start: int) -> tuple[int, int]:
+    """What the window of `counter` that begins at `start` has spent, reserved amounts included, and how much of that is reserved and may
+    be given back."""
+    held = sum(cast(int, item[name]) for name, parts in _parsed(item, "held") if parts[2:] == [counter, str(start)])
+    return cast(int, item.get(f"spent {counter} {start}", 0)), held
 
 
 def _reserving(made: Reservation) -> Write:
@@ -235,7 +236,7 @@ def _refusal(made: Reservation, item: Item, now: datetime) -> QuotaExceeded | De
     """Why there is no room, and how long to wait: a second where money is only held, until the window ends where it is spent."""
     waits: list[tuple[float, str]] = []
     for charge in made.charges:
-        spent, held = standing(item, charge)
+        spent, held = standing(item, charge.counter, charge.start)
         amount = made.estimate.of(charge.measure)
         if charge.most is None or spent + amount <= charge.most:
             continue

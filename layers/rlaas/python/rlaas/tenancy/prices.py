@@ -86,7 +86,7 @@ def prices_at(registry: Registry, tenant_id: str, version: int) -> PriceTable:
     return registry.get(PriceTable, tenant_id, prices_key(version)).document
 
 
-def put_prices(registry: Registry, tenant_id: str, table: PriceTable, change: Change) -> None:
+def append_prices(registry: Registry, tenant_id: str, table: PriceTable, change: Change) -> None:
     """Store the version that follows the newest one. Raises: Conflict when `table` does not."""
     expected = table.version - 1
     lost = Conflict(f"the prices are no longer at version {expected}", param="expected_version")

@@ -1,0 +1,75 @@
+"""Who used what: requests, tokens and cost of each day (UTC) by skill, policy and key, counted from the stored outputs, each once."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, date
+from typing import Literal, Protocol
+
+from rlaas.telemetry.events import OutputProduced
+from rlaas.telemetry.store import StoredEvent
+from rlaas.tenancy.prices import nano_usd
+
+Group = Literal["day", "skill", "policy", "key"]
+"""What usage is told apart by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What was used. `cached_tokens` are some of `input_tokens`."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    cost_nano_usd: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Tally)))
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a tally is kept for. `policy_id` and `key_id` are empty for an output that names none."""
+
+    tenant_id: str
+    day: date
+    skill: str
+    policy_id: str
+    key_id: str
+
+
+class UsageStore(Protocol):
+    """The tallies. Both raise DependencyUnavailable."""
+
+    def count(self, outputs: Sequence[StoredEvent]) -> None:
+        """Add each of `outputs` to its account, unless it was counted before; those of one account together."""
+        ...
+
+    def between(self, tenant_id: str, first: date, last: date) -> Iterable[tuple[Account, Tally]]:
+        """The tenant's accounts from day `first` to day `last`, both included, by day."""
+        ...
+
+
+def used(output: StoredEvent) -> tuple[Account, Tally] | None:
+    """The account that `output` counts for, by the day it was received, and what it used; `None` where no model was used."""
+    event = output.event()
+    if not isinstance(event, OutputProduced) or event.usage is None or event.dryrun:
+        return None
+    account = Account(output.tenant_id, output.received_at.astimezone(UTC).date(), output.skill, event.policy_id or "", event.key_id or "")
+    usage = event.usage
+    return account, Tally(1, usage.input_tokens, usage.cached_tokens, usage.output_tokens, nano_usd(event.cost_usd or 0.0))
+
+
+def grouped(accounts: Iterable[tuple[Account, Tally]], by: Sequence[Group]) -> list[tuple[dict[Group, str | None], Tally]]:
+    """The tallies added up by `by`, in its order; one sum when it is empty."""
+    sums: dict[tuple[str, ...], Tally] = defaultdict(Tally)
+    for account, tally in accounts:
+        names: dict[Group, str] = {
+            "day": account.day.isoformat(),
+            "skill": account.skill,
+            "policy": account.policy_id,
+            "key": account.key_id,
+        }
+        sums[tuple(names[group] for group in by)] += tally
+    return [({group: name or None for group, name in zip(by, names, strict=True)}, sums[names]) for names in sorted(sums)]

@@ -1,0 +1,96 @@
+"""What budgets cover, when windows begin and end, and what tokens cost to the last billionth of a dollar."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlaas.tenancy.budgets import Amount, Budget, Budgets, Cap, Request, Window, charges, spoken, window_end, window_start
+from rlaas.tenancy.prices import Price, PriceTable, cost, nano_usd, usd
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+KEY = "01hqzz0000000000000000000a"
+
+
+def budget(name: str, **fields: object) -> Budget:
+    return Budget.model_validate({"name": name, "measure": "requests", "limit": 5, "window": "day", **fields})
+
+
+def test_a_request_spends_from_what_covers_it() -> None:
+    budgets = Budgets(
+        budgets=(
+            budget("all"),
+            budget("mine", scope="skill", skill="reply"),
+            budget("other", scope="skill", skill="summary"),
+            budget("key", scope="key", key_id=KEY),
+            budget("mirrored", scope="shadow"),
+        )
+    )
+
+    def names(request: Request) -> list[str]:
+        return [charge.name for charge in charges(budgets, request, now=NOW)]
+
+    assert names(Request(skill="reply", key_id=KEY)) == ["all", "mine", "key"]
+    assert names(Request(skill="summary", key_id="another")) == ["all", "other"]
+    assert names(Request(skill="reply", key_id=KEY, mirrored=True)) == ["mirrored"]
+    capped = Request(skill="reply", key_id="another", capped=("reply@v2", Cap(tokens=5, usd=1.0)))
+    assert [(charge.counter, charge.most) for charge in charges(Budgets(), capped, now=NOW)] == [
+        ("arm/reply@v2:tokens:day", None),
+        ("arm/reply@v2:usd:day", None),
+    ]
+
+
+def test_a_budget_counts_on_under_another_name_and_limit() -> None:
+    assert budget("old", measure="usd", limit=1).counter == budget("new", measure="usd", limit=2).counter == "tenant:usd:day"
+    assert budget("k", scope="key", key_id=KEY).counter == f"key/{KEY}:requests:day"
+
+
+@given(
+    st.datetimes(min_value=datetime(1990, 1, 1), max_value=datetime(2200, 1, 1)), st.integers(-12, 14), st.sampled_from(get_args(Window))
+)
+def test_windows_follow_each_other_without_gap_or_overlap_in_any_zone(moment: datetime, hours: int, window: Window) -> None:
+    now = moment.replace(tzinfo=timezone(timedelta(hours=hours)))
+    start = window_start(window, now)
+    end = window_end(window, start)
+    assert start <= now.timestamp() < end
+    assert window_start(window, datetime.fromtimestamp(end, UTC)) == end
+    assert window_start(window, datetime.fromtimestamp(end - 1, UTC)) == start
+
+
+def test_months_have_their_own_lengths() -> None:
+    for year, month, days in ((2026, 2, 28), (2028, 2, 29), (2026, 12, 31), (2026, 4, 30)):
+        start = window_start("month", datetime(year, month, 10, tzinfo=UTC))
+        assert window_end("month", start) - start == days * 86400
+
+
+PRICES = st.decimals(min_value=0, max_value=1000, places=6)
+
+
+@given(PRICES, PRICES, st.none() | PRICES, st.integers(0, 10**7), st.integers(0, 10**7), st.integers(0, 10**7))
+def test_costs_are_exact_to_the_billionth(inp: Decimal, out: Decimal, cached: Decimal | None, read: int, hit: int, written: int) -> None:
+    price = Price(input=float(inp), output=float(out), cached_input=None if cached is None else float(cached))
+    hits = min(hit, read)
+    exact = ((read - hits) * inp + hits * (inp if cached is None else cached) + written * out) * 1000
+    found = cost(price, input_tokens=read, output_tokens=written, cached_tokens=hit)
+    assert abs(found - exact) <= Decimal("0.5")
+    assert nano_usd(usd(found)) == found
+
+
+def test_the_published_price_of_a_million_and_of_one() -> None:
+    table = PriceTable(version=1, prices={"m": Price(input=0.15, output=0.6, cached_input=0.075)})
+    assert table.cost("m", input_tokens=1_000_000, output_tokens=1_000_000) == nano_usd(0.75)
+    assert table.cost("m", input_tokens=1_000_000, output_tokens=0, cached_tokens=1_000_000) == nano_usd(0.075)
+    assert table.cost("m", input_tokens=1, output_tokens=1) == 750
+    assert table.cost("unheard of", input_tokens=1, output_tokens=1) == 0
+
+
+def test_a_cap_caps_something_and_amounts_are_said_as_people_say_them() -> None:
+    with pytest.raises(ValueError, match="a cap needs"):
+        Cap()
+    assert Cap(requests=0).most == {"requests": 0}
+    assert Amount(tokens=3, nano_usd=4).of("usd") == 4
+    assert [spoken("usd", amount) for amount in (500_000_000, 12_000_000_000, 1500)] == ["$0.5", "$12", "$0.000002"]
+    assert spoken("tokens", 12_000) == "12,000 tokens"
