@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     )
 
 VENDOR = "Bedrock"
-TAKES = frozenset(Parameters.model_fields) - {"top_k", "user"}
+TAKES = frozenset(Parameters.model_fields) - {"top_k", "user", "parallel_tool_calls"}
 # Anthropic's newer models refuse to be told even what they do anyway; other makers' models have other defaults.
 _ANTHROPIC_DEFAULTS: Mapping[str, JsonValue] = {"temperature": 1, "top_p": 1}
 _FINISH_REASONS = {

@@ -148,7 +148,9 @@ def refused(vendor: str, status: int, content: bytes | str, *, retry_after_s: fl
     except ValidationError:
         return failure(vendor, status, retry_after_s=retry_after_s)
     said = body.error or _Error(type=body.type, param=body.param)
-    return failure(vendor, status, code=said.code or said.type, param=said.param, retry_after_s=retry_after_s)
+    return failure(
+        vendor, status, code=said.code if isinstance(said.code, str) else said.type, param=said.param, retry_after_s=retry_after_s
+    )
 
 
 def choices_asked(parameters: Mapping[str, JsonValue]) -> int:

@@ -17,6 +17,7 @@ from urllib3.exceptions import HTTPError
 
 from rlaas.aws.openai_chat import chat_body, choices_asked, completion_of, deltas_of, refused
 from rlaas.aws.server_sent_events import event_data
+from rlaas.aws.vendor_failures import retry_after_s
 from rlaas.aws.vendor_http import MAX_ANSWER_BYTES
 from rlaas.errors import RlaasError
 from rlaas.inference.backend import BackendFailed, ChatCall, Completion, Delta
@@ -106,11 +107,12 @@ def aws_failures(vendor: str) -> Iterator[None]:
 def _answered(vendor: str, error: ClientError) -> RlaasError:
     """ModelError carries what the model server itself answered; anything else is SageMaker's own word, which blames the policy."""
     code = error.response["Error"]["Code"]
+    wait = retry_after_s(error.response["ResponseMetadata"]["HTTPHeaders"]) if "ResponseMetadata" in error.response else None
     response = cast(Mapping[str, object], error.response)
     status, message = response.get("OriginalStatusCode"), response.get("OriginalMessage")
     if code == "ModelError" and isinstance(status, int):
-        return refused(vendor, status, message if isinstance(message, str) else "")
-    return BackendFailed(f"{vendor} answered {code}", safe_to_repeat=code in _DID_NO_WORK)
+        return refused(vendor, status, message if isinstance(message, str) else "", retry_after_s=wait)
+    return BackendFailed(f"{vendor} answered {code}", safe_to_repeat=code in _DID_NO_WORK, retry_after_s=wait)
 
 
 def whole_seconds(timeout_s: float) -> float:

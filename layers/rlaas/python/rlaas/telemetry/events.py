@@ -53,7 +53,12 @@ class Message(WireModel):
 
     def plain(self) -> dict[str, JsonValue]:
         """The message as OpenAI's chat API takes it."""
-        return self.model_dump(mode="json", exclude_defaults=True) | {"content": self.content}
+        said: dict[str, JsonValue] = {"role": self.role, "content": self.content}
+        if self.tool_calls:
+            said["tool_calls"] = [call.model_dump(mode="json") for call in self.tool_calls]
+        if self.tool_call_id is not None:
+            said["tool_call_id"] = self.tool_call_id
+        return said
 
 
 class Usage(WireModel):

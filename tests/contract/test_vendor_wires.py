@@ -1,0 +1,193 @@
+"""Each vendor's wire, in the shapes of its public API reference: what is sent, and what its answers, streams and errors mean to us.
+
+A wire (`wires/<vendor>/<name>.json`) has the call, the request that must go out (none: nothing may), the response, and what comes of it.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from pydantic import TypeAdapter
+
+from rlaas.aws import bedrock_backend, sagemaker_backend
+from rlaas.aws.backends import Backends
+from rlaas.aws.secrets import VendorKeys
+from rlaas.errors import InvalidInput, RlaasError
+from rlaas.inference.backend import BackendFailed, ChatCall, Completion, Delta
+from rlaas.routing.policy import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
+from rlaas.telemetry.events import Message
+from tests.fakes.event_stream import event, exception
+
+WIRES = Path(__file__).parent / "wires"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+Wire = dict[str, Any]
+
+
+class Keys(VendorKeys):
+    """Every tenant's key says whose it is."""
+
+    def key(self, tenant_id: str, name: str) -> str:
+        return f"{tenant_id}-{name}"
+
+
+BACKENDS = Backends(Keys(None), private_addresses=True)
+
+
+def spec(vendor: str, url: str) -> BackendSpec:
+    return {
+        "openai": OpenAIBackend(model="gpt-5.4", base_url=f"{url}/v1", secret="vendor"),
+        "anthropic": AnthropicBackend(model="claude-sonnet-4-5", base_url=f"{url}/v1", secret="vendor"),
+        "bedrock": BedrockBackend(model="eu.anthropic.claude-sonnet-4-5-20250929-v1:0", region="eu-central-1"),
+        "sagemaker": SageMakerBackend(endpoint="rlaas-prod", component="acme--reply--v3"),
+    }[vendor]
+
+
+@dataclass
+class Vendor:
+    """A server that answers with `response` and keeps the requests."""
+
+    url: str = ""
+    response: Wire = field(default_factory=dict)
+    folder: Path = WIRES
+    requests: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
+
+    def content(self) -> tuple[str, list[bytes]]:
+        """The response's content type and its content, in pieces as they are sent."""
+        told = self.response
+        if "file" in told:
+            content = (self.folder / told["file"]).read_bytes()
+            return "text/event-stream; charset=utf-8", [content[at : at + 37] for at in range(0, len(content), 37)]
+        if "parts" in told or "events" in told:
+            content = (self.folder / told["parts"]).read_bytes() if "parts" in told else b""
+            parts = [
+                event("PayloadPart", content[at : at + 37], content_type="application/octet-stream") for at in range(0, len(content), 37)
+            ]
+            events = [event(name, json.dumps(payload).encode()) for name, payload in told.get("events", [])]
+            ends = [exception(*told["exception"])] if "exception" in told else []
+            return "application/vnd.amazon.eventstream", [*parts, *events, *ends]
+        return "application/json", [told["text"].encode() if "text" in told else json.dumps(told["body"]).encode()]
+
+
+@contextmanager
+def serving() -> Iterator[Vendor]:
+    vendor = Vendor()
+
+    class Answers(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            vendor.requests.append((unquote(self.path), {name.lower(): value for name, value in self.headers.items()}, body))
+            content_type, pieces = vendor.content()
+            self.send_response(vendor.response.get("status", 200))
+            self.send_header("Content-Type", content_type)
+            for name, value in vendor.response.get("headers", {}).items():
+                self.send_header(name, value)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for piece in pieces:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                self.wfile.flush()
+            self.wfile.write(b"0\r\n\r\n")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    server.daemon_threads = True
+    vendor.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield vendor
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Vendor]:
+    with serving() as vendor, pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        for service in ("SAGEMAKER", "BEDROCK"):
+            patch.setenv(f"AWS_ENDPOINT_URL_{service}_RUNTIME", vendor.url)
+        for module in (sagemaker_backend, bedrock_backend):
+            module._runtime.cache_clear()
+        yield vendor
+        for module in (sagemaker_backend, bedrock_backend):
+            module._runtime.cache_clear()
+
+
+@pytest.mark.parametrize("path", sorted(WIRES.glob("*/*.json")), ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_wire(server: Vendor, path: Path) -> None:
+    wire: Wire = json.loads(path.read_text())
+    vendor = path.parent.name
+    server.response, server.folder, server.requests = wire.get("response", {}), path.parent, []
+    call = ChatCall(
+        messages=tuple(Message.model_validate_json(json.dumps(message)) for message in wire["call"]["messages"]),
+        parameters=wire["call"].get("parameters", {}),
+        tenant_id="acme",
+        traceparent=TRACE,
+    )
+
+    came_of_it, deltas = asked(spec(vendor, server.url), call, streams="deltas" in wire)
+
+    if "request" in wire:
+        ((sent_to, headers, body),) = server.requests
+        assert body == wire["request"]["body"]
+        assert sent_to == wire["request"]["path"]
+        assert {name: headers.get(name) for name in wire["request"]["headers"]} == wire["request"]["headers"]
+    else:
+        assert server.requests == []
+    if "deltas" in wire:
+        told = TypeAdapter(list[Delta]).dump_python(deltas, mode="json", exclude_defaults=True)
+        assert [{name: value for name, value in delta.items() if name != "model"} for delta in told] == wire["deltas"]
+        assert {delta.model for delta in deltas} <= {wire.get("model")}
+    if "completion" in wire:
+        assert isinstance(came_of_it, Completion)
+        assert TypeAdapter(Completion).dump_python(came_of_it, mode="json", exclude_defaults=True) == wire["completion"]
+    if "invalid" in wire:
+        assert isinstance(came_of_it, InvalidInput)
+        assert came_of_it.param == wire["invalid"]["param"]
+        assert came_of_it.detail == wire["invalid"].get("detail", came_of_it.detail)
+    elif "failed" in wire:
+        assert isinstance(came_of_it, BackendFailed)
+        assert came_of_it.safe_to_repeat is wire["failed"]["safe_to_repeat"]
+        assert came_of_it.retry_after_s == wire["failed"].get("retry_after_s")
+        assert came_of_it.detail == wire["failed"].get("detail", came_of_it.detail)
+    else:
+        assert not isinstance(came_of_it, RlaasError)
+
+
+def asked(spec: BackendSpec, call: ChatCall, *, streams: bool) -> tuple[Completion | RlaasError | None, list[Delta]]:
+    deltas: list[Delta] = []
+    try:
+        if not streams:
+            return BACKENDS.complete(spec, call, timeout_s=5), []
+        deltas.extend(BACKENDS.stream(spec, call, timeout_s=5))
+    except RlaasError as error:
+        return error, deltas
+    return None, deltas
+
+
+def test_openai_itself_is_told_max_tokens_by_its_new_name(server: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = [(2, 1, 6, "", ("127.0.0.1", int(server.url.rpartition(":")[2])))]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: here)
+    told = json.loads((WIRES / "openai" / "text.json").read_text())
+    server.response, server.requests = told["response"], []
+    openai = OpenAIBackend(model="gpt-5.4", base_url=f"http://api.openai.com:{server.url.rpartition(':')[2]}/v1")
+    call = ChatCall(messages=(Message(role="user", content="Hello!"),), parameters={"max_tokens": 9}, tenant_id="acme")
+    BACKENDS.complete(openai, call, timeout_s=5)
+    ((_, headers, body),) = server.requests
+    assert body == {"model": "gpt-5.4", "messages": [{"role": "user", "content": "Hello!"}], "max_completion_tokens": 9}
+    assert "authorization" not in headers
