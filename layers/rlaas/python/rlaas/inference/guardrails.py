@@ -326,14 +326,7 @@ def _personal_data(
     entities: tuple[PatternEntity, ...], allow: tuple[str, ...], texts: Sequence[str], known: frozenset[tuple[str, str]] = frozenset()
 ) -> _Find | None:
     scrubber = _scrubber(entities, allow)
-    spans = [
-        [
-            span
-            for span in scrubber.found(text)
-            if not known or (span.entity, canonical(text[span.start : span.end], span.entity)) not in known
-        ]
-        for text in texts
-    ]
+    spans = [_unknown(text, scrubber.found(text), known) for text in texts]
     kinds = Counter(span.entity for found in spans for span in found)
     if not kinds:
         return None
@@ -341,6 +334,17 @@ def _personal_data(
         ", ".join(f"{entity} x{times}" for entity, times in sorted(kinds.items())),
         without=lambda: [scrubber.replaced(text, found) if found else text for text, found in zip(texts, spans, strict=True)],
     )
+
+
+def _unknown(text: str, spans: list[Span], known: frozenset[tuple[str, str]]) -> list[Span]:
+    """The spans that do not lie within known ones."""
+    if not known or not spans:
+        return spans
+    covered = bytearray(len(text))
+    for span in spans:
+        if (span.entity, canonical(text[span.start : span.end], span.entity)) in known:
+            covered[span.start : span.end] = b"\x01" * (span.end - span.start)
+    return [span for span in spans if covered.find(0, span.start, span.end) >= 0]
 
 
 @lru_cache(maxsize=256)

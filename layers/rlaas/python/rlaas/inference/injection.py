@@ -192,12 +192,15 @@ def _asks_for_the_prompt(plain: Sequence[str], kinds: Sequence[frozenset[str]], 
     for place in range(at + 1, min(len(kinds), at + 1 + REACH)):
         if "prompt" not in kinds[place]:
             continue
-        before = kinds[place - 1] if place - 1 > at else _NONE
-        after = plain[place + 1] if place + 1 < len(plain) else ""
-        if "hidden" in before or after in rules.words["stands_above"] or "prompt_alone" in kinds[place]:
+        around = frozenset[str]().union(*kinds[max(at + 1, place - 2) : place])
+        after = [*plain[place + 1 : place + 3], "", ""]
+        about = after[0] in rules.words["is_about"]
+        above = after[0] in rules.words["stands_above"] and after[1] not in ("the", "a", "my")
+        hidden = "hidden" in around or "hidden" in rules.kinds.get(after[0], _NONE)
+        if above or "prompt_alone" in kinds[place] or (hidden and not about):
             yield "asks_for_the_prompt", 0.65
-        elif "yours" in before and after not in rules.words["is_about"]:
-            yield "asks_for_the_prompt", 0.5 if "is_overruled" in kinds[place] else 0.65
+        elif "yours" in around and not about:
+            yield "asks_for_the_prompt", 0.5 if plain[place] not in ("prompt", "prompts") else 0.65
         return
 
 
@@ -284,8 +287,8 @@ _MARKUP = (
     (
         "system_markup",
         0.5,
-        ("<system", "</system", "instruction>", "instructions>", "prompt>", "[system", "[/system", "[admin", "[/admin"),
-        re.compile(r"</?(?:system|system_prompt|instructions?|prompt)>|\[/?(?:system|admin)\]"),
+        ("<system", "</system", "[system", "[/system", "[admin", "[/admin"),
+        re.compile(r"</?(?:system|system_prompt)>|\[/?(?:system|admin)\]"),
     ),
     (
         "speaks_as_the_system",
@@ -309,17 +312,15 @@ _MARKUP = (
     ),
     (
         "instructions_in_a_comment",
-        0.35,
+        0.5,
         ("<!--",),
         re.compile(r"<!--[^>]{0,100}\b(?:ignore|instructions?|assistant|system|prompt|ai|llm)\b"),
     ),
     (
         "image_that_sends",
-        0.4,
+        0.5,
         ("](http",),
-        re.compile(
-            r"!\[[^\]\[]{0,200}\]\(https?://[^)\s?]{1,300}\?[^)\s=]{1,60}=[^)\s]{0,300}(?:\{|\[|<|%7b|data|prompt|secret|chat|history|conversation)"
-        ),
+        re.compile(r"!\[[^\]\[]{0,200}\]\(https?://[^)\s?]{1,300}\?[^)\s=]{1,60}=[^)\s]{0,300}(?:\{|\[|<|%7b)"),
     ),
 )
 """Name, weight, what a text has in it that can match at all, and the expression, which sees lower case."""
