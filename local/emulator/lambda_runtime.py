@@ -10,8 +10,8 @@ Stock ministack (core/lambda_runtime.py):
 - unzips code and layers for each worker. Here: once, by hash, so their byte code is compiled once, too.
 - initializes nothing before the first call. Here: one environment of each deployed function, as AWS does unasked, so that no guard's first
   act waits for imports.
-- knows no layer of another account and answers in one piece. Here: Lambda Web Adapter's layer is what `web_adapter.py` does, and an answer
-  goes on to `streaming_to` as it comes.
+- takes another account's layer for an empty one, Lambda Web Adapter's too, and answers in one piece. Here: `web_adapter.py` does what that
+  layer does, and an answer goes on to `streaming_to` as it comes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import json
 import logging
 import os
 import queue
-import re
 import select
 import shutil
 import signal
@@ -47,7 +46,6 @@ WORKER = Path(__file__).with_name("lambda_worker.py")
 MARK = "\x1e"
 INIT_SECONDS = 60.0
 LOG_SECONDS = 2.0
-WEB_ADAPTER = re.compile(r"arn:aws[\w-]*:lambda:[\w-]+:753240598075:layer:LambdaAdapterLayer(Arm64|X86):\d+")
 streaming_to: contextvars.ContextVar[Callable[[dict[str, Any]], None] | None] = contextvars.ContextVar("streaming_to", default=None)
 """Who takes the parts of the invocation that is made in this context: a head with statusCode and headers, chunks with base64 data."""
 logger = logging.getLogger("rlaas.lambda")
@@ -317,16 +315,7 @@ def _then_initialize(provision: Callable[..., tuple[str, dict[str, Any]]]) -> Ca
     return provisioned
 
 
-def _resolve_layer(arn: str) -> tuple[dict[str, Any] | None, Any]:
-    """Stock's look-up of a layer version that is attached; the adapter's, which AWS publishes, is there and empty."""
-    if WEB_ADAPTER.fullmatch(arn):
-        return {"Content": {"CodeSize": 0}}, None
-    found: tuple[dict[str, Any] | None, Any] = _stock_resolve_layer(arn)
-    return found
-
-
 _stock_execute = lambda_svc._execute_function_warm
-_stock_resolve_layer = lambda_svc._resolve_layer_version_for_attachment
 _stock_worker_class = stock._worker_class_for
 
 
@@ -341,7 +330,6 @@ def install() -> None:
     """Hook in, and start the thread that initializes what is deployed."""
     stock._worker_class_for = _worker_class
     lambda_svc._execute_function_warm = execute
-    lambda_svc._resolve_layer_version_for_attachment = _resolve_layer
     handlers = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
     handlers |= {way: _then_initialize(handlers[way]) for way in ("create", "update")}
     threading.Thread(target=_initialize_ahead, daemon=True, name="initialize").start()

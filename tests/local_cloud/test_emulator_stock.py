@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from pyarrow import parquet
 
 from tests.local_cloud.conftest import ROLE, Emulator, until
+from tests.local_cloud.test_emulator_streaming import ADAPTER, VARIABLES, package
 
 
 def name() -> str:
@@ -43,6 +44,30 @@ def test_lambda_runtime_stock_initializes_nothing_that_is_deployed(stock: Emulat
     formation.get_waiter("stack_create_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
     before = time.time()
     assert json.loads(stock.client("lambda").invoke(FunctionName=stack)["Payload"].read()) > before
+
+
+def test_lambda_runtime_stock_starts_no_web_server_behind_lambda_web_adapter(stock: Emulator) -> None:
+    function = name()
+    stock.client("lambda").create_function(
+        FunctionName=function,
+        Runtime="python3.11",
+        Role=ROLE,
+        Handler="run.sh",
+        Code={"ZipFile": package()},
+        Layers=[ADAPTER],
+        Environment={"Variables": VARIABLES},
+    )
+    request = json.dumps({"httpMethod": "POST", "path": "/x", "headers": {}, "body": "hi"})
+    assert stock.client("lambda").invoke(FunctionName=function, Payload=request).get("FunctionError")
+
+
+def test_apigateway_stock_drops_the_transfer_mode_of_an_integration(stock: Emulator) -> None:
+    gateway = stock.client("apigateway")
+    api = gateway.create_rest_api(name=name())["id"]
+    where = {"restApiId": api, "resourceId": gateway.get_resources(restApiId=api)["items"][0]["id"], "httpMethod": "POST"}
+    gateway.put_method(**where, authorizationType="NONE")
+    put = gateway.put_integration(**where, type="AWS_PROXY", integrationHttpMethod="POST", uri="f", responseTransferMode="STREAM")
+    assert "responseTransferMode" not in put
 
 
 def test_streams_stock_takes_a_record_named_as_failed_for_handled(stock: Emulator) -> None:
