@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, cast
 from botocore.exceptions import ClientError
 
 from rlaas.aws.clients import client, dependency, held_item
+from rlaas.errors import DependencyUnavailable
 from rlaas.tenancy.budgets import BUDGETS
 from rlaas.tenancy.counters import Item, Write, Written
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+_THROTTLED_FOR_S = 1.0
+"""How long callers are told to wait when the item is written more often than it bears."""
 
 
 class DynamoCounters:
@@ -39,6 +43,9 @@ class DynamoCounters:
                 )
         except ClientError as error:
             return Written(False, _item(held_item(error)))
+        except DependencyUnavailable as error:
+            error.retry_after_s = _THROTTLED_FOR_S
+            raise
         return Written(True, _item(answer["Attributes"]))
 
     def read(self, tenant_id: str) -> Item:

@@ -178,9 +178,8 @@ def releasing(item: Item, now: datetime) -> Write | None:
     back: dict[str, int] = {}
     held = [(attribute, parts) for attribute, parts in _parsed(item, "held") if int(parts[1]) in expired]
     for attribute, (_, _, name, start) in held:
-        if not _window_over(name, int(start), now):
-            spent = f"spent {name} {start}"
-            back[spent] = back.get(spent, 0) - cast(int, item[attribute])
+        spent = f"spent {name} {start}"
+        back[spent] = back.get(spent, 0) - cast(int, item[attribute])
     return Write(
         unchanged={**{_open(bucket): ids for bucket, ids in expired.items()}, _RELEASED: item.get(_RELEASED)},
         add={attribute: amount for attribute, amount in back.items() if amount},
