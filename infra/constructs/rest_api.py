@@ -128,7 +128,7 @@ class PublicApi(Construct):
         from_browsers: bool = False,
         streams_for: Duration | None = None,
     ) -> None:
-        """Send `method` on each of `paths` (below `/v1/`) to `function`, for callers with a key; `from_browsers` answers preflights.
+        """Send `method` on each of `paths` to `function`, for callers with a key; `from_browsers` answers preflights.
 
         Pages of every origin may ask: a key in a header decides, no cookie, and a publishable key names its origins itself. With
         `streams_for` what the function sends is passed on as it comes, for that long at most; it must be one that streams.
@@ -140,7 +140,7 @@ class PublicApi(Construct):
             timeout=streams_for,
         )
         for path in paths:
-            resource = self.api.root.resource_for_path(f"v1/{path}")
+            resource = self.api.root.resource_for_path(path)
             if from_browsers:
                 preflight = resource.add_cors_preflight(
                     allow_origins=apigateway.Cors.ALL_ORIGINS,

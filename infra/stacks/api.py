@@ -6,6 +6,7 @@ from aws_cdk import CfnOutput, Duration
 from constructs import Construct
 
 from infra.config import StageConfig
+from infra.constructs.grant_role import GrantRole
 from infra.constructs.guarded_rollout import GUARDS_ARE_DATA, GuardedRollout
 from infra.constructs.learning_pipeline import LearningPipeline
 from infra.constructs.python_function import PythonFunction
@@ -14,9 +15,13 @@ from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, VllmEndpoint
 from infra.stacks.data import DataStack
 from infra.stacks.rlaas_stack import RlaasStack
 
-TELEMETRY_PATHS = ("interaction.create", "interaction.output", "feedback.submit", "task_result", "events:batch")
-INFERENCE_PATHS = ("infer",)
-CHAT_PATHS = ("chat/completions",)
+TELEMETRY_PATHS = ("v1/interaction.create", "v1/interaction.output", "v1/feedback.submit", "v1/task_result", "v1/events:batch")
+INFERENCE_PATHS = ("v1/infer", "v1/decide", "ofrep/v1/evaluate/flags", "ofrep/v1/evaluate/flags/{key}")
+MODEL_PATHS = ("v1/models", "v1/models/{model}")
+CHAT_PATHS = ("v1/chat/completions",)
+
+MODELS_ARE_DATA = "Policies name their Bedrock models and regions; a policy is made through the admin API, and audited."
+KEYS_ARE_DATA = "Tenants' vendor keys are named rlaas/<stage>/<tenant>/<name> when they are made; the adapter binds the tenant."
 
 
 class ApiStack(RlaasStack):
@@ -43,6 +48,7 @@ class ApiStack(RlaasStack):
             description="Decides which policy answers, asks it, stores both",
             timeout=Duration.seconds(29),  # as long as API Gateway waits
         )
+        GrantRole(self, "ModelGrants", endpoint=endpoint, lent_by=self.inference)
         stream_time = Duration.seconds(config.api.stream_seconds)
         self.chat = self._answering(
             "Chat",
@@ -58,9 +64,10 @@ class ApiStack(RlaasStack):
 
         self.public = PublicApi(self, "Api", config=config, authorizer=self.authorizer.target)
         self.public.route("POST", INFERENCE_PATHS, self.inference.target)
+        self.public.route("GET", MODEL_PATHS, self.inference.target)
         self.public.route("POST", CHAT_PATHS, self.chat.target, streams_for=stream_time)
         self.public.route("POST", TELEMETRY_PATHS, self.telemetry.target, from_browsers=True)
-        self.public.route("ANY", ["admin/{proxy+}"], self.admin.target)
+        self.public.route("ANY", ["v1/admin/{proxy+}"], self.admin.target)
         CfnOutput(self, "ApiId", value=self.public.api.rest_api_id)
         CfnOutput(self, "ApiUrl", value=self.public.api.url)
         CfnOutput(self, "BootstrapFunction", value=self.bootstrap.function.function_name)
@@ -117,17 +124,33 @@ class ApiStack(RlaasStack):
                 "REGISTRY_TABLE": data.registry.table_name,
                 "EVENTS_TABLE": data.events.table_name,
                 "EVENT_TTL_DAYS": str(self.config.event_ttl_days),
+                "COUNTERS_TABLE": data.counters.table_name,
+                "RESERVATION_SECONDS": str(self.config.api.reservation_seconds or int(timeout.to_seconds())),
             },
             timeout=timeout,
             memory_mib=1_024,
             user_facing=True,
             web_server=web_server,
         )
-        function.allow("dynamodb:GetItem", on=[data.registry.table_arn])
+        function.allow("dynamodb:GetItem", "dynamodb:Query", on=[data.registry.table_arn])  # the newest prices are queried
+        function.allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=[data.counters.table_arn])
         function.allow("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", on=[data.events.table_arn])
         # InvokeEndpointWithResponseStream is allowed by the same action.
         function.allow("sagemaker:InvokeEndpoint", on=endpoint.arns, wildcard_because=ADAPTERS_ARE_DATA)
+        # Converse and ConverseStream are allowed by these two actions.
+        function.allow(
+            "bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream", on=self._bedrock_models(), wildcard_because=MODELS_ARE_DATA
+        )
+        secrets = f"arn:{self.partition}:secretsmanager:{self.region}:{self.account}:secret:rlaas/{self.config.name}/*"
+        function.allow("secretsmanager:GetSecretValue", on=[secrets], wildcard_because=KEYS_ARE_DATA)
         return function
+
+    def _bedrock_models(self) -> list[str]:
+        """Whatever a policy may name: models, and the account's profiles, which lead to models in other regions."""
+        profiles = [
+            f"arn:{self.partition}:bedrock:*:{self.account}:{kind}/*" for kind in ("inference-profile", "application-inference-profile")
+        ]
+        return [f"arn:{self.partition}:bedrock:*::foundation-model/*", *profiles]
 
     def _admin(self, data: DataStack, endpoint: VllmEndpoint, learning: LearningPipeline, rollout: GuardedRollout) -> PythonFunction:
         function = PythonFunction(
@@ -141,6 +164,7 @@ class ApiStack(RlaasStack):
                 "EVENTS_TABLE": data.events.table_name,
                 "EVENT_TTL_DAYS": str(self.config.event_ttl_days),
                 "AUDIT_TABLE": data.audit.table_name,
+                "COUNTERS_TABLE": data.counters.table_name,
                 "ENDPOINT_NAME": endpoint.endpoint_name,
                 "BASE_MODEL": endpoint.base_model,
                 "LEARNING_STATE_MACHINE_ARN": learning.state_machine.state_machine_arn,
@@ -161,6 +185,7 @@ class ApiStack(RlaasStack):
             on=[data.registry.table_arn],
         )
         function.allow("dynamodb:Query", on=[data.events.index_arn("by_day"), data.audit.table_arn])
+        function.allow("dynamodb:GetItem", "dynamodb:Query", on=[data.counters.table_arn])
         function.allow("dynamodb:BatchGetItem", "dynamodb:UpdateItem", on=[data.events.table_arn])  # settles what was pending
         function.allow("cloudwatch:DescribeAlarms", "cloudwatch:DeleteAlarms", on=[rollout.guard_alarms], wildcard_because=GUARDS_ARE_DATA)
         function.allow("states:StartExecution", on=[learning.state_machine.state_machine_arn, rollout.state_machine.state_machine_arn])

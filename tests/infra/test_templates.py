@@ -36,6 +36,7 @@ LOCKED = Path(__file__).parent / "stateful_logical_ids.json"
 
 # Actions that IAM can only allow on `*`, and why; any other statement must name its resources.
 UNNAMEABLE = {
+    "sagemaker:CallWithBearerToken": "a token is no resource; what it may ask is InvokeEndpoint's",
     "cloudwatch:PutMetricData": "metrics are no resources; held to a namespace by condition",
     "ecr:GetAuthorizationToken": "the registry's login",
     "dynamodb:ListStreams": "lists names; taken by the stream's event source",

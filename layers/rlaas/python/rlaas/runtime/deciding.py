@@ -14,7 +14,7 @@ from rlaas.inference.infer import Asker, InferRequest, decide
 from rlaas.routing.decision_token import Granted, token_of
 from rlaas.routing.policy import Policy, SageMakerBackend
 from rlaas.runtime.answering import gateway, scrubbers, stores
-from rlaas.runtime.environment import InferenceEnvironment
+from rlaas.runtime.environment import DecidingEnvironment
 from rlaas.runtime.http import Caller, Event, body_of
 from rlaas.tenancy.registry import skill_key
 from rlaas.tenancy.tenant import Skill
@@ -30,7 +30,7 @@ def grants(role_arn: str) -> ModelGrants:
     return ModelGrants(role_arn)
 
 
-def decided(request: InferRequest, who: Caller, *, settings: InferenceEnvironment, idempotency_key: str | None) -> Body:
+def decided(request: InferRequest, who: Caller, *, settings: DecidingEnvironment, idempotency_key: str | None) -> Body:
     """The decision and what to ask; unless it is a dry run also the token that the output is to be reported with, and for a SageMaker model
     leave to ask it. Raises what `decide` does."""
     found = decide(request, Asker(who.tenant_id, who.key_id), gateway(who, settings), idempotency_key=idempotency_key)
@@ -55,7 +55,7 @@ def decided(request: InferRequest, who: Caller, *, settings: InferenceEnvironmen
     return body
 
 
-def models(who: Caller, *, settings: InferenceEnvironment) -> Iterator[JsonValue]:
+def models(who: Caller, *, settings: DecidingEnvironment) -> Iterator[JsonValue]:
     """The caller's skills, then their policies, as OpenAI's models; a thousand of each at most."""
     _, registry = stores(settings)
     for skill in registry.list(Skill, who.tenant_id, skill_key(""), limit=_LISTED).items:
@@ -64,7 +64,7 @@ def models(who: Caller, *, settings: InferenceEnvironment) -> Iterator[JsonValue
         yield _model(f"{_PREFIX}{policy.document.policy_id}", policy.document.created_at.timestamp(), who)
 
 
-def model(who: Caller, name: str, *, settings: InferenceEnvironment) -> Body:
+def model(who: Caller, name: str, *, settings: DecidingEnvironment) -> Body:
     """The caller's skill or policy `name` as OpenAI's model. Raises: NotFound."""
     _, registry = stores(settings)
     asked = name.removeprefix(_PREFIX)
@@ -82,7 +82,7 @@ def _model(name: str, created: float, who: Caller) -> Body:
     return {"id": name, "object": "model", "created": int(created), "owned_by": who.tenant_id}
 
 
-def flag(key: str, who: Caller, event: Event, *, settings: InferenceEnvironment) -> tuple[int, Body]:
+def flag(key: str, who: Caller, event: Event, *, settings: DecidingEnvironment) -> tuple[int, Body]:
     """OFREP's answer about one skill: its status and body."""
     try:
         unit = targeting_key(_body(event, key=key), key=key)
@@ -91,7 +91,7 @@ def flag(key: str, who: Caller, event: Event, *, settings: InferenceEnvironment)
         return refused.status, refused.body
 
 
-def flags(who: Caller, event: Event, *, settings: InferenceEnvironment) -> tuple[int, Body]:
+def flags(who: Caller, event: Event, *, settings: DecidingEnvironment) -> tuple[int, Body]:
     """OFREP's answer about every skill."""
     _, registry = stores(settings)
     skills = (stored.document.skill for stored in registry.list(Skill, who.tenant_id, skill_key(""), limit=_LISTED).items)

@@ -48,6 +48,22 @@ class DecidingEnvironment(InferenceEnvironment):
     grant_role_arn: str = Field(alias="GRANT_ROLE_ARN")
 
 
+class AllocationEnvironment(EventsEnvironment, CountersEnvironment):
+    """For the function that sets the bandits' shares."""
+
+
+class MirrorEnvironment(CountersEnvironment):
+    """For the function that hands mirrored requests to the shadows, and the one that checks that none was lost."""
+
+    shadow_queue_url: str = Field(alias="SHADOW_QUEUE_URL")
+
+
+class ReconcileEnvironment(MirrorEnvironment):
+    """For the check of the mirrored requests."""
+
+    dead_letter_queue_url: str = Field(alias="DEAD_LETTER_QUEUE_URL")
+
+
 class LakeEnvironment(Environment):
     """For the lake writer."""
 
