@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import re
 import tarfile
 import uuid
+from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 from botocore.exceptions import ClientError
 
+from rlaas.aws.grants import ModelGrants
+from rlaas.routing.policy import SageMakerBackend
 from tests.local_cloud.conftest import ROLE, Emulator, until
 
 IMAGE = "000000000000.dkr.ecr.us-east-1.amazonaws.com/stage/{}:1"
@@ -326,6 +332,25 @@ def test_an_answer_streams_as_payload_parts(emulator: Emulator, endpoint: str) -
     parts = [event["PayloadPart"]["Bytes"] for event in answer["Body"]]
     assert b"".join(parts) == b"data: one\n\ndata: two\n\ndata: [DONE]\n\n"
     assert len(parts) == 3
+
+
+def test_an_openai_client_asks_a_component_with_a_token_and_nobody_without(emulator: Emulator, endpoint: str) -> None:
+    role = "arn:aws:iam::000000000000:role/anybody"
+    grants = ModelGrants(role, sts=emulator.client("sts"), runtime_url=emulator.url)
+    backend = SageMakerBackend(endpoint=endpoint, component=f"{endpoint}--base")
+    grant = grants.make(backend, tenant_id="acme", now=datetime.now(UTC))
+    body = {"model": "", "messages": [{"role": "user", "content": "hello"}]}
+    url = f"{grant.base_url}/chat/completions"
+    answer = httpx.post(url, json=body, headers={"Authorization": f"Bearer {grant.api_key}"})
+    assert answer.status_code == 200, answer.text
+    streamed = httpx.post(url, json={**body, "stream": True}, headers={"Authorization": f"Bearer {grant.api_key}"})
+    assert streamed.headers["content-type"].startswith("text/event-stream")
+    assert httpx.post(url, json=body, headers={"Authorization": "Bearer nonsense"}).status_code == 403
+    old = grants.make(backend, tenant_id="acme", now=datetime.now(UTC)).api_key
+    text = base64.b64decode(old.removeprefix("sagemaker-api-key-")).decode()
+    late = re.sub(r"X-Amz-Date=2\d{3}", "X-Amz-Date=2020", text)
+    token = f"sagemaker-api-key-{base64.b64encode(late.encode()).decode()}"
+    assert httpx.post(url, json=body, headers={"Authorization": f"Bearer {token}"}).status_code == 403
 
 
 def test_a_changed_model_starts_the_base_anew_and_gives_it_its_adapters_back(emulator: Emulator, bucket: str) -> None:

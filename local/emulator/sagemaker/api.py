@@ -1,8 +1,11 @@
-"""SageMaker's two HTTP APIs: the control plane (JSON 1.1, checked against botocore's own model) and the runtime's invocations."""
+"""SageMaker's HTTP APIs: the control plane (JSON 1.1, checked against botocore's own model), the runtime's invocations, and the
+OpenAI-compatible path."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import datetime
 import functools
 import json
 import re
@@ -53,6 +56,8 @@ OPERATIONS: dict[str, Callable[[Record], Record]] = {
     "DeleteModelPackageGroup": hosting.delete_model_package_group,
 }
 INVOCATION = re.compile(r"^/endpoints/([^/]+)/(invocations|invocations-response-stream)$")
+OPENAI = re.compile(r"^/endpoints/([^/]+)(?:/inference-components/([^/]+))?/openai/v1/chat/completions$")
+TOKEN_PREFIX = "sagemaker-api-key-"
 PASSED_ON = {"content-type": "Content-Type", "accept": "Accept", "x-amzn-sagemaker-custom-attributes": "X-Amzn-SageMaker-Custom-Attributes"}
 
 
@@ -195,8 +200,59 @@ async def _invoke_streaming(endpoint: str, headers: Mapping[str, str], body: byt
     return 200, answered, responses.StreamingResponse(send_all)
 
 
+async def _openai(endpoint: str, component: str | None, headers: Mapping[str, str], body: bytes) -> Answer:
+    """The OpenAI-compatible path: a bearer token in place of a signature; the container's answer as it is, streamed where it streams."""
+    refusal = _token_fault(headers.get("authorization", ""))
+    if refusal is not None:
+        return _openai_error(403, refusal)
+    named = {**headers, "x-amzn-sagemaker-inference-component": component} if component else headers
+    try:
+        answer, _ = await concurrency.run_reentrant(_invoke, endpoint, named, body, True, thread_name="invoke-endpoint-openai")
+    except ApiError as problem:
+        return _openai_error(int(problem.fields.get("OriginalStatusCode") or problem.status), problem.message)
+    loop = asyncio.get_running_loop()
+    parts: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def read() -> None:
+        try:
+            for chunk in hosting.chunks(answer):
+                loop.call_soon_threadsafe(parts.put_nowait, chunk)
+        finally:
+            loop.call_soon_threadsafe(parts.put_nowait, b"")
+
+    async def send_all(send: Callable[[Record], Awaitable[None]], receive: object) -> None:
+        concurrency.spawn_background(read, thread_name="read-endpoint-openai")
+        while chunk := await parts.get():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return 200, {"content-type": answer.headers.get("Content-Type", "application/json")}, responses.StreamingResponse(send_all)
+
+
+def _token_fault(authorization: str) -> str | None:
+    """What is wrong with a bearer token, as far as can be told without AWS's keys: its form, its action and its time."""
+    try:
+        text = base64.b64decode(authorization.removeprefix("Bearer ").removeprefix(TOKEN_PREFIX), validate=True).decode()
+        query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(f"https://{text}").query))
+        made = datetime.datetime.strptime(query["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
+        ends = made + datetime.timedelta(seconds=int(query["X-Amz-Expires"]))
+    except (ValueError, KeyError):
+        return "The bearer token is invalid."
+    if query.get("Action") != "CallWithBearerToken" or "X-Amz-Signature" not in query:
+        return "The bearer token is invalid."
+    return "The bearer token has expired." if ends < datetime.datetime.now(datetime.UTC) else None
+
+
+def _openai_error(status: int, message: str) -> Answer:
+    return status, {"content-type": "application/json"}, json.dumps({"error": {"message": message, "code": status}}).encode()
+
+
 async def handle_request(method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]) -> Answer:
-    """Both APIs' entry; ministack's handler signature."""
+    """Every API's entry; ministack's handler signature."""
+    asked = OPENAI.match(path)
+    if asked:
+        component = urllib.parse.unquote(asked[2]) if asked[2] else None
+        return await _openai(urllib.parse.unquote(asked[1]), component, headers, body)
     invocation = INVOCATION.match(path)
     if not invocation:
         answer: Answer = await concurrency.run_reentrant(_control, headers, body, thread_name="sagemaker")
@@ -211,7 +267,13 @@ async def handle_request(method: str, path: str, headers: Mapping[str, str], bod
 
 
 def install() -> None:
-    """Hook in."""
+    """Hook in. A bearer token names no service, so that path is known by itself."""
+    detect = app.detect_service
+
+    def detect_service(method: str, path: str, headers: Record, query_params: Record) -> str:
+        return "sagemaker" if OPENAI.match(path) else str(detect(method, path, headers, query_params))
+
+    app.detect_service = detect_service
     app.SERVICE_HANDLERS["sagemaker"] = handle_request
     router.SERVICE_PATTERNS["sagemaker"] = {
         "target_prefixes": ["SageMaker"],
