@@ -261,6 +261,14 @@ def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest
     assert failed.value.safe_to_repeat
 
 
+def test_a_connection_that_lay_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(OK, OK) as (url, connections):
+        whole(url)
+        monkeypatch.setattr(vendor_http, "_IDLE_S", 0.0)
+        whole(url)
+        assert connections == [1, 2]
+
+
 def test_plain_http_is_refused_where_addresses_must_be_public() -> None:
     with pytest.raises(BackendFailed, match="https"):
         VendorHttp().whole("the model server", "http://models.example/v1", {}, {}, timeout_s=1)

@@ -211,10 +211,16 @@ class _Public(_Secure):
         addresses = [str(entry[4][0]) for entry in found]
         if not all(map(is_public, addresses)):
             raise BackendFailed("the base_url does not lead to a public address")
+        # One time-out for all addresses together: their number is the tenant's choice too.
+        allowed = self.timeout if isinstance(self.timeout, float | int) else CONNECT_TIMEOUT_S
+        until = time.monotonic() + allowed
         failed: OSError | None = None
         for address in addresses:
+            left = until - time.monotonic()
+            if left <= 0:
+                break
             try:
-                sock = socket.create_connection((address, self.port), CONNECT_TIMEOUT_S)
+                sock = socket.create_connection((address, self.port), left)
             except OSError as error:
                 failed = error
                 continue
