@@ -49,7 +49,7 @@ def event_store(request: pytest.FixtureRequest) -> MemoryEventStore | DynamoEven
     if request.param == "fake":
         return MemoryEventStore()
     dynamodb = request.getfixturevalue("dynamodb")
-    return DynamoEventStore(make_table(dynamodb, "events", indexed=True), ttl_days=30, dynamodb=dynamodb, clock=clock)
+    return DynamoEventStore(make_table(dynamodb, "events"), ttl_days=30, dynamodb=dynamodb, clock=clock)
 
 
 @pytest.fixture(params=["fake", "moto"])

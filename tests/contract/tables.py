@@ -8,18 +8,18 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodb.type_defs import AttributeDefinitionTypeDef, CreateTableInputTypeDef, GlobalSecondaryIndexTypeDef
 
-_INDEXES = {"by_day": ("gsi_day", "occurred_at")}
+_INDEXES = {"events": {"by_day": ("gsi_day", "occurred_at")}, "registry": {"bandits": ("gsi_bandit", "pk")}}
 
 
-def make_table(dynamodb: DynamoDBClient, name: str, *, indexed: bool = False) -> str:
-    """A table keyed by `pk` and `sk`, with the indexes of `events` when `indexed`."""
+def make_table(dynamodb: DynamoDBClient, name: str) -> str:
+    """A table keyed by `pk` and `sk`, with its indexes."""
     indexes: list[GlobalSecondaryIndexTypeDef] = [
         {
             "IndexName": index,
             "KeySchema": [{"AttributeName": partition, "KeyType": "HASH"}, {"AttributeName": sort, "KeyType": "RANGE"}],
             "Projection": {"ProjectionType": "ALL"},
         }
-        for index, (partition, sort) in (_INDEXES.items() if indexed else ())
+        for index, (partition, sort) in _INDEXES.get(name, {}).items()
     ]
     names = {"pk", "sk", *(key["AttributeName"] for index in indexes for key in index["KeySchema"])}
     attributes: list[AttributeDefinitionTypeDef] = [{"AttributeName": attribute, "AttributeType": "S"} for attribute in sorted(names)]

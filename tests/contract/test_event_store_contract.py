@@ -126,9 +126,20 @@ def test_a_days_rewards_come_by_time_and_from_a_moment_on(event_store: EventStor
     assert list(event_store.by_day(TENANT, "other-skill", "reward", day)) == []
 
 
-def test_outputs_are_not_listed_by_day(event_store: EventStore) -> None:
-    with pytest.raises(ValueError, match="output events are not listed by day"):
-        event_store.by_day(TENANT, SKILL, "output", NOW.date())
+def test_interactions_are_not_listed_by_day(event_store: EventStore) -> None:
+    with pytest.raises(ValueError, match="interaction events are not listed by day"):
+        event_store.by_day(TENANT, SKILL, "interaction", NOW.date())
+
+
+def test_of_outputs_those_that_a_bandit_dealt_are_listed_by_day_also_after_they_waited(event_store: EventStore) -> None:
+    dealt = replace(output("o1", "i1"), marks=("bandit", "mirrored"))
+    late = replace(output("o2", "i2", minutes=1), marks=("bandit",), pending=True)
+    for event in (dealt, late, output("o3", "i3"), replace(output("o4", "i4"), marks=("shadow",))):
+        event_store.put_new(event)
+    assert [*event_store.by_day(TENANT, SKILL, "output", NOW.date())] == [dealt]
+    event_store.settle(late)
+    assert [*event_store.by_day(TENANT, SKILL, "output", NOW.date())] == [dealt, replace(late, pending=False)]
+    assert event_store.get_many(TENANT, ["o4"])["o4"].marks == ("shadow",)
 
 
 def test_a_reward_comes_back_with_its_numbers(event_store: EventStore) -> None:

@@ -30,13 +30,14 @@ class MemoryEventStore:
     def by_day(
         self, tenant_id: str, skill: str, event_type: EventType, day: date, *, since: datetime | None = None
     ) -> Iterator[StoredEvent]:
-        if event_type != "reward":
+        if event_type not in ("reward", "guardrail", "output"):
             raise ValueError(f"{event_type} events are not listed by day")
         found = [
             event
             for event in self.events.values()
             if (event.tenant_id, event.skill, event.event_type, event.occurred_at.date()) == (tenant_id, skill, event_type, day)
             and (since is None or event.occurred_at >= since)
+            and (event_type != "output" or ("bandit" in event.marks and not event.pending))
         ]
         return iter(sorted(found, key=lambda event: event.occurred_at))
 

@@ -10,10 +10,10 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from functions.allocate import handler as allocate
 from functions.audit_writer import handler as audit_writer
 from functions.authorizer import handler as authorizer
 from functions.bootstrap import handler as bootstrap
-from functions.inference import handler as inference
 from functions.reward_writer import handler as reward_writer
 from functions.telemetry import handler as telemetry
 from rlaas.aws import clients
@@ -21,6 +21,8 @@ from rlaas.aws.audit_log import DynamoAuditLog
 from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.privacy.settings import TenantPrivacy
+from rlaas.runtime import answering, deciding
+from rlaas.runtime import answering
 from rlaas.runtime.environment import environment
 from rlaas.tenancy.registry import PRIVACY, skill_key
 from rlaas.tenancy.tenant import Skill
@@ -35,10 +37,16 @@ _REMEMBERED = (
     clients._client,
     authorizer.registry,
     bootstrap.registry,
+    allocate.stores,
     audit_writer.log,
-    inference.stores,
-    inference.scrubbers,
+    answering.backends,
+    answering.breakers,
+    answering.scrubbers,
+    answering.spendings,
+    answering.stores,
+    deciding.grants,
     reward_writer.stores,
+    reward_writer.usage,
     telemetry.stores,
     telemetry.scrubbers,
 )
@@ -67,7 +75,9 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         "REGISTRY_TABLE": "registry",
         "EVENTS_TABLE": "events",
         "AUDIT_TABLE": "audit",
+        "COUNTERS_TABLE": "counters",
         "EVENT_TTL_DAYS": "30",
+        "GRANT_ROLE_ARN": "arn:aws:iam::123456789012:role/grants",
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -78,7 +88,8 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         dynamodb = boto3.client("dynamodb")
         make_table(dynamodb, "registry")
         make_table(dynamodb, "audit")
-        make_table(dynamodb, "events", indexed=True)
+        make_table(dynamodb, "counters")
+        make_table(dynamodb, "events")
         yield Stage(
             dynamodb, DynamoRegistry("registry", dynamodb), DynamoEventStore("events", dynamodb=dynamodb), DynamoAuditLog("audit", dynamodb)
         )

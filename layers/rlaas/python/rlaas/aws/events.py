@@ -15,13 +15,14 @@ from rlaas.clock import Clock, rfc3339, utc_now
 from rlaas.errors import DependencyUnavailable
 from rlaas.ids import interaction_of
 from rlaas.telemetry.events import EventType
-from rlaas.telemetry.store import StoredEvent
+from rlaas.telemetry.store import Mark, StoredEvent
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodb.type_defs import AttributeValueTypeDef, QueryInputTypeDef
 
-_LISTED_BY_DAY = ("reward",)
+_LISTED_BY_DAY = ("reward", "guardrail")
+_MARKS: tuple[Mark, ...] = ("bandit", "mirrored", "shadow")
 _LINK = "link"
 _BATCH_ATTEMPTS = 5
 _READ_TOGETHER = 100
@@ -117,9 +118,9 @@ class DynamoEventStore:
     def by_day(
         self, tenant_id: str, skill: str, event_type: EventType, day: date, *, since: datetime | None = None
     ) -> Iterator[StoredEvent]:
-        """Interactions or rewards of one day (UTC) by time, by the index `by_day`."""
-        if event_type not in _LISTED_BY_DAY:
-            raise ValueError(f"{event_type} events are not listed by day, only {' and '.join(_LISTED_BY_DAY)} events")
+        """Rewards, guardrails' actions or outputs that a bandit dealt, of one day (UTC) by time, by the index `by_day`."""
+        if event_type not in (*_LISTED_BY_DAY, "output"):
+            raise ValueError(f"{event_type} events are not listed by day, only {', '.join(_LISTED_BY_DAY)} and output events")
         return self._listed(f"T#{tenant_id}#{skill}#{event_type}#{day.isoformat()}", since=since)
 
     def pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
@@ -128,13 +129,15 @@ class DynamoEventStore:
 
     def settle(self, event: StoredEvent) -> None:
         """Take `event` off the list of pending ones; its payload stays as it is, and what has expired stays away."""
+        listed = _day_of(event)
         with suppress(ClientError), dependency("DynamoDB"):  # only a failed condition gets through as a ClientError
             self._dynamodb.update_item(
                 TableName=self._table,
                 Key=_key(event.tenant_id, event.event_id),
                 ConditionExpression="attribute_exists(pk)",
-                UpdateExpression="REMOVE gsi_day, #pending",
+                UpdateExpression="SET gsi_day = :day REMOVE #pending" if listed else "REMOVE gsi_day, #pending",
                 ExpressionAttributeNames={"#pending": "pending"},
+                **({"ExpressionAttributeValues": to_item({":day": listed})} if listed else {}),
             )
 
     def _listed(self, partition: str, *, since: datetime | None) -> Iterator[StoredEvent]:
@@ -181,6 +184,7 @@ def stored_event(item: Mapping[str, AttributeValue]) -> StoredEvent:
         payload_sha256=values["payload_sha256"],
         payload=values["payload"],
         pending="pending" in values,
+        marks=tuple(mark for mark in _MARKS if mark in values),
     )
 
 
@@ -212,14 +216,17 @@ def _link(event: StoredEvent, *, expires_at: datetime) -> "dict[str, AttributeVa
     )
 
 
+def _day_of(event: StoredEvent) -> str | None:
+    """The list that `event` stands in when it is not pending."""
+    if event.event_type not in _LISTED_BY_DAY and "bandit" not in event.marks:
+        return None
+    return f"T#{event.tenant_id}#{event.skill}#{event.event_type}#{rfc3339(event.occurred_at)[:10]}"
+
+
 def item_of(event: StoredEvent, *, expires_at: datetime) -> "dict[str, AttributeValueTypeDef]":
     """The item that holds `event` until `expires_at`."""
     occurred_at = rfc3339(event.occurred_at)
-    listed = None
-    if event.pending:
-        listed = _waiting(event.tenant_id, event.skill)
-    elif event.event_type in _LISTED_BY_DAY:
-        listed = f"T#{event.tenant_id}#{event.skill}#{event.event_type}#{occurred_at[:10]}"
+    listed = _waiting(event.tenant_id, event.skill) if event.pending else _day_of(event)
     values: dict[str, JsonValue] = {
         "event_type": event.event_type,
         "event_id": event.event_id,
@@ -236,5 +243,6 @@ def item_of(event: StoredEvent, *, expires_at: datetime) -> "dict[str, Attribute
         "pending": event.pending or None,
         "expires_at": int(expires_at.timestamp()),
         "gsi_day": listed,
+        **dict.fromkeys(event.marks, True),
     }
     return {**_key(event.tenant_id, event.event_id), **to_item(values)}

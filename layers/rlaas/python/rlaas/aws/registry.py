@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb.type_defs import AttributeValueTypeDef, QueryInputTypeDef, TransactWriteItemTypeDef
 
 
+BANDITS_INDEX, BANDITS = "bandits", "BANDIT"
+"""The index that lists routes with a bandit, and the one partition it has: only these items carry its attribute `gsi_bandit`."""
+
+
 class DynamoRegistry:
     """`Registry`, `KeySource`, `Policies`, `Routes`, `SkillSource` and `RewardSpecs` on one table."""
 
@@ -275,6 +279,7 @@ def _item(partition: str, sort_key: str, document: BaseModel, change: Change, ve
         "changed_by": change.actor,
         "reason": change.reason,
         "changed_at": rfc3339(change.at),
+        "gsi_bandit": BANDITS if isinstance(document, Route) and document.bandit is not None else None,
     }
     return {**to_item(values), "body": to_attribute(document.model_dump(mode="json"))}
 

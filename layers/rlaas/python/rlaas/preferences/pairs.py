@@ -9,8 +9,8 @@ from rlaas.ids import canonical_sha256
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, Message, OutputProduced
 from rlaas.telemetry.store import StoredEvent
 
-DropReason = Literal["no_final_text", "unchanged", "empty", "no_prompt", "duplicate", "no_output"]
-"""Why an output with feedback made no pair; `no_output` counts outputs that never landed."""
+DropReason = Literal["no_final_text", "unchanged", "empty", "no_prompt", "duplicate", "no_output", "shadow"]
+"""Why an output with feedback made no pair; `no_output` counts outputs that never landed, `shadow` those that no user saw."""
 MIN_WORDS = 3
 """A final text of fewer words is no answer to learn from."""
 HELD_OUT_TAG = "held-out"
@@ -93,6 +93,8 @@ def _pair(output: StoredEvent, feedback: Iterable[StoredEvent], *, held_out: boo
     produced = output.event()
     if not isinstance(produced, OutputProduced) or not produced.messages:
         return "no_prompt"
+    if produced.decision is not None and produced.decision.shadow:
+        return "shadow"
     said = sorted(feedback, key=lambda stored: (stored.occurred_at, stored.event_id))
     counted = [(stored, event) for stored in said if isinstance(event := stored.event(), FeedbackSubmitted)]
     finals = [event.final_text for _, event in counted if event.final_text is not None]

@@ -21,10 +21,11 @@ class RewardSpecs(Protocol):
 def record_reward(event: StoredEvent, *, store: EventStore, specs: RewardSpecs, clock: Clock) -> RewardComputed | None:
     """The reward that `event` newly makes, stored; `None` when it makes none or was followed up before.
 
-    Feedback without an output id is about the interaction's last output. Reads are strongly consistent, so of two writers one saw all that
-    the other saw: the count of events in the reward's id tells their rewards apart, and the higher one is the later.
+    Feedback without an output id is about the interaction's last output. Shadows' outputs have no reward: nobody saw them. Reads are
+    strongly consistent, so of two writers one saw all that the other saw: the count of events in the reward's id tells their rewards
+    apart, and the higher one is the later.
     """
-    if event.event_type not in ("feedback", "output") or event.interaction_id is None:
+    if event.event_type not in ("feedback", "output") or event.interaction_id is None or "shadow" in event.marks:
         return None
     around = store.by_interaction(event.tenant_id, event.interaction_id)
     reward = _reward(event, around, specs.reward_spec(event.tenant_id, event.skill))
@@ -35,7 +36,7 @@ def record_reward(event: StoredEvent, *, store: EventStore, specs: RewardSpecs, 
 
 def _reward(event: StoredEvent, around: list[StoredEvent], spec: RewardSpec) -> RewardComputed | None:
     """The reward of the output that `event` is, or is about, from all feedback among the events `around` it."""
-    outputs = {stored.event_id: stored for stored in around if stored.event_type == "output"}
+    outputs = {stored.event_id: stored for stored in around if stored.event_type == "output" and "shadow" not in stored.marks}
     if not outputs:
         return None
     last = next(reversed(outputs.values()))

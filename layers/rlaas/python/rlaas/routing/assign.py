@@ -30,7 +30,7 @@ class Decision(WireModel):
 
     `propensity` is the probability of the arm taken. Decisions with `cached`, `fallback`, `pinned` or `shadow` true are left out of
     estimates: another arm than the one `drawn` answered, or no chance was in it, or no user saw the answer. `shadows` are the policies
-    that are to answer the same request unseen; they are no candidates.
+    that are to answer the same request unseen; they are no candidates. `bandit`: a bandit deals the shares.
     """
 
     decision_id: str
@@ -48,6 +48,7 @@ class Decision(WireModel):
     fallback: bool = False
     pinned: bool = False
     drawn: str | None = None
+    bandit: bool = False
     shadow: bool = False
     shadows: tuple[PolicyId, ...] = Field(default=(), max_length=32)
 
@@ -115,6 +116,7 @@ def assign(
         reason=reason,
         rollout_id=route.rollout_id,
         decided_at=decided_at,
+        bandit=route.bandit is not None and any(arm.mode == "bandit" for arm in route.arms),
         shadows=tuple(
             arm.policy_id
             for arm in route.arms
@@ -134,6 +136,7 @@ def shadow_decision(served: Decision, policy_id: str) -> Decision:
             "cached": False,
             "fallback": False,
             "drawn": None,
+            "bandit": False,
             "shadow": True,
             "shadows": (),
         }

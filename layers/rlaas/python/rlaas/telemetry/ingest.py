@@ -13,6 +13,7 @@ from rlaas.clock import Clock
 from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, RlaasError
 from rlaas.ids import IdPrefix, bound_id, canonical_json, derived_id, new_id, text_sha256
 from rlaas.privacy.scrub import Scrubber
+from rlaas.routing.assign import Decision
 from rlaas.routing.decision_token import read_token
 from rlaas.telemetry.events import (
     AnyEvent,
@@ -25,7 +26,7 @@ from rlaas.telemetry.events import (
     TaskResultReported,
 )
 from rlaas.telemetry.scrubbing import scrubbed
-from rlaas.telemetry.store import EventStore, SkillSource, StoredEvent
+from rlaas.telemetry.store import EventStore, Mark, SkillSource, StoredEvent
 from rlaas.tenancy.tenant import Metric
 
 MAX_EVENT_BYTES = 256 * 1024
@@ -230,7 +231,13 @@ def prepare(
         received_at=received_at,
         payload_sha256=digest(canonical_json(sent)),
         payload=canonical_json(complete.model_dump(mode="json", exclude_none=True, exclude={"dryrun"})),
+        marks=_marks(complete.decision) if isinstance(complete, OutputProduced) and complete.decision is not None else (),
     )
+
+
+def _marks(decision: Decision) -> tuple[Mark, ...]:
+    said: dict[Mark, bool] = {"bandit": decision.bandit, "mirrored": bool(decision.shadows), "shadow": decision.shadow}
+    return tuple(mark for mark, holds in said.items() if holds)
 
 
 def prepare_clean(event: AnyEvent, tenant_id: str, *, received_at: datetime, scrubber: Scrubber) -> StoredEvent:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from rlaas.errors import DependencyUnavailable
 from rlaas.telemetry.events import (
@@ -29,6 +29,11 @@ MODELS: dict[EventType, type[AnyEvent]] = {
 """The model of each event type."""
 
 
+Mark = Literal["bandit", "mirrored", "shadow"]
+"""What an output's decision says of it, for whoever follows the store: a bandit dealt it, shadows are to answer it too, it is a
+shadow's."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
     """An event at rest. `payload` is its canonical JSON with every id and time filled in; `payload_sha256` is of what the client sent.
@@ -49,6 +54,7 @@ class StoredEvent:
     payload_sha256: str
     payload: str
     pending: bool = False
+    marks: tuple[Mark, ...] = ()
 
     def event(self) -> AnyEvent:
         """The event itself. Fields that a later writer added are ignored."""
@@ -77,7 +83,8 @@ class EventStore(Protocol):
     def by_day(
         self, tenant_id: str, skill: str, event_type: EventType, day: date, *, since: datetime | None = None
     ) -> Iterator[StoredEvent]:
-        """Rewards that occurred on `day` (UTC), from `since` on, by time; may lag a write by a moment."""
+        """Rewards, guardrails' actions or outputs with the mark `bandit` that occurred on `day` (UTC), from `since` on, by time; may lag a
+        write by a moment."""
         ...
 
     def pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:

@@ -1,0 +1,57 @@
+"""The schedule of the bandits: for each route with one, what became of its decisions since, and its shares from that."""
+
+import random
+from collections.abc import Mapping
+from functools import cache
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from rlaas.aws.bandits import DynamoBandits
+from rlaas.aws.events import DynamoEventStore
+from rlaas.aws.registry import DynamoRegistry
+from rlaas.clock import utc_now
+from rlaas.errors import RlaasError
+from rlaas.rollout.allocation import allocate_route
+from rlaas.runtime.environment import AllocationEnvironment, environment
+from rlaas.runtime.metrics import emit
+
+logger = Logger(service="rlaas")
+_NEEDED_MS = 60_000
+"""With less time left no other route is begun."""
+
+
+@cache
+def stores() -> tuple[DynamoRegistry, DynamoEventStore, DynamoBandits]:
+    """The registry, the events and the bandits, made on first use."""
+    settings = environment(AllocationEnvironment)
+    events = DynamoEventStore(settings.events_table, ttl_days=settings.event_ttl_days)
+    return DynamoRegistry(settings.registry_table), events, DynamoBandits(settings.counters_table, settings.registry_table)
+
+
+def handler(_: Mapping[str, object], context: LambdaContext) -> dict[str, int]:
+    """Look at every bandit, in another order each time; one that fails leaves its route as it is and holds up no other."""
+    routes, events, bandits = stores()
+    waiting = list(bandits.skills())
+    random.shuffle(waiting)
+    counts = {"looked_at": 0, "changed": 0, "failed": 0, "left": 0}
+    for place, (tenant_id, skill) in enumerate(waiting):
+        if context.get_remaining_time_in_millis() < _NEEDED_MS:
+            counts["left"] = len(waiting) - place
+            break
+        counts["looked_at"] += 1
+        try:
+            done = allocate_route(tenant_id, skill, routes=routes, events=events, statistics=bandits, now=utc_now())
+        except RlaasError as error:
+            counts["failed"] += 1
+            logger.warning("not allocated", tenant_id=tenant_id, skill=skill, error=type(error).__name__, detail=error.detail)
+            continue
+        counts["changed"] += done.route is not None
+        logger.info("allocated", tenant_id=tenant_id, skill=skill, reason=done.reason, seen=done.seen, settled=done.settled)
+    emit(
+        {"AllocationsFailed": (counts["failed"], "Count"), "AllocationsLeft": (counts["left"], "Count")},
+        dimensions={"stage": environment(AllocationEnvironment).stage},
+        at=utc_now(),
+        properties={},
+    )
+    return counts

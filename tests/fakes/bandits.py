@@ -1,0 +1,20 @@
+"""A bandit's statistics in memory."""
+
+from dataclasses import dataclass, field
+
+from rlaas.errors import Conflict
+from rlaas.rollout.allocation import BanditStatistics
+
+
+@dataclass
+class MemoryBandits:
+    held: dict[tuple[str, str], BanditStatistics] = field(default_factory=dict)
+
+    def load(self, tenant_id: str, skill: str) -> BanditStatistics | None:
+        return self.held.get((tenant_id, skill))
+
+    def save(self, statistics: BanditStatistics) -> None:
+        held = self.held.get((statistics.tenant_id, statistics.skill))
+        if statistics.version != (held.version if held else 0) + 1:
+            raise Conflict("another run was faster")
+        self.held[statistics.tenant_id, statistics.skill] = statistics

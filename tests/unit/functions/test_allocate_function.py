@@ -1,0 +1,76 @@
+"""The schedule's function on moto: finds the routes with a bandit, allocates, and tells what it did."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from functions.allocate.handler import handler
+from rlaas.aws.bandits import DynamoBandits
+from rlaas.routing.assign import assign
+from rlaas.routing.bandit import BanditSettings
+from rlaas.routing.route import Arm
+from rlaas.telemetry.events import OutputProduced, RewardComputed
+from rlaas.telemetry.ingest import prepare
+from tests.fakes.worlds import SKILL, TENANT
+from tests.unit.functions.conftest import Stage
+
+V1, V2 = f"{SKILL}@v1", f"{SKILL}@v2"
+
+
+@dataclass
+class Context(LambdaContext):
+    left_ms: int = 900_000
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.left_ms
+
+
+def with_bandit(stage: Stage, at: datetime) -> None:
+    current = stage.registry.get_route(TENANT, SKILL)
+    settings = BanditSettings(window_hours=1, min_samples_per_arm=3)
+    arm = Arm(policy_id=V2, mode="bandit", weight=0.5)
+    now = current.succeed(
+        control=V1, arms=(arm,), last_good=None, rollout_id=None, changed_by="key:1", reason="go", changed_at=at, bandit=settings
+    )
+    stage.registry.write_route(now, expected_version=current.version)
+
+
+def served(stage: Stage, number: int, at: datetime) -> None:
+    decision = assign(stage.registry.get_route(TENANT, SKILL), f"t{number}", decision_id="d", decided_at=at)
+    output = OutputProduced(
+        output_id=f"o{number}", interaction_id=f"i{number}", skill=SKILL, text="Hi", policy_id=decision.policy_id, decision=decision
+    )
+    stage.events.put_new(prepare(output, TENANT, received_at=at))
+    reward = 0.9 if decision.policy_id == V2 else 0.3
+    made = RewardComputed(
+        reward_id=f"rew_o{number}_1",
+        interaction_id=f"i{number}",
+        output_id=f"o{number}",
+        skill=SKILL,
+        reward=reward,
+        components={"sent": 1.0},
+        n=1,
+        event_ids=("f",),
+    )
+    stage.events.put_new(prepare(made, TENANT, received_at=at + timedelta(minutes=1)))
+
+
+def test_the_schedule_moves_the_traffic_and_a_second_run_changes_nothing(
+    furnished_stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    began = datetime.now(UTC) - timedelta(hours=3)
+    assert handler({}, Context()) == {"looked_at": 0, "changed": 0, "failed": 0, "left": 0}
+    with_bandit(furnished_stage, began)
+    for number in range(40):
+        served(furnished_stage, number, began + timedelta(minutes=number + 1))
+    assert handler({}, Context(left_ms=5)) == {"looked_at": 0, "changed": 0, "failed": 0, "left": 1}
+    assert handler({}, Context()) == {"looked_at": 1, "changed": 1, "failed": 0, "left": 0}
+    route = furnished_stage.registry.get_route(TENANT, SKILL)
+    assert (route.changed_by, route.arms[0].weight > 0.9) == ("bandit", True)
+    assert handler({}, Context()) == {"looked_at": 1, "changed": 0, "failed": 0, "left": 0}
+    known = DynamoBandits("counters", "registry").load(TENANT, SKILL)
+    assert known is not None
+    assert sum(arm.settled for arm in known.arms.values()) == 40
+    assert '"AllocationsLeft":1' in capsys.readouterr().out
