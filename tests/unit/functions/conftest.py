@@ -22,7 +22,6 @@ from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.privacy.settings import TenantPrivacy
 from rlaas.runtime import answering, deciding
-from rlaas.runtime import answering
 from rlaas.runtime.environment import environment
 from rlaas.tenancy.registry import PRIVACY, skill_key
 from rlaas.tenancy.tenant import Skill

@@ -5,9 +5,11 @@ import pytest
 
 from functions.audit_writer.handler import handler as audit
 from functions.reward_writer.handler import handler as follow
+from rlaas.aws.usage import DynamoUsage
 from rlaas.routing.assign import assign
-from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, OutputProduced, RewardComputed
+from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, OutputProduced, RewardComputed, Usage
 from rlaas.telemetry.ingest import prepare
+from rlaas.telemetry.usage import Tally
 from rlaas.tenancy.audit import verify_chain
 from rlaas.tenancy.keys import make_key
 from rlaas.tenancy.registry import Change
@@ -80,6 +82,29 @@ def test_a_record_that_fails_is_where_the_stream_begins_again(furnished_stage: S
     later = [landed(furnished_stage, 2, output(None)), landed(furnished_stage, 3, sent())]
     assert follow({"Records": [malformed, *later]}, lambda_context()) == {"batchItemFailures": [{"itemIdentifier": "1"}]}
     assert [event for event in furnished_stage.events.by_interaction(TENANT, "i1") if event.event_type == "reward"] == []
+
+
+def test_outputs_are_counted_once_however_often_they_are_delivered(furnished_stage: Stage) -> None:
+    tallies = DynamoUsage("counters", furnished_stage.dynamodb)
+    used = [
+        output(None).model_copy(
+            update={"output_id": f"o{n}", "usage": Usage(input_tokens=9, output_tokens=1), "cost_usd": 0.25, "key_id": "k1"}
+        )
+        for n in range(3)
+    ]
+    records = [landed(furnished_stage, number, event) for number, event in enumerate([*used, output("rol_1"), sent()])]
+    for batch in (records, records[1:], records[:2]):
+        assert follow({"Records": batch}, lambda_context()) == {"batchItemFailures": []}
+    ((account, tally),) = tallies.between(TENANT, NOW.date(), NOW.date())
+    assert (account.skill, account.policy_id, account.key_id) == (SKILL, f"{SKILL}@v2", "k1")
+    assert tally == Tally(requests=3, input_tokens=27, output_tokens=3, cost_nano_usd=750_000_000)
+
+
+def test_a_batch_whose_usage_cannot_be_counted_begins_again(furnished_stage: Stage) -> None:
+    event = output(None).model_copy(update={"usage": Usage(input_tokens=9, output_tokens=1)})
+    records = [landed(furnished_stage, 1, sent()), landed(furnished_stage, 2, event)]
+    furnished_stage.dynamodb.delete_table(TableName="counters")
+    assert follow({"Records": records}, lambda_context()) == {"batchItemFailures": [{"itemIdentifier": "1"}]}
 
 
 def test_every_change_of_the_registry_has_its_entry_and_counters_and_copies_have_none(stage: Stage) -> None:

@@ -1,0 +1,88 @@
+"""Budgets on the laptop cloud's DynamoDB, over HTTP, with as many callers at once as there may be."""
+
+from __future__ import annotations
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from rlaas.aws.counters import DynamoCounters
+from rlaas.errors import QuotaExceeded
+from rlaas.tenancy.budgets import Amount, Budget, Budgets, Request, charges
+from rlaas.tenancy.counters import GRACE, Reservation, reserve, settle, standing
+from tests.contract.tables import make_table
+from tests.fakes.worlds import NOW
+from tests.local_cloud.conftest import Emulator
+
+CALLERS = 64
+BUDGETS = Budgets(
+    budgets=(
+        Budget(name="spend", measure="usd", limit=1.0, window="month"),
+        Budget(name="tokens", measure="tokens", limit=1_000_000, window="hour"),
+        Budget(name="rate", measure="requests", limit=10_000, window="second"),
+    )
+)
+DIME = Amount(tokens=10, nano_usd=100_000_000)
+
+
+@pytest.fixture(scope="module")
+def counters(emulator: Emulator) -> DynamoCounters:
+    dynamodb: Any = boto3.client(
+        "dynamodb",
+        endpoint_url=emulator.url,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(max_pool_connections=CALLERS, read_timeout=120),
+    )
+    return DynamoCounters(make_table(dynamodb, f"counters-{uuid.uuid4().hex[:8]}"), dynamodb)
+
+
+def called(counters: DynamoCounters, tenant_id: str, name: str, now: datetime) -> Reservation | QuotaExceeded:
+    due = charges(BUDGETS, Request(skill="reply", key_id="key1"), now=now)
+    try:
+        made = reserve(counters, tenant_id, due, DIME, reservation_id=name, now=now, lifetime_s=30)
+    except QuotaExceeded as refusal:
+        return refusal
+    assert made is not None
+    return made
+
+
+def test_of_64_callers_at_once_exactly_10_are_served_and_what_crashed_comes_back(counters: DynamoCounters) -> None:
+    with ThreadPoolExecutor(CALLERS) as callers:
+        answers = list(callers.map(lambda number: called(counters, "crowd", f"r{number}", NOW), range(CALLERS)))
+    served = [answer for answer in answers if isinstance(answer, Reservation)]
+    assert len(served) == 10
+    assert {answer.retry_after_s for answer in answers if isinstance(answer, QuotaExceeded)} == {1}
+
+    # Four settle for half, six are killed; when those have expired, 64 callers at once find room for eight.
+    with ThreadPoolExecutor(CALLERS) as callers:
+        list(callers.map(lambda made: settle(counters, made, Amount(tokens=10, nano_usd=50_000_000), now=NOW), served[:4]))
+    later = NOW + timedelta(seconds=60 + GRACE)
+    with ThreadPoolExecutor(CALLERS) as callers:
+        again = list(callers.map(lambda number: called(counters, "crowd", f"a{number}", later), range(CALLERS)))
+    assert len([answer for answer in again if isinstance(answer, Reservation)]) == 8
+    month = charges(BUDGETS, Request(skill="reply", key_id="key1"), now=NOW)[0]
+    assert standing(counters.read("crowd"), month.counter, month.start) == (1_000_000_000, 800_000_000)
+
+
+def test_settlements_give_their_money_back_to_those_who_come_again(counters: DynamoCounters) -> None:
+    """Every caller comes until it is served; each spends a hundredth of what it sets aside, so all of them are."""
+
+    def persistent(number: int) -> None:
+        for attempt in range(1000):
+            made = called(counters, "patient", f"r{number}-{attempt}", NOW)
+            if isinstance(made, Reservation):
+                settle(counters, made, Amount(tokens=10, nano_usd=1_000_000), now=NOW)
+                return
+        raise AssertionError("never served while money was left")
+
+    with ThreadPoolExecutor(CALLERS) as callers:
+        list(callers.map(persistent, range(CALLERS)))
+    month = charges(BUDGETS, Request(skill="reply", key_id="key1"), now=NOW)[0]
+    assert standing(counters.read("patient"), month.counter, month.start) == (CALLERS * 1_000_000, 0)
