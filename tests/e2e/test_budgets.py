@@ -1,0 +1,110 @@
+"""Budgets on the deployed laptop cloud: as many callers are served as there is room for, and a killed worker's money comes back."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import INPUTS, PROMPT, SKILL, LaptopCloud, Tenant, until
+from tests.fakes.model_server import ModelServer, model_server
+
+CALLERS = 64
+MODEL = "stub-1"
+
+
+@pytest.fixture
+def models() -> Iterator[ModelServer]:
+    with model_server() as server:
+        yield server
+
+
+@pytest.fixture
+def spender(cloud: LaptopCloud, models: ModelServer) -> Tenant:
+    """A tenant whose skill is answered by `models`."""
+    tenant = cloud.tenant()
+    tenant.http.timeout = httpx.Timeout(300)
+    tenant.admin("PUT", f"skills/{SKILL}", {})
+    backend = {"kind": "openai", "model": MODEL, "base_url": f"{models.url}/v1"}
+    policy = tenant.admin("POST", f"skills/{SKILL}/policies", {"prompt": PROMPT, "backend": backend})["policy_id"]
+    tenant.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": policy})
+    return tenant
+
+
+def budget(tenant: Tenant, limit: int) -> None:
+    asked = {"name": "ten", "measure": "requests", "limit": limit, "window": "month"}
+    tenant.admin("PUT", "budgets", {"expected_version": 0, "budgets": [asked]})
+
+
+def stands(tenant: Tenant) -> tuple[int, int]:
+    """What is spent, what was set aside included, and how much that is."""
+    (told,) = tenant.admin("GET", "budgets/usage")["data"]
+    return told["spent"], told["set_aside"]
+
+
+def asked(tenant: Tenant) -> httpx.Response:
+    return tenant.post("v1/infer", {"skill": SKILL, "inputs": INPUTS})
+
+
+def test_of_64_callers_exactly_10_are_served_and_paid_for(spender: Tenant) -> None:
+    spender.admin("PUT", "prices", {"expected_version": 0, "prices": {MODEL: {"input": 1000.0, "output": 2000.0}}})
+    budget(spender, 10)
+    with ThreadPoolExecutor(CALLERS) as callers:
+        answers = list(callers.map(lambda _: asked(spender), range(CALLERS)))
+    served = [answer.json() for answer in answers if answer.status_code == 200]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert (len(served), len(refused)) == (10, 54)
+    assert {answer.json()["error"]["type"] for answer in refused} == {"QuotaExceeded"}
+    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)
+    assert stands(spender) == (10, 0)
+
+    day = dict.fromkeys(("from", "to"), served[0]["decision"]["decided_at"][:10])
+    told: dict[str, Any] = until(lambda: _counted(spender, day, 10))
+    read, written = (sum(one["usage"][name] for one in served) for name in ("input_tokens", "output_tokens"))
+    assert (told["input_tokens"], told["output_tokens"]) == (read, written)
+    assert told["cost_usd"] == pytest.approx((read * 1000 + written * 2000) / 1e6, abs=1e-9)
+    assert (told["skill"], told["policy"]) == (SKILL, served[0]["policy_id"])
+    assert told["key"]
+
+
+def _counted(tenant: Tenant, days: dict[str, str], requests: int) -> dict[str, Any] | None:
+    answer = tenant.http.get("v1/admin/usage", params={**days, "group_by": "skill,policy,key"})
+    assert answer.status_code == 200, answer.text
+    rows: list[dict[str, Any]] = answer.json()["data"]
+    return next((row for row in rows if row["requests"] == requests), None)
+
+
+def test_after_a_kill_in_mid_flight_the_budget_heals(cloud: LaptopCloud, spender: Tenant, models: ModelServer) -> None:
+    models.silent = threading.Event()
+    budget(spender, 3)
+    with ThreadPoolExecutor(3) as callers:
+        doomed = [callers.submit(asked, spender) for _ in range(3)]
+        until(lambda: stands(spender) == (3, 3) and len(models.asked) == 3, seconds=120)
+        _kill_workers(cloud, "inference")
+        assert all(call.result().status_code >= 500 for call in doomed)
+    models.silent.set()
+
+    refused = asked(spender)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+    assert until(lambda: (answer := asked(spender)).status_code == 200 and answer, seconds=90)
+    assert stands(spender) == (1, 0)
+
+
+def _kill_workers(cloud: LaptopCloud, function: str) -> None:
+    """SIGKILL every worker of one function of this cloud, and of no other that runs on the machine."""
+    ours = {f"AWS_LAMBDA_FUNCTION_NAME=rlaas-local-{function}", f"AWS_ENDPOINT_URL={cloud.endpoint}"}
+    killed = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = set((process / "environ").read_text(errors="replace").split("\0"))
+        except OSError:
+            continue
+        if ours <= environment:
+            os.kill(int(process.name), signal.SIGKILL)
+            killed += 1
+    assert killed, "no worker was found"
