@@ -7,15 +7,16 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Protocol, Self, TypeVar
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
 from rlaas.clock import Clock
 from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound
 from rlaas.ids import ExternalId, PolicyId, SkillName, bound_id, derived_id, new_id
 from rlaas.inference.attempts import Attempt, CircuitBreakers, first_answer
 from rlaas.inference.backend import Backend, BackendFailed, ChatCall, Choice, Completion, Delta
+from rlaas.inference.call import chat_call
 from rlaas.inference.collect import Collected, deltas_of
-from rlaas.inference.prompt import finished, offered_tools, render, render_front
+from rlaas.inference.prompt import finished
 from rlaas.inference.spending import Spending, Spent
 from rlaas.privacy.scrub import Scrubber
 from rlaas.routing.assign import CONTROL, PINNED, Decision, assign, pinned
@@ -355,16 +356,13 @@ class _Turn:
         """What `policy` asks of its backend. Raises: InvalidInput."""
         known = self._calls.get(policy.policy_id)
         if known is None:
-            request, inputs = self.request, self.request.inputs or {}
-            if request.messages is None:
-                messages = render(policy.prompt, inputs, request.documents)
-            elif any(message.role == "system" for message in request.messages):
-                messages = request.messages
-            else:
-                messages = (*render_front(policy.prompt, inputs, request.documents), *request.messages)
-            known = ChatCall(
-                messages=messages,
-                parameters=_parameters(policy, request.parameters),
+            request = self.request
+            known = chat_call(
+                policy,
+                inputs=request.inputs,
+                messages=request.messages,
+                documents=request.documents,
+                parameters=request.parameters,
                 tenant_id=self.asker.tenant_id,
                 traceparent=self.asker.traceparent,
             )
@@ -453,16 +451,6 @@ class _Turn:
 def _unit(route: Route, request: InferRequest, interaction_id: str) -> str:
     named = {"thread": request.thread_id, "user": request.user_id, "interaction": None}[route.unit]
     return named or interaction_id
-
-
-def _parameters(policy: Policy, asked: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """The request's parameters over the policy's; a request that says how long in OpenAI's newer word has said it."""
-    own = {**policy.sampling.parameters(), **offered_tools(policy.prompt)}
-    if "max_completion_tokens" in asked:
-        del own["max_tokens"]
-    if "tools" in asked:
-        own.pop("tool_choice", None)
-    return {**own, **{name: value for name, value in asked.items() if value is not None}}
 
 
 def _replayed(stored: StoredEvent) -> Answer:
