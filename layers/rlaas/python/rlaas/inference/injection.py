@@ -148,7 +148,7 @@ def _said(plain: Sequence[str]) -> Iterator[Signal]:
     rules = _rules()
     kinds = [rules.kinds.get(word, _NONE) for word in plain]
     for at, kind in enumerate(kinds):
-        if not kind:
+        if kind is _NONE:
             continue
         if "overrules" in kind and not _denied(plain, at):
             yield from _overrules(plain, kinds, at)
@@ -158,8 +158,8 @@ def _said(plain: Sequence[str]) -> Iterator[Signal]:
             near = frozenset[str]().union(*kinds[at + 1 : at + 1 + 2 * REACH])
             if "secret" in near and "where_to" in near:
                 yield "sends_secrets_away", 0.5
-    for hit in rules.tree.hits_in([Word(word, 0, 0) for word in plain]):
-        yield rules.phrases[hit.term]
+    for term, _, _ in rules.tree.places(plain):
+        yield rules.phrases[term]
 
 
 def _denied(plain: Sequence[str], at: int) -> bool:

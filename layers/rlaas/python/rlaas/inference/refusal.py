@@ -19,9 +19,9 @@ def _phrases() -> tuple[Terms, tuple[float, ...]]:
 
 def refusal_score(text: str) -> float:
     """How much `text` looks like a refusal, from 0 to 1; from 0.5 on it is taken for one."""
-    opening = words(text[: OPENING_WORDS * 40])[:OPENING_WORDS]
+    opening = [word.text for word in words(text[: OPENING_WORDS * 40])[:OPENING_WORDS]]
     tree, weights = _phrases()
     passed = 1.0
-    for weight in {weights[hit.term] for hit in tree.hits_in(opening)}:
+    for weight in {weights[term] for term, _, _ in tree.places(opening)}:
         passed *= 1.0 - weight
     return 1.0 - passed

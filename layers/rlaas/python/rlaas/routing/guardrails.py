@@ -9,7 +9,7 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, JsonValue, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from rlaas.ids import canonical_json
 from rlaas.privacy.settings import PatternEntity, compiled
@@ -44,6 +44,8 @@ PERSONAL: tuple[PatternEntity, ...] = (
 class _Guardrail(WireModel):
     """What every guardrail has. `name` stands in its events; two of one kind need names."""
 
+    model_config = ConfigDict(defer_build=True)  # built once, within Guardrails
+
     kind: str
     action: str
     name: GuardrailName | None = None
@@ -75,6 +77,8 @@ class _Regenerating(_Guardrail):
 class _Terms(WireModel):
     """Terms are whole words or phrases: case, width, invisible characters and punctuation do not count, accents do. Patterns are RE2's, and
     see the text as it is."""
+
+    model_config = ConfigDict(defer_build=True)
 
     terms: tuple[Term, ...] = Field(default=(), max_length=1000)
     patterns: tuple[Pattern, ...] = Field(default=(), max_length=50)
@@ -151,6 +155,8 @@ class Injection(_Guardrail):
 
 class Topic(WireModel):
     """A topic by its words: it is spoken of when at least `at_least` different ones of its terms occur."""
+
+    model_config = ConfigDict(defer_build=True)
 
     name: GuardrailName
     terms: tuple[Term, ...] = Field(min_length=1, max_length=500)

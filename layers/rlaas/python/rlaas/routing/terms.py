@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple, Self
@@ -80,15 +80,20 @@ class Terms:
 
     def hits(self, text: str) -> Iterator[Hit]:
         """Every occurrence, overlapping ones too, by where they begin."""
-        return self.hits_in(words(text))
+        given = words(text)
+        for term, first, last in self.places([word.text for word in given]):
+            yield Hit(term, given[first].start, given[last].end)
 
-    def hits_in(self, given: list[Word]) -> Iterator[Hit]:
-        """The same for words that were found before."""
+    def places(self, given: Sequence[str]) -> Iterator[tuple[int, int, int]]:
+        """The same for a text that is taken apart: the term, and its first and its last word."""
         root = self._root.next
         for first, word in enumerate(given):
-            node, last = root.get(word.text), first
+            if word not in root:
+                continue
+            node: _Node | None = root[word]
+            last = first
             while node is not None:
                 for term in node.ends:
-                    yield Hit(term, word.start, given[last].end)
+                    yield term, first, last
                 last += 1
-                node = node.next.get(given[last].text) if last < len(given) else None
+                node = node.next.get(given[last]) if last < len(given) else None
