@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types_boto3_firehose import FirehoseClient
     from types_boto3_s3 import S3Client
     from types_boto3_sagemaker import SageMakerClient
+    from types_boto3_sqs import SQSClient
     from types_boto3_stepfunctions import SFNClient
 
 _CONFIG = Config(connect_timeout=1, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})
@@ -30,6 +31,8 @@ def client(service: Literal["firehose"]) -> "FirehoseClient": ...
 def client(service: Literal["s3"]) -> "S3Client": ...
 @overload
 def client(service: Literal["sagemaker"]) -> "SageMakerClient": ...
+@overload
+def client(service: Literal["sqs"]) -> "SQSClient": ...
 @overload
 def client(service: Literal["stepfunctions"]) -> "SFNClient": ...
 @overload
