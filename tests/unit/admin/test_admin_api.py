@@ -120,7 +120,10 @@ def refused(answer: tuple[int, Any], status: int, kind: str, param: str | None) 
         ("GET", f"{HERE}/policies/{SKILL}@v9", None, 404, "NotFound", "policy_id"),
         ("GET", "/v1/admin/nothing-here", None, 404, "NotFound", None),
         ("PATCH", f"{HERE}/route", {}, 405, "NotFound", None),
-        ("POST", f"{HERE}/policies", {"prompt": {"user": "{{ oops"}}, 400, "InvalidInput", "prompt.user"),
+        ("POST", f"{HERE}/policies", {"prompt": {"user": "{{ oops"}}, 400, "InvalidInput", "prompt.user.template"),
+        ("POST", f"{HERE}/policies", {"prompt": {"user": "x"}, "backend": {"kind": "openai"}}, 400, "InvalidInput", "backend.model"),
+        ("POST", f"{HERE}/policies", {"prompt": {"nodes": [{"kind": "user", "name": "u"}]}}, 400, "InvalidInput", "prompt.nodes.0.template"),
+        ("POST", f"{HERE}/policies", {"prompt": {"user": "x"}, "backend": {"kind": "none"}}, 400, "InvalidInput", "backend"),
         ("POST", f"{HERE}/learning-runs", {"settings": {"dpo_steps": 0}}, 400, "InvalidInput", "settings.dpo_steps"),
         ("POST", f"{HERE}/rollouts", {"policy_id": f"{SKILL}@v9"}, 404, "NotFound", "policy_id"),
         ("POST", f"{HERE}/rollouts", {"policy_id": f"{SKILL}@v2", "settings": {"steps": [{"weight": 2}]}}, 400, "InvalidInput", "settings.steps.0.weight"),  # noqa: E501

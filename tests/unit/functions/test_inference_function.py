@@ -1,12 +1,17 @@
+import base64
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import ANY
 
-import httpx
 import openai
 import pytest
 
+from functions.chat import handler as chat
 from functions.inference.handler import handler
+from functions.telemetry.handler import handler as telemetry
+from rlaas.runtime import web
 from rlaas.telemetry.events import OutputProduced
 from tests.fakes.gateway import lambda_context, proxy_event
 from tests.fakes.model_server import ModelServer, model_server
@@ -42,6 +47,7 @@ def test_infer_answers_with_its_decision_and_stores_it(
         "interaction_id",
         "output_id",
         "text",
+        "tool_calls",
         "policy_id",
         "decision",
         "usage",
@@ -106,19 +112,18 @@ def test_infer_needs_its_scope(model: ModelServer) -> None:
 
 
 @pytest.fixture
-def client(model: ModelServer) -> openai.OpenAI:
-    """OpenAI's own client, whose requests go through the function."""
-
-    def through_function(request: httpx.Request) -> httpx.Response:
-        event = proxy_event(request.url.path.removeprefix("/stage"), request.content.decode(), headers=dict(request.headers))
-        answer = handler(event, lambda_context())
-        status, body = answer["statusCode"], answer["body"]
-        assert isinstance(status, int)
-        assert isinstance(body, str)
-        return httpx.Response(status, text=body, headers={"content-type": "application/json"})
-
-    transport = httpx.Client(transport=httpx.MockTransport(through_function))
-    return openai.OpenAI(api_key="rlk_x", base_url="https://api.test/stage/v1", http_client=transport, max_retries=0)
+def client(model: ModelServer) -> Iterator[openai.OpenAI]:
+    """OpenAI's own client; its requests come to the function `chat` as Lambda Web Adapter sends them."""
+    context = json.dumps(proxy_event("/", {})["requestContext"])
+    server = web.server(chat.ROUTES, port=0)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    with openai.OpenAI(api_key="rlk_x", base_url=url, default_headers={web.CONTEXT_HEADER: context}, max_retries=0) as made:
+        yield made
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 def test_openais_client_gets_a_completion_whose_id_takes_feedback(furnished_stage: Stage, client: openai.OpenAI) -> None:
@@ -138,11 +143,8 @@ def test_openais_client_gets_a_completion_whose_id_takes_feedback(furnished_stag
 def test_openais_client_raises_its_own_errors(client: openai.OpenAI, model: ModelServer) -> None:
     messages: Any = [{"role": "user", "content": "hello"}]
     with pytest.raises(openai.BadRequestError) as refused:
-        client.chat.completions.create(model=f"rlaas::{SKILL}", messages=messages, temperature=0.5)
+        client.chat.completions.create(model=f"rlaas::{SKILL}", messages=messages, temperature=5)
     assert refused.value.param == "temperature"
-    with pytest.raises(openai.BadRequestError) as streaming:
-        client.chat.completions.create(model=f"rlaas::{SKILL}", messages=messages, stream=True)
-    assert streaming.value.param == "stream"
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="rlaas::unknown", messages=messages)
     with pytest.raises(openai.BadRequestError) as unnamed:
@@ -151,3 +153,87 @@ def test_openais_client_raises_its_own_errors(client: openai.OpenAI, model: Mode
     model.down |= {"v1", "v2"}
     with pytest.raises(openai.InternalServerError):
         client.chat.completions.create(model=f"rlaas::{SKILL}", messages=messages)
+
+
+def test_parameters_reach_the_model_and_the_answer_may_be_streamed(
+    furnished_stage: Stage, client: openai.OpenAI, model: ModelServer
+) -> None:
+    messages: Any = [{"role": "user", "content": "hello"}]
+    client.chat.completions.create(
+        model=f"rlaas::{SKILL}", messages=messages, temperature=0.5, seed=7, extra_body={"top_k": 3, "rlaas::thread_id": "t1"}
+    )
+    assert {name: model.asked[0].body[name] for name in ("temperature", "seed", "top_k")} == {"temperature": 0.5, "seed": 7, "top_k": 3}
+    assert not [name for name in model.asked[0].body if "rlaas" in name]
+    stream = client.chat.completions.create(model=f"rlaas::{SKILL}", messages=messages, stream=True, stream_options={"include_usage": True})
+    chunks = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "v2: hello"
+    assert (chunks[-1].choices, chunks[-1].usage is not None) == ([], True)
+    [chunk_id] = {chunk.id for chunk in chunks}
+    assert furnished_stage.events.get_many(TENANT, [chunk_id])[chunk_id].event_type == "output"
+
+
+# Who would answer
+
+
+def test_a_decision_comes_back_with_the_output_in_its_token(furnished_stage: Stage, model: ModelServer) -> None:
+    status, body = call("/v1/decide", {"skill": SKILL, "inputs": {"email": "hello"}, "thread_id": "t1"})
+    assert (status, body["policy_id"], body["messages"]) == (200, f"{SKILL}@v2", [{"role": "user", "content": "Reply to: hello"}])
+    assert body["grant"]["base_url"].endswith("/endpoints/rlaas-local/inference-components/v2/openai/v1")
+    assert body["grant"]["api_key"].startswith("sagemaker-api-key-")
+    assert model.asked == []
+    output = {"skill": SKILL, "interaction_id": body["interaction_id"], "text": "Dear", "decision_token": body["decision_token"]}
+    event = proxy_event("/v1/interaction.output", output)
+    told = json.loads(str(telemetry(event, lambda_context())["body"]))
+    assert told["output_id"] == body["output_id"]
+    stored = furnished_stage.events.get_many(TENANT, [body["output_id"]])[body["output_id"]].event()
+    assert isinstance(stored, OutputProduced)
+    assert stored.decision is not None
+    assert (stored.decision.model_dump(mode="json"), stored.policy_id) == (body["decision"], f"{SKILL}@v2")
+    assert stored.decision_token is None
+
+
+def test_a_decision_that_rlaas_did_not_make_is_refused(furnished_stage: Stage) -> None:
+    _, body = call("/v1/decide", {"skill": SKILL, "inputs": {"email": "hello"}})
+    output = {"skill": SKILL, "interaction_id": body["interaction_id"], "text": "Dear"}
+    said, _, proof = body["decision_token"].partition(".")
+    forged = base64.urlsafe_b64encode(base64.urlsafe_b64decode(said).replace(b'"propensity":1.0', b'"propensity":0.1')).decode()
+    for more, param in (
+        ({"decision": body["decision"]}, "decision"),
+        ({"decision_token": f"{forged}.{proof}"}, "decision_token"),
+        ({"decision_token": f"{said}.{proof[:-1]}"}, "decision_token"),
+        ({"decision_token": "nonsense"}, "decision_token"),
+        ({"decision_token": body["decision_token"], "interaction_id": "another"}, "interaction_id"),
+        ({"decision_token": body["decision_token"], "output_id": "another"}, "output_id"),
+    ):
+        answer = telemetry(proxy_event("/v1/interaction.output", {**output, **more}), lambda_context())
+        assert (answer["statusCode"], json.loads(str(answer["body"]))["error"]["param"]) == (400, param)
+    assert [item["event_type"]["S"] for item in furnished_stage.items("events")] == ["interaction"]
+
+
+def test_a_dry_run_of_infer_decides_and_asks_and_stores_nothing(furnished_stage: Stage, model: ModelServer) -> None:
+    status, body = call("/v1/infer", {"skill": SKILL, "inputs": {"email": "hello"}, "dryrun": True})
+    assert (status, body["policy_id"]) == (200, f"{SKILL}@v2")
+    assert "decision_token" not in body
+    assert (model.asked, furnished_stage.items("events")) == ([], [])
+
+
+def test_skills_and_policies_are_listed_as_models(furnished_stage: Stage) -> None:
+    status, body = call("/v1/models", "", method="GET")
+    assert (status, body["object"]) == (200, "list")
+    assert [one["id"] for one in body["data"]] == [f"rlaas::{SKILL}", f"rlaas::{SKILL}@v2", f"rlaas::{SKILL}@v1"]
+    for name in (f"rlaas::{SKILL}", f"rlaas::{SKILL}@v1"):
+        assert call(f"/v1/models/{name}", "", method="GET")[1]["id"] == name
+    assert call("/v1/models/rlaas::nobody", "", method="GET")[1]["error"]["param"] == "model"
+
+
+def test_a_route_is_a_feature_flag(furnished_stage: Stage) -> None:
+    path = f"/ofrep/v1/evaluate/flags/{SKILL}"
+    status, flag = call(path, {"context": {"targetingKey": "t1"}})
+    assert (status, flag["key"], flag["value"], flag["variant"], flag["reason"]) == (200, SKILL, f"{SKILL}@v2", f"{SKILL}@v2", "SPLIT")
+    assert flag["metadata"]["propensity"] == 1.0
+    assert call("/ofrep/v1/evaluate/flags", {"context": {"targetingKey": "t1"}})[1]["flags"] == [flag]
+    assert call(path, {"context": {}}) == (400, {"key": SKILL, "errorCode": "TARGETING_KEY_MISSING", "errorDetails": ANY})
+    assert call(path, "{")[1]["errorCode"] == "PARSE_ERROR"
+    assert call(path, {})[1]["errorCode"] == "INVALID_CONTEXT"
+    status, missing = call("/ofrep/v1/evaluate/flags/nobody", {"context": {"targetingKey": "t1"}})
+    assert (status, missing["errorCode"], missing["key"]) == (404, "FLAG_NOT_FOUND", "nobody")

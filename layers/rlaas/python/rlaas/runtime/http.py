@@ -175,20 +175,23 @@ def invalid_input(error: ValidationError, given: object) -> InvalidInput:
     """A pydantic error over `given` (a parsed body) as ours: paths and reasons, never the values."""
     faults: dict[str, str] = {}
     for fault in error.errors(include_url=False, include_context=False, include_input=False):
-        path = ".".join(_path(fault["loc"], given))
+        path = ".".join(_path(fault["loc"], given, missing=fault["type"] == "missing"))
         faults.setdefault(path, fault["msg"].removeprefix("Value error, "))
     message = "; ".join(f"{path}: {reason}" if path else reason for path, reason in faults.items())
     return InvalidInput(message, param=next(iter(faults)) or None)
 
 
-def _path(places: Sequence[int | str], given: object) -> Iterator[str]:
-    """Where in `given` a fault is. pydantic's places also name the branches of unions, which are in no body."""
+def _path(places: Sequence[int | str], given: object, *, missing: bool) -> Iterator[str]:
+    """Where in `given` a fault is; its last place is in no body where a field is `missing`.
+
+    pydantic's places also name the branches of unions, which are in no body either.
+    """
     for place in places:
         if (isinstance(given, dict) and place in given) or (isinstance(given, list) and isinstance(place, int) and place < len(given)):
             yield str(place)
-            given = given[place]
-        elif place is places[-1] and isinstance(place, str) and isinstance(given, dict) and place.isidentifier():
-            yield place  # a field that is missing
+            given = given[place]  # type: ignore[index]
+    if missing:
+        yield str(places[-1])
 
 
 def _json(body: bytes) -> object:
