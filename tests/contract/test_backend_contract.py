@@ -159,6 +159,12 @@ def test_the_trace_travels_to_the_vendor(server: ModelServer, spec: BackendSpec)
         assert TRACE in str((*headers, asked.body.get("requestMetadata")))
 
 
+def test_what_is_no_trace_context_does_not_travel(server: ModelServer, spec: BackendSpec) -> None:
+    forged = ChatCall(messages=CALL.messages, parameters=CALL.parameters, tenant_id="acme", traceparent="00-\r\nx-api-key: forged")
+    BACKENDS.complete(spec, forged, timeout_s=5)
+    assert "forged" not in str((server.asked[0].headers, server.asked[0].body))
+
+
 def test_a_stream_is_not_begun_before_its_first_piece_is_asked_for_and_may_be_left(server: ModelServer, spec: BackendSpec) -> None:
     stream = BACKENDS.stream(spec, CALL, timeout_s=5)
     assert server.asked == []

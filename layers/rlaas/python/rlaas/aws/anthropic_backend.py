@@ -17,6 +17,7 @@ from rlaas.aws.openai_parameters import (
     turns_of,
 )
 from rlaas.aws.secrets import VendorKeys
+from rlaas.aws.trace_context import trace_header
 from rlaas.aws.vendor_failures import failure
 from rlaas.aws.vendor_http import VendorHttp, VendorRefused
 from rlaas.errors import InvalidInput, RlaasError
@@ -145,8 +146,7 @@ class AnthropicMessages:
             events.close()
 
     def _headers(self, backend: AnthropicBackend, call: ChatCall) -> Mapping[str, str]:
-        trace = {"traceparent": call.traceparent} if call.traceparent else {}
-        return {"x-api-key": self._secrets.key(call.tenant_id, backend.secret), "anthropic-version": VERSION, **trace}
+        return {"x-api-key": self._secrets.key(call.tenant_id, backend.secret), "anthropic-version": VERSION, **trace_header(call)}
 
 
 def messages_body(model: str, call: ChatCall) -> JsonObject:

@@ -23,6 +23,7 @@ from rlaas.aws.openai_parameters import (
     turns_of,
 )
 from rlaas.aws.sagemaker_backend import aws_failures, whole_seconds
+from rlaas.aws.trace_context import trace_header
 from rlaas.aws.vendor_failures import failure, retry_after_s
 from rlaas.errors import InvalidInput, RlaasError
 from rlaas.inference.backend import BackendFailed, ChatCall, Choice, Completion, Delta, ToolCallDelta
@@ -131,7 +132,7 @@ def _converse_request(model: str, call: ChatCall) -> dict[str, Any]:
         "inferenceConfig": {name: value for name, value in inference.items() if value is not None},
         "toolConfig": _tool_config(asked),
         "outputConfig": _output_config(asked),
-        "requestMetadata": {"traceparent": call.traceparent} if call.traceparent else None,
+        "requestMetadata": trace_header(call),
     }
     return {name: value for name, value in request.items() if value}
 

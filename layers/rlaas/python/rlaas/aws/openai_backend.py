@@ -7,6 +7,7 @@ from pydantic import JsonValue
 
 from rlaas.aws.openai_chat import chat_body, choices_asked, completion_of, deltas_of, is_done, refused
 from rlaas.aws.secrets import VendorKeys
+from rlaas.aws.trace_context import trace_header
 from rlaas.aws.vendor_http import VendorHttp, VendorRefused
 from rlaas.inference.backend import ChatCall, Completion, Delta
 from rlaas.routing.policy import OpenAIBackend
@@ -43,11 +44,9 @@ class OpenAIServers:
             events.close()
 
     def _addressed(self, backend: OpenAIBackend, call: ChatCall) -> tuple[str, str, Mapping[str, str]]:
-        headers: dict[str, str] = {}
+        headers = trace_header(call)
         if backend.secret is not None:
             headers["authorization"] = f"Bearer {self._secrets.key(call.tenant_id, backend.secret)}"
-        if call.traceparent is not None:
-            headers["traceparent"] = call.traceparent
         base = backend.base_url.rstrip("/")
         return "OpenAI" if _is_openai(backend) else "the model server", f"{base}/chat/completions", headers
 

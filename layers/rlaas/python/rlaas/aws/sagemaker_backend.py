@@ -17,6 +17,7 @@ from urllib3.exceptions import HTTPError
 
 from rlaas.aws.openai_chat import chat_body, choices_asked, completion_of, deltas_of, refused
 from rlaas.aws.server_sent_events import event_data
+from rlaas.aws.trace_context import traceparent
 from rlaas.aws.vendor_failures import retry_after_s
 from rlaas.aws.vendor_http import MAX_ANSWER_BYTES
 from rlaas.errors import RlaasError
@@ -78,7 +79,8 @@ def _component(backend: SageMakerBackend) -> dict[str, str]:
 
 def _trace(call: ChatCall) -> dict[str, str]:
     """SageMaker passes one header on to the container; the trace context travels in it."""
-    return {"CustomAttributes": f"traceparent={call.traceparent}"} if call.traceparent else {}
+    trace = traceparent(call)
+    return {"CustomAttributes": f"traceparent={trace}"} if trace else {}
 
 
 def _payloads(parts: "Iterable[ResponseStreamTypeDef]") -> Iterator[bytes]:
