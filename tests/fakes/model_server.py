@@ -5,7 +5,7 @@ SageMaker's InvokeEndpoint, OpenAI's chat completions, Anthropic's messages and 
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,12 +28,14 @@ class Asked:
 
 @dataclass
 class ModelServer:
-    """What was asked, which models and parameters are refused, and what to answer in place of a completion."""
+    """What was asked, which models and parameters are refused, and what to answer in place of a completion. `fails_on` says of a prompt
+    whether the model fails on it."""
 
     url: str
     asked: list[Asked] = field(default_factory=list)
     down: set[str] = field(default_factory=set)
     refuses: set[str] = field(default_factory=set)
+    fails_on: Callable[[str], bool] | None = None
     nonsense: str | None = None
     silent: threading.Event | None = None
 
@@ -58,15 +60,16 @@ def model_server() -> Iterator[ModelServer]:
                 state.silent.wait()
             model = component or endpoint
             refused = sorted(state.refuses & body.keys())
-            if model in state.down:
+            last = body["messages"][-1]["content"]
+            said = last if isinstance(last, str) else last[-1]["text"]
+            if model in state.down or (state.fails_on is not None and state.fails_on(said)):
                 self._failed(dialect)
             elif refused:
                 self._refused(dialect, refused[0])
             elif state.nonsense is not None:
                 self._answer(state.nonsense.encode())
             else:
-                last = body["messages"][-1]["content"]
-                text = f"{model}: {last if isinstance(last, str) else last[-1]['text']}"
+                text = f"{model}: {said}"
                 streams = body.get("stream", False) or parts[-1] in ("converse-stream", "invocations-response-stream")
                 getattr(self, f"_{dialect}_{'stream' if streams else 'whole'}")(model, text)
 

@@ -1,0 +1,48 @@
+"""The check that no mirrored request is lost: sampled = outputs + dead + under way."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import cache
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from rlaas.aws.shadows import DynamoShadowLedger, ShadowQueue
+from rlaas.clock import utc_now
+from rlaas.runtime.environment import ReconcileEnvironment, environment
+from rlaas.runtime.metrics import emit
+
+SETTLED = timedelta(minutes=5)
+"""Younger entries may not have reached the queue yet, and the queue's counts lag by up to a minute."""
+
+
+@cache
+def ways() -> tuple[DynamoShadowLedger, ShadowQueue, ShadowQueue]:
+    """The ledger, the queue and the dead letters, made on first use."""
+    settings = environment(ReconcileEnvironment)
+    ledger = DynamoShadowLedger(settings.counters_table)
+    return ledger, ShadowQueue(settings.shadow_queue_url), ShadowQueue(settings.dead_letter_queue_url)
+
+
+def handler(_: Mapping[str, object], __: LambdaContext) -> dict[str, int]:
+    """Compare the ledger's entries, each a sampled request without an output, with the messages there are. What has none is lost.
+
+    The queues are counted first: whatever has its output by the time the ledger is read is no entry any more, so work done in between can
+    hide a loss until the next look and never makes one up.
+    """
+    ledger, queue, dead = ways()
+    before = utc_now() - SETTLED
+    under_way, dead_letters = queue.depth().total, dead.depth().total
+    entries = ledger.entries(before=before)
+    counts = {"entries": entries, "under_way": under_way, "dead": dead_letters, "lost": max(0, entries - under_way - dead_letters)}
+    emit(
+        {
+            "ShadowOpen": (entries, "Count"),
+            "ShadowUnderWay": (under_way, "Count"),
+            "ShadowDead": (dead_letters, "Count"),
+            "ShadowLost": (counts["lost"], "Count"),
+        },
+        dimensions={"stage": environment(ReconcileEnvironment).stage},
+        at=utc_now(),
+        properties={},
+    )
+    return counts

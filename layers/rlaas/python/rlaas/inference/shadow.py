@@ -1,0 +1,134 @@
+"""Shadows: a policy answers a request that another has answered, and nobody sees it.
+
+The request is the one that was stored: scrubbed of personal data. Nothing of it goes through the user's request, so a shadow can neither
+slow it nor fail it; it spends from budgets of scope `shadow` alone.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from rlaas.clock import Clock
+from rlaas.errors import NotFound
+from rlaas.ids import PolicyId, TenantId, bound_id, derived_id, policy_version
+from rlaas.inference.backend import Backend
+from rlaas.inference.call import chat_call
+from rlaas.inference.prompt import finished
+from rlaas.inference.spending import Spending
+from rlaas.privacy.scrub import Scrubber
+from rlaas.routing.assign import shadow_decision
+from rlaas.routing.policy import Policy
+from rlaas.telemetry.events import InteractionCreated, OutputProduced
+from rlaas.telemetry.ingest import prepare_clean
+from rlaas.telemetry.store import EventStore, StoredEvent
+from rlaas.tenancy.budgets import NOTHING, Request
+from rlaas.tenancy.prices import usd
+from rlaas.wire import WireModel
+
+TIMEOUT_S = 40.0
+"""How long a shadow's backend may take."""
+
+
+class ShadowTask(WireModel):
+    """A request to mirror: the output that was served and the policy to answer beside it."""
+
+    tenant_id: TenantId
+    interaction_id: str
+    output_id: str
+    policy_id: PolicyId
+
+    @property
+    def shadow_id(self) -> str:
+        """The id of the shadow's output: always the same, so that a task done twice leaves one output."""
+        tail = f"s{policy_version(self.policy_id)[1]}"
+        return bound_id("out", self.interaction_id, tail) or derived_id("out", self.tenant_id, self.output_id, self.policy_id)
+
+
+def shadow_tasks(served: StoredEvent) -> list[ShadowTask]:
+    """A task for each shadow that the output's decision drew."""
+    output = served.event()
+    if not isinstance(output, OutputProduced) or output.decision is None or output.decision.shadow:
+        return []
+    return [
+        ShadowTask(tenant_id=served.tenant_id, interaction_id=output.interaction_id, output_id=served.event_id, policy_id=policy_id)
+        for policy_id in output.decision.shadows
+    ]
+
+
+class PolicySource(Protocol):
+    """Reads policies."""
+
+    def get_policy(self, tenant_id: str, policy_id: str) -> Policy:
+        """An immutable policy. Raises: NotFound."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowGateway:
+    """What tasks are done with; `scrubber` and `spending` are the tenant's."""
+
+    policies: PolicySource
+    backend: Backend
+    store: EventStore
+    scrubber: Scrubber
+    spending: Spending
+    clock: Clock
+    timer: Callable[[], float] = time.perf_counter
+
+
+def answer_unseen(task: ShadowTask, gateway: ShadowGateway) -> bool:
+    """Have the shadow answer and store its output; whether that is new. Only the policy's own backend is asked: it is the one on trial.
+
+    Raises: NotFound when what is to be mirrored or the policy is not there, QuotaExceeded, InvalidInput, DependencyUnavailable.
+    """
+    found = gateway.store.get_many(task.tenant_id, [task.interaction_id, task.output_id, task.shadow_id])
+    if task.shadow_id in found:
+        return False
+    interaction, served = (found[name].event() if name in found else None for name in (task.interaction_id, task.output_id))
+    if not isinstance(interaction, InteractionCreated) or not isinstance(served, OutputProduced) or served.decision is None:
+        raise NotFound(f"the request {task.interaction_id!r} or its output is not there")
+    policy = gateway.policies.get_policy(task.tenant_id, task.policy_id)
+    if policy.skill != served.skill:
+        raise NotFound(f"{task.policy_id!r} is not a policy of {served.skill!r}")
+    call = chat_call(
+        policy,
+        inputs=interaction.inputs,
+        messages=interaction.messages,
+        documents=interaction.documents,
+        parameters=interaction.parameters,
+        tenant_id=task.tenant_id,
+    )
+    asked = Request(skill=served.skill, key_id=served.key_id or "", mirrored=True)
+    reservation = gateway.spending.begin(task.tenant_id, asked, policy, call, now=gateway.clock())
+    spent = None
+    try:
+        started = gateway.timer()
+        timeout_s = min(policy.backend.timeout_s, TIMEOUT_S)
+        completion = gateway.backend.complete(policy.backend, call, timeout_s=timeout_s)
+        latency_ms = (gateway.timer() - started) * 1000
+        spent = gateway.spending.spent(policy, policy.backend.model, call, completion)
+    finally:
+        gateway.spending.end(reservation, spent.amount if spent else NOTHING, now=gateway.clock())
+    choice = completion.choices[0]
+    output = OutputProduced(
+        skill=served.skill,
+        thread_id=served.thread_id,
+        user_id=served.user_id,
+        output_id=task.shadow_id,
+        interaction_id=task.interaction_id,
+        policy_id=task.policy_id,
+        text=finished(policy.prompt, choice.text),
+        tool_calls=choice.tool_calls,
+        messages=call.messages,
+        decision=shadow_decision(served.decision, task.policy_id),
+        usage=completion.usage,
+        latency_ms=latency_ms,
+        finish_reason=choice.finish_reason,
+        model=policy.backend.model,
+        cost_usd=usd(spent.amount.nano_usd) if spent.priced else None,
+        price_version=spent.version,
+        key_id=served.key_id,
+    )
+    stored = prepare_clean(output, task.tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
+    return gateway.store.put_new(stored) is None

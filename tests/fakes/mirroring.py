@@ -1,0 +1,87 @@
+"""What Lambda does between the functions that mirror: the events' stream into `mirror`, the queue into `shadow`, a check in the end.
+
+Driven by hand on moto, so that it ends when there is nothing left to do; the queue itself counts receives and takes messages for dead.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from functions.mirror.handler import handler as mirror
+from functions.shadow.handler import handler as shadow
+from rlaas.aws.events import DynamoEventStore, item_of
+from rlaas.routing.assign import assign
+from rlaas.routing.route import Route
+from rlaas.telemetry.events import InteractionCreated, OutputProduced
+from rlaas.telemetry.ingest import prepare
+from rlaas.telemetry.store import StoredEvent
+from tests.fakes.gateway import lambda_context
+from tests.fakes.worlds import SKILL, TENANT
+
+if TYPE_CHECKING:
+    from types_boto3_sqs import SQSClient
+
+MAX_RECEIVES = 3
+
+
+def make_queues(sqs: SQSClient) -> tuple[str, str]:
+    """The shadows' queue and its dead letters as the stack makes them, but that what failed may be tried again at once."""
+    dead = sqs.create_queue(QueueName="dead")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES})
+    return sqs.create_queue(QueueName="shadows", Attributes={"VisibilityTimeout": "0", "RedrivePolicy": redrive})["QueueUrl"], dead
+
+
+@dataclass
+class Mirroring:
+    """The stage's events and queues."""
+
+    events: DynamoEventStore
+    sqs: SQSClient
+    queue: str
+    dead: str
+
+    def serve(self, route: Route, number: int, at: datetime) -> dict[str, Any]:
+        """A request answered by `route`; the stream's record of its output."""
+        named = f"i{number}"
+        decision = assign(route, f"t{number}", decision_id=f"dec_{number}", decided_at=at, interaction_id=named)
+        asked = InteractionCreated(interaction_id=named, skill=SKILL, inputs={"email": f"where is parcel {number}?"})
+        self.events.put_new(prepare(asked, TENANT, received_at=at))
+        output = OutputProduced(
+            output_id=f"o{number}", interaction_id=named, skill=SKILL, text="Hi", policy_id=decision.policy_id, decision=decision
+        )
+        stored = prepare(output, TENANT, received_at=at)
+        self.events.put_new(stored)
+        return record(stored, number)
+
+    def mirror(self, records: list[dict[str, Any]]) -> dict[str, Any]:
+        """Those of `records` that the stream's filter lets through, handed to the function."""
+        through = [one for one in records if one["dynamodb"]["NewImage"].get("mirrored") == {"BOOL": True}]
+        return dict(mirror({"Records": through}, lambda_context()))
+
+    def drain(self) -> int:
+        """Hand out messages, ten at a time, until the queue is empty; how often the function was called."""
+        calls = 0
+        while messages := self.sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages", []):
+            records = [{"messageId": message["MessageId"], "body": message["Body"]} for message in messages]
+            failed = {failure["itemIdentifier"] for failure in shadow({"Records": records}, lambda_context())["batchItemFailures"]}
+            done = [message for message in messages if message["MessageId"] not in failed]
+            if done:
+                entries = [{"Id": str(at), "ReceiptHandle": message["ReceiptHandle"]} for at, message in enumerate(done)]
+                self.sqs.delete_message_batch(QueueUrl=self.queue, Entries=entries)  # type: ignore[arg-type]
+            calls += 1
+        return calls
+
+    def dead_letters(self) -> int:
+        """How many messages were taken for dead."""
+        counts = self.sqs.get_queue_attributes(QueueUrl=self.dead, AttributeNames=["ApproximateNumberOfMessages"])["Attributes"]
+        return int(counts["ApproximateNumberOfMessages"])
+
+
+def record(stored: StoredEvent, number: int) -> dict[str, Any]:
+    """The stream's record of a new event."""
+    image = item_of(stored, expires_at=stored.received_at)
+    return {"eventID": f"e{number}", "eventName": "INSERT", "dynamodb": {"SequenceNumber": str(number), "NewImage": image}}

@@ -1,0 +1,149 @@
+"""Mirroring on moto, from the stream's record to the shadow's output or the dead letter, and the check that nothing is lost."""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+
+from functions.mirror import handler as mirror
+from functions.reconcile_shadows import handler as reconcile
+from functions.shadow import handler as shadow
+from rlaas.aws.shadows import DynamoShadowLedger
+from rlaas.inference.shadow import ShadowTask
+from rlaas.routing.route import Arm
+from rlaas.telemetry.events import OutputProduced
+from rlaas.tenancy.budgets import BUDGETS, Budget, Budgets
+from tests.fakes.gateway import lambda_context
+from tests.fakes.mirroring import MAX_RECEIVES, Mirroring, make_queues
+from tests.fakes.model_server import ModelServer, model_server
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, route
+from tests.unit.functions.conftest import Stage
+
+if TYPE_CHECKING:
+    from types_boto3_sqs import SQSClient
+
+MIRRORED = route(arms=(Arm(policy_id=f"{SKILL}@v2", mode="shadow", weight=1.0),))
+_REMEMBERED = (mirror.ways, shadow.ledger, reconcile.ways)
+
+
+@pytest.fixture
+def mirroring(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirroring]:
+    sqs: SQSClient = boto3.client("sqs")
+    queue, dead = make_queues(sqs)
+    monkeypatch.setenv("SHADOW_QUEUE_URL", queue)
+    monkeypatch.setenv("DEAD_LETTER_QUEUE_URL", dead)
+    for remembered in _REMEMBERED:
+        remembered.cache_clear()
+    yield Mirroring(furnished_stage.events, sqs, queue, dead)
+    for remembered in _REMEMBERED:
+        remembered.cache_clear()
+
+
+@pytest.fixture
+def model(mirroring: Mirroring, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
+    with model_server() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", server.url)
+        from rlaas.aws.sagemaker_backend import _runtime
+
+        _runtime.cache_clear()
+        yield server
+        _runtime.cache_clear()
+
+
+def outputs_of(stage: Stage) -> list[OutputProduced]:
+    """The shadows' outputs."""
+    stored = [item for item in stage.items("events") if item.get("shadow") == {"BOOL": True}]
+    return [OutputProduced.model_validate_json(item["payload"]["S"]) for item in stored]
+
+
+def open_entries() -> int:
+    return DynamoShadowLedger("counters").entries(before=datetime.now(UTC) + timedelta(seconds=1))
+
+
+def test_every_sampled_request_ends_as_an_output_or_a_dead_letter(
+    furnished_stage: Stage, mirroring: Mirroring, model: ModelServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.fails_on = lambda prompt: int(re.findall(r"\d+", prompt)[-1]) % 10 < 3
+    records = [mirroring.serve(MIRRORED, number, NOW) for number in range(60)]
+    assert mirroring.mirror(records) == {"batchItemFailures": []}
+    assert open_entries() == 60
+    mirroring.drain()
+    outputs = outputs_of(furnished_stage)
+    assert (len(outputs), mirroring.dead_letters()) == (42, 18)
+    assert open_entries() == 18
+    assert len(model.asked) == 42 + 18 * MAX_RECEIVES
+    metrics = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "_aws" in line]
+    assert sum(line.get("ShadowSampled", 0) for line in metrics) == 60
+    assert sum(line.get("ShadowOutput", 0) for line in metrics) == 42
+
+
+def test_a_shadows_output_says_what_the_shadow_saw_and_counts_for_nothing(
+    furnished_stage: Stage, mirroring: Mirroring, model: ModelServer
+) -> None:
+    mirroring.mirror([mirroring.serve(MIRRORED, 7, NOW)])
+    mirroring.drain()
+    (output,) = outputs_of(furnished_stage)
+    assert (output.text, output.policy_id, output.interaction_id) == ("v2: Reply to: where is parcel 7?", f"{SKILL}@v2", "i7")
+    assert output.decision is not None
+    assert (output.decision.shadow, output.decision.counts, output.decision.reason) == (True, False, "shadow")
+    assert output.usage is not None
+
+
+def test_a_task_delivered_twice_leaves_one_output_and_asks_once(furnished_stage: Stage, mirroring: Mirroring, model: ModelServer) -> None:
+    record = mirroring.serve(MIRRORED, 1, NOW)
+    for _ in range(2):
+        mirroring.mirror([record])
+        mirroring.drain()
+    assert (len(outputs_of(furnished_stage)), len(model.asked), open_entries(), mirroring.dead_letters()) == (1, 1, 0, 0)
+
+
+def test_what_the_queue_refuses_is_delivered_again_from_the_first_such_record(
+    mirroring: Mirroring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [mirroring.serve(MIRRORED, number, NOW) for number in range(3)]
+    monkeypatch.setenv("SHADOW_QUEUE_URL", mirroring.queue + "-gone")
+    from rlaas.runtime.environment import environment
+
+    environment.cache_clear()
+    mirror.ways.cache_clear()
+    with pytest.raises(Exception, match="SQS"):
+        mirroring.mirror(records)
+    assert open_entries() == 3  # what the stream delivers again enters them anew
+
+
+def test_shadows_spend_from_their_own_budget_alone(furnished_stage: Stage, mirroring: Mirroring, model: ModelServer) -> None:
+    few = Budgets(
+        budgets=(
+            Budget(name="few", scope="shadow", measure="requests", limit=2, window="month"),
+            Budget(name="none", scope="tenant", measure="requests", limit=0, window="month"),
+        )
+    )
+    furnished_stage.registry.put(TENANT, BUDGETS, few, CHANGE)
+    mirroring.mirror([mirroring.serve(MIRRORED, number, NOW) for number in range(5)])
+    mirroring.drain()
+    assert (len(outputs_of(furnished_stage)), mirroring.dead_letters(), len(model.asked)) == (2, 3, 2)
+
+
+def test_a_policy_that_is_not_there_ends_as_a_dead_letter(mirroring: Mirroring, model: ModelServer) -> None:
+    mirroring.mirror([mirroring.serve(route(arms=(Arm(policy_id=f"{SKILL}@v9", mode="shadow", weight=1.0),)), 1, NOW)])
+    mirroring.drain()
+    assert mirroring.dead_letters() == 1
+
+
+def test_the_check_finds_a_request_that_is_neither_answered_nor_dead(
+    mirroring: Mirroring, model: ModelServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.fails_on = lambda prompt: "parcel 1?" in prompt
+    mirroring.mirror([mirroring.serve(MIRRORED, number, NOW) for number in range(3)])
+    mirroring.drain()
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    ledger = DynamoShadowLedger("counters")
+    ledger.enter([ShadowTask(tenant_id=TENANT, interaction_id="i1", output_id="o1", policy_id=f"{SKILL}@v2")], at=long_ago)
+    assert reconcile.handler({}, lambda_context()) == {"entries": 1, "under_way": 0, "dead": 1, "lost": 0}
+    ledger.enter([ShadowTask(tenant_id=TENANT, interaction_id="i9", output_id="o9", policy_id=f"{SKILL}@v2")], at=long_ago)
+    assert reconcile.handler({}, lambda_context())["lost"] == 1
+    assert '"ShadowLost":1' in capsys.readouterr().out

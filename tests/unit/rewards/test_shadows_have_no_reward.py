@@ -1,0 +1,49 @@
+"""An answer that nobody saw has no reward, and takes none away from the one that was seen."""
+
+from datetime import timedelta
+
+from rlaas.preferences.pairs import build_pairs
+from rlaas.rewards.record import record_reward
+from rlaas.routing.assign import assign, shadow_decision
+from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, Message, OutputProduced
+from rlaas.telemetry.ingest import prepare
+from rlaas.telemetry.store import StoredEvent
+from tests.fakes.events import MemoryEventStore
+from tests.fakes.worlds import NOW, SKILL, TENANT, clock, furnished, route
+
+SERVED = assign(route(), "t1", decision_id="dec_1", decided_at=NOW)
+
+
+def output(name: str, *, shadow: bool) -> OutputProduced:
+    decision = shadow_decision(SERVED, f"{SKILL}@v2") if shadow else SERVED
+    said = (Message(role="user", content="where is it?"),)
+    text = "Your parcel is on its way."
+    return OutputProduced(output_id=name, interaction_id="i1", skill=SKILL, text=text, decision=decision, messages=said)
+
+
+def landed(store: MemoryEventStore, event: AnyEvent, *, after: int) -> StoredEvent:
+    stored = prepare(event, TENANT, received_at=NOW + timedelta(seconds=after))
+    store.put_new(stored)
+    return stored
+
+
+def test_feedback_about_the_interaction_is_about_the_answer_that_was_seen_though_the_shadows_came_later() -> None:
+    store, registry = MemoryEventStore(), furnished()
+    landed(store, output("seen", shadow=False), after=0)
+    unseen = landed(store, output("unseen", shadow=True), after=1)
+    sent = landed(store, FeedbackSubmitted(feedback_id="f1", interaction_id="i1", skill=SKILL, kind="action", action="sent"), after=2)
+    reward = record_reward(sent, store=store, specs=registry, clock=clock)
+    assert reward is not None
+    assert reward.output_id == "seen"
+    assert record_reward(unseen, store=store, specs=registry, clock=clock) is None
+
+
+def test_feedback_on_a_shadows_output_makes_no_reward_and_no_pair() -> None:
+    store, registry = MemoryEventStore(), furnished()
+    landed(store, output("unseen", shadow=True), after=0)
+    edit = FeedbackSubmitted(
+        feedback_id="f1", interaction_id="i1", output_id="unseen", skill=SKILL, kind="edit", final_text="It comes today, I promise."
+    )
+    assert record_reward(landed(store, edit, after=1), store=store, specs=registry, clock=clock) is None
+    made = build_pairs(store.events.values())
+    assert (made.pairs, made.dropped) == ((), {"shadow": 1})
