@@ -63,7 +63,7 @@ def test_every_system_is_asked_each_held_out_prompt_greedily_and_both_reports_ar
         *["acme--mail--v1--sft"] * 6,
         *["rlaas-local--base"] * 6,
     ]
-    assert all(call.parameters == {"temperature": 0.0, "top_p": 1.0, "max_tokens": 48} for _, call in models.asked)
+    assert all(call.parameters == {"temperature": 0.0, "max_tokens": 48} for _, call in models.asked)
     assert {call.tenant_id for _, call in models.asked} == {"acme"}
     assert report.promote
     assert report.candidate_over_baseline.win_rate == 1.0

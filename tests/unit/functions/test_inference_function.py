@@ -71,7 +71,6 @@ def test_the_model_gets_the_policys_sampling_and_no_model_name(model: ModelServe
     assert asked.body == {
         "messages": [{"role": "user", "content": "Reply to: hello"}],
         "temperature": 0.0,
-        "top_p": 1.0,
         "max_tokens": 256,
     }
 

@@ -11,8 +11,9 @@ from rlaas.inference.backend import BackendFailed, ChatCall, Completion, Delta
 from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, decide, infer, infer_stream
 from rlaas.inference.spending import Spending
 from rlaas.routing.assign import CONTROL
+from rlaas.routing.guardrails import Guardrails
 from rlaas.routing.policy import BackendSpec, OpenAIBackend
-from rlaas.telemetry.events import InteractionCreated, Message, OutputProduced
+from rlaas.telemetry.events import GuardrailActed, InteractionCreated, Message, OutputProduced
 from rlaas.tenancy.budgets import Budget, Budgets, Cap
 from rlaas.tenancy.prices import Price, PriceTable
 from tests.fakes.backend import EchoBackend
@@ -230,13 +231,14 @@ def test_a_circuit_opens_after_failures_in_a_row_and_lets_one_request_try_again(
     assert (breakers.allows("a"), breakers.allows("a")) == (True, True)
 
 
-def test_a_backend_whose_circuit_is_open_is_not_asked() -> None:
+def test_a_backend_whose_circuit_is_open_is_not_asked_for_this_tenant() -> None:
     backend = EchoBackend(down={"v1"})
     world = gateway(backend=backend)
     for _ in range(7):
         with pytest.raises(DependencyUnavailable):
             infer(InferRequest(skill=SKILL, inputs={"email": "?"}), ASKER, world)
     assert len(backend.asked) == 5
+    assert world.breakers.allows(("another-tenant", policy(1).backend))
 
 
 # Parameters, pins and decisions
@@ -245,7 +247,7 @@ def test_a_backend_whose_circuit_is_open_is_not_asked() -> None:
 def test_a_requests_parameters_go_before_the_policys() -> None:
     backend = EchoBackend()
     ask(MemoryEventStore(), backend=backend, parameters={"temperature": 1.5, "max_completion_tokens": 9, "top_k": 3, "stop": None})
-    assert backend.calls[0].parameters == {"temperature": 1.5, "top_p": 1.0, "max_completion_tokens": 9, "top_k": 3}
+    assert backend.calls[0].parameters == {"temperature": 1.5, "max_completion_tokens": 9, "top_k": 3}
 
 
 def test_a_parameter_that_the_backend_does_not_take_is_refused_by_name_and_no_fallback_is_asked() -> None:
@@ -387,3 +389,83 @@ def test_an_arm_whose_cap_is_spent_leaves_its_share_to_the_control_and_the_proba
     last = answers[-1].decision
     assert (last.propensity, last.fallback, last.reason) == (1.0, False, "the arm's cap is spent")
     assert [one.arm for one in last.candidates] == [CONTROL]
+
+
+# Guardrails
+
+
+def guarded_by(**config: object) -> MemoryRegistry:
+    registry = MemoryRegistry()
+    guardrails = Guardrails.model_validate_json(json.dumps(config))
+    registry.put_policy(policy(1).model_copy(update={"guardrails": guardrails}), CHANGE)
+    registry.write_route(route(), expected_version=0)
+    return registry
+
+
+def actions(store: MemoryEventStore) -> list[tuple[str, str, str]]:
+    """Stage, kind and action of what guardrails did, in order."""
+    events = [stored.event() for stored in store.events.values()]
+    done = sorted((event for event in events if isinstance(event, GuardrailActed)), key=lambda event: event.position)
+    return [(event.stage, event.kind, event.action) for event in done]
+
+
+BLOCK_LIST = {"kind": "block_list", "terms": ["parcel bomb"], "action": "block"}
+
+
+def test_a_blocked_request_gets_the_safe_answer_asks_nobody_and_costs_nothing() -> None:
+    store, backend, counters = MemoryEventStore(), EchoBackend(), MemoryCounters()
+    registry = guarded_by(input=[BLOCK_LIST], safe_answer="Please call us.")
+    given = {"registry": registry, "backend": backend, "spending": limited(counters, 1)}
+    answer = ask(store, email="the parcel bomb", interaction_id="mine", **given)  # type: ignore[arg-type]
+    assert (answer.text, answer.finish_reason, answer.decision.fallback) == ("Please call us.", "content_filter", False)
+    assert (backend.asked, counters.items) == ([], {})
+    assert actions(store) == [("input", "block_list", "block")]
+    assert ask(store, email="the parcel bomb", interaction_id="mine", **given).replay  # type: ignore[arg-type]
+    assert len(actions(store)) == 1
+
+
+def test_personal_data_is_taken_out_before_the_backend_sees_it() -> None:
+    store, backend = MemoryEventStore(), EchoBackend()
+    registry = guarded_by(input=[{"kind": "pii", "action": "redact"}])
+    ask(store, registry=registry, backend=backend, email="I am ada@example.com")
+    assert backend.asked[0][1][-1].content == "Reply to: I am <EMAIL_ADDRESS>"
+    assert actions(store) == [("input", "pii", "redact")]
+
+
+class Improving(EchoBackend):
+    """Answers better when asked again."""
+
+    def _text(self, backend: BackendSpec, call: ChatCall, timeout_s: float) -> str:
+        super()._text(backend, call, timeout_s)
+        return ['Sure: {"a": 1', '{"a": 1}'][len(self.asked) - 1]
+
+
+SCHEMA = {"type": "object", "required": ["a"]}
+
+
+def test_an_answer_that_does_not_fit_is_asked_for_once_more_and_both_are_paid_for() -> None:
+    store, backend, counters = MemoryEventStore(), Improving(), MemoryCounters()
+    registry = guarded_by(output=[{"kind": "json_schema", "json_schema": SCHEMA, "action": "regenerate", "then": "block"}])
+    answer = ask(store, registry=registry, backend=backend, spending=limited(counters, 1_000_000, "tokens"))
+    assert (answer.text, len(backend.asked)) == ('{"a": 1}', 2)
+    assert answer.usage is not None
+    assert answer.usage.input_tokens == 14
+    assert actions(store) == [("output", "json_schema", "regenerate")]
+
+
+def test_when_the_second_answer_does_not_fit_either_the_safe_answer_stands_in() -> None:
+    store, backend = MemoryEventStore(), EchoBackend()
+    registry = guarded_by(output=[{"kind": "json_schema", "json_schema": SCHEMA, "action": "regenerate", "then": "block"}])
+    answer = ask(store, registry=registry, backend=backend)
+    assert (answer.finish_reason, len(backend.asked)) == ("content_filter", 2)
+    assert [action for _, _, action in actions(store)] == ["regenerate", "block"]
+
+
+def test_a_stream_whose_answer_may_be_withheld_is_checked_first_and_one_that_is_only_flagged_streams() -> None:
+    words = {"kind": "block_list", "terms": ["Reply"]}
+    store = MemoryEventStore()
+    withheld = streamed(store, registry=guarded_by(output=[{**words, "action": "block"}], safe_answer="No."))
+    assert [delta.text for delta in withheld.deltas if delta.text] == ["No."]
+    flagged = streamed(store, registry=guarded_by(output=[{**words, "action": "flag"}]))
+    assert len([delta.text for delta in flagged.deltas if delta.text]) > 3
+    assert sorted(action for _, _, action in actions(store)) == ["block", "flag"]

@@ -1,7 +1,7 @@
 """Asking one backend after another until one answers: time shared out, repeats only where they are safe, circuits broken."""
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -29,8 +29,13 @@ class Attempt:
 
     @property
     def named(self) -> str:
-        """Who is asked, as decisions and circuits name it."""
-        return f"{self.backend.kind} {self.backend.model}"
+        """Who is asked for what, as decisions say it."""
+        return f"{self.policy.policy_id} by {self.backend.kind} {self.backend.model}"
+
+    @property
+    def circuit(self) -> Hashable:
+        """What fails together. A tenant's own: another's key or address says nothing about this one's."""
+        return self.policy.tenant_id, self.backend
 
 
 @dataclass(slots=True)
@@ -43,10 +48,10 @@ class CircuitBreakers:
     timer: Callable[[], float]
     failures: int = 5
     open_s: float = 10.0
-    _in_a_row: dict[str, int] = field(default_factory=dict)
-    _closed_again_at: dict[str, float] = field(default_factory=dict)
+    _in_a_row: dict[Hashable, int] = field(default_factory=dict)
+    _closed_again_at: dict[Hashable, float] = field(default_factory=dict)
 
-    def allows(self, name: str) -> bool:
+    def allows(self, name: Hashable) -> bool:
         """Whether `name` may be asked; a yes after an open circuit's time is for one request."""
         until = self._closed_again_at.get(name)
         if until is None:
@@ -56,12 +61,12 @@ class CircuitBreakers:
         self._closed_again_at[name] = self.timer() + self.open_s
         return True
 
-    def answered(self, name: str) -> None:
+    def answered(self, name: Hashable) -> None:
         """`name` is well."""
         self._in_a_row.pop(name, None)
         self._closed_again_at.pop(name, None)
 
-    def failed(self, name: str) -> None:
+    def failed(self, name: Hashable) -> None:
         """`name` did not answer."""
         self._in_a_row[name] = self._in_a_row.get(name, 0) + 1
         if self._in_a_row[name] >= self.failures:
@@ -84,25 +89,25 @@ def first_answer(
     """
     failures: list[str] = []
     for attempt in attempts:
-        if not breakers.allows(attempt.named):
-            failures.append(f"{attempt.policy.policy_id} by {attempt.named}: failed too often just now")
+        if not breakers.allows(attempt.circuit):
+            failures.append(f"{attempt.named}: failed too often just now")
             continue
         for repeated in (False, True):
             left = until - timer()
             if left < _LEAST_TIME_S:
-                failures.append(f"{attempt.policy.policy_id} by {attempt.named}: no time left")
+                failures.append(f"{attempt.named}: no time left")
                 break
             try:
                 answer = ask(attempt, min(attempt.backend.timeout_s, left * _FIRST_SHARE if attempt.more else left))
             except BackendFailed as error:
-                breakers.failed(attempt.named)
+                breakers.failed(attempt.circuit)
                 wait = error.retry_after_s if error.retry_after_s is not None else random.uniform(0.05, 0.25)
                 again = error.safe_to_repeat and not repeated and not attempt.more and wait <= min(_LONGEST_PAUSE_S, left / 2)
                 if not again:
-                    failures.append(f"{attempt.policy.policy_id} by {attempt.named}: {error.detail}")
+                    failures.append(f"{attempt.named}: {error.detail}")
                     break
                 pause(wait)
             else:
-                breakers.answered(attempt.named)
+                breakers.answered(attempt.circuit)
                 return attempt, answer, tuple(failures)
     raise DependencyUnavailable(f"no model answered: {'; '.join(failures)}")

@@ -10,12 +10,13 @@ from typing import Protocol, Self, TypeVar
 from pydantic import Field, model_validator
 
 from rlaas.clock import Clock
-from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound
+from rlaas.errors import Conflict, DependencyUnavailable, Forbidden, InvalidInput, NotFound
 from rlaas.ids import ExternalId, PolicyId, SkillName, bound_id, derived_id, new_id
 from rlaas.inference.attempts import Attempt, CircuitBreakers, first_answer
 from rlaas.inference.backend import Backend, BackendFailed, ChatCall, Choice, Completion, Delta
 from rlaas.inference.call import chat_call
 from rlaas.inference.collect import Collected, deltas_of
+from rlaas.inference.guarded import Blocked, Guarded, needs_whole_answer
 from rlaas.inference.prompt import finished
 from rlaas.inference.spending import Spending, Spent
 from rlaas.privacy.scrub import Scrubber
@@ -24,7 +25,7 @@ from rlaas.routing.policy import Policy
 from rlaas.routing.prompt import Document
 from rlaas.routing.route import Route
 from rlaas.telemetry.events import InteractionCreated, Message, OutputProduced, Tag, Usage
-from rlaas.telemetry.ingest import made_id, prepare_clean, same_event
+from rlaas.telemetry.ingest import made_id, prepare, prepare_clean, same_event
 from rlaas.telemetry.store import EventStore, StoredEvent
 from rlaas.tenancy.budgets import NOTHING, Amount
 from rlaas.tenancy.budgets import Request as BudgetRequest
@@ -38,6 +39,8 @@ WHOLE_ANSWER_S = 27.0
 """How long a whole answer may take in seconds: with the rest of the request it stays below the API's 29."""
 STREAM_S = 110.0
 """How long a streamed answer may take, in seconds."""
+_BLOCKED_BY_CONTROL = "the arm did not answer, and the control's guardrails block the request"
+_NOTHING_SPENT = Spent(NOTHING, priced=False, version=None)
 
 
 class InferRequest(WireModel):
@@ -181,26 +184,22 @@ def infer_stream(request: InferRequest, asker: Asker, gateway: Gateway, *, idemp
         earlier = turn.stored_before()
         if earlier is not None:
             answer = _replayed(earlier)
-        elif turn.needs_whole_answer:
+        elif turn.blocked is not None or needs_whole_answer(turn.policy):
             answer = turn.answer()
         else:
             return turn.stream()
-    return AnswerStream(
-        interaction_id=answer.interaction_id,
-        output_id=answer.output_id,
-        policy_id=answer.policy_id,
-        decision=answer.decision,
-        deltas=deltas_of(answer.choices, answer.usage),
-        replay=answer.replay,
-    )
+    return _at_once(answer)
 
 
 def decide(request: InferRequest, asker: Asker, gateway: Gateway, *, idempotency_key: str | None = None) -> Decided:
     """Who is to answer `request` and with what, for a caller that asks the model itself or (`dryrun`) only wants to know.
 
-    The interaction is stored unless it is a dry run. Raises: NotFound, InvalidInput, Conflict as `infer`.
+    The interaction is stored unless it is a dry run. Raises: NotFound, InvalidInput, Conflict as `infer`;
+    Forbidden when guardrails block it.
     """
     turn = _Turn.begun(request, asker, gateway, idempotency_key)
+    if turn.blocked is not None:
+        raise Forbidden("the policy's guardrails keep this request from its model; /v1/infer gives the answer for it")
     if not request.dryrun:
         turn.stored_before()
     return Decided(
@@ -225,6 +224,8 @@ class _Turn:
     route: Route
     decision: Decision
     policy: Policy
+    guarded: Guarded
+    blocked: Blocked | None = None
     answering: str | None = None
     """The model that answers, once one does."""
     _calls: dict[str, ChatCall] = field(default_factory=dict)
@@ -254,21 +255,23 @@ class _Turn:
             route=route,
             decision=decision,
             policy=gateway.routes.get_policy(tenant_id, decision.policy_id),
+            guarded=Guarded(request.messages, request.inputs, request.documents),
         )
         if turn.policy.skill != request.skill:
             raise NotFound(f"{decision.policy_id!r} is not a policy of {request.skill!r}", param="policy_id")
-        turn.call(turn.policy)
+        try:
+            turn.call(turn.policy)
+        except Blocked as blocked:
+            turn.blocked = blocked
         return turn
-
-    @property
-    def needs_whole_answer(self) -> bool:
-        """Whether nothing of the answer may be shown before all of it is there."""
-        return self.policy.prompt.output is not None
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
         """Set aside what the answer may cost; given back when there is none. Raises: QuotaExceeded, DependencyUnavailable."""
         gateway = self.gateway
+        if self.blocked is not None:  # nobody is asked
+            yield
+            return
         cap = next((arm.cap for arm in self.route.arms if arm.policy_id == self.decision.arm), None)
         asked = BudgetRequest(
             skill=self.request.skill, key_id=self.asker.key_id, capped=(self.decision.policy_id, cap) if cap is not None else None
@@ -279,6 +282,7 @@ class _Turn:
         finally:
             if not self._streaming:
                 self._settle(NOTHING)
+                self._store_actions()
 
     def _settle(self, spent: Amount) -> bool:
         """Settle what was set aside, once; whether that went well. If not, it comes back when it expires."""
@@ -309,14 +313,28 @@ class _Turn:
     def answer(self) -> Answer:
         """Ask for the whole answer and store it."""
         gateway = self.gateway
+        if self.blocked is not None:
+            return self._stored((self.blocked.answer,), None, _NOTHING_SPENT, 0.0)
         asked = gateway.timer()
-        attempt, completion, failures = self._first(
-            lambda attempt, timeout_s: gateway.backend.complete(attempt.backend, self.call(attempt.policy), timeout_s=timeout_s),
-            within_s=WHOLE_ANSWER_S,
-        )
-        latency_ms = (gateway.timer() - asked) * 1000
+
+        def ask(attempt: Attempt, timeout_s: float) -> Completion:
+            return gateway.backend.complete(attempt.backend, self.call(attempt.policy), timeout_s=timeout_s)
+
+        try:
+            attempt, completion, failures = self._first(ask, within_s=WHOLE_ANSWER_S)
+        except Blocked as blocked:  # by the guardrails of the control, after the arm had failed
+            self._fall_back(Attempt(blocked.policy, blocked.policy.backend, more=False), (_BLOCKED_BY_CONTROL,))
+            return self._stored((blocked.answer,), None, _NOTHING_SPENT, (gateway.timer() - asked) * 1000)
         self._fall_back(attempt, failures)
-        return self._finish(completion, latency_ms)
+        choices = self._checked(completion, again=False)
+        if choices is None:
+            try:
+                second = ask(attempt, max(1.0, self.started + WHOLE_ANSWER_S - gateway.timer()))
+            except BackendFailed:
+                second = Completion(completion.choices, usage=Usage(input_tokens=0, output_tokens=0))
+            choices = self._checked(second, again=True)
+            completion = Completion(second.choices, usage=_sum(completion.usage, second.usage), model=second.model)
+        return self._stored(choices or completion.choices, completion.usage, self._spent(completion), (gateway.timer() - asked) * 1000)
 
     def stream(self) -> AnswerStream:
         """Ask for the answer piece by piece and store it when it ends."""
@@ -327,7 +345,11 @@ class _Turn:
             return next(deltas, None), deltas
 
         asked = gateway.timer()
-        attempt, (first, rest), failures = self._first(begin, within_s=STREAM_S)
+        try:
+            attempt, (first, rest), failures = self._first(begin, within_s=STREAM_S)
+        except Blocked as blocked:
+            self._fall_back(Attempt(blocked.policy, blocked.policy.backend, more=False), (_BLOCKED_BY_CONTROL,))
+            return _at_once(self._stored((blocked.answer,), None, _NOTHING_SPENT, 0.0))
         self._fall_back(attempt, failures)
 
         def deltas() -> Generator[Delta, None, None]:
@@ -338,29 +360,31 @@ class _Turn:
                         raise BackendFailed("the answer takes too long")
                     yield collected.add(delta)
             except GeneratorExit:
-                self._finish(collected.completion(cut_off="cancelled"), (gateway.timer() - asked) * 1000)
+                self._end(collected.completion(cut_off="cancelled"), (gateway.timer() - asked) * 1000)
                 raise
             except BaseException:
                 self._settle(self._spent(collected.completion()).amount)
+                self._store_actions()
                 raise
             finally:
                 close = getattr(rest, "close", None)
                 if close is not None:
                     close()
-            self._finish(collected.completion(), (gateway.timer() - asked) * 1000)
+            self._end(collected.completion(), (gateway.timer() - asked) * 1000)
 
         self._streaming = True
         return AnswerStream(self.interaction_id, self.output_id, self.decision.policy_id, self.decision, deltas())
 
     def call(self, policy: Policy) -> ChatCall:
-        """What `policy` asks of its backend. Raises: InvalidInput."""
+        """What `policy` asks of its backend. Raises: InvalidInput, Blocked."""
         known = self._calls.get(policy.policy_id)
         if known is None:
             request = self.request
+            inputs, messages = self.guarded.incoming(policy)
             known = chat_call(
                 policy,
-                inputs=request.inputs,
-                messages=request.messages,
+                inputs=inputs,
+                messages=messages,
                 documents=request.documents,
                 parameters=request.parameters,
                 tenant_id=self.asker.tenant_id,
@@ -405,12 +429,21 @@ class _Turn:
     def _spent(self, completion: Completion) -> Spent:
         return self.gateway.spending.spent(self.policy, self.answering or "", self.call(self.policy), completion)
 
-    def _finish(self, completion: Completion, latency_ms: float) -> Answer:
-        """Settle what it cost and store the output."""
+    def _end(self, completion: Completion, latency_ms: float) -> None:
+        """Store a streamed answer; guardrails that could have kept it back are not those of a policy that streams."""
+        choices = self._checked(completion, again=True) or completion.choices
+        self._stored(choices, completion.usage, self._spent(completion), latency_ms)
+
+    def _checked(self, completion: Completion, *, again: bool) -> tuple[Choice, ...] | None:
+        """The choices as prompt and guardrails let them out; `None` asks for others."""
+        choices = [replace(choice, text=finished(self.policy.prompt, choice.text)) for choice in completion.choices]
+        return self.guarded.outgoing(self.policy, choices, again=again)
+
+    def _stored(self, choices: tuple[Choice, ...], usage: Usage | None, spent: Spent, latency_ms: float) -> Answer:
+        """Settle what it cost, and store the output and what guardrails did."""
         gateway, request = self.gateway, self.request
-        spent = self._spent(completion)
         settled = self._settle(spent.amount)
-        choices = tuple(replace(choice, text=finished(self.policy.prompt, choice.text)) for choice in completion.choices)
+        call = self._calls.get(self.policy.policy_id)
         produced = OutputProduced(
             skill=request.skill,
             thread_id=request.thread_id,
@@ -420,9 +453,9 @@ class _Turn:
             policy_id=self.decision.policy_id,
             text=choices[0].text,
             tool_calls=choices[0].tool_calls,
-            messages=self.call(self.policy).messages,
+            messages=call.messages if call is not None else None,
             decision=self.decision,
-            usage=completion.usage,
+            usage=usage,
             latency_ms=latency_ms,
             finish_reason=choices[0].finish_reason,
             model=self.answering,
@@ -432,6 +465,7 @@ class _Turn:
         )
         stored = prepare_clean(produced, self.asker.tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
         earlier = gateway.store.put_new(stored)
+        self._store_actions()
         if earlier is not None:
             return _replayed(earlier)
         return Answer(
@@ -440,17 +474,53 @@ class _Turn:
             policy_id=self.decision.policy_id,
             decision=self.decision,
             choices=choices,
-            usage=completion.usage,
+            usage=usage,
             latency_ms=latency_ms,
             overhead_ms=(gateway.timer() - self.started) * 1000 - latency_ms,
             replay=False,
             settled=settled,
         )
 
+    def _store_actions(self) -> None:
+        """Store what guardrails did, each once."""
+        request, tenant_id, now = self.request, self.asker.tenant_id, self.gateway.clock()
+        events = self.guarded.events(
+            tenant_id=tenant_id,
+            skill=request.skill,
+            interaction_id=self.interaction_id,
+            output_id=self.output_id,
+            thread_id=request.thread_id,
+            user_id=request.user_id,
+        )
+        if events:
+            self.gateway.store.put_each([prepare(event, tenant_id, received_at=now) for event in events])
+
 
 def _unit(route: Route, request: InferRequest, interaction_id: str) -> str:
     named = {"thread": request.thread_id, "user": request.user_id, "interaction": None}[route.unit]
     return named or interaction_id
+
+
+def _at_once(answer: Answer) -> AnswerStream:
+    """A whole answer as a stream."""
+    return AnswerStream(
+        interaction_id=answer.interaction_id,
+        output_id=answer.output_id,
+        policy_id=answer.policy_id,
+        decision=answer.decision,
+        deltas=deltas_of(answer.choices, answer.usage),
+        replay=answer.replay,
+    )
+
+
+def _sum(one: Usage | None, other: Usage | None) -> Usage | None:
+    if one is None or other is None:
+        return None
+    return Usage(
+        input_tokens=one.input_tokens + other.input_tokens,
+        output_tokens=one.output_tokens + other.output_tokens,
+        cached_tokens=one.cached_tokens + other.cached_tokens,
+    )
 
 
 def _replayed(stored: StoredEvent) -> Answer:

@@ -6,6 +6,7 @@ from pydantic import Field, JsonValue
 
 from rlaas.clock import Timestamp
 from rlaas.ids import PolicyId, Sha256, SkillName, TenantId, canonical_sha256, policy_id
+from rlaas.routing.guardrails import Guardrails
 from rlaas.routing.prompt import Prompt
 from rlaas.tenancy.prices import Price
 from rlaas.wire import WireModel
@@ -31,8 +32,8 @@ class AdapterRef(WireModel):
 class Sampling(WireModel):
     """How the backend samples unless the request says otherwise; `max_tokens` bounds the answer."""
 
-    temperature: float = Field(default=0.0, ge=0, le=2)
-    top_p: float = Field(default=1.0, gt=0, le=1)
+    temperature: float | None = Field(default=0.0, ge=0, le=2, description="null: the backend's own, which some models insist on.")
+    top_p: float | None = Field(default=None, gt=0, le=1)
     max_tokens: int = Field(default=256, ge=1, le=32768)
     seed: int | None = None
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(default=(), max_length=4)
@@ -97,6 +98,7 @@ class PolicyBundle(WireModel):
     adapter: AdapterRef | None = None
     prompt: Prompt
     sampling: Sampling = Sampling()
+    guardrails: Guardrails = Guardrails()
     backend: BackendSpec
     fallbacks: tuple[BackendSpec, ...] = Field(default=(), max_length=4)
     price: Price | None = Field(default=None, description="What its tokens cost; left out, the tenant's prices by model say so.")

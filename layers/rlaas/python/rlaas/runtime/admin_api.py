@@ -28,6 +28,7 @@ from rlaas.privacy.settings import PrivacySettings, TenantPrivacy
 from rlaas.rollout.conduct import Conductor, Guards, request_rollout, take_back
 from rlaas.rollout.learning import Dataset, LearningRun, LearningSettings, fail_run, request_run
 from rlaas.rollout.steps import Rollout, RolloutSettings
+from rlaas.routing.guardrails import Guardrails
 from rlaas.routing.policy import AdapterRef, BackendSpec, Policy, PolicyBundle, SageMakerBackend, Sampling
 from rlaas.routing.prompt import AnyPrompt, graph_of
 from rlaas.routing.registry import Policies, Routes
@@ -148,6 +149,7 @@ class PolicyRequest(WireModel):
 
     prompt: AnyPrompt
     sampling: Sampling = Sampling()
+    guardrails: Guardrails = Guardrails()
     base_model: str | None = None
     adapter: AdapterRef | None = None
     backend: BackendSpec | None = None
@@ -483,6 +485,7 @@ def admin_app(services: Callable[[], Services]) -> FastAPI:
             adapter=request.adapter,
             prompt=prompt,
             sampling=request.sampling,
+            guardrails=request.guardrails,
             backend=request.backend or SageMakerBackend(endpoint=here.endpoint, component=f"{here.endpoint}--base"),
             fallbacks=request.fallbacks,
             price=request.price,

@@ -1,0 +1,115 @@
+"""One request's dealings with the guardrails of the policies that are asked for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from rlaas.inference.backend import Choice
+from rlaas.routing.policy import Policy
+from rlaas.routing.prompt import Document
+from rlaas.telemetry.events import GuardrailActed, Message
+
+if TYPE_CHECKING:
+    from rlaas.inference.guardrails import GuardrailAction
+
+BLOCKED = "content_filter"
+"""Why an answer ended that a guardrail put in the place of another, in OpenAI's words."""
+
+
+class Blocked(Exception):
+    """A policy's guardrails keep the request from its backend; `answer` is what the caller gets."""
+
+    def __init__(self, policy: Policy, answer: Choice) -> None:
+        super().__init__(policy.policy_id)
+        self.policy = policy
+        self.answer = answer
+
+
+@dataclass(slots=True)
+class Guarded:
+    """What the caller sent, and what guardrails have done so far. Policies without guardrails load none of their code."""
+
+    messages: tuple[Message, ...] | None
+    inputs: dict[str, str] | None
+    documents: tuple[Document, ...]
+    _done: "list[tuple[str, GuardrailAction]]" = field(default_factory=list)
+
+    def incoming(self, policy: Policy) -> tuple[dict[str, str] | None, tuple[Message, ...] | None]:
+        """The inputs and messages that may go to the backend. Raises: Blocked."""
+        if not policy.guardrails.input:
+            return self.inputs, self.messages
+        from rlaas.inference.guardrails import check_input
+
+        verdict = check_input(policy.guardrails, self.messages or (), self.inputs)
+        self._note(policy, verdict.actions)
+        if verdict.answer is not None:
+            raise Blocked(policy, Choice(text=verdict.answer, finish_reason=BLOCKED))
+        return (
+            verdict.inputs if self.inputs is not None else None,
+            verdict.messages if self.messages is not None else None,
+        )
+
+    def outgoing(self, policy: Policy, choices: Sequence[Choice], *, again: bool) -> tuple[Choice, ...] | None:
+        """The choices as the caller may have them; `None` asks the backend once more, which it does not when this is `again`."""
+        if not policy.guardrails.output:
+            return tuple(choices)
+        from rlaas.inference.guardrails import check_output
+
+        checked = []
+        for choice in choices:
+            verdict = check_output(
+                policy.guardrails,
+                choice.text,
+                tool_calls=choice.tool_calls,
+                refusal=choice.refusal,
+                asked=self.messages or (),
+                inputs=self.inputs,
+                documents=[document.text for document in self.documents],
+                again=again,
+            )
+            self._note(policy, verdict.actions)
+            if verdict.regenerate:
+                return None
+            if verdict.blocked:
+                checked.append(Choice(text=verdict.text, finish_reason=BLOCKED))
+            else:
+                checked.append(replace(choice, text=verdict.text, tool_calls=verdict.tool_calls))
+        return tuple(checked)
+
+    def events(
+        self, *, tenant_id: str, skill: str, interaction_id: str, output_id: str | None, thread_id: str | None, user_id: str | None
+    ) -> list[GuardrailActed]:
+        """What was done, as events; the same ones however often it is asked."""
+        if not self._done:
+            return []
+        from rlaas.inference.guardrails import acted
+
+        return [
+            event
+            for position, (policy_id, action) in enumerate(self._done)
+            for event in acted(
+                [action],
+                tenant_id=tenant_id,
+                skill=skill,
+                interaction_id=interaction_id,
+                policy_id=policy_id,
+                thread_id=thread_id,
+                user_id=user_id,
+                output_id=output_id,
+                start=position,
+            )
+        ]
+
+    def _note(self, policy: Policy, actions: "Sequence[GuardrailAction]") -> None:
+        self._done += [(policy.policy_id, action) for action in actions]
+
+
+def needs_whole_answer(policy: Policy) -> bool:
+    """Whether nothing of the policy's answers may be shown before all of it is there: something may change or withhold it."""
+    if policy.prompt.output is not None:
+        return True
+    if not policy.guardrails.output:
+        return False
+    from rlaas.inference.guardrails import needs_whole_output
+
+    return needs_whole_output(policy.guardrails)
