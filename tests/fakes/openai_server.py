@@ -1,0 +1,101 @@
+"""A server that speaks OpenAI's chat API over real HTTP and answers what it is told to, when it is told to."""
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Part = dict[str, Any] | threading.Event
+WAIT_S = 60.0
+USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+
+
+@dataclass
+class Script:
+    """What is answered: `whole`, or `parts` one after the other, an event among them only once it is set. `status` refuses; with `breaks`
+    the connection ends without the stream's end."""
+
+    url: str
+    whole: dict[str, Any] = field(default_factory=dict)
+    parts: Sequence[Part] = ()
+    status: int = 200
+    breaks: bool = False
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    def says(self, *choices: dict[str, Any]) -> None:
+        """Whole answers with these choices."""
+        self.whole = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m", "usage": USAGE}
+        self.whole["choices"] = [{"index": index, "finish_reason": "stop", **choice} for index, choice in enumerate(choices)]
+
+    def streams(self, *parts: Part, breaks: bool = False) -> None:
+        """Streamed answers of these choices, one a chunk, then the usage."""
+        last: dict[str, Any] = {"choices": [], "usage": USAGE}
+        made = [part if isinstance(part, threading.Event) else {"choices": [{"index": 0, "finish_reason": None, **part}]} for part in parts]
+        self.parts, self.breaks = (made if breaks else [*made, last]), breaks
+
+
+@contextmanager
+def openai_server() -> Iterator[Script]:
+    """Serve on a free port of the loopback until the block ends."""
+    script = Script(url="")
+
+    class Completions(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            script.asked.append(body)
+            if script.status != 200:
+                self._whole(script.status, {"error": {"message": "not now", "type": "server_error", "param": None, "code": None}})
+            elif body.get("stream"):
+                self._stream()
+            else:
+                self._whole(200, script.whole)
+
+        def _whole(self, status: int, answer: dict[str, Any]) -> None:
+            content = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def _stream(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            for part in script.parts:
+                if isinstance(part, threading.Event):
+                    part.wait(WAIT_S)
+                else:
+                    self._event(json.dumps({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", **part}))
+            if not script.breaks:
+                self._event("[DONE]")
+                self.wfile.write(b"0\r\n\r\n")
+
+        def _event(self, data: str) -> None:
+            event = f"data: {data}\n\n".encode()
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Completions)
+    server.daemon_threads = True
+    script.url = f"http://127.0.0.1:{server.server_port}/v1"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield script
+    finally:
+        for part in script.parts:
+            if isinstance(part, threading.Event):
+                part.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
