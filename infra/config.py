@@ -82,6 +82,21 @@ class RolloutConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShadowConfig:
+    """Mirrored requests: how many at a time, how long, how often."""
+
+    batch_size: int = 5
+    """Tasks that one call of the function does, one after the other."""
+    timeout_seconds: int = 240
+    retry_seconds: int = 1_440
+    """When a task is tried again; six times the function's timeout, as Lambda's guide has it for queues."""
+    attempts: int = 3
+    concurrency: int = 10
+    """Calls at a time: what shadows may take of the models' capacity."""
+    batching_seconds: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageConfig:
     """One deployment of RLaaS: a stage in a region."""
 
@@ -102,6 +117,7 @@ class StageConfig:
     serving: ServingConfig
     learning: LearningConfig
     rollout: RolloutConfig
+    shadow: ShadowConfig = ShadowConfig()
 
     @property
     def prefix(self) -> str:
@@ -162,6 +178,7 @@ LOCAL = StageConfig(
             ("dpo_learning_rate", 8e-4),
         ),
     ),
+    shadow=ShadowConfig(batch_size=10, timeout_seconds=15, retry_seconds=15, concurrency=4, batching_seconds=0),
     # The demo's weeks pass in minutes.
     rollout=RolloutConfig(
         settings=(

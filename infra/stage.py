@@ -21,7 +21,8 @@ class RlaasStage(Stage):
         endpoint = ServingStack(self, config=config, data=data).endpoint
         learning_stack = LearningStack(self, config=config, data=data, endpoint=endpoint)
         learning = learning_stack.pipeline
-        rollout = RolloutStack(self, config=config, data=data).rollout
+        trials = RolloutStack(self, config=config, data=data, endpoint=endpoint)
+        rollout = trials.rollout
         api = ApiStack(self, config=config, data=data, endpoint=endpoint, learning=learning, rollout=rollout)
         ObservabilityStack(
             self,
@@ -30,6 +31,6 @@ class RlaasStage(Stage):
             endpoint=endpoint,
             learning=learning,
             compaction=learning_stack.compaction,
-            rollout=rollout,
+            trials=trials,
             api=api,
         )

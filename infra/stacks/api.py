@@ -6,12 +6,13 @@ from aws_cdk import CfnOutput, Duration
 from constructs import Construct
 
 from infra.config import StageConfig
+from infra.constructs.answering_function import AnsweringFunction
 from infra.constructs.grant_role import GrantRole
 from infra.constructs.guarded_rollout import GUARDS_ARE_DATA, GuardedRollout
 from infra.constructs.learning_pipeline import LearningPipeline
 from infra.constructs.python_function import PythonFunction
 from infra.constructs.rest_api import PublicApi
-from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, VllmEndpoint
+from infra.constructs.vllm_endpoint import VllmEndpoint
 from infra.stacks.data import DataStack
 from infra.stacks.rlaas_stack import RlaasStack
 
@@ -19,9 +20,6 @@ TELEMETRY_PATHS = ("v1/interaction.create", "v1/interaction.output", "v1/feedbac
 INFERENCE_PATHS = ("v1/infer", "v1/decide", "ofrep/v1/evaluate/flags", "ofrep/v1/evaluate/flags/{key}")
 MODEL_PATHS = ("v1/models", "v1/models/{model}")
 CHAT_PATHS = ("v1/chat/completions",)
-
-MODELS_ARE_DATA = "Policies name their Bedrock models and regions; a policy is made through the admin API, and audited."
-KEYS_ARE_DATA = "Tenants' vendor keys are named rlaas/<stage>/<tenant>/<name> when they are made; the adapter binds the tenant."
 
 
 class ApiStack(RlaasStack):
@@ -40,20 +38,28 @@ class ApiStack(RlaasStack):
         super().__init__(scope, "api", config=config)
         self.authorizer = self._authorizer(data)
         self.telemetry = self._telemetry(data)
-        self.inference = self._answering(
+        self.inference = AnsweringFunction(
+            self,
             "Inference",
-            data,
-            endpoint,
+            config=config,
+            registry=data.registry,
+            events=data.events,
+            counters=data.counters,
+            endpoint=endpoint,
             name="inference",
             description="Decides which policy answers, asks it, stores both",
             timeout=Duration.seconds(29),  # as long as API Gateway waits
         )
         GrantRole(self, "ModelGrants", endpoint=endpoint, lent_by=self.inference)
         stream_time = Duration.seconds(config.api.stream_seconds)
-        self.chat = self._answering(
+        self.chat = AnsweringFunction(
+            self,
             "Chat",
-            data,
-            endpoint,
+            config=config,
+            registry=data.registry,
+            events=data.events,
+            counters=data.counters,
+            endpoint=endpoint,
             name="chat",
             description="The same for OpenAI's clients, whole or streamed",
             timeout=stream_time,
@@ -109,48 +115,6 @@ class ApiStack(RlaasStack):
         function.allow("dynamodb:GetItem", on=[data.registry.table_arn])
         function.allow("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", on=[data.events.table_arn])
         return function
-
-    def _answering(
-        self, id: str, data: DataStack, endpoint: VllmEndpoint, *, name: str, description: str, timeout: Duration, web_server: bool = False
-    ) -> PythonFunction:
-        """A function that answers by models, with all that answering takes."""
-        function = PythonFunction(
-            self,
-            id,
-            config=self.config,
-            name=name,
-            description=description,
-            environment={
-                "REGISTRY_TABLE": data.registry.table_name,
-                "EVENTS_TABLE": data.events.table_name,
-                "EVENT_TTL_DAYS": str(self.config.event_ttl_days),
-                "COUNTERS_TABLE": data.counters.table_name,
-                "RESERVATION_SECONDS": str(self.config.api.reservation_seconds or int(timeout.to_seconds())),
-            },
-            timeout=timeout,
-            memory_mib=1_024,
-            user_facing=True,
-            web_server=web_server,
-        )
-        function.allow("dynamodb:GetItem", "dynamodb:Query", on=[data.registry.table_arn])  # the newest prices are queried
-        function.allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=[data.counters.table_arn])
-        function.allow("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", on=[data.events.table_arn])
-        # InvokeEndpointWithResponseStream is allowed by the same action.
-        function.allow("sagemaker:InvokeEndpoint", on=endpoint.arns, wildcard_because=ADAPTERS_ARE_DATA)
-        # Converse and ConverseStream are allowed by these two actions.
-        function.allow(
-            "bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream", on=self._bedrock_models(), wildcard_because=MODELS_ARE_DATA
-        )
-        secrets = f"arn:{self.partition}:secretsmanager:{self.region}:{self.account}:secret:rlaas/{self.config.name}/*"
-        function.allow("secretsmanager:GetSecretValue", on=[secrets], wildcard_because=KEYS_ARE_DATA)
-        return function
-
-    def _bedrock_models(self) -> list[str]:
-        """Whatever a policy may name: models, and the account's profiles, which lead to models in other regions."""
-        profiles = [
-            f"arn:{self.partition}:bedrock:*:{self.account}:{kind}/*" for kind in ("inference-profile", "application-inference-profile")
-        ]
-        return [f"arn:{self.partition}:bedrock:*::foundation-model/*", *profiles]
 
     def _admin(self, data: DataStack, endpoint: VllmEndpoint, learning: LearningPipeline, rollout: GuardedRollout) -> PythonFunction:
         function = PythonFunction(

@@ -21,7 +21,14 @@ class DataStack(RlaasStack):
 
     def __init__(self, scope: Construct, *, config: StageConfig) -> None:
         super().__init__(scope, "data", config=config)
-        self.registry = TenantTable(self, "Registry", config=config, name="registry", stream=dynamodb.StreamViewType.NEW_AND_OLD_IMAGES)
+        self.registry = TenantTable(
+            self,
+            "Registry",
+            config=config,
+            name="registry",
+            stream=dynamodb.StreamViewType.NEW_AND_OLD_IMAGES,
+            indexes={"bandits": ("gsi_bandit", "pk")},
+        )
         self.events = TenantTable(
             self,
             "Events",

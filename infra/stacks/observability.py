@@ -20,6 +20,7 @@ from infra.constructs.vllm_endpoint import VARIANT, VllmEndpoint
 from infra.stacks.api import ApiStack
 from infra.stacks.data import DataStack
 from infra.stacks.rlaas_stack import RlaasStack
+from infra.stacks.rollout import RolloutStack
 
 _MINUTE = Duration.minutes(1)
 
@@ -36,22 +37,31 @@ class ObservabilityStack(RlaasStack):
         endpoint: VllmEndpoint,
         learning: LearningPipeline,
         compaction: Compaction,
-        rollout: GuardedRollout,
+        trials: RolloutStack,
         api: ApiStack,
     ) -> None:
         super().__init__(scope, "observability", config=config)
+        rollout, allocation, shadows = trials.rollout, trials.allocation, trials.shadows
         self._topic = sns.Topic(self, "Alarms", topic_name=f"{config.prefix}-alarms", enforce_ssl=True)
         functions = [
             *(api.authorizer, api.telemetry, api.inference, api.chat, api.admin, api.bootstrap),
             *(data.lake.writer, data.reward_writer, data.audit_writer),
             *(learning.steps, rollout.steps, rollout.guard),
+            *(allocation.function, shadows.mirror, shadows.shadow, shadows.check),
         ]
         alarms = [
             self._api_errors(api),
             self._endpoint_errors(endpoint),
             self._lake_delay(data),
-            *self._failure_queues([*data.failure_queues, learning.failures, rollout.failures, compaction.failures]),
-            *self._stream_delays([data.lake.writer, data.reward_writer, data.audit_writer]),
+            *self._failure_queues(
+                [
+                    *(*data.failure_queues, learning.failures, rollout.failures, compaction.failures),
+                    *(allocation.failures, shadows.failures, shadows.dead_letters, shadows.missed),
+                ]
+            ),
+            *self._stream_delays([data.lake.writer, data.reward_writer, data.audit_writer, shadows.mirror]),
+            self._lost_shadows(),
+            *self._allocations(),
             *self._failed_executions(learning, rollout, compaction),
         ]
         self._dashboard(api, endpoint, functions, alarms)
@@ -109,6 +119,30 @@ class ObservabilityStack(RlaasStack):
             periods=1,
             says="Events wait longer than half an hour for the lake",
         )
+
+    def _lost_shadows(self) -> cloudwatch.Alarm:
+        return self._alarm(
+            "ShadowsLost",
+            self._own_metric("ShadowLost", "Maximum", period=Duration.hours(1)),
+            above=0,
+            periods=2,  # the queues' counts are approximate
+            says="Mirrored requests have neither an output nor a dead letter, and none is under way",
+        )
+
+    def _allocations(self) -> list[cloudwatch.Alarm]:
+        return [
+            self._alarm(
+                name,
+                self._own_metric(name, "Minimum", period=Duration.minutes(15)),
+                above=0,
+                periods=2,
+                says=f"In every run of half an hour bandits were {what}",
+            )
+            for name, what in (
+                ("AllocationsFailed", "not allocated: the function's log says why"),
+                ("AllocationsLeft", "left for want of time"),
+            )
+        ]
 
     def _failure_queues(self, queues: Sequence[sqs.IQueue]) -> list[cloudwatch.Alarm]:
         return [
@@ -196,8 +230,8 @@ class ObservabilityStack(RlaasStack):
                 [
                     cloudwatch.GraphWidget(
                         title="Our own work per answer (p50, p99), answers by the fallback",
-                        left=[self._inference_metric("Overhead", "p50"), self._inference_metric("Overhead", "p99")],
-                        right=[self._inference_metric("Fallback", "Sum")],
+                        left=[self._own_metric("Overhead", "p50"), self._own_metric("Overhead", "p99")],
+                        right=[self._own_metric("Fallback", "Sum")],
                         width=24,
                     )
                 ],
@@ -210,8 +244,10 @@ class ObservabilityStack(RlaasStack):
             ],
         )
 
-    def _inference_metric(self, name: str, statistic: str) -> cloudwatch.Metric:
-        return cloudwatch.Metric(namespace="RLaaS", metric_name=name, dimensions_map={"stage": self.config.name}, statistic=statistic)
+    def _own_metric(self, name: str, statistic: str, *, period: Duration | None = None) -> cloudwatch.Metric:
+        return cloudwatch.Metric(
+            namespace="RLaaS", metric_name=name, dimensions_map={"stage": self.config.name}, statistic=statistic, period=period
+        )
 
     def _bus(self, learning: LearningPipeline, rollout: GuardedRollout) -> None:
         """How learning runs and rollouts go and end, on one bus: rules of other teams listen there and need not know our state machines."""

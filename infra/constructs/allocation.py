@@ -1,0 +1,48 @@
+"""Bandits' shares: a schedule -> a function that writes routes."""
+
+from aws_cdk import Duration
+from aws_cdk import aws_events as rules
+from aws_cdk import aws_events_targets as targets
+from constructs import Construct
+
+from infra.config import StageConfig
+from infra.constructs.python_function import PythonFunction, dead_letter_queue
+from infra.constructs.tenant_table import TenantTable
+
+EVERY = Duration.minutes(5)
+"""Between two allocations; a bad arm gets traffic for that much longer than its guard needs."""
+
+
+class Allocation(Construct):
+    """The function `allocate`, called every five minutes, one run at a time."""
+
+    def __init__(
+        self, scope: Construct, id: str, *, config: StageConfig, registry: TenantTable, events: TenantTable, counters: TenantTable
+    ) -> None:
+        super().__init__(scope, id)
+        self.function = PythonFunction(
+            self,
+            "Allocate",
+            config=config,
+            name="allocate",
+            description="Sets the shares of bandits' arms from what became of their decisions",
+            environment={
+                "REGISTRY_TABLE": registry.table_name,
+                "EVENTS_TABLE": events.table_name,
+                "EVENT_TTL_DAYS": str(config.event_ttl_days),
+                "COUNTERS_TABLE": counters.table_name,
+            },
+            timeout=Duration.minutes(10),
+            memory_mib=1_024,
+        )
+        self.function.allow("dynamodb:Query", on=[registry.index_arn("bandits"), events.index_arn("by_day"), events.table_arn])
+        self.function.allow("dynamodb:BatchGetItem", on=[events.table_arn])
+        self.function.allow("dynamodb:GetItem", "dynamodb:PutItem", on=[registry.table_arn, counters.table_arn])
+        self.failures = dead_letter_queue(self, "Failures")
+        rules.Rule(
+            self,
+            "Schedule",
+            description="Allocate bandits' shares",
+            schedule=rules.Schedule.rate(EVERY),
+            targets=[targets.LambdaFunction(self.function.target, dead_letter_queue=self.failures, retry_attempts=0, max_event_age=EVERY)],
+        )

@@ -1,0 +1,71 @@
+"""A function that answers by models."""
+
+from aws_cdk import Duration, Stack
+from constructs import Construct
+
+from infra.config import StageConfig
+from infra.constructs.python_function import PythonFunction
+from infra.constructs.tenant_table import TenantTable
+from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, VllmEndpoint
+
+MODELS_ARE_DATA = "Policies name their Bedrock models and regions; a policy is made through the admin API, and audited."
+KEYS_ARE_DATA = "Tenants' vendor keys are named rlaas/<stage>/<tenant>/<name> when they are made; the adapter binds the tenant."
+
+
+class AnsweringFunction(PythonFunction):
+    """A function with all that answering takes: routes and policies, prices and budgets, the events, every backend's leave."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        config: StageConfig,
+        registry: TenantTable,
+        events: TenantTable,
+        counters: TenantTable,
+        endpoint: VllmEndpoint,
+        name: str,
+        description: str,
+        timeout: Duration,
+        user_facing: bool = True,
+        web_server: bool = False,
+    ) -> None:
+        super().__init__(
+            scope,
+            id,
+            config=config,
+            name=name,
+            description=description,
+            environment={
+                "REGISTRY_TABLE": registry.table_name,
+                "EVENTS_TABLE": events.table_name,
+                "EVENT_TTL_DAYS": str(config.event_ttl_days),
+                "COUNTERS_TABLE": counters.table_name,
+                "RESERVATION_SECONDS": str(config.api.reservation_seconds or int(timeout.to_seconds())),
+            },
+            timeout=timeout,
+            memory_mib=1_024,
+            user_facing=user_facing,
+            web_server=web_server,
+        )
+        self.allow("dynamodb:GetItem", "dynamodb:Query", on=[registry.table_arn])  # the newest prices are queried
+        self.allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=[counters.table_arn])
+        self.allow("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", on=[events.table_arn])
+        # InvokeEndpointWithResponseStream is allowed by the same action.
+        self.allow("sagemaker:InvokeEndpoint", on=endpoint.arns, wildcard_because=ADAPTERS_ARE_DATA)
+        # Converse and ConverseStream are allowed by these two actions.
+        self.allow(
+            "bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream", on=self._bedrock_models(), wildcard_because=MODELS_ARE_DATA
+        )
+        stack = Stack.of(self)
+        secrets = f"arn:{stack.partition}:secretsmanager:{stack.region}:{stack.account}:secret:rlaas/{config.name}/*"
+        self.allow("secretsmanager:GetSecretValue", on=[secrets], wildcard_because=KEYS_ARE_DATA)
+
+    def _bedrock_models(self) -> list[str]:
+        """Whatever a policy may name: models, and the account's profiles, which lead to models in other regions."""
+        stack = Stack.of(self)
+        profiles = [
+            f"arn:{stack.partition}:bedrock:*:{stack.account}:{kind}/*" for kind in ("inference-profile", "application-inference-profile")
+        ]
+        return [f"arn:{stack.partition}:bedrock:*::foundation-model/*", *profiles]

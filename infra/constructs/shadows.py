@@ -1,0 +1,107 @@
+"""Mirrored requests: the events' stream -> mirror -> queue -> shadow -> events, and the check that none is lost."""
+
+from aws_cdk import Duration
+from aws_cdk import aws_events as rules
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_lambda_event_sources as sources
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from infra.config import StageConfig
+from infra.constructs.answering_function import AnsweringFunction
+from infra.constructs.python_function import PythonFunction, dead_letter_queue
+from infra.constructs.tenant_table import TenantTable
+from infra.constructs.vllm_endpoint import VllmEndpoint
+
+MIRRORED_OUTPUTS = {
+    "eventName": ["INSERT"],
+    "dynamodb": {"NewImage": {"event_type": {"S": ["output"]}, "mirrored": {"BOOL": [True]}}},
+}
+"""The stream filter that lets outputs through whose decision drew shadows; of other events nothing is called."""
+
+
+class Shadows(Construct):
+    """The functions `mirror`, `shadow` and `reconcile_shadows` with the queue between the first two."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        config: StageConfig,
+        registry: TenantTable,
+        events: TenantTable,
+        counters: TenantTable,
+        endpoint: VllmEndpoint,
+    ) -> None:
+        super().__init__(scope, id)
+        settings = config.shadow
+        self.dead_letters = dead_letter_queue(self, "DeadLetters")
+        self.queue = sqs.Queue(
+            self,
+            "Queue",
+            queue_name=f"{config.prefix}-shadows",
+            enforce_ssl=True,
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            retention_period=Duration.days(4),
+            visibility_timeout=Duration.seconds(settings.retry_seconds),
+            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=settings.attempts),
+        )
+        self.mirror = PythonFunction(
+            self,
+            "Mirror",
+            config=config,
+            name="mirror",
+            description="Hands requests that drew shadows to the shadows' queue",
+            environment={"COUNTERS_TABLE": counters.table_name, "SHADOW_QUEUE_URL": self.queue.queue_url},
+            timeout=Duration.minutes(1),
+        )
+        self.mirror.allow("dynamodb:BatchWriteItem", on=[counters.table_arn])
+        self.mirror.allow("sqs:SendMessage", on=[self.queue.queue_arn])
+        self.failures = self.mirror.read_stream_of(
+            events, filters=[MIRRORED_OUTPUTS], batch_size=100, batching=Duration.seconds(settings.batching_seconds)
+        )
+        self.shadow = AnsweringFunction(
+            self,
+            "Shadow",
+            config=config,
+            registry=registry,
+            events=events,
+            counters=counters,
+            endpoint=endpoint,
+            name="shadow",
+            description="Has a shadow policy answer a request that another has answered",
+            timeout=Duration.seconds(settings.timeout_seconds),
+            user_facing=False,
+        )
+        self.shadow.allow("dynamodb:DeleteItem", on=[counters.table_arn])
+        self.shadow.function.add_event_source(
+            sources.SqsEventSource(
+                self.queue, batch_size=settings.batch_size, report_batch_item_failures=True, max_concurrency=settings.concurrency
+            )
+        )
+        self.check = PythonFunction(
+            self,
+            "Check",
+            config=config,
+            name="reconcile_shadows",
+            description="Checks that sampled = outputs + dead letters + what is under way",
+            environment={
+                "COUNTERS_TABLE": counters.table_name,
+                "SHADOW_QUEUE_URL": self.queue.queue_url,
+                "DEAD_LETTER_QUEUE_URL": self.dead_letters.queue_url,
+            },
+            timeout=Duration.minutes(5),
+        )
+        self.check.allow("dynamodb:Query", on=[counters.table_arn])
+        self.check.allow("sqs:GetQueueAttributes", on=[self.queue.queue_arn, self.dead_letters.queue_arn])
+        self.missed = dead_letter_queue(self, "Missed")
+        rules.Rule(
+            self,
+            "Hourly",
+            description="Check that no mirrored request is lost",
+            schedule=rules.Schedule.rate(Duration.hours(1)),
+            targets=[
+                targets.LambdaFunction(self.check.target, dead_letter_queue=self.missed, retry_attempts=2, max_event_age=Duration.hours(1))
+            ],
+        )
