@@ -24,7 +24,7 @@ from rlaas.inference.guardrails import (
 )
 from rlaas.inference.refusal import refusal_score
 from rlaas.routing.guardrails import Guardrails
-from rlaas.telemetry.events import CalledFunction, Message, ToolCall
+from rlaas.telemetry.events import CalledFunction, EventBatch, Message, ToolCall
 from rlaas.telemetry.ingest import prepare_clean
 from tests.fakes.privacy import AS_IT_IS
 
@@ -234,6 +234,10 @@ SCHEMA: dict[str, object] = {
         ('{"sum": 3}', "does not fit the schema at required"),
         ('{"total": "secret"}', "does not fit the schema at properties/total/type"),
         ("[" * 100_000, "not JSON"),
+        ('{"total": "\\ud800"}', "not JSON"),
+        ('"\\ud800"', "not JSON"),
+        ("[" * 900 + "]" * 900, "not JSON"),
+        ("1" * 6000, "not JSON"),
         ("Here you are:\n```json\n{}\n```", "not JSON"),
     ],
 )
@@ -271,6 +275,42 @@ def test_a_call_of_a_tool_needs_no_json() -> None:
 def test_a_schema_that_cannot_be_checked_here_in_linear_time_is_refused_with_the_bundle(schema: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         guardrails(output=[{"kind": "json_schema", "json_schema": schema}])
+
+
+NODE = {"$ref": "#/$defs/node"}
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"properties": {"left": NODE, "right": {"anyOf": [NODE, {"type": "null"}]}}},
+        {"items": {"oneOf": [{"type": "string"}, NODE]}},
+        {"properties": {"name": {"type": "string"}}, "additionalProperties": NODE},
+        {"anyOf": [{"type": "array", "items": NODE}, {"type": "object", "additionalProperties": NODE}, {"type": "null"}]},
+    ],
+)
+def test_trees_are_taken(node: dict[str, object]) -> None:
+    guardrails(output=[{"kind": "json_schema", "json_schema": {"$defs": {"node": node}, **NODE}}])
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$defs": {"node": {"anyOf": [{"items": NODE}, {"items": NODE}]}}, **NODE},
+        {"$defs": {"node": {"items": NODE, "contains": NODE}}, **NODE},
+        {"$defs": {"node": {"items": NODE, "anyOf": [{"items": {"items": NODE}}]}}, **NODE},
+        {"$defs": {"d0": {}, **{f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n - 1}"}] * 2} for n in range(1, 26)}}, "$ref": "#/$defs/d25"},
+        {"$dynamicRef": "#node", "$dynamicAnchor": "node"},
+    ],
+)
+def test_a_schema_whose_paths_multiply_is_refused_with_the_bundle(schema: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        guardrails(output=[{"kind": "json_schema", "json_schema": schema}])
+
+
+def test_events_of_guardrails_are_made_here_alone() -> None:
+    with pytest.raises(ValidationError):
+        EventBatch.model_validate_json('{"events": [{"type": "guardrail", "skill": "emails"}]}')
 
 
 def test_a_schema_that_is_itself_does_not_hang() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import count
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rlaas.ids import bound_id, canonical_json, derived_id, text_sha256
 from rlaas.inference.groundedness import GroundednessScorer, LexicalOverlap
@@ -37,16 +37,21 @@ from rlaas.routing.guardrails import (
     Topic,
     Topics,
     pattern_of,
-    schema_validator,
 )
+from rlaas.routing.json_schema import schema_validator
 from rlaas.routing.terms import Hit, Terms
 from rlaas.telemetry.events import GuardrailActed, Message, ToolCall
+
+if TYPE_CHECKING:
+    import jsonschema_rs
 
 Action = Literal["block", "redact", "regenerate", "flag"]
 Stage = Literal["input", "output"]
 
 MAX_CHARACTERS = 512 * 1024
 """The longest text that guardrails look at, twice the largest prompt; a longer one is a guardrail's failure."""
+MAX_EXPLAINED = 16 * 1024
+"""Characters of an answer of which it is told where it does not fit its schema."""
 REFUSED = 0.5
 """From this score on an answer is a refusal."""
 SCORERS: Mapping[str, GroundednessScorer] = {"lexical": LexicalOverlap()}
@@ -406,12 +411,25 @@ def _spoken_of(topic: Topic, texts: Sequence[str]) -> bool:
 
 def _unfit(guardrail: StructuredOutput, text: str) -> _Find | None:
     """Why `text` is not JSON of the schema: where in the schema, never what stands in the text."""
+    validator = schema_validator(canonical_json(guardrail.json_schema))
     try:
         value = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+        return None if validator.is_valid(value) else _Find("does not fit the schema" + _misfit(validator, value, len(text)))
+    except (ValueError, RecursionError):  # half a surrogate pair or hundreds of levels parse, and cannot be validated
         return _Find("not JSON")
-    error = next(schema_validator(canonical_json(guardrail.json_schema)).iter_errors(value), None)
-    return None if error is None else _Find("does not fit the schema at " + "/".join(map(str, error.schema_path)))
+
+
+def _misfit(validator: "jsonschema_rs.Validator", value: object, characters: int) -> str:
+    """Where the first misfit is, for answers of ordinary length: an error tells of all that failed below it, which can be quadratic."""
+    if characters > MAX_EXPLAINED:
+        return ""
+    import jsonschema_rs
+
+    try:
+        validator.validate(value)
+    except jsonschema_rs.ValidationError as error:
+        return " at " + "/".join(map(str, error.schema_path))
+    return ""
 
 
 def _unfenced(text: str) -> str | None:

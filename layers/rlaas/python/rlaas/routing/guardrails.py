@@ -5,7 +5,6 @@ once more and then does what `then` says; `flag` changes nothing. Each is record
 guardrail itself fails, `open` lets the text pass; unless it is stated, a guardrail that only flags fails open and any other closed.
 """
 
-import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -13,15 +12,12 @@ from pydantic import ConfigDict, Field, JsonValue, StringConstraints, Validation
 
 from rlaas.ids import canonical_json
 from rlaas.privacy.settings import PatternEntity, compiled
+from rlaas.routing.json_schema import schema_validator
 from rlaas.routing.terms import words
 from rlaas.wire import Json, WireModel
 
 if TYPE_CHECKING:
-    import jsonschema_rs
     import re2
-
-MAX_SCHEMA_BYTES = 64 * 1024
-"""The largest JSON Schema of an answer, as JSON."""
 
 GuardrailName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$", max_length=40)]
 Term = Annotated[str, Field(min_length=1, max_length=200)]
@@ -209,7 +205,8 @@ class Refusal(_Regenerating):
 
 
 class StructuredOutput(_Regenerating):
-    """The answer must be JSON that fits `json_schema` (draft 2020-12; patterns without lookaround; references only within it).
+    """The answer must be JSON that fits `json_schema` (draft 2020-12; patterns without lookaround, references by `#/...` only, recursion
+    along one path).
 
     `fences`: an answer that is one code fence around its JSON is taken without the fence (`unwrap`), or does not fit (`refuse`). An answer
     without text that calls tools is not looked at.
@@ -264,17 +261,3 @@ class Guardrails(WireModel):
 def pattern_of(pattern: str) -> "re2._Regexp":
     """`pattern` compiled by RE2. Raises: ValueError."""
     return compiled(pattern)
-
-
-@lru_cache(maxsize=128)
-def schema_validator(schema: str) -> "jsonschema_rs.Validator":
-    """The validator of a JSON Schema given as JSON. Nothing is fetched, and its patterns take linear time. Raises: ValueError."""
-    import jsonschema_rs  # 15 MB, and only policies with structured output need it
-
-    if len(schema.encode()) > MAX_SCHEMA_BYTES:
-        raise ValueError(f"the schema is larger than {MAX_SCHEMA_BYTES} bytes")
-    linear = jsonschema_rs.RegexOptions(size_limit=1 << 20, dfa_size_limit=1 << 20)
-    try:
-        return jsonschema_rs.Draft202012Validator(json.loads(schema), offline=True, pattern_options=linear)
-    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
-        raise ValueError(f"not a JSON Schema of draft 2020-12: {error.message}" if hasattr(error, "message") else str(error)) from None
