@@ -19,9 +19,9 @@ def chat(event: Event) -> web.Body | web.Stream:
     request, settings = parse(ChatRequest, event), environment(InferenceEnvironment)
     key, trace = header(event, "Idempotency-Key"), header(event, "traceparent")
     if not request.stream:
-        answer = answered(to_infer(request), who, settings=settings, idempotency_key=key, trace=trace)
+        answer = answered(to_infer(request), who, settings=settings, idempotency_key=key, traceparent=trace)
         return to_completion(request, answer, created=utc_now())
-    stream = streamed(to_infer(request), who, settings=settings, idempotency_key=key, trace=trace)
+    stream = streamed(to_infer(request), who, settings=settings, idempotency_key=key, traceparent=trace)
     return chunks(
         stream.deltas,
         completion_id=stream.output_id,

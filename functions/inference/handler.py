@@ -29,7 +29,7 @@ def native() -> Response[str]:
     request, settings, key = parse(InferRequest, event), environment(DecidingEnvironment), header(event, "Idempotency-Key")
     if request.dryrun:
         return answer(200, deciding.decided(request, who, settings=settings, idempotency_key=key))
-    result = answering.answered(request, who, settings=settings, idempotency_key=key, trace=header(event, "traceparent"))
+    result = answering.answered(request, who, settings=settings, idempotency_key=key, traceparent=header(event, "traceparent"))
     return answer(200, answering.told(result))
 
 

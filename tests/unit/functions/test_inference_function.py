@@ -60,8 +60,17 @@ def test_infer_answers_with_its_decision_and_stores_it(
     assert isinstance(stored, OutputProduced)
     assert stored.decision is not None
     assert stored.decision.model_dump(mode="json") == body["decision"]
-    (metric,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "_aws" in line]
-    assert metric["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["stage"]]
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    metrics = [line for line in lines if "_aws" in line]
+    assert {name for line in metrics for name in line["_aws"]["CloudWatchMetrics"][0]["Dimensions"][0]} == {
+        *("stage", "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.token.type"),
+    }
+    told = {metric["Name"] for line in metrics for metric in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
+    assert told >= {"Overhead", "BackendLatency", "Fallback", "gen_ai.client.operation.duration", "gen_ai.client.token.usage"}
+    spans = [line["resourceSpans"][0]["scopeSpans"][0]["spans"][0] for line in lines if "resourceSpans" in line]
+    assert [(span["name"], span["kind"]) for span in spans] == [("chat v2", 3), (f"infer {SKILL}", 2)]
+    assert spans[0]["parentSpanId"] == spans[1]["spanId"]
+    assert "where is it" not in json.dumps(lines)
 
 
 def test_the_model_gets_the_policys_sampling_and_no_model_name(model: ModelServer) -> None:

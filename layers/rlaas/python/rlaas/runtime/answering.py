@@ -1,6 +1,9 @@
 """The inference use case on the stage's stores, measured: for `/v1/infer` and for `/v1/chat/completions`, whole and streamed."""
 
 import time
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import replace
 from functools import cache
 
 from pydantic import JsonValue
@@ -12,12 +15,14 @@ from rlaas.aws.registry import DynamoRegistry
 from rlaas.aws.secrets import VendorKeys
 from rlaas.clock import utc_now
 from rlaas.inference.attempts import CircuitBreakers
+from rlaas.inference.backend import Delta
 from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, infer, infer_stream
 from rlaas.runtime.environment import EventsEnvironment, InferenceEnvironment
 from rlaas.runtime.http import Caller
-from rlaas.runtime.metrics import emit
+from rlaas.runtime.metrics import Unit, emit
 from rlaas.runtime.scrubbers import Scrubbers
 from rlaas.runtime.spendings import Spendings
+from rlaas.runtime.traces import SERVER, Trace, TracedBackend, Value
 
 
 @cache
@@ -51,12 +56,13 @@ def breakers() -> CircuitBreakers:
     return CircuitBreakers(time.perf_counter)
 
 
-def gateway(who: Caller, settings: InferenceEnvironment) -> Gateway:
-    """What the caller's requests are answered with."""
+def gateway(who: Caller, settings: InferenceEnvironment, trace: Trace | None = None) -> Gateway:
+    """What the caller's requests are answered with; each call of a model is told of in `trace`."""
     store, registry = stores(settings)
+    models = backends(settings.stage)
     return Gateway(
         routes=registry,
-        backend=backends(settings.stage),
+        backend=TracedBackend(models, trace) if trace is not None else models,
         store=store,
         scrubber=scrubbers(settings).of(who.tenant_id),
         spending=spendings(settings).of(who.tenant_id),
@@ -66,29 +72,91 @@ def gateway(who: Caller, settings: InferenceEnvironment) -> Gateway:
 
 
 def answered(
-    request: InferRequest, who: Caller, *, settings: InferenceEnvironment, idempotency_key: str | None, trace: str | None
+    request: InferRequest, who: Caller, *, settings: InferenceEnvironment, idempotency_key: str | None, traceparent: str | None
 ) -> Answer:
-    """The whole answer. `trace` is the request's `traceparent`. Raises what `infer` does."""
-    result = infer(request, Asker(who.tenant_id, who.key_id, trace), gateway(who, settings), idempotency_key=idempotency_key)
-    if not result.replay:
-        emit(
-            {
-                "BackendLatency": (result.latency_ms, "Milliseconds"),
-                "Overhead": (result.overhead_ms, "Milliseconds"),
-                "Fallback": (float(result.decision.fallback), "Count"),
-            },
-            dimensions={"stage": settings.stage},
-            at=utc_now(),
-            properties={"tenant_id": who.tenant_id, "skill": request.skill, "output_id": result.output_id},
-        )
+    """The whole answer, told of in the request's trace. Raises what `infer` does."""
+    span = _Request(request, who, Trace.of(traceparent, stage=settings.stage))
+    try:
+        result = infer(request, Asker(who.tenant_id, who.key_id), gateway(who, settings, span.trace), idempotency_key=idempotency_key)
+    except BaseException as error:
+        span.end(error=error)
+        raise
+    span.end(result)
     return result
 
 
 def streamed(
-    request: InferRequest, who: Caller, *, settings: InferenceEnvironment, idempotency_key: str | None, trace: str | None
+    request: InferRequest, who: Caller, *, settings: InferenceEnvironment, idempotency_key: str | None, traceparent: str | None
 ) -> AnswerStream:
-    """The answer as it comes. Raises what `infer_stream` does."""
-    return infer_stream(request, Asker(who.tenant_id, who.key_id, trace), gateway(who, settings), idempotency_key=idempotency_key)
+    """The answer as it comes, told of when it ends. Raises what `infer_stream` does."""
+    span = _Request(request, who, Trace.of(traceparent, stage=settings.stage))
+    try:
+        stream = infer_stream(
+            request, Asker(who.tenant_id, who.key_id), gateway(who, settings, span.trace), idempotency_key=idempotency_key
+        )
+    except BaseException as error:
+        span.end(error=error)
+        raise
+
+    def deltas() -> Generator[Delta, None, None]:
+        try:
+            with closing(stream.deltas):
+                yield from stream.deltas
+        except GeneratorExit:
+            span.end(stream)
+            raise
+        except BaseException as error:
+            span.end(stream, error=error)
+            raise
+        span.end(stream)
+
+    return replace(stream, deltas=deltas())
+
+
+class _Request:
+    """A request's span and metrics, from now to its end."""
+
+    def __init__(self, request: InferRequest, who: Caller, trace: Trace) -> None:
+        self.trace = trace
+        self._request = request
+        self._who = who
+        self._started_ns = time.time_ns()
+
+    def end(self, result: Answer | AnswerStream | None = None, *, error: BaseException | None = None) -> None:
+        """Tell of it. Replays are told of in the trace alone."""
+        attributes: dict[str, Value] = {"rlaas.tenant_id": self._who.tenant_id, "rlaas.skill": self._request.skill}
+        if result is not None:
+            decision = result.decision
+            attributes |= {
+                "gen_ai.response.id": result.output_id,
+                "gen_ai.conversation.id": self._request.thread_id,
+                "rlaas.policy_id": decision.policy_id,
+                "rlaas.arm": decision.arm,
+                "rlaas.propensity": decision.propensity,
+                "rlaas.route_version": decision.route_version,
+                "rlaas.fallback": decision.fallback,
+                "rlaas.replay": result.replay,
+            }
+        self.trace.tell(
+            f"infer {self._request.skill}",
+            kind=SERVER,
+            span_id=self.trace.span_id,
+            parent_id=self.trace.parent_id,
+            started_ns=self._started_ns,
+            attributes=attributes,
+            error=error,
+        )
+        if result is None or result.replay:
+            return
+        metrics: dict[str, tuple[float, Unit]] = {"Fallback": (float(result.decision.fallback), "Count")}
+        if isinstance(result, Answer):
+            metrics |= {
+                "BackendLatency": (result.latency_ms, "Milliseconds"),
+                "Overhead": (result.overhead_ms, "Milliseconds"),
+                "Unsettled": (float(not result.settled), "Count"),
+            }
+        properties = {"tenant_id": self._who.tenant_id, "skill": self._request.skill, "output_id": result.output_id}
+        emit(metrics, dimensions={"stage": self.trace.stage}, at=utc_now(), properties=properties)
 
 
 def told(result: Answer) -> dict[str, JsonValue]:

@@ -37,7 +37,7 @@ class CountersEnvironment(Environment):
 
 
 class InferenceEnvironment(EventsEnvironment, CountersEnvironment):
-    """For functions that answer. What a process that dies had set aside of a budget comes back after `reservation_seconds` to twice that."""
+    """For functions that answer. What a process that dies had set aside of a budget comes back after one to two `reservation_seconds`."""
 
     reservation_seconds: int = Field(default=60, ge=1, alias="RESERVATION_SECONDS")
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 NAMESPACE = "RLaaS"
 
-Unit = Literal["Count", "Milliseconds", "None"]
+Unit = Literal["Count", "Milliseconds", "Seconds", "None"]
 
 
 def emit(

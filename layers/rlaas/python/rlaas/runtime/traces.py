@@ -1,0 +1,207 @@
+"""Traces of answers by OpenTelemetry's conventions: each span is a line of OTLP JSON on stdout, and a collector reads it from the log.
+
+No SDK: it would cost every cold start a tenth of a second, and an exporter of its own would hold requests up. A span's line goes the way of
+every other line of the log. The request is a SERVER span, each call of a model a CLIENT span by the GenAI conventions, failed ones too.
+"""
+
+import json
+import re
+import secrets
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
+
+from rlaas.clock import utc_now
+from rlaas.inference.backend import Backend, ChatCall, Completion, Delta
+from rlaas.inference.collect import Collected
+from rlaas.routing.policy import BackendSpec
+from rlaas.runtime.metrics import Unit, emit
+
+Value = str | int | float | bool | list[str] | None
+SERVER, CLIENT = 2, 3
+_ERROR = 2
+_PROVIDERS = {"sagemaker": "aws.sagemaker", "openai": "openai", "anthropic": "anthropic", "bedrock": "aws.bedrock"}
+_TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
+_ASKED = {
+    "temperature": "gen_ai.request.temperature",
+    "top_p": "gen_ai.request.top_p",
+    "top_k": "gen_ai.request.top_k",
+    "max_tokens": "gen_ai.request.max_tokens",
+    "max_completion_tokens": "gen_ai.request.max_tokens",
+    "frequency_penalty": "gen_ai.request.frequency_penalty",
+    "presence_penalty": "gen_ai.request.presence_penalty",
+    "seed": "gen_ai.request.seed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A request's place in its trace: the caller's, by W3C's `traceparent`, or a new one. What the caller does not sample is not told."""
+
+    stage: str
+    trace_id: str
+    parent_id: str | None
+    sampled: bool
+    span_id: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @classmethod
+    def of(cls, traceparent: str | None, *, stage: str) -> "Trace":
+        """The trace of a request with that header."""
+        given = _TRACEPARENT.fullmatch(traceparent or "")
+        if given is None:
+            return cls(stage, secrets.token_hex(16), None, True)
+        return cls(stage, given[1], given[2], bool(int(given[3], 16) & 1))
+
+    def traceparent(self, span_id: str) -> str:
+        """The header for a call made by the span `span_id`."""
+        return f"00-{self.trace_id}-{span_id}-{int(self.sampled):02x}"
+
+    def tell(
+        self,
+        name: str,
+        *,
+        kind: int,
+        span_id: str,
+        parent_id: str | None,
+        started_ns: int,
+        attributes: Mapping[str, Value],
+        error: BaseException | None = None,
+    ) -> None:
+        """Write a span that ends now; `started_ns` is since the epoch."""
+        if not self.sampled:
+            return
+        told = {**attributes, **({"error.type": type(error).__name__} if error is not None else {})}
+        span = {
+            "traceId": self.trace_id,
+            "spanId": span_id,
+            **({"parentSpanId": parent_id} if parent_id else {}),
+            "name": name,
+            "kind": kind,
+            "startTimeUnixNano": str(started_ns),
+            "endTimeUnixNano": str(time.time_ns()),
+            "attributes": [{"key": key, "value": _typed(value)} for key, value in told.items() if value is not None],
+            **({"status": {"code": _ERROR}} if error is not None else {}),
+        }
+        resource = [{"key": "service.name", "value": _typed("rlaas")}, {"key": "deployment.environment.name", "value": _typed(self.stage)}]
+        spans = {"resource": {"attributes": resource}, "scopeSpans": [{"scope": {"name": "rlaas"}, "spans": [span]}]}
+        sys.stdout.write(json.dumps({"resourceSpans": [spans]}, separators=(",", ":")) + "\n")
+        sys.stdout.flush()
+
+
+class TracedBackend:
+    """`Backend` with a span and the GenAI client metrics of each call; the model's server gets the span as its parent."""
+
+    def __init__(self, backend: Backend, trace: Trace) -> None:
+        self._backend = backend
+        self._trace = trace
+
+    def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
+        """As the backend within. Raises: as it does."""
+        span = _Call(self._trace, backend, call)
+        try:
+            completion = self._backend.complete(backend, span.call, timeout_s=timeout_s)
+        except BaseException as error:
+            span.end(error=error)
+            raise
+        span.end(completion)
+        return completion
+
+    def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
+        """As the backend within; the span ends with the stream. Raises: as it does."""
+        span, collected = _Call(self._trace, backend, call), Collected()
+        try:
+            for delta in self._closing(self._backend.stream(backend, span.call, timeout_s=timeout_s)):
+                span.heard()
+                yield collected.add(delta)
+        except GeneratorExit:
+            span.end(collected.completion(cut_off="cancelled"))
+            raise
+        except BaseException as error:
+            span.end(error=error)
+            raise
+        span.end(collected.completion())
+
+    @staticmethod
+    def _closing(deltas: Iterator[Delta]) -> Iterator[Delta]:
+        try:
+            yield from deltas
+        finally:
+            close: Callable[[], None] | None = getattr(deltas, "close", None)
+            if close is not None:
+                close()
+
+
+class _Call:
+    """One call of a model, from now to its end."""
+
+    def __init__(self, trace: Trace, backend: BackendSpec, call: ChatCall) -> None:
+        self._trace = trace
+        self._backend = backend
+        self._span_id = secrets.token_hex(8)
+        self._started_ns, self._started = time.time_ns(), time.perf_counter()
+        self._first_chunk_s: float | None = None
+        self.call = replace(call, traceparent=trace.traceparent(self._span_id))
+
+    def heard(self) -> None:
+        """A piece of a streamed answer is here."""
+        if self._first_chunk_s is None:
+            self._first_chunk_s = time.perf_counter() - self._started
+
+    def end(self, completion: Completion | None = None, *, error: BaseException | None = None) -> None:
+        """Tell of it."""
+        seconds = time.perf_counter() - self._started
+        usage = completion.usage if completion is not None else None
+        provider = _PROVIDERS[self._backend.kind]
+        stop = self.call.parameters.get("stop")
+        attributes: dict[str, Value] = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": provider,
+            "gen_ai.request.model": self._backend.model,
+            "gen_ai.response.model": completion.model if completion is not None else None,
+            "gen_ai.response.finish_reasons": (
+                [choice.finish_reason or "" for choice in completion.choices] if completion is not None else None
+            ),
+            "gen_ai.usage.input_tokens": usage.input_tokens if usage else None,
+            "gen_ai.usage.output_tokens": usage.output_tokens if usage else None,
+            "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens if usage and usage.cached_tokens else None,
+            "gen_ai.request.stop_sequences": [stop] if isinstance(stop, str) else [*map(str, stop)] if isinstance(stop, list) else None,
+            "gen_ai.request.choice.count": _number(self.call.parameters.get("n")),
+            **{name: _number(self.call.parameters.get(asked)) for asked, name in _ASKED.items() if asked in self.call.parameters},
+            "server.address": urlsplit(address).hostname if (address := getattr(self._backend, "base_url", None)) else None,
+        }
+        self._trace.tell(
+            f"chat {self._backend.model}",
+            kind=CLIENT,
+            span_id=self._span_id,
+            parent_id=self._trace.span_id,
+            started_ns=self._started_ns,
+            attributes=attributes,
+            error=error,
+        )
+        dimensions = {"stage": self._trace.stage, "gen_ai.operation.name": "chat", "gen_ai.provider.name": provider}
+        at, model = utc_now(), {"gen_ai.request.model": self._backend.model, "error.type": type(error).__name__ if error else None}
+        durations = {"gen_ai.client.operation.duration": seconds, "gen_ai.client.operation.time_to_first_chunk": self._first_chunk_s}
+        told: dict[str, tuple[float, Unit]] = {name: (value, "Seconds") for name, value in durations.items() if value is not None}
+        emit(told, dimensions=dimensions, at=at, properties=model)
+        for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)) if usage else ():
+            by_type = {**dimensions, "gen_ai.token.type": kind}
+            emit({"gen_ai.client.token.usage": (float(tokens), "None")}, dimensions=by_type, at=at, properties=model)
+
+
+def _number(value: object) -> int | float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _typed(value: Value) -> dict[str, object]:
+    """An attribute's value in OTLP JSON."""
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int):
+        return {"intValue": str(value)}
+    if isinstance(value, float):
+        return {"doubleValue": value}
+    if isinstance(value, list):
+        return {"arrayValue": {"values": [{"stringValue": item} for item in value]}}
+    return {"stringValue": value}
