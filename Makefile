@@ -73,7 +73,7 @@ bench: bench-router bench-telemetry bench-pii ## Measure the budgets; results un
 bench-router: setup ## The router's own work per request, its decision, its import
 	$(VENV)/python -m benchmarks.router
 
-bench-telemetry: setup ## Events per second and core, and what a million of them cost
+bench-telemetry: setup ## Events per second, cost to the host, price of a million events, and chaos, on a laptop cloud of its own; 20 minutes
 	$(VENV)/python -m benchmarks.telemetry
 
 bench-pii: setup ## Recall, precision and speed of finding personal data

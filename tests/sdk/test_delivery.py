@@ -117,6 +117,13 @@ def test_a_batch_refused_whole_is_halved_until_it_passes(client: Client, service
     assert service.received == made
 
 
+def test_what_is_too_much_to_be_answered_in_time_is_sent_in_smaller_batches(client: Client, service: StubService) -> None:
+    service.most = 40
+    made = rate(client, 300)
+    assert client.flush(30)
+    assert list(service.stored) == made
+
+
 def test_events_reported_offline_are_drained_in_order_by_the_next_process(service: StubService, spool: Path) -> None:
     with Client(NOWHERE, KEY, spool=spool, owner="acme") as offline:
         made = rate(offline, 700)
