@@ -66,7 +66,8 @@ class SourceFile:
         if begin == b"PAR1":
             if layout == "csv":
                 raise FileUnreadable(f"{path} is Parquet, not CSV")
-            _parquet(path)
+            with path.open("rb") as file:
+                _parquet(file)
             layout = "parquet"
         return cls(path, digest.hexdigest(), size, layout or ("csv" if name.endswith(".csv") else "json"))
 
@@ -83,16 +84,17 @@ class SourceFile:
     ) -> Iterator[Row]:
         """The records behind the first `after`, in order. `on_bytes` is told how far into the file (as it lies on disk) reading is."""
         file, stream = _opened(self.path)
+        place = file if self.layout == "parquet" or isinstance(stream.raw, gzip.GzipFile) else stream
         with file, stream:
             if self.layout == "csv":
                 rows = _csv_rows(stream, delimiter, keep_raw)
             elif self.layout == "parquet":
-                rows = _parquet_rows(self.path, keep_raw)
+                rows = _parquet_rows(file, keep_raw)
             else:
                 rows = _json_rows(stream, after, keep_raw)
             for row in rows:
                 if on_bytes is not None:
-                    on_bytes(file.tell())
+                    on_bytes(place.tell())
                 if row.number > after:
                     yield row
 
@@ -230,20 +232,20 @@ def _csv_rows(stream: BinaryIO, delimiter: str, keep_raw: bool) -> Iterator[Row]
         line = reader.line_num + 1
 
 
-def _parquet(path: Path) -> ParquetFile:
+def _parquet(file: BinaryIO) -> ParquetFile:
     try:
         from pyarrow import ArrowException, parquet
     except ModuleNotFoundError as error:
-        raise FileUnreadable(f"{path} is Parquet: pip install 'rlaas-sdk[parquet]', or have it exported as JSON Lines") from error
+        raise FileUnreadable(f"{file.name} is Parquet: pip install 'rlaas-sdk[parquet]', or have it exported as JSON Lines") from error
     try:
-        return parquet.ParquetFile(path)
+        return parquet.ParquetFile(file)
     except (OSError, ArrowException) as error:
-        raise FileUnreadable(f"{path} cannot be read: {error}") from error
+        raise FileUnreadable(f"{file.name} cannot be read: {error}") from error
 
 
-def _parquet_rows(path: Path, keep_raw: bool) -> Iterator[Row]:
+def _parquet_rows(file: BinaryIO, keep_raw: bool) -> Iterator[Row]:
     number = 0
-    for batch in _parquet(path).iter_batches(_PARQUET_ROWS):
+    for batch in _parquet(file).iter_batches(_PARQUET_ROWS):
         for record in batch.to_pylist(maps_as_pydicts="lossy"):
             number += 1
             written = json.dumps(record, ensure_ascii=False, default=_written)
