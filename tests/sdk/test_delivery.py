@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from rlaas_sdk import AsyncClient, Client, EventDropped, InvalidEvent, NotConfigured, Refused, Undelivered
+from rlaas_sdk.spool import Claim, Spool
 from tests.sdk.stub_service import KEY, StubService, dying_mid_answer, failing, hanging
 
 SOURCE = Path(__file__).parents[2] / "clients/python/src"
@@ -83,6 +84,23 @@ def test_retry_after_is_honoured_even_by_a_flush(client: Client, service: StubSe
     assert not client.flush(0.3)
     assert service.stored == {}
     assert service.faults == []
+
+
+def test_a_flush_that_may_not_send_does_not_keep_the_spool_busy(
+    client: Client, service: StubService, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+    claim = Spool.claim
+
+    def counted(self: Spool, holder: str, *, max_events: int, max_bytes: int, eager: bool = False) -> Claim:
+        looks.append(time.monotonic())
+        return claim(self, holder, max_events=max_events, max_bytes=max_bytes, eager=eager)
+
+    monkeypatch.setattr(Spool, "claim", counted)
+    service.faults = [failing(429, Retry_After="3000")]
+    rate(client, 1)
+    assert not client.flush(1)
+    assert len(looks) < 10
 
 
 def test_retry_after_is_understood_as_a_date(client: Client, service: StubService) -> None:

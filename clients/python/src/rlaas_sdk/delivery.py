@@ -125,6 +125,8 @@ class Delivery:
                 time.sleep(0.01)
         self._eager = True
         self._start()
+        self._hurry.set()  # once: woken at each look, the sender would look without a pause for as long as it may not send
+        self._to_send.set()
         while True:
             self._progress.clear()
             try:
@@ -135,8 +137,6 @@ class Delivery:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            self._hurry.set()
-            self._to_send.set()
             self._progress.wait(min(left, 0.05))
 
     def close(self, timeout_s: float) -> bool:
