@@ -82,8 +82,9 @@ bench-pii: setup ## Recall, precision and speed of finding personal data
 bench-demo: setup ## The figures of the last `make demo`
 	$(VENV)/python -m benchmarks.demo
 
-lock: ## Write requirements/*.lock from the environments as they are
+lock: ## Write requirements/*.lock and layers/*/requirements.lock from the environments as they are
 	$(VENV)/pip freeze --exclude torch > requirements/dev.lock
+	$(VENV)/python -m infra.layer_locks
 	.rlaas/venvs/emulator/bin/pip freeze > requirements/emulator.lock
 	.rlaas/venvs/serving/bin/pip freeze --exclude torch --exclude vllm > requirements/serving.lock
 

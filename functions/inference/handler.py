@@ -6,6 +6,7 @@ from functools import cache
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from rlaas.aws.entity_finder import LambdaEntityFinder
 from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.aws.sagemaker_backend import SageMakerEndpoints
@@ -13,7 +14,7 @@ from rlaas.clock import utc_now
 from rlaas.inference.chat import ChatRequest, to_completion, to_infer
 from rlaas.inference.infer import Answer, InferRequest, infer
 from rlaas.runtime.api import answer, api
-from rlaas.runtime.environment import EventsEnvironment, environment
+from rlaas.runtime.environment import IngestEnvironment, environment
 from rlaas.runtime.http import Caller, caller, header, parse
 from rlaas.runtime.metrics import emit
 from rlaas.runtime.scrubbers import Scrubbers
@@ -25,14 +26,16 @@ app = api()
 @cache
 def stores() -> tuple[DynamoEventStore, DynamoRegistry]:
     """The events and the registry, made on first use."""
-    settings = environment(EventsEnvironment)
+    settings = environment(IngestEnvironment)
     return DynamoEventStore(settings.events_table, ttl_days=settings.event_ttl_days), DynamoRegistry(settings.registry_table)
 
 
 @cache
 def scrubbers() -> Scrubbers:
     """The tenants' scrubbers, made on first use."""
-    return Scrubbers(stores()[1], clock=utc_now)
+    settings = environment(IngestEnvironment)
+    finder = LambdaEntityFinder(settings.find_entities_function, at_once=settings.find_entities_at_once)
+    return Scrubbers(stores()[1], clock=utc_now, finder=finder)
 
 
 def answered(request: InferRequest, who: Caller) -> Answer:
@@ -55,7 +58,7 @@ def answered(request: InferRequest, who: Caller) -> Answer:
                 "Overhead": (result.overhead_ms, "Milliseconds"),
                 "Fallback": (float(result.decision.fallback), "Count"),
             },
-            dimensions={"stage": environment(EventsEnvironment).stage},
+            dimensions={"stage": environment(IngestEnvironment).stage},
             at=utc_now(),
             properties={"tenant_id": who.tenant_id, "skill": request.skill, "output_id": result.output_id},
         )

@@ -33,6 +33,7 @@ class ApiStack(RlaasStack):
     ) -> None:
         super().__init__(scope, "api", config=config)
         self.authorizer = self._authorizer(data)
+        self.find_entities = self._find_entities()
         self.telemetry = self._telemetry(data)
         self.inference = self._inference(data, endpoint)
         self.admin = self._admin(data, endpoint, learning, rollout)
@@ -65,6 +66,33 @@ class ApiStack(RlaasStack):
         )
         return function
 
+    def _find_entities(self) -> PythonFunction:
+        """Reachable by lambda:Invoke only, for the functions that store texts."""
+        return PythonFunction(
+            self,
+            "FindEntities",
+            config=self.config,
+            name="find_entities",
+            description="Finds names of people and places in texts, before they are stored",
+            environment={},
+            timeout=Duration.seconds(10),
+            memory_mib=self.config.privacy.memory_mib,
+            user_facing=True,
+            packages=("deps", "entities"),
+        )
+
+    def _lets_find_entities(self, function: PythonFunction) -> None:
+        function.allow("lambda:InvokeFunction", on=[self.find_entities.target.function_arn])
+
+    def _ingest_environment(self, data: DataStack) -> dict[str, str]:
+        return {
+            "REGISTRY_TABLE": data.registry.table_name,
+            "EVENTS_TABLE": data.events.table_name,
+            "EVENT_TTL_DAYS": str(self.config.event_ttl_days),
+            "FIND_ENTITIES_FUNCTION": self.find_entities.target.function_arn,
+            "FIND_ENTITIES_AT_ONCE": str(self.config.privacy.at_once),
+        }
+
     def _telemetry(self, data: DataStack) -> PythonFunction:
         function = PythonFunction(
             self,
@@ -72,16 +100,13 @@ class ApiStack(RlaasStack):
             config=self.config,
             name="telemetry",
             description="Takes interactions, outputs, feedback and task results, one or many at once",
-            environment={
-                "REGISTRY_TABLE": data.registry.table_name,
-                "EVENTS_TABLE": data.events.table_name,
-                "EVENT_TTL_DAYS": str(self.config.event_ttl_days),
-            },
-            timeout=Duration.seconds(10),
+            environment=self._ingest_environment(data),
+            timeout=Duration.seconds(29),  # as long as API Gateway waits; most of it only where names are looked for in long texts
             user_facing=True,
         )
         function.allow("dynamodb:GetItem", on=[data.registry.table_arn])
         function.allow("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", on=[data.events.table_arn])
+        self._lets_find_entities(function)
         return function
 
     def _inference(self, data: DataStack, endpoint: VllmEndpoint) -> PythonFunction:
@@ -91,17 +116,14 @@ class ApiStack(RlaasStack):
             config=self.config,
             name="inference",
             description="Decides which policy answers, asks it, stores both",
-            environment={
-                "REGISTRY_TABLE": data.registry.table_name,
-                "EVENTS_TABLE": data.events.table_name,
-                "EVENT_TTL_DAYS": str(self.config.event_ttl_days),
-            },
+            environment=self._ingest_environment(data),
             timeout=Duration.seconds(29),  # as long as API Gateway waits
             memory_mib=1_024,
             user_facing=True,
         )
         function.allow("dynamodb:GetItem", on=[data.registry.table_arn])
         function.allow("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", on=[data.events.table_arn])
+        self._lets_find_entities(function)
         function.allow("sagemaker:InvokeEndpoint", on=endpoint.arns, wildcard_because=ADAPTERS_ARE_DATA)
         return function
 

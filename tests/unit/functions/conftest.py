@@ -68,6 +68,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         "EVENTS_TABLE": "events",
         "AUDIT_TABLE": "audit",
         "EVENT_TTL_DAYS": "30",
+        "FIND_ENTITIES_FUNCTION": "find_entities",
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
