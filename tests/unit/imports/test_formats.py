@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from tests.unit.imports.conftest import SAMPLES, SKILL, Command, Service, reasons, report_of
 
@@ -96,6 +97,22 @@ def test_litellms_spend_logs_have_their_prompt_in_the_proxys_request(service: Se
     assert "store_prompts_in_spend_logs" in report_of(report)[0]["message"]
     [asked] = service.of_type("interaction")
     assert (asked["messages"], asked["thread_id"]) == ([{"role": "user", "content": "Where is it?"}], "sess-1")
+
+
+@pytest.mark.parametrize(
+    "mark", ["... (litellm_truncated skipped 952 chars. Truncation is a DB storage safeguard.) ...", "... (truncated 952 chars)"]
+)
+def test_what_litellm_cut_short_is_refused(mark: str, service: Service, rlaas_import: Command) -> None:
+    sample = json.loads((SAMPLES / "litellm_spend_logs.json").read_text())[0]
+    cut, whole = f"{'a' * 700}{mark}{'b' * 1300}", "Where is it?"
+    answered = {"choices": [{"message": {"role": "assistant", "content": cut}}]}
+    asked = {"messages": [{"role": "user", "content": cut}]}
+    rows = [{**sample, "request_id": "1", "proxy_server_request": asked}, {**sample, "request_id": "2", "response": answered}]
+    log, report = rlaas_import.home / "logs.json", rlaas_import.home / "report.jsonl"
+    log.write_text(json.dumps([*rows, sample]))
+    ran = rlaas_import("litellm", log, "--skill", SKILL, "--report", report)
+    assert (ran.status, reasons(report)) == (1, {"truncated": 2})
+    assert [event["messages"][0]["content"] for event in service.of_type("interaction")] == [whole]
 
 
 def test_langfuses_ui_export_brings_generations_and_their_flattened_scores(service: Service, rlaas_import: Command) -> None:
