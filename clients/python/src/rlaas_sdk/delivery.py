@@ -200,7 +200,9 @@ class Delivery:
             try:
                 for thread in threads:
                     thread.start()
-            except RuntimeError:  # the interpreter is ending: what can be done is to spool
+            except RuntimeError:  # no thread to be had, or the interpreter is ending: what can be done is to spool
+                self._stopping.set()
+                self._arrived.set()
                 self._try_to_move()
                 return
             self._threads = threads
@@ -345,9 +347,11 @@ class Delivery:
 
 _live: weakref.WeakSet[Delivery] = weakref.WeakSet()
 _forking: list[Delivery] = []
+_one_fork = threading.Lock()  # two threads may fork at once
 
 
 def _before_fork() -> None:
+    _one_fork.acquire()
     _forking[:] = _live
     for delivery in _forking:
         delivery.before_fork()
@@ -357,12 +361,14 @@ def _after_fork_in_parent() -> None:
     for delivery in _forking:
         delivery.after_fork_in_parent()
     _forking.clear()
+    _one_fork.release()
 
 
 def _after_fork_in_child() -> None:
     for delivery in _forking:
         delivery.after_fork_in_child()
     _forking.clear()
+    _one_fork.release()
 
 
 if hasattr(os, "register_at_fork"):
