@@ -42,7 +42,7 @@ def answer(status: int, body: dict[str, JsonValue]) -> Response[str]:
     return Response(
         status_code=status,
         content_type="application/json",
-        headers={"Access-Control-Allow-Origin": "*"},
+        headers={"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "Retry-After"},
         body=json.dumps(body, ensure_ascii=False),
     )
 
