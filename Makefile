@@ -73,7 +73,7 @@ bench: bench-router bench-telemetry bench-pii bench-guardrails ## Measure the bu
 bench-router: setup ## The router's own work per request, its decision, its import
 	$(VENV)/python -m benchmarks.router
 
-bench-telemetry: setup ## Events per second and core, and what a million of them cost
+bench-telemetry: setup ## Events per second, cost to the host, price of a million events, and chaos, on a laptop cloud of its own; 20 minutes
 	$(VENV)/python -m benchmarks.telemetry
 
 bench-pii: setup ## Recall, precision and speed of finding personal data
@@ -85,8 +85,9 @@ bench-guardrails: setup ## Injections found on labelled prompts, and what each g
 bench-demo: setup ## The figures of the last `make demo`
 	$(VENV)/python -m benchmarks.demo
 
-lock: ## Write requirements/*.lock from the environments as they are
+lock: ## Write requirements/*.lock and layers/*/requirements.lock from the environments as they are
 	$(VENV)/pip freeze --exclude torch > requirements/dev.lock
+	$(VENV)/python -m infra.layer_locks
 	.rlaas/venvs/emulator/bin/pip freeze > requirements/emulator.lock
 	.rlaas/venvs/serving/bin/pip freeze --exclude torch --exclude vllm > requirements/serving.lock
 

@@ -38,6 +38,16 @@ class ApiConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrivacyConfig:
+    """The function that finds names in texts."""
+
+    memory_mib: int
+    """Lambda gives one virtual processor at 1,769."""
+    at_once: int
+    """Calls side by side for one request whose texts are too long for one call."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServingConfig:
     """The vLLM endpoint: one base model, adapters beside it."""
 
@@ -114,6 +124,7 @@ class StageConfig:
     athena_scan_limit_gib: int
     runtime: RuntimeConfig
     api: ApiConfig
+    privacy: PrivacyConfig
     serving: ServingConfig
     learning: LearningConfig
     rollout: RolloutConfig
@@ -148,6 +159,7 @@ LOCAL = StageConfig(
     athena_scan_limit_gib=1,
     runtime=RuntimeConfig(python=f"{sys.version_info.major}.{sys.version_info.minor}", architecture=host_architecture(), snap_start=False),
     api=ApiConfig(authorizer_ttl_seconds=0, rate_per_second=1_000, burst=2_000, firewall=False, reservation_seconds=15),
+    privacy=PrivacyConfig(memory_mib=1_769, at_once=1),
     serving=ServingConfig(
         base_model="smollm2-135m-instruct",
         image_tag="local",
@@ -193,6 +205,7 @@ LOCAL = StageConfig(
 )
 
 _VLLM = (("max_model_len", "8192"), ("max_loras", "16"), ("max_cpu_loras", "64"), ("max_lora_rank", "16"))
+_AWS_PRIVACY = PrivacyConfig(memory_mib=1_769, at_once=16)
 _AWS_SERVING = ServingConfig(
     base_model="qwen3-4b-instruct-2507",
     image_tag="0.1.0",
@@ -225,6 +238,7 @@ DEV = StageConfig(
     athena_scan_limit_gib=10,
     runtime=AWS_RUNTIME,
     api=ApiConfig(authorizer_ttl_seconds=60, rate_per_second=200, burst=400, firewall=True),
+    privacy=_AWS_PRIVACY,
     serving=_AWS_SERVING,
     learning=_AWS_LEARNING,
     rollout=RolloutConfig(settings=()),
@@ -242,6 +256,7 @@ def _prod(region: str) -> StageConfig:
         athena_scan_limit_gib=100,
         runtime=AWS_RUNTIME,
         api=ApiConfig(authorizer_ttl_seconds=60, rate_per_second=2_000, burst=4_000, firewall=True),
+        privacy=_AWS_PRIVACY,
         serving=ServingConfig(
             base_model=_AWS_SERVING.base_model,
             image_tag=_AWS_SERVING.image_tag,

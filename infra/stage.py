@@ -18,12 +18,13 @@ class RlaasStage(Stage):
     def __init__(self, scope: Construct, id: str, *, config: StageConfig) -> None:
         super().__init__(scope, id)
         data = DataStack(self, config=config)
-        endpoint = ServingStack(self, config=config, data=data).endpoint
+        serving = ServingStack(self, config=config, data=data)
+        endpoint, finder = serving.endpoint, serving.finder
         learning_stack = LearningStack(self, config=config, data=data, endpoint=endpoint)
         learning = learning_stack.pipeline
-        trials = RolloutStack(self, config=config, data=data, endpoint=endpoint)
+        trials = RolloutStack(self, config=config, data=data, endpoint=endpoint, finder=finder)
         rollout = trials.rollout
-        api = ApiStack(self, config=config, data=data, endpoint=endpoint, learning=learning, rollout=rollout)
+        api = ApiStack(self, config=config, data=data, endpoint=endpoint, finder=finder, learning=learning, rollout=rollout)
         ObservabilityStack(
             self,
             config=config,

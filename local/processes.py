@@ -60,16 +60,17 @@ def read(file: Path) -> Process | None:
     return process if process.lives() else None
 
 
-def marked(state: Path) -> list[Process]:
-    """Every living process of the cloud whose state lies in `state`, but this one."""
-    wanted = f"{MARK}={state}".encode()
+def marked(state: Path, *others: str) -> list[Process]:
+    """Every living process of the cloud whose state lies in `state`, but this one; with `others` ("NAME=value"), those that have these in
+    their environment too."""
+    wanted = {entry.encode() for entry in (f"{MARK}={state}", *others)}
     found = []
     for entry in filter(str.isdigit, (path.name for path in Path("/proc").iterdir())):
         try:
             environment = Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
-        if wanted in environment and int(entry) != os.getpid() and (process := Process.of(int(entry))):
+        if wanted <= set(environment) and int(entry) != os.getpid() and (process := Process.of(int(entry))):
             found.append(process)
     return found
 

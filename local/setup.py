@@ -66,7 +66,7 @@ def environment(directory: Path, lock: Path, *, torch: bool) -> list[list[str]]:
 
 
 def steps() -> list[list[Step]]:
-    """The installer, then two lanes that run side by side; the steps of a lane run in order."""
+    """The installer, then lanes that run side by side; the steps of a lane run in order."""
     locks = ROOT / "requirements"
     venvs = STATE / "venvs"
     installer = Step(
@@ -95,7 +95,13 @@ def steps() -> list[list[Step]]:
             [sys.executable, "-m", "local.serving_environment", str(venvs / "serving")],
         ],
     )
-    return [[installer], [main], [emulator, node, serving]]
+    layers = Step(
+        "Lambda layers",
+        60,
+        (*sorted((ROOT / "layers").glob("*/requirements.lock")), ROOT / "infra" / "bundling.py"),
+        lambda: [[str(UV / "bin" / "python"), "-m", "infra.bundling"]],
+    )
+    return [[installer], [main], [emulator, node, serving], [layers]]
 
 
 class Failed(Exception):

@@ -8,12 +8,13 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import JsonValue
 
+from rlaas.aws.entity_finder import LambdaEntityFinder
 from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.clock import utc_now
 from rlaas.errors import RlaasError
 from rlaas.runtime.api import answer, api
-from rlaas.runtime.environment import EventsEnvironment, environment
+from rlaas.runtime.environment import IngestEnvironment, environment
 from rlaas.runtime.http import Caller, batched, caller, error_body, header, parse, request_id, status_of
 from rlaas.runtime.scrubbers import Scrubbers
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
@@ -34,14 +35,16 @@ app = api()
 @cache
 def stores() -> tuple[DynamoEventStore, DynamoRegistry]:
     """The events and the registry, made on first use."""
-    settings = environment(EventsEnvironment)
+    settings = environment(IngestEnvironment)
     return DynamoEventStore(settings.events_table, ttl_days=settings.event_ttl_days), DynamoRegistry(settings.registry_table)
 
 
 @cache
 def scrubbers() -> Scrubbers:
     """The tenants' scrubbers, made on first use."""
-    return Scrubbers(stores()[1], clock=utc_now)
+    settings = environment(IngestEnvironment)
+    finder = LambdaEntityFinder(settings.find_entities_function, at_once=settings.find_entities_at_once)
+    return Scrubbers(stores()[1], clock=utc_now, finder=finder)
 
 
 def permitted() -> Caller:

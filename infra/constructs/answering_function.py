@@ -4,6 +4,7 @@ from aws_cdk import Duration, Stack
 from constructs import Construct
 
 from infra.config import StageConfig
+from infra.constructs.entity_finder import EntityFinder
 from infra.constructs.python_function import PythonFunction
 from infra.constructs.tenant_table import TenantTable
 from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, VllmEndpoint
@@ -25,6 +26,7 @@ class AnsweringFunction(PythonFunction):
         events: TenantTable,
         counters: TenantTable,
         endpoint: VllmEndpoint,
+        finder: EntityFinder,
         name: str,
         description: str,
         timeout: Duration,
@@ -42,6 +44,7 @@ class AnsweringFunction(PythonFunction):
                 "EVENTS_TABLE": events.table_name,
                 "EVENT_TTL_DAYS": str(config.event_ttl_days),
                 "COUNTERS_TABLE": counters.table_name,
+                **finder.settings,
                 "RESERVATION_SECONDS": str(config.api.reservation_seconds or int(timeout.to_seconds())),
             },
             timeout=timeout,
@@ -52,6 +55,7 @@ class AnsweringFunction(PythonFunction):
         self.allow("dynamodb:GetItem", "dynamodb:Query", on=[registry.table_arn])  # the newest prices are queried
         self.allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=[counters.table_arn])
         self.allow("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", on=[events.table_arn])
+        finder.serve(self)
         # InvokeEndpointWithResponseStream is allowed by the same action.
         self.allow("sagemaker:InvokeEndpoint", on=endpoint.arns, wildcard_because=ADAPTERS_ARE_DATA)
         # Converse and ConverseStream are allowed by these two actions.

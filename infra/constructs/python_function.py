@@ -1,4 +1,4 @@
-"""A Lambda function of `functions/<name>` on the two shared layers."""
+"""A Lambda function of `functions/<name>` on the shared layers."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,49 +15,56 @@ from infra import bundling
 from infra.acknowledge import acknowledge, acknowledge_wildcards
 from infra.config import StageConfig
 
+_RLAAS = bundling.ROOT / "layers" / "rlaas"
 _EXCLUDED = ["**/__pycache__", "**/*.pyc"]
 
 
 class PythonLayers(Construct):
-    """The `rlaas` package and its third-party packages, as layers.
+    """The `rlaas` package and third-party packages, as layers.
 
-    Each stack has its own pair: a layer's address changes with every version, and a stack that took it from another would go on
-    with the old one until its own template happened to change.
+    Each stack has its own: a layer's address changes with every version, and a stack that took it from another would go on with the old
+    one until its own template happened to change.
     """
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig) -> None:
         super().__init__(scope, id)
-        runtime = config.runtime
-        # `cdk deploy` bundles the stacks it deploys. Where CDK says that nothing is bundled (tests, `make synth`), the lock stands for
-        # the layer, so that no pip and no network is needed; under another hash, so that nobody deploys it for the layer.
-        fingerprint = bundling.fingerprint(runtime)
-        if Stack.of(self).bundling_required:
-            dependencies = bundling.third_party_layer(runtime)
-        else:
-            dependencies, fingerprint = bundling.LOCK.parent, f"unbuilt-{fingerprint}"
-        self.versions: list[lambda_.ILayerVersion] = [
-            self._version(
-                config,
-                "Dependencies",
-                description=f"Third-party packages (layers/deps) for Python {runtime.python} on {runtime.architecture}",
-                code=lambda_.Code.from_asset(str(dependencies), asset_hash=fingerprint, asset_hash_type=AssetHashType.CUSTOM),
-            ),
-            self._version(
-                config,
-                "Rlaas",
-                description="The rlaas package",
-                code=lambda_.Code.from_asset(str(bundling.ROOT / "layers" / "rlaas"), exclude=_EXCLUDED),
-            ),
-        ]
+        self._config = config
+        self._rlaas = self._version("Rlaas", "The rlaas package", lambda_.Code.from_asset(str(_RLAAS), exclude=_EXCLUDED))
+        self._third_party: dict[bundling.Packages, lambda_.LayerVersion] = {}
 
-    def _version(self, config: StageConfig, id: str, *, description: str, code: lambda_.Code) -> lambda_.LayerVersion:
+    def versions(self, name: str, packages: Sequence[bundling.Packages]) -> list[lambda_.ILayerVersion]:
+        """The layers of the function `name`: those of `packages`, and `rlaas`.
+
+        Raises: bundling.LayersTooLarge when Lambda would not take them together.
+        """
+        if Stack.of(self).bundling_required:
+            archives = [bundling.third_party_layer(each, self._config.runtime) for each in packages]
+            bundling.check_size(name, [*archives, _RLAAS, bundling.ROOT / "functions" / name])
+        return [*map(self._of_packages, packages), self._rlaas]
+
+    def _of_packages(self, packages: bundling.Packages) -> lambda_.LayerVersion:
+        if packages not in self._third_party:
+            runtime = self._config.runtime
+            # `cdk deploy` bundles the stacks it deploys. Where CDK says that nothing is bundled (tests, `make synth`), the lock stands
+            # for the layer, so that no pip and no network is needed; under another hash, so that nobody deploys it for the layer.
+            content, fingerprint = bundling.lock(packages).parent, f"unbuilt-{bundling.fingerprint(packages, runtime)}"
+            if Stack.of(self).bundling_required:
+                content, fingerprint = bundling.third_party_layer(packages, runtime), bundling.fingerprint(packages, runtime)
+            self._third_party[packages] = self._version(
+                {"deps": "Dependencies", "entities": "Entities"}[packages],
+                f"Third-party packages (layers/{packages}) for Python {runtime.python} on {runtime.architecture}",
+                lambda_.Code.from_asset(str(content), asset_hash=fingerprint, asset_hash_type=AssetHashType.CUSTOM),
+            )
+        return self._third_party[packages]
+
+    def _version(self, id: str, description: str, code: lambda_.Code) -> lambda_.LayerVersion:
         return lambda_.LayerVersion(
             self,
             id,
             description=description,
             code=code,
-            compatible_runtimes=[python_runtime(config)],
-            compatible_architectures=[architecture(config)],
+            compatible_runtimes=[python_runtime(self._config)],
+            compatible_architectures=[architecture(self._config)],
             removal_policy=RemovalPolicy.DESTROY,
         )
 
@@ -70,7 +77,7 @@ class PythonLayers(Construct):
 
 
 class PythonFunction(Construct):
-    """`functions/<name>/handler.py` as the function `rlaas-<stage>-<name>`: own role, own log group, both layers.
+    """`functions/<name>/handler.py` as the function `rlaas-<stage>-<name>`: own role, own log group, the layers of `packages` and `rlaas`.
 
     With `web_server` the runtime starts `functions/<name>/run.sh` behind Lambda Web Adapter, and what it answers is streamed.
 
@@ -92,6 +99,7 @@ class PythonFunction(Construct):
         user_facing: bool = False,
         web_server: bool = False,
         reserved_concurrency: int | None = None,
+        packages: Sequence[bundling.Packages] = ("deps",),
     ) -> None:
         super().__init__(scope, id)
         self.config = config
@@ -114,7 +122,7 @@ class PythonFunction(Construct):
             architecture=architecture(config),
             handler="run.sh" if web_server else "handler.handler",
             code=lambda_.Code.from_asset(str(bundling.ROOT / "functions" / name), exclude=_EXCLUDED),
-            layers=[*PythonLayers.of(self, config).versions, *([web_adapter(self, config)] if web_server else [])],
+            layers=[*PythonLayers.of(self, config).versions(name, packages), *([web_adapter(self, config)] if web_server else [])],
             role=role,
             timeout=timeout,
             memory_size=memory_mib,

@@ -88,7 +88,7 @@ class PublicApi(Construct):
                 response_type.title().replace("_", ""),
                 type=apigateway.ResponseType.of(response_type),
                 status_code=None if status is None else str(status),
-                response_headers={"Access-Control-Allow-Origin": "'*'"},
+                response_headers={"Access-Control-Allow-Origin": "'*'", "Access-Control-Expose-Headers": "'Retry-After'"},
                 templates={"application/json": _error_body(error_type, code, message)},
             )
         acknowledge(

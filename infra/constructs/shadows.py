@@ -9,6 +9,7 @@ from constructs import Construct
 
 from infra.config import StageConfig
 from infra.constructs.answering_function import AnsweringFunction
+from infra.constructs.entity_finder import EntityFinder
 from infra.constructs.python_function import PythonFunction, dead_letter_queue
 from infra.constructs.tenant_table import TenantTable
 from infra.constructs.vllm_endpoint import VllmEndpoint
@@ -33,6 +34,7 @@ class Shadows(Construct):
         events: TenantTable,
         counters: TenantTable,
         endpoint: VllmEndpoint,
+        finder: EntityFinder,
     ) -> None:
         super().__init__(scope, id)
         settings = config.shadow
@@ -69,6 +71,7 @@ class Shadows(Construct):
             events=events,
             counters=counters,
             endpoint=endpoint,
+            finder=finder,
             name="shadow",
             description="Has a shadow policy answer a request that another has answered",
             timeout=Duration.seconds(settings.timeout_seconds),

@@ -7,6 +7,7 @@ from constructs import Construct
 
 from infra.config import StageConfig
 from infra.constructs.answering_function import AnsweringFunction
+from infra.constructs.entity_finder import EntityFinder
 from infra.constructs.grant_role import GrantRole
 from infra.constructs.guarded_rollout import GUARDS_ARE_DATA, GuardedRollout
 from infra.constructs.learning_pipeline import LearningPipeline
@@ -32,12 +33,13 @@ class ApiStack(RlaasStack):
         config: StageConfig,
         data: DataStack,
         endpoint: VllmEndpoint,
+        finder: EntityFinder,
         learning: LearningPipeline,
         rollout: GuardedRollout,
     ) -> None:
         super().__init__(scope, "api", config=config)
         self.authorizer = self._authorizer(data)
-        self.telemetry = self._telemetry(data)
+        self.telemetry = self._telemetry(data, finder)
         self.inference = AnsweringFunction(
             self,
             "Inference",
@@ -46,6 +48,7 @@ class ApiStack(RlaasStack):
             events=data.events,
             counters=data.counters,
             endpoint=endpoint,
+            finder=finder,
             name="inference",
             description="Decides which policy answers, asks it, stores both",
             timeout=Duration.seconds(29),  # as long as API Gateway waits
@@ -60,6 +63,7 @@ class ApiStack(RlaasStack):
             events=data.events,
             counters=data.counters,
             endpoint=endpoint,
+            finder=finder,
             name="chat",
             description="The same for OpenAI's clients, whole or streamed",
             timeout=stream_time,
@@ -97,7 +101,7 @@ class ApiStack(RlaasStack):
         )
         return function
 
-    def _telemetry(self, data: DataStack) -> PythonFunction:
+    def _telemetry(self, data: DataStack, finder: EntityFinder) -> PythonFunction:
         function = PythonFunction(
             self,
             "Telemetry",
@@ -108,12 +112,14 @@ class ApiStack(RlaasStack):
                 "REGISTRY_TABLE": data.registry.table_name,
                 "EVENTS_TABLE": data.events.table_name,
                 "EVENT_TTL_DAYS": str(self.config.event_ttl_days),
+                **finder.settings,
             },
-            timeout=Duration.seconds(10),
+            timeout=Duration.seconds(29),  # as long as API Gateway waits; most of it only where names are looked for in long texts
             user_facing=True,
         )
         function.allow("dynamodb:GetItem", on=[data.registry.table_arn])
         function.allow("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", on=[data.events.table_arn])
+        finder.serve(function)
         return function
 
     def _admin(self, data: DataStack, endpoint: VllmEndpoint, learning: LearningPipeline, rollout: GuardedRollout) -> PythonFunction:

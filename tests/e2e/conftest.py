@@ -1,22 +1,18 @@
 """A whole laptop cloud of the tests' own: the stage `local` deployed, the 2,048-token model behind vLLM, beside whatever the user runs."""
 
-import json
-import os
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import httpx
 import pytest
 from ulid import ULID
 
-from local import base_model
+from local import apart
+from local.cloud import Cloud, client
 
 ROOT = Path(__file__).resolve().parents[2]
 SKILL = "support-email-draft"
@@ -71,20 +67,22 @@ class Tenant:
 class LaptopCloud:
     """The running cloud."""
 
-    api_url: str
-    endpoint: str
+    running: Cloud
     state: Path
 
+    @property
+    def api_url(self) -> str:
+        return self.running.api_url
+
+    @property
+    def endpoint(self) -> str:
+        return self.running.endpoint
+
     def client(self, service: str) -> Any:
-        return boto3.client(
-            service, endpoint_url=self.endpoint, region_name="us-east-1", aws_access_key_id="000000000000", aws_secret_access_key="local"
-        )
+        return client(service, self.endpoint)
 
     def key(self, tenant_id: str, scopes: tuple[str, ...]) -> str:
-        """A key from the bootstrap function."""
-        request = json.dumps({"tenant_id": tenant_id, "scopes": scopes}).encode()
-        answer = self.client("lambda").invoke(FunctionName="rlaas-local-bootstrap", Payload=request)
-        return str(json.loads(answer["Payload"].read())["api_key"])
+        return apart.tenant(self.running, tenant_id, scopes=scopes).api_key
 
     def connect(self, key: str) -> httpx.Client:
         return httpx.Client(base_url=self.api_url.rstrip("/") + "/", headers={"Authorization": f"Bearer {key}"}, timeout=60)
@@ -142,35 +140,9 @@ def until(done: Callable[[], Any], *, seconds: float = 60.0) -> Any:
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LaptopCloud]:
-    """`python -m local up` as a user runs it, and `down` afterwards, which must leave nothing."""
     state = tmp_path_factory.mktemp("cloud")
-    model = base_model.ensure(ROOT / ".rlaas" / "models" / "tiny", tiny=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
-        "RLAAS_STATE": str(state),
-        "RLAAS_PORT": str(port),
-        "RLAAS_BASE_MODEL": str(model),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers/rlaas/python")]),
-    }
-
-    def local(command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "local", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-        )
-
-    try:
-        started = local("up")
-        assert started.returncode == 0, started.stdout + started.stderr
-        record = json.loads((state / "run" / "cloud.json").read_text())
-        yield LaptopCloud(api_url=record["api_url"], endpoint=record["endpoint"], state=state)
-    finally:
-        stopped = local("down")
-        assert stopped.returncode == 0, stopped.stderr
-    with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", port)) != 0
+    with apart.cloud(state) as running:
+        yield LaptopCloud(running, state)
     assert str(state) not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
 
 

@@ -17,6 +17,17 @@ from tests.e2e.conftest import ROOT, LaptopCloud, until
 BLOCKS = re.findall(r"^```(\w+)(?: ([^\n]+))?\n(.*?)^```$", (ROOT / "docs/integrate.md").read_text(), re.MULTILINE | re.DOTALL)
 
 
+PAGE = """
+const { RLAAS_API_URL: apiUrl, PAGE_KEY: apiKey } = process.env;
+const draft = { output_id: "out_01JD0000000000000000000000" };
+const send = globalThis.fetch; // a browser says where its page is from
+globalThis.fetch = (url, init) => send(url, { ...init, headers: { ...init.headers, Origin: "https://app.example.com" } });
+"""
+DELIVERED = """
+if (!(await rlaas.flush()) || rlaas.stats().acknowledged !== 1) throw new Error(JSON.stringify(rlaas.stats()));
+"""
+
+
 class Completions(BaseHTTPRequestHandler):
     """A model behind OpenAI's API."""
 
@@ -66,9 +77,15 @@ def test_the_guide_leads_from_nothing_to_the_first_reward(cloud: LaptopCloud, op
         "PYTHONPATH": str(ROOT / "clients/python/src"),
     }
 
-    def run(*command: str) -> None:
+    modules = tmp_path / "node_modules" / "@rlaas"
+    modules.mkdir(parents=True)
+    (modules / "sdk").symlink_to(ROOT / "clients/typescript")
+    subprocess.run(["make", "--silent", "clients/typescript/dist/esm/index.js"], cwd=ROOT, check=True)
+
+    def run(*command: str) -> str:
         ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120)
         assert ran.returncode == 0, f"{command[-1]}\n{ran.stdout}{ran.stderr}"
+        return ran.stdout
 
     python = ""
     for language, what, text in BLOCKS:
@@ -78,14 +95,18 @@ def test_the_guide_leads_from_nothing_to_the_first_reward(cloud: LaptopCloud, op
             python += text
             if "flush()" in text:
                 run(sys.executable, "-c", python)
-        elif language == "bash" and not text.startswith("pip install"):
-            run("bash", "-euc", text)
+        elif language == "bash" and not text.startswith(("pip install", "npm ")):
+            said = run("bash", "-euc", text)
+            if '"origins"' in text:
+                environment["PAGE_KEY"] = json.loads(said)["api_key"]
+        elif language == "js":
+            run("node", "--input-type=module", "-e", PAGE + text + DELIVERED)
         elif language == "json":
             answer = tenant.post(what.lstrip("/"), json.loads(text))
             assert answer.is_success, answer.text
             assert all(result["status"] < 300 for result in answer.json().get("results", []))
         elif language == "sql":
             ours = text.replace("WHERE", f"WHERE tenant_id = '{tenant.tenant_id}' AND event_type <> 'reward' AND")
-            expected = [["feedback", "3"], ["interaction", "2"], ["output", "2"], ["task_result", "1"]]
+            expected = [["feedback", "4"], ["interaction", "2"], ["output", "2"], ["task_result", "1"]]
             until(lambda sql=ours, rows=expected: cloud.query(sql) == rows)  # type: ignore[misc]
-    assert {language for language, _, _ in BLOCKS} == {"bash", "python", "sql", "json"}
+    assert {language for language, _, _ in BLOCKS} == {"bash", "python", "js", "sql", "json"}

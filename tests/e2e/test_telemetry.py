@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,31 @@ def test_a_batch_in_any_order_lands_once_in_the_hot_store_and_in_the_lake(cloud:
     assert len(ids) == len(events)
     until(lambda: cloud.lake_events(tenant.tenant_id) == len(events))
     assert tenant.admin("GET", f"skills/{SKILL}/pending")["data"] == []
+
+
+def test_of_the_same_events_sent_at_once_each_is_new_once_and_another_payload_never_wins_twice(cloud: LaptopCloud) -> None:
+    tenant = cloud.tenant()
+    tenant.admin("PUT", f"skills/{SKILL}", {})
+    ulids = [str(ULID()) for _ in range(20)]
+    about = [{"skill": SKILL, "interaction_id": f"int_{ulid}"} for ulid in ulids]
+    events = [{"type": "interaction", **each, "inputs": INPUTS} for each in about]
+    events += [{"type": "feedback", **each, "feedback_id": f"free-{n}", "kind": "comment", "comment": "c"} for n, each in enumerate(about)]
+
+    def send(sender: int) -> list[tuple[str, int]]:
+        """The batch, from another event on for each sender; every fourth one has another comment."""
+        given = [{**event, "comment": "d"} if sender % 4 == 0 and "comment" in event else event for event in events]
+        turned = given[sender * 5 :] + given[: sender * 5]
+        results = tenant.post("v1/events:batch", {"events": turned}).json()["results"]
+        ids = [str(event.get("feedback_id", event["interaction_id"])) for event in turned]
+        return list(zip(ids, (result["status"] for result in results), strict=True))
+
+    with ThreadPoolExecutor(8) as senders:
+        answers = [answer for sent in senders.map(send, range(8)) for answer in sent]
+    new = [name for name, status in answers if status in (201, 202)]
+    assert sorted(new) == sorted({name for name, _ in answers})
+    conflicts = Counter(name for name, status in answers if status == 409)
+    assert set(conflicts.values()) <= {2, 6}  # two of the eight differ from the others
+    assert conflicts.keys() == {f"free-{n}" for n in range(20)}
 
 
 def test_feedback_before_its_interaction_is_joined_when_it_lands(cloud: LaptopCloud) -> None:
@@ -76,6 +103,7 @@ def test_a_page_reports_with_a_publishable_key_from_its_own_origin_only(cloud: L
         taken = browser.post("v1/events:batch", json=body, headers={"Origin": page})
         assert taken.status_code == 200, taken.text
         assert taken.headers["access-control-allow-origin"] == "*"
+        assert taken.headers["access-control-expose-headers"] == "Retry-After"
         for headers in ({}, {"Origin": "https://evil.example"}):
             assert browser.post("v1/events:batch", json=body, headers=headers).status_code == 403
         assert browser.post("v1/infer", json={"skill": SKILL, "inputs": INPUTS}, headers={"Origin": page}).status_code == 403

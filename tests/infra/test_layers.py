@@ -1,63 +1,78 @@
-"""The third-party layer: what its lock holds, and what is built from it."""
+"""The third-party layers: what their locks hold, what is built from them, and what Lambda would refuse."""
 
-import tomllib
-from importlib.metadata import distribution
+import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
+from typing import get_args
 
+import pydantic_core
 import pytest
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
-from infra import bundling
+from infra import bundling, layer_locks
+from infra.bundling import Packages
 from infra.config import AWS_RUNTIME, LOCAL
 
-ROOT = Path(__file__).parents[2]
 
-
-def needed(requirement: Requirement, found: dict[str, str]) -> None:
-    """Add what `requirement` installs, with all it needs, at the versions of this environment."""
-    name = canonicalize_name(requirement.name)
-    if name in found and not requirement.extras:
-        return
-    installed = distribution(requirement.name)
-    found[name] = installed.version
-    for text in installed.requires or []:
-        further = Requirement(text)
-        if further.marker is None or any(further.marker.evaluate({"extra": extra}) for extra in requirement.extras or {""}):
-            needed(further, found)
-
-
-def test_the_lock_is_the_runtime_group_at_the_versions_the_tests_run_on() -> None:
-    group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["runtime"]
-    expected: dict[str, str] = {}
-    for text in group:
-        needed(Requirement(text), expected)
-    lines = [line for line in bundling.LOCK.read_text().splitlines() if line and not line.startswith("#")]
-    assert lines == [f"{name}=={version}" for name, version in sorted(expected.items())]
+@pytest.mark.parametrize("packages", get_args(Packages))
+def test_a_lock_is_its_group_at_the_versions_the_tests_run_on(packages: Packages) -> None:
+    assert bundling.lock(packages).read_text() == layer_locks.contents(packages)
 
 
 def test_the_fingerprint_follows_lock_and_target(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    before = bundling.fingerprint(AWS_RUNTIME)
-    assert before == bundling.fingerprint(AWS_RUNTIME)
-    assert before != bundling.fingerprint(LOCAL.runtime)
+    before = bundling.fingerprint("deps", AWS_RUNTIME)
+    assert before == bundling.fingerprint("deps", AWS_RUNTIME)
+    assert before != bundling.fingerprint("deps", LOCAL.runtime)
+    assert before != bundling.fingerprint("entities", AWS_RUNTIME)
     changed = tmp_path / "requirements.lock"
-    changed.write_text(bundling.LOCK.read_text() + "more==1\n")
-    monkeypatch.setattr(bundling, "LOCK", changed)
-    assert before != bundling.fingerprint(AWS_RUNTIME)
+    changed.write_text(bundling.lock("deps").read_text() + "more==1\n")
+    monkeypatch.setattr(bundling, "lock", lambda _: changed)
+    assert before != bundling.fingerprint("deps", AWS_RUNTIME)
 
 
 def test_an_unchanged_lock_is_not_installed_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(bundling, "CACHE", tmp_path)
-    built = tmp_path / bundling.fingerprint(AWS_RUNTIME)[:16]
-    built.mkdir()
-    assert bundling.third_party_layer(AWS_RUNTIME) == built
+    built = tmp_path / f"deps-{bundling.fingerprint('deps', AWS_RUNTIME)[:16]}.zip"
+    built.touch()
+    assert bundling.third_party_layer("deps", AWS_RUNTIME) == built
 
 
 def test_a_layer_that_cannot_be_built_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lock = tmp_path / "requirements.lock"
     lock.write_text("--no-index\nno-such-package==1.0\n")
-    monkeypatch.setattr(bundling, "LOCK", lock)
+    monkeypatch.setattr(bundling, "lock", lambda _: lock)
     monkeypatch.setattr(bundling, "CACHE", tmp_path / "layers")
     with pytest.raises(bundling.LayerBuildFailed, match="no-such-package"):
-        bundling.third_party_layer(AWS_RUNTIME)
+        bundling.third_party_layer("deps", AWS_RUNTIME)
     assert list((tmp_path / "layers").iterdir()) == []
+
+
+def test_layers_that_lambda_would_refuse_are_refused_by_what_they_weigh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    layer, code = tmp_path / "heavy.zip", tmp_path / "code"
+    with zipfile.ZipFile(layer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("python/zeros", b"\0" * 3_000_000)
+    code.mkdir()
+    (code / "handler.py").write_bytes(b"#" * 1_000_000)
+    assert bundling.check_size("finds", [layer, code]) == 4_000_000
+    monkeypatch.setattr(bundling, "UNZIPPED_LIMIT_BYTES", 3_999_999)
+    with pytest.raises(bundling.LayersTooLarge, match=r"functions/finds .* \(heavy.zip 3, code 1\)"):
+        bundling.check_size("finds", [layer, code])
+
+
+def test_an_extension_module_works_without_its_symbols(tmp_path: Path) -> None:
+    module = tmp_path / Path(str(pydantic_core._pydantic_core.__file__)).name
+    shutil.copy(str(pydantic_core._pydantic_core.__file__), module)
+    before = module.stat().st_size
+    bundling.strip_symbols(module)
+    assert module.stat().st_size < before
+    ran = subprocess.run([sys.executable, "-S", "-c", "import _pydantic_core"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    # It loads, and gets as far as asking for what is not there.
+    assert "typing_extensions" in ran.stderr or ran.returncode == 0, ran.stderr
+
+
+def test_what_is_no_shared_object_is_left_as_it_is(tmp_path: Path) -> None:
+    script = tmp_path / "linker.so"
+    script.write_text("INPUT(libm.so.6)")
+    bundling.strip_symbols(script)
+    assert script.read_text() == "INPUT(libm.so.6)"

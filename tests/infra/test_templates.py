@@ -168,6 +168,19 @@ def test_a_function_has_the_environment_its_handler_reads(name: str, templates: 
         assert wanted <= given[0].keys()
 
 
+def test_only_functions_that_store_texts_may_ask_for_the_names_in_them(templates: list[Template]) -> None:
+    for config in STAGES:
+        callers = {
+            name.removesuffix(name[-8:])
+            for template in templates
+            if template.stage == config.id
+            for name, policy in template.resources("AWS::IAM::Policy").items()
+            for statement in _statements(policy)
+            if "lambda:InvokeFunction" in _listed(statement["Action"]) and "FindEntities" in json.dumps(statement["Resource"])
+        }
+        assert callers == {"TelemetryRoleDefaultPolicy", "InferenceRoleDefaultPolicy"}
+
+
 def test_every_deployed_function_has_its_code(templates: list[Template]) -> None:
     deployed = {
         resource["Properties"]["FunctionName"].removeprefix("rlaas-local-")
@@ -179,7 +192,7 @@ def test_every_deployed_function_has_its_code(templates: list[Template]) -> None
 
 
 def test_functions_a_user_waits_for_start_from_a_snapshot_on_aws(templates: list[Template]) -> None:
-    waited_for = {"authorizer", "telemetry", "inference", "chat", "admin", "guard_rollback"}
+    waited_for = {"authorizer", "telemetry", "inference", "chat", "admin", "guard_rollback", "find_entities"}
     for config in STAGES:
         snapped = {
             resource["Properties"]["FunctionName"].removeprefix(f"{config.prefix}-")

@@ -13,7 +13,8 @@ ID_FIELDS = {"interaction": "interaction_id", "output": "output_id", "feedback":
 
 
 class StubService:
-    """Stores events by id. `faults` are taken one per request, first come first; `refused` maps an event's id to a result's status."""
+    """Stores events by id. `faults` are taken one per request, first come first; `statuses` maps an event's id to its results' statuses;
+    what holds more than `most` events is stored, but too late for an answer."""
 
     def __init__(self, port: int = 0) -> None:
         self.stored: dict[str, dict[str, object]] = {}
@@ -22,6 +23,7 @@ class StubService:
         self.faults: list[Fault] = []
         self.statuses: dict[str, list[int]] = {}
         self.keys: set[str] = set()
+        self.most = 500
         self.infers: list[dict[str, object]] = []
         self.lock = threading.Lock()
         self.over = threading.Event()
@@ -69,7 +71,11 @@ class Handler(BaseHTTPRequestHandler):
         if fault is not None:
             fault(self)
         elif self.path == "/v1/events:batch":
-            self.answer(200, {"results": service.take(body["events"])})
+            results = service.take(body["events"])
+            if len(results) > service.most:
+                self.answer(504, {"error": {"code": "scripted", "message": "scripted"}})
+            else:
+                self.answer(200, {"results": results})
         elif self.path == "/v1/infer":
             service.infers.append({**body, "key": self.headers["Idempotency-Key"]})
             ulid = body["interaction_id"][4:]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from rlaas_sdk import AsyncClient, Client, EventDropped, InvalidEvent, NotConfigured, Refused, Undelivered
+from rlaas_sdk.spool import Claim, Spool
 from tests.sdk.stub_service import KEY, StubService, dying_mid_answer, failing, hanging
 
 SOURCE = Path(__file__).parents[2] / "clients/python/src"
@@ -85,10 +86,36 @@ def test_retry_after_is_honoured_even_by_a_flush(client: Client, service: StubSe
     assert service.faults == []
 
 
+def test_a_flush_that_may_not_send_does_not_keep_the_spool_busy(
+    client: Client, service: StubService, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+    claim = Spool.claim
+
+    def counted(self: Spool, holder: str, *, max_events: int, max_bytes: int, eager: bool = False) -> Claim:
+        looks.append(time.monotonic())
+        return claim(self, holder, max_events=max_events, max_bytes=max_bytes, eager=eager)
+
+    monkeypatch.setattr(Spool, "claim", counted)
+    service.faults = [failing(429, Retry_After="3000")]
+    rate(client, 1)
+    assert not client.flush(1)
+    assert len(looks) < 10
+
+
 def test_retry_after_is_understood_as_a_date(client: Client, service: StubService) -> None:
     service.faults = [failing(503, Retry_After=formatdate(time.time() + 3000, usegmt=True))]
     rate(client, 1)
     assert not client.flush(0.3)
+    assert not client.flush(0.3)
+    assert service.stored == {}
+
+
+def test_the_longest_wait_is_kept_too(client: Client, service: StubService) -> None:
+    service.faults = [failing(429, Retry_After="86400")]
+    rate(client, 1)
+    assert not client.flush(0.3)
+    rate(client, 200)  # wakes the sender
     assert not client.flush(0.3)
     assert service.stored == {}
 
@@ -115,6 +142,13 @@ def test_a_batch_refused_whole_is_halved_until_it_passes(client: Client, service
     made = rate(client, 8)
     assert client.flush(10)
     assert service.received == made
+
+
+def test_what_is_too_much_to_be_answered_in_time_is_sent_in_smaller_batches(client: Client, service: StubService) -> None:
+    service.most = 40
+    made = rate(client, 300)
+    assert client.flush(30)
+    assert list(service.stored) == made
 
 
 def test_events_reported_offline_are_drained_in_order_by_the_next_process(service: StubService, spool: Path) -> None:
@@ -201,6 +235,30 @@ def test_a_forked_child_reports_for_itself(service: StubService, spool: Path, wh
     assert len(service.stored) == 300  # a child that ends while it sends its parent's events leaves them to be sent again
 
 
+def test_threads_may_fork_at_once(service: StubService, spool: Path) -> None:
+    forking = process(
+        "import threading\n"
+        "clients = [Client(sys.argv[1], 'rlk_test_secret', spool=f'{sys.argv[2]}{n}') for n in range(4)]\n"
+        "def fork():\n"
+        "    for _ in range(50):\n"
+        "        child = os.fork()\n"
+        "        if not child: os._exit(0)\n"
+        "        os.waitpid(child, 0)\n"
+        "sys.setswitchinterval(1e-6)\n"
+        "threads = [threading.Thread(target=fork, daemon=True) for _ in range(4)]\n"
+        "for thread in threads: thread.start()\n"
+        "for thread in threads: thread.join(60)\n"
+        "assert not any(thread.is_alive() for thread in threads)\n"
+        "for client in clients: client.log_interaction('emails', inputs={'email': 'hi'})\n"
+        "assert all(client.flush(20) for client in clients)",
+        service.url,
+        spool,
+    )
+    forking.communicate(timeout=100)
+    assert forking.returncode == 0
+    assert len(service.stored) == 4
+
+
 def test_a_multiprocessing_worker_delivers_at_its_end(service: StubService, spool: Path) -> None:
     parent = process(
         "import multiprocessing\n"
@@ -237,6 +295,17 @@ def test_a_full_spool_keeps_what_it_has_and_counts_what_it_refuses(service: Stub
         rate(online, 1)
         assert online.flush(10)
     assert len(service.stored) == held + 1
+
+
+def test_what_an_abandoned_key_left_makes_room(service: StubService, spool: Path) -> None:
+    with Client(NOWHERE, "rlk_old_secret", spool=spool, max_spool_bytes=2_000, durable=True) as old:
+        rate(old, 100)
+    with sqlite3.connect(spool) as file:
+        file.execute("UPDATE events SET written_at = written_at - 8 * 86400")
+    with Client(service.url, KEY, spool=spool, max_spool_bytes=2_000) as new:
+        made = rate(new, 3)
+        assert new.flush(10)
+    assert service.received == made
 
 
 def test_an_event_too_old_is_dropped_and_counted(service: StubService, spool: Path) -> None:
@@ -291,9 +360,28 @@ def test_nothing_is_raised_into_the_host(monkeypatch: pytest.MonkeyPatch) -> Non
     client = Client()
     assert client.log_interaction("emails", inputs={}).startswith("int_")
     client.submit_feedback("No Skill", rating=7)
+    client.submit_feedback("emails", interaction_id=7, rating=0.5)  # type: ignore[arg-type]
+    client.task_result("emails", 7, "resolved", True)  # type: ignore[arg-type]
     assert client.infer("emails", inputs={}) is None
     assert client.flush(0)
-    assert client.stats().dropped == {"not_configured": 1, "invalid": 1}
+    assert client.stats().dropped == {"not_configured": 1, "invalid": 3}
+
+
+def test_a_process_without_a_home_and_a_temporary_directory_keeps_its_events_in_memory(service: StubService) -> None:
+    homeless = process(
+        "import pathlib, tempfile\n"
+        "def lacking(*_): raise RuntimeError('Could not determine home directory.')\n"
+        "def full(): raise FileNotFoundError('No usable temporary directory found')\n"
+        "pathlib.Path.expanduser, tempfile.gettempdir = lacking, full\n"
+        "os.environ.pop('XDG_STATE_HOME', None); os.environ.pop('RLAAS_SPOOL', None)\n"
+        "with Client(sys.argv[1], 'rlk_test_secret') as client:\n"
+        "    client.log_interaction('emails', inputs={'email': 'hi'})\n"
+        "    assert client.flush(20)",
+        service.url,
+    )
+    homeless.communicate(timeout=60)
+    assert homeless.returncode == 0
+    assert len(service.stored) == 1
 
 
 def test_a_strict_client_raises(service: StubService, spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:

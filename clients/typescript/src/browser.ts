@@ -3,6 +3,15 @@ import { inOrder, isEntry, type Entry, type Spool } from "./spool.js";
 
 const STORE = "events";
 
+/** The part of `Storage` that is used. */
+export interface WebStorage {
+  readonly length: number;
+  key(index: number): string | null;
+  getItem(key: string): string | null;
+  setItem(key: string, value: string): void;
+  removeItem(key: string): void;
+}
+
 /** A spool in the IndexedDB database `name`; rejects where the browser has none or refuses it (some private modes do). */
 export async function indexedDbSpool(name = "rlaas"): Promise<Spool> {
   const opening = indexedDB.open(name, 1);
@@ -48,7 +57,7 @@ export async function indexedDbSpool(name = "rlaas"): Promise<Spool> {
 }
 
 /** A spool in a Web Storage area, one item for each event; written before the call that submits returns. */
-export function localStorageSpool(name = "rlaas", storage: Storage = localStorage): Spool {
+export function localStorageSpool(name = "rlaas", storage: WebStorage = localStorage): Spool {
   const prefix = `${name}:`;
   return {
     put(entries) {

@@ -146,7 +146,7 @@ export class Rlaas {
     return this.delivery.stats();
   }
 
-  private take<E extends { skill: string }>(
+  private take<E extends { skill: string; occurred_at?: string | null }>(
     type: EventType,
     idField: string & keyof E,
     event: E,
@@ -169,7 +169,12 @@ export class Rlaas {
           "skill",
         );
       }
-      const body = JSON.stringify({ type, occurred_at: new Date().toISOString(), ...event, [idField]: id });
+      const body = JSON.stringify({
+        type,
+        ...event,
+        occurred_at: event.occurred_at ?? new Date().toISOString(),
+        [idField]: id,
+      });
       const bytes = utf8Bytes(body);
       if (bytes > MAX_EVENT_BYTES) throw new RlaasError(`${bytes} bytes are over ${MAX_EVENT_BYTES}`, "invalid");
       if (!this.delivery.submit(body, bytes) && this.strict)
@@ -235,7 +240,8 @@ function isPassing(status: number): boolean {
 function misconfigured({ apiUrl, apiKey }: Wire): string | undefined {
   if (!/^https?:\/\//.test(apiUrl)) return "apiUrl must be the API's address";
   if (!/^rl[kp]_/.test(apiKey)) return "apiKey must be rlk_... or, in a page, rlp_...";
-  if (apiKey.startsWith("rlk_") && typeof document !== "undefined") {
+  // Pages and workers have a location, those of an extension too; servers have none.
+  if (apiKey.startsWith("rlk_") && typeof location !== "undefined") {
     return "a secret key (rlk_) must not be in a page: revoke it, and use a publishable one (rlp_)";
   }
   return undefined;

@@ -15,6 +15,10 @@ const EAGER_AT_EVENTS = 100;
 /** Browsers let a page have 64 KiB of keepalive requests under way. */
 const KEEPALIVE_BYTES = 60 * 1024;
 const LOG_EVERY_MS = 60_000;
+/** A spool that takes longer is done without: some browsers leave IndexedDB's questions unanswered. */
+const SPOOL_MS = 2000;
+/** So long a page waits for its turn, which a page that was put to sleep may hold. */
+const TURN_MS = 30_000;
 
 /** Why an event was lost. */
 export type Loss = "spool_full" | "too_old" | "refused" | "invalid" | "not_configured";
@@ -196,7 +200,10 @@ export class Delivery {
   }
 
   private run(): Promise<void> {
-    this.running ??= this.opened
+    this.running ??= soon(this.opened)
+      .catch(() => {
+        this.note("the spool does not open, events wait in memory", 1, "");
+      })
       .then(() => {
         clearTimeout(this.timer); // it would find nothing to do
         this.wakesAt = Infinity;
@@ -215,7 +222,10 @@ export class Delivery {
 
   private async alone(work: () => Promise<void>): Promise<void> {
     const locks = (globalThis.navigator as Partial<Navigator> | undefined)?.locks;
-    await (this.spool && locks ? locks.request(`rlaas ${this.owner}`, work) : work());
+    if (!this.spool || !locks) return work();
+    let begun: Promise<void> | undefined;
+    const turn = { signal: AbortSignal.timeout(TURN_MS) };
+    await locks.request(`rlaas ${this.owner}`, turn, () => (begun = work())).catch(() => begun ?? work());
   }
 
   private async drain(): Promise<void> {
@@ -239,7 +249,7 @@ export class Delivery {
     if (this.spool) {
       try {
         const mine = [...this.queue.values()].filter(({ saved }) => saved);
-        const listed = await this.spool.list();
+        const listed = await soon(this.spool.list());
         const keys = new Set(listed.map(({ key }) => key));
         this.forget(mine.filter(({ key }) => !keys.has(key)));
         const others = listed.filter(({ key }) => !this.queue.has(key));
@@ -325,7 +335,7 @@ export class Delivery {
   private async remove(entries: readonly Entry[]): Promise<void> {
     this.forget(entries);
     try {
-      await this.spool?.delete(entries.map(({ key }) => key));
+      await soon(this.spool?.delete(entries.map(({ key }) => key)));
     } catch (error) {
       this.note("the spool cannot be written, delivered events may be sent again", entries.length, String(error));
     }
@@ -353,6 +363,21 @@ function padded(number: number, digits: number): string {
 /** The length of a text in UTF-8. */
 export function utf8Bytes(text: string): number {
   return new TextEncoder().encode(text).length;
+}
+
+/** What the spool answers; rejects where that takes it too long. */
+async function soon<T>(answer: T | Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      reject(new Error("it does not answer"));
+    }, SPOOL_MS);
+  });
+  try {
+    return await Promise.race([answer, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** Resolves at `deadline` (milliseconds since 1970), or when `first` has settled. */

@@ -19,11 +19,11 @@ export interface Trace {
 }
 
 interface OpenAILike {
-  chat: { completions: { create: (...request: never[]) => unknown } };
+  chat: { completions: { create: (...request: never[]) => unknown; parse?: (...request: never[]) => unknown } };
 }
 interface Asked {
   model?: string;
-  messages?: { role: string; content?: unknown }[];
+  messages?: ({ role: string; content?: unknown } | null)[];
 }
 interface Answered {
   choices?: {
@@ -49,25 +49,29 @@ export function traceOf(answer: object): Trace | undefined {
 }
 
 /**
- * `client` with its `chat.completions.create` traced, streaming or not. The original stays as it is; what the calls return and throw is
- * unchanged. A stream is reported when it ends, also early. Calls with a model of RLaaS (`rlaas::<skill>`) pass through: the service
+ * `client` with its `chat.completions.create`, streaming or not, and `.parse` traced. The original stays as it is; what the calls return
+ * and throw is unchanged. A stream is reported when it ends, also early. Calls with a model of RLaaS (`rlaas::<skill>`) pass through: the service
  * records them itself. Text is reported; images, audio and tool calls are not. Tokens of a stream are known where the call has
  * `stream_options: { include_usage: true }`.
  */
 export function wrapOpenAI<C extends OpenAILike>(client: C, tracing: Tracing): C {
   const { completions } = client.chat;
-  const original = completions.create.bind(completions) as unknown as Create;
-  const create: Create = (body, ...rest) => {
-    const answering = original(body, ...rest);
-    if (body.model?.startsWith("rlaas::")) return answering;
-    const call = new Call(tracing, body);
-    (answering.asResponse?.() ?? answering).catch((error: unknown) => {
-      call.failed(error);
-    });
-    const map = (answer: object): object => call.answered(answer);
-    return answering._thenUnwrap?.(map) ?? answering.then(map);
+  const traced = (method: (...request: never[]) => unknown): Create => {
+    const original = method.bind(completions) as unknown as Create;
+    return (body, ...rest) => {
+      const answering = original(body, ...rest);
+      if (body.model?.startsWith("rlaas::")) return answering;
+      const call = new Call(tracing, body);
+      (answering.asResponse?.() ?? answering).catch((error: unknown) => {
+        call.failed(error);
+      });
+      const map = (answer: object): object => call.answered(answer);
+      return answering._thenUnwrap?.(map) ?? answering.then(map);
+    };
   };
-  return over(client, "chat", over(client.chat, "completions", over(completions, "create", create)));
+  const { create, parse } = completions;
+  const reporting = over(completions, { create: traced(create), ...(parse && { parse: traced(parse) }) });
+  return over(client, { chat: over(client.chat, { completions: reporting }) });
 }
 
 /** One traced call, from its arguments to its report. */
@@ -84,12 +88,14 @@ class Call {
     const interaction_id = interactionId();
     this.ids = { interaction_id, output_id: firstOutputId(interaction_id) };
     this.model = body.model ?? null;
-    this.messages = Array.isArray(body.messages) ? body.messages.map(plain) : [];
+    this.messages = Array.isArray(body.messages)
+      ? body.messages.flatMap((message) => (message ? [plain(message)] : []))
+      : [];
   }
 
   /** Report the interaction alone, with the error's name. */
   failed(error: unknown): void {
-    this.report({ error: error instanceof Error ? error.constructor.name : "unknown" });
+    this.report({ error: nameOf(error) });
   }
 
   /** Report a completion now, a stream when it ends; anything else is left alone. */
@@ -110,11 +116,12 @@ class Call {
   /** Read along, in the stream itself: its own tee() and toReadableStream() read from there too. */
   private watch(stream: AsyncIterable<object> & { iterator?: () => AsyncIterator<object> }): void {
     const read = (stream.iterator ?? stream[Symbol.asyncIterator]).bind(stream);
-    const end = (output: Streamed): void => {
-      this.report({}, output);
+    const end = (metadata: Record<string, string>, output: Streamed): void => {
+      this.report(metadata, output);
     };
     async function* watched(): AsyncGenerator<object> {
       const output: Streamed = { text: "", finish_reason: null, usage: null };
+      const metadata: Record<string, string> = {};
       try {
         for await (const chunk of { [Symbol.asyncIterator]: read }) {
           const { choices, usage } = chunk as Answered;
@@ -123,8 +130,11 @@ class Call {
           output.usage = tokens(usage) ?? output.usage ?? null;
           yield chunk;
         }
+      } catch (error) {
+        metadata.error = nameOf(error);
+        throw error;
       } finally {
-        end(output);
+        end(metadata, output);
       }
     }
     for (const name of ["iterator", Symbol.asyncIterator]) Object.defineProperty(stream, name, { value: watched });
@@ -150,15 +160,19 @@ class Call {
   }
 }
 
-/** `target` with another value under `name`. */
-function over<T extends object>(target: T, name: PropertyKey, value: unknown): T {
+/** `target` with other `values` under their names. */
+function over<T extends object>(target: T, values: Record<PropertyKey, unknown>): T {
   return new Proxy(target, {
     get(held, wanted) {
-      if (wanted === name) return value;
+      if (Object.hasOwn(values, wanted)) return values[wanted];
       const found: unknown = Reflect.get(held, wanted, held);
       return typeof found === "function" ? (found.bind(held) as unknown) : found; // private fields need the original
     },
   });
+}
+
+function nameOf(error: unknown): string {
+  return error instanceof Error ? error.constructor.name : "unknown";
 }
 
 function tokens(usage: Answered["usage"]): { input_tokens: number; output_tokens: number } | null {
@@ -167,7 +181,7 @@ function tokens(usage: Answered["usage"]): { input_tokens: number; output_tokens
 
 function plain({ role, content }: { role: string; content?: unknown }): Message {
   const text = Array.isArray(content)
-    ? content.map((part: { text?: unknown }) => (typeof part.text === "string" ? part.text : "")).join("")
+    ? content.map((part: { text?: unknown } | null) => (typeof part?.text === "string" ? part.text : "")).join("")
     : content;
   return {
     role: role === "developer" || role === "system" ? "system" : role === "assistant" ? "assistant" : "user",

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 
 import { Rlaas, RlaasError, type Entry, type Options, type Spool } from "../src/index.js";
 import { error, KEY, once, results, Service } from "./service.js";
@@ -239,6 +239,43 @@ test("where the spool fails events wait in memory and arrive", async () => {
   expect(await closed.flush()).toBe(true);
 });
 
+test("a spool that never opens or never answers holds nothing up: events arrive from memory", async () => {
+  const never = new Promise<never>(() => undefined);
+  const silent = { put: () => never, list: () => never, delete: () => never };
+  vi.useFakeTimers();
+  try {
+    for (const spool of [never, silent]) {
+      const rlaas = client({ spool, fetch: () => Promise.resolve(Response.json({ results: [{ status: 201 }] })) });
+      rate(rlaas, 1);
+      const flushed = rlaas.flush();
+      await vi.advanceTimersByTimeAsync(10_000);
+      expect(await flushed).toBe(true);
+    }
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test("clients on one spool take turns by Web Locks, and go on where there are none to be had", async () => {
+  const asked: string[] = [];
+  const request = (name: string, _: unknown, work: () => Promise<void>): Promise<void> => {
+    asked.push(name);
+    return asked.length === 1 ? work() : Promise.reject(new DOMException("the page is sandboxed", "SecurityError"));
+  };
+  vi.stubGlobal("navigator", { locks: { request } });
+  try {
+    const rlaas = client({ spool: new MapSpool(), owner: "app" });
+    for (const rating of [0, 1]) {
+      rate(rlaas, rating);
+      expect(await rlaas.flush()).toBe(true);
+    }
+    expect(asked).toEqual(["rlaas app", "rlaas app"]);
+    expect(service.batches.map(({ length }) => length)).toEqual([1, 1]);
+  } finally {
+    vi.unstubAllGlobals();
+  }
+});
+
 test("whatever the host passes in, nothing is thrown, and the loss is counted and logged without its text", async () => {
   const rlaas = client({
     log: (line) => {
@@ -262,6 +299,15 @@ test("whatever the host passes in, nothing is thrown, and the loss is counted an
   expect(service.received).toEqual([]);
   expect(rlaas.stats().dropped).toEqual({ invalid: 6 });
   expect(lines.join("\n")).not.toContain("üüü");
+});
+
+test("an event whose time is given as none has the time it was submitted, however long it waits", async () => {
+  const rlaas = client();
+  rlaas.submitFeedback({ ...DRAFT, kind: "rating", rating: 1, occurred_at: null });
+  rlaas.submitFeedback({ ...DRAFT, kind: "rating", rating: 1, occurred_at: undefined } as never);
+  await rlaas.flush();
+  expect(service.stored.size).toBe(2);
+  for (const event of service.stored.values()) expect(event.occurred_at).toMatch(/^\d{4}-.*Z$/);
 });
 
 test("a client without an address or key throws nothing and counts what it cannot send", async () => {

@@ -1,6 +1,6 @@
 /** The built package in Node processes of its own: run after the build. */
 import { execFile, spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -59,16 +59,28 @@ test("a process that ends delivers first, and does not live on for what cannot b
   expect(readdirSync(directory)).toHaveLength(1);
 });
 
-test("the package is there for import and for require, and needs nothing else", async () => {
-  const entries = ["@rlaas/sdk", "@rlaas/sdk/node", "@rlaas/sdk/extension"];
-  const names = `Object.keys(sdk).join()`;
-  for (const entry of entries) {
-    const esm = await run(process.execPath, [
-      "--input-type=module",
-      "-e",
-      `import * as sdk from "${entry}"; console.log(${names})`,
-    ]);
-    const cjs = await run(process.execPath, ["-e", `const sdk = require("${entry}"); console.log(${names})`]);
-    expect(esm.stdout.trim().split(",").sort()).toEqual(cjs.stdout.trim().split(",").sort());
+test("the package that npm packs is there for import, for require and for TypeScript, and needs nothing else", async () => {
+  const root = new URL("..", import.meta.url).pathname;
+  const inside = { cwd: directory };
+  // Without scripts: the build that `npm pack` does first has been done, and this test runs beside others that use it.
+  const { stdout } = await run("npm", ["pack", "--json", "--ignore-scripts", "--pack-destination", directory], {
+    cwd: root,
+  });
+  const [packed] = JSON.parse(stdout) as { filename: string }[];
+  writeFileSync(join(directory, "package.json"), '{ "private": true }');
+  await run("npm", ["install", "--offline", "--no-audit", "--no-fund", `./${packed?.filename ?? ""}`], inside);
+  const names = `console.log(Object.keys(sdk).sort().join())`;
+  for (const entry of ["@rlaas/sdk", "@rlaas/sdk/node", "@rlaas/sdk/extension"]) {
+    const esm = `import * as sdk from "${entry}"; ${names}`;
+    const imported = await run(process.execPath, ["--input-type=module", "-e", esm], inside);
+    const required = await run(process.execPath, ["-e", `const sdk = require("${entry}"); ${names}`], inside);
+    expect(imported.stdout).toBe(required.stdout);
+    for (const form of ["mts", "cts"]) {
+      writeFileSync(join(directory, `uses.${form}`), `import * as sdk from "${entry}";\nexport const used = sdk;\n`);
+    }
+    const compiler = join(root, "node_modules", "typescript", "bin", "tsc");
+    const options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2022", "--lib", "es2022"];
+    const types = ["--types", "node", "--typeRoots", join(root, "node_modules", "@types")];
+    await run(process.execPath, [compiler, ...options, ...types, "uses.mts", "uses.cts"], inside);
   }
-});
+}, 60_000);

@@ -104,6 +104,34 @@ test("the client's own ways still work: tee, toReadableStream, withResponse, asR
   expect((await events()).filter(({ type }) => type === "output")).toHaveLength(3); // of a raw response nobody knows the text
 });
 
+test("a parsed completion is traced as any other", async () => {
+  const json = { ...COMPLETION.choices[0], message: { role: "assistant", content: '{"a":1}' } };
+  service.rules.push(once({ status: 200, body: { ...COMPLETION, choices: [json] } }));
+  const response_format = { type: "json_schema" as const, json_schema: { name: "a", schema: {} } };
+  const parsed = await traced.chat.completions.parse({ ...ASKED, response_format });
+  const [interaction, output] = await events();
+  expect(output).toMatchObject({ text: '{"a":1}', finish_reason: "stop" });
+  expect(traceOf(parsed)?.interaction_id).toBe(interaction?.interaction_id);
+});
+
+test("a stream that breaks throws what it threw, and is reported as far as it came, with the error's name", async () => {
+  service.rules.push(once({ status: 200, stream: `data: ${JSON.stringify(CHUNKS[0])}\n\ndata: {broken\n\n` }));
+  const read = async (): Promise<void> => {
+    for await (const chunk of await traced.chat.completions.create({ ...ASKED, stream: true }))
+      expect(chunk).toEqual(CHUNKS[0]);
+  };
+  await expect(read()).rejects.toBeInstanceOf(SyntaxError);
+  const [interaction, output] = await events();
+  expect(output).toMatchObject({ text: "Hel", finish_reason: null });
+  expect(interaction?.metadata).toMatchObject({ error: "SyntaxError" });
+});
+
+test("what the host asks for wrongly is for the original client to refuse", async () => {
+  service.rules.push(once({ status: 400, body: { error: { message: "bad messages" } } }));
+  const bad = { model: "gpt-4o-mini", messages: [null, { role: "user", content: [null] }] } as never;
+  await expect(traced.chat.completions.create(bad)).rejects.toBeInstanceOf(OpenAI.BadRequestError);
+});
+
 test("an error is the client's own, and the interaction is reported with its name", async () => {
   service.rules.push(once({ status: 401, body: { error: { message: "bad key" } } }));
   await expect(traced.chat.completions.create(ASKED)).rejects.toBeInstanceOf(OpenAI.AuthenticationError);

@@ -119,6 +119,17 @@ test("a page that is back online sends", async () => {
   });
 });
 
+test("a secret key in a worker, an extension's too, is not used", () => {
+  vi.stubGlobal("document", undefined);
+  try {
+    const rlaas = new Rlaas({ apiUrl: "http://rlaas.test", apiKey: KEY.replace("rlp", "rlk"), log: () => undefined });
+    rlaas.submitFeedback({ ...DRAFT, comment: "a" });
+    expect(rlaas.stats().dropped).toEqual({ not_configured: 1 });
+  } finally {
+    vi.unstubAllGlobals();
+  }
+});
+
 test("a secret key in a page is not used", async () => {
   const rlaas = await page({ apiKey: KEY.replace("rlp", "rlk") });
   rlaas.submitFeedback({ ...DRAFT, comment: "a" });

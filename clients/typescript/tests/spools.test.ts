@@ -1,7 +1,7 @@
 // @vitest-environment jsdom
 import "fake-indexeddb/auto";
 
-import { mkdtempSync } from "node:fs";
+import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
@@ -80,4 +80,23 @@ test("in an extension chrome.storage.local is the default", async () => {
   await spool.put([entry("1")]);
   expect(await spool.list()).toEqual([entry("1")]);
   vi.unstubAllGlobals();
+});
+
+test("a directory that cannot be made does not stop the host: putting and listing fail, and the client goes on in memory", () => {
+  const file = join(directory, "a file");
+  writeFileSync(file, "");
+  const spool = fileSpool(join(file, "spool"));
+  expect(() => spool.put([entry("1")])).toThrow();
+  expect(() => spool.list()).toThrow();
+});
+
+test("what another process put or deleted is seen in a directory that was listed before", async () => {
+  const [ours, theirs] = [fileSpool(directory), fileSpool(directory)];
+  await ours.put([entry("1"), entry("2")]);
+  expect(await ours.list()).toEqual([entry("1"), entry("2")]);
+  await theirs.delete(["1"]);
+  await theirs.put([entry("3")]);
+  expect(await ours.list()).toEqual([entry("2"), entry("3")]);
+  await ours.delete(["2", "3"]);
+  expect(await theirs.list()).toEqual([]);
 });

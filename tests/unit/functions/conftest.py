@@ -77,6 +77,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         "COUNTERS_TABLE": "counters",
         "EVENT_TTL_DAYS": "30",
         "GRANT_ROLE_ARN": "arn:aws:iam::123456789012:role/grants",
+        "FIND_ENTITIES_FUNCTION": "find_entities",
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 import pytest
@@ -111,3 +112,10 @@ def test_a_record_is_one_line_with_the_lakes_columns_and_partition_keys() -> Non
     assert (columns["event_type"], columns["event_date"]) == ("interaction", "2026-03-01")
     assert (columns["occurred_at"], columns["payload"]) == ("2026-03-01T12:00:00.000000Z", event.payload)
     assert (columns["thread_id"], columns["output_id"]) == ("t1", None)
+
+
+def test_a_late_event_lies_in_the_utc_day_it_occurred_on() -> None:
+    occurred_at = datetime(2026, 1, 31, 22, 30, tzinfo=timezone(timedelta(hours=-5)))
+    late = prepare(InteractionCreated(skill="drafts", inputs={}, occurred_at=occurred_at), TENANT, received_at=NOW)
+    columns = json.loads(lake_record(late))
+    assert (columns["event_date"], columns["received_at"][:10]) == ("2026-02-01", "2026-03-01")

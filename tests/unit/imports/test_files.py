@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlaas_sdk.imports import files
-from rlaas_sdk.imports.files import SourceFile
+from rlaas_sdk.imports.files import FileUnreadable, SourceFile
 from rlaas_sdk.imports.identity import Identity, bound, external_id, metric_name, output_of
 from rlaas_sdk.imports.rows import RowRefused, moment_of, rfc3339
 
@@ -51,6 +51,20 @@ def test_a_byte_order_mark_and_empty_lines_are_no_records(tmp_path: Path) -> Non
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\r\n  \n{"b": 2}')
     rows = list(SourceFile.open(path).rows())
     assert [(row.number, row.line, row.value) for row in rows] == [(1, 1, {"a": 1}), (2, 4, {"b": 2})]
+
+
+def test_how_far_reading_is_is_told_row_by_row_in_a_small_file_too(tmp_path: Path) -> None:
+    path, told = tmp_path / "log.jsonl", []
+    path.write_text('{"a": 1}\n' * 10)
+    assert len(list(SourceFile.open(path).rows(on_bytes=told.append))) == 10
+    assert told == [9 * number for number in range(1, 11)]
+
+
+def test_a_broken_parquet_file_is_told_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "export.parquet"
+    path.write_bytes(b"PAR1 and no more")
+    with pytest.raises(FileUnreadable, match=r"export\.parquet cannot be read"):
+        SourceFile.open(path)
 
 
 def test_an_empty_file_has_no_rows(tmp_path: Path) -> None:

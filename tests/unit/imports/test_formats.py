@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 
 from tests.unit.imports.conftest import SAMPLES, SKILL, Command, Service, reasons, report_of
 
@@ -93,6 +99,22 @@ def test_litellms_spend_logs_have_their_prompt_in_the_proxys_request(service: Se
     assert (asked["messages"], asked["thread_id"]) == ([{"role": "user", "content": "Where is it?"}], "sess-1")
 
 
+@pytest.mark.parametrize(
+    "mark", ["... (litellm_truncated skipped 952 chars. Truncation is a DB storage safeguard.) ...", "... (truncated 952 chars)"]
+)
+def test_what_litellm_cut_short_is_refused(mark: str, service: Service, rlaas_import: Command) -> None:
+    sample = json.loads((SAMPLES / "litellm_spend_logs.json").read_text())[0]
+    cut, whole = f"{'a' * 700}{mark}{'b' * 1300}", "Where is it?"
+    answered = {"choices": [{"message": {"role": "assistant", "content": cut}}]}
+    asked = {"messages": [{"role": "user", "content": cut}]}
+    rows = [{**sample, "request_id": "1", "proxy_server_request": asked}, {**sample, "request_id": "2", "response": answered}]
+    log, report = rlaas_import.home / "logs.json", rlaas_import.home / "report.jsonl"
+    log.write_text(json.dumps([*rows, sample]))
+    ran = rlaas_import("litellm", log, "--skill", SKILL, "--report", report)
+    assert (ran.status, reasons(report)) == (1, {"truncated": 2})
+    assert [event["messages"][0]["content"] for event in service.of_type("interaction")] == [whole]
+
+
 def test_langfuses_ui_export_brings_generations_and_their_flattened_scores(service: Service, rlaas_import: Command) -> None:
     service.metrics.add("correct")
     ran = rlaas_import("langfuse", SAMPLES / "langfuse_observations_ui.json", "--skill", SKILL)
@@ -134,6 +156,27 @@ def test_langfuses_blob_export_joins_scores_to_generations(service: Service, rla
     assert about == {"quality": third, "comment": third, "rating": fourth, "edit": fourth, "label": fourth, "helpful": third}
     assert feedback_by_kind(service)["edit"]["final_text"] == "Second, corrected."
     assert {event["comment"] for event in service.of_type("feedback") if event["kind"] == "comment"} == {"Clear enough", "Too long"}
+
+
+def test_langfuses_parquet_export_is_its_json_lines_export(service: Service, rlaas_import: Command) -> None:
+    names = ("langfuse_blob_observations", "langfuse_blob_scores")
+    written = [SAMPLES / f"{name}.jsonl" for name in names]
+    rlaas_import("langfuse", *written, "--skill", SKILL, "--rating", "user-feedback")
+    files = [rlaas_import.home / f"{name}.parquet" for name in names]
+    for file, lines in zip(files, written, strict=True):
+        rows = [json.loads(line) for line in lines.read_text().splitlines()]
+        counts, times = pa.map_(pa.string(), pa.int64()), pa.timestamp("us", tz="UTC")
+        columns = {name: [row.get(name) for row in rows] for row in rows for name in row if name not in ("metadata", "usage_details")}
+        table = pa.table(columns)
+        if "usage_details" in rows[0]:
+            usage = pa.array([list(row["usage_details"].items()) for row in rows], counts)
+            started = pa.array([datetime.fromisoformat(f"{row['start_time']}+00:00") for row in rows], times)
+            index = table.column_names.index("start_time")
+            table = table.append_column("usage_details", usage).set_column(index, "start_time", started)
+        pq.write_table(table, file)
+    ran = rlaas_import("langfuse", *files, "--skill", SKILL, "--rating", "user-feedback")
+    assert (ran.status, ran.row("rows read"), ran.row("new")) == (1, 10, 0)
+    assert ran.row("replayed") == len(service.events)
 
 
 def test_a_downloaded_langfuse_trace_brings_each_generation_and_its_scores(service: Service, rlaas_import: Command) -> None:

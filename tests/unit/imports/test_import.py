@@ -77,6 +77,13 @@ def test_a_gzipped_file_is_the_same_source_as_the_plain_one(service: Service, rl
     assert rlaas_import("openai", plain, "--skill", SKILL).row("replayed") == 8
 
 
+def test_a_file_in_utf_16_is_a_usage_error(rlaas_import: Command) -> None:
+    log = rlaas_import.home / "log.jsonl"
+    log.write_bytes('{"messages": []}\n'.encode("utf-16"))
+    ran = rlaas_import("openai", log, "--skill", SKILL)
+    assert (ran.status, "is UTF-16; save it as UTF-8" in " ".join(ran.err.split())) == (2, True)
+
+
 def test_a_cut_off_gzip_is_a_usage_error(rlaas_import: Command) -> None:
     packed = rlaas_import.home / "export.jsonl.gz"
     packed.write_bytes(gzip.compress(b"{}\n" * 1000)[:-12])
@@ -257,6 +264,16 @@ def test_lines_of_a_csv_with_too_few_cells_are_refused(service: Service, rlaas_i
     assert len(service.of_type("interaction")) == 2
 
 
+def test_a_quote_that_is_never_closed_is_refused_by_its_line_and_takes_no_row_before_it_along(
+    service: Service, rlaas_import: Command
+) -> None:
+    file, report = rlaas_import.home / "t.csv", rlaas_import.home / "report.jsonl"
+    file.write_text('q,a\nfirst,one\nsecond,"two\nthird,three\n')
+    ran = rlaas_import("csv", file, "--skill", SKILL, "--map", "prompt=q", "--map", "text=a", "--report", report)
+    assert (ran.status, [(line["line"], line["reason"]) for line in report_of(report)]) == (1, [(3, "malformed_csv")])
+    assert len(service.of_type("interaction")) == 1
+
+
 def test_a_dry_run_with_a_service_checks_every_event_and_stores_none(service: Service, rlaas_import: Command) -> None:
     service.metrics.clear()
     ran = rlaas_import("langfuse", SAMPLES / "langfuse_observations_ui.json", "--skill", SKILL, "--dry-run")
@@ -283,12 +300,23 @@ def test_a_pretty_printed_array_cut_off_in_the_middle_is_taken_up_to_there(servi
     assert (ran.status, reasons(report), len(service.of_type("interaction"))) == (1, {"malformed_json": 1}, 49)
 
 
-def test_a_page_of_an_api_is_taken_apart(service: Service, rlaas_import: Command) -> None:
-    observations = json.loads((SAMPLES / "langfuse_observations_ui.csv").with_suffix(".json").read_text())
+@pytest.mark.parametrize(
+    ("format_name", "sample", "around", "new"),
+    [
+        ("langfuse", "langfuse_observations_ui.json", {"meta": {"page": 1, "totalItems": 2}}, 5),
+        ("openai", "openai_fine_tuning.jsonl", {"object": "list", "has_more": False}, 8),
+        ("litellm", "litellm_spend_logs.json", {"total": 2, "page": 1, "page_size": 50, "total_pages": 1}, 2),
+    ],
+)
+def test_a_page_of_an_api_is_taken_apart(
+    format_name: str, sample: str, around: dict[str, object], new: int, service: Service, rlaas_import: Command
+) -> None:
+    text = (SAMPLES / sample).read_text()
+    records = [json.loads(line) for line in text.splitlines()] if sample.endswith("jsonl") else json.loads(text)
     page = rlaas_import.home / "page.json"
-    page.write_text(json.dumps({"data": observations, "meta": {"page": 1, "totalItems": 2}}))
+    page.write_text(json.dumps({"data": records, **around}))
     service.metrics.add("correct")
-    assert rlaas_import("langfuse", page, "--skill", SKILL).row("new") == 5
+    assert rlaas_import(format_name, page, "--skill", SKILL).row("new") == new
 
 
 def test_without_the_extra_the_command_says_what_to_install(rlaas_import: Command) -> None:

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rlaas.privacy.patterns import Span
-from rlaas.privacy.scrub import Scrubber
+from rlaas.errors import DependencyUnavailable
+from rlaas.privacy.scrub import EntityFinder, Scrubber
 from rlaas.privacy.settings import MODEL_ENTITIES, PATTERN_ENTITIES, CustomEntity, ModelEntity, PrivacySettings
+from tests.fakes.entities import WordFinder
 
 BY_DEFAULT = Scrubber(PrivacySettings(), salt=b"pinch")
 
@@ -170,24 +171,59 @@ def test_an_expression_that_would_backtrack_for_ever_elsewhere_ends() -> None:
 # Names, which a model finds
 
 
-class Model:
-    """Finds the word `Ada`."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[list[str], list[ModelEntity]]] = []
-
-    def find(self, texts: list[str], entities: list[ModelEntity]) -> list[list[Span]]:
-        self.asked.append((list(texts), list(entities)))
-        return [[Span(at, at + 3, "PERSON")] if (at := text.find("Ada")) >= 0 else [] for text in texts]
+def finding(finder: EntityFinder | None, **settings: object) -> Scrubber:
+    return Scrubber(PrivacySettings.model_validate(settings, strict=False), salt=b"pinch", finder=finder)
 
 
 def test_the_model_is_asked_once_for_all_texts_and_only_where_the_tenant_wants_it() -> None:
-    model = Model()
-    asks = Scrubber(PrivacySettings(actions={"PERSON": "mask"}), salt=b"", finder=model)  # type: ignore[arg-type]
-    assert asks.texts(["Hi Ada", "a@example.com", "Bye"]) == ["Hi <PERSON>", "<EMAIL_ADDRESS>", "Bye"]
-    assert model.asked == [(["Hi Ada", "a@example.com", "Bye"], ["PERSON"])]
-    Scrubber(PrivacySettings(), salt=b"", finder=model).texts(["Hi Ada"])  # type: ignore[arg-type]
+    model = WordFinder()
+    texts = ["Hi Ada Park", "a@example.com", "Bye"]
+    assert finding(model, actions={"PERSON": "mask"}).texts(texts) == ["Hi <PERSON>", "<EMAIL_ADDRESS>", "Bye"]
+    assert model.asked == [(texts, ["PERSON"])]
+    finding(model).texts(["Hi Ada Park"])
     assert len(model.asked) == 1
+
+
+@pytest.mark.parametrize("finder", [None, WordFinder(down=True)])
+def test_without_the_model_that_the_tenant_wants_nothing_is_let_through(finder: EntityFinder | None) -> None:
+    with pytest.raises(DependencyUnavailable):
+        finding(finder, actions={"PERSON": "mask"}).texts(["Hi Ada Park"])
+
+
+def test_a_name_on_the_allow_list_stays() -> None:
+    assert finding(WordFinder(), actions={"PERSON": "mask"}, allow=["Ada Park"]).texts(["Hi Ada Park"]) == ["Hi Ada Park"]
+
+
+def test_a_names_hash_joins_however_it_is_spaced_and_cased() -> None:
+    words: dict[str, ModelEntity] = {"Ada Park": "PERSON", "ada\u00a0PARK": "PERSON", "Ada\n  Park": "PERSON"}
+    hashes = finding(WordFinder({word.replace("\u00a0", " "): "PERSON" for word in words}), actions={"PERSON": "hash"}).texts(list(words))
+    assert len(set(hashes)) == 1
+    assert hashes[0].startswith("<PERSON:")
+
+
+def test_characters_without_width_hide_no_name() -> None:
+    assert finding(WordFinder(), actions={"PERSON": "mask"}).texts(["Hi A\u200bda Pa\u00adrk!"]) == ["Hi <PERSON>!"]
+
+
+def test_half_a_surrogate_pair_moves_nothing() -> None:
+    assert finding(WordFinder(), actions={"PERSON": "mask"}).texts(["\ud83d Hi Ada Park"]) == ["\ud83d Hi <PERSON>"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "clean"),
+    [
+        (["Ada ada@example.com"], "Ada ada@example.com", "<PERSON><EMAIL_ADDRESS>"),
+        (["Ada <ada"], "To: Ada <ada@example.com>", "To: <PERSON><EMAIL_ADDRESS>>"),
+        (["example.com Bo"], "ada@example.com Bo", "<EMAIL_ADDRESS><PERSON>"),
+        (["ada@example.com"], "ada@example.com", "<EMAIL_ADDRESS>"),
+        (["ada@example.com,"], "ada@example.com, hi", "<EMAIL_ADDRESS>, hi"),
+        (["Ada 10.0.0.1 Bo"], "Ada 10.0.0.1 Bo", "<PERSON><IP_ADDRESS><PERSON>"),
+        (["Ada Park", "Park Lane"], "Ada Park Lane", "<PERSON><PERSON>"),
+    ],
+)
+def test_where_finds_overlap_the_pattern_counts_and_the_rest_does_not_leak(words: list[str], text: str, clean: str) -> None:
+    model = WordFinder(dict.fromkeys(words, "PERSON"))
+    assert finding(model, actions={"PERSON": "mask"}).texts([text]) == [clean]
 
 
 def test_every_kind_has_an_action_by_default() -> None:

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -7,10 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound
 from rlaas.ids import interaction_of
-from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
+from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, Message, OutputProduced, TaskResultReported
 from rlaas.telemetry.ingest import Recorded, prepare, record, record_all
 from rlaas.telemetry.pending import join_waiting, orphaned_at, still_pending
 from rlaas.telemetry.store import StoredEvent
@@ -152,10 +154,20 @@ def test_what_is_stored_reads_back_as_the_event_with_its_id_and_time() -> None:
     assert stored.interaction_id == stored.event_id
 
 
-def test_a_stored_event_with_fields_of_a_later_version_is_read() -> None:
+def test_a_stored_event_with_optional_fields_that_came_later_is_read_at_any_depth() -> None:
+    asked = InteractionCreated(skill=SKILL, messages=(Message(role="user", content="hello"),))
+    stored = prepare(asked, TENANT, received_at=NOW)
+    payload = json.loads(stored.payload)
+    payload |= {"sentiment": "warm", "messages": [{**payload["messages"][0], "language": "en"}]}
+    event = replace(stored, payload=json.dumps(payload)).event()
+    assert isinstance(event, InteractionCreated)
+    assert event.messages == asked.messages
+
+
+def test_a_stored_event_of_a_later_version_is_never_read_as_one_of_this() -> None:
     stored = prepare(interaction(), TENANT, received_at=NOW)
-    later = replace(stored, payload=stored.payload[:-1] + ',"sentiment":"warm"}')
-    assert isinstance(later.event(), InteractionCreated)
+    with pytest.raises(ValidationError, match="schema_version"):
+        replace(stored, payload=json.dumps({**json.loads(stored.payload), "schema_version": "2"})).event()
 
 
 @given(st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=5))

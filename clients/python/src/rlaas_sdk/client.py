@@ -6,8 +6,9 @@ import os
 import queue
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import httpx
@@ -16,7 +17,7 @@ from rlaas_sdk import events, ids
 from rlaas_sdk.configuration import destination, owner_of, spool_path
 from rlaas_sdk.delivery import Delivery, Stats, close_at_exit
 from rlaas_sdk.errors import EventDropped, InferenceFailed, InvalidEvent, NotConfigured, Refused, Undelivered
-from rlaas_sdk.events import Action, Common, Event, Message, Usage
+from rlaas_sdk.events import About, Action, Common, Event, Message, Usage
 from rlaas_sdk.inference import Answer, answer_or_wait, request_body
 from rlaas_sdk.losses import Losses
 from rlaas_sdk.spool import Spool
@@ -58,7 +59,7 @@ class _Recorder:
         self._durable = durable
         self._infer_timeout_s = infer_timeout_s
         self._losses = Losses()
-        self._fresh: dict[str, None] = {}
+        self._fresh: OrderedDict[str, None] = OrderedDict()
         self._delivery: Delivery | None = None
         try:
             self._api_url, self._api_key = destination(api_url, api_key)
@@ -90,7 +91,8 @@ class _Recorder:
         identifier = interaction_id or ids.interaction_id()
         if interaction_id is None:
             while len(self._fresh) >= REMEMBERED_INTERACTIONS:
-                self._fresh.pop(next(iter(self._fresh)), None)
+                with suppress(KeyError):  # another thread took the last
+                    self._fresh.popitem(last=False)
             self._fresh[identifier] = None
         self._record(lambda: events.interaction(skill, identifier, inputs, messages, common))
         return identifier
@@ -265,11 +267,11 @@ class Client(_Recorder):
         inputs: Mapping[str, str] | None = None,
         messages: Sequence[Message] | None = None,
         interaction_id: str | None = None,
-        **common: Unpack[Common],
+        **about: Unpack[About],
     ) -> Answer | None:
         """The skill's answer; None where there was none within `infer_timeout_s` (InferenceFailed in a strict client)."""
         try:
-            body = request_body(skill, interaction_id, inputs, messages, common)
+            body = request_body(skill, interaction_id, inputs, messages, about)
             sent = self._infer_headers(body)
         except Exception as error:
             self._infer_failed(error)
@@ -348,13 +350,13 @@ class AsyncClient(_Recorder):
         inputs: Mapping[str, str] | None = None,
         messages: Sequence[Message] | None = None,
         interaction_id: str | None = None,
-        **common: Unpack[Common],
+        **about: Unpack[About],
     ) -> Answer | None:
         """As Client.infer."""
         import asyncio
 
         try:
-            body = request_body(skill, interaction_id, inputs, messages, common)
+            body = request_body(skill, interaction_id, inputs, messages, about)
             return await asyncio.wait_for(self._infer_patiently(body, self._infer_headers(body)), self._infer_timeout_s)
         except asyncio.TimeoutError:
             self._infer_failed(InferenceFailed(f"no answer within {self._infer_timeout_s} s"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -17,9 +18,9 @@ def destination(api_url: str | None, api_key: str | None) -> tuple[str, str]:
     url, key = api_url or os.environ.get("RLAAS_API_URL", ""), api_key or os.environ.get("RLAAS_API_KEY", "")
     if not url or not key:
         raise NotConfigured("no API URL or key: give api_url and api_key, or set RLAAS_API_URL and RLAAS_API_KEY")
-    if not url.startswith(("http://", "https://")):
+    if not url.strip().startswith(("http://", "https://")):
         raise NotConfigured("the API's URL must begin with https:// or http://")
-    return url.rstrip("/"), key
+    return url.strip().rstrip("/"), key.strip()
 
 
 def owner_of(api_url: str, api_key: str) -> str:
@@ -33,19 +34,23 @@ def spool_path(spool: str | os.PathLike[str] | None) -> str:
     given = spool if spool is not None else os.environ.get("RLAAS_SPOOL")
     if given:
         return os.fspath(given)
-    state = os.environ.get("XDG_STATE_HOME") or str(Path("~/.local/state").expanduser())
-    user = os.getuid() if hasattr(os, "getuid") else "me"
-    for folder in (Path(state) / "rlaas", Path(tempfile.gettempdir()) / f"rlaas-{user}"):
-        if _private(folder):
-            return str(folder / "spool.db")
+    for place in (_in_state, _in_temporary):
+        with contextlib.suppress(OSError, RuntimeError):  # a user without a home, a machine without a temporary directory
+            if _private(folder := place()):
+                return str(folder / "spool.db")
     return MEMORY
 
 
+def _in_state() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()) / "rlaas"
+
+
+def _in_temporary() -> Path:
+    return Path(tempfile.gettempdir()) / f"rlaas-{os.getuid() if hasattr(os, 'getuid') else 'me'}"
+
+
 def _private(folder: Path) -> bool:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
-    except OSError:
-        return False
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
     mine = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
     return stat.S_ISDIR(found.st_mode) and mine and os.access(folder, os.W_OK)

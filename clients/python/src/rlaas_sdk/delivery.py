@@ -22,7 +22,9 @@ from rlaas_sdk.losses import Losses
 from rlaas_sdk.spool import Spool, Spooled, holder_name
 from rlaas_sdk.transport import Answered, NotABatch, Transport, jittered_s
 
-MAX_BATCH_EVENTS = 500
+MAX_BATCH_EVENTS, MIN_BATCH_EVENTS = 500, 5
+MORE_EVENTS = 25
+"""By how much batches grow again with each that the service took."""
 MAX_BATCH_BYTES = 5 * 1024 * 1024 - 64
 EAGER_AT_EVENTS = 100
 SPOOL_AFTER_S = 0.05
@@ -79,6 +81,7 @@ class Delivery:
         self._hurry = threading.Event()
         self._progress = threading.Event()
         self._eager = False
+        self._batch_events = MAX_BATCH_EVENTS
         self._accepted = self._spooled = self._acknowledged = self._failed = self._unsent = 0
 
     def submit(self, event: Event, *, durable: bool = False) -> None:
@@ -122,6 +125,8 @@ class Delivery:
                 time.sleep(0.01)
         self._eager = True
         self._start()
+        self._hurry.set()  # once: woken at each look, the sender would look without a pause for as long as it may not send
+        self._to_send.set()
         while True:
             self._progress.clear()
             try:
@@ -132,8 +137,6 @@ class Delivery:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            self._hurry.set()
-            self._to_send.set()
             self._progress.wait(min(left, 0.05))
 
     def close(self, timeout_s: float) -> bool:
@@ -197,7 +200,9 @@ class Delivery:
             try:
                 for thread in threads:
                     thread.start()
-            except RuntimeError:  # the interpreter is ending: what can be done is to spool
+            except RuntimeError:  # no thread to be had, or the interpreter is ending: what can be done is to spool
+                self._stopping.set()
+                self._arrived.set()
                 self._try_to_move()
                 return
             self._threads = threads
@@ -290,7 +295,7 @@ class Delivery:
     def _send_some(self, eager: bool) -> float:
         """One batch of the oldest events; seconds until it is worth while to look again."""
         self._unsent = 0
-        claim = self._spool.claim(self._holder, max_events=MAX_BATCH_EVENTS, max_bytes=MAX_BATCH_BYTES, eager=eager)
+        claim = self._spool.claim(self._holder, max_events=self._batch_events, max_bytes=MAX_BATCH_BYTES, eager=eager)
         if claim.too_old:
             self._losses.drop("too_old", claim.too_old)
         if not claim.events:
@@ -311,11 +316,14 @@ class Delivery:
             if refused:
                 self._losses.drop("refused", len(refused), refused[0])
             if len(done) == len(events):
+                self._batch_events = min(self._batch_events + MORE_EVENTS, MAX_BATCH_EVENTS)
                 self._settle(done, keep_lease=keep_lease)
                 return 0.0
             why, asked_s = "the service could not take some events yet", answer.retry_after_s
         else:
             done, why, asked_s = [], answer.why, answer.retry_after_s
+            if answer.too_much:  # what is too much to be answered in time would be too much for ever
+                self._batch_events = max(min(self._batch_events, len(events)) // 2, MIN_BATCH_EVENTS)
         self._failed += 1
         self._losses.note("a batch has to be sent again", detail=why)
         wait_s = jittered_s(failures + 1)
@@ -339,9 +347,11 @@ class Delivery:
 
 _live: weakref.WeakSet[Delivery] = weakref.WeakSet()
 _forking: list[Delivery] = []
+_one_fork = threading.Lock()  # two threads may fork at once
 
 
 def _before_fork() -> None:
+    _one_fork.acquire()
     _forking[:] = _live
     for delivery in _forking:
         delivery.before_fork()
@@ -351,12 +361,14 @@ def _after_fork_in_parent() -> None:
     for delivery in _forking:
         delivery.after_fork_in_parent()
     _forking.clear()
+    _one_fork.release()
 
 
 def _after_fork_in_child() -> None:
     for delivery in _forking:
         delivery.after_fork_in_child()
     _forking.clear()
+    _one_fork.release()
 
 
 if hasattr(os, "register_at_fork"):

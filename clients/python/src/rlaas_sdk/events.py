@@ -38,17 +38,22 @@ class Usage(TypedDict):
     output_tokens: int
 
 
-class Common(TypedDict, total=False):
-    """What every event may carry. `occurred_at` must know its time zone; left out, it is now."""
+class About(TypedDict, total=False):
+    """What every event, and every request for an answer, may carry."""
 
     thread_id: str | None
     user_id: str | None
-    occurred_at: datetime | None
     metadata: Mapping[str, Json] | None
     tags: Sequence[str] | None
 
 
-_COMMON = frozenset(Common.__annotations__)
+class Common(About, total=False):
+    """What every event may carry. `occurred_at` must know its time zone; left out, it is now."""
+
+    occurred_at: datetime | None
+
+
+_COMMON = frozenset((*About.__annotations__, *Common.__annotations__))
 
 
 class Event(NamedTuple):

@@ -57,8 +57,8 @@ def interaction_of(output: str) -> str | None:
     return f"int_{match[1]}" if match else None
 
 
-def _ulid_of(identifier: str | None) -> str | None:
-    match = identifier and (_INTERACTION.fullmatch(identifier) or _OUTPUT.fullmatch(identifier))
+def _ulid_of(identifier: object) -> str | None:
+    match = isinstance(identifier, str) and (_INTERACTION.fullmatch(identifier) or _OUTPUT.fullmatch(identifier))
     return match[1] if match else None
 
 

@@ -9,7 +9,7 @@ import httpx
 
 from rlaas_sdk import ids
 from rlaas_sdk.errors import InferenceFailed, InvalidEvent
-from rlaas_sdk.events import Common, Message, checked_skill
+from rlaas_sdk.events import About, Message, checked_skill
 from rlaas_sdk.transport import retry_after_s
 
 RETRIED = frozenset({429, 500, 502, 503, 504})
@@ -30,13 +30,13 @@ class Answer:
 
 
 def request_body(
-    skill: str, interaction_id: str | None, inputs: Mapping[str, str] | None, messages: Sequence[Message] | None, common: Common
+    skill: str, interaction_id: str | None, inputs: Mapping[str, str] | None, messages: Sequence[Message] | None, about: About
 ) -> dict[str, object]:
     """The request, its interaction's id made once. Raises: InvalidEvent."""
     if (inputs is None) == (messages is None):
         raise InvalidEvent("infer needs inputs or messages, not both")
     body: dict[str, object] = {"skill": checked_skill(skill), "interaction_id": interaction_id or ids.interaction_id()}
-    asked = {"inputs": inputs, "messages": messages, **common}
+    asked = {"inputs": inputs, "messages": messages, **about}
     return body | {name: value for name, value in asked.items() if value is not None}
 
 

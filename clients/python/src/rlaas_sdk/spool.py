@@ -29,7 +29,12 @@ _Run = Callable[..., sqlite3.Cursor]
 MEMORY = ":memory:"
 LEASE_S = 20.0
 BUSY_S = 0.25
+LONGEST_WAIT_S = 2 * 3600.0
+"""No wait is longer; one that seems to be comes of a clock that was set back."""
+ABANDONED_S = 7 * 86400.0
+"""How long another owner's events may wait: an owner whose key was replaced never comes back, and its events take room."""
 ROWS = 500
+_OLDER = "SELECT group_concat(seq) FROM (SELECT seq, written_at FROM events WHERE {} ORDER BY seq LIMIT ?) WHERE written_at < ?"
 # One row holds the whole batch: sqlite3 gives up the GIL for each row, and a busy host gives it back 5 ms later. The JSON of an event has
 # no line break, an id no comma.
 _OLDEST = """
@@ -108,7 +113,9 @@ class Spool:
     def append(self, events: Sequence[Event]) -> int:
         """Write `events` in one transaction; how many fitted, counted from the first. What does not fit is not written."""
         with self._transaction() as run:
-            (held,) = run("SELECT bytes FROM size").fetchone()
+            if self._held(run) + sum(len(event.body) for event in events) > self._max_bytes:
+                self._drop(run, "owner <> ?", before=time.time() - max(self._max_age_s, ABANDONED_S))
+            held = self._held(run)
             fitting = []
             for event in events:
                 if held + len(event.body) > self._max_bytes:
@@ -137,19 +144,17 @@ class Spool:
             if other not in (None, holder) and now < held_until <= now + LEASE_S and not _ended(other):
                 return Claim([], min(held_until - now, 0.25), failures, 0)
             wait_s = max(closed_until, 0.0 if eager else retry_at) - now
-            if 0 < wait_s <= 3600:
+            if 0 < wait_s <= LONGEST_WAIT_S:
                 return Claim([], wait_s, failures, 0)
-            (old,) = run(
-                "SELECT group_concat(seq) FROM events WHERE owner = ? AND written_at < ?", (self.owner, now - self._max_age_s)
-            ).fetchone()
-            self._delete(run, old or "")
+            if too_old := self._drop(run, "owner = ?", before=now - self._max_age_s):
+                return Claim([], 0.0, failures, too_old)
             seqs, names, bodies = run(_OLDEST, (self.owner, max_events, max_bytes)).fetchone()
             events = []
             if seqs:
                 columns = zip(seqs.split(","), names.split(","), bodies.split("\n"), strict=True)
                 events = [Spooled(int(seq), identifier, body.encode()) for seq, identifier, body in columns]
             self._hold(run, holder if events else None, now + LEASE_S, failures, 0.0, 0.0)
-        return Claim(events, 0.0, failures, old.count(",") + 1 if old else 0)
+        return Claim(events, 0.0, failures, 0)
 
     def settle(
         self,
@@ -256,6 +261,15 @@ class Spool:
         if not any(word in str(error) for word in ("locked", "busy", "full", "I/O")):
             self._close()
             self.path = MEMORY
+
+    def _held(self, run: _Run) -> int:
+        return int(run("SELECT bytes FROM size").fetchone()[0])
+
+    def _drop(self, run: _Run, whose: str, *, before: float) -> int:
+        """Drop the oldest of the events of `whose` that were written `before` then, up to `ROWS`; how many."""
+        (seqs,) = run(_OLDER.format(whose), (self.owner, ROWS, before)).fetchone()
+        self._delete(run, seqs or "")
+        return seqs.count(",") + 1 if seqs else 0
 
     def _delete(self, run: _Run, seqs: str) -> None:
         if seqs:

@@ -38,10 +38,12 @@ class NotABatch:
 
 @dataclass(frozen=True)
 class Failed:
-    """Nothing is known to be stored: send all of it again, not before `retry_after_s` seconds."""
+    """Nothing is known to be stored: send all of it again, not before `retry_after_s` seconds; in smaller batches where it was `too_much`
+    for the service to answer in time."""
 
     why: str
     retry_after_s: float = 0.0
+    too_much: bool = False
 
 
 class Transport:
@@ -64,10 +66,11 @@ class Transport:
             if response.status_code in (400, 413, 422):
                 return NotABatch(_error_in(response))
             if response.status_code != 200:
-                return Failed(f"HTTP {response.status_code}: {_error_in(response)}", retry_after_s(response))
+                why = f"HTTP {response.status_code}: {_error_in(response)}"
+                return Failed(why, retry_after_s(response), too_much=response.status_code >= 500)
             results = [_result(each) for each in response.json()["results"]]
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return Failed(f"{type(error).__name__}: {error}")
+            return Failed(f"{type(error).__name__}: {error}", too_much=isinstance(error, (httpx.ReadTimeout, httpx.WriteTimeout)))
         except (ValueError, KeyError, TypeError) as error:
             return Failed(f"an answer that is none of the service's ({type(error).__name__})")
         if len(results) != len(bodies):

@@ -1,4 +1,4 @@
-"""Files of records, read as a stream: JSON Lines, a JSON array or document, CSV; gzip is seen by its first bytes.
+"""Files of records, read as a stream: JSON Lines, a JSON array or document, CSV, Parquet; gzip and Parquet are seen by their first bytes.
 
 A record that cannot be read is a `Row` with a `problem`; reading goes on behind it.
 """
@@ -14,17 +14,22 @@ import json
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 from rlaas_sdk.imports.rows import JsonObject, Row, RowRefused, json_value
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 MAX_ROW_BYTES = 16 * 1024 * 1024
 """A longer record is refused without being held in memory."""
 _CHUNK = 1024 * 1024
+_PARQUET_ROWS = 100
 _DECODER = json.JSONDecoder(parse_constant=lambda name: (_ for _ in ()).throw(ValueError(f"{name} is not JSON")))
 
-Layout = Literal["json", "csv"]
+Layout = Literal["json", "csv", "parquet"]
 
 
 class FileUnreadable(ValueError):
@@ -42,7 +47,7 @@ class SourceFile:
 
     @classmethod
     def open(cls, path: Path, layout: Layout | None = None) -> SourceFile:
-        """The file at `path`, read through once for its hash. `layout` is told by the name where it is not given.
+        """The file at `path`, read through once for its hash. `layout` is told by the name and the content where it is not given.
 
         Raises: FileUnreadable.
         """
@@ -50,18 +55,27 @@ class SourceFile:
         digest = hashlib.sha256()
         try:
             with _opened(path)[1] as stream:
+                begin = stream.peek(4)[:4]
                 while chunk := stream.read(_CHUNK):
                     digest.update(chunk)
             size = path.stat().st_size
         except (OSError, EOFError, zlib.error) as error:
             raise FileUnreadable(f"{path} cannot be read: {error}") from error
+        if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise FileUnreadable(f"{path} is UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
+        if begin == b"PAR1":
+            if layout == "csv":
+                raise FileUnreadable(f"{path} is Parquet, not CSV")
+            with path.open("rb") as file:
+                _parquet(file)
+            layout = "parquet"
         return cls(path, digest.hexdigest(), size, layout or ("csv" if name.endswith(".csv") else "json"))
 
     def header(self, delimiter: str = ",") -> list[str]:
         """A CSV file's columns. Raises: FileUnreadable."""
         with _opened(self.path)[1] as stream:
             try:
-                return next(csv.reader(_text_lines(stream), delimiter=delimiter), [])
+                return next(csv.reader(_text(stream), delimiter=delimiter), [])
             except csv.Error as error:
                 raise FileUnreadable(f"{self.path} has no readable first line: {error}") from error
 
@@ -70,21 +84,27 @@ class SourceFile:
     ) -> Iterator[Row]:
         """The records behind the first `after`, in order. `on_bytes` is told how far into the file (as it lies on disk) reading is."""
         file, stream = _opened(self.path)
+        place = file if self.layout == "parquet" or isinstance(stream.raw, gzip.GzipFile) else stream
         with file, stream:
-            rows = _csv_rows(stream, delimiter, keep_raw) if self.layout == "csv" else _json_rows(stream, after, keep_raw)
+            if self.layout == "csv":
+                rows = _csv_rows(stream, delimiter, keep_raw)
+            elif self.layout == "parquet":
+                rows = _parquet_rows(file, keep_raw)
+            else:
+                rows = _json_rows(stream, after, keep_raw)
             for row in rows:
                 if on_bytes is not None:
-                    on_bytes(file.tell())
+                    on_bytes(place.tell())
                 if row.number > after:
                     yield row
 
 
-def _opened(path: Path) -> tuple[BinaryIO, BinaryIO]:
+def _opened(path: Path) -> tuple[BinaryIO, io.BufferedReader]:
     file = path.open("rb")
     gzipped = file.read(2) == b"\x1f\x8b"
     file.seek(0)
     stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if gzipped else file
-    return file, cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream), _CHUNK))
+    return file, io.BufferedReader(cast(io.RawIOBase, stream), _CHUNK)
 
 
 def _json_rows(stream: BinaryIO, after: int, keep_raw: bool) -> Iterator[Row]:
@@ -174,32 +194,64 @@ def _document_rows(begin: bytes, line: int, stream: BinaryIO, keep_raw: bool) ->
         buffer, at = buffer[at:] + utf8.decode(chunk, final=ended), 0
 
 
-def _text_lines(stream: BinaryIO) -> Iterator[str]:
-    text = io.TextIOWrapper(cast("io.BufferedReader", stream), encoding="utf-8-sig", errors="surrogateescape", newline="")
-    while line := text.readline(MAX_ROW_BYTES):
-        yield line
+def _text(stream: BinaryIO) -> io.TextIOWrapper:
+    return io.TextIOWrapper(cast("io.BufferedReader", stream), encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _csv_rows(stream: BinaryIO, delimiter: str, keep_raw: bool) -> Iterator[Row]:
     csv.field_size_limit(MAX_ROW_BYTES)
-    reader = csv.reader(_text_lines(stream), delimiter=delimiter, strict=False)
+    text, ended = _text(stream), False
+
+    def lines() -> Iterator[str]:
+        nonlocal ended
+        yield from iter(partial(text.readline, MAX_ROW_BYTES), "")
+        ended = True
+
+    reader = csv.reader(lines(), delimiter=delimiter, strict=False)
     header = next(reader, [])
     number, line = 0, reader.line_num + 1
     while True:
+        problem = None
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
+            cells, problem = [""], str(error)
+        if cells:
             number += 1
-            yield Row(number, line, None, RowRefused("malformed_csv", str(error)))
-        else:
-            if cells:
-                number += 1
-                raw = json.dumps(cells, ensure_ascii=False) if keep_raw else None
-                if len(cells) == len(header):
-                    yield Row(number, line, dict(zip(header, cells, strict=True)), None, raw)
-                else:
-                    message = f"the line has {len(cells)} cells and the header {len(header)}"
-                    yield Row(number, line, None, RowRefused("malformed_csv", message), raw)
+            if ended:
+                problem = "a quote is opened here and never closed; what follows was not read as rows"
+            elif problem is None and len(cells) != len(header):
+                problem = f"the line has {len(cells)} cells and the header {len(header)}"
+            raw = json.dumps(cells, ensure_ascii=False) if keep_raw else None
+            if problem is None:
+                yield Row(number, line, dict(zip(header, cells, strict=True)), None, raw)
+            else:
+                yield Row(number, line, None, RowRefused("malformed_csv", problem), raw)
         line = reader.line_num + 1
+
+
+def _parquet(file: BinaryIO) -> ParquetFile:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ModuleNotFoundError as error:
+        raise FileUnreadable(f"{file.name} is Parquet: pip install 'rlaas-sdk[parquet]', or have it exported as JSON Lines") from error
+    try:
+        return parquet.ParquetFile(file)
+    except (OSError, ArrowException) as error:
+        raise FileUnreadable(f"{file.name} cannot be read: {error}") from error
+
+
+def _parquet_rows(file: BinaryIO, keep_raw: bool) -> Iterator[Row]:
+    number = 0
+    for batch in _parquet(file).iter_batches(_PARQUET_ROWS):
+        for record in batch.to_pylist(maps_as_pydicts="lossy"):
+            number += 1
+            written = json.dumps(record, ensure_ascii=False, default=_written)
+            yield _parsed(number, number, written.encode(errors="surrogateescape"), keep_raw)
+
+
+def _written(cell: object) -> str:
+    """A cell that JSON has no type for: bytes, a time, a decimal."""
+    return cell.decode(errors="surrogateescape") if isinstance(cell, bytes) else str(cell)

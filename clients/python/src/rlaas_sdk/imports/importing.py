@@ -140,9 +140,7 @@ def _events(plan: Plan, file: SourceFile, row: Row) -> tuple[list[JsonObject], l
     events: list[JsonObject] = []
     refused: list[Outcome] = []
     skipped: list[str] = []
-    page = row.value.get("data")
-    records = [item for item in page if isinstance(item, dict)] if isinstance(page, list) and "meta" in row.value else [row.value]
-    parts = [part for record in records for part in plan.parts(record)]
+    parts = [part for record in _records(row.value) for part in plan.parts(record)]
     for n, part in enumerate(parts):
         own_id = f"{file.sha256}.{row.number}" + (f".{n}" if len(parts) > 1 else "")
         try:
@@ -154,6 +152,13 @@ def _events(plan: Plan, file: SourceFile, row: Row) -> tuple[list[JsonObject], l
         except RecursionError:
             refused.append(_refusal(RowRefused("malformed_json", "the row is nested too deeply")))
     return events, refused, skipped
+
+
+def _records(row: JsonObject) -> list[JsonObject]:
+    """The records of a page as the tools' APIs answer it (Langfuse, OpenAI's lists, LiteLLM's spend logs); else the row itself."""
+    page = row.get("data")
+    is_page = isinstance(page, list) and ("meta" in row or row.get("object") == "list" or "total_pages" in row)
+    return [item for item in page if isinstance(item, dict)] if isinstance(page, list) and is_page else [row]
 
 
 def _items(plan: Plan, row: int, events: list[JsonObject], refused: list[Outcome]) -> list[tuple[str, Item]]:

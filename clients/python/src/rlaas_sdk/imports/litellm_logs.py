@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 from rlaas_sdk.imports.conversation import Answer, Prompt, answers_of, prompt_of
@@ -10,6 +11,8 @@ from rlaas_sdk.imports.rows import JsonObject, RowRefused, RowSkipped, decoded, 
 
 _TEXT_CALLS = {"completion", "acompletion", "text_completion", "atext_completion", "responses", "aresponses", "anthropic_messages"}
 _REDACTED = "redacted-by-litellm"
+_CUT = re.compile(r"\.\.\. \((?:litellm_)?truncated (?:skipped )?\d+ chars")
+"""What LiteLLM's spend logs hold in place of the middle (in old versions the end) of a text above 2,048 characters."""
 
 
 def events_of(row: JsonObject, making: Making, own_id: str) -> list[JsonObject]:
@@ -50,8 +53,7 @@ def _prompt(row: JsonObject) -> Prompt:
         message = "the call was logged without its messages; set store_prompts_in_spend_logs in LiteLLM to have them from now on"
         raise RowRefused("no_input", message, param="messages")
     prompt = prompt_of(given, param="messages")
-    if any(message.get("content") == _REDACTED for message in prompt.messages or []):
-        raise RowRefused("redacted", "LiteLLM redacted the messages (turn_off_message_logging)", param="messages")
+    _check([str(message["content"]) for message in prompt.messages or []], param="messages")
     return prompt
 
 
@@ -59,9 +61,17 @@ def _answers(row: JsonObject) -> list[Answer]:
     answers = answers_of(row.get("response") if row.get("response") != "{}" else None, param="response")
     if not answers:
         raise RowRefused("no_answer", "the call was logged without its response", param="response")
-    if any(answer.text == _REDACTED for answer in answers):
-        raise RowRefused("redacted", "LiteLLM redacted the response (turn_off_message_logging)", param="response")
+    _check([answer.text for answer in answers], param="response")
     return answers
+
+
+def _check(texts: list[str], *, param: str) -> None:
+    """Raises: RowRefused where LiteLLM did not log what was said."""
+    if _REDACTED in texts:
+        raise RowRefused("redacted", f"LiteLLM redacted the {param} (turn_off_message_logging)", param=param)
+    if any(_CUT.search(text) for text in texts):
+        message = f"LiteLLM cut the {param} short; set MAX_STRING_LENGTH_PROMPT_IN_DB, or import what its callbacks (S3, GCS) logged"
+        raise RowRefused("truncated", message, param=param)
 
 
 def _latency_ms(row: JsonObject, asked_at: datetime | None, answered_at: datetime | None) -> float | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from botocore.exceptions import ClientError
 from pydantic import JsonValue
 
-from rlaas.aws.clients import client, dependency, held_item
+from rlaas.aws.clients import CONNECTIONS, client, dependency, held_item
 from rlaas.aws.dynamodb_items import AttributeValue, from_item, to_item
 from rlaas.clock import Clock, rfc3339, utc_now
 from rlaas.errors import DependencyUnavailable
@@ -27,8 +27,6 @@ _LINK = "link"
 _BATCH_ATTEMPTS = 5
 _READ_TOGETHER = 100
 """Keys that one BatchGetItem takes."""
-_WRITERS = 16
-"""Writes of one batch that run side by side."""
 
 
 class DynamoEventStore:
@@ -69,7 +67,7 @@ class DynamoEventStore:
         """`put_new` of each, up to 16 at a time."""
         if len(events) <= 1:
             return [self._tried(event) for event in events]
-        with ThreadPoolExecutor(min(_WRITERS, len(events))) as writers:
+        with ThreadPoolExecutor(min(CONNECTIONS, len(events))) as writers:
             return list(writers.map(self._tried, events))
 
     def _tried(self, event: StoredEvent) -> StoredEvent | DependencyUnavailable | None:

@@ -46,13 +46,13 @@ def check(prompt: Prompt) -> frozenset[str]:
         if not isinstance(node, _Templated):
             continue
         names = _needed(node)
+        other = sorted(names & ({node.name for node in prompt.nodes} - parts))
+        if other:
+            raise InvalidInput(f"node {node.name!r} speaks of {other[0]!r}, which is no text or retrieval node", param=_field(node))
         unknown = sorted(names - parts - prompt.inputs.keys()) if prompt.inputs is not None else []
         if unknown:
             known = ", ".join(sorted({*parts, *(prompt.inputs or ())})) or "nothing"
             raise InvalidInput(f"node {node.name!r} speaks of {unknown[0]!r}, and declared is {known}", param=_field(node))
-        other = sorted(names & ({node.name for node in prompt.nodes} - parts))
-        if other:
-            raise InvalidInput(f"node {node.name!r} speaks of {other[0]!r}, which is no text or retrieval node", param=_field(node))
         needs[node.name] = {*names & parts}
         spoken |= names - parts
     try:

@@ -4,13 +4,14 @@ import hashlib
 import hmac
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Protocol
 
+from rlaas.errors import DependencyUnavailable
 from rlaas.privacy.patterns import Span, pattern_spans
-from rlaas.privacy.settings import PATTERN_ENTITIES, Action, ModelEntity, PrivacySettings, compiled
+from rlaas.privacy.settings import MODEL_ENTITIES, PATTERN_ENTITIES, Action, ModelEntity, PrivacySettings, compiled
 
 if TYPE_CHECKING:
     import re2
@@ -30,18 +31,22 @@ _GROUPING: dict[str, str] = {
 
 @cache
 def _folded() -> dict[int, str]:
-    """Spaces, hyphens, full-width characters and digits of other scripts, as the ASCII character that patterns know; 20 ms to make."""
+    """Spaces, hyphens, full-width characters and digits of other scripts, as the ASCII character that patterns know; 20 ms to make.
+
+    Halves of surrogate pairs, which no UTF-8 holds, become the replacement character.
+    """
     digits = (code for code in range(0x660, 0x1FBFA) if unicodedata.category(chr(code)) == "Nd")
     return {
         **dict.fromkeys((0x00A0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " "),
         **dict.fromkeys((*range(0x2010, 0x2016), 0x2212), "-"),
+        **dict.fromkeys(range(0xD800, 0xE000), "\ufffd"),
         **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},
         **{code: str(unicodedata.digit(chr(code))) for code in digits},
     }
 
 
 class EntityFinder(Protocol):
-    """Finds names of people and places, which have no shape of their own."""
+    """Finds names of people and places, and what else has no shape of its own. Places in a text count its Unicode code points."""
 
     def find(self, texts: Sequence[str], entities: Sequence[ModelEntity]) -> list[list[Span]]:
         """The spans in each of `texts`. Raises: DependencyUnavailable."""
@@ -58,16 +63,28 @@ class Scrubber:
 
     def texts(self, texts: Sequence[str]) -> list[str]:
         """`texts` with personal data masked, hashed, dropped or kept as the settings say. Raises: DependencyUnavailable."""
-        spans = [[*self._by_pattern(text)] for text in texts]
+        seen = [_seen(text) for text in texts]
+        by_pattern = [[*self._by_pattern(text)] for text in seen]
+        by_model: list[list[Span]] = [[] for _ in texts]
         entities = self.settings.model_entities
-        if entities and self.finder is not None and texts:
-            for found, more in zip(spans, self.finder.find(texts, entities), strict=True):
-                found += more
-        return [self.replaced(text, found) if found else text for text, found in zip(texts, spans, strict=True)]
+        if entities and texts:
+            if self.finder is None:
+                raise DependencyUnavailable("nothing here finds names, which the privacy settings ask for")
+            by_model = self.finder.find(seen, entities)
+        return [
+            self._replaced(text, [*map(_back_to(text, visible), found)], [*map(_back_to(text, visible), more)]) if found or more else text
+            for text, visible, found, more in zip(texts, seen, by_pattern, by_model, strict=True)
+        ]
 
     def found(self, text: str) -> list[Span]:
         """What patterns find in `text` and settings do not keep, overlapping ones too, without the allowed texts."""
-        return [span for span in self._by_pattern(text) if text[span.start : span.end] not in self._allowed]
+        seen = _seen(text)
+        spans = map(_back_to(text, seen), self._by_pattern(seen))
+        return [span for span in spans if text[span.start : span.end] not in self._allowed]
+
+    def replaced(self, text: str, spans: Iterable[Span]) -> str:
+        """`text` with each of `spans` replaced as the settings say."""
+        return self._replaced(text, spans, ())
 
     def digest(self, text: str) -> str:
         """HMAC-SHA256 (hex) of `text` under the salt: equal texts are known again, and nobody without the salt can guess them."""
@@ -87,26 +104,27 @@ class Scrubber:
         return frozenset(self.settings.allow)
 
     def _by_pattern(self, text: str) -> Iterator[Span]:
-        seen = text if text.isascii() else _UNSEEN.sub("", text).translate(_folded())
         entities = [entity for entity in PATTERN_ENTITIES if self._actions[entity] != "keep"]
-        spans: Iterable[Span] = pattern_spans(seen, entities, self.settings.phone_regions)
+        yield from pattern_spans(text, entities, self.settings.phone_regions)
         for name, expression in self._custom:
-            spans = [*spans, *(Span(match.start(), match.end(), name) for match in expression.finditer(seen))]
-        if len(seen) == len(text):
-            yield from spans
-            return
-        places = [place for place, character in enumerate(text) if not _UNSEEN.match(character)]
-        for span in spans:
-            yield Span(places[span.start], places[span.end - 1] + 1, span.entity)
+            yield from (Span(match.start(), match.end(), name) for match in expression.finditer(text))
 
-    def replaced(self, text: str, spans: Iterable[Span]) -> str:
-        """`text` with each span replaced; of overlapping ones the longest counts, then the first. Linear in the text and its finds."""
+    def _replaced(self, text: str, by_pattern: Iterable[Span], by_model: Iterable[Span]) -> str:
+        """`text` with each span replaced; where they overlap, patterns go before the model, then the longest, then the first.
+
+        What is left of a span that another one overlaps is replaced as well, unless it is nothing but punctuation. Linear in the text and
+        its finds.
+        """
         taken: list[Span] = []
         covered = bytearray(len(text))
-        for span in sorted(spans, key=lambda span: (span.start - span.end, span.start)):
-            if covered.find(1, span.start, span.end) < 0 and text[span.start : span.end] not in self._allowed:
-                covered[span.start : span.end] = b"\x01" * (span.end - span.start)
-                taken.append(span)
+        for spans in (by_pattern, by_model):
+            for span in sorted(spans, key=lambda span: (span.start - span.end, span.start)):
+                if text[span.start : span.end] in self._allowed:
+                    continue
+                for start, end in _uncovered(covered, span):
+                    if (start, end) == (span.start, span.end) or any(map(str.isalnum, text[start:end])):
+                        covered[start:end] = b"\x01" * (end - start)
+                        taken.append(Span(start, end, span.entity))
         parts, at = [], 0
         for span in sorted(taken, key=lambda span: span.start):
             parts += [text[at : span.start], self._in_place_of(text[span.start : span.end], span.entity)]
@@ -125,9 +143,33 @@ class Scrubber:
                 return found
 
 
+def _seen(text: str) -> str:
+    """`text` as patterns see it: without characters that have no width, in ASCII where a character means one of it."""
+    return text if text.isascii() else _UNSEEN.sub("", text).translate(_folded())
+
+
+def _back_to(text: str, seen: str) -> Callable[[Span], Span]:
+    """What turns a span of `seen` into that of `text`, from which characters without width were taken."""
+    if len(seen) == len(text):
+        return lambda span: span
+    places = [place for place, character in enumerate(text) if not _UNSEEN.match(character)]
+    return lambda span: Span(places[span.start], places[span.end - 1] + 1, span.entity)
+
+
+def _uncovered(covered: bytearray, span: Span) -> Iterator[tuple[int, int]]:
+    """The stretches of `span` that nothing covers yet."""
+    end = span.start
+    while (start := covered.find(0, end, span.end)) >= 0:
+        end = covered.find(1, start, span.end)
+        end = span.end if end < 0 else end
+        yield start, end
+
+
 def canonical(found: str, entity: str) -> str:
     """One text for all ways to write the same: hashes join `4111 1111...` with `4111-1111...`, and an address in whatever case."""
     plain = _UNSEEN.sub("", found).translate(_folded())
     if entity == "URL":
         return plain
+    if entity in MODEL_ENTITIES:
+        plain = " ".join(plain.split())
     return plain.translate(dict.fromkeys(map(ord, _GROUPING.get(entity, "")))).casefold()

@@ -24,8 +24,9 @@ PatternEntity = Literal[
     "UK_NHS",
 ]
 """Kinds found by pattern and checksum, in microseconds. The names are Presidio's."""
-ModelEntity = Literal["PERSON", "LOCATION"]
-"""Kinds that take a language model to find: a call of the function `scrub` per request."""
+ModelEntity = Literal["PERSON", "LOCATION", "NRP", "US_ITIN", "US_PASSPORT", "US_DRIVER_LICENSE", "US_BANK_NUMBER", "UK_NINO"]
+"""Kinds that take a language model, or the words around them, to find: a call of the function `find_entities` per request. `NRP` is a
+nationality, religion or political group."""
 
 PATTERN_ENTITIES: tuple[PatternEntity, ...] = get_args(PatternEntity)
 MODEL_ENTITIES: tuple[ModelEntity, ...] = get_args(ModelEntity)

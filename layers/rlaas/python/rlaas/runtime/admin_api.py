@@ -367,9 +367,6 @@ def admin_app(services: Callable[[], Services]) -> FastAPI:
         """In force for every event that comes in from ten seconds on; what is stored stays as it is."""
         request = call.body(PrivacyRequest)
         held = call.services.documents.get(TenantPrivacy, call.tenant_id, PRIVACY)
-        if request.model_entities:
-            named = ", ".join(request.model_entities)
-            raise InvalidInput(f"{named}: names take a model to find, which this service does not have yet", param="actions")
         settings = PrivacySettings(**{name: getattr(request, name) for name in PrivacySettings.model_fields})
         if held.document.settings == settings:
             return _answer(200, {**_dump(settings), "version": held.version, "idempotent_replay": True})

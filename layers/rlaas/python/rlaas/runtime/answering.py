@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from rlaas.aws.backends import Backends
 from rlaas.aws.counters import DynamoCounters
+from rlaas.aws.entity_finder import LambdaEntityFinder
 from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.aws.secrets import VendorKeys
@@ -17,7 +18,7 @@ from rlaas.clock import utc_now
 from rlaas.inference.attempts import CircuitBreakers
 from rlaas.inference.backend import Delta
 from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, infer, infer_stream
-from rlaas.runtime.environment import EventsEnvironment, InferenceEnvironment
+from rlaas.runtime.environment import EventsEnvironment, InferenceEnvironment, IngestEnvironment
 from rlaas.runtime.http import Caller
 from rlaas.runtime.metrics import Unit, emit
 from rlaas.runtime.scrubbers import Scrubbers
@@ -32,9 +33,10 @@ def stores(settings: EventsEnvironment) -> tuple[DynamoEventStore, DynamoRegistr
 
 
 @cache
-def scrubbers(settings: EventsEnvironment) -> Scrubbers:
+def scrubbers(settings: IngestEnvironment) -> Scrubbers:
     """The tenants' scrubbers, made on first use."""
-    return Scrubbers(stores(settings)[1], clock=utc_now)
+    finder = LambdaEntityFinder(settings.find_entities_function, at_once=settings.find_entities_at_once)
+    return Scrubbers(stores(settings)[1], clock=utc_now, finder=finder)
 
 
 @cache

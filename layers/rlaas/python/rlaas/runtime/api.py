@@ -41,6 +41,6 @@ def answer(status: int, body: dict[str, JsonValue], *, headers: Mapping[str, str
     return Response(
         status_code=status,
         content_type="application/json",
-        headers={"Access-Control-Allow-Origin": "*", **(headers or {})},
+        headers={"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "Retry-After", **(headers or {})},
         body=json.dumps(body, ensure_ascii=False),
     )

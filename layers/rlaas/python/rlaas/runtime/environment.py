@@ -24,10 +24,17 @@ class RegistryEnvironment(Environment):
 
 
 class EventsEnvironment(RegistryEnvironment):
-    """For functions that read or write events: telemetry, inference, the reward writer."""
+    """For functions that read or write events."""
 
     events_table: str = Field(alias="EVENTS_TABLE")
     event_ttl_days: int = Field(default=365, ge=1, alias="EVENT_TTL_DAYS")
+
+
+class IngestEnvironment(EventsEnvironment):
+    """For functions that scrub what they store."""
+
+    find_entities_function: str = Field(alias="FIND_ENTITIES_FUNCTION")
+    find_entities_at_once: int = Field(default=1, ge=1, alias="FIND_ENTITIES_AT_ONCE")
 
 
 class CountersEnvironment(Environment):
@@ -36,7 +43,7 @@ class CountersEnvironment(Environment):
     counters_table: str = Field(alias="COUNTERS_TABLE")
 
 
-class InferenceEnvironment(EventsEnvironment, CountersEnvironment):
+class InferenceEnvironment(IngestEnvironment, CountersEnvironment):
     """For functions that answer. What a process that dies had set aside of a budget comes back after one to two `reservation_seconds`."""
 
     reservation_seconds: int = Field(default=60, ge=1, alias="RESERVATION_SECONDS")

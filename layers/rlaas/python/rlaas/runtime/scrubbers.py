@@ -14,7 +14,7 @@ REMEMBERED = timedelta(seconds=10)
 class Scrubbers:
     """Scrubbers by tenant; a tenant's settings are read again when they are ten seconds old."""
 
-    def __init__(self, documents: Registry, *, clock: Clock, finder: EntityFinder | None = None) -> None:
+    def __init__(self, documents: Registry, *, clock: Clock, finder: EntityFinder) -> None:
         self._documents = documents
         self._clock = clock
         self._finder = finder

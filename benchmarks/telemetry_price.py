@@ -1,0 +1,163 @@
+"""What a million events cost at AWS's list prices (us-east-1, on demand, no free tier), from the calls that were counted.
+
+Counted or measured on the simulated office (an interaction, its output, the edit and what was done with it; 25 events a request): units
+of DynamoDB, bytes of answers, Firehose's records, CPU time of the deployed function. A test holds the counted calls equal to those that
+the real adapter makes. Assumed, and named below: how long DynamoDB takes, what a log line holds, how many events come together.
+
+In `million_events_usd`: API Gateway, WAF, authorizer, the function, its log lines and the access log, the answers' way out, DynamoDB's
+writes and reads, the stream (free to Lambda) and its reader, Firehose with conversion and partitioning, S3's PUTs. Nothing is asked of
+KMS, SQS or X-Ray where nothing fails. Not in it: what is paid by the month whatever comes (the web ACL and its rules, metrics, alarms,
+SnapStart's cache, the daily compaction); the call of another function that tenants pay for who have names found in texts; keeping events
+(`million_events_kept_month_usd`: table and backups; the lake's Parquet is a tenth of that); JQ processing, which only AWS can count (its
+own example has 70 hours, 5 USD, for 740 GB); and following events up. That is the learning loop's work, done for feedback and not for
+ingestion, and a price of its own: `million_events_rewards_usd`, for the same million events.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from benchmarks.lake import lake_usd_per_million
+from benchmarks.office_requests import BATCH, ingest, requests
+from rlaas.aws.events import item_of
+from rlaas.errors import DependencyUnavailable
+from rlaas.rewards.record import record_reward
+from rlaas.telemetry.pending import join_waiting
+from rlaas.telemetry.store import EventStore, StoredEvent
+from tests.fakes.events import MemoryEventStore
+from tests.fakes.privacy import AS_IT_IS
+from tests.fakes.worlds import clock, furnished
+
+PRICES_OF = "2026-11"
+MILLION = 1_000_000
+GB = 1024**3
+WRITE_UNIT_USD, READ_UNIT_USD = 0.625 / MILLION, 0.125 / MILLION
+API_REQUEST_USD, WAF_REQUEST_USD = 3.50 / MILLION, 0.60 / MILLION
+INVOCATION_USD, GB_SECOND_USD = 0.20 / MILLION, 0.0000133334  # Lambda on arm64
+LOG_GB_USD, TRANSFER_OUT_GB_USD = 0.50, 0.09
+TABLE_GB_MONTH_USD, BACKUP_GB_MONTH_USD = 0.25, 0.20
+FUNCTION_GIB, FUNCTION_CORES = 0.5, 512 / 1769  # AWS gives a function of 1,769 MiB one core
+DYNAMODB_S = 0.005
+"""Assumed for one round trip to DynamoDB; a request waits for four, one after another: what it refers to, and three waves of writes."""
+EVENTS_PER_S = 100.0
+"""Assumed rate, which says how full the stream's batches and Firehose's files are, and how often the authorizer's answer is remembered."""
+STREAM_BATCH = 100
+LAKE_WRITER_S = 0.1
+"""Assumed for one batch in the lake writer, most of it waiting for Firehose."""
+AUTHORIZER_TTL_S = 60.0
+LOG_BYTES, ACCESS_LOG_BYTES = 700, 500
+"""Lambda's two lines (start, report) for an invocation, and API Gateway's for a request, each with CloudWatch's 26 bytes a line."""
+
+
+@dataclass
+class MeteredStore(MemoryEventStore):
+    """Events in memory, with the calls and units that DynamoDB would bill: writes per KB, consistent reads per 4 KB."""
+
+    puts: int = 0
+    keys_read: int = 0
+    queries: int = 0
+    write_units: float = 0
+    read_units: float = 0
+
+    def put_new(self, event: StoredEvent) -> StoredEvent | None:
+        """One write, and one more for what is in the index by day."""
+        self.puts += 1
+        indexed = 2 if event.event_type == "reward" or event.pending else 1
+        self.write_units += indexed * math.ceil(item_bytes(event) / 1024)
+        return super().put_new(event)
+
+    def put_each(self, events: Sequence[StoredEvent]) -> list[StoredEvent | DependencyUnavailable | None]:
+        """One write each."""
+        return [self.put_new(event) for event in events]
+
+    def get_many(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
+        """One read each, found or not."""
+        wanted = list(event_ids)
+        self.keys_read += len(wanted)
+        found = super().get_many(tenant_id, wanted)
+        self.read_units += sum(math.ceil(item_bytes(found[name]) / 4096) if name in found else 1 for name in wanted)
+        return found
+
+    def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+        """One query."""
+        self.queries += 1
+        found = super().by_interaction(tenant_id, interaction_id)
+        self.read_units += max(1, math.ceil(sum(map(item_bytes, found)) / 4096))
+        return found
+
+    def usd(self) -> float:
+        """The units so far."""
+        return self.write_units * WRITE_UNIT_USD + self.read_units * READ_UNIT_USD
+
+
+def item_bytes(event: StoredEvent) -> int:
+    """Bytes as DynamoDB counts them: names and values."""
+    item = item_of(event, expires_at=event.received_at + timedelta(days=365))
+    return sum(len(name) + sum(len(str(value).encode()) for value in attribute.values()) for name, attribute in item.items())
+
+
+def follow_up(landed: Sequence[StoredEvent], store: EventStore) -> None:
+    """What the reward writer does with everything that landed."""
+    skills = furnished()
+    for event in landed:
+        join_waiting(event, store=store)
+        record_reward(event, store=store, specs=skills, clock=clock)
+
+
+def figures(function_cpu_s: float) -> dict[str, float]:
+    """USD per million events, where one request of 25 takes the telemetry function `function_cpu_s` seconds of a whole core."""
+    asked = requests(250)
+    store = MeteredStore()
+    ingest(asked, store, AS_IT_IS)
+    landed = list(store.events.values())
+    per_event = MILLION / len(landed)
+    requested = MILLION / BATCH
+    store_usd = per_event * store.usd()
+    answer = {"status": 201, "id": landed[-1].event_id, "idempotent_replay": False, "pending": False}
+    answered_gb = MILLION * len(json.dumps(answer)) / GB
+    authorized = MILLION / EVENTS_PER_S / AUTHORIZER_TTL_S
+    api_usd = (
+        requested * (API_REQUEST_USD + WAF_REQUEST_USD + ACCESS_LOG_BYTES / GB * LOG_GB_USD)
+        + answered_gb * TRANSFER_OUT_GB_USD
+        + authorized * (_invocations_usd(0.05) + READ_UNIT_USD)
+    )
+    function_usd = requested * _invocations_usd(function_cpu_s / FUNCTION_CORES + 4 * DYNAMODB_S)
+    payload = sum(len(event.payload.encode()) for event in landed) // len(landed)
+    stream_usd = MILLION / STREAM_BATCH * _invocations_usd(LAKE_WRITER_S)
+    lake_usd = lake_usd_per_million(payload, batch=STREAM_BATCH, events_per_second=EVENTS_PER_S)["lake_usd"]
+    return {
+        "event_payload_bytes": float(payload),
+        "write_units_per_event": store.write_units / len(landed),
+        "read_units_per_event": store.read_units / len(landed),
+        "function_cpu_ms_per_request": 1000 * function_cpu_s,
+        "million_events_store_usd": store_usd,
+        "million_events_api_usd": api_usd,
+        "million_events_function_usd": function_usd,
+        "million_events_stream_usd": stream_usd,
+        "million_events_lake_usd": lake_usd,
+        "million_events_usd": store_usd + api_usd + function_usd + stream_usd + lake_usd,
+        "million_events_rewards_usd": rewards_usd(store, lake_usd),
+        "million_events_kept_month_usd": per_event * sum(map(item_bytes, landed)) / GB * (TABLE_GB_MONTH_USD + BACKUP_GB_MONTH_USD),
+    }
+
+
+def rewards_usd(store: MeteredStore, lake_usd: float) -> float:
+    """Following up a million events like those in `store`: joins, rewards with their way into the lake, and the function that does it."""
+    landed = list(store.events.values())
+    store.puts = store.keys_read = store.queries = 0
+    store.write_units = store.read_units = 0
+    follow_up(landed, store)
+    waits_s = DYNAMODB_S * (store.puts + store.queries) / len(landed) * STREAM_BATCH
+    function_usd = MILLION / STREAM_BATCH * _invocations_usd(waits_s)
+    rewards = len(store.events) / len(landed) - 1
+    stream_usd = MILLION / STREAM_BATCH * _invocations_usd(LAKE_WRITER_S)
+    return MILLION / len(landed) * store.usd() + function_usd + rewards * (lake_usd + stream_usd)
+
+
+def _invocations_usd(seconds: float) -> float:
+    """One invocation of a function that takes so long, with its log lines."""
+    return INVOCATION_USD + seconds * FUNCTION_GIB * GB_SECOND_USD + LOG_BYTES / GB * LOG_GB_USD

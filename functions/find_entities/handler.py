@@ -1,0 +1,17 @@
+"""Finds names of people and places, and other personal data that takes a model or context, for the functions that store texts."""
+
+from collections.abc import Mapping
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from rlaas.privacy.entities import FindEntities, FoundEntities
+from rlaas.runtime.presidio import PresidioFinder
+
+finder = PresidioFinder()
+"""Made while the environment is initialized, so that a snapshot holds the model and its first use."""
+
+
+def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, object]:
+    """The Lambda entry point. Logs nothing of the texts."""
+    request = FindEntities.model_validate(event, strict=False)
+    return FoundEntities.of(finder.find(request.texts, request.entities)).model_dump(mode="json")

@@ -1,0 +1,58 @@
+"""A laptop cloud apart from the user's: its own state and port, the 2,048-token model, gone at the end. For tests and benchmarks."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from local import base_model, processes
+from local.cloud import Cloud, client
+from local.deployment import ROOT
+
+
+@contextmanager
+def cloud(state: Path) -> Iterator[Cloud]:
+    """`python -m local up` as a user runs it with its state in `state`, and `down` afterwards, which must leave nothing.
+
+    Raises: RuntimeError with what the command printed, or when something is left.
+    """
+    state = state.resolve()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "RLAAS_STATE": str(state),
+        "RLAAS_PORT": str(port),
+        "RLAAS_BASE_MODEL": str(base_model.ensure(ROOT / ".rlaas" / "models" / "tiny", tiny=True)),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers/rlaas/python")]),
+    }
+
+    def local(command: str) -> None:
+        command_line = [sys.executable, "-m", "local", command]
+        ran = subprocess.run(command_line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        if ran.returncode:
+            raise RuntimeError(ran.stdout + ran.stderr)
+
+    try:
+        local("up")
+        yield Cloud(**json.loads((state / "run" / "cloud.json").read_text()))
+    finally:
+        local("down")
+    with socket.socket() as probe:
+        if processes.marked(state) or probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise RuntimeError(f"something of the laptop cloud in {state} still runs")
+
+
+def tenant(running: Cloud, tenant_id: str, *, scopes: tuple[str, ...] = ("telemetry", "admin")) -> Cloud:
+    """`running` as another tenant sees it, with a new key from the bootstrap function."""
+    request = json.dumps({"tenant_id": tenant_id, "scopes": scopes}).encode()
+    answer = client("lambda", running.endpoint).invoke(FunctionName="rlaas-local-bootstrap", Payload=request)
+    return replace(running, tenant_id=tenant_id, api_key=str(json.loads(answer["Payload"].read())["api_key"]))
