@@ -804,7 +804,7 @@ def _groups(text: str) -> list[Group]:
 
 def _usage(names: Mapping[Group, str | None], tally: Tally) -> Reply:
     counted = {name: value for name, value in asdict(tally).items() if name != "cost_nano_usd"}
-    return {**names, **counted, "cost_usd": usd(tally.cost_nano_usd)}
+    return {**{str(group): name for group, name in names.items()}, **counted, "cost_usd": usd(tally.cost_nano_usd)}
 
 
 def _known_skill(call: Admin, skill: str) -> Skill:

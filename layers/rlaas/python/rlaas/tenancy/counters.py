@@ -256,8 +256,8 @@ def _over(item: Item, now: datetime) -> tuple[str, ...]:
     """Attributes that nothing will be added to any more and that hold nothing to give back."""
     over = [name for name, (_, counter, start) in _parsed(item, "spent") if _window_over(counter, int(start), now)]
     for name, (_, bucket, counter, start) in _parsed(item, "held"):
-        unheld = int(bucket) + GRACE <= now.timestamp() and _open(int(bucket)) not in item
-        if unheld or (_window_over(counter, int(start), now) and _open(int(bucket)) not in item):
+        ended = int(bucket) + GRACE <= now.timestamp() or _window_over(counter, int(start), now)
+        if ended and _open(int(bucket)) not in item:
             over.append(name)
     over += [name for name, (_, bucket) in _parsed(item, "late") if int(bucket) + GRACE <= now.timestamp()]
     return tuple(over[:_REMOVED_TOGETHER])
