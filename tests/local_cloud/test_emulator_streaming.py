@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from local import readback
 from tests.local_cloud.conftest import ROLE, Emulator, archive, start, until
 
 RUN = '#!/bin/sh\nPYTHONPATH=/opt/python exec python "$LAMBDA_TASK_ROOT/main.py"\n'
@@ -207,7 +208,7 @@ def test_a_server_that_dies_is_started_anew_for_the_next_request(emulator: Emula
     assert ask(emulator, api, "hello").status == 201
 
 
-def test_cloudformation_keeps_the_transfer_mode(emulator: Emulator) -> None:
+def test_cloudformation_keeps_the_transfer_mode_and_the_check_after_a_deployment_reads_it_back(emulator: Emulator) -> None:
     uri = "arn:aws:apigateway:us-east-1:lambda:path/2021-11-15/functions/f/response-streaming-invocations"
     integration = {"Type": "AWS_PROXY", "IntegrationHttpMethod": "POST", "Uri": uri, "ResponseTransferMode": "STREAM"}
     method: dict[str, Any] = {
@@ -240,6 +241,10 @@ def test_cloudformation_keeps_the_transfer_mode(emulator: Emulator) -> None:
     stacks.update_stack(StackName=name, TemplateBody=json.dumps(template))
     stacks.get_waiter("stack_update_complete").wait(StackName=name, WaiterConfig={"Delay": 1})
     assert mode() == "BUFFERED"
+    assert readback.check({name: template}, emulator.client) == []
+    integration["ResponseTransferMode"] = "STREAM"
+    with pytest.raises(readback.Dropped, match="ResponseTransferMode: the template says 'STREAM', deployed is 'BUFFERED'"):
+        readback.check({name: template}, emulator.client)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])

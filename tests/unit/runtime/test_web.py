@@ -109,6 +109,16 @@ def test_a_request_is_the_event_that_every_function_gets(port: int) -> None:
     assert (headers["content-type"], headers["x-request-id"]) == ("application/json", "req-1")
 
 
+def test_a_connection_may_be_kept_and_a_refusal_leaves_nothing_of_its_request_on_it(port: int) -> None:
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    for context, status in ((None, 401), (CONTEXT, 200), (None, 401), (CONTEXT, 200)):
+        headers = {"Content-Type": "application/json"} | ({web.CONTEXT_HEADER: json.dumps(context)} if context else {})
+        connection.request("POST", "/v1/say", body='{"text": "POST /v1/say HTTP/1.1"}', headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == status
+
+
 def test_what_the_authorizer_said_is_read_as_utf_8(port: int, speaker: Speaker) -> None:
     context = {**CONTEXT, "identity": {"userAgent": "Ünïcode"}}
     raw = json.dumps(context, ensure_ascii=False).encode().decode("latin-1")

@@ -49,7 +49,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 class _Exchange(BaseHTTPRequestHandler):
-    """One request. The connection ends with it: the adapter need not guess whether an idle one still lives."""
+    """The requests of one connection, which the adapter may keep. It ends from this side only when an answer was cut off."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -74,16 +74,17 @@ class _Exchange(BaseHTTPRequestHandler):
             else:
                 self._parts(next(answer, None), answer, identifier)
         except ClientLeft:
+            self.close_connection = True
             logger.info("client left", request_id=identifier)
         except Exception as error:
             self._refuse(error, identifier)
 
     def _event(self) -> Event:
         """The request as API Gateway's proxy event. Raises: Unauthorized without exactly one context, which only the adapter gives."""
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))  # in any case: what is left would be the next request
         contexts = self.headers.get_all(CONTEXT_HEADER) or []
         if len(contexts) != 1:
             raise Unauthorized("the request passed no authorizer")
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         return {
             "httpMethod": self.command,
             "path": self.path.partition("?")[0],
@@ -101,8 +102,8 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _parts(self, first: Body | None, rest: Stream, identifier: str) -> None:
         """Server-sent events as OpenAI sends them. A failure in the middle is an event of its own, and nothing follows it."""
-        self._head(200, "text/event-stream; charset=utf-8", identifier, {"Cache-Control": "no-cache", "Transfer-Encoding": "chunked"})
         try:
+            self._head(200, "text/event-stream; charset=utf-8", identifier, {"Cache-Control": "no-cache", "Transfer-Encoding": "chunked"})
             if first is not None:
                 self._part(_json(first))
             for body in rest:
@@ -121,11 +122,12 @@ class _Exchange(BaseHTTPRequestHandler):
         try:
             self._whole(status_of(error) if isinstance(error, RlaasError) else 500, body, identifier, retry_after(error))
         except ClientLeft:
+            self.close_connection = True
             logger.info("client left", request_id=identifier)
 
     def _head(self, status: int, content_type: str, identifier: str, headers: Mapping[str, str]) -> None:
         self.send_response_only(status)
-        given = {"Content-Type": content_type, "X-Request-Id": identifier, "Access-Control-Allow-Origin": "*", "Connection": "close"}
+        given = {"Content-Type": content_type, "X-Request-Id": identifier, "Access-Control-Allow-Origin": "*"}
         for name, value in {**given, **headers}.items():
             self.send_header(name, value)
         try:
