@@ -82,6 +82,12 @@ bench-pii: setup ## Recall, precision and speed of finding personal data
 bench-guardrails: setup ## Injections found on labelled prompts, and what each guardrail costs
 	$(VENV)/python -m benchmarks.guardrails
 
+bench-experiments: setup ## Ten million decisions checked, and the bandit's regret beside others'; about ten minutes
+	$(VENV)/python -m benchmarks.experiments
+
+bench-mirroring: setup ## 10,000 mirrored requests with a failing shadow: none is lost
+	$(VENV)/python -m benchmarks.mirroring
+
 bench-demo: setup ## The figures of the last `make demo`
 	$(VENV)/python -m benchmarks.demo
 

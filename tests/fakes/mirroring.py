@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from functions.mirror.handler import handler as mirror
 from functions.shadow.handler import handler as shadow
 from rlaas.aws.events import DynamoEventStore, item_of
+from rlaas.ids import bound_id, derived_id
 from rlaas.routing.assign import assign
 from rlaas.routing.route import Route
 from rlaas.telemetry.events import InteractionCreated, OutputProduced
@@ -46,12 +47,12 @@ class Mirroring:
 
     def serve(self, route: Route, number: int, at: datetime) -> dict[str, Any]:
         """A request answered by `route`; the stream's record of its output."""
-        named = f"i{number}"
+        named = derived_id("int", str(number))
         decision = assign(route, f"t{number}", decision_id=f"dec_{number}", decided_at=at, interaction_id=named)
         asked = InteractionCreated(interaction_id=named, skill=SKILL, inputs={"email": f"where is parcel {number}?"})
         self.events.put_new(prepare(asked, TENANT, received_at=at))
         output = OutputProduced(
-            output_id=f"o{number}", interaction_id=named, skill=SKILL, text="Hi", policy_id=decision.policy_id, decision=decision
+            output_id=bound_id("out", named), interaction_id=named, skill=SKILL, text="Hi", policy_id=decision.policy_id, decision=decision
         )
         stored = prepare(output, TENANT, received_at=at)
         self.events.put_new(stored)

@@ -13,6 +13,7 @@ from functions.mirror import handler as mirror
 from functions.reconcile_shadows import handler as reconcile
 from functions.shadow import handler as shadow
 from rlaas.aws.shadows import DynamoShadowLedger
+from rlaas.ids import derived_id
 from rlaas.inference.shadow import ShadowTask
 from rlaas.routing.route import Arm
 from rlaas.telemetry.events import OutputProduced
@@ -87,7 +88,11 @@ def test_a_shadows_output_says_what_the_shadow_saw_and_counts_for_nothing(
     mirroring.mirror([mirroring.serve(MIRRORED, 7, NOW)])
     mirroring.drain()
     (output,) = outputs_of(furnished_stage)
-    assert (output.text, output.policy_id, output.interaction_id) == ("v2: Reply to: where is parcel 7?", f"{SKILL}@v2", "i7")
+    assert (output.text, output.policy_id, output.interaction_id) == (
+        "v2: Reply to: where is parcel 7?",
+        f"{SKILL}@v2",
+        derived_id("int", "7"),
+    )
     assert output.decision is not None
     assert (output.decision.shadow, output.decision.counts, output.decision.reason) == (True, False, "shadow")
     assert output.usage is not None
@@ -142,7 +147,8 @@ def test_the_check_finds_a_request_that_is_neither_answered_nor_dead(
     mirroring.drain()
     long_ago = datetime.now(UTC) - timedelta(hours=1)
     ledger = DynamoShadowLedger("counters")
-    ledger.enter([ShadowTask(tenant_id=TENANT, interaction_id="i1", output_id="o1", policy_id=f"{SKILL}@v2")], at=long_ago)
+    served = derived_id("int", "1")
+    ledger.enter([ShadowTask(tenant_id=TENANT, interaction_id=served, output_id="any", policy_id=f"{SKILL}@v2")], at=long_ago)
     assert reconcile.handler({}, lambda_context()) == {"entries": 1, "under_way": 0, "dead": 1, "lost": 0}
     ledger.enter([ShadowTask(tenant_id=TENANT, interaction_id="i9", output_id="o9", policy_id=f"{SKILL}@v2")], at=long_ago)
     assert reconcile.handler({}, lambda_context())["lost"] == 1

@@ -252,11 +252,11 @@ def best_probabilities(posteriors: Sequence[Posterior]) -> list[float]:
 
     P(i is best) is the integral of f_i times the product of the others' F_j. The line is cut where any of the densities bends, and each
     panel is integrated by Gauss-Legendre quadrature with five nodes, at which the F_j come from integrating the same densities. Measured
-    against adaptive integration it is within 1e-6. O(arms^2) densities, about 20 ms for ten arms.
+    against adaptive integration it is within 1e-5. O(arms^2) densities, about 20 ms for ten arms.
     """
     if len(posteriors) == 1:
         return [1.0]
-    cuts = sorted({cut for one in posteriors for cut in one.cuts()})
+    cuts = _thinned(sorted({cut for one in posteriors for cut in one.cuts()}), posteriors)
     densities = [one.density() for one in posteriors]
     reach = [(one.cuts()[0], one.cuts()[-1]) for one in posteriors]
     below = [0.0] * len(posteriors)
@@ -284,6 +284,18 @@ def best_probabilities(posteriors: Sequence[Posterior]) -> list[float]:
             below[arm] += width * sum(weight * height for weight, height in zip(_WEIGHTS, line, strict=True))
     total = sum(won)
     return [one / total for one in won]
+
+
+def _thinned(cuts: Sequence[float], posteriors: Sequence[Posterior]) -> list[float]:
+    """Without the cuts that only make panels narrower than the standard deviation of the narrowest posterior near them; those beside an
+    end stay."""
+    kept = [cuts[0]]
+    for cut, following in pairwise(cuts[1:]):
+        near = [one.spread for one in posteriors if abs(cut - one.mean) <= _SPREADS[16] * one.spread]
+        beside_an_end = min(cut - cuts[0], cuts[-1] - cut) < max(_EDGE) * max(near, default=0.0)
+        if beside_an_end or not near or following - kept[-1] > min(near):
+            kept.append(cut)
+    return [*kept, cuts[-1]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,33 @@
+"""The benchmark's proofs in small: honest decisions, and a bandit that learns from late rewards."""
+
+import numpy as np
+import pytest
+
+from benchmarks.experiments import GUARD_SAMPLES, LOOK_EVERY, calibration_p, simulate, stopped_after, tenant
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_decisions_keep_their_ratios_their_arms_and_their_propensities(number: int) -> None:
+    checked = tenant(number, decisions=9_000)
+    assert min(checked.ratio_p) > 1e-3
+    assert (checked.sticky_violations, checked.moved_units) == (0, 0)
+    assert checked.moved / checked.compared == pytest.approx(checked.least_moved_ratio, abs=0.03)
+    assert calibration_p(checked.logged) > 1e-3
+
+
+def test_propensities_that_are_not_what_was_done_are_found_out() -> None:
+    assert calibration_p([(0.5, 10_000, 5_000), (0.2, 10_000, 2_300)]) < 1e-6
+
+
+def test_the_bandit_regrets_less_than_the_others_under_delay() -> None:
+    regrets = [simulate(seed) for seed in (0, 1, 2, 9, 10, 11)]  # two to four arms
+    mean = {name: np.mean([regret[name] for regret in regrets]) for name in regrets[0]}
+    assert mean["thompson"] < min(mean["epsilon_greedy"], mean["ucb1"], mean["ab"])
+
+
+def test_a_failing_arm_is_stopped_at_the_first_look_after_its_guard_has_seen_enough() -> None:
+    """30% errors at a bound of 10%: the arm stops with the first look at 100 samples, so that one look's worth is all it has beyond
+    them."""
+    stops = [stopped_after(seed) for seed in range(200)]
+    assert min(stops) >= GUARD_SAMPLES
+    assert max(stops) <= GUARD_SAMPLES + LOOK_EVERY
