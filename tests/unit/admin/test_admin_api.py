@@ -122,7 +122,7 @@ def refused(answer: tuple[int, Any], status: int, kind: str, param: str | None) 
         ("PATCH", f"{HERE}/route", {}, 405, "NotFound", None),
         ("POST", f"{HERE}/policies", {"prompt": {"user": "{{ oops"}}, 400, "InvalidInput", "prompt.user.template"),
         ("POST", f"{HERE}/policies", {"prompt": {"user": "x"}, "backend": {"kind": "openai"}}, 400, "InvalidInput", "backend.model"),
-        ("POST", f"{HERE}/policies", {"prompt": {"nodes": [{"kind": "user", "name": "u"}]}}, 400, "InvalidInput", "prompt.nodes.0.template"),
+        ("POST", f"{HERE}/policies", {"prompt": {"nodes": [{"kind": "user"}]}}, 400, "InvalidInput", "prompt.nodes.0.name"),
         ("POST", f"{HERE}/policies", {"prompt": {"user": "x"}, "backend": {"kind": "none"}}, 400, "InvalidInput", "backend"),
         ("POST", f"{HERE}/learning-runs", {"settings": {"dpo_steps": 0}}, 400, "InvalidInput", "settings.dpo_steps"),
         ("POST", f"{HERE}/rollouts", {"policy_id": f"{SKILL}@v9"}, 404, "NotFound", "policy_id"),
@@ -521,3 +521,40 @@ def test_usage_is_told_by_what_it_is_asked_for(api: Api) -> None:
         ({"from": "x"}, "from"),
     ):
         refused(api.call("GET", "/v1/admin/usage", query={**days, **wrong}), 400, "InvalidInput", param)
+
+
+# Policies compared and put away
+
+
+OTHER = "/v1/admin/skills/other"
+
+
+def test_a_diff_names_every_place_that_changed(api: Api) -> None:
+    api.call("PUT", OTHER, {})
+    first = api.call("POST", f"{OTHER}/policies", {"prompt": {"user": "Reply to {{ email }}"}})[1]["policy_id"]
+    changed = {"prompt": {"system": "Be brief.", "user": "Reply to {{ email }}"}, "sampling": {"temperature": 0.7}}
+    second = api.call("POST", f"{OTHER}/policies", changed)[1]["policy_id"]
+    status, diff = api.call("GET", f"{OTHER}/policies/{second}/diff", query={"against": first})
+    assert (status, diff["policy_id"], diff["against"]) == (200, second, first)
+    changes = {change["path"]: (change["from"], change["to"]) for change in diff["changes"]}
+    assert changes["sampling.temperature"] == (0.0, 0.7)
+    assert changes["prompt.nodes.0.template"] == ("Reply to {{ email }}", "Be brief.")
+    assert api.call("GET", f"{OTHER}/policies/{first}/diff", query={"against": first})[1]["changes"] == []
+    refused(api.call("GET", f"{OTHER}/policies/{first}/diff", query={"against": "x@v9"}), 404, "NotFound", "against")
+
+
+def test_an_archived_policy_can_be_read_and_not_routed_to(api: Api) -> None:
+    api.call("PUT", OTHER, {})
+    first, second = (api.call("POST", f"{OTHER}/policies", {"prompt": {"user": text}})[1]["policy_id"] for text in ("a", "b"))
+    api.call("PUT", f"{OTHER}/route", {"expected_version": 0, "control": first})
+    refused(api.call("PUT", f"{OTHER}/policies/{first}/archived", {"archived": True}), 409, "Conflict", "policy_id")
+    body = {"archived": True, "reason": "tried"}
+    assert api.call("PUT", f"{OTHER}/policies/{second}/archived", body) == (
+        200,
+        {"policy_id": second, "archived": True, "idempotent_replay": False},
+    )
+    assert api.call("PUT", f"{OTHER}/policies/{second}/archived", body)[1]["idempotent_replay"] is True
+    assert api.call("GET", f"{OTHER}/policies/{second}")[1]["archived"] is True
+    refused(api.call("PUT", f"{OTHER}/route", {"expected_version": 1, "control": second}), 409, "Conflict", "control")
+    api.call("PUT", f"{OTHER}/policies/{second}/archived", {"archived": False})
+    assert api.call("PUT", f"{OTHER}/route", {"expected_version": 1, "control": second})[0] == 200

@@ -1,5 +1,7 @@
 """A policy: the immutable bundle that answers, addressed by the hash of its content."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue
@@ -130,3 +132,35 @@ class Policy(PolicyBundle):
             sha256=bundle.digest(),
             created_at=created_at,
         )
+
+
+class PolicyArchive(WireModel):
+    """Whether a policy is archived; the policy itself never changes."""
+
+    policy_id: PolicyId
+    archived: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A place in a bundle that two policies disagree on; None where one has nothing there."""
+
+    path: str
+    before: JsonValue
+    after: JsonValue
+
+
+def differences(before: PolicyBundle, after: PolicyBundle) -> list[Difference]:
+    """Every place where the bundles differ, in the order of their fields; `prompt.nodes.1.template` is a place."""
+    fields = set(PolicyBundle.model_fields)
+    return [*_differences("", before.model_dump(mode="json", include=fields), after.model_dump(mode="json", include=fields))]
+
+
+def _differences(path: str, before: JsonValue, after: JsonValue) -> Iterator[Difference]:
+    if isinstance(before, list) and isinstance(after, list):
+        before, after = ({str(at): item for at, item in enumerate(items)} for items in (before, after))
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in dict.fromkeys([*before, *after]):
+            yield from _differences(f"{path}.{name}" if path else name, before.get(name), after.get(name))
+    elif before != after:
+        yield Difference(path, before, after)

@@ -12,6 +12,11 @@ def policy_key(skill: str, version: int) -> str:
     return f"POLICY#{skill}#{version:08d}"
 
 
+def archive_key(policy_id: str) -> str:
+    """The sort key of the note that says whether a policy is archived."""
+    return f"ARCHIVED#{policy_id}"
+
+
 def route_key(skill: str) -> str:
     """The sort key of a skill's route."""
     return f"ROUTE#{skill}"

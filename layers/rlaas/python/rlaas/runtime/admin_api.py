@@ -29,9 +29,9 @@ from rlaas.rollout.conduct import Conductor, Guards, request_rollout, take_back
 from rlaas.rollout.learning import Dataset, LearningRun, LearningSettings, fail_run, request_run
 from rlaas.rollout.steps import Rollout, RolloutSettings
 from rlaas.routing.guardrails import Guardrails
-from rlaas.routing.policy import AdapterRef, BackendSpec, Policy, PolicyBundle, SageMakerBackend, Sampling
+from rlaas.routing.policy import AdapterRef, BackendSpec, Policy, PolicyArchive, PolicyBundle, SageMakerBackend, Sampling, differences
 from rlaas.routing.prompt import AnyPrompt, graph_of
-from rlaas.routing.registry import Policies, Routes
+from rlaas.routing.registry import Policies, Routes, archive_key
 from rlaas.routing.route import Arm, ArmMode, Route, Unit
 from rlaas.runtime.http import (
     Caller,
@@ -158,6 +158,13 @@ class PolicyRequest(WireModel):
     reason: str = _NAME_REASON
 
 
+class ArchiveRequest(WireModel):
+    """Whether a policy is archived."""
+
+    archived: bool
+    reason: str = _NAME_REASON
+
+
 class ArmRequest(WireModel):
     """An arm of a route; see `Arm`."""
 
@@ -228,6 +235,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     PricesRequest,
     SkillRequest,
     PolicyRequest,
+    ArchiveRequest,
     RouteRequest,
     LearningRunRequest,
     RolloutRequest,
@@ -503,7 +511,33 @@ def admin_app(services: Callable[[], Services]) -> FastAPI:
 
     @app.get("/v1/admin/skills/{skill}/policies/{policy_id}")
     def get_policy(call: admin_call, skill: str, policy_id: str) -> JSONResponse:
-        return _answer(200, _dump(_policy_of(call, skill, policy_id)))
+        return _answer(200, {**_dump(_policy_of(call, skill, policy_id)), "archived": _archived(call, policy_id)})
+
+    @app.get("/v1/admin/skills/{skill}/policies/{policy_id}/diff")
+    def diff_policies(call: admin_call, skill: str, policy_id: str, against: str) -> JSONResponse:
+        """What of the bundle `against` was changed to make `policy_id`, field by field."""
+        ours, theirs = _policy_of(call, skill, policy_id), _policy_of(call, skill, against, param="against")
+        changes = [{"path": change.path, "from": change.before, "to": change.after} for change in differences(theirs, ours)]
+        return _answer(200, {"policy_id": policy_id, "against": against, "changes": [*changes]})
+
+    @app.put("/v1/admin/skills/{skill}/policies/{policy_id}/archived", openapi_extra=_takes(ArchiveRequest))
+    def archive_policy(call: admin_call, skill: str, policy_id: str) -> JSONResponse:
+        """An archived policy stays readable and cannot be routed to; one that a route names or would go back to cannot be archived."""
+        request = call.body(ArchiveRequest)
+        _policy_of(call, skill, policy_id)
+        if request.archived and policy_id in _routed(call, skill):
+            raise Conflict(f"the route of {skill!r} names {policy_id} or would go back to it", param="policy_id")
+        key, change = archive_key(policy_id), call.change(request.reason)
+        mark = PolicyArchive(policy_id=policy_id, archived=request.archived)
+        try:
+            held = call.services.documents.get(PolicyArchive, call.tenant_id, key)
+        except NotFound:
+            call.services.documents.put(call.tenant_id, key, mark, change)
+        else:
+            if held.document == mark:
+                return _replayed(mark)
+            call.services.documents.replace(call.tenant_id, key, mark, expected_version=held.version, change=change)
+        return _answer(200, {**_dump(mark), "idempotent_replay": False})
 
     # Routes
 
@@ -520,6 +554,8 @@ def admin_app(services: Callable[[], Services]) -> FastAPI:
             *((f"arms.{at}.policy_id", arm.policy_id) for at, arm in enumerate(request.arms)),
         ):
             _policy_of(call, skill, policy_id, param=field)
+            if _archived(call, policy_id):
+                raise Conflict(f"{policy_id} is archived", param=field)
         change = call.change(request.reason)
         try:
             current: Route | None = call.services.documents.get_route(call.tenant_id, skill)
@@ -822,6 +858,23 @@ def _policy_of(call: Admin, skill: str, policy_id: str, *, param: str = "policy_
     if policy.skill != skill:
         raise NotFound(f"{policy_id!r} is not a policy of {skill!r}", param=param)
     return policy
+
+
+def _archived(call: Admin, policy_id: str) -> bool:
+    try:
+        return call.services.documents.get(PolicyArchive, call.tenant_id, archive_key(policy_id)).document.archived
+    except NotFound:
+        return False
+
+
+def _routed(call: Admin, skill: str) -> set[str]:
+    """The policies that the skill's route names or would go back to."""
+    try:
+        route = call.services.documents.get_route(call.tenant_id, skill)
+    except NotFound:
+        return set()
+    targets = [route.target, *([route.last_good] if route.last_good else [])]
+    return {policy_id for target in targets for policy_id in (target.control, *(arm.policy_id for arm in target.arms))}
 
 
 def _arms(request: RouteRequest) -> tuple[Arm, ...]:
