@@ -35,7 +35,7 @@ example: up $(EXAMPLE)/dist/app.js ## An inbox in the browser whose replies RLaa
 	@$(VENV)/python $(EXAMPLE)/server.py --cloud .rlaas/run/cloud.json
 
 test: setup lint test-typescript ## Every check
-	$(VENV)/pytest
+	$(VENV)/pytest -n 2 --dist loadgroup
 
 test-typescript: $(SDK)/node_modules/.package-lock.json
 	cd $(SDK) && npm test --silent

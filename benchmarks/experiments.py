@@ -229,7 +229,7 @@ def _ucb1(counts: Floats, successes: Floats, number: int) -> Floats:
     """Auer et al. 2002, UCB1, playing one arm between two allocations: it knows no shares."""
     if (counts == 0).any():
         shares = (counts == 0).astype(float)
-        return shares / shares.sum()
+        return np.asarray(shares / shares.sum(), dtype=np.float64)
     bound = successes / counts + np.sqrt(2 * math.log((number + 1) * PER_ROUND) / counts)
     shares = np.zeros(len(counts))
     shares[int(np.argmax(bound))] = 1.0

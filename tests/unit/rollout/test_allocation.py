@@ -62,13 +62,27 @@ class World:
             if decision.policy_id == policy:
                 return decision
 
-    def serve(self, policy: str, at: datetime, *, reward: float | None = None, after: timedelta = timedelta(0), **fields: object) -> str:
+    def serve(
+        self,
+        policy: str,
+        at: datetime,
+        *,
+        reward: float | None = None,
+        after: timedelta = timedelta(0),
+        decision: Decision | None = None,
+        latency_ms: float | None = None,
+    ) -> str:
         """An output of `policy` at `at`, rewarded `after` that."""
-        decision = fields.pop("decision", None) or self.decide(policy)
-        assert isinstance(decision, Decision)
+        decision = decision or self.decide(policy)
         name = f"o{self.number}"
         output = OutputProduced(
-            output_id=name, interaction_id=f"i{self.number}", skill=SKILL, text="Hi", policy_id=policy, decision=decision, **fields
+            output_id=name,
+            interaction_id=f"i{self.number}",
+            skill=SKILL,
+            text="Hi",
+            policy_id=policy,
+            decision=decision,
+            latency_ms=latency_ms,
         )
         self.put(output, at)
         if reward is not None:

@@ -36,6 +36,7 @@ class DynamoBandits:
 
     def save(self, statistics: BanditStatistics) -> None:
         """Store the version that follows. Raises: Conflict."""
+        before = statistics.version - 1
         try:
             with dependency("DynamoDB"):
                 self._dynamodb.put_item(
@@ -48,15 +49,9 @@ class DynamoBandits:
                             "body": statistics.model_dump_json(),
                         }
                     ),
-                    ConditionExpression="#version = :before" if statistics.version > 1 else "attribute_not_exists(pk)",
-                    **(
-                        {
-                            "ExpressionAttributeNames": {"#version": "version"},
-                            "ExpressionAttributeValues": to_item({":before": statistics.version - 1}),
-                        }
-                        if statistics.version > 1
-                        else {}
-                    ),
+                    ConditionExpression="#version = :before OR (:before = :none AND attribute_not_exists(pk))",
+                    ExpressionAttributeNames={"#version": "version"},
+                    ExpressionAttributeValues=to_item({":before": before, ":none": 0}),
                 )
         except ClientError:
             raise Conflict(f"the bandit of {statistics.skill!r} was looked at by another run") from None
