@@ -40,7 +40,7 @@ class StockPresidio:
         registry = RecognizerRegistry()
         registry.load_predefined_recognizers(languages=["en"])
         self._analyzer = AnalyzerEngine(registry=registry, nlp_engine=engine, supported_languages=["en"])
-        self._kinds = sorted({*KINDS} & {*self._analyzer.get_supported_entities("en")})
+        self._kinds: list[str] = sorted({*KINDS} & {*self._analyzer.get_supported_entities("en")})
 
     def spans(self, texts: Sequence[str]) -> list[list[Span]]:
         """What it finds of our kinds in each of `texts`."""

@@ -95,7 +95,7 @@ class _LoadedModel(SpacyNlpEngine):
             model_to_presidio_entity_mapping={"NORP": "NRP"}, labels_to_ignore=set(model.pipe_labels["ner"]) - {"NORP"}
         )
         super().__init__(models=[{"lang_code": "en", "model_name": "loaded"}], ner_model_configuration=configuration)
-        self.nlp: dict[str, Language] = {"en": model}
+        self.nlp = {"en": model}  # type: ignore[assignment]
 
     def load(self) -> None:
         """Nothing is left to load."""
