@@ -66,7 +66,7 @@ synth: setup ## Synthesize every stage, offline and without credentials
 	$(VENV)/python app.py && ls cdk.out
 
 fuzz: setup ## Every operation of the API with thousands of requests, against a laptop cloud of its own; about ten minutes
-	FUZZ_PHASES=examples,coverage,fuzzing FUZZ_EXAMPLES=100 $(VENV)/pytest tests/e2e/test_telemetry.py -k document
+	FUZZ_PHASES=examples,coverage,fuzzing,stateful FUZZ_EXAMPLES=100 $(VENV)/pytest tests/e2e/test_telemetry.py -k document
 
 bench: bench-router bench-telemetry bench-pii ## Measure the budgets; results under benchmarks/results
 
