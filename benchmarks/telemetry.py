@@ -28,7 +28,7 @@ from tests.fakes.privacy import AS_IT_IS
 
 REQUESTS, RUNS = 800, 5
 EVENTS, REPORTERS = 200_000, 8
-FAULTS_S = 900.0
+FAULTS_S = 420.0
 
 
 def ingest_figures() -> dict[str, float]:

@@ -36,7 +36,7 @@ from local.deployment import ROOT
 from rlaas_sdk.spool import Spool
 
 SEED = 7
-LONGEST_DRAIN_S = 900.0
+LONGEST_DRAIN_S = 1_800.0
 LONGEST_DELIVERY_S = 300.0
 FOLLOWERS = ("authorizer", "lake_writer", "reward_writer")
 """Functions that are killed beside the telemetry function."""
@@ -131,6 +131,7 @@ def chaos(running: Cloud, state: Path, *, events: int, reporters: int, folder: P
                 time.sleep(chance.uniform(0.0, 0.2))
                 killed += _kill(state, "telemetry", chance.choice(FOLLOWERS))
             proxy.wait_for_an_answer(10.0)  # else a slow machine would get nowhere
+            time.sleep(chance.uniform(0.0, 3.0))
         proxy.turn("open")
         end = time.monotonic() + LONGEST_DRAIN_S
         while not _all_finished(fleet):

@@ -64,11 +64,12 @@ class MeteredStore(MemoryEventStore):
     read_units: float = 0
 
     def put_new(self, event: StoredEvent) -> StoredEvent | None:
-        """One write, and one more for what is in the index by day."""
+        """One write, found or not, and one more for what is new in the index by day."""
         self.puts += 1
-        indexed = 2 if event.event_type == "reward" or event.pending else 1
-        self.write_units += indexed * math.ceil(item_bytes(event) / 1024)
-        return super().put_new(event)
+        held = super().put_new(event)
+        indexed = held is None and (event.event_type == "reward" or event.pending)
+        self.write_units += (2 if indexed else 1) * math.ceil(item_bytes(event) / 1024)
+        return held
 
     def put_each(self, events: Sequence[StoredEvent]) -> list[StoredEvent | DependencyUnavailable | None]:
         """One write each."""

@@ -36,7 +36,7 @@ def report_events(url: str, key: str, spool: str, progress: str, events: int, *,
         elif step == 3:
             client.submit_feedback(SKILL, output_id=output, final_text=f"Parcel {number} comes tomorrow.")
         else:
-            client.submit_feedback(SKILL, output_id=output, action="sent")
+            client.task_result(SKILL, interaction, "resolved", True)
             time.sleep(PAUSE_S)
     while not client.flush(10):
         pass

@@ -8,11 +8,13 @@ from infra.config import StageConfig
 
 # Rules of AWS's groups that read bodies as if they were web forms. Ours hold customers' e-mails and prompts (markup, links, any length), so
 # these rules only count; the functions validate the bodies against their models.
+# A refusal would also stop every SDK behind it: what comes after such an event waits for it.
 _COUNTED_ONLY = ("SizeRestrictions_BODY", "CrossSiteScripting_BODY", "GenericRFI_BODY", "GenericLFI_BODY", "EC2MetaDataSSRF_BODY")
+_INPUTS_COUNTED_ONLY = ("Log4JRCE_BODY", "JavaDeserializationRCE_BODY")
 
-# A Content-Length of 1,000,000 bytes or more. An event may have 256 KiB, which the functions check exactly; this keeps far larger
-# bodies from being paid for. WAF itself can only measure the first 64 KiB of a body.
-_LARGE_BODY = r"^[1-9][0-9]{6,}$"
+# A Content-Length of 6,000,000 bytes or more, which Lambda does not take. A batch may have 5 MiB and an event 256 KiB, which the functions
+# check exactly; this keeps larger bodies from being paid for. WAF itself can only measure the first 64 KiB of a body.
+_LARGE_BODY = r"^([6-9][0-9]{6}|[1-9][0-9]{7,})$"
 
 
 class Firewall(Construct):
@@ -25,7 +27,7 @@ class Firewall(Construct):
         managed = [
             ("AWSManagedRulesAmazonIpReputationList", ()),
             ("AWSManagedRulesCommonRuleSet", _COUNTED_ONLY),
-            ("AWSManagedRulesKnownBadInputsRuleSet", ()),
+            ("AWSManagedRulesKnownBadInputsRuleSet", _INPUTS_COUNTED_ONLY),
         ]
         rules = [
             acl.RuleProperty(

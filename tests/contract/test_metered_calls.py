@@ -32,3 +32,11 @@ def test_the_metered_store_counts_the_calls_that_dynamodb_gets(dynamodb: DynamoD
     for store in (real, metered):
         follow_up(landed, store)
     assert calls == {"PutItem": metered.puts, "BatchGetItem": metered.keys_read, "Query": metered.queries}
+
+
+def test_events_that_land_together_make_one_write_of_a_reward() -> None:
+    store = MeteredStore()
+    ingest(requests(4), store, AS_IT_IS)
+    landed = list(store.events.values())
+    follow_up(landed, store)
+    assert store.puts == len(landed) + sum(event.event_type == "interaction" for event in landed)

@@ -143,6 +143,12 @@ def test_wrapping_twice_reports_once(wrapped: openai.OpenAI, client: Client, ser
     assert len(stored(client, service, "interaction")) == 1
 
 
+def test_copies_of_a_client_are_traced_too(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:
+    wrapped.with_options(timeout=3).chat.completions.create(model="gpt", messages=HELLO)
+    wrapped.copy().with_options(timeout=3).beta.chat.completions.parse(model="gpt", messages=HELLO)
+    assert len(stored(client, service, "output")) == 2
+
+
 def test_the_async_client_is_traced_too(provider: StubOpenAI, client: Client, service: StubService) -> None:
     async def talk() -> None:
         wrapped = client.wrap_openai(openai.AsyncOpenAI(base_url=provider.url, api_key="x", max_retries=0), skill="emails")

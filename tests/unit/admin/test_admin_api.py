@@ -258,6 +258,16 @@ def test_a_route_that_cannot_be_is_refused(api: Api, change: dict[str, Any], sta
     assert (answer[0], answer[1]["error"]["param"]) == (status, param)
 
 
+def test_a_route_with_a_bandit_has_its_settings_and_keeps_them(api: Api) -> None:
+    put = {"expected_version": 1, "control": f"{SKILL}@v1", "arms": [{"policy_id": f"{SKILL}@v2", "mode": "bandit", "weight": 0.5}]}
+    status, route = api.call("PUT", f"{HERE}/route", put)
+    assert (status, route["bandit"]["reward"], route["bandit"]["window_hours"]) == (200, "continuous", 24.0)
+    assert api.call("PUT", f"{HERE}/route", put)[1]["idempotent_replay"] is True
+    guarded = {**put, "expected_version": 2, "bandit": {"reward": "binary", "error_rate": {"above": 0.1}}}
+    assert api.call("PUT", f"{HERE}/route", guarded)[1]["bandit"]["error_rate"] == {"above": 0.1, "min_samples": 100}
+    assert api.call("PUT", f"{HERE}/route", {**put, "expected_version": 3})[1]["bandit"]["reward"] == "binary"
+
+
 def test_a_rollback_puts_the_last_good_route_back_and_may_be_repeated(api: Api) -> None:
     refused(api.call("POST", f"{HERE}/rollback", {"reason": "bad"}), 409, "Conflict", None)
     api.call("PUT", f"{HERE}/route", {"expected_version": 1, "control": f"{SKILL}@v2"})

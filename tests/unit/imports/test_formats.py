@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from rlaas.telemetry.events import EventBatch
+from rlaas_sdk.imports import langfuse_export, litellm_logs, openai_logs
+from rlaas_sdk.imports.exchange import Making
+from rlaas_sdk.imports.files import SourceFile
+from rlaas_sdk.imports.identity import Identity
+from rlaas_sdk.imports.importing import Reader, whole_row
+from rlaas_sdk.imports.rows import JsonObject, RowRefused, RowSkipped
 from tests.unit.imports.conftest import SAMPLES, SKILL, Command, Service, reasons, report_of
+
+
+class NoTraces:
+    """Remembers no trace's generations."""
+
+    def note(self, trace_id: str, started_at: str, own_id: str) -> None:
+        """Nothing."""
+
+    def last(self, trace_id: str) -> str | None:
+        return "gen-1"
 
 
 def by_source(service: Service, event_type: str) -> dict[str, dict[str, Any]]:
@@ -187,6 +208,36 @@ def test_a_downloaded_langfuse_trace_brings_each_generation_and_its_scores(servi
     assert (asked["metadata"]["source_id"], asked["thread_id"], asked["user_id"], asked["tags"]) == ("gen-52", "session-5", "u5", ["web"])
     [score] = service.of_type("feedback")
     assert (score["metric"], score["interaction_id"]) == ("user_feedback", asked["interaction_id"])
+
+
+READERS: dict[str, tuple[Callable[[JsonObject], list[JsonObject]], Reader]] = {
+    "openai": (whole_row, openai_logs.events_of),
+    "litellm": (whole_row, litellm_logs.events_of),
+    "langfuse": (langfuse_export.parts_of, langfuse_export.LangfuseReader(NoTraces(), frozenset({"helpful"})).events_of),
+}
+SOUND = [(path.name.partition("_")[0], row.value) for path in sorted(SAMPLES.glob("*_*.json*")) for row in SourceFile.open(path).rows()]
+JUNK = st.sampled_from(
+    [None, True, -1, 10**400, "", "x", "[", "[]", "null", "2025-13-45", [], {}, [None], {"a": None}, {"choices": [None]}]
+)
+
+
+@settings(deadline=None)
+@given(data=st.data(), sample=st.sampled_from(SOUND))
+def test_whatever_stands_in_a_row_it_becomes_events_or_is_refused(data: st.DataObject, sample: tuple[str, JsonObject]) -> None:
+    format_name, row = sample
+
+    def spoilt(value: Any) -> Any:
+        if data.draw(st.integers(0, 9)) == 0:
+            return data.draw(JUNK)
+        if isinstance(value, dict):
+            return {name: spoilt(item) for name, item in value.items()}
+        return [spoilt(item) for item in value] if isinstance(value, list) else value
+
+    parts_of, read = READERS[format_name]
+    for part in parts_of({name: spoilt(value) for name, value in row.items()}):
+        with suppress(RowRefused, RowSkipped):
+            for event in read(part, Making(Identity(format_name, SKILL)), "own"):
+                EventBatch.model_validate_json(json.dumps({"events": [event]}))
 
 
 def test_an_unregistered_metric_is_refused_with_the_services_words(service: Service, rlaas_import: Command) -> None:

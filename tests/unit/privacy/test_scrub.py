@@ -29,12 +29,33 @@ def scrubber(**settings: object) -> Scrubber:
         ("de89370400440532013000", "IBAN_CODE"),
         ("NO93 8601 1117 947", "IBAN_CODE"),
         ("536-90-4399", "US_SSN"),
+        ("536 90 4399", "US_SSN"),
+        ("536.90.4399", "US_SSN"),
+        ("4222222222222", "CREDIT_CARD"),
+        ("3782 822463 10005", "CREDIT_CARD"),
+        ("6304 0000 0000 0000 000", "CREDIT_CARD"),
+        ("gb82 west 1234 5698 7654 32", "IBAN_CODE"),
+        ("GB82-WEST-1234-5698-7654-32", "IBAN_CODE"),
         ("192.168.1.17", "IP_ADDRESS"),
+        ("2001:DB8:0:0:8A2E:370:7334:1", "IP_ADDRESS"),
+        ("::ffff:192.0.2.128", "IP_ADDRESS"),
+        ("fe80::", "IP_ADDRESS"),
         ("2001:db8::8a2e:370:7334", "IP_ADDRESS"),
         ("::1", "IP_ADDRESS"),
         ("+44 20 7946 0958", "PHONE_NUMBER"),
         ("+1 (415) 555-2671", "PHONE_NUMBER"),
         ("0049 30 901820", "PHONE_NUMBER"),
+        ("+44 (0)20 7946 0958", "PHONE_NUMBER"),
+        ("+1.415.555.2671", "PHONE_NUMBER"),
+        ("+49/30/901820-12", "PHONE_NUMBER"),
+        ("+33-1-44-55-66-77", "PHONE_NUMBER"),
+        ("+442079460958", "PHONE_NUMBER"),
+        ("+254 722 123456", "PHONE_NUMBER"),
+        ("+1 415-555-2671 ext. 12", "PHONE_NUMBER"),
+        ("+44\u00a020\u00a07946\u00a00958", "PHONE_NUMBER"),
+        ("+44\u201120\u20117946\u20110958", "PHONE_NUMBER"),
+        ("00 44 20 7946 0958", "PHONE_NUMBER"),
+        ("011 44 20 7946 0958", "PHONE_NUMBER"),
         ("(415) 555-2671", "PHONE_NUMBER"),
         ("020 7946 0958", "PHONE_NUMBER"),
         ("https://example.com/a?b=1#c", "URL"),
@@ -70,6 +91,20 @@ def test_what_looks_like_personal_data_and_passes_its_checksum_is_masked(text: s
 )
 def test_what_only_resembles_personal_data_stays(text: str) -> None:
     assert BY_DEFAULT.texts([text]) == [text]
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("+44 20 7946 0958 4111 1111 1111 1111", "<PHONE_NUMBER> <CREDIT_CARD>"),
+        ("+1 415 555 2671 2024-05-06", "<PHONE_NUMBER> 2024-05-06"),
+        ("+44 20 7946 0958, +1 415 555 2671", "<PHONE_NUMBER>, <PHONE_NUMBER>"),
+        ("[2001:db8::1]:8080 and 10.0.0.0/8", "[<IP_ADDRESS>]:8080 and <IP_ADDRESS>/8"),
+        ("GB82 WEST 1234 5698 7654 32 is mine", "<IBAN_CODE> is mine"),
+    ],
+)
+def test_what_stands_beside_a_number_does_not_hide_it(text: str, clean: str) -> None:
+    assert BY_DEFAULT.texts([text]) == [clean]
 
 
 def test_each_kind_gets_what_the_tenant_wants_in_its_place() -> None:

@@ -1,7 +1,7 @@
 """Chat completions of an `openai` client, reported as interactions and outputs. The call, its answer and its errors stay as they are.
 
-The client is changed in place: `chat.completions.create` and `.parse` (and with them `.stream`) report what they did. Nothing is reported
-for models `rlaas::<skill>`, which the service itself records.
+The client is changed in place: `chat.completions.create` and `.parse` (and with them `.stream`) report what they did, also those of its
+copies (`with_options`). Nothing is reported for models `rlaas::<skill>`, which the service itself records.
 """
 
 from __future__ import annotations
@@ -57,12 +57,32 @@ def tracing(**common: Unpack[Common]) -> Iterator[None]:
 
 
 def trace_completions(client: object, record: Record, *, skill: str, stream_usage: bool) -> None:
-    """Have `client`'s chat completions reported by `record`. Wrapping a client twice changes nothing."""
-    completions = cast("Any", client).chat.completions
-    for name in ("create", "parse"):
-        original = getattr(completions, name, None)
-        if original is not None and not hasattr(original, _MARK):
-            setattr(completions, name, _traced(original, record, skill, stream_usage))
+    """Have the chat completions of `client` and of its copies reported by `record`. Wrapping a client twice changes nothing."""
+    openai = cast("Any", client)
+    for chat in (openai.chat, getattr(getattr(openai, "beta", None), "chat", None)):
+        completions = getattr(chat, "completions", None)
+        for name in ("create", "parse"):
+            _replace(completions, name, lambda original: _traced(original, record, skill, stream_usage))
+    for name in ("copy", "with_options"):
+        _replace(openai, name, lambda original: _tracing_its_result(original, record, skill, stream_usage))
+
+
+def _replace(owner: object, name: str, changed: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    original = getattr(owner, name, None)
+    if original is not None and not hasattr(original, _MARK):
+        replacement = changed(original)
+        setattr(replacement, _MARK, True)
+        setattr(owner, name, replacement)
+
+
+def _tracing_its_result(original: Callable[..., Any], record: Record, skill: str, stream_usage: bool) -> Callable[..., Any]:
+    def copied(*args: Any, **options: Any) -> Any:
+        copy = original(*args, **options)
+        with contextlib.suppress(Exception):
+            trace_completions(copy, record, skill=skill, stream_usage=stream_usage)
+        return copy
+
+    return copied
 
 
 def _traced(original: Callable[..., Any], record: Record, skill: str, stream_usage: bool) -> Callable[..., Any]:
@@ -98,7 +118,6 @@ def _traced(original: Callable[..., Any], record: Record, skill: str, stream_usa
     for attribute in ("__name__", "__qualname__", "__doc__", "__module__", "__signature__"):
         with contextlib.suppress(AttributeError, TypeError):
             setattr(wrapper, attribute, getattr(original, attribute))
-    setattr(wrapper, _MARK, True)
     return wrapper
 
 

@@ -91,8 +91,9 @@ class LangfuseReader:
         """The events of one part of a row. Raises: RowRefused, RowSkipped."""
         if first(row, "dataType", "data_type") is not None:
             return self._score(row, making)
-        if row.get("type") in _OBSERVATION_TYPES:
-            if row.get("type") != "GENERATION":
+        kind = row.get("type")
+        if isinstance(kind, str) and kind in _OBSERVATION_TYPES:
+            if kind != "GENERATION":
                 raise RowSkipped("not_a_generation")
             return self._generation(row, making)
         if "timestamp" in row and "id" in row:

@@ -77,12 +77,13 @@ class Spending:
         return self._spent(policy, model, usage)
 
     def _spent(self, policy: Policy, model: str, usage: Usage) -> Spent:
-        price = policy.price or self.prices.prices.get(model)
+        own = policy.price if model == policy.backend.model else None  # its fallbacks are other models
+        price = own or self.prices.prices.get(model)
         nano = 0
         if price is not None:
             nano = cost(price, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cached_tokens=usage.cached_tokens)
         amount = Amount(tokens=usage.input_tokens + usage.output_tokens, nano_usd=nano)
-        return Spent(amount, priced=price is not None, version=None if policy.price is not None or price is None else self.prices.version)
+        return Spent(amount, priced=price is not None, version=None if own is not None or price is None else self.prices.version)
 
 
 def _prompt_tokens(call: ChatCall) -> int:

@@ -16,7 +16,7 @@ _PARTICLE = (
     r"(?:van der|van den|van de|von der|de la|de los|van|von|der|den|de"
     r"|del|della|di|da|do|dos|das|du|la|le|el|al|bin|bint|ibn|ter|ten|zu|af)"
 )
-_PART = rf"(?:{_WORD}(?![\w])|[{_CAPITALS}]\.)"
+_PART = rf"(?:[{_CAPITALS}]\.|{_WORD}(?!\w))"
 _NAME = rf"(?P<name>(?:{_PARTICLE} )?{_PART}(?:[ \t]{{1,2}}(?:{_PARTICLE} )?{_PART}){{0,3}})"
 _FULL_NAME = rf"(?P<name>{_PART}(?:[ \t]{{1,2}}(?:{_PARTICLE} )?{_PART}){{1,3}})"
 _TITLE = (
@@ -42,15 +42,16 @@ _HEADER = (
     r"|ship to|bill to|deliver to|delivered to|emergency contact|next of kin|spouse|insured|applicant|candidate)"
 )
 _ROLE = (
-    r"(?i:colleague|manager|boss|supervisor|assistant|wife|husband|partner|son|daughter|brother|sister|mother|father|mum|mom|dad|friend|doctor"
-    r"|dentist|lawyer|landlord|tenant|neighbou?r|technician|engineer|driver|courier|nurse|teacher|agent|representative|rep|customer|client"
+    r"(?i:colleague|manager|boss|supervisor|assistant|wife|husband|partner|son|daughter|brother|sister|mother|father|mum|mom|dad|friend"
+    r"|doctor|dentist|lawyer|landlord|tenant|neighbou?r|technician|engineer|driver|courier|nurse|teacher|agent|representative|rep|customer|client"
     r"|patient|applicant|candidate|employee|director|accountant|consultant|receptionist|assistant|cousin|uncle|aunt|nephew|niece|grandson"
     r"|granddaughter|grandmother|grandfather|roommate|flatmate|fianc[ée]e?)"
 )
 _DEALING = (
     r"(?i:(?:spoke|speak|speaking|spoken|talk|talked|talking|chatted|chat|met|meeting|meet|deal|dealt|dealing|call|appointment) (?:to|with)"
     r"|(?:ask|asked|asking) for|on behalf of|care of|c/o|married to|assigned to|reports? to|signed by|sent by|written by|approved by"
-    r"|prepared by|booked by|ordered by|handled by|reported by|addressed to|belong(?:s|ing)? to|in the name of"
+    r"|prepared by|booked by|ordered by|(?:handled|opened|closed|raised|filed|logged|posted|paid|seen|answered"
+    r"|reviewed) by|reported by|addressed to|belong(?:s|ing)? to|in the name of"
     r"|under the name|by the name of"
     r"|named|called|contact|cc|ping|tell|told|ask|asked|remind|thank|thanks to|invite|invited|emailed|phoned|introduce|met|reach"
     r"|(?:support|help|service|message|call|email|letter|reply|answer|note|feedback|word|instructions|news|request|visit|order|complaint)"
@@ -58,38 +59,43 @@ _DEALING = (
     r"|escalated to|forward(?:ed)? (?:this |it )?to)"
 )
 _DOING = (
-    r"(?i:said|says|wrote|writes|asked|asks|told|tells|called|calls|mentioned|confirmed|confirms|replied|replies|promised|explained|complained"
-    r"|thinks|wants|wanted|needs|needed|signed|approved|agreed|joined|left|suggested|insisted|reported|reports|requested|received|paid|bought"
-    r"|lives|lived|works|worked|prefers|is (?:on leave|away|out|waiting|asking|our|my|the)|was (?:very|so|really|charged|told|helpful)"
+    r"(?i:said|says|wrote|writes|asked|asks|told|tells|called|calls|mentioned|confirmed|confirms|replied|replies|promised|explained"
+    r"|complained|thinks|wants|wanted|needs|needed|signed|approved|agreed|joined|left|suggested|insisted|reported|reports"
+    r"|requested|received|paid|bought"
+    r"|lives|lived|works|worked|prefers|is (?:on leave|away|out|back|here|ill|sick|right|wrong|waiting|asking|our|my"
+    r"|the)|was (?:very|so|really|charged|told|helpful)"
     r"|will (?:call|be|send|join|take|handle)|has (?:been|not|already|asked|called|sent)|can(?:not)? (?:confirm|join|be)|and (?:I|my)\b)"
 )
 
 _CERTAIN = tuple(
     re.compile(expression, re.MULTILINE)
     for expression in (
-        rf"{_START}{_GREETING}[ ,]{{1,2}}(?:{_TITLE} )?{_NAME}(?=[ \t]*(?:[,.!:;?\n\-–—)]|$|(?i:and)\b|&|/))",
-        rf"{_START}(?i:hi|hello|hey|dear)[ ](?:{_TITLE} )?{_PART}(?: (?:and|&) |/|, ){_NAME}(?=[ \t]*(?:[,!:\n\-–—]|$))",
-        rf"{_START}{_SIGN_OFF}[ \t]*[,.!\-–—]{{0,2}}[ \t]*\n{{1,3}}[ \t>*\-–—]{{0,4}}{_NAME}[ \t]*(?=[,.|\n(/\-–—]|$)",
-        rf"{_START}{_SIGN_OFF}[ \t]*[,\-–—][ \t]*{_NAME}[ \t]*(?=[.\n(|]|$)",
-        rf"^[ \t>*]{{0,4}}{_HEADER}[ \t]*[:=][ \t]*(?:{_TITLE} )?{_NAME}(?=[ \t]*(?:[,.;|<(\[\n]|$))",
+        rf"{_START}{_GREETING}[ ,]{{1,2}}(?:{_TITLE} )?{_NAME}(?=[ \t]{{0,4}}(?:[,.!:;?\n\-–—)]|$|(?i:and)\b|&|/))",
+        rf"{_START}(?i:hi|hello|hey|dear)[ ](?:{_TITLE} )?{_PART}(?: (?:and|&) |/|, ){_NAME}(?=[ \t]{{0,4}}(?:[,!:\n\-–—]|$))",
+        rf"{_START}{_SIGN_OFF}[ \t]{{0,4}}[,.!\-–—]{{0,2}}[ \t]{{0,4}}\n{{1,3}}[ \t>*\-–—]{{0,4}}{_NAME}[ \t]{{0,4}}(?=[,.|\n(/\-–—]|$)",
+        rf"{_START}{_SIGN_OFF}[ \t]{{0,4}}[,\-–—][ \t]{{0,4}}{_NAME}[ \t]{{0,4}}(?=[.\n(|]|$)",
+        rf"^[ \t>*]{{0,4}}{_HEADER}[ \t]{{0,4}}[:=][ \t]{{0,4}}(?:{_TITLE} )?{_NAME}(?=[ \t]{{0,4}}(?:[,.;|<(\[\n]|$))",
         rf"\b(?i:my|his|her|their|the|full|maiden|first|last|middle|legal|real)[ ]"
         rf"(?i:(?:(?:full|first|last|legal|new|real) )?name(?:'s|’s| is| was))[ :]{{1,2}}{_NAME}",
         rf"\b(?i:name is|name:|I am called|call me|it is me,|it's me,|this is me,)[ ]{{0,2}}{_NAME}",
         rf"\b{_TITLE}[ ]{_NAME}",
         rf"(?<![\w.]){_FULL_NAME}[ ]?[(<\[][ ]?[\w.+-]{{1,64}}@",
-        rf"^[ \t]*[(\[]?\d{{1,2}}[:.]\d{{2}}(?:[:.]\d{{2}})?(?: ?[AaPp][Mm])?[)\]]?[ \t]*[-–]?[ \t]*<?{_NAME}>?[ \t]*:",
-        rf"^[ \t]*{_NAME}[ \t]*[(\[]\d{{1,2}}[:.]\d{{2}}(?: ?[AaPp][Mm])?[)\]][ \t]*:?",
+        rf"^[ \t]{{0,4}}[(\[]?\d{{1,2}}[:.]\d{{2}}(?:[:.]\d{{2}})?(?: ?[AaPp][Mm])?[)\]]?"
+        rf"[ \t]{{0,4}}[-–]?[ \t]{{0,4}}<?{_NAME}>?[ \t]{{0,4}}:",
+        rf"^[ \t]{{0,4}}{_NAME}[ \t]{{0,4}}[(\[]\d{{1,2}}[:.]\d{{2}}(?: ?[AaPp][Mm])?[)\]][ \t]{{0,4}}:?",
     )
 )
 """Where whatever stands is a name."""
 _LIKELY = tuple(
     re.compile(expression, re.MULTILINE)
     for expression in (
-        rf"^[ \t]*(?:--|[-–—~])[ \t]?\n?{_NAME}[ \t]*$",
+        rf"^[ \t]{{0,4}}(?:--|[-–—~])[ \t]?\n?{_NAME}[ \t]{{0,4}}$",
         rf"\b(?i:I am|I'm|I’m|this is|here is|it is|it's)[ ](?:{_TITLE} )?{_FULL_NAME}",
         rf"\b(?i:I am|I'm|I’m|this is|here is|it is|it's)[ ](?:{_TITLE} )?{_NAME}"
         rf"(?=[ ,]{{1,2}}(?i:from|here|calling|speaking|writing|again|with|at|and I|your)\b)",
         rf"{_START}{_NAME}(?=,? (?:here|speaking)\b)",
+        rf"(?<![\w.]){_NAME}(?= here[.,!\n])",
+        rf"(?:[.!?][ ]|\n){_NAME}[.]?\s{{0,4}}\Z",
         rf"\b{_ROLE},?[ ](?:{_TITLE} )?{_NAME}",
         rf"\b{_DEALING}[ ](?:{_TITLE} )?{_NAME}",
         rf"\b(?i:is|was|does|did|has|can|could|will|would|when|if|that)[ ]{_NAME}"
@@ -107,21 +113,21 @@ _MAILBOX = re.compile(r"(?<![\w.])([^\W\d_]{2,20})[._]([^\W\d_]{2,20})\d{0,4}@")
 
 _NOBODY = frozenset(
     """
-    a account accounting accounts address admin administrator advisor agent airport all an and another anyone anything applicant
-    april as assistant at attached attachment attendee august author avenue bank because best billing board both but buyer by caller
+    a account accounting accounts address admin administrator advisor agent airport all an and another anybody anyone anything
+    applicant as assistant at attached attachment attendee author avenue bank because best billing board both but buyer by caller
     candidate care case client clients clinic colleague colleagues college committee community company concern contact corp crew
     customer customers date dear december department desk developer doctor dr driver each editor email employee engineering
-    enquiries everybody everyone everything february few finance folks for frau friday friend friends from front fw fwd gentlemen
-    gents gmbh good guest guys he hello help helpdesk her here herr hey hi him hiring his hospital hotel hr i if in inc info invoice
-    it its january july june kind ladies legal llc ltd maam madam madame mail management manager many march me member members
-    merchant miss mister mobile monday monsieur most mr mrs ms mx my neighbour no nobody none not note nothing november number
-    october of office on operations or order others our owner parents participant partner partners passenger patient payroll people
-    person phone plc please procurement prof professor public question re reception recruiter recruitment refund regards resident
-    returns road sales saturday school security seller sender sent september service services señor señora she shipping shop sir
-    sirs so some someone something staff store street student students subject subscriber sunday supplier support supporter talent
-    team teams technician tenant thank thanks that the their them there these they this those thursday ticket time to today tomorrow
-    tuesday university update us user users valued vendor via visitor volunteer warm we wednesday welcome when while whom with world
-    yes yesterday you your
+    enquiries everybody everyone everything fax february few finance folks for frau friday friend friends from front fw fwd
+    gentlemen gents gmbh good guest guys he hello help helpdesk her here herr hey hi him hiring his hospital hotel hr i if in inc
+    info invoice it its january july kind ladies legal llc ltd maam madam madame mail management manager many march me member
+    members merchant miss mister mobile monday monsieur most mr mrs ms mx my neighbour no nobody none not note nothing november
+    number october of office on operations or order others our owner parents participant partner partners passenger passport patient
+    payroll people person phone plc please procurement prof professor public question re reception recruiter recruitment refund
+    regards resident returns road sales saturday school security seller sender sent september service services señor señora she
+    shipping shop sir sirs so some somebody someone something staff store street student students subject subscriber sunday supplier
+    support supporter talent team teams technician tel tenant thank thanks that the their them there these they this those thursday
+    ticket time to today tomorrow tuesday university update us user users valued vendor via visitor volunteer warm we wednesday
+    welcome when while whom windows with world yes yesterday you your
     """.split()  # noqa: SIM905
 )
 _INSTITUTION = frozenset(
@@ -140,6 +146,7 @@ _CHAT_WORDS = _NOBODY | frozenset(
     mate much now oh ok okay one pal quick so support sweetie then um very well
     """.split()  # noqa: SIM905
 )
+_NO_PART = re.compile(r"[\n?!;:()<>@\d]|(?<=\w\w\w)[.](?=\s)")
 _TITLE_FIRST = re.compile(rf"^(?:{_TITLE}[ \t]+)+")
 _POSSESSIVE = re.compile(r"['’][sS]$")
 _ANY_WORD = re.compile(rf"{_LETTER}(?:{_LETTER}|['’\-](?={_LETTER}))*")
@@ -157,6 +164,10 @@ class Lexicon:
     def ordinary(self, word: str) -> bool:
         """Whether `word` is certainly no name: a form of a word that is not only a noun."""
         return _form_of(word.casefold(), self.others)
+
+    def plural(self, word: str) -> bool:
+        """Whether `word` is a noun's form and no noun itself, as no name is."""
+        return word.casefold() not in self.nouns and _form_of(word.casefold(), self.nouns)
 
     def known(self, word: str) -> bool:
         """Whether `word` is a form of any word of the language."""
@@ -186,25 +197,28 @@ def cued_names(text: str, lexicon: Lexicon) -> Iterator[Name]:
 
 
 def trimmed(text: str, start: int, end: int, *, of_person: bool = True, certain: bool = False) -> Name | None:
-    """What of a supposed name is one: its first line, without titles, possessives and words that name nobody; None when nothing is.
+    """What of a supposed name is one: up to its line's or sentence's end, without titles, possessives and words that name
+    nobody; None when nothing is.
 
     Unless it is `certain`, one that ends as names of institutions do is none of a person.
     """
-    line = text.find("\n", start, end)
-    end = line if line >= 0 else end
+    stop = _NO_PART.search(text, start, end)
+    end = stop.start() if stop else end
     title = _TITLE_FIRST.match(text[start:end])
     start += title.end() if title else 0
     words = list(_ANY_WORD.finditer(text, start, end))
     while words and not _begins_name(words[0][0]):
         words.pop(0)
     for at, word in enumerate(words):
-        if at and of_person and _base(word[0]) in _NOBODY and word[0] not in _PARTICLES:
+        if at and of_person and _names_nobody(word[0]) and word[0] not in _PARTICLES:
             words = words[:at]
             break
     while words and not words[-1][0][0].isupper():
         words.pop()
     if not words or (len(words) == 1 and len(words[0][0]) == 1):
         return None
+    if text[words[-1].end() : words[-1].end() + 1].isdigit() or text[words[0].start() - 1 : words[0].start()].isdigit():
+        return None  # a letter or two of some number
     if of_person and not certain and len(words) > 1 and _base(words[-1][0]) in _INSTITUTION:
         return None
     return Name(words[0].start(), words[-1].start() + len(_POSSESSIVE.sub("", words[-1][0])))
@@ -295,8 +309,13 @@ _FORMS = (
 )
 
 
+def _names_nobody(word: str) -> bool:
+    base = _base(word)
+    return base in _NOBODY or re.split("['’]", base)[0] in _NOBODY  # I'm
+
+
 def _begins_name(word: str) -> bool:
-    return word in _PARTICLES or (word[0].isupper() and _base(word) not in _NOBODY)
+    return word in _PARTICLES or (word[0].isupper() and not _names_nobody(word))
 
 
 def _base(word: str) -> str:
@@ -311,20 +330,24 @@ def _folded(word: str) -> str:
 
 # Places
 
+_WHERE = (
+    r"(?:in|near|around|outside|across|throughout"
+    r"|(?:ship|shipped|shipping|move|moved|moving|relocate|relocated|travel|travelled|fly|flew|flight|flights|trip|drive|drove) to"
+    r"|(?:writing|calling|come|comes|came|travelled|flew|moved|imported) from)"
+)
+_PLACE = rf"{_WORD}(?:(?:[ -]| (?:de|da|do|di|del|la|le|am|an der|im|sur|sous|en|of|upon) ){_WORD}){{0,3}}"
 _IN_PLACE = re.compile(
-    rf"\b(?:in|near|around|outside|across|throughout)[ ](?P<name>{_WORD}(?:[ -]{_WORD}){{0,2}})(?!\w)"
+    rf"\b{_WHERE}[ ](?P<name>{_PLACE})(?!\w)"
     rf"|^[ \t>*]{{0,4}}(?i:city|town|village|country|state|county|region|province|location|place|place of birth|birthplace|based in)"
-    rf"[ \t]*[:=][ \t]*(?P<named>{_WORD}(?:[ -]{_WORD}){{0,2}})(?=[ \t]*(?:[,.;|(\n]|$))",
+    rf"[ \t]{{0,4}}[:=][ \t]{{0,4}}(?P<named>{_PLACE})(?=[ \t]{{0,4}}(?:[,.;|(\n]|$))",
     re.MULTILINE,
 )
-
-
-_IN = re.compile(r"\b(?:in|near|around|outside|across|throughout)[ ]$")
+_IN = re.compile(rf"\b{_WHERE}[ ]$")
 
 
 def stands_where_places_do(text: str, start: int) -> bool:
-    """Whether `in` or the like is right before code point `start`."""
-    return _IN.search(text, max(0, start - 12), start) is not None
+    """Whether `in`, `moved to` or the like is right before code point `start`."""
+    return _IN.search(text, max(0, start - 20), start) is not None
 
 
 def cued_places(text: str, lexicon: Lexicon) -> Iterator[Name]:
@@ -332,6 +355,6 @@ def cued_places(text: str, lexicon: Lexicon) -> Iterator[Name]:
     for match in _IN_PLACE.finditer(text):
         group = "name" if match["name"] else "named"
         words = [_base(word) for word in _ANY_WORD.findall(match[group])]
-        if any(word in _NOBODY for word in words) or (group == "name" and any(map(lexicon.known, words))):
+        if any(word in _NOBODY for word in words) or (group == "name" and all(map(lexicon.known, words))):
             continue
         yield Name(match.start(group), match.end(group))

@@ -31,16 +31,19 @@ _NETWORKS = re.compile(
 )
 """Visa; Mastercard, old and new; American Express; Diners; JCB; Discover; UnionPay; Maestro."""
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}(?![A-Za-z0-9])")
-_SSN = re.compile(r"(?<![\d-])(?!000|666|9)\d{3}([- ])(?!00)\d{2}\1(?!0000)\d{4}(?![\d-])")
+_SSN = re.compile(r"(?<![\d.-])(?!000|666|9)\d{3}([-. ])(?!00)\d{2}\1(?!0000)\d{4}(?![\d-]|\.\d)")
 _SSN_BARE = re.compile(r"(?:\bssn\b|social security)[^\d\n]{0,30}(?!000|666|9)(\d{3}(?!00)\d{2}(?!0000)\d{4})(?!\d)", re.IGNORECASE)
 _IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?!\d|\.\d)")
-_IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,60}[0-9A-Fa-f:](?![\w:])")
+_IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{0,60}[0-9A-Fa-f:](?![\w:])")
 _MAC = re.compile(r"(?<![\w:-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![\w:-])")
 _MAC_DOTTED = re.compile(r"(?<![\w.])(?:[0-9A-Fa-f]{4}\.){2}[0-9A-Fa-f]{4}(?![\w.])")
 _NHS = re.compile(r"(?<![\d+] )(?<![\d+])\d{3} \d{3} \d{4}(?!\d)")
 _NHS_NAMED = re.compile(r"\bnhs\b[^\d\n]{0,30}(\d{3}-?\d{3}-?\d{4})(?!\d)", re.IGNORECASE)
 _BITCOIN = re.compile(r"(?<![A-Za-z0-9])(?:[13][1-9A-HJ-NP-Za-km-z]{25,34}|bc1[02-9ac-hj-np-z]{11,71}|0x[0-9a-fA-F]{40})(?![A-Za-z0-9])")
-_PHONE_ABROAD = re.compile(r"(?<![\w+])(?:\+|00)[ ]?[1-9][\d ().\-/\u2010-\u2013\u00a0]{5,26}\d(?:[ ]?(?:ext\.?|x)[ ]?\d{1,6})?(?!\d)")
+_PHONE_ABROAD = re.compile(
+    r"(?<![\w+])(?:\+|00|011)[ .-]?[1-9][\d ().\-/\u2010-\u2013\u00a0]{5,26}\d(?:[ ]?(?:ext\.?|x)[ ]?\d{1,6})?(?!\d)"
+)
+_LAST_GROUP = re.compile(r"[^\d]{1,4}\d{1,12}(?:[ ]?(?:ext\.?|x)[ ]?\d{1,6})?$")
 _PHONE_HOME = re.compile(
     r"(?<![\w.+/-])(?:1[ .-]?)?\(?0?\d{2,5}\)?[ .-]?\d{3,4}[ .-]?\d{3,5}(?:[ ]?(?:ext\.?|x)[ ]?\d{1,6})?(?![\w/-]|\.\d)"
 )
@@ -65,7 +68,10 @@ def pattern_spans(text: str, entities: Sequence[PatternEntity], phone_regions: S
         yield from _found(_NHS, text, "UK_NHS", valid=_nhs)
         yield from _found(_NHS_NAMED, text, "UK_NHS", valid=_nhs, group=1)
     if digits and "PHONE_NUMBER" in wanted:
-        yield from _found(_PHONE_ABROAD, text, "PHONE_NUMBER", valid=_phone_abroad)
+        for match in _PHONE_ABROAD.finditer(text):
+            end = _phone_abroad_end(match[0])
+            if end:
+                yield Span(match.start(), match.start() + end, "PHONE_NUMBER")
         if phone_regions:
             yield from _found(_PHONE_HOME, text, "PHONE_NUMBER", valid=lambda found: _phone_home(found, phone_regions))
     if "IBAN_CODE" in wanted and digits:
@@ -156,10 +162,22 @@ def _crypto(text: str) -> bool:
     return hashlib.sha256(hashlib.sha256(raw[:-4]).digest()).digest()[:4] == raw[-4:]
 
 
+def _phone_abroad_end(text: str) -> int:
+    """Where the phone number that begins `text` ends; 0 when none does.
+
+    Another number may stand behind it, so what is too long is tried again without its last group.
+    """
+    end = len(text)
+    while end > 7 and not _phone_abroad(text[:end]):
+        shorter = _LAST_GROUP.search(text, 0, end)
+        end = shorter.start() if shorter else 0
+    return end if end > 7 else 0
+
+
 def _phone_abroad(text: str) -> bool:
     import phonenumbers  # 40 ms, and most texts hold no candidate
 
-    plain = re.sub(r"^00", "+", text.replace("+ ", "+"))
+    plain = re.sub(r"^(?:011|00|\+)[ .-]?", "+", text)
     try:
         number = phonenumbers.parse(plain, None)
     except phonenumbers.NumberParseException:

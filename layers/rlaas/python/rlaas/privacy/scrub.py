@@ -63,6 +63,10 @@ class Scrubber:
 
     def texts(self, texts: Sequence[str]) -> list[str]:
         """`texts` with personal data masked, hashed, dropped or kept as the settings say. Raises: DependencyUnavailable."""
+        return [self._replaced(text, spans) if spans else text for text, spans in zip(texts, self.spans(texts), strict=True)]
+
+    def spans(self, texts: Sequence[str]) -> list[list[Span]]:
+        """What is replaced in each of `texts`, in order and apart. Raises: DependencyUnavailable."""
         seen = [_seen(text) for text in texts]
         by_pattern = [[*self._by_pattern(text)] for text in seen]
         by_model: list[list[Span]] = [[] for _ in texts]
@@ -72,7 +76,7 @@ class Scrubber:
                 raise DependencyUnavailable("nothing here finds names, which the privacy settings ask for")
             by_model = self.finder.find(seen, entities)
         return [
-            self._replaced(text, [*map(_back_to(text, visible), found)], [*map(_back_to(text, visible), more)]) if found or more else text
+            self._apart(text, [*map(_back_to(text, visible), found)], [*map(_back_to(text, visible), more)]) if found or more else []
             for text, visible, found, more in zip(texts, seen, by_pattern, by_model, strict=True)
         ]
 
@@ -84,7 +88,7 @@ class Scrubber:
 
     def replaced(self, text: str, spans: Iterable[Span]) -> str:
         """`text` with each of `spans` replaced as the settings say."""
-        return self._replaced(text, spans, ())
+        return self._replaced(text, self._apart(text, spans, ()))
 
     def digest(self, text: str) -> str:
         """HMAC-SHA256 (hex) of `text` under the salt: equal texts are known again, and nobody without the salt can guess them."""
@@ -109,11 +113,11 @@ class Scrubber:
         for name, expression in self._custom:
             yield from (Span(match.start(), match.end(), name) for match in expression.finditer(text))
 
-    def _replaced(self, text: str, by_pattern: Iterable[Span], by_model: Iterable[Span]) -> str:
-        """`text` with each span replaced; where they overlap, patterns go before the model, then the longest, then the first.
+    def _apart(self, text: str, by_pattern: Iterable[Span], by_model: Iterable[Span]) -> list[Span]:
+        """The spans without overlaps: patterns go before the model, then the longest, then the first.
 
-        What is left of a span that another one overlaps is replaced as well, unless it is nothing but punctuation. Linear in the text and
-        its finds.
+        What is left of a span that another one overlaps is a span as well, unless it is nothing but punctuation. Linear in the text and its
+        finds.
         """
         taken: list[Span] = []
         covered = bytearray(len(text))
@@ -125,8 +129,11 @@ class Scrubber:
                     if (start, end) == (span.start, span.end) or any(map(str.isalnum, text[start:end])):
                         covered[start:end] = b"\x01" * (end - start)
                         taken.append(Span(start, end, span.entity))
+        return sorted(taken, key=lambda span: span.start)
+
+    def _replaced(self, text: str, spans: Iterable[Span]) -> str:
         parts, at = [], 0
-        for span in sorted(taken, key=lambda span: span.start):
+        for span in spans:
             parts += [text[at : span.start], self._in_place_of(text[span.start : span.end], span.entity)]
             at = span.end
         return "".join([*parts, text[at:]])

@@ -21,15 +21,17 @@ class RewardSpecs(Protocol):
 def record_reward(event: StoredEvent, *, store: EventStore, specs: RewardSpecs, clock: Clock) -> RewardComputed | None:
     """The reward that `event` newly makes, stored; `None` when it makes none or was followed up before.
 
-    Feedback without an output id is about the interaction's last output. Shadows' outputs have no reward: nobody saw them. Reads are
-    strongly consistent, so of two writers one saw all that the other saw: the count of events in the reward's id tells their rewards
-    apart, and the higher one is the later.
+    Feedback without an output id is about the interaction's last output. Of events that land together, the first that is followed up makes
+    the reward of all. Shadows' outputs have no reward: nobody saw them. Reads are strongly consistent, so of two writers one saw all that
+    the other saw: the count of events in the reward's id tells their rewards apart, and the higher one is the later.
     """
     if event.event_type not in ("feedback", "output") or event.interaction_id is None or "shadow" in event.marks:
         return None
     around = store.by_interaction(event.tenant_id, event.interaction_id)
     reward = _reward(event, around, specs.reward_spec(event.tenant_id, event.skill))
-    if reward is None or store.put_new(prepare(reward, event.tenant_id, received_at=clock())) is not None:
+    if reward is None or any(stored.event_id == reward.reward_id for stored in around):
+        return None
+    if store.put_new(prepare(reward, event.tenant_id, received_at=clock())) is not None:
         return None
     return reward
 

@@ -28,6 +28,7 @@ from rlaas.privacy.settings import PrivacySettings, TenantPrivacy
 from rlaas.rollout.conduct import Conductor, Guards, request_rollout, take_back
 from rlaas.rollout.learning import Dataset, LearningRun, LearningSettings, fail_run, request_run
 from rlaas.rollout.steps import Rollout, RolloutSettings
+from rlaas.routing.bandit import BanditSettings
 from rlaas.routing.guardrails import Guardrails
 from rlaas.routing.policy import AdapterRef, BackendSpec, Policy, PolicyArchive, PolicyBundle, SageMakerBackend, Sampling, differences
 from rlaas.routing.prompt import AnyPrompt, graph_of
@@ -175,12 +176,17 @@ class ArmRequest(WireModel):
 
 
 class RouteRequest(WireModel):
-    """The route to put in place of version `expected_version` (0: there is none yet). `unit` is fixed by the first."""
+    """The route to put in place of version `expected_version` (0: there is none yet). `unit` is fixed by the first.
+
+    `bandit` is how arms of mode `bandit` get their weights, which the request only begins with; left out, it stays as it is. A weight for an
+    arm that the bandit's guards dropped lets it back in.
+    """
 
     expected_version: int = Field(ge=0)
     control: PolicyId
     arms: tuple[ArmRequest, ...] = ()
     unit: Unit | None = None
+    bandit: BanditSettings | None = None
     reason: str = _NAME_REASON
 
 
@@ -885,13 +891,20 @@ def _already(route: Route, request: RouteRequest, change: Change) -> bool:
     """Whether `route` is what this very request put before."""
     asked = [(arm.policy_id, arm.mode, arm.weight, arm.cap) for arm in request.arms]
     found = [(arm.policy_id, arm.mode, arm.weight, arm.cap) for arm in route.arms]
-    return (route.version, route.control, found, route.changed_by, route.reason) == (
+    return (route.version, route.control, found, route.bandit, route.changed_by, route.reason) == (
         request.expected_version + 1,
         request.control,
         asked,
+        _bandit(route, request),
         change.actor,
         change.reason,
     )
+
+
+def _bandit(current: Route | None, request: RouteRequest) -> BanditSettings | None:
+    """The settings asked for, else those there are; the defaults for a first arm of mode `bandit`."""
+    held = request.bandit or (current.bandit if current else None)
+    return held or (BanditSettings() if any(arm.mode == "bandit" for arm in request.arms) else None)
 
 
 def _next_route(current: Route | None, request: RouteRequest, *, tenant_id: str, skill: str, change: Change) -> Route:
@@ -905,6 +918,7 @@ def _next_route(current: Route | None, request: RouteRequest, *, tenant_id: str,
             arms=_arms(request),
             unit=request.unit or "thread",
             salt=new_id("dec"),
+            bandit=_bandit(None, request),
             changed_by=change.actor,
             reason=change.reason,
             changed_at=change.at,
@@ -919,6 +933,7 @@ def _next_route(current: Route | None, request: RouteRequest, *, tenant_id: str,
         changed_by=change.actor,
         reason=change.reason,
         changed_at=change.at,
+        bandit=_bandit(current, request),
     )
 
 

@@ -3,9 +3,8 @@
 from datetime import datetime, timedelta
 
 from rlaas.clock import Clock
-from rlaas.errors import NotFound
 from rlaas.inference.spending import Spending
-from rlaas.tenancy.budgets import BUDGETS, Budgets
+from rlaas.tenancy.budgets import stored_budgets
 from rlaas.tenancy.counters import Counters
 from rlaas.tenancy.prices import current_prices
 from rlaas.tenancy.registry import Registry
@@ -29,12 +28,7 @@ class Spendings:
         now = self._clock()
         known = self._known.get(tenant_id)
         if known is None or now - known[0] > REMEMBERED:
-            known = (now, Spending(self._counters, self._budgets(tenant_id), current_prices(self._documents, tenant_id), self._lifetime_s))
+            budgets = stored_budgets(self._documents, tenant_id).document
+            known = (now, Spending(self._counters, budgets, current_prices(self._documents, tenant_id), self._lifetime_s))
             self._known[tenant_id] = known
         return known[1]
-
-    def _budgets(self, tenant_id: str) -> Budgets:
-        try:
-            return self._documents.get(Budgets, tenant_id, BUDGETS).document
-        except NotFound:
-            return Budgets()

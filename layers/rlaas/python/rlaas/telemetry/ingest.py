@@ -176,6 +176,9 @@ def _decided(event: AnyEvent, given: OutputProduced, scrubber: Scrubber, now: da
     """`event` with the decision that the token of `given` holds; its ids and policy are the token's. Raises: InvalidInput."""
     if given.decision is not None:
         raise InvalidInput("decisions are RLaaS's own; send the decision_token that /v1/decide gave", param="decision")
+    for field in ("cost_usd", "price_version", "key_id"):
+        if getattr(given, field) is not None:
+            raise InvalidInput("only RLaaS says what an answer cost and who asked", param=field)
     if given.decision_token is None:
         return event
     granted = read_token(given.decision_token, digest=scrubber.digest, now=now)

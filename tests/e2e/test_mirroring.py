@@ -1,0 +1,78 @@
+"""Mirroring and allocation on the deployed laptop cloud."""
+
+import json
+from typing import Any
+
+from tests.e2e.conftest import PROMPT, SKILL, LaptopCloud, Tenant, until
+from tests.fakes.model_server import ModelServer, model_server
+
+REQUESTS = 20
+
+
+def policy(tenant: Tenant, server: ModelServer, model: str) -> str:
+    """A policy whose model is `server`."""
+    backend = {"kind": "openai", "model": model, "base_url": f"{server.url}/v1"}
+    return str(tenant.admin("POST", f"skills/{SKILL}/policies", {"prompt": PROMPT, "backend": backend})["policy_id"])
+
+
+def dead_letters(cloud: LaptopCloud) -> list[dict[str, Any]]:
+    """The tasks that the shadows' queue took for dead; they stay."""
+    sqs = cloud.client("sqs")
+    [url] = [url for url in sqs.list_queues()["QueueUrls"] if "DeadLetters" in url]
+    found: dict[str, dict[str, Any]] = {}
+    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=2).get("Messages"):
+        new = {message["MessageId"]: json.loads(message["Body"]) for message in messages}
+        if not new.keys() - found.keys():
+            break
+        found |= new
+    return list(found.values())
+
+
+def shadow_outputs(cloud: LaptopCloud, tenant_id: str) -> list[dict[str, Any]]:
+    """The outputs of shadows."""
+    pages = (
+        cloud.client("dynamodb")
+        .get_paginator("scan")
+        .paginate(
+            TableName="rlaas-local-events",
+            FilterExpression="tenant_id = :tenant AND shadow = :yes",
+            ExpressionAttributeValues={":tenant": {"S": tenant_id}, ":yes": {"BOOL": True}},
+            ConsistentRead=True,
+        )
+    )
+    return [json.loads(item["payload"]["S"]) for page in pages for item in page["Items"]]
+
+
+def test_each_mirrored_request_ends_as_an_output_or_as_a_dead_letter_and_users_notice_nothing(cloud: LaptopCloud) -> None:
+    tenant = cloud.tenant()
+    tenant.admin("PUT", f"skills/{SKILL}", {})
+    with model_server() as served, model_server() as unseen:
+        unseen.fails_on = lambda prompt: int(prompt.split()[-1]) % 10 < 3
+        control, shadow = policy(tenant, served, "served"), policy(tenant, unseen, "unseen")
+        arms = [{"policy_id": shadow, "mode": "shadow", "weight": 1.0}]
+        tenant.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": control, "arms": arms})
+        for number in range(REQUESTS):
+            draft = tenant.infer(inputs={"name": "Ada Park", "email": f"Where is order {number}"})
+            assert (draft["policy_id"], draft["decision"]["shadows"]) == (control, [shadow])
+
+        def ended() -> tuple[int, int] | None:
+            dead = [task for task in dead_letters(cloud) if task["tenant_id"] == tenant.tenant_id]
+            counts = len(shadow_outputs(cloud, tenant.tenant_id)), len(dead)
+            return counts if sum(counts) == REQUESTS else None
+
+        assert until(ended, seconds=240) == (14, 6)
+    assert {output["decision"]["reason"] for output in shadow_outputs(cloud, tenant.tenant_id)} == {"shadow"}
+    answer = cloud.client("lambda").invoke(FunctionName="rlaas-local-reconcile_shadows")
+    assert json.loads(answer["Payload"].read())["lost"] == 0
+
+
+def test_the_schedule_finds_a_route_with_a_bandit(cloud: LaptopCloud) -> None:
+    tenant = cloud.tenant()
+    control, other = tenant.make_skill(), tenant.make_policy(0.9)
+    body = {"expected_version": 1, "control": control, "arms": [{"policy_id": other, "mode": "bandit", "weight": 0.5}]}
+    assert tenant.admin("PUT", f"skills/{SKILL}/route", body)["bandit"]["reward"] == "continuous"
+    assert tenant.infer()["decision"]["bandit"] is True
+    answer = cloud.client("lambda").invoke(FunctionName="rlaas-local-allocate")
+    done = json.loads(answer["Payload"].read())
+    assert done["looked_at"] >= 1
+    assert done["failed"] == 0

@@ -1,0 +1,72 @@
+"""What mirroring needs of the emulator as it comes: a stream filtered by a boolean, and a queue that hands out again and takes for dead."""
+
+import json
+import uuid
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from tests.local_cloud.conftest import Emulator, until
+from tests.local_cloud.test_emulator_lambda import stream_of
+
+
+def name() -> str:
+    return f"q-{uuid.uuid4().hex[:8]}"
+
+
+def logged(emulator: Emulator, function: str) -> list[list[str]]:
+    try:
+        events = emulator.client("logs").filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern="")["events"]
+    except ClientError:  # nothing was logged yet
+        return []
+    return [json.loads(event["message"]) for event in events if event["message"].startswith("[")]
+
+
+def test_a_stream_filter_by_a_boolean_lets_through_what_has_it(emulator: Emulator) -> None:
+    table, function = name(), name()
+    stream = stream_of(emulator, table)
+    emulator.function(
+        function,
+        "import json\ndef handler(event, context): print(json.dumps([r['dynamodb']['Keys']['pk']['S'] for r in event['Records']]))",
+    )
+    pattern = {"eventName": ["INSERT"], "dynamodb": {"NewImage": {"event_type": {"S": ["output"]}, "mirrored": {"BOOL": [True]}}}}
+    emulator.client("lambda").create_event_source_mapping(
+        FunctionName=function,
+        EventSourceArn=stream,
+        StartingPosition="TRIM_HORIZON",
+        FilterCriteria={"Filters": [{"Pattern": json.dumps(pattern)}]},
+    )
+    dynamodb = emulator.client("dynamodb")
+    marks: dict[str, dict[str, Any]] = {"plain": {}, "mirrored": {"mirrored": {"BOOL": True}}, "not": {"mirrored": {"BOOL": False}}}
+    for key, mark in marks.items():
+        dynamodb.put_item(TableName=table, Item={"pk": {"S": key}, "event_type": {"S": "output"}, **mark})
+    dynamodb.put_item(TableName=table, Item={"pk": {"S": "last"}, "event_type": {"S": "output"}, "mirrored": {"BOOL": True}})
+    found = until(lambda: keys if "last" in (keys := [key for batch in logged(emulator, function) for key in batch]) else None)
+    assert found == ["mirrored", "last"]
+
+
+def test_a_message_named_as_failed_is_handed_out_again_and_then_taken_for_dead_alone(emulator: Emulator) -> None:
+    sqs, function = emulator.client("sqs"), name()
+
+    def arn(url: str) -> str:
+        return str(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"])
+
+    dead = sqs.create_queue(QueueName=name())["QueueUrl"]
+    redrive = json.dumps({"deadLetterTargetArn": arn(dead), "maxReceiveCount": 2})
+    queue = sqs.create_queue(QueueName=name(), Attributes={"VisibilityTimeout": "1", "RedrivePolicy": redrive})["QueueUrl"]
+    code = """
+        import json
+        def handler(event, context):
+            print(json.dumps([record["body"] for record in event["Records"]]))
+            return {"batchItemFailures": [{"itemIdentifier": r["messageId"]} for r in event["Records"] if r["body"] == "bad"]}
+    """
+    emulator.function(function, code)
+    emulator.client("lambda").create_event_source_mapping(
+        FunctionName=function, EventSourceArn=arn(queue), BatchSize=10, FunctionResponseTypes=["ReportBatchItemFailures"]
+    )
+    entries = [{"Id": body, "MessageBody": body} for body in ("a", "bad", "b")]
+    sqs.send_message_batch(QueueUrl=queue, Entries=entries)
+    [letter] = until(lambda: sqs.receive_message(QueueUrl=dead, WaitTimeSeconds=1).get("Messages"))
+    assert letter["Body"] == "bad"
+    bodies = [body for batch in logged(emulator, function) for body in batch]
+    assert (bodies.count("a"), bodies.count("bad"), bodies.count("b")) == (1, 2, 1)

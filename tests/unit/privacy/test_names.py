@@ -1,0 +1,112 @@
+"""Names by their surroundings, and from one mention to the next."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlaas.privacy.names import Lexicon, Name, cued_names, cued_places, is_full_name, mentions, trimmed
+
+ENGLISH = Lexicon(
+    others=frozenset("be send call fast great will ship shipped mark the is was here sign single on export".split()),  # noqa: SIM905
+    nouns=frozenset("parcel customer invoice window setting care maria order desk".split()),  # noqa: SIM905
+)
+
+
+def people(*texts: str) -> list[list[str]]:
+    found = mentions(texts, [list(cued_names(text, ENGLISH)) for text in texts], ENGLISH)
+    return [[text[name.start : name.end] for name in names] for text, names in zip(texts, found, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Hi Ngozi,\nthe parcel is late.", ["Ngozi"]),
+        ("hey ngozi, it is late", ["ngozi"]),
+        ("Dear Mr. van der Berg,", ["van der Berg"]),
+        ("Hello Zoë and Łukasz,", ["Zoë", "Łukasz"]),
+        ("It came.\n\nKind regards,\nJürgen Weiß\nCustomer Care", ["Jürgen Weiß"]),
+        ("It came. Cheers, Ngozi", ["Ngozi"]),
+        ("From: Íñigo O'Brien <x@example.com>\nTo: Support", ["Íñigo O'Brien"]),
+        ("My name is Nguyễn Văn Minh and I wait.", ["Nguyễn Văn Minh"]),
+        ("I'm Ngozi Okafor from the shop.", ["Ngozi Okafor"]),
+        ("This is Ngozi from the shop.", ["Ngozi"]),
+        ("I spoke to Ngozi Okafor's colleague Jean-Luc.", ["Ngozi Okafor", "Jean-Luc"]),
+        ("[09:14] Ngozi: hello", ["Ngozi"]),
+        ("Cardholder: J. Okafor", ["J. Okafor"]),
+        ("According to Dr Okafor it is broken.", ["Okafor"]),
+    ],
+)
+def test_people_are_known_by_where_their_names_stand(text: str, names: list[str]) -> None:
+    assert people(text) == [names]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Dear Sir or Madam,\n\nDear Customer,\n\nHi team,\n\nHello everyone,",
+        "hi there, hey again, thanks so much, hello all!",
+        "Kind regards,\nThe Finance Team",
+        "Name: Support\nFrom: Sales",
+        "I'm here. This is great. Mark the order as shipped.",
+        "Export said no. Everything was fine.",
+    ],
+)
+def test_whom_nobody_is_called_stays(text: str) -> None:
+    assert people(text) == [[]]
+
+
+def test_a_name_found_once_is_found_wherever_it_or_a_part_of_it_stands() -> None:
+    assert people("My name is Ngozi Okafor.", "Ngozi rang. OKAFOR did not; Okafor's phone", "send ngozi") == [
+        ["Ngozi Okafor"],
+        ["Ngozi", "OKAFOR", "Okafor"],
+        [],
+    ]
+
+
+def test_a_word_of_the_language_is_no_mention_of_a_name() -> None:
+    assert people("Hi Mark,\nhow are you?", "Mark all as read") == [["Mark"], []]
+
+
+def test_an_address_names_its_owner_with_and_without_accents() -> None:
+    assert people("write to jose.nunez@example.com", "José rang, then Núñez.") == [[], ["José", "Núñez"]]
+
+
+def test_a_first_name_takes_its_unknown_last_name_along() -> None:
+    assert people("Hi Ngozi,", "Give it to Ngozi Okafor today, Ngozi Invoice") == [["Ngozi"], ["Ngozi Okafor", "Ngozi"]]
+
+
+@pytest.mark.parametrize(
+    ("supposed", "name"),
+    [
+        ("Mrs Okafor", "Okafor"),
+        ("Ngozi Okafor\nCustomer Care", "Ngozi Okafor"),
+        ("Okafor's", "Okafor"),
+        ("Lidingö? Amanda", "Lidingö"),
+        ("Globex Corporation", None),
+        ("KB631082D", None),
+        ("the", None),
+    ],
+)
+def test_of_a_supposed_name_what_is_one_is_kept(supposed: str, name: str | None) -> None:
+    found = trimmed(supposed, 0, len(supposed))
+    assert (found and supposed[found.start : found.end]) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"), [("Ngozi Okafor", True), ("Ngozi", False), ("Single Sign", False), ("Acme Bank", False), ("Parcel Desk", False)]
+)
+def test_a_full_name_is_told_from_an_institution_and_from_words(text: str, is_one: bool) -> None:
+    assert is_full_name(text, ENGLISH) == is_one
+
+
+def test_places_are_known_by_the_words_before_them() -> None:
+    text = "I live in Zabrze. We moved to São Tomé.\nCity: Kisumu\nLook in Settings."
+    assert [text[place.start : place.end] for place in cued_places(text, ENGLISH)] == ["Zabrze", "São Tomé", "Kisumu"]
+
+
+@given(st.lists(st.text(alphabet=st.sampled_from("AaÉé. ,:\n'-@>0(") | st.characters(), max_size=80), max_size=4))
+def test_names_lie_in_their_texts_in_order_and_apart(texts: list[str]) -> None:
+    found = mentions(texts, [list(cued_names(text, ENGLISH)) for text in texts], ENGLISH)
+    for text, names in zip(texts, found, strict=True):
+        ends = [Name(0, 0), *names]
+        assert all(before.end <= name.start < name.end <= len(text) for before, name in zip(ends, names, strict=False))
