@@ -178,8 +178,8 @@ class ArmRequest(WireModel):
 class RouteRequest(WireModel):
     """The route to put in place of version `expected_version` (0: there is none yet). `unit` is fixed by the first.
 
-    `bandit` is how arms of mode `bandit` get their weights, which the request only begins with; left out, it stays as it is. A weight for an
-    arm that the bandit's guards dropped lets it back in.
+    `bandit` is how arms of mode `bandit` get their weights, which the request only begins with; left out, it stays as it is. A weight for
+    an arm that the bandit's guards dropped lets it back in.
     """
 
     expected_version: int = Field(ge=0)
