@@ -40,7 +40,18 @@ _TELEMETRY: dict[str, tuple[type[BaseModel], str, str]] = {
 }
 _INFERENCE: dict[str, tuple[type[BaseModel], str]] = {
     "/v1/infer": (InferRequest, "Answer by the policy that the unit is routed to"),
-    "/v1/chat/completions": (ChatRequest, "The same for OpenAI's clients; `id` is the output id"),
+    "/v1/chat/completions": (ChatRequest, "The same for OpenAI's clients, streamed with `stream`; `id` is the output id"),
+    "/v1/decide": (InferRequest, "Who is to answer and with what, for callers that ask the model themselves"),
+}
+_EVALUATION: JsonValue = {
+    "type": "object",
+    "required": ["context"],
+    "properties": {"context": {"type": "object", "required": ["targetingKey"], "properties": {"targetingKey": {"type": "string"}}}},
+}
+_CANNOT_EVALUATE: JsonValue = {
+    "type": "object",
+    "required": ["errorCode", "errorDetails"],
+    "properties": {"key": {"type": "string"}, "errorCode": {"type": "string"}, "errorDetails": {"type": "string"}},
 }
 _IDEMPOTENCY_KEY: JsonValue = {
     "name": "Idempotency-Key",
@@ -83,6 +94,13 @@ def openapi() -> dict[str, JsonValue]:
     paths["/v1/events:batch"] = {"post": _operation(EventBatch, batch, "telemetry", {"200": told})}
     for path, (model, summary) in _INFERENCE.items():
         paths[path] = {"post": _operation(model, summary, "infer", {"200": _json("The answer", {"type": "object"})})}
+    chat = paths["/v1/chat/completions"]
+    assert isinstance(chat, dict)
+    chat["post"]["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    paths["/v1/models"] = {"get": _asked("The skills and policies, as OpenAI's models", [])}
+    paths["/v1/models/{model}"] = {"get": _asked("One of them", ["model"])}
+    paths["/ofrep/v1/evaluate/flags/{key}"] = {"post": _evaluation("A skill's arm for a unit, by OpenFeature's protocol", ["key"])}
+    paths["/ofrep/v1/evaluate/flags"] = {"post": _evaluation("Every skill's arm for a unit", [])}
     return {
         "openapi": "3.1.0",
         "info": {"title": "RLaaS", "version": "1", "description": "What applications call, and administration under `/v1/admin`."},
@@ -140,6 +158,27 @@ def _operation(model: type[BaseModel], summary: str, scope: str, answers: dict[s
         },
         "responses": {**answers, **_refusals()},
     }
+
+
+def _asked(summary: str, named: list[str]) -> JsonValue:
+    return {
+        "summary": summary,
+        "description": "Needs the scope `infer`.",
+        "parameters": [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in named],
+        "responses": {"200": _json("As asked", {"type": "object"}), **_refusals()},
+    }
+
+
+def _evaluation(summary: str, named: list[str]) -> JsonValue:
+    """OFREP's answers to what is wrong with an evaluation have its own shape."""
+    operation = _asked(summary, named)
+    assert isinstance(operation, dict)
+    answers = operation["responses"]
+    assert isinstance(answers, dict)
+    for status in ("400", "404"):
+        both = {"anyOf": [_CANNOT_EVALUATE, {"$ref": "#/components/schemas/Error"}]}
+        answers[status] = _json("The flag cannot be evaluated", both)
+    return {**operation, "requestBody": {"required": True, "content": {"application/json": {"schema": _EVALUATION}}}}
 
 
 def _administration(operations: dict[str, dict[str, JsonValue]]) -> JsonValue:

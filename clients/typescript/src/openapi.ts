@@ -898,7 +898,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * The same for OpenAI's clients; `id` is the output id
+         * The same for OpenAI's clients, streamed with `stream`; `id` is the output id
          * @description Needs the scope `infer`.
          */
         post: {
@@ -914,6 +914,134 @@ export interface paths {
             requestBody: {
                 content: {
                     "application/json": components["schemas"]["ChatRequest"];
+                };
+            };
+            responses: {
+                /** @description The answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                        "text/event-stream": string;
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body is larger than the service takes */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again later */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/decide": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Who is to answer and with what, for callers that ask the model themselves
+         * @description Needs the scope `infer`.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description Stands in for the id that the body leaves out. */
+                    "Idempotency-Key"?: string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["InferRequest"];
                 };
             };
             responses: {
@@ -960,6 +1088,522 @@ export interface paths {
                     };
                     content: {
                         "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body is larger than the service takes */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again later */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The skills and policies, as OpenAI's models
+         * @description Needs the scope `infer`.
+         */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body is larger than the service takes */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again later */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/models/{model}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One of them
+         * @description Needs the scope `infer`.
+         */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    model: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description As asked */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body is larger than the service takes */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again later */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/ofrep/v1/evaluate/flags/{key}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * A skill's arm for a unit, by OpenFeature's protocol
+         * @description Needs the scope `infer`.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    key: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": {
+                        context: {
+                            targetingKey: string;
+                        };
+                    };
+                };
+            };
+            responses: {
+                /** @description As asked */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description The flag cannot be evaluated */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": {
+                            key?: string;
+                            errorCode: string;
+                            errorDetails: string;
+                        } | components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description The flag cannot be evaluated */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": {
+                            key?: string;
+                            errorCode: string;
+                            errorDetails: string;
+                        } | components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body is larger than the service takes */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again later */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/ofrep/v1/evaluate/flags": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Every skill's arm for a unit
+         * @description Needs the scope `infer`.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": {
+                        context: {
+                            targetingKey: string;
+                        };
+                    };
+                };
+            };
+            responses: {
+                /** @description As asked */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description The flag cannot be evaluated */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": {
+                            key?: string;
+                            errorCode: string;
+                            errorDetails: string;
+                        } | components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description The flag cannot be evaluated */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": {
+                            key?: string;
+                            errorCode: string;
+                            errorDetails: string;
+                        } | components["schemas"]["Error"];
                     };
                 };
                 /** @description Conflict: the id holds another payload, or the document changed since it was read */
@@ -1905,6 +2549,744 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/admin/budgets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Budgets
+         * @description Every budget, and the version to change them at.
+         */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The document, or the page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body is larger than the service takes */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again later */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        /**
+         * Put Budgets
+         * @description In force for every request from ten seconds on. What was spent stays counted, under other names and limits too.
+         */
+        put: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["BudgetsRequest"];
+                };
+            };
+            responses: {
+                /** @description The document, or the page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description Made */
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description Started */
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body is larger than the service takes */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again later */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/budgets/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Budgets Usage
+         * @description What each budget's window has spent, how much of that is only set aside for requests in flight, and when the next one begins.
+         */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The document, or the page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body is larger than the service takes */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again later */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/prices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Prices
+         * @description The newest prices, or those of a version: `price_version` of an output says which were its own.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    version?: number | null;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The document, or the page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body is larger than the service takes */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again later */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        /**
+         * Put Prices
+         * @description A new version, for every request from ten seconds on; what was answered before keeps its cost.
+         */
+        put: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["PricesRequest"];
+                };
+            };
+            responses: {
+                /** @description The document, or the page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description Made */
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description Started */
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body is larger than the service takes */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again later */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Usage
+         * @description Requests, tokens and cost of the days (UTC) `from` to `to`, both included, by any of day, skill, policy, key (with commas).
+         */
+        get: {
+            parameters: {
+                query: {
+                    from: string;
+                    to: string;
+                    group_by?: string;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The document, or the page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body is larger than the service takes */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again later */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/admin/skills": {
         parameters: {
             query?: never;
@@ -2650,6 +4032,276 @@ export interface paths {
             };
         };
         put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/skills/{skill}/policies/{policy_id}/diff": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Diff Policies
+         * @description What of the bundle `against` was changed to make `policy_id`, field by field.
+         */
+        get: {
+            parameters: {
+                query: {
+                    against: string;
+                };
+                header?: never;
+                path: {
+                    skill: string;
+                    policy_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The document, or the page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body is larger than the service takes */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again later */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/admin/skills/{skill}/policies/{policy_id}/archived": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Archive Policy
+         * @description An archived policy stays readable and cannot be routed to; one that a route names or would go back to cannot be archived.
+         */
+        put: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    skill: string;
+                    policy_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["ArchiveRequest"];
+                };
+            };
+            responses: {
+                /** @description The document, or the page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description Made */
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description Started */
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body is larger than the service takes */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again later */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
         post?: never;
         delete?: never;
         options?: never;
@@ -4332,6 +5984,128 @@ export interface components {
             dataset_version: string;
         };
         /**
+         * AllowList
+         * @description Holds when what the caller sent has none of the terms and patterns.
+         */
+        AllowList: {
+            /**
+             * Terms
+             * @default []
+             */
+            terms?: string[];
+            /**
+             * Patterns
+             * @default []
+             */
+            patterns?: string[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "allow_list";
+            /**
+             * Action
+             * @default block
+             * @enum {string}
+             */
+            action?: "block" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure?: ("open" | "closed") | null;
+        };
+        /**
+         * AnswerBlockList
+         * @description Terms and patterns that must not be answered; a find within one of `excuses` is none.
+         */
+        AnswerBlockList: {
+            /**
+             * Terms
+             * @default []
+             */
+            terms?: string[];
+            /**
+             * Patterns
+             * @default []
+             */
+            patterns?: string[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "block_list";
+            /**
+             * Action
+             * @default block
+             * @enum {string}
+             */
+            action?: "block" | "redact" | "regenerate" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure?: ("open" | "closed") | null;
+            /**
+             * Then
+             * @default null
+             */
+            then?: ("block" | "flag") | null;
+            /**
+             * Excuses
+             * @default []
+             */
+            excuses?: string[];
+        };
+        /**
+         * AnthropicBackend
+         * @description Anthropic's Messages API.
+         */
+        AnthropicBackend: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "anthropic";
+            /** Model */
+            model: string;
+            /**
+             * Base Url
+             * @default https://api.anthropic.com/v1
+             */
+            base_url?: string;
+            /** Secret */
+            secret: string;
+            /**
+             * Timeout S
+             * @default 25
+             */
+            timeout_s?: number;
+        };
+        /**
+         * ArchiveRequest
+         * @description Whether a policy is archived.
+         */
+        ArchiveRequest: {
+            /** Archived */
+            archived: boolean;
+            /**
+             * Reason
+             * @default by the admin API
+             */
+            reason?: string;
+        };
+        /**
          * ArmRequest
          * @description An arm of a route; see `Arm`.
          */
@@ -4342,9 +6116,72 @@ export interface components {
              * Mode
              * @enum {string}
              */
-            mode: "canary" | "ab" | "shadow";
+            mode: "canary" | "ab" | "shadow" | "bandit";
             /** Weight */
             weight: number;
+            /** @default null */
+            cap?: components["schemas"]["Cap"] | null;
+        };
+        /**
+         * BanditSettings
+         * @description How a route's bandit allots traffic to its control and its arms of mode `bandit`; other live arms keep their weights.
+         *
+         *     Every arm that is not dropped gets at least `min_probability` of what there is to allot, and an equal share until `min_samples_per_arm`
+         *     of its decisions are settled. A decision is settled when `window_hours` have passed since it, with the reward it has by then; one
+         *     without a complete reward is left out (`ignore`) or counts as 0 (`zero`: where silence means that the answer was no use). Old rewards
+         *     lose half their weight every `half_life_days`. Guards look `lag_seconds` after the request, without waiting for the window.
+         */
+        BanditSettings: {
+            /**
+             * Reward
+             * @default continuous
+             * @enum {string}
+             */
+            reward?: "binary" | "continuous";
+            /**
+             * Success At
+             * @default 0.5
+             */
+            success_at?: number;
+            /**
+             * Min Probability
+             * @default 0.02
+             */
+            min_probability?: number;
+            /**
+             * Min Samples Per Arm
+             * @default 50
+             */
+            min_samples_per_arm?: number;
+            /**
+             * Half Life Days
+             * @default null
+             */
+            half_life_days?: number | null;
+            /**
+             * Window Hours
+             * @default 24
+             */
+            window_hours?: number;
+            /**
+             * No Reward
+             * @default ignore
+             * @enum {string}
+             */
+            no_reward?: "ignore" | "zero";
+            /**
+             * Lag Seconds
+             * @default 60
+             */
+            lag_seconds?: number;
+            /** @default null */
+            error_rate?: components["schemas"]["RateGuard"] | null;
+            /** @default null */
+            safety_rate?: components["schemas"]["RateGuard"] | null;
+            /** @default null */
+            latency?: components["schemas"]["LatencyGuard"] | null;
+            /** @default null */
+            cost?: components["schemas"]["CostGuard"] | null;
         };
         /**
          * BatchedFeedback
@@ -4518,6 +6355,15 @@ export interface components {
              */
             messages?: components["schemas"]["Message"][] | null;
             /**
+             * Documents
+             * @default []
+             */
+            documents?: components["schemas"]["Document"][];
+            /** Parameters */
+            parameters?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+            /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
              */
@@ -4581,14 +6427,51 @@ export interface components {
             /** Text */
             text: string;
             /**
+             * Tool Calls
+             * @default []
+             */
+            tool_calls?: components["schemas"]["ToolCall"][];
+            /**
              * Messages
              * @default null
              */
             messages?: components["schemas"]["Message"][] | null;
-            /** @default null */
+            /**
+             * @description RLaaS's own: clients send the decision_token in its place.
+             * @default null
+             */
             decision?: components["schemas"]["Decision"] | null;
+            /**
+             * Decision Token
+             * @description What /v1/decide gave for this output. Stored is the decision that it holds.
+             * @default null
+             */
+            decision_token?: string | null;
             /** @default null */
             usage?: components["schemas"]["Usage"] | null;
+            /**
+             * Model
+             * @description The backend's model that answered.
+             * @default null
+             */
+            model?: string | null;
+            /**
+             * Cost Usd
+             * @description What the tokens cost, by the prices of `price_version`.
+             * @default null
+             */
+            cost_usd?: number | null;
+            /**
+             * Price Version
+             * @default null
+             */
+            price_version?: number | null;
+            /**
+             * Key Id
+             * @description The API key that asked.
+             * @default null
+             */
+            key_id?: string | null;
             /**
              * Latency Ms
              * @default null
@@ -4666,6 +6549,135 @@ export interface components {
             type: "task_result";
         };
         /**
+         * BedrockBackend
+         * @description A model or inference profile behind Bedrock's Converse API, in the stage's own account; `region` None is the stage's.
+         */
+        BedrockBackend: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "bedrock";
+            /** Model */
+            model: string;
+            /**
+             * Region
+             * @default null
+             */
+            region?: string | null;
+            /**
+             * Timeout S
+             * @default 25
+             */
+            timeout_s?: number;
+        };
+        /**
+         * BlockList
+         * @description Terms and patterns that must not be sent; a find within one of `excuses` is none (`kill` in `kill switch`).
+         */
+        BlockList: {
+            /**
+             * Terms
+             * @default []
+             */
+            terms?: string[];
+            /**
+             * Patterns
+             * @default []
+             */
+            patterns?: string[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "block_list";
+            /**
+             * Action
+             * @default block
+             * @enum {string}
+             */
+            action?: "block" | "redact" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure?: ("open" | "closed") | null;
+            /**
+             * Excuses
+             * @default []
+             */
+            excuses?: string[];
+        };
+        /**
+         * Budget
+         * @description At most `limit` requests, tokens (read and written) or US dollars in each calendar window (UTC).
+         */
+        Budget: {
+            /** Name */
+            name: string;
+            /**
+             * Scope
+             * @default tenant
+             * @enum {string}
+             */
+            scope?: "tenant" | "skill" | "key" | "shadow";
+            /**
+             * Skill
+             * @default null
+             */
+            skill?: string | null;
+            /**
+             * Key Id
+             * @default null
+             */
+            key_id?: string | null;
+            /**
+             * Measure
+             * @enum {string}
+             */
+            measure: "requests" | "tokens" | "usd";
+            /** Limit */
+            limit: number;
+            /**
+             * Window
+             * @enum {string}
+             */
+            window: "second" | "minute" | "hour" | "day" | "month";
+        };
+        /**
+         * BudgetsRequest
+         * @description The budgets to put in place of version `expected_version` (0: there are none yet).
+         */
+        BudgetsRequest: {
+            /**
+             * Budgets
+             * @default []
+             */
+            budgets?: components["schemas"]["Budget"][];
+            /** Expected Version */
+            expected_version: number;
+            /**
+             * Reason
+             * @default by the admin API
+             */
+            reason?: string;
+        };
+        /**
+         * CalledFunction
+         * @description The function a model calls; `arguments` is the JSON it wrote, which may be malformed.
+         */
+        CalledFunction: {
+            /** Name */
+            name: string;
+            /** Arguments */
+            arguments: string;
+        };
+        /**
          * Candidate
          * @description A policy that could have answered, and with what probability.
          */
@@ -4678,26 +6690,70 @@ export interface components {
             probability: number;
         };
         /**
+         * Cap
+         * @description How much one arm of a route may spend in a day (UTC) before its share goes back to the control. What is left out is not capped.
+         */
+        Cap: {
+            /**
+             * Requests
+             * @default null
+             */
+            requests?: number | null;
+            /**
+             * Tokens
+             * @default null
+             */
+            tokens?: number | null;
+            /**
+             * Usd
+             * @default null
+             */
+            usd?: number | null;
+        };
+        /**
          * ChatMessage
-         * @description A message with text content, as a string or as text parts.
+         * @description A message with text content, as a string or as text parts. Fields that only say who speaks are taken and not kept.
          */
         ChatMessage: {
             /**
              * Role
              * @enum {string}
              */
-            role: "system" | "developer" | "user" | "assistant";
-            /** Content */
-            content: string | components["schemas"]["TextPart"][];
+            role: "system" | "developer" | "user" | "assistant" | "tool";
+            /**
+             * Content
+             * @default null
+             */
+            content?: string | components["schemas"]["TextPart"][] | null;
             /**
              * Name
              * @default null
              */
             name?: string | null;
+            /**
+             * Refusal
+             * @default null
+             */
+            refusal?: string | null;
+            /**
+             * Tool Calls
+             * @default null
+             */
+            tool_calls?: components["schemas"]["ToolCall"][] | null;
+            /**
+             * Tool Call Id
+             * @default null
+             */
+            tool_call_id?: string | null;
+            /**
+             * Annotations
+             * @default null
+             */
+            annotations?: components["schemas"]["JsonValue"][] | null;
         };
         /**
          * ChatRequest
-         * @description What of OpenAI's chat request is understood; every other parameter is refused by name.
+         * @description OpenAI's chat request. Fields that are not named here are parameters of the backend.
          */
         ChatRequest: {
             /** Model */
@@ -4707,24 +6763,93 @@ export interface components {
             /**
              * Stream
              * @default false
-             * @constant
              */
-            stream?: false;
-            /**
-             * N
-             * @default 1
-             * @constant
-             */
-            n?: 1;
+            stream?: boolean | null;
+            /** @default null */
+            stream_options?: components["schemas"]["StreamOptions"] | null;
             /**
              * User
              * @default null
              */
             user?: string | null;
-            /** Metadata */
+            /**
+             * Metadata
+             * @default null
+             */
             metadata?: {
                 [key: string]: components["schemas"]["JsonValue"];
-            };
+            } | null;
+            /**
+             * Temperature
+             * @default null
+             */
+            temperature?: number | null;
+            /**
+             * Top P
+             * @default null
+             */
+            top_p?: number | null;
+            /**
+             * Max Tokens
+             * @default null
+             */
+            max_tokens?: number | null;
+            /**
+             * Max Completion Tokens
+             * @default null
+             */
+            max_completion_tokens?: number | null;
+            /**
+             * N
+             * @default null
+             */
+            n?: number | null;
+            /**
+             * Seed
+             * @default null
+             */
+            seed?: number | null;
+            /**
+             * Stop
+             * @default null
+             */
+            stop?: string | string[] | null;
+            /**
+             * Logprobs
+             * @default null
+             */
+            logprobs?: boolean | null;
+            /**
+             * Top Logprobs
+             * @default null
+             */
+            top_logprobs?: number | null;
+            /**
+             * Tools
+             * @default null
+             */
+            tools?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            }[] | null;
+            /**
+             * Tool Choice
+             * @default null
+             */
+            tool_choice?: string | {
+                [key: string]: components["schemas"]["JsonValue"];
+            } | null;
+            /**
+             * Parallel Tool Calls
+             * @default null
+             */
+            parallel_tool_calls?: boolean | null;
+            /**
+             * Response Format
+             * @default null
+             */
+            response_format?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            } | null;
             /**
              * Rlaas::Thread Id
              * @default null
@@ -4747,6 +6872,31 @@ export interface components {
             "rlaas::inputs"?: {
                 [key: string]: string;
             } | null;
+            /**
+             * Rlaas::Documents
+             * @default []
+             */
+            "rlaas::documents"?: components["schemas"]["Document"][];
+            /**
+             * Rlaas::Tags
+             * @default []
+             */
+            "rlaas::tags"?: string[];
+        } & {
+            [key: string]: unknown;
+        };
+        /**
+         * CostGuard
+         * @description Drops an arm when its requests cost more than `usd` US dollars on average.
+         */
+        CostGuard: {
+            /** Usd */
+            usd: number;
+            /**
+             * Min Samples
+             * @default 100
+             */
+            min_samples?: number;
         };
         /**
          * CustomEntity
@@ -4768,7 +6918,9 @@ export interface components {
          * Decision
          * @description What was decided and how likely it was: the record every off-policy estimate rests on.
          *
-         *     `propensity` is the probability of the arm taken. Decisions with `cached` or `fallback` true are left out of estimates.
+         *     `propensity` is the probability of the arm taken. Decisions with `cached`, `fallback`, `pinned` or `shadow` true are left out of
+         *     estimates: another arm than the one `drawn` answered, or no chance was in it, or no user saw the answer. `shadows` are the policies
+         *     that are to answer the same request unseen; they are no candidates. `bandit`: a bandit deals the shares.
          */
         Decision: {
             /** Decision Id */
@@ -4812,6 +6964,44 @@ export interface components {
              * @default false
              */
             fallback?: boolean;
+            /**
+             * Pinned
+             * @default false
+             */
+            pinned?: boolean;
+            /**
+             * Drawn
+             * @default null
+             */
+            drawn?: string | null;
+            /**
+             * Bandit
+             * @default false
+             */
+            bandit?: boolean;
+            /**
+             * Shadow
+             * @default false
+             */
+            shadow?: boolean;
+            /**
+             * Shadows
+             * @default []
+             */
+            shadows?: string[];
+        };
+        /**
+         * Document
+         * @description A document that comes with a request, to ground the answer on.
+         */
+        Document: {
+            /** Text */
+            text: string;
+            /**
+             * Source
+             * @default
+             */
+            source?: string;
         };
         /**
          * EventBatch
@@ -4820,6 +7010,16 @@ export interface components {
         EventBatch: {
             /** Events */
             events: (components["schemas"]["BatchedInteraction"] | components["schemas"]["BatchedOutput"] | components["schemas"]["BatchedFeedback"] | components["schemas"]["BatchedTaskResult"])[];
+        };
+        /**
+         * Example
+         * @description A question and the answer wanted.
+         */
+        Example: {
+            /** User */
+            user: string;
+            /** Assistant */
+            assistant: string;
         };
         /**
          * FeedbackSubmitted
@@ -4931,8 +7131,113 @@ export interface components {
             value?: boolean | number | string | null;
         };
         /**
+         * FewShotNode
+         * @description Examples, as turns of the conversation before the request's own.
+         */
+        FewShotNode: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "few_shot";
+            /** Name */
+            name: string;
+            /** Examples */
+            examples: components["schemas"]["Example"][];
+        };
+        /**
+         * Function
+         * @description A function the model may call; `parameters` is a JSON Schema.
+         */
+        Function: {
+            /** Name */
+            name: string;
+            /**
+             * Description
+             * @default
+             */
+            description?: string;
+            /** Parameters */
+            parameters?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+            /**
+             * Strict
+             * @default null
+             */
+            strict?: boolean | null;
+        };
+        /**
+         * Groundedness
+         * @description Holds when `scorer` gives the answer less than `min_score` against the request's documents; without documents the score is 0.
+         *
+         *     `lexical` is the share of the answer's content words and numbers that stand in the documents: a floor, blind to negation and paraphrase.
+         */
+        Groundedness: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "groundedness";
+            /**
+             * Action
+             * @default flag
+             * @enum {string}
+             */
+            action?: "block" | "regenerate" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure?: ("open" | "closed") | null;
+            /**
+             * Then
+             * @default null
+             */
+            then?: ("block" | "flag") | null;
+            /**
+             * Scorer
+             * @default lexical
+             */
+            scorer?: string;
+            /**
+             * Min Score
+             * @default 0.5
+             */
+            min_score?: number;
+        };
+        /**
+         * Guardrails
+         * @description A policy's guardrails, in the order they look: each sees what those before it left. `safe_answer` is what a block answers.
+         */
+        Guardrails: {
+            /**
+             * Input
+             * @default []
+             */
+            input?: (components["schemas"]["SizeLimit"] | components["schemas"]["PersonalData"] | components["schemas"]["BlockList"] | components["schemas"]["AllowList"] | components["schemas"]["Injection"] | components["schemas"]["Topics"])[];
+            /**
+             * Output
+             * @default []
+             */
+            output?: (components["schemas"]["PersonalDataLeak"] | components["schemas"]["AnswerBlockList"] | components["schemas"]["Refusal"] | components["schemas"]["StructuredOutput"] | components["schemas"]["Groundedness"])[];
+            /**
+             * Safe Answer
+             * @default I'm sorry, but I can't help with that.
+             */
+            safe_answer?: string;
+        };
+        /**
          * InferRequest
          * @description Inputs for the skill's prompt, or the messages of a chat, which then stand in place of its user part.
+         *
+         *     `parameters` are OpenAI's by name and go before the policy's own sampling and tools. A `dryrun` is decided and rendered; no model is
+         *     asked and nothing is stored.
          */
         InferRequest: {
             /** Skill */
@@ -4949,6 +7254,15 @@ export interface components {
              * @default null
              */
             messages?: components["schemas"]["Message"][] | null;
+            /**
+             * Documents
+             * @default []
+             */
+            documents?: components["schemas"]["Document"][];
+            /** Parameters */
+            parameters?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
             /**
              * Thread Id
              * @default null
@@ -4973,10 +7287,56 @@ export interface components {
              * @default []
              */
             tags?: string[];
+            /**
+             * Policy Id
+             * @description Answer by this policy whatever the route says; left out of estimates.
+             * @default null
+             */
+            policy_id?: string | null;
+            /**
+             * Dryrun
+             * @default false
+             */
+            dryrun?: boolean;
+        };
+        /**
+         * Injection
+         * @description Attempts to overrule the prompt: injections, jailbreaks, attempts to read it. By rules; docs/guardrails.md has their figures.
+         *
+         *     Looks at what users and tools say and at inputs, not at system and assistant messages. `threshold` is on the rules' score.
+         */
+        Injection: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "injection";
+            /**
+             * Action
+             * @default block
+             * @enum {string}
+             */
+            action?: "block" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure?: ("open" | "closed") | null;
+            /**
+             * Threshold
+             * @default 0.5
+             */
+            threshold?: number;
         };
         /**
          * InteractionCreated
-         * @description A request that an application's user made: the skill's inputs, or a chat's messages.
+         * @description A request that an application's user made: the skill's inputs, or a chat's messages; with the documents to ground the answer on and
+         *     the model's parameters, where the request brought any.
          */
         InteractionCreated: {
             /**
@@ -5034,6 +7394,15 @@ export interface components {
              * @default null
              */
             messages?: components["schemas"]["Message"][] | null;
+            /**
+             * Documents
+             * @default []
+             */
+            documents?: components["schemas"]["Document"][];
+            /** Parameters */
+            parameters?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
         };
         JsonValue: unknown;
         /**
@@ -5065,6 +7434,19 @@ export interface components {
             reason?: string;
         };
         /**
+         * LatencyGuard
+         * @description Drops an arm when the 95th percentile of its backend's latency is over `p95_ms` milliseconds.
+         */
+        LatencyGuard: {
+            /** P95 Ms */
+            p95_ms: number;
+            /**
+             * Min Samples
+             * @default 100
+             */
+            min_samples?: number;
+        };
+        /**
          * LearningRunRequest
          * @description A learning run to start; `settings` as in `LearningSettings`.
          */
@@ -5081,16 +7463,29 @@ export interface components {
         };
         /**
          * Message
-         * @description One message of a chat.
+         * @description One message of a chat, as OpenAI has it: an assistant may call tools, and a tool's message answers one call.
          */
         Message: {
             /**
              * Role
              * @enum {string}
              */
-            role: "system" | "user" | "assistant";
-            /** Content */
-            content: string;
+            role: "system" | "user" | "assistant" | "tool";
+            /**
+             * Content
+             * @default
+             */
+            content?: string;
+            /**
+             * Tool Calls
+             * @default []
+             */
+            tool_calls?: components["schemas"]["ToolCall"][];
+            /**
+             * Tool Call Id
+             * @default null
+             */
+            tool_call_id?: string | null;
         };
         /**
          * Metric
@@ -5120,6 +7515,57 @@ export interface components {
              * @default 168
              */
             attribution_window_hours?: number;
+        };
+        /**
+         * OpenAIBackend
+         * @description OpenAI, or any server that speaks its chat API (vLLM, TGI, Ollama): `base_url` up to and with `/v1`.
+         */
+        OpenAIBackend: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "openai";
+            /** Model */
+            model: string;
+            /**
+             * Base Url
+             * @default https://api.openai.com/v1
+             */
+            base_url?: string;
+            /**
+             * Secret
+             * @default null
+             */
+            secret?: string | null;
+            /**
+             * Timeout S
+             * @default 25
+             */
+            timeout_s?: number;
+        };
+        /**
+         * OutputNode
+         * @description What is done to the answer: cut before the first of `cut_at`, then stripped of blanks at both ends.
+         */
+        OutputNode: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "output";
+            /** Name */
+            name: string;
+            /**
+             * Cut At
+             * @default []
+             */
+            cut_at?: string[];
+            /**
+             * Strip
+             * @default true
+             */
+            strip?: boolean;
         };
         /**
          * OutputProduced
@@ -5179,14 +7625,51 @@ export interface components {
             /** Text */
             text: string;
             /**
+             * Tool Calls
+             * @default []
+             */
+            tool_calls?: components["schemas"]["ToolCall"][];
+            /**
              * Messages
              * @default null
              */
             messages?: components["schemas"]["Message"][] | null;
-            /** @default null */
+            /**
+             * @description RLaaS's own: clients send the decision_token in its place.
+             * @default null
+             */
             decision?: components["schemas"]["Decision"] | null;
+            /**
+             * Decision Token
+             * @description What /v1/decide gave for this output. Stored is the decision that it holds.
+             * @default null
+             */
+            decision_token?: string | null;
             /** @default null */
             usage?: components["schemas"]["Usage"] | null;
+            /**
+             * Model
+             * @description The backend's model that answered.
+             * @default null
+             */
+            model?: string | null;
+            /**
+             * Cost Usd
+             * @description What the tokens cost, by the prices of `price_version`.
+             * @default null
+             */
+            cost_usd?: number | null;
+            /**
+             * Price Version
+             * @default null
+             */
+            price_version?: number | null;
+            /**
+             * Key Id
+             * @description The API key that asked.
+             * @default null
+             */
+            key_id?: string | null;
             /**
              * Latency Ms
              * @default null
@@ -5199,20 +7682,130 @@ export interface components {
             finish_reason?: string | null;
         };
         /**
+         * PersonalData
+         * @description Personal data in what the caller sent: `redact` puts `<EMAIL_ADDRESS>` in its place before the backend sees it. `allow` lists texts
+         *     that look like it and are none, such as the company's own address.
+         */
+        PersonalData: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "pii";
+            /**
+             * Action
+             * @default redact
+             * @enum {string}
+             */
+            action?: "block" | "redact" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure?: ("open" | "closed") | null;
+            /**
+             * Entities
+             * @default [
+             *       "EMAIL_ADDRESS",
+             *       "CREDIT_CARD",
+             *       "IBAN_CODE",
+             *       "US_SSN",
+             *       "IP_ADDRESS",
+             *       "PHONE_NUMBER",
+             *       "MAC_ADDRESS",
+             *       "CRYPTO",
+             *       "UK_NHS"
+             *     ]
+             */
+            entities?: ("EMAIL_ADDRESS" | "CREDIT_CARD" | "IBAN_CODE" | "US_SSN" | "IP_ADDRESS" | "PHONE_NUMBER" | "URL" | "MAC_ADDRESS" | "CRYPTO" | "UK_NHS")[];
+            /**
+             * Allow
+             * @default []
+             */
+            allow?: string[];
+        };
+        /**
+         * PersonalDataLeak
+         * @description Personal data in the answer that stands neither in the request nor in its documents.
+         */
+        PersonalDataLeak: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "pii_leak";
+            /**
+             * Action
+             * @default redact
+             * @enum {string}
+             */
+            action?: "block" | "redact" | "regenerate" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure?: ("open" | "closed") | null;
+            /**
+             * Then
+             * @default null
+             */
+            then?: ("block" | "flag") | null;
+            /**
+             * Entities
+             * @default [
+             *       "EMAIL_ADDRESS",
+             *       "CREDIT_CARD",
+             *       "IBAN_CODE",
+             *       "US_SSN",
+             *       "IP_ADDRESS",
+             *       "PHONE_NUMBER",
+             *       "MAC_ADDRESS",
+             *       "CRYPTO",
+             *       "UK_NHS"
+             *     ]
+             */
+            entities?: ("EMAIL_ADDRESS" | "CREDIT_CARD" | "IBAN_CODE" | "US_SSN" | "IP_ADDRESS" | "PHONE_NUMBER" | "URL" | "MAC_ADDRESS" | "CRYPTO" | "UK_NHS")[];
+            /**
+             * Allow
+             * @default []
+             */
+            allow?: string[];
+        };
+        /**
          * PolicyRequest
          * @description A policy to register. Left out, the base model and the backend are the stage's own.
          */
         PolicyRequest: {
-            prompt: components["schemas"]["Prompt"];
+            /** Prompt */
+            prompt: components["schemas"]["Prompt"] | components["schemas"]["ShortPrompt"];
             /**
              * @default {
              *       "temperature": 0,
-             *       "top_p": 1,
+             *       "top_p": null,
              *       "max_tokens": 256,
-             *       "seed": null
+             *       "seed": null,
+             *       "stop": []
              *     }
              */
             sampling?: components["schemas"]["Sampling"];
+            /**
+             * @default {
+             *       "input": [],
+             *       "output": [],
+             *       "safe_answer": "I'm sorry, but I can't help with that."
+             *     }
+             */
+            guardrails?: components["schemas"]["Guardrails"];
             /**
              * Base Model
              * @default null
@@ -5220,8 +7813,50 @@ export interface components {
             base_model?: string | null;
             /** @default null */
             adapter?: components["schemas"]["AdapterRef"] | null;
+            /**
+             * Backend
+             * @default null
+             */
+            backend?: (components["schemas"]["SageMakerBackend"] | components["schemas"]["OpenAIBackend"] | components["schemas"]["AnthropicBackend"] | components["schemas"]["BedrockBackend"]) | null;
+            /**
+             * Fallbacks
+             * @default []
+             */
+            fallbacks?: (components["schemas"]["SageMakerBackend"] | components["schemas"]["OpenAIBackend"] | components["schemas"]["AnthropicBackend"] | components["schemas"]["BedrockBackend"])[];
             /** @default null */
-            backend?: components["schemas"]["SageMakerBackend"] | null;
+            price?: components["schemas"]["Price"] | null;
+            /**
+             * Reason
+             * @default by the admin API
+             */
+            reason?: string;
+        };
+        /**
+         * Price
+         * @description US dollars per million tokens read, read from the backend's cache (left out: as much as any other), and written.
+         */
+        Price: {
+            /** Input */
+            input: number;
+            /** Output */
+            output: number;
+            /**
+             * Cached Input
+             * @default null
+             */
+            cached_input?: number | null;
+        };
+        /**
+         * PricesRequest
+         * @description The prices to follow version `expected_version` (0: there are none yet).
+         */
+        PricesRequest: {
+            /** Prices */
+            prices: {
+                [key: string]: components["schemas"]["Price"];
+            };
+            /** Expected Version */
+            expected_version: number;
             /**
              * Reason
              * @default by the admin API
@@ -5265,16 +7900,104 @@ export interface components {
         };
         /**
          * Prompt
-         * @description Sandboxed Jinja2 templates over the request's inputs; rendered they are the system and the user message.
+         * @description The graph. Without `inputs`, whatever templates speak of that is no node is an input.
          */
         Prompt: {
             /**
-             * System
+             * Inputs
+             * @default null
+             */
+            inputs?: {
+                [key: string]: components["schemas"]["PromptInput"];
+            } | null;
+            /** Nodes */
+            nodes: (components["schemas"]["TextNode"] | components["schemas"]["SystemNode"] | components["schemas"]["UserNode"] | components["schemas"]["FewShotNode"] | components["schemas"]["RetrievalNode"] | components["schemas"]["ToolsNode"] | components["schemas"]["OutputNode"])[];
+        };
+        /**
+         * PromptInput
+         * @description An input that requests bring.
+         */
+        PromptInput: {
+            /**
+             * Required
+             * @default true
+             */
+            required?: boolean;
+            /**
+             * Description
              * @default
              */
-            system?: string;
-            /** User */
-            user: string;
+            description?: string;
+        };
+        /**
+         * RateGuard
+         * @description Drops an arm when more than the share `above` of at least `min_samples` of its requests are bad.
+         */
+        RateGuard: {
+            /** Above */
+            above: number;
+            /**
+             * Min Samples
+             * @default 100
+             */
+            min_samples?: number;
+        };
+        /**
+         * Refusal
+         * @description The model declines to answer, by rules in eight languages, or by the backend's own word.
+         */
+        Refusal: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "refusal";
+            /**
+             * Action
+             * @default flag
+             * @enum {string}
+             */
+            action?: "block" | "regenerate" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure?: ("open" | "closed") | null;
+            /**
+             * Then
+             * @default null
+             */
+            then?: ("block" | "flag") | null;
+        };
+        /**
+         * RetrievalNode
+         * @description The slot for the documents that come with a request: the template once for each, best first, joined by blank lines.
+         *
+         *     The template speaks of `document.text`, `document.source` and `number` (from 1).
+         */
+        RetrievalNode: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "retrieval";
+            /** Name */
+            name: string;
+            /**
+             * Template
+             * @default [{{ number }}] {{ document.text }}
+             */
+            template?: string;
+            /**
+             * Max Documents
+             * @default 5
+             */
+            max_documents?: number;
         };
         /**
          * RewardComputed
@@ -5410,6 +8133,9 @@ export interface components {
         /**
          * RouteRequest
          * @description The route to put in place of version `expected_version` (0: there is none yet). `unit` is fixed by the first.
+         *
+         *     `bandit` is how arms of mode `bandit` get their weights, which the request only begins with; left out, it stays as it is. A weight for an
+         *     arm that the bandit's guards dropped lets it back in.
          */
         RouteRequest: {
             /** Expected Version */
@@ -5426,6 +8152,8 @@ export interface components {
              * @default null
              */
             unit?: ("thread" | "user" | "interaction") | null;
+            /** @default null */
+            bandit?: components["schemas"]["BanditSettings"] | null;
             /**
              * Reason
              * @default by the admin API
@@ -5434,15 +8162,14 @@ export interface components {
         };
         /**
          * SageMakerBackend
-         * @description A SageMaker endpoint; `component` names the inference component (base model or adapter) that answers.
+         * @description A SageMaker endpoint that speaks OpenAI's chat format; `component` is the inference component (base model, adapter) that answers.
          */
         SageMakerBackend: {
             /**
-             * Kind
-             * @default sagemaker
-             * @constant
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
              */
-            kind?: "sagemaker";
+            kind: "sagemaker";
             /** Endpoint */
             endpoint: string;
             /**
@@ -5450,22 +8177,28 @@ export interface components {
              * @default null
              */
             component?: string | null;
+            /**
+             * Timeout S
+             * @default 25
+             */
+            timeout_s?: number;
         };
         /**
          * Sampling
-         * @description How the backend samples; `max_tokens` bounds the answer.
+         * @description How the backend samples unless the request says otherwise; `max_tokens` bounds the answer.
          */
         Sampling: {
             /**
              * Temperature
+             * @description null: the backend's own, which some models insist on.
              * @default 0
              */
-            temperature?: number;
+            temperature?: number | null;
             /**
              * Top P
-             * @default 1
+             * @default null
              */
-            top_p?: number;
+            top_p?: number | null;
             /**
              * Max Tokens
              * @default 256
@@ -5476,6 +8209,67 @@ export interface components {
              * @default null
              */
             seed?: number | null;
+            /**
+             * Stop
+             * @default []
+             */
+            stop?: string[];
+        };
+        /**
+         * ShortPrompt
+         * @description The short form of most prompts: a user template, and a system template in front of it.
+         */
+        ShortPrompt: {
+            /**
+             * System
+             * @default
+             */
+            system?: string;
+            /** User */
+            user: string;
+        };
+        /**
+         * SizeLimit
+         * @description Holds when what the caller sent is longer than one of the limits. Tokens are estimated: a quarter of the bytes in UTF-8, and four a
+         *     message; of English that is within about a fifth, of other languages and code mostly too few.
+         */
+        SizeLimit: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "size";
+            /**
+             * Action
+             * @default block
+             * @enum {string}
+             */
+            action?: "block" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure?: ("open" | "closed") | null;
+            /**
+             * Max Characters
+             * @default null
+             */
+            max_characters?: number | null;
+            /**
+             * Max Tokens
+             * @default null
+             */
+            max_tokens?: number | null;
+            /**
+             * Max Messages
+             * @default null
+             */
+            max_messages?: number | null;
         };
         /**
          * SkillRequest
@@ -5507,6 +8301,83 @@ export interface components {
              * @default by the admin API
              */
             reason?: string;
+        };
+        /**
+         * StreamOptions
+         * @description `include_usage` asks for a last chunk with the usage and no choices.
+         */
+        StreamOptions: {
+            /**
+             * Include Usage
+             * @default false
+             */
+            include_usage?: boolean;
+            /**
+             * Include Obfuscation
+             * @default false
+             */
+            include_obfuscation?: boolean;
+        };
+        /**
+         * StructuredOutput
+         * @description The answer must be JSON that fits `json_schema` (draft 2020-12; patterns without lookaround, references by `#/...` only, recursion
+         *     along one path).
+         *
+         *     `fences`: an answer that is one code fence around its JSON is taken without the fence (`unwrap`), or does not fit (`refuse`). An answer
+         *     without text that calls tools is not looked at.
+         */
+        StructuredOutput: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "json_schema";
+            /**
+             * Action
+             * @default regenerate
+             * @enum {string}
+             */
+            action?: "block" | "regenerate" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure?: ("open" | "closed") | null;
+            /**
+             * Then
+             * @default null
+             */
+            then?: ("block" | "flag") | null;
+            /** Json Schema */
+            json_schema: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+            /**
+             * Fences
+             * @default unwrap
+             * @enum {string}
+             */
+            fences?: "unwrap" | "refuse";
+        };
+        /**
+         * SystemNode
+         * @description A system message; nothing where its text is empty.
+         */
+        SystemNode: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "system";
+            /** Name */
+            name: string;
+            /** Template */
+            template: string;
         };
         /**
          * TaskResultReported
@@ -5581,6 +8452,21 @@ export interface components {
             };
         };
         /**
+         * TextNode
+         * @description Text for other nodes' templates.
+         */
+        TextNode: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "text";
+            /** Name */
+            name: string;
+            /** Template */
+            template: string;
+        };
+        /**
          * TextPart
          * @description A text part of a message.
          */
@@ -5594,14 +8480,135 @@ export interface components {
             text: string;
         };
         /**
+         * Tool
+         * @description A tool as OpenAI has it.
+         */
+        Tool: {
+            /**
+             * Type
+             * @default function
+             * @constant
+             */
+            type?: "function";
+            function: components["schemas"]["Function"];
+        };
+        /**
+         * ToolCall
+         * @description A model's call of a tool.
+         */
+        ToolCall: {
+            /** Id */
+            id: string;
+            /**
+             * Type
+             * @default function
+             * @constant
+             */
+            type?: "function";
+            function: components["schemas"]["CalledFunction"];
+        };
+        /**
+         * ToolsNode
+         * @description The tools offered, unless the request brings its own.
+         */
+        ToolsNode: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "tools";
+            /** Name */
+            name: string;
+            /** Tools */
+            tools: components["schemas"]["Tool"][];
+            /**
+             * Tool Choice
+             * @default auto
+             * @enum {string}
+             */
+            tool_choice?: "auto" | "none" | "required";
+        };
+        /**
+         * Topic
+         * @description A topic by its words: it is spoken of when at least `at_least` different ones of its terms occur.
+         */
+        Topic: {
+            /** Name */
+            name: string;
+            /** Terms */
+            terms: string[];
+            /**
+             * At Least
+             * @default 1
+             */
+            at_least?: number;
+        };
+        /**
+         * Topics
+         * @description Holds when a denied topic is spoken of, or topics are allowed and none of them is. Keywords, not understanding.
+         */
+        Topics: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "topics";
+            /**
+             * Action
+             * @default flag
+             * @enum {string}
+             */
+            action?: "block" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure?: ("open" | "closed") | null;
+            /**
+             * Allowed
+             * @default []
+             */
+            allowed?: components["schemas"]["Topic"][];
+            /**
+             * Denied
+             * @default []
+             */
+            denied?: components["schemas"]["Topic"][];
+        };
+        /**
          * Usage
-         * @description Tokens read and written.
+         * @description Tokens read and written; `cached_tokens` of those read came from the backend's prompt cache.
          */
         Usage: {
             /** Input Tokens */
             input_tokens: number;
             /** Output Tokens */
             output_tokens: number;
+            /**
+             * Cached Tokens
+             * @default 0
+             */
+            cached_tokens?: number;
+        };
+        /**
+         * UserNode
+         * @description A user message; a chat's own messages stand in its place.
+         */
+        UserNode: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "user";
+            /** Name */
+            name: string;
+            /** Template */
+            template: string;
         };
         /** @description What became of one event: its id, or the error that the endpoint of its type would have answered. */
         BatchResult: {
