@@ -1,11 +1,8 @@
 """What users do with each answer: `/v1/interaction.create`, `/v1/interaction.output`, `/v1/feedback.submit`, `/v1/task_result`, and many
 of them at once: `/v1/events:batch`."""
 
-from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 
-from aws_lambda_powertools.event_handler import Response
-from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import JsonValue
 
 from rlaas.aws.entity_finder import LambdaEntityFinder
@@ -13,9 +10,9 @@ from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.clock import utc_now
 from rlaas.errors import RlaasError
-from rlaas.runtime.api import answer, api
+from rlaas.runtime.api import Reply, serving
 from rlaas.runtime.environment import IngestEnvironment, environment
-from rlaas.runtime.http import Caller, batched, caller, error_body, header, parse, request_id, status_of
+from rlaas.runtime.http import Caller, Event, batched, caller, error_body, header, parse, request_id, status_of
 from rlaas.runtime.scrubbers import Scrubbers
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
 from rlaas.telemetry.ingest import Recorded, record, record_all
@@ -28,8 +25,6 @@ MODELS: dict[str, type[AnyEvent]] = {
     "task_result": TaskResultReported,
 }
 MAX_BATCH = 500
-
-app = api()
 
 
 @cache
@@ -47,16 +42,16 @@ def scrubbers() -> Scrubbers:
     return Scrubbers(stores()[1], clock=utc_now, finder=finder)
 
 
-def permitted() -> Caller:
+def permitted(event: Event) -> Caller:
     """The caller, who must hold the scope `telemetry`."""
-    who = caller(app.current_event.raw_event)
+    who = caller(event)
     require_scope(who.scopes, "telemetry")
     return who
 
 
-def ingest(event_type: str) -> Response[str]:
+def ingest(event_type: str, event: Event) -> Reply:
     """Record the request's event: 201 new, 202 new and waiting for what it refers to, 200 replayed."""
-    who, event = permitted(), app.current_event.raw_event
+    who = permitted(event)
     store, skills = stores()
     key = header(event, "Idempotency-Key")
     recorded = record(
@@ -68,37 +63,12 @@ def ingest(event_type: str) -> Response[str]:
         scrubber=scrubbers().of(who.tenant_id),
         idempotency_key=key,
     )
-    return answer(_status(recorded), {f"{event_type}_id": recorded.event_id, **_told(recorded)})
+    return Reply(_status(recorded), {f"{event_type}_id": recorded.event_id, **_told(recorded)})
 
 
-@app.post("/v1/interaction.create")
-def create_interaction() -> Response[str]:
-    """A request an application's user made."""
-    return ingest("interaction")
-
-
-@app.post("/v1/interaction.output")
-def produce_output() -> Response[str]:
-    """What answered it."""
-    return ingest("output")
-
-
-@app.post("/v1/feedback.submit")
-def submit_feedback() -> Response[str]:
-    """What the user did with the answer."""
-    return ingest("feedback")
-
-
-@app.post("/v1/task_result")
-def report_task_result() -> Response[str]:
-    """What came of it."""
-    return ingest("task_result")
-
-
-@app.post("/v1/events:batch")
-def record_batch() -> Response[str]:
+def record_batch(event: Event) -> Reply:
     """Up to 500 events of any type; the answer says for each, in the order sent, what the endpoint of its type would have said."""
-    who, event = permitted(), app.current_event.raw_event
+    who = permitted(event)
     store, skills = stores()
     given = batched(MODELS, event, limit=MAX_BATCH)
     key = header(event, "Idempotency-Key")
@@ -114,7 +84,7 @@ def record_batch() -> Response[str]:
         )
     )
     results = [_result(one if isinstance(one, RlaasError) else next(outcomes), request_id(event)) for one in given]
-    return answer(200, {"results": results})
+    return Reply(200, {"results": results})
 
 
 def _result(outcome: Recorded | RlaasError, request: str) -> JsonValue:
@@ -131,6 +101,12 @@ def _told(recorded: Recorded) -> dict[str, JsonValue]:
     return {"idempotent_replay": not recorded.new, "pending": recorded.pending}
 
 
-def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, object]:
-    """The Lambda entry point."""
-    return app.resolve(dict(event), context)
+handler = serving(
+    {
+        "POST /v1/interaction.create": partial(ingest, "interaction"),
+        "POST /v1/interaction.output": partial(ingest, "output"),
+        "POST /v1/feedback.submit": partial(ingest, "feedback"),
+        "POST /v1/task_result": partial(ingest, "task_result"),
+        "POST /v1/events:batch": record_batch,
+    }
+)

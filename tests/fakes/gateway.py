@@ -7,6 +7,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from tests.fakes.worlds import TENANT
 
+_PARAMETERS = {"/v1/models/": "model", "/ofrep/v1/evaluate/flags/": "key"}
+"""The parameter at the end of the paths below each folder."""
+
 
 def proxy_event(
     path: str,
@@ -19,15 +22,19 @@ def proxy_event(
     origins: str = "",
 ) -> dict[str, Any]:
     """A request that passed the authorizer. `body` is sent as it is when it is text, else as JSON."""
+    resource, parameters = path, None
+    for folder, name in _PARAMETERS.items():
+        if path.startswith(folder):
+            resource, parameters = f"{folder}{{{name}}}", {name: path.removeprefix(folder)}
     return {
         "httpMethod": method,
         "path": path,
-        "resource": path,
+        "resource": resource,
         "headers": {"content-type": "application/json", **(headers or {})},
         "multiValueHeaders": {},
         "queryStringParameters": None,
         "multiValueQueryStringParameters": None,
-        "pathParameters": None,
+        "pathParameters": parameters,
         "stageVariables": None,
         "requestContext": {
             "requestId": "req-1",

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
 class WireModel(BaseModel):
     """A frozen, strict value. Parse requests with `model_validate_json`; read stored ones with `stored`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
 
 
 def _finite(value: JsonValue) -> JsonValue:

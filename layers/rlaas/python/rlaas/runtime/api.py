@@ -1,46 +1,63 @@
-"""A powertools resolver in which every failure becomes the one error body."""
+"""A function behind API Gateway: each route's handle, and every failure as the one error body.
+
+API Gateway has found the route already and names it in the event, so a look-up is all the routing there is to do.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
-from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import JsonValue
 
 from rlaas.errors import NotFound, RlaasError
-from rlaas.runtime.http import error_body, internal_error_body, request_id, retry_after, status_of
+from rlaas.runtime.http import Event, error_body, internal_error_body, request_id, retry_after, status_of
 from rlaas.runtime.log import logger, where
 
 
-def api() -> APIGatewayRestResolver:
-    """A resolver whose handlers may raise any `RlaasError`."""
-    app = APIGatewayRestResolver()
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer in JSON."""
 
-    def refused(error: RlaasError) -> Response[str]:
-        identifier = request_id(app.current_event.raw_event)
-        status = status_of(error)
-        logger.info("refused", request_id=identifier, error=type(error).__name__, param=error.param, status=status)
-        return answer(status, error_body(error, identifier), headers=retry_after(error))
-
-    def unknown_path(_: NotFoundError) -> Response[str]:
-        return refused(NotFound("there is nothing at this path"))
-
-    def failed(error: Exception) -> Response[str]:
-        identifier = request_id(app.current_event.raw_event)
-        logger.error("failed", request_id=identifier, error=type(error).__name__, where=where(error))
-        return answer(500, internal_error_body(identifier))
-
-    app.exception_handler(RlaasError)(refused)
-    app.not_found(unknown_path)
-    app.exception_handler(Exception)(failed)
-    return app
+    status: int
+    body: Mapping[str, JsonValue]
 
 
-def answer(status: int, body: dict[str, JsonValue], *, headers: Mapping[str, str] | None = None) -> Response[str]:
-    """A JSON answer, which a page of any origin may read: the caller's key decides, and a publishable one names its origins."""
-    return Response(
-        status_code=status,
-        content_type="application/json",
-        headers={"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "Retry-After", **(headers or {})},
-        body=json.dumps(body, ensure_ascii=False),
-    )
+Handle = Callable[[Event], Reply]
+"""Answers one request. Raises: any RlaasError."""
+
+
+def serving(routes: Mapping[str, Handle]) -> Callable[[Event, LambdaContext], dict[str, object]]:
+    """The Lambda entry point of a function with these `routes`: method and resource, as in `POST /v1/infer`, to handle."""
+
+    def handler(event: Event, _: LambdaContext) -> dict[str, object]:
+        identifier = request_id(event)
+        try:
+            handle = routes.get(f"{event.get('httpMethod')} {event.get('resource')}")
+            if handle is None:
+                raise NotFound("there is nothing at this path")
+            return _answer(handle(event))
+        except RlaasError as error:
+            status = status_of(error)
+            logger.info("refused", request_id=identifier, error=type(error).__name__, param=error.param, status=status)
+            return _answer(Reply(status, error_body(error, identifier)), retry_after(error))
+        except Exception as error:
+            logger.error("failed", request_id=identifier, error=type(error).__name__, where=where(error))
+            return _answer(Reply(500, internal_error_body(identifier)))
+
+    return handler
+
+
+def _answer(reply: Reply, headers: Mapping[str, str] | None = None) -> dict[str, object]:
+    """What API Gateway sends, which a page of any origin may read: the caller's key decides, and a publishable one names its origins."""
+    return {
+        "statusCode": reply.status,
+        "headers": {
+            "Content-Type": "application/json",
+            "Access-Control-Allow-Origin": "*",
+            "Access-Control-Expose-Headers": "Retry-After",
+            **(headers or {}),
+        },
+        "body": json.dumps(reply.body, ensure_ascii=False),
+        "isBase64Encoded": False,
+    }

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
+from urllib.parse import unquote
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
@@ -122,6 +123,13 @@ def header(event: Event, name: str) -> str | None:
     if not isinstance(headers, Mapping):
         return None
     return next((str(value) for key, value in headers.items() if str(key).lower() == name.lower()), None)
+
+
+def named(event: Event, parameter: str) -> str:
+    """What stands in the path in the place of `{parameter}`."""
+    parameters = event.get("pathParameters")
+    found = parameters.get(parameter) if isinstance(parameters, Mapping) else None
+    return unquote(str(found or ""))
 
 
 def parse(model: type[Model], event: Event) -> Model:
