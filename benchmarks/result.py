@@ -22,8 +22,9 @@ def report(name: str, command: str, figures: dict[str, float]) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     print(f"{name} ({result['machine']})")
+    widest = max(map(len, figures))
     for figure, value in figures.items():
-        print(f"  {figure:<28} {value:>10.3f}")
+        print(f"  {figure:<{widest}} {value:>10.3f}")
 
 
 def percentile(samples: list[float], share: float) -> float:
