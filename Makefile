@@ -8,7 +8,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/rlaas/python
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-cloud up down status demo example test test-typescript lint lint-typescript synth fuzz bench bench-router bench-telemetry bench-pii bench-guardrails bench-demo lock clean
+.PHONY: help setup setup-cloud up down status demo example test test-typescript lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-pii bench-guardrails bench-experiments bench-mirroring bench-demo lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -68,10 +68,10 @@ synth: setup ## Synthesize every stage, offline and without credentials
 fuzz: setup ## Every operation of the API with thousands of requests, against a laptop cloud of its own; about ten minutes
 	FUZZ_PHASES=examples,coverage,fuzzing,stateful FUZZ_EXAMPLES=100 $(VENV)/pytest tests/e2e/test_telemetry.py -k document
 
-bench: bench-router bench-telemetry bench-pii bench-guardrails ## Measure the budgets; results under benchmarks/results
+bench: bench-gateway bench-telemetry bench-pii bench-guardrails ## Measure the budgets; results under benchmarks/results
 
-bench-router: setup ## The router's own work per request, its decision, its import
-	$(VENV)/python -m benchmarks.router
+bench-gateway: setup ## The gateway's own work per request, its decision, its import; its CPU beside LiteLLM's and TensorZero's
+	$(VENV)/python -m benchmarks.gateway
 
 bench-telemetry: setup ## Events per second, cost to the host, price of a million events, and chaos, on a laptop cloud of its own; 20 minutes
 	$(VENV)/python -m benchmarks.telemetry

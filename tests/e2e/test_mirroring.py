@@ -15,17 +15,12 @@ def policy(tenant: Tenant, server: ModelServer, model: str) -> str:
     return str(tenant.admin("POST", f"skills/{SKILL}/policies", {"prompt": PROMPT, "backend": backend})["policy_id"])
 
 
-def dead_letters(cloud: LaptopCloud) -> list[dict[str, Any]]:
-    """The tasks that the shadows' queue took for dead; they stay."""
+def see_dead_letters(cloud: LaptopCloud, seen: dict[str, dict[str, Any]]) -> None:
+    """Add to `seen`, by message, the tasks that the shadows' queue took for dead; they stay there, unseen for a while."""
     sqs = cloud.client("sqs")
     [url] = [url for url in sqs.list_queues()["QueueUrls"] if "DeadLetters" in url]
-    found: dict[str, dict[str, Any]] = {}
-    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=2).get("Messages"):
-        new = {message["MessageId"]: json.loads(message["Body"]) for message in messages}
-        if not new.keys() - found.keys():
-            break
-        found |= new
-    return list(found.values())
+    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=30).get("Messages"):
+        seen |= {message["MessageId"]: json.loads(message["Body"]) for message in messages}
 
 
 def shadow_outputs(cloud: LaptopCloud, tenant_id: str) -> list[dict[str, Any]]:
@@ -55,8 +50,11 @@ def test_each_mirrored_request_ends_as_an_output_or_as_a_dead_letter_and_users_n
             draft = tenant.infer(inputs={"name": "Ada Park", "email": f"Where is order {number}"})
             assert (draft["policy_id"], draft["decision"]["shadows"]) == (control, [shadow])
 
+        seen: dict[str, dict[str, Any]] = {}
+
         def ended() -> tuple[int, int] | None:
-            dead = [task for task in dead_letters(cloud) if task["tenant_id"] == tenant.tenant_id]
+            see_dead_letters(cloud, seen)
+            dead = [task for task in seen.values() if task["tenant_id"] == tenant.tenant_id]
             counts = len(shadow_outputs(cloud, tenant.tenant_id)), len(dead)
             return counts if sum(counts) == REQUESTS else None
 

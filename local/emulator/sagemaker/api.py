@@ -209,7 +209,7 @@ async def _openai(endpoint: str, component: str | None, headers: Mapping[str, st
     try:
         answer, _ = await concurrency.run_reentrant(_invoke, endpoint, named, body, True, thread_name="invoke-endpoint-openai")
     except ApiError as problem:
-        return _openai_error(int(problem.fields.get("OriginalStatusCode") or problem.status), problem.message)
+        return _openai_error(int(str(problem.fields.get("OriginalStatusCode") or problem.status)), problem.message)
     loop = asyncio.get_running_loop()
     parts: asyncio.Queue[bytes] = asyncio.Queue()
 

@@ -19,7 +19,7 @@ from rlaas.telemetry.store import Mark, StoredEvent
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
-    from types_boto3_dynamodb.type_defs import AttributeValueTypeDef, QueryInputTypeDef
+    from types_boto3_dynamodb.type_defs import AttributeValueTypeDef, QueryInputTypeDef, UpdateItemInputTypeDef
 
 _LISTED_BY_DAY = ("reward", "guardrail")
 _MARKS: tuple[Mark, ...] = ("bandit", "mirrored", "shadow")
@@ -128,15 +128,17 @@ class DynamoEventStore:
     def settle(self, event: StoredEvent) -> None:
         """Take `event` off the list of pending ones; its payload stays as it is, and what has expired stays away."""
         listed = _day_of(event)
+        update: UpdateItemInputTypeDef = {
+            "TableName": self._table,
+            "Key": _key(event.tenant_id, event.event_id),
+            "ConditionExpression": "attribute_exists(pk)",
+            "UpdateExpression": "SET gsi_day = :day REMOVE #pending" if listed else "REMOVE gsi_day, #pending",
+            "ExpressionAttributeNames": {"#pending": "pending"},
+        }
+        if listed:
+            update["ExpressionAttributeValues"] = to_item({":day": listed})
         with suppress(ClientError), dependency("DynamoDB"):  # only a failed condition gets through as a ClientError
-            self._dynamodb.update_item(
-                TableName=self._table,
-                Key=_key(event.tenant_id, event.event_id),
-                ConditionExpression="attribute_exists(pk)",
-                UpdateExpression="SET gsi_day = :day REMOVE #pending" if listed else "REMOVE gsi_day, #pending",
-                ExpressionAttributeNames={"#pending": "pending"},
-                **({"ExpressionAttributeValues": to_item({":day": listed})} if listed else {}),
-            )
+            self._dynamodb.update_item(**update)
 
     def _listed(self, partition: str, *, since: datetime | None) -> Iterator[StoredEvent]:
         query: QueryInputTypeDef = {

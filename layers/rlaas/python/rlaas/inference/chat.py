@@ -127,20 +127,19 @@ _OURS = ("thread_id", "user_id", "interaction_id", "inputs", "documents", "tags"
 def to_infer(request: ChatRequest) -> InferRequest:
     """The same request to `infer`."""
     asked = request.model.removeprefix(_PREFIX)
-    given = {
-        "skill": asked.partition("@")[0],
-        "policy_id": asked if "@" in asked else None,
-        "messages": tuple(message.plain() for message in request.messages),
-        "inputs": request.inputs,
-        "documents": request.documents,
-        "parameters": request.parameters(),
-        "thread_id": request.thread_id,
-        "user_id": request.user_id or request.user,
-        "interaction_id": request.interaction_id,
-        "metadata": request.metadata or {},
-        "tags": request.tags,
-    }
-    return InferRequest(**given)
+    return InferRequest(
+        skill=asked.partition("@")[0],
+        policy_id=asked if "@" in asked else None,
+        messages=tuple(message.plain() for message in request.messages),
+        inputs=request.inputs,
+        documents=request.documents,
+        parameters=request.parameters(),
+        thread_id=request.thread_id,
+        user_id=request.user_id or request.user,
+        interaction_id=request.interaction_id,
+        metadata=request.metadata or {},
+        tags=request.tags,
+    )
 
 
 def to_completion(request: ChatRequest, answer: Answer, *, created: datetime) -> dict[str, JsonValue]:

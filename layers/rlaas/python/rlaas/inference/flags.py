@@ -3,7 +3,7 @@
 A flag's key is the skill, its value the policy that answers, its variant the arm; the context's `targetingKey` is the unit.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from pydantic import JsonValue
@@ -62,5 +62,5 @@ def evaluate_all(skills: Iterable[str], unit: str, tenant_id: str, *, routes: Ro
             continue  # a skill without a route is no flag yet
 
 
-def _metadata(decision: Decision) -> Mapping[str, JsonValue]:
+def _metadata(decision: Decision) -> dict[str, JsonValue]:
     return {"propensity": decision.propensity, "route_version": decision.route_version, "reason": decision.reason}

@@ -122,7 +122,7 @@ def request_run(
 ) -> LearningRun:
     """Record a run against the skill's present control. The same request again finds the one recorded.
 
-    Raises: NotFound without the skill or its route, Conflict when the id holds another run.
+    Raises: NotFound without the skill or its route, Conflict when the id holds another run or the control is not a model of the endpoint.
     """
     key = run_key(skill, run_id)
     try:
@@ -134,13 +134,15 @@ def request_run(
             raise Conflict(f"{run_id} is another learning run already")
         return recorded
     documents.get(Skill, tenant_id, skill_key(skill))
-    now = clock()
+    now, control = clock(), documents.get_route(tenant_id, skill).control
+    if not isinstance(documents.get_policy(tenant_id, control).backend, SageMakerBackend):
+        raise Conflict(f"the control {control} does not answer from this stage's endpoint, where an adapter would be judged against it")
     run = LearningRun(
         run_id=run_id,
         tenant_id=tenant_id,
         skill=skill,
         settings=settings,
-        baseline=documents.get_route(tenant_id, skill).control,
+        baseline=control,
         reason=reason,
         created_at=now,
     )
@@ -331,6 +333,8 @@ class _Where:
 def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValue]:
     """What the state machine passes to the jobs of a run that has its version: names, arguments and URIs, nothing larger."""
     where, settings = _Where(run, place), run.settings
+    served = baseline.backend
+    assert isinstance(served, SageMakerBackend)  # `request_run` sees to it
     since = run.created_at - timedelta(days=settings.window_days)
     hyperparameters = {name: str(getattr(settings, name)) for name in TrainingSettings.model_fields}
     return {
@@ -366,7 +370,7 @@ def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValu
             "job_name": where.jobs["evaluate"],
             "arguments": _arguments(
                 endpoint=place.endpoint,
-                baseline_component=baseline.backend.component or place.base_component,
+                baseline_component=served.component or place.base_component,
                 candidate_component=where.candidate,
                 control_component=where.control,
                 max_tokens=str(baseline.sampling.max_tokens),

@@ -1,0 +1,232 @@
+"""The gateway's own work: in memory with the backend's time taken out, beside peers before the same mock, and with AWS's clients.
+
+`cpu_s_per_1000` is the whole of one process: API Gateway's event in, the decision, the call of the mock over HTTP, what is stored (in
+memory), the answer out. LiteLLM's figure is its proxy's process, TensorZero's that of a caller with the gateway embedded; all three ask the
+same mock in the same run. With AWS's clients the services' answers are made in the process: what is counted is our side of each call.
+"""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+from benchmarks.gateway_peers import litellm_cpu_s, mock_model, tensorzero_cpu_s
+from benchmarks.result import percentile, report
+from rlaas.inference.infer import Asker, Gateway, InferRequest, infer
+from rlaas.inference.spending import Spending
+from rlaas.routing.assign import assign
+from rlaas.routing.policy import OpenAIBackend
+from rlaas.tenancy.budgets import Budgets
+from rlaas.tenancy.prices import PriceTable
+from tests.fakes.backend import EchoBackend
+from tests.fakes.counters import MemoryCounters
+from tests.fakes.events import MemoryEventStore
+from tests.fakes.gateway import lambda_context, proxy_event
+from tests.fakes.privacy import AS_IT_IS
+from tests.fakes.registry import MemoryRegistry
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, clock, furnished, policy, route
+
+REQUESTS = 5_000
+DECISIONS = 50_000
+AGAINST_PEERS = 1_000
+IMPORTS = 5
+INPUTS = {"email": "where is my parcel? " * 20}
+
+
+def in_memory(registry: MemoryRegistry) -> Gateway:
+    """A gateway whose stores are in memory and whose model answers at once."""
+    return Gateway(
+        routes=registry,
+        backend=EchoBackend(),
+        store=MemoryEventStore(),
+        scrubber=AS_IT_IS,
+        spending=Spending(MemoryCounters(), Budgets(), PriceTable()),
+        clock=clock,
+    )
+
+
+def overhead_ms() -> list[float]:
+    """Milliseconds outside the backend for each request, after a warm-up of a tenth."""
+    gateway, asker, samples = in_memory(furnished((canary(2, 0.5),))), Asker(TENANT, "key"), []
+    for number in range(REQUESTS + REQUESTS // 10):
+        request = InferRequest(skill=SKILL, inputs=INPUTS, thread_id=f"thread-{number}")
+        samples.append(infer(request, asker, gateway).overhead_ms)
+    return samples[REQUESTS // 10 :]
+
+
+def decision_us() -> list[float]:
+    """Microseconds of each decision, the route in memory."""
+    decided = furnished((canary(2, 0.5),)).current_route(TENANT, SKILL)
+    samples = []
+    for number in range(DECISIONS):
+        unit = f"thread-{number}"
+        started = time.perf_counter()
+        assign(decided, unit, decision_id="dec_1", decided_at=NOW)
+        samples.append((time.perf_counter() - started) * 1e6)
+    return samples
+
+
+def import_ms() -> float:
+    """Milliseconds to import the inference handler in a process that has boto3's DynamoDB client; the least of some runs."""
+    program = (
+        "import time, boto3; boto3.client('dynamodb', region_name='us-east-1'); started = time.perf_counter(); "
+        "import functions.inference.handler; print((time.perf_counter() - started) * 1000)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-c", program]
+    runs = (subprocess.run(command, env=environment, capture_output=True, text=True, check=True) for _ in range(IMPORTS + 1))
+    return min(float(run.stdout) for run in runs)
+
+
+def ours_cpu_s(model_url: str, requests: int) -> float:
+    """CPU seconds of this process for `requests` requests through the function `inference`, the mock asked over HTTP."""
+    from functions.inference.handler import handler
+    from rlaas.aws.backends import Backends
+    from rlaas.aws.secrets import VendorKeys
+    from rlaas.runtime import answering
+
+    registry = MemoryRegistry()
+    bundle = policy(1).model_copy(update={"backend": OpenAIBackend(model="mock-model", base_url=model_url)})
+    registry.put_policy(bundle, CHANGE)
+    registry.write_route(route(), expected_version=0)
+    backends = Backends(VendorKeys(None), private_addresses=True)
+
+    def gateway(*_: object) -> Gateway:
+        made = in_memory(registry)
+        return Gateway(routes=made.routes, backend=backends, store=made.store, scrubber=AS_IT_IS, spending=made.spending, clock=clock)
+
+    answering.gateway = gateway
+    with _environment(), contextlib.redirect_stdout(io.StringIO()):
+        return _handled(handler, requests)
+
+
+def with_aws_clients(requests: int) -> tuple[float, float]:
+    """(client-side CPU seconds, AWS calls) of `requests` requests whose stores and model are AWS's, answered in the process."""
+    from botocore.awsrequest import AWSResponse
+    from urllib3 import HTTPResponse
+
+    from functions.inference.handler import handler
+    from rlaas.aws.clients import client
+    from rlaas.aws.registry import DynamoRegistry
+    from rlaas.aws.sagemaker_backend import _runtime
+    from rlaas.privacy.settings import TenantPrivacy
+    from rlaas.tenancy.registry import PRIVACY
+
+    items: dict[tuple[str, str], Any] = {}
+    calls: Counter[str] = Counter()
+    completion = {
+        "choices": [{"message": {"content": "Dear customer"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 60, "completion_tokens": 10},
+    }
+
+    def answered(request: Any, event_name: str, **_: object) -> AWSResponse:
+        operation = event_name.rpartition(".")[2]
+        calls[operation] += 1
+        body: dict[str, Any] = {}
+        if operation == "InvokeEndpoint":
+            body = completion
+        else:
+            asked = json.loads(request.body)
+            if operation == "PutItem":
+                items[asked["Item"]["pk"]["S"], asked["Item"]["sk"]["S"]] = asked["Item"]
+            elif operation == "GetItem":
+                found = items.get((asked["Key"]["pk"]["S"], asked["Key"]["sk"]["S"]))
+                body = {"Item": found} if found else {}
+            elif operation == "Query":
+                body = {"Items": [], "Count": 0}
+        text = json.dumps(body).encode()
+        return AWSResponse(request.url, 200, {"content-type": "application/json"}, HTTPResponse(_Wire(text), preload_content=False))
+
+    from rlaas.runtime import answering
+
+    with _environment(), contextlib.redirect_stdout(io.StringIO()):
+        for service in (client("dynamodb"), _runtime(25.0)):
+            service.meta.events.register("before-send", answered)
+        registry = DynamoRegistry("registry")
+        registry.put(TENANT, PRIVACY, TenantPrivacy(), CHANGE)
+        registry.put_policy(policy(1), CHANGE)
+        registry.write_route(route(), expected_version=0)
+        for remembered in (answering.stores, answering.scrubbers, answering.spendings, answering.backends):
+            remembered.cache_clear()
+        _handled(handler, requests // 10)
+        calls.clear()
+        cpu = _handled(handler, requests)
+    return cpu, sum(calls.values())
+
+
+class _Wire(io.BytesIO):
+    """An answer's bytes, as if a socket gave them."""
+
+    fp = SimpleNamespace(raw=SimpleNamespace(_sock=SimpleNamespace(settimeout=lambda _: None)))
+
+
+@contextlib.contextmanager
+def _environment() -> Iterator[None]:
+    from rlaas.runtime.environment import environment
+
+    settings = {
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "bench",
+        "AWS_SECRET_ACCESS_KEY": "bench",
+        "RLAAS_STAGE": "bench",
+        "REGISTRY_TABLE": "registry",
+        "EVENTS_TABLE": "events",
+        "COUNTERS_TABLE": "counters",
+        "FIND_ENTITIES_FUNCTION": "find_entities",
+        "GRANT_ROLE_ARN": "arn:aws:iam::123456789012:role/grants",
+    }
+    os.environ.update(settings)
+    environment.cache_clear()
+    yield
+
+
+def _handled(handler: Any, requests: int) -> float:
+    """CPU seconds of `requests` requests, after a warm-up of a tenth."""
+    started = 0.0
+    for number in range(requests + requests // 10):
+        if number == requests // 10:
+            started = time.process_time()
+        event = proxy_event("/v1/infer", {"skill": SKILL, "inputs": INPUTS, "thread_id": f"thread-{number}"})
+        answer = handler(event, lambda_context())
+        if answer["statusCode"] != 200:
+            raise RuntimeError(answer["body"])
+    return time.process_time() - started
+
+
+def main() -> None:
+    """Measure and report."""
+    overheads, decisions = overhead_ms(), decision_us()
+    aws_cpu, aws_calls = with_aws_clients(AGAINST_PEERS)
+    with mock_model() as url:
+        ours = ours_cpu_s(url, AGAINST_PEERS)
+        litellm = litellm_cpu_s(url, AGAINST_PEERS)
+        tensorzero = tensorzero_cpu_s(url, AGAINST_PEERS)
+    report(
+        "gateway",
+        "make bench-gateway",
+        {
+            "overhead_p50_ms": percentile(overheads, 0.5),
+            "overhead_p99_ms": percentile(overheads, 0.99),
+            "decision_p50_us": percentile(decisions, 0.5),
+            "decision_p99_us": percentile(decisions, 0.99),
+            "import_ms": import_ms(),
+            "cpu_s_per_1000": ours,
+            "litellm_cpu_s_per_1000": litellm,
+            "tensorzero_cpu_s_per_1000": tensorzero,
+            "litellm_cpu_ratio": ours / litellm,
+            "tensorzero_cpu_ratio": ours / tensorzero,
+            "aws_calls_per_request": aws_calls / AGAINST_PEERS,
+            "aws_cpu_s_per_1000": aws_cpu,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
