@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from benchmarks.gateway_peers import litellm_cpu_s, mock_model, tensorzero_cpu_s
 from benchmarks.result import percentile, report
@@ -102,7 +102,7 @@ def ours_cpu_s(model_url: str, requests: int) -> float:
         made = in_memory(registry)
         return Gateway(routes=made.routes, backend=backends, store=made.store, scrubber=AS_IT_IS, spending=made.spending, clock=clock)
 
-    answering.gateway = gateway
+    answering.gateway = cast(Any, gateway)
     with _environment(), contextlib.redirect_stdout(io.StringIO()):
         return _handled(handler, requests)
 
@@ -110,6 +110,7 @@ def ours_cpu_s(model_url: str, requests: int) -> float:
 def with_aws_clients(requests: int) -> tuple[float, float]:
     """(client-side CPU seconds of `requests` requests, AWS calls of each) where stores and model are AWS's, answered here."""
     from botocore.awsrequest import AWSResponse
+    from botocore.compat import HTTPHeaders
     from urllib3 import HTTPResponse
 
     from functions.inference.handler import handler
@@ -142,13 +143,13 @@ def with_aws_clients(requests: int) -> tuple[float, float]:
             elif operation == "Query":
                 body = {"Items": [], "Count": 0}
         text = json.dumps(body).encode()
-        return AWSResponse(request.url, 200, {"content-type": "application/json"}, HTTPResponse(_Wire(text), preload_content=False))
+        return AWSResponse(request.url, 200, HTTPHeaders(), HTTPResponse(_Wire(text), preload_content=False))
 
     from rlaas.runtime import answering
 
     with _environment(), contextlib.redirect_stdout(io.StringIO()):
         for service in (client("dynamodb"), _runtime(25.0)):
-            service.meta.events.register("before-send", answered)
+            service.meta.events.register("before-send", cast(Any, answered))
         registry = DynamoRegistry("registry")
         registry.put(TENANT, PRIVACY, TenantPrivacy(), CHANGE)
         registry.put_policy(policy(1), CHANGE)
