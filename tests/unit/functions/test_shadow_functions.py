@@ -15,13 +15,14 @@ from functions.shadow import handler as shadow
 from rlaas.aws.shadows import DynamoShadowLedger
 from rlaas.ids import derived_id
 from rlaas.inference.shadow import ShadowTask
+from rlaas.routing.guardrails import BlockList, Guardrails
 from rlaas.routing.route import Arm
 from rlaas.telemetry.events import OutputProduced
 from rlaas.tenancy.budgets import BUDGETS, Budget, Budgets
 from tests.fakes.gateway import lambda_context
 from tests.fakes.mirroring import MAX_RECEIVES, Mirroring, make_queues
 from tests.fakes.model_server import ModelServer, model_server
-from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, route
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, policy, route
 from tests.unit.functions.conftest import Stage
 
 if TYPE_CHECKING:
@@ -96,6 +97,18 @@ def test_a_shadows_output_says_what_the_shadow_saw_and_counts_for_nothing(
     assert output.decision is not None
     assert (output.decision.shadow, output.decision.counts, output.decision.reason) == (True, False, "shadow")
     assert output.usage is not None
+
+
+def test_a_shadows_own_guardrails_hold_for_it(furnished_stage: Stage, mirroring: Mirroring, model: ModelServer) -> None:
+    guardrails = Guardrails(input=(BlockList(terms=("parcel",)),), safe_answer="Please call us.")
+    furnished_stage.registry.put_policy(policy(3).model_copy(update={"guardrails": guardrails}), CHANGE)
+    guarded = route(arms=(Arm(policy_id=f"{SKILL}@v3", mode="shadow", weight=1.0),))
+    mirroring.mirror([mirroring.serve(guarded, 1, NOW)])
+    mirroring.drain()
+    (output,) = outputs_of(furnished_stage)
+    assert (output.text, output.finish_reason, model.asked) == ("Please call us.", "content_filter", [])
+    acted = [item for item in furnished_stage.items("events") if item.get("event_type") == {"S": "guardrail"}]
+    assert len(acted) == 1
 
 
 def test_a_task_delivered_twice_leaves_one_output_and_asks_once(furnished_stage: Stage, mirroring: Mirroring, model: ModelServer) -> None:

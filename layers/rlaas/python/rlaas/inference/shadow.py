@@ -6,21 +6,22 @@ slow it nor fail it; it spends from budgets of scope `shadow` alone.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from rlaas.clock import Clock
 from rlaas.errors import NotFound
 from rlaas.ids import PolicyId, TenantId, bound_id, derived_id, policy_version
-from rlaas.inference.backend import Backend
+from rlaas.inference.backend import Backend, ChatCall, Completion
 from rlaas.inference.call import chat_call
+from rlaas.inference.guarded import Blocked, Guarded
 from rlaas.inference.prompt import finished
-from rlaas.inference.spending import Spending
+from rlaas.inference.spending import Spending, Spent
 from rlaas.privacy.scrub import Scrubber
 from rlaas.routing.assign import shadow_decision
 from rlaas.routing.policy import Policy
 from rlaas.telemetry.events import InteractionCreated, OutputProduced
-from rlaas.telemetry.ingest import prepare_clean
+from rlaas.telemetry.ingest import prepare, prepare_clean
 from rlaas.telemetry.store import EventStore, StoredEvent
 from rlaas.tenancy.budgets import NOTHING, Request
 from rlaas.tenancy.prices import usd
@@ -91,26 +92,25 @@ def answer_unseen(task: ShadowTask, gateway: ShadowGateway) -> bool:
     policy = gateway.policies.get_policy(task.tenant_id, task.policy_id)
     if policy.skill != served.skill:
         raise NotFound(f"{task.policy_id!r} is not a policy of {served.skill!r}")
-    call = chat_call(
-        policy,
-        inputs=interaction.inputs,
-        messages=interaction.messages,
-        documents=interaction.documents,
-        parameters=interaction.parameters,
-        tenant_id=task.tenant_id,
-    )
-    asked = Request(skill=served.skill, key_id=served.key_id or "", mirrored=True)
-    reservation = gateway.spending.begin(task.tenant_id, asked, policy, call, now=gateway.clock())
-    spent = None
+    guarded = Guarded(interaction.messages, interaction.inputs, interaction.documents)
+    call: ChatCall | None = None
+    usage, spent, latency_ms = None, Spent(NOTHING, priced=False, version=None), 0.0
     try:
-        started = gateway.timer()
-        timeout_s = min(policy.backend.timeout_s, TIMEOUT_S)
-        completion = gateway.backend.complete(policy.backend, call, timeout_s=timeout_s)
-        latency_ms = (gateway.timer() - started) * 1000
-        spent = gateway.spending.spent(policy, policy.backend.model, call, completion)
-    finally:
-        gateway.spending.end(reservation, spent.amount if spent else NOTHING, now=gateway.clock())
-    choice = completion.choices[0]
+        inputs, messages = guarded.incoming(policy)
+    except Blocked as blocked:
+        choice = blocked.answer
+    else:
+        call = chat_call(
+            policy,
+            inputs=inputs,
+            messages=messages,
+            documents=interaction.documents,
+            parameters=interaction.parameters,
+            tenant_id=task.tenant_id,
+        )
+        completion, spent, latency_ms = _asked(policy, call, Request(served.skill, served.key_id or "", mirrored=True), gateway)
+        choices = [replace(one, text=finished(policy.prompt, one.text)) for one in completion.choices]
+        usage, choice = completion.usage, (guarded.outgoing(policy, choices, again=True) or choices)[0]
     output = OutputProduced(
         skill=served.skill,
         thread_id=served.thread_id,
@@ -118,11 +118,11 @@ def answer_unseen(task: ShadowTask, gateway: ShadowGateway) -> bool:
         output_id=task.shadow_id,
         interaction_id=task.interaction_id,
         policy_id=task.policy_id,
-        text=finished(policy.prompt, choice.text),
+        text=choice.text,
         tool_calls=choice.tool_calls,
-        messages=call.messages,
+        messages=call.messages if call is not None else None,
         decision=shadow_decision(served.decision, task.policy_id),
-        usage=completion.usage,
+        usage=usage,
         latency_ms=latency_ms,
         finish_reason=choice.finish_reason,
         model=policy.backend.model,
@@ -130,5 +130,30 @@ def answer_unseen(task: ShadowTask, gateway: ShadowGateway) -> bool:
         price_version=spent.version,
         key_id=served.key_id,
     )
-    stored = prepare_clean(output, task.tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
-    return gateway.store.put_new(stored) is None
+    now = gateway.clock()
+    stored = prepare_clean(output, task.tenant_id, received_at=now, scrubber=gateway.scrubber)
+    new = gateway.store.put_new(stored) is None
+    acted = guarded.events(
+        tenant_id=task.tenant_id,
+        skill=served.skill,
+        interaction_id=task.interaction_id,
+        output_id=task.shadow_id,
+        thread_id=served.thread_id,
+        user_id=served.user_id,
+    )
+    gateway.store.put_each([prepare(event, task.tenant_id, received_at=now) for event in acted])
+    return new
+
+
+def _asked(policy: Policy, call: ChatCall, request: Request, gateway: ShadowGateway) -> tuple[Completion, Spent, float]:
+    """What the policy's backend answers, what that cost, and how many milliseconds it took."""
+    reservation = gateway.spending.begin(call.tenant_id, request, policy, call, now=gateway.clock())
+    spent = Spent(NOTHING, priced=False, version=None)
+    try:
+        started = gateway.timer()
+        completion = gateway.backend.complete(policy.backend, call, timeout_s=min(policy.backend.timeout_s, TIMEOUT_S))
+        latency_ms = (gateway.timer() - started) * 1000
+        spent = gateway.spending.spent(policy, policy.backend.model, call, completion)
+    finally:
+        gateway.spending.end(reservation, spent.amount, now=gateway.clock())
+    return completion, spent, latency_ms
