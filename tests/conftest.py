@@ -13,6 +13,7 @@ TOGETHER = ("e2e", "infra", "local_cloud", "training_jobs")
 """Folders whose tests share something that takes long to make."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Each of those folders is one group of `pytest -n 2 --dist loadgroup`."""
     for item in items:

@@ -6073,10 +6073,11 @@ export interface components {
          */
         AnthropicBackend: {
             /**
-             * @description discriminator enum property added by openapi-typescript
-             * @enum {string}
+             * Kind
+             * @default anthropic
+             * @constant
              */
-            kind: "anthropic";
+            kind?: "anthropic";
             /** Model */
             model: string;
             /**
@@ -6554,10 +6555,11 @@ export interface components {
          */
         BedrockBackend: {
             /**
-             * @description discriminator enum property added by openapi-typescript
-             * @enum {string}
+             * Kind
+             * @default bedrock
+             * @constant
              */
-            kind: "bedrock";
+            kind?: "bedrock";
             /** Model */
             model: string;
             /**
@@ -7522,10 +7524,11 @@ export interface components {
          */
         OpenAIBackend: {
             /**
-             * @description discriminator enum property added by openapi-typescript
-             * @enum {string}
+             * Kind
+             * @default openai
+             * @constant
              */
-            kind: "openai";
+            kind?: "openai";
             /** Model */
             model: string;
             /**
@@ -8134,8 +8137,8 @@ export interface components {
          * RouteRequest
          * @description The route to put in place of version `expected_version` (0: there is none yet). `unit` is fixed by the first.
          *
-         *     `bandit` is how arms of mode `bandit` get their weights, which the request only begins with; left out, it stays as it is. A weight for an
-         *     arm that the bandit's guards dropped lets it back in.
+         *     `bandit` is how arms of mode `bandit` get their weights, which the request only begins with; left out, it stays as it is. A weight for
+         *     an arm that the bandit's guards dropped lets it back in.
          */
         RouteRequest: {
             /** Expected Version */
@@ -8166,10 +8169,11 @@ export interface components {
          */
         SageMakerBackend: {
             /**
-             * @description discriminator enum property added by openapi-typescript
-             * @enum {string}
+             * Kind
+             * @default sagemaker
+             * @constant
              */
-            kind: "sagemaker";
+            kind?: "sagemaker";
             /** Endpoint */
             endpoint: string;
             /**

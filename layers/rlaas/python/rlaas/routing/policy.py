@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Discriminator, Field, JsonValue, Tag
 
 from rlaas.clock import Timestamp
 from rlaas.ids import PolicyId, Sha256, SkillName, TenantId, canonical_sha256, policy_id
@@ -89,8 +89,14 @@ class BedrockBackend(WireModel):
     timeout_s: Timeout = 25.0
 
 
-BackendSpec = Annotated[SageMakerBackend | OpenAIBackend | AnthropicBackend | BedrockBackend, Field(discriminator="kind")]
-"""Where a policy's model answers."""
+BackendSpec = Annotated[
+    Annotated[SageMakerBackend, Tag("sagemaker")]
+    | Annotated[OpenAIBackend, Tag("openai")]
+    | Annotated[AnthropicBackend, Tag("anthropic")]
+    | Annotated[BedrockBackend, Tag("bedrock")],
+    Discriminator(lambda given: given.get("kind", "sagemaker") if isinstance(given, dict) else getattr(given, "kind", None)),
+]
+"""Where a policy's model answers; one that does not say its kind is a SageMaker endpoint."""
 
 
 class PolicyBundle(WireModel):
