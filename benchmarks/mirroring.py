@@ -26,7 +26,7 @@ from rlaas.privacy.settings import TenantPrivacy
 from rlaas.routing.route import Arm
 from rlaas.tenancy.registry import PRIVACY
 from tests.contract.tables import make_table
-from tests.fakes.mirroring import MAX_RECEIVES, Mirroring, make_queues
+from tests.fakes.mirroring import MAX_RECEIVES, Mirroring, make_lake, make_queues
 from tests.fakes.model_server import model_server
 from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, policy, route
 
@@ -63,6 +63,7 @@ def figures(sampled: int = SAMPLED) -> dict[str, float]:
         for table in ("registry", "events", "counters"):
             make_table(dynamodb, table)
         os.environ["SHADOW_QUEUE_URL"], dead = make_queues(sqs)
+        os.environ["DELIVERY_STREAM"] = make_lake(boto3.client("firehose"), boto3.client("s3"))
         registry = DynamoRegistry("registry", dynamodb)
         registry.put(TENANT, PRIVACY, TenantPrivacy(), CHANGE)
         registry.put_policy(policy(2), CHANGE)

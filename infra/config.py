@@ -103,7 +103,6 @@ class ShadowConfig:
     attempts: int = 3
     concurrency: int = 10
     """Calls at a time: what shadows may take of the models' capacity."""
-    batching_seconds: int = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +189,7 @@ LOCAL = StageConfig(
             ("dpo_learning_rate", 8e-4),
         ),
     ),
-    shadow=ShadowConfig(batch_size=10, timeout_seconds=15, retry_seconds=15, concurrency=4, batching_seconds=0),
+    shadow=ShadowConfig(batch_size=10, timeout_seconds=15, retry_seconds=15, concurrency=4),
     # The demo's weeks pass in minutes.
     rollout=RolloutConfig(
         settings=(

@@ -89,7 +89,7 @@ class EventLake(Construct):
             "Writer",
             config=config,
             name="lake_writer",
-            description="Sends new events to Firehose",
+            description="Sends new events to Firehose, and requests that drew shadows to their queue",
             environment={"DELIVERY_STREAM": self.delivery_stream.ref},
             timeout=Duration.minutes(1),
         )

@@ -1,4 +1,4 @@
-"""Mirrored requests: the events' stream -> mirror -> queue -> shadow -> events, and the check that none is lost."""
+"""Mirrored requests: the events' stream -> lake_writer -> queue -> shadow -> events, and the check that none is lost."""
 
 from aws_cdk import Duration
 from aws_cdk import aws_events as rules
@@ -14,15 +14,34 @@ from infra.constructs.python_function import PythonFunction, dead_letter_queue
 from infra.constructs.tenant_table import TenantTable
 from infra.constructs.vllm_endpoint import VllmEndpoint
 
-MIRRORED_OUTPUTS = {
-    "eventName": ["INSERT"],
-    "dynamodb": {"NewImage": {"event_type": {"S": ["output"]}, "mirrored": {"BOOL": [True]}}},
-}
-"""The stream filter that lets outputs through whose decision drew shadows; of other events nothing is called."""
+
+class ShadowQueue(Construct):
+    """Where requests that drew shadows wait to be answered, and where those end that cannot be."""
+
+    def __init__(self, scope: Construct, id: str, *, config: StageConfig) -> None:
+        super().__init__(scope, id)
+        self.dead_letters = dead_letter_queue(self, "DeadLetters")
+        self.queue = sqs.Queue(
+            self,
+            "Queue",
+            queue_name=f"{config.prefix}-shadows",
+            enforce_ssl=True,
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            retention_period=Duration.days(4),
+            visibility_timeout=Duration.seconds(config.shadow.retry_seconds),
+            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=config.shadow.attempts),
+        )
+
+    def filled_by(self, function: PythonFunction, ledger: TenantTable) -> None:
+        """Let `function` send tasks and enter them into the ledger."""
+        function.function.add_environment("SHADOW_QUEUE_URL", self.queue.queue_url)
+        function.function.add_environment("COUNTERS_TABLE", ledger.table_name)
+        function.allow("sqs:SendMessage", on=[self.queue.queue_arn])
+        function.allow("dynamodb:BatchWriteItem", on=[ledger.table_arn])
 
 
 class Shadows(Construct):
-    """The functions `mirror`, `shadow` and `reconcile_shadows` with the queue between the first two."""
+    """The functions `shadow`, which does the queue's tasks, and `reconcile_shadows`."""
 
     def __init__(
         self,
@@ -35,34 +54,10 @@ class Shadows(Construct):
         counters: TenantTable,
         endpoint: VllmEndpoint,
         finder: EntityFinder,
+        waiting: ShadowQueue,
     ) -> None:
         super().__init__(scope, id)
         settings = config.shadow
-        self.dead_letters = dead_letter_queue(self, "DeadLetters")
-        self.queue = sqs.Queue(
-            self,
-            "Queue",
-            queue_name=f"{config.prefix}-shadows",
-            enforce_ssl=True,
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
-            retention_period=Duration.days(4),
-            visibility_timeout=Duration.seconds(settings.retry_seconds),
-            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=settings.attempts),
-        )
-        self.mirror = PythonFunction(
-            self,
-            "Mirror",
-            config=config,
-            name="mirror",
-            description="Hands requests that drew shadows to the shadows' queue",
-            environment={"COUNTERS_TABLE": counters.table_name, "SHADOW_QUEUE_URL": self.queue.queue_url},
-            timeout=Duration.minutes(1),
-        )
-        self.mirror.allow("dynamodb:BatchWriteItem", on=[counters.table_arn])
-        self.mirror.allow("sqs:SendMessage", on=[self.queue.queue_arn])
-        self.failures = self.mirror.read_stream_of(
-            events, filters=[MIRRORED_OUTPUTS], batch_size=100, batching=Duration.seconds(settings.batching_seconds)
-        )
         self.shadow = AnsweringFunction(
             self,
             "Shadow",
@@ -80,7 +75,7 @@ class Shadows(Construct):
         self.shadow.allow("dynamodb:DeleteItem", on=[counters.table_arn])
         self.shadow.function.add_event_source(
             sources.SqsEventSource(
-                self.queue, batch_size=settings.batch_size, report_batch_item_failures=True, max_concurrency=settings.concurrency
+                waiting.queue, batch_size=settings.batch_size, report_batch_item_failures=True, max_concurrency=settings.concurrency
             )
         )
         self.check = PythonFunction(
@@ -91,13 +86,13 @@ class Shadows(Construct):
             description="Checks that sampled = outputs + dead letters + what is under way",
             environment={
                 "COUNTERS_TABLE": counters.table_name,
-                "SHADOW_QUEUE_URL": self.queue.queue_url,
-                "DEAD_LETTER_QUEUE_URL": self.dead_letters.queue_url,
+                "SHADOW_QUEUE_URL": waiting.queue.queue_url,
+                "DEAD_LETTER_QUEUE_URL": waiting.dead_letters.queue_url,
             },
             timeout=Duration.minutes(5),
         )
         self.check.allow("dynamodb:Query", on=[counters.table_arn])
-        self.check.allow("sqs:GetQueueAttributes", on=[self.queue.queue_arn, self.dead_letters.queue_arn])
+        self.check.allow("sqs:GetQueueAttributes", on=[waiting.queue.queue_arn, waiting.dead_letters.queue_arn])
         self.missed = dead_letter_queue(self, "Missed")
         rules.Rule(
             self,

@@ -12,6 +12,7 @@ from infra.constructs.event_lake import EventLake, new_events
 from infra.constructs.image_repository import ImageRepository
 from infra.constructs.private_bucket import PrivateBucket
 from infra.constructs.python_function import PythonFunction
+from infra.constructs.shadows import ShadowQueue
 from infra.constructs.tenant_table import TenantTable
 from infra.stacks.rlaas_stack import RlaasStack
 
@@ -55,10 +56,13 @@ class DataStack(RlaasStack):
         self.learning_images = ImageRepository(self, "LearningImages", config=config, name="rlaas-learning")
         self.serving_images = ImageRepository(self, "ServingImages", config=config, name="rlaas-vllm")
 
+        self.shadow_queue = ShadowQueue(self, "ShadowQueue", config=config)
+        self.shadow_queue.filled_by(self.lake.writer, ledger=self.counters)
         self.reward_writer = self._reward_writer()
         self.audit_writer = self._audit_writer()
         self.failure_queues: list[sqs.IQueue] = [
             self.lake.failures,
+            self.shadow_queue.dead_letters,
             self.reward_writer.read_stream_of(
                 self.events,
                 filters=[new_events("interaction", "output", "feedback", "task_result")],

@@ -47,7 +47,7 @@ class ObservabilityStack(RlaasStack):
             *(api.authorizer, api.telemetry, api.inference, api.chat, api.admin, api.bootstrap),
             *(data.lake.writer, data.reward_writer, data.audit_writer),
             *(learning.steps, rollout.steps, rollout.guard),
-            *(allocation.function, shadows.mirror, shadows.shadow, shadows.check),
+            *(allocation.function, shadows.shadow, shadows.check),
         ]
         alarms = [
             self._api_errors(api),
@@ -56,10 +56,10 @@ class ObservabilityStack(RlaasStack):
             *self._failure_queues(
                 [
                     *(*data.failure_queues, learning.failures, rollout.failures, compaction.failures),
-                    *(allocation.failures, shadows.failures, shadows.dead_letters, shadows.missed),
+                    *(allocation.failures, shadows.missed),
                 ]
             ),
-            *self._stream_delays([data.lake.writer, data.reward_writer, data.audit_writer, shadows.mirror]),
+            *self._stream_delays([data.lake.writer, data.reward_writer, data.audit_writer]),
             self._lost_shadows(),
             *self._allocations(),
             *self._failed_executions(learning, rollout, compaction),

@@ -28,4 +28,5 @@ class RolloutStack(RlaasStack):
             counters=data.counters,
             endpoint=endpoint,
             finder=finder,
+            waiting=data.shadow_queue,
         )

@@ -10,8 +10,8 @@ FINDER = "rlaas-local-find_entities"
 
 def payloads(cloud: LaptopCloud, tenant_id: str) -> list[str]:
     """The tenant's events in the hot store, as they lie there."""
-    items = cloud.client("dynamodb").scan(TableName="rlaas-local-events", ConsistentRead=True)["Items"]
-    return [item["payload"]["S"] for item in items if item["tenant_id"]["S"] == tenant_id]
+    pages = cloud.client("dynamodb").get_paginator("scan").paginate(TableName="rlaas-local-events", ConsistentRead=True)
+    return [item["payload"]["S"] for page in pages for item in page["Items"] if item.get("tenant_id") == {"S": tenant_id}]
 
 
 def test_names_go_before_anything_is_stored_and_nothing_is_stored_while_they_cannot_be_found(cloud: LaptopCloud) -> None:

@@ -1,4 +1,4 @@
-"""What Lambda does between the functions that mirror: the events' stream into `mirror`, the queue into `shadow`, a check in the end.
+"""What Lambda does between the functions that mirror: the events' stream into `lake_writer`, the queue into `shadow`, a check in the end.
 
 Driven by hand on moto, so that it ends when there is nothing left to do; the queue itself counts receives and takes messages for dead.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from functions.mirror.handler import handler as mirror
+from functions.lake_writer.handler import handler as follow
 from functions.shadow.handler import handler as shadow
 from rlaas.aws.events import DynamoEventStore, item_of
 from rlaas.ids import bound_id, derived_id
@@ -23,9 +23,23 @@ from tests.fakes.gateway import lambda_context
 from tests.fakes.worlds import SKILL, TENANT
 
 if TYPE_CHECKING:
+    from types_boto3_firehose import FirehoseClient
+    from types_boto3_firehose.type_defs import ExtendedS3DestinationConfigurationTypeDef
+    from types_boto3_s3 import S3Client
     from types_boto3_sqs import SQSClient
 
 MAX_RECEIVES = 3
+
+
+def make_lake(firehose: FirehoseClient, s3: S3Client) -> str:
+    """The name of a delivery stream."""
+    s3.create_bucket(Bucket="lake")
+    destination: ExtendedS3DestinationConfigurationTypeDef = {
+        "BucketARN": "arn:aws:s3:::lake",
+        "RoleARN": "arn:aws:iam::123456789012:role/delivery",
+    }
+    firehose.create_delivery_stream(DeliveryStreamName="events", ExtendedS3DestinationConfiguration=destination)
+    return "events"
 
 
 def make_queues(sqs: SQSClient) -> tuple[str, str]:
@@ -59,9 +73,8 @@ class Mirroring:
         return record(stored, number)
 
     def mirror(self, records: list[dict[str, Any]]) -> dict[str, Any]:
-        """Those of `records` that the stream's filter lets through, handed to the function."""
-        through = [one for one in records if one["dynamodb"]["NewImage"].get("mirrored") == {"BOOL": True}]
-        return dict(mirror({"Records": through}, lambda_context()))
+        """A batch of the stream, handed to the function."""
+        return dict(follow({"Records": records}, lambda_context()))
 
     def drain(self) -> int:
         """Hand out messages, ten at a time, until the queue is empty; how often the function was called."""

@@ -2,6 +2,7 @@
 
 import ast
 import json
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -290,13 +291,30 @@ def _environments(handler: Path) -> set[str]:
 
 
 def test_a_queue_that_a_function_reads_keeps_what_cannot_be_done(templates: list[Template]) -> None:
+    queues = {
+        (template.stage, name): resource["Properties"]
+        for template in templates
+        for name, resource in template.resources("AWS::SQS::Queue").items()
+    }
+    read = 0
     for template in templates:
-        queues = template.resources("AWS::SQS::Queue")
         for name, resource in template.resources("AWS::Lambda::EventSourceMapping").items():
-            source = resource["Properties"]["EventSourceArn"]
             if "StartingPosition" in resource["Properties"]:
                 continue
-            queue = queues[source["Fn::GetAtt"][0]]["Properties"]
+            source = str(resource["Properties"]["EventSourceArn"])
+            [queue] = [queue for (stage, queue_name), queue in queues.items() if stage == template.stage and queue_name in source]
             function = template.resources("AWS::Lambda::Function")[resource["Properties"]["FunctionName"]["Ref"]]["Properties"]
             assert queue["RedrivePolicy"]["maxReceiveCount"] >= 3, name
             assert queue["VisibilityTimeout"] >= function["Timeout"], name
+            read += 1
+    assert read == len(STAGES)
+
+
+def test_a_stream_has_at_most_the_two_readers_that_a_shard_bears(templates: list[Template]) -> None:
+    readers = Counter(
+        (template.stage, json.dumps(resource["Properties"]["EventSourceArn"]))
+        for template in templates
+        for resource in template.resources("AWS::Lambda::EventSourceMapping").values()
+        if "StartingPosition" in resource["Properties"]
+    )
+    assert max(readers.values()) == 2

@@ -1,13 +1,11 @@
-"""What mirroring needs of the emulator as it comes: a stream filtered by a boolean, and a queue that hands out again and takes for dead."""
+"""What mirroring needs of the emulator as it comes: a queue that hands out again and takes for dead."""
 
 import json
 import uuid
-from typing import Any
 
 from botocore.exceptions import ClientError
 
 from tests.local_cloud.conftest import Emulator, until
-from tests.local_cloud.test_emulator_lambda import stream_of
 
 
 def name() -> str:
@@ -20,29 +18,6 @@ def logged(emulator: Emulator, function: str) -> list[list[str]]:
     except ClientError:  # nothing was logged yet
         return []
     return [json.loads(event["message"]) for event in events if event["message"].startswith("[")]
-
-
-def test_a_stream_filter_by_a_boolean_lets_through_what_has_it(emulator: Emulator) -> None:
-    table, function = name(), name()
-    stream = stream_of(emulator, table)
-    emulator.function(
-        function,
-        "import json\ndef handler(event, context): print(json.dumps([r['dynamodb']['Keys']['pk']['S'] for r in event['Records']]))",
-    )
-    pattern = {"eventName": ["INSERT"], "dynamodb": {"NewImage": {"event_type": {"S": ["output"]}, "mirrored": {"BOOL": [True]}}}}
-    emulator.client("lambda").create_event_source_mapping(
-        FunctionName=function,
-        EventSourceArn=stream,
-        StartingPosition="TRIM_HORIZON",
-        FilterCriteria={"Filters": [{"Pattern": json.dumps(pattern)}]},
-    )
-    dynamodb = emulator.client("dynamodb")
-    marks: dict[str, dict[str, Any]] = {"plain": {}, "mirrored": {"mirrored": {"BOOL": True}}, "not": {"mirrored": {"BOOL": False}}}
-    for key, mark in marks.items():
-        dynamodb.put_item(TableName=table, Item={"pk": {"S": key}, "event_type": {"S": "output"}, **mark})
-    dynamodb.put_item(TableName=table, Item={"pk": {"S": "last"}, "event_type": {"S": "output"}, "mirrored": {"BOOL": True}})
-    found = until(lambda: keys if "last" in (keys := [key for batch in logged(emulator, function) for key in batch]) else None)
-    assert found == ["mirrored", "last"]
 
 
 def test_a_message_named_as_failed_is_handed_out_again_and_then_taken_for_dead_alone(emulator: Emulator) -> None:

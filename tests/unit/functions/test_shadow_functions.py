@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 
-from functions.mirror import handler as mirror
+from functions.lake_writer import handler as lake_writer
 from functions.reconcile_shadows import handler as reconcile
 from functions.shadow import handler as shadow
 from rlaas.aws.shadows import DynamoShadowLedger
@@ -20,7 +20,7 @@ from rlaas.routing.route import Arm
 from rlaas.telemetry.events import OutputProduced
 from rlaas.tenancy.budgets import BUDGETS, Budget, Budgets
 from tests.fakes.gateway import lambda_context
-from tests.fakes.mirroring import MAX_RECEIVES, Mirroring, make_queues
+from tests.fakes.mirroring import MAX_RECEIVES, Mirroring, make_lake, make_queues
 from tests.fakes.model_server import ModelServer, model_server
 from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, policy, route
 from tests.unit.functions.conftest import Stage
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
 
 MIRRORED = route(arms=(Arm(policy_id=f"{SKILL}@v2", mode="shadow", weight=1.0),))
-_REMEMBERED = (mirror.ways, shadow.ledger, reconcile.ways)
+_REMEMBERED = (lake_writer.lake, lake_writer.shadows, shadow.ledger, reconcile.ways)
 
 
 @pytest.fixture
@@ -38,6 +38,7 @@ def mirroring(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterat
     queue, dead = make_queues(sqs)
     monkeypatch.setenv("SHADOW_QUEUE_URL", queue)
     monkeypatch.setenv("DEAD_LETTER_QUEUE_URL", dead)
+    monkeypatch.setenv("DELIVERY_STREAM", make_lake(boto3.client("firehose"), boto3.client("s3")))
     for remembered in _REMEMBERED:
         remembered.cache_clear()
     yield Mirroring(furnished_stage.events, sqs, queue, dead)
@@ -127,7 +128,7 @@ def test_what_the_queue_refuses_is_delivered_again_from_the_first_such_record(
     from rlaas.runtime.environment import environment
 
     environment.cache_clear()
-    mirror.ways.cache_clear()
+    lake_writer.shadows.cache_clear()
     with pytest.raises(Exception, match="SQS"):
         mirroring.mirror(records)
     assert open_entries() == 3  # what the stream delivers again enters them anew

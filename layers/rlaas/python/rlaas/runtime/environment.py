@@ -60,7 +60,7 @@ class AllocationEnvironment(EventsEnvironment, CountersEnvironment):
 
 
 class MirrorEnvironment(CountersEnvironment):
-    """For the function that hands mirrored requests to the shadows, and the one that checks that none was lost."""
+    """For what hands mirrored requests to the shadows, and the check that none was lost."""
 
     shadow_queue_url: str = Field(alias="SHADOW_QUEUE_URL")
 
@@ -71,8 +71,8 @@ class ReconcileEnvironment(MirrorEnvironment):
     dead_letter_queue_url: str = Field(alias="DEAD_LETTER_QUEUE_URL")
 
 
-class LakeEnvironment(Environment):
-    """For the lake writer."""
+class LakeEnvironment(MirrorEnvironment):
+    """For the lake writer, which also mirrors."""
 
     delivery_stream: str = Field(alias="DELIVERY_STREAM")
 
