@@ -4,7 +4,7 @@ VENV := .venv/bin
 SDK := clients/typescript
 EXAMPLE := examples/email_draft
 SHELL := /bin/bash
-export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/rlaas/python
+export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/rlaas/python:$(CURDIR)/clients/python/src
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 unexport PYTHONDONTWRITEBYTECODE
 
