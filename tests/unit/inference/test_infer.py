@@ -381,6 +381,31 @@ def test_a_stream_settles_when_it_ends_or_is_left(leave: bool) -> None:
     assert 0 < next(value for name, value in item.items() if name.startswith("spent")) < 100
 
 
+def test_tools_and_schemas_are_read_too_and_set_aside_for() -> None:
+    tool = {"type": "function", "function": {"name": "look_up", "description": "parcels " * 1_000, "parameters": {"type": "object"}}}
+    spending = limited(MemoryCounters(), 1_000, "tokens")
+    ask(MemoryEventStore(), spending=spending, parameters={"max_tokens": 10})
+    for shown in ({"tools": [tool]}, {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": tool}}}):
+        with pytest.raises(QuotaExceeded):
+            ask(MemoryEventStore(), spending=spending, parameters={"max_tokens": 10, **shown})
+
+
+def test_what_is_set_aside_is_enough_for_the_dearest_model_that_may_answer() -> None:
+    registry = MemoryRegistry()
+    dear = OpenAIBackend(model="dear", base_url="https://models.example.com/v1")
+    registry.put_policy(policy(1).model_copy(update={"fallbacks": (dear,)}), CHANGE)
+    registry.write_route(route(), expected_version=0)
+    prices = PriceTable(version=3, prices={"v1": Price(input=1.0, output=2.0), "dear": Price(input=1.0, output=20_000.0)})
+    budget = Budget(name="all", measure="usd", limit=1, window="day")
+    with pytest.raises(QuotaExceeded):
+        ask(
+            MemoryEventStore(),
+            registry=registry,
+            spending=Spending(MemoryCounters(), Budgets(budgets=(budget,)), prices),
+            parameters={"max_tokens": 100},
+        )
+
+
 def test_an_arm_whose_cap_is_spent_leaves_its_share_to_the_control_and_the_probabilities_say_so() -> None:
     arm = canary(2, 1.0).model_copy(update={"cap": Cap(requests=2)})
     registry, spending = furnished((arm,)), Spending(MemoryCounters(), Budgets(), PRICES)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from rlaas.ids import PolicyId
+from rlaas.ids import PolicyId, canonical_json
 from rlaas.inference.backend import ChatCall, Completion
 from rlaas.routing.policy import Policy
 from rlaas.routing.route import Route
@@ -44,20 +44,21 @@ class Spending:
         return spent_arms(self.counters.read(tenant_id), caps, now=now) if caps else frozenset()
 
     def begin(self, tenant_id: str, request: Request, policy: Policy, call: ChatCall, *, now: datetime) -> Reservation | None:
-        """Set aside the most that the call is thought to come to; None where nothing limits it.
+        """Set aside the most that the call is thought to come to, by the dearest of the policy's models; None where nothing limits it.
 
         Raises: QuotaExceeded, DependencyUnavailable.
         """
         due = charges(self.budgets, request, now=now)
         if not due:
             return None
-        read = _prompt_tokens(call)
-        estimate = self._spent(policy, policy.backend.model, Usage(input_tokens=read, output_tokens=_most_written(call.parameters)))
+        usage = Usage(input_tokens=_prompt_tokens(call), output_tokens=_most_written(call.parameters))
+        models = [backend.model for backend in (policy.backend, *policy.fallbacks)]
+        estimate = max((self._spent(policy, model, usage).amount for model in models), key=lambda amount: amount.nano_usd)
         return reserve(
             self.counters,
             tenant_id,
             due,
-            estimate.amount,
+            estimate,
             reservation_id=secrets.token_urlsafe(6),
             now=now,
             lifetime_s=self.lifetime_s,
@@ -87,7 +88,10 @@ class Spending:
 
 
 def _prompt_tokens(call: ChatCall) -> int:
-    return estimated_tokens(message.content for message in call.messages)
+    """About what the model reads: the messages, the calls of tools in them, the tools and the schema it is shown."""
+    called = [tool.function.model_dump_json() for message in call.messages for tool in message.tool_calls]
+    shown = [canonical_json(call.parameters[name]) for name in ("tools", "response_format") if name in call.parameters]
+    return estimated_tokens([*(message.content for message in call.messages), *called, *shown])
 
 
 def _most_written(parameters: Mapping[str, JsonValue]) -> int:
