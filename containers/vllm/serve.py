@@ -36,6 +36,7 @@ OPTIONS = {
     "max-loras": "4",
     "max-cpu-loras": "16",
     "max-lora-rank": "16",
+    "middleware": "one_door.ChatByInvocations",
 }
 SETTINGS = {
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
@@ -87,13 +88,11 @@ def command(environment: dict[str, str]) -> list[str]:
 
 
 def settings(environment: dict[str, str]) -> dict[str, str]:
-    """The environment vLLM runs in: `environment` over this file's defaults, and on CPU the way to `cpu_executor`."""
-    if not on_cpu():
-        return SETTINGS | environment
-    chosen = SETTINGS | CPU_SETTINGS | environment
+    """The environment vLLM runs in: `environment` over this file's defaults, and the way to the modules beside it."""
+    chosen = SETTINGS | (CPU_SETTINGS if on_cpu() else {}) | environment
     chosen["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [environment.get("PYTHONPATH")])])
     openmp = Path(sys.prefix, OPENMP)
-    if openmp.exists():
+    if on_cpu() and openmp.exists():
         chosen.setdefault("LD_PRELOAD", str(openmp))
     return chosen
 

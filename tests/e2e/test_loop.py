@@ -119,7 +119,8 @@ def test_the_alarm_takes_a_bad_candidate_back(cloud: LaptopCloud) -> None:
 def test_while_an_arms_model_is_down_the_control_answers_and_without_the_control_the_error_says_so(cloud: LaptopCloud) -> None:
     tenant = cloud.tenant()
     control = tenant.make_skill()
-    body = {"prompt": PROMPT, "sampling": {"max_tokens": 12}, "backend": {"endpoint": "rlaas-local", "component": "nobody"}}
+    nobody = {"endpoint": "rlaas-local", "component": f"{tenant.tenant_id}--nobody"}
+    body = {"prompt": PROMPT, "sampling": {"max_tokens": 12}, "backend": nobody}
     down = tenant.admin("POST", f"skills/{SKILL}/policies", body)["policy_id"]
     arms = [{"policy_id": down, "mode": "canary", "weight": 1.0}]
     tenant.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 1, "control": control, "arms": arms, "reason": "broken arm"})

@@ -4,8 +4,9 @@ from itertools import count
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, QuotaExceeded
+from rlaas.errors import Conflict, DependencyUnavailable, Forbidden, InvalidInput, NotFound, QuotaExceeded
 from rlaas.inference.attempts import CircuitBreakers
 from rlaas.inference.backend import BackendFailed, ChatCall, Completion, Delta
 from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, decide, infer, infer_stream
@@ -406,6 +407,69 @@ def test_what_is_set_aside_is_enough_for_the_dearest_model_that_may_answer() -> 
         )
 
 
+def test_what_is_set_aside_is_enough_for_the_control_that_may_answer_for_the_arm() -> None:
+    registry = MemoryRegistry()
+    for number, longest in ((1, 5_000), (2, 10)):
+        made = policy(number)
+        registry.put_policy(made.model_copy(update={"sampling": made.sampling.model_copy(update={"max_tokens": longest})}), CHANGE)
+    registry.write_route(route(arms=(canary(2, 1.0),)), expected_version=0)
+    with pytest.raises(QuotaExceeded):
+        ask(MemoryEventStore(), registry=registry, spending=limited(MemoryCounters(), 4_000, "tokens"))
+    assert ask(MemoryEventStore(), registry=registry, spending=limited(MemoryCounters(), 6_000, "tokens")).policy_id == f"{SKILL}@v2"
+
+
+def test_what_is_set_aside_is_enough_for_an_answer_that_guardrails_have_made_again() -> None:
+    rule = {"kind": "json_schema", "json_schema": SCHEMA}
+
+    def served(action: str) -> Answer:
+        spending = limited(MemoryCounters(), 500, "tokens")
+        registry = guarded_by(output=[{**rule, "action": action}])
+        return ask(MemoryEventStore(), registry=registry, spending=spending, parameters={"max_tokens": 300})
+
+    served("flag")
+    with pytest.raises(QuotaExceeded):
+        served("regenerate")
+
+
+def test_a_decision_to_ask_oneself_spends_the_most_that_the_call_may_come_to_once() -> None:
+    counters, store = MemoryCounters(), MemoryEventStore()
+    request = InferRequest(skill=SKILL, inputs={"email": "?"}, interaction_id="mine", parameters={"max_tokens": 300})
+    for _ in range(2):
+        decide(request, ASKER, gateway(store=store, spending=limited(counters, 1_000, "tokens")))
+    [item] = counters.items.values()
+    [spent] = [value for name, value in item.items() if name.startswith("spent")]
+    assert 300 < spent < 330  # type: ignore[operator]
+    assert not [name for name in item if name.startswith("open")]
+    refused = request.model_copy(update={"interaction_id": "other", "parameters": {"max_tokens": 800}})
+    with pytest.raises(QuotaExceeded):
+        decide(refused, ASKER, gateway(store=store, spending=limited(counters, 1_000, "tokens")))
+    assert len(store.events) == 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "named"),
+    [
+        ({"max_tokens": -1_000_000}, "max_tokens"),
+        ({"max_tokens": "5"}, "max_tokens"),
+        ({"max_completion_tokens": True}, "max_completion_tokens"),
+        ({"max_tokens": 10**30}, "max_tokens"),
+        ({"n": -3}, "n"),
+        ({"model": "acme--mail--v7"}, "model"),
+        ({"messages": []}, "messages"),
+        ({"stream": True}, "stream"),
+    ],
+)
+def test_parameters_neither_choose_the_model_nor_bring_the_reservation_down(parameters: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValidationError, match=rf"\b{named} is "):
+        InferRequest(skill=SKILL, inputs={"email": "?"}, parameters=parameters)
+
+
+def test_a_bound_of_null_is_none_and_the_policys_holds() -> None:
+    backend = EchoBackend()
+    ask(MemoryEventStore(), backend=backend, parameters={"max_completion_tokens": None, "max_tokens": None, "n": None})
+    assert backend.calls[0].parameters["max_tokens"] == policy(1).sampling.max_tokens
+
+
 def test_an_arm_whose_cap_is_spent_leaves_its_share_to_the_control_and_the_probabilities_say_so() -> None:
     arm = canary(2, 1.0).model_copy(update={"cap": Cap(requests=2)})
     registry, spending = furnished((arm,)), Spending(MemoryCounters(), Budgets(), PRICES)
@@ -446,6 +510,17 @@ def test_a_blocked_request_gets_the_safe_answer_asks_nobody_and_costs_nothing() 
     assert (backend.asked, counters.items) == ([], {})
     assert actions(store) == [("input", "block_list", "block")]
     assert ask(store, email="the parcel bomb", interaction_id="mine", **given).replay  # type: ignore[arg-type]
+    assert len(actions(store)) == 1
+
+
+def test_a_decision_that_guardrails_block_is_refused_and_what_they_did_is_kept() -> None:
+    store, counters = MemoryEventStore(), MemoryCounters()
+    request = InferRequest(skill=SKILL, inputs={"email": "the parcel bomb"}, interaction_id="mine")
+    given = gateway(store=store, registry=guarded_by(input=[BLOCK_LIST]), spending=limited(counters, 1))
+    with pytest.raises(Forbidden):
+        decide(request, ASKER, given)
+    assert (actions(store), counters.items) == ([("input", "block_list", "block")], {})
+    assert infer(request, ASKER, given).finish_reason == "content_filter"
     assert len(actions(store)) == 1
 
 

@@ -1,5 +1,6 @@
 """The serving container's command: what it starts, and that nothing of it stays behind."""
 
+import asyncio
 import importlib.util
 import os
 import signal
@@ -30,7 +31,12 @@ time.sleep(600)
 
 @pytest.fixture(scope="module")
 def serve() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("serve", SERVE)
+    return loaded(SERVE)
+
+
+def loaded(path: Path) -> ModuleType:
+    """A file of the container's as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -50,6 +56,21 @@ def test_options_come_from_the_environment_over_the_defaults(serve: ModuleType) 
 def test_no_resolver_turns_a_requested_name_into_a_path(serve: ModuleType) -> None:
     assert serve.settings({})["VLLM_PLUGINS"] == ""
     assert "VLLM_LORA_RESOLVER_CACHE_DIR" not in serve.settings({})
+
+
+def test_a_chat_goes_by_the_hosting_route_where_the_header_says_which_adapter_answers(serve: ModuleType) -> None:
+    module, name = serve.OPTIONS["middleware"].split(".")
+    assert f"--middleware {module}.{name}" in " ".join(serve.command({}))
+    assert str(SERVE.parent) in serve.settings({})["PYTHONPATH"].split(os.pathsep)
+    seen: list[str] = []
+
+    async def app(scope: dict[str, str], receive: object, send: object) -> None:
+        seen.append(scope["path"])
+
+    door = getattr(loaded(SERVE.with_name(f"{module}.py")), name)(app)
+    for path in ("/v1/chat/completions", "/invocations", "/ping", "/adapters"):
+        asyncio.run(door({"type": "http", "path": path}, None, None))
+    assert seen == ["/invocations", "/invocations", "/ping", "/adapters"]
 
 
 def test_a_setting_of_the_containers_environment_wins(serve: ModuleType) -> None:

@@ -73,6 +73,16 @@ def adapter_name(tenant_id: str, skill: str, version: int, *, sft_control: bool 
     return f"{tenant_id}--{skill}--v{version}" + ("--sft" if sft_control else "")
 
 
+def base_component(endpoint: str) -> str:
+    """The inference component of the base model at a stage's endpoint."""
+    return f"{endpoint}--base"
+
+
+def tenants_component(name: str, tenant_id: str) -> bool:
+    """Whether the inference component `name` is an adapter of the tenant: no tenant's id has two hyphens in a row."""
+    return name.startswith(f"{tenant_id}--")
+
+
 def canonical_json(value: JsonValue) -> str:
     """The one JSON text of `value`: sorted keys, no spaces, UTF-8 unescaped, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

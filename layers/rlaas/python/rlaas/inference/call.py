@@ -37,8 +37,9 @@ def chat_call(
 def _parameters(policy: Policy, asked: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """The request's parameters over the policy's; a request that says how long in OpenAI's newer word has said it."""
     own = {**policy.sampling.parameters(), **offered_tools(policy.prompt)}
-    if "max_completion_tokens" in asked:
+    said = {name: value for name, value in asked.items() if value is not None}
+    if "max_completion_tokens" in said:
         del own["max_tokens"]
-    if "tools" in asked:
+    if "tools" in said:
         own.pop("tool_choice", None)
-    return {**own, **{name: value for name, value in asked.items() if value is not None}}
+    return {**own, **said}

@@ -1,13 +1,13 @@
 """A request's way to its answer: decided, asked for, stored with why; whole, piece by piece, or left to the caller to ask for."""
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Protocol, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rlaas.clock import Clock
 from rlaas.errors import Conflict, DependencyUnavailable, Forbidden, InvalidInput, NotFound
@@ -18,7 +18,7 @@ from rlaas.inference.call import chat_call
 from rlaas.inference.collect import Collected, deltas_of
 from rlaas.inference.guarded import Blocked, Guarded, needs_whole_answer
 from rlaas.inference.prompt import finished
-from rlaas.inference.spending import Spending, Spent
+from rlaas.inference.spending import Question, Spending, Spent
 from rlaas.privacy.scrub import Scrubber
 from rlaas.routing.assign import CONTROL, PINNED, Decision, assign, pinned
 from rlaas.routing.policy import Policy
@@ -37,6 +37,8 @@ T = TypeVar("T")
 
 STREAM_S = 110.0
 """How long a streamed answer may take, in seconds."""
+_SAID_ELSEWHERE = frozenset({"model", "messages", "stream", "stream_options"})
+_BOUNDS = {"max_tokens": 1_000_000, "max_completion_tokens": 1_000_000, "n": 16}
 _BLOCKED_BY_CONTROL = "the arm did not answer, and the control's guardrails block the request"
 _NOTHING_SPENT = Spent(NOTHING, priced=False, version=None)
 
@@ -60,6 +62,18 @@ class InferRequest(WireModel):
     tags: tuple[Tag, ...] = Field(default=(), max_length=32)
     policy_id: PolicyId | None = Field(default=None, description="Answer by this policy whatever the route says; left out of estimates.")
     dryrun: bool = False
+
+    @field_validator("parameters")
+    @classmethod
+    def _are_parameters(cls, parameters: dict[str, Json]) -> dict[str, Json]:
+        """The policy says who is asked, the path whether the answer streams; what bounds the answer bounds what is set aside for it."""
+        if taken := _SAID_ELSEWHERE & parameters.keys():
+            raise ValueError(f"{min(taken)} is no parameter: the policy, the messages and the path say it")
+        for name, most in _BOUNDS.items():
+            value = parameters.get(name)
+            if value is not None and not (type(value) is int and 1 <= value <= most):
+                raise ValueError(f"{name} is a whole number from 1 to {most}")
+        return parameters
 
     @model_validator(mode="after")
     def _inputs_or_messages(self) -> Self:
@@ -164,10 +178,10 @@ def infer(request: InferRequest, asker: Asker, gateway: Gateway, *, idempotency_
     scrubbed of personal data, so that answer is too.
 
     Raises: NotFound without a route, InvalidInput for a missing input or a parameter that the backend does not take, Conflict when the
-    interaction id holds another payload, DependencyUnavailable when nobody answers.
+    interaction id holds another payload, QuotaExceeded when a budget has no room, DependencyUnavailable when nobody answers.
     """
     turn = _Turn.begun(request, asker, gateway, idempotency_key)
-    with turn.reserved():
+    with turn.reserved(turn.questions()):
         earlier = turn.stored_before()
         return _replayed(earlier) if earlier is not None else turn.answer()
 
@@ -179,7 +193,7 @@ def infer_stream(request: InferRequest, asker: Asker, gateway: Gateway, *, idemp
     deltas BackendFailed when the answer breaks off, of which nothing is stored, so that the request may be sent again.
     """
     turn = _Turn.begun(request, asker, gateway, idempotency_key)
-    with turn.reserved():
+    with turn.reserved(turn.questions()):
         earlier = turn.stored_before()
         if earlier is not None:
             answer = _replayed(earlier)
@@ -193,20 +207,26 @@ def infer_stream(request: InferRequest, asker: Asker, gateway: Gateway, *, idemp
 def decide(request: InferRequest, asker: Asker, gateway: Gateway, *, idempotency_key: str | None = None) -> Decided:
     """Who is to answer `request` and with what, for a caller that asks the model itself or (`dryrun`) only wants to know.
 
-    The interaction is stored unless it is a dry run. Raises: NotFound, InvalidInput, Conflict as `infer`;
-    Forbidden when guardrails block it.
+    Unless it is a dry run the interaction is stored, and the most that the call may come to counts as spent: nobody tells what it came to.
+    Raises: NotFound, InvalidInput, Conflict, QuotaExceeded as `infer`; Forbidden when guardrails block it.
     """
     turn = _Turn.begun(request, asker, gateway, idempotency_key)
     if turn.blocked is not None:
+        if not request.dryrun:
+            turn.begins()
+            turn.store_actions()
         raise Forbidden("the policy's guardrails keep this request from its model; /v1/infer gives the answer for it")
+    call = turn.call(turn.policy)
     if not request.dryrun:
-        turn.stored_before()
+        with turn.reserved([Question(turn.policy, call, (turn.policy.backend,))]):
+            if turn.begins():
+                turn.spend()
     return Decided(
         interaction_id=turn.interaction_id,
         output_id=turn.output_id,
         decision=turn.decision,
         policy=turn.policy,
-        call=turn.call(turn.policy),
+        call=call,
     )
 
 
@@ -265,8 +285,8 @@ class _Turn:
         return turn
 
     @contextmanager
-    def reserved(self) -> Iterator[None]:
-        """Set aside what the answer may cost; given back when there is none. Raises: QuotaExceeded, DependencyUnavailable."""
+    def reserved(self, questions: Iterable[Question]) -> Iterator[None]:
+        """Set aside what one of `questions` may cost; given back when there is no answer. Raises: QuotaExceeded, DependencyUnavailable."""
         gateway = self.gateway
         if self.blocked is not None:  # nobody is asked
             yield
@@ -275,13 +295,30 @@ class _Turn:
         asked = BudgetRequest(
             skill=self.request.skill, key_id=self.asker.key_id, capped=(self.decision.policy_id, cap) if cap is not None else None
         )
-        self._reservation = gateway.spending.begin(self.asker.tenant_id, asked, self.policy, self.call(self.policy), now=gateway.clock())
+        self._reservation = gateway.spending.begin(self.asker.tenant_id, asked, questions, now=gateway.clock())
         try:
             yield
         finally:
             if not self._streaming:
                 self._settle(NOTHING)
-                self._store_actions()
+                self.store_actions()
+
+    def questions(self) -> Iterator[Question]:
+        """What may be asked: by the arm and, should it fail, by the control, whose guardrails have not looked yet."""
+        yield Question.of(self.policy, self.call(self.policy))
+        if self.decision.arm in (CONTROL, PINNED):
+            return
+        control = self.gateway.routes.get_policy(self.asker.tenant_id, self.route.control)
+        try:
+            call = self._rendered(control, self.request.inputs, self.request.messages)
+        except InvalidInput:  # then it will not answer either
+            return
+        yield Question.of(control, call)
+
+    def spend(self) -> None:
+        """Count all that was set aside as spent."""
+        if self._reservation is not None:
+            self._settle(self._reservation.estimate)
 
     def _settle(self, spent: Amount) -> bool:
         """Settle what was set aside, once; whether that went well. If not, it comes back when it expires."""
@@ -294,6 +331,12 @@ class _Turn:
 
     def stored_before(self) -> StoredEvent | None:
         """Store the interaction; the output when this very request was answered before. Raises: Conflict."""
+        if self.begins():
+            return None
+        return self.gateway.store.get_many(self.asker.tenant_id, [self.output_id]).get(self.output_id)
+
+    def begins(self) -> bool:
+        """Store the interaction; whether that is new. Raises: Conflict."""
         gateway, tenant_id = self.gateway, self.asker.tenant_id
         given = {name: getattr(self.request, name) for name in self.request.model_fields_set & InteractionCreated.model_fields.keys()}
         interaction = prepare_clean(
@@ -303,11 +346,9 @@ class _Turn:
             scrubber=gateway.scrubber,
         )
         held = gateway.store.put_new(interaction)
-        if held is None:
-            return None
-        if not same_event(held, interaction):
+        if held is not None and not same_event(held, interaction):
             raise Conflict(f"the id {self.interaction_id!r} holds another payload", param="interaction_id")
-        return gateway.store.get_many(tenant_id, [self.output_id]).get(self.output_id)
+        return held is None
 
     def answer(self) -> Answer:
         """Ask for the whole answer and store it."""
@@ -363,7 +404,7 @@ class _Turn:
                 raise
             except BaseException:
                 self._settle(self._spent(collected.completion()).amount)
-                self._store_actions()
+                self.store_actions()
                 raise
             finally:
                 close = getattr(rest, "close", None)
@@ -378,19 +419,19 @@ class _Turn:
         """What `policy` asks of its backend. Raises: InvalidInput, Blocked."""
         known = self._calls.get(policy.policy_id)
         if known is None:
-            request = self.request
-            inputs, messages = self.guarded.incoming(policy)
-            known = chat_call(
-                policy,
-                inputs=inputs,
-                messages=messages,
-                documents=request.documents,
-                parameters=request.parameters,
-                tenant_id=self.asker.tenant_id,
-                traceparent=self.asker.traceparent,
-            )
-            self._calls[policy.policy_id] = known
+            known = self._calls[policy.policy_id] = self._rendered(policy, *self.guarded.incoming(policy))
         return known
+
+    def _rendered(self, policy: Policy, inputs: dict[str, str] | None, messages: tuple[Message, ...] | None) -> ChatCall:
+        return chat_call(
+            policy,
+            inputs=inputs,
+            messages=messages,
+            documents=self.request.documents,
+            parameters=self.request.parameters,
+            tenant_id=self.asker.tenant_id,
+            traceparent=self.asker.traceparent,
+        )
 
     def _first(self, ask: Callable[[Attempt, float], T], *, within_s: float) -> tuple[Attempt, T, tuple[str, ...]]:
         gateway = self.gateway
@@ -464,7 +505,7 @@ class _Turn:
         )
         stored = prepare_clean(produced, self.asker.tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
         earlier = gateway.store.put_new(stored)
-        self._store_actions()
+        self.store_actions()
         if earlier is not None:
             return _replayed(earlier)
         return Answer(
@@ -480,7 +521,7 @@ class _Turn:
             settled=settled,
         )
 
-    def _store_actions(self) -> None:
+    def store_actions(self) -> None:
         """Store what guardrails did, each once."""
         request, tenant_id, now = self.request, self.asker.tenant_id, self.gateway.clock()
         events = self.guarded.events(

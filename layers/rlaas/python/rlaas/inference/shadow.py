@@ -16,7 +16,7 @@ from rlaas.inference.backend import Backend, ChatCall, Completion
 from rlaas.inference.call import chat_call
 from rlaas.inference.guarded import Blocked, Guarded
 from rlaas.inference.prompt import finished
-from rlaas.inference.spending import Spending, Spent
+from rlaas.inference.spending import Question, Spending, Spent
 from rlaas.privacy.scrub import Scrubber
 from rlaas.routing.assign import shadow_decision
 from rlaas.routing.policy import Policy
@@ -147,7 +147,7 @@ def answer_unseen(task: ShadowTask, gateway: ShadowGateway) -> bool:
 
 def _asked(policy: Policy, call: ChatCall, request: Request, gateway: ShadowGateway) -> tuple[Completion, Spent, float]:
     """What the policy's backend answers, what that cost, and how many milliseconds it took."""
-    reservation = gateway.spending.begin(call.tenant_id, request, policy, call, now=gateway.clock())
+    reservation = gateway.spending.begin(call.tenant_id, request, [Question(policy, call, (policy.backend,))], now=gateway.clock())
     spent = Spent(NOTHING, priced=False, version=None)
     try:
         started = gateway.timer()

@@ -1,23 +1,21 @@
 """What a request may spend and has spent: set aside before the model is asked, settled after."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from pydantic import JsonValue
 
 from rlaas.ids import PolicyId, canonical_json
 from rlaas.inference.backend import ChatCall, Completion
-from rlaas.routing.policy import Policy
+from rlaas.routing.policy import BackendSpec, Policy
 from rlaas.routing.route import Route
 from rlaas.telemetry.events import Usage
 from rlaas.tenancy.budgets import NOTHING, Amount, Budgets, Request, charges, estimated_tokens
 from rlaas.tenancy.counters import Counters, Reservation, reserve, settle, spent_arms
 from rlaas.tenancy.prices import PriceTable, cost
-
-_UNBOUNDED_TOKENS = 4096
-"""What an answer is taken to come to where nothing bounds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +25,22 @@ class Spent:
     amount: Amount
     priced: bool
     version: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A call that a policy may make: of one of its `backends`, at most `times` times."""
+
+    policy: Policy
+    call: ChatCall
+    backends: tuple[BackendSpec, ...]
+    times: int = 1
+
+    @classmethod
+    def of(cls, policy: Policy, call: ChatCall) -> Self:
+        """`call` with the policy's fallbacks, and once more where its guardrails may have it answered again."""
+        again = any(guardrail.action == "regenerate" for guardrail in policy.guardrails.output)
+        return cls(policy, call, (policy.backend, *policy.fallbacks), times=2 if again else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +57,20 @@ class Spending:
         caps = {arm.policy_id: arm.cap for arm in route.arms if arm.live and arm.cap is not None}
         return spent_arms(self.counters.read(tenant_id), caps, now=now) if caps else frozenset()
 
-    def begin(self, tenant_id: str, request: Request, policy: Policy, call: ChatCall, *, now: datetime) -> Reservation | None:
-        """Set aside the most that the call is thought to come to, by the dearest of the policy's models; None where nothing limits it.
+    def begin(self, tenant_id: str, request: Request, questions: Iterable[Question], *, now: datetime) -> Reservation | None:
+        """Set aside the most that one of `questions` is thought to come to; None, and none is looked at, where nothing limits it.
 
         Raises: QuotaExceeded, DependencyUnavailable.
         """
         due = charges(self.budgets, request, now=now)
         if not due:
             return None
-        usage = Usage(input_tokens=_prompt_tokens(call), output_tokens=_most_written(call.parameters))
-        models = [backend.model for backend in (policy.backend, *policy.fallbacks)]
-        estimate = max((self._spent(policy, model, usage).amount for model in models), key=lambda amount: amount.nano_usd)
+        amounts = [amount for question in questions for amount in self._amounts(question)]
         return reserve(
             self.counters,
             tenant_id,
             due,
-            estimate,
+            Amount(tokens=max(amount.tokens for amount in amounts), nano_usd=max(amount.nano_usd for amount in amounts)),
             reservation_id=secrets.token_urlsafe(6),
             now=now,
             lifetime_s=self.lifetime_s,
@@ -76,6 +88,13 @@ class Spending:
             written = estimated_tokens(choice.text for choice in completion.choices)
             usage = Usage(input_tokens=_prompt_tokens(call), output_tokens=written)
         return self._spent(policy, model, usage)
+
+    def _amounts(self, question: Question) -> Iterator[Amount]:
+        """What the question may come to, by each of its backends."""
+        read, written = _prompt_tokens(question.call), _most_written(question.call.parameters)
+        usage = Usage(input_tokens=question.times * read, output_tokens=question.times * written)
+        for backend in question.backends:
+            yield self._spent(question.policy, backend.model, usage).amount
 
     def _spent(self, policy: Policy, model: str, usage: Usage) -> Spent:
         own = policy.price if model == policy.backend.model else None  # its fallbacks are other models
@@ -95,6 +114,7 @@ def _prompt_tokens(call: ChatCall) -> int:
 
 
 def _most_written(parameters: Mapping[str, JsonValue]) -> int:
-    most = parameters.get("max_completion_tokens", parameters.get("max_tokens"))
-    choices = parameters.get("n", 1)
-    return (most if isinstance(most, int) else _UNBOUNDED_TOKENS) * (choices if isinstance(choices, int) else 1)
+    """The most tokens of all choices together. Every call says how long an answer may be: its policy does where the request does not."""
+    bounds = [bound for name in ("max_tokens", "max_completion_tokens") if isinstance(bound := parameters.get(name), int)]
+    choices = parameters.get("n")
+    return max(bounds) * (choices if isinstance(choices, int) else 1)

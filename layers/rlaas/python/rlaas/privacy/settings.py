@@ -77,7 +77,7 @@ class PrivacySettings(WireModel):
 class TenantPrivacy(WireModel):
     """A tenant's settings, and the salt of its hashes: 32 random bytes in hexadecimal, made with the tenant and never shown."""
 
-    settings: PrivacySettings = PrivacySettings()
+    settings: PrivacySettings = Field(default_factory=PrivacySettings)
     salt: Sha256 = Field(default_factory=lambda: secrets.token_hex(32))
 
 

@@ -16,7 +16,7 @@ from pydantic import Field, JsonValue
 from rlaas.clock import Clock, Timestamp, rfc3339
 from rlaas.errors import Conflict, NotFound
 from rlaas.evaluation.report import Criteria, PromotionReport
-from rlaas.ids import PolicyId, SkillName, TenantId, adapter_name, policy_id
+from rlaas.ids import PolicyId, SkillName, TenantId, adapter_name, base_component, policy_id
 from rlaas.routing.policy import AdapterRef, Policy, SageMakerBackend
 from rlaas.routing.registry import Policies, Routes
 from rlaas.tenancy.registry import Change, Registry, dataset_key, run_key, skill_key
@@ -102,11 +102,6 @@ class Place:
     bucket: str
     endpoint: str
     base_model: str
-
-    @property
-    def base_component(self) -> str:
-        """The inference component of the base model."""
-        return f"{self.endpoint}--base"
 
 
 def request_run(
@@ -370,7 +365,7 @@ def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValu
             "job_name": where.jobs["evaluate"],
             "arguments": _arguments(
                 endpoint=place.endpoint,
-                baseline_component=served.component or place.base_component,
+                baseline_component=served.component or base_component(place.endpoint),
                 candidate_component=where.candidate,
                 control_component=where.control,
                 max_tokens=str(baseline.sampling.max_tokens),

@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, JsonValue, Tag
 
 from rlaas.clock import Timestamp
-from rlaas.ids import PolicyId, Sha256, SkillName, TenantId, canonical_sha256, policy_id
+from rlaas.errors import InvalidInput
+from rlaas.ids import PolicyId, Sha256, SkillName, TenantId, base_component, canonical_sha256, policy_id, tenants_component
 from rlaas.routing.guardrails import Guardrails
 from rlaas.routing.prompt import Prompt
 from rlaas.tenancy.prices import Price
@@ -105,8 +106,8 @@ class PolicyBundle(WireModel):
     base_model: str
     adapter: AdapterRef | None = None
     prompt: Prompt
-    sampling: Sampling = Sampling()
-    guardrails: Guardrails = Guardrails()
+    sampling: Sampling = Field(default_factory=Sampling)
+    guardrails: Guardrails = Field(default_factory=Guardrails)
     backend: BackendSpec
     fallbacks: tuple[BackendSpec, ...] = Field(default=(), max_length=4)
     price: Price | None = Field(default=None, description="What its tokens cost; left out, the tenant's prices by model say so.")
@@ -138,6 +139,23 @@ class Policy(PolicyBundle):
             sha256=bundle.digest(),
             created_at=created_at,
         )
+
+
+def check_components(bundle: PolicyBundle, tenant_id: str, *, endpoint: str) -> None:
+    """All tenants share the stage's `endpoint`: there a policy may ask the base model and its own tenant's adapters.
+
+    Raises: InvalidInput naming the backend that is neither.
+    """
+    places = {"backend": bundle.backend, **{f"fallbacks.{at}": backend for at, backend in enumerate(bundle.fallbacks)}}
+    for place, backend in places.items():
+        if not isinstance(backend, SageMakerBackend):
+            continue
+        if backend.endpoint != endpoint:
+            raise InvalidInput(f"the stage's endpoint is {endpoint!r}, and {backend.endpoint!r} is another", param=f"{place}.endpoint")
+        component = backend.component or ""
+        if component != base_component(endpoint) and not tenants_component(component, tenant_id):
+            asked = f"{base_component(endpoint)!r} or an adapter of the tenant, '{tenant_id}--<skill>--v<N>'"
+            raise InvalidInput(f"the component must be {asked}, and {component!r} is neither", param=f"{place}.component")
 
 
 class PolicyArchive(WireModel):

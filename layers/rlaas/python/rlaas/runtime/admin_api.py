@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 
 from rlaas.clock import Clock, rfc3339
 from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, RlaasError
-from rlaas.ids import MetricName, PolicyId, TenantId, derived_id, new_id
+from rlaas.ids import MetricName, PolicyId, TenantId, base_component, derived_id, new_id
 from rlaas.inference.prompt import check as check_prompt
 from rlaas.privacy.settings import PrivacySettings, TenantPrivacy
 from rlaas.rollout.conduct import Conductor, Guards, request_rollout, take_back
@@ -30,7 +30,17 @@ from rlaas.rollout.learning import Dataset, LearningRun, LearningSettings, fail_
 from rlaas.rollout.steps import Rollout, RolloutSettings
 from rlaas.routing.bandit import BanditSettings
 from rlaas.routing.guardrails import Guardrails
-from rlaas.routing.policy import AdapterRef, BackendSpec, Policy, PolicyArchive, PolicyBundle, SageMakerBackend, Sampling, differences
+from rlaas.routing.policy import (
+    AdapterRef,
+    BackendSpec,
+    Policy,
+    PolicyArchive,
+    PolicyBundle,
+    SageMakerBackend,
+    Sampling,
+    check_components,
+    differences,
+)
 from rlaas.routing.prompt import AnyPrompt, graph_of
 from rlaas.routing.registry import Policies, Routes, archive_key
 from rlaas.routing.route import Arm, ArmMode, Route, Unit
@@ -497,10 +507,11 @@ def admin_app(services: Callable[[], Services]) -> FastAPI:
             prompt=prompt,
             sampling=request.sampling,
             guardrails=request.guardrails,
-            backend=request.backend or SageMakerBackend(endpoint=here.endpoint, component=f"{here.endpoint}--base"),
+            backend=request.backend or SageMakerBackend(endpoint=here.endpoint, component=base_component(here.endpoint)),
             fallbacks=request.fallbacks,
             price=request.price,
         )
+        check_components(bundle, call.tenant_id, endpoint=here.endpoint)
         digest = bundle.digest()
         for stored in _every(here.documents, Policy, call.tenant_id, f"POLICY#{skill}#"):
             if stored.document.sha256 == digest:

@@ -12,7 +12,7 @@ Settings = TypeVar("Settings", bound="Environment")
 class Environment(BaseModel):
     """What every function is told. Field aliases are the variables' names."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", validate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", validate_by_name=True, defer_build=True)
 
     stage: str = Field(alias="RLAAS_STAGE")
 

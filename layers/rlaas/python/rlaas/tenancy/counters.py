@@ -227,7 +227,7 @@ def _refuse_the_impossible(charges: Sequence[Charge], estimate: Amount) -> None:
         if charge.most is not None and estimate.of(charge.measure) > charge.most:
             raise QuotaExceeded(
                 f"the request may take {spoken(charge.measure, estimate.of(charge.measure))}, and the budget {charge.name!r} is "
-                f"{spoken(charge.measure, charge.most)} a {charge.window} in all"
+                f"{spoken(charge.measure, charge.most)} a {charge.window} in all; a smaller max_tokens may let it in"
             )
 
 

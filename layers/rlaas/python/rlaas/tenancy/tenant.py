@@ -62,7 +62,7 @@ class Skill(WireModel):
     tenant_id: TenantId
     skill: SkillName
     description: Annotated[str, Field(max_length=2000)] = ""
-    reward: RewardSpec = RewardSpec()
+    reward: RewardSpec = Field(default_factory=RewardSpec)
     metrics: dict[MetricName, Metric] = Field(default_factory=dict, max_length=100)
     created_at: Timestamp
     metadata: dict[str, Json] = Field(default_factory=dict)
