@@ -1,6 +1,8 @@
 """The last demo's figures, from out/demo/report.json: run `make demo` first."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from benchmarks.result import report
@@ -9,7 +11,10 @@ REPORT = Path(__file__).resolve().parent.parent / "out" / "demo" / "report.json"
 
 
 def main() -> None:
-    """Report them."""
+    """Report them, if they are this revision's."""
+    committed = int(subprocess.run(["git", "log", "-1", "--format=%ct"], capture_output=True, text=True, check=True).stdout)
+    if not REPORT.exists() or REPORT.stat().st_mtime < committed:
+        sys.exit(f"{REPORT} is missing or older than the last commit: run `make demo` first")
     found = json.loads(REPORT.read_text())
     before, after, sft_only, back, events = (found[name] for name in ("baseline", "candidate", "sft_only", "rollback", "events"))
     report(

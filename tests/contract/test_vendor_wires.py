@@ -4,11 +4,9 @@ A wire (`wires/<vendor>/<name>.json`) has the call, the request that must go out
 """
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -24,6 +22,7 @@ from rlaas.inference.backend import BackendFailed, ChatCall, Completion, Delta
 from rlaas.routing.policy import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
 from rlaas.telemetry.events import Message
 from tests.fakes.event_stream import event, exception
+from tests.fakes.loopback import Quiet, served
 
 WIRES = Path(__file__).parent / "wires"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -79,9 +78,7 @@ class Vendor:
 def serving() -> Iterator[Vendor]:
     vendor = Vendor()
 
-    class Answers(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Answers(Quiet):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             vendor.requests.append((unquote(self.path), {name.lower(): value for name, value in self.headers.items()}, body))
@@ -97,20 +94,8 @@ def serving() -> Iterator[Vendor]:
                 self.wfile.flush()
             self.wfile.write(b"0\r\n\r\n")
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    server.daemon_threads = True
-    vendor.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with served(Answers) as vendor.url:
         yield vendor
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

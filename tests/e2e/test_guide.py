@@ -5,14 +5,13 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import ROOT, LaptopCloud, until
+from tests.fakes.loopback import Quiet, served
 
 BLOCKS = re.findall(r"^```(\w+)(?: ([^\n]+))?\n(.*?)^```$", (ROOT / "docs/integrate.md").read_text(), re.MULTILINE | re.DOTALL)
 
@@ -28,7 +27,7 @@ if (!(await rlaas.flush()) || rlaas.stats().acknowledged !== 1) throw new Error(
 """
 
 
-class Completions(BaseHTTPRequestHandler):
+class Completions(Quiet):
     """A model behind OpenAI's API."""
 
     def do_POST(self) -> None:
@@ -42,24 +41,13 @@ class Completions(BaseHTTPRequestHandler):
             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
             "usage": {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14},
         }
-        body = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
+        self.answer(200, json.dumps(answer).encode())
 
 
 @pytest.fixture
 def openai_url() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Completions)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
+    with served(Completions) as url:
+        yield f"{url}/v1"
 
 
 def test_the_guide_leads_from_nothing_to_the_first_reward(cloud: LaptopCloud, openai_url: str, tmp_path: Path) -> None:

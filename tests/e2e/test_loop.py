@@ -21,6 +21,21 @@ def route(tenant: Tenant) -> dict[str, Any]:
     return tenant.admin("GET", f"skills/{SKILL}/route")
 
 
+def rewards_on(tenant: Tenant, day: str) -> list[dict[str, Any]]:
+    """The rewards of a day, such as `2026-01-31`."""
+    found: list[dict[str, Any]] = tenant.http.get(f"v1/admin/skills/{SKILL}/rewards", params={"date": day}).json()["data"]
+    return found
+
+
+def five_drafts(tenant: Tenant, *, action: str) -> None:
+    """Five drafts that people reacted to, with their rewards: what a guard's floor is made of."""
+    drafts = [tenant.infer() for _ in range(5)]
+    for draft in drafts:
+        tenant.react(draft, final=None, action=action)
+    days = {draft["decision"]["decided_at"][:10] for draft in drafts}
+    until(lambda: sum(len(rewards_on(tenant, day)) for day in days) == 5)
+
+
 def rollout_to_its_end(tenant: Tenant, candidate: str, *, likes: str, seconds: float = 120) -> dict[str, Any]:
     """A rollout under traffic in which people send the drafts of policy `likes` as they are and discard the others."""
     settings = {"steps": [{"weight": 0.4, "margin": 0.1, "min_samples": 3}, {"weight": 0.7, "min_samples": 3}]}
@@ -55,8 +70,9 @@ def test_edits_become_a_dataset_an_adapter_and_a_judgement(cloud: LaptopCloud) -
     assert pairs["validation"] == 0
     assert pairs["test"] <= 8
     assert manifest["policies"] == [baseline]
-    rewards = tenant.http.get(f"v1/admin/skills/{SKILL}/rewards", params={"date": dataset["created_at"][:10]}).json()["data"]
-    assert {reward["components"]["sent"] for reward in rewards if "sent" in reward["components"]} == {1.0}
+    assert {
+        reward["components"]["sent"] for reward in rewards_on(tenant, dataset["created_at"][:10]) if "sent" in reward["components"]
+    } == {1.0}
 
 
 def test_a_training_job_that_fails_ends_the_run_with_its_reason_and_leaves_the_route(cloud: LaptopCloud) -> None:
@@ -86,8 +102,7 @@ def test_a_better_candidate_is_shipped_and_the_api_takes_it_back(cloud: LaptopCl
     tenant = cloud.tenant()
     control = tenant.make_skill()
     candidate = tenant.make_policy(0.9)
-    for _ in range(5):
-        tenant.react(tenant.infer(), final=None, action="discarded")
+    five_drafts(tenant, action="discarded")
     rollout = rollout_to_its_end(tenant, candidate, likes=candidate)
     assert rollout["status"] == "shipped", rollout["reason"]
     assert [step["outcome"] for step in rollout["steps"]] == ["advance", "advance", "promoted"]
@@ -108,8 +123,7 @@ def test_a_better_candidate_is_shipped_and_the_api_takes_it_back(cloud: LaptopCl
 def test_the_alarm_takes_a_bad_candidate_back(cloud: LaptopCloud) -> None:
     tenant = cloud.tenant()
     control = tenant.make_skill()
-    for _ in range(5):
-        tenant.react(tenant.infer(), final=None, action="sent")
+    five_drafts(tenant, action="sent")
     rollout = rollout_to_its_end(tenant, tenant.make_policy(0.9), likes=control)
     assert rollout["status"] == "rolled_back", rollout["reason"]
     assert route(tenant)["control"] == control

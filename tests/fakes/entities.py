@@ -5,12 +5,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from rlaas.errors import DependencyUnavailable
 from rlaas.privacy.patterns import Span
 from rlaas.privacy.settings import ModelEntity
+from tests.fakes.loopback import Quiet, served
 
 
 @dataclass
@@ -54,42 +54,23 @@ def lambda_server(handler: Callable[[dict[str, Any]], object]) -> Iterator[Lambd
     """Serve Invoke by `handler` on a free port of the loopback until the block ends."""
     state = LambdaServer(url="")
 
-    class Invocations(BaseHTTPRequestHandler):
+    class Invocations(Quiet):
         def do_POST(self) -> None:
             event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             state.asked.append((self.path.split("/")[3], event))
             if state.silent is not None:
                 state.silent.wait()
             if state.throttling:
-                self._answer(
-                    429, '{"Reason": "ReservedFunctionConcurrentInvocationLimitExceeded"}', {"x-amzn-ErrorType": "TooManyRequestsException"}
-                )
+                reason = b'{"Reason": "ReservedFunctionConcurrentInvocationLimitExceeded"}'
+                self.answer(429, reason, {"x-amzn-ErrorType": "TooManyRequestsException"})
             elif state.failing:
-                self._answer(200, '{"errorType": "MemoryError", "errorMessage": ""}', {"X-Amz-Function-Error": "Unhandled"})
+                self.answer(200, b'{"errorType": "MemoryError", "errorMessage": ""}', {"X-Amz-Function-Error": "Unhandled"})
             else:
-                self._answer(200, state.nonsense or json.dumps(handler(event)), {})
+                self.answer(200, (state.nonsense or json.dumps(handler(event))).encode())
 
-        def _answer(self, status: int, body: str, headers: Mapping[str, str]) -> None:
-            content = body.encode()
-            self.send_response(status)
-            for name, value in {**headers, "Content-Type": "application/json", "Content-Length": str(len(content))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Invocations)
-    server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield state
-    finally:
-        if state.silent is not None:
-            state.silent.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with served(Invocations) as state.url:
+        try:
+            yield state
+        finally:
+            if state.silent is not None:
+                state.silent.set()

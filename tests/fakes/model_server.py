@@ -8,12 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
 
 from tests.fakes.backend import usage_of, words
 from tests.fakes.event_stream import event
+from tests.fakes.loopback import Quiet, served
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,7 @@ def model_server() -> Iterator[ModelServer]:
     """Serve on a free port of the loopback until the block ends."""
     state = ModelServer(url="")
 
-    class Models(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Models(Quiet):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             component = self.headers.get("X-Amzn-SageMaker-Inference-Component")
@@ -67,7 +65,7 @@ def model_server() -> Iterator[ModelServer]:
             elif refused:
                 self._refused(dialect, refused[0])
             elif state.nonsense is not None:
-                self._answer(state.nonsense.encode())
+                self.answer(200, state.nonsense.encode())
             else:
                 text = f"{model}: {said}"
                 streams = body.get("stream", False) or parts[-1] in ("converse-stream", "invocations-response-stream")
@@ -81,7 +79,7 @@ def model_server() -> Iterator[ModelServer]:
             # A part may end anywhere, in the middle of a character too.
             parts = [stream[start : start + 50] for start in range(0, len(stream), 50)]
             encoded = b"".join(event("PayloadPart", part, content_type="application/octet-stream") for part in parts)
-            self._answer(encoded, content_type="application/vnd.amazon.eventstream")
+            self.answer(200, encoded, {"Content-Type": "application/vnd.amazon.eventstream"})
 
         def _openai_whole(self, model: str, text: str) -> None:
             choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
@@ -90,7 +88,7 @@ def model_server() -> Iterator[ModelServer]:
             self._json({"id": "chatcmpl-1", "model": model, "choices": [choice], "usage": counted})
 
         def _openai_stream(self, model: str, text: str) -> None:
-            self._answer(_openai_events(model, text), content_type="text/event-stream")
+            self.answer(200, _openai_events(model, text), {"Content-Type": "text/event-stream"})
 
         def _anthropic_whole(self, model: str, text: str) -> None:
             usage = usage_of(text).model_dump(exclude={"cached_tokens"})
@@ -108,7 +106,7 @@ def model_server() -> Iterator[ModelServer]:
                 {"type": "message_stop"},
             ]
             stream = "".join(f"event: {told['type']}\ndata: {json.dumps(told)}\n\n" for told in events)
-            self._answer(stream.encode(), content_type="text/event-stream")
+            self.answer(200, stream.encode(), {"Content-Type": "text/event-stream"})
 
         def _bedrock_whole(self, model: str, text: str) -> None:
             output = {"message": {"role": "assistant", "content": [{"text": text}]}}
@@ -123,7 +121,7 @@ def model_server() -> Iterator[ModelServer]:
                 ("metadata", {"usage": _bedrock_usage(text), "metrics": {"latencyMs": 1}}),
             ]
             encoded = b"".join(event(name, json.dumps(payload).encode()) for name, payload in events)
-            self._answer(encoded, content_type="application/vnd.amazon.eventstream")
+            self.answer(200, encoded, {"Content-Type": "application/vnd.amazon.eventstream"})
 
         def _failed(self, dialect: str) -> None:
             error = {"sagemaker": "ModelError", "bedrock": "ModelErrorException"}.get(dialect)
@@ -138,33 +136,14 @@ def model_server() -> Iterator[ModelServer]:
                 self._json(body, status=400)
 
         def _json(self, body: dict[str, Any], *, status: int = 200, error: str | None = None) -> None:
-            self._answer(json.dumps(body).encode(), status=status, error=error)
+            self.answer(status, json.dumps(body).encode(), {"x-amzn-ErrorType": error} if error else {})
 
-        def _answer(self, content: bytes, *, status: int = 200, error: str | None = None, content_type: str = "application/json") -> None:
-            self.send_response(status)
-            if error:
-                self.send_header("x-amzn-ErrorType", error)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Models)
-    server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield state
-    finally:
-        if state.silent is not None:
-            state.silent.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with served(Models) as state.url:
+        try:
+            yield state
+        finally:
+            if state.silent is not None:
+                state.silent.set()
 
 
 def _openai_events(model: str, text: str) -> bytes:

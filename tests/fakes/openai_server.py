@@ -5,8 +5,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.fakes.loopback import Quiet, served
 
 Part = dict[str, Any] | threading.Event
 WAIT_S = 60.0
@@ -42,26 +43,17 @@ def openai_server() -> Iterator[Script]:
     """Serve on a free port of the loopback until the block ends."""
     script = Script(url="")
 
-    class Completions(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Completions(Quiet):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             script.asked.append(body)
             if script.status != 200:
-                self._whole(script.status, {"error": {"message": "not now", "type": "server_error", "param": None, "code": None}})
+                error = {"message": "not now", "type": "server_error", "param": None, "code": None}
+                self.answer(script.status, json.dumps({"error": error}).encode())
             elif body.get("stream"):
                 self._stream()
             else:
-                self._whole(200, script.whole)
-
-        def _whole(self, status: int, answer: dict[str, Any]) -> None:
-            content = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+                self.answer(200, json.dumps(script.whole).encode())
 
         def _stream(self) -> None:
             self.send_response(200)
@@ -82,20 +74,11 @@ def openai_server() -> Iterator[Script]:
             event = f"data: {data}\n\n".encode()
             self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Completions)
-    server.daemon_threads = True
-    script.url = f"http://127.0.0.1:{server.server_port}/v1"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield script
-    finally:
-        for part in script.parts:
-            if isinstance(part, threading.Event):
-                part.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with served(Completions) as url:
+        script.url = f"{url}/v1"
+        try:
+            yield script
+        finally:
+            for part in script.parts:
+                if isinstance(part, threading.Event):
+                    part.set()

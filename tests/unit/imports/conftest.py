@@ -10,7 +10,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from rlaas.telemetry.events import BatchedFeedback, BatchedInteraction, BatchedOutput, BatchedTaskResult
+from tests.fakes.loopback import Quiet, served
 
 SKILL = "support-email-draft"
 KEY = "rlk_1_secret"
@@ -98,9 +98,7 @@ def refusal(status: int, code: str, message: str, param: str | None) -> dict[str
 def service() -> Iterator[Service]:
     state = Service()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(Quiet):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             with state.lock:
@@ -113,11 +111,11 @@ def service() -> Iterator[Service]:
                 self.close_connection = True
                 return
             if fault is not None:
-                self.answer(fault.status, refusal(fault.status, "unavailable", "not now", None), fault.headers)
+                self.told(fault.status, refusal(fault.status, "unavailable", "not now", None), fault.headers)
             elif self.path != "/v1/events:batch":
-                self.answer(404, refusal(404, "not_found", "no such path", None))
+                self.told(404, refusal(404, "not_found", "no such path", None))
             elif self.headers["Authorization"] != f"Bearer {KEY}":
-                self.answer(401, refusal(401, "unauthorized", "the key is not known", None))
+                self.told(401, refusal(401, "unauthorized", "the key is not known", None))
             else:
                 events = json.loads(body)["events"]
                 assert 1 <= len(events) <= 500
@@ -125,30 +123,16 @@ def service() -> Iterator[Service]:
                 with state.lock:
                     state.batches.append(events)
                     results = [state.take(event) for event in events]
-                self.answer(200, {"results": results})
+                self.told(200, {"results": results})
 
-        def answer(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            for name, value in {**(headers or {}), "Content-Type": "application/json", "Content-Length": str(len(content))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
+        def told(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+            self.answer(status, json.dumps(body).encode(), headers)
 
-        def log_message(self, *_args: object) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield state
-    for fault in state.faults.values():
-        if fault.hold is not None:
-            fault.hold.set()
-    server.shutdown()
-    server.server_close()
+    with served(Handler) as state.url:
+        yield state
+        for fault in state.faults.values():
+            if fault.hold is not None:
+                fault.hold.set()
 
 
 @dataclass
