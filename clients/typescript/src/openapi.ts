@@ -8234,8 +8234,8 @@ export interface components {
         };
         /**
          * SizeLimit
-         * @description Holds when what the caller sent is longer than one of the limits. Tokens are estimated: a quarter of the bytes in UTF-8, and four a
-         *     message; of English that is within about a fifth, of other languages and code mostly too few.
+         * @description Holds when what the caller sent is longer than one of the limits. Tokens are estimated, as budgets do:
+         *     one for each three bytes of UTF-8, and four a text; of English that is about a third too many.
          */
         SizeLimit: {
             /**

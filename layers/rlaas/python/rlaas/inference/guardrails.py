@@ -41,6 +41,7 @@ from rlaas.routing.guardrails import (
 from rlaas.routing.json_schema import schema_validator
 from rlaas.routing.terms import Hit, Terms
 from rlaas.telemetry.events import GuardrailActed, Message, ToolCall
+from rlaas.tenancy.budgets import estimated_tokens
 
 if TYPE_CHECKING:
     import jsonschema_rs
@@ -242,11 +243,6 @@ def acted(
     return made
 
 
-def estimated_tokens(texts: Sequence[str], messages: int = 0) -> int:
-    """A quarter of the bytes in UTF-8, and four a message."""
-    return -(-sum(len(text.encode(errors="surrogatepass")) for text in texts) // 4) + 4 * messages
-
-
 def _acted_on(
     guardrail: InputGuardrail | OutputGuardrail, stage: Stage, look: Callable[[], _Find | None], texts: list[str], wanted: Action
 ) -> tuple[list[str], GuardrailAction | None]:
@@ -314,7 +310,7 @@ def _look_at_output(guardrail: OutputGuardrail, texts: list[str], given: _Given)
 def _too_long(limit: SizeLimit, texts: Sequence[str], messages: int) -> _Find | None:
     if limit.max_characters is not None and (long := sum(map(len, texts))) > limit.max_characters:
         return _Find(f"{long} characters, at most {limit.max_characters}")
-    if limit.max_tokens is not None and (long := estimated_tokens(texts, messages)) > limit.max_tokens:
+    if limit.max_tokens is not None and (long := estimated_tokens(texts)) > limit.max_tokens:
         return _Find(f"about {long} tokens, at most {limit.max_tokens}")
     if limit.max_messages is not None and messages > limit.max_messages:
         return _Find(f"{messages} messages, at most {limit.max_messages}")

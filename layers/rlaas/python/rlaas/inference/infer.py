@@ -155,7 +155,7 @@ class Asker:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """What requests are answered with; `scrubber` and `spending` are the asker's tenant's. A whole answer is there `within_s` seconds."""
+    """What requests are answered with; `scrubber` and `spending` are the asker's tenant's. A whole answer is there within `within_s`."""
 
     routes: RouteSource
     backend: Backend
@@ -163,7 +163,7 @@ class Gateway:
     scrubber: Scrubber
     spending: Spending
     clock: Clock
-    within_s: float = 27.0  # with the rest of the request it stays below the 29 that API Gateway waits
+    within_s: float = 27.0
     timer: Callable[[], float] = time.perf_counter
     pause: Callable[[float], None] = time.sleep
     breakers: CircuitBreakers = field(default_factory=lambda: CircuitBreakers(time.perf_counter))

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from rlaas.aws.backends import Backends
 from rlaas.aws.counters import DynamoCounters
+from rlaas.aws.entity_finder import TIMEOUT_S as FINDER_S
 from rlaas.aws.entity_finder import LambdaEntityFinder
 from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.registry import DynamoRegistry
@@ -24,6 +25,9 @@ from rlaas.runtime.metrics import Unit, emit
 from rlaas.runtime.scrubbers import Scrubbers
 from rlaas.runtime.spendings import Spendings
 from rlaas.runtime.traces import SERVER, Trace, TracedBackend, Value
+
+ANSWER_S = 27.0
+"""When a whole answer must be there, in seconds: it is scrubbed and stored within the 29 that API Gateway waits."""
 
 
 @cache
@@ -62,14 +66,16 @@ def gateway(who: Caller, settings: InferenceEnvironment, trace: Trace | None = N
     """What the caller's requests are answered with; each call of a model is told of in `trace`."""
     store, registry = stores(settings)
     models = backends(settings.stage)
+    scrubber = scrubbers(settings).of(who.tenant_id)
     return Gateway(
         routes=registry,
         backend=TracedBackend(models, trace) if trace is not None else models,
         store=store,
-        scrubber=scrubbers(settings).of(who.tenant_id),
+        scrubber=scrubber,
         spending=spendings(settings).of(who.tenant_id),
         clock=utc_now,
         breakers=breakers(),
+        within_s=ANSWER_S - (FINDER_S if scrubber.settings.model_entities else 0.0),
     )
 
 
