@@ -13,7 +13,6 @@ from pydantic import ConfigDict, Field, JsonValue, StringConstraints, Validation
 from rlaas.ids import canonical_json
 from rlaas.privacy.settings import PatternEntity, compiled
 from rlaas.routing.json_schema import schema_validator
-from rlaas.routing.terms import words
 from rlaas.wire import Json, WireModel
 
 if TYPE_CHECKING:
@@ -82,6 +81,8 @@ class _Terms(WireModel):
     @field_validator("terms", "excuses", check_fields=False)
     @classmethod
     def _have_words(cls, terms: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        from rlaas.routing.terms import words  # its expressions take 3 ms to compile, and only policies with terms need them
+
         empty = next((term for term in terms if not words(term)), None)
         if empty is not None:
             raise ValueError(f"{info.field_name} are made of words, {empty!r} has none; use a pattern")
@@ -160,6 +161,8 @@ class Topic(WireModel):
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:
+        from rlaas.routing.terms import words
+
         if len({tuple(words(term)) for term in self.terms if words(term)}) < max(self.at_least, 1):
             raise ValueError("has fewer terms than at_least")
         return self
