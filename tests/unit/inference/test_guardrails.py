@@ -55,8 +55,8 @@ def test_without_guardrails_everything_passes_untouched() -> None:
     ("limit", "text", "reason"),
     [
         ({"max_characters": 5}, "123456", "6 characters, at most 5"),
-        ({"max_tokens": 6}, "123456789", "about 7 tokens, at most 6"),
-        ({"max_tokens": 6}, "爆弾爆", "about 7 tokens, at most 6"),
+        ({"max_tokens": 8}, "123456789", "about 13 tokens, at most 8"),
+        ({"max_tokens": 8}, "爆弾爆", "about 10 tokens, at most 8"),
     ],
 )
 def test_what_is_too_long_is_blocked_with_the_safe_answer(limit: dict[str, object], text: str, reason: str) -> None:

@@ -17,6 +17,9 @@ from rlaas.tenancy.budgets import NOTHING, Amount, Budgets, Request, charges, es
 from rlaas.tenancy.counters import Counters, Reservation, reserve, settle, spent_arms
 from rlaas.tenancy.prices import PriceTable, cost
 
+_TOOLS_PROMPT_TOKENS = 530
+"""What Anthropic puts in front of a request's tools, by its documentation, in the most talkative of its models."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spent:
@@ -110,7 +113,8 @@ def _prompt_tokens(call: ChatCall) -> int:
     """About what the model reads: the messages, the calls of tools in them, the tools and the schema it is shown."""
     called = [tool.function.model_dump_json() for message in call.messages for tool in message.tool_calls]
     shown = [canonical_json(call.parameters[name]) for name in ("tools", "response_format") if name in call.parameters]
-    return estimated_tokens([*(message.content for message in call.messages), *called, *shown])
+    vendors_own = _TOOLS_PROMPT_TOKENS if "tools" in call.parameters else 0
+    return estimated_tokens([*(message.content for message in call.messages), *called, *shown]) + vendors_own
 
 
 def _most_written(parameters: Mapping[str, JsonValue]) -> int:

@@ -98,8 +98,8 @@ class _Terms(WireModel):
 
 
 class SizeLimit(_Guardrail):
-    """Holds when what the caller sent is longer than one of the limits. Tokens are estimated, as budgets do:
-    one for each three bytes of UTF-8, and four a text; of English that is about a third too many."""
+    """Holds when what the caller sent is longer than one of the limits. Tokens are estimated as for
+    budgets (`estimated_tokens`): about the most that any tokenizer makes of it, English has about two thirds of it."""
 
     kind: Literal["size"] = "size"
     action: Literal["block", "flag"] = "block"
