@@ -7,7 +7,7 @@ from rlaas.routing.registry import Policies, Routes
 from rlaas.routing.route import Arm, RouteTarget
 from rlaas.telemetry.store import SkillSource
 from rlaas.tenancy.keys import KeySource, make_key
-from rlaas.tenancy.registry import Change, Registry, skill_key
+from rlaas.tenancy.registry import Change, Registry, skill_key, to_cursor
 from rlaas.tenancy.tenant import RewardSpec, Skill
 from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, policy, route
 
@@ -87,6 +87,18 @@ def test_a_cursor_of_another_list_is_refused(registry: Whole) -> None:
         with pytest.raises(InvalidInput) as refused:
             registry.list(Skill, TENANT, "SKILL#", cursor=forged)
         assert refused.value.param == "cursor"
+
+
+def test_nothing_lies_under_a_name_that_is_longer_than_keys_are(registry: Whole) -> None:
+    for long in ("x" * 300, "x" * 3_000):
+        with pytest.raises(NotFound):
+            registry.get(Skill, TENANT, skill_key(long))
+        with pytest.raises(NotFound):
+            registry.current_route(TENANT, long)
+        assert not registry.has_skill(TENANT, long)
+        assert registry.list(Skill, TENANT, skill_key(long)).items == ()
+        with pytest.raises(InvalidInput):
+            registry.list(Skill, TENANT, "SKILL#", cursor=to_cursor(skill_key(long)))
 
 
 def test_numbers_count_from_one_and_each_sequence_by_itself(registry: Whole) -> None:

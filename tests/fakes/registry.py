@@ -1,17 +1,18 @@
 """The registry in memory: every Protocol that `rlaas.aws.registry.DynamoRegistry` serves."""
 
+import re
 from dataclasses import dataclass, field
 from itertools import islice
 
 from pydantic import BaseModel
 
-from rlaas.errors import Conflict, InvalidInput, NotFound
+from rlaas.errors import Conflict, NotFound
 from rlaas.ids import policy_version
 from rlaas.routing.policy import Policy
 from rlaas.routing.registry import policy_key, route_key
 from rlaas.routing.route import Route
 from rlaas.tenancy.keys import ApiKey
-from rlaas.tenancy.registry import Change, Document, Page, Stored, key_key, skill_key
+from rlaas.tenancy.registry import Change, Document, Page, Stored, from_cursor, key_key, skill_key, to_cursor
 from rlaas.tenancy.tenant import Metric, RewardSpec, Skill
 
 
@@ -29,13 +30,12 @@ class MemoryRegistry:
     def list(
         self, model: type[Document], tenant_id: str, prefix: str, *, limit: int = 100, cursor: str | None = None, newest_first: bool = False
     ) -> Page[Document]:
-        if cursor is not None and not cursor.startswith(prefix):
-            raise InvalidInput("the cursor is not one this list gave out", param="cursor")
+        last = from_cursor(cursor, pattern=re.escape(prefix) + ".+") if cursor is not None else None
         keys = sorted((sk for tenant, sk in self.documents if tenant == tenant_id and sk.startswith(prefix)), reverse=newest_first)
-        after = (sk for sk in keys if cursor is None or (sk < cursor if newest_first else sk > cursor))
+        after = (sk for sk in keys if last is None or (sk < last if newest_first else sk > last))
         taken = list(islice(after, limit))
         more = len(taken) == limit
-        return Page(tuple(self.get(model, tenant_id, sk) for sk in taken), taken[-1] if more else None)
+        return Page(tuple(self.get(model, tenant_id, sk) for sk in taken), to_cursor(taken[-1]) if more else None)
 
     def put(self, tenant_id: str, sort_key: str, document: BaseModel, change: Change) -> None:
         self.replace(tenant_id, sort_key, document, expected_version=0, change=change)

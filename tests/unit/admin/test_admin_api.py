@@ -19,7 +19,7 @@ from rlaas.tenancy.audit import RegistryChange, append_change
 from rlaas.tenancy.budgets import Amount, Request, charges, stored_budgets
 from rlaas.tenancy.counters import reserve, settle
 from rlaas.tenancy.registry import TENANT as TENANT_KEY
-from rlaas.tenancy.registry import Page
+from rlaas.tenancy.registry import Page, to_cursor
 from rlaas.tenancy.tenant import Tenant
 from tests.fakes.audit import MemoryAuditLog
 from tests.fakes.counters import MemoryCounters
@@ -346,7 +346,8 @@ def test_the_audit_is_listed_with_the_state_of_its_chain(api: Api) -> None:
     assert page["chain"] == {"intact": True, "length": 3, "fault": None}
     _, rest = api.call("GET", "/v1/admin/audit", query={"cursor": page["next_cursor"]})
     assert [entry["seq"] for entry in rest["data"]] == [3]
-    refused(api.call("GET", "/v1/admin/audit", query={"cursor": "bogus!"}), 400, "InvalidInput", "cursor")
+    for forged in ("bogus!", to_cursor("9" * 12), to_cursor("9" * 5_000), to_cursor("\u0663"), to_cursor("-1")):
+        refused(api.call("GET", "/v1/admin/audit", query={"cursor": forged}), 400, "InvalidInput", "cursor")
 
 
 def test_rewards_of_a_day_are_walked_in_order(api: Api) -> None:
@@ -373,6 +374,10 @@ def test_rewards_of_a_day_are_walked_in_order(api: Api) -> None:
             break
     assert seen == [f"rew_{number}" for number in range(5)]
     refused(api.call("GET", f"{HERE}/rewards", query={"date": "yesterday"}), 400, "InvalidInput", "date")
+    refused(api.call("GET", "/v1/admin/skills/nobody/rewards", query={"date": "2026-03-01"}), 404, "NotFound", "skill")
+    for forged in ("2026-03-01 rew_1", "2026-02-31T00:00:00.000000Z rew_1", "0001-01-01T00:00:00+23:59 x", "x" * 3_000):
+        query = {"date": "2026-03-01", "cursor": to_cursor(forged)}
+        refused(api.call("GET", f"{HERE}/rewards", query=query), 400, "InvalidInput", "cursor")
 
 
 # What telemetry is judged by

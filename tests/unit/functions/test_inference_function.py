@@ -242,6 +242,9 @@ def test_a_route_is_a_feature_flag(furnished_stage: Stage) -> None:
     assert call("/ofrep/v1/evaluate/flags", {"context": {"targetingKey": "t1"}})[1]["flags"] == [flag]
     assert call(path, {"context": {}}) == (400, {"key": SKILL, "errorCode": "TARGETING_KEY_MISSING", "errorDetails": ANY})
     assert call(path, "{")[1]["errorCode"] == "PARSE_ERROR"
+    assert call(path, '{"context": {"targetingKey": "\\ud800"}}')[1]["errorCode"] == "TARGETING_KEY_MISSING"
     assert call(path, {})[1]["errorCode"] == "INVALID_CONTEXT"
     status, missing = call("/ofrep/v1/evaluate/flags/nobody", {"context": {"targetingKey": "t1"}})
     assert (status, missing["errorCode"], missing["key"]) == (404, "FLAG_NOT_FOUND", "nobody")
+    assert call(f"/ofrep/v1/evaluate/flags/{'x' * 3_000}", {"context": {"targetingKey": "t1"}})[0] == 404
+    assert call(f"/v1/models/{'x' * 3_000}", "", method="GET")[0] == 404

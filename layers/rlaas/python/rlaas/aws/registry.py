@@ -1,7 +1,6 @@
 """The registry on DynamoDB: `T#<tenant>` partitions, one item a document, every write conditional."""
 
-import base64
-import binascii
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
@@ -12,13 +11,13 @@ from pydantic import BaseModel, JsonValue
 from rlaas.aws.clients import client, dependency, held_item
 from rlaas.aws.dynamodb_items import AttributeValue, from_item, to_attribute, to_item
 from rlaas.clock import rfc3339
-from rlaas.errors import Conflict, InvalidInput, NotFound
+from rlaas.errors import Conflict, NotFound
 from rlaas.ids import policy_version
 from rlaas.routing.policy import Policy
 from rlaas.routing.registry import policy_key, route_key
 from rlaas.routing.route import Route
 from rlaas.tenancy.keys import ApiKey
-from rlaas.tenancy.registry import Change, Document, Page, Stored, key_key, skill_key
+from rlaas.tenancy.registry import LONGEST_KEY, Change, Document, Page, Stored, from_cursor, key_key, skill_key, to_cursor
 from rlaas.tenancy.tenant import Metric, RewardSpec, Skill
 
 if TYPE_CHECKING:
@@ -59,6 +58,8 @@ class DynamoRegistry:
         newest_first: bool = False,
     ) -> Page[Document]:
         """Documents whose sort key begins with `prefix`. Raises: InvalidInput on a bad cursor."""
+        if len(prefix) > LONGEST_KEY:
+            return Page(items=(), cursor=None)
         partition = f"T#{tenant_id}"
         query: QueryInputTypeDef = {
             "TableName": self._table,
@@ -69,13 +70,13 @@ class DynamoRegistry:
             "ConsistentRead": True,
         }
         if cursor is not None:
-            query["ExclusiveStartKey"] = to_item({"pk": partition, "sk": _decoded(cursor, prefix)})
+            query["ExclusiveStartKey"] = to_item({"pk": partition, "sk": from_cursor(cursor, pattern=re.escape(prefix) + ".+")})
         with dependency("DynamoDB"):
             answer = self._dynamodb.query(**query)
         last = answer.get("LastEvaluatedKey")
         return Page(
             items=tuple(_stored(model, from_item(item)) for item in answer["Items"]),
-            cursor=_encoded(last["sk"]["S"]) if last else None,
+            cursor=to_cursor(last["sk"]["S"]) if last else None,
         )
 
     def put(self, tenant_id: str, sort_key: str, document: BaseModel, change: Change) -> None:
@@ -212,6 +213,8 @@ class DynamoRegistry:
     # One item
 
     def _item(self, partition: str, sort_key: str, *, consistent: bool = False) -> dict[str, JsonValue] | None:
+        if len(sort_key) > LONGEST_KEY:
+            return None
         with dependency("DynamoDB"):
             answer = self._dynamodb.get_item(
                 TableName=self._table, Key=to_item({"pk": partition, "sk": sort_key}), ConsistentRead=consistent
@@ -315,17 +318,3 @@ def _spoken(sort_key: str) -> str:
     """A sort key as words: `POLICY#reply#00000002` is `policy reply 2`."""
     kind, *rest = sort_key.split("#")
     return " ".join([kind.lower(), *(part.lstrip("0") if part.isdigit() else part for part in rest)])
-
-
-def _encoded(sort_key: str) -> str:
-    return base64.urlsafe_b64encode(sort_key.encode()).decode()
-
-
-def _decoded(cursor: str, prefix: str) -> str:
-    try:
-        sort_key = base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        sort_key = ""
-    if not sort_key.startswith(prefix):
-        raise InvalidInput("the cursor is not one this list gave out", param="cursor")
-    return sort_key

@@ -1,14 +1,12 @@
 """All tenants of a stage, found by a scan: a rare question of the platform's operators, so no index is kept for it."""
 
-import base64
 from typing import TYPE_CHECKING, cast
 
 from pydantic import JsonValue
 
 from rlaas.aws.clients import client, dependency
 from rlaas.aws.dynamodb_items import from_item, to_item
-from rlaas.errors import InvalidInput
-from rlaas.tenancy.registry import TENANT, Change, Page, Stored
+from rlaas.tenancy.registry import TENANT, Change, Page, Stored, from_cursor, to_cursor
 from rlaas.tenancy.tenant import Tenant
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ class DynamoTenants:
             "ExpressionAttributeValues": to_item({":tenant": TENANT}),
         }
         if cursor is not None:
-            scan["ExclusiveStartKey"] = to_item({"pk": _decoded(cursor), "sk": TENANT})
+            scan["ExclusiveStartKey"] = to_item({"pk": from_cursor(cursor, pattern=r"T#[a-z0-9-]+"), "sk": TENANT})
         found: list[Stored[Tenant]] = []
         while True:
             with dependency("DynamoDB"):
@@ -39,7 +37,7 @@ class DynamoTenants:
             found += (_stored(from_item(item)) for item in answer["Items"])
             if len(found) >= limit:
                 taken = tuple(found[:limit])
-                return Page(items=taken, cursor=_encoded(f"T#{taken[-1].document.tenant_id}"))
+                return Page(items=taken, cursor=to_cursor(f"T#{taken[-1].document.tenant_id}"))
             if "LastEvaluatedKey" not in answer:
                 return Page(items=tuple(found), cursor=None)
             scan["ExclusiveStartKey"] = to_item(from_item(answer["LastEvaluatedKey"]))
@@ -49,17 +47,3 @@ def _stored(item: dict[str, JsonValue]) -> Stored[Tenant]:
     tenant = Tenant.model_validate(item["body"], strict=False, extra="ignore")
     change = Change(actor=cast(str, item["changed_by"]), reason=cast(str, item["reason"]), at=tenant.created_at)
     return Stored(document=tenant, version=cast(int, item["version"]), change=change)
-
-
-def _encoded(partition: str) -> str:
-    return base64.urlsafe_b64encode(partition.encode()).decode()
-
-
-def _decoded(cursor: str) -> str:
-    try:
-        partition = base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
-    except ValueError:
-        partition = ""
-    if not partition.startswith("T#"):
-        raise InvalidInput("the cursor is not one this list gave out", param="cursor")
-    return partition

@@ -3,6 +3,7 @@
 A flag's key is the skill, its value the policy that answers, its variant the arm; the context's `targetingKey` is the unit.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
@@ -15,6 +16,8 @@ from rlaas.routing.assign import Decision, assign
 
 _MOST_FLAGS = 100
 _LONGEST_KEY = 512
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+"""What JSON can say and UTF-8 cannot."""
 
 
 class CannotEvaluate(Exception):
@@ -32,7 +35,7 @@ def targeting_key(body: JsonValue, *, key: str | None) -> str:
     if not isinstance(context, dict):
         raise CannotEvaluate(400, "INVALID_CONTEXT", "the body is an object with a context", key=key)
     unit = context.get("targetingKey")
-    if not isinstance(unit, str) or not 1 <= len(unit) <= _LONGEST_KEY:
+    if not isinstance(unit, str) or not 1 <= len(unit) <= _LONGEST_KEY or _HALF_A_PAIR.search(unit):
         raise CannotEvaluate(400, "TARGETING_KEY_MISSING", f"context.targetingKey is a text of 1 to {_LONGEST_KEY} characters", key=key)
     return unit
 

@@ -5,7 +5,6 @@ Every mutation may be repeated: what has a name is put once under it, equal poli
 the `Idempotency-Key`, and a route is replaced at `expected_version`.
 """
 
-import base64
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -73,10 +72,12 @@ from rlaas.tenancy.registry import (
     Page,
     Registry,
     Stored,
+    from_cursor,
     key_key,
     rollout_key,
     run_key,
     skill_key,
+    to_cursor,
 )
 from rlaas.tenancy.tenant import Metric, RewardSpec, Skill, Tenant
 from rlaas.wire import Json, WireModel
@@ -694,6 +695,7 @@ def admin_app(services: Callable[[], Services]) -> FastAPI:
     @app.get("/v1/admin/skills/{skill}/rewards")
     def list_rewards(call: admin_call, skill: str, date: date, limit: limit_of = 100, cursor: str | None = None) -> JSONResponse:
         """Every reward computed on a day (UTC), oldest first; of an output's rewards the one with the highest `n` counts."""
+        _known_skill(call, skill)
         since, last_id = _time_cursor(cursor)
         stored = call.services.events.by_day(call.tenant_id, skill, "reward", date, since=since)
         taken, more = _after(stored, since, last_id, limit)
@@ -704,7 +706,7 @@ def admin_app(services: Callable[[], Services]) -> FastAPI:
         """Entries from the first on, and whether the whole chain holds."""
         after = _seq(cursor)
         entries = call.services.audit.entries(call.tenant_id, after=after, limit=limit)
-        more = _encoded(str(entries[-1].seq)) if len(entries) == limit else None
+        more = to_cursor(str(entries[-1].seq)) if len(entries) == limit else None
         chain = _chain(call.services.audit, call.tenant_id)
         return _answer(200, {"data": [_dump(entry) for entry in entries], "next_cursor": more, "chain": chain})
 
@@ -948,31 +950,15 @@ def _next_route(current: Route | None, request: RouteRequest, *, tenant_id: str,
     )
 
 
-def _encoded(text: str) -> str:
-    return base64.urlsafe_b64encode(text.encode()).decode()
-
-
-def _decoded(cursor: str) -> str:
-    try:
-        return base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
-    except ValueError:
-        raise InvalidInput("the cursor is not one this list gave out", param="cursor") from None
-
-
 def _seq(cursor: str | None) -> int:
-    if cursor is None:
-        return 0
-    text = _decoded(cursor)
-    if not text.isdecimal():
-        raise InvalidInput("the cursor is not one this list gave out", param="cursor")
-    return int(text)
+    return 0 if cursor is None else int(from_cursor(cursor, pattern=r"[0-9]{1,11}"))
 
 
 def _after(events: Iterator[StoredEvent], since: datetime | None, last_id: str, limit: int) -> tuple[list[StoredEvent], str | None]:
     """The next `limit` of `events`, which come by time, after the cursor's; and the cursor that continues."""
     after = (one for one in events if since is None or (one.occurred_at, one.event_id) > (since, last_id))
     taken = list(islice(after, limit))
-    return taken, _encoded(f"{rfc3339(taken[-1].occurred_at)} {taken[-1].event_id}") if len(taken) == limit else None
+    return taken, to_cursor(f"{rfc3339(taken[-1].occurred_at)} {taken[-1].event_id}") if len(taken) == limit else None
 
 
 def _waiting(stored: StoredEvent, window_ends: datetime, now: datetime) -> Reply:
@@ -990,7 +976,8 @@ def _waiting(stored: StoredEvent, window_ends: datetime, now: datetime) -> Reply
 def _time_cursor(cursor: str | None) -> tuple[datetime | None, str]:
     if cursor is None:
         return None, ""
-    moment, _, event_id = _decoded(cursor).partition(" ")
+    position = from_cursor(cursor, pattern=r"20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d\.\d{6}Z [A-Za-z0-9_-]+")
+    moment, _, event_id = position.partition(" ")
     try:
         return datetime.fromisoformat(moment), event_id
     except ValueError:

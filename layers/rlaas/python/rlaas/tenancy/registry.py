@@ -3,16 +3,21 @@
 Documents are pydantic models that their rooms define; the sort keys here are their addresses. `Registry` is generic over them.
 """
 
+import base64
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
+from rlaas.errors import InvalidInput
 from rlaas.tenancy.keys import ApiKey
 
 Document = TypeVar("Document", bound=BaseModel)
 
+LONGEST_KEY = 255
+"""Characters of the longest sort key; nothing lies under a longer one. DynamoDB takes 1,024 bytes."""
 TENANT = "TENANT"
 """The sort key of a tenant's own document."""
 PRIVACY = "PRIVACY"
@@ -43,6 +48,22 @@ class Page(Generic[Document]):
 
     items: tuple[Stored[Document], ...]
     cursor: str | None
+
+
+def to_cursor(position: str) -> str:
+    """A place in a list as the opaque text that clients are given."""
+    return base64.urlsafe_b64encode(position.encode()).decode()
+
+
+def from_cursor(cursor: str, *, pattern: str) -> str:
+    """The place that `cursor` stands for, which fits the regular expression `pattern`. Raises: InvalidInput."""
+    try:
+        position = base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
+    except ValueError:
+        position = ""
+    if len(position) > LONGEST_KEY or not re.fullmatch(pattern, position, re.ASCII | re.DOTALL):
+        raise InvalidInput("the cursor is not one this list gave out", param="cursor")
+    return position
 
 
 def key_key(key_id: str) -> str:
