@@ -18,7 +18,7 @@ from rlaas.aws.openai_parameters import (
 )
 from rlaas.aws.secrets import VendorKeys
 from rlaas.aws.trace_context import trace_header
-from rlaas.aws.vendor_failures import failure
+from rlaas.aws.vendor_failures import counted, failure
 from rlaas.aws.vendor_http import VendorHttp, VendorRefused
 from rlaas.errors import InvalidInput, RlaasError
 from rlaas.inference.backend import BackendFailed, ChatCall, Choice, Completion, Delta, ToolCallDelta
@@ -63,11 +63,11 @@ class _Usage(BaseModel):
     cache_creation_input_tokens: int | None = None
     cache_read_input_tokens: int | None = None
 
-    def plain(self) -> Usage:
+    def plain(self) -> Usage | None:
         """All tokens read: `input_tokens` counts only those that the cache had nothing to do with."""
         cached = self.cache_read_input_tokens or 0
         read = (self.input_tokens or 0) + (self.cache_creation_input_tokens or 0) + cached
-        return Usage(input_tokens=read, output_tokens=self.output_tokens or 0, cached_tokens=cached)
+        return counted(read=read, written=self.output_tokens or 0, cached=cached)
 
     def with_later(self, later: "_Usage") -> "_Usage":
         """A stream's counts are cumulative, and what it does not repeat stands."""

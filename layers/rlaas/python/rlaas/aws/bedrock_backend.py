@@ -24,7 +24,7 @@ from rlaas.aws.openai_parameters import (
 )
 from rlaas.aws.sagemaker_backend import aws_failures, whole_seconds
 from rlaas.aws.trace_context import trace_header
-from rlaas.aws.vendor_failures import failure, retry_after_s
+from rlaas.aws.vendor_failures import counted, failure, retry_after_s
 from rlaas.errors import InvalidInput, RlaasError
 from rlaas.inference.backend import BackendFailed, ChatCall, Choice, Completion, Delta, ToolCallDelta
 from rlaas.routing.policy import BedrockBackend
@@ -234,11 +234,11 @@ def _tool_calls(blocks: "Iterable[ContentBlockOutputTypeDef]") -> Iterator[ToolC
             yield ToolCall(id=tool["toolUseId"], function=CalledFunction(name=tool["name"], arguments=arguments_text(tool["input"])))
 
 
-def _usage(usage: "TokenUsageTypeDef") -> Usage:
+def _usage(usage: "TokenUsageTypeDef") -> Usage | None:
     """All tokens read: `inputTokens` counts only those that the cache had nothing to do with."""
     cached = usage.get("cacheReadInputTokens", 0)
     read = usage["inputTokens"] + cached + usage.get("cacheWriteInputTokens", 0)
-    return Usage(input_tokens=read, output_tokens=usage["outputTokens"], cached_tokens=cached)
+    return counted(read=read, written=usage["outputTokens"], cached=cached)
 
 
 @contextmanager

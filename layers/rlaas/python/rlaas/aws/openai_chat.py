@@ -1,10 +1,11 @@
 """OpenAI's chat completions on the wire: what is asked, what is answered, and what is streamed."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated
 
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, JsonValue, ValidationError
 
-from rlaas.aws.vendor_failures import failure
+from rlaas.aws.vendor_failures import counted, failure
 from rlaas.errors import RlaasError
 from rlaas.inference.backend import BackendFailed, ChatCall, Choice, Completion, Delta, ToolCallDelta
 from rlaas.telemetry.events import CalledFunction, ToolCall, Usage
@@ -27,10 +28,17 @@ class _Message(BaseModel):
     tool_calls: list[_ToolCall] | None = None
 
 
+def _said(reason: str | None) -> str | None:
+    return reason[:128] if reason else None  # some servers send an empty one with every piece
+
+
+_FinishReason = Annotated[str | None, AfterValidator(_said)]
+
+
 class _Choice(BaseModel):
     index: int = 0
     message: _Message
-    finish_reason: str | None = None
+    finish_reason: _FinishReason = None
     logprobs: JsonValue = None
 
 
@@ -43,9 +51,9 @@ class _Usage(BaseModel):
     completion_tokens: int = 0
     prompt_tokens_details: _PromptDetails | None = None
 
-    def plain(self) -> Usage:
+    def plain(self) -> Usage | None:
         cached = self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
-        return Usage(input_tokens=self.prompt_tokens, output_tokens=self.completion_tokens, cached_tokens=cached or 0)
+        return counted(read=self.prompt_tokens, written=self.completion_tokens, cached=cached or 0)
 
 
 class _ChatCompletion(BaseModel):
@@ -57,7 +65,7 @@ class _ChatCompletion(BaseModel):
 class _StreamedChoice(BaseModel):
     index: int = 0
     delta: _Message = _Message()
-    finish_reason: str | None = None
+    finish_reason: _FinishReason = None
     logprobs: JsonValue = None
 
 
@@ -127,7 +135,7 @@ def deltas_of(vendor: str, events: Iterable[bytes], *, choices: int) -> Iterator
         usage = chunk.usage.plain() if chunk.usage else usage
         model = chunk.model or model
         for choice in chunk.choices:
-            if choice.finish_reason is not None:
+            if choice.finish_reason:
                 finished.add(choice.index)
             yield _delta(choice, model)
     if not finished.issuperset(range(choices)):

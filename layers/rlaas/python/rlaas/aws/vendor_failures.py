@@ -1,14 +1,15 @@
-"""How a vendor's refusals and failures read to the rest of RLaaS: never with payload text, and the caller blamed only for its own."""
+"""How a vendor's refusals, failures and counts read to the rest of RLaaS: never with payload text, the caller blamed only for its own."""
 
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from rlaas.errors import InvalidInput, RlaasError
 from rlaas.inference.backend import BackendFailed
+from rlaas.telemetry.events import Usage
 
 DID_NO_WORK = frozenset({429, 503, 529})
 """The statuses by which a vendor refuses a request before it does any work."""
@@ -59,6 +60,14 @@ def taken(
         if name not in takes:
             raise InvalidInput(f"{vendor} does not take {name!r}", param=name)
     return telling
+
+
+def counted(*, read: int, written: int, cached: int = 0) -> Usage | None:
+    """A vendor's counts of tokens; None where they are none (negative, or beyond all reason), so that they are estimated instead."""
+    try:
+        return Usage(input_tokens=read, output_tokens=written, cached_tokens=cached)
+    except ValidationError:
+        return None
 
 
 _SAYS_NOTHING: Mapping[str, JsonValue] = {
