@@ -5,7 +5,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from rlaas.errors import InvalidInput
-from rlaas.inference.prompt import MAX_PROMPT_BYTES, check, finished, offered_tools, render, render_front
+from rlaas.inference.prompt import MAX_PROMPT_BYTES, check, finished, offered_tools, render, render_before
 from rlaas.routing.prompt import AnyPrompt, Document, Prompt, graph_of
 from rlaas.telemetry.events import Message
 
@@ -58,7 +58,10 @@ def test_a_graph_becomes_messages_in_the_order_of_its_nodes() -> None:
         Message(role="user", content="Where is it?"),
     )
     assert render(graph, {"email": "?", "name": "Ada"})[-1].content == "Ada: ?"
-    assert [message.role for message in render_front(graph, {"email": ""})] == ["system", "user", "assistant"]
+    chat = (Message(role="user", content="And now?"),)
+    assert [message.role for message in render_before(chat, graph, {"email": ""})] == ["system", "user", "assistant", "user"]
+    with pytest.raises(InvalidInput, match="the prompt is larger"):
+        render_before((Message(role="user", content="x" * MAX_PROMPT_BYTES),), graph, {"email": ""})
     assert offered_tools(graph) == {"tools": [{"type": "function", **TOOL}], "tool_choice": "auto"}
     assert finished(graph, "  It is here.\n\nUser: and mine?") == "It is here."
 

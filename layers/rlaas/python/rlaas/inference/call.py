@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from rlaas.inference.backend import ChatCall
-from rlaas.inference.prompt import offered_tools, render, render_front
+from rlaas.inference.prompt import offered_tools, render, render_before
 from rlaas.routing.policy import Policy
 from rlaas.routing.prompt import Document
 from rlaas.telemetry.events import Message
@@ -30,7 +30,7 @@ def chat_call(
     elif any(message.role == "system" for message in messages):
         asked = messages
     else:
-        asked = (*render_front(policy.prompt, inputs or {}, documents), *messages)
+        asked = render_before(messages, policy.prompt, inputs or {}, documents)
     return ChatCall(messages=asked, parameters=_parameters(policy, parameters), tenant_id=tenant_id, traceparent=traceparent)
 
 

@@ -13,7 +13,7 @@ from rlaas.routing.prompt import Document, FewShotNode, Prompt, RetrievalNode, S
 from rlaas.telemetry.events import Message
 
 MAX_PROMPT_BYTES = 256 * 1024
-"""The largest rendered prompt, in bytes of UTF-8."""
+"""The largest prompt, in bytes of UTF-8: with its answer it is stored in one item, which DynamoDB ends at 400 KB."""
 
 _MOST_PARTS = 1000
 """Texts, names, conditions and filters of one template."""
@@ -68,9 +68,11 @@ def render(prompt: Prompt, inputs: Mapping[str, str], documents: Sequence[Docume
     return _bounded(tuple(_Rendering(prompt, inputs, documents).messages(SystemNode, FewShotNode, UserNode)))
 
 
-def render_front(prompt: Prompt, inputs: Mapping[str, str], documents: Sequence[Document] = ()) -> tuple[Message, ...]:
-    """The messages in front of a chat's own: the prompt's but for its user nodes. Raises: as `render`."""
-    return _bounded(tuple(_Rendering(prompt, inputs, documents).messages(SystemNode, FewShotNode)))
+def render_before(
+    chat: tuple[Message, ...], prompt: Prompt, inputs: Mapping[str, str], documents: Sequence[Document] = ()
+) -> tuple[Message, ...]:
+    """The prompt but for its user nodes, and a chat's own messages after it. Raises: as `render`."""
+    return _bounded((*_Rendering(prompt, inputs, documents).messages(SystemNode, FewShotNode), *chat))
 
 
 def offered_tools(prompt: Prompt) -> dict[str, JsonValue]:
@@ -196,4 +198,4 @@ def _bounded(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 def _too_large() -> InvalidInput:
-    return InvalidInput(f"the rendered prompt is larger than {MAX_PROMPT_BYTES} bytes", param="inputs")
+    return InvalidInput(f"the prompt is larger than {MAX_PROMPT_BYTES} bytes", param="inputs")
