@@ -7305,7 +7305,7 @@ export interface components {
          * Injection
          * @description Attempts to overrule the prompt: injections, jailbreaks, attempts to read it. By rules; docs/guardrails.md has their figures.
          *
-         *     Looks at what users and tools say and at inputs, not at system and assistant messages. `threshold` is on the rules' score.
+         *     Looks at what users, tools, inputs and documents say, not at system and assistant messages. `threshold` is on the rules' score.
          */
         Injection: {
             /**

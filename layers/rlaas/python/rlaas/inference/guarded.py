@@ -34,19 +34,20 @@ class Guarded:
     documents: tuple[Document, ...]
     _done: "list[tuple[str, GuardrailAction]]" = field(default_factory=list)
 
-    def incoming(self, policy: Policy) -> tuple[dict[str, str] | None, tuple[Message, ...] | None]:
-        """The inputs and messages that may go to the backend. Raises: Blocked."""
+    def incoming(self, policy: Policy) -> tuple[dict[str, str] | None, tuple[Message, ...] | None, tuple[Document, ...]]:
+        """The inputs, messages and documents that may go to the backend. Raises: Blocked."""
         if not policy.guardrails.input:
-            return self.inputs, self.messages
+            return self.inputs, self.messages, self.documents
         from rlaas.inference.guardrails import check_input
 
-        verdict = check_input(policy.guardrails, self.messages or (), self.inputs)
+        verdict = check_input(policy.guardrails, self.messages or (), self.inputs, self.documents)
         self._note(policy, verdict.actions)
         if verdict.answer is not None:
             raise Blocked(policy, Choice(text=verdict.answer, finish_reason=BLOCKED))
         return (
             verdict.inputs if self.inputs is not None else None,
             verdict.messages if self.messages is not None else None,
+            verdict.documents,
         )
 
     def outgoing(self, policy: Policy, choices: Sequence[Choice], *, again: bool) -> tuple[Choice, ...] | None:

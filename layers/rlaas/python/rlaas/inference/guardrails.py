@@ -39,6 +39,7 @@ from rlaas.routing.guardrails import (
     pattern_of,
 )
 from rlaas.routing.json_schema import schema_validator
+from rlaas.routing.prompt import Document
 from rlaas.routing.terms import Hit, Terms
 from rlaas.telemetry.events import GuardrailActed, Message, ToolCall
 from rlaas.tenancy.budgets import estimated_tokens
@@ -75,11 +76,12 @@ class GuardrailAction:
 
 @dataclass(frozen=True, slots=True)
 class InputVerdict:
-    """What may go to the backend: the messages and inputs, redacted where a guardrail did. When `blocked`, nothing may, and `answer` is
-    what the caller gets instead."""
+    """What may go to the backend: the messages, inputs and documents, redacted where a guardrail did. When `blocked`, nothing may, and
+    `answer` is what the caller gets instead."""
 
     messages: tuple[Message, ...]
     inputs: dict[str, str]
+    documents: tuple[Document, ...]
     blocked: bool
     answer: str | None
     actions: tuple[GuardrailAction, ...]
@@ -117,15 +119,25 @@ class _Given:
     scorers: Mapping[str, GroundednessScorer] = field(default_factory=dict)
 
 
-def check_input(config: Guardrails, messages: Sequence[Message] = (), inputs: Mapping[str, str] | None = None) -> InputVerdict:
-    """Look at what a caller sent: the messages of a chat, and the inputs of a prompt before it is rendered. Linear in their texts."""
+def check_input(
+    config: Guardrails, messages: Sequence[Message] = (), inputs: Mapping[str, str] | None = None, documents: Sequence[Document] = ()
+) -> InputVerdict:
+    """Look at what a caller sent: the messages of a chat, the inputs of a prompt before it is rendered, and documents, which anybody may
+    have written. What a request must speak of to be let in, its documents do not say for it. Linear in their texts."""
     given = dict(inputs or {})
-    texts = [*given.values(), *_texts_of(messages)]
-    untrusted = [True] * len(given) + _untrusted(messages)
+    asked = [*given.values(), *_texts_of(messages)]
+    texts = [*asked, *(text for document in documents for text in (document.text, document.source))]
+    untrusted = [True] * len(given) + _untrusted(messages) + [True] * (2 * len(documents))
     actions: list[GuardrailAction] = []
     blocked = False
     for guardrail in config.input:
-        seen = [text for text, outside in zip(texts, untrusted, strict=True) if outside] if isinstance(guardrail, Injection) else texts
+        match guardrail:
+            case Injection():
+                seen = [text for text, outside in zip(texts, untrusted, strict=True) if outside]
+            case AllowList() | Topics():
+                seen = texts[: len(asked)]
+            case _:
+                seen = texts
         look = partial(_look_at_input, guardrail, seen, len(messages))
         texts, action = _acted_on(guardrail, "input", look, texts, guardrail.action)
         if action is not None:
@@ -134,8 +146,9 @@ def check_input(config: Guardrails, messages: Sequence[Message] = (), inputs: Ma
                 blocked = True
                 break
     return InputVerdict(
-        messages=tuple(messages) if blocked else _with_texts(messages, texts[len(given) :]),
+        messages=tuple(messages) if blocked else _with_texts(messages, texts[len(given) : len(asked)]),
         inputs=given if blocked else dict(zip(given, texts, strict=False)),
+        documents=tuple(documents) if blocked else _documents_with(documents, texts[len(asked) :]),
         blocked=blocked,
         answer=config.safe_answer if blocked else None,
         actions=tuple(actions),
@@ -452,6 +465,12 @@ def _texts_of(messages: Sequence[Message]) -> list[str]:
 def _untrusted(messages: Sequence[Message]) -> list[bool]:
     """Of each text of the messages, whether someone else than the application and its model wrote it."""
     return [message.role in ("user", "tool") for message in messages for _ in range(1 + len(message.tool_calls))]
+
+
+def _documents_with(documents: Sequence[Document], texts: Sequence[str]) -> tuple[Document, ...]:
+    """The documents with `texts`, two of each, in place of their own."""
+    pairs = zip(documents, texts[::2], texts[1::2], strict=True)
+    return tuple(document.model_copy(update={"text": text, "source": source}) for document, text, source in pairs)
 
 
 def _with_texts(messages: Sequence[Message], texts: Sequence[str]) -> tuple[Message, ...]:

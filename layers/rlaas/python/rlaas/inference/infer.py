@@ -310,7 +310,7 @@ class _Turn:
             return
         control = self.gateway.routes.get_policy(self.asker.tenant_id, self.route.control)
         try:
-            call = self._rendered(control, self.request.inputs, self.request.messages)
+            call = self._rendered(control, self.request.inputs, self.request.messages, self.request.documents)
         except InvalidInput:  # then it will not answer either
             return
         yield Question.of(control, call)
@@ -422,12 +422,14 @@ class _Turn:
             known = self._calls[policy.policy_id] = self._rendered(policy, *self.guarded.incoming(policy))
         return known
 
-    def _rendered(self, policy: Policy, inputs: dict[str, str] | None, messages: tuple[Message, ...] | None) -> ChatCall:
+    def _rendered(
+        self, policy: Policy, inputs: dict[str, str] | None, messages: tuple[Message, ...] | None, documents: tuple[Document, ...]
+    ) -> ChatCall:
         return chat_call(
             policy,
             inputs=inputs,
             messages=messages,
-            documents=self.request.documents,
+            documents=documents,
             parameters=self.request.parameters,
             tenant_id=self.asker.tenant_id,
             traceparent=self.asker.traceparent,

@@ -96,7 +96,7 @@ def answer_unseen(task: ShadowTask, gateway: ShadowGateway) -> bool:
     call: ChatCall | None = None
     usage, spent, latency_ms = None, Spent(NOTHING, priced=False, version=None), 0.0
     try:
-        inputs, messages = guarded.incoming(policy)
+        inputs, messages, documents = guarded.incoming(policy)
     except Blocked as blocked:
         choice = blocked.answer
     else:
@@ -104,7 +104,7 @@ def answer_unseen(task: ShadowTask, gateway: ShadowGateway) -> bool:
             policy,
             inputs=inputs,
             messages=messages,
-            documents=interaction.documents,
+            documents=documents,
             parameters=interaction.parameters,
             tenant_id=task.tenant_id,
         )
