@@ -21,6 +21,6 @@ export type InferRequest = Schemas["InferRequest"];
 export type Answer = { output_id: string; idempotent_replay: boolean } & Required<
   Pick<
     Schemas["OutputProduced"],
-    "interaction_id" | "text" | "policy_id" | "decision" | "usage" | "finish_reason" | "latency_ms"
+    "interaction_id" | "text" | "policy_id" | "decision" | "usage" | "cost_usd" | "finish_reason" | "latency_ms"
   >
 >;

@@ -51,6 +51,7 @@ def test_infer_answers_with_its_decision_and_stores_it(
         "policy_id",
         "decision",
         "usage",
+        "cost_usd",
         "finish_reason",
         "latency_ms",
         "idempotent_replay",

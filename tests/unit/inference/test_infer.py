@@ -344,7 +344,8 @@ def test_an_answer_says_what_it_cost_by_which_prices_and_who_asked() -> None:
     output = store.get_many(TENANT, [answer.output_id])[answer.output_id].event()
     assert isinstance(output, OutputProduced)
     assert answer.usage is not None
-    assert output.cost_usd == pytest.approx((answer.usage.input_tokens + 2 * answer.usage.output_tokens) / 1e6)
+    assert output.cost_usd == answer.cost_usd == pytest.approx((answer.usage.input_tokens + 2 * answer.usage.output_tokens) / 1e6)
+    assert ask(MemoryEventStore(), spending=Spending(MemoryCounters(), Budgets(), PriceTable())).cost_usd is None
     assert (output.price_version, output.key_id, output.model) == (3, "key1", "v1")
 
 

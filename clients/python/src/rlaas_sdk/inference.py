@@ -27,6 +27,7 @@ class Answer:
     latency_ms: float | None
     decision: Mapping[str, object]
     usage: Mapping[str, int] | None
+    cost_usd: float | None = None
 
 
 def request_body(
@@ -57,6 +58,7 @@ def answer_or_wait(response: httpx.Response) -> Answer | float:
             latency_ms=body.get("latency_ms"),
             decision=body.get("decision") or {},
             usage=body.get("usage"),
+            cost_usd=body.get("cost_usd"),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise InferenceFailed(f"HTTP {response.status_code}, an answer that is none of the service's", response.status_code) from error

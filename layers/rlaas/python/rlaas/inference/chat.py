@@ -152,6 +152,7 @@ def to_completion(request: ChatRequest, answer: Answer, *, created: datetime) ->
         "choices": [_choice(choice, index) for index, choice in enumerate(answer.choices)],
         "usage": usage_of(answer.usage) if answer.usage else None,
         **extras(answer),
+        "rlaas::cost_usd": answer.cost_usd,
     }
 
 

@@ -103,6 +103,8 @@ class Answer:
     decision: Decision
     choices: tuple[Choice, ...]
     usage: Usage | None
+    cost_usd: float | None
+    """US dollars; None where the model has no price."""
     latency_ms: float
     overhead_ms: float
     replay: bool
@@ -517,6 +519,7 @@ class _Turn:
             decision=self.decision,
             choices=choices,
             usage=usage,
+            cost_usd=produced.cost_usd,
             latency_ms=latency_ms,
             overhead_ms=(gateway.timer() - self.started) * 1000 - latency_ms,
             replay=False,
@@ -576,6 +579,7 @@ def _replayed(stored: StoredEvent) -> Answer:
         decision=output.decision,
         choices=(Choice(text=output.text, finish_reason=output.finish_reason, tool_calls=output.tool_calls),),
         usage=output.usage,
+        cost_usd=output.cost_usd,
         latency_ms=output.latency_ms or 0.0,
         overhead_ms=0.0,
         replay=True,

@@ -177,6 +177,7 @@ def told(result: Answer) -> dict[str, JsonValue]:
         "policy_id": result.policy_id,
         "decision": result.decision.model_dump(mode="json"),
         "usage": result.usage.model_dump() if result.usage else None,
+        "cost_usd": result.cost_usd,
         "finish_reason": result.finish_reason,
         "latency_ms": result.latency_ms,
         "idempotent_replay": result.replay,
