@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -149,6 +150,11 @@ class Ran:
         return int(line.strip("│┃| ").split()[-1].replace(",", ""))
 
 
+def interruptible() -> None:
+    """Let Ctrl-C through, which shells keep from what they start in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass
 class Command:
     """`rlaas import` as a person runs it, in a process of its own."""
@@ -169,7 +175,9 @@ class Command:
             **(env or {}),
         }
         command = [sys.executable, *program, *map(str, arguments)]
-        return subprocess.Popen(command, env=environment, cwd=self.home, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        return subprocess.Popen(
+            command, env=environment, cwd=self.home, stdout=subprocess.PIPE, stderr=stderr, text=True, preexec_fn=interruptible
+        )
 
     def __call__(self, *arguments: str | Path, env: dict[str, str] | None = None) -> Ran:
         process = self.start("import", *arguments, env=env)
