@@ -124,10 +124,10 @@ def chaos(running: Cloud, state: Path, *, events: int, reporters: int, folder: P
         while not _all_finished(fleet) and time.monotonic() < end:
             proxy.turn(chance.choice(FAULTS))
             time.sleep(chance.uniform(0.1, 0.8))
-            if chance.random() < 0.6:
+            if chance.random() < 0.6 or not any(reporter.kills for reporter in fleet):
                 chance.choice(fleet).kill()
             proxy.turn("open")
-            if chance.random() < 0.5 and proxy.wait_for_a_request(5.0):
+            if (chance.random() < 0.5 or not killed) and proxy.wait_for_a_request(5.0):
                 time.sleep(chance.uniform(0.0, 0.2))
                 killed += _kill(state, "telemetry", chance.choice(FOLLOWERS))
             proxy.wait_for_an_answer(10.0)  # else a slow machine would get nowhere
