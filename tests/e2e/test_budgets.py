@@ -105,8 +105,10 @@ def test_after_a_kill_in_mid_flight_the_budget_heals(cloud: LaptopCloud, spender
 
     refused = asked(spender)
     assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
-    assert until(lambda: (answer := asked(spender)).status_code == 200 and answer, seconds=90)
-    assert stands(spender) == (1, 0)
+    for _ in range(3):  # what the three had set aside comes back, not all at once where a bucket ended between them
+        until(lambda: asked(spender).status_code == 200, seconds=90)
+    assert stands(spender) == (3, 0)
+    assert asked(spender).status_code == 429
 
 
 def _kill_workers(cloud: LaptopCloud, function: str) -> None:
