@@ -103,10 +103,13 @@ def test_after_a_kill_in_mid_flight_the_budget_heals(cloud: LaptopCloud, spender
         assert all(call.result().status_code >= 500 for call in doomed)
     models.silent.set()
 
-    refused = asked(spender)
-    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+    def served() -> bool:
+        answer = asked(spender)
+        assert answer.status_code == 200 or (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
+        return answer.status_code == 200
+
     for _ in range(3):  # what the three had set aside comes back, not all at once where a bucket ended between them
-        until(lambda: asked(spender).status_code == 200, seconds=90)
+        until(served, seconds=90)
     assert stands(spender) == (3, 0)
     assert asked(spender).status_code == 429
 
