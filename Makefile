@@ -8,7 +8,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/rlaas/python:$(CURDIR)/clients/p
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-cloud up down status demo example test test-typescript lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-pii bench-guardrails bench-experiments bench-mirroring bench-demo lock clean
+.PHONY: help setup setup-cloud up down status demo example test test-typescript lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-pii bench-guardrails bench-experiments bench-decisions bench-mirroring bench-demo lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -84,6 +84,9 @@ bench-guardrails: setup ## Injections found on labelled prompts, and what each g
 
 bench-experiments: setup ## Ten million decisions checked, and the bandit's regret beside others'; about ten minutes
 	$(VENV)/python -m benchmarks.experiments
+
+bench-decisions: setup ## How often rollouts and guards decide wrongly, how soon they see harm, what a look costs; about twenty minutes
+	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.decisions
 
 bench-mirroring: setup ## 10,000 mirrored requests with a failing shadow: none is lost
 	$(VENV)/python -m benchmarks.mirroring

@@ -30,6 +30,8 @@ def main() -> None:
             "sft_only_held_out_edit_similarity_ratio": sft_only["edit_similarity_mean"],
             "baseline_send_rate_ratio": before["send_rate"],
             "candidate_send_rate_ratio": after["send_rate"],
+            "shipped_at_evidence": found["evidence"]["good"]["better"],
+            "taken_back_at_evidence": found["evidence"]["bad"]["harm"],
             "rollback_s": back["seconds"],
             "rollback_requests": back["requests_during"],
             "rollback_failed_requests": back["failed_requests"],

@@ -25,8 +25,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from benchmarks.result import report
+from rlaas.rollout.allocation import HarmRecord, breach, count_harms
+from rlaas.rollout.harm import HarmLedger
+from rlaas.rollout.settlement import Harms
 from rlaas.routing.assign import CONTROL, assign, bucket
-from rlaas.routing.bandit import ArmState, ArmStatistics, BanditSettings, RateGuard, Served, allocate, breach
+from rlaas.routing.bandit import ArmState, ArmStatistics, BanditSettings, RateGuard, allocate
 from rlaas.routing.route import MILLION, Arm, Route
 from tests.fakes.worlds import NOW, SKILL, TENANT
 
@@ -39,7 +42,7 @@ SEEDS = 1_000
 ROUNDS, PER_ROUND, DELAY_ROUNDS = 40, 250, 2
 """Allocations of one simulation, decisions between two of them, and how many allocations later their rewards are known."""
 EPSILON = 0.1
-ERROR_RATE, ERROR_BOUND, GUARD_SAMPLES, LOOK_EVERY = 0.3, 0.1, 100, 100
+ERROR_RATE, ERROR_BOUND, LOOK_EVERY = 0.3, 0.1, 100
 
 Floats = NDArray[np.float64]
 
@@ -240,13 +243,13 @@ def stopped_after(seed: int) -> int:
     """How many requests an arm answers, of which 30% fail, before a guard of 10% drops it: a look comes every
     `LOOK_EVERY` requests of the route, of which the arm has about half."""
     rng = np.random.default_rng([SEED, 7, seed])
-    settings = BanditSettings(error_rate=RateGuard(above=ERROR_BOUND, min_samples=GUARD_SAMPLES))
-    known, served = ArmStatistics(), 0
-    while breach(known, settings) is None:
+    settings = BanditSettings(error_rate=RateGuard(above=ERROR_BOUND))
+    record = HarmRecord(HarmLedger(first=NOW.toordinal()))
+    while breach(record, settings) is None:
         for _ in range(int(rng.binomial(LOOK_EVERY, 0.5))):
-            known = known.served(Served(failed=bool(rng.random() < ERROR_RATE)), settings)
-            served += 1
-    return served
+            failed = bool(rng.random() < ERROR_RATE)
+            count_harms(record, Harms(failed, empty=False, unsafe=False, latency_ms=None, cost_usd=None), settings, at=NOW)
+    return record.served
 
 
 def main(decisions: int = DECISIONS, seeds: int = SEEDS) -> None:

@@ -85,7 +85,7 @@ class LearningConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutConfig:
-    """Rollouts: how often they look, and how soon the guard alarm fires."""
+    """Rollouts: how often they look, and how long a decision waits for its outcome."""
 
     settings: tuple[tuple[str, int | float | str | bool], ...]
     """The stage's time scales and defaults of a rollout (ROLLOUT_SETTINGS)."""
@@ -194,11 +194,10 @@ LOCAL = StageConfig(
     rollout=RolloutConfig(
         settings=(
             ("poll_seconds", 1),
-            ("settle_seconds", 2),
+            ("window_hours", 20 / 3_600),
+            ("lag_seconds", 10),
             ("max_wait_seconds", 600),
-            ("guard_period_seconds", 10),
-            ("guard_evaluation_periods", 3),
-            ("guard_datapoints", 2),
+            ("alarm_period_seconds", 10),
         )
     ),
 )

@@ -27,7 +27,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from local import demo_report
 from local.cloud import CannotStart, up
-from local.demo_evidence import DeployedStack, drafts_of
+from local.demo_evidence import DeployedStack, TrialEvidence, drafts_of
 from local.demo_stage import Show
 from local.deployment import DeploymentFailed
 from local.office.templates import SYSTEM_PROMPT, USER_PROMPT, Case, cases, week
@@ -63,9 +63,12 @@ class DemoSettings:
     max_draft_tokens: int = 64
     temperature: float = 0.3
     rollout: dict[str, object] = field(
-        default_factory=lambda: {"steps": [{"weight": 0.1, "margin": 0.1, "min_samples": 4}, {"weight": 0.5, "min_samples": 10}]}
+        default_factory=lambda: {
+            "steps": [{"weight": 0.2, "margin": 0.1, "min_samples": 4}, {"weight": 0.5, "min_samples": 10}],
+            "units_a_day": 86_400,
+        }
     )
-    """The steps and their sample sizes; time scales are the stage's own."""
+    """The steps, and an email a second to plan for: the past has pauses in it. Time scales are the stage's own."""
     learning: dict[str, object] = field(default_factory=lambda: {"test_share": 0.0, "validation_share": 0.0})
     """What this demo asks of a learning run beyond the stage's settings: only held-out issues are judged on."""
     learning_seconds: float = 1200.0
@@ -201,10 +204,16 @@ class Demo:
             path = f"skills/{SKILL}/rollouts/{rollout['rollout_id']}"
             ended = await self._until_ended(path, {"starting", "running"}, self.settings.rollout_seconds, tell)
             await asyncio.sleep(load_after)
+            ended = await self.admin.call("GET", path)  # the alarm is recorded a moment after the route, and may come second
         finally:
             bell.set()
             await traffic
         return Rollout.model_validate(ended, strict=False, extra="ignore")
+
+    async def evidence(self, rollout: Rollout) -> TrialEvidence:
+        """What the rollout's trial has seen, over time."""
+        answer = await self.admin.call("GET", f"skills/{SKILL}/rollouts/{rollout.rollout_id}/evidence")
+        return TrialEvidence.model_validate(answer, strict=False)
 
     async def _until_ended(
         self, path: str, going_on: set[str], seconds: float, tell: Callable[[dict[str, object]], None]
@@ -360,7 +369,7 @@ async def tell(settings: DemoSettings, show: Show) -> demo_report.Report:
             promotion = await demo.promotion_report(run)
             show.news(f"{candidate} registered")
         tell_promotion(show, promotion)
-        with show.step("Canary under live traffic", "10%, 50%, then all of it, each step on its evidence; about two minutes"):
+        with show.step("Canary under live traffic", "20%, 50%, then all of it, each step on its evidence; about two minutes"):
             rollout = await demo.rollout(candidate, "canary", settings.seed + 1)
             if rollout.status != "shipped":
                 raise DemoFailed(f"the rollout of {candidate} ended {rollout.status}: {rollout.reason}\nlogs: {cloud.logs}")
@@ -393,6 +402,8 @@ async def tell(settings: DemoSettings, show: Show) -> demo_report.Report:
                 promotion=promotion,
                 rollout=rollout,
                 bad=bad,
+                evidence=await demo.evidence(rollout),
+                bad_evidence=await demo.evidence(bad),
                 sent=office.ledger.acknowledged,
                 refusals=office.ledger.refusals[refused_before:],
             )

@@ -12,9 +12,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 import boto3
+from pydantic import BaseModel, Field
 from rapidfuzz.distance import Levenshtein
 
 from rlaas.aws.audit_log import DynamoAuditLog
+from rlaas.rollout.trial import LookPoint
 from rlaas.routing.registry import route_key
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed
 from rlaas.telemetry.store import MODELS
@@ -63,6 +65,18 @@ class RouteChange:
     version: int
     actor: str
     reason: str
+
+
+class TrialEvidence(BaseModel):
+    """What a rollout's trial has seen, as the admin API tells it: `points` over time, held against `threshold`."""
+
+    threshold: float
+    harm_reason: str
+    points: tuple[LookPoint, ...] = Field(min_length=1)
+
+    def until(self, at: datetime | None) -> tuple[LookPoint, ...]:
+        """The looks until `at`; the first one if all came later, all of them without `at`."""
+        return tuple(point for point in self.points if at is None or point.at <= at) or self.points[:1]
 
 
 class DeployedStack:

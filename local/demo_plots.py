@@ -14,6 +14,7 @@ import matplotlib as mpl
 mpl.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
     from local.demo_evidence import Draft
+    from rlaas.rollout.trial import LookPoint
 
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # the page's reader picks the font, not this machine
 
@@ -115,6 +117,42 @@ def rollout_timeline(drafts: Sequence[Draft], steps: Sequence[tuple[datetime, fl
         share.set(ylim=(-4, 116), yticks=[0, 25, 50, 75, 100], ylabel="share of traffic, %")
         _arm_lanes(lanes, drafts, start, colour)
         lanes.set(xlabel="seconds since the first email of the rollout")
+        return _svg(figure)
+
+
+def evidence_over_time(points: Sequence[LookPoint], start: datetime, threshold: float, marks: Sequence[tuple[datetime, str]]) -> str:
+    """Evidence that the candidate is better and that it does harm, by seconds from `start`, and the `threshold` of both (dashed).
+
+    `marks` are moments to name: when a step began, when the alarm was raised.
+    """
+    times = [_seconds(point.at, start) for point in points]
+    lines = {
+        "evidence that the candidate is better": ([point.better for point in points], CANDIDATE),
+        "evidence of harm": ([point.harm for point in points], BAD),
+    }
+    lowest, highest = (pick([threshold, *itertools.chain(*(values for values, _ in lines.values()))]) for pick in (min, max))
+    end = 1.04 * max(1.0, times[-1], *(_seconds(at, start) for at, _ in marks))
+    with plt.rc_context({**_STYLE, "svg.hashsalt": f"evidence {start}"}):
+        figure, axes = plt.subplots(figsize=(9.6, 3.2), layout="constrained")
+        axes.set(yscale="log", ylim=(0.6 * max(lowest, 1e-3), 2.5 * highest), xlim=(0, end), ylabel="evidence")
+        axes.set_xlabel("seconds since the rollout began")
+        axes.yaxis.set_major_locator(LogLocator(numticks=8))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}" if value < 1e6 else f"{value:.0e}".replace("+0", "")))
+        axes.axhline(threshold, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
+        said, beside = f"1/alpha = {threshold:g}", _seconds(marks[0][0], start) if marks else 0.0
+        axes.annotate(said, (beside, threshold), xytext=(5, 4), textcoords="offset points", fontsize=9.5, fontweight="bold")
+        height, before = 1.02, -end
+        for at, label in marks:
+            time = _seconds(at, start)
+            # Steps may follow each other at once: a label stands a line above the one it would meet.
+            height, before = height + 0.08 if time - before < 0.07 * end else 1.02, time
+            axes.axvline(time, color="#94a3b8", linewidth=1)
+            axes.text(time, height, label, transform=axes.get_xaxis_transform(), ha="center", fontsize=8.5, color="#475569")
+        for label, (values, colour) in lines.items():
+            axes.plot(times, values, color=colour, linewidth=2.2, label=label, drawstyle="steps-post")
+            axes.scatter(times[-1:], values[-1:], s=26, color=colour, zorder=3, clip_on=False)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=len(lines))
         return _svg(figure)
 
 

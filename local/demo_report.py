@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Collection, Mapping, Sequence
 
-    from local.demo_evidence import Draft, RouteChange
+    from local.demo_evidence import Draft, RouteChange, TrialEvidence
     from local.office.traffic import Refusal
     from rlaas.evaluation.report import PromotionReport
     from rlaas.rollout.steps import Rollout
@@ -58,6 +58,22 @@ class Step(TypedDict):
     n_candidate: int
     outcome: str
     reason: str
+
+
+class Evidence(TypedDict):
+    """What a rollout's evidence was at its end, both kinds held against `threshold` (1/alpha): `better` for its last step's claim, `harm`.
+
+    `settled_*` are the units of each arm that spoke for or against the claim; a unit does so `waits_seconds` after its decision.
+    `harm_kind` says what kind of harm there is most evidence for.
+    """
+
+    better: float
+    harm: float
+    harm_kind: str
+    threshold: float
+    settled_candidate: int
+    settled_control: int
+    waits_seconds: float
 
 
 class Rollback(TypedDict):
@@ -107,6 +123,7 @@ class Report(TypedDict):
     win_rate: float
     win_rate_ci: tuple[float, float]
     rollout: list[Step]
+    evidence: dict[Literal["good", "bad"], Evidence]
     rollback: Rollback
     events: Events
     wall_seconds: float
@@ -130,6 +147,8 @@ class Story:
     promotion: PromotionReport
     rollout: Rollout
     bad: Rollout
+    evidence: TrialEvidence
+    bad_evidence: TrialEvidence
     sent: Sequence[str]
     refusals: Sequence[Refusal]
 
@@ -158,6 +177,7 @@ def figures(story: Story, *, wall_seconds: float, step_seconds: Mapping[str, flo
             )
             for step in story.rollout.steps
         ],
+        evidence={"good": evidence(story.rollout, story.evidence), "bad": evidence(story.bad, story.bad_evidence)},
         rollback=rollback(story),
         events=events(story.sent, story.events, story.lake),
         wall_seconds=wall_seconds,
@@ -205,6 +225,20 @@ def _performance(policy_id: str, where: str, similarities: Sequence[float], sent
     )
 
 
+def evidence(rollout: Rollout, seen: TrialEvidence) -> Evidence:
+    """What the evidence was when `rollout` ended."""
+    last, settings = seen.until(rollout.ended_at)[-1], rollout.settings
+    return Evidence(
+        better=last.better,
+        harm=last.harm,
+        harm_kind=seen.harm_reason.partition(":")[0],
+        threshold=seen.threshold,
+        settled_candidate=last.n_candidate,
+        settled_control=last.n_control,
+        waits_seconds=settings.window_hours * 3600 + settings.lag_seconds,
+    )
+
+
 def rollback(story: Story) -> Rollback:
     """The way back of the bad policy. Raises: ValueError when no alarm fired or nothing was decided for it."""
     under_load = [draft for draft in story.drafts if draft.week == "bad"]
@@ -215,7 +249,9 @@ def rollback(story: Story) -> Rollback:
     alarm_at = story.bad.alarm_at
     if alarm_at is None:
         raise ValueError(f"the guard alarm never took {story.bad_policy} back, after {len(bad)} decisions for it: {story.bad.reason}")
-    back = next((change for change in story.routes if change.at >= alarm_at), None)
+    # What follows the bad rollout's last step, which is the alarm's doing or, had the alarm been slow, the rollout's own.
+    last_version = max((step.route_version for step in story.bad.steps), default=0)
+    back = next((change for change in story.routes if change.version > last_version), None)
     return Rollback(
         alarm_at=alarm_at.isoformat(),
         last_bad_decision_at=bad[-1].isoformat(),
@@ -308,6 +344,8 @@ def write(report: Report, story: Story, directory: Path) -> tuple[Path, Path]:
             [(step.started_at, step.weight) for step in story.rollout.steps],
             demo_plots.CANDIDATE,
         ),
+        "evidence_good": _evidence_plot(story.rollout, story.evidence),
+        "evidence_bad": _evidence_plot(story.bad, story.bad_evidence),
         "rollback": demo_plots.rollback_timeline(
             [draft for draft in story.drafts if draft.week == "bad"],
             alarm_at,
@@ -322,6 +360,13 @@ def write(report: Report, story: Story, directory: Path) -> tuple[Path, Path]:
     )
     as_html.write_text(page)
     return as_json, as_html
+
+
+def _evidence_plot(rollout: Rollout, seen: TrialEvidence) -> str:
+    marks = [(step.started_at, "all of it" if step.outcome == "promoted" else f"{step.weight:.0%}") for step in rollout.steps]
+    if rollout.alarm_at is not None:
+        marks.append((rollout.alarm_at, "alarm"))
+    return demo_plots.evidence_over_time(seen.until(rollout.ended_at), rollout.created_at, seen.threshold, marks)
 
 
 def _similarity(fared: Performance) -> Estimate:

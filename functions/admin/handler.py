@@ -14,6 +14,7 @@ from rlaas.aws.executions import StateMachine
 from rlaas.aws.metrics_alarms import CloudWatchGuards
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.aws.tenants import DynamoTenants
+from rlaas.aws.trials import DynamoTrials
 from rlaas.aws.usage import DynamoUsage
 from rlaas.clock import utc_now
 from rlaas.runtime.admin_api import Services, admin_app
@@ -30,6 +31,7 @@ def services() -> Services:
         events=DynamoEventStore(settings.events_table, ttl_days=settings.event_ttl_days),
         audit=DynamoAuditLog(settings.audit_table),
         guards=CloudWatchGuards(settings.stage),
+        trials=DynamoTrials(settings.counters_table),
         counters=DynamoCounters(settings.counters_table),
         usage=DynamoUsage(settings.counters_table),
         learning=StateMachine(settings.learning_state_machine_arn),

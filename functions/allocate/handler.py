@@ -7,9 +7,9 @@ from functools import cache
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rlaas.aws.bandits import DynamoBandits
 from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.registry import DynamoRegistry
+from rlaas.aws.trials import DynamoBandits, RoutesOnTrial
 from rlaas.clock import utc_now
 from rlaas.errors import RlaasError
 from rlaas.rollout.allocation import allocate_route
@@ -22,17 +22,18 @@ _NEEDED_MS = 60_000
 
 
 @cache
-def stores() -> tuple[DynamoRegistry, DynamoEventStore, DynamoBandits]:
-    """The registry, the events and the bandits, made on first use."""
+def stores() -> tuple[DynamoRegistry, DynamoEventStore, DynamoBandits, RoutesOnTrial]:
+    """The registry, the events, the bandits and their list, made on first use."""
     settings = environment(AllocationEnvironment)
     events = DynamoEventStore(settings.events_table, ttl_days=settings.event_ttl_days)
-    return DynamoRegistry(settings.registry_table), events, DynamoBandits(settings.counters_table, settings.registry_table)
+    registry, table = DynamoRegistry(settings.registry_table), settings.registry_table
+    return registry, events, DynamoBandits(settings.counters_table), RoutesOnTrial(table)
 
 
 def handler(_: Mapping[str, object], context: LambdaContext) -> dict[str, int]:
     """Look at every bandit, in another order each time; one that fails leaves its route as it is and holds up no other."""
-    routes, events, bandits = stores()
-    waiting = list(bandits.skills())
+    routes, events, bandits, on_trial = stores()
+    waiting = list(on_trial.list("bandit"))
     random.shuffle(waiting)
     counts = {"looked_at": 0, "changed": 0, "failed": 0, "left": 0}
     for place, (tenant_id, skill) in enumerate(waiting):
@@ -41,7 +42,7 @@ def handler(_: Mapping[str, object], context: LambdaContext) -> dict[str, int]:
             break
         counts["looked_at"] += 1
         try:
-            done = allocate_route(tenant_id, skill, routes=routes, events=events, statistics=bandits, now=utc_now())
+            done = allocate_route(tenant_id, skill, routes=routes, specs=routes, events=events, statistics=bandits, now=utc_now())
         except RlaasError as error:
             counts["failed"] += 1
             logger.warning("not allocated", tenant_id=tenant_id, skill=skill, error=type(error).__name__, detail=error.detail)

@@ -1,4 +1,4 @@
-"""The events' stream into rewards, the rewards of a rollout into the metric its alarm watches, and outputs into usage."""
+"""The events' stream into rewards, and outputs into usage."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -11,10 +11,8 @@ from rlaas.aws.usage import DynamoUsage
 from rlaas.clock import utc_now
 from rlaas.errors import DependencyUnavailable
 from rlaas.rewards.record import record_reward
-from rlaas.rewards.reward import complete
 from rlaas.runtime.environment import CountersEnvironment, EventsEnvironment, environment
 from rlaas.runtime.log import logger
-from rlaas.runtime.metrics import emit
 from rlaas.runtime.streams import BatchResponse, StreamRecord, begin_again_at, each, new_image, records_of
 from rlaas.telemetry.pending import join_waiting
 
@@ -39,15 +37,7 @@ def follow(record: StreamRecord) -> None:
     store, specs = stores()
     event = stored_event(new_image(record))
     join_waiting(event, store=store)
-    reward = record_reward(event, store=store, specs=specs, clock=utc_now)
-    if reward is None or reward.rollout_id is None or reward.arm is None or reward.fallback or not complete(reward):
-        return
-    emit(
-        {"Reward": (reward.reward, "None")},
-        dimensions={"stage": environment(EventsEnvironment).stage, "rollout": reward.rollout_id, "arm": reward.arm},
-        at=utc_now(),
-        properties={"tenant_id": event.tenant_id, "skill": event.skill, "output_id": reward.output_id},
-    )
+    record_reward(event, store=store, specs=specs, clock=utc_now)
 
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> BatchResponse:

@@ -11,17 +11,19 @@ from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.executions import stopped_execution
 from rlaas.aws.metrics_alarms import CloudWatchGuards
 from rlaas.aws.registry import DynamoRegistry
+from rlaas.aws.trials import DynamoTrials
 from rlaas.clock import utc_now
 from rlaas.rollout.conduct import Conductor, request_rollout
 from rlaas.rollout.steps import RolloutSettings
 from rlaas.runtime.environment import RolloutEnvironment, environment
+from rlaas.runtime.harm_metric import emit_harm
 from rlaas.runtime.state_machines import Failure, settings_of
 
 
 class Step(BaseModel):
     """What a state asks. `rollout_id` is the execution's name unless its input names another."""
 
-    step: Literal["begin", "set_weight", "analyse", "promote", "roll_back", "finish", "abort"]
+    step: Literal["begin", "set_weight", "analyse", "promote", "roll_back", "finish", "abort", "rebuild"]
     tenant_id: str
     skill: str
     rollout_id: str
@@ -33,11 +35,12 @@ class Step(BaseModel):
 
 
 @cache
-def stores() -> tuple[DynamoRegistry, DynamoEventStore, CloudWatchGuards]:
-    """The registry, the events and the guards, made on first use."""
+def stores() -> tuple[DynamoRegistry, DynamoEventStore, DynamoTrials, CloudWatchGuards]:
+    """The registry, the events, the trials and the guards, made on first use."""
     settings = environment(RolloutEnvironment)
     events = DynamoEventStore(settings.events_table, ttl_days=settings.event_ttl_days)
-    return DynamoRegistry(settings.registry_table), events, CloudWatchGuards(settings.stage)
+    trials = DynamoTrials(settings.counters_table)
+    return DynamoRegistry(settings.registry_table), events, trials, CloudWatchGuards(settings.stage)
 
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValue]:
@@ -48,10 +51,11 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValu
         step = Step.model_validate({"rollout_id": stopped.name, **stopped.input, "step": "abort", "error": error})
     else:
         step = Step.model_validate(event)
-    registry, events, guards = stores()
+    registry, events, trials, guards = stores()
     conductor = Conductor(
         documents=registry,
         events=events,
+        trials=trials,
         guards=guards,
         clock=utc_now,
         tenant_id=step.tenant_id,
@@ -62,6 +66,7 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValu
         case "begin":
             request_rollout(
                 registry,
+                events,
                 tenant_id=step.tenant_id,
                 skill=step.skill,
                 rollout_id=step.rollout_id,
@@ -74,13 +79,16 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValu
             rollout = conductor.begin()
             return {
                 "rollout_id": step.rollout_id,
-                "steps": len(rollout.settings.steps),
+                "steps": len(rollout.settings.planned),
                 "poll_seconds": rollout.settings.poll_seconds,
             }
         case "set_weight":
             return {"state": conductor.set_weight(step.index)}
         case "analyse":
-            return {"outcome": conductor.analyse(step.index)}
+            outcome, state = conductor.analyse(step.index)
+            if state is not None:
+                emit_harm(state, conductor.rollout().candidate, stage=environment(RolloutEnvironment).stage, at=utc_now())
+            return {"outcome": outcome}
         case "promote":
             return {"state": conductor.promote()}
         case "roll_back":
@@ -88,6 +96,8 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValu
         case "finish":
             ended = conductor.finish()
             return {"status": ended.status, "reason": ended.reason}
+        case "rebuild":  # no state asks it: for operators, by lambda:Invoke
+            return {"version": conductor.watch_anew().version}
         case "abort":
             aborted = conductor.abort(step.error.told if step.error else "no error was given")
             return {"status": aborted.status if aborted else "failed"}

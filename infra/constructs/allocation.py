@@ -35,7 +35,9 @@ class Allocation(Construct):
             timeout=Duration.minutes(10),
             memory_mib=1_024,
         )
-        self.function.allow("dynamodb:Query", on=[registry.index_arn("bandits"), events.index_arn("by_day"), events.table_arn])
+        self.function.allow(
+            "dynamodb:Query", on=[registry.index_arn("trials"), events.index_arn("by_trial"), events.index_arn("by_unit"), events.table_arn]
+        )
         self.function.allow("dynamodb:BatchGetItem", on=[events.table_arn])
         self.function.allow("dynamodb:GetItem", "dynamodb:PutItem", on=[registry.table_arn, counters.table_arn])
         self.failures = dead_letter_queue(self, "Failures")

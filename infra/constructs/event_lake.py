@@ -16,7 +16,7 @@ from infra.config import StageConfig
 from infra.constructs.private_bucket import PrivateBucket
 from infra.constructs.python_function import PythonFunction, log_group
 
-EVENT_TYPES = ("interaction", "output", "feedback", "task_result", "reward", "guardrail")
+EVENT_TYPES = ("interaction", "output", "feedback", "task_result", "reward", "guardrail", "failure")
 """What `event_type` can be; a test holds it equal to `rlaas.telemetry.events.EventType`."""
 
 COLUMNS = (

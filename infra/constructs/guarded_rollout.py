@@ -12,6 +12,8 @@ from infra.constructs.python_function import PythonFunction, dead_letter_queue
 from infra.constructs.state_machine import StateMachine
 from infra.constructs.tenant_table import TenantTable
 
+EVERY = Duration.minutes(1)
+"""Between two looks of the guard."""
 GUARDS_ARE_DATA = "Each rollout puts its own guard alarm; the prefix is what can be named."
 
 
@@ -21,29 +23,51 @@ class GuardedRollout(Construct):
     The way back does not go through the state machine: EventBridge calls a function that writes the route once.
     """
 
-    def __init__(self, scope: Construct, id: str, *, config: StageConfig, registry: TenantTable, events_table: TenantTable) -> None:
+    def __init__(
+        self, scope: Construct, id: str, *, config: StageConfig, registry: TenantTable, events_table: TenantTable, counters: TenantTable
+    ) -> None:
         super().__init__(scope, id)
         guards = f"{config.prefix}-guard--"
         self.guard_alarms = Stack.of(self).format_arn(
             service="cloudwatch", resource="alarm", resource_name=f"{guards}*", arn_format=ArnFormat.COLON_RESOURCE_NAME
         )
         """Every rollout's guard alarm, for IAM policies."""
+        environment = {
+            "REGISTRY_TABLE": registry.table_name,
+            "EVENTS_TABLE": events_table.table_name,
+            "COUNTERS_TABLE": counters.table_name,
+            "EVENT_TTL_DAYS": str(config.event_ttl_days),
+            "ROLLOUT_SETTINGS": json.dumps(dict(config.rollout.settings)),
+        }
         self.steps = PythonFunction(
             self,
             "Steps",
             config=config,
             name="rollout_steps",
-            description="Moves a rollout's weights, weighs its rewards, closes it",
-            environment={
-                "REGISTRY_TABLE": registry.table_name,
-                "EVENTS_TABLE": events_table.table_name,
-                "EVENT_TTL_DAYS": str(config.event_ttl_days),
-                "ROLLOUT_SETTINGS": json.dumps(dict(config.rollout.settings)),
-            },
-            timeout=Duration.seconds(30),
+            description="Plans a rollout, moves its weights, weighs its evidence, closes it",
+            environment=environment,
+            timeout=Duration.seconds(55),
         )
         self.steps.allow("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:Query", on=[registry.table_arn])
-        self.steps.allow("dynamodb:Query", on=[events_table.index_arn("by_day")])
+        self.watch = PythonFunction(
+            self,
+            "Watch",
+            config=config,
+            name="watch_rollouts",
+            description="Weighs the evidence that candidates on trial do harm",
+            environment=environment,
+            timeout=Duration.minutes(5),
+            memory_mib=1_024,
+        )
+        self.watch.allow("dynamodb:GetItem", on=[registry.table_arn])
+        self.watch.allow("dynamodb:Query", on=[registry.index_arn("trials")])
+        for function in (self.steps, self.watch):
+            function.allow("dynamodb:GetItem", "dynamodb:PutItem", on=[counters.table_arn])
+            function.allow(
+                "dynamodb:Query",
+                on=[events_table.table_arn, *(events_table.index_arn(index) for index in ("by_day", "by_trial", "by_unit"))],
+            )
+            function.allow("dynamodb:BatchGetItem", on=[events_table.table_arn])
         self.steps.allow(
             "cloudwatch:PutMetricAlarm",
             "cloudwatch:DeleteAlarms",
@@ -61,6 +85,14 @@ class GuardedRollout(Construct):
         self.state_machine.allow_invoke(self.steps.target)
         self.failures = dead_letter_queue(self, "Failures")
         self.state_machine.close_by(self.steps.target, failures=self.failures)
+
+        events.Rule(
+            self,
+            "EveryMinute",
+            description="Look at every rollout for harm",
+            schedule=events.Schedule.rate(EVERY),
+            targets=[targets.LambdaFunction(self.watch.target, dead_letter_queue=self.failures, retry_attempts=0, max_event_age=EVERY)],
+        )
 
         self.guard = PythonFunction(
             self,

@@ -28,7 +28,7 @@ class DataStack(RlaasStack):
             config=config,
             name="registry",
             stream=dynamodb.StreamViewType.NEW_AND_OLD_IMAGES,
-            indexes={"bandits": ("gsi_bandit", "pk")},
+            indexes={"trials": ("gsi_trial", "pk")},
         )
         self.events = TenantTable(
             self,
@@ -37,7 +37,11 @@ class DataStack(RlaasStack):
             name="events",
             expires_at="expires_at",
             stream=dynamodb.StreamViewType.NEW_IMAGE,
-            indexes={"by_day": ("gsi_day", "occurred_at")},
+            indexes={
+                "by_day": ("gsi_day", "occurred_at"),
+                "by_trial": ("gsi_trial", "decided_at"),
+                "by_unit": ("gsi_unit", "decided_at"),
+            },
         )
         self.counters = TenantTable(self, "Counters", config=config, name="counters", expires_at="expires_at")
         self.audit = TenantTable(self, "Audit", config=config, name="audit")

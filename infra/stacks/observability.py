@@ -46,7 +46,7 @@ class ObservabilityStack(RlaasStack):
         functions = [
             *(api.authorizer, api.telemetry, api.inference, api.chat, api.admin, api.bootstrap),
             *(data.lake.writer, data.reward_writer, data.audit_writer),
-            *(learning.steps, rollout.steps, rollout.guard),
+            *(learning.steps, rollout.steps, rollout.watch, rollout.guard),
             *(allocation.function, shadows.shadow, shadows.check),
         ]
         alarms = [
@@ -188,8 +188,8 @@ class ObservabilityStack(RlaasStack):
         self, api: ApiStack, endpoint: VllmEndpoint, functions: Sequence[PythonFunction], alarms: Sequence[cloudwatch.Alarm]
     ) -> None:
         rest = api.public.api
-        rewards = cloudwatch.MathExpression(
-            expression=f"SEARCH('{{RLaaS,arm,rollout,stage}} MetricName=\"Reward\" stage=\"{self.config.name}\"', 'Average', 300)",
+        harm = cloudwatch.MathExpression(
+            expression=f"SEARCH('{{RLaaS,arm,rollout,stage}} MetricName=\"HarmEvidence\" stage=\"{self.config.name}\"', 'Maximum', 300)",
             label="",
             using_metrics={},
         )
@@ -200,7 +200,7 @@ class ObservabilityStack(RlaasStack):
             widgets=[
                 [cloudwatch.AlarmStatusWidget(title="Alarms", alarms=list(alarms), width=24)],
                 [
-                    cloudwatch.GraphWidget(title="Reward by arm (rollouts in progress)", left=[rewards], width=12),
+                    cloudwatch.GraphWidget(title="Evidence of harm (rollouts in progress; 20 takes one back)", left=[harm], width=12),
                     cloudwatch.GraphWidget(
                         title="Requests and errors",
                         left=[rest.metric_count(), rest.metric_client_error(statistic="Sum"), rest.metric_server_error(statistic="Sum")],

@@ -17,7 +17,9 @@ class RolloutStack(RlaasStack):
 
     def __init__(self, scope: Construct, *, config: StageConfig, data: DataStack, endpoint: VllmEndpoint, finder: EntityFinder) -> None:
         super().__init__(scope, "rollout", config=config)
-        self.rollout = GuardedRollout(self, "Rollout", config=config, registry=data.registry, events_table=data.events)
+        self.rollout = GuardedRollout(
+            self, "Rollout", config=config, registry=data.registry, events_table=data.events, counters=data.counters
+        )
         self.allocation = Allocation(self, "Allocation", config=config, registry=data.registry, events=data.events, counters=data.counters)
         self.shadows = Shadows(
             self,

@@ -8,7 +8,14 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodb.type_defs import AttributeDefinitionTypeDef, CreateTableInputTypeDef, GlobalSecondaryIndexTypeDef
 
-_INDEXES = {"events": {"by_day": ("gsi_day", "occurred_at")}, "registry": {"bandits": ("gsi_bandit", "pk")}}
+_INDEXES = {
+    "events": {
+        "by_day": ("gsi_day", "occurred_at"),
+        "by_trial": ("gsi_trial", "decided_at"),
+        "by_unit": ("gsi_unit", "decided_at"),
+    },
+    "registry": {"trials": ("gsi_trial", "pk")},
+}
 
 
 def make_table(dynamodb: DynamoDBClient, name: str) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from rlaas.telemetry.events import InteractionCreated, OutputProduced, RewardComputed
 from rlaas.telemetry.ingest import prepare
-from rlaas.telemetry.store import EventStore, StoredEvent
+from rlaas.telemetry.store import EventStore, StoredEvent, Trial
 from tests.fakes.worlds import NOW, SKILL, TENANT
 
 
@@ -131,15 +131,42 @@ def test_interactions_are_not_listed_by_day(event_store: EventStore) -> None:
         event_store.by_day(TENANT, SKILL, "interaction", NOW.date())
 
 
-def test_of_outputs_those_that_a_bandit_dealt_are_listed_by_day_also_after_they_waited(event_store: EventStore) -> None:
-    dealt = replace(output("o1", "i1"), marks=("bandit", "mirrored"))
-    late = replace(output("o2", "i2", minutes=1), marks=("bandit",), pending=True)
-    for event in (dealt, late, output("o3", "i3"), replace(output("o4", "i4"), marks=("shadow",))):
+def in_trial(name: str, unit: str, *, minutes: float, trial: str = "rol_1", failed: bool = False) -> StoredEvent:
+    """What came of a decision of the trial, made `minutes` after noon and reported a minute later."""
+    decided_at = NOW + timedelta(minutes=minutes)
+    made = output(name, f"i{name}", minutes=0)
+    return replace(
+        made,
+        event_type="failure" if failed else "output",
+        received_at=decided_at + timedelta(minutes=1),
+        trial=Trial(trial, unit, decided_at),
+    )
+
+
+def test_the_decisions_of_a_trial_are_listed_by_when_they_were_made_across_days(event_store: EventStore) -> None:
+    first, last = in_trial("o1", "0.25", minutes=0), in_trial("o3", "0.25", minutes=1_500)
+    failed = in_trial("o2", "0.5", minutes=30, failed=True)
+    for event in (last, in_trial("o4", "0.25", minutes=5, trial="rol_2"), failed, first, output("o5", "i5")):
         event_store.put_new(event)
-    assert [*event_store.by_day(TENANT, SKILL, "output", NOW.date())] == [dealt]
-    event_store.settle(late)
-    assert [*event_store.by_day(TENANT, SKILL, "output", NOW.date())] == [dealt, replace(late, pending=False)]
-    assert event_store.get_many(TENANT, ["o4"])["o4"].marks == ("shadow",)
+
+    def listed(after: float, until: float) -> list[StoredEvent]:
+        start, end = NOW + timedelta(minutes=after), NOW + timedelta(minutes=until)
+        return [*event_store.by_trial(TENANT, SKILL, "rol_1", after=start, until=end)]
+
+    assert listed(-1, 2_000) == [first, failed, last]
+    assert listed(0, 1_499) == [failed]
+    assert listed(30, 1_500) == [last]
+    assert [*event_store.by_trial("other", SKILL, "rol_1", after=NOW - timedelta(days=1), until=NOW + timedelta(days=2))] == []
+
+
+def test_a_units_decisions_in_a_trial_are_listed_by_when_they_were_made(event_store: EventStore) -> None:
+    events = [in_trial(f"o{minutes}", "0.25", minutes=minutes) for minutes in (7, 3, 1, 5, 2, 4, 6)]
+    for event in (*events, in_trial("other", "0.5", minutes=0)):
+        event_store.put_new(event)
+    found = [event.event_id for event in event_store.by_unit(TENANT, SKILL, "rol_1", "0.25")]
+    assert found == ["o1", "o2", "o3", "o4", "o5", "o6", "o7"]
+    later = event_store.by_unit(TENANT, SKILL, "rol_1", "0.25", since=NOW + timedelta(minutes=6))
+    assert [event.event_id for event in later] == ["o6", "o7"]
 
 
 def test_a_reward_comes_back_with_its_numbers(event_store: EventStore) -> None:

@@ -14,17 +14,8 @@ from tests.fakes.guards import MemoryGuards
 if TYPE_CHECKING:
     from types_boto3_cloudwatch import CloudWatchClient
 
-GUARD = Guard(
-    tenant_id="acme",
-    skill="reply",
-    rollout_id="rol_1",
-    arm="reply@v2",
-    floor=0.4,
-    period_seconds=60,
-    evaluation_periods=3,
-    datapoints=2,
-)
-NEXT = Guard("acme", "reply", "rol_2", "reply@v3", 0.5, 60, 3, 2)
+GUARD = Guard(tenant_id="acme", skill="reply", rollout_id="rol_1", arm="reply@v2", threshold=20.0, period_seconds=60)
+NEXT = Guard("acme", "reply", "rol_2", "reply@v3", 20.0, 60)
 
 
 @pytest.fixture
@@ -75,7 +66,7 @@ def test_an_older_rollout_cannot_delete_the_guard_of_the_next(watched: Watched) 
     assert watched.rollouts() == ["rol_2"]
 
 
-def test_the_alarm_is_on_the_mean_reward_of_the_candidate_in_this_rollout(cloudwatch: CloudWatchClient) -> None:
+def test_the_alarm_is_on_the_evidence_that_the_candidate_of_this_rollout_does_harm(cloudwatch: CloudWatchClient) -> None:
     CloudWatchGuards("test", cloudwatch).put(GUARD)
     (alarm,) = cloudwatch.describe_alarms()["MetricAlarms"]
     assert alarm["AlarmName"] == "rlaas-test-guard--acme--reply"
@@ -85,5 +76,5 @@ def test_the_alarm_is_on_the_mean_reward_of_the_candidate_in_this_rollout(cloudw
         "arm": "reply@v2",
     }
     told = ("Namespace", "MetricName", "Statistic", "ComparisonOperator", "Threshold", "Period", "EvaluationPeriods", "DatapointsToAlarm")
-    assert [alarm[name] for name in told] == ["RLaaS", "Reward", "Average", "LessThanThreshold", 0.4, 60, 3, 2]  # type: ignore[literal-required]
+    assert [alarm[name] for name in told] == ["RLaaS", "HarmEvidence", "Maximum", "GreaterThanOrEqualToThreshold", 20.0, 60, 1, 1]  # type: ignore[literal-required]
     assert alarm["TreatMissingData"] == "notBreaching"

@@ -30,16 +30,33 @@ class MemoryEventStore:
     def by_day(
         self, tenant_id: str, skill: str, event_type: EventType, day: date, *, since: datetime | None = None
     ) -> Iterator[StoredEvent]:
-        if event_type not in ("reward", "guardrail", "output"):
+        if event_type not in ("reward", "guardrail"):
             raise ValueError(f"{event_type} events are not listed by day")
         found = [
             event
             for event in self.events.values()
             if (event.tenant_id, event.skill, event.event_type, event.occurred_at.date()) == (tenant_id, skill, event_type, day)
             and (since is None or event.occurred_at >= since)
-            and (event_type != "output" or ("bandit" in event.marks and not event.pending))
         ]
         return iter(sorted(found, key=lambda event: event.occurred_at))
+
+    def by_trial(self, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime) -> Iterator[StoredEvent]:
+        return (event for decided_at, event in self._of_trial(tenant_id, skill, trial) if after < decided_at <= until)
+
+    def by_unit(self, tenant_id: str, skill: str, trial: str, unit: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
+        return (
+            event
+            for decided_at, event in self._of_trial(tenant_id, skill, trial)
+            if event.trial is not None and event.trial.unit == unit and (since is None or decided_at >= since)
+        )
+
+    def _of_trial(self, tenant_id: str, skill: str, trial: str) -> list[tuple[datetime, StoredEvent]]:
+        found = [
+            (event.trial.decided_at, event)
+            for event in self.events.values()
+            if (event.tenant_id, event.skill) == (tenant_id, skill) and event.trial is not None and event.trial.name == trial
+        ]
+        return sorted(found, key=lambda one: one[0])
 
     def pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
         found = [event for event in self.events.values() if (event.tenant_id, event.skill) == (tenant_id, skill) and event.pending]

@@ -27,6 +27,7 @@ from tests.fakes.events import MemoryEventStore
 from tests.fakes.gateway import lambda_context, proxy_event
 from tests.fakes.guards import MemoryGuards
 from tests.fakes.registry import MemoryRegistry
+from tests.fakes.trials import MemoryTrials
 from tests.fakes.usage import MemoryUsage
 from tests.fakes.worlds import NOW, SKILL, TENANT, clock, furnished
 
@@ -71,6 +72,7 @@ class Api:
             events=self.events,
             audit=self.audit,
             guards=MemoryGuards(),
+            trials=MemoryTrials(),
             counters=self.counters,
             usage=self.usage,
             learning=self.learning,
@@ -79,7 +81,7 @@ class Api:
             endpoint="rlaas-test",
             base_model="smollm2",
             learning_settings={"window_days": 5},
-            rollout_settings={"min_samples": 20},
+            rollout_settings={"min_samples": 20, "units_a_day": 5_000},
         )
         self._app = Mangum(admin_app(lambda: self.services), lifespan="off")
 
@@ -283,7 +285,7 @@ def test_a_route_with_a_bandit_has_its_settings_and_keeps_them(api: Api) -> None
     assert (status, route["bandit"]["reward"], route["bandit"]["window_hours"]) == (200, "continuous", 24.0)
     assert api.call("PUT", f"{HERE}/route", put)[1]["idempotent_replay"] is True
     guarded = {**put, "expected_version": 2, "bandit": {"reward": "binary", "error_rate": {"above": 0.1}}}
-    assert api.call("PUT", f"{HERE}/route", guarded)[1]["bandit"]["error_rate"] == {"above": 0.1, "min_samples": 100}
+    assert api.call("PUT", f"{HERE}/route", guarded)[1]["bandit"]["error_rate"] == {"above": 0.1}
     assert api.call("PUT", f"{HERE}/route", {**put, "expected_version": 3})[1]["bandit"]["reward"] == "binary"
 
 
@@ -322,6 +324,23 @@ def test_when_step_functions_is_away_the_record_says_so_and_the_next_try_is_free
     assert "Step Functions" in record["reason"]
     api.learning.away = api.rollout.away = False
     assert api.call("POST", f"{HERE}/{what}", body)[0] == 202
+
+
+def test_a_dry_run_tells_the_plan_and_starts_nothing(api: Api) -> None:
+    body = {"policy_id": f"{SKILL}@v2", "settings": {"units_a_day": 5}, "dryrun": True}
+    status, dry = api.call("POST", f"{HERE}/rollouts", body)
+    assert (status, dry["plan"]["can_conclude"]) == (200, False)
+    assert "it would take one of: " in dry["plan"]["advice"]
+    assert api.call("GET", f"{HERE}/rollouts")[1]["data"] == api.rollout.started == []
+    refused(api.call("POST", f"{HERE}/rollouts", {**body, "dryrun": False}), 400, "InvalidInput", "settings")
+
+
+def test_a_rollouts_evidence_is_told(api: Api) -> None:
+    rollout = api.call("POST", f"{HERE}/rollouts", {"policy_id": f"{SKILL}@v2"})[1]
+    path = f"{HERE}/rollouts/{rollout['rollout_id']}"
+    status, told = api.call("GET", f"{path}/evidence")
+    assert (status, told["threshold"], told["arms"]["candidate"]["settled"], told["points"]) == (200, pytest.approx(20), 0, [])
+    refused(api.call("GET", f"{HERE}/rollouts/rol_9/evidence"), 404, "NotFound", None)
 
 
 # What was recorded

@@ -16,6 +16,7 @@ from functions.authorizer import handler as authorizer
 from functions.bootstrap import handler as bootstrap
 from functions.reward_writer import handler as reward_writer
 from functions.telemetry import handler as telemetry
+from functions.watch_rollouts import handler as watch_rollouts
 from rlaas.aws import clients
 from rlaas.aws.audit_log import DynamoAuditLog
 from rlaas.aws.events import DynamoEventStore
@@ -48,6 +49,7 @@ _REMEMBERED = (
     reward_writer.usage,
     telemetry.stores,
     telemetry.scrubbers,
+    watch_rollouts.stores,
 )
 
 

@@ -6,11 +6,11 @@ import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from functions.allocate.handler import handler
-from rlaas.aws.bandits import DynamoBandits
+from rlaas.aws.trials import DynamoBandits
 from rlaas.routing.assign import assign
 from rlaas.routing.bandit import BanditSettings
 from rlaas.routing.route import Arm
-from rlaas.telemetry.events import OutputProduced, RewardComputed
+from rlaas.telemetry.events import FeedbackSubmitted, OutputProduced
 from rlaas.telemetry.ingest import prepare
 from tests.fakes.worlds import SKILL, TENANT
 from tests.unit.functions.conftest import Stage
@@ -46,18 +46,16 @@ def served(stage: Stage, number: int, at: datetime) -> None:
         output_id=f"o{number}", interaction_id=f"i{number}", skill=SKILL, text="Hi", policy_id=decision.policy_id, decision=decision
     )
     stage.events.put_new(prepare(output, TENANT, received_at=at))
-    reward = 0.9 if decision.policy_id == V2 else 0.3
-    made = RewardComputed(
-        reward_id=f"rew_o{number}_1",
+    good = number % 10 != 0 if decision.policy_id == V2 else number % 3 == 0
+    acted = FeedbackSubmitted(
+        feedback_id=f"f{number}",
         interaction_id=f"i{number}",
         output_id=f"o{number}",
         skill=SKILL,
-        reward=reward,
-        components={"sent": 1.0},
-        n=1,
-        event_ids=("f",),
+        kind="action",
+        action="sent" if good else "discarded",
     )
-    stage.events.put_new(prepare(made, TENANT, received_at=at + timedelta(minutes=1)))
+    stage.events.put_new(prepare(acted, TENANT, received_at=at + timedelta(minutes=1)))
 
 
 def test_the_schedule_moves_the_traffic_and_a_second_run_changes_nothing(
@@ -71,9 +69,9 @@ def test_the_schedule_moves_the_traffic_and_a_second_run_changes_nothing(
     assert handler({}, AlmostOver()) == {"looked_at": 0, "changed": 0, "failed": 0, "left": 1}
     assert handler({}, Context()) == {"looked_at": 1, "changed": 1, "failed": 0, "left": 0}
     route = furnished_stage.registry.get_route(TENANT, SKILL)
-    assert (route.changed_by, route.arms[0].weight > 0.9) == ("bandit", True)
+    assert (route.changed_by, route.arms[0].weight > 0.6) == ("bandit", True)
     assert handler({}, Context()) == {"looked_at": 1, "changed": 0, "failed": 0, "left": 0}
-    known = DynamoBandits("counters", "registry").load(TENANT, SKILL)
+    known = DynamoBandits("counters").load(TENANT, SKILL)
     assert known is not None
     assert sum(arm.settled for arm in known.arms.values()) == 40
     assert '"AllocationsLeft":1' in capsys.readouterr().out

@@ -27,7 +27,7 @@ WHO = {"tenant_id": TENANT, "skill": SKILL}
 
 @pytest.fixture(autouse=True)
 def fresh(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("ROLLOUT_SETTINGS", json.dumps({"guard_floor": 0.3, "min_samples": 7}))
+    monkeypatch.setenv("ROLLOUT_SETTINGS", json.dumps({"units_a_day": 5_000, "min_samples": 7}))
     monkeypatch.setenv("LEARNING_SETTINGS", json.dumps({"dpo_steps": 3}))
     for name, value in {"ARTIFACTS_BUCKET": "artifacts", "ENDPOINT_NAME": "rlaas-test", "BASE_MODEL": "tiny"}.items():
         monkeypatch.setenv(name, value)
@@ -63,11 +63,11 @@ def stopped(name: str, payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_rollout_begins_with_the_stages_settings_under_its_own(ready: Stage) -> None:
-    settings = {"steps": [{"weight": 0.2}], "poll_seconds": 600}
+    settings = {"steps": [{"weight": 0.2}], "poll_seconds": 1_000}
     answer = step("begin", policy_id=f"{SKILL}@v2", settings=settings)
-    assert answer == {"rollout_id": "rol_1", "steps": 1, "poll_seconds": 600}
+    assert answer == {"rollout_id": "rol_1", "steps": 1, "poll_seconds": 1_000}
     rollout = ready.registry.get(Rollout, TENANT, rollout_key(SKILL, "rol_1")).document
-    assert (rollout.status, rollout.floor, rollout.settings.min_samples) == ("running", 0.3, 7)
+    assert (rollout.status, rollout.settings.units_a_day, rollout.settings.min_samples) == ("running", 5_000, 7)
     (alarm,) = boto3.client("cloudwatch").describe_alarms()["MetricAlarms"]
     assert alarm["AlarmName"] == f"rlaas-test-guard--{TENANT}--{SKILL}"
 
@@ -80,6 +80,13 @@ def test_a_rollout_walks_its_states_and_is_superseded_by_its_guard(ready: Stage)
     assert step("analyse", index=0) == {"outcome": "superseded"}
     assert step("finish") == {"status": "rolled_back", "reason": "set up"}
     assert boto3.client("cloudwatch").describe_alarms()["MetricAlarms"] == []
+
+
+def test_what_a_rollout_has_seen_is_made_again_on_demand(ready: Stage) -> None:
+    step("begin", policy_id=f"{SKILL}@v2")
+    step("set_weight", index=0)
+    assert [step("rebuild"), step("rebuild")] == [{"version": 1}, {"version": 2}]
+    assert step("analyse", index=0) == {"outcome": "continue"}
 
 
 def test_errors_reach_the_state_machine_under_their_own_names(ready: Stage) -> None:

@@ -1,4 +1,3 @@
-import json
 from typing import Any
 
 import pytest
@@ -49,32 +48,15 @@ def edit() -> FeedbackSubmitted:
     return FeedbackSubmitted(feedback_id="f1", interaction_id="i1", output_id="o1", skill=SKILL, kind="edit", final_text="Dear friend")
 
 
-def test_a_rollouts_reward_becomes_a_metric_once_it_is_known_what_became_of_the_output(
-    furnished_stage: Stage, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_feedback_becomes_rewards_once_however_often_it_is_delivered(furnished_stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     happened: list[AnyEvent] = [output("rol_1"), edit(), sent()]
     records = [landed(furnished_stage, number, event) for number, event in enumerate(happened)]
-    assert follow({"Records": records}, lambda_context()) == {"batchItemFailures": []}
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(lines) == 1
-    metric = lines[0]
-    assert metric["_aws"]["CloudWatchMetrics"] == [
-        {"Namespace": "RLaaS", "Dimensions": [["stage", "rollout", "arm"]], "Metrics": [{"Name": "Reward", "Unit": "None"}]}
-    ]
-    assert (metric["stage"], metric["rollout"], metric["arm"]) == ("test", "rol_1", f"{SKILL}@v2")
-    assert 0.5 < metric["Reward"] < 1
-    assert metric["tenant_id"] == TENANT
-    assert follow({"Records": records}, lambda_context()) == {"batchItemFailures": []}
+    for _ in range(2):
+        assert follow({"Records": records}, lambda_context()) == {"batchItemFailures": []}
     assert capsys.readouterr().out == ""
-
-
-def test_without_a_rollout_rewards_are_stored_and_no_metric_is_made(furnished_stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
-    records = [landed(furnished_stage, 1, output(None)), landed(furnished_stage, 2, sent())]
-    follow({"Records": records}, lambda_context())
-    assert capsys.readouterr().out == ""
-    (reward,) = [event.event() for event in furnished_stage.events.by_interaction(TENANT, "i1") if event.event_type == "reward"]
+    [reward] = [event.event() for event in furnished_stage.events.by_interaction(TENANT, "i1") if event.event_type == "reward"]
     assert isinstance(reward, RewardComputed)
-    assert reward.reward == 1.0
+    assert (reward.rollout_id, reward.components["sent"], reward.n) == ("rol_1", 1.0, 2)
 
 
 def test_a_record_that_fails_is_where_the_stream_begins_again(furnished_stage: Stage) -> None:

@@ -14,7 +14,7 @@ from rlaas.inference.spending import Spending
 from rlaas.routing.assign import CONTROL
 from rlaas.routing.guardrails import Guardrails
 from rlaas.routing.policy import BackendSpec, OpenAIBackend
-from rlaas.telemetry.events import GuardrailActed, InteractionCreated, Message, OutputProduced
+from rlaas.telemetry.events import GuardrailActed, InteractionCreated, Message, OutputProduced, RequestFailed
 from rlaas.tenancy.budgets import Budget, Budgets, Cap
 from rlaas.tenancy.prices import Price, PriceTable
 from tests.fakes.backend import EchoBackend
@@ -106,8 +106,17 @@ def test_a_request_whose_model_failed_is_answered_when_sent_again() -> None:
     store = MemoryEventStore()
     with pytest.raises(DependencyUnavailable):
         ask(store, backend=EchoBackend(down={"v1"}), interaction_id="mine")
-    assert [event.event_type for event in store.events.values()] == ["interaction"]
+    assert [event.event_type for event in store.events.values()] == ["interaction", "failure"]
     assert not ask(store, interaction_id="mine").replay
+
+
+def test_a_request_that_nobody_answers_leaves_a_failure_of_the_arm_it_was_dealt_each_time_it_is_tried() -> None:
+    store = MemoryEventStore()
+    for _ in range(2):
+        with pytest.raises(DependencyUnavailable):
+            ask(store, registry=furnished((canary(2, 0.999),)), backend=EchoBackend(down={"v1", "v2"}), interaction_id="mine")
+    failures = [event.event() for event in store.events.values() if event.event_type == "failure"]
+    assert [failure.decision.arm for failure in failures if isinstance(failure, RequestFailed)] == [f"{SKILL}@v2"] * 2
 
 
 def test_an_interaction_id_with_another_payload_conflicts() -> None:
@@ -307,7 +316,7 @@ def test_a_stream_left_by_its_reader_is_stored_as_far_as_it_came() -> None:
     assert (output.text, output.finish_reason, output.usage) == (first, "cancelled", None)
 
 
-def test_until_its_first_piece_a_stream_has_fallbacks_and_a_broken_one_stores_nothing() -> None:
+def test_until_its_first_piece_a_stream_has_fallbacks_and_a_broken_one_is_a_failure() -> None:
     backend = EchoBackend(down={"v2"})
     stream = streamed(MemoryEventStore(), registry=furnished((canary(2, 1.0),)), backend=backend)
     assert (stream.policy_id, stream.decision.fallback) == (f"{SKILL}@v1", True)
@@ -316,7 +325,7 @@ def test_until_its_first_piece_a_stream_has_fallbacks_and_a_broken_one_stores_no
     next(broken.deltas)
     with pytest.raises(BackendFailed):
         list(broken.deltas)
-    assert [event.event_type for event in store.events.values()] == ["interaction"]
+    assert [event.event_type for event in store.events.values()] == ["interaction", "failure"]
 
 
 class Breaking(EchoBackend):

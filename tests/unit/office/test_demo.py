@@ -8,9 +8,13 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from infra.config import LOCAL
 from local import demo_stage
-from local.demo import scramble, situation_of
+from local.demo import DemoSettings, scramble, situation_of
 from local.demo_stage import Show
+from rlaas.rollout.plan import Ask, Terms, Traffic, plan
+from rlaas.rollout.steps import RolloutSettings
+from rlaas.runtime.state_machines import settings_of
 
 
 @pytest.fixture
@@ -87,5 +91,17 @@ def test_a_failing_step_is_not_called_done() -> None:
 
 def test_the_situation_of_a_rollout_is_its_last_step() -> None:
     assert situation_of({"status": "starting", "steps": []}) == "starting"
-    steps = [{"weight": 0.1, "n_candidate": 6, "n_control": 55}, {"weight": 0.5, "n_candidate": 2, "n_control": 3}]
+    steps = [{"weight": 0.2, "n_candidate": 6, "n_control": 55}, {"weight": 0.5, "n_candidate": 2, "n_control": 3}]
     assert situation_of({"status": "running", "steps": steps}) == "50% to the candidate: 2 judged, 3 of the control"
+
+
+@pytest.mark.parametrize(("mean", "sd"), [(0.16, 0.17), (0.65, 0.3)], ids=["the baseline", "the learned policy"])
+def test_the_demos_rollout_is_one_that_can_conclude_against(mean: float, sd: float) -> None:
+    """The service refuses a rollout that cannot, by what it knows of the control."""
+    settings = settings_of(RolloutSettings, dict(LOCAL.rollout.settings), DemoSettings().rollout)
+    assert settings.units_a_day is not None
+    traffic = Traffic(units_a_day=settings.units_a_day, reward_mean=mean, reward_sd=sd)
+    window = settings.window_hours * 3600 + settings.lag_seconds
+    terms = Terms(alpha=settings.alpha, at_most_days=settings.max_wait_seconds / 86_400, window_days=window / 86_400, gain=settings.gain)
+    gates = [(step.weight, settings.gate(index)) for index, step in enumerate(settings.planned)]
+    assert plan([Ask(weight, gate.margin, gate.min_samples) for weight, gate in gates], traffic, terms).can_conclude

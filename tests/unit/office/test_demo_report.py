@@ -10,16 +10,19 @@ from pathlib import Path
 import pytest
 
 from local import demo_report
-from local.demo_evidence import RouteChange, drafts_of
+from local.demo_evidence import RouteChange, TrialEvidence, drafts_of
 from local.demo_report import Report, Story
 from local.office.agents import OFFICE, house_style, react
 from local.office.templates import week
 from local.office.traffic import Refusal
 from rlaas.evaluation.comparison import HeldOutCase, System
 from rlaas.evaluation.report import Criteria, promotion_report
-from rlaas.rollout.steps import Rollout, RolloutSettings, StepRecord
+from rlaas.rollout.plan import Ask, Terms, Traffic, plan
+from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep, StepRecord
+from rlaas.rollout.trial import LookPoint, TrialState, evidence_of
 from rlaas.routing.assign import Candidate, Decision
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed
+from rlaas.tenancy.tenant import RewardSpec
 
 SKILL = "support-email-draft"
 START = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)
@@ -69,8 +72,25 @@ def hash_of(name: str) -> int:
     return sum(name.encode())
 
 
+def seen_by(rollout: Rollout, looks: list[tuple[float, float, float]]) -> TrialEvidence:
+    """The API's answer, read back, of a trial with `looks` (seconds from START, evidence of better and of harm)."""
+    points = tuple(
+        LookPoint(at=START + timedelta(seconds=at), better=better, harm=harm, n_candidate=n, n_control=4 * n)
+        for n, (at, better, harm) in enumerate(looks)
+    )
+    state = TrialState.begin(rollout).model_copy(update={"points": points})
+    return TrialEvidence.model_validate(json.loads(json.dumps(evidence_of(rollout, state))), strict=False)
+
+
 ANSWERS: dict[System, str] = {"baseline": "ab________", "candidate": "abcd______", "sft_only": "abc_______"}
 """Against the final text `abcdefghij` these have edit similarities 0.2, 0.4 and 0.3."""
+SETTINGS = RolloutSettings(
+    steps=(RolloutStep(weight=0.2, margin=0.1, min_samples=4), RolloutStep(weight=0.5, min_samples=10)),
+    window_hours=20 / 3600,
+    lag_seconds=10,
+    max_wait_seconds=600,
+    poll_seconds=1,
+)
 V1, V2, V3 = f"{SKILL}@v1", f"{SKILL}@v2", f"{SKILL}@v3"
 
 
@@ -96,7 +116,7 @@ def story() -> Story:
             started_at=START + timedelta(seconds=338 + 32 * i),
         )
         for i, (weight, outcome, n_control, n_candidate) in enumerate(
-            ((0.1, "advance", 55, 6), (0.5, "advance", 18, 17), (1.0, "promoted", 0, 0))
+            ((0.2, "advance", 55, 6), (0.5, "advance", 18, 17), (1.0, "promoted", 0, 0))
         )
     )
     shipped = Rollout(
@@ -105,11 +125,26 @@ def story() -> Story:
         skill=SKILL,
         control=V1,
         candidate=V2,
-        settings=RolloutSettings(),
+        requested=RolloutSettings(),
+        settings=SETTINGS,
+        plan=plan([Ask(0.5, 0.0, 10)], Traffic(units_a_day=86_400), Terms(alpha=0.05, at_most_days=1, window_days=0.1, gain=0.2)),
+        reward_spec=RewardSpec(),
         status="shipped",
         reason="passed every step",
         steps=steps,
-        created_at=START,
+        created_at=START + timedelta(seconds=338),
+        ended_at=START + timedelta(seconds=403),
+    )
+    bad = shipped.model_copy(
+        update={
+            "rollout_id": "rol_2",
+            "status": "rolled_back",
+            "candidate": V3,
+            "steps": (steps[0].model_copy(update={"route_version": 5, "started_at": START + timedelta(seconds=465)}),),
+            "created_at": START + timedelta(seconds=465),
+            "alarm_at": START + timedelta(seconds=508.4),
+            "ended_at": START + timedelta(seconds=510),
+        }
     )
     return Story(
         tenant_id="demo-260504090000",
@@ -134,9 +169,9 @@ def story() -> Story:
             created_at="2026-05-04T09:05:00.000000Z",
         ),
         rollout=shipped,
-        bad=shipped.model_copy(
-            update={"rollout_id": "rol_2", "status": "rolled_back", "candidate": V3, "alarm_at": START + timedelta(seconds=508.4)}
-        ),
+        bad=bad,
+        evidence=seen_by(shipped, [(370, 1.0, 0.4), (376, 25.0, 0.4), (401, 1240.5, 0.4)]),
+        bad_evidence=seen_by(bad, [(480, 1.0, 0.4), (496, 1.0, 3.2), (508, 1.1, 31.0), (540, 1.1, 900.0)]),
         sent=[event_id for event_id in stored if not event_id.startswith("rew")],
         refusals=[],
     )
@@ -190,6 +225,21 @@ def test_rollback_time_runs_from_the_alarm_to_the_last_bad_decision(story: Story
     assert demo_report.rollback(alarm_after(story, 509.5))["seconds"] == 0.0
 
 
+def test_a_rollout_that_ended_itself_before_its_alarm_came_is_taken_back_by_the_rollout(story: Story) -> None:
+    own = [*story.routes[:1], RouteChange(START + timedelta(seconds=506), 6, "rollout:rol_2", "candidate does harm")]
+    taken_back = demo_report.rollback(replace(story, routes=own))
+    assert taken_back["taken_back_by"] == "rollout:rol_2"
+    assert taken_back["route_back_seconds"] == pytest.approx(-2.4)
+    assert demo_report.rollback(replace(story, routes=story.routes[:1]))["taken_back_by"] == "nobody"
+
+
+def test_evidence_is_what_it_was_when_the_rollout_ended(report: Report) -> None:
+    good, bad = report["evidence"]["good"], report["evidence"]["bad"]
+    assert (good["better"], good["harm"], good["settled_candidate"], good["settled_control"]) == (1240.5, 0.4, 2, 8)
+    assert (bad["better"], bad["harm"], bad["threshold"]) == (1.1, 31.0, 20.0)
+    assert bad["waits_seconds"] == pytest.approx(30)
+
+
 def test_a_refused_request_or_an_interaction_without_an_answer_is_a_failed_request(story: Story) -> None:
     assert demo_report.rollback(story)["failed_requests"] == 0
     refused = replace(story, refusals=[Refusal("v1/infer", 503, "down", "int_x")])
@@ -235,6 +285,7 @@ def test_the_page_stands_alone_and_the_json_is_the_report(report: Report, story:
     as_json, as_html = demo_report.write(report, story, tmp_path)
     assert json.loads(as_json.read_text()) == json.loads(json.dumps(report))
     page = as_html.read_text()
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 6
+    assert page.count("1/alpha = 20") == 2
     assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", page.replace("xlink:href", "href"))
     assert "<script" not in page

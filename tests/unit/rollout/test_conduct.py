@@ -1,100 +1,31 @@
 """A rollout from its request to each of its ends, on registries and events in memory."""
 
 import random
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from rlaas.errors import Conflict, InvalidInput, NotFound
-from rlaas.rollout.conduct import Conductor, request_rollout, take_back
+from rlaas.rollout.conduct import Conductor, take_back
 from rlaas.rollout.sequential import Outcome
-from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep
-from rlaas.routing.assign import assign
-from rlaas.telemetry.events import RewardComputed
-from rlaas.telemetry.ingest import prepare
-from rlaas.tenancy.registry import Change
-from tests.fakes.events import MemoryEventStore
-from tests.fakes.guards import MemoryGuards
+from rlaas.rollout.steps import RolloutSettings, RolloutStep
+from rlaas.tenancy.registry import Change, skill_key
+from rlaas.tenancy.tenant import RewardSpec, Skill
 from tests.fakes.registry import MemoryRegistry
-from tests.fakes.worlds import NOW, SKILL, TENANT, canary, furnished
+from tests.fakes.trials import NEW, OLD, SETTINGS, World
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary
 
-OLD, NEW = f"{SKILL}@v1", f"{SKILL}@v2"
-SETTINGS = RolloutSettings(
-    steps=(RolloutStep(weight=0.1, margin=0.1, min_samples=5), RolloutStep(weight=0.5, min_samples=10)),
-    poll_seconds=60,
-    max_wait_seconds=3600,
-    settle_seconds=0,
-)
+RNG = random.Random(11)
 
 
-class World:
-    """A skill whose control earns 0.5 on average, and a clock that traffic moves."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-        self.registry = furnished()
-        self.events = MemoryEventStore()
-        self.guards = MemoryGuards()
-        self.rng = random.Random(11)
-        self.count = 0
-        for _ in range(50):
-            self.reward(0.5)
-
-    def clock(self) -> datetime:
-        return self.now
-
-    def conductor(self, rollout_id: str = "rol_1") -> Conductor:
-        return Conductor(self.registry, self.events, self.guards, self.clock, TENANT, SKILL, rollout_id)
-
-    def request(self, rollout_id: str = "rol_1", settings: RolloutSettings = SETTINGS, candidate: str = NEW) -> Rollout:
-        return request_rollout(
-            self.registry,
-            tenant_id=TENANT,
-            skill=SKILL,
-            rollout_id=rollout_id,
-            candidate=candidate,
-            settings=settings,
-            actor="key:1",
-            reason="try it",
-            now=self.now,
-        )
-
-    def reward(self, candidate: float, control: float = 0.5) -> None:
-        """One new thread answered as the route says, and rewarded with the mean of whichever policy answered, give or take 0.2."""
-        self.count += 1
-        self.now += timedelta(seconds=1)
-        route = self.registry.get_route(TENANT, SKILL)
-        decision = assign(route, f"t{self.count}", decision_id="dec", decided_at=self.now)
-        mean = candidate if decision.policy_id == NEW else control
-        value = min(1.0, max(0.0, mean + self.rng.uniform(-0.2, 0.2)))
-        reward = RewardComputed(
-            skill=SKILL,
-            thread_id=f"t{self.count}",
-            reward_id=f"rew_{self.count}",
-            interaction_id=f"int_{self.count}",
-            output_id=f"out_{self.count}",
-            reward=value,
-            components={"sent": 1.0},
-            n=1,
-            event_ids=("fbk_1",),
-            policy_id=decision.policy_id,
-            arm=decision.arm,
-            propensity=decision.propensity,
-            route_version=decision.route_version,
-            rollout_id=decision.rollout_id,
-        )
-        self.events.put_new(prepare(reward, TENANT, received_at=self.now))
-
-    def traffic(self, units: int, candidate: float) -> None:
-        for _ in range(units):
-            self.reward(candidate)
-
-    def begun(self) -> Conductor:
-        self.request()
-        conductor = self.conductor()
-        conductor.begin()
-        assert conductor.set_weight(0) == "running"
-        return conductor
+def traffic(world: World, units: int, candidate: float, control: float = 0.5) -> None:
+    """`units` new threads answered as the route says; people send that share of what each policy drafts. Then the windows close."""
+    for _ in range(units):
+        world.later(1)
+        output = world.served()
+        good = RNG.random() < (candidate if output.policy_id == NEW else control)
+        world.acted(output, "sent" if good else "discarded")
+    world.later(75)
 
 
 @pytest.fixture
@@ -106,13 +37,13 @@ def test_a_better_candidate_passes_both_steps_and_is_the_control(world: World) -
     conductor = world.begun()
     for index in (0, 1):
         assert conductor.set_weight(index) == "running"
-        world.traffic(150, candidate=0.85)
-        assert conductor.analyse(index) is Outcome.ADVANCE
+        traffic(world, 200, candidate=0.95)
+        assert conductor.analyse(index)[0] is Outcome.ADVANCE
     assert conductor.promote() == "shipped"
     ended = conductor.finish()
     assert (ended.status, [(step.weight, step.outcome) for step in ended.steps]) == (
         "shipped",
-        [(0.1, "advance"), (0.5, "advance"), (1.0, "promoted")],
+        [(0.2, "advance"), (0.5, "advance"), (1.0, "promoted")],
     )
     assert all(step.n_candidate > 0 and step.n_control > 0 and step.ended_at for step in ended.steps[:2])
     route = world.registry.get_route(TENANT, SKILL)
@@ -120,50 +51,114 @@ def test_a_better_candidate_passes_both_steps_and_is_the_control(world: World) -
     assert world.guards.guards == {}
 
 
-def test_a_worse_candidate_goes_back_to_the_control(world: World) -> None:
+def test_a_worse_candidate_goes_back_by_the_look_when_its_alarm_is_lost(world: World) -> None:
     conductor = world.begun()
-    world.traffic(200, candidate=0.1)
-    assert conductor.analyse(0) is Outcome.ROLLBACK
+    traffic(world, 200, candidate=0.05)
+    assert conductor.analyse(0)[0] is Outcome.CONTINUE  # the alarm has the first word
+    assert conductor.rollout().steps[0].harm >= 20
+    world.later(61)
+    assert conductor.analyse(0)[0] is Outcome.ROLLBACK
     assert conductor.roll_back() == "rolled_back"
     ended = conductor.finish()
     assert (ended.status, ended.rolled_back_at) == ("rolled_back", world.now)
-    assert ended.reason.startswith("candidate is worse: evidence ")
+    assert ended.reason.startswith("candidate does harm, ")
     route = world.registry.get_route(TENANT, SKILL)
     assert (route.control, route.arms, route.mode) == (OLD, (), "rolled_back")
 
 
 def test_an_undecided_candidate_goes_back_when_its_time_is_up(world: World) -> None:
-    conductor = world.begun()
-    world.traffic(100, candidate=0.45)
-    assert conductor.analyse(0) is Outcome.CONTINUE
-    world.now += timedelta(hours=1)
-    assert conductor.analyse(0) is Outcome.INCONCLUSIVE
+    conductor = world.begun(SETTINGS.model_copy(update={"max_wait_seconds": 3_600}))
+    traffic(world, 100, candidate=0.45)
+    assert conductor.analyse(0)[0] is Outcome.CONTINUE
+    world.later(3_600)
+    assert conductor.analyse(0)[0] is Outcome.INCONCLUSIVE
     assert conductor.roll_back() == "inconclusive"
-    assert conductor.finish().status == "inconclusive"
+    ended = conductor.finish()
+    assert ended.status == "inconclusive"
+    assert "At the difference that was seen" in ended.reason
     assert world.registry.get_route(TENANT, SKILL).arms == ()
 
 
-def test_the_guards_floor_follows_the_controls_recent_mean(world: World) -> None:
-    world.begun()
-    guard = world.guards.guards[TENANT, SKILL]
-    assert (guard.rollout_id, guard.arm) == ("rol_1", NEW)
-    assert guard.floor == pytest.approx(0.5 - SETTINGS.guard_drop, abs=0.05)
-
-
-def test_without_recent_rewards_a_floor_must_be_named() -> None:
-    world = World()
-    world.events.events.clear()
+def test_the_guard_is_put_before_any_unit_reaches_the_candidate(world: World) -> None:
+    world.history()
     world.request()
-    with pytest.raises(Conflict, match="set guard_floor"):
-        world.conductor().begin()
-    floored = World()
-    floored.events.events.clear()
-    floored.request(settings=SETTINGS.model_copy(update={"guard_floor": 0.3}))
-    assert floored.conductor().begin().floor == 0.3
+    world.conductor().begin()
+    guard = world.guards.guards[TENANT, SKILL]
+    assert (guard.rollout_id, guard.arm, guard.threshold) == ("rol_1", NEW, pytest.approx(20))
+    assert world.registry.get_route(TENANT, SKILL).arms == ()
+
+
+def test_a_plan_is_made_from_the_skills_own_traffic() -> None:
+    world = World()
+    world.history(120)
+    rollout = world.request(settings=SETTINGS.model_copy(update={"steps": None}))
+    assert rollout.requested is not None
+    assert rollout.requested.steps is None
+    assert rollout.plan is not None
+    assert rollout.settings.planned[-1] == RolloutStep(weight=0.5)
+    assert rollout.plan.traffic.units_a_day == pytest.approx(6 * 60 * 24, rel=0.02)
+    assert (rollout.prior_mean, rollout.prior_unsent) == (0.5, 0.5)
+    assert rollout.plan.can_conclude
+
+
+def test_a_plan_that_cannot_conclude_is_refused_with_what_would() -> None:
+    world = World()
+    world.history()
+    few = RolloutSettings(units_a_day=3, steps=(RolloutStep(weight=0.1), RolloutStep(weight=0.5)))
+    with pytest.raises(InvalidInput, match=r"this plan cannot conclude: at 3 units a day .* it would take one of: "):
+        world.request(settings=few)
+    dry = world.request(settings=few, dryrun=True)
+    assert dry.plan is not None
+    assert not dry.plan.can_conclude
+    with pytest.raises(NotFound):
+        world.conductor().rollout()
+
+
+def test_without_traffic_nothing_is_begun_unless_somebody_says_how_much_is_to_come() -> None:
+    world = World()
+    with pytest.raises(InvalidInput, match="no rewarded traffic to plan from"):
+        world.request()
+    plan = world.request(settings=SETTINGS.model_copy(update={"units_a_day": 5_000.0})).plan
+    assert plan is not None
+    assert plan.can_conclude
+
+
+def test_one_agent_alone_is_too_few_for_a_route_by_user(world: World) -> None:
+    route = world.registry.get_route(TENANT, SKILL)
+    world.registry.write_route(route.model_copy(update={"unit": "user", "version": 2}), expected_version=1)
+    for _ in range(50):
+        world.later(3_600)
+        name, decision = world.asked(user="ada")
+        world.acted(world.served(decision=decision), "sent")
+        assert name
+    for stored in list(world.events.events.values()):
+        assert stored.event_type != "reward" or stored.event().user_id is None
+    settings = SETTINGS.model_copy(update={"units_a_day": 0.1})
+    with pytest.raises(InvalidInput, match="cannot conclude"):
+        world.request(settings=settings)
+
+
+def test_a_reward_spec_that_changes_meanwhile_changes_nothing_for_the_rollout(world: World) -> None:
+    conductor = world.begun()
+    skill = world.registry.get(Skill, TENANT, skill_key(SKILL))
+    changed = skill.document.model_copy(update={"reward": RewardSpec(edit_similarity=1.0, sent=0.0)})
+    world.registry.replace(TENANT, skill_key(SKILL), changed, expected_version=skill.version, change=CHANGE)
+    traffic(world, 200, candidate=0.95)
+    assert conductor.analyse(0)[0] is Outcome.ADVANCE
+    assert conductor.rollout().reward_spec == RewardSpec()
+
+
+def test_what_a_trial_has_seen_can_be_made_again_from_the_events(world: World) -> None:
+    conductor = world.begun()
+    traffic(world, 100, candidate=0.7)
+    before = conductor.watch()
+    assert conductor.watch_anew().test.n == 0
+    assert conductor.watch().seen() == before.seen()
 
 
 @pytest.mark.parametrize("moment", ["before its first weight", "between its steps", "before the promotion"])
 def test_another_change_of_the_route_supersedes_the_rollout_and_stands(world: World, moment: str) -> None:
+    world.history()
     world.request()
     conductor = world.conductor()
     conductor.begin()
@@ -178,7 +173,7 @@ def test_another_change_of_the_route_supersedes_the_rollout_and_stands(world: Wo
     world.registry.write_route(manual, expected_version=route.version)
     answers: dict[str, object] = {
         "before its first weight": conductor.set_weight(0),
-        "between its steps": conductor.analyse(0) if conductor.rollout().steps else "superseded",
+        "between its steps": conductor.analyse(0)[0] if conductor.rollout().steps else "superseded",
         "before the promotion": conductor.promote(),
     }
     assert answers[moment] == "superseded"
@@ -193,7 +188,7 @@ def test_the_guard_takes_the_route_back_in_one_write_and_the_rollout_says_so(wor
     change = Change(actor="alarm:guard", reason="guard alarm: too low", at=raised + timedelta(seconds=1))
     route = take_back(world.registry, tenant_id=TENANT, skill=SKILL, change=change, rollout_id="rol_1", alarm_at=raised)
     assert (route.control, route.arms, route.mode) == (OLD, (), "rolled_back")
-    assert conductor.analyse(0) == "superseded"
+    assert conductor.analyse(0)[0] == "superseded"
     ended = conductor.finish()
     assert (ended.status, ended.alarm_at, ended.rolled_back_at) == ("rolled_back", raised, change.at)
     assert ended.reason == "guard alarm: too low"
@@ -240,7 +235,7 @@ def test_an_alarm_of_an_older_rollout_does_not_touch_the_next_ones_route(world: 
         )
     conductor.abort("stopped again")
     assert world.guards.guards[TENANT, SKILL].rollout_id == "rol_2"
-    assert later.analyse(0) is Outcome.CONTINUE
+    assert later.analyse(0)[0] is Outcome.CONTINUE
 
 
 def test_an_operators_rollback_works_after_the_promotion_too(world: World) -> None:
@@ -274,6 +269,7 @@ def test_an_abort_of_what_was_never_recorded_does_nothing(world: World) -> None:
 
 
 def test_every_step_may_be_repeated(world: World) -> None:
+    world.history()
     world.request()
     assert world.request() == world.conductor().rollout()
     conductor = world.conductor()
@@ -283,8 +279,8 @@ def test_every_step_may_be_repeated(world: World) -> None:
         version = world.registry.get_route(TENANT, SKILL).version
         assert conductor.set_weight(index) == "running"
         assert world.registry.get_route(TENANT, SKILL).version == version
-        world.traffic(150, candidate=0.85)
-        assert conductor.analyse(index) == conductor.analyse(index)
+        traffic(world, 200, candidate=0.95)
+        assert conductor.analyse(index)[0] == conductor.analyse(index)[0]
     assert [conductor.promote(), conductor.promote()] == ["shipped", "shipped"]
     assert conductor.finish() == conductor.finish()
     assert len(conductor.rollout().steps) == 3
@@ -292,11 +288,12 @@ def test_every_step_may_be_repeated(world: World) -> None:
 
 def test_a_lost_race_for_the_route_is_looked_at_again_and_lost_for_good(world: World) -> None:
     """Between the read and the write somebody takes the route: the write fails and the rollout is superseded."""
+    world.history()
     world.request()
     conductor = world.conductor()
     conductor.begin()
     racing = RacingRegistry(world.registry)
-    raced = Conductor(racing, world.events, world.guards, world.clock, TENANT, SKILL, "rol_1")
+    raced = Conductor(racing, world.events, world.trials, world.guards, world.clock, TENANT, SKILL, "rol_1")
     assert raced.set_weight(0) == "superseded"
     assert world.registry.get_route(TENANT, SKILL).changed_by == "key:racer"
 
@@ -320,6 +317,7 @@ class RacingRegistry(MemoryRegistry):
 
 
 def test_what_cannot_be_rolled_out_is_refused_before_anything_is_recorded(world: World) -> None:
+    world.history()
     with pytest.raises(NotFound, match="no policy"):
         world.request(candidate=f"{SKILL}@v9")
     with pytest.raises(InvalidInput, match="the control already"):
@@ -329,14 +327,16 @@ def test_what_cannot_be_rolled_out_is_refused_before_anything_is_recorded(world:
 
 
 def test_a_skill_has_one_rollout_at_a_time(world: World) -> None:
+    world.history()
     world.request()
     with pytest.raises(Conflict, match=r"rol_1 of .* has not ended"):
         world.request("rol_2")
-    world.now += timedelta(minutes=16)  # rol_1 was requested and never began
+    world.later(16 * 60)  # rol_1 was requested and never began
     world.request("rol_2")
 
 
 def test_one_id_stands_for_one_rollout(world: World) -> None:
+    world.history()
     world.request()
     with pytest.raises(Conflict, match="another rollout already"):
         world.request(settings=SETTINGS.model_copy(update={"alpha": 0.01}))

@@ -1,13 +1,17 @@
 import pytest
 from pydantic import ValidationError
 
-from rlaas.rollout.sequential import Outcome, analyse
+from rlaas.rollout.plan import Ask, Terms, Traffic, plan
+from rlaas.rollout.sequential import Outcome, SequentialTest, analyse
 from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep, with_candidate, with_promotion
 from rlaas.routing.assign import CONTROL, assign
 from rlaas.routing.route import Arm
+from rlaas.tenancy.tenant import RewardSpec
 from tests.fakes.worlds import NOW, SKILL, TENANT, route
 
 CANDIDATE = f"{SKILL}@v2"
+SETTINGS = RolloutSettings(steps=(RolloutStep(weight=0.1, margin=0.1), RolloutStep(weight=0.5)))
+PLAN = plan([Ask(0.5, 0.0, 20)], Traffic(units_a_day=1_000), Terms(alpha=0.05, at_most_days=14, window_days=1, gain=0.2))
 
 
 def rollout(settings: RolloutSettings | None = None) -> Rollout:
@@ -17,7 +21,10 @@ def rollout(settings: RolloutSettings | None = None) -> Rollout:
         skill=SKILL,
         control=f"{SKILL}@v1",
         candidate=CANDIDATE,
-        settings=settings or RolloutSettings(),
+        requested=RolloutSettings(),
+        settings=settings or SETTINGS,
+        plan=PLAN,
+        reward_spec=RewardSpec(),
         reason="try it",
         created_at=NOW,
     )
@@ -30,8 +37,9 @@ def rollout(settings: RolloutSettings | None = None) -> Rollout:
         ({"steps": [{"weight": 1.0}]}, "less than 1"),
         ({"steps": []}, "at least 1 item"),
         ({"poll_seconds": 1}, "looks are too many"),
-        ({"guard_period_seconds": 45}, "10, 20, 30 or a multiple of 60"),
-        ({"guard_datapoints": 4}, "at most guard_evaluation_periods"),
+        ({"alarm_period_seconds": 45}, "10, 20, 30 or a multiple of 60"),
+        ({"window_hours": 24.0, "max_wait_seconds": 86_400}, "no decision would be settled in time"),
+        ({"stratify_by": "weather"}, "should match pattern"),
         ({"surprise": 1}, "Extra inputs"),
     ],
 )
@@ -40,10 +48,10 @@ def test_settings_that_cannot_be_run_are_refused_with_the_reason(settings: dict[
         RolloutSettings.model_validate(settings, strict=False)
 
 
-def test_the_rollback_error_is_shared_out_over_the_steps_and_the_promotion_error_is_not() -> None:
+def test_a_steps_own_numbers_go_before_the_settings() -> None:
     settings = RolloutSettings(steps=(RolloutStep(weight=0.1, margin=0.1, min_samples=7), RolloutStep(weight=0.5)), alpha=0.04)
     first, second = settings.gate(0), settings.gate(1)
-    assert (first.alpha, first.rollback_alpha, first.margin, first.min_samples) == (0.04, 0.02, 0.1, 7)
+    assert (first.alpha, first.margin, first.min_samples) == (0.04, 0.1, 7)
     assert (second.margin, second.min_samples) == (0.0, settings.min_samples)
 
 
@@ -75,6 +83,7 @@ def test_a_promotion_leaves_the_rollout_and_keeps_the_old_control_as_the_way_bac
 
 def test_a_look_that_saw_nothing_new_leaves_no_trace() -> None:
     begun = rollout().weighted(0, route_version=2, at=NOW)
-    look = analyse([], begun.settings.gate(0), waited_seconds=5)
-    assert look.outcome is Outcome.CONTINUE
-    assert begun.looked(0, look, at=NOW) is begun
+    test = SequentialTest.against([-0.1], 0.5)
+    found = analyse(test, begun.settings.gate(0), harm=0.0, harm_reason="", waited_seconds=5, needed="")
+    assert found.outcome is Outcome.CONTINUE
+    assert begun.looked(0, found, test, harm=0.0, at=NOW) is begun

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.experiments import GUARD_SAMPLES, LOOK_EVERY, calibration_p, simulate, stopped_after, tenant
+from benchmarks.experiments import calibration_p, simulate, stopped_after, tenant
 
 
 @pytest.mark.parametrize("number", [0, 3])
@@ -26,8 +26,7 @@ def test_the_bandit_regrets_less_than_the_others_under_delay() -> None:
 
 
 def test_a_failing_arm_is_stopped_at_the_first_look_after_its_guard_has_seen_enough() -> None:
-    """30% errors at a bound of 10%: the arm stops with the first look at 100 samples, so that one look's worth is all it has beyond
-    them."""
+    """30% errors at a bound of 10%: about 40 units are evidence enough, and a look comes every 50."""
     stops = [stopped_after(seed) for seed in range(200)]
-    assert min(stops) >= GUARD_SAMPLES
-    assert max(stops) <= GUARD_SAMPLES + LOOK_EVERY
+    assert sorted(stops)[100] <= 110
+    assert max(stops) <= 300

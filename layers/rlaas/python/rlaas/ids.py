@@ -24,9 +24,9 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MetricName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$", max_length=64)]
 """Lower-case words joined by single underscores."""
 
-_BOUND = re.compile(r"(?:rew_)?(?:out|fbk|tsk|grd)_([0-7][0-9A-HJKMNP-TV-Z]{25})(?:_[A-Za-z0-9_-]+)?")
+_BOUND = re.compile(r"(?:rew_)?(?:out|fbk|tsk|grd|fal)_([0-7][0-9A-HJKMNP-TV-Z]{25})(?:_[A-Za-z0-9_-]+)?")
 
-IdPrefix = Literal["int", "out", "fbk", "tsk", "rew", "dec", "run", "rol", "grd"]
+IdPrefix = Literal["int", "out", "fbk", "tsk", "rew", "dec", "run", "rol", "grd", "fal"]
 
 
 def new_id(prefix: IdPrefix) -> str:

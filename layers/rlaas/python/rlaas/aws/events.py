@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import ClientError
@@ -15,14 +15,14 @@ from rlaas.clock import Clock, rfc3339, utc_now
 from rlaas.errors import DependencyUnavailable
 from rlaas.ids import interaction_of
 from rlaas.telemetry.events import EventType
-from rlaas.telemetry.store import Mark, StoredEvent
+from rlaas.telemetry.store import Mark, StoredEvent, Trial
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodb.type_defs import AttributeValueTypeDef, QueryInputTypeDef, UpdateItemInputTypeDef
 
 _LISTED_BY_DAY = ("reward", "guardrail")
-_MARKS: tuple[Mark, ...] = ("bandit", "mirrored", "shadow")
+_MARKS: tuple[Mark, ...] = ("mirrored", "shadow")
 _LINK = "link"
 _BATCH_ATTEMPTS = 5
 _READ_TOGETHER = 100
@@ -116,10 +116,39 @@ class DynamoEventStore:
     def by_day(
         self, tenant_id: str, skill: str, event_type: EventType, day: date, *, since: datetime | None = None
     ) -> Iterator[StoredEvent]:
-        """Rewards, guardrails' actions or outputs that a bandit dealt, of one day (UTC) by time, by the index `by_day`."""
-        if event_type not in (*_LISTED_BY_DAY, "output"):
-            raise ValueError(f"{event_type} events are not listed by day, only {', '.join(_LISTED_BY_DAY)} and output events")
+        """Rewards or guardrails' actions of one day (UTC) by time, by the index `by_day`."""
+        if event_type not in _LISTED_BY_DAY:
+            raise ValueError(f"{event_type} events are not listed by day, only {' and '.join(_LISTED_BY_DAY)} events")
         return self._listed(f"T#{tenant_id}#{skill}#{event_type}#{day.isoformat()}", since=since)
+
+    def by_trial(self, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime) -> Iterator[StoredEvent]:
+        """The trial's outputs and failures by the time of their decision, by the index `by_trial`: a query a day (UTC)."""
+        day, last = after.astimezone(UTC).date(), until.astimezone(UTC).date()
+        while day <= last:
+            query: QueryInputTypeDef = {
+                "TableName": self._table,
+                "IndexName": "by_trial",
+                "KeyConditionExpression": "gsi_trial = :partition AND decided_at BETWEEN :after AND :until",
+                "ExpressionAttributeValues": to_item(
+                    {":partition": _trial_day(tenant_id, skill, trial, day), ":after": rfc3339(after), ":until": rfc3339(until)}
+                ),
+            }
+            found = (stored_event(item) for item in self._items(query) if self._live(item))
+            yield from (event for event in found if event.trial is not None and event.trial.decided_at > after)
+            day += timedelta(days=1)
+
+    def by_unit(self, tenant_id: str, skill: str, trial: str, unit: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
+        """The outputs and failures of the unit's decisions in the trial, by the index `by_unit`: few are asked for at a time."""
+        query: QueryInputTypeDef = {
+            "TableName": self._table,
+            "IndexName": "by_unit",
+            "KeyConditionExpression": "gsi_unit = :partition" + (" AND decided_at >= :since" if since else ""),
+            "ExpressionAttributeValues": to_item(
+                {":partition": _trial_unit(tenant_id, skill, trial, unit), ":since": rfc3339(since) if since else None}
+            ),
+            "Limit": 5,
+        }
+        return (stored_event(item) for item in self._items(query) if self._live(item))
 
     def pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
         """The skill's pending events by time, by the index `by_day`."""
@@ -185,6 +214,7 @@ def stored_event(item: Mapping[str, AttributeValue]) -> StoredEvent:
         payload=values["payload"],
         pending="pending" in values,
         marks=tuple(mark for mark in _MARKS if mark in values),
+        trial=Trial(values["trial"], values["unit"], datetime.fromisoformat(values["decided_at"])) if "trial" in values else None,
     )
 
 
@@ -218,9 +248,27 @@ def _link(event: StoredEvent, *, expires_at: datetime) -> "dict[str, AttributeVa
 
 def _day_of(event: StoredEvent) -> str | None:
     """The list that `event` stands in when it is not pending."""
-    if event.event_type not in _LISTED_BY_DAY and "bandit" not in event.marks:
+    if event.event_type not in _LISTED_BY_DAY:
         return None
     return f"T#{event.tenant_id}#{event.skill}#{event.event_type}#{rfc3339(event.occurred_at)[:10]}"
+
+
+def _trial_day(tenant_id: str, skill: str, trial: str, day: date) -> str:
+    return f"T#{tenant_id}#{skill}#{trial}#{day.isoformat()}"
+
+
+def _trial_unit(tenant_id: str, skill: str, trial: str, unit: str) -> str:
+    return f"T#{tenant_id}#{skill}#{trial}#unit#{unit}"
+
+
+def _in_trial(event: StoredEvent, trial: Trial) -> dict[str, JsonValue]:
+    return {
+        "trial": trial.name,
+        "unit": trial.unit,
+        "decided_at": rfc3339(trial.decided_at),
+        "gsi_trial": _trial_day(event.tenant_id, event.skill, trial.name, trial.decided_at.astimezone(UTC).date()),
+        "gsi_unit": _trial_unit(event.tenant_id, event.skill, trial.name, trial.unit),
+    }
 
 
 def item_of(event: StoredEvent, *, expires_at: datetime) -> "dict[str, AttributeValueTypeDef]":
@@ -244,5 +292,6 @@ def item_of(event: StoredEvent, *, expires_at: datetime) -> "dict[str, Attribute
         "expires_at": int(expires_at.timestamp()),
         "gsi_day": listed,
         **dict.fromkeys(event.marks, True),
+        **(_in_trial(event, event.trial) if event.trial is not None else {}),
     }
     return {**_key(event.tenant_id, event.event_id), **to_item(values)}

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from types_boto3_cloudwatch.type_defs import DimensionTypeDef
 
 NAMESPACE = "RLaaS"
-REWARD_METRIC = "Reward"
+HARM_METRIC = "HarmEvidence"
 
 
 class CloudWatchGuards:
-    """`Guards` as alarms named `rlaas-<stage>-guard--<tenant>--<skill>` on the mean of `Reward {stage, rollout, arm}`."""
+    """`Guards` as alarms named `rlaas-<stage>-guard--<tenant>--<skill>` on the largest `HarmEvidence {stage, rollout, arm}` of a period."""
 
     def __init__(self, stage: str, cloudwatch: "CloudWatchClient | None" = None) -> None:
         self._stage = stage
@@ -32,22 +32,22 @@ class CloudWatchGuards:
             self._cloudwatch.put_metric_alarm(
                 AlarmName=self._name(guard.tenant_id, guard.skill),
                 AlarmDescription=(
-                    f"Takes {guard.skill} of {guard.tenant_id} back to its control when the mean reward of {guard.arm} is under "
-                    f"{guard.floor:.3f} in {guard.datapoints} of {guard.evaluation_periods} periods of {guard.period_seconds} s."
+                    f"Takes {guard.skill} of {guard.tenant_id} back to its control when the evidence that {guard.arm} does harm reaches "
+                    f"{guard.threshold:g}: by chance at most once in {guard.threshold:g} rollouts of a candidate that does none."
                 ),
                 Namespace=NAMESPACE,
-                MetricName=REWARD_METRIC,
+                MetricName=HARM_METRIC,
                 Dimensions=[
                     {"Name": "stage", "Value": self._stage},
                     {"Name": "rollout", "Value": guard.rollout_id},
                     {"Name": "arm", "Value": guard.arm},
                 ],
-                Statistic="Average",
-                ComparisonOperator="LessThanThreshold",
-                Threshold=guard.floor,
+                Statistic="Maximum",
+                ComparisonOperator="GreaterThanOrEqualToThreshold",
+                Threshold=guard.threshold,
                 Period=guard.period_seconds,
-                EvaluationPeriods=guard.evaluation_periods,
-                DatapointsToAlarm=guard.datapoints,
+                EvaluationPeriods=1,
+                DatapointsToAlarm=1,
                 TreatMissingData="notBreaching",
             )
 

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb.type_defs import AttributeValueTypeDef, QueryInputTypeDef, TransactWriteItemTypeDef
 
 
-BANDITS_INDEX, BANDITS = "bandits", "BANDIT"
-"""The index that lists routes with a bandit, and the one partition it has: only these items carry its attribute `gsi_bandit`."""
+TRIALS_INDEX = "trials"
+"""The index that lists routes on trial: only these items carry its attribute `gsi_trial`, which says by what."""
+BANDITS, ROLLOUTS = "BANDIT", "ROLLOUT"
+"""Its two partitions."""
 
 
 class DynamoRegistry:
@@ -170,7 +172,7 @@ class DynamoRegistry:
                         "SET #body.#control = #body.#last_good.#control, #body.#arms = #body.#last_good.#arms, "
                         "#body.#mode = :rolled_back, #body.#version = #body.#version + :one, #version = #version + :one, "
                         "#body.#changed_by = :actor, #body.#reason = :reason, #body.#changed_at = :at, "
-                        "#changed_by = :actor, #reason = :reason, #changed_at = :at"
+                        "#changed_by = :actor, #reason = :reason, #changed_at = :at REMOVE gsi_trial"
                     ),
                     ExpressionAttributeNames={f"#{name}": name for name in (*names, *(["rollout_id"] if rollout_id is not None else []))},
                     ExpressionAttributeValues=to_item(
@@ -282,9 +284,15 @@ def _item(partition: str, sort_key: str, document: BaseModel, change: Change, ve
         "changed_by": change.actor,
         "reason": change.reason,
         "changed_at": rfc3339(change.at),
-        "gsi_bandit": BANDITS if isinstance(document, Route) and document.bandit is not None else None,
+        "gsi_trial": _on_trial(document) if isinstance(document, Route) else None,
     }
     return {**to_item(values), "body": to_attribute(document.model_dump(mode="json"))}
+
+
+def _on_trial(route: Route) -> str | None:
+    if route.rollout_id is not None and route.mode == "normal":
+        return ROLLOUTS
+    return BANDITS if route.bandit is not None else None
 
 
 def _stored(model: type[Document], item: Mapping[str, JsonValue]) -> Stored[Document]:

@@ -24,7 +24,7 @@ from rlaas.routing.assign import CONTROL, PINNED, Decision, assign, pinned
 from rlaas.routing.policy import Policy
 from rlaas.routing.prompt import Document
 from rlaas.routing.route import Route
-from rlaas.telemetry.events import InteractionCreated, Message, OutputProduced, Tag, Usage
+from rlaas.telemetry.events import InteractionCreated, Message, OutputProduced, RequestFailed, Tag, Usage
 from rlaas.telemetry.ingest import made_id, prepare, prepare_clean, same_event
 from rlaas.telemetry.store import EventStore, StoredEvent
 from rlaas.tenancy.budgets import NOTHING, Amount
@@ -404,9 +404,11 @@ class _Turn:
             except GeneratorExit:
                 self._end(collected.completion(cut_off="cancelled"), (gateway.timer() - asked) * 1000)
                 raise
-            except BaseException:
+            except BaseException as error:
                 self._settle(self._spent(collected.completion()).amount)
                 self.store_actions()
+                if isinstance(error, BackendFailed):
+                    self._store_failure(error.detail)
                 raise
             finally:
                 close = getattr(rest, "close", None)
@@ -439,14 +441,18 @@ class _Turn:
 
     def _first(self, ask: Callable[[Attempt, float], T], *, within_s: float) -> tuple[Attempt, T, tuple[str, ...]]:
         gateway = self.gateway
-        return first_answer(
-            self._attempts(),
-            ask,
-            until=self.started + within_s,
-            breakers=gateway.breakers,
-            timer=gateway.timer,
-            pause=gateway.pause,
-        )
+        try:
+            return first_answer(
+                self._attempts(),
+                ask,
+                until=self.started + within_s,
+                breakers=gateway.breakers,
+                timer=gateway.timer,
+                pause=gateway.pause,
+            )
+        except DependencyUnavailable as error:
+            self._store_failure(error.detail)
+            raise
 
     def _attempts(self) -> Iterator[Attempt]:
         """The arm's backends, then the control's."""
@@ -525,6 +531,20 @@ class _Turn:
             replay=False,
             settled=settled,
         )
+
+    def _store_failure(self, reason: str) -> None:
+        """Store that nobody answered: it counts for the arm that was dealt. A second try of the request has a decision of its own."""
+        tail = self.decision.decision_id.removeprefix("dec_")
+        failed = RequestFailed(
+            skill=self.request.skill,
+            thread_id=self.request.thread_id,
+            user_id=self.request.user_id,
+            failure_id=bound_id("fal", self.interaction_id, tail) or derived_id("fal", self.interaction_id, tail),
+            interaction_id=self.interaction_id,
+            decision=self.decision,
+            reason=reason[:500],
+        )
+        self.gateway.store.put_new(prepare(failed, self.asker.tenant_id, received_at=self.gateway.clock()))
 
     def store_actions(self) -> None:
         """Store what guardrails did, each once."""

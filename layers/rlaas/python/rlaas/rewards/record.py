@@ -31,7 +31,9 @@ def record_reward(event: StoredEvent, *, store: EventStore, specs: RewardSpecs, 
     reward = _reward(event, around, specs.reward_spec(event.tenant_id, event.skill))
     if reward is None or any(stored.event_id == reward.reward_id for stored in around):
         return None
-    if store.put_new(prepare(reward, event.tenant_id, received_at=clock())) is not None:
+    now = clock()
+    reward = reward.model_copy(update={"occurred_at": now})  # lists go by this time, and whoever follows one may not miss a late reward
+    if store.put_new(prepare(reward, event.tenant_id, received_at=now)) is not None:
         return None
     return reward
 

@@ -15,20 +15,18 @@ def edit_similarity(draft: str, final: str) -> float:
     return Levenshtein.normalized_similarity(draft, final)
 
 
-def reward_of(output: StoredEvent, feedback: Sequence[StoredEvent], spec: RewardSpec) -> RewardComputed | None:
-    """The weighted mean of the components that the feedback on `output` gives; `None` while it gives none.
+def components_of(output: StoredEvent, feedback: Sequence[StoredEvent]) -> tuple[dict[str, float], list[StoredEvent]]:
+    """The components that the feedback on `output` gives, each in [0, 1], and the feedback that gives them.
 
     `sent` is 1 for an output sent and 0 for one discarded or regenerated. `edit_similarity` compares the text with its final form; it
-    is 0 for an output not sent and 1 for one sent without an edit. The latest edit and the latest action count.
+    is 0 for an output not sent and 1 for one sent without an edit. The edit and the action that arrived last count.
     """
     produced = output.event()
     if not isinstance(produced, OutputProduced):
         raise ValueError(f"{output.event_id} is not an output")
-    given = sorted(feedback, key=lambda stored: (stored.occurred_at, stored.event_id))
+    given = sorted(feedback, key=lambda stored: (stored.received_at, stored.event_id))
     submitted = [(stored, event) for stored in given if isinstance(event := stored.event(), FeedbackSubmitted)]
     counted = [(stored, event) for stored, event in submitted if event.kind in ("edit", "action")]
-    if not counted:
-        return None
     finals = [event.final_text for _, event in counted if event.final_text is not None]
     actions = [event.action for _, event in counted if event.action is not None]
     components: dict[str, float] = {}
@@ -36,9 +34,20 @@ def reward_of(output: StoredEvent, feedback: Sequence[StoredEvent], spec: Reward
         components["sent"] = 1.0 if actions[-1] == "sent" else 0.0
     if components.get("sent") == 0.0:
         components["edit_similarity"] = 0.0
-    else:
-        components["edit_similarity"] = edit_similarity(produced.text, finals[-1]) if finals else 1.0
-    weights = {name: weight for name, weight in spec.model_dump().items() if weight > 0 and name in components}
+    elif finals:
+        components["edit_similarity"] = edit_similarity(produced.text, finals[-1])
+    elif actions:
+        components["edit_similarity"] = 1.0
+    return components, [stored for stored, _ in counted]
+
+
+def reward_of(output: StoredEvent, feedback: Sequence[StoredEvent], spec: RewardSpec) -> RewardComputed | None:
+    """The weighted mean of the components that the feedback on `output` gives so far; `None` while it gives none."""
+    produced = output.event()
+    if not isinstance(produced, OutputProduced):
+        raise ValueError(f"{output.event_id} is not an output")
+    components, counted = components_of(output, feedback)
+    weights = {name: weight for name, weight in spec.weights.items() if name in components}
     if not weights:
         return None
     reward = sum(weight * components[name] for name, weight in weights.items()) / sum(weights.values())
@@ -47,14 +56,14 @@ def reward_of(output: StoredEvent, feedback: Sequence[StoredEvent], spec: Reward
         skill=output.skill,
         thread_id=output.thread_id,
         user_id=produced.user_id,
-        occurred_at=max(stored.received_at for stored, _ in counted),
+        occurred_at=max(stored.received_at for stored in counted),
         reward_id=reward_id(output, len(counted)),
         interaction_id=produced.interaction_id,
         output_id=output.event_id,
         reward=reward,
         components=components,
         n=len(counted),
-        event_ids=tuple(sorted(stored.event_id for stored, _ in counted)),
+        event_ids=tuple(sorted(stored.event_id for stored in counted)),
         policy_id=output.policy_id,
         arm=decision.arm if decision else None,
         propensity=decision.propensity if decision else None,

@@ -1,59 +1,75 @@
 """Allocation: what became of a bandit's decisions since the last look, and the route's shares from it. On a schedule, off the request path.
 
-Delayed rewards. Feedback comes minutes or days after an answer, and not equally soon: a good draft is sent at once, a bad one is discarded
-when somebody finds the time. Whoever counts rewards as they come takes the quicker arm for the better one, and an arm that was just given
-more traffic for a worse one. Here a decision is counted once, when its attribution window has passed, with the reward that it had by the
-end of its window, however late the look at it comes. All arms' decisions so are equally old when they count; those still in their window
-count for no arm. What is known lags one window behind, which costs regret and no bias.
+A decision is counted once, when its attribution window has passed (`settlement`): all arms' decisions are equally old when they count, and
+those still in their window count for no arm. What is known lags one window behind, which costs regret and no bias.
 
-The guards do not wait: whether a request failed, was slow, unsafe or dear is known when its output is stored.
+The guards do not wait: whether a request failed, was slow, unsafe or dear is known when its output is stored. They drop an arm on evidence
+(`harm`), never because a rate happened to be over its bound at a look. A unit counts once a day, so that nobody drops an arm by repeating
+himself.
 
-Both passes go through the outputs that the bandit dealt by the time they were produced, each from its own watermark on. Watermarks and
-statistics are one item, written on the condition that nobody else did: a run that dies is done again from where the last one got to, and
-nothing counts twice. An output that an application reports later than `lag_seconds` is not seen by the guards, and one later than the
-window has no reward here.
+Both passes go through the outputs and failures that the bandit dealt by the time they were decided, each from its own watermark on.
+Watermarks and statistics are one item, written on the condition that nobody else did: a run that dies is done again from where the last
+one got to, and nothing counts twice.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol, Self
 
 from pydantic import Field
 
 from rlaas.clock import Timestamp
 from rlaas.ids import PolicyId, SkillName, TenantId
-from rlaas.rewards.reward import complete
-from rlaas.routing.assign import CONTROL, Decision
-from rlaas.routing.bandit import ArmState, ArmStatistics, BanditSettings, Served, Share, allocate
+from rlaas.rollout.harm import HarmLedger, Kind, log_wealth, profit_over_bound, weigh
+from rlaas.rollout.settlement import Dealt, Harms, decisions, harms_of, is_first_of_unit, settle, side_by_side
+from rlaas.routing.bandit import ArmState, ArmStatistics, BanditSettings, Share, allocate
 from rlaas.routing.registry import Routes
 from rlaas.routing.route import MILLION, Arm, Route
-from rlaas.telemetry.events import GuardrailActed, OutputProduced, RewardComputed
 from rlaas.telemetry.store import EventStore, StoredEvent
+from rlaas.tenancy.tenant import RewardSpec
 from rlaas.wire import WireModel
 
 ACTOR = "bandit"
-"""Who changes a route for its bandit."""
-MOST_OUTPUTS = 20_000
-"""Outputs that one pass of one run goes through; the next run goes on from there."""
+"""Who changes a route for its bandit, and the name of the trial that its decisions belong to."""
+MOST_DECISIONS = 20_000
+"""Decisions that one pass of one run goes through; the next run goes on from there."""
 _WORTH_A_MOVE = 0.005
 """Shares that would move less of the traffic than this stay: units do not change arm for noise."""
-_SAME_REQUEST = timedelta(minutes=15)
-"""A guardrail's action lies at most this long before the output it is about."""
-_READERS = 16
+_SLOW = 0.05
+"""More than this share slower than the bound: the 95th percentile is over it."""
+_DEAREST = 10.0
+"""A request counts as at most this many times as dear as the bound, so that one outlier is no evidence."""
+
+
+class RewardSpecs(Protocol):
+    """Knows how each skill is rewarded."""
+
+    def reward_spec(self, tenant_id: str, skill: str) -> RewardSpec:
+        """The skill's reward spec. Raises: NotFound."""
+        ...
+
+
+@dataclass(slots=True)
+class HarmRecord:
+    """What the guards know of an arm: units served, those that came to harm by kind (US dollars for `dear`), and the evidence."""
+
+    ledger: HarmLedger
+    served: int = 0
+    harmed: dict[str, float] | None = None
 
 
 class BanditStatistics(WireModel):
     """What a skill's bandit knows, by policy; the control's policy is one of them.
 
-    Outputs produced until `guarded_until` are in what the guards count, those until `settled_until` in the rewards. `dropped` are the
-    arms that were dropped at the last look.
+    Decisions until `guarded_until` are in what the guards count, those until `settled_until` in the rewards. `dropped` are the arms that
+    were dropped at the last look.
     """
 
     tenant_id: TenantId
     skill: SkillName
     arms: dict[PolicyId, ArmStatistics] = Field(default_factory=dict)
+    harms: dict[PolicyId, HarmRecord] = Field(default_factory=dict)
     dropped: tuple[PolicyId, ...] = ()
     guarded_until: Timestamp
     settled_until: Timestamp
@@ -82,7 +98,7 @@ class BanditStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Allocated:
-    """What a look did: the new route, or why there is none; and how many outputs it saw and how many decisions it settled."""
+    """What a look did: the new route, or why there is none; and how many requests it saw and how many decisions it settled."""
 
     route: Route | None
     reason: str
@@ -91,7 +107,15 @@ class Allocated:
 
 
 def allocate_route(
-    tenant_id: str, skill: str, *, routes: Routes, events: EventStore, statistics: BanditStore, now: datetime, most: int = MOST_OUTPUTS
+    tenant_id: str,
+    skill: str,
+    *,
+    routes: Routes,
+    specs: RewardSpecs,
+    events: EventStore,
+    statistics: BanditStore,
+    now: datetime,
+    most: int = MOST_DECISIONS,
 ) -> Allocated:
     """Bring the statistics of the skill's bandit up to `now` and write the route's shares from them, by one conditional write.
 
@@ -108,8 +132,8 @@ def allocate_route(
         return Allocated(None, "the route was rolled back")
     found = statistics.load(tenant_id, skill)
     before = found or BanditStatistics(tenant_id=tenant_id, skill=skill, guarded_until=route.changed_at, settled_until=route.changed_at)
-    look = _Look(events=events, settings=settings, now=now, most=most)
-    known, seen = look.guards(_pardoned(before, route))
+    look = _Look(events=events, spec=specs.reward_spec(tenant_id, skill), settings=settings, now=now, most=most)
+    known, seen = look.guards(_let_back_in(before, route))
     known, settled = look.rewards(known)
     successor, shares = _dealt(route, known, settings, now)
     known = known.model_copy(update={"dropped": tuple(policy for policy, share in shares.items() if share.dropped)})
@@ -124,104 +148,111 @@ def allocate_route(
 @dataclass(frozen=True, slots=True)
 class _Look:
     events: EventStore
+    spec: RewardSpec
     settings: BanditSettings
     now: datetime
     most: int
 
     def guards(self, known: BanditStatistics) -> tuple[BanditStatistics, int]:
         """With the requests served since, and how many."""
-        until = self.now - timedelta(seconds=self.settings.lag_seconds)
-        outputs, until = self._outputs(known, known.guarded_until, until)
-        unsafe = self._unsafe(known, until) if outputs and self.settings.safety_rate is not None else set[str]()
-        arms = dict(known.arms)
-        for stored, produced, decision in outputs:
-            policy = _policy_dealt(decision)
-            served = Served(
-                failed=decision.fallback,
-                unsafe=stored.interaction_id in unsafe,
-                latency_ms=None if decision.fallback else produced.latency_ms,
-                cost_usd=None if decision.fallback else produced.cost_usd,
-            )
-            arms[policy] = arms.get(policy, ArmStatistics()).served(served, self.settings)
-        return known.model_copy(update={"arms": arms, "guarded_until": until}), len(outputs)
+        lag = timedelta(seconds=self.settings.lag_seconds)
+        dealt, until = self._decisions(known, known.guarded_until, self.now - lag, lag)
+        harms = known.model_copy(deep=True).harms
+        if guarded(self.settings):
+            for one, around in side_by_side(self._first_of_the_day, dealt):
+                if around is not None:
+                    record = harms.setdefault(one.policy_id, HarmRecord(HarmLedger(first=one.decision.decided_at.toordinal())))
+                    count_harms(record, harms_of(one, around), self.settings, at=one.decision.decided_at)
+        return known.model_copy(update={"harms": harms, "guarded_until": until}), len(dealt)
 
     def rewards(self, known: BanditStatistics) -> tuple[BanditStatistics, int]:
         """With the decisions settled since, and how many. What was known before loses weight by the time between the two looks."""
         window = timedelta(hours=self.settings.window_hours)
-        outputs, until = self._outputs(known, known.settled_until, self.now - window)
+        lag = timedelta(seconds=self.settings.lag_seconds)
+        dealt, until = self._decisions(known, known.settled_until, self.now - window - lag, window + lag)
         aged = known.aged((until - known.settled_until) / timedelta(days=1), self.settings)
-        arms, settled = dict(aged.arms), 0
-        counted = [(stored, decision) for stored, _, decision in outputs if decision.counts]
-        with ThreadPoolExecutor(_READERS) as readers:
-            rewards = list(readers.map(lambda one: self._reward(one[0], window), counted))
-        for (_, decision), reward in zip(counted, rewards, strict=True):
-            if reward is None and self.settings.no_reward == "ignore":
-                continue
-            policy = _policy_dealt(decision)
-            arms[policy] = arms.get(policy, ArmStatistics()).rewarded(reward or 0.0, self.settings)
-            settled += 1
-        return aged.model_copy(update={"arms": arms, "settled_until": until}), settled
+        arms = dict(aged.arms)
+        for one, around in side_by_side(self._around, dealt):
+            settled = settle(one, around, self.spec, until=one.decision.decided_at + window)
+            arms[one.policy_id] = arms.get(one.policy_id, ArmStatistics()).rewarded(settled.reward, self.settings)
+        return aged.model_copy(update={"arms": arms, "settled_until": until}), len(dealt)
 
-    def _outputs(
-        self, known: BanditStatistics, after: datetime, until: datetime
-    ) -> tuple[list[tuple[StoredEvent, OutputProduced, Decision]], datetime]:
-        """The outputs after `after`, by time, and the time until which these are all: `until`, or earlier when there are too many."""
-        outputs: list[tuple[StoredEvent, OutputProduced, Decision]] = []
-        for stored in self._listed(known, "output", after, until):
-            if len(outputs) >= self.most and stored.occurred_at > outputs[-1][0].occurred_at:
-                return outputs, outputs[-1][0].occurred_at
-            produced = stored.event()
-            if isinstance(produced, OutputProduced) and produced.decision is not None and produced.decision.bandit:
-                outputs.append((stored, produced, produced.decision))
-        return outputs, max(after, until)
+    def _decisions(self, known: BanditStatistics, after: datetime, until: datetime, lag: timedelta) -> tuple[list[Dealt], datetime]:
+        return decisions(self.events, known.tenant_id, known.skill, ACTOR, after=after, until=until, lag=lag, most=self.most)
 
-    def _listed(self, known: BanditStatistics, event_type: str, after: datetime, until: datetime) -> Iterator[StoredEvent]:
-        kind: Callable[..., Iterator[StoredEvent]] = self.events.by_day
-        day = after.date()
-        while day <= until.date():
-            for stored in kind(known.tenant_id, known.skill, event_type, day, since=after):
-                if stored.occurred_at > until:
-                    return
-                if stored.occurred_at > after:
-                    yield stored
-            day += timedelta(days=1)
+    def _first_of_the_day(self, one: Dealt) -> list[StoredEvent] | None:
+        day = one.decision.decided_at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        return (
+            self._around(one) if is_first_of_unit(self.events, one, lag=timedelta(seconds=self.settings.lag_seconds), since=day) else None
+        )
 
-    def _unsafe(self, known: BanditStatistics, until: datetime) -> set[str]:
-        """The interactions on whose answer a guardrail acted."""
-        acted = (stored.event() for stored in self._listed(known, "guardrail", known.guarded_until - _SAME_REQUEST, until))
-        return {event.interaction_id for event in acted if isinstance(event, GuardrailActed) and event.stage == "output"}
-
-    def _reward(self, output: StoredEvent, window: timedelta) -> float | None:
-        """The fullest complete reward that the output had when its window ended."""
-        until = output.occurred_at + window
-        around = self.events.by_interaction(output.tenant_id, output.interaction_id or "")
-        rewards = [
-            reward
-            for stored in around
-            if stored.event_type == "reward" and stored.output_id == output.event_id and stored.received_at <= until
-            if isinstance(reward := stored.event(), RewardComputed) and complete(reward)
-        ]
-        return max(rewards, key=lambda reward: reward.n).reward if rewards else None
+    def _around(self, one: Dealt) -> list[StoredEvent]:
+        return self.events.by_interaction(one.stored.tenant_id, one.stored.interaction_id or "")
 
 
-def _policy_dealt(decision: Decision) -> str:
-    """The policy of the arm that the unit was dealt; a fallback is its failure."""
-    return decision.candidates[0].policy_id if decision.dealt == CONTROL else decision.dealt
+def bounds_of(settings: BanditSettings) -> dict[Kind, float]:
+    """The bound of each kind of harm that the settings guard against: a share of units, or US dollars a request."""
+    bounds: dict[Kind, float] = {}
+    if settings.error_rate is not None:
+        bounds["failed"] = settings.error_rate.above
+    if settings.safety_rate is not None:
+        bounds["unsafe"] = settings.safety_rate.above
+    if settings.latency is not None:
+        bounds["slow"] = _SLOW
+    if settings.cost is not None:
+        bounds["dear"] = settings.cost.usd
+    return bounds
 
 
-def _pardoned(known: BanditStatistics, route: Route) -> BanditStatistics:
-    """With the guards' counts of arms at 0 that somebody let back in."""
+def guarded(settings: BanditSettings) -> bool:
+    """Whether there is anything that the guards look for."""
+    return bool(bounds_of(settings))
+
+
+def count_harms(record: HarmRecord, harms: Harms, settings: BanditSettings, *, at: datetime) -> None:
+    """One unit more of an arm, decided `at`."""
+    harmed = record.harmed = record.harmed or {}
+    record.served += 1
+    slow = settings.latency is not None and harms.latency_ms is not None and harms.latency_ms > settings.latency.p95_ms
+    values: dict[Kind, float | None] = {
+        "failed": float(harms.failed),
+        "unsafe": float(harms.unsafe),
+        "slow": None if harms.latency_ms is None else float(slow),
+        "dear": harms.cost_usd,
+    }
+    for kind, bound in bounds_of(settings).items():
+        value = values[kind]
+        if value is None:
+            continue
+        harmed[kind] = harmed.get(kind, 0.0) + value
+        counted = min(value, _DEAREST * bound) if kind == "dear" else value
+        record.ledger.add(kind, at.date(), log_wealth(profit_over_bound(counted, bound)))
+
+
+def breach(record: HarmRecord, settings: BanditSettings) -> str | None:
+    """Why the guards drop an arm; `None` when they do not."""
+    bounds = bounds_of(settings)
+    if not bounds:
+        return None
+    weights: Mapping[str, float] = {kind: 1 / len(bounds) for kind in bounds}
+    evidence = weigh({kind: record.ledger.evidence(kind) for kind in bounds}, weights)
+    if evidence.value < 1 / settings.alpha:
+        return None
+    rates = ", ".join(f"{kind} {total / record.served:.4g}" for kind, total in (record.harmed or {}).items() if total)
+    return f"{evidence.reason} >= {1 / settings.alpha:.3g} in {record.served} units ({rates} a unit)"
+
+
+def _let_back_in(known: BanditStatistics, route: Route) -> BanditStatistics:
+    """With nothing counted against arms that were dropped and that somebody gave a weight again."""
     back = {arm.policy_id for arm in route.arms if arm.dropped is None} & set(known.dropped)
-    return known.model_copy(
-        update={"arms": {policy: known.of(policy).pardoned() if policy in back else of for policy, of in known.arms.items()}}
-    )
+    return known.model_copy(update={"harms": {policy: record for policy, record in known.harms.items() if policy not in back}})
 
 
 def _dealt(route: Route, known: BanditStatistics, settings: BanditSettings, now: datetime) -> tuple[Route | None, dict[str, Share]]:
     """The next route, unless its shares are what they are or nearly so; and what was dealt, by policy."""
     playing = [arm for arm in route.arms if arm.mode == "bandit"]
     others = sum(round(arm.weight * MILLION) for arm in route.arms if arm.live and arm.mode != "bandit")
-    states = {arm.policy_id: ArmState(known.of(arm.policy_id), dropped=arm.dropped) for arm in playing}
+    states = {arm.policy_id: ArmState(known.of(arm.policy_id), dropped=arm.dropped or _breach(known, arm, settings)) for arm in playing}
     states[route.control] = ArmState(known.of(route.control), keep=True)
     shares = allocate(states, settings, parts=MILLION - others)
     moved = sum(max(0, shares[arm.policy_id].parts - round(arm.weight * MILLION)) for arm in playing)
@@ -240,6 +271,11 @@ def _dealt(route: Route, known: BanditStatistics, settings: BanditSettings, now:
         changed_at=now,
     )
     return successor, shares
+
+
+def _breach(known: BanditStatistics, arm: Arm, settings: BanditSettings) -> str | None:
+    record = known.harms.get(arm.policy_id)
+    return breach(record, settings) if record is not None else None
 
 
 def _dealt_arm(arm: Arm, share: Share) -> Arm:

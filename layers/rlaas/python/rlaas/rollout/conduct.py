@@ -4,45 +4,46 @@ The route is the truth. A rollout goes on while the route is as its own last ste
 rollout) supersedes it, and what became of it is read from that route.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Literal, Protocol
 
 from rlaas.clock import Clock
 from rlaas.errors import Conflict, InvalidInput, NotFound
-from rlaas.rewards.reward import complete, latest_rewards
-from rlaas.rollout.observations import ReceivedReward, settled, step_observations
-from rlaas.rollout.sequential import Outcome, analyse
-from rlaas.rollout.steps import Rollout, RolloutSettings, live_arms, with_candidate, with_promotion
+from rlaas.rollout.plan import Ask, Plan, Terms, Traffic, expected_units, plan, planned_steps, traffic_of
+from rlaas.rollout.sequential import Gate, Outcome, SequentialTest, analyse
+from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep, live_arms, with_candidate, with_promotion
+from rlaas.rollout.trial import TrialState, TrialStore, look
 from rlaas.routing.registry import Policies, Routes
 from rlaas.routing.route import Route
 from rlaas.telemetry.events import RewardComputed
 from rlaas.telemetry.store import EventStore
-from rlaas.tenancy.registry import Change, Registry, Stored, rollout_key
+from rlaas.tenancy.registry import Change, Registry, Stored, rollout_key, skill_key
+from rlaas.tenancy.tenant import Skill
 
-_ENOUGH_HISTORY = 2000
+_ENOUGH_HISTORY = 4000
+_DAY_SECONDS = 86_400
 _ATTEMPTS = 5
 _STARTS_WITHIN = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The alarm to raise when an arm of a rollout falls under `floor` (mean reward)."""
+    """The alarm to raise when the evidence that `arm` does harm reaches `threshold` (1/alpha) in a period."""
 
     tenant_id: str
     skill: str
     rollout_id: str
     arm: str
-    floor: float
+    threshold: float
     period_seconds: int
-    evaluation_periods: int
-    datapoints: int
 
 
 class Guards(Protocol):
-    """Alarms on the mean reward of a rollout's candidate, one per skill."""
+    """Alarms on the evidence that a rollout's candidate does harm, one per skill."""
 
     def put(self, guard: Guard) -> None:
         """Watch from now on; replaces the skill's guard."""
@@ -57,8 +58,36 @@ class Documents(Registry, Routes, Policies, Protocol):
     """The registry with its routes and policies."""
 
 
+def plan_rollout(
+    documents: Documents, events: EventStore, *, tenant_id: str, skill: str, settings: RolloutSettings, now: datetime
+) -> tuple[RolloutSettings, Plan]:
+    """`settings` with their steps planned where they name none, and what the plan is expected to take on the skill's own traffic.
+
+    Raises: NotFound without a skill or route.
+    """
+    documents.get(Skill, tenant_id, skill_key(skill))
+    route = documents.get_route(tenant_id, skill)
+    traffic = _traffic(events, route, settings, now)
+    if settings.units_a_day is not None:
+        traffic = traffic.model_copy(update={"units_a_day": settings.units_a_day})
+    terms = Terms(
+        alpha=settings.alpha,
+        at_most_days=settings.max_wait_seconds / _DAY_SECONDS,
+        window_days=(settings.window_hours * 3600 + settings.lag_seconds) / _DAY_SECONDS,
+        gain=settings.gain,
+    )
+    if settings.steps is None:
+        last_margin = settings.margin if settings.objective == "non_inferiority" else 0.0
+        asks = planned_steps(traffic, terms, last_margin=last_margin, min_samples=settings.min_samples)
+        steps = tuple(RolloutStep(weight=ask.weight, margin=ask.margin) for ask in asks)
+        settings = settings.model_copy(update={"steps": steps})
+    gates = [(step.weight, settings.gate(index)) for index, step in enumerate(settings.planned)]
+    return settings, plan([Ask(weight, gate.margin, gate.min_samples) for weight, gate in gates], traffic, terms)
+
+
 def request_rollout(
     documents: Documents,
+    events: EventStore,
     *,
     tenant_id: str,
     skill: str,
@@ -68,16 +97,17 @@ def request_rollout(
     actor: str,
     reason: str,
     now: datetime,
+    dryrun: bool = False,
 ) -> Rollout:
-    """Record a rollout that may begin. The same request again finds the one recorded.
+    """Record a rollout that may begin (a dry run only says what it would be). The same request again finds the one recorded.
 
-    Raises: NotFound without that policy or route, InvalidInput when the candidate is another skill's or the control already, Conflict when
-    the route has live arms, another rollout of the skill has not ended or the id holds another rollout.
+    Raises: NotFound without that policy or route, InvalidInput when the candidate is another skill's or the control already, or the plan
+    cannot conclude, Conflict when the route has live arms, another rollout of the skill has not ended or the id holds another rollout.
     """
     key = rollout_key(skill, rollout_id)
     recorded = _find(documents, tenant_id, key)
     if recorded is not None:
-        if (recorded.candidate, recorded.settings) != (candidate, settings):
+        if recorded.candidate != candidate or settings not in (recorded.requested, recorded.settings):
             raise Conflict(f"{rollout_id} is another rollout already")
         return recorded
     if documents.get_policy(tenant_id, candidate).skill != skill:
@@ -90,17 +120,26 @@ def request_rollout(
     running = _running(documents, tenant_id, skill, now)
     if running is not None:
         raise Conflict(f"the rollout {running} of {skill!r} has not ended")
+    planned, expected = plan_rollout(documents, events, tenant_id=tenant_id, skill=skill, settings=settings, now=now)
+    if not expected.can_conclude and not dryrun:
+        raise InvalidInput(f"this plan cannot conclude: {expected.advice}", param="settings")
     rollout = Rollout(
         rollout_id=rollout_id,
         tenant_id=tenant_id,
         skill=skill,
         control=route.control,
         candidate=candidate,
-        settings=settings,
+        requested=settings,
+        settings=planned,
+        plan=expected,
+        reward_spec=documents.get(Skill, tenant_id, skill_key(skill)).document.reward,
+        prior_mean=expected.traffic.reward_mean,
+        prior_unsent=min(0.95, max(0.05, expected.traffic.unsent if expected.traffic.unsent is not None else 0.5)),
         reason=reason,
         created_at=now,
     )
-    documents.put(tenant_id, key, rollout, Change(actor=actor, reason=reason, at=now))
+    if not dryrun:
+        documents.put(tenant_id, key, rollout, Change(actor=actor, reason=reason, at=now))
     return rollout
 
 
@@ -133,6 +172,7 @@ class Conductor:
 
     documents: Documents
     events: EventStore
+    trials: TrialStore
     guards: Guards
     clock: Clock
     tenant_id: str
@@ -140,36 +180,26 @@ class Conductor:
     rollout_id: str
 
     def begin(self) -> Rollout:
-        """Measure the control's recent mean and put the guard, before any unit reaches the candidate.
-
-        Raises: Conflict when the control has no recent rewards and the settings name no floor.
-        """
+        """Put the guard's alarm, before any unit reaches the candidate."""
         rollout = self.rollout()
-        settings = rollout.settings
-        mean = self._control_mean(rollout)
-        if mean is None and settings.guard_floor is None:
-            raise Conflict(f"{rollout.control} has no rewards in the last {settings.history_days} days to guard against; set guard_floor")
-        floor = settings.guard_floor if settings.guard_floor is not None else max(0.0, (mean or 0.0) - settings.guard_drop)
         self.guards.put(
             Guard(
                 tenant_id=self.tenant_id,
                 skill=self.skill,
                 rollout_id=self.rollout_id,
                 arm=rollout.candidate,
-                floor=floor,
-                period_seconds=settings.guard_period_seconds,
-                evaluation_periods=settings.guard_evaluation_periods,
-                datapoints=settings.guard_datapoints,
+                threshold=1 / rollout.settings.alpha,
+                period_seconds=rollout.settings.alarm_period_seconds,
             )
         )
-        return self._amend(lambda current: current.begun(control_mean=mean, floor=floor))
+        return self._amend(Rollout.begun)
 
     def set_weight(self, index: int) -> Literal["running", "superseded"]:
         """Give the candidate the share of step `index` (from 0) in one conditional write of the route."""
         rollout = self.rollout()
         for _ in range(_ATTEMPTS):
             route = self.documents.get_route(self.tenant_id, self.skill)
-            if rollout.owns(route) and _weight(route, rollout) == rollout.settings.steps[index].weight:
+            if rollout.owns(route) and _weight(route, rollout) == rollout.settings.planned[index].weight:
                 self._amend(partial(Rollout.weighted, index=index, route_version=route.version, at=self.clock()))
                 return "running"
             untouched = index == 0 and route.control == rollout.control and not live_arms(route) and not rollout.steps
@@ -181,22 +211,60 @@ class Conductor:
                 continue  # somebody wrote in between: look again whose the route is
         return "superseded"
 
-    def analyse(self, index: int) -> Outcome | Literal["superseded"]:
-        """Look once more at the rewards of step `index` and record what was seen."""
+    def watch(self) -> TrialState:
+        """Bring the trial up to what has become known, and store it. Another look that was faster has done it.
+
+        Raises: DependencyUnavailable.
+        """
+        rollout = self.rollout()
+        for _ in range(_ATTEMPTS):
+            known = self.trials.load(self.tenant_id, self.skill, self.rollout_id) or TrialState.begin(rollout)
+            state = look(known, rollout, events=self.events, now=self.clock())
+            if state is known:
+                break
+            try:
+                self.trials.save(state)
+            except Conflict:
+                continue
+            break
+        return state
+
+    def watch_anew(self) -> TrialState:
+        """Forget what the trial has seen; the next looks see all of it again, in the same order, and come to the same.
+
+        Raises: Conflict when another look was faster.
+        """
+        known = self.trials.load(self.tenant_id, self.skill, self.rollout_id)
+        anew = TrialState.begin(self.rollout()).model_copy(update={"version": (known.version if known else 0) + 1})
+        self.trials.save(anew)
+        return anew
+
+    def analyse(self, index: int) -> tuple[Outcome | Literal["superseded"], TrialState | None]:
+        """Look once more at what is known in step `index`, and record what was seen; what was seen, unless the rollout is superseded."""
         rollout = self.rollout()
         route = self.documents.get_route(self.tenant_id, self.skill)
         if not rollout.owns(route):
-            return "superseded"
-        now, record = self.clock(), rollout.steps[index]
-        rewards = settled(self._rewards(rollout), settle=timedelta(seconds=rollout.settings.settle_seconds), now=now)
+            return "superseded", None
+        state, now = self.watch(), self.clock()
+        step, gate, harm = rollout.steps[index], rollout.settings.gate(index), state.evidence_of_harm()
+        began = rollout.steps[0].started_at
+        waited = (now - began).total_seconds()
+        if rollout.settings.planned[index].max_wait_seconds is not None:
+            waited = (now - step.started_at).total_seconds()
         analysis = analyse(
-            step_observations(rewards, candidate=rollout.candidate, unit=route.unit, route_version=record.route_version),
-            rollout.settings.gate(index),
-            waited_seconds=(now - record.started_at).total_seconds(),
-            prior_mean=rollout.control_mean if rollout.control_mean is not None else 0.5,
+            state.test,
+            gate,
+            harm=harm.value,
+            harm_reason=f"candidate does harm, {harm.reason} >= {1 / gate.alpha:.3g}",
+            waited_seconds=waited,
+            needed=would_have_taken(state.test, gate, weight=step.weight, waited_seconds=waited),
         )
-        self._amend(lambda current: current.looked(index, analysis, at=now))
-        return analysis.outcome
+        alarm = timedelta(seconds=rollout.settings.alarm_period_seconds)
+        if analysis.outcome is Outcome.ROLLBACK and (step.harm_since is None or now - step.harm_since < alarm):
+            # The guard's alarm is faster than the next look; this look is for when the alarm is lost.
+            analysis = replace(analysis, outcome=Outcome.CONTINUE)
+        self._amend(lambda current: current.looked(index, analysis, state.test, harm=harm.value, at=now))
+        return analysis.outcome, state
 
     def promote(self) -> Literal["shipped", "superseded"]:
         """Make the candidate the control in one conditional write; the old control stays the way back."""
@@ -268,29 +336,53 @@ class Conductor:
         change = Change(actor=f"rollout:{self.rollout_id}", reason="rollout progress", at=self.clock())
         return _amend(self.documents, self.tenant_id, self._key, transition, change)
 
-    def _rewards(self, rollout: Rollout) -> Iterator[ReceivedReward]:
-        day, last = rollout.created_at.date(), self.clock().date()
-        while day <= last:
-            for stored in self.events.by_day(self.tenant_id, self.skill, "reward", day, since=rollout.created_at):
-                event = stored.event()
-                if isinstance(event, RewardComputed) and event.rollout_id == self.rollout_id:
-                    yield ReceivedReward(reward=event, received_at=stored.received_at)
-            day += timedelta(days=1)
 
-    def _control_mean(self, rollout: Rollout) -> float | None:
-        rewards: list[RewardComputed] = []
-        for ago in range(rollout.settings.history_days):
-            day = rollout.created_at.date() - timedelta(days=ago)
-            rewards += (
-                event
-                for stored in self.events.by_day(self.tenant_id, self.skill, "reward", day)
-                if stored.policy_id == rollout.control and stored.received_at <= rollout.created_at
-                if isinstance(event := stored.event(), RewardComputed) and complete(event) and not event.fallback
-            )
+def would_have_taken(test: SequentialTest, gate: Gate, *, weight: float, waited_seconds: float) -> str:
+    """In words, why a step came to no decision and what one would have taken."""
+    candidate, control = test.candidate, test.control
+    if not test.n:
+        return "No decision of this rollout was settled: no traffic came, or its window has not closed"
+    if candidate.missing == candidate.n and control.missing == control.n:
+        return "Nothing came back for any unit: outcomes have stopped coming"
+    if min(candidate.n, control.n) < gate.min_samples:
+        return f"Too few units came: {min(candidate.n, control.n)} in the smaller arm; a route by `user` has as many units as users"
+    difference = test.difference()
+    if difference is None or difference[0] <= -gate.margin:
+        return "At the difference that was seen no amount of traffic would show it"
+    seen = Traffic(
+        units_a_day=1.0,
+        reward_mean=min(1.0, max(0.0, (candidate.total + control.total) / test.n)),
+        reward_sd=math.sqrt(test.residuals / test.n),
+    )
+    units = expected_units(seen, weight, difference[0] + gate.margin, gate.alpha)
+    if not math.isfinite(units):
+        return "At the difference that was seen no amount of traffic would show it"
+    days = units / test.n * waited_seconds / _DAY_SECONDS
+    told = f"it would take about {units:,.0f} units at this share, {days:.3g} days of them"
+    return f"At the difference that was seen ({difference[0]:+.3f}) {told}"
+
+
+def _traffic(events: EventStore, route: Route, settings: RolloutSettings, now: datetime) -> Traffic:
+    """The control's rewards of the last days, the newest days first, as far as they are needed."""
+    rewards: list[RewardComputed] = []
+    since = now
+    for ago in range(settings.history_days + 1):
+        day = now.date() - timedelta(days=ago)
+        start = datetime(day.year, day.month, day.day, tzinfo=now.tzinfo)
+        for stored in events.by_day(route.tenant_id, route.skill, "reward", day):
+            event = stored.event()
+            if isinstance(event, RewardComputed) and event.policy_id == route.control and not event.fallback:
+                rewards.append(event)
             if len(rewards) >= _ENOUGH_HISTORY:
                 break
-        latest = latest_rewards(rewards).values()
-        return sum(reward.reward for reward in latest) / len(latest) if latest else None
+        if len(rewards) >= _ENOUGH_HISTORY:
+            if ago:  # the day that was cut short says nothing of the rate
+                rewards = [reward for reward in rewards if reward.occurred_at is not None and reward.occurred_at >= since]
+            else:
+                return traffic_of(rewards, unit=route.unit, since=start, until=rewards[-1].occurred_at or now)
+            break
+        since = start
+    return traffic_of(rewards, unit=route.unit, since=since, until=now)
 
 
 def _weight(route: Route, rollout: Rollout) -> float | None:

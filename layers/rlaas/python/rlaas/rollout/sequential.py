@@ -3,28 +3,40 @@
 Everything here rests on one unbiased number per unit. With R the reward in [0, 1], p the logged probability that the unit gets the
 candidate and c a centre fixed before the unit is seen,
 
-    x = (R - c) / p          when the candidate answered,
-    x = -(R - c) / (1 - p)   when the control did,
+    x = (R - c) / p          when the candidate was dealt,
+    x = -(R - c) / (1 - p)   when the control was,
 
 has expectation Delta = E[R | candidate] - E[R | control] whatever c is and however p changed along the way. A gambler who may not know
 Delta > m stakes a fixed fraction of the wealth on it, unit after unit; under Delta <= m the wealth is a supermartingale, so it passes
 1/alpha with probability at most alpha however often it is looked at (Ville's inequality; Waudby-Smith & Ramdas 2024, section 4).
+
+A test takes units one by one and keeps only its wealth and its sums, so that a look costs what came since the last one. Floating point
+makes the order matter in the last digit; units come in the order of their decisions, so a test that is rebuilt is the same to the bit.
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-# Fractions of the wealth staked, and how the first unit of wealth is shared between the gamblers. A mixture of supermartingales is one, so
-# no fraction has to be guessed: the best one's growth is reached within log(1/share). Small canaries live on the large stakes (with few
-# candidates the best stake is near everything), long A/B tests with a small difference on the small ones.
-_STAKES = (0.02, 0.08, 0.25, 0.6, 0.95)
-_SHARES = (0.1, 0.1, 0.15, 0.25, 0.4)
-# The centre starts at the control's mean before the step with the weight of this many units, then follows the pooled mean.
+STAKES = (0.02, 0.06, 0.15, 0.35, 0.7, 0.95)
+"""Fractions of the wealth staked. A mixture of supermartingales is one, so no fraction has to be guessed: the best one's growth is
+reached within log(1/share). Small canaries live on the large stakes, long A/B tests with a small difference on the small ones."""
+SHARES = (0.12, 0.14, 0.14, 0.15, 0.2, 0.25)
+"""How the first unit of wealth is shared between the stakes."""
 _CENTRE_WEIGHT = 5.0
-# Odds ratios, as logarithms, at which the sample ratio test bets that the split is not the logged one.
+"""The centre starts at the control's mean before the trial with the weight of this many units, then follows the pooled mean; that of a
+stratum starts at the pooled mean with the same weight."""
+_STRATA = 500
+"""Most strata with a centre of their own; units of any further one use the pooled mean."""
+_MOST_WEALTH = 1e80
+"""More is worth no more: any decision was taken long before, and a metric and JSON take it."""
 _RATIO_TILTS = (-1.6, -0.8, -0.4, -0.2, -0.1, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Odds ratios, as logarithms, at which the sample ratio test bets that the split is not the logged one."""
+_ODDS = tuple(math.exp(tilt) for tilt in _RATIO_TILTS)
+_AT = (0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8)
+GRID = (*(-at for at in reversed(_AT)), *_AT)
+"""Differences at which the interval's ends are looked for; between two of them the interval is the wider one."""
 
 
 class Outcome(StrEnum):
@@ -37,25 +49,200 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
-    """One unit's reward in [0, 1], which arm answered, and the probability in (0, 1) that it would be the candidate."""
+class SettledUnit:
+    """A unit whose attribution window has closed.
+
+    `reward` in [0, 1] has the declared value for whatever never came; `candidate` says which arm it was dealt, whoever answered;
+    `propensity` in (0, 1) is the probability that it would be the candidate. `missing`: something never came; `unknown`: something whose
+    value nobody declared.
+    `answered`: the arm that was dealt is the one that answered. `stratum` was known before the decision.
+    """
 
     reward: float
     candidate: bool
     propensity: float
+    missing: bool = False
+    unknown: bool = False
+    answered: bool = True
+    stratum: str | None = None
+
+
+def _purses() -> list[float]:
+    return list(SHARES)
+
+
+def _bet(purses: list[float], profit: float) -> float:
+    """Stake each purse's fraction at `profit` (gain over price, less 1; at least -1); the wealth after it."""
+    wealth = 0.0
+    for at, stake in enumerate(STAKES):
+        purse = min(_MOST_WEALTH, purses[at] * (1 + stake * profit))
+        purses[at] = purse
+        wealth += purse
+    return wealth
+
+
+@dataclass(slots=True)
+class Bettor:
+    """Wealth that bets against one null hypothesis, and its largest so far: reject at level alpha once that is >= 1/alpha."""
+
+    null: float
+    purses: list[float] = field(default_factory=_purses)
+    peak: float = 1.0
+
+    def bet(self, x: float, least: float) -> None:
+        """One unit's unbiased `x`, which could not have been under -`least`, against "its mean is <= null"."""
+        wealth = _bet(self.purses, max(0.0, x + least) / (least + self.null) - 1)
+        if wealth > self.peak:
+            self.peak = wealth
+
+
+@dataclass(slots=True)
+class ArmSums:
+    """What is known of one arm: units settled, their rewards, those with something missing or unknown, those the arm itself answered."""
+
+    n: int = 0
+    total: float = 0.0
+    missing: int = 0
+    unknown: int = 0
+    answered: int = 0
+    answered_total: float = 0.0
+
+    @property
+    def mean(self) -> float | None:
+        """The mean reward of the units dealt; `None` without one."""
+        return self.total / self.n if self.n else None
+
+    @property
+    def missing_share(self) -> float | None:
+        """The share of its units for which something never came; `None` without one."""
+        return self.missing / self.n if self.n else None
+
+    @property
+    def answered_mean(self) -> float | None:
+        """The mean reward of those that the arm itself answered: no basis for a decision, since failures choose which these are."""
+        return self.answered_total / self.answered if self.answered else None
+
+
+@dataclass(slots=True)
+class SequentialTest:
+    """A candidate against its control, unit by unit in the order of their decisions.
+
+    `better` bets against "Delta <= null" for each null, `worse` against "Delta >= null"; `more_unknown` and `fewer_unknown` that an arm's
+    outcomes are missing as often as the other's. `ratio` bets that units do not reach the candidate with the logged probability: a mixture
+    over odds ratios of the likelihood ratio of the arms seen (Lindon & Malek 2022, with tilted odds in place of their Dirichlet prior,
+    because the logged probability may change from unit to unit). `expected` is the sum of the propensities.
+    """
+
+    prior_mean: float
+    better: list[Bettor]
+    worse: list[Bettor]
+    candidate: ArmSums = field(default_factory=ArmSums)
+    control: ArmSums = field(default_factory=ArmSums)
+    expected: float = 0.0
+    more_unknown: Bettor = field(default_factory=lambda: Bettor(0.0))
+    fewer_unknown: Bettor = field(default_factory=lambda: Bettor(0.0))
+    ratio: list[float] = field(default_factory=lambda: [1 / len(_ODDS)] * len(_ODDS))
+    ratio_peak: float = 1.0
+    residuals: float = 0.0
+    """Sum of (R - c)^2: what is left of the rewards' variance after the centre."""
+    strata: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    @classmethod
+    def against(cls, nulls: Sequence[float], prior_mean: float, *, grid: Sequence[float] = GRID) -> "SequentialTest":
+        """A test of each of `nulls` (0 among them or not) that has seen nothing; `grid` is where the interval's ends may lie.
+
+        `prior_mean` is any guess of the control's mean made before the first unit: it moves power, never validity.
+        """
+        each = sorted({0.0, *nulls, *grid})
+        return cls(prior_mean=prior_mean, better=[Bettor(null) for null in each], worse=[Bettor(-null) for null in each])
+
+    @property
+    def n(self) -> int:
+        """Units settled."""
+        return self.candidate.n + self.control.n
+
+    def add(self, unit: SettledUnit) -> None:
+        """One unit more. O(nulls)."""
+        p = unit.propensity
+        pooled = (self.prior_mean * _CENTRE_WEIGHT + self.candidate.total + self.control.total) / (_CENTRE_WEIGHT + self.n)
+        centre = self._centre(unit.stratum, pooled)
+        left = unit.reward - centre
+        x = left / p if unit.candidate else -left / (1 - p)
+        least = max(centre / p, (1 - centre) / (1 - p))
+        for bettor in self.better:
+            bettor.bet(x, least)
+        least = max((1 - centre) / p, centre / (1 - p))
+        for bettor in self.worse:
+            bettor.bet(-x, least)
+        self._add_unknown(unit)
+        likelihoods = [(odds if unit.candidate else 1.0) / (1 - p + p * odds) for odds in _ODDS]
+        self.ratio = [min(_MOST_WEALTH, purse * likelihood) for purse, likelihood in zip(self.ratio, likelihoods, strict=True)]
+        self.ratio_peak = max(self.ratio_peak, sum(self.ratio))
+        self.expected += p
+        self.residuals += left * left
+        sums = self.candidate if unit.candidate else self.control
+        sums.n += 1
+        sums.total += unit.reward
+        sums.missing += unit.missing
+        sums.unknown += unit.unknown
+        if unit.answered:
+            sums.answered += 1
+            sums.answered_total += unit.reward
+        if unit.stratum is not None and (unit.stratum in self.strata or len(self.strata) < _STRATA):
+            total, n = self.strata.get(unit.stratum, (0.0, 0))
+            self.strata[unit.stratum] = (total + unit.reward, n + 1)
+
+    def evidence_better(self, null: float) -> float:
+        """Largest wealth so far against Delta <= `null`, one of those the test was made with."""
+        return next(bettor.peak for bettor in self.better if bettor.null == null)
+
+    @property
+    def evidence_worse(self) -> float:
+        """Largest wealth so far against Delta >= 0."""
+        return next(bettor.peak for bettor in self.worse if bettor.null == 0.0)
+
+    @property
+    def evidence_unknown(self) -> float:
+        """Largest wealth so far against "outcomes are missing as often for both arms": either way, half of the wealth on each."""
+        return max(self.more_unknown.peak, self.fewer_unknown.peak) / 2
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """Bounds that hold Delta at every look together with probability >= 1 - `alpha`: the values that neither one-sided test rejects at
+        alpha/2, rounded outwards to the grid."""
+        low = max((bettor.null for bettor in self.better if bettor.peak >= 2 / alpha), default=-1.0)
+        high = min((-bettor.null for bettor in self.worse if bettor.peak >= 2 / alpha), default=1.0)
+        return low, high
+
+    def difference(self) -> tuple[float, float] | None:
+        """The difference of the arms' means and its plain standard error (no guarantee under looking); `None` without both arms."""
+        one, other = self.candidate, self.control
+        if one.mean is None or other.mean is None:
+            return None
+        variance = self.residuals / self.n
+        return one.mean - other.mean, math.sqrt(variance / one.n + variance / other.n)
+
+    def _centre(self, stratum: str | None, pooled: float) -> float:
+        total, n = self.strata.get(stratum, (0.0, 0)) if stratum is not None else (0.0, 0)
+        return (pooled * _CENTRE_WEIGHT + total) / (_CENTRE_WEIGHT + n)
+
+    def _add_unknown(self, unit: SettledUnit) -> None:
+        p, share = unit.propensity, (self.candidate.unknown + self.control.unknown + 0.5) / (self.n + 1)
+        left = unit.unknown - share
+        x = left / p if unit.candidate else -left / (1 - p)
+        self.more_unknown.bet(x, max(share / p, (1 - share) / (1 - p)))
+        self.fewer_unknown.bet(-x, max((1 - share) / p, share / (1 - p)))
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
     """What a step asks before it lets the candidate advance.
 
-    `alpha` bounds the probability of advancing a candidate whose true difference is <= -`margin`; `rollback_alpha` that of rolling back one
-    whose true difference is >= 0; `ratio_alpha` that of calling a right split wrong. `min_samples` units are needed in each arm to advance,
-    none to roll back. After `max_wait_seconds` without an answer the step is inconclusive.
+    `alpha` bounds the probability of advancing a candidate whose true difference is <= -`margin`, and that of taking back one that does no
+    harm; `ratio_alpha` that of calling a right split, or outcomes that are missing alike, wrong. `min_samples` settled units are needed in
+    each arm to advance, none to take back. After `max_wait_seconds` without an answer the step is inconclusive.
     """
 
     alpha: float
-    rollback_alpha: float
     ratio_alpha: float
     margin: float
     min_samples: int
@@ -64,156 +251,51 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """A look at the data: the outcome, its reason in words with the numbers, and the numbers.
-
-    `low` and `high` bound Delta with probability 1 - alpha at all looks together. The three evidences are the largest wealth so far
-    against "Delta <= -margin", against "Delta >= 0" and against the logged split.
-    """
+    """A look at the data: the outcome and its reason in words with the numbers."""
 
     outcome: Outcome
     reason: str
-    n_control: int
-    n_candidate: int
-    mean_control: float | None
-    mean_candidate: float | None
-    low: float
-    high: float
-    evidence_better: float
-    evidence_worse: float
-    evidence_ratio: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Bet:
-    """x shifted to be >= 0, and the shift: -`shift` is the least value that x could have taken."""
+def analyse(test: SequentialTest, gate: Gate, *, harm: float, harm_reason: str, waited_seconds: float, needed: str) -> Analysis:
+    """What a step's gate makes of the units settled so far and of the evidence of harm.
 
-    gain: float
-    shift: float
-
-
-def _bets(observations: Iterable[Observation], prior_mean: float) -> list[_Bet]:
-    total, weight = prior_mean * _CENTRE_WEIGHT, _CENTRE_WEIGHT
-    bets = []
-    for seen in observations:
-        centre, p = total / weight, seen.propensity
-        shift = max(centre / p, (1 - centre) / (1 - p))
-        x = (seen.reward - centre) / p if seen.candidate else (centre - seen.reward) / (1 - p)
-        bets.append(_Bet(gain=max(0.0, x + shift), shift=shift))
-        total, weight = total + seen.reward, weight + 1
-    return bets
-
-
-def _mirrored(observations: Iterable[Observation]) -> list[Observation]:
-    """The same units with rewards turned round, so that a test for better becomes the test for worse."""
-    return [Observation(1 - seen.reward, seen.candidate, seen.propensity) for seen in observations]
-
-
-def _wealth(bets: Iterable[_Bet], null: float) -> float:
-    """The largest wealth reached betting against Delta <= `null`, from 1. Falls as `null` rises, for every data set. O(units)."""
-    purses = list(_SHARES)
-    peak = 1.0
-    for bet in bets:
-        profit = bet.gain / (bet.shift + null) - 1
-        purses = [purse * (1 + stake * profit) for purse, stake in zip(purses, _STAKES, strict=True)]
-        peak = max(peak, sum(purses))
-    return peak
-
-
-def evidence_above(observations: Sequence[Observation], null: float, prior_mean: float = 0.5) -> float:
-    """Largest wealth so far against Delta <= `null`; reject at level alpha once it is >= 1/alpha.
-
-    `null` is in (-1, 1); `prior_mean` any guess of the control's mean made before the first observation (it moves power, never validity).
+    A wrong split and unequal silence are named before anything else, for then no difference means anything; then harm before benefit;
+    benefit counts only with `gate.min_samples` in each arm. `harm` is the evidence that the guard's alarm goes by, `needed` says what a
+    decision would have taken.
     """
-    return _wealth(_bets(observations, prior_mean), null)
-
-
-def evidence_below(observations: Sequence[Observation], null: float, prior_mean: float = 0.5) -> float:
-    """Largest wealth so far against Delta >= `null`; reject at level alpha once it is >= 1/alpha."""
-    return _wealth(_bets(_mirrored(observations), 1 - prior_mean), -null)
-
-
-def confidence_sequence(observations: Sequence[Observation], alpha: float, prior_mean: float = 0.5) -> tuple[float, float]:
-    """Bounds that hold Delta at every look together with probability >= 1 - `alpha`, to within 0.001.
-
-    All the values that neither one-sided test rejects at alpha/2. Wealth falls as the null rises, so bisection finds each end.
-    """
-
-    def lower_bound(bets: list[_Bet]) -> float:
-        low, high = -0.999, 0.999
-        if _wealth(bets, low) < 2 / alpha:
-            return -1.0
-        while high - low > 0.001:
-            middle = (low + high) / 2
-            if _wealth(bets, middle) >= 2 / alpha:
-                low = middle
-            else:
-                high = middle
-        return low
-
-    return lower_bound(_bets(observations, prior_mean)), -lower_bound(_bets(_mirrored(observations), 1 - prior_mean))
-
-
-def evidence_of_ratio_mismatch(observations: Iterable[Observation]) -> float:
-    """Largest wealth so far against "units reach the candidate with the logged probability".
-
-    A mixture over odds ratios of the likelihood ratio of the arms seen, so it can be read at any time (Lindon & Malek 2022, with
-    tilted odds in place of their Dirichlet prior, because the logged probability may change from unit to unit). A mismatch means that
-    units are lost or logged differently by arm, and then no difference of means says anything.
-    """
-    purses = [1 / len(_RATIO_TILTS)] * len(_RATIO_TILTS)
-    odds_ratios = [math.exp(tilt) for tilt in _RATIO_TILTS]
-    peak = 1.0
-    for seen in observations:
-        p = seen.propensity
-        purses = [purse * (odds if seen.candidate else 1.0) / (1 - p + p * odds) for purse, odds in zip(purses, odds_ratios, strict=True)]
-        peak = max(peak, sum(purses))
-    return peak
-
-
-def analyse(observations: Sequence[Observation], gate: Gate, *, waited_seconds: float, prior_mean: float = 0.5) -> Analysis:
-    """Look once more at a step's units, in the order in which their rewards arrived. O(units).
-
-    A wrong split is named before anything else, harm before benefit, and benefit counts only with `gate.min_samples` in each arm.
-    """
-    candidate = [seen.reward for seen in observations if seen.candidate]
-    control = [seen.reward for seen in observations if not seen.candidate]
-    better = evidence_above(observations, -gate.margin, prior_mean)
-    worse = evidence_below(observations, 0.0, prior_mean)
-    ratio = evidence_of_ratio_mismatch(observations)
-    low, high = confidence_sequence(observations, gate.alpha, prior_mean)
-    enough = min(len(candidate), len(control)) >= gate.min_samples
-
-    counts = f"{len(candidate)} candidate and {len(control)} control units"
+    candidate, control = test.candidate, test.control
+    counts = f"{candidate.n} candidate and {control.n} control units"
+    low, high = test.interval(gate.alpha)
     interval = f"difference in [{low:+.3f}, {high:+.3f}] at {1 - gate.alpha:.0%}"
-    if ratio >= 1 / gate.ratio_alpha:
-        outcome = Outcome.INCONCLUSIVE
-        expected = sum(seen.propensity for seen in observations)
-        reason = (
-            f"sample ratio mismatch: {counts}, {expected:.1f} candidate units expected; evidence {ratio:.3g} >= {1 / gate.ratio_alpha:.3g}"
+    better = test.evidence_better(-gate.margin)
+    if test.ratio_peak >= 1 / gate.ratio_alpha:
+        return Analysis(
+            Outcome.INCONCLUSIVE,
+            f"sample ratio mismatch: {counts}, {test.expected:.1f} candidate units expected; evidence {test.ratio_peak:.3g} >= "
+            f"{1 / gate.ratio_alpha:.3g}: units are lost or logged differently by arm",
         )
-    elif worse >= 1 / gate.rollback_alpha:
-        outcome = Outcome.ROLLBACK
-        reason = f"candidate is worse: evidence {worse:.3g} >= {1 / gate.rollback_alpha:.3g} after {counts}; {interval}"
-    elif better >= 1 / gate.alpha and enough:
-        outcome = Outcome.ADVANCE
+    if test.evidence_unknown >= 1 / gate.ratio_alpha:
+        return Analysis(
+            Outcome.INCONCLUSIVE,
+            f"outcomes are missing unequally: for {_share(candidate.unknown, candidate.n)} of the candidate's units and "
+            f"{_share(control.unknown, control.n)} of the control's; evidence {test.evidence_unknown:.3g} >= {1 / gate.ratio_alpha:.3g}. "
+            "Where silence is itself an outcome, declare what it is worth in the skill's reward.missing",
+        )
+    if harm >= 1 / gate.alpha:
+        return Analysis(Outcome.ROLLBACK, f"{harm_reason}; {counts}; {interval}")
+    enough = min(candidate.n, control.n) >= gate.min_samples
+    if better >= 1 / gate.alpha and enough:
         claim = "better" if gate.margin == 0 else f"better than control minus {gate.margin:g}"
         reason = f"candidate is {claim}: evidence {better:.3g} >= {1 / gate.alpha:.3g} after {counts}; {interval}"
-    else:
-        waiting = waited_seconds < gate.max_wait_seconds
-        outcome = Outcome.CONTINUE if waiting else Outcome.INCONCLUSIVE
-        time = f"after {waited_seconds:.0f} s of at most {gate.max_wait_seconds:.0f} s"
-        lacking = f"of {gate.min_samples} needed in each" if not enough else f"evidence {better:.3g} of {1 / gate.alpha:.3g}"
-        reason = f"undecided {time}: {counts}, {lacking}; {interval}"
-    return Analysis(
-        outcome=outcome,
-        reason=reason,
-        n_control=len(control),
-        n_candidate=len(candidate),
-        mean_control=sum(control) / len(control) if control else None,
-        mean_candidate=sum(candidate) / len(candidate) if candidate else None,
-        low=low,
-        high=high,
-        evidence_better=better,
-        evidence_worse=worse,
-        evidence_ratio=ratio,
-    )
+        return Analysis(Outcome.ADVANCE, reason)
+    time = f"after {waited_seconds:.0f} s of at most {gate.max_wait_seconds:.0f} s"
+    lacking = f"evidence {better:.3g} of {1 / gate.alpha:.3g}" if enough else f"of {gate.min_samples} needed in each"
+    told = f"undecided {time}: {counts}, {lacking}; {interval}"
+    if waited_seconds < gate.max_wait_seconds:
+        return Analysis(Outcome.CONTINUE, told)
+    return Analysis(Outcome.INCONCLUSIVE, f"{told}. {needed}")
+
+
+def _share(part: int, of: int) -> str:
+    return f"{part / of:.0%}" if of else "none"

@@ -9,8 +9,11 @@ from pydantic import Field, model_validator
 
 from rlaas.clock import Timestamp
 from rlaas.ids import PolicyId, SkillName, TenantId
-from rlaas.rollout.sequential import Analysis, Gate, Outcome
+from rlaas.rollout.harm import HarmBounds
+from rlaas.rollout.plan import Plan
+from rlaas.rollout.sequential import Analysis, Gate, Outcome, SequentialTest
 from rlaas.routing.route import Arm, Route
+from rlaas.tenancy.tenant import RewardSpec
 from rlaas.wire import WireModel
 
 MAX_LOOKS = 2000
@@ -36,49 +39,60 @@ class RolloutStep(WireModel):
 class RolloutSettings(WireModel):
     """How a rollout is run. Promotion to 100% follows the last step's success.
 
-    `alpha` bounds the probability of promoting a candidate that is no better (by each step's margin), and of rolling back one that is no
-    worse. `min_samples` are units per arm. A reward counts once `settle_seconds` have passed since it first came, with the value that it
-    had by then. The guard alarm fires when the candidate's mean reward is under its floor in `guard_datapoints` of
-    `guard_evaluation_periods` periods; the floor is `guard_floor`, else the control's mean over `history_days` less `guard_drop`.
+    Without `steps` they are planned from the skill's own traffic: the first asks for safety, the last for `objective`: that the candidate
+    is better, or not worse than control by `margin`. A plan has to find a gain of `gain` (in reward) in half of all cases at least, within
+    `max_wait_seconds` of the rollout's beginning.
+
+    `alpha` bounds the probability of promoting a candidate that is no better (by the last step's margin), and of taking back one that does
+    no harm. `min_samples` are settled units per arm. A unit is settled `window_hours` after its decision, with the reward it has by then;
+    `lag_seconds` are what a request and the store's indexes may take before a decision is looked at. Units are compared within their
+    stratum: their user, or a field of the interaction's metadata (`metadata.<name>`). `units_a_day` stands in for the skill's own traffic.
     """
 
-    steps: tuple[RolloutStep, ...] = Field(
-        default=(RolloutStep(weight=0.1, margin=0.1), RolloutStep(weight=0.5)), min_length=1, max_length=10
-    )
+    steps: tuple[RolloutStep, ...] | None = Field(default=None, min_length=1, max_length=10)
+    objective: Literal["benefit", "non_inferiority"] = "benefit"
+    margin: float = Field(default=0.05, gt=0, lt=1)
+    gain: float = Field(default=0.2, gt=0, le=1)
     alpha: _Probability = 0.05
     ratio_alpha: _Probability = 0.001
-    min_samples: int = Field(default=50, ge=1)
-    max_wait_seconds: _Seconds = 2 * 24 * 3600
-    poll_seconds: int = Field(default=300, ge=1)
-    settle_seconds: _Seconds = 3600
+    min_samples: int = Field(default=20, ge=1)
+    max_wait_seconds: _Seconds = 14 * 24 * 3600
+    poll_seconds: int = Field(default=900, ge=1)
+    window_hours: float = Field(default=24.0, gt=0, le=24 * 30)
+    lag_seconds: int = Field(default=120, ge=1, le=3600)
     history_days: int = Field(default=7, ge=1, le=30)
-    guard_floor: float | None = Field(default=None, ge=0, le=1)
-    guard_drop: float = Field(default=0.15, gt=0, le=1)
-    guard_period_seconds: int = 60
-    guard_evaluation_periods: int = Field(default=3, ge=1)
-    guard_datapoints: int = Field(default=2, ge=1)
+    units_a_day: float | None = Field(default=None, gt=0)
+    stratify_by: str | None = Field(default="user", pattern=r"^(user|metadata\.[^.]{1,64})$")
+    harm: HarmBounds = HarmBounds()
+    alarm_period_seconds: int = 60
 
     @model_validator(mode="after")
     def _can_be_run(self) -> Self:
-        if any(later.weight <= earlier.weight for earlier, later in pairwise(self.steps)):
+        if any(later.weight <= earlier.weight for earlier, later in pairwise(self.steps or ())):
             raise ValueError("the weights of the steps must rise")
-        looks = sum(self.gate(index).max_wait_seconds for index in range(len(self.steps))) / self.poll_seconds
+        looks = self.max_wait_seconds / self.poll_seconds
         if looks > MAX_LOOKS:
             raise ValueError(f"{looks:.0f} looks are too many, at most {MAX_LOOKS}: raise poll_seconds or wait less")
-        period = self.guard_period_seconds
+        if self.window_hours * 3600 + self.lag_seconds >= self.max_wait_seconds:
+            raise ValueError("no decision would be settled in time: max_wait_seconds has to be longer than window_hours and lag_seconds")
+        period = self.alarm_period_seconds
         if period not in (10, 20, 30) and (period < 60 or period % 60):
-            raise ValueError("guard_period_seconds is 10, 20, 30 or a multiple of 60")
-        if self.guard_datapoints > self.guard_evaluation_periods:
-            raise ValueError("guard_datapoints is at most guard_evaluation_periods")
+            raise ValueError("alarm_period_seconds is 10, 20, 30 or a multiple of 60")
         return self
 
+    @property
+    def planned(self) -> tuple[RolloutStep, ...]:
+        """The steps. Raises: ValueError before they are planned."""
+        if self.steps is None:
+            raise ValueError("the steps are not planned yet")
+        return self.steps
+
     def gate(self, index: int) -> Gate:
-        """What step `index` (from 0) asks. The rollback's alpha is shared out over the steps; promotion needs all of them to pass."""
-        step = self.steps[index]
+        """What step `index` (from 0) asks. All steps have to pass, so each may have the whole of alpha."""
+        step = self.planned[index]
         return Gate(
             alpha=self.alpha,
-            rollback_alpha=self.alpha / len(self.steps),
-            ratio_alpha=self.ratio_alpha / len(self.steps),
+            ratio_alpha=self.ratio_alpha,
             margin=step.margin,
             min_samples=step.min_samples if step.min_samples is not None else self.min_samples,
             max_wait_seconds=step.max_wait_seconds if step.max_wait_seconds is not None else self.max_wait_seconds,
@@ -86,7 +100,13 @@ class RolloutSettings(WireModel):
 
 
 class StepRecord(WireModel):
-    """What a step saw, as of its last look. Counts are units; `low` and `high` bound the difference in mean reward at 1 - alpha."""
+    """What was known at a step's last look, of all units of the rollout so far, by the arm they were dealt.
+
+    Counts are units; `low` and `high` bound the difference in mean reward at 1 - alpha at all looks. `missing_*` are the shares of units
+    for which something never came; `answered_mean_*` are of those units only that the arm itself answered, and no basis for a decision.
+    `evidence` is for the step's claim, `harm` for taking the candidate back: both are held against 1/alpha. `harm_since`: when a look
+    first saw that much harm.
+    """
 
     step: int = Field(ge=1)
     weight: float = Field(gt=0, le=1)
@@ -97,8 +117,15 @@ class StepRecord(WireModel):
     n_candidate: int = 0
     mean_control: float | None = None
     mean_candidate: float | None = None
+    answered_mean_control: float | None = None
+    answered_mean_candidate: float | None = None
+    missing_control: float | None = None
+    missing_candidate: float | None = None
     low: float = -1.0
     high: float = 1.0
+    evidence: float = 1.0
+    harm: float = 0.0
+    harm_since: Timestamp | None = None
     started_at: Timestamp
     ended_at: Timestamp | None = None
 
@@ -106,8 +133,10 @@ class StepRecord(WireModel):
 class Rollout(WireModel):
     """A rollout of `candidate` over `control`, from its request to its end.
 
-    `control_mean` is the control's mean reward before it began, `floor` the guard's. `alarm_at` and `rolled_back_at` say when a guard alarm
-    was raised and when the route was taken back.
+    `requested` are the settings as they came, `settings` those with the steps planned; `plan` says what the plan was expected to take.
+    It is judged by `reward_spec`, the skill's as it was then, whatever becomes of that. `prior_mean` and `prior_unsent` are the control's
+    mean reward and share of drafts not sent before it began. `alarm_at` and `rolled_back_at` say when the guard's alarm was raised and
+    when the route was taken back.
     """
 
     rollout_id: str
@@ -115,12 +144,15 @@ class Rollout(WireModel):
     skill: SkillName
     control: PolicyId
     candidate: PolicyId
+    requested: RolloutSettings | None = None
     settings: RolloutSettings
+    plan: Plan | None = None
+    reward_spec: RewardSpec = Field(default_factory=RewardSpec)
     status: Status = "starting"
     reason: str
     steps: tuple[StepRecord, ...] = ()
-    control_mean: float | None = None
-    floor: float | None = None
+    prior_mean: float = Field(default=0.5, ge=0, le=1)
+    prior_unsent: float = Field(default=0.5, gt=0, lt=1)
     created_at: Timestamp
     ended_at: Timestamp | None = None
     alarm_at: Timestamp | None = None
@@ -139,33 +171,43 @@ class Rollout(WireModel):
         """Whether `route` is as this rollout's promotion left it."""
         return route.control == self.candidate and route.changed_by == self.actor and route.rollout_id is None
 
-    def begun(self, *, control_mean: float | None, floor: float) -> Self:
-        """Running, with its guard's floor."""
-        return self._with(status="running", control_mean=control_mean, floor=floor)
+    def begun(self) -> Self:
+        """Running."""
+        return self._with(status="running") if self.status == "starting" else self
 
     def weighted(self, index: int, *, route_version: int, at: datetime) -> Self:
         """Step `index` has begun with `route_version`; once begun it stays as it is."""
         if len(self.steps) > index:
             return self
-        weight = self.settings.steps[index].weight
+        weight = self.settings.planned[index].weight
         record = StepRecord(step=index + 1, weight=weight, route_version=route_version, reason="no look yet", started_at=at)
         return self._with(steps=(*self.steps, record))
 
-    def looked(self, index: int, analysis: Analysis, *, at: datetime) -> Self:
+    def looked(self, index: int, analysis: Analysis, test: SequentialTest, *, harm: float, at: datetime) -> Self:
         """Step `index` with what the last look saw; ended when the look decided something. A look that saw nothing new leaves no trace."""
-        seen = self.steps[index]
-        if analysis.outcome is Outcome.CONTINUE and (seen.n_control, seen.n_candidate) == (analysis.n_control, analysis.n_candidate):
+        seen, candidate, control = self.steps[index], test.candidate, test.control
+        if analysis.outcome is Outcome.CONTINUE and (seen.n_control, seen.n_candidate, seen.harm) == (control.n, candidate.n, harm):
             return self
+        gate = self.settings.gate(index)
+        low, high = test.interval(gate.alpha)
+        harmful = harm >= 1 / gate.alpha
         record = seen.model_copy(
             update={
                 "outcome": analysis.outcome.value,
                 "reason": analysis.reason,
-                "n_control": analysis.n_control,
-                "n_candidate": analysis.n_candidate,
-                "mean_control": analysis.mean_control,
-                "mean_candidate": analysis.mean_candidate,
-                "low": analysis.low,
-                "high": analysis.high,
+                "n_control": control.n,
+                "n_candidate": candidate.n,
+                "mean_control": control.mean,
+                "mean_candidate": candidate.mean,
+                "answered_mean_control": control.answered_mean,
+                "answered_mean_candidate": candidate.answered_mean,
+                "missing_control": control.missing_share,
+                "missing_candidate": candidate.missing_share,
+                "low": low,
+                "high": high,
+                "evidence": test.evidence_better(-gate.margin),
+                "harm": harm,
+                "harm_since": (seen.harm_since or at) if harmful else None,
                 "ended_at": None if analysis.outcome is Outcome.CONTINUE else at,
             }
         )
@@ -187,7 +229,9 @@ class Rollout(WireModel):
         return self._with(status="shipped", reason=reason, steps=(*self.steps, record))
 
     def taken_back(self, status: Literal["rolled_back", "inconclusive"], route: Route, *, alarm_at: datetime | None = None) -> Self:
-        """The route is back on its last good version, as `route` tells."""
+        """The route is back on its last good version, as `route` tells. Of a rollout that has ended only the alarm is news."""
+        if self.status not in ("starting", "running"):
+            return self._with(alarm_at=alarm_at or self.alarm_at)
         return self._with(status=status, reason=route.reason, rolled_back_at=route.changed_at, alarm_at=alarm_at or self.alarm_at)
 
     def ended(self, status: Status, reason: str, *, at: datetime) -> Self:
@@ -206,14 +250,14 @@ def with_candidate(route: Route, rollout: Rollout, index: int, *, at: datetime) 
     The first step draws new buckets (salt = rollout id): only control answers then, so no unit changes arm, and the assignment owes nothing
     to earlier rollouts.
     """
-    step = rollout.settings.steps[index]
+    step = rollout.settings.planned[index]
     successor = route.succeed(
         control=route.control,
         arms=(*_shadows(route, rollout.candidate), Arm(policy_id=rollout.candidate, mode="canary", weight=step.weight)),
         last_good=route.target if index == 0 else route.last_good,
         rollout_id=rollout.rollout_id,
         changed_by=rollout.actor,
-        reason=f"step {index + 1} of {len(rollout.settings.steps)}: {rollout.candidate} at {step.weight:.1%}",
+        reason=f"step {index + 1} of {len(rollout.settings.planned)}: {rollout.candidate} at {step.weight:.1%}",
         changed_at=at,
     )
     return successor.model_copy(update={"salt": rollout.rollout_id}) if index == 0 else successor

@@ -17,7 +17,7 @@ decisions' propensities are exact all the same. `min_probability` is what keeps 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, Self
 
@@ -32,38 +32,35 @@ _TAILS = (80.0, 200.0, 600.0, 2_000.0, 10_000.0)
 _EDGE = (1e-3, 1e-2, 0.05, 0.1, 0.25)
 """The same beside 0 and 1, where a Beta's density begins like a fractional power."""
 _PRIOR_MEAN, _PRIOR_WEIGHT, _PRIOR_SHAPE, _PRIOR_SCALE = 0.5, 1.0, 1.0, 1 / 12
-_SLOW = 0.05
-"""More than this share slower than the bound: the 95th percentile is over it."""
 
 
 class RateGuard(WireModel):
-    """Drops an arm when more than the share `above` of at least `min_samples` of its requests are bad."""
+    """Drops an arm on the evidence that more than the share `above` of its units come to harm."""
 
     above: float = Field(ge=0, lt=1)
-    min_samples: int = Field(default=100, ge=1)
 
 
 class LatencyGuard(WireModel):
-    """Drops an arm when the 95th percentile of its backend's latency is over `p95_ms` milliseconds."""
+    """Drops an arm on the evidence that the 95th percentile of its backend's latency is over `p95_ms` milliseconds."""
 
     p95_ms: float = Field(gt=0)
-    min_samples: int = Field(default=100, ge=1)
 
 
 class CostGuard(WireModel):
-    """Drops an arm when its requests cost more than `usd` US dollars on average."""
+    """Drops an arm on the evidence that its requests cost more than `usd` US dollars on average."""
 
     usd: float = Field(gt=0)
-    min_samples: int = Field(default=100, ge=1)
 
 
 class BanditSettings(WireModel):
     """How a route's bandit allots traffic to its control and its arms of mode `bandit`; other live arms keep their weights.
 
     Every arm that is not dropped gets at least `min_probability` of what there is to allot, and an equal share until `min_samples_per_arm`
-    of its decisions are settled. A decision is settled when `window_hours` have passed since it, with the reward it has by then; one
-    without a complete reward is left out (`ignore`) or counts as 0 (`zero`: where silence means that the answer was no use). Old rewards
-    lose half their weight every `half_life_days`. Guards look `lag_seconds` after the request, without waiting for the window.
+    of its decisions are settled. A decision is settled when `window_hours` have passed since it, with the reward it has by then and the
+    skill's declared values for what never came. Old rewards lose half their weight every `half_life_days`.
+
+    Guards look `lag_seconds` after the request, without waiting for the window. `alpha` bounds the probability that an arm which keeps
+    within its bounds is ever dropped, however often it is looked at and however little traffic there is; so bounds may be what you mean.
     """
 
     reward: Literal["binary", "continuous"] = "continuous"
@@ -72,43 +69,23 @@ class BanditSettings(WireModel):
     min_samples_per_arm: int = Field(default=50, ge=0)
     half_life_days: float | None = Field(default=None, gt=0)
     window_hours: float = Field(default=24.0, ge=0, le=24 * 30)
-    no_reward: Literal["ignore", "zero"] = "ignore"
-    lag_seconds: int = Field(default=60, ge=0, le=3600)
+    lag_seconds: int = Field(default=120, ge=0, le=3600)
+    alpha: float = Field(default=0.05, gt=0, lt=1)
     error_rate: RateGuard | None = None
     safety_rate: RateGuard | None = None
     latency: LatencyGuard | None = None
     cost: CostGuard | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What the guards see of one request: whether its arm's backend failed, whether a guardrail acted on the answer, milliseconds, USD."""
-
-    failed: bool = False
-    unsafe: bool = False
-    latency_ms: float | None = None
-    cost_usd: float | None = None
-
-
 class ArmStatistics(WireModel):
     """What is known of an arm. `n`, `total` and `squares` are of its rewards, discounted; `settled` counts them and is not.
-
-    `successes` are rewards of at least `success_at`. The rest is what the guards count: requests, and those of them that failed, were
-    unsafe, were timed, were slow, had a price, and US dollars.
-    """
+    `successes` are rewards of at least `success_at`."""
 
     n: float = Field(default=0.0, ge=0)
     total: float = 0.0
     squares: float = Field(default=0.0, ge=0)
     successes: float = Field(default=0.0, ge=0)
     settled: int = Field(default=0, ge=0)
-    requests: float = Field(default=0.0, ge=0)
-    failed: float = Field(default=0.0, ge=0)
-    unsafe: float = Field(default=0.0, ge=0)
-    timed: float = Field(default=0.0, ge=0)
-    slow: float = Field(default=0.0, ge=0)
-    priced: float = Field(default=0.0, ge=0)
-    cost_usd: float = Field(default=0.0, ge=0)
 
     @property
     def mean(self) -> float | None:
@@ -127,22 +104,6 @@ class ArmStatistics(WireModel):
             }
         )
 
-    def served(self, request: Served, settings: BanditSettings) -> Self:
-        """With one request more."""
-        limit = settings.latency.p95_ms if settings.latency else math.inf
-        timed, priced = request.latency_ms is not None, request.cost_usd is not None
-        return self.model_copy(
-            update={
-                "requests": self.requests + 1,
-                "failed": self.failed + request.failed,
-                "unsafe": self.unsafe + request.unsafe,
-                "timed": self.timed + timed,
-                "slow": self.slow + (timed and (request.latency_ms or 0.0) > limit),
-                "priced": self.priced + priced,
-                "cost_usd": self.cost_usd + (request.cost_usd or 0.0),
-            }
-        )
-
     def aged(self, days: float, settings: BanditSettings) -> Self:
         """As it is worth `days` later. Everything but the count of settled decisions loses weight, so an arm that was enough tried once
         is not dealt equal shares again because its rewards are old."""
@@ -150,33 +111,6 @@ class ArmStatistics(WireModel):
             return self
         factor = 0.5 ** (days / settings.half_life_days)
         return self.model_copy(update={name: getattr(self, name) * factor for name in type(self).model_fields if name != "settled"})
-
-    def pardoned(self) -> Self:
-        """With the guards' counts at 0: what an arm that somebody lets back in begins with."""
-        return type(self)(n=self.n, total=self.total, squares=self.squares, successes=self.successes, settled=self.settled)
-
-
-def breach(known: ArmStatistics, settings: BanditSettings) -> str | None:
-    """Why the guards drop an arm; `None` when they do not.
-
-    An arm whose true rate is over the bound is over it, on average, from the guard's `min_samples` on: it stops by the first allocation
-    after these and what was served in the `lag_seconds` before it. One whose true rate is half of a bound of 10% is dropped at a single
-    look at 100 requests with a probability of 1%; looks go on, so give bounds room.
-    """
-    checks = (
-        ("error rate", known.failed, known.requests, settings.error_rate),
-        ("safety rate", known.unsafe, known.requests, settings.safety_rate),
-    )
-    for name, bad, of, guard in checks:
-        if guard is not None and of >= guard.min_samples and bad / of > guard.above:
-            return f"{name} {bad / of:.2%} in {of:.0f} requests, over {guard.above:.2%}"
-    slow = settings.latency
-    if slow is not None and known.timed >= slow.min_samples and known.slow / known.timed > _SLOW:
-        return f"p95 latency over {slow.p95_ms:g} ms: {known.slow / known.timed:.2%} of {known.timed:.0f} requests were slower"
-    dear = settings.cost
-    if dear is not None and known.priced >= dear.min_samples and known.cost_usd / known.priced > dear.usd:
-        return f"cost ${known.cost_usd / known.priced:.6f} a request in {known.priced:.0f} requests, over ${dear.usd:.6f}"
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,8 +234,8 @@ def _thinned(cuts: Sequence[float], posteriors: Sequence[Posterior]) -> list[flo
 
 @dataclass(frozen=True, slots=True)
 class ArmState:
-    """An arm to allot to: what is known of it and why it was dropped, if it was. The control, which is what there is to fall back to, is
-    never dropped: `keep`."""
+    """An arm to allot to: what is known of it and why its guards drop it, if they do. The control, which is what there is to fall back to,
+    is never dropped: `keep`."""
 
     known: ArmStatistics
     dropped: str | None = None
@@ -325,21 +259,17 @@ def allocate(arms: Mapping[str, ArmState], settings: BanditSettings, *, parts: i
     that none is under `min_probability`: mixed rather than cut off, so that shares keep their order and change smoothly. Raises:
     ValueError when no arm is left, which cannot be with one to `keep`.
     """
-    states = {
-        name: arm if arm.keep or arm.dropped is not None else replace(arm, dropped=breach(arm.known, settings))
-        for name, arm in arms.items()
-    }
-    live = [name for name, arm in states.items() if arm.dropped is None or arm.keep]
+    live = [name for name, arm in arms.items() if arm.dropped is None or arm.keep]
     if not live:
         raise ValueError("every arm is dropped")
-    tried = [name for name in live if states[name].known.settled >= settings.min_samples_per_arm]
-    best = dict(zip(tried, best_probabilities([posterior(states[name].known, settings) for name in tried]), strict=True)) if tried else {}
+    tried = [name for name in live if arms[name].known.settled >= settings.min_samples_per_arm]
+    best = dict(zip(tried, best_probabilities([posterior(arms[name].known, settings) for name in tried]), strict=True)) if tried else {}
     equal = 1 / len(live)
     floor = min(settings.min_probability, equal)
     left = equal * len(tried)
     shares = {name: floor + (1 - floor * len(live)) * (best[name] * left if name in best else equal) for name in live}
     dealt = whole(shares, parts)
-    return {name: Share(parts=dealt.get(name, 0), best=best.get(name), dropped=arm.dropped) for name, arm in states.items()}
+    return {name: Share(parts=dealt.get(name, 0), best=best.get(name), dropped=arm.dropped) for name, arm in arms.items()}
 
 
 def whole(shares: Mapping[str, float], parts: int) -> dict[str, int]:

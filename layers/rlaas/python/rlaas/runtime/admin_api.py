@@ -27,6 +27,7 @@ from rlaas.privacy.settings import PrivacySettings, TenantPrivacy
 from rlaas.rollout.conduct import Conductor, Guards, request_rollout, take_back
 from rlaas.rollout.learning import Dataset, LearningRun, LearningSettings, fail_run, request_run
 from rlaas.rollout.steps import Rollout, RolloutSettings
+from rlaas.rollout.trial import TrialState, TrialStore, evidence_of
 from rlaas.routing.bandit import BanditSettings
 from rlaas.routing.guardrails import Guardrails
 from rlaas.routing.policy import (
@@ -120,6 +121,7 @@ class Services:
     events: EventStore
     audit: AuditLog
     guards: Guards
+    trials: TrialStore
     counters: Counters
     usage: UsageStore
     learning: Executions
@@ -209,11 +211,13 @@ class LearningRunRequest(WireModel):
 
 
 class RolloutRequest(WireModel):
-    """A rollout of `policy_id` to start; `settings` as in `RolloutSettings`."""
+    """A rollout of `policy_id` to start; `settings` as in `RolloutSettings`. A `dryrun` answers with the plan, also with one that cannot
+    conclude, and starts nothing."""
 
     policy_id: PolicyId
     settings: dict[str, Json] = Field(default_factory=dict)
     reason: str = _NAME_REASON
+    dryrun: bool = False
 
 
 class RollbackRequest(WireModel):
@@ -637,6 +641,7 @@ def admin_app(services: Callable[[], Services]) -> FastAPI:
         named = call.id_for("rollout", skill)
         rollout = request_rollout(
             here.documents,
+            here.events,
             tenant_id=call.tenant_id,
             skill=skill,
             rollout_id=derived_id("rol", named) if named else new_id("rol"),
@@ -645,7 +650,10 @@ def admin_app(services: Callable[[], Services]) -> FastAPI:
             actor=f"key:{call.who.key_id}",
             reason=request.reason,
             now=here.clock(),
+            dryrun=request.dryrun,
         )
+        if request.dryrun:
+            return _answer(200, _dump(rollout))
         try:
             here.rollout.start(
                 rollout.rollout_id,
@@ -658,15 +666,7 @@ def admin_app(services: Callable[[], Services]) -> FastAPI:
                 },
             )
         except DependencyUnavailable as error:
-            Conductor(
-                documents=here.documents,
-                events=here.events,
-                guards=here.guards,
-                clock=here.clock,
-                tenant_id=call.tenant_id,
-                skill=skill,
-                rollout_id=rollout.rollout_id,
-            ).abort(error.detail)
+            _conductor(call, skill, rollout.rollout_id).abort(error.detail)
             raise
         return _answer(202, _dump(rollout))
 
@@ -677,6 +677,14 @@ def admin_app(services: Callable[[], Services]) -> FastAPI:
     @app.get("/v1/admin/skills/{skill}/rollouts/{rollout_id}")
     def get_rollout(call: admin_call, skill: str, rollout_id: str) -> JSONResponse:
         return _answer(200, _dump(call.services.documents.get(Rollout, call.tenant_id, rollout_key(skill, rollout_id)).document))
+
+    @app.get("/v1/admin/skills/{skill}/rollouts/{rollout_id}/evidence")
+    def get_evidence(call: admin_call, skill: str, rollout_id: str) -> JSONResponse:
+        """What the rollout's trial has seen so far: both arms, harm by kind, and the evidence over time."""
+        conductor = _conductor(call, skill, rollout_id)
+        rollout = conductor.rollout()
+        state = call.services.trials.load(call.tenant_id, skill, rollout_id) or TrialState.begin(rollout)
+        return _answer(200, evidence_of(rollout, state))
 
     # What was learned from and recorded
 
@@ -860,6 +868,11 @@ def _groups(text: str) -> list[Group]:
 def _usage(names: Mapping[Group, str | None], tally: Tally) -> Reply:
     counted = {name: value for name, value in asdict(tally).items() if name != "cost_nano_usd"}
     return {**{str(group): name for group, name in names.items()}, **counted, "cost_usd": usd(tally.cost_nano_usd)}
+
+
+def _conductor(call: Admin, skill: str, rollout_id: str) -> Conductor:
+    here = call.services
+    return Conductor(here.documents, here.events, here.trials, here.guards, here.clock, call.tenant_id, skill, rollout_id)
 
 
 def _known_skill(call: Admin, skill: str) -> Skill:

@@ -83,7 +83,7 @@ class AuditEnvironment(Environment):
     audit_table: str = Field(alias="AUDIT_TABLE")
 
 
-class RolloutEnvironment(EventsEnvironment):
+class RolloutEnvironment(EventsEnvironment, CountersEnvironment):
     """For the rollout's steps: the stage's rollout settings, which a rollout's own go before."""
 
     rollout_settings: Json[dict[str, JsonValue]] = Field(default={}, alias="ROLLOUT_SETTINGS")
@@ -98,7 +98,7 @@ class LearningEnvironment(RegistryEnvironment):
     learning_settings: Json[dict[str, JsonValue]] = Field(default={}, alias="LEARNING_SETTINGS")
 
 
-class AdminEnvironment(RolloutEnvironment, CountersEnvironment):
+class AdminEnvironment(RolloutEnvironment):
     """For the admin API."""
 
     audit_table: str = Field(alias="AUDIT_TABLE")

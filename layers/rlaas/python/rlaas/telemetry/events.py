@@ -14,7 +14,7 @@ from rlaas.routing.decision_token import LONGEST
 from rlaas.routing.prompt import Document
 from rlaas.wire import Json, WireModel
 
-EventType = Literal["interaction", "output", "feedback", "task_result", "reward", "guardrail"]
+EventType = Literal["interaction", "output", "feedback", "task_result", "reward", "guardrail", "failure"]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 Label = Annotated[str, Field(min_length=1, max_length=128)]
 _MOST_TOKENS = 10**9
@@ -214,6 +214,18 @@ class GuardrailActed(Event):
     position: int = Field(ge=0)
 
 
+class RequestFailed(Event):
+    """A request that nobody answered, or whose answer broke off. Made by RLaaS alone; `reason` holds no text of the request.
+
+    It counts for the arm that its `decision` dealt, unless the same interaction gets an answer later.
+    """
+
+    failure_id: ExternalId
+    interaction_id: ExternalId
+    decision: Decision
+    reason: Annotated[str, Field(max_length=500)]
+
+
 class BatchedInteraction(InteractionCreated):
     """An interaction in a batch."""
 
@@ -246,4 +258,4 @@ class EventBatch(WireModel):
     )
 
 
-AnyEvent = InteractionCreated | OutputProduced | FeedbackSubmitted | TaskResultReported | RewardComputed | GuardrailActed
+AnyEvent = InteractionCreated | OutputProduced | FeedbackSubmitted | TaskResultReported | RewardComputed | GuardrailActed | RequestFailed

@@ -22,11 +22,12 @@ from rlaas.telemetry.events import (
     GuardrailActed,
     InteractionCreated,
     OutputProduced,
+    RequestFailed,
     RewardComputed,
     TaskResultReported,
 )
 from rlaas.telemetry.scrubbing import scrubbed
-from rlaas.telemetry.store import EventStore, Mark, SkillSource, StoredEvent
+from rlaas.telemetry.store import EventStore, Mark, SkillSource, StoredEvent, Trial
 from rlaas.tenancy.tenant import Metric
 
 MAX_EVENT_BYTES = 256 * 1024
@@ -37,7 +38,7 @@ FIRST_DAY = datetime(2020, 1, 1, tzinfo=UTC)
 CLOCK_SKEW = timedelta(days=1)
 """How far ahead of the service's clock a client's may be."""
 
-_WAVES: tuple[tuple[EventType, ...], ...] = (("interaction",), ("output",), ("feedback", "task_result", "reward", "guardrail"))
+_WAVES: tuple[tuple[EventType, ...], ...] = (("interaction",), ("output",), ("feedback", "task_result", "reward", "guardrail", "failure"))
 """Events of one batch are stored in this order, so that each finds what it refers to."""
 
 _KINDS: dict[type[AnyEvent], tuple[EventType, str, IdPrefix]] = {
@@ -47,6 +48,7 @@ _KINDS: dict[type[AnyEvent], tuple[EventType, str, IdPrefix]] = {
     TaskResultReported: ("task_result", "task_result_id", "tsk"),
     RewardComputed: ("reward", "reward_id", "rew"),
     GuardrailActed: ("guardrail", "guardrail_id", "grd"),
+    RequestFailed: ("failure", "failure_id", "fal"),
 }
 
 
@@ -229,17 +231,24 @@ def prepare(
         interaction_id=interaction_id,
         output_id=event_id if event_type == "output" else output_id,
         thread_id=event.thread_id,
-        policy_id=event.policy_id if isinstance(event, OutputProduced | RewardComputed | GuardrailActed) else None,
+        policy_id=_policy_of(event),
         occurred_at=occurred_at,
         received_at=received_at,
         payload_sha256=digest(canonical_json(sent)),
         payload=canonical_json(complete.model_dump(mode="json", exclude_none=True, exclude={"dryrun"})),
         marks=_marks(complete.decision) if isinstance(complete, OutputProduced) and complete.decision is not None else (),
+        trial=Trial.of(complete.decision) if isinstance(complete, OutputProduced | RequestFailed) and complete.decision else None,
     )
 
 
+def _policy_of(event: AnyEvent) -> str | None:
+    if isinstance(event, RequestFailed):
+        return event.decision.policy_id
+    return event.policy_id if isinstance(event, OutputProduced | RewardComputed | GuardrailActed) else None
+
+
 def _marks(decision: Decision) -> tuple[Mark, ...]:
-    said: dict[Mark, bool] = {"bandit": decision.bandit, "mirrored": bool(decision.shadows), "shadow": decision.shadow}
+    said: dict[Mark, bool] = {"mirrored": bool(decision.shadows), "shadow": decision.shadow}
     return tuple(mark for mark, holds in said.items() if holds)
 
 

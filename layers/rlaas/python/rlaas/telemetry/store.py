@@ -6,6 +6,7 @@ from datetime import date, datetime
 from typing import Literal, Protocol
 
 from rlaas.errors import DependencyUnavailable
+from rlaas.routing.assign import Decision
 from rlaas.telemetry.events import (
     AnyEvent,
     EventType,
@@ -13,6 +14,7 @@ from rlaas.telemetry.events import (
     GuardrailActed,
     InteractionCreated,
     OutputProduced,
+    RequestFailed,
     RewardComputed,
     TaskResultReported,
 )
@@ -25,13 +27,30 @@ MODELS: dict[EventType, type[AnyEvent]] = {
     "task_result": TaskResultReported,
     "reward": RewardComputed,
     "guardrail": GuardrailActed,
+    "failure": RequestFailed,
 }
 """The model of each event type."""
 
 
-Mark = Literal["bandit", "mirrored", "shadow"]
-"""What an output's decision says of it, for whoever follows the store: a bandit dealt it, shadows are to answer it too, it is a
-shadow's."""
+Mark = Literal["mirrored", "shadow"]
+"""What an output's decision says of it, for whoever follows the store: shadows are to answer it too, it is a shadow's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The trial (a rollout by its id, or `bandit`) that a decision belongs to, its sticky unit, and when it was made (our own clock)."""
+
+    name: str
+    unit: str
+    decided_at: datetime
+
+    @classmethod
+    def of(cls, decision: Decision) -> "Trial | None":
+        """The trial of `decision`; `None` where no trial dealt it, or no chance was in it, or no user saw the answer."""
+        name = decision.rollout_id or ("bandit" if decision.bandit else None)
+        if name is None or decision.cached or decision.pinned or decision.shadow:
+            return None
+        return cls(name, f"{decision.bucket:.17g}", decision.decided_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +74,7 @@ class StoredEvent:
     payload: str
     pending: bool = False
     marks: tuple[Mark, ...] = ()
+    trial: Trial | None = None
 
     def event(self) -> AnyEvent:
         """The event itself. Fields that a later writer added are ignored."""
@@ -83,8 +103,17 @@ class EventStore(Protocol):
     def by_day(
         self, tenant_id: str, skill: str, event_type: EventType, day: date, *, since: datetime | None = None
     ) -> Iterator[StoredEvent]:
-        """Rewards, guardrails' actions or outputs with the mark `bandit` that occurred on `day` (UTC), from `since` on, by time; may lag a
-        write by a moment."""
+        """Rewards or guardrails' actions that occurred on `day` (UTC), from `since` on, by time; may lag a write by a moment."""
+        ...
+
+    def by_trial(self, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime) -> Iterator[StoredEvent]:
+        """The trial's outputs and failures whose decisions were made after `after` and not after `until`, by the time of the decision; may
+        lag a write by a moment."""
+        ...
+
+    def by_unit(self, tenant_id: str, skill: str, trial: str, unit: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
+        """The outputs and failures of the unit's decisions in the trial (from `since` on), by the time of the decision; may lag a write by
+        a moment."""
         ...
 
     def pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:

@@ -21,11 +21,31 @@ class Tenant(WireModel):
     metadata: dict[str, Json] = Field(default_factory=dict)
 
 
+_Missing = Annotated[float, Field(ge=0, le=1)]
+
+
+class MissingValues(WireModel):
+    """What a component is worth, in [0, 1], when its attribution window has closed and it never came: what silence means.
+
+    A component without a declared value counts as 0, and trials stop when it is missing more often for one arm than for the other.
+    """
+
+    edit_similarity: _Missing | None = None
+    sent: _Missing | None = None
+
+
 class RewardSpec(WireModel):
     """The weight of each component in a skill's reward: their weighted mean. A zero weight leaves a component out."""
 
     edit_similarity: float = Field(default=0.5, ge=0)
     sent: float = Field(default=0.5, ge=0)
+    missing: MissingValues = MissingValues()
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each component that counts."""
+        weights = {"edit_similarity": self.edit_similarity, "sent": self.sent}
+        return {name: weight for name, weight in weights.items() if weight > 0}
 
 
 class Metric(WireModel):

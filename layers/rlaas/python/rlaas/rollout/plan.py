@@ -1,0 +1,233 @@
+"""Before a rollout begins: what its plan will take, what it can find, and the plan to have when none was given.
+
+A step's wealth at a stake s grows, to second order, by s*mu - s^2*(sigma^2 + mu^2)/2 a unit, where mu and sigma are those of a bet's
+profit; it reaches log(1/alpha) like a Brownian motion with that drift (first passage: Siegmund 1985, eq. 3.15). That is what the numbers
+here come from; `make bench-decisions` prints them beside simulated rollouts.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from statistics import NormalDist, fmean
+
+from pydantic import Field
+
+from rlaas.rewards.reward import complete, latest_rewards
+from rlaas.rollout.sequential import SHARES, STAKES
+from rlaas.routing.route import Unit
+from rlaas.telemetry.events import RewardComputed
+from rlaas.wire import WireModel
+
+GAINS = (0.02, 0.05, 0.1, 0.2)
+"""Gains in mean reward that a plan's power is told for."""
+_CAUTIOUS = ((0.05, 0.1), (0.1, 0.1), (0.1, 0.2), (0.25, 0.2), (0.25, 0.3))
+"""Weight and margin of a first step, the most cautious first."""
+_LAST_WEIGHT = 0.5
+_FIRST_STEP_SHARE = 0.2
+"""A first step may take this share of the time, for a candidate that is no better and no worse."""
+_LEAST_VARIANCE = 0.01
+_CAN_CONCLUDE = 0.5
+_GOOD_POWER = 0.8
+_DAY = 86_400.0
+_NORMAL = NormalDist()
+
+
+class Traffic(WireModel):
+    """A skill's recent past: units a day, the mean and standard deviation of the control's reward, and the share of its drafts not sent.
+
+    `sampled` rewards are behind it; with none, mean and deviation are those of a reward that nobody knows anything about.
+    """
+
+    units_a_day: float = Field(ge=0)
+    reward_mean: float = Field(default=0.5, ge=0, le=1)
+    reward_sd: float = Field(default=0.5, ge=0)
+    unsent: float | None = Field(default=None, ge=0, le=1)
+    sampled: int = Field(default=0, ge=0)
+
+
+class PlannedStep(WireModel):
+    """One step of a plan: its share and margin, and what it is expected to take for a candidate that gains `Plan.gain`."""
+
+    weight: float
+    margin: float
+    units: float
+    days: float
+
+
+class Power(WireModel):
+    """The probability that a candidate which gains `gain` in mean reward is shipped within the plan's time."""
+
+    gain: float
+    probability: float
+
+
+class Plan(WireModel):
+    """What a plan is expected to take on this traffic. `days` until a candidate that gains `gain` is shipped, the last window included;
+    `least_gain`: what is found in four of five cases, if anything is."""
+
+    traffic: Traffic
+    gain: float
+    steps: tuple[PlannedStep, ...]
+    units: float
+    days: float
+    at_most_days: float
+    power: tuple[Power, ...]
+    least_gain: float | None
+    can_conclude: bool
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A step to plan for."""
+
+    weight: float
+    margin: float
+    min_samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a plan has to keep to: the probability of error, the days in all, the days of one attribution window, the gain to be found."""
+
+    alpha: float
+    at_most_days: float
+    window_days: float
+    gain: float
+
+
+def traffic_of(rewards: Sequence[RewardComputed], *, unit: Unit, since: datetime, until: datetime) -> Traffic:
+    """The traffic that the control's `rewards` between `since` and `until` show; they are all of that time, or of its beginning."""
+    latest = [reward for reward in latest_rewards(rewards).values() if complete(reward)]
+    if not latest:
+        return Traffic(units_a_day=0.0)
+    times = [reward.occurred_at for reward in latest if reward.occurred_at is not None]
+    first = max(since, min(times, default=since))
+    units = len({_unit(reward, unit) for reward in latest})
+    values = [reward.reward for reward in latest]
+    mean = fmean(values)
+    return Traffic(
+        units_a_day=units / max((until - first) / timedelta(days=1), 1 / _DAY),
+        reward_mean=min(1.0, max(0.0, mean)),
+        reward_sd=math.sqrt(fmean((value - mean) ** 2 for value in values)),
+        unsent=fmean(reward.components["sent"] <= 0 for reward in latest),
+        sampled=len(latest),
+    )
+
+
+def _unit(reward: RewardComputed, unit: Unit) -> str:
+    named = {"thread": reward.thread_id, "user": reward.user_id, "interaction": None}[unit]
+    return named or reward.interaction_id
+
+
+def planned_steps(traffic: Traffic, terms: Terms, *, last_margin: float, min_samples: int) -> tuple[Ask, ...]:
+    """The steps for this traffic: a first one that asks for safety, as cautious as the time allows, and one at 50% that decides."""
+    last = Ask(_LAST_WEIGHT, last_margin, min_samples)
+    time = traffic.units_a_day * terms.at_most_days * _FIRST_STEP_SHARE
+    for weight, margin in _CAUTIOUS:
+        if expected_units(traffic, weight, margin, terms.alpha) <= time and min_samples / weight <= time:
+            return Ask(weight, margin, min_samples), last
+    return (last,)
+
+
+def plan(asks: Sequence[Ask], traffic: Traffic, terms: Terms) -> Plan:
+    """What `asks` are expected to take, and whether they can find the gain that is asked for."""
+    steps = []
+    units = 0.0
+    for ask in asks:
+        least = ask.min_samples / min(ask.weight, 1 - ask.weight)
+        # Units of earlier steps count as well, with less weight each; leaving that out is on the safe side.
+        needed = max(least, expected_units(traffic, ask.weight, terms.gain + ask.margin, terms.alpha))
+        units += needed
+        days = needed / traffic.units_a_day + terms.window_days if traffic.units_a_day else math.inf
+        steps.append(PlannedStep(weight=ask.weight, margin=ask.margin, units=needed, days=min(days, 1e6)))
+    days = min(sum(step.days for step in steps), 1e6)
+    power = tuple(Power(gain=gain, probability=round(_power(asks, traffic, terms, gain), 3)) for gain in sorted({*GAINS, terms.gain}))
+    reached = next(one.probability for one in power if one.gain == terms.gain)
+    can_conclude = reached >= _CAN_CONCLUDE
+    least_gain = next(
+        (gain / 100 for gain in range(1, 101) if _power(asks, traffic, terms, gain / 100) >= _GOOD_POWER),
+        None,
+    )
+    return Plan(
+        traffic=traffic,
+        gain=terms.gain,
+        steps=tuple(steps),
+        units=units,
+        days=days,
+        at_most_days=terms.at_most_days,
+        power=power,
+        least_gain=least_gain,
+        can_conclude=can_conclude,
+        advice=_advice(asks, traffic, terms, reached, days, least_gain, can_conclude),
+    )
+
+
+def expected_units(traffic: Traffic, weight: float, gap: float, alpha: float) -> float:
+    """Units until the evidence that a difference lies `gap` (over 0) above what is tested passes 1/alpha, at the best of the stakes."""
+    found = [
+        (math.log(1 / alpha) - math.log(share)) / drift
+        for share, (drift, _) in zip(SHARES, _growths(traffic, weight, gap), strict=True)
+        if drift > 0
+    ]
+    return min(found, default=math.inf)
+
+
+def _growths(traffic: Traffic, weight: float, gap: float) -> Iterable[tuple[float, float]]:
+    """Drift and variance of each stake's logarithm of wealth a unit, tested at `gap` under the true difference."""
+    p, centre = weight, min(0.95, max(0.05, traffic.reward_mean))
+    price = max(centre / p, (1 - centre) / (1 - p))
+    spread = max(_LEAST_VARIANCE, traffic.reward_sd**2) * (1 / p + 1 / (1 - p)) / price**2
+    mean = gap / price
+    for stake in STAKES:
+        yield stake * mean - stake * stake * (spread + mean * mean) / 2, stake * stake * spread
+
+
+def _power(asks: Sequence[Ask], traffic: Traffic, terms: Terms, gain: float) -> float:
+    """The probability that all steps pass in time: earlier ones take what they are expected to, the last one has what is left."""
+    left = traffic.units_a_day * (terms.at_most_days - terms.window_days * len(asks))
+    for ask in asks[:-1]:
+        left -= max(ask.min_samples / min(ask.weight, 1 - ask.weight), expected_units(traffic, ask.weight, gain + ask.margin, terms.alpha))
+    last = asks[-1]
+    if left < last.min_samples / min(last.weight, 1 - last.weight):
+        return 0.0
+    return max(
+        _passes(left, drift, variance, math.log(1 / terms.alpha) - math.log(share))
+        for share, (drift, variance) in zip(SHARES, _growths(traffic, last.weight, gain + last.margin), strict=True)
+    )
+
+
+def _passes(units: float, drift: float, variance: float, height: float) -> float:
+    """The probability that a Brownian motion passes `height` within `units`."""
+    if units <= 0 or not math.isfinite(units):
+        return 0.0
+    spread = math.sqrt(variance * units)
+    reflected = _NORMAL.cdf((-drift * units - height) / spread)
+    factor = 2 * drift * height / variance
+    back = math.exp(factor + math.log(reflected)) if reflected > 0 else 0.0
+    return min(1.0, _NORMAL.cdf((drift * units - height) / spread) + back)
+
+
+def _advice(
+    asks: Sequence[Ask], traffic: Traffic, terms: Terms, reached: float, days: float, least_gain: float | None, can_conclude: bool
+) -> str:
+    if not traffic.units_a_day:
+        return "the control has no rewarded traffic to plan from: send some, or say how many units a day are to come (units_a_day)"
+    told = f"at {traffic.units_a_day:,.0f} units a day a gain of {terms.gain:g} is found with a probability of {reached:.0%}"
+    if can_conclude:
+        return f"{told} within {terms.at_most_days:.3g} days; expected after {days:.3g}"
+    ways = []
+    if days < 1e5:
+        ways.append(f"about {days + terms.window_days:.0f} days (max_wait_seconds)")
+    needed = sum(expected_units(traffic, ask.weight, terms.gain + ask.margin, terms.alpha) for ask in asks)
+    time = terms.at_most_days - terms.window_days * len(asks)
+    if math.isfinite(needed) and time > 0:
+        ways.append(f"{1.5 * needed / time:,.0f} units a day")
+    if least_gain is not None:
+        ways.append(f"a gain of {least_gain:g} or more to look for (gain)")
+    if asks[-1].weight < _LAST_WEIGHT:
+        ways.append(f"a last step at {_LAST_WEIGHT:.0%}, where units tell most")
+    if asks[-1].margin == 0:
+        ways.append("objective non_inferiority, which asks for less")
+    return f"{told} within {terms.at_most_days:.3g} days, too seldom; it would take one of: {'; '.join(ways)}"

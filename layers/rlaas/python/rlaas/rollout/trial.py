@@ -1,0 +1,337 @@
+"""A rollout's trial: what is known of candidate and control so far, brought up to date from the stored events.
+
+A look reads what came since the last one and nothing else, so that it costs the same after a thousand units and after a million. It goes
+through three lists, each from its own place on:
+
+- decisions, as soon as they are `lag_seconds` old: harm that shows at once (failures, empty, unsafe and slow answers);
+- rewards, as soon as they are that old: which drafts were sent. Until its window closes a unit that nobody acted on counts as sent for the
+  candidate and as not sent for the control. The evidence of harm so is never more than what it will be when all is known, and holds its
+  guarantee however late outcomes come, and for whichever arm;
+- decisions whose attribution window has closed: the settled rewards, which alone speak for the candidate.
+
+State and places are one item, written on the condition that nobody else did: a look that dies is done again from where the last one got
+to, and nothing counts twice. Begun anew it comes to the same state, whatever the order, the repetition and the batches of the looks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol, Self
+
+from pydantic import Field, JsonValue
+
+from rlaas.clock import Timestamp, rfc3339
+from rlaas.ids import SkillName, TenantId, text_sha256
+from rlaas.rollout.harm import ROLLOUT_WEIGHTS, WORSE, Evidence, HarmLedger, Kind, log_wealth, profit_over_control, weigh
+from rlaas.rollout.sequential import SequentialTest, SettledUnit
+from rlaas.rollout.settlement import (
+    Dealt,
+    decisions,
+    harms_of,
+    is_first_of_unit,
+    sent_by,
+    settle,
+    side_by_side,
+    stratum_of,
+)
+from rlaas.rollout.steps import Rollout
+from rlaas.telemetry.store import EventStore, StoredEvent
+from rlaas.wire import WireModel
+
+MOST = 2_000
+"""Decisions and rewards that one look goes through; the next look goes on from there."""
+_POINTS = 150
+"""Points of the evidence over time that are kept; with more, every other one goes."""
+_HARM_CENTRE = 0.01
+_LEAST_LEFT = 1e-9
+
+
+class LookPoint(WireModel):
+    """What a look saw: evidence for the step's claim and of harm, units settled, and the candidate's share of new units."""
+
+    at: Timestamp
+    better: float
+    harm: float
+    n_candidate: int
+    n_control: int
+
+
+@dataclass(slots=True)
+class HarmCounts:
+    """Units served by each arm, and those of them that came to harm of one kind."""
+
+    candidate: int = 0
+    control: int = 0
+
+
+class TrialState(WireModel):
+    """What a rollout's trial has seen.
+
+    `watched_until`: decisions and rewards until then are in the evidence of harm; `settled_until`: decisions until then are in the test.
+    `served` counts units watched, `harmed` those of them with each kind of harm.
+    """
+
+    tenant_id: TenantId
+    skill: SkillName
+    rollout_id: str
+    test: SequentialTest
+    harm: HarmLedger
+    served: HarmCounts = Field(default_factory=HarmCounts)
+    harmed: dict[str, HarmCounts] = Field(default_factory=dict)
+    watched_until: Timestamp
+    settled_until: Timestamp
+    points: tuple[LookPoint, ...] = ()
+    version: int = Field(default=0, ge=0)
+
+    @classmethod
+    def begin(cls, rollout: Rollout) -> Self:
+        """Nothing seen yet."""
+        nulls = [-rollout.settings.gate(index).margin for index in range(len(rollout.settings.planned))]
+        return cls(
+            tenant_id=rollout.tenant_id,
+            skill=rollout.skill,
+            rollout_id=rollout.rollout_id,
+            test=SequentialTest.against(nulls, rollout.prior_mean),
+            harm=HarmLedger(first=rollout.created_at.toordinal()),
+            watched_until=rollout.created_at,
+            settled_until=rollout.created_at,
+        )
+
+    def evidence_of_harm(self) -> Evidence:
+        """The evidence that the candidate does harm, to be held against 1/alpha."""
+        wealth = {kind: self.harm.evidence(kind) for kind in ROLLOUT_WEIGHTS if kind != WORSE}
+        return weigh({**wealth, WORSE: self.test.evidence_worse}, ROLLOUT_WEIGHTS)
+
+    def seen(self) -> object:
+        """What must be the same however the looks were made: all but when they were."""
+        return self.model_dump(exclude={"points", "version", "watched_until", "settled_until"})
+
+
+class TrialStore(Protocol):
+    """The state of each rollout's trial."""
+
+    def load(self, tenant_id: str, skill: str, rollout_id: str) -> TrialState | None:
+        """The state, strongly consistent; `None` before the first look."""
+        ...
+
+    def save(self, state: TrialState) -> None:
+        """Store version `state.version`, which follows the one stored. Raises: Conflict when it does not."""
+        ...
+
+
+def look(state: TrialState, rollout: Rollout, *, events: EventStore, now: datetime, most: int = MOST) -> TrialState:
+    """`state` with what became known until `now`; the version that follows, or the same where nothing did. O(what is new).
+
+    Raises: DependencyUnavailable.
+    """
+    return _Look(state.model_copy(deep=True), rollout, events, now, most).taken(state)
+
+
+def caught_up(rollout: Rollout, *, events: EventStore, now: datetime) -> TrialState:
+    """The state begun anew from the events alone, as of `now`."""
+    state = TrialState.begin(rollout)
+    while (further := look(state, rollout, events=events, now=now)) is not state:
+        state = further
+    return state
+
+
+@dataclass(slots=True)
+class _Look:
+    state: TrialState
+    rollout: Rollout
+    events: EventStore
+    now: datetime
+    most: int
+
+    def taken(self, before: TrialState) -> TrialState:
+        settings = self.rollout.settings
+        lag, window = timedelta(seconds=settings.lag_seconds), timedelta(hours=settings.window_hours)
+        state = self.state
+        watched, seen = self._watch(lag, window)
+        # What is settled has been watched: a unit's pending action is taken back when its window closes.
+        settled, closed = self._settle(watched, lag, window)
+        if not seen and not closed:
+            return before
+        moved = state.model_copy(update={"watched_until": watched, "settled_until": settled, "version": before.version + 1})
+        return moved.model_copy(update={"points": self._points(moved)})
+
+    def _watch(self, lag: timedelta, window: timedelta) -> tuple[datetime, int]:
+        since = self.state.watched_until
+        dealt, until = self._decisions(since, self.now - lag, lag)
+        rewards, until = self._rewards(since, until)
+        dealt = [one for one in dealt if one.decision.decided_at <= until]
+        for one, around in self._first_of_units(dealt, lag):
+            self._enter(one, around, until)
+        known = {stored.interaction_id: stored for stored in rewards if stored.interaction_id is not None}
+        earlier = [
+            one
+            for name in known
+            for one in self._of_interaction(name)
+            if one.decision.decided_at <= since and one.stored.event_type == "output"
+        ]
+        for one, around in self._first_of_units(earlier, lag):
+            closes = one.decision.decided_at + window
+            before, after = (sent_by(one, around, min(moment, closes)) for moment in (since, until))
+            if before is None and after is not None:
+                self._acted(one, sent=after)
+        return until, len(dealt) + len(rewards)
+
+    def _settle(self, watched: datetime, lag: timedelta, window: timedelta) -> tuple[datetime, int]:
+        state = self.state
+        dealt, until = self._decisions(state.settled_until, min(watched, self.now - lag - window), window + lag)
+        for one, around in self._first_of_units(dealt, window + lag):
+            p = one.probability(self.rollout.candidate)
+            closes, candidate = one.decision.decided_at + window, one.policy_id == self.rollout.candidate
+            settled = settle(one, around, self.rollout.reward_spec, until=closes)
+            stratum = stratum_of(one, around, self.rollout.settings.stratify_by)
+            unit = SettledUnit(
+                reward=settled.reward,
+                candidate=candidate,
+                propensity=p,
+                missing=bool(settled.missing),
+                unknown=settled.unknown,
+                answered=not one.failed,
+                stratum=text_sha256(stratum)[:12] if stratum is not None else None,
+            )
+            state.test.add(unit)
+            entered = one.stored.event_type == "output" and one.stored.received_at <= one.decision.decided_at + lag
+            if entered and sent_by(one, around, closes) is None:
+                self._acted(one, sent=(self.rollout.reward_spec.missing.sent or 0.0) >= 0.5)
+        return until, len(dealt)
+
+    def _enter(self, one: Dealt, around: Sequence[StoredEvent], until: datetime) -> None:
+        """A unit that has just been served: what harm it came to, and whether somebody acted already."""
+        settings, candidate = self.rollout.settings, one.policy_id == self.rollout.candidate
+        p = one.probability(self.rollout.candidate)
+        harms, bounds = harms_of(one, around), settings.harm
+        kinds: dict[Kind, tuple[bool, float]] = {
+            "failed": (harms.failed, bounds.failed),
+            "empty": (harms.empty, bounds.empty),
+            "unsafe": (harms.unsafe, bounds.unsafe),
+            "slow": (harms.latency_ms is not None and harms.latency_ms > bounds.slow_ms, bounds.slow),
+        }
+        _count(self.state.served, candidate)
+        day = one.decision.decided_at.date()
+        for kind, (harmed, margin) in kinds.items():
+            profit = profit_over_control(harmed, candidate=candidate, propensity=p, centre=_HARM_CENTRE, margin=margin)
+            self.state.harm.add(kind, day, log_wealth(profit))
+            if harmed:
+                _count(self.state.harmed.setdefault(kind, HarmCounts()), candidate)
+        if self._watches_actions:
+            nobody = one.stored.event_type == "failure"
+            self._unsent(one, unsent=nobody or not candidate)
+            sent = None if nobody else sent_by(one, around, min(until, one.decision.decided_at + timedelta(hours=settings.window_hours)))
+            if sent is not None:
+                self._acted(one, sent=sent)
+
+    def _acted(self, one: Dealt, *, sent: bool) -> None:
+        """It is known now whether the draft was sent; so far it counted as sent for the candidate and as not sent for the control."""
+        candidate = one.policy_id == self.rollout.candidate
+        if self._watches_actions and sent != candidate:
+            self._unsent(one, unsent=not candidate, times=-1)
+            self._unsent(one, unsent=not sent)
+        if not sent:
+            _count(self.state.harmed.setdefault("unsent", HarmCounts()), candidate)
+
+    def _unsent(self, one: Dealt, *, unsent: bool, times: int = 1) -> None:
+        profit = profit_over_control(
+            unsent,
+            candidate=one.policy_id == self.rollout.candidate,
+            propensity=one.probability(self.rollout.candidate),
+            centre=self.rollout.prior_unsent,
+            margin=0.0,
+        )
+        self.state.harm.add("unsent", one.decision.decided_at.date(), log_wealth(profit), times=times)
+
+    @property
+    def _watches_actions(self) -> bool:
+        return "sent" in self.rollout.reward_spec.weights
+
+    def _decisions(self, after: datetime, until: datetime, lag: timedelta) -> tuple[list[Dealt], datetime]:
+        """Those between the candidate and the control."""
+        dealt, until = decisions(
+            self.events, self.state.tenant_id, self.state.skill, self.rollout.rollout_id, after=after, until=until, lag=lag, most=self.most
+        )
+        return [one for one in dealt if self._by_chance(one)], until
+
+    def _first_of_units(self, dealt: Sequence[Dealt], lag: timedelta) -> list[tuple[Dealt, list[StoredEvent]]]:
+        """The first decision of each unit with the events around it, in order."""
+
+        def read(one: Dealt) -> list[StoredEvent] | None:
+            if not is_first_of_unit(self.events, one, lag=lag):
+                return None
+            return self.events.by_interaction(one.stored.tenant_id, one.stored.interaction_id or "")
+
+        return [(one, around) for one, around in side_by_side(read, dealt) if around is not None]
+
+    def _of_interaction(self, interaction_id: str) -> list[Dealt]:
+        around = self.events.by_interaction(self.state.tenant_id, interaction_id)
+        dealt = [Dealt.of(stored) for stored in around if stored.trial is not None and stored.trial.name == self.rollout.rollout_id]
+        lag = timedelta(seconds=self.rollout.settings.lag_seconds)
+        return [one for one in dealt if one.stored.received_at <= one.decision.decided_at + lag and self._by_chance(one)]
+
+    def _by_chance(self, one: Dealt) -> bool:
+        """Whether chance chose between candidate and control."""
+        p = one.probability(self.rollout.candidate)
+        return one.policy_id in (self.rollout.candidate, self.rollout.control) and _LEAST_LEFT < p < 1 - _LEAST_LEFT
+
+    def _rewards(self, after: datetime, until: datetime) -> tuple[list[StoredEvent], datetime]:
+        """The skill's rewards after `after` by time, and the time until which these are all: `until`, or earlier."""
+        found: list[StoredEvent] = []
+        day = after.date()
+        while self._watches_actions and after < until and day <= until.date():
+            for stored in self.events.by_day(self.state.tenant_id, self.state.skill, "reward", day, since=after):
+                if stored.occurred_at > until:
+                    break
+                if len(found) >= self.most and stored.occurred_at > found[-1].occurred_at:
+                    return found, found[-1].occurred_at
+                if stored.occurred_at > after:
+                    found.append(stored)
+            day += timedelta(days=1)
+        return found, until
+
+    def _points(self, state: TrialState) -> tuple[LookPoint, ...]:
+        margin = self.rollout.settings.gate(max(0, len(self.rollout.steps) - 1)).margin
+        point = LookPoint(
+            at=self.now,
+            better=state.test.evidence_better(-margin),
+            harm=state.evidence_of_harm().value,
+            n_candidate=state.test.candidate.n,
+            n_control=state.test.control.n,
+        )
+        points = (*state.points, point)
+        return points if len(points) <= _POINTS else (*points[:-1:2], points[-1])
+
+
+def evidence_of(rollout: Rollout, state: TrialState) -> dict[str, JsonValue]:
+    """What a trial has seen, for people: both arms, harm by kind, and the evidence over time beside what it is held against."""
+    harm = state.evidence_of_harm()
+    arms = {"candidate": state.test.candidate, "control": state.test.control}
+    return {
+        "rollout_id": rollout.rollout_id,
+        "threshold": 1 / rollout.settings.alpha,
+        "harm": harm.value,
+        "harm_reason": harm.reason,
+        "watched_until": rfc3339(state.watched_until),
+        "settled_until": rfc3339(state.settled_until),
+        "arms": {
+            name: {
+                "policy_id": getattr(rollout, name),
+                "served": getattr(state.served, name),
+                "settled": sums.n,
+                "mean": sums.mean,
+                "missing": sums.missing_share,
+                "answered_mean": sums.answered_mean,
+                "harmed": {kind: getattr(counts, name) for kind, counts in sorted(state.harmed.items())},
+            }
+            for name, sums in arms.items()
+        },
+        "points": [point.model_dump(mode="json") for point in state.points],
+    }
+
+
+def _count(counts: HarmCounts, candidate: bool) -> None:
+    if candidate:
+        counts.candidate += 1
+    else:
+        counts.control += 1

@@ -1,0 +1,16 @@
+"""The metric that the guard's alarm watches."""
+
+from datetime import datetime
+
+from rlaas.rollout.trial import TrialState
+from rlaas.runtime.metrics import emit
+
+
+def emit_harm(state: TrialState, candidate: str, *, stage: str, at: datetime) -> None:
+    """The evidence that the candidate of a rollout does harm: the metric that its guard's alarm watches."""
+    emit(
+        {"HarmEvidence": (state.evidence_of_harm().value, "None")},
+        dimensions={"stage": stage, "rollout": state.rollout_id, "arm": candidate},
+        at=at,
+        properties={"tenant_id": state.tenant_id, "skill": state.skill},
+    )

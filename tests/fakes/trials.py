@@ -1,0 +1,167 @@
+"""Trials in memory, and a world in which people ask, get answers and act on them."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from rlaas.errors import Conflict
+from rlaas.rewards.record import record_reward
+from rlaas.rollout.conduct import Conductor, request_rollout
+from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep
+from rlaas.rollout.trial import TrialState
+from rlaas.routing.assign import Decision, assign
+from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, RequestFailed
+from rlaas.telemetry.ingest import prepare
+from rlaas.telemetry.store import StoredEvent
+from tests.fakes.events import MemoryEventStore
+from tests.fakes.guards import MemoryGuards
+from tests.fakes.registry import MemoryRegistry
+from tests.fakes.worlds import NOW, SKILL, TENANT, furnished
+
+OLD, NEW = f"{SKILL}@v1", f"{SKILL}@v2"
+SETTINGS = RolloutSettings(
+    steps=(RolloutStep(weight=0.2, margin=0.2, min_samples=5), RolloutStep(weight=0.5, min_samples=10)),
+    poll_seconds=60,
+    window_hours=1 / 60,
+    lag_seconds=10,
+    max_wait_seconds=36_000,
+    stratify_by=None,
+)
+"""Windows of a minute: a unit is settled 70 seconds after its decision."""
+
+Act = Literal["sent", "discarded", "regenerated"]
+
+
+@dataclass
+class MemoryTrials:
+    held: dict[tuple[str, str, str], TrialState] = field(default_factory=dict)
+
+    def load(self, tenant_id: str, skill: str, rollout_id: str) -> TrialState | None:
+        return self.held.get((tenant_id, skill, rollout_id))
+
+    def save(self, state: TrialState) -> None:
+        key = (state.tenant_id, state.skill, state.rollout_id)
+        held = self.held.get(key)
+        if state.version != (held.version if held else 0) + 1:
+            raise Conflict("another look was faster")
+        self.held[key] = TrialState.model_validate_json(state.model_dump_json())
+
+
+@dataclass
+class World:
+    """A skill with two policies and a clock that traffic moves."""
+
+    registry: MemoryRegistry = field(default_factory=furnished)
+    events: MemoryEventStore = field(default_factory=MemoryEventStore)
+    trials: MemoryTrials = field(default_factory=MemoryTrials)
+    guards: MemoryGuards = field(default_factory=MemoryGuards)
+    now: datetime = NOW
+    count: int = 0
+
+    def clock(self) -> datetime:
+        return self.now
+
+    def later(self, seconds: float) -> datetime:
+        self.now += timedelta(seconds=seconds)
+        return self.now
+
+    def put(self, event: AnyEvent, at: datetime) -> StoredEvent:
+        stored = prepare(event, TENANT, received_at=at)
+        self.events.put_new(stored)
+        return stored
+
+    def decide(self, unit: str) -> Decision:
+        route = self.registry.get_route(TENANT, SKILL)
+        return assign(route, unit, decision_id=f"dec_{self.count}", decided_at=self.now)
+
+    def asked(self, unit: str | None = None, *, user: str | None = None) -> tuple[str, Decision]:
+        """A new interaction, and who is to answer it."""
+        self.count += 1
+        name = f"i{self.count}"
+        self.put(InteractionCreated(interaction_id=name, skill=SKILL, inputs={"email": "?"}, thread_id=unit, user_id=user), self.now)
+        return name, self.decide(unit or name)
+
+    def served(
+        self,
+        unit: str | None = None,
+        *,
+        text: str = "Dear customer",
+        took: float = 1.0,
+        latency_ms: float | None = None,
+        cost_usd: float | None = None,
+        decision: Decision | None = None,
+    ) -> OutputProduced:
+        """A request that was answered `took` seconds later."""
+        name, dealt = self.asked(unit)
+        dealt = decision or dealt
+        output = OutputProduced(
+            output_id=f"o{self.count}",
+            interaction_id=name,
+            skill=SKILL,
+            text=text,
+            thread_id=unit,
+            policy_id=dealt.policy_id,
+            decision=dealt,
+            latency_ms=latency_ms,
+            cost_usd=cost_usd,
+        )
+        self.put(output, self.now + timedelta(seconds=took))
+        return output
+
+    def failed(self, unit: str | None = None) -> Decision:
+        """A request that nobody answered."""
+        name, dealt = self.asked(unit)
+        self.put(
+            RequestFailed(failure_id=f"fail{self.count}", interaction_id=name, skill=SKILL, decision=dealt, reason="nobody"),
+            self.now + timedelta(seconds=1),
+        )
+        return dealt
+
+    def acted(self, output: OutputProduced, action: Act, *, after: float = 2.0, claimed: datetime | None = None) -> None:
+        """What somebody did with a draft, `after` seconds from now, and the reward of it."""
+        at = self.now + timedelta(seconds=after)
+        feedback = FeedbackSubmitted(
+            feedback_id=f"f{len(self.events.events)}",
+            interaction_id=output.interaction_id,
+            output_id=output.output_id,
+            skill=SKILL,
+            kind="action",
+            action=action,
+            occurred_at=claimed or at,
+        )
+        stored = self.put(feedback, at)
+        record_reward(stored, store=self.events, specs=self.registry, clock=lambda: at + timedelta(milliseconds=300))
+
+    def request(self, rollout_id: str = "rol_1", settings: RolloutSettings = SETTINGS, candidate: str = NEW, **more: bool) -> Rollout:
+        return request_rollout(
+            self.registry,
+            self.events,
+            tenant_id=TENANT,
+            skill=SKILL,
+            rollout_id=rollout_id,
+            candidate=candidate,
+            settings=settings,
+            actor="key:1",
+            reason="try it",
+            now=self.now,
+            **more,
+        )
+
+    def conductor(self, rollout_id: str = "rol_1") -> Conductor:
+        return Conductor(self.registry, self.events, self.trials, self.guards, self.clock, TENANT, SKILL, rollout_id)
+
+    def history(self, units: int = 60) -> None:
+        """The control's week: every other draft was sent."""
+        for number in range(units):
+            self.later(10)
+            self.acted(self.served(), "sent" if number % 2 else "discarded")
+        self.later(10)
+
+    def begun(self, settings: RolloutSettings = SETTINGS) -> Conductor:
+        """A rollout in its first step, after the control's week."""
+        self.history()
+        self.request(settings=settings)
+        conductor = self.conductor()
+        conductor.begin()
+        assert conductor.set_weight(0) == "running"
+        return conductor

@@ -1,0 +1,75 @@
+"""What a plan says before a rollout begins; `make bench-decisions` holds its numbers beside simulated rollouts."""
+
+import random
+
+import pytest
+
+from rlaas.rollout.plan import Ask, Terms, Traffic, expected_units, plan, planned_steps
+from rlaas.rollout.sequential import SequentialTest, SettledUnit
+
+TERMS = Terms(alpha=0.05, at_most_days=14, window_days=1, gain=0.2)
+
+
+def traffic(units_a_day: float, *, mean: float = 0.6, sd: float = 0.49) -> Traffic:
+    return Traffic(units_a_day=units_a_day, reward_mean=mean, reward_sd=sd, unsent=0.4, sampled=100)
+
+
+def steps(units_a_day: float) -> tuple[Ask, ...]:
+    return planned_steps(traffic(units_a_day), TERMS, last_margin=0.0, min_samples=20)
+
+
+@pytest.mark.parametrize(("units_a_day", "first"), [(5_000, 0.05), (1_000, 0.1), (200, 0.25)])
+def test_the_first_step_is_as_cautious_as_the_traffic_bears_and_the_last_decides(units_a_day: float, first: float) -> None:
+    planned = steps(units_a_day)
+    assert (planned[0].weight, planned[-1].weight, planned[-1].margin) == (first, 0.5, 0.0)
+    assert planned[0].margin > 0
+
+
+def test_a_plan_tells_how_long_it_takes_and_what_it_can_find() -> None:
+    told = plan(steps(1_000), traffic(1_000), TERMS)
+    assert told.can_conclude
+    assert 2 < told.days < 5
+    power = {one.gain: one.probability for one in told.power}
+    assert power[0.02] < power[0.05] < power[0.1] <= power[0.2]
+    assert power[0.05] > 0.8
+    assert told.least_gain is not None
+    assert told.least_gain <= 0.05
+
+
+def test_a_plan_that_cannot_conclude_says_what_would() -> None:
+    told = plan(steps(5), traffic(5), TERMS)
+    assert not told.can_conclude
+    assert "too seldom; it would take one of: " in told.advice
+    assert "days (max_wait_seconds)" in told.advice
+    assert "units a day" in told.advice
+
+
+def test_without_traffic_there_is_nothing_to_plan_from() -> None:
+    told = plan(steps(0), traffic(0), TERMS)
+    assert not told.can_conclude
+    assert told.advice.startswith("the control has no rewarded traffic to plan from")
+
+
+def test_a_share_of_a_thousandth_cannot_conclude_and_the_advice_is_a_larger_one() -> None:
+    told = plan([Ask(0.001, 0.0, 20)], traffic(1_000), TERMS)
+    assert not told.can_conclude
+    assert "a last step at 50%" in told.advice
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.5, 1.0])
+def test_rewards_that_are_all_equal_can_be_planned_with(mean: float) -> None:
+    assert plan(steps(1_000), traffic(1_000, mean=mean, sd=0.0), TERMS).can_conclude
+
+
+@pytest.mark.parametrize(("weight", "gap"), [(0.5, 0.2), (0.5, 0.1), (0.1, 0.3)])
+def test_the_units_expected_are_about_those_that_a_simulated_test_takes(weight: float, gap: float) -> None:
+    rng, took = random.Random(20260101), []
+    for _ in range(40):
+        test, n = SequentialTest.against([0.0], 0.6, grid=()), 0
+        while test.evidence_better(0.0) < 20:
+            candidate = rng.random() < weight
+            test.add(SettledUnit(float(rng.random() < (0.6 + gap if candidate else 0.6)), candidate, weight))
+            n += 1
+        took.append(n)
+    expected = expected_units(traffic(1), weight, gap, 0.05)
+    assert 0.5 < sum(took) / len(took) / expected < 1.5

@@ -1,0 +1,239 @@
+"""What a rollout's trial sees: by decision, once a unit, for the arm dealt, with nothing lost or counted twice however it is looked at."""
+
+import random
+from datetime import timedelta
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from rlaas.rollout.conduct import would_have_taken
+from rlaas.rollout.steps import Rollout
+from rlaas.rollout.trial import TrialState, caught_up, evidence_of, look
+from rlaas.telemetry.events import OutputProduced
+from rlaas.tenancy.registry import rollout_key, skill_key
+from rlaas.tenancy.tenant import MissingValues, RewardSpec, Skill
+from tests.fakes.trials import NEW, OLD, SETTINGS, World
+from tests.fakes.worlds import CHANGE, SKILL, TENANT
+
+
+def rollout_of(world: World) -> Rollout:
+    return world.registry.get(Rollout, TENANT, rollout_key(SKILL, "rol_1")).document
+
+
+def begun(spec: RewardSpec | None = None) -> World:
+    world = World()
+    if spec is not None:
+        held = world.registry.get(Skill, TENANT, skill_key(SKILL))
+        changed = held.document.model_copy(update={"reward": spec})
+        world.registry.replace(TENANT, skill_key(SKILL), changed, expected_version=held.version, change=CHANGE)
+    world.begun()
+    return world
+
+
+def dealt(world: World, arm: str) -> OutputProduced:
+    """A draft for a unit that drew `arm`."""
+    while world.decide(f"i{world.count + 1}").policy_id != arm:
+        world.count += 1
+    return world.served()
+
+
+def seen(world: World) -> TrialState:
+    return caught_up(rollout_of(world), events=world.events, now=world.now)
+
+
+def test_a_unit_counts_when_its_window_has_closed_with_what_it_had_by_then() -> None:
+    world = begun()
+    world.later(5)
+    early, late = dealt(world, NEW), dealt(world, NEW)
+    world.acted(early, "sent", after=50)
+    world.acted(late, "sent", after=61)
+    world.later(69)
+    assert seen(world).test.n == 0
+    world.later(2)
+    candidate = seen(world).test.candidate
+    assert (candidate.n, candidate.mean, candidate.missing) == (2, 0.5, 1)
+
+
+def test_clients_clocks_have_no_part_in_it() -> None:
+    world = begun()
+    world.later(5)
+    for hours in (-1, 1):
+        world.acted(dealt(world, NEW), "sent", claimed=world.now + timedelta(hours=hours))
+    world.later(100)
+    assert (seen(world).test.candidate.n, seen(world).test.candidate.mean) == (2, 1.0)
+
+
+def test_what_never_came_is_worth_what_the_spec_declares() -> None:
+    world = begun(RewardSpec(missing=MissingValues(sent=1.0, edit_similarity=0.5)))
+    world.later(5)
+    dealt(world, OLD)
+    world.later(100)
+    control = seen(world).test.control
+    assert (control.mean, control.missing, control.unknown) == (0.75, 1, 0)
+
+
+def test_a_unit_counts_for_the_arm_it_was_dealt_whoever_answered() -> None:
+    world = begun()
+    world.later(5)
+    _, decision = world.asked()
+    while decision.policy_id != NEW:
+        _, decision = world.asked()
+    fell = decision.model_copy(update={"fallback": True, "drawn": NEW, "arm": "control", "policy_id": OLD})
+    world.acted(world.served(decision=fell), "sent")
+    world.later(100)
+    state = seen(world)
+    assert (state.test.candidate.n, state.test.candidate.answered, state.test.control.n) == (1, 0, 0)
+    assert state.harmed["failed"].candidate == 1
+
+
+def test_a_request_that_nobody_answered_counts_as_nothing() -> None:
+    world = begun()
+    world.later(5)
+    while world.failed().policy_id != NEW:
+        pass
+    world.later(100)
+    state = seen(world)
+    assert (state.test.candidate.n, state.test.candidate.mean, state.test.candidate.answered) == (1, 0.0, 0)
+    assert state.harmed["failed"].candidate == 1
+    assert state.served.candidate == 1
+
+
+def test_a_unit_that_comes_again_is_no_new_evidence() -> None:
+    world = begun()
+    for _ in range(20):
+        world.later(5)
+        world.acted(world.served("thread-1"), "discarded")
+    world.later(200)
+    state = seen(world)
+    assert (state.test.n, state.served.candidate + state.served.control) == (1, 1)
+
+
+def test_silence_is_no_harm_of_the_candidates_until_its_window_closes() -> None:
+    world = begun()
+    world.later(5)
+    for _ in range(30):
+        dealt(world, NEW)
+        world.later(0.5)
+    world.later(20)
+    assert seen(world).harm.evidence("unsent") <= 1.0
+    world.later(100)
+    assert seen(world).harm.evidence("unsent") > 20
+
+
+def test_what_is_plainly_bad_is_seen_long_before_the_window_closes() -> None:
+    slow = SETTINGS.model_copy(update={"window_hours": 24.0, "max_wait_seconds": 14 * 86_400, "poll_seconds": 900})
+    world = World()
+    world.begun(slow)
+    for _ in range(150):
+        world.later(20)
+        output = world.served()
+        world.acted(output, "discarded" if output.policy_id == NEW else "sent")
+    world.later(30)
+    state = seen(world)
+    assert state.test.n == 0
+    assert state.evidence_of_harm().value >= 20
+    assert state.evidence_of_harm().reason.startswith("its drafts are sent less often")
+
+
+@pytest.mark.parametrize(
+    ("kind", "harm"),
+    [
+        ("empty", {"text": "  "}),
+        ("slow", {"latency_ms": 20_000.0}),
+    ],
+)
+def test_each_kind_of_harm_has_its_evidence(kind: str, harm: dict[str, object]) -> None:
+    world = begun()
+    for _ in range(80):
+        world.later(1)
+        world.count += 1
+        if world.decide(f"i{world.count + 1}").policy_id == NEW:
+            world.served(**harm)  # type: ignore[arg-type]
+        else:
+            world.served()
+    world.later(20)
+    state = seen(world)
+    assert state.harm.evidence(kind) > 20 / 0.1
+    assert state.evidence_of_harm().value > 20
+
+
+def test_with_nobody_there_nothing_is_known() -> None:
+    world = begun()
+    state = seen(world)
+    assert (state.test.n, state.evidence_of_harm().value < 1) == (0, True)
+    gate = SETTINGS.gate(0)
+    assert "no traffic came" in would_have_taken(state.test, gate, weight=0.2, waited_seconds=10)
+
+
+def test_outcomes_that_have_stopped_coming_are_named() -> None:
+    world = begun()
+    for _ in range(40):
+        world.later(5)
+        world.served()
+    world.later(100)
+    told = would_have_taken(seen(world).test, SETTINGS.gate(0), weight=0.2, waited_seconds=10)
+    assert told == "Nothing came back for any unit: outcomes have stopped coming"
+
+
+def test_the_evidence_is_told_with_what_it_is_held_against() -> None:
+    world = begun()
+    for _ in range(20):
+        world.later(5)
+        world.acted(world.served(), "sent")
+    world.later(100)
+    told = evidence_of(rollout_of(world), seen(world))
+    assert told["threshold"] == pytest.approx(20)
+    arms = told["arms"]
+    assert isinstance(arms, dict)
+    assert sum(arm["settled"] for arm in arms.values()) == 20  # type: ignore[index,call-overload,misc]
+
+
+Happening = tuple[int, int, str, float]
+happenings = st.lists(
+    st.tuples(
+        st.integers(0, 8), st.integers(0, 40), st.sampled_from(["sent", "discarded", "both", "none", "failed", "empty"]), st.floats(0, 90)
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+@settings(max_examples=30, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])  # shrinking takes minutes
+@given(happenings, st.lists(st.integers(1, 200), max_size=8), st.integers(1, 5), st.randoms(use_true_random=False))
+def test_state_kept_look_by_look_equals_state_begun_anew_however_the_stream_came(
+    events: list[Happening], pauses: list[int], most: int, rng: random.Random
+) -> None:
+    world = begun()
+    began = world.now
+    for unit, pause, what, after in events:
+        world.later(pause)
+        if what == "failed":
+            world.failed(f"u{unit}")
+            continue
+        output = world.served(f"u{unit}", text="" if what == "empty" else "Dear", took=rng.choice([1.0, 5.0, 12.0, 100.0]))
+        if what in ("sent", "discarded"):
+            world.acted(output, what, after=after)  # type: ignore[arg-type]
+        if what == "both":
+            world.acted(output, "discarded", after=after)
+            world.acted(output, "sent", after=after + rng.uniform(0, 30))
+    end = world.now + timedelta(seconds=300)
+    # The store does not care in which order things were put, or how often.
+    shuffled = list(world.events.events.items())
+    rng.shuffle(shuffled)
+    world.events.events.clear()
+    world.events.events.update(shuffled)
+
+    rollout, state, now = rollout_of(world), TrialState.begin(rollout_of(world)), began
+    for pause in (*pauses, 10_000):
+        now = min(end, now + timedelta(seconds=pause))
+        # Only what had arrived by then can be seen.
+        arrived = {key: event for key, event in world.events.events.items() if event.received_at <= now}
+        past = World(events=type(world.events)(arrived))
+        for _ in range(2 if now < end else 1_000):
+            further = look(state, rollout, events=past.events, now=now, most=most)
+            if further is state:
+                break
+            state = TrialState.model_validate_json(further.model_dump_json())
+    anew = caught_up(rollout, events=world.events, now=end)
+    assert state.seen() == anew.seen()
