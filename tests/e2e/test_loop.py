@@ -27,18 +27,10 @@ def rewards_on(tenant: Tenant, day: str) -> list[dict[str, Any]]:
     return found
 
 
-def five_drafts(tenant: Tenant, *, action: str) -> None:
-    """Five drafts that people reacted to, with their rewards: what a guard's floor is made of."""
-    drafts = [tenant.infer() for _ in range(5)]
-    for draft in drafts:
-        tenant.react(draft, final=None, action=action)
-    days = {draft["decision"]["decided_at"][:10] for draft in drafts}
-    until(lambda: sum(len(rewards_on(tenant, day)) for day in days) == 5)
-
-
 def rollout_to_its_end(tenant: Tenant, candidate: str, *, likes: str, seconds: float = 120) -> dict[str, Any]:
     """A rollout under traffic in which people send the drafts of policy `likes` as they are and discard the others."""
-    settings = {"steps": [{"weight": 0.4, "margin": 0.1, "min_samples": 3}, {"weight": 0.7, "min_samples": 3}]}
+    steps = [{"weight": 0.4, "margin": 0.1, "min_samples": 3}, {"weight": 0.7, "min_samples": 3}]
+    settings = {"steps": steps, "units_a_day": 86_400, "window_hours": 5 / 3_600, "lag_seconds": 4}
     body = {"policy_id": candidate, "settings": settings, "reason": "test"}
     path = f"skills/{SKILL}/rollouts/{tenant.admin('POST', f'skills/{SKILL}/rollouts', body)['rollout_id']}"
 
@@ -102,7 +94,6 @@ def test_a_better_candidate_is_shipped_and_the_api_takes_it_back(cloud: LaptopCl
     tenant = cloud.tenant()
     control = tenant.make_skill()
     candidate = tenant.make_policy(0.9)
-    five_drafts(tenant, action="discarded")
     rollout = rollout_to_its_end(tenant, candidate, likes=candidate)
     assert rollout["status"] == "shipped", rollout["reason"]
     assert [step["outcome"] for step in rollout["steps"]] == ["advance", "advance", "promoted"]
@@ -123,11 +114,26 @@ def test_a_better_candidate_is_shipped_and_the_api_takes_it_back(cloud: LaptopCl
 def test_the_alarm_takes_a_bad_candidate_back(cloud: LaptopCloud) -> None:
     tenant = cloud.tenant()
     control = tenant.make_skill()
-    five_drafts(tenant, action="sent")
     rollout = rollout_to_its_end(tenant, tenant.make_policy(0.9), likes=control)
     assert rollout["status"] == "rolled_back", rollout["reason"]
+    assert rollout["reason"].startswith("guard alarm: Threshold Crossed"), rollout["reason"]
+    path = f"skills/{SKILL}/rollouts/{rollout['rollout_id']}"
+    assert until(lambda: tenant.admin("GET", path)["alarm_at"])
+    evidence = tenant.admin("GET", f"{path}/evidence")
+    assert evidence["harm"] >= evidence["threshold"] == 20
+    assert evidence["points"][-1]["harm"] >= 20 > evidence["points"][0]["harm"]
     assert route(tenant)["control"] == control
     assert route(tenant)["arms"] == []
+
+
+def test_a_plan_that_cannot_conclude_is_refused_with_what_would(cloud: LaptopCloud) -> None:
+    tenant = cloud.tenant()
+    tenant.make_skill()
+    body = {"policy_id": tenant.make_policy(0.9), "settings": {"units_a_day": 5}}
+    refused = tenant.post(f"v1/admin/skills/{SKILL}/rollouts", body)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "settings")
+    assert "it would take one of: " in refused.json()["error"]["message"]
+    assert tenant.admin("POST", f"skills/{SKILL}/rollouts", {**body, "dryrun": True})["plan"]["can_conclude"] is False
 
 
 def test_while_an_arms_model_is_down_the_control_answers_and_without_the_control_the_error_says_so(cloud: LaptopCloud) -> None:

@@ -75,9 +75,11 @@ def _bet(purses: list[float], profit: float) -> float:
     """Stake each purse's fraction at `profit` (gain over price, less 1; at least -1); the wealth after it."""
     wealth = 0.0
     for at, stake in enumerate(STAKES):
-        purse = min(_MOST_WEALTH, purses[at] * (1 + stake * profit))
+        purse = purses[at] * (1 + stake * profit)
         purses[at] = purse
         wealth += purse
+    if wealth > _MOST_WEALTH:
+        purses[:] = [min(_MOST_WEALTH, purse) for purse in purses]
     return wealth
 
 

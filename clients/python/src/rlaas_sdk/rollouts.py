@@ -1,0 +1,144 @@
+"""`rlaas rollout`: what a rollout would take, starting one, and what it has seen."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import TypeAlias, cast
+
+import click
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+from rlaas_sdk.configuration import destination
+from rlaas_sdk.errors import NotConfigured
+
+JsonObject: TypeAlias = "dict[str, object]"
+_SKILL = re.compile(r"(?=.{1,28}\Z)[a-z0-9]+(-[a-z0-9]+)*")
+
+
+class _Service:
+    """The admin API of one skill. Any answer but 2xx ends the command with the error it carries."""
+
+    def __init__(self, skill: str, api_url: str | None, api_key: str | None) -> None:
+        if not _SKILL.fullmatch(skill):
+            raise click.BadParameter(f"{skill!r} is no skill's name; it is lower-case words joined by hyphens, 28 characters at most")
+        try:
+            url, key = destination(api_url, api_key)
+        except NotConfigured as error:
+            raise click.UsageError(str(error)) from None
+        self._http = httpx.Client(
+            base_url=f"{url}/v1/admin/skills/{skill}/", headers={"Authorization": f"Bearer {key}"}, timeout=httpx.Timeout(30.0)
+        )
+
+    def call(self, method: str, path: str, body: JsonObject | None = None) -> JsonObject:
+        try:
+            answer = self._http.request(method, path, json=body)
+        except httpx.TransportError as error:
+            raise click.ClickException(f"the service did not answer: {type(error).__name__} {error}") from None
+        if answer.is_success:
+            return cast("JsonObject", answer.json())
+        try:
+            refused = answer.json()["error"]
+            said = f"{refused['message']}" + (f" (at {refused['param']})" if refused.get("param") else "")
+        except (ValueError, KeyError, TypeError):
+            said = answer.text[:300]
+        raise click.ClickException(f"{answer.status_code}: {said}")
+
+
+def _service(context: click.Context) -> _Service:
+    return cast("_Service", context.obj)
+
+
+@click.group("rollout")
+@click.option("--skill", required=True, help="The skill.")
+@click.option("--api-url", help="The service's address [env: RLAAS_API_URL].")
+@click.option("--api-key", help="A secret key with the scope admin [env: RLAAS_API_KEY].")
+@click.pass_context
+def rollout_command(context: click.Context, skill: str, api_url: str | None, api_key: str | None) -> None:
+    """Ship a policy by evidence: plan it, start it, look at it."""
+    context.obj = _Service(skill, api_url, api_key)
+
+
+def _settings(_context: click.Context, _parameter: click.Parameter, value: str) -> JsonObject:
+    try:
+        given = json.loads(value)
+    except ValueError as error:
+        raise click.BadParameter(f"it is no JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise click.BadParameter('it is a JSON object, such as {"objective": "non_inferiority"}')
+    return given
+
+
+_settings_option = click.option("--settings", default="{}", callback=_settings, metavar="JSON", help="Settings, as in the API.")
+
+
+@rollout_command.command("plan")
+@click.argument("policy_id", metavar="POLICY")
+@_settings_option
+@click.pass_context
+def plan_command(context: click.Context, policy_id: str, settings: JsonObject) -> None:
+    """What a rollout of POLICY would take, from the skill's own traffic. Starts nothing; exits 1 when it cannot conclude."""
+    dry = _service(context).call("POST", "rollouts", {"policy_id": policy_id, "settings": settings, "dryrun": True})
+    plan = cast("JsonObject", dry["plan"])
+    _show_plan(Console(), plan)
+    sys.exit(0 if plan["can_conclude"] else 1)
+
+
+@rollout_command.command("start")
+@click.argument("policy_id", metavar="POLICY")
+@_settings_option
+@click.option("--reason", default="started from the command line", show_default=True, help="For the audit.")
+@click.pass_context
+def start_command(context: click.Context, policy_id: str, settings: JsonObject, reason: str) -> None:
+    """Start a rollout of POLICY. Refused, with what would help, when its plan cannot conclude."""
+    started = _service(context).call("POST", "rollouts", {"policy_id": policy_id, "settings": settings, "reason": reason})
+    console = Console()
+    _show_plan(console, cast("JsonObject", started["plan"]))
+    console.print(f"{started['rollout_id']} is starting", highlight=False)
+
+
+@rollout_command.command("show")
+@click.argument("rollout_id", metavar="ROLLOUT")
+@click.pass_context
+def show_command(context: click.Context, rollout_id: str) -> None:
+    """What ROLLOUT has seen so far, and the evidence beside what it is held against."""
+    service = _service(context)
+    rollout, evidence = service.call("GET", f"rollouts/{rollout_id}"), service.call("GET", f"rollouts/{rollout_id}/evidence")
+    console = Console()
+    console.print(f"{rollout['candidate']} over {rollout['control']}: {rollout['status']}", highlight=False)
+    table = Table("arm", "served", "settled", "mean reward", "missing", "harmed")
+    for name, arm in cast("dict[str, JsonObject]", evidence["arms"]).items():
+        harmed = ", ".join(f"{kind} {count}" for kind, count in cast("JsonObject", arm["harmed"]).items() if count)
+        table.add_row(name, str(arm["served"]), str(arm["settled"]), _number(arm["mean"]), _number(arm["missing"], "{:.0%}"), harmed)
+    console.print(table)
+    console.print(f"evidence of harm {_number(evidence['harm'])} of {_number(evidence['threshold'])}", highlight=False)
+    for step in cast("list[JsonObject]", rollout["steps"]):
+        console.print(f"step {step['step']} at {_number(step['weight'], '{:.0%}')}: {step['outcome']}, {step['reason']}", highlight=False)
+
+
+def _show_plan(console: Console, plan: JsonObject) -> None:
+    traffic = cast("JsonObject", plan["traffic"])
+    console.print(
+        f"{_number(traffic['units_a_day'], '{:,.0f}')} units a day, mean reward {_number(traffic['reward_mean'])} "
+        f"(standard deviation {_number(traffic['reward_sd'])}, {traffic['sampled']} sampled)",
+        highlight=False,
+    )
+    steps = Table("step", "share", "asks for", "units", "days")
+    for number, step in enumerate(cast("list[JsonObject]", plan["steps"]), 1):
+        asks = f"not worse by {_number(step['margin'])}" if step["margin"] else "better"
+        steps.add_row(
+            str(number), _number(step["weight"], "{:.1%}"), asks, _number(step["units"], "{:,.0f}"), _number(step["days"], "{:.1f}")
+        )
+    console.print(steps)
+    power = Table("true gain", "is shipped in time with probability")
+    for one in cast("list[JsonObject]", plan["power"]):
+        power.add_row(_number(one["gain"], "{:+.2f}"), _number(one["probability"], "{:.0%}"))
+    console.print(power)
+    console.print(str(plan["advice"]), highlight=False)
+
+
+def _number(value: object, shape: str = "{:.3g}") -> str:
+    return shape.format(value) if isinstance(value, int | float) else "-"
