@@ -85,6 +85,7 @@ class World:
         self,
         unit: str | None = None,
         *,
+        user: str | None = None,
         text: str = "Dear customer",
         took: float = 1.0,
         latency_ms: float | None = None,
@@ -92,30 +93,27 @@ class World:
         decision: Decision | None = None,
     ) -> OutputProduced:
         """A request that was answered `took` seconds later."""
-        name, dealt = self.asked(unit)
-        dealt = decision or dealt
-        output = OutputProduced(
-            output_id=f"o{self.count}",
-            interaction_id=name,
-            skill=SKILL,
-            text=text,
-            thread_id=unit,
-            policy_id=dealt.policy_id,
-            decision=dealt,
-            latency_ms=latency_ms,
-            cost_usd=cost_usd,
-        )
+        name, dealt = self.asked(unit, user=user)
+        more = {"thread_id": unit, "user_id": user, "latency_ms": latency_ms, "cost_usd": cost_usd}
+        return self.answers(name, decision or dealt, text=text, took=took, **more)
+
+    def answers(self, name: str, decision: Decision, *, text: str = "Dear customer", took: float = 1.0, **more: object) -> OutputProduced:
+        """The answer to an interaction, `took` seconds from now."""
+        about = {"interaction_id": name, "skill": SKILL, "text": text, "policy_id": decision.policy_id, "decision": decision}
+        output = OutputProduced.model_validate({"output_id": f"o{self.count}", **about, **more})
         self.put(output, self.now + timedelta(seconds=took))
         return output
 
     def failed(self, unit: str | None = None) -> Decision:
         """A request that nobody answered."""
         name, dealt = self.asked(unit)
-        self.put(
-            RequestFailed(failure_id=f"fail{self.count}", interaction_id=name, skill=SKILL, decision=dealt, reason="nobody"),
-            self.now + timedelta(seconds=1),
-        )
+        self.fails(name, dealt)
         return dealt
+
+    def fails(self, name: str, decision: Decision) -> None:
+        """Nobody answers an interaction."""
+        failed = RequestFailed(failure_id=f"fail{self.count}", interaction_id=name, skill=SKILL, decision=decision, reason="nobody")
+        self.put(failed, self.now + timedelta(seconds=1))
 
     def acted(self, output: OutputProduced, action: Act, *, after: float = 2.0, claimed: datetime | None = None) -> None:
         """What somebody did with a draft, `after` seconds from now, and the reward of it."""

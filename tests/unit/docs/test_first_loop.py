@@ -1,4 +1,4 @@
-"""docs/first-loop.md: each call that it names is one of the API, and each body is one that the API takes."""
+"""The guides in words: each call that they name is one of the API, and each body is one that the API takes."""
 
 import json
 import re
@@ -9,11 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 API = json.loads((ROOT / "docs/reference/openapi.json").read_text())
-CALLS = re.findall(r"`(GET|PUT|POST) \$URL/v1/([^`?]+)[^`]*`(?:[^`]* with\s+`(\{[^`]*\})`)?", (ROOT / "docs/first-loop.md").read_text())
+GUIDES = "\n".join((ROOT / "docs" / name).read_text() for name in ("first-loop.md", "decisions-explained.md"))
+CALLS = re.findall(r"`(GET|PUT|POST) \$URL/v1/([^`?]+)[^`]*`(?:[^`]* with\s+`(\{[^`]*\})`)?", GUIDES)
+CALLS += re.findall(r"^    (PUT) \$URL/v1/(\S+)\s+(\{.*\})$", GUIDES, re.MULTILINE)
 
 
 def test_the_guide_names_calls() -> None:
-    assert len(CALLS) >= 9
+    assert len(CALLS) >= 11
 
 
 @pytest.mark.parametrize(("method", "path", "body"), CALLS)

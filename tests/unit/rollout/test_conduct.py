@@ -126,16 +126,69 @@ def test_without_traffic_nothing_is_begun_unless_somebody_says_how_much_is_to_co
 def test_one_agent_alone_is_too_few_for_a_route_by_user(world: World) -> None:
     route = world.registry.get_route(TENANT, SKILL)
     world.registry.write_route(route.model_copy(update={"unit": "user", "version": 2}), expected_version=1)
-    for _ in range(50):
+    for number in range(50):
         world.later(3_600)
-        name, decision = world.asked(user="ada")
-        world.acted(world.served(decision=decision), "sent")
-        assert name
-    for stored in list(world.events.events.values()):
-        assert stored.event_type != "reward" or stored.event().user_id is None
-    settings = SETTINGS.model_copy(update={"units_a_day": 0.1})
-    with pytest.raises(InvalidInput, match="cannot conclude"):
-        world.request(settings=settings)
+        world.acted(world.served(user="ada"), "sent" if number % 2 else "discarded")
+    with pytest.raises(InvalidInput, match="this plan cannot conclude: at 0 units a day"):
+        world.request(settings=SETTINGS.model_copy(update={"max_wait_seconds": 14 * 86_400, "poll_seconds": 900}))
+
+
+def test_an_arm_that_always_fails_is_taken_back_and_the_reason_says_so(world: World) -> None:
+    conductor = world.begun(SETTINGS.model_copy(update={"window_hours": 1.0}))
+    for _ in range(60):
+        world.later(1)
+        name, decision = world.asked()
+        if decision.policy_id == NEW:
+            world.fails(name, decision)
+        else:
+            world.acted(world.answers(name, decision), "sent")
+    world.later(30)
+    assert conductor.analyse(0)[0] is Outcome.CONTINUE
+    world.later(61)
+    assert conductor.analyse(0)[0] is Outcome.ROLLBACK
+    conductor.roll_back()
+    ended = conductor.finish()
+    assert ended.status == "rolled_back"
+    assert ended.reason.startswith("candidate does harm, it fails more often than it may: evidence ")
+
+
+def test_outcomes_that_stop_coming_end_inconclusive_and_the_reason_says_so(world: World) -> None:
+    conductor = world.begun(SETTINGS.model_copy(update={"max_wait_seconds": 3_600}))
+    for _ in range(100):
+        world.later(1)
+        world.served()
+    world.later(3_600)
+    assert conductor.analyse(0)[0] is Outcome.INCONCLUSIVE
+    conductor.roll_back()
+    ended = conductor.finish()
+    assert (ended.status, ended.steps[0].missing_candidate, ended.steps[0].missing_control) == ("inconclusive", 1.0, 1.0)
+    assert ended.reason.endswith("Nothing came back for any unit: outcomes have stopped coming")
+
+
+def test_without_traffic_a_rollout_ends_inconclusive_and_the_reason_says_so(world: World) -> None:
+    conductor = world.begun(SETTINGS.model_copy(update={"max_wait_seconds": 3_600}))
+    world.later(3_600)
+    assert conductor.analyse(0)[0] is Outcome.INCONCLUSIVE
+    conductor.roll_back()
+    assert "No decision of this rollout was settled: no traffic came" in conductor.finish().reason
+
+
+def test_rewards_that_are_all_equal_end_inconclusive(world: World) -> None:
+    conductor = world.begun(SETTINGS.model_copy(update={"max_wait_seconds": 3_600, "steps": (RolloutStep(weight=0.5),)}))
+    traffic(world, 100, candidate=1.0, control=1.0)
+    world.later(3_600)
+    assert conductor.analyse(0)[0] is Outcome.INCONCLUSIVE
+    conductor.roll_back()
+    assert conductor.finish().reason.endswith("At the difference that was seen no amount of traffic would show it")
+
+
+def test_a_thousandth_of_the_traffic_harms_nothing_and_ends_inconclusive(world: World) -> None:
+    tiny = SETTINGS.model_copy(update={"max_wait_seconds": 3_600, "steps": (RolloutStep(weight=0.001),), "units_a_day": 1e9})
+    conductor = world.begun(tiny)
+    traffic(world, 300, candidate=0.5)
+    assert conductor.analyse(0)[0] is Outcome.CONTINUE
+    world.later(3_600)
+    assert conductor.analyse(0)[0] is Outcome.INCONCLUSIVE
 
 
 def test_a_reward_spec_that_changes_meanwhile_changes_nothing_for_the_rollout(world: World) -> None:

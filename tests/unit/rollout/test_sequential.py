@@ -205,7 +205,21 @@ def test_a_better_candidate_waits_for_the_minimum_sample() -> None:
     test = after(sample(random.Random(SEED), beta(0.5, 0.8, 0.25), 0.5, 100))
     found = look(test, replace(GATE, min_samples=60))
     assert found.outcome is Outcome.CONTINUE
-    assert "of 60 needed in each" in found.reason
+    assert "of 60 with an outcome needed in each" in found.reason
+
+
+@pytest.mark.parametrize(("unknown", "outcome"), [(0.0, Outcome.ADVANCE), (0.9, Outcome.CONTINUE), (1.0, Outcome.CONTINUE)])
+def test_silence_is_no_proof_that_a_candidate_is_no_worse(unknown: float, outcome: Outcome) -> None:
+    rng, units = random.Random(SEED), []
+    for unit in sample(rng, bernoulli(0.6, 0.6), 0.5, 600):
+        silent = rng.random() < unknown
+        units.append(replace(unit, reward=0.0, missing=True, unknown=True) if silent else unit)
+    assert look(after(units, -0.2, grid=GRID), replace(GATE, margin=0.2)).outcome is outcome
+
+
+def test_where_silence_is_declared_and_nothing_at_all_comes_back_nothing_advances() -> None:
+    silent = [replace(unit, missing=True) for unit in sample(random.Random(SEED), points(0.0, 0.0), 0.5, 600)]
+    assert look(after(silent, -0.2), replace(GATE, margin=0.2)).outcome is Outcome.CONTINUE
 
 
 def test_harm_takes_back_without_waiting_for_the_minimum_sample() -> None:

@@ -344,8 +344,9 @@ def would_have_taken(test: SequentialTest, gate: Gate, *, weight: float, waited_
         return "No decision of this rollout was settled: no traffic came, or its window has not closed"
     if candidate.missing == candidate.n and control.missing == control.n:
         return "Nothing came back for any unit: outcomes have stopped coming"
-    if min(candidate.n, control.n) < gate.min_samples:
-        return f"Too few units came: {min(candidate.n, control.n)} in the smaller arm; a route by `user` has as many units as users"
+    known = min(candidate.n - candidate.unknown, control.n - control.unknown)
+    if known < gate.min_samples:
+        return f"Too few units with an outcome came: {known} in the smaller arm; a route by `user` has as many units as users"
     difference = test.difference()
     if difference is None or difference[0] <= -gate.margin:
         return "At the difference that was seen no amount of traffic would show it"

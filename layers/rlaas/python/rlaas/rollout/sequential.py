@@ -195,8 +195,13 @@ class SequentialTest:
             self.strata[unit.stratum] = (total + unit.reward, n + 1)
 
     def evidence_better(self, null: float) -> float:
-        """Largest wealth so far against Delta <= `null`, one of those the test was made with."""
-        return next(bettor.peak for bettor in self.better if bettor.null == null)
+        """Largest wealth so far against Delta <= `null`; of the nulls that the test was made with the least that is not under it."""
+        return next((bettor.peak for bettor in self.better if bettor.null >= null), 1.0)
+
+    @property
+    def known_share(self) -> float:
+        """The share of the units, of both arms together, about which nothing is unknown; 1 without any."""
+        return 1 - (self.candidate.unknown + self.control.unknown) / self.n if self.n else 1.0
 
     @property
     def evidence_worse(self) -> float:
@@ -240,8 +245,11 @@ class Gate:
     """What a step asks before it lets the candidate advance.
 
     `alpha` bounds the probability of advancing a candidate whose true difference is <= -`margin`, and that of taking back one that does no
-    harm; `ratio_alpha` that of calling a right split, or outcomes that are missing alike, wrong. `min_samples` settled units are needed in
-    each arm to advance, none to take back. After `max_wait_seconds` without an answer the step is inconclusive.
+    harm; `ratio_alpha` that of calling a right split, or outcomes that are missing alike, wrong. `min_samples` settled units whose outcome
+    is known are needed in each arm to advance, none to take back. After `max_wait_seconds` without an answer the step is inconclusive.
+
+    `margin` is that of units whose outcome is known. Where it is unknown for a part of them, and so counts as 0 for both arms, the margin
+    shrinks by that part, or silence would pass for proof that the candidate is no worse.
     """
 
     alpha: float
@@ -270,7 +278,7 @@ def analyse(test: SequentialTest, gate: Gate, *, harm: float, harm_reason: str, 
     counts = f"{candidate.n} candidate and {control.n} control units"
     low, high = test.interval(gate.alpha)
     interval = f"difference in [{low:+.3f}, {high:+.3f}] at {1 - gate.alpha:.0%}"
-    better = test.evidence_better(-gate.margin)
+    better = test.evidence_better(-gate.margin * test.known_share)
     if test.ratio_peak >= 1 / gate.ratio_alpha:
         return Analysis(
             Outcome.INCONCLUSIVE,
@@ -286,13 +294,15 @@ def analyse(test: SequentialTest, gate: Gate, *, harm: float, harm_reason: str, 
         )
     if harm >= 1 / gate.alpha:
         return Analysis(Outcome.ROLLBACK, f"{harm_reason}; {counts}; {interval}")
-    enough = min(candidate.n, control.n) >= gate.min_samples
+    came = candidate.n - candidate.missing + control.n - control.missing
+    known = min(candidate.n - candidate.unknown, control.n - control.unknown)
+    enough = known >= gate.min_samples and came >= gate.min_samples
     if better >= 1 / gate.alpha and enough:
         claim = "better" if gate.margin == 0 else f"better than control minus {gate.margin:g}"
         reason = f"candidate is {claim}: evidence {better:.3g} >= {1 / gate.alpha:.3g} after {counts}; {interval}"
         return Analysis(Outcome.ADVANCE, reason)
     time = f"after {waited_seconds:.0f} s of at most {gate.max_wait_seconds:.0f} s"
-    lacking = f"evidence {better:.3g} of {1 / gate.alpha:.3g}" if enough else f"of {gate.min_samples} needed in each"
+    lacking = f"evidence {better:.3g} of {1 / gate.alpha:.3g}" if enough else f"of {gate.min_samples} with an outcome needed in each"
     told = f"undecided {time}: {counts}, {lacking}; {interval}"
     if waited_seconds < gate.max_wait_seconds:
         return Analysis(Outcome.CONTINUE, told)

@@ -205,7 +205,7 @@ class Rollout(WireModel):
                 "missing_candidate": candidate.missing_share,
                 "low": low,
                 "high": high,
-                "evidence": test.evidence_better(-gate.margin),
+                "evidence": test.evidence_better(-gate.margin * test.known_share),
                 "harm": harm,
                 "harm_since": (seen.harm_since or at) if harmful else None,
                 "ended_at": None if analysis.outcome is Outcome.CONTINUE else at,

@@ -294,7 +294,7 @@ class _Look:
         margin = self.rollout.settings.gate(max(0, len(self.rollout.steps) - 1)).margin
         point = LookPoint(
             at=self.now,
-            better=state.test.evidence_better(-margin),
+            better=state.test.evidence_better(-margin * state.test.known_share),
             harm=state.evidence_of_harm().value,
             n_candidate=state.test.candidate.n,
             n_control=state.test.control.n,

@@ -1,0 +1,90 @@
+"""`rlaas rollout` against the admin API itself, over the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner, Result
+
+from rlaas_sdk.rollouts import rollout_command
+from tests.fakes.loopback import Quiet, served
+from tests.fakes.worlds import SKILL
+from tests.unit.admin.test_admin_api import Api
+
+CANDIDATE = f"{SKILL}@v2"
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    api, loop = Api(), asyncio.new_event_loop()
+
+    class Gateway(Quiet):
+        def do_GET(self) -> None:
+            self._pass_on("GET")
+
+        def do_POST(self) -> None:
+            self._pass_on("POST")
+
+        def _pass_on(self, method: str) -> None:
+            text = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            asyncio.set_event_loop(loop)  # Mangum runs the app in its thread's own
+            status, answer = api.call(method, self.path, json.loads(text) if text else None)
+            self.answer(status, json.dumps(answer).encode())
+
+    with served(Gateway) as address:
+        yield address
+    loop.close()
+
+
+def rlaas(url: str, *arguments: str) -> Result:
+    return CliRunner().invoke(rollout_command, ["--skill", SKILL, "--api-url", url, "--api-key", "rlk_k_s", *arguments])
+
+
+def test_a_plan_is_shown_and_nothing_is_started(url: str) -> None:
+    told = rlaas(url, "plan", CANDIDATE)
+    assert told.exit_code == 0, told.output
+    assert "5,000 units a day" in told.output
+    assert "not worse by 0.1" in told.output
+    assert "is found with a probability of 100%" in told.output.replace("\n", " ")
+
+
+def test_a_plan_that_cannot_conclude_says_what_would_and_exits_1(url: str) -> None:
+    told = rlaas(url, "plan", CANDIDATE, "--settings", '{"units_a_day": 5}')
+    assert told.exit_code == 1
+    assert "it would take one of" in told.output.replace("\n", " ")
+    refused = rlaas(url, "start", CANDIDATE, "--settings", '{"units_a_day": 5}')
+    assert refused.exit_code == 1
+    assert "400: this plan cannot conclude" in refused.output
+
+
+def test_a_rollout_is_started_and_shown(url: str) -> None:
+    started = rlaas(url, "start", CANDIDATE, "--reason", "won offline")
+    assert started.exit_code == 0, started.output
+    rollout_id = started.output.split()[-3]
+    shown = rlaas(url, "show", rollout_id)
+    assert shown.exit_code == 0, shown.output
+    assert f"{CANDIDATE} over {SKILL}@v1: starting" in shown.output
+    assert "evidence of harm" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("show", "rol_9"), "404: "),
+        (("plan", CANDIDATE, "--settings", "[1]"), "it is a JSON object"),
+        (("plan", CANDIDATE, "--settings", "{"), "it is no JSON"),
+        (("plan", CANDIDATE, "--settings", '{"alpha": 2}'), "(at settings.alpha)"),
+    ],
+)
+def test_what_is_refused_says_why(url: str, arguments: tuple[str, ...], told: str) -> None:
+    refused = rlaas(url, *arguments)
+    assert refused.exit_code != 0
+    assert told in refused.output
+
+
+def test_without_a_service_it_says_so() -> None:
+    assert "the service did not answer" in rlaas("http://127.0.0.1:9", "show", "rol_1").output
+    assert "is no skill's name" in CliRunner().invoke(rollout_command, ["--skill", "A B", "show", "x"]).output
