@@ -5464,6 +5464,129 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/admin/skills/{skill}/rollouts/{rollout_id}/evidence": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Evidence
+         * @description What the rollout's trial has seen so far: both arms, harm by kind, and the evidence over time.
+         */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    skill: string;
+                    rollout_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The document, or the page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body is larger than the service takes */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again later */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/admin/skills/{skill}/datasets": {
         parameters: {
             query?: never;
@@ -6128,9 +6251,11 @@ export interface components {
          * @description How a route's bandit allots traffic to its control and its arms of mode `bandit`; other live arms keep their weights.
          *
          *     Every arm that is not dropped gets at least `min_probability` of what there is to allot, and an equal share until `min_samples_per_arm`
-         *     of its decisions are settled. A decision is settled when `window_hours` have passed since it, with the reward it has by then; one
-         *     without a complete reward is left out (`ignore`) or counts as 0 (`zero`: where silence means that the answer was no use). Old rewards
-         *     lose half their weight every `half_life_days`. Guards look `lag_seconds` after the request, without waiting for the window.
+         *     of its decisions are settled. A decision is settled when `window_hours` have passed since it, with the reward it has by then and the
+         *     skill's declared values for what never came. Old rewards lose half their weight every `half_life_days`.
+         *
+         *     Guards look `lag_seconds` after the request, without waiting for the window. `alpha` bounds the probability that an arm which keeps
+         *     within its bounds is ever dropped, however often it is looked at and however little traffic there is; so bounds may be what you mean.
          */
         BanditSettings: {
             /**
@@ -6165,16 +6290,15 @@ export interface components {
              */
             window_hours?: number;
             /**
-             * No Reward
-             * @default ignore
-             * @enum {string}
-             */
-            no_reward?: "ignore" | "zero";
-            /**
              * Lag Seconds
-             * @default 60
+             * @default 120
              */
             lag_seconds?: number;
+            /**
+             * Alpha
+             * @default 0.05
+             */
+            alpha?: number;
             /** @default null */
             error_rate?: components["schemas"]["RateGuard"] | null;
             /** @default null */
@@ -6889,16 +7013,11 @@ export interface components {
         };
         /**
          * CostGuard
-         * @description Drops an arm when its requests cost more than `usd` US dollars on average.
+         * @description Drops an arm on the evidence that its requests cost more than `usd` US dollars on average.
          */
         CostGuard: {
             /** Usd */
             usd: number;
-            /**
-             * Min Samples
-             * @default 100
-             */
-            min_samples?: number;
         };
         /**
          * CustomEntity
@@ -7437,16 +7556,11 @@ export interface components {
         };
         /**
          * LatencyGuard
-         * @description Drops an arm when the 95th percentile of its backend's latency is over `p95_ms` milliseconds.
+         * @description Drops an arm on the evidence that the 95th percentile of its backend's latency is over `p95_ms` milliseconds.
          */
         LatencyGuard: {
             /** P95 Ms */
             p95_ms: number;
-            /**
-             * Min Samples
-             * @default 100
-             */
-            min_samples?: number;
         };
         /**
          * LearningRunRequest
@@ -7517,6 +7631,24 @@ export interface components {
              * @default 168
              */
             attribution_window_hours?: number;
+        };
+        /**
+         * MissingValues
+         * @description What a component is worth, in [0, 1], when its attribution window has closed and it never came: what silence means.
+         *
+         *     A component without a declared value counts as 0, and trials stop when it is missing more often for one arm than for the other.
+         */
+        MissingValues: {
+            /**
+             * Edit Similarity
+             * @default null
+             */
+            edit_similarity?: number | null;
+            /**
+             * Sent
+             * @default null
+             */
+            sent?: number | null;
         };
         /**
          * OpenAIBackend
@@ -7934,16 +8066,11 @@ export interface components {
         };
         /**
          * RateGuard
-         * @description Drops an arm when more than the share `above` of at least `min_samples` of its requests are bad.
+         * @description Drops an arm on the evidence that more than the share `above` of its units come to harm.
          */
         RateGuard: {
             /** Above */
             above: number;
-            /**
-             * Min Samples
-             * @default 100
-             */
-            min_samples?: number;
         };
         /**
          * Refusal
@@ -8107,6 +8234,13 @@ export interface components {
              * @default 0.5
              */
             sent?: number;
+            /**
+             * @default {
+             *       "edit_similarity": null,
+             *       "sent": null
+             *     }
+             */
+            missing?: components["schemas"]["MissingValues"];
         };
         /**
          * RollbackRequest
@@ -8118,7 +8252,8 @@ export interface components {
         };
         /**
          * RolloutRequest
-         * @description A rollout of `policy_id` to start; `settings` as in `RolloutSettings`.
+         * @description A rollout of `policy_id` to start; `settings` as in `RolloutSettings`. A `dryrun` answers with the plan, also with one that cannot
+         *     conclude, and starts nothing.
          */
         RolloutRequest: {
             /** Policy Id */
@@ -8132,6 +8267,11 @@ export interface components {
              * @default by the admin API
              */
             reason?: string;
+            /**
+             * Dryrun
+             * @default false
+             */
+            dryrun?: boolean;
         };
         /**
          * RouteRequest
@@ -8288,7 +8428,11 @@ export interface components {
             /**
              * @default {
              *       "edit_similarity": 0.5,
-             *       "sent": 0.5
+             *       "sent": 0.5,
+             *       "missing": {
+             *         "edit_similarity": null,
+             *         "sent": null
+             *       }
              *     }
              */
             reward?: components["schemas"]["RewardSpec"];

@@ -73,11 +73,6 @@ def reward_of(output: StoredEvent, feedback: Sequence[StoredEvent], spec: Reward
     )
 
 
-def complete(reward: RewardComputed) -> bool:
-    """Whether it is known what became of the output, so that the reward may steer a rollout."""
-    return "sent" in reward.components
-
-
 def latest_rewards(rewards: Iterable[RewardComputed]) -> dict[str, RewardComputed]:
     """Per output id the reward made from the most events."""
     latest: dict[str, RewardComputed] = {}

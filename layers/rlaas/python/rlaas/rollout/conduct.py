@@ -24,7 +24,8 @@ from rlaas.telemetry.store import EventStore
 from rlaas.tenancy.registry import Change, Registry, Stored, rollout_key, skill_key
 from rlaas.tenancy.tenant import Skill
 
-_ENOUGH_HISTORY = 4000
+_ENOUGH_HISTORY = 5000
+"""Rewards that are read to plan from."""
 _DAY_SECONDS = 86_400
 _ATTEMPTS = 5
 _STARTS_WITHIN = timedelta(minutes=15)
@@ -364,24 +365,21 @@ def would_have_taken(test: SequentialTest, gate: Gate, *, weight: float, waited_
 
 
 def _traffic(events: EventStore, route: Route, settings: RolloutSettings, now: datetime) -> Traffic:
-    """The control's rewards of the last days, the newest days first, as far as they are needed."""
+    """What the control's rewards of the last days show: whole days, the newest first, as far as `_ENOUGH_HISTORY` rewards reach."""
     rewards: list[RewardComputed] = []
-    since = now
+    since, read = now, 0
     for ago in range(settings.history_days + 1):
-        day = now.date() - timedelta(days=ago)
-        start = datetime(day.year, day.month, day.day, tzinfo=now.tzinfo)
-        for stored in events.by_day(route.tenant_id, route.skill, "reward", day):
-            event = stored.event()
+        start = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=ago)
+        of_day: list[RewardComputed] = []
+        for stored in events.by_day(route.tenant_id, route.skill, "reward", start.date()):
+            event, read = stored.event(), read + 1
             if isinstance(event, RewardComputed) and event.policy_id == route.control and not event.fallback:
-                rewards.append(event)
-            if len(rewards) >= _ENOUGH_HISTORY:
-                break
-        if len(rewards) >= _ENOUGH_HISTORY:
-            if ago:  # the day that was cut short says nothing of the rate
-                rewards = [reward for reward in rewards if reward.occurred_at is not None and reward.occurred_at >= since]
-            else:
-                return traffic_of(rewards, unit=route.unit, since=start, until=rewards[-1].occurred_at or now)
-            break
+                of_day.append(event)
+            if read >= _ENOUGH_HISTORY:
+                if rewards:  # this day was cut short; those after it tell enough
+                    return traffic_of(rewards, unit=route.unit, since=since, until=now)
+                return traffic_of(of_day, unit=route.unit, since=start, until=stored.occurred_at)
+        rewards += of_day
         since = start
     return traffic_of(rewards, unit=route.unit, since=since, until=now)
 

@@ -13,7 +13,7 @@ from statistics import NormalDist, fmean
 
 from pydantic import Field
 
-from rlaas.rewards.reward import complete, latest_rewards
+from rlaas.rewards.reward import latest_rewards
 from rlaas.rollout.sequential import SHARES, STAKES
 from rlaas.routing.route import Unit
 from rlaas.telemetry.events import RewardComputed
@@ -99,19 +99,20 @@ class Terms:
 
 def traffic_of(rewards: Sequence[RewardComputed], *, unit: Unit, since: datetime, until: datetime) -> Traffic:
     """The traffic that the control's `rewards` between `since` and `until` show; they are all of that time, or of its beginning."""
-    latest = [reward for reward in latest_rewards(rewards).values() if complete(reward)]
+    latest = list(latest_rewards(rewards).values())
     if not latest:
         return Traffic(units_a_day=0.0)
     times = [reward.occurred_at for reward in latest if reward.occurred_at is not None]
     first = max(since, min(times, default=since))
     units = len({_unit(reward, unit) for reward in latest})
     values = [reward.reward for reward in latest]
+    sent = [reward.components["sent"] > 0 for reward in latest if "sent" in reward.components]
     mean = fmean(values)
     return Traffic(
         units_a_day=units / max((until - first) / timedelta(days=1), 1 / _DAY),
         reward_mean=min(1.0, max(0.0, mean)),
         reward_sd=math.sqrt(fmean((value - mean) ** 2 for value in values)),
-        unsent=fmean(reward.components["sent"] <= 0 for reward in latest),
+        unsent=1 - fmean(sent) if sent else None,
         sampled=len(latest),
     )
 
