@@ -360,7 +360,7 @@ def measured_look(path: Path, new: int) -> Figures:
     office.later(rollout.settings.window_hours * 3600 + rollout.settings.lag_seconds + 60)
     before = resource.getrusage(resource.RUSAGE_SELF)
     state = TrialState.model_validate_json(text, extra="ignore")
-    after_look = look(state, rollout, events=office.events, now=office.now)
+    after_look = look(state, rollout, events=office.events, now=office.now, most=new)
     text = after_look.model_dump_json()
     after = resource.getrusage(resource.RUSAGE_SELF)
     assert (after_look.test.n - state.test.n, after_look.served.candidate + after_look.served.control) == (new, new)

@@ -1,7 +1,7 @@
 """The schedule of the guards: for each rollout that has a route, what became known since, and the evidence of harm from that."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 
 from aws_lambda_powertools import Logger
@@ -36,14 +36,17 @@ def stores() -> tuple[DynamoRegistry, DynamoEventStore, DynamoTrials, CloudWatch
     )
 
 
-def watch(tenant_id: str, skill: str) -> None:
-    """One more look at the rollout that has this route, if one has it still."""
+def watch(tenant_id: str, skill: str, time_is_left: Callable[[], bool]) -> None:
+    """Look at the rollout that has this route, if one has it still, until all that is known has been seen."""
     registry, events, trials, guards, _ = stores()
     rollout_id = registry.get_route(tenant_id, skill).rollout_id
     if rollout_id is None:
         return
     conductor = Conductor(registry, events, trials, guards, utc_now, tenant_id, skill, rollout_id)
-    emit_harm(conductor.watch(), conductor.rollout().candidate, stage=environment(RolloutEnvironment).stage, at=utc_now())
+    state = conductor.watch()
+    while time_is_left() and (further := conductor.watch()).version > state.version:
+        state = further
+    emit_harm(state, conductor.rollout().candidate, stage=environment(RolloutEnvironment).stage, at=utc_now())
 
 
 def handler(_: Mapping[str, object], context: LambdaContext) -> dict[str, int]:
@@ -51,13 +54,17 @@ def handler(_: Mapping[str, object], context: LambdaContext) -> dict[str, int]:
     waiting = list(stores()[-1].list("rollout"))
     random.shuffle(waiting)
     counts = {"looked_at": 0, "failed": 0, "left": 0}
+
+    def time_is_left() -> bool:
+        return context.get_remaining_time_in_millis() >= _NEEDED_MS
+
     for place, (tenant_id, skill) in enumerate(waiting):
-        if context.get_remaining_time_in_millis() < _NEEDED_MS:
+        if not time_is_left():
             counts["left"] = len(waiting) - place
             break
         counts["looked_at"] += 1
         try:
-            watch(tenant_id, skill)
+            watch(tenant_id, skill, time_is_left)
         except RlaasError as error:
             counts["failed"] += 1
             logger.warning("not watched", tenant_id=tenant_id, skill=skill, error=type(error).__name__, detail=error.detail)

@@ -47,6 +47,7 @@ class GuardedRollout(Construct):
             description="Plans a rollout, moves its weights, weighs its evidence, closes it",
             environment=environment,
             timeout=Duration.seconds(55),
+            memory_mib=1_024,
         )
         self.steps.allow("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:Query", on=[registry.table_arn])
         self.watch = PythonFunction(

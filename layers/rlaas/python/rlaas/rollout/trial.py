@@ -38,8 +38,8 @@ from rlaas.rollout.steps import Rollout
 from rlaas.telemetry.store import EventStore, StoredEvent
 from rlaas.wire import WireModel
 
-MOST = 2_000
-"""Decisions and rewards that one look goes through; the next look goes on from there."""
+MOST = 500
+"""Decisions and rewards that one look goes through: seconds of a small function. The next look goes on from there."""
 _POINTS = 150
 """Points of the evidence over time that are kept; with more, every other one goes."""
 _HARM_CENTRE = 0.01
