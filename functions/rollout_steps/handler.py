@@ -13,7 +13,8 @@ from rlaas.aws.metrics_alarms import CloudWatchGuards
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.aws.trials import DynamoTrials
 from rlaas.clock import utc_now
-from rlaas.rollout.conduct import Conductor, request_rollout
+from rlaas.rollout.conduct import Conductor
+from rlaas.rollout.request import request_rollout
 from rlaas.rollout.steps import RolloutSettings
 from rlaas.runtime.environment import RolloutEnvironment, environment
 from rlaas.runtime.harm_metric import emit_harm

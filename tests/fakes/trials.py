@@ -6,7 +6,8 @@ from typing import Literal
 
 from rlaas.errors import Conflict
 from rlaas.rewards.record import record_reward
-from rlaas.rollout.conduct import Conductor, request_rollout
+from rlaas.rollout.conduct import Conductor
+from rlaas.rollout.request import request_rollout
 from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep
 from rlaas.rollout.trial import TrialState
 from rlaas.routing.assign import Decision, assign

@@ -9,7 +9,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from functions.watch_rollouts.handler import handler
 from rlaas.aws.metrics_alarms import CloudWatchGuards
 from rlaas.aws.trials import DynamoTrials
-from rlaas.rollout.conduct import Conductor, request_rollout
+from rlaas.rollout.conduct import Conductor
+from rlaas.rollout.request import request_rollout
 from rlaas.rollout.steps import RolloutSettings, RolloutStep
 from rlaas.routing.assign import assign
 from rlaas.telemetry.events import InteractionCreated, OutputProduced

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from rlaas.rollout.conduct import would_have_taken
+from rlaas.rollout.plan import would_have_taken
 from rlaas.rollout.steps import Rollout
 from rlaas.rollout.trial import TrialState, caught_up, evidence_of, look
 from rlaas.telemetry.events import OutputProduced

@@ -14,7 +14,7 @@ from statistics import NormalDist, fmean
 from pydantic import Field
 
 from rlaas.rewards.reward import latest_rewards
-from rlaas.rollout.sequential import SHARES, STAKES
+from rlaas.rollout.sequential import SHARES, STAKES, Gate, SequentialTest
 from rlaas.routing.route import Unit
 from rlaas.telemetry.events import RewardComputed
 from rlaas.wire import WireModel
@@ -173,6 +173,32 @@ def expected_units(traffic: Traffic, weight: float, gap: float, alpha: float) ->
         if drift > 0
     ]
     return min(found, default=math.inf)
+
+
+def would_have_taken(test: SequentialTest, gate: Gate, *, weight: float, waited_seconds: float) -> str:
+    """In words, why a step came to no decision and what one would have taken."""
+    candidate, control = test.candidate, test.control
+    if not test.n:
+        return "No decision of this rollout was settled: no traffic came, or its window has not closed"
+    if candidate.missing == candidate.n and control.missing == control.n:
+        return "Nothing came back for any unit: outcomes have stopped coming"
+    known = min(candidate.n - candidate.unknown, control.n - control.unknown)
+    if known < gate.min_samples:
+        return f"Too few units with an outcome came: {known} in the smaller arm; a route by `user` has as many units as users"
+    difference = test.difference()
+    if difference is None or difference[0] <= -gate.margin:
+        return "At the difference that was seen no amount of traffic would show it"
+    seen = Traffic(
+        units_a_day=1.0,
+        reward_mean=min(1.0, max(0.0, (candidate.total + control.total) / test.n)),
+        reward_sd=math.sqrt(test.residuals / test.n),
+    )
+    units = expected_units(seen, weight, difference[0] + gate.margin, gate.alpha)
+    if not math.isfinite(units):
+        return "At the difference that was seen no amount of traffic would show it"
+    days = units / test.n * waited_seconds / _DAY
+    told = f"it would take about {units:,.0f} units at this share, {days:.3g} days of them"
+    return f"At the difference that was seen ({difference[0]:+.3f}) {told}"
 
 
 def _growths(traffic: Traffic, weight: float, gap: float) -> Iterable[tuple[float, float]]:

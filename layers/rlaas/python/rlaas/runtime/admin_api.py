@@ -24,8 +24,9 @@ from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound
 from rlaas.ids import MetricName, PolicyId, TenantId, base_component, derived_id, new_id
 from rlaas.inference.prompt import check as check_prompt
 from rlaas.privacy.settings import PrivacySettings, TenantPrivacy
-from rlaas.rollout.conduct import Conductor, Guards, request_rollout, take_back
+from rlaas.rollout.conduct import Conductor, Guards, take_back
 from rlaas.rollout.learning import Dataset, LearningRun, LearningSettings, fail_run, request_run
+from rlaas.rollout.request import request_rollout
 from rlaas.rollout.steps import Rollout, RolloutSettings
 from rlaas.rollout.trial import TrialState, TrialStore, evidence_of
 from rlaas.routing.bandit import BanditSettings

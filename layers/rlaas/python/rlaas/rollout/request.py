@@ -1,0 +1,148 @@
+"""Before a rollout begins: whether it may, and the plan that it would follow on the skill's own traffic."""
+
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from rlaas.errors import Conflict, InvalidInput, NotFound
+from rlaas.rollout.plan import Ask, Plan, Terms, Traffic, plan, planned_steps, traffic_of
+from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep, live_arms
+from rlaas.routing.registry import Policies, Routes
+from rlaas.routing.route import Route
+from rlaas.telemetry.events import RewardComputed
+from rlaas.telemetry.store import EventStore
+from rlaas.tenancy.registry import Change, Registry, rollout_key, skill_key
+from rlaas.tenancy.tenant import Skill
+
+_ENOUGH_HISTORY = 5000
+"""Rewards that are read to plan from."""
+_DAY_SECONDS = 86_400
+_STARTS_WITHIN = timedelta(minutes=15)
+
+
+class Documents(Registry, Routes, Policies, Protocol):
+    """The registry with its routes and policies."""
+
+
+def plan_rollout(
+    documents: Documents, events: EventStore, *, tenant_id: str, skill: str, settings: RolloutSettings, now: datetime
+) -> tuple[RolloutSettings, Plan]:
+    """`settings` with their steps planned where they name none, and what the plan is expected to take on the skill's own traffic.
+
+    Raises: NotFound without a skill or route.
+    """
+    documents.get(Skill, tenant_id, skill_key(skill))
+    route = documents.get_route(tenant_id, skill)
+    traffic = _traffic(events, route, settings, now)
+    if settings.units_a_day is not None:
+        traffic = traffic.model_copy(update={"units_a_day": settings.units_a_day})
+    terms = Terms(
+        alpha=settings.alpha,
+        at_most_days=settings.max_wait_seconds / _DAY_SECONDS,
+        window_days=(settings.window_hours * 3600 + settings.lag_seconds) / _DAY_SECONDS,
+        gain=settings.gain,
+    )
+    if settings.steps is None:
+        last_margin = settings.margin if settings.objective == "non_inferiority" else 0.0
+        asks = planned_steps(traffic, terms, last_margin=last_margin, min_samples=settings.min_samples)
+        steps = tuple(RolloutStep(weight=ask.weight, margin=ask.margin) for ask in asks)
+        settings = settings.model_copy(update={"steps": steps})
+    gates = [(step.weight, settings.gate(index)) for index, step in enumerate(settings.planned)]
+    return settings, plan([Ask(weight, gate.margin, gate.min_samples) for weight, gate in gates], traffic, terms)
+
+
+def request_rollout(
+    documents: Documents,
+    events: EventStore,
+    *,
+    tenant_id: str,
+    skill: str,
+    rollout_id: str,
+    candidate: str,
+    settings: RolloutSettings,
+    actor: str,
+    reason: str,
+    now: datetime,
+    dryrun: bool = False,
+) -> Rollout:
+    """Record a rollout that may begin (a dry run only says what it would be). The same request again finds the one recorded.
+
+    Raises: NotFound without that policy or route, InvalidInput when the candidate is another skill's or the control already, or the plan
+    cannot conclude, Conflict when the route has live arms, another rollout of the skill has not ended or the id holds another rollout.
+    """
+    key = rollout_key(skill, rollout_id)
+    recorded = find_rollout(documents, tenant_id, key)
+    if recorded is not None:
+        if recorded.candidate != candidate or settings not in (recorded.requested, recorded.settings):
+            raise Conflict(f"{rollout_id} is another rollout already")
+        return recorded
+    if documents.get_policy(tenant_id, candidate).skill != skill:
+        raise InvalidInput(f"{candidate} is not a policy of {skill!r}", param="policy_id")
+    route = documents.get_route(tenant_id, skill)
+    if route.control == candidate:
+        raise InvalidInput(f"{candidate} is the control already", param="policy_id")
+    if live_arms(route):
+        raise Conflict(f"the route of {skill!r} has live arms beside its control; end them first")
+    running = _running(documents, tenant_id, skill, now)
+    if running is not None:
+        raise Conflict(f"the rollout {running} of {skill!r} has not ended")
+    planned, expected = plan_rollout(documents, events, tenant_id=tenant_id, skill=skill, settings=settings, now=now)
+    if not expected.can_conclude and not dryrun:
+        raise InvalidInput(f"this plan cannot conclude: {expected.advice}", param="settings")
+    rollout = Rollout(
+        rollout_id=rollout_id,
+        tenant_id=tenant_id,
+        skill=skill,
+        control=route.control,
+        candidate=candidate,
+        requested=settings,
+        settings=planned,
+        plan=expected,
+        reward_spec=documents.get(Skill, tenant_id, skill_key(skill)).document.reward,
+        prior_mean=expected.traffic.reward_mean,
+        prior_unsent=min(0.95, max(0.05, expected.traffic.unsent if expected.traffic.unsent is not None else 0.5)),
+        reason=reason,
+        created_at=now,
+    )
+    if not dryrun:
+        documents.put(tenant_id, key, rollout, Change(actor=actor, reason=reason, at=now))
+    return rollout
+
+
+def find_rollout(documents: Documents, tenant_id: str, key: str) -> Rollout | None:
+    """The rollout under `key`; `None` where there is none."""
+    try:
+        return documents.get(Rollout, tenant_id, key).document
+    except NotFound:
+        return None
+
+
+def _traffic(events: EventStore, route: Route, settings: RolloutSettings, now: datetime) -> Traffic:
+    """What the control's rewards of the last days show: whole days, the newest first, as far as `_ENOUGH_HISTORY` rewards reach."""
+    rewards: list[RewardComputed] = []
+    since, read = now, 0
+    for ago in range(settings.history_days + 1):
+        start = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=ago)
+        of_day: list[RewardComputed] = []
+        for stored in events.by_day(route.tenant_id, route.skill, "reward", start.date()):
+            event, read = stored.event(), read + 1
+            if isinstance(event, RewardComputed) and event.policy_id == route.control and not event.fallback:
+                of_day.append(event)
+            if read >= _ENOUGH_HISTORY:
+                if rewards:  # this day was cut short; those after it tell enough
+                    return traffic_of(rewards, unit=route.unit, since=since, until=now)
+                return traffic_of(of_day, unit=route.unit, since=start, until=stored.occurred_at)
+        rewards += of_day
+        since = start
+    return traffic_of(rewards, unit=route.unit, since=since, until=now)
+
+
+def _running(documents: Documents, tenant_id: str, skill: str, now: datetime) -> str | None:
+    cursor, more = None, True
+    while more:
+        page = documents.list(Rollout, tenant_id, rollout_key(skill, ""), cursor=cursor)
+        for stored in page.items:
+            rollout = stored.document
+            if rollout.status == "running" or (rollout.status == "starting" and now - rollout.created_at < _STARTS_WITHIN):
+                return rollout.rollout_id
+        cursor, more = page.cursor, page.cursor is not None
+    return None
