@@ -1,8 +1,8 @@
 """The simulated worlds of `make bench-decisions` at a few runs: that they run, and that they tell right rules from wrong ones."""
 
 from benchmarks.decision_worlds import Arm, World, detected, rolled_out, watched
-from benchmarks.decisions import bad_world, default_plan, old_advances, power_of
 from benchmarks.decisions import Runner as Runs
+from benchmarks.decisions import bad_world, default_plan, old_advances, power_of
 
 
 def test_an_equal_candidate_whose_bad_outcomes_come_late_is_shipped_by_the_old_order_and_not_by_the_new() -> None:
