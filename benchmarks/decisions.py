@@ -52,7 +52,7 @@ from tests.fakes.events import MemoryEventStore
 from tests.fakes.trials import World as Office
 from tests.fakes.worlds import SKILL, TENANT
 
-RUNS, DETECTION_RUNS, POWER_RUNS = 400, 100, 200
+RUNS, DETECTION_RUNS, POWER_RUNS = 300, 100, 200
 LOOK_UNITS, LOOK_NEW = 1_000_000, 1_000
 RATES = (50, 200, 1_000, 5_000)
 GAINS = (-0.10, -0.05, 0.0, 0.02, 0.05, 0.10, 0.20)

@@ -60,7 +60,10 @@ def serving(*scripts: Script) -> Iterator[tuple[str, list[int]]]:
 def _request(connection: socket.socket) -> bool:
     received = b""
     while b"\r\n\r\n" not in received:
-        piece = connection.recv(65_536)
+        try:
+            piece = connection.recv(65_536)
+        except ConnectionResetError:  # the caller left while more was on its way
+            return False
         if not piece:
             return False
         received += piece
