@@ -216,7 +216,7 @@ class Trial:
         self.served += unit.candidate
         if self.fails:
             self._bet("failed", unit, _logs(unit.failed, unit.candidate, unit.propensity, _FAILED_CENTRE, HarmBounds().failed))
-        self._bet("unsent", unit, self._unsent(unit, unit.nobody or not unit.candidate))
+        self._bet("unsent", unit, self._unsent(unit, not unit.candidate))
 
     def act(self, unit: Unit, *, sent: bool) -> None:
         """It is known whether it was sent; so far it counted as sent for the candidate and as not sent for the control."""
@@ -261,6 +261,8 @@ class Trial:
 
     def _bet(self, kind: Kind, unit: Unit, logs: tuple[int, ...], *, instead_of: tuple[int, ...] = (0,) * 6) -> None:
         self.ledger.add(kind, _day(int(unit.at)), logs)
+        if kind == "failed":
+            self.ledger.add_daily(kind, _day(int(unit.at)), logs)
         if not self._eager or self.harmful:
             return
         rise = max(after - before for after, before in zip(logs, instead_of, strict=True))

@@ -27,7 +27,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from local import demo_report
 from local.cloud import CannotStart, up
-from local.demo_evidence import DeployedStack, TrialEvidence, drafts_of
+from local.demo_evidence import DeployedStack, drafts_of
 from local.demo_stage import Show
 from local.deployment import DeploymentFailed
 from local.office.templates import SYSTEM_PROMPT, USER_PROMPT, Case, cases, week
@@ -37,6 +37,7 @@ from rlaas.evaluation.comparison import SYSTEMS
 from rlaas.evaluation.report import PromotionReport
 from rlaas.ids import adapter_name, policy_version
 from rlaas.rollout.steps import Rollout
+from rlaas.rollout.trial_evidence import TrialEvidence
 from rlaas.telemetry.events import FeedbackSubmitted, RewardComputed
 
 if TYPE_CHECKING:

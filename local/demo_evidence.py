@@ -12,17 +12,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 import boto3
-from pydantic import BaseModel, Field
 from rapidfuzz.distance import Levenshtein
 
 from rlaas.aws.audit_log import DynamoAuditLog
-from rlaas.rollout.trial import LookPoint
 from rlaas.routing.registry import route_key
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed
 from rlaas.telemetry.store import MODELS
 from rlaas.tenancy.audit import verify_chain
 
 if TYPE_CHECKING:
+    from rlaas.rollout.trial import LookPoint
+    from rlaas.rollout.trial_evidence import TrialEvidence
     from rlaas.telemetry.events import AnyEvent
     from rlaas.tenancy.audit import AuditEntry
 
@@ -67,16 +67,11 @@ class RouteChange:
     reason: str
 
 
-class TrialEvidence(BaseModel):
-    """What a rollout's trial has seen, as the admin API tells it: `points` over time, held against `threshold`."""
-
-    threshold: float
-    harm_reason: str
-    points: tuple[LookPoint, ...] = Field(min_length=1)
-
-    def until(self, at: datetime | None) -> tuple[LookPoint, ...]:
-        """The looks until `at`; the first one if all came later, all of them without `at`."""
-        return tuple(point for point in self.points if at is None or point.at <= at) or self.points[:1]
+def looks_until(evidence: TrialEvidence, at: datetime | None) -> tuple[LookPoint, ...]:
+    """The looks until `at`; the first one if all came later, all of them without `at`. Raises: ValueError when there was none."""
+    if not evidence.points:
+        raise ValueError(f"nobody looked at {evidence.rollout_id}")
+    return tuple(point for point in evidence.points if at is None or point.at <= at) or evidence.points[:1]
 
 
 class DeployedStack:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from local import demo_plots
-from local.demo_evidence import week_of
+from local.demo_evidence import looks_until, week_of
 from local.demo_plots import Estimate
 from local.office.agents import OFFICE
 from rlaas.evaluation.comparison import SYSTEMS, System
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Collection, Mapping, Sequence
 
-    from local.demo_evidence import Draft, RouteChange, TrialEvidence
+    from local.demo_evidence import Draft, RouteChange
     from local.office.traffic import Refusal
     from rlaas.evaluation.report import PromotionReport
     from rlaas.rollout.steps import Rollout
+    from rlaas.rollout.trial_evidence import TrialEvidence
     from rlaas.telemetry.events import AnyEvent
 
 LEAST_WIN_RATE = 0.6
@@ -227,7 +228,7 @@ def _performance(policy_id: str, where: str, similarities: Sequence[float], sent
 
 def evidence(rollout: Rollout, seen: TrialEvidence) -> Evidence:
     """What the evidence was when `rollout` ended."""
-    last, settings = seen.until(rollout.ended_at)[-1], rollout.settings
+    last, settings = looks_until(seen, rollout.ended_at)[-1], rollout.settings
     return Evidence(
         better=last.better,
         harm=last.harm,
@@ -366,7 +367,7 @@ def _evidence_plot(rollout: Rollout, seen: TrialEvidence) -> str:
     marks = [(step.started_at, "all of it" if step.outcome == "promoted" else f"{step.weight:.0%}") for step in rollout.steps]
     if rollout.alarm_at is not None:
         marks.append((rollout.alarm_at, "alarm"))
-    return demo_plots.evidence_over_time(seen.until(rollout.ended_at), rollout.created_at, seen.threshold, marks)
+    return demo_plots.evidence_over_time(looks_until(seen, rollout.ended_at), rollout.created_at, seen.threshold, marks)
 
 
 def _similarity(fared: Performance) -> Estimate:

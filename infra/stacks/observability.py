@@ -61,7 +61,7 @@ class ObservabilityStack(RlaasStack):
             ),
             *self._stream_delays([data.lake.writer, data.reward_writer, data.audit_writer]),
             self._lost_shadows(),
-            *self._allocations(),
+            *self._trials(),
             *self._failed_executions(learning, rollout, compaction),
         ]
         self._dashboard(api, endpoint, functions, alarms)
@@ -129,18 +129,20 @@ class ObservabilityStack(RlaasStack):
             says="Mirrored requests have neither an output nor a dead letter, and none is under way",
         )
 
-    def _allocations(self) -> list[cloudwatch.Alarm]:
+    def _trials(self) -> list[cloudwatch.Alarm]:
         return [
             self._alarm(
                 name,
                 self._own_metric(name, "Minimum", period=Duration.minutes(15)),
                 above=0,
                 periods=2,
-                says=f"In every run of half an hour bandits were {what}",
+                says=f"In every run of half an hour {what}",
             )
             for name, what in (
-                ("AllocationsFailed", "not allocated: the function's log says why"),
-                ("AllocationsLeft", "left for want of time"),
+                ("AllocationsFailed", "bandits were not allocated: the function's log says why"),
+                ("AllocationsLeft", "bandits were left for want of time"),
+                ("WatchesFailed", "rollouts were not watched: the function's log says why"),
+                ("WatchesLeft", "rollouts were left for want of time"),
             )
         ]
 

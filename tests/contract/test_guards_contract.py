@@ -75,6 +75,7 @@ def test_the_alarm_is_on_the_evidence_that_the_candidate_of_this_rollout_does_ha
         "rollout": "rol_1",
         "arm": "reply@v2",
     }
-    told = ("Namespace", "MetricName", "Statistic", "ComparisonOperator", "Threshold", "Period", "EvaluationPeriods", "DatapointsToAlarm")
-    assert [alarm[name] for name in told] == ["RLaaS", "HarmEvidence", "Maximum", "GreaterThanOrEqualToThreshold", 20.0, 60, 1, 1]  # type: ignore[literal-required]
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Statistic"]) == ("RLaaS", "HarmEvidence", "Maximum")
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanOrEqualToThreshold", 20.0)
+    assert (alarm["Period"], alarm["EvaluationPeriods"], alarm["DatapointsToAlarm"]) == (60, 1, 1)
     assert alarm["TreatMissingData"] == "notBreaching"

@@ -46,6 +46,16 @@ def proxy_event(
     }
 
 
+class TimeLeft(LambdaContext):
+    """A context with so many milliseconds left."""
+
+    def __init__(self, milliseconds: int) -> None:
+        self._milliseconds = milliseconds
+
+    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]
+        return self._milliseconds
+
+
 def lambda_context() -> LambdaContext:
     """A context that names nothing."""
     return LambdaContext()

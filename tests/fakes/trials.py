@@ -26,6 +26,7 @@ SETTINGS = RolloutSettings(
     window_hours=1 / 60,
     lag_seconds=10,
     max_wait_seconds=36_000,
+    units_a_day=86_400.0,
     stratify_by=None,
 )
 """Windows of a minute: a unit is settled 70 seconds after its decision."""

@@ -339,7 +339,7 @@ def test_a_rollouts_evidence_is_told(api: Api) -> None:
     rollout = api.call("POST", f"{HERE}/rollouts", {"policy_id": f"{SKILL}@v2"})[1]
     path = f"{HERE}/rollouts/{rollout['rollout_id']}"
     status, told = api.call("GET", f"{path}/evidence")
-    assert (status, told["threshold"], told["arms"]["candidate"]["settled"], told["points"]) == (200, pytest.approx(20), 0, [])
+    assert (status, told["threshold"], told["candidate"]["settled"], told["points"]) == (200, pytest.approx(20), 0, [])
     refused(api.call("GET", f"{HERE}/rollouts/rol_9/evidence"), 404, "NotFound", None)
 
 

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from functions.allocate.handler import handler
 from rlaas.aws.trials import DynamoBandits
@@ -12,22 +11,14 @@ from rlaas.routing.bandit import BanditSettings
 from rlaas.routing.route import Arm
 from rlaas.telemetry.events import FeedbackSubmitted, OutputProduced
 from rlaas.telemetry.ingest import prepare
+from tests.fakes.gateway import TimeLeft
 from tests.fakes.worlds import SKILL, TENANT
 from tests.unit.functions.conftest import Stage
 
 V1, V2 = f"{SKILL}@v1", f"{SKILL}@v2"
 
 
-class Context(LambdaContext):
-    @staticmethod
-    def get_remaining_time_in_millis() -> int:
-        return 900_000
-
-
-class AlmostOver(LambdaContext):
-    @staticmethod
-    def get_remaining_time_in_millis() -> int:
-        return 5
+ENOUGH, ALMOST_OVER = TimeLeft(900_000), TimeLeft(5)
 
 
 def with_bandit(stage: Stage, at: datetime) -> None:
@@ -62,15 +53,15 @@ def test_the_schedule_moves_the_traffic_and_a_second_run_changes_nothing(
     furnished_stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     began = datetime.now(UTC) - timedelta(hours=3)
-    assert handler({}, Context()) == {"looked_at": 0, "changed": 0, "failed": 0, "left": 0}
+    assert handler({}, ENOUGH) == {"looked_at": 0, "changed": 0, "failed": 0, "left": 0}
     with_bandit(furnished_stage, began)
     for number in range(40):
         served(furnished_stage, number, began + timedelta(minutes=number + 1))
-    assert handler({}, AlmostOver()) == {"looked_at": 0, "changed": 0, "failed": 0, "left": 1}
-    assert handler({}, Context()) == {"looked_at": 1, "changed": 1, "failed": 0, "left": 0}
+    assert handler({}, ALMOST_OVER) == {"looked_at": 0, "changed": 0, "failed": 0, "left": 1}
+    assert handler({}, ENOUGH) == {"looked_at": 1, "changed": 1, "failed": 0, "left": 0}
     route = furnished_stage.registry.get_route(TENANT, SKILL)
     assert (route.changed_by, route.arms[0].weight > 0.6) == ("bandit", True)
-    assert handler({}, Context()) == {"looked_at": 1, "changed": 0, "failed": 0, "left": 0}
+    assert handler({}, ENOUGH) == {"looked_at": 1, "changed": 0, "failed": 0, "left": 0}
     known = DynamoBandits("counters").load(TENANT, SKILL)
     assert known is not None
     assert sum(arm.settled for arm in known.arms.values()) == 40

@@ -4,7 +4,6 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from functions.watch_rollouts.handler import handler
 from rlaas.aws.metrics_alarms import CloudWatchGuards
@@ -15,22 +14,14 @@ from rlaas.rollout.steps import RolloutSettings, RolloutStep
 from rlaas.routing.assign import assign
 from rlaas.telemetry.events import InteractionCreated, OutputProduced
 from rlaas.telemetry.ingest import prepare
+from tests.fakes.gateway import TimeLeft
 from tests.fakes.worlds import SKILL, TENANT, route
 from tests.unit.functions.conftest import Stage
 
 SETTINGS = RolloutSettings(steps=(RolloutStep(weight=0.3),), window_hours=1.0, units_a_day=5_000)
 
 
-class Context(LambdaContext):
-    @staticmethod
-    def get_remaining_time_in_millis() -> int:
-        return 900_000
-
-
-class AlmostOver(LambdaContext):
-    @staticmethod
-    def get_remaining_time_in_millis() -> int:
-        return 5
+ENOUGH, ALMOST_OVER = TimeLeft(900_000), TimeLeft(5)
 
 
 def begin(stage: Stage, at: datetime) -> Conductor:
@@ -72,8 +63,8 @@ def test_every_rollout_is_looked_at_and_its_evidence_of_harm_emitted_until_it_is
     conductor = begin(furnished_stage, began)
     for number in range(60):
         served(furnished_stage, number, began + timedelta(minutes=number + 1))
-    assert handler({}, AlmostOver()) == {"looked_at": 0, "failed": 0, "left": 1}
-    assert handler({}, Context()) == {"looked_at": 1, "failed": 0, "left": 0}
+    assert handler({}, ALMOST_OVER) == {"looked_at": 0, "failed": 0, "left": 1}
+    assert handler({}, ENOUGH) == {"looked_at": 1, "failed": 0, "left": 0}
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "HarmEvidence" in line]
     [metric] = lines
     assert metric["_aws"]["CloudWatchMetrics"] == [
@@ -84,6 +75,6 @@ def test_every_rollout_is_looked_at_and_its_evidence_of_harm_emitted_until_it_is
     state = conductor.trials.load(TENANT, SKILL, "rol_1")
     assert state is not None
     assert state.test.n == 60
-    assert handler({}, Context())["looked_at"] == 1
+    assert handler({}, ENOUGH)["looked_at"] == 1
     conductor.abort("enough")
-    assert handler({}, Context()) == {"looked_at": 0, "failed": 0, "left": 0}
+    assert handler({}, ENOUGH) == {"looked_at": 0, "failed": 0, "left": 0}

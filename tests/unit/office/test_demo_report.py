@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from local import demo_report
-from local.demo_evidence import RouteChange, TrialEvidence, drafts_of
+from local.demo_evidence import RouteChange, drafts_of
 from local.demo_report import Report, Story
 from local.office.agents import OFFICE, house_style, react
 from local.office.templates import week
@@ -19,7 +19,8 @@ from rlaas.evaluation.comparison import HeldOutCase, System
 from rlaas.evaluation.report import Criteria, promotion_report
 from rlaas.rollout.plan import Ask, Terms, Traffic, plan
 from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep, StepRecord
-from rlaas.rollout.trial import LookPoint, TrialState, evidence_of
+from rlaas.rollout.trial import LookPoint, TrialState
+from rlaas.rollout.trial_evidence import TrialEvidence
 from rlaas.routing.assign import Candidate, Decision
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed
 from rlaas.tenancy.tenant import RewardSpec
@@ -79,7 +80,7 @@ def seen_by(rollout: Rollout, looks: list[tuple[float, float, float]]) -> TrialE
         for n, (at, better, harm) in enumerate(looks)
     )
     state = TrialState.begin(rollout).model_copy(update={"points": points})
-    return TrialEvidence.model_validate(json.loads(json.dumps(evidence_of(rollout, state))), strict=False)
+    return TrialEvidence.of(rollout, state)
 
 
 ANSWERS: dict[System, str] = {"baseline": "ab________", "candidate": "abcd______", "sft_only": "abc_______"}

@@ -118,8 +118,16 @@ class World:
         )
 
     def look(self, at: datetime, **options: int) -> Allocated:
-        held = {"routes": self.registry, "specs": self.registry, "events": self.events, "statistics": self.bandits}
-        return allocate_route(TENANT, SKILL, **held, now=at, **options)  # type: ignore[arg-type]
+        return allocate_route(
+            TENANT,
+            SKILL,
+            routes=self.registry,
+            specs=self.registry,
+            events=self.events,
+            statistics=self.bandits,
+            now=at,
+            **options,
+        )
 
     def known(self, policy: str) -> tuple[float, float | None]:
         held = self.bandits.load(TENANT, SKILL)

@@ -91,12 +91,12 @@ def test_the_guard_is_put_before_any_unit_reaches_the_candidate(world: World) ->
 def test_a_plan_is_made_from_the_skills_own_traffic() -> None:
     world = World()
     world.history(120)
-    rollout = world.request(settings=SETTINGS.model_copy(update={"steps": None}))
+    rollout = world.request(settings=SETTINGS.model_copy(update={"steps": None, "units_a_day": None}))
     assert rollout.requested is not None
     assert rollout.requested.steps is None
     assert rollout.plan is not None
     assert rollout.settings.planned[-1] == RolloutStep(weight=0.5)
-    assert rollout.plan.traffic.units_a_day == pytest.approx(6 * 60 * 24, rel=0.02)
+    assert rollout.plan.traffic.units_a_day == pytest.approx(120 * 24)
     assert (rollout.prior_mean, rollout.prior_unsent) == (0.5, 0.5)
     assert rollout.plan.can_conclude
 
@@ -117,7 +117,7 @@ def test_a_plan_that_cannot_conclude_is_refused_with_what_would() -> None:
 def test_without_traffic_nothing_is_begun_unless_somebody_says_how_much_is_to_come() -> None:
     world = World()
     with pytest.raises(InvalidInput, match="no rewarded traffic to plan from"):
-        world.request()
+        world.request(settings=SETTINGS.model_copy(update={"units_a_day": None}))
     plan = world.request(settings=SETTINGS.model_copy(update={"units_a_day": 5_000.0})).plan
     assert plan is not None
     assert plan.can_conclude
@@ -130,7 +130,7 @@ def test_one_agent_alone_is_too_few_for_a_route_by_user(world: World) -> None:
         world.later(3_600)
         world.acted(world.served(user="ada"), "sent" if number % 2 else "discarded")
     with pytest.raises(InvalidInput, match="this plan cannot conclude: at 0 units a day"):
-        world.request(settings=SETTINGS.model_copy(update={"max_wait_seconds": 14 * 86_400, "poll_seconds": 900}))
+        world.request(settings=SETTINGS.model_copy(update={"max_wait_seconds": 14 * 86_400, "poll_seconds": 900, "units_a_day": None}))
 
 
 def test_an_arm_that_always_fails_is_taken_back_and_the_reason_says_so(world: World) -> None:

@@ -97,6 +97,36 @@ def test_an_arm_that_begins_to_fail_after_a_month_of_good_work_is_known_soon() -
     assert fails <= 6
 
 
+@pytest.mark.parametrize("propensity", [0.1, 0.5])
+def test_users_who_come_each_day_and_always_fail_take_nobody_back_however_many_days(propensity: float) -> None:
+    """40 users, a tenth of whom fail every day of 20 on whichever arm they are dealt; 400 worlds. Three standard errors: 0.033."""
+    rng, taken_back = random.Random(SEED), 0
+    for _ in range(400):
+        users = [(rng.random() < propensity, rng.random() < 0.1) for _ in range(40)]
+        held, peak = ledger(), 0.0
+        for day in range(20):
+            for candidate, fails in users:
+                profit = profit_over_control(fails, candidate=candidate, propensity=propensity, centre=0.01, margin=0.0)
+                held.add_daily("failed", DAY + timedelta(days=day), log_wealth(profit))
+                if day == 0:
+                    held.add("failed", DAY, log_wealth(profit))
+            peak = max(peak, held.evidence("failed"))
+        taken_back += peak >= 20
+    assert taken_back / 400 <= 0.05 + 0.033
+
+
+def test_an_arm_that_dies_in_its_second_week_is_known_though_no_user_is_new() -> None:
+    held, rng = ledger(), random.Random(SEED)
+    users = [rng.random() < 0.5 for _ in range(100)]
+    for day in range(9):
+        for candidate in users:
+            logs = log_wealth(profit_over_control(candidate and day == 8, candidate=candidate, propensity=0.5, centre=0.01, margin=0.02))
+            held.add_daily("failed", DAY + timedelta(days=day), logs)
+            if day == 0:
+                held.add("failed", DAY, logs)
+        assert (held.evidence("failed") >= 20 / 0.1) == (day == 8)
+
+
 def test_only_so_many_days_are_kept() -> None:
     held = ledger()
     for day in range(200):

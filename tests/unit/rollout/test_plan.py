@@ -1,11 +1,13 @@
 """What a plan says before a rollout begins; `make bench-decisions` holds its numbers beside simulated rollouts."""
 
 import random
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rlaas.rollout.plan import Ask, Terms, Traffic, expected_units, plan, planned_steps
+from rlaas.rollout.plan import Ask, Terms, Traffic, expected_units, plan, planned_steps, traffic_of
 from rlaas.rollout.sequential import SequentialTest, SettledUnit
+from rlaas.telemetry.events import RewardComputed
 
 TERMS = Terms(alpha=0.05, at_most_days=14, window_days=1, gain=0.2)
 
@@ -59,6 +61,51 @@ def test_a_share_of_a_thousandth_cannot_conclude_and_the_advice_is_a_larger_one(
 @pytest.mark.parametrize("mean", [0.0, 0.5, 1.0])
 def test_rewards_that_are_all_equal_can_be_planned_with(mean: float) -> None:
     assert plan(steps(1_000), traffic(1_000, mean=mean, sd=0.0), TERMS).can_conclude
+
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def rewards(values: list[float], *, minutes: float, sent: bool = True) -> list[RewardComputed]:
+    """Rewards of as many threads in the last `minutes`."""
+    return [
+        RewardComputed(
+            skill="reply",
+            thread_id=f"t{number}",
+            occurred_at=NOW - timedelta(minutes=minutes * (1 - number / len(values))),
+            reward_id=f"rew_{number}",
+            interaction_id=f"i{number}",
+            output_id=f"o{number}",
+            reward=value,
+            components={"sent": 1.0} if sent else {"edit_similarity": value},
+            n=1,
+            event_ids=("f",),
+        )
+        for number, value in enumerate(values)
+    ]
+
+
+def shown(found: list[RewardComputed]) -> Traffic:
+    return traffic_of(found, unit="thread", since=NOW - timedelta(days=7), until=NOW)
+
+
+def test_a_few_rewards_in_a_minute_are_no_traffic_of_thousands_and_no_reward_without_variance() -> None:
+    told = shown(rewards([1.0, 1.0, 1.0], minutes=1))
+    assert told.units_a_day == 72
+    assert 0.3 < told.reward_sd < 0.5
+    assert told.unsent is not None
+    assert 0 < told.unsent < 0.5
+
+
+def test_a_week_of_rewards_is_told_as_it_is() -> None:
+    told = shown(rewards([0.2, 0.8] * 700, minutes=7 * 1_440))
+    assert told.units_a_day == pytest.approx(200)
+    assert (told.reward_mean, told.reward_sd) == (pytest.approx(0.5, abs=0.01), pytest.approx(0.3, abs=0.01))
+
+
+def test_a_skill_whose_people_only_edit_has_traffic_too() -> None:
+    told = shown(rewards([0.5] * 100, minutes=600, sent=False))
+    assert (told.units_a_day, told.unsent) == (pytest.approx(240), None)
 
 
 @pytest.mark.parametrize(("weight", "gap"), [(0.5, 0.2), (0.5, 0.1), (0.1, 0.3)])

@@ -127,7 +127,8 @@ def test_the_interval_holds_what_the_tests_it_inverts_do_not_reject() -> None:
 
 def test_units_are_compared_within_their_stratum() -> None:
     """Two kinds of issue, one easy and one hard: knowing which is which takes half of the units or less (median of 40)."""
-    rng, took = random.Random(SEED), {True: [], False: []}  # type: ignore[var-annotated]
+    rng = random.Random(SEED)
+    took: dict[bool, list[int]] = {True: [], False: []}
     for _ in range(40):
         stream = []
         for _ in range(3_000):

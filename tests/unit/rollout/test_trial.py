@@ -2,6 +2,7 @@
 
 import random
 from datetime import timedelta
+from typing import Literal
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from rlaas.rollout.plan import would_have_taken
 from rlaas.rollout.steps import Rollout
-from rlaas.rollout.trial import TrialState, caught_up, evidence_of, look
+from rlaas.rollout.trial import TrialState, caught_up, look
+from rlaas.rollout.trial_evidence import TrialEvidence
 from rlaas.telemetry.events import OutputProduced
 from rlaas.tenancy.registry import rollout_key, skill_key
 from rlaas.tenancy.tenant import MissingValues, RewardSpec, Skill
@@ -136,20 +138,14 @@ def test_what_is_plainly_bad_is_seen_long_before_the_window_closes() -> None:
     assert state.evidence_of_harm().reason.startswith("its drafts are sent less often")
 
 
-@pytest.mark.parametrize(
-    ("kind", "harm"),
-    [
-        ("empty", {"text": "  "}),
-        ("slow", {"latency_ms": 20_000.0}),
-    ],
-)
-def test_each_kind_of_harm_has_its_evidence(kind: str, harm: dict[str, object]) -> None:
+@pytest.mark.parametrize(("kind", "text", "latency_ms"), [("empty", "  ", 900.0), ("slow", "Dear customer", 20_000.0)])
+def test_each_kind_of_harm_has_its_evidence(kind: str, text: str, latency_ms: float) -> None:
     world = begun()
     for _ in range(80):
         world.later(1)
         world.count += 1
         if world.decide(f"i{world.count + 1}").policy_id == NEW:
-            world.served(**harm)  # type: ignore[arg-type]
+            world.served(text=text, latency_ms=latency_ms)
         else:
             world.served()
     world.later(20)
@@ -176,27 +172,36 @@ def test_outcomes_that_have_stopped_coming_are_named() -> None:
     assert told == "Nothing came back for any unit: outcomes have stopped coming"
 
 
+def test_a_user_who_comes_each_day_is_watched_each_day_and_settled_once() -> None:
+    world = begun()
+    for _ in range(3):
+        world.later(5)
+        for _ in range(4):
+            world.served("thread-1", text="")
+        world.later(86_400)
+    state = seen(world)
+    arm = "candidate" if state.test.candidate.n else "control"
+    assert state.test.n == 1
+    assert getattr(state.served, arm) == getattr(state.harmed["empty"], arm) == 3
+    assert (len(state.harm.logs["empty"]), len(state.harm.daily["empty"])) == (1, 3)
+
+
 def test_the_evidence_is_told_with_what_it_is_held_against() -> None:
     world = begun()
     for _ in range(20):
         world.later(5)
         world.acted(world.served(), "sent")
     world.later(100)
-    told = evidence_of(rollout_of(world), seen(world))
-    assert told["threshold"] == pytest.approx(20)
-    arms = told["arms"]
-    assert isinstance(arms, dict)
-    assert sum(arm["settled"] for arm in arms.values()) == 20  # type: ignore[index,call-overload,misc]
+    told = TrialEvidence.of(rollout_of(world), seen(world))
+    assert told.threshold == pytest.approx(20)
+    assert told.candidate.settled + told.control.settled == 20
+    assert (told.candidate.policy_id, told.control.mean) == (NEW, 1.0)
 
 
-Happening = tuple[int, int, str, float]
-happenings = st.lists(
-    st.tuples(
-        st.integers(0, 8), st.integers(0, 40), st.sampled_from(["sent", "discarded", "both", "none", "failed", "empty"]), st.floats(0, 90)
-    ),
-    min_size=1,
-    max_size=25,
-)
+What = Literal["sent", "discarded", "both", "none", "failed", "empty"]
+WHAT: tuple[What, ...] = ("sent", "discarded", "both", "none", "failed", "empty")
+Happening = tuple[int, int, What, float]
+happenings = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 40), st.sampled_from(WHAT), st.floats(0, 90)), min_size=1, max_size=25)
 
 
 @settings(max_examples=30, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])  # shrinking takes minutes
@@ -212,8 +217,8 @@ def test_state_kept_look_by_look_equals_state_begun_anew_however_the_stream_came
             world.failed(f"u{unit}")
             continue
         output = world.served(f"u{unit}", text="" if what == "empty" else "Dear", took=rng.choice([1.0, 5.0, 12.0, 100.0]))
-        if what in ("sent", "discarded"):
-            world.acted(output, what, after=after)  # type: ignore[arg-type]
+        if what == "sent" or what == "discarded":
+            world.acted(output, what, after=after)
         if what == "both":
             world.acted(output, "discarded", after=after)
             world.acted(output, "sent", after=after + rng.uniform(0, 30))

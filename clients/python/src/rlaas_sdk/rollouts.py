@@ -110,7 +110,8 @@ def show_command(context: click.Context, rollout_id: str) -> None:
     console = Console()
     console.print(f"{rollout['candidate']} over {rollout['control']}: {rollout['status']}", highlight=False)
     table = Table("arm", "served", "settled", "mean reward", "missing", "harmed")
-    for name, arm in cast("dict[str, JsonObject]", evidence["arms"]).items():
+    for name in ("candidate", "control"):
+        arm = cast("JsonObject", evidence[name])
         harmed = ", ".join(f"{kind} {count}" for kind, count in cast("JsonObject", arm["harmed"]).items() if count)
         table.add_row(name, str(arm["served"]), str(arm["settled"]), _number(arm["mean"]), _number(arm["missing"], "{:.0%}"), harmed)
     console.print(table)

@@ -4,8 +4,8 @@ A decision is counted once, when its attribution window has passed (`settlement`
 those still in their window count for no arm. What is known lags one window behind, which costs regret and no bias.
 
 The guards do not wait: whether a request failed, was slow, unsafe or dear is known when its output is stored. They drop an arm on evidence
-(`harm`), never because a rate happened to be over its bound at a look. A unit counts once a day, so that nobody drops an arm by repeating
-himself.
+(`harm`), never because a rate happened to be over its bound at a look. A unit counts once a day at most, so that nobody drops an arm by
+repeating himself.
 
 Both passes go through the outputs and failures that the bandit dealt by the time they were decided, each from its own watermark on.
 Watermarks and statistics are one item, written on the condition that nobody else did: a run that dies is done again from where the last
@@ -13,20 +13,22 @@ one got to, and nothing counts twice.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol, Self
 
 from pydantic import Field
 
 from rlaas.clock import Timestamp
 from rlaas.ids import PolicyId, SkillName, TenantId
+from rlaas.rewards.record import RewardSpecs
 from rlaas.rollout.harm import HarmLedger, Kind, log_wealth, profit_over_bound, weigh
-from rlaas.rollout.settlement import Dealt, Harms, decisions, harms_of, is_first_of_unit, settle, side_by_side
+from rlaas.rollout.settlement import Dealt, Harms, decisions, events_around, harms_of, served_that_day, settle, side_by_side
 from rlaas.routing.bandit import ArmState, ArmStatistics, BanditSettings, Share, allocate
 from rlaas.routing.registry import Routes
 from rlaas.routing.route import MILLION, Arm, Route
-from rlaas.telemetry.store import EventStore, StoredEvent
+from rlaas.telemetry.store import EventStore
 from rlaas.tenancy.tenant import RewardSpec
 from rlaas.wire import WireModel
 
@@ -42,21 +44,13 @@ _DEAREST = 10.0
 """A request counts as at most this many times as dear as the bound, so that one outlier is no evidence."""
 
 
-class RewardSpecs(Protocol):
-    """Knows how each skill is rewarded."""
-
-    def reward_spec(self, tenant_id: str, skill: str) -> RewardSpec:
-        """The skill's reward spec. Raises: NotFound."""
-        ...
-
-
 @dataclass(slots=True)
 class HarmRecord:
     """What the guards know of an arm: units served, those that came to harm by kind (US dollars for `dear`), and the evidence."""
 
     ledger: HarmLedger
     served: int = 0
-    harmed: dict[str, float] | None = None
+    harmed: dict[str, float] = field(default_factory=dict)
 
 
 class BanditStatistics(WireModel):
@@ -158,11 +152,11 @@ class _Look:
         lag = timedelta(seconds=self.settings.lag_seconds)
         dealt, until = self._decisions(known, known.guarded_until, self.now - lag, lag)
         harms = known.model_copy(deep=True).harms
-        if guarded(self.settings):
-            for one, around in side_by_side(self._first_of_the_day, dealt):
-                if around is not None:
-                    record = harms.setdefault(one.policy_id, HarmRecord(HarmLedger(first=one.decision.decided_at.toordinal())))
-                    count_harms(record, harms_of(one, around), self.settings, at=one.decision.decided_at)
+        if bounds_of(self.settings):
+            for served in served_that_day(self.events, dealt, lag=lag):
+                at = served.dealt.decision.decided_at
+                record = harms.setdefault(served.dealt.policy_id, HarmRecord(HarmLedger(first=at.toordinal())))
+                count_harms(record, harms_of(served.dealt, served.around), self.settings, at=at, new=served.new)
         return known.model_copy(update={"harms": harms, "guarded_until": until}), len(dealt)
 
     def rewards(self, known: BanditStatistics) -> tuple[BanditStatistics, int]:
@@ -172,22 +166,13 @@ class _Look:
         dealt, until = self._decisions(known, known.settled_until, self.now - window - lag, window + lag)
         aged = known.aged((until - known.settled_until) / timedelta(days=1), self.settings)
         arms = dict(aged.arms)
-        for one, around in side_by_side(self._around, dealt):
+        for one, around in side_by_side(partial(events_around, self.events), dealt):
             settled = settle(one, around, self.spec, until=one.decision.decided_at + window)
             arms[one.policy_id] = arms.get(one.policy_id, ArmStatistics()).rewarded(settled.reward, self.settings)
         return aged.model_copy(update={"arms": arms, "settled_until": until}), len(dealt)
 
     def _decisions(self, known: BanditStatistics, after: datetime, until: datetime, lag: timedelta) -> tuple[list[Dealt], datetime]:
         return decisions(self.events, known.tenant_id, known.skill, ACTOR, after=after, until=until, lag=lag, most=self.most)
-
-    def _first_of_the_day(self, one: Dealt) -> list[StoredEvent] | None:
-        day = one.decision.decided_at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        return (
-            self._around(one) if is_first_of_unit(self.events, one, lag=timedelta(seconds=self.settings.lag_seconds), since=day) else None
-        )
-
-    def _around(self, one: Dealt) -> list[StoredEvent]:
-        return self.events.by_interaction(one.stored.tenant_id, one.stored.interaction_id or "")
 
 
 def bounds_of(settings: BanditSettings) -> dict[Kind, float]:
@@ -204,14 +189,8 @@ def bounds_of(settings: BanditSettings) -> dict[Kind, float]:
     return bounds
 
 
-def guarded(settings: BanditSettings) -> bool:
-    """Whether there is anything that the guards look for."""
-    return bool(bounds_of(settings))
-
-
-def count_harms(record: HarmRecord, harms: Harms, settings: BanditSettings, *, at: datetime) -> None:
-    """One unit more of an arm, decided `at`."""
-    harmed = record.harmed = record.harmed or {}
+def count_harms(record: HarmRecord, harms: Harms, settings: BanditSettings, *, at: datetime, new: bool = True) -> None:
+    """One unit more of an arm that comes for the first time on the day of `at`; `new`: for the first time at all."""
     record.served += 1
     slow = settings.latency is not None and harms.latency_ms is not None and harms.latency_ms > settings.latency.p95_ms
     values: dict[Kind, float | None] = {
@@ -224,9 +203,12 @@ def count_harms(record: HarmRecord, harms: Harms, settings: BanditSettings, *, a
         value = values[kind]
         if value is None:
             continue
-        harmed[kind] = harmed.get(kind, 0.0) + value
+        record.harmed[kind] = record.harmed.get(kind, 0.0) + value
         counted = min(value, _DEAREST * bound) if kind == "dear" else value
-        record.ledger.add(kind, at.date(), log_wealth(profit_over_bound(counted, bound)))
+        logs = log_wealth(profit_over_bound(counted, bound))
+        record.ledger.add_daily(kind, at.date(), logs)
+        if new:
+            record.ledger.add(kind, at.date(), logs)
 
 
 def breach(record: HarmRecord, settings: BanditSettings) -> str | None:
@@ -238,7 +220,7 @@ def breach(record: HarmRecord, settings: BanditSettings) -> str | None:
     evidence = weigh({kind: record.ledger.evidence(kind) for kind in bounds}, weights)
     if evidence.value < 1 / settings.alpha:
         return None
-    rates = ", ".join(f"{kind} {total / record.served:.4g}" for kind, total in (record.harmed or {}).items() if total)
+    rates = ", ".join(f"{kind} {total / record.served:.4g}" for kind, total in record.harmed.items() if total)
     return f"{evidence.reason} >= {1 / settings.alpha:.3g} in {record.served} units ({rates} a unit)"
 
 

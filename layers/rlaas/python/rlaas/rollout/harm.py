@@ -9,10 +9,15 @@ logarithms a stake, in whole billionths: sums of whole numbers are the same in w
 
 An arm may begin to do harm when it has long done none, and by then wealth on large stakes is gone. So every day (UTC) a share of the first
 wealth starts afresh: share 1/((k+1)(k+2)) on day k, which is a mixture again and sums to 1.
+
+A unit that comes again is dealt the same arm, so its next request is no new draw: one user whose requests always fail would weigh as many
+as he sends. Yet on a route by user there soon are no other units, and an arm that dies in its second week must not go unseen. So each day
+has a wealth of its own besides, on the first request of each unit that day, and half of alpha is shared between these by the same shares:
+within a day every unit is one draw, and over the days the union bound holds however alike they are.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
@@ -31,7 +36,7 @@ ROLLOUT_WEIGHTS: Mapping[str, float] = {WORSE: 0.4, "unsent": 0.2, "failed": 0.1
 """How a rollout's alpha is shared between its kinds of harm (union bound)."""
 _NANO = 1_000_000_000
 _MOST_DAYS = 60
-"""Starting days that are kept; an older one's share of the wealth is given up."""
+"""Days that are kept; an older one's share of the wealth is given up."""
 _LARGEST_LOG = 180.0
 """Wealth beyond e^180 (1e78) is worth no more; a metric of CloudWatch holds less than 2^360."""
 
@@ -78,43 +83,73 @@ def profit_over_control(harmed: bool, *, candidate: bool, propensity: float, cen
     return max(0.0, x + least) / (least + margin) - 1
 
 
+Logs = dict[str, dict[int, list[int]]]
+"""Logarithms of wealth, in billionths, by kind of harm, day (ordinal) of the decision, and stake."""
+
+
 @dataclass(slots=True)
 class HarmLedger:
-    """Logarithms of wealth, in billionths, by kind of harm, day (ordinal) of the decision, and stake. `first` is the day it began.
+    """The bets on each kind of harm: `logs` of units that are new to the trial, `daily` of those that are new on their day.
 
-    Days before `kept_from` are forgotten, and with them the wealth that began on them.
+    `first` is the day it began. Days before `kept_from` are forgotten, and with them the wealth that began on them.
     """
 
     first: int
     kept_from: int = 0
-    logs: dict[str, dict[int, list[int]]] = field(default_factory=dict)
+    logs: Logs = field(default_factory=dict)
+    daily: Logs = field(default_factory=dict)
 
     def add(self, kind: Kind, day: date, logs: tuple[int, ...], *, times: int = 1) -> None:
-        """`times` bets more (negative: taken back) on a unit that was decided on `day`."""
-        days = self.logs.setdefault(kind, {})
-        sums = days.setdefault(day.toordinal(), [0] * len(STAKES))
-        for at, log in enumerate(logs):
-            sums[at] += times * log
-        if len(days) > _MOST_DAYS:
-            oldest = min(days)
-            del days[oldest]  # wealth that began later has no bets of that day
-            self.kept_from = max(self.kept_from, oldest + 1)
+        """`times` bets more (negative: taken back) on a unit that is new to the trial and was decided on `day`."""
+        forgotten = _add(self.logs, kind, day, logs, times)
+        if forgotten is not None:  # wealth that began later has no bets of that day
+            self.kept_from = max(self.kept_from, forgotten + 1)
+
+    def add_daily(self, kind: Kind, day: date, logs: tuple[int, ...]) -> None:
+        """One bet more on a unit that comes for the first time on `day`."""
+        _add(self.daily, kind, day, logs, 1)
 
     def evidence(self, kind: str) -> float:
         """The wealth of `kind`: reject "no more of it than it may" at level alpha once it is >= 1/alpha."""
-        days = self.logs.get(kind)
+        days = self.daily.get(kind)
+        if not days:
+            return self._since_each_day(kind)
+        own = max(self._share(day, day) * _mixed(logs) for day, logs in days.items())
+        return max(self._since_each_day(kind), own) / 2
+
+    def _since_each_day(self, kind: str) -> float:
+        days = self.logs.get(kind, {})
         if not days:
             return 1.0
         ordered = sorted(days)
-        # Wealth that begins on a day without bets is that of the next day with some: the shares of day a to day b sum to 1/(a+1) - 1/(b+2).
         begins = [max(self.first, self.kept_from), *(day + 1 for day in ordered)]
         since = [0] * len(STAKES)
         wealth = 1 / (begins[-1] - self.first + 1)  # what begins after the last bet
         for day, begin in zip(reversed(ordered), reversed(begins[:-1]), strict=True):
             since = [before + log for before, log in zip(since, days[day], strict=True)]
-            share = 1 / (begin - self.first + 1) - 1 / (day - self.first + 2)
-            wealth += share * sum(part * math.exp(min(_LARGEST_LOG, log / _NANO)) for part, log in zip(SHARES, since, strict=True))
+            wealth += self._share(begin, day) * _mixed(since)  # what begins on a day without bets is that of the next day with some
         return wealth
+
+    def _share(self, begin: int, end: int) -> float:
+        """The share of the first wealth that starts on the days from `begin` to `end`."""
+        return 1 / (begin - self.first + 1) - 1 / (end - self.first + 2)
+
+
+def _add(held: Logs, kind: str, day: date, logs: tuple[int, ...], times: int) -> int | None:
+    """Add to the sums of a day; the oldest day where it had to be forgotten for that."""
+    days = held.setdefault(kind, {})
+    sums = days.setdefault(day.toordinal(), [0] * len(STAKES))
+    for at, log in enumerate(logs):
+        sums[at] += times * log
+    if len(days) <= _MOST_DAYS:
+        return None
+    oldest = min(days)
+    del days[oldest]
+    return oldest
+
+
+def _mixed(logs: Sequence[int]) -> float:
+    return sum(share * math.exp(min(_LARGEST_LOG, log / _NANO)) for share, log in zip(SHARES, logs, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

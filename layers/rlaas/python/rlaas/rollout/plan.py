@@ -30,6 +30,7 @@ _LEAST_VARIANCE = 0.01
 _CAN_CONCLUDE = 0.5
 _GOOD_POWER = 0.8
 _DAY = 86_400.0
+_LEAST_HISTORY = timedelta(hours=1)
 _NORMAL = NormalDist()
 
 
@@ -98,21 +99,25 @@ class Terms:
 
 
 def traffic_of(rewards: Sequence[RewardComputed], *, unit: Unit, since: datetime, until: datetime) -> Traffic:
-    """The traffic that the control's `rewards` between `since` and `until` show; they are all of that time, or of its beginning."""
+    """The traffic that the control's `rewards` between `since` and `until` show; they are all of that time, or of its beginning.
+
+    A few rewards in a minute are no traffic of thousands a day, and three equal ones no reward without variance: the rate is over an hour
+    at least, and one more reward of 0 and one of 1 stand for what a small sample has not shown.
+    """
     latest = list(latest_rewards(rewards).values())
     if not latest:
         return Traffic(units_a_day=0.0)
     times = [reward.occurred_at for reward in latest if reward.occurred_at is not None]
     first = max(since, min(times, default=since))
     units = len({_unit(reward, unit) for reward in latest})
-    values = [reward.reward for reward in latest]
+    values = [0.0, 1.0, *(reward.reward for reward in latest)]
     sent = [reward.components["sent"] > 0 for reward in latest if "sent" in reward.components]
     mean = fmean(values)
     return Traffic(
-        units_a_day=units / max((until - first) / timedelta(days=1), 1 / _DAY),
-        reward_mean=min(1.0, max(0.0, mean)),
+        units_a_day=units / (max(until - first, _LEAST_HISTORY) / timedelta(days=1)),
+        reward_mean=mean,
         reward_sd=math.sqrt(fmean((value - mean) ** 2 for value in values)),
-        unsent=1 - fmean(sent) if sent else None,
+        unsent=1 - fmean([True, False, *sent]) if sent else None,
         sampled=len(latest),
     )
 
@@ -246,7 +251,7 @@ def _advice(
         return f"{told} within {terms.at_most_days:.3g} days; expected after {days:.3g}"
     ways = []
     if days < 1e5:
-        ways.append(f"about {days + terms.window_days:.0f} days (max_wait_seconds)")
+        ways.append(f"about {days + terms.window_days:.3g} days (max_wait_seconds)")
     needed = sum(expected_units(traffic, ask.weight, terms.gain + ask.margin, terms.alpha) for ask in asks)
     time = terms.at_most_days - terms.window_days * len(asks)
     if math.isfinite(needed) and time > 0:

@@ -14,7 +14,7 @@ All times are our own clock's: `decided_at` and `received_at`. What clients say 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from rlaas.rewards.reward import components_of
@@ -88,10 +88,11 @@ def decisions(
     for stored in events.by_trial(tenant_id, skill, trial, after=after, until=until):
         dealt = Dealt.of(stored)
         if len(found) >= most and dealt.decision.decided_at > found[-1].decision.decided_at:
-            return found, found[-1].decision.decided_at
+            until = found[-1].decision.decided_at
+            break
         if stored.received_at <= dealt.decision.decided_at + lag:
             found.append(dealt)
-    return found, until
+    return sorted(found, key=lambda one: (one.decision.decided_at, one.stored.event_id)), until
 
 
 def side_by_side(read: Callable[[Dealt], T], dealt: Sequence[Dealt]) -> Iterator[tuple[Dealt, T]]:
@@ -102,18 +103,45 @@ def side_by_side(read: Callable[[Dealt], T], dealt: Sequence[Dealt]) -> Iterator
         return zip(dealt, list(readers.map(read, dealt)), strict=True)
 
 
-def is_first_of_unit(events: EventStore, dealt: Dealt, *, lag: timedelta, since: datetime | None = None) -> bool:
-    """Whether this is the first decision of its unit in the trial (from `since` on) of those reported within `lag`: a person who comes
-    again is no new evidence."""
+def is_first_of_unit(events: EventStore, dealt: Dealt, *, lag: timedelta, of_day: bool = False) -> bool:
+    """Whether this is the first decision of its unit in the trial, or on its day (UTC), of those reported within `lag`."""
     trial = dealt.stored.trial
     if trial is None:
         raise ValueError(f"{dealt.stored.event_id} is of no trial")
+    midnight = trial.decided_at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    since = midnight if of_day else None
     for earlier in events.by_unit(dealt.stored.tenant_id, dealt.stored.skill, trial.name, trial.unit, since=since):
-        if earlier.trial is None or earlier.trial.decided_at >= trial.decided_at:
+        if earlier.trial is None or earlier.trial.decided_at > trial.decided_at:
             break
-        if earlier.received_at <= earlier.trial.decided_at + lag:
+        before = (earlier.trial.decided_at, earlier.event_id) < (trial.decided_at, dealt.stored.event_id)
+        if before and earlier.received_at <= earlier.trial.decided_at + lag:
             return False
     return True
+
+
+def events_around(events: EventStore, dealt: Dealt) -> list[StoredEvent]:
+    """Every event of the decision's interaction, in the order received."""
+    return events.by_interaction(dealt.stored.tenant_id, dealt.stored.interaction_id or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A unit's first request of a day, the events around it, and whether it is the unit's first in the trial."""
+
+    dealt: Dealt
+    around: list[StoredEvent]
+    new: bool
+
+
+def served_that_day(events: EventStore, dealt: Sequence[Dealt], *, lag: timedelta) -> list[Served]:
+    """Those of `dealt` that are the first of their unit on their day, in order."""
+
+    def read(one: Dealt) -> Served | None:
+        if not is_first_of_unit(events, one, lag=lag, of_day=True):
+            return None
+        return Served(one, events_around(events, one), new=is_first_of_unit(events, one, lag=lag))
+
+    return [served for _, served in side_by_side(read, dealt) if served is not None]
 
 
 def harms_of(dealt: Dealt, around: Sequence[StoredEvent]) -> Harms:

@@ -18,18 +18,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
-from rlaas.clock import Timestamp, rfc3339
+from rlaas.clock import Timestamp
 from rlaas.ids import SkillName, TenantId, text_sha256
 from rlaas.rollout.harm import ROLLOUT_WEIGHTS, WORSE, Evidence, HarmLedger, Kind, log_wealth, profit_over_control, weigh
 from rlaas.rollout.sequential import SequentialTest, SettledUnit
 from rlaas.rollout.settlement import (
     Dealt,
+    Served,
     decisions,
+    events_around,
     harms_of,
     is_first_of_unit,
     sent_by,
+    served_that_day,
     settle,
     side_by_side,
     stratum_of,
@@ -47,7 +50,7 @@ _LEAST_LEFT = 1e-9
 
 
 class LookPoint(WireModel):
-    """What a look saw: evidence for the step's claim and of harm, units settled, and the candidate's share of new units."""
+    """What a look saw: the evidence for the step's claim and of harm, and the units settled in each arm."""
 
     at: Timestamp
     better: float
@@ -58,7 +61,7 @@ class LookPoint(WireModel):
 
 @dataclass(slots=True)
 class HarmCounts:
-    """Units served by each arm, and those of them that came to harm of one kind."""
+    """Units by arm."""
 
     candidate: int = 0
     control: int = 0
@@ -68,7 +71,7 @@ class TrialState(WireModel):
     """What a rollout's trial has seen.
 
     `watched_until`: decisions and rewards until then are in the evidence of harm; `settled_until`: decisions until then are in the test.
-    `served` counts units watched, `harmed` those of them with each kind of harm.
+    `served` counts units watched, once a day; `harmed` those of them with each kind of harm (of drafts not sent: once).
     """
 
     tenant_id: TenantId
@@ -160,8 +163,10 @@ class _Look:
         dealt, until = self._decisions(since, self.now - lag, lag)
         rewards, until = self._rewards(since, until)
         dealt = [one for one in dealt if one.decision.decided_at <= until]
-        for one, around in self._first_of_units(dealt, lag):
-            self._enter(one, around, until)
+        for served in served_that_day(self.events, dealt, lag=lag):
+            self._harmed(served)
+            if served.new:
+                self._enter(served.dealt, served.around, until)
         known = {stored.interaction_id: stored for stored in rewards if stored.interaction_id is not None}
         earlier = [
             one
@@ -199,11 +204,11 @@ class _Look:
                 self._acted(one, sent=(self.rollout.reward_spec.missing.sent or 0.0) >= 0.5)
         return until, len(dealt)
 
-    def _enter(self, one: Dealt, around: Sequence[StoredEvent], until: datetime) -> None:
-        """A unit that has just been served: what harm it came to, and whether somebody acted already."""
-        settings, candidate = self.rollout.settings, one.policy_id == self.rollout.candidate
-        p = one.probability(self.rollout.candidate)
-        harms, bounds = harms_of(one, around), settings.harm
+    def _harmed(self, served: Served) -> None:
+        """What harm a unit came to at its first request of the day."""
+        one = served.dealt
+        candidate, p = one.policy_id == self.rollout.candidate, one.probability(self.rollout.candidate)
+        harms, bounds = harms_of(one, served.around), self.rollout.settings.harm
         kinds: dict[Kind, tuple[bool, float]] = {
             "failed": (harms.failed, bounds.failed),
             "empty": (harms.empty, bounds.empty),
@@ -214,13 +219,20 @@ class _Look:
         day = one.decision.decided_at.date()
         for kind, (harmed, margin) in kinds.items():
             profit = profit_over_control(harmed, candidate=candidate, propensity=p, centre=_HARM_CENTRE, margin=margin)
-            self.state.harm.add(kind, day, log_wealth(profit))
+            logs = log_wealth(profit)
+            self.state.harm.add_daily(kind, day, logs)
+            if served.new:
+                self.state.harm.add(kind, day, logs)
             if harmed:
                 _count(self.state.harmed.setdefault(kind, HarmCounts()), candidate)
+
+    def _enter(self, one: Dealt, around: Sequence[StoredEvent], until: datetime) -> None:
+        """A unit that is new in the trial: whether its draft was sent already."""
+        candidate = one.policy_id == self.rollout.candidate
         if self._watches_actions:
-            nobody = one.stored.event_type == "failure"
-            self._unsent(one, unsent=nobody or not candidate)
-            sent = None if nobody else sent_by(one, around, min(until, one.decision.decided_at + timedelta(hours=settings.window_hours)))
+            self._unsent(one, unsent=not candidate)
+            closes = one.decision.decided_at + timedelta(hours=self.rollout.settings.window_hours)
+            sent = sent_by(one, around, min(until, closes))
             if sent is not None:
                 self._acted(one, sent=sent)
 
@@ -255,12 +267,10 @@ class _Look:
         return [one for one in dealt if self._by_chance(one)], until
 
     def _first_of_units(self, dealt: Sequence[Dealt], lag: timedelta) -> list[tuple[Dealt, list[StoredEvent]]]:
-        """The first decision of each unit with the events around it, in order."""
+        """The first decision of each unit in the trial with the events around it, in order."""
 
         def read(one: Dealt) -> list[StoredEvent] | None:
-            if not is_first_of_unit(self.events, one, lag=lag):
-                return None
-            return self.events.by_interaction(one.stored.tenant_id, one.stored.interaction_id or "")
+            return events_around(self.events, one) if is_first_of_unit(self.events, one, lag=lag) else None
 
         return [(one, around) for one, around in side_by_side(read, dealt) if around is not None]
 
@@ -301,33 +311,6 @@ class _Look:
         )
         points = (*state.points, point)
         return points if len(points) <= _POINTS else (*points[:-1:2], points[-1])
-
-
-def evidence_of(rollout: Rollout, state: TrialState) -> dict[str, JsonValue]:
-    """What a trial has seen, for people: both arms, harm by kind, and the evidence over time beside what it is held against."""
-    harm = state.evidence_of_harm()
-    arms = {"candidate": state.test.candidate, "control": state.test.control}
-    return {
-        "rollout_id": rollout.rollout_id,
-        "threshold": 1 / rollout.settings.alpha,
-        "harm": harm.value,
-        "harm_reason": harm.reason,
-        "watched_until": rfc3339(state.watched_until),
-        "settled_until": rfc3339(state.settled_until),
-        "arms": {
-            name: {
-                "policy_id": getattr(rollout, name),
-                "served": getattr(state.served, name),
-                "settled": sums.n,
-                "mean": sums.mean,
-                "missing": sums.missing_share,
-                "answered_mean": sums.answered_mean,
-                "harmed": {kind: getattr(counts, name) for kind, counts in sorted(state.harmed.items())},
-            }
-            for name, sums in arms.items()
-        },
-        "points": [point.model_dump(mode="json") for point in state.points],
-    }
 
 
 def _count(counts: HarmCounts, candidate: bool) -> None:

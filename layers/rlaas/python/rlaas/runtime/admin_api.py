@@ -28,7 +28,8 @@ from rlaas.rollout.conduct import Conductor, Guards, take_back
 from rlaas.rollout.learning import Dataset, LearningRun, LearningSettings, fail_run, request_run
 from rlaas.rollout.request import request_rollout
 from rlaas.rollout.steps import Rollout, RolloutSettings
-from rlaas.rollout.trial import TrialState, TrialStore, evidence_of
+from rlaas.rollout.trial import TrialState, TrialStore
+from rlaas.rollout.trial_evidence import TrialEvidence
 from rlaas.routing.bandit import BanditSettings
 from rlaas.routing.guardrails import Guardrails
 from rlaas.routing.policy import (
@@ -685,7 +686,7 @@ def admin_app(services: Callable[[], Services]) -> FastAPI:
         conductor = _conductor(call, skill, rollout_id)
         rollout = conductor.rollout()
         state = call.services.trials.load(call.tenant_id, skill, rollout_id) or TrialState.begin(rollout)
-        return _answer(200, evidence_of(rollout, state))
+        return _answer(200, _dump(TrialEvidence.of(rollout, state)))
 
     # What was learned from and recorded
 
