@@ -333,6 +333,8 @@ def test_a_dry_run_tells_the_plan_and_starts_nothing(api: Api) -> None:
     assert "it would take one of: " in dry["plan"]["advice"]
     assert api.call("GET", f"{HERE}/rollouts")[1]["data"] == api.rollout.started == []
     refused(api.call("POST", f"{HERE}/rollouts", {**body, "dryrun": False}), 400, "InvalidInput", "settings")
+    endless = {**body, "settings": {"gain": 0.001}, "dryrun": True}
+    assert api.call("POST", f"{HERE}/rollouts", endless)[1]["plan"]["days"] is None
 
 
 def test_a_rollouts_evidence_is_told(api: Api) -> None:

@@ -1,6 +1,7 @@
 """What a plan says before a rollout begins; `make bench-decisions` holds its numbers beside simulated rollouts."""
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -30,7 +31,9 @@ def test_the_first_step_is_as_cautious_as_the_traffic_bears_and_the_last_decides
 def test_a_plan_tells_how_long_it_takes_and_what_it_can_find() -> None:
     told = plan(steps(1_000), traffic(1_000), TERMS)
     assert told.can_conclude
+    assert told.days is not None
     assert 2 < told.days < 5
+    assert " within 14 days; expected after " in told.advice
     power = {one.gain: one.probability for one in told.power}
     assert power[0.02] < power[0.05] < power[0.1] <= power[0.2]
     assert power[0.05] > 0.8
@@ -50,6 +53,19 @@ def test_without_traffic_there_is_nothing_to_plan_from() -> None:
     told = plan(steps(0), traffic(0), TERMS)
     assert not told.can_conclude
     assert told.advice.startswith("the control has no rewarded traffic to plan from")
+    assert (told.days, told.steps[0].days) == (None, None)
+    assert told.units is not None
+
+
+def test_a_gain_that_no_traffic_would_show_has_no_end_and_is_refused_in_words() -> None:
+    told = plan([Ask(0.5, 0.0, 20)], traffic(1_000), replace(TERMS, gain=0.001))
+    assert (told.units, told.days, told.can_conclude) == (None, None, False)
+    assert "too seldom; it would take one of: " in told.advice
+
+
+def test_times_are_told_in_the_unit_that_a_person_would_use() -> None:
+    quick = Terms(alpha=0.05, at_most_days=600 / 86_400, window_days=30 / 86_400, gain=0.2)
+    assert "within 10 minutes; expected after " in plan([Ask(0.5, 0.0, 20)], traffic(200_000), quick).advice
 
 
 def test_a_share_of_a_thousandth_cannot_conclude_and_the_advice_is_a_larger_one() -> None:

@@ -131,7 +131,7 @@ def _show_plan(console: Console, plan: JsonObject) -> None:
     for number, step in enumerate(cast("list[JsonObject]", plan["steps"]), 1):
         asks = f"not worse by {_number(step['margin'])}" if step["margin"] else "better"
         steps.add_row(
-            str(number), _number(step["weight"], "{:.1%}"), asks, _number(step["units"], "{:,.0f}"), _number(step["days"], "{:.1f}")
+            str(number), _number(step["weight"], "{:.1%}"), asks, _number(step["units"], "{:,.0f}"), _number(step["days"], "{:.2g}")
         )
     console.print(steps)
     power = Table("true gain", "is shipped in time with probability")

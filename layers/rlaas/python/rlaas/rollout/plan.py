@@ -52,8 +52,8 @@ class PlannedStep(WireModel):
 
     weight: float
     margin: float
-    units: float
-    days: float
+    units: float | None
+    days: float | None
 
 
 class Power(WireModel):
@@ -64,14 +64,17 @@ class Power(WireModel):
 
 
 class Plan(WireModel):
-    """What a plan is expected to take on this traffic. `days` until a candidate that gains `gain` is shipped, the last window included;
-    `least_gain`: what is found in four of five cases, if anything is."""
+    """What a plan is expected to take on this traffic; `None` where that has no end.
+
+    `days` until a candidate that gains `gain` is shipped, the last window included; `least_gain`: what is found in four of five cases, if
+    anything is.
+    """
 
     traffic: Traffic
     gain: float
     steps: tuple[PlannedStep, ...]
-    units: float
-    days: float
+    units: float | None
+    days: float | None
     at_most_days: float
     power: tuple[Power, ...]
     least_gain: float | None
@@ -140,15 +143,15 @@ def planned_steps(traffic: Traffic, terms: Terms, *, last_margin: float, min_sam
 def plan(asks: Sequence[Ask], traffic: Traffic, terms: Terms) -> Plan:
     """What `asks` are expected to take, and whether they can find the gain that is asked for."""
     steps = []
-    units = 0.0
+    units = days = 0.0
     for ask in asks:
         least = ask.min_samples / min(ask.weight, 1 - ask.weight)
         # Units of earlier steps count as well, with less weight each; leaving that out is on the safe side.
         needed = max(least, expected_units(traffic, ask.weight, terms.gain + ask.margin, terms.alpha))
         units += needed
-        days = needed / traffic.units_a_day + terms.window_days if traffic.units_a_day else math.inf
-        steps.append(PlannedStep(weight=ask.weight, margin=ask.margin, units=needed, days=min(days, 1e6)))
-    days = min(sum(step.days for step in steps), 1e6)
+        time = needed / traffic.units_a_day + terms.window_days if traffic.units_a_day else math.inf
+        days += time
+        steps.append(PlannedStep(weight=ask.weight, margin=ask.margin, units=_finite(needed), days=_finite(time)))
     power = tuple(Power(gain=gain, probability=round(_power(asks, traffic, terms, gain), 3)) for gain in sorted({*GAINS, terms.gain}))
     reached = next(one.probability for one in power if one.gain == terms.gain)
     can_conclude = reached >= _CAN_CONCLUDE
@@ -160,8 +163,8 @@ def plan(asks: Sequence[Ask], traffic: Traffic, terms: Terms) -> Plan:
         traffic=traffic,
         gain=terms.gain,
         steps=tuple(steps),
-        units=units,
-        days=days,
+        units=_finite(units),
+        days=_finite(days),
         at_most_days=terms.at_most_days,
         power=power,
         least_gain=least_gain,
@@ -202,7 +205,7 @@ def would_have_taken(test: SequentialTest, gate: Gate, *, weight: float, waited_
     if not math.isfinite(units):
         return "At the difference that was seen no amount of traffic would show it"
     days = units / test.n * waited_seconds / _DAY
-    told = f"it would take about {units:,.0f} units at this share, {days:.3g} days of them"
+    told = f"it would take about {units:,.0f} units at this share, which come in {_time(days)}"
     return f"At the difference that was seen ({difference[0]:+.3f}) {told}"
 
 
@@ -248,10 +251,10 @@ def _advice(
         return "the control has no rewarded traffic to plan from: send some, or say how many units a day are to come (units_a_day)"
     told = f"at {traffic.units_a_day:,.0f} units a day a gain of {terms.gain:g} is found with a probability of {reached:.0%}"
     if can_conclude:
-        return f"{told} within {terms.at_most_days:.3g} days; expected after {days:.3g}"
+        return f"{told} within {_time(terms.at_most_days)}; expected after {_time(days)}"
     ways = []
-    if days < 1e5:
-        ways.append(f"about {days + terms.window_days:.3g} days (max_wait_seconds)")
+    if math.isfinite(days):
+        ways.append(f"about {_time(days + terms.window_days)} (max_wait_seconds)")
     needed = sum(expected_units(traffic, ask.weight, terms.gain + ask.margin, terms.alpha) for ask in asks)
     time = terms.at_most_days - terms.window_days * len(asks)
     if math.isfinite(needed) and time > 0:
@@ -262,4 +265,16 @@ def _advice(
         ways.append(f"a last step at {_LAST_WEIGHT:.0%}, where units tell most")
     if asks[-1].margin == 0:
         ways.append("objective non_inferiority, which asks for less")
-    return f"{told} within {terms.at_most_days:.3g} days, too seldom; it would take one of: {'; '.join(ways)}"
+    return f"{told} within {_time(terms.at_most_days)}, too seldom; it would take one of: {'; '.join(ways)}"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _time(days: float) -> str:
+    """So many days in the unit that a person would use."""
+    for unit, length in (("days", 1.0), ("hours", 1 / 24), ("minutes", 1 / 1440)):
+        if days >= 2 * length:
+            return f"{days / length:.3g} {unit}"
+    return f"{days * _DAY:.3g} seconds"
