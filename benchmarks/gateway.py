@@ -92,7 +92,7 @@ def ours_cpu_s(model_url: str, requests: int) -> float:
     from functions.inference.handler import handler
     from rlaas.aws.backends import Backends
     from rlaas.aws.secrets import VendorKeys
-    from rlaas.runtime import answering
+    from rlaas.runtime import admission, answering
 
     registry = MemoryRegistry()
     bundle = policy(1).model_copy(update={"backend": OpenAIBackend(model="mock-model", base_url=model_url)})
@@ -105,6 +105,7 @@ def ours_cpu_s(model_url: str, requests: int) -> float:
         return Gateway(routes=made.routes, backend=backends, store=made.store, scrubber=AS_IT_IS, spending=made.spending, clock=clock)
 
     answering.gateway = cast(Any, gateway)
+    admission.rates = cast(Any, lambda: SimpleNamespace(take=lambda tenant_id: None))
     with _environment(), contextlib.redirect_stdout(io.StringIO()):
         return _handled(handler, requests)
 
@@ -147,7 +148,7 @@ def with_aws_clients(requests: int) -> tuple[float, float]:
         text = json.dumps(body).encode()
         return AWSResponse(request.url, 200, HTTPHeaders(), HTTPResponse(_Wire(text), preload_content=False))
 
-    from rlaas.runtime import answering
+    from rlaas.runtime import admission, answering
 
     with _environment(), contextlib.redirect_stdout(io.StringIO()):
         for service in (client("dynamodb"), _runtime(25.0)):
@@ -156,7 +157,7 @@ def with_aws_clients(requests: int) -> tuple[float, float]:
         registry.put(TENANT, PRIVACY, TenantPrivacy(), CHANGE)
         registry.put_policy(policy(1), CHANGE)
         registry.write_route(route(), expected_version=0)
-        for remembered in (answering.stores, answering.scrubbers, answering.spendings, answering.backends):
+        for remembered in (admission.rates, answering.stores, answering.scrubbers, answering.spendings, answering.backends):
             remembered.cache_clear()
         _handled(handler, 10)  # settings are read, policies remembered
         calls.clear()
@@ -182,6 +183,7 @@ def _environment() -> Iterator[None]:
         "REGISTRY_TABLE": "registry",
         "EVENTS_TABLE": "events",
         "COUNTERS_TABLE": "counters",
+        "TENANT_REQUESTS_PER_SECOND": "1000000",
         "FIND_ENTITIES_FUNCTION": "find_entities",
         "GRANT_ROLE_ARN": "arn:aws:iam::123456789012:role/grants",
     }

@@ -2,7 +2,7 @@
 
 import platform
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Architecture = Literal["arm64", "x86_64"]
@@ -17,6 +17,8 @@ class RuntimeConfig:
     architecture: Architecture
     snap_start: bool
     """Publish versions from a snapshot behind the alias `live`, for the functions a user waits for."""
+    reserved: bool
+    """Set concurrency aside for the functions that have to run while a tenant floods the others; the account needs a quota of 1,000."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +29,10 @@ class ApiConfig:
     """How long API Gateway remembers a key's answer; a revoked key works that much longer."""
     rate_per_second: int
     burst: int
+    tenant_rate_per_second: int
+    """How many requests one tenant may send in a second, over all its keys."""
     firewall: bool
     """A WAF web ACL before the API."""
-    requests_per_address: int = 10_000
-    """The firewall blocks an address above this many requests in five minutes."""
     stream_seconds: int = 120
     """How long a streamed answer may take; API Gateway takes up to 900."""
     reservation_seconds: int | None = None
@@ -145,7 +147,9 @@ def host_architecture() -> Architecture:
     return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
 
 
-AWS_RUNTIME = RuntimeConfig(python="3.13", architecture="arm64", snap_start=True)
+AWS_RUNTIME = RuntimeConfig(python="3.13", architecture="arm64", snap_start=True, reserved=True)
+# A new account's quota of 10 calls at a time leaves none to set aside, and the first stage in it must deploy.
+_DEV_RUNTIME = replace(AWS_RUNTIME, reserved=False)
 
 LOCAL = StageConfig(
     name="local",
@@ -156,8 +160,12 @@ LOCAL = StageConfig(
     lake_buffer_seconds=60,
     event_ttl_days=30,
     athena_scan_limit_gib=1,
-    runtime=RuntimeConfig(python=f"{sys.version_info.major}.{sys.version_info.minor}", architecture=host_architecture(), snap_start=False),
-    api=ApiConfig(authorizer_ttl_seconds=0, rate_per_second=1_000, burst=2_000, firewall=False, reservation_seconds=15),
+    runtime=RuntimeConfig(
+        python=f"{sys.version_info.major}.{sys.version_info.minor}", architecture=host_architecture(), snap_start=False, reserved=False
+    ),
+    api=ApiConfig(
+        authorizer_ttl_seconds=0, rate_per_second=1_000, burst=2_000, tenant_rate_per_second=500, firewall=False, reservation_seconds=15
+    ),
     privacy=PrivacyConfig(memory_mib=1_769, at_once=1),
     serving=ServingConfig(
         base_model="smollm2-135m-instruct",
@@ -234,8 +242,8 @@ DEV = StageConfig(
     lake_buffer_seconds=60,
     event_ttl_days=30,
     athena_scan_limit_gib=10,
-    runtime=AWS_RUNTIME,
-    api=ApiConfig(authorizer_ttl_seconds=60, rate_per_second=200, burst=400, firewall=True),
+    runtime=_DEV_RUNTIME,
+    api=ApiConfig(authorizer_ttl_seconds=60, rate_per_second=200, burst=400, tenant_rate_per_second=50, firewall=True),
     privacy=_AWS_PRIVACY,
     serving=_AWS_SERVING,
     learning=_AWS_LEARNING,
@@ -253,7 +261,7 @@ def _prod(region: str) -> StageConfig:
         event_ttl_days=90,
         athena_scan_limit_gib=100,
         runtime=AWS_RUNTIME,
-        api=ApiConfig(authorizer_ttl_seconds=60, rate_per_second=2_000, burst=4_000, firewall=True),
+        api=ApiConfig(authorizer_ttl_seconds=60, rate_per_second=2_000, burst=4_000, tenant_rate_per_second=200, firewall=True),
         privacy=_AWS_PRIVACY,
         serving=ServingConfig(
             base_model=_AWS_SERVING.base_model,

@@ -74,7 +74,7 @@ def documents() -> dict[Path, str]:
 
 def openapi() -> dict[str, JsonValue]:
     """The OpenAPI 3.1 document: what applications call, and administration."""
-    admin = admin_app(_not_called)
+    admin = admin_app(_not_called, _not_called)
     models: list[type[BaseModel]] = [
         *(model for model, _, _ in _TELEMETRY.values()),
         *(model for model, _ in _INFERENCE.values()),

@@ -18,6 +18,7 @@ from rlaas.aws.trials import DynamoTrials
 from rlaas.aws.usage import DynamoUsage
 from rlaas.clock import utc_now
 from rlaas.runtime.admin_api import Services, admin_app
+from rlaas.runtime.admission import admitted
 from rlaas.runtime.environment import AdminEnvironment, environment
 
 
@@ -44,7 +45,7 @@ def services() -> Services:
     )
 
 
-_answer = Mangum(admin_app(services), lifespan="off")
+_answer = Mangum(admin_app(services, admitted), lifespan="off")
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, object]:

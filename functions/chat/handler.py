@@ -6,15 +6,16 @@ from rlaas.clock import utc_now
 from rlaas.inference.chat import ChatRequest, extras, to_completion, to_infer
 from rlaas.inference.chat_stream import chunks
 from rlaas.runtime import web
+from rlaas.runtime.admission import admitted
 from rlaas.runtime.answering import answered, streamed
 from rlaas.runtime.environment import InferenceEnvironment, environment
-from rlaas.runtime.http import Event, caller, header, parse
+from rlaas.runtime.http import Event, header, parse
 from rlaas.tenancy.keys import require_scope
 
 
 def chat(event: Event) -> web.Body | web.Stream:
     """One request of an OpenAI client."""
-    who = caller(event)
+    who = admitted(event)
     require_scope(who.scopes, "infer")
     request, settings = parse(ChatRequest, event), environment(InferenceEnvironment)
     key, trace = header(event, "Idempotency-Key"), header(event, "traceparent")

@@ -2,15 +2,16 @@
 
 from rlaas.inference.infer import InferRequest
 from rlaas.runtime import answering, deciding
+from rlaas.runtime.admission import admitted
 from rlaas.runtime.api import Reply, serving
 from rlaas.runtime.environment import DecidingEnvironment, environment
-from rlaas.runtime.http import Caller, Event, caller, header, named, parse
+from rlaas.runtime.http import Caller, Event, header, named, parse
 from rlaas.tenancy.keys import require_scope
 
 
 def permitted(event: Event) -> Caller:
     """The caller, who must hold the scope `infer`."""
-    who = caller(event)
+    who = admitted(event)
     require_scope(who.scopes, "infer")
     return who
 

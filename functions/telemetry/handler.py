@@ -10,9 +10,10 @@ from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.clock import utc_now
 from rlaas.errors import RlaasError
+from rlaas.runtime.admission import admitted
 from rlaas.runtime.api import Reply, serving
 from rlaas.runtime.environment import IngestEnvironment, environment
-from rlaas.runtime.http import Caller, Event, batched, caller, error_body, header, parse, request_id, status_of
+from rlaas.runtime.http import Caller, Event, batched, error_body, header, parse, request_id, status_of
 from rlaas.runtime.scrubbers import Scrubbers
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
 from rlaas.telemetry.ingest import Recorded, record, record_all
@@ -44,7 +45,7 @@ def scrubbers() -> Scrubbers:
 
 def permitted(event: Event) -> Caller:
     """The caller, who must hold the scope `telemetry`."""
-    who = caller(event)
+    who = admitted(event)
     require_scope(who.scopes, "telemetry")
     return who
 

@@ -44,6 +44,7 @@ class AnsweringFunction(PythonFunction):
                 "EVENTS_TABLE": events.table_name,
                 "EVENT_TTL_DAYS": str(config.event_ttl_days),
                 "COUNTERS_TABLE": counters.table_name,
+                "TENANT_REQUESTS_PER_SECOND": str(config.api.tenant_rate_per_second),
                 **finder.settings,
                 "RESERVATION_SECONDS": str(config.api.reservation_seconds or int(timeout.to_seconds())),
             },

@@ -10,40 +10,47 @@ from infra.config import StageConfig
 # these rules only count; the functions validate the bodies against their models.
 # A refusal would also stop every SDK behind it: what comes after such an event waits for it.
 _COUNTED_ONLY = ("SizeRestrictions_BODY", "CrossSiteScripting_BODY", "GenericRFI_BODY", "GenericLFI_BODY", "EC2MetaDataSSRF_BODY")
+# Back ends often send no User-Agent: HTTP clients of Go, Rust and the shell leave it out when they are told to, and it proves nothing.
+_HEADERS_COUNTED_ONLY = ("NoUserAgent_HEADER",)
 _INPUTS_COUNTED_ONLY = ("Log4JRCE_BODY", "JavaDeserializationRCE_BODY")
 
 # A Content-Length of 6,000,000 bytes or more, which Lambda does not take. A batch may have 5 MiB and an event 256 KiB, which the functions
 # check exactly; this keeps larger bodies from being paid for. WAF itself can only measure the first 64 KiB of a body.
 _LARGE_BODY = r"^([6-9][0-9]{6}|[1-9][0-9]{7,})$"
+_WINDOW_S = 300
 
 
 class Firewall(Construct):
-    """AWS's managed rules for common exploits, known bad inputs and bad addresses; a rate limit per address; no huge bodies."""
+    """AWS's managed rules for common exploits, known bad inputs and bad addresses; rate limits; no huge bodies.
 
-    def __init__(self, scope: Construct, id: str, *, config: StageConfig, stage: apigateway.Stage, too_large_body: str) -> None:
-        """`too_large_body` is the JSON answered with 413."""
+    Rates are averages over five minutes, which WAF looks at every ten seconds or so. A key may send what its tenant may; an address what
+    the whole API takes, since a company's back ends, and all pages of its users, may stand behind one. So the limit per address stops
+    floods of requests without a valid key, and nobody else. The exact limit per tenant is the functions' own.
+    """
+
+    def __init__(
+        self, scope: Construct, id: str, *, config: StageConfig, stage: apigateway.Stage, too_large_body: str, too_many_body: str
+    ) -> None:
+        """The bodies are the JSON answered with 413 and with 429."""
         super().__init__(scope, id)
         acl = wafv2.CfnWebACL
         managed = [
             ("AWSManagedRulesAmazonIpReputationList", ()),
-            ("AWSManagedRulesCommonRuleSet", _COUNTED_ONLY),
+            ("AWSManagedRulesCommonRuleSet", (*_COUNTED_ONLY, *_HEADERS_COUNTED_ONLY)),
             ("AWSManagedRulesKnownBadInputsRuleSet", _INPUTS_COUNTED_ONLY),
         ]
         rules = [
-            acl.RuleProperty(
-                name="RatePerAddress",
+            self._rate_rule(
+                "RatePerKey",
                 priority=0,
-                statement=acl.StatementProperty(
-                    rate_based_statement=acl.RateBasedStatementProperty(
-                        limit=config.api.requests_per_address, aggregate_key_type="IP", evaluation_window_sec=300
-                    )
-                ),
-                action=acl.RuleActionProperty(block=acl.BlockActionProperty(custom_response=acl.CustomResponseProperty(response_code=429))),
-                visibility_config=_visible("RatePerAddress"),
+                per_second=config.api.tenant_rate_per_second,
+                aggregate_key_type="CUSTOM_KEYS",
+                custom_keys=[acl.RateBasedStatementCustomKeyProperty(header=_header("authorization"))],
             ),
+            self._rate_rule("RatePerAddress", priority=1, per_second=config.api.rate_per_second, aggregate_key_type="IP"),
             acl.RuleProperty(
                 name="LargeBody",
-                priority=1,
+                priority=2,
                 statement=acl.StatementProperty(
                     regex_match_statement=acl.RegexMatchStatementProperty(
                         field_to_match=acl.FieldToMatchProperty(single_header={"Name": "content-length"}),
@@ -76,7 +83,7 @@ class Firewall(Construct):
                     override_action=acl.OverrideActionProperty(none={}),
                     visibility_config=_visible(group),
                 )
-                for priority, (group, counted_only) in enumerate(managed, start=2)
+                for priority, (group, counted_only) in enumerate(managed, start=3)
             ),
         ]
         web_acl = acl(
@@ -86,10 +93,53 @@ class Firewall(Construct):
             scope="REGIONAL",
             default_action=acl.DefaultActionProperty(allow={}),
             rules=rules,
-            custom_response_bodies={"too_large": acl.CustomResponseBodyProperty(content_type="APPLICATION_JSON", content=too_large_body)},
+            custom_response_bodies={
+                key: acl.CustomResponseBodyProperty(content_type="APPLICATION_JSON", content=body)
+                for key, body in (("too_large", too_large_body), ("too_many", too_many_body))
+            },
             visibility_config=_visible("Api"),
         )
         wafv2.CfnWebACLAssociation(self, "Association", resource_arn=stage.stage_arn, web_acl_arn=web_acl.attr_arn)
+
+    def _rate_rule(
+        self,
+        name: str,
+        *,
+        priority: int,
+        per_second: int,
+        aggregate_key_type: str,
+        custom_keys: list[wafv2.CfnWebACL.RateBasedStatementCustomKeyProperty] | None = None,
+    ) -> wafv2.CfnWebACL.RuleProperty:
+        """429 to whoever sends more than `per_second` on average over five minutes."""
+        acl = wafv2.CfnWebACL
+        return acl.RuleProperty(
+            name=name,
+            priority=priority,
+            statement=acl.StatementProperty(
+                rate_based_statement=acl.RateBasedStatementProperty(
+                    limit=per_second * _WINDOW_S,
+                    aggregate_key_type=aggregate_key_type,
+                    custom_keys=custom_keys,
+                    evaluation_window_sec=_WINDOW_S,
+                )
+            ),
+            action=acl.RuleActionProperty(
+                block=acl.BlockActionProperty(
+                    custom_response=acl.CustomResponseProperty(
+                        response_code=429,
+                        custom_response_body_key="too_many",
+                        response_headers=[acl.CustomHTTPHeaderProperty(name="Retry-After", value="30")],
+                    )
+                )
+            ),
+            visibility_config=_visible(name),
+        )
+
+
+def _header(name: str) -> wafv2.CfnWebACL.RateLimitHeaderProperty:
+    """A header's value, as it is."""
+    acl = wafv2.CfnWebACL
+    return acl.RateLimitHeaderProperty(name=name, text_transformations=[acl.TextTransformationProperty(priority=0, type="NONE")])
 
 
 def _visible(metric: str) -> wafv2.CfnWebACL.VisibilityConfigProperty:

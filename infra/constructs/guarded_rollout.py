@@ -104,6 +104,7 @@ class GuardedRollout(Construct):
             environment={"REGISTRY_TABLE": registry.table_name},
             timeout=Duration.seconds(30),
             user_facing=True,  # until it has run, users get the bad policy's answers
+            reserved_concurrency=5,
         )
         self.guard.allow("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", on=[registry.table_arn])
         events.Rule(

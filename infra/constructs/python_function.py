@@ -82,7 +82,8 @@ class PythonFunction(Construct):
     With `web_server` the runtime starts `functions/<name>/run.sh` behind Lambda Web Adapter, and what it answers is streamed.
 
     The role may write to the function's own log group and nothing else; give it the rest through `allow`. Callers use `target`: the
-    alias `live` of the newest version where the stage has SnapStart and `user_facing` is set, else the function itself.
+    alias `live` of the newest version where the stage has SnapStart and `user_facing` is set, else the function itself. Where the stage
+    sets concurrency aside, `reserved_concurrency` calls at a time are the function's own, and it never has more.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class PythonFunction(Construct):
             role=role,
             timeout=timeout,
             memory_size=memory_mib,
-            reserved_concurrent_executions=reserved_concurrency,
+            reserved_concurrent_executions=reserved_concurrency if config.runtime.reserved else None,
             log_group=self.log_group,
             logging_format=lambda_.LoggingFormat.JSON,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,

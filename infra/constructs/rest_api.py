@@ -102,18 +102,14 @@ class PublicApi(Construct):
             "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs]",
         )
         if config.api.firewall:
-            too_large = json.dumps(
-                {
-                    "error": {
-                        "type": "PayloadTooLarge",
-                        "code": "payload_too_large",
-                        "message": "the body is larger than the service takes",
-                        "param": None,
-                        "request_id": None,
-                    }
-                }
+            Firewall(
+                self,
+                "Firewall",
+                config=config,
+                stage=self.api.deployment_stage,
+                too_large_body=_firewall_body("PayloadTooLarge", "payload_too_large", "the body is larger than the service takes"),
+                too_many_body=_firewall_body("QuotaExceeded", "quota_exceeded", "too many requests; try again later"),
             )
-            Firewall(self, "Firewall", config=config, stage=self.api.deployment_stage, too_large_body=too_large)
         else:
             acknowledge(
                 self.api, "The laptop cloud listens on 127.0.0.1 only, and AWS's managed rules exist on AWS alone.", "AwsSolutions-APIG3"
@@ -167,3 +163,8 @@ def _error_body(error_type: str, code: str, message: str | None) -> str:
     return (
         f'{{"error": {{"type": "{error_type}", "code": "{code}", "message": {said}, "param": null, "request_id": "$context.requestId"}}}}'
     )
+
+
+def _firewall_body(error_type: str, code: str, message: str) -> str:
+    """An error body of the firewall, which knows no request ids."""
+    return json.dumps({"error": {"type": error_type, "code": code, "message": message, "param": None, "request_id": None}})

@@ -92,6 +92,7 @@ class ApiStack(RlaasStack):
             environment={"REGISTRY_TABLE": data.registry.table_name},
             timeout=Duration.seconds(5),
             user_facing=True,
+            reserved_concurrency=100,
         )
         # Only the items that keys are looked up by: no tenant's documents.
         function.allow(
@@ -112,6 +113,8 @@ class ApiStack(RlaasStack):
                 "REGISTRY_TABLE": data.registry.table_name,
                 "EVENTS_TABLE": data.events.table_name,
                 "EVENT_TTL_DAYS": str(self.config.event_ttl_days),
+                "COUNTERS_TABLE": data.counters.table_name,
+                "TENANT_REQUESTS_PER_SECOND": str(self.config.api.tenant_rate_per_second),
                 **finder.settings,
             },
             timeout=Duration.seconds(29),  # as long as API Gateway waits; most of it only where names are looked for in long texts
@@ -119,6 +122,7 @@ class ApiStack(RlaasStack):
         )
         function.allow("dynamodb:GetItem", on=[data.registry.table_arn])
         function.allow("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", on=[data.events.table_arn])
+        function.allow("dynamodb:UpdateItem", on=[data.counters.table_arn])  # the tenants' rates
         finder.serve(function)
         return function
 
@@ -135,6 +139,7 @@ class ApiStack(RlaasStack):
                 "EVENT_TTL_DAYS": str(self.config.event_ttl_days),
                 "AUDIT_TABLE": data.audit.table_name,
                 "COUNTERS_TABLE": data.counters.table_name,
+                "TENANT_REQUESTS_PER_SECOND": str(self.config.api.tenant_rate_per_second),
                 "ENDPOINT_NAME": endpoint.endpoint_name,
                 "BASE_MODEL": endpoint.base_model,
                 "LEARNING_STATE_MACHINE_ARN": learning.state_machine.state_machine_arn,
@@ -145,6 +150,7 @@ class ApiStack(RlaasStack):
             timeout=Duration.seconds(29),
             memory_mib=1_024,
             user_facing=True,
+            reserved_concurrency=20,
         )
         function.allow(
             "dynamodb:GetItem",
@@ -155,7 +161,9 @@ class ApiStack(RlaasStack):
             on=[data.registry.table_arn],
         )
         function.allow("dynamodb:Query", on=[data.events.index_arn("by_day"), data.audit.table_arn])
-        function.allow("dynamodb:GetItem", "dynamodb:Query", on=[data.counters.table_arn])
+        function.allow(
+            "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem", on=[data.counters.table_arn]
+        )  # usage; the tenants' rates
         function.allow("dynamodb:BatchGetItem", "dynamodb:UpdateItem", on=[data.events.table_arn])  # settles what was pending
         function.allow("cloudwatch:DescribeAlarms", "cloudwatch:DeleteAlarms", on=[rollout.guard_alarms], wildcard_because=GUARDS_ARE_DATA)
         function.allow("states:StartExecution", on=[learning.state_machine.state_machine_arn, rollout.state_machine.state_machine_arn])

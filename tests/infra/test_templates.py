@@ -206,6 +206,41 @@ def test_functions_a_user_waits_for_start_from_a_snapshot_on_aws(templates: list
         assert snapped == (waited_for if config.runtime.snap_start else set())
 
 
+def test_a_flood_leaves_concurrency_for_the_way_in_and_the_way_back(templates: list[Template]) -> None:
+    for config in STAGES:
+        own = {
+            resource["Properties"]["FunctionName"].removeprefix(f"{config.prefix}-"): resource["Properties"]["ReservedConcurrentExecutions"]
+            for template in templates
+            if template.stage == config.id
+            for resource in template.resources("AWS::Lambda::Function").values()
+            if "ReservedConcurrentExecutions" in resource["Properties"]
+        }
+        if config.name == "prod":
+            assert own.keys() == {"authorizer", "guard_rollback", "admin"}
+            assert 1_000 - sum(own.values()) >= 100 + 700  # Lambda keeps 100 of the account's 1,000 for everybody; answers need the most
+        else:
+            assert own == {}
+
+
+def test_every_function_that_takes_requests_limits_its_tenants(templates: list[Template]) -> None:
+    for template in templates:
+        if template.stack == "api":
+            config = next(config for config in STAGES if config.id == template.stage)
+            integrations = json.dumps(
+                [method["Properties"]["Integration"] for method in template.resources("AWS::ApiGateway::Method").values()]
+            )
+            called = {name for name in template.resources("AWS::Lambda::Function", "AWS::Lambda::Alias") if f'"{name}"' in integrations}
+            assert len(called) == 4
+            limited = [
+                resource["Properties"]["FunctionName"].removeprefix(f"{config.prefix}-")
+                for resource in template.resources("AWS::Lambda::Function").values()
+                if resource["Properties"]["Environment"]["Variables"].get("TENANT_REQUESTS_PER_SECOND")
+                == str(config.api.tenant_rate_per_second)
+            ]
+            assert sorted(limited) == ["admin", "chat", "inference", "telemetry"]
+            assert config.api.tenant_rate_per_second * 2 <= config.api.rate_per_second
+
+
 def test_a_web_server_is_started_by_its_script_and_streams_to_the_client(templates: list[Template]) -> None:
     for template in templates:
         if template.stack != "api":
@@ -287,7 +322,8 @@ def _environments(handler: Path) -> set[str]:
     """The models that a handler asks `environment(...)` for."""
     calls = [node for node in ast.walk(ast.parse(handler.read_text())) if isinstance(node, ast.Call)]
     asked = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "environment"]
-    return {model.id for model in asked if isinstance(model, ast.Name)}
+    admits = any(isinstance(node, ast.Name) and node.id == "admitted" for node in ast.walk(ast.parse(handler.read_text())))
+    return {model.id for model in asked if isinstance(model, ast.Name)} | ({"RateEnvironment"} if admits else set())
 
 
 def test_a_queue_that_a_function_reads_keeps_what_cannot_be_done(templates: list[Template]) -> None:

@@ -13,6 +13,7 @@ from mangum import Mangum
 from rlaas.errors import DependencyUnavailable
 from rlaas.routing.route import MILLION
 from rlaas.runtime.admin_api import BODIES, Services, admin_app
+from rlaas.runtime.http import caller
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed, Usage
 from rlaas.telemetry.ingest import prepare
 from rlaas.tenancy.audit import RegistryChange, append_change
@@ -83,7 +84,7 @@ class Api:
             learning_settings={"window_days": 5},
             rollout_settings={"min_samples": 20, "units_a_day": 5_000},
         )
-        self._app = Mangum(admin_app(lambda: self.services), lifespan="off")
+        self._app = Mangum(admin_app(lambda: self.services, caller), lifespan="off")
 
     def call(self, method: str, path: str, body: object = None, *, scopes: str = "admin", query: dict[str, str] | None = None, **more: Any) -> tuple[int, Any]:  # fmt: skip  # noqa: E501
         event = proxy_event(path, "" if body is None else body, scopes=scopes, method=method, **more)
@@ -451,7 +452,7 @@ def test_what_waits_is_listed_with_the_end_of_its_window_until_it_lands(api: Api
 
 
 def test_every_mutation_is_described_with_its_body() -> None:
-    document = admin_app(lambda: Api().services).openapi()
+    document = admin_app(lambda: Api().services, caller).openapi()
     bodies = {
         operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
         for operations in document["paths"].values()

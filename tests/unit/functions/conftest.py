@@ -22,7 +22,7 @@ from rlaas.aws.audit_log import DynamoAuditLog
 from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.privacy.settings import TenantPrivacy
-from rlaas.runtime import answering, deciding
+from rlaas.runtime import admission, answering, deciding
 from rlaas.runtime.environment import environment
 from rlaas.tenancy.registry import PRIVACY, skill_key
 from rlaas.tenancy.tenant import Skill
@@ -37,6 +37,7 @@ _REMEMBERED = (
     clients._client,
     authorizer.registry,
     bootstrap.registry,
+    admission.rates,
     allocate.stores,
     audit_writer.log,
     answering.backends,
@@ -78,6 +79,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         "AUDIT_TABLE": "audit",
         "COUNTERS_TABLE": "counters",
         "EVENT_TTL_DAYS": "30",
+        "TENANT_REQUESTS_PER_SECOND": "100",
         "GRANT_ROLE_ARN": "arn:aws:iam::123456789012:role/grants",
         "FIND_ENTITIES_FUNCTION": "find_entities",
     }

@@ -48,7 +48,7 @@ from rlaas.routing.registry import Policies, Routes, archive_key
 from rlaas.routing.route import Arm, ArmMode, Route, Unit
 from rlaas.runtime.http import (
     Caller,
-    caller,
+    Event,
     error_body,
     header,
     internal_error_body,
@@ -298,8 +298,8 @@ class Admin:
         return "/".join((kind, self.tenant_id, *scope, key))
 
 
-def admin_app(services: Callable[[], Services]) -> FastAPI:
-    """The application; `services` is called once per request."""
+def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller]) -> FastAPI:
+    """The application; `services` is called once per request, and `caller` says who calls, or refuses him."""
     app = FastAPI(title="RLaaS admin API", version="1", docs_url=None, redoc_url=None, openapi_url=None)
     _map_errors(app)
 
@@ -316,7 +316,10 @@ def admin_app(services: Callable[[], Services]) -> FastAPI:
         return Admin(services(), who, event)
 
     def tenant_or_platform(request: Request) -> Admin:
-        return platform(request) if "platform" in caller(_event(request)).scopes else admin(request)
+        event = _event(request)
+        who = caller(event)
+        require_scope(who.scopes, "platform" if "platform" in who.scopes else "admin")
+        return Admin(services(), who, event)
 
     admin_call = Annotated[Admin, Depends(admin)]
     platform_call = Annotated[Admin, Depends(platform)]

@@ -43,6 +43,12 @@ class CountersEnvironment(Environment):
     counters_table: str = Field(alias="COUNTERS_TABLE")
 
 
+class RateEnvironment(CountersEnvironment):
+    """For functions that take tenants' requests."""
+
+    tenant_requests_per_second: int = Field(ge=1, alias="TENANT_REQUESTS_PER_SECOND")
+
+
 class InferenceEnvironment(IngestEnvironment, CountersEnvironment):
     """For functions that answer. What a process that dies had set aside of a budget comes back after one to two `reservation_seconds`."""
 

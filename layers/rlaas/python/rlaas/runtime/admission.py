@@ -1,0 +1,22 @@
+"""Which requests are let in: those of a known caller whose tenant has not sent too many in this second."""
+
+from functools import cache
+
+from rlaas.aws.rates import DynamoRates
+from rlaas.clock import utc_now
+from rlaas.runtime.environment import RateEnvironment, environment
+from rlaas.runtime.http import Caller, Event, caller
+
+
+@cache
+def rates() -> DynamoRates:
+    """The tenants' rates, made on first use."""
+    settings = environment(RateEnvironment)
+    return DynamoRates(settings.counters_table, per_second=settings.tenant_requests_per_second, clock=utc_now)
+
+
+def admitted(event: Event) -> Caller:
+    """The caller. Raises: what `caller` does; QuotaExceeded, DependencyUnavailable."""
+    who = caller(event)
+    rates().take(who.tenant_id)
+    return who

@@ -1,0 +1,41 @@
+"""A tenant that sends too many requests in a second is told to wait, by every function that takes requests."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from functions.admin.handler import handler as admin
+from functions.inference.handler import handler as inference
+from functions.telemetry.handler import handler as telemetry
+from rlaas.runtime import admission
+from rlaas.runtime.environment import environment
+from tests.fakes.gateway import lambda_context, proxy_event
+from tests.unit.functions.conftest import Stage
+
+REQUESTS: list[tuple[Callable[..., dict[str, Any]], str, str, str]] = [
+    (inference, "GET", "/v1/models", "infer"),
+    (telemetry, "POST", "/v1/events:batch", "telemetry"),
+    (admin, "GET", "/v1/admin/skills", "admin"),
+]
+
+
+@pytest.mark.parametrize(("handler", "method", "path", "scope"), REQUESTS)
+def test_the_next_request_of_a_full_second_is_refused(
+    handler: Callable[..., dict[str, Any]], method: str, path: str, scope: str, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENANT_REQUESTS_PER_SECOND", "1")
+    for name in ("ENDPOINT_NAME", "BASE_MODEL", "LEARNING_STATE_MACHINE_ARN", "ROLLOUT_STATE_MACHINE_ARN", "AUDIT_TABLE"):
+        monkeypatch.setenv(name, "audit")
+    environment.cache_clear()
+    admission.rates.cache_clear()
+    event = proxy_event(path, {"events": []} if method == "POST" else "", scopes=scope, method=method)
+    answers = [handler(event, lambda_context()) for _ in range(5)]  # at most one second begins anew in between
+    refused = [answer for answer in answers if answer["statusCode"] == 429]
+    assert len(refused) >= 3
+    body = json.loads(refused[0]["body"])
+    assert body["error"]["code"] == "quota_exceeded"
+    headers = {name.lower(): value for name, value in refused[0].get("headers", {}).items()}
+    headers |= {name.lower(): values[0] for name, values in (refused[0].get("multiValueHeaders") or {}).items()}
+    assert headers["retry-after"] == "1"
