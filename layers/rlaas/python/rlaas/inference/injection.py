@@ -24,6 +24,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from rlaas.routing.terms import Terms, Word, words
+from rlaas.text_folding import INVISIBLE, SHAPING
 
 MAX_CHARACTERS = 512 * 1024
 """The longest text that is looked at."""
@@ -267,7 +268,7 @@ _LEET = (str.maketrans("0134579", "oieastg"), str.maketrans("0134579", "oleastg"
 _DIGIT_IN_WORD = re.compile("[A-Za-z][0-9]|[0-9][A-Za-z]")
 _LATIN = re.compile("[a-z]")
 _TAGS = re.compile("[\U000e0020-\U000e007e]")
-_SPLIT = re.compile("[^\\W\\d_][\u00ad\u200b\u200c\u2060\ufeff\u202d\u202e][^\\W\\d_]")
+_SPLIT = re.compile(f"[^\\W\\d_](?![{SHAPING}])[{INVISIBLE}][^\\W\\d_]")
 _LONG_RUN = re.compile(r"[A-Za-z0-9+/_-]{16}")
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,65536}={0,2}")
 _HEX_START = re.compile(r"(?:[0-9A-Fa-f]{2}[ ,:]?){4}|[0\\]x[0-9A-Fa-f]{2}")

@@ -2,22 +2,19 @@
 
 import hashlib
 import hmac
-import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from rlaas.errors import DependencyUnavailable
 from rlaas.privacy.patterns import Span, pattern_spans
 from rlaas.privacy.settings import MODEL_ENTITIES, PATTERN_ENTITIES, Action, ModelEntity, PrivacySettings, compiled
+from rlaas.text_folding import folded, places
 
 if TYPE_CHECKING:
     import re2
 
-_UNSEEN = re.compile("[\u00ad\u200b\u200c\u200d\u2060\ufeff]")
-"""Characters without a width, which would hide personal data from patterns: soft hyphen, zero-width space and joiners, BOM."""
 _GROUPING: dict[str, str] = {
     "CREDIT_CARD": " -",
     "IBAN_CODE": " -",
@@ -27,22 +24,6 @@ _GROUPING: dict[str, str] = {
     "US_SSN": " -",
 }
 """What people put between the characters of a kind without meaning anything by it."""
-
-
-@cache
-def _folded() -> dict[int, str]:
-    """Spaces, hyphens, full-width characters and digits of other scripts, as the ASCII character that patterns know; 20 ms to make.
-
-    Halves of surrogate pairs, which no UTF-8 holds, become the replacement character.
-    """
-    digits = (code for code in range(0x660, 0x1FBFA) if unicodedata.category(chr(code)) == "Nd")
-    return {
-        **dict.fromkeys((0x00A0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), " "),
-        **dict.fromkeys((*range(0x2010, 0x2016), 0x2212), "-"),
-        **dict.fromkeys(range(0xD800, 0xE000), "\ufffd"),
-        **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},
-        **{code: str(unicodedata.digit(chr(code))) for code in digits},
-    }
 
 
 class EntityFinder(Protocol):
@@ -67,7 +48,7 @@ class Scrubber:
 
     def spans(self, texts: Sequence[str]) -> list[list[Span]]:
         """What is replaced in each of `texts`, in order and apart. Raises: DependencyUnavailable."""
-        seen = [_seen(text) for text in texts]
+        seen = [folded(text) for text in texts]
         by_pattern = [[*self._by_pattern(text)] for text in seen]
         by_model: list[list[Span]] = [[] for _ in texts]
         entities = self.settings.model_entities
@@ -82,7 +63,7 @@ class Scrubber:
 
     def found(self, text: str) -> list[Span]:
         """What patterns find in `text` and settings do not keep, overlapping ones too, without the allowed texts."""
-        seen = _seen(text)
+        seen = folded(text)
         spans = map(_back_to(text, seen), self._by_pattern(seen))
         return [span for span in spans if text[span.start : span.end] not in self._allowed]
 
@@ -150,17 +131,12 @@ class Scrubber:
                 return found
 
 
-def _seen(text: str) -> str:
-    """`text` as patterns see it: without characters that have no width, in ASCII where a character means one of it."""
-    return text if text.isascii() else _UNSEEN.sub("", text).translate(_folded())
-
-
 def _back_to(text: str, seen: str) -> Callable[[Span], Span]:
-    """What turns a span of `seen` into that of `text`, from which characters without width were taken."""
+    """What turns a span of `seen` into that of `text`, which may have invisible characters besides."""
     if len(seen) == len(text):
         return lambda span: span
-    places = [place for place, character in enumerate(text) if not _UNSEEN.match(character)]
-    return lambda span: Span(places[span.start], places[span.end - 1] + 1, span.entity)
+    stands = places(text)
+    return lambda span: Span(stands[span.start], stands[span.end - 1] + 1, span.entity)
 
 
 def _uncovered(covered: bytearray, span: Span) -> Iterator[tuple[int, int]]:
@@ -174,7 +150,7 @@ def _uncovered(covered: bytearray, span: Span) -> Iterator[tuple[int, int]]:
 
 def canonical(found: str, entity: str) -> str:
     """One text for all ways to write the same: hashes join `4111 1111...` with `4111-1111...`, and an address in whatever case."""
-    plain = _UNSEEN.sub("", found).translate(_folded())
+    plain = folded(found)
     if entity == "URL":
         return plain
     if entity in MODEL_ENTITIES:

@@ -7,18 +7,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple, Self
 
+from rlaas.text_folding import INVISIBLE
+
 LONGEST_TERM = 16
 """Words of a term that count; what comes after them is not looked at, so that each word of a text begins a bounded search."""
 
-_UNSEEN = (
-    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f"
-    "\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff"
-)
-"""Characters without a width, as a class of `re`."""
 _MARKS = "\u0300-\u036f\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
-_UNSEEN_ONE = re.compile(f"[{_UNSEEN}]")
+_INVISIBLE_ONE = re.compile(f"[{INVISIBLE}]")
 # Marks are taken four at a time: putting a long run of them into canonical order takes quadratic time.
-_CLUSTER = re.compile(f"[^{_UNSEEN}][{_MARKS}]{{0,4}}[{_UNSEEN}]*|[{_UNSEEN}]+", re.DOTALL)
+_CLUSTER = re.compile(f"[^{INVISIBLE}][{_MARKS}]{{0,4}}[{INVISIBLE}]*|[{INVISIBLE}]+", re.DOTALL)
 # Scripts written without spaces: each character is a word.
 _WORD = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\\W_]+")
 
@@ -42,7 +39,7 @@ class Hit(NamedTuple):
 def words(text: str) -> list[Word]:
     """The words of `text`, runs of letters and digits: case, compatibility forms and invisible characters are folded away."""
     lower = text.lower()
-    if text.isascii() or (len(lower) == len(text) and unicodedata.is_normalized("NFKC", lower) and not _UNSEEN_ONE.search(lower)):
+    if text.isascii() or (len(lower) == len(text) and unicodedata.is_normalized("NFKC", lower) and not _INVISIBLE_ONE.search(lower)):
         return [Word(match[0], match.start(), match.end()) for match in _WORD.finditer(lower)]
     folded: list[str] = []
     places: list[tuple[int, int]] = []
@@ -55,7 +52,7 @@ def words(text: str) -> list[Word]:
 
 @lru_cache(maxsize=4096)
 def _folded(cluster: str) -> str:
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _UNSEEN_ONE.sub("", cluster)).lower())
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _INVISIBLE_ONE.sub("", cluster)).lower())
 
 
 @dataclass(slots=True)

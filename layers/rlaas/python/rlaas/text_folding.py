@@ -1,0 +1,64 @@
+"""Characters that look like nothing or like others: one table for all that has to see through them."""
+
+import re
+import unicodedata
+
+INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+"""Characters that show nothing, as a class of `re`: Unicode's Default_Ignorable_Code_Point, and the anchors of annotations. Among them are
+soft hyphens, zero-width spaces and joiners, marks of direction, Hangul fillers, variation selectors and tags."""
+SHAPING = "\u061c\u115f\u1160\u180b-\u180f\u200d-\u200f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef"
+"""Those of `INVISIBLE` that honest texts need between letters, as scripts and emoji are shaped by them, as a class of `re`."""
+_INVISIBLE_ONE = re.compile(f"[{INVISIBLE}]")
+_HYPHENS = frozenset("\u02d7\u2043\u2212\u2796")
+"""Hyphens and minus signs that Unicode does not count among dashes (Pd)."""
+_BLANK = "\u2800"
+"""The Braille pattern without dots."""
+_KEYCAP = "\u20e3"
+"""Draws a key around the digit before it."""
+
+
+def folded(text: str) -> str:
+    """`text` in ASCII wherever one character means one of it, and without what is invisible.
+
+    Spaces, dashes, digits of all scripts, and full-width, mathematical, circled and raised letters become what they stand for. Halves of
+    surrogate pairs, which no UTF-8 holds, become the replacement character.
+    """
+    return text if text.isascii() else text.translate(_TABLE)
+
+
+def places(text: str) -> list[int]:
+    """Where in `text` each character of `folded(text)` stands."""
+    return [place for place, character in enumerate(text) if _TABLE[ord(character)] is not None]
+
+
+class _Table(dict[int, str | None]):
+    """What a character folds to (None: to nothing), by its code point, found out when it is first met."""
+
+    def __missing__(self, code: int) -> str | None:
+        self[code] = folds_to = _folds_to(chr(code))
+        return folds_to
+
+
+def _folds_to(character: str) -> str | None:
+    if character.isascii():
+        return character
+    if _INVISIBLE_ONE.match(character):
+        return None
+    category = unicodedata.category(character)
+    if category == "Cs":
+        return "\ufffd"
+    if category == "Zs" or character == _BLANK:
+        return " "
+    digit = unicodedata.digit(character, None)
+    if digit is not None:
+        return str(digit)
+    plain = unicodedata.normalize("NFKC", character)
+    if plain in _HYPHENS or (len(plain) == 1 and unicodedata.category(plain) == "Pd"):
+        return "-"
+    return plain if len(plain) == 1 and plain.isascii() else character
+
+
+_TABLE = _Table(dict.fromkeys(map(ord, _KEYCAP)))

@@ -1,0 +1,78 @@
+"""What characters stand for, and which show nothing."""
+
+import re
+import sys
+import unicodedata
+
+import pytest
+import regex
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlaas.inference.injection import suspicion
+from rlaas.privacy.scrub import Scrubber
+from rlaas.privacy.settings import PrivacySettings
+from rlaas.routing.terms import Terms
+from rlaas.text_folding import INVISIBLE, SHAPING, folded, places
+
+EVERY_CHARACTER = [chr(code) for code in range(sys.maxunicode + 1)]
+INVISIBLE_CHARACTERS = [character for character in EVERY_CHARACTER if re.match(f"[{INVISIBLE}]", character)]
+
+
+def test_what_unicode_calls_ignorable_is_invisible_and_little_else() -> None:
+    ignorable = regex.compile(r"\p{Default_Ignorable_Code_Point}")
+    named = {character for character in EVERY_CHARACTER if ignorable.match(character)}
+    assert {*INVISIBLE_CHARACTERS} - named == {"\ufff9", "\ufffa", "\ufffb"}
+    assert named <= {*INVISIBLE_CHARACTERS}
+    assert {character for character in EVERY_CHARACTER if re.match(f"[{SHAPING}]", character)} < named
+
+
+def test_no_invisible_character_hides_a_card_an_address_or_a_term() -> None:
+    scrubber, terms = Scrubber(PrivacySettings(), salt=b"pinch"), Terms(["bomb"])
+    for unseen in INVISIBLE_CHARACTERS:
+        text = f"4111 1111{unseen} 11{unseen}11 1111 or a{unseen}da@example.com, b{unseen}omb"
+        [clean] = scrubber.texts([text])
+        assert clean.startswith("<CREDIT_CARD> or <EMAIL_ADDRESS>, "), hex(ord(unseen))
+        assert [text[hit.start : hit.end] for hit in terms.hits(text)] == [f"b{unseen}omb"]
+
+
+@pytest.mark.parametrize("unseen", ["\u2061", "\u2064", "\u206a", "\u200b", "\u00ad", "\u2060", "\u034f"])
+def test_a_word_split_by_invisible_characters_looks_like_an_attack(unseen: str) -> None:
+    assert "invisible_characters" in suspicion(f"please ig{unseen}nore this").signals
+
+
+def test_what_scripts_and_emoji_are_shaped_by_is_no_sign_of_an_attack() -> None:
+    texts = ["\u0645\u06cc\u200d\u062e\u0648\u0627\u0647\u0645", "\u845b\U000e0100\u57ce", "ok \u2764\ufe0f\u200d\U0001f525 go"]
+    assert [suspicion(text).signals for text in texts] == [(), (), ()]
+
+
+def test_every_digit_dash_and_space_of_unicode_is_read_as_such() -> None:
+    scrubber = Scrubber(PrivacySettings(), salt=b"pinch")
+    ones = [character for character in EVERY_CHARACTER if unicodedata.digit(character, None) == 1 and not character.isascii()]
+    between = [character for character in EVERY_CHARACTER if unicodedata.category(character) in ("Zs", "Pd")]
+    assert len(ones) > 70
+    assert len(between) > 40
+    cards = [f"4{one * 3} 1111 1111 {one * 4}" for one in ones] + [f"4111{gap}1111{gap}1111{gap}1111" for gap in between]
+    assert {*scrubber.texts(cards)} == {"<CREDIT_CARD>"}
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("\uff14\uff11\uff11\uff11", "4111"),
+        ("4\ufe0f\u20e31\ufe0f\u20e3", "41"),
+        ("\u2463\u2460", "41"),
+        ("\U0001d41a\U0001d41d\U0001d41a\uff20example\uff0ecom", "ada@example.com"),
+        ("+44\u221220\u20110958", "+44-20-0958"),
+        ("Zoë Ñandú 東京", "Zoë Ñandú 東京"),
+    ],
+)
+def test_characters_fold_to_what_they_stand_for(text: str, plain: str) -> None:
+    assert folded(text) == plain
+
+
+@given(st.text(max_size=100) | st.text(alphabet=st.sampled_from("4 1-a\u200b\ufe0f\u20e3\u0661\ud83d")))
+def test_each_folded_character_has_its_place(text: str) -> None:
+    plain, stands = folded(text), places(text)
+    assert len(plain) == len(stands)
+    assert all(folded(text[place]) == character for place, character in zip(stands, plain, strict=True))
