@@ -1,11 +1,15 @@
 """What differs between stages: literals only, so that every stage synthesizes without an account, credentials or a network."""
 
 import platform
+import re
 import sys
 from dataclasses import dataclass, replace
 from typing import Literal
 
 Architecture = Literal["arm64", "x86_64"]
+
+_LONGEST_NAME = 8
+"""Of a stage, in characters: an adapter's inference component names stage, tenant, skill and version in 63 (`rlaas.ids.adapter_name`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +134,12 @@ class StageConfig:
     learning: LearningConfig
     rollout: RolloutConfig
     shadow: ShadowConfig = ShadowConfig()
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError for a name that would make another stage's names match this one's, or adapters' names too long."""
+        if len(self.name) > _LONGEST_NAME or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.name):
+            asked = f"lower-case words joined by single hyphens, at most {_LONGEST_NAME} characters"
+            raise ValueError(f"the stage's name {self.name!r} is not {asked}")
 
     @property
     def prefix(self) -> str:

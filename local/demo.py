@@ -35,7 +35,7 @@ from local.office.traffic import Office
 from local.readback import Dropped
 from rlaas.evaluation.comparison import SYSTEMS
 from rlaas.evaluation.report import PromotionReport
-from rlaas.ids import adapter_name, policy_version
+from rlaas.ids import adapter_name, base_component, policy_version
 from rlaas.rollout.steps import Rollout
 from rlaas.rollout.trial_evidence import TrialEvidence
 from rlaas.telemetry.events import FeedbackSubmitted, RewardComputed
@@ -246,7 +246,7 @@ class Demo:
         backend = cast("dict[str, object]", good["backend"])
         source = urlsplit(str(adapter["artifact_uri"]))
         version = 900 + policy_version(str(good["policy_id"]))[1]
-        name = adapter_name(self.tenant_id, SKILL, version)
+        name = adapter_name(str(backend["endpoint"]), self.tenant_id, SKILL, version)
         key = f"tenants/{self.tenant_id}/{SKILL}/runs/scrambled/output/model.tar.gz"
         s3, sagemaker = boto3.client("s3"), boto3.client("sagemaker")
         with tempfile.TemporaryDirectory() as scratch:
@@ -259,7 +259,7 @@ class Demo:
             sagemaker.create_inference_component,
             InferenceComponentName=name,
             EndpointName=str(backend["endpoint"]),
-            Specification={"BaseInferenceComponentName": f"{backend['endpoint']}--base", "Container": {"ArtifactUrl": uri}},
+            Specification={"BaseInferenceComponentName": base_component(str(backend["endpoint"])), "Container": {"ArtifactUrl": uri}},
         )
         await self._loaded(name)
         bad = {

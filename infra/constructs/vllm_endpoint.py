@@ -12,13 +12,13 @@ from infra.constructs.private_bucket import PrivateBucket
 from infra.constructs.sagemaker_role import SageMakerRole
 
 VARIANT = "all"
-ADAPTERS_ARE_DATA = "Adapters are named tenant--skill--vN when a learning run makes them."
+ADAPTERS_ARE_DATA = "Adapters are named rlaas-<stage>--<tenant>--<skill>--vN when a learning run makes them."
 
 
 class VllmEndpoint(Construct):
     """Endpoint `rlaas-<stage>` with the base inference component `rlaas-<stage>--base`.
 
-    An adapter is one more inference component, `tenant--skill--vN`, made by a learning run; it takes no machine of its own.
+    An adapter is one more inference component, named by `rlaas.ids.adapter_name`, made by a learning run; it takes no machine of its own.
     """
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig, artifacts: PrivateBucket, images: ImageRepository) -> None:
@@ -107,8 +107,10 @@ class VllmEndpoint(Construct):
             runtime_config=component.InferenceComponentRuntimeConfigProperty(copy_count=1),
         )
         self.endpoint_arn = stack.format_arn(service="sagemaker", resource="endpoint", resource_name=self.endpoint_name)
-        self.adapter_arns = stack.format_arn(service="sagemaker", resource="inference-component", resource_name="*--*--v*")
-        """Every adapter's inference component: their names are data (`tenant--skill--vN`)."""
+        self.adapter_arns = stack.format_arn(
+            service="sagemaker", resource="inference-component", resource_name=f"{self.endpoint_name}--*--v*"
+        )
+        """The inference component of every adapter of this stage and of no other: their names are data (`rlaas.ids.adapter_name`)."""
         component_arn = stack.format_arn(service="sagemaker", resource="inference-component", resource_name=self.component_name)
         self.arns = [self.endpoint_arn, component_arn, self.adapter_arns]
         """The endpoint, its base component and its adapters, for IAM policies."""

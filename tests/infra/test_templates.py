@@ -3,7 +3,9 @@
 import ast
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +19,7 @@ import app
 from infra.config import STAGES, StageConfig
 from infra.constructs import event_lake
 from rlaas.aws.lake import lake_record
+from rlaas.ids import adapter_name, base_component
 from rlaas.runtime import environment
 from rlaas.runtime.web import READY_PATH
 from rlaas.telemetry.events import EventType, InteractionCreated
@@ -135,6 +138,49 @@ def test_no_policy_allows_an_action_by_wildcard(templates: list[Template]) -> No
         if "*" in action
     ]
     assert wild == []
+
+
+def test_a_stage_may_touch_its_own_adapters_and_no_other_stages(templates: list[Template]) -> None:
+    """Stages share an account; the names of one may begin with the name of another."""
+    stages = ["dev", "prod", "dev-2", "local"]
+    adapters = {
+        stage: [
+            base_component(f"rlaas-{stage}"),
+            *(
+                adapter_name(f"rlaas-{stage}", tenant, skill, version, sft_control=True)
+                for tenant in ("acme", "t" * 20, "rlaas-prod", "base")
+                for skill in ("mail", "s" * 28)
+                for version in (1, 99_999_999)
+            ),
+        ]
+        for stage in stages
+    }
+    for template in templates:
+        for name, resource in template.resources("AWS::IAM::Policy", "AWS::IAM::Role").items():
+            for statement in _statements(resource):
+                patterns = [arn for arn in map(_flat, _listed(statement["Resource"])) if ":inference-component/" in arn]
+                own = template.stage.partition("-")[0]
+                for stage in stages if patterns else []:
+                    allowed = [
+                        adapter
+                        for adapter in adapters[stage]
+                        if any(fnmatchcase(adapter, arn.partition(":inference-component/")[2]) for arn in patterns)
+                    ]
+                    assert stage == own or allowed == [], f"{template.id} {name} may touch {stage}'s"
+                if any("Create" in action or "Delete" in action for action in _listed(statement["Action"])) and patterns:
+                    assert set(adapters[own][1:]) <= {
+                        adapter
+                        for adapter in adapters[own]
+                        if any(fnmatchcase(adapter, arn.partition(":inference-component/")[2]) for arn in patterns)
+                    }, f"{template.id} {name}"
+                if "sagemaker:DeleteInferenceComponent" in _listed(statement["Action"]):
+                    assert not any(fnmatchcase(adapters[own][0], arn.partition(":inference-component/")[2]) for arn in patterns)
+
+
+@pytest.mark.parametrize("name", ["Prod", "dev_1", "dev-", "-dev", "a--b", "production", ""])
+def test_a_stages_name_is_refused_when_its_resources_could_not_be_told_from_anothers(name: str) -> None:
+    with pytest.raises(ValueError, match="the stage's name"):
+        replace(STAGES[0], name=name)
 
 
 def test_the_authorizer_reads_nothing_but_keys(templates: list[Template]) -> None:
@@ -312,6 +358,11 @@ def _statements(resource: dict[str, Any]) -> list[dict[str, Any]]:
     documents = [properties["PolicyDocument"]] if "PolicyDocument" in properties else []
     documents += [policy["PolicyDocument"] for policy in properties.get("Policies", [])]
     return [statement for document in documents for statement in document["Statement"]]
+
+
+def _flat(arn: Any) -> str:
+    """An ARN with the parts that only AWS knows as `*`."""
+    return arn if isinstance(arn, str) else "".join(part if isinstance(part, str) else "*" for part in arn.get("Fn::Join", ["", ["*"]])[1])
 
 
 def _listed(value: object) -> list[Any]:

@@ -227,10 +227,12 @@ def test_equal_policies_are_one_policy_and_a_new_one_gets_the_next_number(api: A
 @pytest.mark.parametrize(
     ("backend", "param"),
     [
-        ({"endpoint": "rlaas-test", "component": "other--mail--v1"}, "component"),
-        ({"endpoint": "rlaas-test", "component": f"{TENANT}-two--mail--v1"}, "component"),
+        ({"endpoint": "rlaas-test", "component": "rlaas-test--other--mail--v1"}, "component"),
+        ({"endpoint": "rlaas-test", "component": f"rlaas-test--{TENANT}-two--mail--v1"}, "component"),
+        ({"endpoint": "rlaas-test", "component": f"rlaas-prod--{TENANT}--mail--v1"}, "component"),
+        ({"endpoint": "rlaas-test", "component": f"rlaas-test-2--{TENANT}--mail--v1"}, "component"),
         ({"endpoint": "rlaas-test"}, "component"),
-        ({"endpoint": "rlaas-prod", "component": f"{TENANT}--mail--v1"}, "endpoint"),
+        ({"endpoint": "rlaas-prod", "component": f"rlaas-prod--{TENANT}--mail--v1"}, "endpoint"),
     ],
 )
 def test_a_policy_asks_the_base_model_or_adapters_of_its_tenant_and_no_others(api: Api, backend: dict[str, str], param: str) -> None:
@@ -238,7 +240,7 @@ def test_a_policy_asks_the_base_model_or_adapters_of_its_tenant_and_no_others(ap
     elsewhere = {"kind": "openai", "model": "gpt", "base_url": "https://models.example.com/v1"}
     body = {"prompt": PROMPT, "backend": elsewhere, "fallbacks": [elsewhere, backend]}
     refused(api.call("POST", f"{HERE}/policies", body), 400, "InvalidInput", f"fallbacks.1.{param}")
-    own = {"endpoint": "rlaas-test", "component": f"{TENANT}--mail--v1"}
+    own = {"endpoint": "rlaas-test", "component": f"rlaas-test--{TENANT}--mail--v1"}
     api.registry.numbers[TENANT, SKILL, "policy"] = 2
     assert api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, "backend": own})[0] == 201
 

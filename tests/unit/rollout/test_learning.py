@@ -80,7 +80,10 @@ def test_the_plan_names_each_job_and_where_it_reads_and_writes(world: World) -> 
     assert asked["train"]["hyperparameters"]["dpo_steps"] == "30"
     assert TrainingSettings.from_strings(asked["train"]["hyperparameters"]).base_model == "smollm2"
     assert asked["train"]["base_model_uri"] == "s3://artifacts/models/smollm2/"
-    assert [adapter["name"] for adapter in asked["adapters"]] == [f"{TENANT}--{SKILL}--v1", f"{TENANT}--{SKILL}--v1--sft"]
+    assert [adapter["name"] for adapter in asked["adapters"]] == [
+        f"rlaas-test--{TENANT}--{SKILL}--v1",
+        f"rlaas-test--{TENANT}--{SKILL}--v1--sft",
+    ]
     assert asked["adapters"][0]["artifact_uri"] == ADAPTER
     assert asked["evaluate"]["arguments"][:4] == ["--endpoint", "rlaas-test", "--baseline-component", "v1"]
     assert all(asked[job]["job_name"].startswith("rlaas-test-") for job in ("build_dataset", "train", "evaluate"))
@@ -96,7 +99,7 @@ def test_the_jobs_understand_their_arguments(world: World) -> None:
         assert (understood.tenant, understood.min_pairs, understood.shares.test) == (TENANT, 3, 0.1)
         assert understood.unload_to == (f"{ROOT}/runs/{RUN}/unload/" if unload else None)
         evaluation = evaluate.parse(asked["evaluate"]["arguments"])
-        assert (evaluation.baseline_component, evaluation.candidate_component) == ("v1", f"{TENANT}--{SKILL}--v1")
+        assert (evaluation.baseline_component, evaluation.candidate_component) == ("v1", f"rlaas-test--{TENANT}--{SKILL}--v1")
         assert (evaluation.max_tokens, evaluation.min_threads) == (baseline.sampling.max_tokens, 20)
 
 
@@ -117,13 +120,13 @@ def test_a_recommended_adapter_becomes_the_next_policy_with_its_provenance(world
     policy = world.registry.get_policy(TENANT, f"{SKILL}@v3")
     baseline = world.registry.get_policy(TENANT, run.baseline)
     assert (policy.prompt, policy.sampling) == (baseline.prompt, baseline.sampling)
-    assert policy.backend.component == f"{TENANT}--{SKILL}--v1"
+    assert policy.backend.component == f"rlaas-test--{TENANT}--{SKILL}--v1"
     assert policy.adapter is not None
     assert (policy.adapter.run_id, policy.adapter.dataset_version) == (RUN, "v1")
     assert policy.adapter.sha256 == hashlib.sha256(b"weights").hexdigest()
     dataset = world.registry.get(Dataset, TENANT, dataset_key(SKILL, 1)).document
     assert (dataset.run_id, dataset.manifest["events"]) == (RUN, 7)
-    assert world.conductor.to_release() == [f"{TENANT}--{SKILL}--v1--sft"]
+    assert world.conductor.to_release() == [f"rlaas-test--{TENANT}--{SKILL}--v1--sft"]
     assert world.registry.get_route(TENANT, SKILL).version == 1
 
 
@@ -144,7 +147,7 @@ def test_an_adapter_that_is_no_better_is_rejected_and_unloaded(world: World) -> 
     run = world.conductor.decide()
     assert (run.status, run.policy_id) == ("rejected", None)
     assert run.report_uri == f"{ROOT}/runs/{RUN}/evaluation/promotion_report.json"
-    assert world.conductor.to_release() == [f"{TENANT}--{SKILL}--v1", f"{TENANT}--{SKILL}--v1--sft"]
+    assert world.conductor.to_release() == [f"rlaas-test--{TENANT}--{SKILL}--v1", f"rlaas-test--{TENANT}--{SKILL}--v1--sft"]
 
 
 def test_a_missing_report_is_an_error_and_decides_nothing(world: World) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from base64 import b32encode
 from typing import Annotated, Literal
 
 from pydantic import JsonValue, StringConstraints
@@ -23,6 +24,9 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 MetricName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$", max_length=64)]
 """Lower-case words joined by single underscores."""
+
+_LONGEST_COMPONENT = 63
+"""Characters that SageMaker takes in an inference component's name."""
 
 _BOUND = re.compile(r"(?:rew_)?(?:out|fbk|tsk|grd|fal)_([0-7][0-9A-HJKMNP-TV-Z]{25})(?:_[A-Za-z0-9_-]+)?")
 
@@ -68,9 +72,23 @@ def policy_version(identifier: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-def adapter_name(tenant_id: str, skill: str, version: int, *, sft_control: bool = False) -> str:
-    """`tenant--skill--vN`, with `--sft` for the SFT-only control; also the inference component's name."""
-    return f"{tenant_id}--{skill}--v{version}" + ("--sft" if sft_control else "")
+def adapter_name(endpoint: str, tenant_id: str, skill: str, version: int, *, sft_control: bool = False) -> str:
+    """`<endpoint>--<tenant>--<skill>--v<N>`, with `--sft` for the SFT-only control; also the inference component's name.
+
+    The endpoint's name says the stage: components are named once in an account and region. In a name longer than SageMaker takes, three
+    hyphens, which no skill has, and 40 bits of the skill's hash stand for what of the skill has no room; the tenant always stands in full.
+    Raises: ValueError for an endpoint whose name leaves no room even for that.
+    """
+    head, tail = f"{endpoint}--{tenant_id}", f"--v{version}" + ("--sft" if sft_control else "")
+    whole = f"{head}--{skill}{tail}"
+    if len(whole) <= _LONGEST_COMPONENT:
+        return whole
+    digest = b32encode(hashlib.sha256(skill.encode()).digest()[:5]).decode().lower()
+    room = _LONGEST_COMPONENT - len(f"{head}---{digest}{tail}")
+    if room < 0:
+        raise ValueError(f"an adapter of {endpoint!r} has no name of {_LONGEST_COMPONENT} characters: the endpoint's is too long")
+    beginning = skill[: max(0, room - 2)].rstrip("-")
+    return f"{head}--{beginning}---{digest}{tail}" if beginning else f"{head}---{digest}{tail}"
 
 
 def base_component(endpoint: str) -> str:
@@ -78,9 +96,10 @@ def base_component(endpoint: str) -> str:
     return f"{endpoint}--base"
 
 
-def tenants_component(name: str, tenant_id: str) -> bool:
-    """Whether the inference component `name` is an adapter of the tenant: no tenant's id has two hyphens in a row."""
-    return name.startswith(f"{tenant_id}--")
+def adapters_owner(name: str, endpoint: str) -> str | None:
+    """The tenant whose adapter at the stage's `endpoint` the inference component `name` is; `None` for any other component."""
+    match = re.fullmatch(re.escape(endpoint) + r"--([a-z0-9]+(?:-[a-z0-9]+)*)--.+--v[1-9][0-9]*(?:--sft)?", name)
+    return match[1] if match else None
 
 
 def canonical_json(value: JsonValue) -> str:

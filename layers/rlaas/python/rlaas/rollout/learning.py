@@ -321,8 +321,8 @@ class _Where:
         self.control_adapter = f"{self.runs}/{self.jobs['train']}/output/output.tar.gz"
         self.evaluation = f"{self.runs}/evaluation"
         self.report = f"{self.evaluation}/promotion_report.json"
-        self.candidate = adapter_name(run.tenant_id, run.skill, self.version)
-        self.control = adapter_name(run.tenant_id, run.skill, self.version, sft_control=True)
+        self.candidate = adapter_name(place.endpoint, run.tenant_id, run.skill, self.version)
+        self.control = adapter_name(place.endpoint, run.tenant_id, run.skill, self.version, sft_control=True)
 
 
 def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValue]:

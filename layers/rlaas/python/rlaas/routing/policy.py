@@ -8,7 +8,7 @@ from pydantic import Discriminator, Field, JsonValue, Tag
 
 from rlaas.clock import Timestamp
 from rlaas.errors import InvalidInput
-from rlaas.ids import PolicyId, Sha256, SkillName, TenantId, base_component, canonical_sha256, policy_id, tenants_component
+from rlaas.ids import PolicyId, Sha256, SkillName, TenantId, adapters_owner, base_component, canonical_sha256, policy_id
 from rlaas.routing.guardrails import Guardrails
 from rlaas.routing.prompt import Prompt
 from rlaas.tenancy.prices import Price
@@ -25,7 +25,7 @@ BaseUrl = Annotated[str, Field(pattern=r"^https?://[^\s?#@]{1,500}$")]
 class AdapterRef(WireModel):
     """The LoRA adapter a policy answers with, and where it came from."""
 
-    name: str = Field(pattern=r"^[a-z0-9]+(-{1,2}[a-z0-9]+)*$", max_length=63)
+    name: str = Field(pattern=r"^[a-z0-9]+(-{1,3}[a-z0-9]+)*$", max_length=63)
     artifact_uri: str
     sha256: Sha256
     run_id: str
@@ -153,8 +153,8 @@ def check_components(bundle: PolicyBundle, tenant_id: str, *, endpoint: str) -> 
         if backend.endpoint != endpoint:
             raise InvalidInput(f"the stage's endpoint is {endpoint!r}, and {backend.endpoint!r} is another", param=f"{place}.endpoint")
         component = backend.component or ""
-        if component != base_component(endpoint) and not tenants_component(component, tenant_id):
-            asked = f"{base_component(endpoint)!r} or an adapter of the tenant, '{tenant_id}--<skill>--v<N>'"
+        if component != base_component(endpoint) and adapters_owner(component, endpoint) != tenant_id:
+            asked = f"{base_component(endpoint)!r} or an adapter of the tenant, '{endpoint}--{tenant_id}--<skill>--v<N>'"
             raise InvalidInput(f"the component must be {asked}, and {component!r} is neither", param=f"{place}.component")
 
 
