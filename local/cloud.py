@@ -116,8 +116,8 @@ def status() -> dict[str, Any]:
     found: dict[str, Any] = {"cloud": known if running else None, "processes": len(processes.marked(STATE)), "endpoints": {}}
     if running and known:
         sagemaker = client("sagemaker", known.endpoint)
-        for entry in sagemaker.list_inference_components()["InferenceComponents"]:
-            found["endpoints"][entry["InferenceComponentName"]] = entry["InferenceComponentStatus"]
+        for page in sagemaker.get_paginator("list_inference_components").paginate():
+            found["endpoints"] |= {each["InferenceComponentName"]: each["InferenceComponentStatus"] for each in page["InferenceComponents"]}
     return found
 
 

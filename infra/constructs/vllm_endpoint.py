@@ -3,6 +3,8 @@
 from aws_cdk import Duration, Stack
 from aws_cdk import aws_applicationautoscaling as autoscaling
 from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
@@ -13,6 +15,9 @@ from infra.constructs.sagemaker_role import SageMakerRole
 
 VARIANT = "all"
 ADAPTERS_ARE_DATA = "Adapters are named rlaas-<stage>--<tenant>--<skill>--vN when a learning run makes them."
+
+TARGETS_HAVE_NO_NAMES = "Application Auto Scaling makes up the ids of scalable targets; a condition holds it to inference components."
+_DIMENSION = "sagemaker:inference-component:DesiredCopyCount"
 
 
 class VllmEndpoint(Construct):
@@ -111,20 +116,42 @@ class VllmEndpoint(Construct):
             service="sagemaker", resource="inference-component", resource_name=f"{self.endpoint_name}--*--v*"
         )
         """The inference component of every adapter of this stage and of no other: their names are data (`rlaas.ids.adapter_name`)."""
-        component_arn = stack.format_arn(service="sagemaker", resource="inference-component", resource_name=self.component_name)
-        self.arns = [self.endpoint_arn, component_arn, self.adapter_arns]
+        self.base_arn = stack.format_arn(service="sagemaker", resource="inference-component", resource_name=self.component_name)
+        self.arns = [self.endpoint_arn, self.base_arn, self.adapter_arns]
         """The endpoint, its base component and its adapters, for IAM policies."""
+        self.scale_to_zero = serving.scale_to_zero
         if serving.scale_to_zero:
             self._scale(config)
 
+    def copies_statements(self) -> list[iam.PolicyStatement]:
+        """What it takes to say how many copies of the base there are at least; nothing where it never sleeps."""
+        if not self.scale_to_zero:
+            return []
+        targets = Stack.of(self).format_arn(service="application-autoscaling", resource="scalable-target", resource_name="*")
+        held = {"application-autoscaling:service-namespace": "sagemaker", "application-autoscaling:scalable-dimension": _DIMENSION}
+        return [
+            iam.PolicyStatement(
+                actions=["application-autoscaling:RegisterScalableTarget"], resources=[targets], conditions={"StringEquals": held}
+            ),
+            # Application Auto Scaling asks whether whoever registers a target could do himself what it will do.
+            iam.PolicyStatement(
+                actions=["sagemaker:DescribeInferenceComponent", "sagemaker:UpdateInferenceComponentRuntimeConfig"],
+                resources=[self.base_arn],
+            ),
+        ]
+
     def _scale(self, config: StageConfig) -> None:
-        """Copies of the base follow the requests in flight, down to none; the first request refused then brings one back."""
+        """Copies of the base follow the requests in flight, down to none; the first request refused then brings one back.
+
+        The gateway says that it was refused (`rlaas.runtime.waking`): SageMaker's own count is kept under the name of the adapter asked.
+        While the one copy starts more requests are refused, and each minute of them must not ask for one copy more: it is set, not added.
+        """
         target = autoscaling.ScalableTarget(
             self,
             "Copies",
             service_namespace=autoscaling.ServiceNamespace.SAGEMAKER,
             resource_id=f"inference-component/{self.component_name}",
-            scalable_dimension="sagemaker:inference-component:DesiredCopyCount",
+            scalable_dimension=_DIMENSION,
             min_capacity=0,
             max_capacity=config.serving.max_instances,
         )
@@ -134,16 +161,29 @@ class VllmEndpoint(Construct):
             target_value=8,
             predefined_metric=autoscaling.PredefinedMetric.SAGEMAKER_INFERENCE_COMPONENT_CONCURRENT_REQUESTS_PER_COPY_HIGH_RESOLUTION,
         )
-        target.scale_on_metric(
-            "FromZero",
-            metric=cloudwatch.Metric(
-                namespace="AWS/SageMaker",
-                metric_name="NoCapacityInvocationFailures",
-                dimensions_map={"InferenceComponentName": self.component_name},
-                statistic="Sum",
-                period=Duration.minutes(1),
-            ),
-            adjustment_type=autoscaling.AdjustmentType.CHANGE_IN_CAPACITY,
-            scaling_steps=[autoscaling.ScalingInterval(lower=1, change=1), autoscaling.ScalingInterval(upper=0, change=0)],
+        wake = autoscaling.StepScalingAction(
+            self,
+            "Wake",
+            scaling_target=target,
+            adjustment_type=autoscaling.AdjustmentType.EXACT_CAPACITY,
+            metric_aggregation_type=autoscaling.MetricAggregationType.MAXIMUM,
             cooldown=Duration.minutes(1),
         )
+        wake.add_adjustment(adjustment=1, lower_bound=0)
+        refused = cloudwatch.Metric(
+            namespace="RLaaS",
+            metric_name="NoCapacity",
+            dimensions_map={"stage": config.name},
+            statistic="Sum",
+            period=Duration.minutes(1),
+        ).create_alarm(
+            self,
+            "Asleep",
+            alarm_name=f"{config.prefix}-asleep",
+            alarm_description="Requests find no copy of the model: wakes one",
+            threshold=1,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+            evaluation_periods=1,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+        refused.add_alarm_action(actions.ApplicationScalingAction(wake))

@@ -29,7 +29,7 @@ class Asked:
 @dataclass
 class ModelServer:
     """What was asked, which models and parameters are refused, and what to answer in place of a completion. `fails_on` says of a prompt
-    whether the model fails on it."""
+    whether the model fails on it. `asleep`: SageMaker has no copy of any model."""
 
     url: str
     asked: list[Asked] = field(default_factory=list)
@@ -38,6 +38,7 @@ class ModelServer:
     fails_on: Callable[[str], bool] | None = None
     nonsense: str | None = None
     silent: threading.Event | None = None
+    asleep: bool = False
 
 
 @contextmanager
@@ -60,7 +61,12 @@ def model_server() -> Iterator[ModelServer]:
             refused = sorted(state.refuses & body.keys())
             last = body["messages"][-1]["content"]
             said = last if isinstance(last, str) else last[-1]["text"]
-            if model in state.down or (state.fails_on is not None and state.fails_on(said)):
+            if state.asleep and dialect == "sagemaker":
+                said = (
+                    "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress (if configured)"
+                )
+                self._json({"Message": f"{said} or try to increase the capacity."}, status=400, error="ValidationError")
+            elif model in state.down or (state.fails_on is not None and state.fails_on(said)):
                 self._failed(dialect)
             elif refused:
                 self._refused(dialect, refused[0])

@@ -21,6 +21,7 @@ from infra.constructs import event_lake
 from rlaas.aws.lake import lake_record
 from rlaas.ids import adapter_name, base_component
 from rlaas.runtime import environment
+from rlaas.runtime.metrics import NAMESPACE
 from rlaas.runtime.web import READY_PATH
 from rlaas.telemetry.events import EventType, InteractionCreated
 from rlaas.telemetry.ingest import prepare
@@ -175,6 +176,33 @@ def test_a_stage_may_touch_its_own_adapters_and_no_other_stages(templates: list[
                     }, f"{template.id} {name}"
                 if "sagemaker:DeleteInferenceComponent" in _listed(statement["Action"]):
                     assert not any(fnmatchcase(adapters[own][0], arn.partition(":inference-component/")[2]) for arn in patterns)
+
+
+def test_whoever_finds_the_model_asleep_wakes_one_copy_of_the_base(templates: list[Template]) -> None:
+    """Adapters' requests too: SageMaker counts those under the adapter's own name, so the alarm follows the gateway's metric."""
+    for config in STAGES:
+        [serving] = [template for template in templates if (template.stage, template.stack) == (config.id, "serving")]
+        alarms = serving.resources("AWS::CloudWatch::Alarm")
+        targets = serving.resources("AWS::ApplicationAutoScaling::ScalableTarget")
+        if not config.serving.scale_to_zero:
+            assert (alarms, targets) == ({}, {})
+            continue
+        [alarm] = [resource["Properties"] for resource in alarms.values()]
+        assert (alarm["Namespace"], alarm["MetricName"]) == (NAMESPACE, "NoCapacity")
+        assert alarm["Dimensions"] == [{"Name": "stage", "Value": config.name}]
+        assert (alarm["Statistic"], alarm["Period"], alarm["EvaluationPeriods"], alarm["Threshold"]) == ("Sum", 60, 1, 1)
+        assert (alarm["ComparisonOperator"], alarm["TreatMissingData"]) == ("GreaterThanOrEqualToThreshold", "notBreaching")
+        [action] = alarm["AlarmActions"]
+        policy = serving.resources("AWS::ApplicationAutoScaling::ScalingPolicy")[action["Ref"]]["Properties"]
+        step = policy["StepScalingPolicyConfiguration"]
+        # Exactly one: the alarm goes on for as long as the copy takes to start, and each minute of it would add another.
+        assert (step["AdjustmentType"], step["StepAdjustments"]) == (
+            "ExactCapacity",
+            [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}],
+        )
+        [target] = [resource["Properties"] for resource in targets.values()]
+        assert target["ResourceId"] == f"inference-component/{base_component(config.prefix)}"
+        assert (target["MinCapacity"], target["MaxCapacity"]) == (0, config.serving.max_instances)
 
 
 @pytest.mark.parametrize("name", ["Prod", "dev_1", "dev-", "-dev", "a--b", "production", ""])

@@ -301,6 +301,53 @@ def test_an_adapter_is_loaded_asked_by_name_and_unloaded(emulator: Emulator, buc
     assert refused.value.response["Error"]["Code"] == "ValidationError"
 
 
+def test_a_base_without_copies_has_no_capacity_for_its_adapters_either_until_it_is_given_one(
+    emulator: Emulator, bucket: str, endpoint: str
+) -> None:
+    base, sagemaker = f"{endpoint}--base", emulator.client("sagemaker")
+    loaded = adapter(emulator, bucket, endpoint, packed({"adapter_config.json": "{}"}))["InferenceComponentName"]
+
+    def settled(copies: int) -> bool:
+        sagemaker.update_inference_component_runtime_config(InferenceComponentName=base, DesiredRuntimeConfig={"CopyCount": copies})
+        if copies:  # which takes as long as the container takes to start
+            with pytest.raises(ClientError, match="while it is in status Updating"):
+                sagemaker.update_inference_component_runtime_config(InferenceComponentName=base, DesiredRuntimeConfig={"CopyCount": 1})
+        described = until(
+            lambda: (
+                found
+                if (found := sagemaker.describe_inference_component(InferenceComponentName=base))["InferenceComponentStatus"] == "InService"
+                else None
+            )
+        )
+        return bool(described["RuntimeConfig"] == {"DesiredCopyCount": copies, "CurrentCopyCount": copies})
+
+    assert settled(0)
+    for component in (base, loaded):
+        with pytest.raises(ClientError, match="has no capacity to process this request") as refused:
+            invoke(emulator, endpoint, component, {})
+        assert refused.value.response["Error"]["Code"] == "ValidationError"
+    with pytest.raises(ClientError, match="with 0 copies"):
+        adapter(emulator, bucket, endpoint, packed({"adapter_config.json": "{}"}))
+    assert settled(1)
+    assert invoke(emulator, endpoint, loaded, {})["adapter"] == loaded
+    sagemaker.delete_inference_component(InferenceComponentName=loaded)
+    until(lambda: not sagemaker.list_inference_components(NameContains=loaded)["InferenceComponents"])
+
+
+def test_components_are_listed_by_pages(emulator: Emulator, bucket: str, endpoint: str) -> None:
+    sagemaker = emulator.client("sagemaker")
+    mark = name("paged")
+    for number in range(11):
+        adapter(emulator, bucket, endpoint, packed({"adapter_config.json": "{}"}), f"acme--{mark}--v{number + 1}")
+    first = sagemaker.list_inference_components(NameContains=mark)
+    assert (len(first["InferenceComponents"]), "NextToken" in first) == (10, True)
+    pages = [*sagemaker.get_paginator("list_inference_components").paginate(NameContains=mark, PaginationConfig={"PageSize": 4})]
+    assert [len(page["InferenceComponents"]) for page in pages] == [4, 4, 3]
+    for entry in [each for page in pages for each in page["InferenceComponents"]]:
+        sagemaker.delete_inference_component(InferenceComponentName=entry["InferenceComponentName"])
+    until(lambda: not sagemaker.list_inference_components(NameContains=mark)["InferenceComponents"])
+
+
 @pytest.mark.parametrize(
     ("files", "reason"),
     [

@@ -50,6 +50,7 @@ OPERATIONS: dict[str, Callable[[Record], Record]] = {
     "DescribeInferenceComponent": hosting.describe_inference_component,
     "ListInferenceComponents": hosting.list_inference_components,
     "UpdateInferenceComponent": hosting.update_inference_component,
+    "UpdateInferenceComponentRuntimeConfig": hosting.update_inference_component_runtime_config,
     "DeleteInferenceComponent": hosting.delete_inference_component,
     "CreateModelPackageGroup": hosting.create_model_package_group,
     "DescribeModelPackageGroup": hosting.describe_model_package_group,

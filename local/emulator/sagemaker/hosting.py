@@ -32,6 +32,7 @@ STOP_SECONDS = 12.0
 INVOKE_SECONDS = 60.0
 STREAM_SECONDS = 480.0
 PING_SECONDS = 0.1
+PAGE = 10
 ADAPTER_HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
 Record = dict[str, Any]
 
@@ -183,6 +184,12 @@ class Component:
     def status(self) -> str:
         """Creating, InService, Deleting or Failed."""
         value: str = self.record["InferenceComponentStatus"]
+        return value
+
+    @property
+    def copies(self) -> int:
+        """How many copies run."""
+        value: int = self.record["RuntimeConfig"]["CurrentCopyCount"]
         return value
 
 
@@ -396,8 +403,9 @@ def create_inference_component(request: Record) -> Record:
     }
     if base:
         host: Component = _find(_components, "inference component", base)
-        if host.status != "InService" or host.server is None:
-            raise ApiError("ValidationException", f'Base inference component "{base}" is in status {host.status}, it must be InService')
+        if host.status != "InService" or host.server is None or host.copies == 0:
+            found = f"is in status {host.status} with {host.copies} copies"
+            raise ApiError("ValidationException", f'Base inference component "{base}" {found}, it must be InService with one at least')
         if not container.get("ArtifactUrl"):
             raise ApiError("ValidationException", "an adapter inference component needs Specification.Container.ArtifactUrl")
         component = Component(record, host.server, base, container["ArtifactUrl"])
@@ -425,6 +433,31 @@ def update_inference_component(request: Record) -> Record:
             old.stop()
         in_background(_start, component, specification, name=f"component-{name}")
     return {"InferenceComponentArn": component.record["InferenceComponentArn"]}
+
+
+def update_inference_component_runtime_config(request: Record) -> Record:
+    """UpdateInferenceComponentRuntimeConfig: a base's copies; without any its process ends, and from none on it gets its adapters back."""
+    name = request["InferenceComponentName"]
+    component: Component = _find(_components, "inference component", name)
+    if component.base:
+        raise ApiError("ValidationException", f"{name} is an adapter: it has the copies of its base {component.base}")
+    if component.status != "InService":
+        raise ApiError("ValidationException", f'Cannot update inference component "{name}" while it is in status {component.status}')
+    counts, copies = component.record["RuntimeConfig"], request["DesiredRuntimeConfig"]["CopyCount"]
+    counts["DesiredCopyCount"] = copies
+    component.record |= {"InferenceComponentStatus": "Updating", "LastModifiedTime": time.time()}
+    if copies and not counts["CurrentCopyCount"]:
+        in_background(_start, component, component.record["Specification"], name=f"component-{name}")
+    else:
+        counts["CurrentCopyCount"] = copies
+        in_background(_settle, component, name=f"component-{name}")
+    return {"InferenceComponentArn": component.record["InferenceComponentArn"]}
+
+
+def _settle(component: Component) -> None:
+    if not component.copies and component.server:
+        component.server.stop()
+    component.record |= {"InferenceComponentStatus": "InService", "LastModifiedTime": time.time()}
 
 
 def _server_of(specification: Record, name: str) -> Server:
@@ -496,7 +529,7 @@ def describe_inference_component(request: Record) -> Record:
 
 
 def list_inference_components(request: Record) -> Record:
-    """ListInferenceComponents."""
+    """ListInferenceComponents, a page of it."""
     shown = ("InferenceComponentName", "InferenceComponentArn", "EndpointName", "EndpointArn", "VariantName", "InferenceComponentStatus")
     kept = [
         component.record
@@ -508,7 +541,9 @@ def list_inference_components(request: Record) -> Record:
     if status := request.get("StatusEquals"):
         kept = [record for record in kept if record["InferenceComponentStatus"] == status]
     times = ("CreationTime", "LastModifiedTime")
-    return {"InferenceComponents": [{key: record[key] for key in (*shown, *times)} for record in kept]}
+    start, most = int(request.get("NextToken", 0)), request.get("MaxResults", PAGE)
+    found: Record = {"InferenceComponents": [{key: record[key] for key in (*shown, *times)} for record in kept[start : start + most]]}
+    return {**found, "NextToken": str(start + most)} if start + most < len(kept) else found
 
 
 def delete_inference_component(request: Record) -> Record:
@@ -597,6 +632,12 @@ def target(endpoint_name: str, component_name: str | None) -> tuple[Server, str 
     if component is None or component.record["EndpointName"] != endpoint_name:
         raise ApiError(
             "ValidationError", f"Inference Component {component_name} of endpoint {endpoint_name} of account {account} not found."
+        )
+    base: Component = _components[component.base] if component.base else component
+    if base.copies == 0 and base.status in ("InService", "Updating"):
+        asleep = "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress (if configured)"
+        raise ApiError(
+            "ValidationError", f"{asleep} or try to increase the capacity by invoking UpdateInferenceComponentRuntimeConfig API."
         )
     if component.status != "InService" or component.server is None:
         reason = component.record.get("FailureReason", "")

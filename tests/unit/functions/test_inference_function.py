@@ -97,6 +97,33 @@ def test_a_model_that_is_down_is_a_503_in_our_shape(model: ModelServer) -> None:
     assert (status, body["error"]["code"], body["error"]["request_id"]) == (503, "dependency_unavailable", "req-1")
 
 
+def refusals(capsys: pytest.CaptureFixture[str]) -> list[tuple[str, str]]:
+    """Who was asked and for whom, by the lines of the metric NoCapacity."""
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    told = [line for line in lines if "NoCapacity" in line]
+    assert all(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["stage"]] for line in told)
+    return [(line["gen_ai.request.model"], line["tenant_id"]) for line in told]
+
+
+def test_a_sleeping_model_is_a_503_with_retry_after_and_is_woken_whichever_component_was_asked(
+    model: ModelServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.asleep = True
+    answer = handler(proxy_event("/v1/infer", {"skill": SKILL, "inputs": {"email": "?"}}), lambda_context())
+    assert (answer["statusCode"], answer["headers"]["Retry-After"]) == (503, "60")
+    assert refusals(capsys) == [("v2", TENANT), ("v1", TENANT)]
+
+
+def test_a_stream_of_a_sleeping_model_is_a_503_before_its_first_part(
+    client: openai.OpenAI, model: ModelServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.asleep = True
+    with pytest.raises(openai.InternalServerError) as refused:
+        client.chat.completions.create(model=f"rlaas::{SKILL}", messages=[{"role": "user", "content": "hi"}], stream=True)
+    assert (refused.value.status_code, refused.value.response.headers["Retry-After"]) == (503, "60")
+    assert refusals(capsys) == [("v2", TENANT), ("v1", TENANT)]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "param"),
     [

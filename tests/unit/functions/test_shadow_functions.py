@@ -84,6 +84,21 @@ def test_every_sampled_request_ends_as_an_output_or_a_dead_letter(
     assert sum(line.get("ShadowOutput", 0) for line in metrics) == 42
 
 
+def test_a_shadow_whose_model_sleeps_wakes_it_and_is_done_when_it_is_awake(
+    furnished_stage: Stage, mirroring: Mirroring, model: ModelServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mirroring.mirror([mirroring.serve(MIRRORED, 7, NOW)])
+    model.asleep = True
+    (message,) = mirroring.sqs.receive_message(QueueUrl=mirroring.queue)["Messages"]
+    records = [{"messageId": message["MessageId"], "body": message["Body"]}]
+    assert shadow.handler({"Records": records}, lambda_context()) == {"batchItemFailures": [{"itemIdentifier": message["MessageId"]}]}
+    (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"NoCapacity"' in line]
+    assert (line["NoCapacity"], line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], line["tenant_id"]) == (1, [["stage"]], TENANT)
+    model.asleep = False
+    mirroring.drain()
+    assert len(outputs_of(furnished_stage)) == 1
+
+
 def test_a_shadows_output_says_what_the_shadow_saw_and_counts_for_nothing(
     furnished_stage: Stage, mirroring: Mirroring, model: ModelServer
 ) -> None:

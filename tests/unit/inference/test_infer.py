@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from rlaas.errors import Conflict, DependencyUnavailable, Forbidden, InvalidInput, NotFound, QuotaExceeded
 from rlaas.inference.attempts import CircuitBreakers
-from rlaas.inference.backend import BackendFailed, ChatCall, Completion, Delta
+from rlaas.inference.backend import BackendFailed, ChatCall, Completion, Delta, NoCapacity
 from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, decide, infer, infer_stream
 from rlaas.inference.spending import Spending
 from rlaas.routing.assign import CONTROL
@@ -226,6 +226,47 @@ def test_a_busy_backend_is_asked_once_more_when_nobody_else_can_answer() -> None
     other = Busy()
     assert ask(MemoryEventStore(), registry=with_fallbacks("a", "b"), backend=other).decision.fallback
     assert [model for model, _, _ in other.asked] == ["a", "b"]
+
+
+class Asleep(EchoBackend):
+    """No machine holds its models."""
+
+    def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
+        self.asked.append((backend.model, call.messages, timeout_s))
+        if backend.kind == "sagemaker":
+            raise NoCapacity("the model endpoint has no copy of the model running")
+        return super().complete(backend, call, timeout_s=timeout_s)
+
+
+def test_a_request_to_a_sleeping_model_is_told_when_to_come_back_and_is_stored_as_the_failure_of_its_arm() -> None:
+    store, backend = MemoryEventStore(), Asleep()
+    with pytest.raises(DependencyUnavailable, match="no copy of the model") as refused:
+        ask(store, registry=furnished((canary(2, 0.999),)), backend=backend)
+    assert refused.value.retry_after_s == 60
+    assert [model for model, _, _ in backend.asked] == ["v2", "v1"]  # each once: nobody waits a minute inside a request
+    (failure,) = [event.event() for event in store.events.values() if event.event_type == "failure"]
+    assert isinstance(failure, RequestFailed)
+    assert failure.decision.arm == f"{SKILL}@v2"
+
+
+def test_the_declared_fallback_answers_for_a_sleeping_model_and_the_decision_says_so() -> None:
+    registry = MemoryRegistry()
+    registry.put_policy(policy(1).model_copy(update={"fallbacks": (spec("c"),)}), CHANGE)
+    registry.write_route(route(), expected_version=0)
+    answer = ask(MemoryEventStore(), registry=registry, backend=Asleep())
+    assert (answer.text.partition(":")[0], answer.decision.fallback, answer.decision.counts) == ("c", True, False)
+    assert "no copy of the model" in answer.decision.reason
+
+
+def test_a_sleeping_model_hears_every_request_for_it() -> None:
+    """It refuses at once, which no circuit need protect from, and it wakes by being asked."""
+    backend = Asleep()
+    world = gateway(backend=backend)
+    for _ in range(7):
+        with pytest.raises(DependencyUnavailable) as refused:
+            infer(InferRequest(skill=SKILL, inputs={"email": "?"}), ASKER, world)
+        assert refused.value.retry_after_s == 60
+    assert len(backend.asked) == 7
 
 
 def test_a_circuit_opens_after_failures_in_a_row_and_lets_one_request_try_again() -> None:

@@ -73,3 +73,7 @@ class DependencyUnavailable(RlaasError):
 
     code = "dependency_unavailable"
     retryable = True
+
+    def __init__(self, detail: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(detail, param=param)
+        self.retry_after_s = retry_after_s

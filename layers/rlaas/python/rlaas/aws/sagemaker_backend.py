@@ -21,7 +21,7 @@ from rlaas.aws.trace_context import traceparent
 from rlaas.aws.vendor_failures import retry_after_s
 from rlaas.aws.vendor_http import MAX_ANSWER_BYTES
 from rlaas.errors import RlaasError
-from rlaas.inference.backend import BackendFailed, ChatCall, Completion, Delta
+from rlaas.inference.backend import BackendFailed, ChatCall, Completion, Delta, NoCapacity
 from rlaas.routing.policy import SageMakerBackend
 
 if TYPE_CHECKING:
@@ -30,13 +30,15 @@ if TYPE_CHECKING:
 
 VENDOR = "the model endpoint"
 _DID_NO_WORK = frozenset({"ThrottlingException", "ServiceUnavailable", "ServiceUnavailableException", "ModelNotReadyException"})
+_ASLEEP = "has no capacity to process this request"
+"""What InvokeEndpoint says of an inference component without copies, under the code it has for wrong requests too."""
 
 
 class SageMakerEndpoints:
     """`Backend` for `SageMakerBackend`, by InvokeEndpoint and its streaming form. Every parameter passes through. One attempt a call."""
 
     def complete(self, backend: SageMakerBackend, call: ChatCall, *, timeout_s: float) -> Completion:
-        """The whole answer. Raises: BackendFailed, InvalidInput naming what the model server refuses."""
+        """The whole answer. Raises: BackendFailed, NoCapacity while no copy runs, InvalidInput naming what the model server refuses."""
         until = time.monotonic() + timeout_s
         with aws_failures(VENDOR):
             answer = _runtime(whole_seconds(timeout_s)).invoke_endpoint(
@@ -114,6 +116,8 @@ def _answered(vendor: str, error: ClientError) -> RlaasError:
     status, message = response.get("OriginalStatusCode"), response.get("OriginalMessage")
     if code == "ModelError" and isinstance(status, int):
         return refused(vendor, status, message if isinstance(message, str) else "", retry_after_s=wait)
+    if code == "ValidationError" and _ASLEEP in error.response["Error"].get("Message", ""):
+        return NoCapacity(f"{vendor} has no copy of the model running; one is being started, which takes five to ten minutes")
     return BackendFailed(f"{vendor} answered {code}", safe_to_repeat=code in _DID_NO_WORK, retry_after_s=wait)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from rlaas.errors import DependencyUnavailable
-from rlaas.inference.backend import BackendFailed
+from rlaas.inference.backend import BackendFailed, NoCapacity
 from rlaas.routing.policy import BackendSpec, Policy
 
 T = TypeVar("T")
@@ -85,9 +85,10 @@ def first_answer(
     """The first of `attempts` that answers, its answer, and why those before it did not.
 
     `ask` gets an attempt and the seconds it may take. All of it ends by `until` (on `timer`). Raises: DependencyUnavailable when none
-    answers; whatever else `ask` raises.
+    answers, with the shortest wait that any of them asked for; whatever else `ask` raises.
     """
     failures: list[str] = []
+    waits: list[float] = []
     for attempt in attempts:
         if not breakers.allows(attempt.circuit):
             failures.append(f"{attempt.named}: failed too often just now")
@@ -100,14 +101,16 @@ def first_answer(
             try:
                 answer = ask(attempt, min(attempt.backend.timeout_s, left * _FIRST_SHARE if attempt.more else left))
             except BackendFailed as error:
-                breakers.failed(attempt.circuit)
+                if not isinstance(error, NoCapacity):  # one that sleeps says so at once, and has to hear that it is wanted
+                    breakers.failed(attempt.circuit)
                 wait = error.retry_after_s if error.retry_after_s is not None else random.uniform(0.05, 0.25)
                 again = error.safe_to_repeat and not repeated and not attempt.more and wait <= min(_LONGEST_PAUSE_S, left / 2)
                 if not again:
                     failures.append(f"{attempt.named}: {error.detail}")
+                    waits += [error.retry_after_s] if error.retry_after_s is not None else []
                     break
                 pause(wait)
             else:
                 breakers.answered(attempt.circuit)
                 return attempt, answer, tuple(failures)
-    raise DependencyUnavailable(f"no model answered: {'; '.join(failures)}")
+    raise DependencyUnavailable(f"no model answered: {'; '.join(failures)}", retry_after_s=min(waits, default=None))

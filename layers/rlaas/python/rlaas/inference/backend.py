@@ -10,14 +10,24 @@ from rlaas.errors import DependencyUnavailable
 from rlaas.routing.policy import BackendSpec
 from rlaas.telemetry.events import Message, ToolCall, Usage
 
+ASLEEP_S = 60.0
+"""When to ask a sleeping model again, in seconds. It takes five to ten minutes to wake, and a minute is the longest that every version of
+OpenAI's clients obeys: told more, some come back after a second."""
+
 
 class BackendFailed(DependencyUnavailable):
     """A backend did not answer. `safe_to_repeat` says that it certainly did no work: it was not reached, or it refused (429, 503)."""
 
     def __init__(self, detail: str, *, safe_to_repeat: bool = False, retry_after_s: float | None = None) -> None:
-        super().__init__(detail)
+        super().__init__(detail, retry_after_s=retry_after_s)
         self.safe_to_repeat = safe_to_repeat
-        self.retry_after_s = retry_after_s
+
+
+class NoCapacity(BackendFailed):
+    """No machine holds the model: it sleeps, and whoever tells of this (`runtime.waking`) wakes it. Certainly no work was done."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, safe_to_repeat=True, retry_after_s=ASLEEP_S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from rlaas.aws.registry import DynamoRegistry
 from rlaas.aws.secrets import VendorKeys
 from rlaas.clock import utc_now
 from rlaas.inference.attempts import CircuitBreakers
-from rlaas.inference.backend import Delta
+from rlaas.inference.backend import Backend, Delta
 from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, infer, infer_stream
 from rlaas.runtime.environment import EventsEnvironment, InferenceEnvironment, IngestEnvironment
 from rlaas.runtime.http import Caller
@@ -25,6 +25,7 @@ from rlaas.runtime.metrics import Unit, emit
 from rlaas.runtime.scrubbers import Scrubbers
 from rlaas.runtime.spendings import Spendings
 from rlaas.runtime.traces import SERVER, Trace, TracedBackend, Value
+from rlaas.runtime.waking import WakingBackend
 
 ANSWER_S = 27.0
 """When a whole answer must be there, in seconds: it is scrubbed and stored within the 29 that API Gateway waits."""
@@ -51,9 +52,9 @@ def spendings(settings: InferenceEnvironment) -> Spendings:
 
 
 @cache
-def backends(stage: str) -> Backends:
+def backends(stage: str) -> Backend:
     """The process's connections to models. On the laptop a policy may name a server on the laptop itself."""
-    return Backends(VendorKeys(stage), private_addresses=stage == "local")
+    return WakingBackend(Backends(VendorKeys(stage), private_addresses=stage == "local"), stage=stage)
 
 
 @cache
