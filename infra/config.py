@@ -54,6 +54,15 @@ class PrivacyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GpuSystem:
+    """What SageMaker boots a GPU instance with. Without one it takes the instance type's own: g5's driver 470 runs no image of today."""
+
+    ami: str
+    cuda: str
+    """What its driver runs, as SageMaker's API reference says of `InferenceAmiVersion`; the image's is in containers/vllm/Dockerfile."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServingConfig:
     """The vLLM endpoint: one base model, adapters beside it."""
 
@@ -63,8 +72,8 @@ class ServingConfig:
     instance_type: str
     accelerators: int
     """GPUs one copy of the base model takes."""
-    cpu_cores: float
-    memory_mib: int
+    system: GpuSystem | None
+    """None where there is no GPU."""
     max_instances: int
     scale_to_zero: bool
     """Give the instances back when nobody asks; the first request after that waits for one."""
@@ -182,8 +191,7 @@ LOCAL = StageConfig(
         image_tag="local",
         instance_type="ml.m5.large",
         accelerators=0,
-        cpu_cores=2,
-        memory_mib=4_096,
+        system=None,
         max_instances=1,
         scale_to_zero=False,
         vllm=(("max_model_len", "1024"), ("max_loras", "4"), ("max_lora_rank", "16")),
@@ -221,14 +229,14 @@ LOCAL = StageConfig(
 )
 
 _VLLM = (("max_model_len", "8192"), ("max_loras", "16"), ("max_cpu_loras", "64"), ("max_lora_rank", "16"))
+_CUDA_13 = GpuSystem(ami="al2023-ami-sagemaker-inference-gpu-4-1", cuda="13.0")  # driver 580; read 2026-11-27
 _AWS_PRIVACY = PrivacyConfig(memory_mib=1_769, at_once=16)
 _AWS_SERVING = ServingConfig(
     base_model="qwen3-4b-instruct-2507",
     image_tag="0.1.0",
     instance_type="ml.g5.xlarge",
     accelerators=1,
-    cpu_cores=2,
-    memory_mib=8_192,
+    system=_CUDA_13,
     max_instances=1,
     scale_to_zero=True,
     vllm=_VLLM,
@@ -278,8 +286,7 @@ def _prod(region: str) -> StageConfig:
             image_tag=_AWS_SERVING.image_tag,
             instance_type="ml.g5.2xlarge",
             accelerators=1,
-            cpu_cores=4,
-            memory_mib=16_384,
+            system=_CUDA_13,
             max_instances=4,
             scale_to_zero=True,
             vllm=_VLLM,

@@ -18,6 +18,10 @@ ADAPTERS_ARE_DATA = "Adapters are named rlaas-<stage>--<tenant>--<skill>--vN whe
 
 TARGETS_HAVE_NO_NAMES = "Application Auto Scaling makes up the ids of scalable targets; a condition holds it to inference components."
 _DIMENSION = "sagemaker:inference-component:DesiredCopyCount"
+# A reservation and no limit: what a copy takes beyond it is the instance's own to give. SageMaker places no copy that reserves more than
+# the instance has left beside its agents, and one GPU a copy already says how many copies an instance holds.
+RESERVED_CORES = 1
+RESERVED_MIB = 1_024
 
 
 class VllmEndpoint(Construct):
@@ -76,6 +80,7 @@ class VllmEndpoint(Construct):
                 configuration.ProductionVariantProperty(
                     variant_name=VARIANT,
                     instance_type=serving.instance_type,
+                    inference_ami_version=serving.system.ami if serving.system else None,
                     initial_instance_count=1,
                     managed_instance_scaling=configuration.ManagedInstanceScalingProperty(
                         status="ENABLED", min_instance_count=0 if serving.scale_to_zero else 1, max_instance_count=serving.max_instances
@@ -102,8 +107,8 @@ class VllmEndpoint(Construct):
                 model_name=model.attr_model_name,
                 compute_resource_requirements=component.InferenceComponentComputeResourceRequirementsProperty(
                     number_of_accelerator_devices_required=serving.accelerators or None,
-                    number_of_cpu_cores_required=serving.cpu_cores,
-                    min_memory_required_in_mb=serving.memory_mib,
+                    number_of_cpu_cores_required=RESERVED_CORES,
+                    min_memory_required_in_mb=RESERVED_MIB,
                 ),
                 startup_parameters=component.InferenceComponentStartupParametersProperty(
                     container_startup_health_check_timeout_in_seconds=1_800, model_data_download_timeout_in_seconds=1_800

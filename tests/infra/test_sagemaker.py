@@ -1,0 +1,60 @@
+"""What SageMaker would refuse, or break in silence, long after CloudFormation took it."""
+
+import re
+from pathlib import Path
+
+import botocore.session
+
+from infra.config import STAGES
+from local.setup import TORCH
+from tests.infra.template import Resource, Template
+
+ROOT = Path(__file__).parents[2]
+VARIANT = botocore.session.get_session().get_service_model("sagemaker").shape_for("ProductionVariant")
+
+
+def resource(templates: list[Template], stage: str, kind: str) -> Resource:
+    """The stage's only resource of this kind of SageMaker's."""
+    [found] = [
+        found for template in templates if template.stage == stage for found in template.resources(f"AWS::SageMaker::{kind}").values()
+    ]
+    return found
+
+
+def documented_cuda(ami: str) -> str:
+    """What AWS says the AMI's driver runs, in botocore's copy of the API reference."""
+    text = re.sub(r"<[^>]+>|\s+", " ", VARIANT.members["InferenceAmiVersion"].documentation)
+    _, _, about = text.partition(f" {ami} ")
+    found = re.search(r"CUDA version: ([\d.]+)", about)
+    assert found is not None, f"AWS documents no CUDA of {ami}"
+    return found[1]
+
+
+def test_a_gpu_endpoint_boots_a_driver_that_runs_its_image_and_another_names_none(templates: list[Template]) -> None:
+    image = re.search(r"^ARG CUDA=(\S+)$", (ROOT / "containers/vllm/Dockerfile").read_text(), re.M)
+    assert image is not None
+    for config in STAGES:
+        [variant] = resource(templates, config.id, "EndpointConfig")["Properties"]["ProductionVariants"]
+        ami = variant.get("InferenceAmiVersion")
+        assert (ami is not None) == variant["InstanceType"].startswith(("ml.g", "ml.p")) == (config.serving.accelerators > 0), config.id
+        if ami is not None:
+            assert config.serving.system is not None
+            assert ami in VARIANT.members["InferenceAmiVersion"].enum
+            assert documented_cuda(ami) == config.serving.system.cuda == image[1], config.id
+
+
+def test_the_base_component_reserves_no_more_than_fits_beside_sagemakers_own(templates: list[Template]) -> None:
+    for config in STAGES:
+        wanted = resource(templates, config.id, "InferenceComponent")["Properties"]["Specification"]["ComputeResourceRequirements"]
+        assert wanted["MinMemoryRequiredInMb"] == 1_024
+        assert wanted["NumberOfCpuCoresRequired"] == 1
+        assert wanted.get("NumberOfAcceleratorDevicesRequired", 0) == config.serving.accelerators
+        assert "MaxMemoryRequiredInMb" not in wanted, "it would be a limit, and the kernel would end vLLM there"
+
+
+def test_the_learning_image_takes_the_projects_torch_in_a_build_for_old_drivers() -> None:
+    base = re.search(r"^FROM pytorch/pytorch:(\S+?)-cuda(\d+)\.\d+-", (ROOT / "containers/learning/Dockerfile").read_text(), re.M)
+    assert base is not None
+    assert f"torch=={base[1]}" == TORCH
+    assert base[2] == "12", "CUDA 13 takes driver 580, and nobody can choose a training instance's driver"
+    assert "torch" not in re.findall(r"^[\w-]+", (ROOT / "requirements/learning.lock").read_text(), re.M), "it would replace the base's"
