@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from rlaas.privacy.cards import card_numbers
+from rlaas.privacy.phones import phone_numbers
 from rlaas.privacy.settings import PatternEntity
 
 
@@ -24,12 +26,6 @@ class Span:
 
 _EMAIL = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_][\w-]{1,62}")
 _URL = re.compile(r"(?:https?|ftp)://[^\s<>\"'`]{3,2000}|www\.[\w-]{1,63}\.[^\s<>\"'`]{2,2000}", re.IGNORECASE)
-_CARD = re.compile(r"(?<![\d.])[2-6]\d{3}(?:[ -]?\d){9,15}(?![\d])")
-_NETWORKS = re.compile(
-    r"4\d{12}(?:\d{3}){0,2}|5[1-5]\d{14}|2(?:2[2-9]|[3-6]\d|7[01]|720)\d{12,13}|3[47]\d{13}|3(?:0[0-5]|[689]\d)\d{11}(?:\d\d)?"
-    r"|35\d{14}|6(?:011|5\d\d|4[4-9]\d)\d{12}(?:\d{3})?|62\d{14,17}|(?:5[06-8]|6[37])\d{10,17}"
-)
-"""Visa; Mastercard, old and new; American Express; Diners; JCB; Discover; UnionPay; Maestro."""
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}(?![A-Za-z0-9])")
 _SSN = re.compile(r"(?<![\d.-])(?!000|666|9)\d{3}([-. ])(?!00)\d{2}\1(?!0000)\d{4}(?![\d-]|\.\d)")
 _SSN_BARE = re.compile(r"(?:\bssn\b|social security)[^\d\n]{0,30}(?!000|666|9)(\d{3}(?!00)\d{2}(?!0000)\d{4})(?!\d)", re.IGNORECASE)
@@ -40,13 +36,6 @@ _MAC_DOTTED = re.compile(r"(?<![\w.])(?:[0-9A-Fa-f]{4}\.){2}[0-9A-Fa-f]{4}(?![\w
 _NHS = re.compile(r"(?<![\d+] )(?<![\d+])\d{3} \d{3} \d{4}(?!\d)")
 _NHS_NAMED = re.compile(r"\bnhs\b[^\d\n]{0,30}(\d{3}-?\d{3}-?\d{4})(?!\d)", re.IGNORECASE)
 _BITCOIN = re.compile(r"(?<![A-Za-z0-9])(?:[13][1-9A-HJ-NP-Za-km-z]{25,34}|bc1[02-9ac-hj-np-z]{11,71}|0x[0-9a-fA-F]{40})(?![A-Za-z0-9])")
-_PHONE_ABROAD = re.compile(
-    r"(?<![\w+])(?:\+|00|011)[ .-]?[1-9][\d ().\-/\u2010-\u2013\u00a0]{5,26}\d(?:[ ]?(?:ext\.?|x)[ ]?\d{1,6})?(?!\d)"
-)
-_LAST_GROUP = re.compile(r"[^\d]{1,4}\d{1,12}(?:[ ]?(?:ext\.?|x)[ ]?\d{1,6})?$")
-_PHONE_HOME = re.compile(
-    r"(?<![\w.+/-])(?:1[ .-]?)?\(?0?\d{2,5}\)?[ .-]?\d{3,4}[ .-]?\d{3,5}(?:[ ]?(?:ext\.?|x)[ ]?\d{1,6})?(?![\w/-]|\.\d)"
-)
 _SOME_DIGITS = re.compile(r"\d(?:[^\d\n]{0,3}\d){6}")
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
@@ -59,8 +48,9 @@ def pattern_spans(text: str, entities: Sequence[PatternEntity], phone_regions: S
         yield from _found(_EMAIL, text, "EMAIL_ADDRESS")
     if "URL" in wanted and ("://" in text or "www." in text.lower()):
         yield from _found(_URL, text, "URL", trim=".,;:!?)]}")
-    if digits and "CREDIT_CARD" in wanted:
-        yield from _found(_CARD, text, "CREDIT_CARD", valid=_card)
+    cards = [*card_numbers(text)] if digits and wanted & {"CREDIT_CARD", "PHONE_NUMBER"} else []
+    if "CREDIT_CARD" in wanted:
+        yield from (Span(start, end, "CREDIT_CARD") for start, end in cards)
     if digits and "US_SSN" in wanted:
         yield from _found(_SSN, text, "US_SSN")
         yield from _found(_SSN_BARE, text, "US_SSN", group=1)
@@ -68,12 +58,7 @@ def pattern_spans(text: str, entities: Sequence[PatternEntity], phone_regions: S
         yield from _found(_NHS, text, "UK_NHS", valid=_nhs)
         yield from _found(_NHS_NAMED, text, "UK_NHS", valid=_nhs, group=1)
     if digits and "PHONE_NUMBER" in wanted:
-        for match in _PHONE_ABROAD.finditer(text):
-            end = _phone_abroad_end(match[0])
-            if end:
-                yield Span(match.start(), match.start() + end, "PHONE_NUMBER")
-        if phone_regions:
-            yield from _found(_PHONE_HOME, text, "PHONE_NUMBER", valid=lambda found: _phone_home(found, phone_regions))
+        yield from (Span(start, end, "PHONE_NUMBER") for start, end in phone_numbers(text, phone_regions, cards))
     if "IBAN_CODE" in wanted and digits:
         for match in _IBAN.finditer(text):
             end = _iban_end(match[0])
@@ -109,15 +94,6 @@ def _found(
 
 def _digits(text: str) -> list[int]:
     return [int(character) for character in text if character.isdecimal()]
-
-
-def _card(text: str) -> bool:
-    """A network's number of that network's length, with the right check digit (Luhn)."""
-    digits = _digits(text)
-    if not _NETWORKS.fullmatch("".join(map(str, digits))) or len(set(digits)) == 1:
-        return False
-    doubled = (digit * 2 - 9 if digit > 4 else digit * 2 for digit in digits[-2::-2])
-    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
 
 
 def _iban_end(text: str) -> int:
@@ -160,45 +136,6 @@ def _crypto(text: str) -> bool:
         return False
     raw = number.to_bytes(25, "big")
     return hashlib.sha256(hashlib.sha256(raw[:-4]).digest()).digest()[:4] == raw[-4:]
-
-
-def _phone_abroad_end(text: str) -> int:
-    """Where the phone number that begins `text` ends; 0 when none does.
-
-    Another number may stand behind it, so what is too long is tried again without its last group.
-    """
-    end = len(text)
-    while end > 7 and not _phone_abroad(text[:end]):
-        shorter = _LAST_GROUP.search(text, 0, end)
-        end = shorter.start() if shorter else 0
-    return end if end > 7 else 0
-
-
-def _phone_abroad(text: str) -> bool:
-    import phonenumbers  # 40 ms, and most texts hold no candidate
-
-    plain = re.sub(r"^(?:011|00|\+)[ .-]?", "+", text)
-    try:
-        number = phonenumbers.parse(plain, None)
-    except phonenumbers.NumberParseException:
-        return False
-    # A plus sign says what it is, even of a number not given out yet; two zeros may also begin an article's number.
-    return phonenumbers.is_possible_number(number) if text.startswith("+") else phonenumbers.is_valid_number(number)
-
-
-def _phone_home(text: str, regions: Sequence[str]) -> bool:
-    import phonenumbers
-
-    if not text.startswith(("0", "(")) and len(re.findall(r"\d+", text)) < 3:
-        return False  # digits in one or two runs are far more often an order's or an invoice's number
-    for region in regions:
-        try:
-            number = phonenumbers.parse(text, region)
-        except phonenumbers.NumberParseException:
-            continue
-        if phonenumbers.is_valid_number_for_region(number, region):
-            return True
-    return False
 
 
 _IBAN_LENGTHS = {

@@ -1,0 +1,165 @@
+"""Phone numbers: by a plus sign, by the notation of a country, and wherever the words around a number say that somebody is reached by it.
+
+Each expression is bounded where it begins, so that all takes time linear in the text.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+_ABROAD = re.compile(r"(?<![\w+])(?:\+|00|011)[ .-]?[1-9][\d ().\-/\u2010-\u2013\u00a0]{5,26}\d(?:[ ]?(?:ext\.?|x)[ ]?\d{1,6})?(?!\d)")
+_LAST_GROUP = re.compile(r"[^\d]{1,4}\d{1,12}(?:[ ]?(?:ext\.?|x)[ ]?\d{1,6})?$")
+_HOME = re.compile(r"(?<![\w.+/-])(?:1[ .-]?)?\(?0?\d{2,5}\)?[ .-]?\d{3,4}[ .-]?\d{3,5}(?:[ ]?(?:ext\.?|x)[ ]?\d{1,6})?(?![\w/-]|\.\d)")
+_EXTENSION = r"(?:[ ]?(?:ext\.?|x)[ ]?\d{1,6})?"
+_NUMBER = re.compile(rf"(?<![\w+./#$€£-])[+(]{{0,2}}\d(?:[ ().\-/]{{0,3}}\d){{6,24}}{_EXTENSION}(?!\w)")
+_NORTH_AMERICAN = re.compile(
+    r"(?<![\w.+/(-])(?:(?:\+?1|001)[-. ])?(?:\(\d{3}\) ?\d{3}[-.]|\d{3}(?P<between>[-.])\d{3}(?P=between))\d{4}"
+    rf"{_EXTENSION}(?![\w/-]|\.\d)"
+)
+_TRUNK = re.compile(
+    r"(?<![\w.+/,-])(?:\(0[1-9]\d{0,3}\)|0[1-9]\d{0,3})(?P<between>[ .-])\d{2,4}(?:(?P=between)\d{2,4}){1,3}(?![\w/-]|[.,]\d)"
+)
+_WORD = re.compile(r"[^\W\d_]+")
+_THINGS = frozenset(
+    """
+    cell cellphone cellular cellulare celular desk fax handy handynummer helpline hotline komórka landline mob mobiel mobil mobile movil
+    móvil pager phone portable puh puhelin rufnummer signal smartphone sms switchboard tel tele telefon telefone telefono telefonnummer
+    telefoon telephone teléfono téléphone tél viber whatsapp
+    """.split()  # noqa: SIM905
+)
+"""What has a phone number."""
+_NUMBERS = frozenset({"number", "no", "line", "details"})
+_WHOSE = frozenset(
+    """
+    alternate alternative callback contact daytime direct emergency evening her his home my office our registered their work your
+    """.split()  # noqa: SIM905
+)
+"""What makes a `number` a phone's when it is right before it."""
+_DEEDS = frozenset(
+    """
+    anrufen answer answering answers appeler appelez buzz call callback called calling calls chiamare contact contacted dial dialed
+    dialled erreichbar llamar llame llámame message messaged messages phoned phoning rang reach reachable reached registered ring
+    ringing text texted texting texts
+    """.split()  # noqa: SIM905
+)
+"""What is done by phone, and otherwise."""
+_GAP = re.compile(r"[^\d\n]{0,40}(?:\n[ \t>]{0,8})?")
+_DEED_GAP = re.compile(
+    r"(?i)[ \t]*|(?:[^\d\n.!?;]{0,30}[ \t])?"
+    r"(?:on|at|to|via|under|number|no|au|unter|al|is|was|or|and|with|using|from|through)\b[ \t.:]{0,3}[(]?"
+)
+_OF_OTHERS = re.compile(
+    r"(?i)[#$€£%]|\b(?:order|orders|invoice|ticket|case|ref|reference|card|account|acct|id|code|pin|price|amount|total|eur|usd|gbp|parcel|tracking"
+    r"|shipment|booking|reservation|policy|contract|item|article|product|serial|version|zip|postcode|ssn|iban|flight|room|year|passport|licen[cs]e"
+    r"|nhs|insurance|date|born|dob|tax|vat|isbn|ean|upc|sku|imei|purchase|customer|claim|batch|build|port|ip|score|count)\b"
+)
+_TOLD_BEHIND = re.compile(r"(?i)[ \t]{0,3}[(\[-]?[ \t]?(?:office|fax|mobile|mob|cell|home|work|landline|direct|desk|tel|phone)(?![ ]?\w)")
+_DATE = re.compile(
+    r"\d{4}([-./ ])\d{1,2}\1\d{1,2}(?:[ ]\d{1,2}(?:[.:]\d{2})?)?|\d{1,2}([-./ ])\d{1,2}\2(?:19|20)\d{2}(?:[ ]\d{1,2}(?:[.:]\d{2})?)?"
+    r"|(?:19|20)\d{2}[ ]?[-/][ ]?(?:19|20)\d{2}|\d{1,2}[.]\d{2} ?- ?\d{1,2}[.]\d{2}"
+)
+_ROUND = re.compile(r"\d{1,3}(?:[ .]\d{3})*[ .]000")
+_IPV4 = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
+
+
+def phone_numbers(text: str, regions: Sequence[str], cards: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Where each phone number in `text` begins and ends; they may overlap.
+
+    `regions` are the countries (ISO 3166) whose notation at home is known wherever it stands. What is in `cards` is a phone's only where
+    a plus sign or the words around it say so.
+    """
+    surest = [*_surest(text, _blanked(text, cards) if cards else text, regions)]
+    yield from surest
+    begun = {start for start, _ in surest}
+    for match in _NUMBER.finditer(text):
+        start, end = match.start(), match.start() + _told_end(match[0])
+        if end > start and start not in begun and (_is_told_before(text, start) or _TOLD_BEHIND.match(text, end)):
+            yield start, end
+
+
+def _surest(text: str, without_cards: str, regions: Sequence[str]) -> Iterator[tuple[int, int]]:
+    for match in _ABROAD.finditer(text):
+        end = _phone_abroad_end(match[0])
+        if end:
+            yield match.start(), match.start() + end
+    for expression, valid in ((_HOME, lambda found: _phone_home(found, regions)), (_TRUNK, _is_trunk)):
+        yield from (match.span() for match in expression.finditer(without_cards) if valid(match[0]))
+    if "US" in regions or "CA" in regions:
+        yield from (match.span() for match in _NORTH_AMERICAN.finditer(without_cards))
+
+
+def _blanked(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    characters = list(text)
+    for start, end in spans:
+        characters[start:end] = "\0" * (end - start)
+    return "".join(characters)
+
+
+def _is_trunk(text: str) -> bool:
+    """Whether there are as many digits as phone numbers have behind the zero that a country's own numbers begin with."""
+    return 9 <= sum(map(str.isdigit, text)) <= 12
+
+
+def _told_end(text: str) -> int:
+    """Where the number of 7 to 15 digits ends that begins `text` and may be a phone's; 0 when none does."""
+    end = len(text)
+    while end and sum(map(str.isdigit, text[:end])) > 15:
+        shorter = _LAST_GROUP.search(text, 0, end)
+        end = shorter.start() if shorter else 0
+    found = text[:end]
+    if sum(map(str.isdigit, found)) < 7 or any(other.fullmatch(found) for other in (_DATE, _ROUND, _IPV4)):
+        return 0
+    return end
+
+
+def _is_told_before(text: str, start: int) -> bool:
+    """Whether the last word before code point `start` that may tell of a phone does: no other thing that has numbers stands between."""
+    words = [*_WORD.finditer(text, max(0, start - 60), start)]
+    for at in reversed(range(len(words))):
+        word, end = words[at][0].lower(), words[at].end()
+        is_thing = word in _THINGS or (word in _NUMBERS and at > 0 and words[at - 1][0].lower() in _WHOSE)
+        if is_thing or word in _DEEDS:
+            return (
+                _GAP.fullmatch(text, end, start) is not None
+                and not _OF_OTHERS.search(text, end, start)
+                and (is_thing or _DEED_GAP.fullmatch(text, end, start) is not None)
+            )
+    return False
+
+
+def _phone_abroad_end(text: str) -> int:
+    """Where the phone number that begins `text` ends; 0 when none does.
+
+    Another number may stand behind it, so what is too long is tried again without its last group.
+    """
+    end = len(text)
+    while end > 7 and not _phone_abroad(text[:end]):
+        shorter = _LAST_GROUP.search(text, 0, end)
+        end = shorter.start() if shorter else 0
+    return end if end > 7 else 0
+
+
+def _phone_abroad(text: str) -> bool:
+    import phonenumbers  # 40 ms, and most texts hold no candidate
+
+    plain = re.sub(r"^(?:011|00|\+)[ .-]?", "+", text)
+    try:
+        number = phonenumbers.parse(plain, None)
+    except phonenumbers.NumberParseException:
+        return False
+    # A plus sign says what it is, even of a number not given out yet; two zeros may also begin an article's number.
+    return phonenumbers.is_possible_number(number) if text.startswith("+") else phonenumbers.is_valid_number(number)
+
+
+def _phone_home(text: str, regions: Sequence[str]) -> bool:
+    import phonenumbers
+
+    if not text.startswith(("0", "(")) and len(re.findall(r"\d+", text)) < 3:
+        return False  # digits in one or two runs are far more often an order's or an invoice's number
+    for region in regions:
+        try:
+            number = phonenumbers.parse(text, region)
+        except phonenumbers.NumberParseException:
+            continue
+        if phonenumbers.is_valid_number_for_region(number, region):
+            return True
+    return False
