@@ -15,7 +15,7 @@ from infra.constructs.python_function import PythonFunction, dead_letter_queue
 from infra.constructs.sagemaker_role import SageMakerRole
 from infra.constructs.state_machine import StateMachine
 from infra.constructs.tenant_table import TenantTable
-from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, VllmEndpoint
+from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, TARGETS_HAVE_NO_NAMES, VllmEndpoint
 
 # Step Functions' own rules that tell it when a job has ended (`.sync`); it makes them itself under these names.
 _SYNC_RULES = ("StepFunctionsGetEventsForSageMakerTrainingJobsRule", "StepFunctionsGetEventsForSageMakerProcessingJobsRule")
@@ -70,6 +70,7 @@ class LearningPipeline(Construct):
                 "LearningImageUri": images.image(learning.image_tag),
                 "Region": Stack.of(self).region,
                 "EndpointName": endpoint.endpoint_name,
+                "ScaleToZero": "true" if config.serving.scale_to_zero else "false",
                 "TrainingInstanceType": learning.training_instance_type,
                 "TrainingVolumeGib": str(learning.training_volume_gib),
                 "TrainingMaxSeconds": str(learning.training_max_seconds),
@@ -113,10 +114,13 @@ class LearningPipeline(Construct):
                 actions=["sagemaker:CreateInferenceComponent", "sagemaker:DescribeInferenceComponent"], resources=endpoint.arns
             ),
             iam.PolicyStatement(actions=["sagemaker:DeleteInferenceComponent"], resources=[endpoint.adapter_arns]),
+            *endpoint.copies_statements(),
         ):
             machine.add_to_role_policy(statement)
         acknowledge_wildcards(machine, job_arns, "Jobs are named when they begin; the prefix holds them to this stage.")
         acknowledge_wildcards(machine, endpoint.arns, ADAPTERS_ARE_DATA)
+        for statement in endpoint.copies_statements():
+            acknowledge_wildcards(machine, statement.resources, TARGETS_HAVE_NO_NAMES)
 
     def _job_role(self, *, artifacts: PrivateBucket, lake: EventLake, images: ImageRepository, endpoint: VllmEndpoint) -> SageMakerRole:
         """What the jobs' containers may do: read the lake, the base models and the datasets; write datasets, adapters and reports."""

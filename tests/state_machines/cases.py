@@ -169,17 +169,23 @@ _PLAN = told(
 _DONE: Answer = {"Return": {}}
 
 
-def _component(status: str, **more: str) -> Answer:
+def _component(status: str, **more: Any) -> Answer:
     return {"Return": {"InferenceComponentStatus": status, **more}}
+
+
+def _base(copies: int, status: str = "InService", **more: Any) -> Answer:
+    return _component(status, RuntimeConfig={"DesiredCopyCount": 1, "CurrentCopyCount": copies}, **more)
 
 
 _BEGUN = {"Begin": [_PLAN]}
 _BUILT = {**_BEGUN, "BuildDataset": [_DONE]}
-_TRAINED = {**_BUILT, "Train": [_DONE]}
+_JOBS_DONE = {**_BUILT, "Train": [_DONE]}
+_TRAINED = {**_JOBS_DONE, "KeepAwake": [_DONE], "DescribeBase": [_base(1)]}
 _CREATED = {**_TRAINED, "CreateComponent": [_DONE]}
 _LOADED = {**_CREATED, "DescribeComponent": [_component("Creating"), _component("InService")]}
 _EVALUATED = {**_LOADED, "Evaluate": [_DONE]}
-_LOADS = "LoadAdapters CreateComponent WaitForComponent DescribeComponent ComponentReady"
+_AWAKE = "MaySleep KeepAwake DescribeBase IsAwake"
+_LOADS = f"{_AWAKE} LoadAdapters CreateComponent WaitForComponent DescribeComponent ComponentReady"
 _TO_LOADED = f"Begin BuildDataset Train {_LOADS} WaitForComponent DescribeComponent ComponentReady Loaded"
 _RELEASES = "ReleaseAdapters DeleteComponent Released Ended"
 
@@ -230,10 +236,51 @@ LEARNING = [
         "SageMaker.AmazonSageMakerException",
         tries=4,
     ),
+    Case(
+        "waits-until-a-copy-of-the-base-runs",
+        {
+            **_EVALUATED,
+            "DescribeBase": [_base(0), _base(0, "Updating"), _base(1)],
+            "Decide": [told(status="rejected", reason="the report", release=[])],
+        },
+        _TO_LOADED.replace(_AWAKE, f"{_AWAKE} WaitForBase DescribeBase IsAwake WaitForBase DescribeBase IsAwake")
+        + " Evaluate Decide ReleaseAdapters Ended Rejected",
+        output={"status": "rejected", "reason": "the report", "adapters": []},
+    ),
+    _failed(
+        "fails-when-no-copy-of-the-base-ever-runs",
+        {**_TRAINED, "DescribeBase": [_base(0)]},
+        f"Begin BuildDataset Train MaySleep KeepAwake {'DescribeBase IsAwake WaitForBase ' * 239}DescribeBase IsAwake StaysAsleep",
+        "EndpointAsleep",
+        tries=0,
+        cause="EndpointName--base is InService with 0 copies after 240 looks: no reason given",
+    ),
+    _failed(
+        "fails-when-the-base-has-failed",
+        {**_TRAINED, "DescribeBase": [_base(0, "Failed", FailureReason="no such image")]},
+        f"Begin BuildDataset Train {_AWAKE} StaysAsleep",
+        "EndpointAsleep",
+        tries=0,
+        cause="EndpointName--base is Failed with 0 copies after 1 looks: no such image",
+    ),
+    _failed(
+        "fails-when-the-endpoint-cannot-be-kept-awake",
+        {**_JOBS_DONE, "KeepAwake": [fails("ApplicationAutoScaling.ConcurrentUpdateException")]},
+        "Begin BuildDataset Train MaySleep KeepAwake",
+        "ApplicationAutoScaling.ConcurrentUpdateException",
+        tries=6,
+    ),
+    _failed(
+        "fails-when-the-base-is-not-there",
+        {**_TRAINED, "DescribeBase": [fails("SageMaker.ValidationException")]},
+        "Begin BuildDataset Train MaySleep KeepAwake DescribeBase",
+        "SageMaker.ValidationException",
+        tries=1,
+    ),
     _failed(
         "fails-when-an-adapter-is-refused",
         {**_TRAINED, "CreateComponent": [fails("SageMaker.ResourceLimitExceededException")]},
-        "Begin BuildDataset Train LoadAdapters CreateComponent",
+        f"Begin BuildDataset Train {_AWAKE} LoadAdapters CreateComponent",
         "SageMaker.ResourceLimitExceededException",
         tries=1,
     ),
@@ -248,7 +295,7 @@ LEARNING = [
     _failed(
         "fails-when-an-adapter-loads-for-ever",
         {**_CREATED, "DescribeComponent": [_component("Creating")]},
-        f"Begin BuildDataset Train LoadAdapters CreateComponent {'WaitForComponent DescribeComponent ComponentReady ' * 240}AdapterTooSlow",
+        f"Begin BuildDataset Train {_LOADS} {'WaitForComponent DescribeComponent ComponentReady ' * 239}AdapterTooSlow",
         "AdapterTooSlow",
         tries=0,
         cause="acme--reply--v1 is still Creating after 240 looks",
@@ -291,6 +338,15 @@ LEARNING = [
         },
         tries=3,
     ),
+]
+
+LEARNING_ALWAYS_ON = [
+    Case(
+        "passes-at-once-where-the-endpoint-never-sleeps",
+        {**_EVALUATED, "Decide": [told(status="rejected", reason="the report", release=[])]},
+        f"{_TO_LOADED} Evaluate Decide ReleaseAdapters Ended Rejected".replace("KeepAwake ", ""),
+        output={"status": "rejected", "reason": "the report", "adapters": []},
+    )
 ]
 
 # --- compaction ------------------------------------------------------------------------------------------------------------------------

@@ -12,20 +12,36 @@ from typing import Any
 import pytest
 
 from tests.local_cloud.conftest import ROLE, ROOT, Emulator, start, until
-from tests.state_machines.cases import COMPACTION, LEARNING, ROLLOUT, Case
+from tests.state_machines.cases import COMPACTION, LEARNING, LEARNING_ALWAYS_ON, ROLLOUT, Case
 
 DEFINITIONS = ROOT / "infra/state_machines"
-MACHINES: Mapping[str, Sequence[Case]] = {"rollout": ROLLOUT, "learning": LEARNING, "compaction": COMPACTION}
+MACHINES: Mapping[str, Sequence[Case]] = {
+    "rollout": ROLLOUT,
+    "learning": LEARNING,
+    "learning--always-on": LEARNING_ALWAYS_ON,
+    "compaction": COMPACTION,
+}
+SUBSTITUTIONS: Mapping[str, Mapping[str, str]] = {"learning": {"ScaleToZero": "true"}, "learning--always-on": {"ScaleToZero": "false"}}
+
+
+def defined(machine: str) -> str:
+    """The name of the definition that `machine` is of: the same one with other substitutions has more after two hyphens."""
+    return machine.partition("--")[0]
+
+
+def text_of(machine: str) -> str:
+    """The state machine's definition as written."""
+    return (DEFINITIONS / f"{defined(machine)}.asl.json").read_text()
 
 
 def definition(machine: str) -> dict[str, Any]:
     """The state machine as written, `${...}` and all."""
-    return dict(json.loads((DEFINITIONS / f"{machine}.asl.json").read_text()))
+    return dict(json.loads(text_of(machine)))
 
 
 def placeholders(machine: str) -> set[str]:
     """The substitutions that a definition needs."""
-    return set(re.findall(r"\$\{(\w+)\}", (DEFINITIONS / f"{machine}.asl.json").read_text()))
+    return set(re.findall(r"\$\{(\w+)\}", text_of(machine)))
 
 
 @dataclass
@@ -58,7 +74,7 @@ def mock_config() -> dict[str, Any]:
 
 def create(emulator: Emulator, machine: str, *, name: str, **substitutions: str) -> None:
     """Create the state machine `machine` as `name`; what has no substitution gets its own name, or 1 where a number is due."""
-    text = (DEFINITIONS / f"{machine}.asl.json").read_text()
+    text = text_of(machine)
     for placeholder in placeholders(machine):
         value = substitutions.get(placeholder, "1" if placeholder.endswith(("Gib", "Seconds")) else placeholder)
         text = text.replace(f"${{{placeholder}}}", value)
@@ -72,7 +88,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     config.write_text(json.dumps(mock_config()))
     emulator = start("ministack.app", home / "emulator", SFN_MOCK_CONFIG=str(config), SFN_WAIT_SCALE="0")
     for machine in MACHINES:
-        create(emulator, machine, name=machine)
+        create(emulator, machine, name=machine, **SUBSTITUTIONS.get(machine, {}))
     yield emulator
     emulator.stop()
 

@@ -11,7 +11,7 @@ import pytest
 from rlaas import errors
 from tests.local_cloud.conftest import Emulator
 from tests.state_machines.cases import Case
-from tests.state_machines.conftest import MACHINES, create, definition, placeholders, run
+from tests.state_machines.conftest import MACHINES, create, defined, definition, placeholders, run
 
 EVERY_CASE = [pytest.param(machine, case, id=f"{machine}: {case.name}") for machine, cases in MACHINES.items() for case in cases]
 
@@ -70,9 +70,10 @@ def every_state(states: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, A
             yield inner, inner_state, True
 
 
-@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("machine", sorted(set(map(defined, MACHINES))))
 def test_every_transition_is_walked_by_a_case(machine: str) -> None:
-    walked = {pair for case in MACHINES[machine] for pair in pairwise(case.path.split())}
+    cases = [case for name, cases in MACHINES.items() if defined(name) == machine for case in cases]
+    walked = {pair for case in cases for pair in pairwise(case.path.split())}
     missing = []
     for name, state, _ in every_state(definition(machine)["States"]):
         targets = [state.get("Next"), state.get("Default"), *(way["Next"] for way in (*state.get("Choices", []), *state.get("Catch", [])))]
