@@ -21,6 +21,7 @@ from rlaas.ids import canonical_sha256
 from rlaas.preferences.dataset import SPLITS, DatasetManifest, SplitFile, SplitShares, split_pairs, trl_row
 from rlaas.preferences.pairs import Pair, build_pairs
 from rlaas.telemetry.store import StoredEvent
+from training_jobs.ending import JobFailed, exit_status
 from training_jobs.ml_root import ml_root
 
 if TYPE_CHECKING:
@@ -166,8 +167,13 @@ def build(arguments: Arguments, events: list[StoredEvent], output: Path) -> Data
 
 
 def main() -> int:
-    """Run the job; the exit status is 0, or 1 with the reason on standard error when there are too few pairs to learn from."""
+    """Run the job; its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    return exit_status(work)
+
+
+def work() -> None:
+    """Read the events and write the dataset. Raises: JobFailed when there are too few pairs to learn from."""
     arguments = Arguments.parse(sys.argv[1:])
     events = list(read_events(arguments))
     logger.info("read %d events of %s/%s", len(events), arguments.tenant, arguments.skill)
@@ -178,15 +184,16 @@ def main() -> int:
         {split: file.pairs for split, file in manifest.splits.items()},
         manifest.dropped,
     )
-    training_pairs = manifest.splits["train"].pairs
-    if training_pairs < arguments.min_pairs:
-        print(
-            f"{training_pairs} training pairs from {manifest.events} events, at least {arguments.min_pairs} are needed: "
-            "collect more edits or lower the run's min_pairs",
-            file=sys.stderr,
+    require_pairs(manifest, arguments.min_pairs)
+
+
+def require_pairs(manifest: DatasetManifest, wanted: int) -> None:
+    """Raises: JobFailed when there are fewer training pairs than `wanted`."""
+    if manifest.splits["train"].pairs < wanted:
+        raise JobFailed(
+            f"{manifest.splits['train'].pairs} training pairs from {manifest.events} events, at least {wanted} are needed: "
+            "collect more edits or lower the run's min_pairs"
         )
-        return 1
-    return 0
 
 
 if __name__ == "__main__":

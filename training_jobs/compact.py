@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 from rlaas.aws.clients import client, dependency
 from rlaas.clock import utc_now
 from rlaas.errors import DependencyUnavailable
+from training_jobs.ending import JobFailed, exit_status
 
 if TYPE_CHECKING:
     import pyarrow
@@ -289,15 +290,20 @@ def compact(s3: S3Client, bucket: str, partition: Partition, *, shard_mib: int =
 
 
 def main() -> int:
-    """Run the job; the exit status is 1 when a partition failed, after the others were done. One line of JSON per partition."""
-    import pyarrow
-
+    """Run the job; its exit status. One line of JSON per partition."""
     logging.basicConfig(format="%(message)s")
     logger.setLevel(logging.INFO)
+    return exit_status(work)
+
+
+def work() -> None:
+    """Compact what is due. Raises: JobFailed when a partition failed, after the others were done."""
+    import pyarrow
+
     arguments = Arguments.parse(sys.argv[1:])
     s3 = client("s3")
     due = [found for found in partitions(s3, arguments.bucket) if found.event_date <= arguments.until and not found.is_compacted]
-    failed = 0
+    failed: list[str] = []
     for partition in due[: arguments.max_partitions]:
         said: dict[str, object] = {"event_type": partition.event_type, "event_date": partition.event_date}
         try:
@@ -306,7 +312,7 @@ def main() -> int:
             said |= {"skipped": "another run is at work on it"}
         except (DependencyUnavailable, RowsDiffer, pyarrow.ArrowException) as error:
             said |= {"failed": type(error).__name__, "reason": str(error)}
-            failed += 1
+            failed.append(f"{partition.event_type} of {partition.event_date} ({type(error).__name__})")
         else:
             said |= {
                 "files_in": len(merged.read),
@@ -318,8 +324,12 @@ def main() -> int:
                 "bytes_out": sum(file.size for file in merged.written),
             }
         logger.info(json.dumps(said))
-    logger.info(json.dumps({"due": len(due), "left": max(0, len(due) - arguments.max_partitions), "failed": failed}))
-    return 1 if failed else 0
+    logger.info(json.dumps({"due": len(due), "left": max(0, len(due) - arguments.max_partitions), "failed": len(failed)}))
+    if failed:
+        raise JobFailed(
+            f"{len(failed)} of {len(due)} partitions stay as they were, the first {failed[0]}: the job's log has a line for each; "
+            "they are due again the next day"
+        )
 
 
 if __name__ == "__main__":

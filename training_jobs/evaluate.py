@@ -21,6 +21,7 @@ from rlaas.inference.backend import ChatCall
 from rlaas.preferences.dataset import DatasetManifest
 from rlaas.routing.policy import SageMakerBackend, Sampling
 from rlaas.telemetry.events import Message
+from training_jobs.ending import JobFailed, exit_status
 from training_jobs.ml_root import ml_root
 from training_jobs.promotion_page import promotion_page
 
@@ -97,10 +98,12 @@ def ask(
 
 
 def evaluate(arguments: argparse.Namespace, backend: Backend, dataset: Path, output: Path) -> PromotionReport:
-    """Ask, compare, decide, and write both forms of the report. Raises: ValueError without held-out interactions."""
+    """Ask, compare, decide, and write both forms of the report. Raises: JobFailed without held-out interactions."""
     manifest = DatasetManifest.model_validate_json((dataset / "manifest.json").read_text(), extra="ignore")
     test_file = dataset / "test.parquet"
     rows = read_test_split(test_file)[: arguments.max_interactions]
+    if not rows:
+        raise JobFailed(f"dataset {manifest.version} has no held-out interactions: collect more threads or raise the run's test_share")
     components: dict[System, str] = {
         "baseline": arguments.baseline_component,
         "candidate": arguments.candidate_component,
@@ -133,8 +136,13 @@ def evaluate(arguments: argparse.Namespace, backend: Backend, dataset: Path, out
 
 
 def main() -> int:
-    """Run the job; a rejected candidate is a result, not a failure."""
+    """Run the job; its exit status. A rejected candidate is a result, not a failure."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    return exit_status(work)
+
+
+def work() -> None:
+    """Evaluate what the command line names, with the endpoint itself."""
     arguments = parse(sys.argv[1:])
     from rlaas.aws.backends import Backends
     from rlaas.aws.secrets import VendorKeys
@@ -142,7 +150,6 @@ def main() -> int:
     root = ml_root() / "processing"
     report = evaluate(arguments, Backends(VendorKeys(None)), root / "input" / "dataset", root / "output" / "evaluation")
     logger.info("%s: %s", report.decision, report.reason)
-    return 0
 
 
 def _messages(value: object) -> tuple[Message, ...]:

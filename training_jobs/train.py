@@ -1,8 +1,8 @@
 """SFT, then DPO, with LoRA, on a dataset of preference pairs; and an SFT-only control of as many optimizer steps.
 
-A SageMaker training job. Reads /opt/ml/input/config/hyperparameters.json (`TrainingSettings`) and the channels `dataset` (train.parquet,
-manifest.json) and `base_model` (a Hugging Face directory). Writes PEFT adapter directories: the adapter to /opt/ml/model, the control to
-/opt/ml/output/data, training_report.json into both; a failure's reason to /opt/ml/output/failure.
+A SageMaker training job. Reads /opt/ml/input/config (hyperparameters.json, `TrainingSettings`; resourceconfig.json) and the channels
+`dataset` (train.parquet, manifest.json) and `base_model` (a Hugging Face directory). Writes PEFT adapter directories: the adapter to
+/opt/ml/model, the control to /opt/ml/output/data, training_report.json into both.
 
 Adapter and control share the first phase: a short SFT. From there one goes on with DPO and the other with SFT, for as many steps and from
 the same seed, so that what differs between them is the loss.
@@ -14,18 +14,19 @@ import hashlib
 import json
 import logging
 import os
+import re
 import resource
 import shutil
 import sys
 import tempfile
 import time
-import traceback
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from rlaas.preferences.dataset import DatasetManifest
 from rlaas.training.settings import PhaseReport, TrainingReport, TrainingSettings
+from training_jobs.ending import JobFailed, exit_status
 from training_jobs.ml_root import ml_root
 
 if TYPE_CHECKING:
@@ -37,31 +38,55 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("train")
 PACKAGES = ("torch", "transformers", "trl", "peft")
+GPU_INSTANCE = re.compile(r"ml\.[gp]\d")
+"""Instance types with NVIDIA GPUs, such as ml.g5.2xlarge and ml.p4d.24xlarge."""
 
 
 def main() -> int:
-    """Run the job; 0, or 1 with the reason in /opt/ml/output/failure."""
+    """Run the job; its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    return exit_status(work)
+
+
+def work() -> None:
+    """Train as SageMaker's files say. Raises: JobFailed, as `require_gpu` and `train` do."""
     root = ml_root()
+    configuration = root / "input" / "config"
+    require_gpu(json.loads((configuration / "resourceconfig.json").read_text())["current_instance_type"])
+    train(
+        TrainingSettings.from_strings(json.loads((configuration / "hyperparameters.json").read_text())),
+        dataset=root / "input" / "data" / "dataset",
+        base_model=root / "input" / "data" / "base_model",
+        adapter=root / "model",
+        control=root / "output" / "data",
+    )
+
+
+def require_gpu(instance_type: str) -> None:
+    """Raises: JobFailed when the instance has a GPU that torch cannot use: on its processor, a run ends at its time limit, paid in full."""
+    import torch
+
+    if not GPU_INSTANCE.match(instance_type):
+        return
     try:
-        hyperparameters = json.loads((root / "input" / "config" / "hyperparameters.json").read_text())
-        train(
-            TrainingSettings.from_strings(hyperparameters),
-            dataset=root / "input" / "data" / "dataset",
-            base_model=root / "input" / "data" / "base_model",
-            adapter=root / "model",
-            control=root / "output" / "data",
-        )
-    except Exception as error:  # SageMaker shows this file as the job's FailureReason; the log has the traceback
-        traceback.print_exc()
-        (root / "output").mkdir(parents=True, exist_ok=True)
-        (root / "output" / "failure").write_text(f"{type(error).__name__}: {error}"[:1000])
-        return 1
-    return 0
+        torch.ones(1, device="cuda").item()
+    except (AssertionError, RuntimeError) as error:
+        raise JobFailed(
+            f"torch cannot use the GPU of {instance_type}: driver {gpu_driver()}, torch {torch.__version__} built for CUDA "
+            f"{torch.version.cuda or 'none'} ({str(error).partition(chr(10))[0][:200]}). Build containers/learning from a base whose CUDA "
+            "this driver runs, or take another training_instance_type in infra/config.py"
+        ) from error
+
+
+def gpu_driver() -> str:
+    """The NVIDIA driver's version, such as 580.65.06; `none` where there is none."""
+    file = Path("/proc/driver/nvidia/version")
+    found = re.search(r"\s(\d{3,}\.[\d.]+)\s", file.read_text()) if file.exists() else None
+    return found[1] if found else "none"
 
 
 def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapter: Path, control: Path) -> TrainingReport:
-    """Train on `dataset` and write the adapter and its control. Raises: ValueError when there is nothing to learn from."""
+    """Train on `dataset` and write the adapter and its control. Raises: JobFailed when there is nothing to learn from."""
     import pyarrow.parquet
     import torch
     from datasets import Dataset
@@ -74,7 +99,7 @@ def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapte
     manifest = DatasetManifest.model_validate_json((dataset / "manifest.json").read_text(), extra="ignore")
     pairs = Dataset.from_list(pyarrow.parquet.read_table(dataset / "train.parquet", columns=["prompt", "chosen", "rejected"]).to_pylist())
     if len(pairs) == 0:
-        raise ValueError(f"dataset {manifest.version} has no training pairs")
+        raise JobFailed(f"dataset {manifest.version} has no training pairs")
     demonstrations = pairs.select_columns(["prompt", "chosen"]).rename_column("chosen", "completion")
     tokenizer = AutoTokenizer.from_pretrained(base_model)
     on_gpu = torch.cuda.is_available()

@@ -106,7 +106,7 @@ def test_a_training_job_sees_opt_ml_and_its_outputs_are_stored(emulator: Emulato
     ("settings", "reason"),
     [
         ({"do": "fail", "reason": "no pairs in the dataset"}, "AlgorithmError: no pairs in the dataset, exit code: 1"),
-        ({"do": "fail"}, "ValueError: the data is empty"),
+        ({"do": "fail"}, "AlgorithmError: , exit code: 1"),
     ],
 )
 def test_a_failed_job_names_its_reason(emulator: Emulator, bucket: str, settings: dict[str, str], reason: str) -> None:
@@ -114,7 +114,7 @@ def test_a_failed_job_names_its_reason(emulator: Emulator, bucket: str, settings
     emulator.client("sagemaker").create_training_job(**job)
     described = ended(emulator, job["TrainingJobName"])
     assert described["TrainingJobStatus"] == "Failed"
-    assert reason in described["FailureReason"]
+    assert described["FailureReason"] == reason
 
 
 def test_a_job_is_stopped_by_its_time_limit_and_by_hand(emulator: Emulator, bucket: str) -> None:
@@ -450,7 +450,17 @@ def test_a_failed_job_fails_its_task_with_its_description_as_cause(emulator: Emu
     job = processing_job(bucket, "do=fail", "reason=nothing to read")
     ended_execution = run(emulator, {"Resource": "arn:aws:states:::sagemaker:createProcessingJob.sync", "Arguments": job})
     assert ended_execution["error"] == "States.TaskFailed"
-    assert "nothing to read" in json.loads(ended_execution["cause"])["FailureReason"]
+    described = json.loads(ended_execution["cause"])
+    assert (described["FailureReason"], described["ExitMessage"]) == ("AlgorithmError: , exit code: 1", "nothing to read")
+
+
+def test_a_processing_jobs_message_is_shown_up_to_a_kilobyte_and_has_to_be_utf_8(emulator: Emulator, bucket: str) -> None:
+    for words, shown in (("reason=€ times=600", "€" * 341), ("reason=é encoding=latin-1", None)):
+        job = processing_job(bucket, "do=fail", *words.split())
+        task = {"Resource": "arn:aws:states:::sagemaker:createProcessingJob.sync", "Arguments": job}
+        described = json.loads(run(emulator, task)["cause"])
+        assert described.get("ExitMessage") == shown
+        assert described["FailureReason"].startswith("AlgorithmError" if shown else "ClientError")
 
 
 def test_a_task_that_times_out_stops_its_job(emulator: Emulator, bucket: str) -> None:

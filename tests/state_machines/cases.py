@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -316,11 +317,15 @@ LEARNING = [
     ),
     Case(
         "fails-unrecorded-when-the-record-cannot-be-written",
-        {**_BEGUN, "BuildDataset": [fails("States.TaskFailed")], "RecordFailure": [fails("DependencyUnavailable", "DynamoDB is away")]},
+        {
+            **_BEGUN,
+            "BuildDataset": [fails("States.TaskFailed", json.dumps({"RoleArn": "arn:aws:iam::1", "ExitMessage": "3 pairs, 8 are needed"}))],
+            "RecordFailure": [fails("DependencyUnavailable", "DynamoDB is away")],
+        },
         "Begin BuildDataset RecordFailure FailedUnrecorded",
         status="FAILED",
         error="FailedUnrecorded",
-        cause="States.TaskFailed: why; then DependencyUnavailable: DynamoDB is away",
+        cause="States.TaskFailed: 3 pairs, 8 are needed; then DependencyUnavailable: DynamoDB is away",
         tries=6,
     ),
     Case(
@@ -351,6 +356,14 @@ LEARNING_ALWAYS_ON = [
 
 # --- compaction ------------------------------------------------------------------------------------------------------------------------
 
+
+def _job_failed(**described: str) -> Answer:
+    """As `.sync` fails: the job's description is the cause."""
+    return fails(
+        "States.TaskFailed", json.dumps({"ProcessingJobName": "rlaas-dev-compaction-1", "ProcessingJobStatus": "Failed", **described})
+    )
+
+
 COMPACTION = [
     Case(
         "compacts",
@@ -368,12 +381,30 @@ COMPACTION = [
         tries=4,
     ),
     Case(
-        "fails-when-the-job-fails",
-        {"Compact": [fails("States.TaskFailed")]},
+        "fails-with-the-jobs-own-words",
+        {"Compact": [_job_failed(FailureReason="AlgorithmError: , exit code: 1", ExitMessage="1 of 3 partitions stay as they were")]},
         "Compact Failed",
         status="FAILED",
         error="States.TaskFailed",
-        cause="why",
+        cause="1 of 3 partitions stay as they were",
+        tries=1,
+    ),
+    Case(
+        "fails-with-sagemakers-reason-when-the-job-never-spoke",
+        {"Compact": [_job_failed(FailureReason="ClientError: the image does not exist")]},
+        "Compact Failed",
+        status="FAILED",
+        error="States.TaskFailed",
+        cause="ClientError: the image does not exist",
+        tries=1,
+    ),
+    Case(
+        "fails-when-the-job-is-stopped",
+        {"Compact": [_job_failed(ProcessingJobStatus="Stopped")]},
+        "Compact Failed",
+        status="FAILED",
+        error="States.TaskFailed",
+        cause="rlaas-dev-compaction-1 ended as Stopped",
         tries=1,
     ),
 ]

@@ -232,11 +232,13 @@ def test_todays_partition_and_more_than_asked_for_wait(s3: Any, run: Run) -> Non
     assert total == {"due": 2, "left": 1, "failed": 0}
 
 
-def test_a_file_that_is_no_parquet_fails_its_partition_and_no_other(s3: Any, run: Run) -> None:
+def test_a_file_that_is_no_parquet_fails_its_partition_and_no_other(s3: Any, run: Run, ml_root: Path) -> None:
     s3.put_object(Bucket=BUCKET, Key="events/event_type=output/event_date=2025-05-05/broken.parquet", Body=b"not Parquet")
     put(s3, "a.parquet", [event(1)])
     broken, good, total = run(status=1)
     assert broken["failed"] == "ArrowInvalid"
     assert good["rows_out"] == 1
     assert total["failed"] == 1
+    told = (ml_root / "output" / "message").read_text()
+    assert told.startswith("1 of 2 partitions stay as they were, the first output of 2025-05-05 (ArrowInvalid): ")
     assert "events/event_type=output/event_date=2025-05-05/broken.parquet" in keys(s3)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from rlaas.telemetry.store import StoredEvent
@@ -23,8 +24,11 @@ SETTINGS = {
 WORDS = "--tenant acme --skill support-email-draft --version v1 --database d --workgroup w --test-share 0 --validation-share 0"
 
 
-def lay_out(root: Path, model: Path, events: list[StoredEvent], settings: dict[str, str] = SETTINGS) -> None:
+def lay_out(
+    root: Path, model: Path, events: list[StoredEvent], settings: dict[str, str] = SETTINGS, *, instance_type: str = "ml.m5.large"
+) -> None:
     (root / "input" / "config").mkdir(parents=True)
+    (root / "input" / "config" / "resourceconfig.json").write_text(json.dumps({"current_instance_type": instance_type}))
     (root / "input" / "config" / "hyperparameters.json").write_text(json.dumps(settings))
     build(Arguments.parse(WORDS.split()), events, root / "input" / "data" / "dataset")
     (root / "input" / "data" / "base_model").symlink_to(model)
@@ -81,4 +85,22 @@ def test_a_failed_job_leaves_its_reason_where_sagemaker_looks(
 def test_a_dataset_without_training_pairs_is_refused(ml_root: Path, tiny_model: Path) -> None:
     lay_out(ml_root, tiny_model, [])
     assert train.main() == 1
-    assert (ml_root / "output" / "failure").read_text() == "ValueError: dataset v1 has no training pairs"
+    assert (ml_root / "output" / "failure").read_text() == "dataset v1 has no training pairs"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine's GPU would do")
+@pytest.mark.parametrize("instance_type", ["ml.g5.2xlarge", "ml.g4dn.xlarge", "ml.p4d.24xlarge", "ml.g6e.xlarge"])
+def test_a_gpu_that_torch_cannot_use_fails_the_job_before_it_trains_and_names_driver_and_cuda(
+    ml_root: Path, tiny_model: Path, week_of_events: list[StoredEvent], instance_type: str
+) -> None:
+    lay_out(ml_root, tiny_model, week_of_events, instance_type=instance_type)
+    assert train.main() == 1
+    reason = (ml_root / "output" / "failure").read_text()
+    assert f"torch cannot use the GPU of {instance_type}: driver none, torch {torch.__version__} built for CUDA" in reason
+    assert "containers/learning" in reason
+    assert not (ml_root / "model").exists()
+
+
+@pytest.mark.parametrize("instance_type", ["ml.m5.large", "ml.c7g.4xlarge", "ml.r6i.xlarge", "ml.t3.medium"])
+def test_an_instance_without_a_gpu_is_asked_for_none(instance_type: str) -> None:
+    train.require_gpu(instance_type)

@@ -29,6 +29,7 @@ from local.emulator.sagemaker.images import image
 
 STOP_SECONDS = 5.0
 REASON_CHARACTERS = 1024
+MESSAGE_BYTES = 1024
 Record = dict[str, Any]
 
 
@@ -89,7 +90,10 @@ class Job(ABC):
         try:
             shutil.rmtree(self.root, ignore_errors=True)
             self._prepare()
-            self._execute()
+            try:
+                self._execute()
+            finally:
+                self._read_message()
             self._collect()
             self._set("Completed")
         except Stopped:
@@ -103,7 +107,7 @@ class Job(ABC):
         except (ClientError, BotoCoreError, OSError, tarfile.TarError) as problem:
             self._fail(f"InternalServerError: {problem}")
         except subprocess.CalledProcessError as problem:
-            self._fail(f"AlgorithmError: {self._reason()}, exit code: {problem.returncode}")
+            self._fail(f"AlgorithmError: {self._reason()[: REASON_CHARACTERS - 100]}, exit code: {problem.returncode}")
         finally:
             self.record["LastModifiedTime"] = self.record[f"{self.kind}EndTime"] = time.time()
             shutil.rmtree(self.root, ignore_errors=True)
@@ -174,13 +178,12 @@ class Job(ABC):
             raise subprocess.CalledProcessError(status, self._command())
 
     def _reason(self) -> str:
-        """/opt/ml/output/failure if the command wrote one, else the end of its output."""
-        for name in ("output/failure", "output/message"):
-            file = self.root / name
-            if file.is_file() and (text := file.read_text(errors="replace").strip()):
-                return text[: REASON_CHARACTERS - 100]
-        tail = "\n".join(self._child.tail if self._child else [])
-        return f"ExecuteUserScriptError: {tail[-(REASON_CHARACTERS - 200) :]}"
+        """What SageMaker lets the command say of its failure in FailureReason."""
+        return ""
+
+    def _read_message(self) -> None:
+        """What SageMaker lets the command say when it ends, well or not."""
+        return
 
     def _write(self, path: str, content: object) -> None:
         file = self.root / path
@@ -284,6 +287,10 @@ class TrainingJob(Job):
                 others = [metric for metric in self.record["FinalMetricDataList"] if metric["MetricName"] != name]
                 self.record["FinalMetricDataList"] = [*others, {"MetricName": name, "Value": float(found[1]), "Timestamp": time.time()}]
 
+    def _reason(self) -> str:
+        file = self.root / "output/failure"
+        return file.read_text(errors="replace").strip() if file.is_file() else ""
+
     def _collect(self) -> None:
         self._step("Uploading")
         prefix = f"{self.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.name}/output"
@@ -339,9 +346,15 @@ class ProcessingJob(Job):
     def _collect(self) -> None:
         for output in self._outputs():
             artifacts.upload(self._local(output["LocalPath"]), output["S3Uri"])
-        message = self.root / "output/message"
-        if message.is_file():
-            self.record["ExitMessage"] = message.read_text(errors="replace")[:REASON_CHARACTERS]
+
+    def _read_message(self) -> None:
+        """/opt/ml/output/message, the first KB; one that is no UTF-8 fails the job."""
+        file = self.root / "output/message"
+        if file.is_file():
+            try:
+                self.record["ExitMessage"] = file.read_text("utf-8").encode()[:MESSAGE_BYTES].decode(errors="ignore")
+            except UnicodeDecodeError:
+                raise ApiError("ValidationException", "The content of /opt/ml/output/message is not valid UTF-8.") from None
 
 
 _jobs = {"Training": responses.AccountRegionScopedDict(), "Processing": responses.AccountRegionScopedDict()}
@@ -396,7 +409,16 @@ def summaries(kind: str, request: Record) -> Record:
     kept = [job for job in _jobs[kind].values() if request.get("NameContains", "") in job.name]
     kept = [job for job in kept if request.get("StatusEquals") in (None, job.status)]
     kept.sort(key=lambda job: job.record["CreationTime"], reverse=True)
-    shown = ("CreationTime", "LastModifiedTime", f"{kind}EndTime", f"{kind}JobName", f"{kind}JobArn", f"{kind}JobStatus", "FailureReason")
+    shown = (
+        "CreationTime",
+        "LastModifiedTime",
+        f"{kind}EndTime",
+        f"{kind}JobName",
+        f"{kind}JobArn",
+        f"{kind}JobStatus",
+        "FailureReason",
+        "ExitMessage",
+    )
     return {
         f"{kind}JobSummaries": [
             {key: job.record[key] for key in shown if key in job.record} for job in kept[: request.get("MaxResults", 100)]

@@ -14,7 +14,8 @@ if wanted.get("do") == "sleep":
     time.sleep(600)
 if wanted.get("do") == "fail":
     if "reason" in wanted:
-        (root / "output/failure").write_text(wanted["reason"])
+        for name in ("failure", "message"):
+            (root / "output" / name).write_text(wanted["reason"] * int(wanted.get("times", 1)), encoding=wanted.get("encoding", "utf-8"))
     sys.exit("ValueError: the data is empty")
 if settings.exists():
     assert os.environ["SM_MODEL_DIR"] == str(root / "model")

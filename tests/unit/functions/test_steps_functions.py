@@ -114,12 +114,28 @@ def test_a_rollout_that_fails_or_is_stopped_goes_back_and_says_why(ready: Stage,
     assert ready.registry.get_route(TENANT, SKILL).arms == ()
 
 
-def test_a_learning_run_begins_with_a_plan_and_fails_with_its_jobs_reason(ready: Stage) -> None:
+@pytest.mark.parametrize(
+    ("job", "told"),
+    [
+        ({"TrainingJobStatus": "Failed", "FailureReason": "AlgorithmError: out of memory"}, "AlgorithmError: out of memory"),
+        (
+            {"ProcessingJobStatus": "Failed", "FailureReason": "AlgorithmError: , exit code: 1", "ExitMessage": "3 pairs, 8 are needed"},
+            "3 pairs, 8 are needed",
+        ),
+        (
+            {"TrainingJobName": "j2", "TrainingJobStatus": "Stopped", "SecondaryStatus": "MaxRuntimeExceeded", "RoleArn": "arn:aws:iam::1"},
+            "the job j2 ended as MaxRuntimeExceeded",
+        ),
+        ({"ProcessingJobName": "j1", "ProcessingJobStatus": "Stopped", "RoleArn": "arn:aws:iam::1"}, "the job j1 ended as Stopped"),
+        ({"Anything": "else"}, ""),
+    ],
+    ids=["training", "processing", "out of time", "stopped", "no words"],
+)
+def test_a_learning_run_begins_with_a_plan_and_fails_with_its_jobs_reason(ready: Stage, job: dict[str, str], told: str) -> None:
     plan = learning_step("begin", settings={"sft_steps": 2})
     assert (plan["train"]["hyperparameters"]["sft_steps"], plan["train"]["hyperparameters"]["dpo_steps"]) == ("2", "3")
-    cause = json.dumps({"TrainingJobStatus": "Failed", "FailureReason": "AlgorithmError: out of memory"})
-    answer = learning_step("fail", error={"Error": "States.TaskFailed", "Cause": cause})
-    assert answer["reason"] == "States.TaskFailed: AlgorithmError: out of memory"
+    answer = learning_step("fail", error={"Error": "States.TaskFailed", "Cause": json.dumps(job)})
+    assert answer["reason"] == f"States.TaskFailed: {told}".removesuffix(": ")
     assert answer["release"] == [adapter["name"] for adapter in plan["adapters"]]
     run = ready.registry.get(LearningRun, TENANT, run_key(SKILL, "run_1")).document
     assert (run.status, run.reason) == ("failed", answer["reason"])

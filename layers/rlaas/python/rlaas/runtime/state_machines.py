@@ -20,16 +20,24 @@ class Failure(BaseModel):
 
     @property
     def told(self) -> str:
-        """The error in one line: the Lambda's message or the SageMaker job's failure reason where `Cause` holds one."""
+        """The error in one line: of a function its message, of a SageMaker job its last words or else how it ended."""
         try:
             cause = json.loads(self.Cause)
         except ValueError:
             cause = None
-        if isinstance(cause, dict):
-            message = next((cause[name] for name in ("errorMessage", "FailureReason") if cause.get(name)), self.Cause)
-        else:
-            message = self.Cause
+        message = _message(cause) if isinstance(cause, dict) else self.Cause
         return f"{self.Error}: {message}" if message else self.Error
+
+
+def _message(cause: Mapping[str, JsonValue]) -> str:
+    """What a cause that is JSON says to a reader; nothing where it has no words for one."""
+    for name in ("errorMessage", "ExitMessage", "FailureReason"):
+        if cause.get(name):
+            return str(cause[name])
+    for kind in ("Training", "Processing"):
+        if name := cause.get(f"{kind}JobName"):
+            return f"the job {name} ended as {cause.get('SecondaryStatus') or cause.get(f'{kind}JobStatus')}"
+    return ""
 
 
 def settings_of(model: type[Settings], stage: Mapping[str, JsonValue], given: Mapping[str, JsonValue]) -> Settings:
