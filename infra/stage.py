@@ -31,6 +31,7 @@ class RlaasStage(Stage):
             data=data,
             endpoint=endpoint,
             learning=learning,
+            upkeep=learning_stack.upkeep,
             compaction=learning_stack.compaction,
             trials=trials,
             api=api,

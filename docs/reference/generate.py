@@ -30,7 +30,7 @@ _ERRORS = {
     "413": "PayloadTooLarge: the body is larger than the service takes",
     "429": "QuotaExceeded: try again after `Retry-After` seconds",
     "500": "InternalError: the request id finds it in the log",
-    "503": "DependencyUnavailable: try again later",
+    "503": "DependencyUnavailable: try again, after `Retry-After` seconds where it says so",
 }
 _TELEMETRY: dict[str, tuple[type[BaseModel], str, str]] = {
     "/v1/interaction.create": (InteractionCreated, "interaction_id", "Report a request that an application's user made"),

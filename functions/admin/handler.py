@@ -7,6 +7,7 @@ from typing import Any, cast
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mangum import Mangum
 
+from rlaas.aws.adapters import SageMakerAdapters
 from rlaas.aws.audit_log import DynamoAuditLog
 from rlaas.aws.counters import DynamoCounters
 from rlaas.aws.events import DynamoEventStore
@@ -37,6 +38,7 @@ def services() -> Services:
         usage=DynamoUsage(settings.counters_table),
         learning=StateMachine(settings.learning_state_machine_arn),
         rollout=StateMachine(settings.rollout_state_machine_arn),
+        adapters=SageMakerAdapters(settings.endpoint_name),
         clock=utc_now,
         endpoint=settings.endpoint_name,
         base_model=settings.base_model,

@@ -13,7 +13,7 @@ from infra.constructs.guarded_rollout import GUARDS_ARE_DATA, GuardedRollout
 from infra.constructs.learning_pipeline import LearningPipeline
 from infra.constructs.python_function import PythonFunction
 from infra.constructs.rest_api import PublicApi
-from infra.constructs.vllm_endpoint import VllmEndpoint
+from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, VllmEndpoint
 from infra.stacks.data import DataStack
 from infra.stacks.rlaas_stack import RlaasStack
 
@@ -166,6 +166,12 @@ class ApiStack(RlaasStack):
         )  # usage; the tenants' rates
         function.allow("dynamodb:BatchGetItem", "dynamodb:UpdateItem", on=[data.events.table_arn])  # settles what was pending
         function.allow("cloudwatch:DescribeAlarms", "cloudwatch:DeleteAlarms", on=[rollout.guard_alarms], wildcard_because=GUARDS_ARE_DATA)
+        function.allow(
+            "sagemaker:CreateInferenceComponent",
+            "sagemaker:DescribeInferenceComponent",
+            on=endpoint.arns,
+            wildcard_because=ADAPTERS_ARE_DATA,
+        )
         function.allow("states:StartExecution", on=[learning.state_machine.state_machine_arn, rollout.state_machine.state_machine_arn])
         return function
 

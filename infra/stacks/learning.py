@@ -3,6 +3,7 @@
 from constructs import Construct
 
 from infra.config import StageConfig
+from infra.constructs.adapter_upkeep import AdapterUpkeep
 from infra.constructs.compaction import Compaction
 from infra.constructs.learning_pipeline import LearningPipeline
 from infra.constructs.vllm_endpoint import VllmEndpoint
@@ -11,7 +12,7 @@ from infra.stacks.rlaas_stack import RlaasStack
 
 
 class LearningStack(RlaasStack):
-    """The learning state machine and the lake's daily compaction."""
+    """The learning state machine, the upkeep of the adapters it makes, and the lake's daily compaction."""
 
     def __init__(self, scope: Construct, *, config: StageConfig, data: DataStack, endpoint: VllmEndpoint) -> None:
         super().__init__(scope, "learning", config=config)
@@ -25,4 +26,5 @@ class LearningStack(RlaasStack):
             images=data.learning_images,
             endpoint=endpoint,
         )
+        self.upkeep = AdapterUpkeep(self, "Adapters", config=config, registry=data.registry, endpoint=endpoint, learning=self.pipeline)
         self.compaction = Compaction(self, "Compaction", config=config, lake=data.lake, images=data.learning_images)

@@ -12,6 +12,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.config import StageConfig
+from infra.constructs.adapter_upkeep import AdapterUpkeep
 from infra.constructs.compaction import Compaction
 from infra.constructs.guarded_rollout import GuardedRollout
 from infra.constructs.learning_pipeline import LearningPipeline
@@ -36,6 +37,7 @@ class ObservabilityStack(RlaasStack):
         data: DataStack,
         endpoint: VllmEndpoint,
         learning: LearningPipeline,
+        upkeep: AdapterUpkeep,
         compaction: Compaction,
         trials: RolloutStack,
         api: ApiStack,
@@ -46,7 +48,7 @@ class ObservabilityStack(RlaasStack):
         functions = [
             *(api.authorizer, api.telemetry, api.inference, api.chat, api.admin, api.bootstrap),
             *(data.lake.writer, data.reward_writer, data.audit_writer),
-            *(learning.steps, rollout.steps, rollout.watch, rollout.guard),
+            *(learning.steps, upkeep.function, rollout.steps, rollout.watch, rollout.guard),
             *(allocation.function, shadows.shadow, shadows.check),
         ]
         alarms = [

@@ -42,6 +42,7 @@ LOCKED = Path(__file__).parent / "stateful_logical_ids.json"
 # Actions that IAM can only allow on `*`, and why; any other statement must name its resources.
 UNNAMEABLE = {
     "sagemaker:CallWithBearerToken": "a token is no resource; what it may ask is InvokeEndpoint's",
+    "sagemaker:ListInferenceComponents": "lists names",
     "cloudwatch:PutMetricData": "metrics are no resources; held to a namespace by condition",
     "ecr:GetAuthorizationToken": "the registry's login",
     "dynamodb:ListStreams": "lists names; taken by the stream's event source",
@@ -203,6 +204,36 @@ def test_whoever_finds_the_model_asleep_wakes_one_copy_of_the_base(templates: li
         [target] = [resource["Properties"] for resource in targets.values()]
         assert target["ResourceId"] == f"inference-component/{base_component(config.prefix)}"
         assert (target["MinCapacity"], target["MaxCapacity"]) == (0, config.serving.max_instances)
+
+
+def test_no_run_that_is_over_keeps_a_machine_for_longer_than_an_hour(templates: list[Template]) -> None:
+    for template in templates:
+        if template.stack != "learning":
+            continue
+        upkeep = [name for name in template.resources("AWS::Lambda::Function") if name.startswith("AdaptersReconcile")]
+        callers = [
+            rule["Properties"]
+            for rule in template.resources("AWS::Events::Rule").values()
+            if any(target["Arn"] == {"Fn::GetAtt": [upkeep[0], "Arn"]} for target in rule["Properties"]["Targets"])
+        ]
+        assert sorted(rule.get("ScheduleExpression", "") for rule in callers) == ["", "rate(1 hour)"]
+        [ends] = [rule["EventPattern"] for rule in callers if "EventPattern" in rule]
+        assert sorted(ends["detail"]["status"]) == ["ABORTED", "FAILED", "SUCCEEDED", "TIMED_OUT"]
+
+
+def test_whoever_sets_the_least_number_of_copies_may_do_so_for_inference_components_alone(templates: list[Template]) -> None:
+    allowed = []
+    for template in templates:
+        for name, resource in template.resources("AWS::IAM::Policy").items():
+            for statement in _statements(resource):
+                if "application-autoscaling:RegisterScalableTarget" in _listed(statement["Action"]):
+                    assert set(statement["Condition"]["StringEquals"].values()) == {
+                        "sagemaker",
+                        "sagemaker:inference-component:DesiredCopyCount",
+                    }
+                    allowed.append((template.stage, name[:8]))
+    scaling = [config.id for config in STAGES if config.serving.scale_to_zero]
+    assert sorted(allowed) == sorted((stage, who) for stage in scaling for who in ("Adapters", "Learning"))
 
 
 @pytest.mark.parametrize("name", ["Prod", "dev_1", "dev-", "-dev", "a--b", "production", ""])

@@ -15,7 +15,10 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
+from rlaas import ids
+from rlaas.aws.adapters import SageMakerAdapters
 from rlaas.aws.grants import ModelGrants
+from rlaas.errors import Conflict
 from rlaas.routing.policy import SageMakerBackend
 from tests.local_cloud.conftest import ROLE, Emulator, until
 
@@ -332,6 +335,27 @@ def test_a_base_without_copies_has_no_capacity_for_its_adapters_either_until_it_
     assert invoke(emulator, endpoint, loaded, {})["adapter"] == loaded
     sagemaker.delete_inference_component(InferenceComponentName=loaded)
     until(lambda: not sagemaker.list_inference_components(NameContains=loaded)["InferenceComponents"])
+
+
+def test_a_stages_adapters_are_listed_loaded_and_unloaded(emulator: Emulator, bucket: str, endpoint: str) -> None:
+    """`Adapters` as `tests.fakes.adapters.MemoryAdapters` has it, on SageMaker's own refusals."""
+    sagemaker = emulator.client("sagemaker")
+    adapters, named = SageMakerAdapters(endpoint, sagemaker), ids.adapter_name(endpoint, "acme", name("skill"), 1)
+    emulator.client("s3").put_object(Bucket=bucket, Key="adapters/own.tar.gz", Body=packed({"adapter_config.json": "{}"}))
+    others = adapter(emulator, bucket, endpoint, packed({"adapter_config.json": "{}"}))["InferenceComponentName"]
+    assert (adapters.base_is_awake(), adapters.find(named)) == (True, None)
+    for _ in range(2):
+        adapters.load(named, f"s3://{bucket}/adapters/own.tar.gz")
+    until(lambda: (found := adapters.find(named)) is not None and found.status == "InService")
+    assert [found.name for found in adapters.all()] == [named]
+    with pytest.raises(Conflict, match="does not load the adapter"):
+        SageMakerAdapters(f"{endpoint}-gone", sagemaker).load(f"{named}0", f"s3://{bucket}/adapters/own.tar.gz")
+    for _ in range(2):
+        adapters.unload(named)
+    until(lambda: adapters.find(named) is None)
+    adapters.unload(named)
+    sagemaker.delete_inference_component(InferenceComponentName=others)
+    until(lambda: not sagemaker.list_inference_components(NameContains=others)["InferenceComponents"])
 
 
 def test_components_are_listed_by_pages(emulator: Emulator, bucket: str, endpoint: str) -> None:

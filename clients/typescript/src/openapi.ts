@@ -144,7 +144,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -301,7 +301,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -458,7 +458,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -615,7 +615,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -744,7 +744,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -871,7 +871,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -999,7 +999,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -1126,7 +1126,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -1244,7 +1244,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -1366,7 +1366,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -1506,7 +1506,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -1642,7 +1642,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -1763,7 +1763,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -1894,7 +1894,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -2015,7 +2015,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -2146,7 +2146,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -2287,7 +2287,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -2404,7 +2404,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -2531,7 +2531,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -2650,7 +2650,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -2777,7 +2777,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -2896,7 +2896,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -3018,7 +3018,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -3145,7 +3145,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -3268,7 +3268,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -3391,7 +3391,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -3513,7 +3513,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -3642,7 +3642,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -3766,7 +3766,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -3899,7 +3899,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -4020,7 +4020,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -4145,7 +4145,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -4291,7 +4291,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -4412,7 +4412,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -4541,7 +4541,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -4689,7 +4689,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -4812,7 +4812,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -4945,7 +4945,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -5066,7 +5066,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -5191,7 +5191,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -5324,7 +5324,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -5445,7 +5445,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -5568,7 +5568,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -5693,7 +5693,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -5818,7 +5818,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -5944,7 +5944,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;
@@ -6067,7 +6067,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description DependencyUnavailable: try again later */
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
                 503: {
                     headers: {
                         [name: string]: unknown;

@@ -22,6 +22,7 @@ from rlaas.tenancy.counters import reserve, settle
 from rlaas.tenancy.registry import TENANT as TENANT_KEY
 from rlaas.tenancy.registry import Page, to_cursor
 from rlaas.tenancy.tenant import Tenant
+from tests.fakes.adapters import MemoryAdapters
 from tests.fakes.audit import MemoryAuditLog
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
@@ -67,6 +68,7 @@ class Api:
         self.events = MemoryEventStore()
         self.counters, self.usage = MemoryCounters(), MemoryUsage()
         self.learning, self.rollout = Executions(), Executions()
+        self.adapters = MemoryAdapters()
         self.services = Services(
             documents=self.registry,
             tenants=MemoryTenants(self.registry),
@@ -78,6 +80,7 @@ class Api:
             usage=self.usage,
             learning=self.learning,
             rollout=self.rollout,
+            adapters=self.adapters,
             clock=clock,
             endpoint="rlaas-test",
             base_model="smollm2",
@@ -243,6 +246,43 @@ def test_a_policy_asks_the_base_model_or_adapters_of_its_tenant_and_no_others(ap
     own = {"endpoint": "rlaas-test", "component": f"rlaas-test--{TENANT}--mail--v1"}
     api.registry.numbers[TENANT, SKILL, "policy"] = 2
     assert api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, "backend": own})[0] == 201
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        (
+            "PUT",
+            "route",
+            {"expected_version": 1, "control": f"{SKILL}@v1", "arms": [{"policy_id": f"{SKILL}@v3", "mode": "ab", "weight": 0.5}]},
+        ),
+        ("POST", "rollouts", {"policy_id": f"{SKILL}@v3"}),
+    ],
+)
+def test_a_policy_whose_adapter_was_unloaded_is_routed_to_once_it_is_loaded_again(
+    api: Api, method: str, path: str, body: dict[str, object]
+) -> None:
+    component = f"rlaas-test--{TENANT}--mail--v1"
+    ref = {"name": component, "artifact_uri": "s3://b/k", "sha256": "0" * 64, "run_id": "run_1", "dataset_version": "v1"}
+    api.registry.numbers[TENANT, SKILL, "policy"] = 2
+    api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, "adapter": ref, "backend": {"endpoint": "rlaas-test", "component": component}})
+    refused(api.call(method, f"{HERE}/{path}", body), 503, "DependencyUnavailable", None)
+    assert (api.registry.get_route(TENANT, SKILL).version, api.rollout.started) == (1, [])
+    api.adapters.settle()
+    assert api.call(method, f"{HERE}/{path}", body)[0] in (200, 202)
+    assert api.adapters.asked == [("load", "s3://b/k")]
+
+
+def test_a_route_that_names_nothing_new_is_changed_without_a_word_to_sagemaker(api: Api) -> None:
+    component = f"rlaas-test--{TENANT}--mail--v1"
+    api.registry.numbers[TENANT, SKILL, "policy"] = 2
+    api.adapters.add(component)
+    api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, "backend": {"endpoint": "rlaas-test", "component": component}})
+    arms = [{"policy_id": f"{SKILL}@v3", "mode": "ab", "weight": 0.5}]
+    assert api.call("PUT", f"{HERE}/route", {"expected_version": 1, "control": f"{SKILL}@v1", "arms": arms})[0] == 200
+    api.adapters.loaded.clear()
+    less = [{**arms[0], "weight": 0.1}]
+    assert api.call("PUT", f"{HERE}/route", {"expected_version": 2, "control": f"{SKILL}@v1", "arms": less})[0] == 200
 
 
 def test_lists_are_walked_by_an_opaque_cursor(api: Api) -> None:

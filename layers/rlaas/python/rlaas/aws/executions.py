@@ -30,6 +30,12 @@ class StateMachine:
                 if error_code(error) != "ExecutionAlreadyExists":
                     raise
 
+    def is_running(self) -> bool:
+        """Whether an execution runs. Raises: DependencyUnavailable."""
+        with dependency("Step Functions"):
+            running = self._stepfunctions.list_executions(stateMachineArn=self._arn, statusFilter="RUNNING", maxResults=1)
+        return bool(running["executions"])
+
 
 class StoppedExecution(BaseModel):
     """An execution that failed, timed out or was stopped by hand: its name, its input, and in words how it ended."""

@@ -24,6 +24,7 @@ from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound
 from rlaas.ids import MetricName, PolicyId, TenantId, base_component, derived_id, new_id
 from rlaas.inference.prompt import check as check_prompt
 from rlaas.privacy.settings import PrivacySettings, TenantPrivacy
+from rlaas.rollout.adapters import Adapters, ensure_loaded
 from rlaas.rollout.conduct import Conductor, Guards, take_back
 from rlaas.rollout.learning import Dataset, LearningRun, LearningSettings, fail_run, request_run
 from rlaas.rollout.request import request_rollout
@@ -128,6 +129,7 @@ class Services:
     usage: UsageStore
     learning: Executions
     rollout: Executions
+    adapters: Adapters
     clock: Clock
     endpoint: str
     base_model: str
@@ -576,10 +578,8 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
     def put_route(call: admin_call, skill: str) -> JSONResponse:
         _known_skill(call, skill)
         request = call.body(RouteRequest)
-        for field, policy_id in (
-            ("control", request.control),
-            *((f"arms.{at}.policy_id", arm.policy_id) for at, arm in enumerate(request.arms)),
-        ):
+        named = [("control", request.control), *((f"arms.{at}.policy_id", arm.policy_id) for at, arm in enumerate(request.arms))]
+        for field, policy_id in named:
             _policy_of(call, skill, policy_id, param=field)
             if _archived(call, policy_id):
                 raise Conflict(f"{policy_id} is archived", param=field)
@@ -594,6 +594,10 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
             raise Conflict(f"the route is at version {current.version if current else 0}", param="expected_version")
         with _from_request(**request.model_dump()):
             route = _next_route(current, request, tenant_id=call.tenant_id, skill=skill, change=change)
+        routed = _routed(call, skill)
+        for field, policy_id in named:
+            if policy_id not in routed:  # what the route names is loaded, and taking from it must not wait for SageMaker
+                ensure_loaded(_policy_of(call, skill, policy_id), call.services.adapters, endpoint=call.services.endpoint, param=field)
         call.services.documents.write_route(route, expected_version=request.expected_version)
         return _answer(200 if current else 201, {**_dump(route), "idempotent_replay": False})
 
@@ -643,6 +647,9 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
     def start_rollout(call: admin_call, skill: str) -> JSONResponse:
         request = call.body(RolloutRequest)
         here = call.services
+        candidate = here.documents.get_policy(call.tenant_id, request.policy_id)
+        if candidate.skill == skill and not request.dryrun:
+            ensure_loaded(candidate, here.adapters, endpoint=here.endpoint, param="policy_id")
         named = call.id_for("rollout", skill)
         rollout = request_rollout(
             here.documents,

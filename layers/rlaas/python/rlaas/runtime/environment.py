@@ -104,6 +104,14 @@ class LearningEnvironment(RegistryEnvironment):
     learning_settings: Json[dict[str, JsonValue]] = Field(default={}, alias="LEARNING_SETTINGS")
 
 
+class AdaptersEnvironment(RegistryEnvironment):
+    """For the function that keeps the endpoint's adapters up; `scale_to_zero` says that the endpoint gives its machines back."""
+
+    endpoint_name: str = Field(alias="ENDPOINT_NAME")
+    learning_state_machine_arn: str = Field(alias="LEARNING_STATE_MACHINE_ARN")
+    scale_to_zero: bool = Field(alias="SCALE_TO_ZERO")
+
+
 class AdminEnvironment(RolloutEnvironment):
     """For the admin API."""
 

@@ -1,0 +1,209 @@
+"""Which adapters are loaded beside the base model, and which ought to be.
+
+What a route names or would go back to is loaded, so that nothing is deployed on the way back; so is the newest adapter that a skill's
+policies name, which waits to be tried, and whatever was made less than a day ago, which a learning run may still be asking. The rest is
+unloaded; a route that is to name it again has it loaded first.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Protocol
+
+from rlaas.errors import Conflict, DependencyUnavailable, RlaasError
+from rlaas.ids import adapter_name, adapters_owner
+from rlaas.routing.policy import Policy, SageMakerBackend
+from rlaas.routing.registry import Policies
+from rlaas.routing.route import Route
+from rlaas.tenancy.registry import Document, Registry
+from rlaas.tenancy.tenant import Skill
+
+SETTLED = timedelta(days=1)
+"""A younger adapter stays: its run evaluates it for three hours at most."""
+LOADING_S = 15.0
+"""When to look again at an adapter that is being loaded, in seconds."""
+_NEWEST = 50
+"""Policies of a skill that are looked through, from the newest, for one with an adapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An adapter at the endpoint. `status` is SageMaker's: Creating, InService, Updating, Deleting or Failed, then with its `reason`."""
+
+    name: str
+    status: str
+    created_at: datetime
+    reason: str | None = None
+
+
+class Adapters(Protocol):
+    """The adapters of one stage's endpoint. Everything raises DependencyUnavailable when SageMaker does not answer."""
+
+    def all(self) -> Iterator[Loaded]:
+        """All of them, and no other component."""
+        ...
+
+    def find(self, name: str) -> Loaded | None:
+        """One of them; `None` when there is none."""
+        ...
+
+    def load(self, name: str, artifact_uri: str) -> None:
+        """Begin to load one; no error when it is there already. Raises: Conflict when SageMaker refuses (its limits, a base asleep)."""
+        ...
+
+    def unload(self, name: str) -> None:
+        """Begin to unload one; no error when it is gone. Raises: Conflict while it cannot be (it is still being loaded)."""
+        ...
+
+    def base_is_awake(self) -> bool:
+        """Whether a copy of the base model runs, into which an adapter can be loaded."""
+        ...
+
+
+class Documents(Registry, Policies, Protocol):
+    """The registry with its policies; routes are read as its documents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What one look did, by the adapters' names: `kept` stay, `failed` could not be unloaded or loaded, `left` were not come to."""
+
+    kept: tuple[str, ...]
+    unloaded: tuple[str, ...]
+    loaded: tuple[str, ...]
+    failed: tuple[str, ...]
+    left: int
+
+
+def ensure_loaded(policy: Policy, adapters: Adapters, *, endpoint: str, param: str) -> None:
+    """See that the adapters `policy` asks can be asked, before a route names it; one that was unloaded is loaded again.
+
+    Raises: DependencyUnavailable with `retry_after_s` while one is being loaded; Conflict, blaming `param`, when that cannot be.
+    """
+    for component, artifact_uri in _asked(policy, endpoint):
+        found = adapters.find(component)
+        if found is not None and found.status in ("InService", "Updating"):
+            continue
+        if found is not None and found.status == "Failed":
+            raise Conflict(f"the adapter {component} of {policy.policy_id} did not load: {found.reason}", param=param)
+        if found is None:
+            if artifact_uri is None:
+                told = "the policy does not say where its weights are: register one with `adapter`"
+                raise Conflict(f"the adapter {component} of {policy.policy_id} is not loaded, and {told}", param=param)
+            if not adapters.base_is_awake():
+                told = "the base model sleeps. Ask it by /v1/infer, which wakes it within ten minutes, then send this again"
+                raise DependencyUnavailable(f"the adapter {component} of {policy.policy_id} is not loaded and {told}", retry_after_s=60.0)
+            adapters.load(component, artifact_uri)
+        state = "unloaded" if found is not None and found.status == "Deleting" else "loaded"
+        told = f"the adapter {component} of {policy.policy_id} is being {state}: send this again in a moment"
+        raise DependencyUnavailable(told, retry_after_s=LOADING_S)
+
+
+def keep_up(
+    documents: Documents, adapters: Adapters, *, endpoint: str, now: datetime, dry_run: bool, time_is_left: Callable[[], bool]
+) -> Upkeep:
+    """Unload what nothing names and load what a route names and is missing, tenant by tenant of those that have adapters loaded.
+
+    Each step is safe to repeat and a failed one does not stop the others. A `dry_run` says what would be done.
+    """
+    theirs: dict[str, list[Loaded]] = defaultdict(list)
+    for adapter in adapters.all():
+        owner = adapters_owner(adapter.name, endpoint)
+        if owner is not None and adapter.status != "Deleting":
+            theirs[owner].append(adapter)
+    kept: list[str] = []
+    done: dict[str, list[str]] = {"unloaded": [], "loaded": [], "failed": []}
+    left = sum(map(len, theirs.values()))
+
+    def do(kind: str, name: str, work: Callable[[], None]) -> None:
+        try:
+            if not dry_run:
+                work()
+        except RlaasError:
+            kind = "failed"
+        done[kind].append(name)
+
+    awake = adapters.base_is_awake()
+    for tenant_id, loaded in theirs.items():
+        if not time_is_left():
+            break
+        routed = dict(_routed(documents, tenant_id, endpoint))
+        waiting = _Waiting(documents, tenant_id, endpoint)
+        for adapter in loaded:
+            left -= 1
+            if adapter.name in routed or now - adapter.created_at < SETTLED or waiting.names(adapter.name):
+                kept.append(adapter.name)
+            else:
+                do("unloaded", adapter.name, partial(adapters.unload, adapter.name))
+        for name, artifact_uri in sorted(routed.items()) if awake else ():
+            if artifact_uri is not None and name not in {adapter.name for adapter in loaded}:
+                do("loaded", name, partial(adapters.load, name, artifact_uri))
+    return Upkeep(tuple(kept), tuple(done["unloaded"]), tuple(done["loaded"]), tuple(done["failed"]), left)
+
+
+def unload_all(adapters: Adapters, *, pause: Callable[[], None], time_is_left: Callable[[], bool]) -> Upkeep:
+    """Unload every adapter and wait until they are gone: only then can the base model, and with it the endpoint, be deleted."""
+    asked: dict[str, None] = {}
+    while (there := [*adapters.all()]) and time_is_left():
+        for adapter in there:
+            if adapter.status != "Deleting":
+                try:
+                    adapters.unload(adapter.name)
+                    asked[adapter.name] = None
+                except Conflict:  # it is still being loaded: the next round asks again
+                    continue
+        pause()
+    return Upkeep((), tuple(asked), (), (), len(there))
+
+
+def _asked(policy: Policy, endpoint: str) -> Iterator[tuple[str, str | None]]:
+    """The adapters of `endpoint` that a policy asks, each with where its weights are, if that is known."""
+    for backend in (policy.backend, *policy.fallbacks):
+        if isinstance(backend, SageMakerBackend) and backend.component and adapters_owner(backend.component, endpoint):
+            own = policy.adapter if policy.adapter is not None and policy.adapter.name == backend.component else None
+            yield backend.component, own.artifact_uri if own is not None else None
+
+
+def _routed(documents: Documents, tenant_id: str, endpoint: str) -> Iterator[tuple[str, str | None]]:
+    """The adapters that the tenant's routes name, or would name again after a rollback."""
+    for route in _every(documents, Route, tenant_id, "ROUTE#"):
+        targets = [route.target, *([route.last_good] if route.last_good is not None else [])]
+        named = {target.control for target in targets} | {arm.policy_id for target in targets for arm in target.arms}
+        for policy_id in sorted(named):
+            yield from _asked(documents.get_policy(tenant_id, policy_id), endpoint)
+
+
+class _Waiting:
+    """The tenant's adapters that no route names yet: the newest one of each skill, unless a newer took its place. Read when first asked."""
+
+    def __init__(self, documents: Documents, tenant_id: str, endpoint: str) -> None:
+        self._documents, self._tenant_id, self._endpoint = documents, tenant_id, endpoint
+        self._skills: list[str] | None = None
+        self._newest: dict[str, frozenset[str]] = {}
+
+    def names(self, name: str) -> bool:
+        """Whether `name` is the newest adapter of its skill."""
+        if self._skills is None:
+            self._skills = [skill.skill for skill in _every(self._documents, Skill, self._tenant_id, "SKILL#")]
+        version = int(name.removesuffix("--sft").rpartition("--v")[2])
+        owners = [skill for skill in self._skills if adapter_name(self._endpoint, self._tenant_id, skill, version) == name]
+        return any(name in self._newest_of(skill) for skill in owners)
+
+    def _newest_of(self, skill: str) -> frozenset[str]:
+        if skill not in self._newest:
+            page = self._documents.list(Policy, self._tenant_id, f"POLICY#{skill}#", limit=_NEWEST, newest_first=True)
+            asked = ([component for component, _ in _asked(stored.document, self._endpoint)] for stored in page.items)
+            self._newest[skill] = frozenset(next((components for components in asked if components), []))
+        return self._newest[skill]
+
+
+def _every(documents: Documents, model: type[Document], tenant_id: str, prefix: str) -> Iterable[Document]:
+    cursor: str | None = None
+    while True:
+        page = documents.list(model, tenant_id, prefix, cursor=cursor)
+        yield from (stored.document for stored in page.items)
+        cursor = page.cursor
+        if cursor is None:
+            return

@@ -1,0 +1,50 @@
+"""An endpoint's adapters in memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from rlaas.errors import Conflict
+from rlaas.rollout.adapters import Loaded
+from tests.fakes.worlds import NOW
+
+
+@dataclass
+class MemoryAdapters:
+    """`loaded` by name; `stuck` cannot be unloaded, `full` takes no more. What is asked to load or unload is under way until `settle`."""
+
+    loaded: dict[str, Loaded] = field(default_factory=dict)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    stuck: set[str] = field(default_factory=set)
+    full: bool = False
+    awake: bool = True
+
+    def add(self, name: str, created_at: datetime = NOW, status: str = "InService", reason: str | None = None) -> None:
+        self.loaded[name] = Loaded(name, status, created_at, reason)
+
+    def settle(self) -> None:
+        """What is under way ends."""
+        there = {name: found for name, found in self.loaded.items() if found.status != "Deleting"}
+        self.loaded = {name: replace(found, status="InService") for name, found in there.items()}
+
+    def all(self) -> Iterator[Loaded]:
+        return iter([*self.loaded.values()])
+
+    def find(self, name: str) -> Loaded | None:
+        return self.loaded.get(name)
+
+    def load(self, name: str, artifact_uri: str) -> None:
+        if self.full:
+            raise Conflict(f"SageMaker does not load the adapter {name}: ResourceLimitExceeded: too many")
+        self.asked.append(("load", artifact_uri))
+        self.loaded.setdefault(name, Loaded(name, "Creating", NOW))
+
+    def unload(self, name: str) -> None:
+        if name in self.stuck:
+            raise Conflict(f"SageMaker does not unload the adapter {name}: it is being loaded")
+        self.asked.append(("unload", name))
+        if name in self.loaded:
+            self.loaded[name] = replace(self.loaded[name], status="Deleting")
+
+    def base_is_awake(self) -> bool:
+        return self.awake

@@ -1,0 +1,117 @@
+"""The upkeep of the endpoint, as its schedule, the ends of learning runs and an operator call it."""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import boto3
+import botocore.session
+import pytest
+
+from functions.reconcile_adapters import handler as upkeep
+from rlaas.clock import utc_now
+from rlaas.ids import adapter_name
+from tests.fakes.adapters import MemoryAdapters
+from tests.fakes.gateway import TimeLeft
+from tests.fakes.loopback import Quiet, served
+from tests.fakes.worlds import SKILL, TENANT
+from tests.unit.functions.conftest import Stage
+
+WAITS = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 60, "End": True}}}
+LET_SLEEP = {
+    "ServiceNamespace": "sagemaker",
+    "ResourceId": "inference-component/rlaas-test--base",
+    "ScalableDimension": "sagemaker:inference-component:DesiredCopyCount",
+    "MinCapacity": 0,
+}
+GONE = adapter_name("rlaas-test", TENANT, SKILL, 1)
+
+
+@pytest.fixture
+def machine(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The learning state machine's ARN."""
+    role = "arn:aws:iam::123456789012:role/learning"
+    made = boto3.client("stepfunctions").create_state_machine(name="learning", definition=json.dumps(WAITS), roleArn=role)
+    monkeypatch.setenv("LEARNING_STATE_MACHINE_ARN", made["stateMachineArn"])
+    monkeypatch.setenv("ENDPOINT_NAME", "rlaas-test")
+    monkeypatch.setenv("SCALE_TO_ZERO", "true")
+    return made["stateMachineArn"]
+
+
+@pytest.fixture
+def adapters(machine: str, monkeypatch: pytest.MonkeyPatch) -> MemoryAdapters:
+    made = MemoryAdapters()
+    made.add(GONE, utc_now() - timedelta(days=2))
+    monkeypatch.setattr(upkeep, "adapters", lambda: made)
+    return made
+
+
+@pytest.fixture
+def scaling(machine: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """What Application Auto Scaling is asked; moto's does not know inference components."""
+    asked: list[dict[str, Any]] = []
+
+    class Scaling(Quiet):
+        def do_POST(self) -> None:
+            assert self.headers["X-Amz-Target"] == "AnyScaleFrontendService.RegisterScalableTarget"
+            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.answer(200, b"{}")
+
+    with served(Scaling) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING", url)
+        yield asked
+
+
+def test_the_endpoint_is_kept_awake_for_the_run_that_goes_on_and_sleeps_after_the_last(
+    machine: str, adapters: MemoryAdapters, scaling: list[dict[str, Any]]
+) -> None:
+    runs = boto3.client("stepfunctions")
+    first, second = (runs.start_execution(stateMachineArn=machine, name=name)["executionArn"] for name in ("run_1", "run_2"))
+    runs.stop_execution(executionArn=first)
+    ended = {"detail-type": "Step Functions Execution Status Change", "detail": {"name": "run_1", "status": "ABORTED"}}
+    upkeep.handler(ended, TimeLeft(600_000))
+    assert scaling == []
+    runs.stop_execution(executionArn=second)
+    upkeep.handler({}, TimeLeft(600_000))  # the schedule's: it needs nobody to tell of the end
+    assert scaling == [LET_SLEEP]
+    dimension = botocore.session.get_session().get_service_model("application-autoscaling").shape_for("ScalableDimension")
+    assert LET_SLEEP["ScalableDimension"] in dimension.enum  # type: ignore[attr-defined]
+
+
+def test_an_endpoint_that_never_sleeps_is_not_let(
+    adapters: MemoryAdapters, scaling: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCALE_TO_ZERO", "false")
+    upkeep.handler({}, TimeLeft(600_000))
+    assert scaling == []
+
+
+def test_a_look_says_what_it_unloaded_by_name_and_counts_it(
+    adapters: MemoryAdapters, scaling: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = upkeep.handler({}, TimeLeft(600_000))
+    assert (told["unloaded"], told["kept"], told["left"]) == ((GONE,), 0, 0)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    (metrics,) = [line for line in lines if "_aws" in line]
+    assert (metrics["AdaptersUnloaded"], metrics["AdaptersFailed"]) == (1, 0)
+    assert metrics["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["stage"]]
+
+
+def test_a_dry_run_leaves_adapters_and_the_endpoint_alone(adapters: MemoryAdapters, scaling: list[dict[str, Any]]) -> None:
+    assert upkeep.handler({"dry_run": True}, TimeLeft(600_000))["unloaded"] == (GONE,)
+    assert (adapters.asked, scaling) == ([], [])
+
+
+def test_an_operator_unloads_all_before_the_endpoint_is_deleted(adapters: MemoryAdapters, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapters.add(adapter_name("rlaas-test", TENANT, SKILL, 2))
+    monkeypatch.setattr("time.sleep", lambda _: adapters.settle())
+    told = upkeep.handler({"unload": "all"}, TimeLeft(600_000))
+    assert (len(adapters.loaded), told["left"]) == (0, 0)
+
+
+@pytest.mark.parametrize("asked", [{"unload": "some"}, {"dry_run": "perhaps"}])
+def test_what_nobody_can_ask_is_refused(adapters: MemoryAdapters, asked: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(asked))):
+        upkeep.handler(asked, TimeLeft(600_000))
+    assert adapters.asked == []
