@@ -55,11 +55,10 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, ob
             let_sleep(settings.endpoint_name)
         done = kept_up(settings, dry_run=request.dry_run, time_is_left=time_is_left)
     told: dict[str, object] = {**asdict(done), "kept": len(done.kept)}
-    logger.info("adapters", dry_run=request.dry_run, **told)
-    if not request.dry_run:
+    logger.info("adapters", dry_run=request.dry_run, adapters=told)
+    if not request.dry_run and (done.unloaded or done.loaded or done.failed):  # a metric costs by the hours it is told of
         emit(
             {
-                "AdaptersKept": (len(done.kept), "Count"),
                 "AdaptersUnloaded": (len(done.unloaded), "Count"),
                 "AdaptersLoaded": (len(done.loaded), "Count"),
                 "AdaptersFailed": (len(done.failed), "Count"),

@@ -96,6 +96,9 @@ def test_a_look_says_what_it_unloaded_by_name_and_counts_it(
     (metrics,) = [line for line in lines if "_aws" in line]
     assert (metrics["AdaptersUnloaded"], metrics["AdaptersFailed"]) == (1, 0)
     assert metrics["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["stage"]]
+    adapters.settle()
+    upkeep.handler({}, TimeLeft(600_000))
+    assert "_aws" not in capsys.readouterr().out  # nothing was done, and an hour of a metric costs
 
 
 def test_a_dry_run_leaves_adapters_and_the_endpoint_alone(adapters: MemoryAdapters, scaling: list[dict[str, Any]]) -> None:

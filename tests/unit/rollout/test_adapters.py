@@ -204,6 +204,15 @@ def test_all_are_unloaded_and_waited_for_so_that_the_base_can_go() -> None:
     assert (set(done.unloaded), done.left, adapters.loaded) == ({component(version) for version in (1, 2, 3)}, 0, {})
 
 
+def test_nothing_is_loaded_between_the_unloading_of_all_and_the_deletion_of_the_endpoint() -> None:
+    registry = registry_of(adapted(1))
+    registry.write_route(route(control=1), expected_version=0)
+    adapters = MemoryAdapters()
+    adapters.add(component(1), OLD)
+    unload_all(adapters, pause=adapters.settle, time_is_left=lambda: True)
+    assert look(registry, adapters) == Upkeep((), (), (), (), 0)
+
+
 def test_what_is_still_there_when_the_time_is_up_is_counted() -> None:
     adapters = MemoryAdapters()
     adapters.add(component(1))
