@@ -511,7 +511,8 @@ def test_a_state_machine_describes_a_component_through_the_sdk(emulator: Emulato
         "Resource": "arn:aws:states:::aws-sdk:sagemaker:describeInferenceComponent",
         "Arguments": {"InferenceComponentName": f"{endpoint}--base"},
     }
-    assert json.loads(run(emulator, task)["output"])["InferenceComponentStatus"] == "InService"
+    described = json.loads(run(emulator, task)["output"])
+    assert (described["InferenceComponentStatus"], described["RuntimeConfig"]["CurrentCopyCount"]) == ("InService", 1)
 
 
 def test_an_archive_is_made_from_a_template(emulator: Emulator) -> None:

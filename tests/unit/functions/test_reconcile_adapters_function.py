@@ -36,7 +36,7 @@ def machine(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("LEARNING_STATE_MACHINE_ARN", made["stateMachineArn"])
     monkeypatch.setenv("ENDPOINT_NAME", "rlaas-test")
     monkeypatch.setenv("SCALE_TO_ZERO", "true")
-    return made["stateMachineArn"]
+    return str(made["stateMachineArn"])
 
 
 @pytest.fixture
