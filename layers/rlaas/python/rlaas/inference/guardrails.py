@@ -18,6 +18,7 @@ from rlaas.inference.groundedness import GroundednessScorer, LexicalOverlap
 from rlaas.inference.injection import suspicion
 from rlaas.inference.refusal import refusal_score
 from rlaas.privacy.patterns import Span
+from rlaas.privacy.reading import read
 from rlaas.privacy.scrub import Scrubber, canonical
 from rlaas.privacy.settings import PATTERN_ENTITIES, PatternEntity, PrivacySettings
 from rlaas.routing.guardrails import (
@@ -299,10 +300,10 @@ def _look_at_output(guardrail: OutputGuardrail, texts: list[str], given: _Given)
         case PersonalDataLeak():
             known = frozenset[tuple[str, str]]()
             scrubber = _scrubber(guardrail.entities, guardrail.allow)
-            if any(scrubber.found(text) for text in texts):
+            if any(scrubber.found(read(text).text) for text in texts):
                 known = frozenset(
                     (span.entity, canonical(text[span.start : span.end], span.entity))
-                    for text in (*given.asked, *given.documents)
+                    for text in (read(text).text for text in (*given.asked, *given.documents))
                     for span in scrubber.found(text)
                 )
             return _personal_data(guardrail.entities, guardrail.allow, texts, known)
@@ -340,13 +341,14 @@ def _personal_data(
     entities: tuple[PatternEntity, ...], allow: tuple[str, ...], texts: Sequence[str], known: frozenset[tuple[str, str]] = frozenset()
 ) -> _Find | None:
     scrubber = _scrubber(entities, allow)
-    spans = [_unknown(text, scrubber.found(text), known) for text in texts]
+    readings = [*map(read, texts)]
+    spans = [_unknown(reading.text, scrubber.found(reading.text), known) for reading in readings]
     kinds = Counter(span.entity for found in spans for span in found)
     if not kinds:
         return None
     return _Find(
         ", ".join(f"{entity} x{times}" for entity, times in sorted(kinds.items())),
-        without=lambda: [scrubber.replaced(text, found) if found else text for text, found in zip(texts, spans, strict=True)],
+        without=lambda: [scrubber.replaced(*each) for each in zip(readings, spans, strict=True)],
     )
 
 
@@ -375,12 +377,13 @@ def _hits(listed: BlockList | AllowList | AnswerBlockList, text: str) -> list[Hi
 
 
 def _listed(listed: BlockList | AnswerBlockList, texts: Sequence[str]) -> _Find | None:
+    readings = [*map(read, texts)]
     found: list[list[Hit]] = []
-    for text in texts:
-        hits = _hits(listed, text)
+    for reading in readings:
+        hits = _hits(listed, reading.text)
         if hits and listed.excuses:
-            excused = bytearray(len(text))
-            for excuse in _terms(listed.excuses).hits(text):
+            excused = bytearray(len(reading.text))
+            for excuse in _terms(listed.excuses).hits(reading.text):
                 excused[excuse.start : excuse.end] = b"\x01" * (excuse.end - excuse.start)
             hits = [hit for hit in hits if excused.find(0, hit.start, hit.end) >= 0]
         found.append(hits)
@@ -390,19 +393,23 @@ def _listed(listed: BlockList | AnswerBlockList, texts: Sequence[str]) -> _Find 
     entries = ", ".join(
         f"term {term + 1}" if term < len(listed.terms) else f"pattern {term - len(listed.terms) + 1}" for term in matched[:8]
     )
-    spans = [[Span(hit.start, hit.end, "BLOCKED") for hit in hits] for hits in found]
-    return _Find(entries, without=lambda: [_masked(text, hits) for text, hits in zip(texts, spans, strict=True)])
+    return _Find(
+        entries,
+        without=lambda: [
+            reading.replaced(_runs(hits), lambda _, entity: f"<{entity}>") for reading, hits in zip(readings, found, strict=True)
+        ],
+    )
 
 
-def _masked(text: str, spans: Sequence[Span]) -> str:
-    """`text` with `<BLOCKED>` in the place of each run of overlapping spans."""
-    parts: list[str] = []
-    at = 0
-    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
-        if span.start >= at:
-            parts += [text[at : span.start], "<BLOCKED>"]
-        at = max(at, span.end)
-    return "".join([*parts, text[at:]])
+def _runs(hits: Sequence[Hit]) -> list[Span]:
+    """The runs of overlapping hits, in order."""
+    runs: list[Span] = []
+    for hit in sorted(hits, key=lambda hit: (hit.start, -hit.end)):
+        if runs and hit.start < runs[-1].end:
+            runs[-1] = Span(runs[-1].start, max(runs[-1].end, hit.end), "BLOCKED")
+        else:
+            runs.append(Span(hit.start, hit.end, "BLOCKED"))
+    return runs
 
 
 def _topics(topics: Topics, texts: Sequence[str]) -> _Find | None:

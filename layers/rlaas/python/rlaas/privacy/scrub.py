@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from rlaas.errors import DependencyUnavailable
 from rlaas.privacy.patterns import Span, pattern_spans
+from rlaas.privacy.reading import Reading, read
 from rlaas.privacy.settings import MODEL_ENTITIES, PATTERN_ENTITIES, Action, ModelEntity, PrivacySettings, compiled
 from rlaas.text_folding import folded, places
 
@@ -43,10 +44,17 @@ class Scrubber:
     finder: EntityFinder | None = None
 
     def texts(self, texts: Sequence[str]) -> list[str]:
-        """`texts` with personal data masked, hashed, dropped or kept as the settings say. Raises: DependencyUnavailable."""
-        return [self._replaced(text, spans) if spans else text for text, spans in zip(texts, self.spans(texts), strict=True)]
+        """`texts` with personal data masked, hashed, dropped or kept as the settings say; what was JSON still is.
 
-    def spans(self, texts: Sequence[str]) -> list[list[Span]]:
+        Raises: DependencyUnavailable.
+        """
+        readings = [*map(read, texts)]
+        found = self._spans([reading.text for reading in readings])
+        return [
+            reading.replaced(spans, self._in_place_of) if spans else reading.given for reading, spans in zip(readings, found, strict=True)
+        ]
+
+    def _spans(self, texts: Sequence[str]) -> list[list[Span]]:
         """What is replaced in each of `texts`, in order and apart. Raises: DependencyUnavailable."""
         seen = [folded(text) for text in texts]
         by_pattern = [[*self._by_pattern(text)] for text in seen]
@@ -67,9 +75,9 @@ class Scrubber:
         spans = map(_back_to(text, seen), self._by_pattern(seen))
         return [span for span in spans if text[span.start : span.end] not in self._allowed]
 
-    def replaced(self, text: str, spans: Iterable[Span]) -> str:
-        """`text` with each of `spans` replaced as the settings say."""
-        return self._replaced(text, self._apart(text, spans, ()))
+    def replaced(self, reading: Reading, spans: Iterable[Span]) -> str:
+        """What was read with each of `spans` of the reading replaced as the settings say."""
+        return reading.replaced(self._apart(reading.text, spans, ()), self._in_place_of)
 
     def digest(self, text: str) -> str:
         """HMAC-SHA256 (hex) of `text` under the salt: equal texts are known again, and nobody without the salt can guess them."""
@@ -111,13 +119,6 @@ class Scrubber:
                         covered[start:end] = b"\x01" * (end - start)
                         taken.append(Span(start, end, span.entity))
         return sorted(taken, key=lambda span: span.start)
-
-    def _replaced(self, text: str, spans: Iterable[Span]) -> str:
-        parts, at = [], 0
-        for span in spans:
-            parts += [text[at : span.start], self._in_place_of(text[span.start : span.end], span.entity)]
-            at = span.end
-        return "".join([*parts, text[at:]])
 
     def _in_place_of(self, found: str, entity: str) -> str:
         match self._actions[entity]:

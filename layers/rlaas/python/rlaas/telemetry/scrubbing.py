@@ -1,9 +1,10 @@
 """The texts of events, taken out to be scrubbed and put back.
 
 Everything a person may have written is a text: inputs, messages, documents, answers, tools' arguments, edits, comments, labels, string
-values, tags, and metadata at any depth, keys included. Ids are not: the contract is that they are pseudonymous.
+values, tags, and metadata at any depth, names and numbers included. Ids are not: the contract is that they are pseudonymous.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 
 from pydantic import JsonValue
@@ -57,7 +58,7 @@ def _changes(event: AnyEvent, change: Callable[[str], str]) -> Iterator[tuple[st
     if event.tags:
         yield "tags", tuple(change(tag) for tag in event.tags)
     if event.metadata:
-        yield "metadata", {change(name): _in_json(value, change) for name, value in event.metadata.items()}
+        yield "metadata", json.loads(change(json.dumps(event.metadata, ensure_ascii=False)))
 
 
 def _message(message: Message, change: Callable[[str], str]) -> Message:

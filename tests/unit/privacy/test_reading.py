@@ -1,0 +1,174 @@
+"""What was JSON is JSON after masking, of the same shape, and hides nothing."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlaas.inference.guardrails import check_input, check_output
+from rlaas.privacy.reading import read
+from rlaas.privacy.scrub import Scrubber
+from rlaas.privacy.settings import PrivacySettings
+from rlaas.routing.guardrails import Guardrails
+from rlaas.telemetry.events import InteractionCreated, Message, ToolCall
+from rlaas.telemetry.scrubbing import scrubbed
+
+SCRUBBER = Scrubber(PrivacySettings(), salt=b"s" * 32)
+CARD = "4111111111111111"
+MAIL = "ada@shop.example"
+
+
+def clean(text: str) -> str:
+    return SCRUBBER.texts([text])[0]
+
+
+def call(arguments: str) -> ToolCall:
+    return ToolCall.model_validate({"id": "call_1", "type": "function", "function": {"name": "refund", "arguments": arguments}})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f'{{"card": {CARD}, "to": "{MAIL}"}}', '{"card": "<CREDIT_CARD>", "to": "<EMAIL_ADDRESS>"}'),
+        (f'{{ "n":1.50,\n "to" : "for {MAIL}!" }}', '{ "n":1.50,\n "to" : "for <EMAIL_ADDRESS>!" }'),  # all else as it was, to the byte
+        (f"[{CARD}, -4111111111111111, 17]", '["<CREDIT_CARD>", "<CREDIT_CARD>", 17]'),
+        (r'{"card": "\u0034\u0031\u0031\u0031 1111 1111 1111", "note": "a\nb\u00e9"}', r'{"card": "<CREDIT_CARD>", "note": "a\nb\u00e9"}'),
+        (rf'{{"note": "to\n{MAIL}\nor \ud83d\ude00{MAIL}"}}', r'{"note": "to\n<EMAIL_ADDRESS>\nor \ud83d\ude00<EMAIL_ADDRESS>"}'),
+        ('{"ssn": "457555462"}', '{"ssn": "<US_SSN>"}'),  # the name beside it says what it is
+        (f'{{"{MAIL}": 1, "b@shop.example": {{"{MAIL}": 3}}}}', '{"<EMAIL_ADDRESS>": 1, "<EMAIL_ADDRESS> (2)": {"<EMAIL_ADDRESS>": 3}}'),
+        (f'{{"a": {CARD}, "a": {CARD}}}', '{"a": "<CREDIT_CARD>", "a": "<CREDIT_CARD>"}'),
+        (f'```json\n{{"card": {CARD}}}\n```', '```json\n{"card": "<CREDIT_CARD>"}\n```'),
+        (f'["4111","1111 1111 1111 {CARD}"]', '["4111","1111 1111 1111 <CREDIT_CARD>"]'),
+        (f'{{"cut": "{MAIL}", "off": {CARD}', '{"cut": "<EMAIL_ADDRESS>", "off": <CREDIT_CARD>'),  # no JSON before, none after
+        (CARD, "<CREDIT_CARD>"),
+        (f"[see {CARD}]", "[see <CREDIT_CARD>]"),
+    ],
+)  # fmt: skip
+def test_json_stays_json_and_all_else_stays_as_it_was(text: str, expected: str) -> None:
+    assert clean(text) == expected
+    assert clean(expected) == expected
+
+
+def test_json_within_the_strings_of_json_stays_json_as_well() -> None:
+    text = json.dumps({"arguments": json.dumps({"card": int(CARD), "more": json.dumps([MAIL, int(CARD)])})})
+    outer = json.loads(clean(text))
+    inner = json.loads(outer["arguments"])
+    assert inner["card"] == "<CREDIT_CARD>"
+    assert json.loads(inner["more"]) == ["<EMAIL_ADDRESS>", "<CREDIT_CARD>"]
+
+
+@pytest.mark.parametrize(("action", "card"), [("drop", ""), ("hash", r"<CREDIT_CARD:[0-9a-f]{16}>"), ("keep", CARD)])
+def test_every_action_leaves_json(action: str, card: str) -> None:
+    made = Scrubber(PrivacySettings.model_validate({"actions": {"CREDIT_CARD": action}}), salt=b"s" * 32)
+    (text,) = made.texts([f'{{"card": {CARD}, "same": "4111 1111 1111 1111"}}'])
+    found = json.loads(text)
+    assert re.fullmatch(card, str(found["card"]))
+    if action == "hash":
+        assert found["card"] == found["same"]
+
+
+def test_a_tool_call_with_masked_arguments_can_be_made_and_sent_back() -> None:
+    config = Guardrails.model_validate_json(json.dumps({"input": [{"kind": "pii"}], "output": [{"kind": "pii_leak"}]}))
+    arguments = f'{{"card": {CARD}, "to": "{MAIL}"}}'
+    verdict = check_output(config, "", tool_calls=[call(arguments)])
+    assert json.loads(verdict.tool_calls[0].function.arguments) == {"card": "<CREDIT_CARD>", "to": "<EMAIL_ADDRESS>"}
+    history = [
+        Message(role="assistant", content="", tool_calls=(call(arguments),)),
+        Message(role="tool", tool_call_id="call_1", content=f"[{CARD}]"),
+    ]
+    incoming = check_input(config, history)
+    assert json.loads(incoming.messages[0].tool_calls[0].function.arguments) == {"card": "<CREDIT_CARD>", "to": "<EMAIL_ADDRESS>"}
+    assert json.loads(incoming.messages[1].content) == ["<CREDIT_CARD>"]
+
+
+def test_what_the_request_said_is_no_leak_however_the_answer_writes_it() -> None:
+    config = Guardrails.model_validate_json(json.dumps({"output": [{"kind": "pii_leak"}]}))
+    asked = [Message(role="user", content="Refund 4111 1111 1111 1111")]
+    assert check_output(config, "", tool_calls=[call(f'{{"card": {CARD}}}')], asked=asked).actions == ()
+
+
+def test_a_listed_term_is_taken_out_of_json_by_its_rules() -> None:
+    config = Guardrails.model_validate_json(
+        json.dumps({"output": [{"kind": "block_list", "action": "redact", "terms": ["project x"], "patterns": ["77[0-9]+"]}]})
+    )
+    verdict = check_output(config, r'{"on": "Project\u0020X now", "of": 7712, "ids": [1, 2]}')
+    assert json.loads(verdict.text) == {"on": "<BLOCKED> now", "of": "<BLOCKED>", "ids": [1, 2]}
+
+
+def test_metadata_keeps_its_shape_and_loses_its_numbers_that_are_a_persons() -> None:
+    metadata = {
+        "card": int(CARD),
+        MAIL: 1,
+        "bob@shop.example": 2.5,
+        "deep": [{"card": CARD, "vip": True, "none": None}],
+        "ssn": "457555462",
+    }
+    event = InteractionCreated.model_validate({"interaction_id": "i1", "skill": "reply", "inputs": {"q": "hi"}, "metadata": metadata})
+    (stored,) = scrubbed([event], SCRUBBER)
+    assert stored.metadata == {
+        "card": "<CREDIT_CARD>",
+        "<EMAIL_ADDRESS>": 1,
+        "<EMAIL_ADDRESS> (2)": 2.5,
+        "deep": [{"card": "<CREDIT_CARD>", "vip": True, "none": None}],
+        "ssn": "<US_SSN>",
+    }
+
+
+CARDS = st.sampled_from([CARD, "5555555555554444", "378282246310005"])
+WORDS = st.text('abc "\\\n\té😀\u2028{}[]:,0', max_size=12)
+PLANTED = st.one_of(CARDS.map(int), CARDS, st.tuples(WORDS, CARDS, WORDS).map(lambda parts: " ".join(parts)))
+VALUES = st.recursive(
+    PLANTED | WORDS | st.integers(0, 99) | st.booleans() | st.none(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS | CARDS, inner, max_size=4) | inner.map(json.dumps),
+    max_leaves=20,
+)
+
+
+def escaped(text: str) -> str:
+    """The JSON `text` with every other digit of its strings as an escape."""
+
+    def hidden(match: re.Match[str]) -> str:
+        if "\\" in match[0]:
+            return match[0]
+        return "".join(f"\\u{ord(each):04x}" if each.isdigit() and place % 2 else each for place, each in enumerate(match[0]))
+
+    return re.sub(r'"(?:[^"\\]|\\.)*"', hidden, text)
+
+
+def shape(value: Any) -> Any:
+    """What of `value` masking leaves: its lists and objects, and where texts and other values stand."""
+    if isinstance(value, list):
+        return [shape(each) for each in value]
+    if isinstance(value, dict):
+        return [shape(each) for each in value.values()]
+    return (
+        "text"
+        if isinstance(value, str) or (isinstance(value, int) and str(value) in (CARD, "5555555555554444", "378282246310005"))
+        else value
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(VALUES, st.booleans(), st.booleans())
+def test_any_json_keeps_its_shape_and_no_card(value: Any, ascii_only: bool, hide: bool) -> None:
+    text = json.dumps([value], ensure_ascii=ascii_only)
+    text = escaped(text) if hide else text
+    masked = clean(text)
+    found = json.loads(masked)
+    assert shape(found) == shape(json.loads(text))
+    assert not any(card in read(masked).text for card in (CARD, "5555555555554444", "378282246310005"))
+
+
+def test_work_grows_no_faster_than_the_text() -> None:
+    for unit in ('["', '{"a":"\\"', f'{{"card": {CARD}}},', '\\"', "[" * 50, '"\\u0034'):
+        text = (unit * 60_000)[:250_000]
+        assert read(text).text
+    nested = "x"
+    while len(nested) < 200_000:
+        nested = json.dumps([nested, CARD])
+    assert CARD not in read(clean(nested)).text
+    many = json.dumps({f"k{number}": f"{MAIL} {number}" for number in range(8_000)})
+    assert MAIL not in clean(many)
