@@ -35,8 +35,8 @@ def _message(cause: Mapping[str, JsonValue]) -> str:
         if cause.get(name):
             return str(cause[name])
     for kind in ("Training", "Processing"):
-        if name := cause.get(f"{kind}JobName"):
-            return f"the job {name} ended as {cause.get('SecondaryStatus') or cause.get(f'{kind}JobStatus')}"
+        if job := cause.get(f"{kind}JobName"):
+            return f"the job {job} ended as {cause.get('SecondaryStatus') or cause.get(f'{kind}JobStatus')}"
     return ""
 
 
