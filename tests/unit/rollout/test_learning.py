@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -20,6 +22,7 @@ from training_jobs.build_dataset import Arguments
 
 RUN = "run_01JQZ4T3V7W8X9Y0Z1A2B3C4D5"
 PLACE = Place(stage="test", bucket="artifacts", endpoint="rlaas-test", base_model="smollm2")
+DEFINITIONS = Path(__file__).parents[3] / "infra" / "state_machines"
 ROOT = f"s3://artifacts/tenants/{TENANT}/{SKILL}"
 ADAPTER = f"{ROOT}/runs/{RUN}/rlaas-test-train-01jqz4t3v7w8x9y0z1a2b3c4d5/output/model.tar.gz"
 
@@ -76,7 +79,7 @@ def test_the_plan_names_each_job_and_where_it_reads_and_writes(world: World) -> 
     assert (given["--database"], given["--workgroup"], given["--version"]) == ("rlaas_test", "rlaas-test", "v1")
     assert (given["--since"], given["--until"]) == ("2026-02-19T12:00:00.000000Z", "2026-03-01T12:00:00.000000Z")
     assert given["--test-share"] == "0.0"
-    assert asked["build_dataset"]["output_uri"] == f"{ROOT}/datasets/v1"
+    assert asked["build_dataset"]["output_uri"] == f"{ROOT}/datasets/v1/"
     assert asked["train"]["hyperparameters"]["dpo_steps"] == "30"
     assert TrainingSettings.from_strings(asked["train"]["hyperparameters"]).base_model == "smollm2"
     assert asked["train"]["base_model_uri"] == "s3://artifacts/models/smollm2/"
@@ -88,6 +91,27 @@ def test_the_plan_names_each_job_and_where_it_reads_and_writes(world: World) -> 
     assert asked["evaluate"]["arguments"][:4] == ["--endpoint", "rlaas-test", "--baseline-component", "v1"]
     assert all(asked[job]["job_name"].startswith("rlaas-test-") for job in ("build_dataset", "train", "evaluate"))
     assert len(json.dumps(asked)) < 8192
+
+
+def prefixes(definition: object) -> Iterator[str]:
+    """The URIs that a state machine has SageMaker read as S3 prefixes, as written."""
+    if isinstance(definition, dict):
+        if definition.get("S3DataType") == "S3Prefix":
+            yield definition["S3Uri"]
+        definition = list(definition.values())
+    if isinstance(definition, list):
+        for part in definition:
+            yield from prefixes(part)
+
+
+def test_whatever_a_job_reads_as_a_prefix_ends_where_the_next_version_is_another(world: World) -> None:
+    world.request()
+    asked = cast(dict[str, Any], world.conductor.begin())
+    read = [uri for path in DEFINITIONS.glob("*.asl.json") for uri in prefixes(json.loads(path.read_text()))]
+    assert len(read) == 3
+    for uri in read:
+        job, field = uri.removeprefix("{% $plan.").removesuffix(" %}").split(".")
+        assert asked[job][field].endswith("/"), uri
 
 
 def test_the_jobs_understand_their_arguments(world: World) -> None:

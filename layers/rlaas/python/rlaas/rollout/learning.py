@@ -209,7 +209,7 @@ class RunConductor:
         return [where.control] if run.status == "registered" else [where.candidate, where.control]
 
     def _record_dataset(self, run: LearningRun, where: "_Where") -> None:
-        manifest: dict[str, JsonValue] = json.loads(self.artifacts.read(f"{where.dataset}/manifest.json"))
+        manifest: dict[str, JsonValue] = json.loads(self.artifacts.read(f"{where.dataset}manifest.json"))
         dataset = Dataset(
             tenant_id=self.tenant_id,
             skill=self.skill,
@@ -315,12 +315,13 @@ class _Where:
         tag = re.sub(r"[^a-z0-9]+", "-", run.run_id.lower().removeprefix("run_")).strip("-")
         root = f"s3://{place.bucket}/tenants/{run.tenant_id}/{run.skill}"
         self.jobs = {kind: f"rlaas-{place.stage}-{kind}-{tag}"[:63].rstrip("-") for kind in ("dataset", "train", "evaluate")}
-        self.dataset = f"{root}/datasets/v{self.version}"
+        # What SageMaker reads as a prefix ends in a slash: without one, v1 is v10 as well.
+        self.dataset = f"{root}/datasets/v{self.version}/"
         self.runs = f"{root}/runs/{run.run_id}"
         self.adapter = f"{self.runs}/{self.jobs['train']}/output/model.tar.gz"
         self.control_adapter = f"{self.runs}/{self.jobs['train']}/output/output.tar.gz"
-        self.evaluation = f"{self.runs}/evaluation"
-        self.report = f"{self.evaluation}/promotion_report.json"
+        self.evaluation = f"{self.runs}/evaluation/"
+        self.report = f"{self.evaluation}promotion_report.json"
         self.candidate = adapter_name(place.endpoint, run.tenant_id, run.skill, self.version)
         self.control = adapter_name(place.endpoint, run.tenant_id, run.skill, self.version, sft_control=True)
 
