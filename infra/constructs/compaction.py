@@ -1,6 +1,6 @@
 """The lake's daily compaction: a schedule -> a state machine -> one SageMaker processing job."""
 
-from aws_cdk import Duration, Stack
+from aws_cdk import ArnFormat, Duration, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
@@ -56,9 +56,15 @@ class Compaction(Construct):
         )
 
     def _allow_job(self, config: StageConfig, role: iam.IRole) -> None:
-        """What the state machine may start: compaction jobs of this stage with `role`."""
+        """What the state machine may do: start compaction jobs of this stage with `role`, and say how long the jobs' logs are kept."""
         stack = Stack.of(self)
         jobs = stack.format_arn(service="sagemaker", resource="processing-job", resource_name=f"{config.prefix}-compaction-*")
+        logs = [
+            stack.format_arn(
+                service="logs", resource="log-group", resource_name=f"/aws/sagemaker/{kind}Jobs:*", arn_format=ArnFormat.COLON_RESOURCE_NAME
+            )
+            for kind in ("Processing", "Training")
+        ]
         for statement in (
             iam.PolicyStatement(
                 actions=[*(f"sagemaker:{verb}ProcessingJob" for verb in ("Create", "Describe", "Stop")), "sagemaker:AddTags"],
@@ -73,9 +79,11 @@ class Compaction(Construct):
                 actions=["events:PutTargets", "events:PutRule", "events:DescribeRule"],
                 resources=[stack.format_arn(service="events", resource="rule", resource_name=_SYNC_RULE)],
             ),
+            iam.PolicyStatement(actions=["logs:PutRetentionPolicy"], resources=logs),
         ):
             self.state_machine.add_to_role_policy(statement)
         acknowledge_wildcards(self.state_machine, [jobs], "Jobs are named after when they begin; the prefix holds them to this stage.")
+        acknowledge_wildcards(self.state_machine, logs, "IAM takes a log group as its name and `:*`; it is one group all the same.")
 
     def _job_role(self, *, lake: EventLake, images: ImageRepository) -> SageMakerRole:
         """What the job's container may do: list the lake, and read, write and delete its event files."""

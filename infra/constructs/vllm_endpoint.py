@@ -11,6 +11,7 @@ from constructs import Construct
 from infra.config import StageConfig
 from infra.constructs.image_repository import ImageRepository
 from infra.constructs.private_bucket import PrivateBucket
+from infra.constructs.python_function import log_group
 from infra.constructs.sagemaker_role import SageMakerRole
 
 VARIANT = "all"
@@ -95,6 +96,9 @@ class VllmEndpoint(Construct):
         endpoint = sagemaker.CfnEndpoint(
             self, "Endpoint", endpoint_name=self.endpoint_name, endpoint_config_name=endpoint_config.attr_endpoint_config_name
         )
+        # There before SageMaker would make them, which it does without an end; and an adapter logs with its base.
+        for kind, name in (("Endpoints", self.endpoint_name), ("InferenceComponents", self.component_name)):
+            endpoint.node.add_dependency(log_group(self, f"{kind}Logs", config=config, name=f"/aws/sagemaker/{kind}/{name}"))
 
         component = sagemaker.CfnInferenceComponent
         self.base = component(

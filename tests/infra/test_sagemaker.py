@@ -1,5 +1,6 @@
 """What SageMaker would refuse, or break in silence, long after CloudFormation took it."""
 
+import json
 import re
 from pathlib import Path
 
@@ -52,9 +53,46 @@ def test_the_base_component_reserves_no_more_than_fits_beside_sagemakers_own(tem
         assert "MaxMemoryRequiredInMb" not in wanted, "it would be a limit, and the kernel would end vLLM there"
 
 
+def test_the_base_models_prefix_is_no_other_models(templates: list[Template]) -> None:
+    for config in STAGES:
+        [source] = resource(templates, config.id, "Model")["Properties"]["PrimaryContainer"]["ModelDataSource"].values()
+        assert source["S3DataType"] == "S3Prefix"
+        assert json.dumps(source["S3Uri"]).rstrip('"]}').endswith(f"models/{config.serving.base_model}/"), config.id
+
+
 def test_the_learning_image_takes_the_projects_torch_in_a_build_for_old_drivers() -> None:
     base = re.search(r"^FROM pytorch/pytorch:(\S+?)-cuda(\d+)\.\d+-", (ROOT / "containers/learning/Dockerfile").read_text(), re.M)
     assert base is not None
     assert f"torch=={base[1]}" == TORCH
     assert base[2] == "12", "CUDA 13 takes driver 580, and nobody can choose a training instance's driver"
     assert "torch" not in re.findall(r"^[\w-]+", (ROOT / "requirements/learning.lock").read_text(), re.M), "it would replace the base's"
+
+
+def test_the_endpoints_logs_end_with_the_stages_retention(templates: list[Template]) -> None:
+    """SageMaker would make these groups itself, without an end."""
+    for config in STAGES:
+        kept = {
+            group["Properties"]["LogGroupName"]: group["Properties"]["RetentionInDays"]
+            for template in templates
+            if template.stage == config.id
+            for group in template.resources("AWS::Logs::LogGroup").values()
+            if "/aws/sagemaker/" in str(group["Properties"]["LogGroupName"])
+        }
+        endpoint, base = (resource(templates, config.id, kind)["Properties"] for kind in ("Endpoint", "InferenceComponent"))
+        names = (
+            f"/aws/sagemaker/Endpoints/{endpoint['EndpointName']}",
+            f"/aws/sagemaker/InferenceComponents/{base['InferenceComponentName']}",
+        )
+        assert kept == dict.fromkeys(names, config.log_retention_days)
+
+
+def test_every_group_that_jobs_log_to_is_limited_and_may_be(templates: list[Template]) -> None:
+    """All stages of an account share them, so a state sets their end: for all stages the same."""
+    states = json.loads((ROOT / "infra/state_machines/compaction.asl.json").read_text())["States"].values()
+    limited = [state["Arguments"] for state in states if state.get("Resource", "").endswith(":putRetentionPolicy")]
+    assert {arguments["LogGroupName"] for arguments in limited} == {"/aws/sagemaker/ProcessingJobs", "/aws/sagemaker/TrainingJobs"}
+    assert len({arguments["RetentionInDays"] for arguments in limited}) == 1
+    for config in STAGES:
+        [learning] = [template for template in templates if (template.stage, template.stack) == (config.id, "learning")]
+        policies = json.dumps(learning.resources("AWS::IAM::Policy"))
+        assert all(f":log-group:{arguments['LogGroupName']}:*" in policies for arguments in limited)

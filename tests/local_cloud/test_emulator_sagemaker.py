@@ -20,7 +20,7 @@ from rlaas.aws.adapters import SageMakerAdapters
 from rlaas.aws.grants import ModelGrants
 from rlaas.errors import Conflict
 from rlaas.routing.policy import SageMakerBackend
-from tests.local_cloud.conftest import ROLE, Emulator, until
+from tests.local_cloud.conftest import ROLE, ROOT, Emulator, until
 
 IMAGE = "000000000000.dkr.ecr.us-east-1.amazonaws.com/stage/{}:1"
 
@@ -103,6 +103,18 @@ def test_a_training_job_sees_opt_ml_and_its_outputs_are_stored(emulator: Emulato
         logGroupName="/aws/sagemaker/TrainingJobs", logStreamNamePrefix=job["TrainingJobName"]
     )["events"]
     assert [event["message"] for event in events] == ["loss=0.25"]
+
+
+def test_a_prefix_without_a_slash_reads_every_key_that_begins_so(emulator: Emulator, bucket: str) -> None:
+    for key in ("sets/v1/rows", "sets/v10/rows"):
+        emulator.client("s3").put_object(Bucket=bucket, Key=key, Body=f"{key};".encode())
+    for uri, read in (("sets/v1", "sets/v1/rows;sets/v10/rows;"), ("sets/v1/", "sets/v1/rows;")):
+        job = training_job(bucket)
+        job["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"] = f"s3://{bucket}/{uri}"
+        emulator.client("sagemaker").create_training_job(**job)
+        described = ended(emulator, job["TrainingJobName"])
+        prefix = described["ModelArtifacts"]["S3ModelArtifacts"].removeprefix(f"s3://{bucket}/")
+        assert content(emulator, bucket, prefix) == {"weights": read}
 
 
 @pytest.mark.parametrize(
@@ -547,3 +559,17 @@ def test_a_state_machines_logging_is_what_its_template_says(emulator: Emulator) 
     described = emulator.client("stepfunctions").describe_state_machine(stateMachineArn=arn)["loggingConfiguration"]
     assert described["level"] == "ALL"
     assert described["destinations"][0]["cloudWatchLogsLogGroup"]["logGroupArn"].endswith("log-group:x:*")
+
+
+def test_the_jobs_logs_get_an_end_once_they_are_there(emulator: Emulator, bucket: str) -> None:
+    job = training_job(bucket)
+    emulator.client("sagemaker").create_training_job(**job)
+    ended(emulator, job["TrainingJobName"])
+    states = json.loads((ROOT / "infra/state_machines/compaction.asl.json").read_text())["States"]
+    limit = {field: states["LimitTrainingLogs"][field] for field in ("Resource", "Arguments")}
+    assert run(emulator, limit)["status"] == "SUCCEEDED"
+    group = limit["Arguments"]["LogGroupName"]
+    [found] = emulator.client("logs").describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+    assert found["retentionInDays"] == limit["Arguments"]["RetentionInDays"]
+    emulator.client("logs").delete_log_group(logGroupName=group)
+    assert run(emulator, limit)["error"] == "CloudWatchLogs.ResourceNotFoundException"

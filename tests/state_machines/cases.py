@@ -162,9 +162,9 @@ ROLLOUT = [
 _ADAPTERS = [{"name": "acme--reply--v1", "artifact_uri": "s3://b/model.tar.gz"}]
 _PLAN = told(
     run_id="run_1",
-    build_dataset={"job_name": "j1", "arguments": ["--tenant", "acme"], "output_uri": "s3://b/datasets/v1"},
-    train={"job_name": "j2", "hyperparameters": {}, "base_model_uri": "s3://b/models/m", "output_uri": "s3://b/runs/run_1"},
-    evaluate={"job_name": "j3", "arguments": ["--endpoint", "e"], "output_uri": "s3://b/runs/run_1/evaluation"},
+    build_dataset={"job_name": "j1", "arguments": ["--tenant", "acme"], "output_uri": "s3://b/datasets/v1/"},
+    train={"job_name": "j2", "hyperparameters": {}, "base_model_uri": "s3://b/models/m/", "output_uri": "s3://b/runs/run_1"},
+    evaluate={"job_name": "j3", "arguments": ["--endpoint", "e"], "output_uri": "s3://b/runs/run_1/evaluation/"},
     adapters=_ADAPTERS,
 )
 _DONE: Answer = {"Return": {}}
@@ -364,12 +364,39 @@ def _job_failed(**described: str) -> Answer:
     )
 
 
+_COMPACTED = {"Compact": [{"Return": {"ProcessingJobName": "rlaas-dev-compaction-1", "ProcessingJobStatus": "Completed"}}]}
+
 COMPACTION = [
     Case(
         "compacts",
-        {"Compact": [{"Return": {"ProcessingJobName": "rlaas-dev-compaction-1", "ProcessingJobStatus": "Completed"}}]},
-        "Compact Compacted",
+        {**_COMPACTED, "LimitProcessingLogs": [{"Return": {}}], "LimitTrainingLogs": [{"Return": {}}]},
+        "Compact LimitProcessingLogs LimitTrainingLogs Compacted",
         output={"job": "rlaas-dev-compaction-1"},
+    ),
+    Case(
+        "compacts-before-anything-was-trained",
+        {**_COMPACTED, "LimitProcessingLogs": [{"Return": {}}], "LimitTrainingLogs": [fails("CloudWatchLogs.ResourceNotFoundException")]},
+        "Compact LimitProcessingLogs LimitTrainingLogs Compacted",
+        output={"job": "rlaas-dev-compaction-1"},
+        tries=1,
+    ),
+    Case(
+        "fails-when-the-logs-may-not-be-limited",
+        {**_COMPACTED, "LimitProcessingLogs": [fails("CloudWatchLogs.AccessDeniedException")]},
+        "Compact LimitProcessingLogs Failed",
+        status="FAILED",
+        error="CloudWatchLogs.AccessDeniedException",
+        cause="why",
+        tries=1,
+    ),
+    Case(
+        "fails-when-the-logs-cannot-be-limited",
+        {**_COMPACTED, "LimitProcessingLogs": [{"Return": {}}], "LimitTrainingLogs": [fails("CloudWatchLogs.ServiceUnavailableException")]},
+        "Compact LimitProcessingLogs LimitTrainingLogs Failed",
+        status="FAILED",
+        error="CloudWatchLogs.ServiceUnavailableException",
+        cause="why",
+        tries=4,
     ),
     Case(
         "fails-when-sagemaker-stays-away",
