@@ -46,6 +46,7 @@ def answered(task: ShadowTask) -> bool:
         scrubber=answering.scrubbers(settings).of(task.tenant_id),
         spending=answering.spendings(settings).of(task.tenant_id),
         clock=utc_now,
+        moderator=answering.moderators(settings.stage),
     )
     new = answer_unseen(task, gateway)
     ledger().strike(task)

@@ -9,7 +9,7 @@ from infra.constructs.python_function import PythonFunction
 from infra.constructs.tenant_table import TenantTable
 from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, VllmEndpoint
 
-MODELS_ARE_DATA = "Policies name their Bedrock models and regions; a policy is made through the admin API, and audited."
+MODELS_ARE_DATA = "Policies name their Bedrock models, guardrails and regions; a policy is made through the admin API, and audited."
 KEYS_ARE_DATA = "Tenants' vendor keys are named rlaas/<stage>/<tenant>/<name> when they are made; the adapter binds the tenant."
 
 
@@ -64,6 +64,8 @@ class AnsweringFunction(PythonFunction):
             "bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream", on=self._bedrock_models(), wildcard_because=MODELS_ARE_DATA
         )
         stack = Stack.of(self)
+        guardrails = f"arn:{stack.partition}:bedrock:*:{stack.account}:guardrail/*"
+        self.allow("bedrock:ApplyGuardrail", on=[guardrails], wildcard_because=MODELS_ARE_DATA)
         secrets = f"arn:{stack.partition}:secretsmanager:{stack.region}:{stack.account}:secret:rlaas/{config.name}/*"
         self.allow("secretsmanager:GetSecretValue", on=[secrets], wildcard_because=KEYS_ARE_DATA)
 

@@ -106,11 +106,11 @@ def server() -> Iterator[Vendor]:
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         for service in ("SAGEMAKER", "BEDROCK"):
             patch.setenv(f"AWS_ENDPOINT_URL_{service}_RUNTIME", vendor.url)
-        for module in (sagemaker_backend, bedrock_backend):
-            module._runtime.cache_clear()
+        for client in (sagemaker_backend._runtime, bedrock_backend.runtime):
+            client.cache_clear()
         yield vendor
-        for module in (sagemaker_backend, bedrock_backend):
-            module._runtime.cache_clear()
+        for client in (sagemaker_backend._runtime, bedrock_backend.runtime):
+            client.cache_clear()
 
 
 @pytest.mark.parametrize("path", sorted(WIRES.glob("*/*.json")), ids=lambda path: f"{path.parent.name}-{path.stem}")

@@ -42,6 +42,7 @@ _REMEMBERED = (
     audit_writer.log,
     answering.backends,
     answering.breakers,
+    answering.moderators,
     answering.scrubbers,
     answering.spendings,
     answering.stores,

@@ -93,7 +93,7 @@ class BedrockModels:
         """The whole answer. Raises: BackendFailed, InvalidInput naming what Bedrock does not take or refuses."""
         request = _converse_request(backend.model, call)
         with _failures():
-            answer = _runtime(backend.region, whole_seconds(timeout_s)).converse(**request)
+            answer = runtime(backend.region, whole_seconds(timeout_s)).converse(**request)
             if answer["stopReason"] in _MALFORMED:
                 raise _malformed()
             blocks = answer["output"].get("message", {}).get("content", ())
@@ -108,7 +108,7 @@ class BedrockModels:
         """The answer piece by piece. Raises: as `complete`."""
         request = _converse_request(backend.model, call)
         with _failures():
-            answer = _runtime(backend.region, whole_seconds(timeout_s)).converse_stream(**request)
+            answer = runtime(backend.region, whole_seconds(timeout_s)).converse_stream(**request)
             with closing(answer["stream"]) as events:
                 yield from deltas_of(events, backend.model)
 
@@ -279,7 +279,8 @@ def _malformed() -> BackendFailed:
 
 
 @lru_cache(maxsize=32)
-def _runtime(region: str | None, timeout_s: float) -> "BedrockRuntimeClient":
+def runtime(region: str | None, timeout_s: float) -> "BedrockRuntimeClient":
+    """The client for a region (None: the stage's own) and a time-out. One attempt a call."""
     config = Config(connect_timeout=1, read_timeout=timeout_s, retries={"total_max_attempts": 1}, max_pool_connections=50)
     runtime: BedrockRuntimeClient = boto3.client("bedrock-runtime", region_name=region, config=config)
     return runtime

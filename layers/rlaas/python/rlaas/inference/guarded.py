@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from rlaas.inference.backend import Choice
+from rlaas.inference.moderation import Moderator
 from rlaas.routing.policy import Policy
 from rlaas.routing.prompt import Document
 from rlaas.telemetry.events import GuardrailActed, Message
@@ -29,9 +30,12 @@ class Blocked(Exception):
 class Guarded:
     """What the caller sent, and what guardrails have done so far. Policies without guardrails load none of their code."""
 
+    tenant_id: str
     messages: tuple[Message, ...] | None
     inputs: dict[str, str] | None
     documents: tuple[Document, ...]
+    moderator: Moderator | None
+    """Who asks the services that judge; without one, guardrails that need it fail."""
     _done: "list[tuple[str, GuardrailAction]]" = field(default_factory=list)
 
     def incoming(self, policy: Policy) -> tuple[dict[str, str] | None, tuple[Message, ...] | None, tuple[Document, ...]]:
@@ -40,7 +44,9 @@ class Guarded:
             return self.inputs, self.messages, self.documents
         from rlaas.inference.guardrails import check_input
 
-        verdict = check_input(policy.guardrails, self.messages or (), self.inputs, self.documents)
+        verdict = check_input(
+            policy.guardrails, self.messages or (), self.inputs, self.documents, tenant_id=self.tenant_id, moderator=self.moderator
+        )
         self._note(policy, verdict.actions)
         if verdict.answer is not None:
             raise Blocked(policy, Choice(text=verdict.answer, finish_reason=BLOCKED))
@@ -67,6 +73,8 @@ class Guarded:
                 inputs=self.inputs,
                 documents=[document.text for document in self.documents],
                 again=again,
+                tenant_id=self.tenant_id,
+                moderator=self.moderator,
             )
             self._note(policy, verdict.actions)
             if verdict.regenerate:

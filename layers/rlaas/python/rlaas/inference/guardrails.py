@@ -7,7 +7,7 @@ Each guardrail is looked at in the policy's order and sees what those before it 
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import count
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from rlaas.ids import bound_id, canonical_json, derived_id, text_sha256
 from rlaas.inference.groundedness import GroundednessScorer, LexicalOverlap
 from rlaas.inference.injection import suspicion
+from rlaas.inference.moderation import Judgement, Moderator
 from rlaas.inference.refusal import refusal_score
 from rlaas.privacy.patterns import Span
 from rlaas.privacy.reading import read
@@ -33,6 +34,7 @@ from rlaas.routing.guardrails import (
     PersonalData,
     PersonalDataLeak,
     Refusal,
+    Service,
     SizeLimit,
     StructuredOutput,
     Topic,
@@ -107,6 +109,8 @@ class _Find:
     reason: str
     score: float | None = None
     without: Callable[[], list[str]] | None = None
+    must_block: bool = False
+    """Where it is asked to take out what it found, that is not enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +125,17 @@ class _Given:
 
 
 def check_input(
-    config: Guardrails, messages: Sequence[Message] = (), inputs: Mapping[str, str] | None = None, documents: Sequence[Document] = ()
+    config: Guardrails,
+    messages: Sequence[Message] = (),
+    inputs: Mapping[str, str] | None = None,
+    documents: Sequence[Document] = (),
+    *,
+    tenant_id: str = "",
+    moderator: Moderator | None = None,
 ) -> InputVerdict:
     """Look at what a caller sent: the messages of a chat, the inputs of a prompt before it is rendered, and documents, which anybody may
-    have written. What a request must speak of to be let in, its documents do not say for it. Linear in their texts."""
+    have written. What a request must speak of to be let in, its documents do not say for it. Linear in their texts.
+    Guardrails that services judge by are asked through `moderator` on behalf of `tenant_id`."""
     given = dict(inputs or {})
     asked = [*given.values(), *_texts_of(messages)]
     texts = [*asked, *(text for document in documents for text in (document.text, document.source))]
@@ -132,14 +143,17 @@ def check_input(
     actions: list[GuardrailAction] = []
     blocked = False
     for guardrail in config.input:
+        from_outside = [text for text, outside in zip(texts, untrusted, strict=True) if outside]
         match guardrail:
+            case Service():
+                ask = _asking(guardrail, moderator, "input", tenant_id)
+                look: Callable[[], _Find | None] = partial(_judged, ask, from_outside, texts)
             case Injection():
-                seen = [text for text, outside in zip(texts, untrusted, strict=True) if outside]
+                look = partial(_look_at_input, guardrail, from_outside, len(messages))
             case AllowList() | Topics():
-                seen = texts[: len(asked)]
+                look = partial(_look_at_input, guardrail, texts[: len(asked)], len(messages))
             case _:
-                seen = texts
-        look = partial(_look_at_input, guardrail, seen, len(messages))
+                look = partial(_look_at_input, guardrail, texts, len(messages))
         texts, action = _acted_on(guardrail, "input", look, texts, guardrail.action)
         if action is not None:
             actions.append(action)
@@ -167,6 +181,8 @@ def check_output(
     documents: Sequence[str] = (),
     again: bool = False,
     scorers: Mapping[str, GroundednessScorer] = SCORERS,
+    tenant_id: str = "",
+    moderator: Moderator | None = None,
 ) -> OutputVerdict:
     """Look at a whole answer. `asked` and `inputs` are what the caller sent, before it was redacted; `documents` what retrieval added;
     `refusal` the backend's own word for one. `again` says that this is the second answer, of which none is asked for again."""
@@ -187,7 +203,13 @@ def check_output(
         if isinstance(guardrail, StructuredOutput) and guardrail.fences == "unwrap" and (bare := _unfenced(texts[0])) is not None:
             texts = [bare, *texts[1:]]
             actions.append(GuardrailAction(guardrail.label, guardrail.kind, "output", "redact", "took the code fence off"))
-        texts, action = _acted_on(guardrail, "output", partial(_look_at_output, guardrail, texts, given), texts, wanted)
+        match guardrail:
+            case Service():
+                ask = _asking(guardrail, moderator, "output", tenant_id)
+                look: Callable[[], _Find | None] = partial(_judged, ask, texts, texts)
+            case _:
+                look = partial(_look_at_output, guardrail, texts, given)
+        texts, action = _acted_on(guardrail, "output", look, texts, wanted)
         if action is None:
             continue
         actions.append(action)
@@ -268,12 +290,46 @@ def _acted_on(
         find = look()
         if find is None:
             return texts, None
-        if wanted == "redact" and find.without is not None:
+        if wanted == "redact" and find.must_block:
+            action = replace(action, action="block")
+        elif wanted == "redact" and find.without is not None:
             texts = find.without()
         return texts, replace(action, reason=find.reason[:128], score=None if find.score is None else round(find.score, 3))
     except Exception as error:
         done: Action = "block" if guardrail.fails_closed else "flag"
         return texts, replace(action, action=done, reason=f"failed: {type(error).__name__}"[:128], failed=True)
+
+
+def _asking(guardrail: Service, moderator: Moderator | None, stage: Stage, tenant_id: str) -> Callable[[Sequence[str]], Judgement | None]:
+    """What asks the guardrail's service. Raises: ValueError, when it is called, where nothing here can ask."""
+
+    def ask(texts: Sequence[str]) -> Judgement | None:
+        if moderator is None:
+            raise ValueError("nothing here asks services")
+        return moderator.judge(guardrail, texts, source=stage, tenant_id=tenant_id)
+
+    return ask
+
+
+def _judged(ask: Callable[[Sequence[str]], Judgement | None], asked_about: Sequence[str], texts: Sequence[str]) -> _Find | None:
+    """What a service finds in the texts it is asked about, which is then taken out of all `texts`."""
+    said = [text for text in asked_about if text.strip()]
+    judgement = ask(said) if said else None
+    if judgement is None:
+        return None
+
+    def without() -> list[str]:
+        readings = [*map(read, texts)]
+        spans = [[*_occurrences(reading.text, judgement.found)] for reading in readings]
+        return [reading.replaced(_apart(found), lambda _, label: f"<{label}>") for reading, found in zip(readings, spans, strict=True)]
+
+    return _Find(", ".join(judgement.reasons[:4]), score=judgement.score, without=without, must_block=judgement.must_block)
+
+
+def _occurrences(text: str, found: Sequence[tuple[str, str]]) -> Iterator[Span]:
+    for stretch, label in dict.fromkeys(found):
+        for match in re.finditer(re.escape(stretch), text):
+            yield Span(match.start(), match.end(), label)
 
 
 def _look_at_input(guardrail: InputGuardrail, texts: list[str], messages: int) -> _Find | None:
@@ -396,19 +452,20 @@ def _listed(listed: BlockList | AnswerBlockList, texts: Sequence[str]) -> _Find 
     return _Find(
         entries,
         without=lambda: [
-            reading.replaced(_runs(hits), lambda _, entity: f"<{entity}>") for reading, hits in zip(readings, found, strict=True)
+            reading.replaced(_apart(Span(hit.start, hit.end, "BLOCKED") for hit in hits), lambda _, label: f"<{label}>")
+            for reading, hits in zip(readings, found, strict=True)
         ],
     )
 
 
-def _runs(hits: Sequence[Hit]) -> list[Span]:
-    """The runs of overlapping hits, in order."""
+def _apart(spans: Iterable[Span]) -> list[Span]:
+    """The runs of overlapping spans, in order, each as its first."""
     runs: list[Span] = []
-    for hit in sorted(hits, key=lambda hit: (hit.start, -hit.end)):
-        if runs and hit.start < runs[-1].end:
-            runs[-1] = Span(runs[-1].start, max(runs[-1].end, hit.end), "BLOCKED")
+    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
+        if runs and span.start < runs[-1].end:
+            runs[-1] = Span(runs[-1].start, max(runs[-1].end, span.end), runs[-1].entity)
         else:
-            runs.append(Span(hit.start, hit.end, "BLOCKED"))
+            runs.append(span)
     return runs
 
 

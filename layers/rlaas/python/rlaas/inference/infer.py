@@ -17,6 +17,7 @@ from rlaas.inference.backend import Backend, BackendFailed, ChatCall, Choice, Co
 from rlaas.inference.call import chat_call
 from rlaas.inference.collect import Collected, deltas_of
 from rlaas.inference.guarded import Blocked, Guarded, needs_whole_answer
+from rlaas.inference.moderation import Moderator
 from rlaas.inference.prompt import finished
 from rlaas.inference.spending import Question, Spending, Spent
 from rlaas.privacy.scrub import Scrubber
@@ -165,6 +166,7 @@ class Gateway:
     scrubber: Scrubber
     spending: Spending
     clock: Clock
+    moderator: Moderator | None = None
     within_s: float = 27.0
     timer: Callable[[], float] = time.perf_counter
     pause: Callable[[float], None] = time.sleep
@@ -276,7 +278,7 @@ class _Turn:
             route=route,
             decision=decision,
             policy=gateway.routes.get_policy(tenant_id, decision.policy_id),
-            guarded=Guarded(request.messages, request.inputs, request.documents),
+            guarded=Guarded(tenant_id, request.messages, request.inputs, request.documents, gateway.moderator),
         )
         if turn.policy.skill != request.skill:
             raise NotFound(f"{decision.policy_id!r} is not a policy of {request.skill!r}", param="policy_id")
@@ -357,13 +359,13 @@ class _Turn:
         gateway = self.gateway
         if self.blocked is not None:
             return self._stored((self.blocked.answer,), None, _NOTHING_SPENT, 0.0)
-        asked = gateway.timer()
+        asked, within_s = gateway.timer(), gateway.within_s - self.policy.guardrails.answer_wait_s
 
         def ask(attempt: Attempt, timeout_s: float) -> Completion:
             return gateway.backend.complete(attempt.backend, self.call(attempt.policy), timeout_s=timeout_s)
 
         try:
-            attempt, completion, failures = self._first(ask, within_s=gateway.within_s)
+            attempt, completion, failures = self._first(ask, within_s=within_s)
         except Blocked as blocked:  # by the guardrails of the control, after the arm had failed
             self._fall_back(Attempt(blocked.policy, blocked.policy.backend, more=False), (_BLOCKED_BY_CONTROL,))
             return self._stored((blocked.answer,), None, _NOTHING_SPENT, (gateway.timer() - asked) * 1000)
@@ -371,7 +373,7 @@ class _Turn:
         choices = self._checked(completion, again=False)
         if choices is None:
             try:
-                second = ask(attempt, max(1.0, self.started + gateway.within_s - gateway.timer()))
+                second = ask(attempt, max(1.0, self.started + within_s - gateway.timer()))
             except BackendFailed:
                 second = Completion(completion.choices, usage=Usage(input_tokens=0, output_tokens=0))
             choices = self._checked(second, again=True)

@@ -15,6 +15,7 @@ from rlaas.ids import PolicyId, TenantId, bound_id, derived_id, policy_version
 from rlaas.inference.backend import Backend, ChatCall, Completion
 from rlaas.inference.call import chat_call
 from rlaas.inference.guarded import Blocked, Guarded
+from rlaas.inference.moderation import Moderator
 from rlaas.inference.prompt import finished
 from rlaas.inference.spending import Question, Spending, Spent
 from rlaas.privacy.scrub import Scrubber
@@ -75,6 +76,7 @@ class ShadowGateway:
     scrubber: Scrubber
     spending: Spending
     clock: Clock
+    moderator: Moderator | None = None
     timer: Callable[[], float] = time.perf_counter
 
 
@@ -92,7 +94,7 @@ def answer_unseen(task: ShadowTask, gateway: ShadowGateway) -> bool:
     policy = gateway.policies.get_policy(task.tenant_id, task.policy_id)
     if policy.skill != served.skill:
         raise NotFound(f"{task.policy_id!r} is not a policy of {served.skill!r}")
-    guarded = Guarded(interaction.messages, interaction.inputs, interaction.documents)
+    guarded = Guarded(task.tenant_id, interaction.messages, interaction.inputs, interaction.documents, gateway.moderator)
     call: ChatCall | None = None
     usage, spent, latency_ms = None, Spent(NOTHING, priced=False, version=None), 0.0
     try:

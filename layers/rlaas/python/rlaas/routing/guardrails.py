@@ -5,6 +5,7 @@ once more and then does what `then` says; `flag` changes nothing. Each is record
 guardrail itself fails, `open` lets the text pass; unless it is stated, a guardrail that only flags fails open and any other closed.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -22,6 +23,9 @@ GuardrailName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([-_][a-z0-
 Term = Annotated[str, Field(min_length=1, max_length=200)]
 Pattern = Annotated[str, Field(min_length=1, max_length=500)]
 Share = Annotated[float, Field(ge=0, le=1)]
+SecretName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+"""The tenant's secret in Secrets Manager that holds a vendor's key: `rlaas/<stage>/<tenant>/<name>`."""
+BaseUrl = Annotated[str, Field(pattern=r"^https?://[^\s?#@]{1,500}$")]
 PERSONAL: tuple[PatternEntity, ...] = (
     "EMAIL_ADDRESS",
     "CREDIT_CARD",
@@ -239,8 +243,75 @@ class Groundedness(_Regenerating):
     min_score: Share = 0.5
 
 
-InputGuardrail = Annotated[SizeLimit | PersonalData | BlockList | AllowList | Injection | Topics, Field(discriminator="kind")]
-OutputGuardrail = Annotated[PersonalDataLeak | AnswerBlockList | Refusal | StructuredOutput | Groundedness, Field(discriminator="kind")]
+class Service(WireModel):
+    """What a guardrail has that a service judges by. It gets the texts as those before it left them."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    timeout_s: float = Field(default=2.0, gt=0, le=5)
+    """How long it may take, in seconds; then the guardrail has failed."""
+
+
+class BedrockService(Service):
+    """A guardrail of Amazon Bedrock in the stage's own account, by ApplyGuardrail; `region` None is the stage's."""
+
+    guardrail_id: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{1,64}$")]
+    version: Annotated[str, StringConstraints(pattern=r"^([1-9][0-9]{0,7}|DRAFT)$")] = "DRAFT"
+    region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")] | None = None
+
+
+class ModerationService(Service):
+    """A server that speaks OpenAI's moderation API, `base_url` up to and with `/v1`. `secret` is the tenant's, as a backend's.
+
+    Without `thresholds` (a category's score, from 0 to 1) the server's own flag decides.
+    """
+
+    model: Annotated[str, Field(min_length=1, max_length=256)] = "omni-moderation-latest"
+    base_url: BaseUrl = "https://api.openai.com/v1"
+    secret: SecretName | None = None
+    thresholds: dict[Annotated[str, Field(min_length=1, max_length=64)], Share] = Field(default_factory=dict, max_length=64)
+
+
+class BedrockGuardrail(_Guardrail, BedrockService):
+    """Holds when the guardrail intervenes on what users, tools, inputs and documents say.
+
+    `redact` takes out the personal data that it masks, and blocks where it blocks.
+    """
+
+    kind: Literal["bedrock_guardrail"] = "bedrock_guardrail"
+    action: Literal["block", "redact", "flag"] = "block"
+
+
+class AnswerBedrockGuardrail(_Regenerating, BedrockService):
+    """Holds when the guardrail intervenes on the answer or the arguments of its calls; `redact` as for inputs."""
+
+    kind: Literal["bedrock_guardrail"] = "bedrock_guardrail"
+    action: Literal["block", "redact", "regenerate", "flag"] = "block"
+
+
+class Moderation(_Guardrail, ModerationService):
+    """Holds when the server objects to what users, tools, inputs and documents say."""
+
+    kind: Literal["moderation"] = "moderation"
+    action: Literal["block", "flag"] = "block"
+
+
+class AnswerModeration(_Regenerating, ModerationService):
+    """Holds when the server objects to the answer or the arguments of its calls."""
+
+    kind: Literal["moderation"] = "moderation"
+    action: Literal["block", "regenerate", "flag"] = "block"
+
+
+InputGuardrail = Annotated[
+    SizeLimit | PersonalData | BlockList | AllowList | Injection | Topics | BedrockGuardrail | Moderation, Field(discriminator="kind")
+]
+OutputGuardrail = Annotated[
+    PersonalDataLeak | AnswerBlockList | Refusal | StructuredOutput | Groundedness | AnswerBedrockGuardrail | AnswerModeration,
+    Field(discriminator="kind"),
+]
+MOST_WAITED_S = 10.0
+"""The most that the services of a policy's input, or of its output, may take together, in seconds."""
 
 
 class Guardrails(WireModel):
@@ -250,6 +321,19 @@ class Guardrails(WireModel):
     output: tuple[OutputGuardrail, ...] = Field(default=(), max_length=16)
     safe_answer: str = Field(default="I'm sorry, but I can't help with that.", min_length=1, max_length=4000)
 
+    @property
+    def answer_wait_s(self) -> float:
+        """How long the services that judge the answer may take, and the second answer where one may be asked for, in seconds."""
+        times = 2 if any(guardrail.action == "regenerate" for guardrail in self.output) else 1
+        return times * _waited_s(self.output)
+
+    @field_validator("input", "output")
+    @classmethod
+    def _wait_no_longer_than_requests_can(cls, guardrails: tuple[_Guardrail, ...]) -> tuple[_Guardrail, ...]:
+        if (waited := _waited_s(guardrails)) > MOST_WAITED_S:
+            raise ValueError(f"the time-outs come to {waited:g} s together, and at most {MOST_WAITED_S:g} are let")
+        return guardrails
+
     @field_validator("input", "output")
     @classmethod
     def _have_names_of_their_own(cls, guardrails: tuple[_Guardrail, ...]) -> tuple[_Guardrail, ...]:
@@ -258,6 +342,10 @@ class Guardrails(WireModel):
         if twice is not None:
             raise ValueError(f"two guardrails are called {twice!r}; give them names of their own")
         return guardrails
+
+
+def _waited_s(guardrails: Iterable[_Guardrail]) -> float:
+    return sum(guardrail.timeout_s for guardrail in guardrails if isinstance(guardrail, Service))
 
 
 @lru_cache(maxsize=512)

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, JsonValue, Tag
 from rlaas.clock import Timestamp
 from rlaas.errors import InvalidInput
 from rlaas.ids import PolicyId, Sha256, SkillName, TenantId, adapters_owner, base_component, canonical_sha256, policy_id
-from rlaas.routing.guardrails import Guardrails
+from rlaas.routing.guardrails import BaseUrl, Guardrails, SecretName
 from rlaas.routing.prompt import Prompt
 from rlaas.tenancy.prices import Price
 from rlaas.wire import WireModel
@@ -17,9 +17,6 @@ from rlaas.wire import WireModel
 Timeout = Annotated[float, Field(gt=0, le=900)]
 """How long one answer may take, in seconds; what is left of the request's own time bounds it too."""
 ModelName = Annotated[str, Field(min_length=1, max_length=256)]
-SecretName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-"""The tenant's secret in Secrets Manager that holds the vendor's key: `rlaas/<stage>/<tenant>/<name>`."""
-BaseUrl = Annotated[str, Field(pattern=r"^https?://[^\s?#@]{1,500}$")]
 
 
 class AdapterRef(WireModel):

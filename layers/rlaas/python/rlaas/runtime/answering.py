@@ -13,6 +13,7 @@ from rlaas.aws.counters import DynamoCounters
 from rlaas.aws.entity_finder import TIMEOUT_S as FINDER_S
 from rlaas.aws.entity_finder import LambdaEntityFinder
 from rlaas.aws.events import DynamoEventStore
+from rlaas.aws.moderators import Moderators
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.aws.secrets import VendorKeys
 from rlaas.clock import utc_now
@@ -58,6 +59,12 @@ def backends(stage: str) -> Backend:
 
 
 @cache
+def moderators(stage: str) -> Moderators:
+    """The process's connections to the services that guardrails are judged by."""
+    return Moderators(VendorKeys(stage), private_addresses=stage == "local")
+
+
+@cache
 def breakers() -> CircuitBreakers:
     """The process's circuit breakers."""
     return CircuitBreakers(time.perf_counter)
@@ -75,6 +82,7 @@ def gateway(who: Caller, settings: InferenceEnvironment, trace: Trace | None = N
         scrubber=scrubber,
         spending=spendings(settings).of(who.tenant_id),
         clock=utc_now,
+        moderator=moderators(settings.stage),
         breakers=breakers(),
         within_s=ANSWER_S - (FINDER_S if scrubber.settings.model_entities else 0.0),
     )

@@ -1,0 +1,44 @@
+"""Where guardrails are judged elsewhere: each kind's own adapter, loaded when it is first asked."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from rlaas.aws.secrets import VendorKeys
+from rlaas.inference.moderation import Judgement, Source
+from rlaas.routing.guardrails import BedrockService, ModerationService, Service
+
+if TYPE_CHECKING:
+    from rlaas.aws.bedrock_guardrails import BedrockGuardrails
+    from rlaas.aws.openai_moderation import ModerationServers
+
+
+class Moderators:
+    """`Moderator` for every kind. One for a process: it holds the connections. `private_addresses` is as for `Backends`."""
+
+    def __init__(self, keys: VendorKeys, *, private_addresses: bool = False) -> None:
+        self._keys = keys
+        self._private_addresses = private_addresses
+
+    def judge(self, guardrail: Service, texts: Sequence[str], *, source: Source, tenant_id: str) -> Judgement | None:
+        """One call. Raises: BackendFailed, InvalidInput where the service finds fault with the request."""
+        match guardrail:
+            case BedrockService():
+                return self._bedrock.judge(guardrail, texts, source=source)
+            case ModerationService():
+                return self._servers.judge(guardrail, texts, tenant_id=tenant_id)
+            case _:
+                raise TypeError(f"nothing judges by {type(guardrail).__name__}")
+
+    @cached_property
+    def _bedrock(self) -> "BedrockGuardrails":
+        from rlaas.aws.bedrock_guardrails import BedrockGuardrails
+
+        return BedrockGuardrails()
+
+    @cached_property
+    def _servers(self) -> "ModerationServers":
+        from rlaas.aws.openai_moderation import ModerationServers
+        from rlaas.aws.vendor_http import VendorHttp
+
+        return ModerationServers(VendorHttp(private_addresses=self._private_addresses), self._keys)
