@@ -1,7 +1,8 @@
-"""Events in the lake become a versioned dataset of preference pairs.
+"""Events in the lake become a versioned dataset of preference pairs and demonstrations.
 
 A SageMaker processing job: reads one tenant's and skill's events with Athena, writes train, validation and test Parquet files in TRL's
-conversational preference format and manifest.json under /opt/ml/processing/output/dataset.
+conversational preference format, demonstrations.parquet in its prompt-completion format, and manifest.json under
+/opt/ml/processing/output/dataset.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 import hashlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,19 @@ from typing import TYPE_CHECKING
 
 from rlaas.clock import rfc3339, utc_now
 from rlaas.ids import canonical_sha256
-from rlaas.preferences.dataset import SPLITS, DatasetManifest, SplitFile, SplitShares, split_pairs, trl_row
+from rlaas.preferences.dataset import (
+    SPLITS,
+    DatasetManifest,
+    DemonstrationsFile,
+    SplitFile,
+    SplitShares,
+    demonstration_row,
+    shortfall,
+    split_pairs,
+    training_demonstrations,
+    trl_row,
+)
+from rlaas.preferences.left_out import ADVICE
 from rlaas.preferences.pairs import Pair, build_pairs
 from rlaas.telemetry.store import StoredEvent
 from training_jobs.ending import JobFailed, exit_status
@@ -110,41 +123,75 @@ def read_events(arguments: Arguments) -> Iterator[StoredEvent]:
 
 
 def schema() -> pyarrow.Schema:
-    """The columns of a dataset's files: TRL's conversational preference columns, then provenance."""
+    """The columns of a dataset's files of pairs: TRL's conversational preference columns, then provenance."""
     import pyarrow
 
-    messages = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
-    text = pyarrow.string()
     return pyarrow.schema(
-        {
-            "prompt": messages,
-            "chosen": messages,
-            "rejected": messages,
-            "interaction_id": text,
-            "output_id": text,
-            "feedback_ids": pyarrow.list_(text),
-            "thread": text,
-            "policy_id": text,
-            "occurred_at": text,
-            "discarded": pyarrow.bool_(),
-        }
+        [
+            *((name, _messages()) for name in ("prompt", "chosen", "rejected")),
+            ("tools", pyarrow.string()),
+            *_provenance(),
+            ("preferred_output_id", pyarrow.string()),
+            ("discarded", pyarrow.bool_()),
+        ]
     )
+
+
+def demonstrations_schema() -> pyarrow.Schema:
+    """The columns of a dataset's demonstrations: TRL's conversational prompt-completion columns, then provenance."""
+    import pyarrow
+
+    return pyarrow.schema([("prompt", _messages()), ("completion", _messages()), ("tools", pyarrow.string()), *_provenance()])
+
+
+def _messages() -> pyarrow.DataType:
+    """A chat as OpenAI has it; a call's arguments are the JSON text that the model wrote."""
+    import pyarrow
+
+    text = pyarrow.string()
+    call = pyarrow.struct([("id", text), ("type", text), ("function", pyarrow.struct([("name", text), ("arguments", text)]))])
+    fields = [("role", text), ("content", text), ("tool_calls", pyarrow.list_(call)), ("tool_call_id", text)]
+    return pyarrow.list_(pyarrow.struct(fields))
+
+
+def _provenance() -> list[tuple[str, pyarrow.DataType]]:
+    import pyarrow
+
+    text = pyarrow.string()
+    types = {"feedback_ids": pyarrow.list_(text)}
+    names = ("interaction_id", "output_id", "feedback_ids", "thread", "policy_id", "occurred_at")
+    return [(name, types.get(name, text)) for name in names]
 
 
 def write_split(pairs: list[Pair], path: Path) -> SplitFile:
     """Write one Parquet file; an empty split has the columns and no rows."""
+    digest = _write([trl_row(pair) for pair in pairs], schema(), path)
+    return SplitFile(pairs=len(pairs), threads=len({pair.thread for pair in pairs}), sha256=digest)
+
+
+def write_demonstrations(pairs: list[Pair], path: Path) -> DemonstrationsFile:
+    """Write what SFT alone learns from; without any, the columns and no rows."""
+    digest = _write([demonstration_row(pair) for pair in pairs], demonstrations_schema(), path)
+    return DemonstrationsFile(demonstrations=len(pairs), threads=len({pair.thread for pair in pairs}), sha256=digest)
+
+
+def _write(rows: list[Mapping[str, object]], columns: pyarrow.Schema, path: Path) -> str:
+    """Write a Parquet file and return its SHA-256."""
     import pyarrow.parquet
 
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([dict(trl_row(pair)) for pair in pairs], schema=schema()), path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return SplitFile(pairs=len(pairs), threads=len({pair.thread for pair in pairs}), sha256=digest)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows], schema=columns), path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def build(arguments: Arguments, events: list[StoredEvent], output: Path) -> DatasetManifest:
     """Write the dataset's files under `output` and return its manifest."""
     output.mkdir(parents=True, exist_ok=True)
     made = build_pairs(events)
-    sides = split_pairs(made.pairs, arguments.shares, salt=f"{arguments.tenant}/{arguments.skill}")
+    salt = f"{arguments.tenant}/{arguments.skill}"
+    sides = split_pairs(made.pairs, arguments.shares, salt=salt)
+    shown = training_demonstrations(made.pairs, arguments.shares, salt=salt)
+    unchanged = len(made.pairs) - len(shown) - sum(len(side) for side in sides.values())
+    dropped = {**made.dropped, **({"unchanged": unchanged} if unchanged else {})}
     files = {split: write_split(sides[split], output / f"{split}.parquet") for split in SPLITS}
     moments = sorted({event.occurred_at for event in events})
     manifest = DatasetManifest(
@@ -153,7 +200,11 @@ def build(arguments: Arguments, events: list[StoredEvent], output: Path) -> Data
         version=arguments.version,
         created_at=rfc3339(utc_now()),
         splits=files,
-        dropped={**made.dropped, "unchanged": len(made.pairs) - sum(len(side) for side in sides.values())},
+        demonstrations=write_demonstrations(shown, output / "demonstrations.parquet"),
+        outputs=made.outputs,
+        dropped=dropped,
+        advice={reason: ADVICE[reason] for reason in dropped},
+        min_pairs=arguments.min_pairs,
         discarded_drafts=sum(pair.discarded for pair in made.pairs),
         events=len({event.event_id for event in events}),
         events_since=rfc3339(moments[0]) if moments else None,
@@ -179,21 +230,15 @@ def work() -> None:
     logger.info("read %d events of %s/%s", len(events), arguments.tenant, arguments.skill)
     manifest = build(arguments, events, ml_root() / "processing" / "output" / "dataset")
     logger.info(
-        "dataset %s: %s; dropped %s",
+        "dataset %s: %s, %s; of %d outputs dropped %s",
         arguments.version,
         {split: file.pairs for split, file in manifest.splits.items()},
+        manifest.demonstrations,
+        manifest.outputs,
         manifest.dropped,
     )
-    require_pairs(manifest, arguments.min_pairs)
-
-
-def require_pairs(manifest: DatasetManifest, wanted: int) -> None:
-    """Raises: JobFailed when there are fewer training pairs than `wanted`."""
-    if manifest.splits["train"].pairs < wanted:
-        raise JobFailed(
-            f"{manifest.splits['train'].pairs} training pairs from {manifest.events} events, at least {wanted} are needed: "
-            "collect more edits or lower the run's min_pairs"
-        )
+    if reason := shortfall(manifest):
+        raise JobFailed(reason)
 
 
 if __name__ == "__main__":

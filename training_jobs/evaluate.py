@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,15 +19,16 @@ from rlaas.clock import rfc3339, utc_now
 from rlaas.evaluation.comparison import SYSTEMS, HeldOutCase, System
 from rlaas.evaluation.report import Criteria, PromotionReport, promotion_report
 from rlaas.inference.backend import ChatCall
-from rlaas.preferences.dataset import DatasetManifest
+from rlaas.preferences.dataset import DatasetManifest, read_messages
 from rlaas.routing.policy import SageMakerBackend, Sampling
-from rlaas.telemetry.events import Message
 from training_jobs.ending import JobFailed, exit_status
 from training_jobs.ml_root import ml_root
 from training_jobs.promotion_page import promotion_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from pydantic import JsonValue
 
     from rlaas.inference.backend import Backend
 
@@ -79,7 +81,7 @@ def ask(
             pool.submit(
                 backend.complete,
                 SageMakerBackend(endpoint=endpoint, component=components[system]),
-                ChatCall(messages=_messages(row["prompt"]), parameters=sampling.parameters(), tenant_id=tenant_id),
+                ChatCall(messages=read_messages(row["prompt"]), parameters={**sampling.parameters(), **_tools(row)}, tenant_id=tenant_id),
                 timeout_s=timeout_s,
             ): (number, system)
             for system in SYSTEMS
@@ -152,13 +154,14 @@ def work() -> None:
     logger.info("%s: %s", report.decision, report.reason)
 
 
-def _messages(value: object) -> tuple[Message, ...]:
-    assert isinstance(value, list)
-    return tuple(Message.model_validate(message) for message in value)
+def _tools(row: Mapping[str, object]) -> dict[str, JsonValue]:
+    """The tools that the request offered. They are shown and not to be called: what is judged are texts."""
+    tools = row["tools"]
+    return {"tools": json.loads(tools), "tool_choice": "none"} if isinstance(tools, str) else {}
 
 
 def _text(value: object) -> str:
-    return _messages(value)[-1].content
+    return read_messages(value)[-1].content
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
 """SFT, then DPO, with LoRA, on a dataset of preference pairs; and an SFT-only control of as many optimizer steps.
 
 A SageMaker training job. Reads /opt/ml/input/config (hyperparameters.json, `TrainingSettings`; resourceconfig.json) and the channels
-`dataset` (train.parquet, manifest.json) and `base_model` (a Hugging Face directory). Writes PEFT adapter directories: the adapter to
-/opt/ml/model, the control to /opt/ml/output/data, training_report.json into both.
+`dataset` (train.parquet, demonstrations.parquet, manifest.json) and `base_model` (a Hugging Face directory). Writes PEFT adapter
+directories: the adapter to /opt/ml/model, the control to /opt/ml/output/data, training_report.json into both.
 
-Adapter and control share the first phase: a short SFT. From there one goes on with DPO and the other with SFT, for as many steps and from
-the same seed, so that what differs between them is the loss.
+Adapter and control share the first phase: a short SFT, on the pairs' chosen texts and the demonstrations. From there one goes on with DPO
+and the other with SFT, for as many steps and from the same seed, so that what differs between them is the loss.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -20,11 +21,12 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from rlaas.preferences.dataset import DatasetManifest
+from rlaas.preferences.dataset import DatasetManifest, read_messages
 from rlaas.training.settings import PhaseReport, TrainingReport, TrainingSettings
 from training_jobs.ending import JobFailed, exit_status
 from training_jobs.ml_root import ml_root
@@ -33,13 +35,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import torch
+    from datasets import Dataset
     from peft import PeftModel
-    from transformers import PreTrainedModel, Trainer
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 logger = logging.getLogger("train")
 PACKAGES = ("torch", "transformers", "trl", "peft")
 GPU_INSTANCE = re.compile(r"ml\.[gp]\d")
 """Instance types with NVIDIA GPUs, such as ml.g5.2xlarge and ml.p4d.24xlarge."""
+LeftOut = Literal["tool_calls_unsupported", "prompt_too_long"]
+ADVICE: dict[LeftOut, str] = {
+    "tool_calls_unsupported": "the base model's chat template leaves tool calls out; take a base model whose template has them",
+    "prompt_too_long": "the prompt alone fills max_length tokens; raise max_length",
+}
+"""Why a row cannot be learned from, and what would change it."""
 
 
 def main() -> int:
@@ -87,9 +96,7 @@ def gpu_driver() -> str:
 
 def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapter: Path, control: Path) -> TrainingReport:
     """Train on `dataset` and write the adapter and its control. Raises: JobFailed when there is nothing to learn from."""
-    import pyarrow.parquet
     import torch
-    from datasets import Dataset
     from peft import LoraConfig, PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
     from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
@@ -97,15 +104,31 @@ def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapte
     score_answers_only()
     started = time.monotonic()
     manifest = DatasetManifest.model_validate_json((dataset / "manifest.json").read_text(), extra="ignore")
-    pairs = Dataset.from_list(pyarrow.parquet.read_table(dataset / "train.parquet", columns=["prompt", "chosen", "rejected"]).to_pylist())
-    if len(pairs) == 0:
-        raise JobFailed(f"dataset {manifest.version} has no training pairs")
-    demonstrations = pairs.select_columns(["prompt", "chosen"]).rename_column("chosen", "completion")
     tokenizer = AutoTokenizer.from_pretrained(base_model)
+    read_pairs = read_rows(dataset / "train.parquet", ("prompt", "chosen", "rejected", "tools"))
+    pair_rows, left_out = learnable(read_pairs, tokenizer, settings.max_length)
+    if len(pair_rows) < manifest.min_pairs or not pair_rows:
+        raise JobFailed(too_few(manifest, len(pair_rows), left_out))
+    shown_rows, shown_left_out = learnable(
+        read_rows(dataset / "demonstrations.parquet", ("prompt", "completion", "tools")), tokenizer, settings.max_length
+    )
+    pairs = conversations(pair_rows)
+    demonstrations = conversations(
+        [{"prompt": row["prompt"], "completion": row["chosen"], "tools": row["tools"]} for row in pair_rows] + shown_rows
+    )
     on_gpu = torch.cuda.is_available()
     dtype = fast_dtype()
     device = torch.cuda.get_device_name() if on_gpu else f"cpu, {torch.get_num_threads()} threads, {dtype}"
-    logger.info("%d pairs of dataset %s; %s; %s", len(pairs), manifest.version, device, settings)
+    logger.info(
+        "%d pairs and %d demonstrations of dataset %s, left out %s and %s; %s; %s",
+        len(pairs),
+        len(shown_rows),
+        manifest.version,
+        dict(left_out),
+        dict(shown_left_out),
+        device,
+        settings,
+    )
     lora = LoraConfig(
         r=settings.lora_rank, lora_alpha=settings.lora_alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
     )
@@ -178,6 +201,8 @@ def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapte
         dataset_version=manifest.version,
         dataset_sha256=manifest.splits["train"].sha256,
         pairs=len(pairs),
+        demonstrations=len(shown_rows),
+        left_out=dict(left_out + shown_left_out),
         sft=sft_report,
         dpo=dpo_report,
         sft_only=control_report,
@@ -193,6 +218,65 @@ def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapte
         (directory / "training_report.json").write_text(report.model_dump_json(indent=2) + "\n")
     logger.info("trained in %.0f s, peak %.0f MiB", report.seconds, report.peak_memory_mib)
     return report
+
+
+def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
+    """A dataset file's rows as chat templates take them: no field that a message does not have, and a call's arguments as the object that
+    they are, as the server hands them over too."""
+    import pyarrow.parquet
+
+    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path, columns=list(columns)).to_pylist()
+    return [{name: _chat(value) if isinstance(value, list) else value for name, value in row.items()} for row in rows]
+
+
+def _chat(column: object) -> list[dict[str, Any]]:
+    said: list[dict[str, Any]] = [message.plain() for message in read_messages(column)]
+    for message in said:
+        for call in message.get("tool_calls", ()):
+            with contextlib.suppress(ValueError):  # what the model wrote may be no JSON; it then stays a text
+                call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+    return said
+
+
+def learnable(
+    rows: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> tuple[list[dict[str, Any]], Counter[LeftOut]]:
+    """The rows that the base model can learn from, and how many others there are for which reason."""
+    from trl.chat_template_utils import supports_tool_calling
+
+    calls_tools = [any("tool_calls" in message or message["role"] == "tool" for message in row["prompt"]) for row in rows]
+    renders_calls = any(calls_tools) and supports_tool_calling(tokenizer)
+    kept: list[dict[str, Any]] = []
+    left_out: Counter[LeftOut] = Counter()
+    for row, calls in zip(rows, calls_tools, strict=True):
+        if calls and not renders_calls:
+            left_out["tool_calls_unsupported"] += 1
+            continue
+        tools = json.loads(row["tools"]) if row["tools"] else None
+        asked = tokenizer.apply_chat_template(row["prompt"], tools=tools, add_generation_prompt=True, tokenize=True, return_dict=True)
+        if len(asked["input_ids"]) >= max_length:
+            left_out["prompt_too_long"] += 1
+        else:
+            kept.append(row)
+    return kept, left_out
+
+
+def too_few(manifest: DatasetManifest, usable: int, left_out: Mapping[LeftOut, int]) -> str:
+    """What keeps the job from training, and what would change it."""
+    if not left_out:
+        return f"dataset {manifest.version} has {usable or 'no'} training pairs" + (
+            f", at least {manifest.min_pairs} are needed" if usable else ""
+        )
+    counted = "; ".join(f"{count} {reason} ({ADVICE[reason]})" for reason, count in left_out.items())
+    return f"{usable} usable training pairs in dataset {manifest.version}, at least {manifest.min_pairs} are needed. Left out: {counted}"
+
+
+def conversations(rows: list[dict[str, Any]]) -> Dataset:
+    """Rows as a dataset that gives each message as it is, without the fields of others."""
+    from datasets import Dataset, Features, Json, List, Value
+
+    chats = {name: List(Json()) for name in rows[0] if name != "tools"}
+    return Dataset.from_list(rows, features=Features({**chats, "tools": Value("string")}))
 
 
 def score_answers_only() -> None:

@@ -1,16 +1,19 @@
 """A tiny model and an office's week of events, for jobs that run for real."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from local import base_model
 from local.office.agents import OFFICE, react
 from local.office.templates import SYSTEM_PROMPT, week
 from rlaas.preferences.pairs import HELD_OUT_TAG
 from rlaas.telemetry.events import AnyEvent, EventType, FeedbackSubmitted, InteractionCreated, Message, OutputProduced
+from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
 
 TENANT, SKILL, POLICY = "acme", "support-email-draft", "support-email-draft@v1"
@@ -64,6 +67,33 @@ def week_of_events() -> list[StoredEvent]:
             stored("feedback", f"fbk_a{number}", FeedbackSubmitted(**said, kind="action", action=reaction.action), number, output_id),
         ]
     return events
+
+
+@pytest.fixture
+def logged_by_others() -> list[StoredEvent]:
+    """What an application reported itself: an answer edited after a tool was called, and a fine-tuning example."""
+    tool_call = {"id": "call_1", "type": "function", "function": {"name": "find_order", "arguments": '{"order":7}'}}
+    chat: list[dict[str, JsonValue]] = [
+        {"role": "user", "content": "Where is it?"},
+        {"role": "assistant", "content": "", "tool_calls": [tool_call]},
+        {"role": "tool", "content": "left today", "tool_call_id": "call_1"},
+    ]
+    offered: JsonValue = {"tools": [{"type": "function", "function": {"name": "find_order"}}]}
+    example: JsonValue = [{"role": "user", "content": "Where is my order 1182?"}]
+    answer = "It left our warehouse this morning."
+    told: list[tuple[type[AnyEvent], dict[str, JsonValue]]] = [
+        (InteractionCreated, {"interaction_id": "int_tool", "messages": [chat[0]], "parameters": offered}),
+        (OutputProduced, {"interaction_id": "int_tool", "output_id": "out_tool", "text": "It is on its way.", "messages": [*chat]}),
+        (FeedbackSubmitted, {"feedback_id": "fbk_tool", "interaction_id": "int_tool", "output_id": "out_tool", "kind": "edit"}),
+        (InteractionCreated, {"interaction_id": "int_fine", "messages": example}),
+        (OutputProduced, {"interaction_id": "int_fine", "output_id": "out_fine", "text": answer}),
+        (FeedbackSubmitted, {"feedback_id": "fbk_fine", "interaction_id": "int_fine", "output_id": "out_fine", "kind": "edit"}),
+    ]
+    told[2][1]["final_text"], told[5][1]["final_text"] = "Hi! It left us today, sorry.", answer
+    return [
+        prepare(model.model_validate_json(json.dumps({"skill": SKILL, **fields})), TENANT, received_at=START + timedelta(minutes=number))
+        for number, (model, fields) in enumerate(told)
+    ]
 
 
 @pytest.fixture

@@ -1,12 +1,15 @@
 """The dataset job's files and manifest."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
 
-from rlaas.preferences.dataset import SPLITS, DatasetManifest
+from rlaas.preferences.dataset import SPLITS, DatasetManifest, read_messages
 from rlaas.telemetry.store import StoredEvent
+from training_jobs import build_dataset
 from training_jobs.build_dataset import Arguments, build
 from training_jobs.train import sha256
 
@@ -44,6 +47,42 @@ def test_a_dataset_without_events_has_empty_files_with_columns(tmp_path: Path) -
     manifest = build(Arguments.parse(WORDS.split()), [], tmp_path)
     assert {file.pairs for file in manifest.splits.values()} == {0}
     assert pyarrow.parquet.read_schema(tmp_path / "test.parquet").names == list(manifest.columns)
+
+
+def test_what_another_wrote_and_was_sent_as_it_was_is_a_demonstration_beside_the_pairs(
+    tmp_path: Path, week_of_events: list[StoredEvent], logged_by_others: list[StoredEvent]
+) -> None:
+    words = f"{WORDS} --test-share 0 --validation-share 0"
+    manifest = build(Arguments.parse(words.split()), [*week_of_events, *logged_by_others], tmp_path)
+    rows = pyarrow.parquet.read_table(tmp_path / "demonstrations.parquet").to_pylist()
+    assert [(row["interaction_id"], row["feedback_ids"]) for row in rows] == [("int_fine", ["fbk_fine"])]
+    assert rows[0]["prompt"][0]["content"] == "Where is my order 1182?"
+    assert rows[0]["completion"][0]["content"] == "It left our warehouse this morning."
+    assert manifest.demonstrations is not None
+    assert (manifest.demonstrations.demonstrations, manifest.demonstrations.sha256) == (1, sha256(tmp_path / "demonstrations.parquet"))
+    assert manifest.outputs == len(week_of_events) // 4 + 2
+    pairs = sum(file.pairs for file in manifest.splits.values())
+    assert pairs + manifest.demonstrations.demonstrations + sum(manifest.dropped.values()) == manifest.outputs
+    assert manifest.advice.keys() == manifest.dropped.keys()
+
+
+def test_tool_calls_and_tools_survive_the_files(tmp_path: Path, logged_by_others: list[StoredEvent]) -> None:
+    build(Arguments.parse(f"{WORDS} --test-share 0 --validation-share 0".split()), logged_by_others, tmp_path)
+    (row,) = pyarrow.parquet.read_table(tmp_path / "train.parquet").to_pylist()
+    asked, called, answered = read_messages(row["prompt"])
+    assert (asked.content, called.tool_calls[0].function.arguments) == ("Where is it?", '{"order":7}')
+    assert (answered.role, answered.tool_call_id) == ("tool", called.tool_calls[0].id)
+    assert row["tools"] == '[{"function":{"name":"find_order"},"type":"function"}]'
+
+
+def test_too_few_pairs_fail_the_job_with_what_fell_out(
+    ml_root: Path, monkeypatch: pytest.MonkeyPatch, run_job: Callable[..., int], logged_by_others: list[StoredEvent]
+) -> None:
+    monkeypatch.setattr(build_dataset, "read_events", lambda arguments: iter(logged_by_others[:2]))
+    assert run_job(build_dataset.main, *WORDS.split()) == 1
+    reason = (ml_root / "output" / "message").read_text()
+    assert re.search(r"^0 training pairs of 1 outputs, at least 8 .* 1 no_feedback \(nobody edited", reason)
+    assert (ml_root / "processing/output/dataset/manifest.json").exists()
 
 
 def test_a_missing_argument_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,14 +70,6 @@ def test_every_job_leaves_its_reason(ml_root: Path, run_job: Callable[..., int],
     )
 
 
-def test_too_few_pairs_say_how_many_and_what_to_do(ml_root: Path) -> None:
-    words = "--tenant acme --skill mail --version v1 --database d --workgroup w"
-    manifest = build_dataset.build(build_dataset.Arguments.parse(words.split()), [], ml_root / "dataset")
-    assert ends(ml_root, lambda: build_dataset.require_pairs(manifest, 8)) == (
-        "0 training pairs from 0 events, at least 8 are needed: collect more edits or lower the run's min_pairs"
-    )
-
-
 def test_an_evaluation_without_held_out_threads_says_so(ml_root: Path, run_job: Callable[..., int]) -> None:
     words = "--tenant acme --skill mail --version v1 --database d --workgroup w"
     build_dataset.build(build_dataset.Arguments.parse(words.split()), [], ml_root / "processing" / "input" / "dataset")

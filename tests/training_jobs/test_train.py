@@ -1,11 +1,13 @@
 """The training job in SageMaker's layout, for real, on the tiny model."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from rlaas.telemetry.store import StoredEvent
 from rlaas.training.settings import TrainingReport
@@ -80,6 +82,63 @@ def test_a_failed_job_leaves_its_reason_where_sagemaker_looks(
     lay_out(ml_root, tiny_model, week_of_events, settings)
     assert train.main() == 1
     assert reason in (ml_root / "output" / "failure").read_text()
+
+
+TOOLS_TEMPLATE = """{% if tools %}<|im_start|>system
+{{ tools | tojson }}<|im_end|>
+{% endif %}{% for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content }}{% if 'tool_calls' in message %}{% for call in message.tool_calls %}
+{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}{% endfor %}{% endif %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def with_template(model: Path, directory: Path, template: str) -> Path:
+    """A copy of `model` whose chat template is another."""
+    shutil.copytree(model, directory)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+def test_prompts_with_tool_calls_are_learned_where_the_base_models_template_has_them_and_else_left_out_and_counted(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_model: Path,
+    week_of_events: list[StoredEvent],
+    logged_by_others: list[StoredEvent],
+) -> None:
+    events, few = [*week_of_events, *logged_by_others], {**SETTINGS, "sft_steps": "1", "dpo_steps": "1"}
+    reports = []
+    for name, model in (("without", tiny_model), ("with", with_template(tiny_model, tmp_path / "tools", TOOLS_TEMPLATE))):
+        lay_out(tmp_path / name, model, events, few)
+        monkeypatch.setenv("RLAAS_ML_ROOT", str(tmp_path / name))
+        assert train.main() == 0
+        reports.append(TrainingReport.model_validate_json((tmp_path / name / "model" / "training_report.json").read_text()))
+    assert [report.left_out for report in reports] == [{"tool_calls_unsupported": 1}, {}]
+    assert reports[1].pairs == reports[0].pairs + 1
+    assert {report.demonstrations for report in reports} == {1}
+
+
+def test_a_call_is_rendered_as_the_server_renders_it(tmp_path: Path, tiny_model: Path, logged_by_others: list[StoredEvent]) -> None:
+    build(Arguments.parse(WORDS.split()), logged_by_others, tmp_path / "dataset")
+    rows = train.read_rows(tmp_path / "dataset" / "train.parquet", ("prompt", "chosen", "rejected", "tools"))
+    tokenizer = AutoTokenizer.from_pretrained(with_template(tiny_model, tmp_path / "tools", TOOLS_TEMPLATE))
+    (pair,) = train.conversations(rows)
+    text = tokenizer.apply_chat_template(pair["prompt"], tools=json.loads(pair["tools"]), tokenize=False)
+    assert '{"name": "find_order", "arguments": {"order": 7}}' in text
+    assert text.startswith('<|im_start|>system\n[{"function": {"name": "find_order"}')
+
+
+def test_pairs_that_do_not_fit_fail_the_job_with_their_count_and_what_would_change_it(
+    ml_root: Path, tiny_model: Path, week_of_events: list[StoredEvent]
+) -> None:
+    lay_out(ml_root, tiny_model, week_of_events, {**SETTINGS, "max_length": "16"})
+    assert train.main() == 1
+    reason = (ml_root / "output" / "failure").read_text()
+    assert reason.startswith("0 usable training pairs in dataset v1, at least 8 are needed. Left out: ")
+    assert "prompt_too_long (the prompt alone fills max_length tokens; raise max_length)" in reason
 
 
 def test_a_dataset_without_training_pairs_is_refused(ml_root: Path, tiny_model: Path) -> None:

@@ -1,9 +1,12 @@
 """Which side a pair is on."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlaas.preferences.dataset import SplitShares, split_pairs
+from rlaas.preferences.dataset import SPLITS, DatasetManifest, SplitFile, SplitShares, shortfall, split_pairs, training_demonstrations
+from rlaas.preferences.left_out import ADVICE, DropReason
 from rlaas.preferences.pairs import Pair
 from rlaas.telemetry.events import Message
 
@@ -52,3 +55,49 @@ def test_drafts_sent_unchanged_are_judged_on_and_not_trained_on() -> None:
     pairs = [pair(n, f"t{n}", unchanged=True, held_out=n % 2 == 0) for n in range(40)]
     sides = split_pairs(pairs, SplitShares(test=0, validation=0.2), salt="s")
     assert {split: len(side) for split, side in sides.items()} == {"train": 0, "validation": 0, "test": 20}
+
+
+def test_a_text_sent_as_it_was_demonstrates_unless_the_skills_own_policy_wrote_it_or_its_thread_is_judged_on() -> None:
+    ours = replace(pair(1, "t1", unchanged=True), policy_id="mail@v1")
+    thrown_away = replace(pair(2, "t2", unchanged=True), discarded=True)
+    judged = pair(3, "t3", unchanged=True, held_out=True)
+    others = pair(4, "t4", unchanged=True)
+    pairs = [ours, thrown_away, judged, others, pair(5, "t5")]
+    assert training_demonstrations(pairs, SplitShares(validation=0, test=0), salt="s") == [others]
+    assert training_demonstrations(pairs, SplitShares(validation=0, test=0.999), salt="s") == []
+
+
+def manifest(dropped: dict[DropReason, int], *, train: int, outputs: int) -> DatasetManifest:
+    return DatasetManifest(
+        tenant_id="acme",
+        skill="mail",
+        version="v1",
+        created_at="2026-05-04T09:00:00.000000Z",
+        splits={split: SplitFile(pairs=train if split == "train" else 0, threads=0, sha256="0" * 64) for split in SPLITS},
+        outputs=outputs,
+        dropped=dropped,
+        min_pairs=8,
+        discarded_drafts=0,
+        events=0,
+        events_since=None,
+        events_until=None,
+        events_sha256="0" * 64,
+        policies=(),
+        columns=(),
+    )
+
+
+def test_too_few_pairs_say_how_many_outputs_fell_out_for_which_reason_and_what_would_change_it() -> None:
+    said = shortfall(manifest({"no_prompt": 1200, "empty": 3}, train=2, outputs=1205)) or ""
+    assert said.startswith("2 training pairs of 1,205 outputs, at least 8 are needed")
+    assert f"1,200 no_prompt ({ADVICE['no_prompt']}); 3 empty ({ADVICE['empty']})" in said
+    assert "No output is there at all" in (shortfall(manifest({}, train=0, outputs=0)) or "")
+    assert shortfall(manifest({"empty": 3}, train=8, outputs=11)) is None
+
+
+def test_too_few_pairs_for_every_reason_at_once_still_count_each_in_a_thousand_characters() -> None:
+    dropped = {reason: 10**9 + n for n, reason in enumerate(ADVICE)}
+    said = shortfall(manifest(dropped, train=0, outputs=10**11)) or ""
+    assert len(said) <= 1000
+    assert all(f"{count:,} {reason}" in said for reason, count in dropped.items())
+    assert ADVICE["blocked"] in said  # the most frequent is explained

@@ -1,12 +1,29 @@
 """What feedback becomes which pair."""
 
+import json
+import unicodedata
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import pytest
+
+from rlaas.preferences.dataset import trl_row
 from rlaas.preferences.pairs import HELD_OUT_TAG, PairSet, build_pairs
-from rlaas.telemetry.events import AnyEvent, EventType, FeedbackSubmitted, InteractionCreated, Message, OutputProduced
+from rlaas.telemetry.events import (
+    AnyEvent,
+    CalledFunction,
+    EventType,
+    FeedbackSubmitted,
+    InteractionCreated,
+    Message,
+    OutputProduced,
+    ToolCall,
+)
 from rlaas.telemetry.store import StoredEvent
 
 START = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)
+ABOUT = {"skill": "mail", "interaction_id": "int_a"}
 DRAFT, FINAL = "Dear customer, thanks for writing to us.", "Hi Maria, your refund is on its way."
 
 
@@ -48,6 +65,11 @@ def exchange(
         feedback = FeedbackSubmitted(**said, kind="action", action=action)
         events.append(stored("feedback", f"fbk_{name}_action", feedback, interaction_id, output_id, 9))
     return events
+
+
+def bare_output(**fields: Any) -> StoredEvent:
+    """The output of `exchange("a")`, logged without its prompt."""
+    return stored("output", "out_a", OutputProduced(**ABOUT, output_id="out_a", text=DRAFT, **fields), "int_a", "out_a", 1)
 
 
 def only(made: PairSet) -> str | None:
@@ -94,11 +116,173 @@ def test_an_empty_or_nearly_empty_text_makes_no_pair() -> None:
     assert only(build_pairs(exchange(draft="  "))) == "empty"
 
 
-def test_an_output_without_the_prompt_it_answered_makes_no_pair() -> None:
+def test_an_output_logged_without_its_prompt_has_its_interactions_messages_or_inputs() -> None:
     events = exchange()
-    bare = OutputProduced(skill="mail", interaction_id="int_a", output_id="out_a", text=DRAFT)
-    events[1] = stored("output", "out_a", bare, "int_a", "out_a", 1)
+    events[1] = bare_output()
+    assert [message.model_dump(exclude_defaults=True) for message in build_pairs(events).pairs[0].prompt] == [
+        {"role": "user", "content": "?"}
+    ]
+    asked = {"email": "Where is it?", "a_name": "Ada", "notes": " "}
+    events[0] = stored("interaction", "int_a", InteractionCreated(**ABOUT, inputs=asked), "int_a", None, 0)
+    assert [message.content for message in build_pairs(events).pairs[0].prompt] == ["a_name: Ada\n\nemail: Where is it?"]
+    chat = (Message(role="system", content="Write."), Message(role="user", content="Where?"))
+    events[0] = stored("interaction", "int_a", InteractionCreated(**ABOUT, inputs=asked, messages=chat), "int_a", None, 0)
+    assert build_pairs(events).pairs[0].prompt == chat
+
+
+def test_an_output_whose_prompt_is_nowhere_makes_no_pair() -> None:
+    events = exchange()
+    events[1] = bare_output()
+    assert only(build_pairs(events[1:])) == "no_prompt"
+    events[0] = stored("interaction", "int_a", InteractionCreated(**ABOUT, inputs={"email": " "}), "int_a", None, 0)
     assert only(build_pairs(events)) == "no_prompt"
+
+
+def test_a_guardrails_answer_which_no_model_gave_makes_no_pair() -> None:
+    events = exchange()
+    events[1] = bare_output(key_id="key1")
+    assert only(build_pairs(events)) == "blocked"
+
+
+def test_outputs_that_nobody_said_anything_about_are_counted() -> None:
+    assert build_pairs(exchange()[:2]) == PairSet(pairs=(), dropped={"no_feedback": 1}, outputs=1)
+
+
+def test_feedback_that_names_no_output_is_about_the_interactions_last() -> None:
+    events = exchange(action=None)
+    events[2] = stored("feedback", "fbk_a0", FeedbackSubmitted(**ABOUT, kind="edit", final_text=FINAL), "int_a", None, 3)
+    events.append(stored("output", "out_b", OutputProduced(**ABOUT, output_id="out_b", text="A later draft of it."), "int_a", "out_b", 2))
+    made = build_pairs(events)
+    assert [pair.rejected for pair in made.pairs] == ["A later draft of it."]
+    assert made.dropped == {"no_feedback": 1}
+
+
+def test_outputs_of_one_thread_stay_together_where_only_the_interaction_names_it() -> None:
+    events = [replace(event, thread_id=None if event.event_type == "output" else "ticket-1") for event in exchange()]
+    assert build_pairs(events).pairs[0].thread == "ticket-1"
+
+
+@pytest.mark.parametrize(
+    ("draft", "final"),
+    [
+        ("感谢您的来信，我们正在处理。", "您好，您的退款已经发出，三天内到账。"),
+        ("お問い合わせありがとうございます。", "ご返金は本日手配しました。三日以内に届きます。"),
+        ("ขอบคุณที่ติดต่อเรา", "เราคืนเงินให้คุณแล้ววันนี้"),
+        ("ຂອບໃຈທີ່ຕິດຕໍ່ພວກເຮົາ", "ພວກເຮົາໄດ້ສົ່ງເງິນຄືນແລ້ວມື້ນີ້"),
+        ("감사합니다. 확인 중입니다.", "환불이 오늘 처리되었습니다."),
+        ("شكرا لتواصلك معنا.", "لقد أعدنا لك المبلغ اليوم."),
+        ("हम इसे देख रहे हैं।", "आपका पैसा आज वापस कर दिया गया है।"),
+        ("We look into it.", "退款 RF-7 已发出。"),
+    ],
+)
+def test_texts_of_any_script_make_pairs(draft: str, final: str) -> None:
+    assert [pair.chosen for pair in build_pairs(exchange(edits=(final,), draft=draft)).pairs] == [final]
+
+
+@pytest.mark.parametrize("final", ["ok", "👍", "👍 👍 👍 👍", "好的", "- - - -", "\u200b \u200b \u200b"])
+def test_a_nod_in_any_script_is_no_answer_to_learn_from(final: str) -> None:
+    assert only(build_pairs(exchange(edits=(final,)))) == "empty"
+
+
+@pytest.mark.parametrize("final", [f"{DRAFT}\n", DRAFT.replace(" ", "\u00a0\n "), f"\ufeff{DRAFT}", DRAFT.replace(" ", " \u200b")])
+def test_an_edit_of_the_spacing_alone_leaves_the_draft_unchanged(final: str) -> None:
+    assert build_pairs(exchange(edits=(final,))).pairs[0].unchanged
+
+
+def test_letters_composed_or_not_are_the_same_text() -> None:
+    draft = "Où est né l'élève, déjà ?"
+    assert build_pairs(exchange(edits=(unicodedata.normalize("NFD", draft),), draft=draft)).pairs[0].unchanged
+
+
+def called(name: str, call_id: str, arguments: str, tools: bool = True) -> list[StoredEvent]:
+    """An exchange whose prompt holds a call of a tool and its result."""
+    call = ToolCall(id=call_id, function=CalledFunction(name="find_order", arguments=arguments))
+    messages = (
+        Message(role="user", content="Where is my order?"),
+        Message(role="assistant", content="", tool_calls=(call,)),
+        Message(role="tool", content="left today", tool_call_id=call_id),
+    )
+    events = exchange(name)
+    about = {"skill": "mail", "interaction_id": f"int_{name}"}
+    output = OutputProduced(**about, output_id=f"out_{name}", text=DRAFT, messages=messages)
+    events[1] = stored("output", f"out_{name}", output, f"int_{name}", f"out_{name}", 1)
+    offered = {"tools": [{"type": "function", "function": {"name": "find_order", "parameters": {}}}]} if tools else {}
+    asked = InteractionCreated(**about, messages=messages[:1], parameters=offered)
+    events[0] = stored("interaction", f"int_{name}", asked, f"int_{name}", None, 0)
+    return events
+
+
+def test_a_prompt_keeps_its_tool_calls_their_results_and_the_tools_offered() -> None:
+    (pair,) = build_pairs(called("a", "call_1", '{"order": 7}')).pairs
+    row = trl_row(pair)
+    assert row["prompt"] == [
+        {"role": "user", "content": "Where is my order?"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "find_order", "arguments": '{"order": 7}'}}],
+        },
+        {"role": "tool", "content": "left today", "tool_call_id": "call_1"},
+    ]
+    assert json.loads(str(row["tools"]))[0]["function"]["name"] == "find_order"
+
+
+def test_prompts_that_differ_in_a_calls_arguments_are_two_and_in_its_drawn_id_or_spacing_one() -> None:
+    made = build_pairs([*called("a", "call_1", '{"order": 7}'), *called("b", "call_1", '{"order": 8}')])
+    assert (len(made.pairs), made.dropped) == (2, {})
+    made = build_pairs([*called("a", "call_1", '{"order": 7, "eu": 1}'), *called("b", "call_x9", '{"eu":1,"order":7}')])
+    assert (len(made.pairs), made.dropped) == (1, {"duplicate": 1})
+    assert len(build_pairs([*called("a", "c", "{broken"), *called("b", "c", "{broke", tools=False)]).pairs) == 2
+
+
+def test_an_output_that_calls_tools_is_no_text_to_compare() -> None:
+    events = exchange()
+    call = ToolCall(id="call_1", function=CalledFunction(name="find_order", arguments="{}"))
+    events[1] = bare_output(tool_calls=(call,))
+    assert only(build_pairs(events)) == "called_tools"
+
+
+def compared(*texts: str, preferred: int = 0, named: int | None = 1, messages: dict[int, str] | None = None) -> list[StoredEvent]:
+    """An interaction's outputs, and which of them was preferred to which (`None`: to the others)."""
+    events = [stored("interaction", "int_a", InteractionCreated(**ABOUT, inputs={"email": "?"}), "int_a", None, 0)]
+    for n, text in enumerate(texts):
+        own = (Message(role="user", content=messages[n]),) if messages and n in messages else None
+        output = OutputProduced(**ABOUT, output_id=f"out_{n}", text=text, messages=own)
+        events.append(stored("output", f"out_{n}", output, "int_a", f"out_{n}", 1))
+    return [*events, comparison("fbk_1", preferred, named, 2)]
+
+
+def comparison(feedback_id: str, preferred: int, named: int | None, minute: int) -> StoredEvent:
+    output_id = None if named is None else f"out_{named}"
+    said = FeedbackSubmitted(**ABOUT, output_id=output_id, kind="comparison", preferred_output_id=f"out_{preferred}")
+    return stored("feedback", feedback_id, said, "int_a", output_id, minute)
+
+
+def test_of_two_outputs_compared_the_preferred_is_chosen() -> None:
+    made = build_pairs(compared(FINAL, DRAFT))
+    (pair,) = made.pairs
+    assert (pair.chosen, pair.rejected, made.dropped, made.outputs) == (FINAL, DRAFT, {}, 2)
+    assert (pair.output_id, pair.preferred_output_id, pair.feedback_ids) == ("out_1", "out_0", ("fbk_1",))
+
+
+def test_the_latest_comparison_of_two_outputs_counts() -> None:
+    events = [*compared(FINAL, DRAFT), comparison("fbk_2", 1, 0, 3)]
+    assert [pair.chosen for pair in build_pairs(reversed(events)).pairs] == [DRAFT]
+
+
+@pytest.mark.parametrize("named", [None, 2])
+def test_a_comparison_that_names_the_preferred_output_alone_prefers_it_to_the_others(named: int | None) -> None:
+    made = build_pairs(compared(DRAFT, "Another draft of it.", FINAL, preferred=2, named=named))
+    assert [(pair.chosen, pair.rejected) for pair in made.pairs] == [(FINAL, DRAFT), (FINAL, "Another draft of it.")]
+
+
+def test_answers_to_different_prompts_are_no_pair() -> None:
+    made = build_pairs(compared(FINAL, DRAFT, messages={0: "Write.", 1: "Write kindly."}))
+    assert (made.pairs, made.dropped) == ((), {"other_prompt": 2})
+
+
+def test_a_comparison_with_an_output_that_never_landed_is_counted() -> None:
+    assert build_pairs(compared(FINAL, DRAFT, preferred=7)).dropped == {"no_feedback": 2, "no_output": 1}
 
 
 def test_feedback_whose_output_never_landed_makes_no_pair_and_is_counted() -> None:

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Literal
 
 from rlaas.evaluation.intervals import Interval, bootstrap_mean, wilson
+from rlaas.preferences.words import count_words
 from rlaas.rewards.reward import edit_similarity
 from rlaas.wire import WireModel
 
@@ -79,12 +80,12 @@ def score(cases: Iterable[HeldOutCase]) -> list[ScoredCase]:
 
 def figures(cases: Sequence[HeldOutCase], scored: Sequence[ScoredCase], system: System, component: str) -> SystemFigures:
     """What `system` did on all threads."""
-    words = [float(len(case.answers[system].split())) for case in cases]
+    words = [float(count_words(case.answers[system])) for case in cases]
     return SystemFigures(
         component=component,
         edit_similarity=_figure(by_thread(scored, lambda case: case.edit_similarity[system])),
         words=_figure(words),
-        empty_share=sum(not count for count in words) / len(words),
+        empty_share=sum(not case.answers[system].strip() for case in cases) / len(cases),
     )
 
 

@@ -53,6 +53,7 @@ class PhaseReport(WireModel):
 class TrainingReport(WireModel):
     """What was trained, on what, with what.
 
+    `demonstrations` are what SFT learned from beside the `pairs`; `left_out` counts rows that the base model cannot learn from, by reason.
     `sft_only` is the control's second phase: it starts from the same SFT adapter as `dpo` and takes as many steps, with SFT's loss.
     """
 
@@ -61,6 +62,8 @@ class TrainingReport(WireModel):
     dataset_version: str
     dataset_sha256: Sha256
     pairs: int
+    demonstrations: int
+    left_out: dict[str, int]
     sft: PhaseReport
     dpo: PhaseReport
     sft_only: PhaseReport
