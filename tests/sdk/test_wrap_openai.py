@@ -109,11 +109,15 @@ def test_tool_calls_reach_the_host_and_the_service(wrapped: openai.OpenAI, clien
     assert message.tool_calls is not None
     assert message.tool_calls[0].function.arguments == '{"order": 7}'
     followed = [*TOOL, message.model_dump(exclude_none=True), {"role": "tool", "tool_call_id": "call_1", "content": "found"}]
-    wrapped.chat.completions.create(model="gpt", messages=followed)
+    offered = [{"type": "function", "function": {"name": "find_order", "parameters": {"type": "object"}}}]
+    wrapped.chat.completions.create(model="gpt", messages=followed, tools=offered)
     first, second = stored(client, service, "output")
-    assert first["metadata"]["tool_calls"] == [{"id": "call_1", "name": "find_order", "arguments": TOOL_CALL["function"]["arguments"]}]  # type: ignore[index]
-    roles = [(each["role"], each["content"]) for each in second["messages"]]  # type: ignore[union-attr]
-    assert roles[1:] == [("assistant", '[tool call find_order({"order": 7})]'), ("user", "[tool result] found")]
+    assert [event.get("parameters") for event in stored(client, service, "interaction")] == [None, {"tools": offered}]
+    assert first["tool_calls"] == [TOOL_CALL]
+    assert second["messages"][1:] == [  # type: ignore[index]
+        {"role": "assistant", "content": "", "tool_calls": [TOOL_CALL]},
+        {"role": "tool", "content": "found", "tool_call_id": "call_1"},
+    ]
 
 
 def test_exceptions_pass_untouched_and_the_request_is_reported(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:

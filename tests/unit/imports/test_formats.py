@@ -54,11 +54,11 @@ def test_a_fine_tuning_line_is_an_interaction_an_output_and_a_demonstration(serv
 
 
 def test_logged_calls_become_interactions_with_an_output_per_choice(service: Service, rlaas_import: Command) -> None:
-    report = rlaas_import.home / "report.jsonl"
-    ran = rlaas_import("openai", SAMPLES / "openai_calls.jsonl", "--skill", SKILL, "--tag", "old", "--report", report)
-    assert ran.status == 1
-    assert [(line["line"], line["reason"], line["param"]) for line in report_of(report)] == [(4, "tool_call", "response")]
-    assert ran.row("skipped: failed_call") == 1
+    ran = rlaas_import("openai", SAMPLES / "openai_calls.jsonl", "--skill", SKILL, "--tag", "old")
+    assert (ran.status, ran.row("skipped: failed_call")) == (0, 1)
+    called = by_source(service, "output")["chatcmpl-tool"]
+    assert (called["text"], called["finish_reason"]) == ("", "tool_calls")
+    assert called["tool_calls"] == [{"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}]
     call = by_source(service, "interaction")["chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT"]
     assert call["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello, are you open on Sunday?"}]
     assert call["occurred_at"] == "2025-03-10T01:25:52.000000Z"

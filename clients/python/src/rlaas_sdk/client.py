@@ -17,7 +17,7 @@ from rlaas_sdk import events, ids
 from rlaas_sdk.configuration import destination, owner_of, spool_path
 from rlaas_sdk.delivery import Delivery, Stats, close_at_exit
 from rlaas_sdk.errors import EventDropped, InferenceFailed, InvalidEvent, NotConfigured, Refused, Undelivered
-from rlaas_sdk.events import About, Action, Common, Event, Message, Usage
+from rlaas_sdk.events import About, Action, Common, Event, Message, ToolCall, Usage
 from rlaas_sdk.inference import Answer, answer_or_wait, request_body
 from rlaas_sdk.losses import Losses
 from rlaas_sdk.spool import Spool
@@ -108,10 +108,11 @@ class _Recorder:
         usage: Usage | None = None,
         latency_ms: float | None = None,
         finish_reason: str | None = None,
+        tool_calls: Sequence[ToolCall] | None = None,
         output_id: str | None = None,
         **common: Unpack[Common],
     ) -> str:
-        """What answered it. `messages` is the prompt as the model saw it."""
+        """What answered it. `messages` is the prompt as the model saw it; without it learning takes the interaction's."""
         identifier = output_id or self._output_id(interaction_id)
         self._record(
             lambda: events.output(
@@ -125,6 +126,7 @@ class _Recorder:
                 latency_ms=latency_ms,
                 finish_reason=finish_reason,
                 common=common,
+                tool_calls=tool_calls,
             )
         )
         return identifier

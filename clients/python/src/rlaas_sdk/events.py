@@ -24,11 +24,31 @@ Json = Union[None, bool, int, float, str, Sequence["Json"], Mapping[str, "Json"]
 Action = Literal["sent", "discarded", "regenerated"]
 
 
-class Message(TypedDict):
-    """One message of a chat."""
+class CalledFunction(TypedDict):
+    """The function a model calls; `arguments` is the JSON it wrote."""
 
-    role: Literal["system", "user", "assistant"]
+    name: str
+    arguments: str
+
+
+class ToolCall(TypedDict):
+    """A model's call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class _Said(TypedDict):
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+
+
+class Message(_Said, total=False):
+    """One message of a chat, as OpenAI has it: an assistant may call tools, and a tool's message answers one call."""
+
+    tool_calls: Sequence[ToolCall]
+    tool_call_id: str
 
 
 class Usage(TypedDict):
@@ -63,11 +83,19 @@ class Event(NamedTuple):
     body: bytes
 
 
-def interaction(skill: str, identifier: str, inputs: Mapping[str, str] | None, messages: Sequence[Message] | None, common: Common) -> Event:
-    """A request that a user made. Raises: InvalidEvent."""
+def interaction(
+    skill: str,
+    identifier: str,
+    inputs: Mapping[str, str] | None,
+    messages: Sequence[Message] | None,
+    common: Common,
+    tools: Sequence[Mapping[str, Json]] = (),
+) -> Event:
+    """A request that a user made, with the `tools` that it offered the model. Raises: InvalidEvent."""
     if inputs is None and messages is None:
         raise InvalidEvent("an interaction needs inputs or messages")
-    return _event("interaction", "interaction_id", identifier, skill, {"inputs": inputs, "messages": messages}, common)
+    fields: dict[str, object] = {"inputs": inputs, "messages": messages, "parameters": {"tools": tools} if tools else None}
+    return _event("interaction", "interaction_id", identifier, skill, fields, common)
 
 
 def output(
@@ -82,11 +110,13 @@ def output(
     latency_ms: float | None,
     finish_reason: str | None,
     common: Common,
+    tool_calls: Sequence[ToolCall] | None = None,
 ) -> Event:
     """What answered it. Raises: InvalidEvent."""
     fields: dict[str, object] = {
         "interaction_id": _checked_id("interaction_id", interaction_id),
         "text": text,
+        "tool_calls": tool_calls or None,
         "policy_id": policy_id,
         "messages": messages,
         "usage": usage,

@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from rlaas_sdk import events, ids
-from rlaas_sdk.events import Common, Event, Json, Message, Usage
+from rlaas_sdk.events import Common, Event, Json, Message, ToolCall, Usage
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -135,6 +135,8 @@ class _Call:
         self._model = str(asked.get("model"))
         messages = asked.get("messages")
         self._messages = [_message(each) for each in messages] if isinstance(messages, (list, tuple)) else []
+        tools = asked.get("tools")
+        self._tools = [tool for tool in tools if isinstance(tool, Mapping)] if isinstance(tools, (list, tuple)) else []
         options = asked.get("stream_options")
         self._hides_usage = stream_usage and bool(asked.get("stream")) and not isinstance(options, Mapping)
         self.asked = {**asked, "stream_options": {"include_usage": True}} if self._hides_usage else asked
@@ -185,8 +187,8 @@ class _Call:
 
     def _report_heard(self, heard: _Heard) -> None:
         tools = {index: list(calls.values()) for index, calls in heard.tools.items()}
-        choices: list[tuple[str, str | None, Json]] = [
-            ("".join(heard.texts[index]), heard.finishes.get(index), tools.get(index, [])) for index in sorted(heard.texts)
+        choices: list[tuple[str, str | None, list[ToolCall]]] = [
+            ("".join(heard.texts[index]), heard.finishes.get(index), _heard_calls(tools.get(index, []))) for index in sorted(heard.texts)
         ]
         openai: dict[str, Json] = {"response_id": heard.response_id, "stream": True}
         if heard.error:
@@ -194,19 +196,30 @@ class _Call:
         self._report(openai, choices, heard.usage, self._elapsed_ms())
 
     def _report(
-        self, openai: Mapping[str, Json], choices: Sequence[tuple[str, str | None, Json]], usage: Usage | None, latency_ms: float | None
+        self,
+        openai: Mapping[str, Json],
+        choices: Sequence[tuple[str, str | None, list[ToolCall]]],
+        usage: Usage | None,
+        latency_ms: float | None,
     ) -> None:
         about: dict[str, Json] = {**(self._common.get("metadata") or {}), "openai": {"model": self._model, **openai}}
         asked_at = cast("Common", {"occurred_at": self._at, **self._common, "metadata": about})
-        self._record(lambda: events.interaction(self._skill, self._interaction_id, None, self._messages, asked_at))
+        self._record(lambda: events.interaction(self._skill, self._interaction_id, None, self._messages, asked_at, self._tools))
         for index, (text, finish, tools) in enumerate(choices):
             self._report_output(index, text, finish, tools, about, usage, latency_ms)
 
     def _report_output(
-        self, index: int, text: str, finish: str | None, tools: Json, about: dict[str, Json], usage: Usage | None, latency_ms: float | None
+        self,
+        index: int,
+        text: str,
+        finish: str | None,
+        tools: list[ToolCall],
+        about: dict[str, Json],
+        usage: Usage | None,
+        latency_ms: float | None,
     ) -> None:
         identifier = ids.output_id(self._interaction_id) if index else self._output_id
-        common = cast("Common", {**self._common, "metadata": {**about, "tool_calls": tools} if tools else about})
+        common = cast("Common", {**self._common, "metadata": about})
         self._record(
             lambda: events.output(
                 self._skill,
@@ -219,6 +232,7 @@ class _Call:
                 latency_ms=latency_ms,
                 finish_reason=finish,
                 common=common,
+                tool_calls=tools,
             )
         )
 
@@ -282,26 +296,34 @@ class _Heard:
 
 
 def _message(message: Any) -> Message:
-    """A message in the service's three roles: developer speaks as system, a tool's result as the user, calls of tools as text."""
+    """A message as the service has it: developer speaks as system, parts are joined, tools' calls and results stay what they are."""
     given = message if isinstance(message, Mapping) else message.model_dump()
     role = given.get("role")
     content = given.get("content")
     if isinstance(content, (list, tuple)):
         content = "".join(part.get("text", f"[{part.get('type')}]") for part in content)
-    text = content or ""
-    for call in given.get("tool_calls") or ():
-        text += f"[tool call {call['function']['name']}({call['function']['arguments']})]"
+    text = content or given.get("refusal") or ""
+    if role == "tool" and given.get("tool_call_id"):
+        return {"role": "tool", "content": text, "tool_call_id": given["tool_call_id"]}
     if role in ("tool", "function"):
         text = f"[tool result] {text}"
     if role in ("system", "developer"):
         return {"role": "system", "content": text}
-    return {"role": "assistant" if role == "assistant" else "user", "content": text}
+    said: Message = {"role": "assistant" if role == "assistant" else "user", "content": text}
+    calls = [_call(call["id"], call["function"]) for call in given.get("tool_calls") or () if call.get("function")]
+    return {**said, "tool_calls": calls} if calls and role == "assistant" else said
 
 
-def _tool_calls(calls: Any) -> Json:
-    return [
-        {"id": call.id, "name": call.function.name, "arguments": call.function.arguments} for call in calls or () if call.type == "function"
-    ]
+def _call(call_id: str, function: Mapping[str, str]) -> ToolCall:
+    return {"id": call_id, "type": "function", "function": {"name": function["name"], "arguments": function["arguments"]}}
+
+
+def _tool_calls(calls: Any) -> list[ToolCall]:
+    return [_call(call.id, call.function.model_dump()) for call in calls or () if call.type == "function"]
+
+
+def _heard_calls(parts: Sequence[Mapping[str, str]]) -> list[ToolCall]:
+    return [_call(part["id"], part) for part in parts]
 
 
 def _usage(usage: Any) -> Usage | None:

@@ -3,74 +3,46 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from rlaas_sdk.imports.messages import messages_of, tools_of
 from rlaas_sdk.imports.rows import Json, JsonObject, RowRefused, decoded, first
-
-_ROLES = {"system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant", "ai": "assistant"}
-_TEXT_PARTS = ("text", "input_text", "output_text")
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What was asked: a chat's messages or the skill's inputs, never both."""
+    """What was asked: a chat's messages or the skill's inputs, never both; and the tools that the model was offered."""
 
     messages: list[JsonObject] | None = None
     inputs: dict[str, str] | None = None
+    tools: list[Json] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model answered."""
+    """What a model answered: a text, calls of tools, or both."""
 
     text: str
     finish_reason: str | None = None
+    tool_calls: list[Json] = field(default_factory=list)
 
 
-def prompt_of(value: Json, *, param: str) -> Prompt:
-    """The prompt that `value` holds: a list of messages, `{"messages": [...]}`, a text, or an object of inputs. Raises: RowRefused."""
+def prompt_of(value: Json, *, param: str, request: JsonObject | None = None) -> Prompt:
+    """The prompt that `value` holds: a list of messages, `{"messages": [...]}`, a text, or an object of inputs; with the tools that it or
+    its `request` offers. Raises: RowRefused."""
     value = decoded(value)
     if isinstance(value, dict) and isinstance(first(value, "messages"), list):
-        value = value["messages"]
+        value, request = value["messages"], value
+    offered = tools_of(decoded(first(request or {}, "tools", "functions")))
     if isinstance(value, dict) and "role" in value and "content" in value:
         value = [value]
     if isinstance(value, str) and value.strip():
-        return Prompt(messages=[{"role": "user", "content": value}])
-    if isinstance(value, list) and value:
-        return Prompt(messages=[message_of(item, param=param) for item in value])
+        return Prompt(messages=[{"role": "user", "content": value}], tools=offered)
+    if isinstance(value, list) and (messages := messages_of(value, param=param)):
+        return Prompt(messages=messages, tools=offered)
     if isinstance(value, dict) and value:
         return Prompt(inputs={key: item if isinstance(item, str) else json.dumps(item, ensure_ascii=False) for key, item in value.items()})
     raise RowRefused("no_input", f"{param} holds no prompt: give messages, a text or an object of inputs", param=param)
-
-
-def message_of(value: Json, *, param: str) -> JsonObject:
-    """One message as `{"role", "content"}`. Raises: RowRefused for tools, images and anything else that is not text."""
-    if not isinstance(value, dict):
-        raise RowRefused("unsupported_message", f"{param} has a message that is no object", param=param)
-    role = _ROLES.get(str(value.get("role")).lower())
-    if role is None:
-        raise RowRefused("unsupported_message", f"{param} has a message of another role than system, user and assistant", param=param)
-    return {"role": role, "content": content_of(value, param=param)}
-
-
-def content_of(message: JsonObject, *, param: str) -> str:
-    """A message's text; its text parts joined. Raises: RowRefused."""
-    content = message.get("content")
-    if isinstance(content, str) and (content or not message.get("tool_calls")):
-        return content
-    if message.get("tool_calls") or message.get("function_call"):
-        raise RowRefused("tool_call", f"{param} has a tool call in place of a text", param=param)
-    if isinstance(content, list) and content:
-        return "".join(_part_text(part, param=param) for part in content)
-    raise RowRefused("unsupported_message", f"{param} has a message without a text", param=param)
-
-
-def _part_text(part: Json, *, param: str) -> str:
-    if isinstance(part, str):
-        return part
-    if isinstance(part, dict) and part.get("type") in _TEXT_PARTS and isinstance(part.get("text"), str):
-        return str(part["text"])
-    raise RowRefused("unsupported_message", f"{param} has content that is not text (an image, audio or a file)", param=param)
 
 
 def answers_of(value: Json, *, param: str) -> list[Answer]:
@@ -86,14 +58,20 @@ def answers_of(value: Json, *, param: str) -> list[Answer]:
             return [_choice(choice, param=param) for choice in choices]
         if isinstance(shape.get("output"), list) and shape.get("object") == "response":
             return _response(shape, param=param)
-        if "role" in shape and ("content" in shape or "tool_calls" in shape):
-            return [Answer(content_of(shape, param=param))]
+        if "role" in shape and shape.keys() & {"content", "tool_calls", "function_call"}:
+            return [_answer([shape], param=param)]
     if isinstance(shape, list) and shape and all(isinstance(item, dict) and "role" in item for item in shape):
-        last = shape[-1]
-        return [Answer(content_of(last, param=param))] if isinstance(last, dict) else []
+        return [_answer(shape[-1:], param=param)]
     if isinstance(value, str):
         return [Answer(value)] if value else []
     return [] if shape in (None, [], {}) else [Answer(json.dumps(shape, ensure_ascii=False))]
+
+
+def _answer(messages: list[Json], *, param: str, finish_reason: str | None = None) -> Answer:
+    """What the assistant says in `messages`, its texts on lines of their own."""
+    said = messages_of(messages, param=param)
+    calls = [call for message in said for call in (message.get("tool_calls") or []) if isinstance(message.get("tool_calls"), list)]
+    return Answer("\n".join(str(message["content"]) for message in said if message["content"]), finish_reason, calls)
 
 
 def _choice(choice: Json, *, param: str) -> Answer:
@@ -103,7 +81,7 @@ def _choice(choice: Json, *, param: str) -> Answer:
     finish_reason = reason[:128] if isinstance(reason, str) and reason else None
     message = choice.get("message")
     if isinstance(message, dict):
-        return Answer(content_of(message, param=param), finish_reason)
+        return _answer([message], param=param, finish_reason=finish_reason)
     if isinstance(choice.get("text"), str):
         return Answer(str(choice["text"]), finish_reason)
     raise RowRefused("unsupported_message", f"{param} has a choice with neither message nor text", param=param)
@@ -112,7 +90,7 @@ def _choice(choice: Json, *, param: str) -> Answer:
 def _response(response: JsonObject, *, param: str) -> list[Answer]:
     output = response.get("output")
     items = [item for item in output if isinstance(item, dict)] if isinstance(output, list) else []
-    texts = [content_of(item, param=param) for item in items if item.get("type") == "message"]
-    if not texts and any(str(item.get("type")).endswith("_call") for item in items):
-        raise RowRefused("tool_call", f"{param} has a tool call in place of a text", param=param)
-    return [Answer("\n".join(texts))] if texts else []
+    said: list[Json] = [item for item in items if item.get("type") in ("message", "function_call")]
+    if not said and any(str(item.get("type")).endswith("_call") for item in items):
+        raise RowRefused("tool_call", f"{param} has a call of a vendor's own tool in place of a text", param=param)
+    return [_answer(said, param=param)] if said else []

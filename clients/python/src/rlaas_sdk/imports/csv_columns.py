@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlaas_sdk.imports.conversation import Answer, Prompt, prompt_of
 from rlaas_sdk.imports.exchange import Exchange, Making, exchange_events, feedback, task_result
@@ -60,7 +60,7 @@ class ColumnMap:
         cells: JsonObject = {field: row.get(column) for field, column in self.columns.items()}
         own_id = text_of(cells, "id") or own_id
         at = moment_of(cells, "occurred_at")
-        text = text_of(cells, "text")
+        text = text_of(cells, "text") or text_of(cells, "final_text")  # what a person wrote without a draft demonstrates
         tag = text_of(cells, "tag")
         exchange = Exchange(
             own_id=own_id,
@@ -108,7 +108,7 @@ class ColumnMap:
             prompt = Prompt(messages=[{"role": "user", "content": asked}])
         system = text_of(cells, "system")
         if system and prompt.messages is not None:
-            return Prompt(messages=[{"role": "system", "content": system}, *prompt.messages])
+            return replace(prompt, messages=[{"role": "system", "content": system}, *prompt.messages])
         return prompt
 
 

@@ -56,6 +56,8 @@ def exchange_events(exchange: Exchange, making: Making) -> list[JsonObject]:
             prompt["messages"] = list(exchange.prompt.messages)
         if exchange.prompt.inputs is not None:
             prompt["inputs"] = dict(exchange.prompt.inputs)
+        if exchange.prompt.tools:
+            prompt["parameters"] = {"tools": exchange.prompt.tools}
         events.append(
             {"type": "interaction", "interaction_id": interaction_id, **shared, **occurred(exchange.asked_at), **prompt},
         )
@@ -68,6 +70,8 @@ def exchange_events(exchange: Exchange, making: Making) -> list[JsonObject]:
             **occurred(exchange.answered_at or exchange.asked_at),
             "text": answer.text,
         }
+        if answer.tool_calls:
+            output["tool_calls"] = answer.tool_calls
         if answer.finish_reason:
             output["finish_reason"] = answer.finish_reason
         if n == 0:

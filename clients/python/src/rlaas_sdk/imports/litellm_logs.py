@@ -46,13 +46,14 @@ def events_of(row: JsonObject, making: Making, own_id: str) -> list[JsonObject]:
 
 def _prompt(row: JsonObject) -> Prompt:
     given = decoded(first(row, "messages"))
+    request = object_of(row, "proxy_server_request")
+    request = object_of(request, "body") or request
     if given in (None, "{}", {}, []):
-        request = object_of(row, "proxy_server_request")
-        given = first(object_of(request, "body") or request, "messages", "input", "prompt")
+        given = first(request, "messages", "input", "prompt")
     if given is None:
         message = "the call was logged without its messages; set store_prompts_in_spend_logs in LiteLLM to have them from now on"
         raise RowRefused("no_input", message, param="messages")
-    prompt = prompt_of(given, param="messages")
+    prompt = prompt_of(given, param="messages", request={**object_of(row, "model_parameters"), **request})
     _check([str(message["content"]) for message in prompt.messages or []], param="messages")
     return prompt
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rlaas_sdk.imports.conversation import Answer, Prompt, answers_of, prompt_of
 from rlaas_sdk.imports.exchange import Exchange, Making, exchange_events, feedback
 from rlaas_sdk.imports.identity import bound, output_of
@@ -33,7 +35,7 @@ def _fine_tuning_line(row: JsonObject, making: Making, own_id: str) -> list[Json
     asked, last = (messages[:-1], messages[-1]) if isinstance(messages, list) and messages else ([], None)
     if not isinstance(last, dict) or last.get("role") != "assistant":
         raise RowRefused("no_answer", "a fine-tuning line ends with the assistant's message", param="messages")
-    prompt, answers = prompt_of(asked, param="messages"), answers_of(last, param="messages")
+    prompt, answers = prompt_of(asked, param="messages", request=row), answers_of(last, param="messages")
     own_id = text_of(row, "id") or own_id
     events = exchange_events(_exchange(own_id, prompt, answers, row, {}), making)
     if last.get("weight") == 0:
@@ -95,10 +97,10 @@ def _logged_call(request: JsonObject, response: Json, row: JsonObject, making: M
 
 def _prompt(request: JsonObject, param: str) -> Prompt:
     field = "messages" if request.get("messages") else "input" if request.get("input") else "prompt"
-    prompt = prompt_of(request.get(field), param=f"{param}.{field}")
+    prompt = prompt_of(request.get(field), param=f"{param}.{field}", request=request)
     instructions = request.get("instructions")
     if isinstance(instructions, str) and instructions and prompt.messages is not None:
-        return Prompt(messages=[{"role": "system", "content": instructions}, *prompt.messages])
+        return replace(prompt, messages=[{"role": "system", "content": instructions}, *prompt.messages])
     return prompt
 
 
