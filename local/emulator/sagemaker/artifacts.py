@@ -6,6 +6,7 @@ import functools
 import os
 import tarfile
 import urllib.parse
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import boto3
 from botocore.config import Config
 from ministack.core import responses
 
+from local.archives import extract
 from local.emulator.sagemaker.errors import ApiError
 
 
@@ -101,10 +103,10 @@ def unpack(uri: str, directory: Path) -> None:
     try:
         s3().download_file(bucket, key, str(archive))
         with tarfile.open(archive) as tar:
-            tar.extractall(directory, filter="data")
+            extract(tar, directory)
     except s3().exceptions.ClientError as problem:
         raise ApiError("ValidationException", f"Failed to download model data from {uri}: {problem}") from problem
-    except (tarfile.TarError, OSError, EOFError) as problem:
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as problem:
         raise ApiError("ValidationException", f"Failed to extract model data from {uri}: {problem}") from problem
     finally:
         archive.unlink(missing_ok=True)
