@@ -145,6 +145,23 @@ def _aws(endpoint: str) -> dict[str, str]:
     }
 
 
+def faults(logs: Path) -> list[str]:
+    """The errors of the emulator's own since it started, a line each; `faults.log` in `logs` has their traces."""
+    try:
+        kept = (logs / "faults.log").read_text(errors="replace")
+    except FileNotFoundError:
+        return []
+    return [f"{lines[0]}: {lines[-1]}" for entry in kept.split("\n\n") if (lines := entry.strip().splitlines())]
+
+
+def logs_to_read() -> str:
+    """Where to read on after something failed, a line each: the emulator's own last error, its end if it has ended, the directory."""
+    said = [f"the laptop cloud's own last error: {last}\nlog: {LOGS / 'faults.log'}" for last in faults(LOGS)[-1:]]
+    if PID_FILE.exists() and processes.read(PID_FILE) is None:
+        said.append(f"the emulator has ended\nlog: {LOGS / 'emulator.log'}")
+    return "\n".join([*said, f"logs: {LOGS}"])
+
+
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """Hold the lock that lets one `up` or `down` work at a time."""
@@ -200,6 +217,7 @@ def _begin(say: Say) -> None:
     for name in ("state", "s3", "tmp"):
         (home / name).mkdir(parents=True)
     LOGS.mkdir(parents=True, exist_ok=True)
+    (LOGS / "faults.log").unlink(missing_ok=True)
     environment = {
         **{name: os.environ[name] for name in ("PATH", "HOME", "LANG", "RLAAS_FIREHOSE_SECONDS") if name in os.environ},
         "GATEWAY_PORT": str(PORT),

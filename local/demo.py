@@ -26,7 +26,8 @@ import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local import demo_report
-from local.cloud import CannotStart, up
+from local.archives import extract
+from local.cloud import CannotStart, faults, logs_to_read, up
 from local.demo_evidence import DeployedStack, drafts_of
 from local.demo_stage import Show
 from local.deployment import DeploymentFailed
@@ -47,6 +48,8 @@ SKILL = "support-email-draft"
 OUT = Path(__file__).resolve().parent.parent / "out" / "demo"
 MAX_REFUSALS = 20
 """The demo stops when more requests than this failed while it waits for a rollout."""
+UNRECORDED_LOOKS = 5
+"""Looks for which an execution may have failed and its record not say so yet."""
 SCOPES = ("infer", "telemetry", "admin")
 
 
@@ -89,8 +92,7 @@ class DemoFailed(Exception):
 class Admin:
     """The admin API of one skill. Any answer but 2xx ends the demo with the error it carries."""
 
-    def __init__(self, api_url: str, api_key: str, logs: Path) -> None:
-        self._logs = logs
+    def __init__(self, api_url: str, api_key: str) -> None:
         self._http = httpx.AsyncClient(
             base_url=api_url.rstrip("/") + "/v1/admin/", headers={"Authorization": f"Bearer {api_key}"}, timeout=httpx.Timeout(30.0)
         )
@@ -105,7 +107,7 @@ class Admin:
         """The answer's JSON. Raises: DemoFailed."""
         answer = await self._http.request(method, path, json=body)
         if not answer.is_success:
-            raise DemoFailed(f"{method} /v1/admin/{path} answered {answer.status_code}: {answer.text[:500]}\nlogs: {self._logs}")
+            raise DemoFailed(f"{method} /v1/admin/{path} answered {answer.status_code}: {answer.text[:500]}")
         return cast("dict[str, object]", answer.json())
 
 
@@ -120,6 +122,8 @@ class Demo:
     stack: DeployedStack
     tenant_id: str
     logs: Path
+    faults_before: int = 0
+    """How many errors of its own the emulator had had before the demo."""
     situation: str = ""
     """Where a rollout or learning run is, for the news."""
 
@@ -140,14 +144,17 @@ class Demo:
 
     async def work(self, mail: Iterable[Case], name: str, amount: int | None = None, stop: asyncio.Event | None = None) -> int:
         """The office answers `mail`; how many emails."""
-        done = 0
+        done, stop = 0, stop or asyncio.Event()
 
-        def each() -> None:
+        def each(answered: bool) -> None:
             nonlocal done
             done += 1
             self.show.news(f"{done} of {amount} emails" if amount else f"{done} emails, {self.situation}")
+            if amount and (not answered or self.faults()):
+                stop.set()
 
         answered = await self.office.work(mail, week=name, stop=stop, each=each)
+        self.check_faults()
         if amount and answered < amount:
             self.check_refusals(most=0)
         return answered
@@ -157,6 +164,7 @@ class Demo:
         deadline = time.monotonic() + self.settings.delivery_seconds
         sent = set(self.office.ledger.acknowledged)
         while True:
+            self.check_faults()
             hot = await asyncio.to_thread(self.stack.hot_events)
             reacted = {event.output_id for event in hot.values() if isinstance(event, FeedbackSubmitted) and event.kind == "action"}
             rewarded = {event.output_id for event in hot.values() if isinstance(event, RewardComputed) and event.n >= 2}
@@ -167,7 +175,7 @@ class Demo:
             if time.monotonic() > deadline:
                 raise DemoFailed(
                     f"after {self.settings.delivery_seconds:.0f} s {missing} of {len(sent)} events are not in the lake and "
-                    f"{len(reacted - rewarded)} of {len(reacted)} drafts have no full reward\nlogs: {self.logs}"
+                    f"{len(reacted - rewarded)} of {len(reacted)} drafts have no full reward"
                 )
             self.show.news(f"waiting for {missing} events to reach the lake, {len(reacted - rewarded)} rewards")
             await asyncio.sleep(self.settings.poll_seconds)
@@ -180,9 +188,13 @@ class Demo:
         def tell(_: dict[str, object]) -> None:
             self.show.news(f"{self.stack.current_state('learning', run_id)}, {time.monotonic() - began:.0f} s")
 
-        run = await self._until_ended(f"skills/{SKILL}/learning-runs/{run_id}", {"running"}, self.settings.learning_seconds, tell)
+        execution = ("learning", run_id)
+        run = await self._until_ended(
+            f"skills/{SKILL}/learning-runs/{run_id}", execution, {"running"}, self.settings.learning_seconds, tell
+        )
         if run["status"] != "registered":
-            raise DemoFailed(f"the learning run {run_id} ended {run['status']}: {run['reason']}\nlogs: {self.logs}")
+            jobs = "".join(f"\nlog: {log}" for log in sorted(self.logs.glob(f"*-{run_id.removeprefix('run_').lower()}.log")))
+            raise DemoFailed(f"the learning run {run_id} ended {run['status']}: {run['reason']}{jobs}")
         return run
 
     async def promotion_report(self, run: dict[str, object]) -> PromotionReport:
@@ -203,7 +215,8 @@ class Demo:
 
         try:
             path = f"skills/{SKILL}/rollouts/{rollout['rollout_id']}"
-            ended = await self._until_ended(path, {"starting", "running"}, self.settings.rollout_seconds, tell)
+            execution = ("rollout", str(rollout["rollout_id"]))
+            ended = await self._until_ended(path, execution, {"starting", "running"}, self.settings.rollout_seconds, tell)
             await asyncio.sleep(load_after)
             ended = await self.admin.call("GET", path)  # the alarm is recorded a moment after the route, and may come second
         finally:
@@ -217,18 +230,33 @@ class Demo:
         return TrialEvidence.model_validate(answer, strict=False)
 
     async def _until_ended(
-        self, path: str, going_on: set[str], seconds: float, tell: Callable[[dict[str, object]], None]
+        self, path: str, execution: tuple[str, str], going_on: set[str], seconds: float, tell: Callable[[dict[str, object]], None]
     ) -> dict[str, object]:
         deadline = time.monotonic() + seconds
+        failed_looks = 0
         while True:
             document = await self.admin.call("GET", path)
             if document["status"] not in going_on:
                 return document
             self.check_refusals(most=MAX_REFUSALS)
+            self.check_faults()
+            failure = await asyncio.to_thread(self.stack.failure, *execution)
+            failed_looks += failure is not None
+            if failed_looks > UNRECORDED_LOOKS:
+                raise DemoFailed(f"{path} is {document['status']}, and its execution has ended {failure}")
             if time.monotonic() > deadline:
-                raise DemoFailed(f"{path} is still {document['status']} after {seconds:.0f} s\nlogs: {self.logs}")
+                raise DemoFailed(f"{path} is still {document['status']} after {seconds:.0f} s")
             await asyncio.to_thread(tell, document)
             await asyncio.sleep(self.settings.poll_seconds)
+
+    def faults(self) -> list[str]:
+        """The emulator's own errors since the demo began."""
+        return faults(self.logs)[self.faults_before :]
+
+    def check_faults(self) -> None:
+        """Raises: DemoFailed with the first of `faults`."""
+        if since := self.faults():
+            raise DemoFailed(f"the laptop cloud failed inside: {since[0]}")
 
     def check_refusals(self, *, most: int) -> None:
         """Raises: DemoFailed when more than `most` of the office's requests were refused so far."""
@@ -236,8 +264,7 @@ class Demo:
         if len(refusals) > most:
             first = refusals[0]
             raise DemoFailed(
-                f"{len(refusals)} of the office's requests failed; the first: {first.path} answered {first.status}: {first.detail}\n"
-                f"logs: {self.logs}"
+                f"{len(refusals)} of the office's requests failed; the first: {first.path} answered {first.status}: {first.detail}"
             )
 
     async def make_bad_policy(self, good: dict[str, object]) -> str:
@@ -277,12 +304,13 @@ class Demo:
         deadline = time.monotonic() + 60
         describe = boto3.client("sagemaker").describe_inference_component
         while True:
+            self.check_faults()
             component = await asyncio.to_thread(describe, InferenceComponentName=name)
             status = component["InferenceComponentStatus"]
             if status == "InService":
                 return
             if status == "Failed" or time.monotonic() > deadline:
-                raise DemoFailed(f"adapter {name} is {status}: {component.get('FailureReason', 'still loading')}\nlogs: {self.logs}")
+                raise DemoFailed(f"adapter {name} is {status}: {component.get('FailureReason', 'still loading')}")
             await asyncio.sleep(self.settings.poll_seconds)
 
 
@@ -325,7 +353,7 @@ def scramble(packed: Path, directory: Path, *, gain: float, seed: int) -> str:
     from safetensors.torch import load_file, save_file
 
     with tarfile.open(packed) as archive:
-        archive.extractall(directory, filter="data")
+        extract(archive, directory)
     weights = directory / "adapter_model.safetensors"
     chance = torch.Generator().manual_seed(seed)
     tensors = load_file(weights)
@@ -351,10 +379,10 @@ async def tell(settings: DemoSettings, show: Show) -> demo_report.Report:
     api_key = first_key(settings.stage, tenant_id)
     stack = DeployedStack(stage=settings.stage, tenant_id=tenant_id)
     async with (
-        Admin(cloud.api_url, api_key, cloud.logs) as admin,
+        Admin(cloud.api_url, api_key) as admin,
         Office(api_url=cloud.api_url, api_key=api_key, skill=SKILL, desks=settings.desks, seed=settings.seed) as office,
     ):
-        demo = Demo(settings, show, admin, office, stack, tenant_id, cloud.logs)
+        demo = Demo(settings, show, admin, office, stack, tenant_id, cloud.logs, faults_before=len(faults(cloud.logs)))
         with show.step("Skill and baseline", "a tenant, the skill, the base model as policy v1, all traffic to it"):
             baseline = await demo.make_skill()
             show.news(f"tenant {tenant_id}, {baseline} answers")
@@ -373,7 +401,7 @@ async def tell(settings: DemoSettings, show: Show) -> demo_report.Report:
         with show.step("Canary under live traffic", "20%, 50%, then all of it, each step on its evidence; about two minutes"):
             rollout = await demo.rollout(candidate, "canary", settings.seed + 1)
             if rollout.status != "shipped":
-                raise DemoFailed(f"the rollout of {candidate} ended {rollout.status}: {rollout.reason}\nlogs: {cloud.logs}")
+                raise DemoFailed(f"the rollout of {candidate} ended {rollout.status}: {rollout.reason}")
             show.news(rollout.reason)
         with show.step("Second week", f"{settings.second_week} emails of issues that no adapter was trained on"):
             await demo.work(islice(cases("held_out", settings.seed + 2), settings.second_week), "second", settings.second_week)
@@ -385,7 +413,7 @@ async def tell(settings: DemoSettings, show: Show) -> demo_report.Report:
             refused_before = len(office.ledger.refusals)
             bad = await demo.rollout(bad_policy, "bad", settings.seed + 3, load_after=settings.load_after_rollback_seconds)
             if bad.status != "rolled_back" or bad.alarm_at is None:
-                raise DemoFailed(f"no alarm took the bad adapter back; its rollout ended {bad.status}: {bad.reason}\nlogs: {cloud.logs}")
+                raise DemoFailed(f"no alarm took the bad adapter back; its rollout ended {bad.status}: {bad.reason}")
             show.news(bad.reason)
         with show.step("Report", "everything read back from what the stack stored"):
             await demo.delivered()
@@ -420,7 +448,7 @@ def main() -> int:
     try:
         report = asyncio.run(tell(DemoSettings(), show))
     except (DemoFailed, CannotStart, DeploymentFailed, Dropped, ValueError, httpx.HTTPError, BotoCoreError, ClientError) as failure:
-        print(f"\nThe demo failed: {failure}", file=sys.stderr)
+        print(f"\nThe demo failed: {failure}\n{logs_to_read()}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. The laptop cloud is still up: `make down` ends it.", file=sys.stderr)

@@ -121,14 +121,29 @@ class DeployedStack:
         return found
 
     def current_state(self, machine: str, execution: str) -> str:
-        """The state that an execution of the stage's `machine` (`learning`, `rollout`) entered last."""
+        """The state that an execution of the stage's `machine` (`learning`, `rollout`) entered last, however much it did there since."""
+        pages = self._states.get_paginator("get_execution_history").paginate(
+            executionArn=self._execution(machine, execution),
+            reverseOrder=True,
+            includeExecutionData=False,
+            PaginationConfig={"PageSize": 500},
+        )
+        entered = (
+            event["stateEnteredEventDetails"]["name"] for page in pages for event in page["events"] if "stateEnteredEventDetails" in event
+        )
+        return next(entered, "starting")
+
+    def failure(self, machine: str, execution: str) -> str | None:
+        """Why an execution of the stage's `machine` ended without success; None while it runs, and when it succeeded."""
+        described = self._states.describe_execution(executionArn=self._execution(machine, execution))
+        if described["status"] in ("RUNNING", "SUCCEEDED"):
+            return None
+        return f"{described['status']}: {described.get('error', 'no error given')}: {described.get('cause', 'no cause given')}"
+
+    def _execution(self, machine: str, name: str) -> str:
         machines = self._states.list_state_machines()["stateMachines"]
         arn = next(each["stateMachineArn"] for each in machines if each["name"] == f"{self._prefix}-{machine}")
-        history = self._states.get_execution_history(
-            executionArn=f"{arn.replace(':stateMachine:', ':execution:')}:{execution}", reverseOrder=True, maxResults=50
-        )
-        entered = (event["stateEnteredEventDetails"]["name"] for event in history["events"] if "stateEnteredEventDetails" in event)
-        return next(entered, "starting")
+        return f"{arn.replace(':stateMachine:', ':execution:')}:{name}"
 
     def route_changes(self, skill: str) -> list[RouteChange]:
         """Every version of the skill's route, oldest first, from the tenant's audit. Raises: ValueError when its chain is broken."""

@@ -51,9 +51,20 @@ def main() -> None:
     from hypercorn.config import Config
     from ministack import app
 
-    from local.emulator import apigateway, athena, cloudformation, cloudwatch, firehose, lambda_runtime, sagemaker, stepfunctions, streams
+    from local.emulator import (
+        apigateway,
+        athena,
+        cloudformation,
+        cloudwatch,
+        faults,
+        firehose,
+        lambda_runtime,
+        sagemaker,
+        stepfunctions,
+        streams,
+    )
 
-    for addition in (lambda_runtime, apigateway, streams, cloudwatch, athena, firehose, sagemaker, stepfunctions, cloudformation):
+    for addition in (faults, lambda_runtime, apigateway, streams, cloudwatch, athena, firehose, sagemaker, stepfunctions, cloudformation):
         addition.install()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextvars
+import logging
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from ministack.services import cloudwatch_logs
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 TAIL_LINES = 40
+logger = logging.getLogger("rlaas.children")
 
 
 class LogStream:
@@ -69,12 +71,15 @@ class Child:
         assert self._process.stdout is not None
         with self.log_file.open("ab", buffering=0) as file:
             for raw in self._process.stdout:
-                file.write(raw)
                 line = raw.decode("utf-8", "replace").rstrip("\n")
                 self.tail.append(line)
-                stream.write(line)
-                if on_line:
-                    on_line(line)
+                try:
+                    file.write(raw)
+                    stream.write(line)
+                    if on_line:
+                        on_line(line)
+                except Exception:  # a command whose output nobody reads any more would stand still
+                    logger.exception("a line of %s is lost", self.log_file.name)
 
     def poll(self) -> int | None:
         """The exit status, None while it runs."""

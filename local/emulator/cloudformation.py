@@ -45,14 +45,19 @@ def _settle(operation: str, name_property: str, name: str, status: str) -> None:
         time.sleep(0.1)
 
 
-def _gone(operation: str, request: Mapping[str, Any]) -> None:
-    """Wait until Describe no longer finds it."""
+def _gone(operation: str, request: Mapping[str, Any], status: str | None) -> None:
+    """Wait until Describe no longer finds it; what has no status is gone at once.
+
+    Raises: ValueError with its FailureReason when it cannot be deleted.
+    """
     deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline:
+    while True:
         try:
-            api.call(operation, dict(request))
+            described = api.call(operation, dict(request))
         except ApiError:
             return
+        if (status and described[status] == "Failed") or time.monotonic() > deadline:
+            raise ValueError(f"{request} is still there: {described.get('FailureReason', 'not deleted in time')}")
         time.sleep(0.05)
 
 
@@ -87,7 +92,7 @@ def _sagemaker(kind: str, *, wait: str | None = None) -> dict[str, Any]:
             if problem.message.startswith("Could not find"):
                 return
             raise ValueError(problem.message) from problem
-        _gone(f"Describe{kind}", {name_property: name})
+        _gone(f"Describe{kind}", {name_property: name}, wait)
 
     def update(physical_id: str, old: Properties, new: Properties, stack_name: str, logical_id: str | None = None) -> Created:
         if not wait:

@@ -103,7 +103,7 @@ def _evaluate_all(account: str, region: str) -> None:
     for alarm in list(cloudwatch._alarms.values()):
         try:
             evaluate(alarm)
-        except (KeyError, TypeError, ValueError):
+        except Exception:  # the other alarms go on
             logger.exception("alarm %s cannot be evaluated", alarm.get("AlarmName"))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextvars
 import json
+import logging
 import os
 import threading
 import time
@@ -25,6 +26,7 @@ MOST_RECORDS = 500
 MOST_DOCUMENTS = 500
 """Firehose's own limit of documents in a record that it takes apart."""
 Record = dict[str, Any]
+logger = logging.getLogger("rlaas.firehose")
 
 
 @dataclass
@@ -94,7 +96,10 @@ def _flush_forever() -> None:
                 oldest = min((buffer.since for buffer in _buffers.values()), default=None)
                 _changed.wait(None if oldest is None else max(0.01, oldest + wait - time.monotonic()))
         for buffer in due:
-            buffer.context.run(write, buffer.stream, buffer.destination, buffer.records)
+            try:
+                buffer.context.run(write, buffer.stream, buffer.destination, buffer.records)
+            except Exception:  # the next buffers are other streams'
+                logger.exception("%d records of %s are lost", len(buffer.records), buffer.stream["name"])
 
 
 def write(stream: Record, destination: Record, records: list[tuple[str, bytes]]) -> None:

@@ -290,6 +290,8 @@ def _initialize_ahead() -> None:
             context.run(_initialize, name)
         except (InitError, OSError, RuntimeError) as problem:
             logger.warning("function %s cannot be initialized: %s", name, problem)
+        except Exception:
+            logger.exception("function %s cannot be initialized", name)
 
 
 def _initialize(name: str) -> None:

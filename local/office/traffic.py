@@ -72,9 +72,10 @@ class Office:
         await self._http.aclose()
 
     async def work(
-        self, mail: Iterable[Case], *, week: str, stop: asyncio.Event | None = None, each: Callable[[], None] = lambda: None
+        self, mail: Iterable[Case], *, week: str, stop: asyncio.Event | None = None, each: Callable[[bool], None] = lambda answered: None
     ) -> int:
-        """Answer `mail` until it or the time ends (`stop`); the number of cases answered. `each` is called after every one.
+        """Answer `mail` until it or the time ends (`stop`); the number of cases answered. `each` is called after every
+        one, with whether it was answered.
 
         A desk takes the next email when it has finished its last, so there are never more requests under way than desks.
         """
@@ -92,7 +93,7 @@ class Office:
                 answered += done
                 if not done:
                     await asyncio.sleep(PAUSE_AFTER_REFUSAL_SECONDS)
-                each()
+                each(done)
 
         async with asyncio.TaskGroup() as desks:
             for agent in self._desks:

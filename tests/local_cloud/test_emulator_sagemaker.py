@@ -15,6 +15,8 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
+from local.cloud import faults
+from local.demo_evidence import DeployedStack
 from rlaas import ids
 from rlaas.aws.adapters import SageMakerAdapters
 from rlaas.aws.grants import ModelGrants
@@ -161,6 +163,32 @@ def test_an_empty_channel_a_taken_name_and_a_malformed_request_are_refused_as_on
         )
 
 
+def test_an_error_of_the_emulators_own_fails_the_job_at_once(emulator: Emulator, bucket: str) -> None:
+    channel = {
+        "ChannelName": "train",
+        "DataSource": {
+            "FileSystemDataSource": {
+                "FileSystemId": "fs-01234567890",
+                "FileSystemAccessMode": "ro",
+                "FileSystemType": "EFS",
+                "DirectoryPath": "/",
+            }
+        },
+    }
+    job = training_job(bucket, InputDataConfig=[channel])
+    emulator.client("sagemaker").create_training_job(**job)
+    described = ended(emulator, job["TrainingJobName"])
+    assert described["TrainingJobStatus"] == "Failed"
+    assert "KeyError: 'S3DataSource'" in described["FailureReason"]
+
+
+def test_a_metric_that_is_no_number_does_not_hold_up_the_job(emulator: Emulator, bucket: str) -> None:
+    job = training_job(bucket, HyperParameters={"do": "talk"})
+    job["AlgorithmSpecification"]["MetricDefinitions"] = [{"Name": "loss", "Regex": "(nothing much)"}]
+    emulator.client("sagemaker").create_training_job(**job)
+    assert ended(emulator, job["TrainingJobName"])["TrainingJobStatus"] == "Completed"
+
+
 def processing_job(bucket: str, *arguments: str) -> dict[str, Any]:
     return {
         "ProcessingJobName": name("process"),
@@ -275,15 +303,14 @@ def adapter(emulator: Emulator, bucket: str, endpoint: str, archive: bytes, adap
         EndpointName=endpoint,
         Specification={"BaseInferenceComponentName": f"{endpoint}--base", "Container": container},
     )
-    described: dict[str, Any] = until(
-        lambda: (
-            found
-            if (found := sagemaker.describe_inference_component(InferenceComponentName=adapter_name))["InferenceComponentStatus"]
-            != "Creating"
-            else None
-        )
-    )
+    described: dict[str, Any] = until(lambda: settled(emulator, adapter_name))
     return described
+
+
+def settled(emulator: Emulator, component: str) -> dict[str, Any] | None:
+    """The component's description once it is no longer being created."""
+    described: dict[str, Any] = emulator.client("sagemaker").describe_inference_component(InferenceComponentName=component)
+    return described if described["InferenceComponentStatus"] != "Creating" else None
 
 
 def invoke(emulator: Emulator, endpoint: str, component: str, body: dict[str, Any]) -> Any:
@@ -397,6 +424,44 @@ def test_a_bad_adapter_fails_with_its_reason(emulator: Emulator, bucket: str, en
     assert described["InferenceComponentStatus"] == "Failed"
     assert reason in described["FailureReason"]
     emulator.client("sagemaker").delete_inference_component(InferenceComponentName=described["InferenceComponentName"])
+
+
+def test_an_error_of_the_emulators_own_fails_the_adapter_at_once_and_names_the_log(emulator: Emulator, bucket: str, endpoint: str) -> None:
+    sagemaker, adapter_name = emulator.client("sagemaker"), name("adapter")
+    sagemaker.create_inference_component(
+        InferenceComponentName=adapter_name,
+        EndpointName=endpoint,
+        Specification={"BaseInferenceComponentName": f"{endpoint}--base", "Container": {"ArtifactUrl": f"s3://{bucket}/"}},
+    )
+    described = until(lambda: settled(emulator, adapter_name), seconds=10)
+    assert described["InferenceComponentStatus"] == "Failed"
+    log = emulator.home / "log" / "faults.log"
+    assert "ParamValidationError" in described["FailureReason"]
+    assert described["FailureReason"].endswith(str(log))
+    [fault] = [fault for fault in faults(log.parent) if adapter_name in fault]
+    assert "Invalid length for parameter Key" in fault
+    assert "Traceback" in log.read_text()
+    sagemaker.delete_inference_component(InferenceComponentName=adapter_name)
+
+
+def test_a_container_that_dies_in_service_fails_all_that_lives_in_it_with_its_last_words(emulator: Emulator, bucket: str) -> None:
+    endpoint, formation = name("endpoint"), emulator.client("cloudformation")
+    formation.create_stack(StackName=endpoint, TemplateBody=json.dumps(template(bucket, endpoint, {})))
+    formation.get_waiter("stack_create_complete").wait(StackName=endpoint, WaiterConfig={"Delay": 1})
+    loaded = adapter(emulator, bucket, endpoint, packed({"adapter_config.json": "{}"}))["InferenceComponentName"]
+    with pytest.raises(ClientError, match="ServiceUnavailable"):
+        invoke(emulator, endpoint, loaded, {"exit": 3})
+    for component in (f"{endpoint}--base", loaded):
+        described = until(
+            lambda component=component: found if (found := settled(emulator, component)) and "FailureReason" in found else None
+        )
+        assert described["InferenceComponentStatus"] == "Failed"
+        assert "no memory left for the cache" in described["FailureReason"]
+        assert described["FailureReason"].endswith(f"endpoint-{endpoint}--base.log")
+    emulator.client("sagemaker").delete_inference_component(InferenceComponentName=loaded)
+    until(lambda: not emulator.client("sagemaker").list_inference_components(NameContains=loaded)["InferenceComponents"])
+    formation.delete_stack(StackName=endpoint)
+    formation.get_waiter("stack_delete_complete").wait(StackName=endpoint, WaiterConfig={"Delay": 1})
 
 
 def test_the_models_own_errors_come_as_model_errors(emulator: Emulator, endpoint: str) -> None:
@@ -573,3 +638,43 @@ def test_the_jobs_logs_get_an_end_once_they_are_there(emulator: Emulator, bucket
     assert found["retentionInDays"] == limit["Arguments"]["RetentionInDays"]
     emulator.client("logs").delete_log_group(logGroupName=group)
     assert run(emulator, limit)["error"] == "CloudWatchLogs.ResourceNotFoundException"
+
+
+def test_the_demo_knows_where_an_execution_is_and_why_it_ended(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting, value in {"ENDPOINT_URL": emulator.url, "REGION": "us-east-1", "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{setting}", value)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    sdk = "arn:aws:states:::aws-sdk:sagemaker"
+    looks = {
+        "Look": {
+            "Type": "Task",
+            "Resource": f"{sdk}:listInferenceComponents",
+            "Arguments": {},
+            "Output": "{% $states.input %}",
+            "Next": "Last",
+        },
+        "Last": {"Type": "Choice", "Choices": [{"Condition": "{% $states.input = 40 %}", "Next": "Nobody"}], "Default": "Done"},
+        "Nobody": {
+            "Type": "Task",
+            "Resource": f"{sdk}:describeInferenceComponent",
+            "Arguments": {"InferenceComponentName": "nobody"},
+            "End": True,
+        },
+        "Done": {"Type": "Succeed"},
+    }
+    load = {
+        "Type": "Map",
+        "Items": "{% [1..40] %}",
+        "MaxConcurrency": 1,
+        "ItemProcessor": {"ProcessorConfig": {"Mode": "INLINE"}, "StartAt": "Look", "States": looks},
+        "End": True,
+    }
+    definition = {"QueryLanguage": "JSONata", "StartAt": "LoadAdapters", "States": {"LoadAdapters": load}}
+    states, stage = emulator.client("stepfunctions"), name("stage")
+    machine = states.create_state_machine(name=f"rlaas-{stage}-learning", definition=json.dumps(definition), roleArn=ROLE)
+    states.start_execution(stateMachineArn=machine["stateMachineArn"], name="run_1", input="{}")
+    stack = DeployedStack(stage=stage, tenant_id="acme")
+    failure = until(lambda: stack.failure("learning", "run_1"))
+    assert failure.startswith("FAILED: SageMaker.SageMakerException: Could not find")
+    assert stack.current_state("learning", "run_1") == "LoadAdapters"

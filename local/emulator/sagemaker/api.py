@@ -22,7 +22,7 @@ from ministack.core import concurrency, responses, router
 from ministack.services import lambda_svc
 
 from local.emulator.sagemaker import hosting, jobs
-from local.emulator.sagemaker.errors import ApiError
+from local.emulator.sagemaker.errors import ApiError, failure_reason
 
 Record = dict[str, Any]
 Answer = tuple[int, dict[str, str], Any]
@@ -105,7 +105,12 @@ def call(operation: str, request: Record) -> Record:
     if report.has_errors():
         raise ApiError("ValidationException", report.generate_report())
     _check_patterns(request, shape, "")
-    return work(request)
+    try:
+        return work(request)
+    except ApiError:
+        raise
+    except Exception as problem:
+        raise ApiError("InternalFailure", failure_reason(operation, problem), 500) from problem
 
 
 def _check_patterns(value: object, shape: Any, path: str) -> None:
@@ -185,7 +190,8 @@ async def _invoke_streaming(endpoint: str, headers: Mapping[str, str], body: byt
                 {":exception-type": "ModelStreamError", ":content-type": "application/json", ":message-type": "exception"}, document
             )
             loop.call_soon_threadsafe(parts.put_nowait, frame)
-        loop.call_soon_threadsafe(parts.put_nowait, None)
+        finally:
+            loop.call_soon_threadsafe(parts.put_nowait, None)
 
     async def send_all(send: Callable[[Record], Awaitable[None]], receive: object) -> None:
         concurrency.spawn_background(read, thread_name="read-endpoint-stream")

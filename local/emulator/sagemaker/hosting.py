@@ -24,7 +24,7 @@ from ministack.core import responses
 
 from local.emulator.children import Child, LogStream, aws_environment, in_background
 from local.emulator.sagemaker import artifacts
-from local.emulator.sagemaker.errors import ApiError, in_use, not_found
+from local.emulator.sagemaker.errors import REASON_CHARACTERS, ApiError, failure_reason, in_use, not_found
 from local.emulator.sagemaker.images import image
 
 START_SECONDS = 900
@@ -72,7 +72,7 @@ class Server:
             "SM_MODEL_DIR": str(model),
             "SM_VLLM_MODEL": str(model),
         }
-        self._child = Child(
+        child = self._child = Child(
             self.image.command(self.image.serve),
             cwd=self.image.cwd,
             environment=aws_environment() | self.image.env | self.environment | given,
@@ -82,14 +82,13 @@ class Server:
         )
         deadline = time.monotonic() + seconds
         while not self.answers_ping():
-            if self._child.poll() is not None:
-                tail = " | ".join(list(self._child.tail)[-8:])
-                raise ApiError("ModelError", f"The container for {self.name} exited with status {self._child.poll()}: {tail}"[:1024])
+            if child.poll() is not None:
+                raise ApiError("ModelError", _last_words(self.name, child))
             if time.monotonic() > deadline:
                 self.stop()
                 raise ApiError(
                     "ModelError",
-                    f"The container for {self.name} did not pass the ping health check in {seconds:.0f} s; see {self._child.log_file}",
+                    f"The container for {self.name} did not pass the ping health check in {seconds:.0f} s; see {child.log_file}",
                 )
             time.sleep(PING_SECONDS)
 
@@ -104,10 +103,16 @@ class Server:
         """Whether the process is there."""
         return self._child is not None and self._child.poll() is None
 
+    def end(self) -> str | None:
+        """How the process ended by itself; None while it runs, and after `stop`."""
+        child = self._child
+        return _last_words(self.name, child) if child and child.poll() is not None else None
+
     def stop(self) -> None:
         """End the process."""
-        if self._child:
-            self._child.stop()
+        child, self._child = self._child, None
+        if child:
+            child.stop()
         shutil.rmtree(self.root, ignore_errors=True)
 
     def load_adapter(self, name: str, uri: str) -> None:
@@ -138,7 +143,7 @@ class Server:
                 timeout=INVOKE_SECONDS,
             )
         except urllib3.exceptions.HTTPError as problem:
-            raise ApiError("ModelError", f"{method} {path}: {problem}") from problem
+            raise ApiError("ModelError", self.end() or f"{method} {path}: {problem}") from problem
 
     def invoke(self, body: bytes, headers: dict[str, str], *, stream: bool) -> urllib3.BaseHTTPResponse:
         """POST /invocations.
@@ -160,7 +165,7 @@ class Server:
             message = f'Received server error (0) from primary with message "{waited}": {problem}'
             raise ApiError("ModelError", message, 424, OriginalStatusCode=0, OriginalMessage=str(problem), LogStreamArn="") from problem
         except urllib3.exceptions.HTTPError as problem:
-            raise ApiError("ServiceUnavailable", f"the container of {self.name} does not answer: {problem}", 503) from problem
+            raise ApiError("ServiceUnavailable", self.end() or f"the container of {self.name} does not answer: {problem}", 503) from problem
         if answer.status >= 400:
             original = answer.data.decode(errors="replace")
             side = "client" if answer.status < 500 else "server"
@@ -169,6 +174,12 @@ class Server:
                 "ModelError", message, 424, OriginalStatusCode=answer.status, OriginalMessage=original, LogStreamArn=self.log_group
             )
         return answer
+
+
+def _last_words(name: str, child: Child) -> str:
+    log = f"; see {child.log_file}"
+    tail = " | ".join(list(child.tail)[-8:])
+    return f"The container for {name} exited with status {child.poll()}: {tail}"[: REASON_CHARACTERS - len(log)] + log
 
 
 @dataclass
@@ -191,6 +202,12 @@ class Component:
         """How many copies run."""
         value: int = self.record["RuntimeConfig"]["CurrentCopyCount"]
         return value
+
+    def described(self) -> Record:
+        """Its description now: Failed once the process it lives in has ended by itself."""
+        if self.status == "InService" and self.server and (end := self.server.end()):
+            self.record |= {"InferenceComponentStatus": "Failed", "FailureReason": end, "LastModifiedTime": time.time()}
+        return dict(self.record)
 
 
 @dataclass
@@ -316,8 +333,9 @@ def _start_endpoint(endpoint: Endpoint) -> None:
         for server in endpoint.servers.values():
             server.start(START_SECONDS)
         endpoint.record["EndpointStatus"] = "InService"
-    except ApiError as problem:
-        endpoint.record |= {"EndpointStatus": "Failed", "FailureReason": problem.message[:1024]}
+    except Exception as problem:
+        reason = failure_reason(f"starting endpoint {endpoint.record['EndpointName']}", problem)
+        endpoint.record |= {"EndpointStatus": "Failed", "FailureReason": reason}
     endpoint.record["LastModifiedTime"] = time.time()
 
 
@@ -429,6 +447,7 @@ def update_inference_component(request: Record) -> Record:
             "InferenceComponentStatus": "Updating",
             "LastModifiedTime": time.time(),
         }
+        component.record.pop("FailureReason", None)
         if old:
             old.stop()
         in_background(_start, component, specification, name=f"component-{name}")
@@ -517,22 +536,22 @@ def _start(component: Component, specification: Record) -> None:
                     component.server.load_adapter(other.record["InferenceComponentName"], other.artifact)
         component.record["RuntimeConfig"]["CurrentCopyCount"] = component.record["RuntimeConfig"]["DesiredCopyCount"]
         component.record["InferenceComponentStatus"] = "InService"
-    except ApiError as problem:
-        component.record |= {"InferenceComponentStatus": "Failed", "FailureReason": problem.message[:1024]}
+    except Exception as problem:
+        component.record |= {"InferenceComponentStatus": "Failed", "FailureReason": failure_reason(f"starting {name}", problem)}
     component.record["LastModifiedTime"] = time.time()
 
 
 def describe_inference_component(request: Record) -> Record:
     """DescribeInferenceComponent."""
     component: Component = _find(_components, "inference component", request["InferenceComponentName"])
-    return dict(component.record)
+    return component.described()
 
 
 def list_inference_components(request: Record) -> Record:
     """ListInferenceComponents, a page of it."""
     shown = ("InferenceComponentName", "InferenceComponentArn", "EndpointName", "EndpointArn", "VariantName", "InferenceComponentStatus")
     kept = [
-        component.record
+        component.described()
         for component in _components.values()
         if request.get("NameContains", "") in component.record["InferenceComponentName"]
     ]
@@ -568,8 +587,8 @@ def _remove(name: str, component: Component, was: str) -> None:
         elif component.server and was != "Failed" and component.server.running():
             component.server.unload_adapter(name)
         del _components[name]
-    except ApiError as problem:
-        component.record |= {"InferenceComponentStatus": "Failed", "FailureReason": problem.message[:1024]}
+    except Exception as problem:
+        component.record |= {"InferenceComponentStatus": "Failed", "FailureReason": failure_reason(f"removing {name}", problem)}
 
 
 def create_model_package_group(request: Record) -> Record:

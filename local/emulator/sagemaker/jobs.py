@@ -24,11 +24,10 @@ from ministack.core import responses
 
 from local.emulator.children import Child, LogStream, aws_environment, in_background
 from local.emulator.sagemaker import artifacts
-from local.emulator.sagemaker.errors import ApiError, in_use
+from local.emulator.sagemaker.errors import REASON_CHARACTERS, ApiError, failure_reason, in_use
 from local.emulator.sagemaker.images import image
 
 STOP_SECONDS = 5.0
-REASON_CHARACTERS = 1024
 MESSAGE_BYTES = 1024
 Record = dict[str, Any]
 
@@ -88,6 +87,22 @@ class Job(ABC):
     def run(self) -> None:
         """Fetch, run, store; whatever happens ends in a final status with its reason."""
         try:
+            self._complete_or_stop()
+        except ApiError as problem:
+            self._fail(f"ClientError: {problem.message}")
+        except (ClientError, BotoCoreError, OSError, tarfile.TarError) as problem:
+            self._fail(f"InternalServerError: {problem}")
+        except subprocess.CalledProcessError as problem:
+            self._fail(f"AlgorithmError: {self._reason()[: REASON_CHARACTERS - 100]}, exit code: {problem.returncode}")
+        except Exception as problem:
+            self._fail(failure_reason(f"{self.kind.lower()} job {self.name}", problem))
+        finally:
+            self.record["LastModifiedTime"] = self.record[f"{self.kind}EndTime"] = time.time()
+            shutil.rmtree(self.root, ignore_errors=True)
+            self.ended.set()
+
+    def _complete_or_stop(self) -> None:
+        try:
             shutil.rmtree(self.root, ignore_errors=True)
             self._prepare()
             try:
@@ -102,16 +117,6 @@ class Job(ABC):
         except OutOfTime:
             self._collect_after_stop()
             self._set("Stopped", "MaxRuntimeExceeded")
-        except ApiError as problem:
-            self._fail(f"ClientError: {problem.message}")
-        except (ClientError, BotoCoreError, OSError, tarfile.TarError) as problem:
-            self._fail(f"InternalServerError: {problem}")
-        except subprocess.CalledProcessError as problem:
-            self._fail(f"AlgorithmError: {self._reason()[: REASON_CHARACTERS - 100]}, exit code: {problem.returncode}")
-        finally:
-            self.record["LastModifiedTime"] = self.record[f"{self.kind}EndTime"] = time.time()
-            shutil.rmtree(self.root, ignore_errors=True)
-            self.ended.set()
 
     def _fail(self, reason: str) -> None:
         self.record["FailureReason"] = reason[:REASON_CHARACTERS]
@@ -283,9 +288,9 @@ class TrainingJob(Job):
 
     def _on_line(self, line: str) -> None:
         for name, pattern in self._metrics:
-            if found := pattern.search(line):
+            if (found := pattern.search(line)) and (value := _number(found[1])) is not None:
                 others = [metric for metric in self.record["FinalMetricDataList"] if metric["MetricName"] != name]
-                self.record["FinalMetricDataList"] = [*others, {"MetricName": name, "Value": float(found[1]), "Timestamp": time.time()}]
+                self.record["FinalMetricDataList"] = [*others, {"MetricName": name, "Value": value, "Timestamp": time.time()}]
 
     def _reason(self) -> str:
         file = self.root / "output/failure"
@@ -307,6 +312,14 @@ class TrainingJob(Job):
     def _store_checkpoints(self) -> None:
         if checkpoints := self.request.get("CheckpointConfig"):
             artifacts.upload(self.root / "checkpoints", checkpoints["S3Uri"])
+
+
+def _number(text: str) -> float | None:
+    """What SageMaker takes for a metric's value; it leaves any other text alone."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 class ProcessingJob(Job):

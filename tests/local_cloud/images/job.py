@@ -12,6 +12,8 @@ wanted = json.loads(settings.read_text()) if settings.exists() else dict(word.sp
 print("loss=0.25", flush=True)
 if wanted.get("do") == "sleep":
     time.sleep(600)
+if wanted.get("do") == "talk":
+    print("nothing much\n" * 20_000, flush=True)
 if wanted.get("do") == "fail":
     if "reason" in wanted:
         for name in ("failure", "message"):

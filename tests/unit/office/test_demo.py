@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from infra.config import LOCAL
 from local import demo_stage
 from local.archives import extract
+from local.cloud import faults
 from local.demo import DemoSettings, scramble, situation_of
 from local.demo_stage import Show
 from rlaas.rollout.plan import Ask, Terms, Traffic, plan
@@ -106,3 +107,10 @@ def test_the_demos_rollout_is_one_that_can_conclude_against(mean: float, sd: flo
     terms = Terms(alpha=settings.alpha, at_most_days=settings.max_wait_seconds / 86_400, window_days=window / 86_400, gain=settings.gain)
     gates = [(step.weight, settings.gate(index)) for index, step in enumerate(settings.planned)]
     assert plan([Ask(weight, gate.margin, gate.min_samples) for weight, gate in gates], traffic, terms).can_conclude
+
+
+def test_the_emulators_own_errors_are_read_a_line_each(tmp_path: Path) -> None:
+    assert faults(tmp_path) == []
+    trace = 'Traceback (most recent call last):\n  File "hosting.py", line 7\n    extract()\nTypeError: unexpected keyword'
+    (tmp_path / "faults.log").write_text(f"2026-01-01 loading a1 failed\n{trace}\n\n2026-01-02 thread x ended\nValueError: no\n\n")
+    assert faults(tmp_path) == ["2026-01-01 loading a1 failed: TypeError: unexpected keyword", "2026-01-02 thread x ended: ValueError: no"]

@@ -148,7 +148,7 @@ def test_endless_mail_stops_at_the_bell_with_every_case_finished(service: Servic
         bell = asyncio.Event()
         done = count(1)
 
-        def each() -> None:
+        def each(_: bool) -> None:
             if next(done) == 6:
                 bell.set()
 
