@@ -21,14 +21,19 @@ from local.deployment import ROOT
 def cloud(state: Path) -> Iterator[Cloud]:
     """`python -m local up` as a user runs it with its state in `state`, and `down` afterwards, which must leave nothing.
 
+    When this process ends before that, by SIGKILL even, the cloud ends with it.
+
     Raises: RuntimeError with what the command printed, or when something is left.
     """
     state = state.resolve()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    owner = processes.Process.of(os.getpid())
+    assert owner is not None
     environment = {
         **os.environ,
+        processes.OWNER: owner.text,
         "RLAAS_STATE": str(state),
         "RLAAS_PORT": str(port),
         "RLAAS_BASE_MODEL": str(base_model.ensure(ROOT / ".rlaas" / "models" / "tiny", tiny=True)),
@@ -37,7 +42,15 @@ def cloud(state: Path) -> Iterator[Cloud]:
 
     def local(command: str) -> None:
         command_line = [sys.executable, "-m", "local", command]
-        ran = subprocess.run(command_line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        ran = subprocess.run(
+            command_line,
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            preexec_fn=processes.end_with_parent,
+        )
         if ran.returncode:
             raise RuntimeError(ran.stdout + ran.stderr)
 

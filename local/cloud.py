@@ -219,7 +219,7 @@ def _begin(say: Say) -> None:
     LOGS.mkdir(parents=True, exist_ok=True)
     (LOGS / "faults.log").unlink(missing_ok=True)
     environment = {
-        **{name: os.environ[name] for name in ("PATH", "HOME", "LANG", "RLAAS_FIREHOSE_SECONDS") if name in os.environ},
+        **{name: os.environ[name] for name in ("PATH", "HOME", "LANG", "RLAAS_FIREHOSE_SECONDS", processes.OWNER) if name in os.environ},
         "GATEWAY_PORT": str(PORT),
         "BIND_HOST": "127.0.0.1",
         "MINISTACK_ACCOUNT_ID": ACCOUNT,

@@ -11,6 +11,8 @@ import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from local import processes
+
 ROOT = Path(__file__).resolve().parent.parent
 STAGE = "local"
 ACCOUNT, REGION = "000000000000", "us-east-1"
@@ -97,6 +99,7 @@ class Deployment:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
+                preexec_fn=processes.end_with_parent,
             )
             assert process.stdout is not None
             for line in process.stdout:

@@ -8,13 +8,17 @@ was killed are found without any file.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+PR_SET_PDEATHSIG = 1
 MARK = "RLAAS_CLOUD"
+OWNER = "RLAAS_OWNER"
+"""The process a cloud ends with, as `Process.text`; a cloud that the user started has none."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,17 @@ class Process:
             return None
         return None if fields[0] in "ZX" else Process(pid, int(fields[19]))
 
+    @staticmethod
+    def parse(text: str) -> Process:
+        """The process that `text` names. Raises: ValueError."""
+        pid, started = map(int, text.split())
+        return Process(pid, started)
+
+    @property
+    def text(self) -> str:
+        """Its number and when it started."""
+        return f"{self.pid} {self.started}"
+
     def lives(self) -> bool:
         """Whether this very process is there."""
         return Process.of(self.pid) == self
@@ -44,19 +59,23 @@ class Process:
                 os.kill(self.pid, which)
 
 
+def end_with_parent() -> None:
+    """For a `preexec_fn`: the process is killed when the thread that started it ends, however that ended."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def write(file: Path, process: Process) -> None:
     """Remember `process` in a pid file."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(f"{process.pid} {process.started}\n")
+    file.write_text(process.text + "\n")
 
 
 def read(file: Path) -> Process | None:
     """The living process a pid file names."""
     try:
-        pid, started = map(int, file.read_text().split())
+        process = Process.parse(file.read_text())
     except (FileNotFoundError, ValueError):
         return None
-    process = Process(pid, started)
     return process if process.lives() else None
 
 

@@ -1,7 +1,7 @@
 """Starts ministack with our additions: `python -m local.emulator`, in the emulator's own environment.
 
 Settings are ministack's environment variables (GATEWAY_PORT, BIND_HOST, STATE_DIR, S3_DATA_DIR, TMPDIR) and ours (RLAAS_IMAGES,
-RLAAS_LOG_DIR, RLAAS_CLOUD, RLAAS_FIREHOSE_SECONDS); `local.cloud` and the tests set them.
+RLAAS_LOG_DIR, RLAAS_CLOUD, RLAAS_OWNER, RLAAS_FIREHOSE_SECONDS); `local.cloud` and the tests set them.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ import resource
 import signal
 import sys
 import threading
+import time
 import types
 
+from local.processes import OWNER, Process
+
 STOP_SECONDS = 20.0
+OWNER_SECONDS = 0.5
 
 
 def stop(signum: int, frame: types.FrameType | None) -> None:
@@ -36,6 +40,13 @@ def _end_children() -> None:
     api.stop_all()
     runtime.reset()
     os._exit(0)
+
+
+def _stop_with(owner: Process) -> None:
+    """Stop when `owner` is gone: whoever started this cloud for itself alone may be killed before it can stop it."""
+    while owner.lives():
+        time.sleep(OWNER_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def _never() -> None:
@@ -70,6 +81,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    if owner := os.environ.get(OWNER):
+        threading.Thread(target=_stop_with, args=(Process.parse(owner),), daemon=True, name="owner").start()
     config = Config()
     config.bind = [f"{os.environ['BIND_HOST']}:{os.environ['GATEWAY_PORT']}"]
     config.keep_alive_timeout = 75

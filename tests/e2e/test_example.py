@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from local import processes
 from tests.e2e.conftest import ROOT, LaptopCloud, Tenant, until
 
 EXAMPLE = ROOT / "examples" / "email_draft"
@@ -41,7 +42,9 @@ def chromium(request: pytest.FixtureRequest) -> str:
 @contextmanager
 def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
     """A process that is ended, if it has not by itself."""
-    with subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options) as process:
+    with subprocess.Popen(
+        command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=processes.end_with_parent, **options
+    ) as process:
         try:
             yield process
         finally:

@@ -22,6 +22,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from local import processes
+
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".rlaas/venvs/emulator/bin/python"
 IMAGES = Path(__file__).parent / "images"
@@ -105,7 +107,14 @@ def start(module: str, home: Path, **settings: str) -> Emulator:
         **settings,
     }
     with (home / "log" / "emulator.log").open("wb") as log:
-        process = subprocess.Popen([str(PYTHON), "-m", module], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [str(PYTHON), "-m", module],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=processes.end_with_parent,
+        )
     emulator = Emulator(port, home, process)
     until(lambda: _ready(emulator), seconds=60)
     return emulator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,10 +15,10 @@ from local import processes
 from tests.local_cloud.conftest import IMAGES, ROOT, Emulator, start, until
 
 
-def busy(home: Path) -> Emulator:
+def busy(home: Path, **settings: str) -> Emulator:
     """An emulator with a job that runs and a function that is being called."""
     images = f'{{"learning": {{"python": "{sys.executable}", "cwd": "{IMAGES}"}}}}'
-    emulator = start("local.emulator", home, RLAAS_IMAGES=images)
+    emulator = start("local.emulator", home, RLAAS_IMAGES=images, **settings)
     emulator.client("s3").create_bucket(Bucket="bucket")
     emulator.client("s3").put_object(Bucket="bucket", Key="data/a", Body=b"a")
     call = emulator.function("slow", "import time\ndef handler(event, context):\n    print('in')\n    time.sleep(event)", Timeout=600)
@@ -40,6 +41,63 @@ def test_nothing_outlives_the_emulator(tmp_path: Path, way: signal.Signals) -> N
     os.kill(emulator.process.pid, way)
     emulator.process.wait(40)
     until(lambda: not processes.marked(tmp_path / "home"), seconds=40)
+
+
+def test_a_cloud_of_its_owner_ends_with_it(tmp_path: Path) -> None:
+    owner = subprocess.Popen(["sleep", "600"])
+    process = processes.Process.of(owner.pid)
+    assert process is not None
+    emulator = busy(tmp_path / "home", RLAAS_OWNER=process.text)
+    owner.kill()
+    owner.wait()
+    emulator.process.wait(40)
+    until(lambda: not processes.marked(tmp_path / "home"), seconds=40)
+
+
+INTERRUPTED = """
+import os, pathlib, time
+from tests.local_cloud.test_emulator_processes import busy
+
+def test_that_is_interrupted():
+    home = pathlib.Path(os.environ["THE_HOME"])
+    busy(home)
+    (home / "worker").write_text(str(os.getpid()))
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "whom"),
+    [
+        (signal.SIGINT, "terminal"),
+        (signal.SIGHUP, "terminal"),
+        (signal.SIGTERM, "pytest"),
+        (signal.SIGKILL, "pytest"),
+        (signal.SIGKILL, "worker"),
+    ],
+    ids=lambda given: getattr(given, "name", given),
+)
+def test_an_interrupted_test_leaves_no_emulator(tmp_path: Path, way: signal.Signals, whom: str) -> None:
+    (tmp_path / "test_interrupted.py").write_text(INTERRUPTED)
+    home = tmp_path / "home"
+    command = [sys.executable, "-m", "pytest", "-n", "1", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]
+    environment = {**os.environ, "THE_HOME": str(home), "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers/rlaas/python")])}
+    with (tmp_path / "said").open("wb") as said:
+        run = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said, start_new_session=True)
+    worker = home / "worker"
+    until(lambda: (worker.exists() and worker.read_text()) or run.poll() is not None, seconds=90)
+    assert run.poll() is None, (tmp_path / "said").read_text()
+    if whom == "terminal":  # as Ctrl-C and a closed window do, to the foreground's processes
+        os.killpg(run.pid, way)
+    else:
+        os.kill(run.pid if whom == "pytest" else int(worker.read_text()), way)
+    try:
+        until(lambda: not processes.marked(home), seconds=40)
+    finally:
+        processes.end(home, first=None, seconds=1)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+        run.wait(30)
 
 
 def test_everything_listens_on_the_loopback_only(emulator: Emulator) -> None:
