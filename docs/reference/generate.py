@@ -45,8 +45,7 @@ _INFERENCE: dict[str, tuple[type[BaseModel], str]] = {
 }
 _EVALUATION: JsonValue = {
     "type": "object",
-    "required": ["context"],
-    "properties": {"context": {"type": "object", "required": ["targetingKey"], "properties": {"targetingKey": {"type": "string"}}}},
+    "properties": {"context": {"type": "object", "properties": {"targetingKey": {"type": ["string", "null"], "maxLength": 512}}}},
 }
 _CANNOT_EVALUATE: JsonValue = {
     "type": "object",

@@ -7,6 +7,7 @@ import openai
 import pytest
 
 from rlaas_sdk import Client, trace_of, tracing
+from rlaas_sdk.imports.identity import external_id
 from tests.sdk.stub_openai import TOOL_CALL, StubOpenAI
 from tests.sdk.stub_service import StubService
 
@@ -167,3 +168,12 @@ def test_the_async_client_is_traced_too(provider: StubOpenAI, client: Client, se
     asyncio.run(talk())
     assert [output["text"] for output in stored(client, service, "output")] == ["Dear customer", "Dear customer"]
     assert len(stored(client, service, "interaction")) == 3
+
+
+def test_the_user_of_a_call_is_reported_under_the_id_that_an_import_gives_him(
+    wrapped: openai.OpenAI, client: Client, service: StubService
+) -> None:
+    wrapped.chat.completions.create(model="gpt", messages=HELLO, user="kim@shop.example")
+    with tracing(user_id="kim@shop.example"):
+        wrapped.chat.completions.create(model="gpt", messages=HELLO, user="someone-else")
+    assert {output["user_id"] for output in stored(client, service, "output")} == {external_id("usr", "kim@shop.example")}

@@ -11,11 +11,12 @@ import pytest
 from functions.chat import handler as chat
 from functions.inference.handler import handler
 from functions.telemetry.handler import handler as telemetry
+from rlaas.ids import pseudonym_of
 from rlaas.runtime import web
 from rlaas.telemetry.events import OutputProduced
 from tests.fakes.gateway import lambda_context, proxy_event
 from tests.fakes.model_server import ModelServer, model_server
-from tests.fakes.worlds import SKILL, TENANT
+from tests.fakes.worlds import SKILL, TENANT, canary, route
 from tests.unit.functions.conftest import Stage
 
 
@@ -208,6 +209,17 @@ def test_parameters_reach_the_model_and_the_answer_may_be_streamed(
     assert furnished_stage.events.get_many(TENANT, [chunk_id])[chunk_id].event_type == "output"
 
 
+def test_openais_client_may_call_its_user_what_it_likes(
+    furnished_stage: Stage, client: openai.OpenAI, model: ModelServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    messages: Any = [{"role": "user", "content": "hello"}]
+    completion = client.chat.completions.create(model=f"rlaas::{SKILL}", messages=messages, user="kim@shop.example")
+    stored = furnished_stage.events.get_many(TENANT, [completion.id])[completion.id].event()
+    assert stored.user_id == pseudonym_of("kim@shop.example")
+    for place in (str(furnished_stage.items("events")), capsys.readouterr().out, str(model.asked)):
+        assert "kim@" not in place
+
+
 # Who would answer
 
 
@@ -265,14 +277,44 @@ def test_skills_and_policies_are_listed_as_models(furnished_stage: Stage) -> Non
 def test_a_route_is_a_feature_flag(furnished_stage: Stage) -> None:
     path = f"/ofrep/v1/evaluate/flags/{SKILL}"
     status, flag = call(path, {"context": {"targetingKey": "t1"}})
-    assert (status, flag["key"], flag["value"], flag["variant"], flag["reason"]) == (200, SKILL, f"{SKILL}@v2", f"{SKILL}@v2", "SPLIT")
+    assert (status, flag["key"], flag["value"], flag["variant"], flag["reason"]) == (200, SKILL, f"{SKILL}@v2", f"{SKILL}@v2", "STATIC")
     assert flag["metadata"]["propensity"] == 1.0
     assert call("/ofrep/v1/evaluate/flags", {"context": {"targetingKey": "t1"}})[1]["flags"] == [flag]
-    assert call(path, {"context": {}}) == (400, {"key": SKILL, "errorCode": "TARGETING_KEY_MISSING", "errorDetails": ANY})
+    assert call(path, {"context": {"targetingKey": 7}}) == (400, {"key": SKILL, "errorCode": "INVALID_CONTEXT", "errorDetails": ANY})
     assert call(path, "{")[1]["errorCode"] == "PARSE_ERROR"
-    assert call(path, '{"context": {"targetingKey": "\\ud800"}}')[1]["errorCode"] == "TARGETING_KEY_MISSING"
-    assert call(path, {})[1]["errorCode"] == "INVALID_CONTEXT"
+    assert call(path, '{"context": {"targetingKey": "\\ud800"}}')[1]["errorCode"] == "INVALID_CONTEXT"
+    assert call(path, {"context": []})[1]["errorCode"] == "INVALID_CONTEXT"
     status, missing = call("/ofrep/v1/evaluate/flags/nobody", {"context": {"targetingKey": "t1"}})
     assert (status, missing["errorCode"], missing["key"]) == (404, "FLAG_NOT_FOUND", "nobody")
     assert call(f"/ofrep/v1/evaluate/flags/{'x' * 3_000}", {"context": {"targetingKey": "t1"}})[0] == 404
     assert call(f"/v1/models/{'x' * 3_000}", "", method="GET")[0] == 404
+
+
+def test_a_flag_that_is_the_same_for_all_needs_no_targeting_key(furnished_stage: Stage) -> None:
+    path = f"/ofrep/v1/evaluate/flags/{SKILL}"
+    for nobody in ({"context": {}}, {"context": {"targetingKey": ""}}, {"context": {"targetingKey": None}}, {}):
+        status, flag = call(path, nobody)
+        assert (status, flag["value"], flag["reason"]) == (200, f"{SKILL}@v2", "STATIC")
+        assert call("/ofrep/v1/evaluate/flags", nobody)[1]["flags"] == [flag]
+
+
+def test_a_flag_that_splits_says_what_the_key_names(furnished_stage: Stage) -> None:
+    path = f"/ofrep/v1/evaluate/flags/{SKILL}"
+    furnished_stage.registry.write_route(route(arms=(canary(2, 0.5),), version=2), expected_version=1)
+    refusal = {"key": SKILL, "errorCode": "TARGETING_KEY_MISSING", "errorDetails": ANY}
+    assert call(path, {"context": {}}) == (400, refusal)
+    assert "thread" in call(path, {"context": {}})[1]["errorDetails"]
+    assert call("/ofrep/v1/evaluate/flags", {"context": {}}) == (200, {"flags": [refusal]})
+    assert call(path, {"context": {"targetingKey": "t1"}})[1]["reason"] == "SPLIT"
+
+
+def test_a_flag_and_an_answer_agree_about_a_user_who_is_an_email(furnished_stage: Stage, model: ModelServer) -> None:
+    furnished_stage.registry.write_route(route(arms=(canary(2, 0.5),), version=2).model_copy(update={"unit": "user"}), expected_version=1)
+    arms = set()
+    for number in range(12):
+        who = f"kim{number}@shop.example"
+        flag = call(f"/ofrep/v1/evaluate/flags/{SKILL}", {"context": {"targetingKey": who}})[1]
+        answer = call("/v1/infer", {"skill": SKILL, "inputs": {"email": "hello"}, "user_id": who})[1]
+        assert answer["policy_id"] == flag["value"]
+        arms.add(flag["value"])
+    assert len(arms) == 2

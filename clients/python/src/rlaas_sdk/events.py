@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, TypedDict, Union
 
 from rlaas_sdk import ids
 from rlaas_sdk.errors import InvalidEvent
+from rlaas_sdk.imports.identity import external_id
 
 MAX_EVENT_BYTES = 256 * 1024
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -193,9 +194,12 @@ def _event(kind: str, id_field: str, identifier: str, skill: str, fields: Mappin
         if content is not None:
             whole[name] = content
     whole["occurred_at"] = _timestamp(common.get("occurred_at"))
-    for name in ("thread_id", "user_id"):
-        if (given := common.get(name)) is not None:
-            whole[name] = _checked_id(name, given)
+    if (thread := common.get("thread_id")) is not None:
+        whole["thread_id"] = _checked_id("thread_id", thread)
+    if user := common.get("user_id"):
+        if not isinstance(user, str):
+            raise InvalidEvent(f"user_id must be a text, got {type(user).__name__}")
+        whole["user_id"] = external_id("usr", user)
     for name in ("metadata", "tags"):
         if given := common.get(name):
             whole[name] = given

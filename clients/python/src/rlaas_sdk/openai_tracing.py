@@ -131,7 +131,8 @@ class _Call:
         self._output_id = ids.first_output_id(self._interaction_id)
         self._began = time.perf_counter()
         self._at = datetime.now(timezone.utc)
-        self._common = _common.get(cast("Common", {}))
+        user = next((given for name in ("user", "safety_identifier") if isinstance(given := asked.get(name), str)), None)
+        self._common = cast("Common", {"user_id": user, **_common.get(cast("Common", {}))})
         self._model = str(asked.get("model"))
         messages = asked.get("messages")
         self._messages = [_message(each) for each in messages] if isinstance(messages, (list, tuple)) else []

@@ -6,7 +6,7 @@ import re
 from base64 import b32encode
 from typing import Annotated, Literal
 
-from pydantic import JsonValue, StringConstraints
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints
 from ulid import ULID
 
 _NAME = r"^[a-z0-9]+(-[a-z0-9]+)*$"
@@ -15,7 +15,8 @@ TenantId = Annotated[str, StringConstraints(pattern=_NAME, max_length=20)]
 """Lower-case words joined by single hyphens."""
 SkillName = Annotated[str, StringConstraints(pattern=_NAME, max_length=28)]
 """Lower-case words joined by single hyphens."""
-ExternalId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+_EXTERNAL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+ExternalId = Annotated[str, StringConstraints(pattern=rf"^{_EXTERNAL_ID.pattern}$")]
 """An id that a client may choose: events, threads, users."""
 PolicyId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*@v[1-9][0-9]{0,7}$", max_length=38)]
 """`<skill>@v<N>`."""
@@ -30,7 +31,7 @@ _LONGEST_COMPONENT = 63
 
 _BOUND = re.compile(r"(?:rew_)?(?:out|fbk|tsk|grd|fal)_([0-7][0-9A-HJKMNP-TV-Z]{25})(?:_[A-Za-z0-9_-]+)?")
 
-IdPrefix = Literal["int", "out", "fbk", "tsk", "rew", "dec", "run", "rol", "grd", "fal"]
+IdPrefix = Literal["int", "out", "fbk", "tsk", "rew", "dec", "run", "rol", "grd", "fal", "usr"]
 
 
 def new_id(prefix: IdPrefix) -> str:
@@ -42,6 +43,25 @@ def derived_id(prefix: IdPrefix, *parts: str) -> str:
     """The id that `parts` always give: the shape of `new_id`, from their hash instead of time and chance."""
     digest = hashlib.sha256(json.dumps(parts).encode()).digest()
     return f"{prefix}_{ULID.from_bytes(digest[:16])}"
+
+
+def pseudonym_of(given: str | None) -> str | None:
+    """The id that stands for the user whom a client calls `given`: `given` itself where it can be an id, else its hash; None for no text.
+
+    Imports and SDKs make the same one, so that a person is one user, whichever way the events came. Whoever knows an address can find its
+    hash, and nobody the address who does not know it.
+    """
+    if not given:
+        return None
+    return given if _EXTERNAL_ID.fullmatch(given) else derived_id("usr", "usr", given)
+
+
+UserId = Annotated[
+    str | None,
+    AfterValidator(pseudonym_of),
+    Field(description="A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash."),
+]
+"""Any text, kept as an id."""
 
 
 def bound_id(prefix: IdPrefix, interaction_id: str, tail: str = "") -> str | None:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
-from rlaas.ids import ExternalId
+from rlaas.ids import ExternalId, UserId
 from rlaas.inference.backend import Choice
 from rlaas.inference.chat_stream import usage_of
 from rlaas.inference.infer import Answer, AnswerStream, InferRequest
@@ -74,7 +74,8 @@ class ChatRequest(WireModel):
     messages: tuple[ChatMessage, ...] = Field(min_length=1)
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    user: ExternalId | None = None
+    user: UserId = None
+    safety_identifier: UserId = None
     metadata: dict[str, Json] | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
@@ -90,7 +91,7 @@ class ChatRequest(WireModel):
     parallel_tool_calls: bool | None = None
     response_format: dict[str, Json] | None = None
     thread_id: ExternalId | None = Field(default=None, alias="rlaas::thread_id")
-    user_id: ExternalId | None = Field(default=None, alias="rlaas::user_id")
+    user_id: UserId = Field(default=None, alias="rlaas::user_id")
     interaction_id: ExternalId | None = Field(default=None, alias="rlaas::interaction_id")
     inputs: dict[str, str] | None = Field(default=None, alias="rlaas::inputs")
     documents: tuple[Document, ...] = Field(default=(), alias="rlaas::documents", max_length=100)
@@ -117,7 +118,7 @@ class ChatRequest(WireModel):
 
     def parameters(self) -> dict[str, JsonValue]:
         """The parameters that go to the backend, by OpenAI's names."""
-        ours = {"model", "messages", "stream", "stream_options", "user", "metadata", *_OURS}
+        ours = {"model", "messages", "stream", "stream_options", "user", "safety_identifier", "metadata", *_OURS}
         return self.model_dump(mode="json", exclude=ours, exclude_none=True, exclude_unset=True)
 
 
@@ -135,7 +136,7 @@ def to_infer(request: ChatRequest) -> InferRequest:
         documents=request.documents,
         parameters=request.parameters(),
         thread_id=request.thread_id,
-        user_id=request.user_id or request.user,
+        user_id=request.user_id or request.user or request.safety_identifier,
         interaction_id=request.interaction_id,
         metadata=request.metadata or {},
         tags=request.tags,

@@ -10,7 +10,7 @@ from datetime import datetime
 from pydantic import JsonValue
 
 from rlaas.errors import NotFound
-from rlaas.ids import new_id
+from rlaas.ids import new_id, pseudonym_of
 from rlaas.inference.infer import RouteSource
 from rlaas.routing.assign import Decision, assign
 
@@ -29,40 +29,53 @@ class CannotEvaluate(Exception):
         self.body: dict[str, JsonValue] = {**({"key": key} if key is not None else {}), "errorCode": code, "errorDetails": details}
 
 
-def targeting_key(body: JsonValue, *, key: str | None) -> str:
-    """The unit that an evaluation request is about. Raises: CannotEvaluate."""
-    context = body.get("context") if isinstance(body, dict) else None
+def targeting_key(body: JsonValue, *, key: str | None) -> str | None:
+    """The unit that an evaluation request is about; None where it names none. Raises: CannotEvaluate."""
+    context = body.get("context", {}) if isinstance(body, dict) else None
     if not isinstance(context, dict):
-        raise CannotEvaluate(400, "INVALID_CONTEXT", "the body is an object with a context", key=key)
+        raise CannotEvaluate(400, "INVALID_CONTEXT", "the body is an object, and its context one, too", key=key)
     unit = context.get("targetingKey")
-    if not isinstance(unit, str) or not 1 <= len(unit) <= _LONGEST_KEY or _HALF_A_PAIR.search(unit):
-        raise CannotEvaluate(400, "TARGETING_KEY_MISSING", f"context.targetingKey is a text of 1 to {_LONGEST_KEY} characters", key=key)
+    if unit is None or unit == "":
+        return None
+    if not isinstance(unit, str) or len(unit) > _LONGEST_KEY or _HALF_A_PAIR.search(unit):
+        raise CannotEvaluate(400, "INVALID_CONTEXT", f"context.targetingKey is a text of 1 to {_LONGEST_KEY} characters", key=key)
     return unit
 
 
-def evaluate(skill: str, unit: str, tenant_id: str, *, routes: RouteSource, now: datetime) -> dict[str, JsonValue]:
-    """The flag `skill` for `unit`. Raises: CannotEvaluate when the skill has no route."""
+def evaluate(skill: str, unit: str | None, tenant_id: str, *, routes: RouteSource, now: datetime) -> dict[str, JsonValue]:
+    """The flag `skill` for `unit`; without one, where the route gives every unit the same arm.
+
+    Raises: CannotEvaluate when the skill has no route, or its route needs a unit.
+    """
     try:
         route = routes.current_route(tenant_id, skill)
     except NotFound as error:
         raise CannotEvaluate(404, "FLAG_NOT_FOUND", error.detail, key=skill) from None
-    decision = assign(route, unit, decision_id=new_id("dec"), decided_at=now)
+    named = pseudonym_of(unit) if route.unit == "user" else unit
+    decision = assign(route, named or "", decision_id=new_id("dec"), decided_at=now)
+    splits = sum(candidate.probability > 0 for candidate in decision.candidates) > 1
+    if splits and named is None:
+        details = f"the route of {skill} splits its traffic by {route.unit}: context.targetingKey says for which one"
+        raise CannotEvaluate(400, "TARGETING_KEY_MISSING", details, key=skill)
     return {
         "key": skill,
         "value": decision.policy_id,
         "variant": decision.arm,
-        "reason": "SPLIT" if len(decision.candidates) > 1 else "STATIC",
+        "reason": "SPLIT" if splits else "STATIC",
         "metadata": _metadata(decision),
     }
 
 
-def evaluate_all(skills: Iterable[str], unit: str, tenant_id: str, *, routes: RouteSource, now: datetime) -> Iterator[dict[str, JsonValue]]:
-    """The flags of `skills` that have a route, at most a hundred."""
+def evaluate_all(
+    skills: Iterable[str], unit: str | None, tenant_id: str, *, routes: RouteSource, now: datetime
+) -> Iterator[dict[str, JsonValue]]:
+    """The flags of `skills` that have a route, at most a hundred; one that needs a unit and has none as its refusal."""
     for _, skill in zip(range(_MOST_FLAGS), skills, strict=False):
         try:
             yield evaluate(skill, unit, tenant_id, routes=routes, now=now)
-        except CannotEvaluate:
-            continue  # a skill without a route is no flag yet
+        except CannotEvaluate as refused:
+            if refused.status != 404:  # a skill without a route is no flag yet
+                yield refused.body
 
 
 def _metadata(decision: Decision) -> dict[str, JsonValue]:

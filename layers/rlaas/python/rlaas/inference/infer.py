@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from rlaas.clock import Clock
 from rlaas.errors import Conflict, DependencyUnavailable, Forbidden, InvalidInput, NotFound
-from rlaas.ids import ExternalId, PolicyId, SkillName, bound_id, derived_id, new_id
+from rlaas.ids import ExternalId, PolicyId, SkillName, UserId, bound_id, derived_id, new_id, pseudonym_of
 from rlaas.inference.attempts import Attempt, CircuitBreakers, first_answer
 from rlaas.inference.backend import Backend, BackendFailed, ChatCall, Choice, Completion, Delta
 from rlaas.inference.call import chat_call
@@ -39,6 +39,7 @@ T = TypeVar("T")
 STREAM_S = 110.0
 """How long a streamed answer may take, in seconds."""
 _SAID_ELSEWHERE = frozenset({"model", "messages", "stream", "stream_options"})
+_NAMES_OF_USERS = ("user", "safety_identifier")
 _BOUNDS = {"max_tokens": 1_000_000, "max_completion_tokens": 1_000_000, "n": 16}
 _BLOCKED_BY_CONTROL = "the arm did not answer, and the control's guardrails block the request"
 _NOTHING_SPENT = Spent(NOTHING, priced=False, version=None)
@@ -57,7 +58,7 @@ class InferRequest(WireModel):
     documents: tuple[Document, ...] = Field(default=(), max_length=100)
     parameters: dict[str, Json] = Field(default_factory=dict)
     thread_id: ExternalId | None = None
-    user_id: ExternalId | None = None
+    user_id: UserId = None
     interaction_id: ExternalId | None = None
     metadata: dict[str, Json] = Field(default_factory=dict)
     tags: tuple[Tag, ...] = Field(default=(), max_length=32)
@@ -67,14 +68,15 @@ class InferRequest(WireModel):
     @field_validator("parameters")
     @classmethod
     def _are_parameters(cls, parameters: dict[str, Json]) -> dict[str, Json]:
-        """The policy says who is asked, the path whether the answer streams; what bounds the answer bounds what is set aside for it."""
+        """The policy says who is asked, the path whether the answer streams; what bounds the answer bounds what is set aside for it; a
+        vendor hears of a user what is stored."""
         if taken := _SAID_ELSEWHERE & parameters.keys():
             raise ValueError(f"{min(taken)} is no parameter: the policy, the messages and the path say it")
         for name, most in _BOUNDS.items():
             value = parameters.get(name)
             if value is not None and not (type(value) is int and 1 <= value <= most):
                 raise ValueError(f"{name} is a whole number from 1 to {most}")
-        return parameters
+        return parameters | {name: pseudonym_of(said) for name in _NAMES_OF_USERS if isinstance(said := parameters.get(name), str)}
 
     @model_validator(mode="after")
     def _inputs_or_messages(self) -> Self:

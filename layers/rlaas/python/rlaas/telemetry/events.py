@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from rlaas.clock import Timestamp
-from rlaas.ids import ExternalId, MetricName, PolicyId, SkillName, interaction_of
+from rlaas.ids import ExternalId, MetricName, PolicyId, SkillName, UserId, interaction_of
 from rlaas.routing.assign import Decision
 from rlaas.routing.decision_token import LONGEST
 from rlaas.routing.prompt import Document
@@ -75,7 +75,7 @@ class Event(WireModel):
     schema_version: Literal["1"] = "1"
     skill: SkillName
     thread_id: ExternalId | None = None
-    user_id: ExternalId | None = None
+    user_id: UserId = None
     occurred_at: Timestamp | None = None
     metadata: dict[str, Json] = Field(default_factory=dict)
     tags: tuple[Tag, ...] = Field(default=(), max_length=32)
