@@ -1,5 +1,6 @@
 # Two commands from a fresh clone: `make demo` and `make test`. `make help` lists the rest.
 PYTHON ?= python3
+ON ?= /usr/bin/python3
 VENV := .venv/bin
 SDK := clients/typescript
 EXAMPLE := examples/email_draft
@@ -8,7 +9,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/rlaas/python:$(CURDIR)/clients/p
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-cloud up down status demo example test test-typescript lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-pii bench-guardrails bench-experiments bench-decisions bench-mirroring bench-demo lock clean
+.PHONY: help setup setup-cloud up down status demo example test test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-pii bench-guardrails bench-experiments bench-decisions bench-mirroring bench-demo lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,8 +38,16 @@ example: up $(EXAMPLE)/dist/app.js ## An inbox in the browser whose replies RLaa
 test: setup lint test-typescript ## Every check
 	$(VENV)/pytest -n 2 --dist loadgroup
 
+test-python: setup ## Unit and contract tests on another Python: make test-python ON=/usr/bin/python3
+	@$(PYTHON) -m local.setup --other-python "$(ON)"
+	.rlaas/venvs/other/bin/python -m pytest -n 2 tests/unit tests/contract
+
 test-typescript: $(SDK)/node_modules/.package-lock.json
 	cd $(SDK) && npm test --silent
+
+test-node: $(SDK)/node_modules/.package-lock.json ## The TypeScript SDK's tests on Node 22, which comes from npm's registry
+	npm install --silent --no-audit --no-fund --no-save --prefix .rlaas/node-22 node@22
+	cd $(SDK) && PATH="$(CURDIR)/.rlaas/node-22/node_modules/node/bin:$$PATH" npm test --silent
 
 lint: setup lint-typescript ## ruff, mypy --strict, import-linter, deptry, hadolint; eslint, prettier, tsc
 	$(VENV)/ruff check .

@@ -33,6 +33,7 @@ class Step:
     about_seconds: int
     inputs: tuple[Path, ...]
     commands: Callable[[], list[list[str]]]
+    python: str = sys.version
 
     @property
     def stamp(self) -> Path:
@@ -41,7 +42,7 @@ class Step:
 
     def fingerprint(self) -> str:
         """A hash of everything the step's result depends on."""
-        digest = hashlib.sha256(f"{sys.version}{ROOT}".encode())
+        digest = hashlib.sha256(f"{self.python}{ROOT}".encode())
         for path in self.inputs:
             digest.update(path.read_bytes())
         return digest.hexdigest()
@@ -51,15 +52,15 @@ class Step:
         return self.stamp.exists() and self.stamp.read_text() == self.fingerprint()
 
 
-def environment(directory: Path, lock: Path, *, torch: bool) -> list[list[str]]:
-    """Commands that make a virtual environment hold exactly `lock`.
+def environment(directory: Path, lock: Path, *, torch: bool, python: str = sys.executable) -> list[list[str]]:
+    """Commands that make a virtual environment of `python` hold exactly `lock`.
 
     torch is installed with its dependencies (a CPU build has next to none, a CUDA build needs them); everything else is named in the lock,
     so nothing is resolved and nothing can move torch.
     """
     install = [str(UV / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(directory / "bin" / "python")]
     return [
-        [sys.executable, "-m", "venv", "--clear", str(directory)],
+        [python, "-m", "venv", "--clear", str(directory)],
         *([[*install, TORCH]] if torch else []),
         [*install, "--no-deps", "--requirement", str(lock)],
     ]
@@ -104,6 +105,18 @@ def steps() -> list[list[Step]]:
     return [[installer], [main], [emulator, node, serving], [layers]]
 
 
+def other_python(python: str) -> Step:
+    """The main environment's packages on another interpreter, under `.rlaas/venvs/other`, for `make test-python`.
+
+    torch only where the version has the wheel that the laptop uses: on another it would be a CUDA build of gigabytes.
+    """
+    asked = [python, "-c", "import sys; print(sys.version.split()[0], sys.version_info[:2] == (3, 11))"]
+    version, has_torch = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
+    lock = ROOT / "requirements" / "dev.lock"
+    commands = environment(STATE / "venvs" / "other", lock, torch=has_torch == "True", python=python)
+    return Step(f"environment of Python {version}", 75, (lock,), lambda: commands, f"{python} {version}")
+
+
 class Failed(Exception):
     """A set-up command ended with an error; carries the step's log."""
 
@@ -132,13 +145,15 @@ def main() -> int:
     """Check the machine, then install what is missing; returns the process's exit status."""
     parser = argparse.ArgumentParser(prog="python3 -m local.setup", description=__doc__)
     parser.add_argument("--for-cloud", action="store_true", help="also check what starting the laptop cloud needs (port, memory)")
+    parser.add_argument("--other-python", metavar="PYTHON", help="install the tests' packages on this interpreter, too")
     arguments = parser.parse_args()
     problems = preflight.problems(for_cloud=arguments.for_cloud)
     for problem in problems:
         print(f"set-up: {problem}", file=sys.stderr)
     if problems:
         return 1
-    lanes = [[step for step in lane if not step.is_done()] for lane in steps()]
+    others = [[other_python(arguments.other_python)]] if arguments.other_python else []
+    lanes = [[step for step in lane if not step.is_done()] for lane in [*steps(), *others]]
     missing = [step for lane in lanes for step in lane]
     if not missing:
         return 0

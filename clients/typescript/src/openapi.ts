@@ -1410,8 +1410,8 @@ export interface paths {
             requestBody: {
                 content: {
                     "application/json": {
-                        context: {
-                            targetingKey: string;
+                        context?: {
+                            targetingKey?: string | null;
                         };
                     };
                 };
@@ -1546,8 +1546,8 @@ export interface paths {
             requestBody: {
                 content: {
                     "application/json": {
-                        context: {
-                            targetingKey: string;
+                        context?: {
+                            targetingKey?: string | null;
                         };
                     };
                 };
@@ -6328,6 +6328,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
+             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -6439,6 +6440,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
+             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -6514,6 +6516,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
+             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -6633,6 +6636,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
+             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -6895,9 +6899,16 @@ export interface components {
             stream_options?: components["schemas"]["StreamOptions"] | null;
             /**
              * User
+             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
              * @default null
              */
             user?: string | null;
+            /**
+             * Safety Identifier
+             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
+             * @default null
+             */
+            safety_identifier?: string | null;
             /**
              * Metadata
              * @default null
@@ -6983,6 +6994,7 @@ export interface components {
             "rlaas::thread_id"?: string | null;
             /**
              * Rlaas::User Id
+             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
              * @default null
              */
             "rlaas::user_id"?: string | null;
@@ -7165,6 +7177,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
+             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -7391,6 +7404,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
+             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -7475,6 +7489,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
+             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -7722,6 +7737,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
+             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -8149,6 +8165,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
+             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -8547,6 +8564,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
+             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;

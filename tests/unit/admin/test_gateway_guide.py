@@ -17,7 +17,7 @@ def test_every_example_of_the_guide_is_taken() -> None:
     for user in ("{{ email }}", "Be brief. {{ email }}", "Be warm. {{ email }}"):
         api.call("POST", f"{skill}/policies", {"prompt": {"user": user}})
     calls = CALLS.findall(GUIDE.read_text())
-    assert len(calls) == 4
+    assert len(calls) == 5
     for method, path, body in calls:
         status, answer = api.call(method, path, json.loads(body))
         assert status in (200, 201), (path, answer)

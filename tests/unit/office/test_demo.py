@@ -4,9 +4,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-import torch
 from rich.console import Console
-from safetensors.torch import load_file, save_file
 
 from infra.config import LOCAL
 from local import demo_stage
@@ -22,6 +20,9 @@ from rlaas.runtime.state_machines import settings_of
 @pytest.fixture
 def packed(tmp_path: Path) -> Path:
     """A tar.gz of an adapter with one LoRA layer, as training publishes it."""
+    torch = pytest.importorskip("torch", reason="torch has no CPU wheel for this Python here")
+    from safetensors.torch import save_file
+
     torch.manual_seed(1)
     weights = {
         "base_model.model.layers.0.q_proj.lora_A.weight": torch.randn(4, 16),
@@ -37,6 +38,9 @@ def packed(tmp_path: Path) -> Path:
 
 
 def test_a_scrambled_adapter_is_still_an_adapter_whose_b_matrices_are_shuffled_and_amplified(packed: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
     before = load_file(tmp_path / "adapter_model.safetensors")
     digest = scramble(packed, tmp_path / "first", gain=4.0, seed=3)
     with tarfile.open(packed) as archive:
