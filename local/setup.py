@@ -114,7 +114,7 @@ def other_python(python: str) -> Step:
     version, has_torch = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
     lock = ROOT / "requirements" / "dev.lock"
     commands = environment(STATE / "venvs" / "other", lock, torch=has_torch == "True", python=python)
-    return Step(f"environment of Python {version}", 75, (lock,), lambda: commands, f"{python} {version}")
+    return Step("other environment", 75, (lock,), lambda: commands, f"{python} {version}")
 
 
 class Failed(Exception):
