@@ -11,15 +11,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, cast, get_args
 
+from benchmarks.prices import usd
 from benchmarks.result import report
 from rlaas.aws.lake import FirehoseLake
 from rlaas.telemetry.events import EventType
 from rlaas.telemetry.store import StoredEvent
 
-PRICES_OF = "2026-11"
-INGEST_USD_PER_GB, CONVERT_USD_PER_GB, PARTITION_USD_PER_GB = 0.029, 0.018, 0.020
-OBJECT_USD = 0.005 / 1000  # Firehose's charge for an object delivered to a dynamic partition
-PUT_USD = 0.005 / 1000  # S3's charge for putting it
+USD_PER_GB = usd("firehose_gb") + usd("firehose_converted_gb") + usd("firehose_partitioned_gb")
+USD_PER_OBJECT = usd("firehose_object") + usd("s3_put")
 STEP_BYTES = 5 * 1024
 GB = 1024**3
 MILLION = 1_000_000
@@ -65,7 +64,7 @@ def lake_usd_per_million(
         "lake_sent_gb": firehose.sent_bytes * scale / GB,
         "lake_billed_gb": billed_gb,
         "lake_objects": float(objects),
-        "lake_usd": billed_gb * (INGEST_USD_PER_GB + CONVERT_USD_PER_GB + PARTITION_USD_PER_GB) + objects * (OBJECT_USD + PUT_USD),
+        "lake_usd": billed_gb * USD_PER_GB + objects * USD_PER_OBJECT,
     }
 
 

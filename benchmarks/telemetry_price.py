@@ -23,8 +23,10 @@ from datetime import timedelta
 
 from benchmarks.lake import lake_usd_per_million
 from benchmarks.office_requests import BATCH, ingest, requests
+from benchmarks.prices import usd
 from rlaas.aws.events import item_of
 from rlaas.errors import DependencyUnavailable
+from rlaas.rewards.reading import OneReading
 from rlaas.rewards.record import record_reward
 from rlaas.telemetry.pending import join_waiting
 from rlaas.telemetry.store import EventStore, StoredEvent
@@ -32,19 +34,15 @@ from tests.fakes.events import MemoryEventStore
 from tests.fakes.privacy import AS_IT_IS
 from tests.fakes.worlds import clock, furnished
 
-PRICES_OF = "2026-11"
 MILLION = 1_000_000
 GB = 1024**3
-WRITE_UNIT_USD, READ_UNIT_USD = 0.625 / MILLION, 0.125 / MILLION
-API_REQUEST_USD, WAF_REQUEST_USD = 3.50 / MILLION, 0.60 / MILLION
-INVOCATION_USD, GB_SECOND_USD = 0.20 / MILLION, 0.0000133334  # Lambda on arm64
-LOG_GB_USD, TRANSFER_OUT_GB_USD = 0.50, 0.09
-TABLE_GB_MONTH_USD, BACKUP_GB_MONTH_USD = 0.25, 0.20
 FUNCTION_GIB, FUNCTION_CORES = 0.5, 512 / 1769  # AWS gives a function of 1,769 MiB one core
 DYNAMODB_S = 0.005
 """Assumed for one round trip to DynamoDB; a request waits for four, one after another: what it refers to, and three waves of writes."""
 EVENTS_PER_S = 100.0
 """Assumed rate, which says how full the stream's batches and Firehose's files are, and how often the authorizer's answer is remembered."""
+REGISTRY_READS = 3
+"""A request's: whether the skill is there, its metrics, the tenant's privacy."""
 STREAM_BATCH = 100
 LAKE_WRITER_S = 0.1
 """Assumed for one batch in the lake writer, most of it waiting for Firehose."""
@@ -92,7 +90,7 @@ class MeteredStore(MemoryEventStore):
 
     def usd(self) -> float:
         """The units so far."""
-        return self.write_units * WRITE_UNIT_USD + self.read_units * READ_UNIT_USD
+        return self.write_units * usd("dynamodb_write_unit") + self.read_units * usd("dynamodb_read_unit")
 
 
 def item_bytes(event: StoredEvent) -> int:
@@ -102,11 +100,13 @@ def item_bytes(event: StoredEvent) -> int:
 
 
 def follow_up(landed: Sequence[StoredEvent], store: EventStore) -> None:
-    """What the reward writer does with everything that landed."""
+    """What the reward writer does with everything that landed, a batch of the stream at a time."""
     skills = furnished()
-    for event in landed:
-        join_waiting(event, store=store)
-        record_reward(event, store=store, specs=skills, clock=clock)
+    for first in range(0, len(landed), STREAM_BATCH):
+        reading = OneReading(store, skills)
+        for event in landed[first : first + STREAM_BATCH]:
+            join_waiting(event, store=reading)
+            record_reward(event, store=reading, specs=reading, clock=clock)
 
 
 def figures(function_cpu_s: float) -> dict[str, float]:
@@ -117,18 +117,18 @@ def figures(function_cpu_s: float) -> dict[str, float]:
     landed = list(store.events.values())
     per_event = MILLION / len(landed)
     requested = MILLION / BATCH
-    store_usd = per_event * store.usd()
+    store_usd = per_event * store.usd() + requested * REGISTRY_READS * usd("dynamodb_read_unit")
     answer = {"status": 201, "id": landed[-1].event_id, "idempotent_replay": False, "pending": False}
     answered_gb = MILLION * len(json.dumps(answer)) / GB
     authorized = MILLION / EVENTS_PER_S / AUTHORIZER_TTL_S
     api_usd = (
-        requested * (API_REQUEST_USD + WAF_REQUEST_USD + ACCESS_LOG_BYTES / GB * LOG_GB_USD)
-        + answered_gb * TRANSFER_OUT_GB_USD
-        + authorized * (_invocations_usd(0.05) + READ_UNIT_USD)
+        requested * (usd("api_request") + usd("waf_request") + ACCESS_LOG_BYTES / GB * usd("log_gb"))
+        + answered_gb * usd("transfer_out_gb")
+        + authorized * (invocation_usd(0.05) + usd("dynamodb_read_unit"))
     )
-    function_usd = requested * _invocations_usd(function_cpu_s / FUNCTION_CORES + 4 * DYNAMODB_S)
+    function_usd = requested * invocation_usd(function_cpu_s / FUNCTION_CORES + 4 * DYNAMODB_S)
     payload = sum(len(event.payload.encode()) for event in landed) // len(landed)
-    stream_usd = MILLION / STREAM_BATCH * _invocations_usd(LAKE_WRITER_S)
+    stream_usd = MILLION / STREAM_BATCH * invocation_usd(LAKE_WRITER_S)
     lake_usd = lake_usd_per_million(payload, batch=STREAM_BATCH, events_per_second=EVENTS_PER_S)["lake_usd"]
     return {
         "event_payload_bytes": float(payload),
@@ -142,7 +142,10 @@ def figures(function_cpu_s: float) -> dict[str, float]:
         "million_events_lake_usd": lake_usd,
         "million_events_usd": store_usd + api_usd + function_usd + stream_usd + lake_usd,
         "million_events_rewards_usd": rewards_usd(store, lake_usd),
-        "million_events_kept_month_usd": per_event * sum(map(item_bytes, landed)) / GB * (TABLE_GB_MONTH_USD + BACKUP_GB_MONTH_USD),
+        "million_events_kept_month_usd": per_event
+        * sum(map(item_bytes, landed))
+        / GB
+        * (usd("dynamodb_gb_month") + usd("dynamodb_backup_gb_month")),
     }
 
 
@@ -153,12 +156,13 @@ def rewards_usd(store: MeteredStore, lake_usd: float) -> float:
     store.write_units = store.read_units = 0
     follow_up(landed, store)
     waits_s = DYNAMODB_S * (store.puts + store.queries) / len(landed) * STREAM_BATCH
-    function_usd = MILLION / STREAM_BATCH * _invocations_usd(waits_s)
+    function_usd = MILLION / STREAM_BATCH * invocation_usd(waits_s)
     rewards = len(store.events) / len(landed) - 1
-    stream_usd = MILLION / STREAM_BATCH * _invocations_usd(LAKE_WRITER_S)
-    return MILLION / len(landed) * store.usd() + function_usd + rewards * (lake_usd + stream_usd)
+    stream_usd = MILLION / STREAM_BATCH * invocation_usd(LAKE_WRITER_S)
+    specs_usd = MILLION / STREAM_BATCH * usd("dynamodb_read_unit")  # a batch of one skill
+    return MILLION / len(landed) * store.usd() + function_usd + specs_usd + rewards * (lake_usd + stream_usd)
 
 
-def _invocations_usd(seconds: float) -> float:
-    """One invocation of a function that takes so long, with its log lines."""
-    return INVOCATION_USD + seconds * FUNCTION_GIB * GB_SECOND_USD + LOG_BYTES / GB * LOG_GB_USD
+def invocation_usd(seconds: float, gib: float = FUNCTION_GIB, log_bytes: float = LOG_BYTES) -> float:
+    """One invocation of a function of `gib` that takes so long, with its log lines."""
+    return usd("lambda_request") + seconds * gib * usd("lambda_arm_gb_second") + log_bytes / GB * usd("log_gb")

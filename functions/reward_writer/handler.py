@@ -1,7 +1,7 @@
 """The events' stream into rewards, and outputs into usage."""
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -10,6 +10,7 @@ from rlaas.aws.registry import DynamoRegistry
 from rlaas.aws.usage import DynamoUsage
 from rlaas.clock import utc_now
 from rlaas.errors import DependencyUnavailable
+from rlaas.rewards.reading import OneReading
 from rlaas.rewards.record import record_reward
 from rlaas.runtime.environment import CountersEnvironment, EventsEnvironment, environment
 from rlaas.runtime.log import logger
@@ -30,18 +31,17 @@ def usage() -> DynamoUsage:
     return DynamoUsage(environment(CountersEnvironment).counters_table)
 
 
-def follow(record: StreamRecord) -> None:
+def follow(record: StreamRecord, *, reading: OneReading) -> None:
     """Join what waited for one new event, and bring the rewards it touches up to date."""
     if record["eventName"] != "INSERT":
         return
-    store, specs = stores()
     event = stored_event(new_image(record))
-    join_waiting(event, store=store)
-    record_reward(event, store=store, specs=specs, clock=utc_now)
+    join_waiting(event, store=reading)
+    record_reward(event, store=reading, specs=reading, clock=utc_now)
 
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> BatchResponse:
-    """The Lambda entry point. Usage is counted a batch at a time: it costs a fraction of counting each output by itself."""
+    """The Lambda entry point. Usage is counted and interactions are read a batch at a time: it costs a fraction of doing so for each."""
     outputs = [record for record in records_of(event) if record["eventName"] == "INSERT" and _type_of(record) == "output"]
     if outputs:
         try:
@@ -49,7 +49,7 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> BatchResponse:
         except DependencyUnavailable as error:
             logger.error("usage not counted", detail=error.detail)
             return begin_again_at(records_of(event)[0])
-    return each(event, follow)
+    return each(event, partial(follow, reading=OneReading(*stores())))
 
 
 def _type_of(record: StreamRecord) -> object:

@@ -53,6 +53,14 @@ def test_a_batch_of_many_accounts_is_told_apart(usage: UsageStore) -> None:
         assert {names["skill"] for names, _ in by_key} == {f"s{n}" for n in range(7)}
 
 
+def test_the_outputs_of_one_large_request_count_once_when_some_come_again(usage: UsageStore) -> None:
+    together = [prepare(output(number).event(), TENANT, received_at=NOW) for number in range(500)]
+    usage.count(together[:130])
+    usage.count(together[90:310])
+    usage.count(together)
+    assert total(usage).requests == 500
+
+
 def test_only_what_used_a_model_counts(usage: UsageStore) -> None:
     feedback = FeedbackSubmitted(skill=SKILL, interaction_id="int_1", kind="action", action="sent")
     usage.count([output(1, usage=False), prepare(feedback, TENANT, received_at=NOW)])

@@ -1,13 +1,18 @@
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from functions.audit_writer.handler import handler as audit
 from functions.reward_writer.handler import handler as follow
+from rlaas.aws import clients
 from rlaas.aws.usage import DynamoUsage
+from rlaas.rewards.reading import OneReading
 from rlaas.routing.assign import assign
-from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, OutputProduced, RewardComputed, Usage
+from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed, Usage
 from rlaas.telemetry.ingest import prepare
+from rlaas.telemetry.pending import join_waiting
 from rlaas.telemetry.usage import Tally
 from rlaas.tenancy.audit import verify_chain
 from rlaas.tenancy.keys import make_key
@@ -57,6 +62,31 @@ def test_feedback_becomes_rewards_once_however_often_it_is_delivered(furnished_s
     [reward] = [event.event() for event in furnished_stage.events.by_interaction(TENANT, "i1") if event.event_type == "reward"]
     assert isinstance(reward, RewardComputed)
     assert (reward.rollout_id, reward.components["sent"], reward.n) == ("rol_1", 1.0, 2)
+
+
+def test_a_batch_reads_its_interaction_once_and_knows_what_it_wrote(furnished_stage: Stage) -> None:
+    records = [landed(furnished_stage, number, event) for number, event in enumerate([sent(), edit(), output("rol_1")])]
+    asked: Counter[str] = Counter()
+
+    def note(event_name: str, **_: object) -> None:
+        asked[event_name.rpartition(".")[2]] += 1
+
+    clients.client("dynamodb").meta.events.register("provide-client-params.dynamodb", note)
+    assert follow({"Records": records}, lambda_context()) == {"batchItemFailures": []}
+    # Three events with ids of the client's own, which a query finds by their links; one reward, and its link.
+    assert asked == {"Query": 1, "BatchGetItem": 1, "GetItem": 1, "PutItem": 2}
+    assert len([event for event in furnished_stage.events.by_interaction(TENANT, "i1") if event.event_type == "reward"]) == 1
+
+
+def test_feedback_that_came_first_is_settled_once_in_a_batch(furnished_stage: Stage) -> None:
+    early = replace(prepare(sent(), TENANT, received_at=NOW), pending=True)
+    store = OneReading(furnished_stage.events, furnished_stage.registry)
+    interaction = InteractionCreated(interaction_id="i1", skill=SKILL, inputs={})
+    happened = [early, *(prepare(event, TENANT, received_at=NOW) for event in (interaction, output(None)))]
+    for event in happened:
+        furnished_stage.events.put_new(event)
+    assert [join_waiting(event, store=store) for event in happened] == [1, 0, 0]
+    assert [event.pending for event in furnished_stage.events.by_interaction(TENANT, "i1")] == [False] * 3
 
 
 def test_a_record_that_fails_is_where_the_stream_begins_again(furnished_stage: Stage) -> None:

@@ -1,22 +1,23 @@
 """Usage on DynamoDB: a tally a day and account, each output added exactly once.
 
-A stream delivers at least once, and in other batches the second time. So each output leaves a mark of its own, and a transaction puts up
-to 99 new marks together with the sums that they make: all of it is stored, or nothing. Marks are forgotten after two days, when no stream
-can deliver the output again.
+A stream delivers at least once, and in other batches the second time. So a mark holds the ids of the outputs that were counted, and a
+transaction adds to the marks together with the sums that they make: all of it is stored, or nothing. Outputs that came in one request
+share a mark, since a write of a few ids costs what a write of one does. Marks are forgotten after two days, when no stream can deliver
+their outputs again.
 """
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from botocore.exceptions import ClientError
 
 from rlaas.aws.clients import client, dependency
 from rlaas.aws.dynamodb_items import from_item, to_item
-from rlaas.clock import Clock, utc_now
+from rlaas.clock import Clock, rfc3339, utc_now
 from rlaas.errors import DependencyUnavailable
 from rlaas.telemetry.store import StoredEvent
 from rlaas.telemetry.usage import Account, Tally, used
@@ -28,8 +29,26 @@ if TYPE_CHECKING:
 _MARKED_FOR = timedelta(days=2)
 _ACTIONS = 100
 """Actions that one transaction takes."""
+_IDS = 100
+"""Ids that one mark's condition names: an expression takes 4 KB."""
 _ATTEMPTS = 6
 _COUNTED = "ConditionalCheckFailed"
+
+
+class _Output(NamedTuple):
+    """An output and the request that it came in, which its tenant and the moment tell apart; two of one moment may share a mark."""
+
+    tenant_id: str
+    received_at: str
+    output_id: str
+
+    @property
+    def mark(self) -> str:
+        """The partition key of its mark."""
+        return f"T#{self.tenant_id}#{self.received_at}"
+
+
+_New = dict[_Output, tuple[Account, Tally]]
 
 
 class DynamoUsage:
@@ -45,7 +64,11 @@ class DynamoUsage:
 
         Raises: DependencyUnavailable; counting all of them again then misses none and doubles none.
         """
-        new = {(output.tenant_id, output.event_id): found for output in outputs if (found := used(output)) is not None}
+        new = {
+            _Output(output.tenant_id, rfc3339(output.received_at), output.event_id): found
+            for output in outputs
+            if (found := used(output)) is not None
+        }
         pending = list(new.items())
         while pending:
             together, pending = _fitting(pending)
@@ -69,38 +92,45 @@ class DynamoUsage:
                 return
             query["ExclusiveStartKey"] = to_item(from_item(answer["LastEvaluatedKey"]))
 
-    def _counted(self, new: "dict[tuple[str, str], tuple[Account, Tally]]") -> None:
+    def _counted(self, new: _New) -> None:
         """One transaction. Those counted before are left out and it is tried again, as it is when another writer of a sum was faster."""
         for attempt in range(_ATTEMPTS):
             if not new:
                 return
-            outputs = list(new)
+            marks = list(_by_mark(new))
             try:
                 with dependency("DynamoDB"):
                     self._dynamodb.transact_write_items(TransactItems=self._transaction(new))
                 return
             except ClientError as error:
-                reasons = cast("list[Mapping[str, str]]", error.response.get("CancellationReasons", []))
-            before = {output for output, reason in zip(outputs, reasons, strict=False) if reason.get("Code") == _COUNTED}
+                reasons = cast("list[Mapping[str, object]]", error.response.get("CancellationReasons", []))
+            held = {mark: _ids(reason) for mark, reason in zip(marks, reasons, strict=False) if reason.get("Code") == _COUNTED}
+            before = {output for output in new if output.output_id in held.get(output.mark, ())}
             new = {output: found for output, found in new.items() if output not in before}
             if not before:
                 time.sleep(0.02 * 2**attempt)
         raise DependencyUnavailable("the usage of the tenant is being counted by others")
 
-    def _transaction(self, new: "Mapping[tuple[str, str], tuple[Account, Tally]]") -> "list[TransactWriteItemTypeDef]":
+    def _transaction(self, new: _New) -> "list[TransactWriteItemTypeDef]":
         expires_at = int((self._clock() + _MARKED_FOR).timestamp())
         sums: dict[Account, Tally] = defaultdict(Tally)
         for account, tally in new.values():
             sums[account] += tally
         marks: list[TransactWriteItemTypeDef] = [
             {
-                "Put": {
+                "Update": {
                     "TableName": self._table,
-                    "Item": to_item({"pk": f"T#{tenant_id}#{output_id}", "sk": "COUNTED", "expires_at": expires_at}),
-                    "ConditionExpression": "attribute_not_exists(pk)",
+                    "Key": to_item({"pk": mark, "sk": "COUNTED"}),
+                    "UpdateExpression": "SET expires_at = :expires_at ADD outputs :outputs",
+                    "ConditionExpression": " AND ".join(f"NOT contains(outputs, :o{number})" for number in range(len(ids))),
+                    "ExpressionAttributeValues": {
+                        **to_item({":expires_at": expires_at, **{f":o{number}": id for number, id in enumerate(ids)}}),
+                        ":outputs": {"SS": ids},
+                    },
+                    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
                 }
             }
-            for tenant_id, output_id in new
+            for mark, ids in _by_mark(new).items()
         ]
         added: list[TransactWriteItemTypeDef] = [
             {
@@ -117,14 +147,29 @@ class DynamoUsage:
         return [*marks, *added]
 
 
-def _fitting(
-    pending: "list[tuple[tuple[str, str], tuple[Account, Tally]]]",
-) -> "tuple[list[tuple[tuple[str, str], tuple[Account, Tally]]], list[tuple[tuple[str, str], tuple[Account, Tally]]]]":
+def _by_mark(new: _New) -> dict[str, list[str]]:
+    marks: dict[str, list[str]] = defaultdict(list)
+    for output in new:
+        marks[output.mark].append(output.output_id)
+    return marks
+
+
+def _ids(reason: Mapping[str, object]) -> list[str]:
+    """The ids that a mark held which refused some of them."""
+    return cast("Mapping[str, Mapping[str, list[str]]]", reason["Item"])["outputs"]["SS"]
+
+
+_Pending = list[tuple[_Output, tuple[Account, Tally]]]
+
+
+def _fitting(pending: _Pending) -> tuple[_Pending, _Pending]:
     """As many as one transaction takes, and the rest."""
     accounts: set[Account] = set()
-    for number, (_, (account, _)) in enumerate(pending):
+    marks: Counter[str] = Counter()
+    for number, (output, (account, _)) in enumerate(pending):
         accounts.add(account)
-        if number + 1 + len(accounts) > _ACTIONS:
+        marks[output.mark] += 1
+        if len(marks) + len(accounts) > _ACTIONS or marks[output.mark] > _IDS:
             return pending[:number], pending[number:]
     return pending, []
 

@@ -6,7 +6,7 @@ from rlaas.clock import Clock
 from rlaas.rewards.reward import reward_of
 from rlaas.telemetry.events import RewardComputed
 from rlaas.telemetry.ingest import prepare
-from rlaas.telemetry.store import EventStore, StoredEvent
+from rlaas.telemetry.store import InteractionStore, StoredEvent
 from rlaas.tenancy.tenant import RewardSpec
 
 
@@ -18,7 +18,7 @@ class RewardSpecs(Protocol):
         ...
 
 
-def record_reward(event: StoredEvent, *, store: EventStore, specs: RewardSpecs, clock: Clock) -> RewardComputed | None:
+def record_reward(event: StoredEvent, *, store: InteractionStore, specs: RewardSpecs, clock: Clock) -> RewardComputed | None:
     """The reward that `event` newly makes, stored; `None` when it makes none or was followed up before.
 
     Feedback without an output id is about the interaction's last output. Of events that land together, the first that is followed up makes

@@ -6,13 +6,13 @@ from itertools import islice
 
 from rlaas.telemetry.events import FeedbackSubmitted, TaskResultReported
 from rlaas.telemetry.ingest import landed, targets
-from rlaas.telemetry.store import EventStore, StoredEvent
+from rlaas.telemetry.store import EventStore, InteractionStore, StoredEvent
 from rlaas.tenancy.tenant import ATTRIBUTION_WINDOW_HOURS, Metric
 
 _LOOKED_AT_TOGETHER = 50
 
 
-def join_waiting(event: StoredEvent, *, store: EventStore) -> int:
+def join_waiting(event: StoredEvent, *, store: InteractionStore) -> int:
     """Settle the pending events of `event`'s interaction whose interaction and output have landed; how many.
 
     Called for every new event, so whichever of the two is followed up last sees both.

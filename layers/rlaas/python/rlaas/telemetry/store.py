@@ -81,12 +81,24 @@ class StoredEvent:
         return MODELS[self.event_type].model_validate_json(self.payload, extra="ignore")
 
 
-class EventStore(Protocol):
-    """Immutable events by id, and by interaction."""
+class InteractionStore(Protocol):
+    """The events of an interaction: what following them up takes."""
 
     def put_new(self, event: StoredEvent) -> StoredEvent | None:
         """Store `event` in one conditional write; `None` when it was new, else what holds its id. Raises: DependencyUnavailable."""
         ...
+
+    def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+        """Every event of an interaction in the order received, strongly consistent."""
+        ...
+
+    def settle(self, event: StoredEvent) -> None:
+        """What `event` refers to has landed: it is pending no longer."""
+        ...
+
+
+class EventStore(InteractionStore, Protocol):
+    """Immutable events by id, and by interaction."""
 
     def put_each(self, events: Sequence[StoredEvent]) -> list[StoredEvent | DependencyUnavailable | None]:
         """`put_new` of each, side by side; what came of them in their order."""
@@ -94,10 +106,6 @@ class EventStore(Protocol):
 
     def get_many(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
         """The events with these ids, strongly consistent; absent ones are left out."""
-        ...
-
-    def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
-        """Every event of an interaction in the order received, strongly consistent."""
         ...
 
     def by_day(
@@ -118,10 +126,6 @@ class EventStore(Protocol):
 
     def pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
         """The skill's pending events by the time they occurred, from `since` on; may lag a write by a moment."""
-        ...
-
-    def settle(self, event: StoredEvent) -> None:
-        """What `event` refers to has landed: it is pending no longer."""
         ...
 
 
