@@ -9,7 +9,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/rlaas/python:$(CURDIR)/clients/p
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-cloud up down status demo example test test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-pii bench-guardrails bench-experiments bench-decisions bench-mirroring bench-demo lock clean
+.PHONY: help setup setup-cloud up down status demo example test test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-pii bench-guardrails bench-experiments bench-decisions bench-mirroring bench-demo lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -84,6 +84,9 @@ bench-gateway: setup ## The gateway's own work per request, its decision, its im
 
 bench-telemetry: setup ## Events per second, cost to the host, price of a million events, and chaos, on a laptop cloud of its own; 20 minutes
 	$(VENV)/python -m benchmarks.telemetry
+
+bench-cost: setup ## What a stage costs idle, from its templates, and what a million events and inferences cost; a minute
+	$(VENV)/python -m benchmarks.cost
 
 bench-pii: setup ## Recall, precision and speed of finding personal data, beside stock Presidio; about five minutes
 	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.pii

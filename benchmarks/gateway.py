@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -110,8 +109,13 @@ def ours_cpu_s(model_url: str, requests: int) -> float:
         return _handled(handler, requests)
 
 
-def with_aws_clients(requests: int) -> tuple[float, float]:
-    """(client-side CPU seconds of `requests` requests, AWS calls of each) where stores and model are AWS's, answered here."""
+Call = tuple[str, dict[str, Any], dict[str, Any]]
+"""An AWS operation, what it was asked and what was answered."""
+
+
+def with_aws_clients(requests: int) -> tuple[float, list[Call], str]:
+    """Client-side CPU seconds of `requests` requests where stores and model are AWS's, answered here; and the calls and log lines of
+    those and of a tenth of them before."""
     from botocore.awsrequest import AWSResponse
     from botocore.compat import HTTPHeaders
     from urllib3 import HTTPResponse
@@ -124,7 +128,7 @@ def with_aws_clients(requests: int) -> tuple[float, float]:
     from rlaas.tenancy.registry import PRIVACY
 
     items: dict[tuple[str, str], Any] = {}
-    calls: Counter[str] = Counter()
+    calls: list[Call] = []
     completion = {
         "choices": [{"message": {"content": "Dear customer"}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 60, "completion_tokens": 10},
@@ -132,12 +136,11 @@ def with_aws_clients(requests: int) -> tuple[float, float]:
 
     def answered(request: Any, event_name: str, **_: object) -> AWSResponse:
         operation = event_name.rpartition(".")[2]
-        calls[operation] += 1
         body: dict[str, Any] = {}
+        asked = json.loads(request.body)
         if operation == "InvokeEndpoint":
             body = completion
         else:
-            asked = json.loads(request.body)
             if operation == "PutItem":
                 items[asked["Item"]["pk"]["S"], asked["Item"]["sk"]["S"]] = asked["Item"]
             elif operation == "GetItem":
@@ -145,12 +148,14 @@ def with_aws_clients(requests: int) -> tuple[float, float]:
                 body = {"Item": found} if found else {}
             elif operation == "Query":
                 body = {"Items": [], "Count": 0}
+        calls.append((operation, asked, body))
         text = json.dumps(body).encode()
         return AWSResponse(request.url, 200, HTTPHeaders(), HTTPResponse(_Wire(text), preload_content=False))
 
     from rlaas.runtime import admission, answering
 
-    with _environment(), contextlib.redirect_stdout(io.StringIO()):
+    printed = io.StringIO()
+    with _environment(), contextlib.redirect_stdout(printed):
         for service in (client("dynamodb"), _runtime(25.0)):
             service.meta.events.register("before-send", cast(Any, answered))
         registry = DynamoRegistry("registry")
@@ -161,8 +166,9 @@ def with_aws_clients(requests: int) -> tuple[float, float]:
             remembered.cache_clear()
         _handled(handler, 10)  # settings are read, policies remembered
         calls.clear()
+        printed.truncate(printed.seek(0))
         cpu = _handled(handler, requests)
-    return cpu, sum(calls.values()) / (requests + requests // 10)
+    return cpu, calls, printed.getvalue()
 
 
 class _Wire(io.BytesIO):
@@ -208,7 +214,7 @@ def _handled(handler: Any, requests: int) -> float:
 def main() -> None:
     """Measure and report."""
     overheads, decisions = overhead_ms(), decision_us()
-    aws_cpu, aws_calls = with_aws_clients(AGAINST_PEERS)
+    aws_cpu, aws_calls, _ = with_aws_clients(AGAINST_PEERS)
     with mock_model() as url:
         rounds = [tuple(one(url, AGAINST_PEERS) for one in (ours_cpu_s, litellm_cpu_s, tensorzero_cpu_s)) for _ in range(ROUNDS)]
     ours, litellm, tensorzero = (min(seconds) for seconds in zip(*rounds, strict=True))
@@ -226,7 +232,7 @@ def main() -> None:
             "tensorzero_cpu_s_per_1000": tensorzero,
             "litellm_cpu_ratio": ours / litellm,
             "tensorzero_cpu_ratio": ours / tensorzero,
-            "aws_calls_per_request": aws_calls,
+            "aws_calls_per_request": len(aws_calls) / (AGAINST_PEERS + AGAINST_PEERS // 10),
             "aws_cpu_s_per_1000": aws_cpu,
         },
     )

@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import logging
 import sys
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -63,7 +64,7 @@ class Arguments:
     until: str
     min_pairs: int
     shares: SplitShares
-    unload_to: str | None
+    unload: bool
 
     @classmethod
     def parse(cls, words: list[str]) -> Arguments:
@@ -76,7 +77,9 @@ class Arguments:
         parser.add_argument("--min-pairs", type=int, default=8, help="fewer training pairs than this fail the job")
         parser.add_argument("--validation-share", type=float, default=SplitShares().validation)
         parser.add_argument("--test-share", type=float, default=SplitShares().test)
-        parser.add_argument("--unload-to", default=None, help="S3 prefix: read through Athena UNLOAD, which large lakes need")
+        parser.add_argument(
+            "--read-by", choices=("query", "unload"), default="query", help="Athena's UNLOAD to Parquet is what large lakes need"
+        )
         given = parser.parse_args(words)
         return cls(
             tenant=given.tenant,
@@ -88,7 +91,7 @@ class Arguments:
             until=rfc3339(datetime.fromisoformat(given.until)) if given.until else rfc3339(utc_now()),
             min_pairs=given.min_pairs,
             shares=SplitShares(validation=given.validation_share, test=given.test_share),
-            unload_to=given.unload_to,
+            unload=given.read_by == "unload",
         )
 
 
@@ -110,8 +113,9 @@ def read_events(arguments: Arguments) -> Iterator[StoredEvent]:
         },
         paramstyle="named",
         ctas_approach=False,
-        unload_approach=arguments.unload_to is not None,
-        s3_output=arguments.unload_to,
+        unload_approach=arguments.unload,
+        s3_output=unload_location(arguments.workgroup) if arguments.unload else None,
+        keep_files=False,  # they hold raw events: nothing but the dataset may remain
     )
     frame = frame.astype(object).where(frame.notna(), None)
     for row in frame.to_dict("records"):
@@ -120,6 +124,18 @@ def read_events(arguments: Arguments) -> Iterator[StoredEvent]:
             payload_sha256=hashlib.sha256(row["payload"].encode()).hexdigest(),
             **(row | {name: datetime.fromisoformat(row[name]).astimezone(UTC) for name in ("occurred_at", "received_at")}),
         )
+
+
+def unload_location(workgroup: str) -> str:
+    """An empty prefix below the workgroup's answers, which the lake's bucket forgets in days whatever becomes of the job.
+
+    It must be the bucket of the answers: awswrangler reads no files from another one than the manifest's, and the manifest is an answer.
+    """
+    import awswrangler
+
+    group = awswrangler.athena.get_work_group(workgroup)["WorkGroup"]
+    answers: str = group["Configuration"]["ResultConfiguration"]["OutputLocation"]
+    return f"{answers.rstrip('/')}/unload/{uuid.uuid4()}/"
 
 
 def schema() -> pyarrow.Schema:

@@ -49,10 +49,11 @@ def handler(_: Mapping[str, object], context: LambdaContext) -> dict[str, int]:
             continue
         counts["changed"] += done.route is not None
         logger.info("allocated", tenant_id=tenant_id, skill=skill, reason=done.reason, seen=done.seen, settled=done.settled)
-    emit(
-        {"AllocationsFailed": (counts["failed"], "Count"), "AllocationsLeft": (counts["left"], "Count")},
-        dimensions={"stage": environment(AllocationEnvironment).stage},
-        at=utc_now(),
-        properties={},
-    )
+    if waiting:  # CloudWatch bills a metric for each hour in which it is sent
+        emit(
+            {"AllocationsFailed": (counts["failed"], "Count"), "AllocationsLeft": (counts["left"], "Count")},
+            dimensions={"stage": environment(AllocationEnvironment).stage},
+            at=utc_now(),
+            properties={},
+        )
     return counts

@@ -34,15 +34,16 @@ def handler(_: Mapping[str, object], __: LambdaContext) -> dict[str, int]:
     under_way, dead_letters = queue.depth().total, dead.depth().total
     entries = ledger.entries(before=before)
     counts = {"entries": entries, "under_way": under_way, "dead": dead_letters, "lost": max(0, entries - under_way - dead_letters)}
-    emit(
-        {
-            "ShadowOpen": (entries, "Count"),
-            "ShadowUnderWay": (under_way, "Count"),
-            "ShadowDead": (dead_letters, "Count"),
-            "ShadowLost": (counts["lost"], "Count"),
-        },
-        dimensions={"stage": environment(ReconcileEnvironment).stage},
-        at=utc_now(),
-        properties={},
-    )
+    if entries or under_way or dead_letters:  # CloudWatch bills a metric for each hour in which it is sent
+        emit(
+            {
+                "ShadowOpen": (entries, "Count"),
+                "ShadowUnderWay": (under_way, "Count"),
+                "ShadowDead": (dead_letters, "Count"),
+                "ShadowLost": (counts["lost"], "Count"),
+            },
+            dimensions={"stage": environment(ReconcileEnvironment).stage},
+            at=utc_now(),
+            properties={},
+        )
     return counts

@@ -49,7 +49,7 @@ class AnsweringFunction(PythonFunction):
                 "RESERVATION_SECONDS": str(config.api.reservation_seconds or int(timeout.to_seconds())),
             },
             timeout=timeout,
-            memory_mib=1_024,
+            memory_mib=768,  # most of its time it waits for a model, and each GiB is paid for all that time
             user_facing=user_facing,
             web_server=web_server,
         )

@@ -20,7 +20,6 @@ class EntityFinder(PythonFunction):
             environment={},
             timeout=Duration.seconds(10),
             memory_mib=config.privacy.memory_mib,
-            user_facing=True,
             packages=("deps", "entities"),
         )
 

@@ -23,7 +23,7 @@ class ImageRepository(ecr.Repository):
                     description="Layers of interrupted pushes", tag_status=ecr.TagStatus.UNTAGGED, max_image_age=Duration.days(7)
                 )
             ],
-            removal_policy=RemovalPolicy.RETAIN if config.keep_data else RemovalPolicy.DESTROY,
+            removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE if config.keep_data else RemovalPolicy.DESTROY,
         )
         self._uri = f"{config.account or Aws.ACCOUNT_ID}.dkr.ecr.{config.region}.{Aws.URL_SUFFIX}/{config.prefix}/{name}"
 

@@ -46,7 +46,7 @@ class PrivateBucket(s3.Bucket):
                 ),
                 *lifecycle,
             ],
-            removal_policy=RemovalPolicy.RETAIN if config.keep_data else RemovalPolicy.DESTROY,
+            removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE if config.keep_data else RemovalPolicy.DESTROY,
         )
 
     def objects(self, pattern: str) -> str:

@@ -14,6 +14,9 @@ class TenantTable(dynamodb.Table):
 
     Encrypted with the key that AWS owns: it costs nothing, while a key of ours would add its rent and a KMS call to the hot path and
     keep nobody out whom the table's IAM policies let in. A tenant who needs an own key gets an own stage.
+
+    Kept when its stack is deleted, but not when the deployment that made it fails: the next one would find the name taken. That is why it
+    has no deletion protection, which a failed deployment cannot lift; DynamoDB keeps the backup of a deleted table for 35 days.
     """
 
     def __init__(
@@ -38,8 +41,7 @@ class TenantTable(dynamodb.Table):
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(point_in_time_recovery_enabled=True),
             time_to_live_attribute=expires_at,
             stream=stream,
-            deletion_protection=config.keep_data,
-            removal_policy=RemovalPolicy.RETAIN if config.keep_data else RemovalPolicy.DESTROY,
+            removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE if config.keep_data else RemovalPolicy.DESTROY,
         )
         for index, (partition, sort) in (indexes or {}).items():
             self.add_global_secondary_index(

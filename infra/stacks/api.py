@@ -149,7 +149,6 @@ class ApiStack(RlaasStack):
             },
             timeout=Duration.seconds(29),
             memory_mib=1_024,
-            user_facing=True,
             reserved_concurrency=20,
         )
         function.allow(

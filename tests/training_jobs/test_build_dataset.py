@@ -3,14 +3,17 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pyarrow.parquet
 import pytest
+from moto import mock_aws
 
 from rlaas.preferences.dataset import SPLITS, DatasetManifest, read_messages
 from rlaas.telemetry.store import StoredEvent
 from training_jobs import build_dataset
-from training_jobs.build_dataset import Arguments, build
+from training_jobs.build_dataset import Arguments, build, read_events
 from training_jobs.train import sha256
 
 WORDS = "--tenant acme --skill support-email-draft --version v1 --database d --workgroup w"
@@ -89,3 +92,45 @@ def test_a_missing_argument_is_named(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit):
         Arguments.parse(["--tenant", "acme", "--skill", "mail", "--version", "v1", "--database", "d"])
     assert "--workgroup" in capsys.readouterr().err
+
+
+def test_what_is_unloaded_lies_with_athenas_answers_and_is_deleted_when_it_was_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, week_of_events: list[StoredEvent]
+) -> None:
+    """Athena itself is not there: the files are as its UNLOAD writes them, where it was told to."""
+    from awswrangler.athena import _read
+    from awswrangler.athena._utils import _QueryMetadata
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    columns = ("event_type", "event_id", "skill", "interaction_id", "output_id", "thread_id", "policy_id", "payload")
+    rows = [
+        {name: getattr(event, name) for name in columns}
+        | {name: getattr(event, name).isoformat() for name in ("occurred_at", "received_at")}
+        for event in week_of_events
+    ]
+    told: list[str] = []
+    with mock_aws():
+        s3, athena = boto3.client("s3"), boto3.client("athena")
+        s3.create_bucket(Bucket="lake")
+        answers = {"ResultConfiguration": {"OutputLocation": "s3://lake/athena/"}, "EnforceWorkGroupConfiguration": True}
+        athena.create_work_group(Name="w", Configuration=answers)
+
+        def unload(*, path: str, **_: Any) -> _QueryMetadata:
+            told.append(path)
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "part")
+            s3.upload_file(str(tmp_path / "part"), "lake", path.removeprefix("s3://lake/") + "part")
+            s3.put_object(Bucket="lake", Key="athena/q-manifest.csv", Body=f"{path}part\n")
+            s3.put_object(Bucket="lake", Key="athena/q.metadata")
+            return _QueryMetadata("q", {}, [], [], [], {}, [], None, "s3://lake/athena/q-manifest.csv", {})
+
+        monkeypatch.setattr(_read, "_unload", unload)
+        arguments = Arguments.parse([*WORDS.split(), "--read-by", "unload"])
+        read = list(read_events(arguments))
+        assert list(read_events(arguments)) == read
+        assert "Contents" not in s3.list_objects_v2(Bucket="lake")
+    assert {event.event_id for event in read} == {event.event_id for event in week_of_events}
+    assert all(path.startswith("s3://lake/athena/unload/") and path.endswith("/") for path in told)
+    assert len(set(told)) == 2  # UNLOAD wants its prefix empty, also for a job that is tried again

@@ -171,6 +171,8 @@ def test_a_policy_that_is_not_there_ends_as_a_dead_letter(mirroring: Mirroring, 
 def test_the_check_finds_a_request_that_is_neither_answered_nor_dead(
     mirroring: Mirroring, model: ModelServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert reconcile.handler({}, lambda_context())["entries"] == 0
+    assert capsys.readouterr().out == ""  # a metric is paid for each hour in which it is sent
     model.fails_on = lambda prompt: "parcel 1?" in prompt
     mirroring.mirror([mirroring.serve(MIRRORED, number, NOW) for number in range(3)])
     mirroring.drain()

@@ -121,7 +121,7 @@ def test_the_jobs_understand_their_arguments(world: World) -> None:
         asked = cast(dict[str, Any], plan(run, PLACE, baseline))
         understood = Arguments.parse(asked["build_dataset"]["arguments"])
         assert (understood.tenant, understood.min_pairs, understood.shares.test) == (TENANT, 3, 0.1)
-        assert understood.unload_to == (f"{ROOT}/runs/{RUN}/unload/" if unload else None)
+        assert understood.unload is unload
         evaluation = evaluate.parse(asked["evaluate"]["arguments"])
         assert (evaluation.baseline_component, evaluation.candidate_component) == ("v1", f"rlaas-test--{TENANT}--{SKILL}--v1")
         assert (evaluation.max_tokens, evaluation.min_threads) == (baseline.sampling.max_tokens, 20)

@@ -348,7 +348,7 @@ def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValu
                 min_pairs=str(settings.min_pairs),
                 validation_share=str(settings.validation_share),
                 test_share=str(settings.test_share),
-                **({"unload_to": f"{where.runs}/unload/"} if settings.unload else {}),
+                read_by="unload" if settings.unload else "query",
             ),
             "output_uri": where.dataset,
         },

@@ -1,0 +1,188 @@
+"""What a stage costs: a month in which nobody calls it, a million events, a million inferences. `make bench-cost`; offline, a minute.
+
+Idle: from the templates of the dev and prod stages (`idle_cost`). Events: `telemetry_price`, with all that follows them: rewards, their way
+into the lake, and the marks by which each output counts once. The function's processor time is the one that `make bench-telemetry` last
+counted on the laptop cloud. Inferences: the deployed function's code in this process, before AWS clients whose calls are answered here and
+counted as they are billed, with the log lines that it printed; an answer of the model takes `MODEL_S`, for which the function is paid too.
+
+Not in an inference's price: the GPU (an `ml.g5.xlarge` is `gpu_hour_usd`, whatever it answers) or the vendor, budgets (two writes more),
+names found in texts (a function more), and what is paid by the month.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+from app import build
+from benchmarks.dynamodb_units import units
+from benchmarks.gateway import AGAINST_PEERS, with_aws_clients
+from benchmarks.idle_cost import given_free, idle_lines, total
+from benchmarks.lake import lake_usd_per_million
+from benchmarks.office_requests import BATCH, ingest, requests
+from benchmarks.prices import usd
+from benchmarks.result import RESULTS, report
+from benchmarks.telemetry_price import (
+    ACCESS_LOG_BYTES,
+    AUTHORIZER_TTL_S,
+    DYNAMODB_S,
+    FUNCTION_GIB,
+    GB,
+    LAKE_WRITER_S,
+    LOG_BYTES,
+    MILLION,
+    STREAM_BATCH,
+    MeteredStore,
+    figures,
+    follow_up,
+    invocation_usd,
+)
+from rlaas.aws.usage import DynamoUsage
+from rlaas.telemetry.store import StoredEvent
+from tests.fakes.privacy import AS_IT_IS
+
+STAGES_COUNTED = {"dev": "dev-us-east-1", "prod": "prod-us-east-1"}
+MODEL_S = 2.0
+"""Assumed for an answer of a hundred tokens; the function waits for it and is paid."""
+INFERENCES_PER_S = 10.0
+"""Assumed rate."""
+ANSWERING_GIB = 0.75
+"""A test holds it equal to the template's."""
+
+
+def stage_templates(id: str, folder: Path) -> list[dict[str, Any]]:
+    """The stacks of the stage `id`, synthesized into `folder` without an account or a network."""
+    build(outdir=str(folder), context={"stage": id}).synth()
+    return [json.loads(path.read_text()) for path in sorted((folder / f"assembly-{id}").glob("*.template.json"))]
+
+
+def idle_figures(stage: str, templates: list[dict[str, Any]]) -> dict[str, float]:
+    """The stage's month, its parts, and the month less what AWS gives an account that has nothing else."""
+    lines = idle_lines(templates)
+    return {
+        f"idle_{stage}_usd": total(lines),
+        **{f"idle_{stage}_{line}_usd": price for line, price in sorted(lines.items())},
+        f"idle_{stage}_after_free_usd": total(lines) - given_free(templates, lines),
+    }
+
+
+class BilledDynamoDB:
+    """A table that takes every transaction and counts what DynamoDB would bill."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.write_units = 0.0
+
+    def transact_write_items(self, **asked: object) -> dict[str, object]:
+        """As DynamoDB answers when nothing was counted before."""
+        self.calls += 1
+        self.write_units += units("TransactWriteItems", asked, {})[0]
+        return {}
+
+
+def usage_usd(landed: list[StoredEvent]) -> float:
+    """Counting the usage of a million events like `landed`, which come to the reward writer in full batches."""
+    table = BilledDynamoDB()
+    usage = DynamoUsage("counters", cast(Any, table))
+    for first in range(0, len(landed), STREAM_BATCH):
+        usage.count([event for event in landed[first : first + STREAM_BATCH] if event.event_type == "output"])
+    waiting_usd = table.calls * DYNAMODB_S * FUNCTION_GIB * usd("lambda_arm_gb_second")
+    return MILLION / len(landed) * (table.write_units * usd("dynamodb_write_unit") + waiting_usd)
+
+
+def events_figures() -> dict[str, float]:
+    """USD for a million events, and for what is done with them."""
+    measured = json.loads((RESULTS / "telemetry.json").read_text())["figures"]
+    taken = figures(measured["function_cpu_ms_per_request"] / 1000)
+    store = MeteredStore()
+    ingest(requests(250), store, AS_IT_IS)
+    # In the simulation time stands still; each request has its own.
+    landed = [
+        replace(event, received_at=event.received_at + timedelta(milliseconds=250 * (place // BATCH)))
+        for place, event in enumerate(store.events.values())
+    ]
+    told = {
+        "million_events_usd": taken["million_events_usd"],
+        "million_events_rewards_usd": taken["million_events_rewards_usd"],
+        "million_events_usage_usd": usage_usd(landed),
+    }
+    return {"million_events_all_usd": sum(told.values()), **told}
+
+
+def inference_figures() -> dict[str, float]:
+    """USD for a million requests to `/v1/infer` and all that follows them: two events each, followed up."""
+    handled = AGAINST_PEERS + AGAINST_PEERS // 10
+    cpu_s, calls, printed = with_aws_clients(AGAINST_PEERS)
+    lines = printed.splitlines()
+    log_bytes = (len(printed) + 26 * len(lines)) / handled + LOG_BYTES
+    billed = [units(*call) for call in calls if call[0] != "InvokeEndpoint"]
+    writes, reads = (sum(each) / handled for each in zip(*billed, strict=True))
+    stored = [call[1]["Item"] for call in calls if call[0] == "PutItem"]
+    payload = sum(len(item["payload"]["S"]) for item in stored) // len(stored)
+    answer_bytes = payload  # an output's payload and its answer hold the same
+    own_s = cpu_s / AGAINST_PEERS / (ANSWERING_GIB * 1024 / 1769) + len(billed) / handled * DYNAMODB_S
+    api_usd = (
+        MILLION * (usd("api_request") + usd("waf_request") + ACCESS_LOG_BYTES / GB * usd("log_gb"))
+        + MILLION * answer_bytes / GB * usd("transfer_out_gb")
+        + MILLION / INFERENCES_PER_S / AUTHORIZER_TTL_S * (invocation_usd(0.05) + usd("dynamodb_read_unit"))
+    )
+    told = {
+        "million_inferences_api_usd": api_usd,
+        "million_inferences_function_usd": MILLION * invocation_usd(own_s, ANSWERING_GIB, 0),
+        "million_inferences_waiting_usd": MILLION * MODEL_S * ANSWERING_GIB * usd("lambda_arm_gb_second"),
+        "million_inferences_logs_usd": MILLION * log_bytes / GB * usd("log_gb"),
+        "million_inferences_store_usd": MILLION * (writes * usd("dynamodb_write_unit") + reads * usd("dynamodb_read_unit")),
+        "million_inferences_follow_up_usd": _followed_usd(payload),
+    }
+    return {
+        "million_inferences_usd": sum(told.values()),
+        **told,
+        "inference_log_bytes": log_bytes,
+        "busy_metrics_month_usd": len(_metrics(lines)) * usd("custom_metric_month"),
+        "gpu_hour_usd": usd("hosting_hour_ml.g5.xlarge"),
+    }
+
+
+def _followed_usd(payload: int) -> float:
+    """The two events of a million inferences in the stream: to the lake, looked at for rewards, each output counted by itself."""
+    batch = round(2 * INFERENCES_PER_S)  # what a stream brings in the second that it waits for more
+    lake = lake_usd_per_million(payload, batch=batch, events_per_second=2 * INFERENCES_PER_S)["lake_usd"]
+    store = MeteredStore()
+    ingest(requests(100), store, AS_IT_IS)
+    landed = [event for event in store.events.values() if event.event_type in ("interaction", "output")]
+    store.queries = store.puts = 0
+    store.write_units = store.read_units = 0
+    follow_up(landed, store)
+    outputs = [
+        replace(event, received_at=event.received_at + timedelta(milliseconds=place))
+        for place, event in enumerate(event for event in landed if event.event_type == "output")
+    ]
+    waits_s = DYNAMODB_S * (store.puts + store.queries) / len(landed) * batch
+    functions_usd = invocation_usd(LAKE_WRITER_S) + invocation_usd(waits_s)
+    return 2 * lake + 2 * MILLION / batch * functions_usd + 2 * MILLION / len(landed) * store.usd() + usage_usd(outputs)
+
+
+def _metrics(lines: list[str]) -> set[tuple[object, ...]]:
+    """Each name with its dimensions' values, which is what CloudWatch bills as one metric."""
+    found = set()
+    for told in (json.loads(line) for line in lines if "_aws" in line):
+        for group in told["_aws"]["CloudWatchMetrics"]:
+            found |= {(m["Name"], *(told[name] for name in names)) for m in group["Metrics"] for names in group["Dimensions"]}
+    return found
+
+
+def main() -> None:
+    """Count and report."""
+    found: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for stage, id in STAGES_COUNTED.items():
+            found |= idle_figures(stage, stage_templates(id, Path(folder) / stage))
+    report("cost", "make bench-cost", found | events_figures() | inference_figures())
+
+
+if __name__ == "__main__":
+    main()
