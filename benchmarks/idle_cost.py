@@ -152,7 +152,7 @@ def _scheduled_usd(rule: Resource, resources: Mapping[str, Resource]) -> Iterabl
 
 def _referred(arn: object, resources: Mapping[str, Resource]) -> str:
     """The logical id that a target's address names, in its own stack or (weakly) in another one."""
-    (named,) = {word for word in re.findall(r"[A-Za-z0-9]+", json.dumps(arn)) if word in resources}
+    (named,) = {str(word) for word in re.findall(r"[A-Za-z0-9]+", json.dumps(arn)) if word in resources}
     return named
 
 
