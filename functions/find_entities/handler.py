@@ -8,7 +8,7 @@ from rlaas.privacy.entities import FindEntities, FoundEntities
 from rlaas.runtime.presidio import PresidioFinder
 
 finder = PresidioFinder()
-"""Made while the environment is initialized, so that a snapshot holds the model and its first use."""
+"""Made while the environment is initialized, with the model's first use, so that the first request waits for nothing else."""
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, object]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CALL_CHARACTERS = 32 * 1024
 """At most so many characters a call: a second of work, and far below Lambda's 6 MB of payload whatever the characters."""
 TIMEOUT_S = 8.0
-"""How long one call may take: a snapshot's restore and the most work a call can hold."""
+"""How long one call may take: a start, which loads the model, and the most work a call can hold."""
 
 _WORD_CHARACTER = re.compile(r"[^\W\d_]")
 _SERVICE = "the function that finds names"
