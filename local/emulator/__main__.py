@@ -69,13 +69,15 @@ def main() -> None:
         cloudwatch,
         faults,
         firehose,
+        invocations,
         lambda_runtime,
         sagemaker,
         stepfunctions,
         streams,
     )
 
-    for addition in (faults, lambda_runtime, apigateway, streams, cloudwatch, athena, firehose, sagemaker, stepfunctions, cloudformation):
+    additions = (faults, lambda_runtime, apigateway, streams, invocations, cloudwatch, athena, firehose, sagemaker, stepfunctions)
+    for addition in (*additions, cloudformation):
         addition.install()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

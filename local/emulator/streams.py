@@ -2,21 +2,27 @@
 
 Stock ministack (services/lambda_svc.py, _poll_dynamodb_streams) takes a batch whose function names failed records for handled, so those
 are lost; retries a batch that raises for ever, whatever MaximumRetryAttempts and BisectBatchOnFunctionError say; ignores the batching
-window; and hands over all mappings' batches on one thread, so that a slow function holds up every other stream.
+window; keeps nothing of what it gives up when it should keep it on S3; and hands over all mappings' batches on one thread, so that a slow
+function holds up every other stream.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import threading
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from ministack.core import concurrency, responses
 from ministack.core.arn import ArnParseError, parse_arn
-from ministack.services import dynamodb, lambda_svc
+from ministack.services import dynamodb, lambda_svc, s3
 
 BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.2, 5.0
 Record = dict[str, Any]
+logger = logging.getLogger("rlaas.streams")
+_SHARD = "shardId-00000000000000000000-00000000"
 
 _reading: set[str] = set()
 _reading_guard = threading.Lock()
@@ -100,7 +106,7 @@ def hand_over(mapping: Record, function: Record, records: list[Record]) -> None:
     while True:
         age = time.time() - float(records[0]["dynamodb"].get("ApproximateCreationDateTime", time.time()))
         if 0 < oldest < age:
-            lambda_svc._send_ddb_stream_failure_record(mapping, function, records, mapping["EventSourceArn"], {}, "MaxRecordAgeExceeded")
+            give_up(mapping, function, records, "MaxRecordAgeExceeded", attempts)
             return
         result = lambda_svc._execute_function(function, {"Records": records})
         left = unhandled(mapping, records, result)
@@ -116,11 +122,51 @@ def hand_over(mapping: Record, function: Record, records: list[Record]) -> None:
             continue
         attempts += 1
         if 0 <= retries < attempts:
-            lambda_svc._send_ddb_stream_failure_record(
-                mapping, function, records, mapping["EventSourceArn"], result, "RetryAttemptsExhausted"
-            )
+            give_up(mapping, function, records, "RetryAttemptsExhausted", attempts)
             return
         time.sleep(min(LONGEST_BACKOFF_SECONDS, BACKOFF_SECONDS * 2 ** (attempts - 1)))
+
+
+def give_up(mapping: Record, function: Record, records: list[Record], condition: str, attempts: int) -> None:
+    """Go on without `records`, which are kept whole where the mapping's destination is a bucket.
+
+    Key and document as in the developer guide, "Retain discarded records for a DynamoDB event source".
+    """
+    destination = ((mapping.get("DestinationConfig") or {}).get("OnFailure") or {}).get("Destination") or ""
+    if not destination.startswith("arn:aws:s3:::"):
+        lambda_svc._send_ddb_stream_failure_record(mapping, function, records, mapping["EventSourceArn"], {}, condition)
+        return
+    now = datetime.now(UTC)
+    first, last = (records[at]["dynamodb"] for at in (0, -1))
+    arrived = [
+        datetime.fromtimestamp(float(one.get("ApproximateCreationDateTime", now.timestamp())), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for one in (first, last)
+    ]
+    kept = {
+        "requestContext": {
+            "requestId": responses.new_uuid(),
+            "functionArn": (function.get("config") or function).get("FunctionArn", ""),
+            "condition": condition,
+            "approximateInvokeCount": attempts,
+        },
+        "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
+        "version": "1.0",
+        "timestamp": now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond // 1000:03d}Z",
+        "DDBStreamBatchInfo": {
+            "shardId": _SHARD,
+            "startSequenceNumber": str(first["SequenceNumber"]),
+            "endSequenceNumber": str(last["SequenceNumber"]),
+            "approximateArrivalOfFirstRecord": arrived[0],
+            "approximateArrivalOfLastRecord": arrived[1],
+            "batchSize": len(records),
+            "streamArn": mapping["EventSourceArn"],
+        },
+        "payload": json.dumps({"Records": records}),
+    }
+    key = f"aws/lambda/{mapping['UUID']}/{_SHARD}/{now:%Y/%m/%d}/{now:%Y-%m-%dT%H.%M.%S}-{responses.new_uuid()}"
+    status, _, body = s3._put_object(destination.removeprefix("arn:aws:s3:::"), key, json.dumps(kept).encode(), {})
+    if status >= 300:
+        logger.error("%s does not take what failed, which is lost: %r", destination, body)  # as on AWS
 
 
 def unhandled(mapping: Record, records: list[Record], result: Record) -> list[Record]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import uuid
 
 from tests.local_cloud.conftest import Emulator, archive, until
@@ -181,3 +182,52 @@ def test_a_stream_record_that_the_function_names_as_failed_is_tried_again_and_gi
     keys = until(lambda: found if "b" in (found := handled()) else None)
     assert keys.count("a") == 1
     assert keys.count("bad") >= 2
+
+
+def test_a_stream_record_that_is_given_up_is_kept_whole_on_s3_as_lambda_keeps_it(emulator: Emulator) -> None:
+    dynamodb, s3, function, table, bucket = emulator.client("dynamodb"), emulator.client("s3"), name(), name(), name()
+    stream = stream_of(emulator, table)
+    s3.create_bucket(Bucket=bucket)
+    emulator.function(function, "def handler(event, context): raise ValueError('never')")
+    mapping = emulator.client("lambda").create_event_source_mapping(
+        FunctionName=function,
+        EventSourceArn=stream,
+        StartingPosition="TRIM_HORIZON",
+        MaximumRetryAttempts=0,
+        DestinationConfig={"OnFailure": {"Destination": f"arn:aws:s3:::{bucket}"}},
+    )["UUID"]
+    dynamodb.put_item(TableName=table, Item={"pk": {"S": "bad"}, "text": {"S": "as it was"}})
+    [found] = until(lambda: s3.list_objects_v2(Bucket=bucket).get("Contents"))
+    second = r"(\d{4})-(\d\d)-(\d\d)T\d\d\.\d\d\.\d\d"
+    named = re.fullmatch(rf"aws/lambda/{mapping}/shardId-[0-9a-f-]+/(\d{{4}})/(\d\d)/(\d\d)/{second}-[0-9a-f-]{{36}}", found["Key"])
+    assert named is not None, found["Key"]
+    assert named.groups()[:3] == named.groups()[3:]
+    kept = json.loads(s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read())
+    assert kept["requestContext"]["condition"] == "RetryAttemptsExhausted"
+    assert kept["requestContext"]["functionArn"].endswith(f":function:{function}")
+    assert kept["DDBStreamBatchInfo"].keys() == {
+        *("shardId", "startSequenceNumber", "endSequenceNumber", "approximateArrivalOfFirstRecord"),
+        *("approximateArrivalOfLastRecord", "batchSize", "streamArn"),
+    }
+    [record] = json.loads(kept["payload"])["Records"]
+    assert record["dynamodb"]["NewImage"]["text"] == {"S": "as it was"}
+
+
+def test_a_function_that_a_rule_calls_in_vain_leaves_the_call_where_it_keeps_failures(emulator: Emulator) -> None:
+    events, sqs, function, rule = emulator.client("events"), emulator.client("sqs"), name(), name()
+    emulator.function(function, "def handler(event, context): raise ValueError('never')")
+    queue = sqs.create_queue(QueueName=name())["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    functions = emulator.client("lambda")
+    functions.put_function_event_invoke_config(
+        FunctionName=function, MaximumRetryAttempts=0, DestinationConfig={"OnFailure": {"Destination": arn}}
+    )
+    events.put_rule(Name=rule, EventPattern=json.dumps({"source": [rule]}))
+    events.put_targets(
+        Rule=rule, Targets=[{"Id": "1", "Arn": functions.get_function(FunctionName=function)["Configuration"]["FunctionArn"]}]
+    )
+    events.put_events(Entries=[{"Source": rule, "DetailType": "x", "Detail": json.dumps({"number": 7})}])
+    [message] = until(lambda: sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages"))
+    body = json.loads(message["Body"])
+    assert body["requestContext"]["functionArn"].endswith(f":function:{function}")
+    assert body["requestPayload"]["detail"] == {"number": 7}

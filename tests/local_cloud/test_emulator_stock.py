@@ -286,3 +286,28 @@ def test_readback_stock_drops_a_tables_ttl_and_recovery(stock: Emulator) -> None
     assert dynamodb.describe_time_to_live(TableName=stack)["TimeToLiveDescription"]["TimeToLiveStatus"] == "DISABLED"
     recovery = dynamodb.describe_continuous_backups(TableName=stack)["ContinuousBackupsDescription"]["PointInTimeRecoveryDescription"]
     assert recovery["PointInTimeRecoveryStatus"] == "DISABLED"
+
+
+def test_invocations_stock_forgets_a_rules_call_that_failed(stock: Emulator) -> None:
+    events, sqs, function, rule = stock.client("events"), stock.client("sqs"), name(), name()
+    stock.function(function, "def handler(event, context):\n    print('CALLED')\n    raise ValueError('never')")
+    queue = sqs.create_queue(QueueName=name())["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    functions = stock.client("lambda")
+    functions.put_function_event_invoke_config(
+        FunctionName=function, MaximumRetryAttempts=0, DestinationConfig={"OnFailure": {"Destination": arn}}
+    )
+    events.put_rule(Name=rule, EventPattern=json.dumps({"source": [rule]}))
+    target = functions.get_function(FunctionName=function)["Configuration"]["FunctionArn"]
+    events.put_targets(Rule=rule, Targets=[{"Id": "1", "Arn": target}])
+    events.put_events(Entries=[{"Source": rule, "DetailType": "x", "Detail": "{}"}])
+
+    def called() -> bool:
+        try:
+            lines = stock.client("logs").filter_log_events(logGroupName=f"/aws/lambda/{function}")["events"]
+        except ClientError:
+            return False
+        return any("CALLED" in line["message"] for line in lines)
+
+    until(called)
+    assert "Messages" not in sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=3)
