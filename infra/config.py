@@ -143,6 +143,8 @@ class StageConfig:
     learning: LearningConfig
     rollout: RolloutConfig
     shadow: ShadowConfig = ShadowConfig()
+    alarm_email: str | None = None
+    """Who is woken. None: nobody, as each deployment says, until somebody subscribes to the topic (docs/operate.md)."""
 
     def __post_init__(self) -> None:
         """Raises: ValueError for a name that would make another stage's names match this one's, or adapters' names too long."""

@@ -13,6 +13,7 @@ from rlaas.aws.counters import DynamoCounters
 from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.executions import StateMachine
 from rlaas.aws.metrics_alarms import CloudWatchGuards
+from rlaas.aws.redrive import LambdaRedriver
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.aws.tenants import DynamoTenants
 from rlaas.aws.trials import DynamoTrials
@@ -39,6 +40,7 @@ def services() -> Services:
         learning=StateMachine(settings.learning_state_machine_arn),
         rollout=StateMachine(settings.rollout_state_machine_arn),
         adapters=SageMakerAdapters(settings.endpoint_name),
+        redriver=LambdaRedriver(settings.redrive_function),
         clock=utc_now,
         endpoint=settings.endpoint_name,
         base_model=settings.base_model,

@@ -9,14 +9,15 @@ from functools import cache
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from rlaas.aws.events import stored_event
+from rlaas.aws.failures import SetAside
 from rlaas.aws.lake import FirehoseLake
 from rlaas.aws.shadows import DynamoShadowLedger, ShadowQueue
 from rlaas.clock import utc_now
-from rlaas.inference.shadow import shadow_tasks
+from rlaas.inference.shadow import ShadowTask, shadow_tasks
 from rlaas.runtime.environment import LakeEnvironment, environment
 from rlaas.runtime.log import logger
 from rlaas.runtime.metrics import emit
-from rlaas.runtime.streams import BatchResponse, begin_again_at, new_image, records_of
+from rlaas.runtime.streams import BatchResponse, StreamRecord, new_image, read_each, records_of, unhandled
 from rlaas.telemetry.store import StoredEvent
 
 
@@ -33,12 +34,18 @@ def shadows() -> tuple[DynamoShadowLedger, ShadowQueue]:
     return DynamoShadowLedger(settings.counters_table), ShadowQueue(settings.shadow_queue_url)
 
 
-def mirror(events: Sequence[StoredEvent]) -> list[int]:
-    """Enter a task for each shadow that an output's decision drew into the ledger and send it; the places of events the queue refused.
+def read(record: StreamRecord) -> tuple[StoredEvent, list[ShadowTask]]:
+    """The new event, and a task for each shadow that its decision drew."""
+    event = stored_event(new_image(record))
+    return event, list(shadow_tasks(event)) if "mirrored" in event.marks else []
+
+
+def mirror(tasks_of: Sequence[Sequence[ShadowTask]]) -> list[int]:
+    """Enter each event's tasks into the ledger and send them; the places of events whose tasks the queue refused.
 
     A task sent twice leaves one output. Raises: DependencyUnavailable.
     """
-    drawn = [(place, task) for place, event in enumerate(events) if "mirrored" in event.marks for task in shadow_tasks(event)]
+    drawn = [(place, task) for place, tasks in enumerate(tasks_of) for task in tasks]
     if not drawn:
         return []
     tasks = [task for _, task in drawn]
@@ -56,9 +63,10 @@ def mirror(events: Sequence[StoredEvent]) -> list[int]:
     return [drawn[at][0] for at in refused]
 
 
-def handler(event: Mapping[str, object], _: LambdaContext) -> BatchResponse:
+def handler(event: Mapping[str, object], context: LambdaContext) -> BatchResponse:
     """Deliver and mirror every new event; what Firehose or the queue keeps refusing is delivered again from the first such event on."""
     inserts = [record for record in records_of(event) if record["eventName"] == "INSERT"]
-    events = [stored_event(new_image(record)) for record in inserts]
-    refused = [*lake().deliver(events), *mirror(events)]
-    return begin_again_at(inserts[min(refused)]) if refused else {"batchItemFailures": []}
+    keeper = SetAside(environment(LakeEnvironment).failures_bucket, context.invoked_function_arn)
+    found, failed = read_each(event, inserts, read, keeper=keeper)
+    refused = {*lake().deliver([new for _, (new, _) in found]), *mirror([tasks for _, (_, tasks) in found])}
+    return unhandled([*failed, *(found[at][0] for at in sorted(refused))])

@@ -6,7 +6,8 @@ from aws_cdk import aws_events_targets as targets
 from constructs import Construct
 
 from infra.config import StageConfig
-from infra.constructs.python_function import PythonFunction, dead_letter_queue
+from infra.constructs.failures import failure_queue
+from infra.constructs.python_function import PythonFunction
 from infra.constructs.tenant_table import TenantTable
 
 EVERY = Duration.minutes(5)
@@ -40,11 +41,15 @@ class Allocation(Construct):
         )
         self.function.allow("dynamodb:BatchGetItem", on=[events.table_arn])
         self.function.allow("dynamodb:GetItem", "dynamodb:PutItem", on=[registry.table_arn, counters.table_arn])
-        self.failures = dead_letter_queue(self, "Failures")
+        self.failures = failure_queue(self, config)
         rules.Rule(
             self,
             "Schedule",
             description="Allocate bandits' shares",
             schedule=rules.Schedule.rate(EVERY),
-            targets=[targets.LambdaFunction(self.function.target, dead_letter_queue=self.failures, retry_attempts=0, max_event_age=EVERY)],
+            targets=[
+                targets.LambdaFunction(
+                    self.function.keep_failed_calls(), dead_letter_queue=self.failures, retry_attempts=0, max_event_age=EVERY
+                )
+            ],
         )

@@ -8,11 +8,11 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kinesisfirehose as firehose
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
-from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.acknowledge import acknowledge_wildcards
 from infra.config import StageConfig
+from infra.constructs.failures import Failures
 from infra.constructs.private_bucket import PrivateBucket
 from infra.constructs.python_function import PythonFunction, log_group
 
@@ -46,7 +46,9 @@ def new_events(*event_types: str) -> dict[str, object]:
 class EventLake(Construct):
     """The lake bucket with its table `rlaas_<stage>.events`, its workgroup `rlaas-<stage>` and the way into it."""
 
-    def __init__(self, scope: Construct, id: str, *, config: StageConfig, events: dynamodb.ITable, access_logs: s3.IBucket) -> None:
+    def __init__(
+        self, scope: Construct, id: str, *, config: StageConfig, events: dynamodb.ITable, failures: Failures, access_logs: s3.IBucket
+    ) -> None:
         super().__init__(scope, id)
         self.database_name = f"rlaas_{config.name}"
         self.table_name = "events"
@@ -90,15 +92,16 @@ class EventLake(Construct):
             config=config,
             name="lake_writer",
             description="Sends new events to Firehose, and requests that drew shadows to their queue",
-            environment={"DELIVERY_STREAM": self.delivery_stream.ref},
+            environment={"DELIVERY_STREAM": self.delivery_stream.ref, "FAILURES_BUCKET": failures.bucket.bucket_name},
             timeout=Duration.minutes(1),
         )
         self.writer.allow("firehose:PutRecordBatch", on=[self.delivery_stream.attr_arn])
-        self.failures: sqs.IQueue = self.writer.read_stream_of(
+        self.writer.read_stream_of(
             events,
             filters=[new_events(*EVENT_TYPES)],
             batch_size=100,
             batching=Duration.seconds(1),
+            failures=failures,
         )
 
     def _events_table(self) -> glue.CfnTable:

@@ -8,7 +8,8 @@ from aws_cdk import aws_events_targets as targets
 from constructs import Construct
 
 from infra.config import StageConfig
-from infra.constructs.python_function import PythonFunction, dead_letter_queue
+from infra.constructs.failures import failure_queue
+from infra.constructs.python_function import PythonFunction
 from infra.constructs.state_machine import StateMachine
 from infra.constructs.tenant_table import TenantTable
 
@@ -84,15 +85,19 @@ class GuardedRollout(Construct):
             substitutions={"RolloutStepsFunctionArn": self.steps.target.function_arn},
         )
         self.state_machine.allow_invoke(self.steps.target)
-        self.failures = dead_letter_queue(self, "Failures")
-        self.state_machine.close_by(self.steps.target, failures=self.failures)
+        self.failures = failure_queue(self, config)
+        self.state_machine.close_by(self.steps, failures=self.failures)
 
         events.Rule(
             self,
             "EveryMinute",
             description="Look at every rollout for harm",
             schedule=events.Schedule.rate(EVERY),
-            targets=[targets.LambdaFunction(self.watch.target, dead_letter_queue=self.failures, retry_attempts=0, max_event_age=EVERY)],
+            targets=[
+                targets.LambdaFunction(
+                    self.watch.keep_failed_calls(), dead_letter_queue=self.failures, retry_attempts=0, max_event_age=EVERY
+                )
+            ],
         )
 
         self.guard = PythonFunction(
@@ -119,7 +124,7 @@ class GuardedRollout(Construct):
             ),
             targets=[
                 targets.LambdaFunction(
-                    self.guard.target, dead_letter_queue=self.failures, retry_attempts=10, max_event_age=Duration.minutes(15)
+                    self.guard.keep_failed_calls(), dead_letter_queue=self.failures, retry_attempts=10, max_event_age=Duration.minutes(15)
                 )
             ],
         )

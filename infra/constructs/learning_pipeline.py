@@ -9,9 +9,10 @@ from constructs import Construct
 from infra.acknowledge import acknowledge_wildcards
 from infra.config import StageConfig
 from infra.constructs.event_lake import EventLake
+from infra.constructs.failures import failure_queue
 from infra.constructs.image_repository import ImageRepository
 from infra.constructs.private_bucket import PrivateBucket
-from infra.constructs.python_function import PythonFunction, dead_letter_queue
+from infra.constructs.python_function import PythonFunction
 from infra.constructs.sagemaker_role import SageMakerRole
 from infra.constructs.state_machine import StateMachine
 from infra.constructs.tenant_table import TenantTable
@@ -81,8 +82,8 @@ class LearningPipeline(Construct):
             },
         )
         self.state_machine.allow_invoke(self.steps.target)
-        self.failures = dead_letter_queue(self, "Failures")
-        self.state_machine.close_by(self.steps.target, failures=self.failures)
+        self.failures = failure_queue(self, config)
+        self.state_machine.close_by(self.steps, failures=self.failures)
         self._allow_jobs(config, jobs=jobs, endpoint=endpoint)
 
     def _allow_jobs(self, config: StageConfig, *, jobs: iam.IRole, endpoint: VllmEndpoint) -> None:

@@ -6,16 +6,19 @@ from aws_cdk import AssetHashType, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_lambda_destinations as destinations
 from aws_cdk import aws_lambda_event_sources as sources
 from aws_cdk import aws_logs as logs
-from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra import bundling
 from infra.acknowledge import acknowledge, acknowledge_wildcards
 from infra.config import StageConfig
+from infra.constructs.failures import Failures, KeptRecords, failure_queue
 
 _RLAAS = bundling.ROOT / "layers" / "rlaas"
+_STREAM_KEEPS = Duration.hours(23)
+"""DynamoDB keeps a stream's records for 24 hours; what is older may be gone before Lambda has kept it."""
 _EXCLUDED = ["**/__pycache__", "**/*.pyc"]
 
 
@@ -161,15 +164,21 @@ class PythonFunction(Construct):
         acknowledge_wildcards(self, on, wildcard_because)
 
     def read_stream_of(
-        self, table: dynamodb.ITable, *, filters: Sequence[Mapping[str, object]], batch_size: int, batching: Duration
-    ) -> sqs.IQueue:
-        """Call the function with `table`'s changes; returns the queue that is told of the batches it could not handle.
+        self,
+        table: dynamodb.ITable,
+        *,
+        filters: Sequence[Mapping[str, object]],
+        batch_size: int,
+        batching: Duration,
+        failures: Failures,
+        lanes: int = 1,
+    ) -> None:
+        """Call the function with `table`'s changes, in order within a partition key; a shard's keys are spread over `lanes`.
 
-        A failing batch is tried record by record (the function names the failed ones), then halved, and given up after five attempts
-        or an hour, so that one bad record neither blocks its shard nor is forgotten: the table still holds the item, and an alarm
-        watches the queue.
+        What fails is tried again for as long as the stream keeps it, less an hour to hand it over in: then the batch is written whole
+        into the bucket of `failures`. A record that no retry can help is set aside by the function itself, at once
+        (`rlaas.runtime.streams`), so that it keeps nobody waiting.
         """
-        failures = dead_letter_queue(self, "Failures")
         self.function.add_event_source(
             sources.DynamoEventSource(
                 table,
@@ -177,11 +186,11 @@ class PythonFunction(Construct):
                 filters=[lambda_.FilterCriteria.filter(dict(pattern)) for pattern in filters],
                 batch_size=batch_size,
                 max_batching_window=batching,
+                parallelization_factor=lanes,
                 bisect_batch_on_error=True,
                 report_batch_item_failures=True,
-                retry_attempts=5,
-                max_record_age=Duration.hours(1),
-                on_failure=sources.SqsDlq(failures),
+                max_record_age=_STREAM_KEEPS,
+                on_failure=KeptRecords(failures.bucket),
             )
         )
         acknowledge(
@@ -189,7 +198,14 @@ class PythonFunction(Construct):
             "dynamodb:ListStreams takes no resource: it can only be allowed on all streams, and it lists names.",
             "AwsSolutions-IAM5[Resource::*]",
         )
-        return failures
+
+    def keep_failed_calls(self) -> lambda_.IFunction:
+        """For a function that EventBridge calls: what still fails after two retries goes whole to the stage's queue. Returns `target`.
+
+        The dead letter queue of a rule only gets what could not be handed to the function at all.
+        """
+        self.target.configure_async_invoke(on_failure=destinations.SqsDestination(failure_queue(self, self.config)), retry_attempts=2)
+        return self.target
 
 
 def web_adapter(scope: Construct, config: StageConfig) -> lambda_.ILayerVersion:
@@ -197,13 +213,6 @@ def web_adapter(scope: Construct, config: StageConfig) -> lambda_.ILayerVersion:
     name = {"arm64": "LambdaAdapterLayerArm64", "x86_64": "LambdaAdapterLayerX86"}[config.runtime.architecture]
     arn = f"arn:{Stack.of(scope).partition}:lambda:{config.region}:{_WEB_ADAPTER_ACCOUNT}:layer:{name}:{_WEB_ADAPTER_VERSION}"
     return lambda_.LayerVersion.from_layer_version_arn(scope, "WebAdapter", arn)
-
-
-def dead_letter_queue(scope: Construct, id: str) -> sqs.Queue:
-    """A queue for what could not be handled, kept for two weeks."""
-    queue = sqs.Queue(scope, id, enforce_ssl=True, encryption=sqs.QueueEncryption.SQS_MANAGED, retention_period=Duration.days(14))
-    acknowledge(queue, "This queue is itself where failures end.", "AwsSolutions-SQS3")
-    return queue
 
 
 def log_group(scope: Construct, id: str, *, config: StageConfig, name: str) -> logs.LogGroup:

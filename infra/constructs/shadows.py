@@ -10,7 +10,8 @@ from constructs import Construct
 from infra.config import StageConfig
 from infra.constructs.answering_function import AnsweringFunction
 from infra.constructs.entity_finder import EntityFinder
-from infra.constructs.python_function import PythonFunction, dead_letter_queue
+from infra.constructs.failures import dead_letter_queue, failure_queue
+from infra.constructs.python_function import PythonFunction
 from infra.constructs.tenant_table import TenantTable
 from infra.constructs.vllm_endpoint import VllmEndpoint
 
@@ -93,13 +94,17 @@ class Shadows(Construct):
         )
         self.check.allow("dynamodb:Query", on=[counters.table_arn])
         self.check.allow("sqs:GetQueueAttributes", on=[waiting.queue.queue_arn, waiting.dead_letters.queue_arn])
-        self.missed = dead_letter_queue(self, "Missed")
         rules.Rule(
             self,
             "Hourly",
             description="Check that no mirrored request is lost",
             schedule=rules.Schedule.rate(Duration.hours(1)),
             targets=[
-                targets.LambdaFunction(self.check.target, dead_letter_queue=self.missed, retry_attempts=2, max_event_age=Duration.hours(1))
+                targets.LambdaFunction(
+                    self.check.keep_failed_calls(),
+                    dead_letter_queue=failure_queue(self, config),
+                    retry_attempts=2,
+                    max_event_age=Duration.hours(1),
+                )
             ],
         )

@@ -14,7 +14,7 @@ from constructs import Construct
 
 from infra.acknowledge import acknowledge
 from infra.config import StageConfig
-from infra.constructs.python_function import log_group
+from infra.constructs.python_function import PythonFunction, log_group
 
 DEFINITIONS = Path(__file__).parent.parent / "state_machines"
 
@@ -49,7 +49,7 @@ class StateMachine(sfn.StateMachine):
         """Let the states call `function` (as the definition names it, without versions)."""
         self.add_to_role_policy(iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[function.function_arn]))
 
-    def close_by(self, function: lambda_.IFunction, *, failures: sqs.IQueue) -> None:
+    def close_by(self, function: PythonFunction, *, failures: sqs.IQueue) -> None:
         """Tell `function` of every execution that failed, timed out or was stopped by hand.
 
         An execution ended from outside runs no Catch of its own; without this its record would say `running` for good.
@@ -63,5 +63,9 @@ class StateMachine(sfn.StateMachine):
                 detail_type=["Step Functions Execution Status Change"],
                 detail={"stateMachineArn": [self.state_machine_arn], "status": ["FAILED", "TIMED_OUT", "ABORTED"]},
             ),
-            targets=[targets.LambdaFunction(function, dead_letter_queue=failures, retry_attempts=10, max_event_age=Duration.hours(1))],
+            targets=[
+                targets.LambdaFunction(
+                    function.keep_failed_calls(), dead_letter_queue=failures, retry_attempts=10, max_event_age=Duration.hours(1)
+                )
+            ],
         )

@@ -12,6 +12,7 @@ from infra.constructs.grant_role import GrantRole
 from infra.constructs.guarded_rollout import GUARDS_ARE_DATA, GuardedRollout
 from infra.constructs.learning_pipeline import LearningPipeline
 from infra.constructs.python_function import PythonFunction
+from infra.constructs.redrive import Redrive
 from infra.constructs.rest_api import PublicApi
 from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, VllmEndpoint
 from infra.stacks.data import DataStack
@@ -68,6 +69,16 @@ class ApiStack(RlaasStack):
             description="The same for OpenAI's clients, whole or streamed",
             timeout=stream_time,
             web_server=True,
+        )
+        self.redrive = Redrive(
+            self,
+            "Redrive",
+            config=config,
+            failures=data.failures,
+            lake=data.lake,
+            shadows=data.shadow_queue,
+            consumers=[data.lake.writer, data.reward_writer, data.audit_writer, learning.steps, rollout.steps, rollout.guard],
+            in_order=data.audit_writer,
         )
         self.admin = self._admin(data, endpoint, learning, rollout)
         self.bootstrap = self._bootstrap(data)
@@ -144,6 +155,7 @@ class ApiStack(RlaasStack):
                 "BASE_MODEL": endpoint.base_model,
                 "LEARNING_STATE_MACHINE_ARN": learning.state_machine.state_machine_arn,
                 "ROLLOUT_STATE_MACHINE_ARN": rollout.state_machine.state_machine_arn,
+                "REDRIVE_FUNCTION": self.redrive.function.target.function_arn,
                 "LEARNING_SETTINGS": json.dumps(dict(self.config.learning.settings)),
                 "ROLLOUT_SETTINGS": json.dumps(dict(self.config.rollout.settings)),
             },
@@ -171,6 +183,7 @@ class ApiStack(RlaasStack):
             on=endpoint.arns,
             wildcard_because=ADAPTERS_ARE_DATA,
         )
+        function.allow("lambda:InvokeFunction", on=[self.redrive.function.target.function_arn])
         function.allow("states:StartExecution", on=[learning.state_machine.state_machine_arn, rollout.state_machine.state_machine_arn])
         return function
 

@@ -3,18 +3,21 @@
 from aws_cdk import Duration
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_s3 as s3
-from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.acknowledge import acknowledge
 from infra.config import StageConfig
 from infra.constructs.event_lake import EventLake, new_events
+from infra.constructs.failures import Failures
 from infra.constructs.image_repository import ImageRepository
 from infra.constructs.private_bucket import PrivateBucket
 from infra.constructs.python_function import PythonFunction
 from infra.constructs.shadows import ShadowQueue
 from infra.constructs.tenant_table import TenantTable
 from infra.stacks.rlaas_stack import RlaasStack
+
+_LANES = 10
+"""Readers side by side of a shard, each with its own partition keys in order: an interaction's events, a tenant's documents."""
 
 
 class DataStack(RlaasStack):
@@ -56,7 +59,8 @@ class DataStack(RlaasStack):
         )
         acknowledge(access_logs, "This bucket is itself where the access logs go.", "AwsSolutions-S1")
         self.artifacts = PrivateBucket(self, "Artifacts", config=config, name="artifacts", access_logs=access_logs)
-        self.lake = EventLake(self, "Lake", config=config, events=self.events, access_logs=access_logs)
+        self.failures = Failures(self, "Failures", config=config, access_logs=access_logs)
+        self.lake = EventLake(self, "Lake", config=config, events=self.events, failures=self.failures, access_logs=access_logs)
         self.learning_images = ImageRepository(self, "LearningImages", config=config, name="rlaas-learning")
         self.serving_images = ImageRepository(self, "ServingImages", config=config, name="rlaas-vllm")
 
@@ -64,22 +68,22 @@ class DataStack(RlaasStack):
         self.shadow_queue.filled_by(self.lake.writer, ledger=self.counters)
         self.reward_writer = self._reward_writer()
         self.audit_writer = self._audit_writer()
-        self.failure_queues: list[sqs.IQueue] = [
-            self.lake.failures,
-            self.shadow_queue.dead_letters,
-            self.reward_writer.read_stream_of(
-                self.events,
-                filters=[new_events("interaction", "output", "feedback", "task_result")],
-                batch_size=100,
-                batching=Duration.seconds(0),
-            ),
-            self.audit_writer.read_stream_of(
-                self.registry,
-                filters=[{"dynamodb": {"Keys": {"pk": {"S": [{"prefix": "T#"}]}}}}],
-                batch_size=100,
-                batching=Duration.seconds(0),
-            ),
-        ]
+        self.reward_writer.read_stream_of(
+            self.events,
+            filters=[new_events("interaction", "output", "feedback", "task_result")],
+            batch_size=100,
+            batching=Duration.seconds(0),
+            failures=self.failures,
+            lanes=_LANES,
+        )
+        self.audit_writer.read_stream_of(
+            self.registry,
+            filters=[{"dynamodb": {"Keys": {"pk": {"S": [{"prefix": "T#"}]}}}}],
+            batch_size=100,
+            batching=Duration.seconds(0),
+            failures=self.failures,
+            lanes=_LANES,
+        )
 
     def _reward_writer(self) -> PythonFunction:
         writer = PythonFunction(
@@ -93,6 +97,7 @@ class DataStack(RlaasStack):
                 "EVENTS_TABLE": self.events.table_name,
                 "REGISTRY_TABLE": self.registry.table_name,
                 "EVENT_TTL_DAYS": str(self.config.event_ttl_days),
+                "FAILURES_BUCKET": self.failures.bucket.bucket_name,
             },
             timeout=Duration.minutes(1),
         )

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 
-from aws_cdk import Duration
+from aws_cdk import ArnFormat, CfnOutput, Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sns as sns
-from aws_cdk import aws_sqs as sqs
+from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from infra.config import StageConfig
@@ -17,6 +19,8 @@ from infra.constructs.compaction import Compaction
 from infra.constructs.guarded_rollout import GuardedRollout
 from infra.constructs.learning_pipeline import LearningPipeline
 from infra.constructs.python_function import PythonFunction
+from infra.constructs.redrive import COUNT_EVERY
+from infra.constructs.state_machine import StateMachine
 from infra.constructs.vllm_endpoint import VARIANT, VllmEndpoint
 from infra.stacks.api import ApiStack
 from infra.stacks.data import DataStack
@@ -44,9 +48,9 @@ class ObservabilityStack(RlaasStack):
     ) -> None:
         super().__init__(scope, "observability", config=config)
         rollout, allocation, shadows = trials.rollout, trials.allocation, trials.shadows
-        self._topic = sns.Topic(self, "Alarms", topic_name=f"{config.prefix}-alarms", enforce_ssl=True)
+        self._topic = self._alarm_topic()
         functions = [
-            *(api.authorizer, api.telemetry, api.inference, api.chat, api.admin, api.bootstrap),
+            *(api.authorizer, api.telemetry, api.inference, api.chat, api.admin, api.bootstrap, api.redrive.function),
             *(data.lake.writer, data.reward_writer, data.audit_writer),
             *(learning.steps, upkeep.function, rollout.steps, rollout.watch, rollout.guard),
             *(allocation.function, shadows.shadow, shadows.check),
@@ -55,21 +59,46 @@ class ObservabilityStack(RlaasStack):
             self._api_errors(api),
             self._endpoint_errors(endpoint),
             self._lake_delay(data),
-            *self._failure_queues(
-                [
-                    *(*data.failure_queues, learning.failures, rollout.failures, compaction.failures),
-                    *(allocation.failures, shadows.missed),
-                ]
-            ),
+            self._full_partitions(data),
+            self._unhandled(),
+            self._refused_calls(),
+            self._refused_reads_and_writes([data.registry, data.events, data.counters]),
             *self._stream_delays([data.lake.writer, data.reward_writer, data.audit_writer]),
             self._lost_shadows(),
             *self._trials(),
-            *self._failed_executions(learning, rollout, compaction),
         ]
+        self._ended_executions([learning.state_machine, rollout.state_machine, compaction.state_machine])
         self._dashboard(api, endpoint, functions, alarms)
         self._bus(learning, rollout)
 
-    def _alarm(self, id: str, metric: cloudwatch.Metric, *, above: float, periods: int, says: str) -> cloudwatch.Alarm:
+    def _alarm_topic(self) -> sns.Topic:
+        """Those who are woken. Enforcing TLS gives the topic a policy, and with it the default goes, by which this account may publish."""
+        topic = sns.Topic(self, "Alarms", topic_name=f"{self.config.prefix}-alarms", enforce_ssl=True)
+        alarms = self.format_arn(service="cloudwatch", resource="alarm", resource_name="*", arn_format=ArnFormat.COLON_RESOURCE_NAME)
+        topic.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+                actions=["sns:Publish"],
+                resources=[topic.topic_arn],
+                conditions={"StringEquals": {"aws:SourceAccount": self.account}, "ArnLike": {"aws:SourceArn": alarms}},
+            )
+        )
+        if self.config.alarm_email is not None:
+            topic.add_subscription(subscriptions.EmailSubscription(self.config.alarm_email))
+        subscribe = f"aws sns subscribe --topic-arn {topic.topic_arn} --protocol email --notification-endpoint YOU@EXAMPLE.COM"
+        CfnOutput(self, "AlarmsWake", value=self.config.alarm_email or f"nobody, until somebody subscribes: {subscribe}")
+        return topic
+
+    def _alarm(
+        self,
+        id: str,
+        metric: cloudwatch.Metric | cloudwatch.MathExpression,
+        *,
+        above: float,
+        periods: int,
+        says: str,
+        missing: cloudwatch.TreatMissingData = cloudwatch.TreatMissingData.NOT_BREACHING,
+    ) -> cloudwatch.Alarm:
         alarm = metric.create_alarm(
             self,
             id,
@@ -78,7 +107,7 @@ class ObservabilityStack(RlaasStack):
             threshold=above,
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
             evaluation_periods=periods,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            treat_missing_data=missing,
         )
         alarm.add_alarm_action(actions.SnsAction(self._topic))
         return alarm
@@ -148,17 +177,60 @@ class ObservabilityStack(RlaasStack):
             )
         ]
 
-    def _failure_queues(self, queues: Sequence[sqs.IQueue]) -> list[cloudwatch.Alarm]:
-        return [
-            self._alarm(
-                f"Unhandled{number}",
-                queue.metric_approximate_number_of_messages_visible(period=_MINUTE, statistic="Maximum"),
-                above=0,
-                periods=1,
-                says=f"Something could not be handled and lies in {queue.node.path}",
+    def _full_partitions(self, data: DataStack) -> cloudwatch.Alarm:
+        return self._alarm(
+            "LakePartitions",
+            cloudwatch.Metric(
+                namespace="AWS/Firehose",
+                metric_name="PartitionCountExceeded",
+                dimensions_map={"DeliveryStreamName": data.lake.delivery_stream.ref},
+                statistic="Maximum",
+                period=Duration.minutes(5),
+            ),
+            above=0,
+            periods=1,
+            says="Events of more types and days at once than Firehose keeps files open for: the rest go below errors/ in the lake",
+        )
+
+    def _unhandled(self) -> cloudwatch.Alarm:
+        """All that failed and was kept, in one metric, since each alarm costs the same whatever it watches."""
+        return self._alarm(
+            "Unhandled",
+            self._own_metric("Unhandled", "Maximum", period=COUNT_EVERY),
+            above=0,
+            periods=2,  # one more than needed, so that a count that comes late is not taken for none
+            says="Something failed and waits for `rlaas redrive`, or was not counted: the log of the function redrive says what",
+            missing=cloudwatch.TreatMissingData.BREACHING,
+        )
+
+    def _refused_calls(self) -> cloudwatch.Alarm:
+        return self._alarm(
+            "LambdaThrottles",
+            cloudwatch.Metric(namespace="AWS/Lambda", metric_name="Throttles", statistic="Sum", period=_MINUTE),
+            above=0,
+            periods=3,
+            says="Calls of functions were refused for three minutes, of all in this account and region: its concurrency is used up",
+        )
+
+    def _refused_reads_and_writes(self, tables: Sequence[dynamodb.ITable]) -> cloudwatch.Alarm:
+        metrics = {
+            f"{kind.lower()}{number}": cloudwatch.Metric(
+                namespace="AWS/DynamoDB",
+                metric_name=f"{kind}ThrottleEvents",
+                dimensions_map={"TableName": table.table_name},
+                statistic="Sum",
+                period=_MINUTE,
             )
-            for number, queue in enumerate(queues, start=1)
-        ]
+            for number, table in enumerate(tables)
+            for kind in ("Read", "Write")
+        }
+        return self._alarm(
+            "TableThrottles",
+            cloudwatch.MathExpression(expression="SUM(METRICS())", using_metrics=dict(metrics), period=_MINUTE, label="refused"),
+            above=0,
+            periods=3,
+            says="DynamoDB refused reads or writes for three minutes: a partition is hot, or traffic grew faster than the table",
+        )
 
     def _stream_delays(self, consumers: Sequence[PythonFunction]) -> list[cloudwatch.Alarm]:
         return [
@@ -172,21 +244,28 @@ class ObservabilityStack(RlaasStack):
             for consumer in consumers
         ]
 
-    def _failed_executions(self, learning: LearningPipeline, rollout: GuardedRollout, compaction: Compaction) -> list[cloudwatch.Alarm]:
-        return [
-            self._alarm(
-                f"{name}Failed",
-                machine.metric_failed(period=Duration.minutes(5), statistic="Sum"),
-                above=0,
-                periods=1,
-                says=f"A {name.lower()} execution failed; its last state says why",
-            )
-            for name, machine in (
-                ("Learning", learning.state_machine),
-                ("Rollout", rollout.state_machine),
-                ("Compaction", compaction.state_machine),
-            )
-        ]
+    def _ended_executions(self, machines: Sequence[StateMachine]) -> None:
+        """Tell of each execution that did not succeed, by name, which no metric would. A rollout that is taken back does succeed."""
+        execution, status = events.EventField.from_path("$.detail.executionArn"), events.EventField.from_path("$.detail.status")
+        events.Rule(
+            self,
+            "EndedExecutions",
+            rule_name=f"{self.config.prefix}-ended-executions",
+            description="An execution failed, timed out or was stopped: tell the alarms' topic",
+            event_pattern=events.EventPattern(
+                source=["aws.states"],
+                detail_type=["Step Functions Execution Status Change"],
+                detail={
+                    "stateMachineArn": [machine.state_machine_arn for machine in machines],
+                    "status": ["FAILED", "TIMED_OUT", "ABORTED"],
+                },
+            ),
+            targets=[
+                targets.SnsTopic(
+                    self._topic, message=events.RuleTargetInput.from_text(f"{execution} ended as {status}; its last state says why")
+                )
+            ],
+        )
 
     def _dashboard(
         self, api: ApiStack, endpoint: VllmEndpoint, functions: Sequence[PythonFunction], alarms: Sequence[cloudwatch.Alarm]

@@ -377,8 +377,102 @@ def test_stream_consumers_never_drop_a_batch_unseen(templates: list[Template]) -
             if "StartingPosition" not in mapping:
                 continue  # a queue's: what fails is handed out again, and then the queue's own redrive policy has it
             assert mapping["BisectBatchOnFunctionError"] is True, name
-            assert mapping["MaximumRetryAttempts"] >= 0, name
-            assert mapping["DestinationConfig"]["OnFailure"]["Destination"], name
+            # For as long as the stream has the record: a failure that lasts two hours, or a day, loses nothing.
+            assert mapping.get("MaximumRetryAttempts", -1) == -1, name
+            assert 22 * 3_600 <= mapping["MaximumRecordAgeInSeconds"] < 24 * 3_600, f"{name}: at a day it may be gone"
+            kept = mapping["DestinationConfig"]["OnFailure"]["Destination"]
+            assert template.resources("AWS::S3::Bucket").keys() & {kept["Fn::GetAtt"][0]}, f"{name}: a queue gets numbers only"
+
+
+def test_a_stream_consumer_may_add_to_what_is_kept_and_neither_read_nor_delete_it(templates: list[Template]) -> None:
+    for template in templates:
+        if template.stack == "data":
+            for consumer in ("LakeWriter", "RewardWriter", "AuditWriter"):
+                [policy] = [found for name, found in template.resources("AWS::IAM::Policy").items() if name.startswith(f"{consumer}Role")]
+                on_s3 = {
+                    (action, json.dumps(statement["Resource"]).rpartition("failures")[2].count("aws/lambda/*"))
+                    for statement in _statements(policy)
+                    for action in _listed(statement["Action"])
+                    if action.startswith("s3:")
+                }
+                assert on_s3 == {("s3:PutObject", 1), ("s3:ListBucket", 0)}
+
+
+def test_one_poisoned_partition_key_holds_up_few_others(templates: list[Template]) -> None:
+    for template in templates:
+        lanes = [
+            resource["Properties"]["ParallelizationFactor"]
+            for name, resource in template.resources("AWS::Lambda::EventSourceMapping").items()
+            if name.startswith(("RewardWriter", "AuditWriter"))
+        ]
+        assert lanes == [10] * len(lanes)
+
+
+def test_what_eventbridge_calls_keeps_the_calls_that_fail(templates: list[Template]) -> None:
+    """The rule's own dead letter queue gets only what could not be handed over; what then raises three times is the function's to keep."""
+    called = 0
+    for template in templates:
+        kept = {
+            json.dumps(resource["Properties"]["FunctionName"])
+            for resource in template.resources("AWS::Lambda::EventInvokeConfig").values()
+            if "failures" in json.dumps(resource["Properties"]["DestinationConfig"]["OnFailure"]["Destination"])
+        }
+        for name, rule in template.resources("AWS::Events::Rule").items():
+            for target in rule["Properties"]["Targets"]:
+                arn = json.dumps(target["Arn"])
+                function = next(
+                    (key for key in template.resources("AWS::Lambda::Function", "AWS::Lambda::Alias") if f'"{key}"' in arn), None
+                )
+                if function is None:
+                    continue
+                alias = template.resources("AWS::Lambda::Alias").get(function)
+                function = alias["Properties"]["FunctionName"]["Ref"] if alias else function
+                assert json.dumps({"Ref": function}) in kept, f"{template.id} {name}"
+                assert "failures" in json.dumps(target["DeadLetterConfig"]["Arn"]), f"{template.id} {name}"
+                called += 1
+    assert called >= 7 * len(STAGES)
+
+
+def test_rules_may_send_to_the_stages_failure_queue(templates: list[Template]) -> None:
+    for template in templates:
+        if template.stack == "data":
+            config = next(config for config in STAGES if config.id == template.stage)
+            [(queue, _)] = [
+                item
+                for item in template.resources("AWS::SQS::Queue").items()
+                if item[1]["Properties"].get("QueueName") == f"{config.prefix}-failures"
+            ]
+            [allowed] = [
+                statement
+                for resource in template.resources("AWS::SQS::QueuePolicy").values()
+                if queue in json.dumps(resource["Properties"]["Queues"])
+                for statement in _statements(resource)
+                if statement["Effect"] == "Allow"
+            ]
+            assert allowed["Principal"] == {"Service": "events.amazonaws.com"}
+            assert f"rule/{config.prefix}-*" in json.dumps(allowed["Condition"])
+
+
+def test_the_redrive_calls_consumers_and_nothing_else(templates: list[Template]) -> None:
+    for template in templates:
+        if template.stack == "api":
+            [policy] = [found for name, found in template.resources("AWS::IAM::Policy").items() if name.startswith("RedriveFunctionRole")]
+            invoked = [
+                json.dumps(resource)
+                for statement in _statements(policy)
+                if statement["Action"] == "lambda:InvokeFunction"
+                for resource in _listed(statement["Resource"])
+            ]
+            assert len(invoked) == 6
+            assert not any("*" in arn for arn in invoked)
+            deleted = [
+                json.dumps(resource)
+                for statement in _statements(policy)
+                if "s3:DeleteObject" in _listed(statement["Action"])
+                for resource in _listed(statement["Resource"])
+            ]
+            assert len(deleted) == 2
+            assert all("/errors/*" in arn or "/aws/lambda/*" in arn for arn in deleted)
 
 
 def test_no_definition_keeps_an_unfilled_substitution(templates: list[Template]) -> None:

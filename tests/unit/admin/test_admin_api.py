@@ -28,6 +28,7 @@ from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.gateway import lambda_context, proxy_event
 from tests.fakes.guards import MemoryGuards
+from tests.fakes.redriver import MemoryRedriver
 from tests.fakes.registry import MemoryRegistry
 from tests.fakes.trials import MemoryTrials
 from tests.fakes.usage import MemoryUsage
@@ -69,6 +70,7 @@ class Api:
         self.counters, self.usage = MemoryCounters(), MemoryUsage()
         self.learning, self.rollout = Executions(), Executions()
         self.adapters = MemoryAdapters()
+        self.redriver = MemoryRedriver()
         self.services = Services(
             documents=self.registry,
             tenants=MemoryTenants(self.registry),
@@ -81,6 +83,7 @@ class Api:
             learning=self.learning,
             rollout=self.rollout,
             adapters=self.adapters,
+            redriver=self.redriver,
             clock=clock,
             endpoint="rlaas-test",
             base_model="smollm2",

@@ -81,6 +81,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         "COUNTERS_TABLE": "counters",
         "EVENT_TTL_DAYS": "30",
         "TENANT_REQUESTS_PER_SECOND": "100",
+        "FAILURES_BUCKET": "failures",
         "GRANT_ROLE_ARN": "arn:aws:iam::123456789012:role/grants",
         "FIND_ENTITIES_FUNCTION": "find_entities",
     }
@@ -91,6 +92,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         for remembered in _REMEMBERED:
             remembered.cache_clear()
         dynamodb = boto3.client("dynamodb")
+        boto3.client("s3").create_bucket(Bucket="failures")
         make_table(dynamodb, "registry")
         make_table(dynamodb, "audit")
         make_table(dynamodb, "counters")

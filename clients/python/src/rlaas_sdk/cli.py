@@ -11,6 +11,7 @@ def main() -> None:
         import click
 
         from rlaas_sdk.imports.command import import_command
+        from rlaas_sdk.redrive import redrive_command
         from rlaas_sdk.rollouts import rollout_command
     except ModuleNotFoundError as error:
         if error.name not in ("click", "rich"):
@@ -18,7 +19,7 @@ def main() -> None:
         sys.stderr.write(f"The rlaas command needs {error.name}: pip install 'rlaas-sdk[cli]'\n")
         sys.exit(2)
 
-    commands = click.Group("rlaas", help="RLaaS from the command line.", commands=[import_command, rollout_command])
+    commands = click.Group("rlaas", help="RLaaS from the command line.", commands=[import_command, redrive_command, rollout_command])
     click.version_option(package_name="rlaas-sdk", prog_name="rlaas")(commands)
     commands(prog_name="rlaas")
 

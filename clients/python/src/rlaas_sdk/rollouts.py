@@ -5,51 +5,19 @@ from __future__ import annotations
 import json
 import re
 import sys
-from typing import TypeAlias, cast
+from typing import cast
 
 import click
-import httpx
 from rich.console import Console
 from rich.table import Table
 
-from rlaas_sdk.configuration import destination
-from rlaas_sdk.errors import NotConfigured
+from rlaas_sdk.admin import AdminService, JsonObject
 
-JsonObject: TypeAlias = "dict[str, object]"
 _SKILL = re.compile(r"(?=.{1,28}\Z)[a-z0-9]+(-[a-z0-9]+)*")
 
 
-class _Service:
-    """The admin API of one skill. Any answer but 2xx ends the command with the error it carries."""
-
-    def __init__(self, skill: str, api_url: str | None, api_key: str | None) -> None:
-        if not _SKILL.fullmatch(skill):
-            raise click.BadParameter(f"{skill!r} is no skill's name; it is lower-case words joined by hyphens, 28 characters at most")
-        try:
-            url, key = destination(api_url, api_key)
-        except NotConfigured as error:
-            raise click.UsageError(str(error)) from None
-        self._http = httpx.Client(
-            base_url=f"{url}/v1/admin/skills/{skill}/", headers={"Authorization": f"Bearer {key}"}, timeout=httpx.Timeout(30.0)
-        )
-
-    def call(self, method: str, path: str, body: JsonObject | None = None) -> JsonObject:
-        try:
-            answer = self._http.request(method, path, json=body)
-        except httpx.TransportError as error:
-            raise click.ClickException(f"the service did not answer: {type(error).__name__} {error}") from None
-        if answer.is_success:
-            return cast("JsonObject", answer.json())
-        try:
-            refused = answer.json()["error"]
-            said = f"{refused['message']}" + (f" (at {refused['param']})" if refused.get("param") else "")
-        except (ValueError, KeyError, TypeError):
-            said = answer.text[:300]
-        raise click.ClickException(f"{answer.status_code}: {said}")
-
-
-def _service(context: click.Context) -> _Service:
-    return cast("_Service", context.obj)
+def _service(context: click.Context) -> AdminService:
+    return cast("AdminService", context.obj)
 
 
 @click.group("rollout")
@@ -59,7 +27,9 @@ def _service(context: click.Context) -> _Service:
 @click.pass_context
 def rollout_command(context: click.Context, skill: str, api_url: str | None, api_key: str | None) -> None:
     """Ship a policy by evidence: plan it, start it, look at it."""
-    context.obj = _Service(skill, api_url, api_key)
+    if not _SKILL.fullmatch(skill):
+        raise click.BadParameter(f"{skill!r} is no skill's name; it is lower-case words joined by hyphens, 28 characters at most")
+    context.obj = AdminService(f"skills/{skill}/", api_url, api_key)
 
 
 def _settings(_context: click.Context, _parameter: click.Parameter, value: str) -> JsonObject:

@@ -31,7 +31,7 @@ _LONGEST_COMPONENT = 63
 
 _BOUND = re.compile(r"(?:rew_)?(?:out|fbk|tsk|grd|fal)_([0-7][0-9A-HJKMNP-TV-Z]{25})(?:_[A-Za-z0-9_-]+)?")
 
-IdPrefix = Literal["int", "out", "fbk", "tsk", "rew", "dec", "run", "rol", "grd", "fal", "usr"]
+IdPrefix = Literal["int", "out", "fbk", "tsk", "rew", "dec", "run", "rol", "grd", "fal", "usr", "red"]
 
 
 def new_id(prefix: IdPrefix) -> str:

@@ -1,14 +1,16 @@
 """The audit chain on DynamoDB, and the registry's stream read as changes."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import ClientError
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from rlaas.aws.clients import client, dependency
 from rlaas.aws.dynamodb_items import AttributeValue, from_item, to_item
+from rlaas.ids import TenantId
 from rlaas.tenancy.audit import AuditEntry, RegistryChange
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
 _LAST_SEQ = 10**12 - 1
+_TENANT_ID: TypeAdapter[str] = TypeAdapter(TenantId)
 
 
 class DynamoAuditLog:
@@ -82,25 +85,55 @@ class DynamoAuditLog:
 
 
 def registry_change(record: Mapping[str, object]) -> RegistryChange | None:
-    """The change that a record of the registry's stream tells; `None` for counters and for the authorizer's copy of a key."""
+    """The change that a record of the registry's stream tells; `None` for counters, for the authorizer's copy of a key, and for an item
+    in a partition that cannot be a tenant's.
+
+    A change made by hand has its entry, too, though the item may lack what RLaaS writes, or hold what it would not.
+    """
     stream = cast(Mapping[str, Mapping[str, AttributeValue]], record["dynamodb"])
     before, after = (from_item(stream.get(image, {})) for image in ("OldImage", "NewImage"))
     item = after or before
     partition, target = cast(str, item["pk"]), cast(str, item["sk"])
-    if not partition.startswith("T#") or target.startswith("SEQ#"):
+    if not partition.startswith("T#") or target.startswith("SEQ#") or not _is_tenant(partition.removeprefix("T#")):
         return None
     event_name = cast(str, record["eventName"])
     return RegistryChange(
         registry_event_id=cast(str, record["eventID"]),
         tenant_id=partition.removeprefix("T#"),
-        at=datetime.fromisoformat(cast(str, item["changed_at"])),
-        actor=cast(str, item["changed_by"]),
+        at=_changed_at(item, record),
+        actor=_text(item.get("changed_by")),
         action={"INSERT": "create", "MODIFY": "change", "REMOVE": "delete"}[event_name],
         target=target,
-        before_version=cast("int | None", before.get("version")),
-        after_version=cast("int | None", after.get("version")),
-        reason=cast(str, item["reason"]),
+        before_version=_version(before),
+        after_version=_version(after),
+        reason=_text(item.get("reason")),
     )
+
+
+def _is_tenant(name: str) -> bool:
+    try:
+        _TENANT_ID.validate_python(name)
+    except ValidationError:
+        return False
+    return True
+
+
+def _changed_at(item: Mapping[str, JsonValue], record: Mapping[str, object]) -> datetime:
+    """When the item says that it was changed, with its time zone; else when DynamoDB says so."""
+    with suppress(KeyError, TypeError, ValueError):
+        at = datetime.fromisoformat(cast(str, item["changed_at"]))
+        if at.tzinfo is not None:
+            return at
+    return datetime.fromtimestamp(cast(Mapping[str, float], record["dynamodb"])["ApproximateCreationDateTime"], UTC)
+
+
+def _text(value: JsonValue) -> str:
+    return value if isinstance(value, str) else "unknown"
+
+
+def _version(item: Mapping[str, JsonValue]) -> int | None:
+    version = item.get("version")
+    return version if isinstance(version, int) else None
 
 
 def _entry(item: dict[str, JsonValue]) -> AuditEntry:

@@ -2,10 +2,11 @@
 
 A stream delivers at least once, and in other batches the second time. So a mark holds the ids of the outputs that were counted, and a
 transaction adds to the marks together with the sums that they make: all of it is stored, or nothing. Outputs that came in one request
-share a mark, since a write of a few ids costs what a write of one does. Marks are forgotten after two days, when no stream can deliver
-their outputs again.
+share a mark, since a write of a few ids costs what a write of one does. Marks are forgotten after two weeks. No stream delivers an output
+that late; of one that a redrive does (`COUNTABLE`), nobody knows any more whether it was counted.
 """
 
+import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodb.type_defs import QueryInputTypeDef, TransactWriteItemTypeDef
 
-_MARKED_FOR = timedelta(days=2)
+_MARKED_FOR = timedelta(days=15)
+COUNTABLE = timedelta(days=14)
+"""How long after it was received an output may be counted."""
 _ACTIONS = 100
 """Actions that one transaction takes."""
 _IDS = 100
@@ -108,7 +111,7 @@ class DynamoUsage:
             before = {output for output in new if output.output_id in held.get(output.mark, ())}
             new = {output: found for output, found in new.items() if output not in before}
             if not before:
-                time.sleep(0.02 * 2**attempt)
+                time.sleep(0.02 * 2**attempt * random.random())
         raise DependencyUnavailable("the usage of the tenant is being counted by others")
 
     def _transaction(self, new: _New) -> "list[TransactWriteItemTypeDef]":

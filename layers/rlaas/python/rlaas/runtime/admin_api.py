@@ -68,6 +68,7 @@ from rlaas.tenancy.budgets import BUDGETS, Budget, Budgets, Cap, stored_budgets,
 from rlaas.tenancy.counters import Counters, Item, standing
 from rlaas.tenancy.keys import ApiKey, KeySource, KeyTerms, make_key, require_scope
 from rlaas.tenancy.prices import ModelName, Price, PriceTable, append_prices, current_prices, prices_at, usd
+from rlaas.tenancy.redrive import Redrive, Redriver
 from rlaas.tenancy.registry import (
     PRIVACY,
     TENANT,
@@ -78,6 +79,7 @@ from rlaas.tenancy.registry import (
     Stored,
     from_cursor,
     key_key,
+    redrive_key,
     rollout_key,
     run_key,
     skill_key,
@@ -130,6 +132,7 @@ class Services:
     learning: Executions
     rollout: Executions
     adapters: Adapters
+    redriver: Redriver
     clock: Clock
     endpoint: str
     base_model: str
@@ -252,6 +255,14 @@ class PricesRequest(WireModel):
     reason: str = _NAME_REASON
 
 
+class RedriveRequest(WireModel):
+    """A page of a redrive; `cursor` is the page's before. A `dryrun` says how much is kept where, and plays nothing."""
+
+    cursor: Annotated[str, Field(max_length=500)] | None = None
+    dryrun: bool = False
+    reason: str = _NAME_REASON
+
+
 BODIES: tuple[type[BaseModel], ...] = (
     TenantRequest,
     KeyRequest,
@@ -265,6 +276,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     LearningRunRequest,
     RolloutRequest,
     RollbackRequest,
+    RedriveRequest,
 )
 """What the mutations take."""
 
@@ -350,6 +362,20 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
     def list_tenants(call: platform_call, limit: limit_of = 100, cursor: str | None = None) -> JSONResponse:
         page = call.services.tenants.list(limit=limit, cursor=cursor)
         return _page([_dump(stored.document) for stored in page.items], page.cursor)
+
+    @app.post("/v1/admin/redrives", openapi_extra=_takes(RedriveRequest))
+    def redrive(call: platform_call) -> JSONResponse:
+        """Play again what failed and is kept, of all tenants, some seconds' worth; the first page is entered into the audit."""
+        request, here = call.body(RedriveRequest), call.services
+        if request.dryrun:
+            return _answer(200, {"waiting": {str(place): count for place, count in here.redriver.waiting().items()}})
+        cursor = None if request.cursor is None else from_cursor(request.cursor, pattern=r"[0-9]{13} [a-z]+ .*")
+        if cursor is None:
+            change = call.change(request.reason)
+            document = Redrive(redrive_id=new_id("red"), started_at=change.at)
+            here.documents.put(call.tenant_id, redrive_key(document.redrive_id), document, change)
+        page = here.redriver.play(cursor)
+        return _answer(200, {**_dump(page), "cursor": None if page.cursor is None else to_cursor(page.cursor)})
 
     # Keys
 

@@ -49,6 +49,24 @@ class RateEnvironment(CountersEnvironment):
     tenant_requests_per_second: int = Field(ge=1, alias="TENANT_REQUESTS_PER_SECOND")
 
 
+class FailuresEnvironment(Environment):
+    """For stream consumers that set aside what they can never handle."""
+
+    failures_bucket: str = Field(alias="FAILURES_BUCKET")
+
+
+class RedriveEnvironment(FailuresEnvironment):
+    """For the function that plays again what failed: where it is kept, and whom it may call. `in_order` is one of `consumers`."""
+
+    failures_queue_url: str = Field(alias="FAILURES_QUEUE_URL")
+    lake_bucket: str = Field(alias="LAKE_BUCKET")
+    delivery_stream: str = Field(alias="DELIVERY_STREAM")
+    shadow_queue_url: str = Field(alias="SHADOW_QUEUE_URL")
+    dead_letter_queue_url: str = Field(alias="DEAD_LETTER_QUEUE_URL")
+    consumers: Json[tuple[str, ...]] = Field(alias="CONSUMERS")
+    in_order: str = Field(alias="IN_ORDER")
+
+
 class InferenceEnvironment(IngestEnvironment, CountersEnvironment):
     """For functions that answer. What a process that dies had set aside of a budget comes back after one to two `reservation_seconds`."""
 
@@ -77,7 +95,7 @@ class ReconcileEnvironment(MirrorEnvironment):
     dead_letter_queue_url: str = Field(alias="DEAD_LETTER_QUEUE_URL")
 
 
-class LakeEnvironment(MirrorEnvironment):
+class LakeEnvironment(MirrorEnvironment, FailuresEnvironment):
     """For the lake writer, which also mirrors."""
 
     delivery_stream: str = Field(alias="DELIVERY_STREAM")
@@ -120,6 +138,7 @@ class AdminEnvironment(RolloutEnvironment):
     base_model: str = Field(alias="BASE_MODEL")
     learning_state_machine_arn: str = Field(alias="LEARNING_STATE_MACHINE_ARN")
     rollout_state_machine_arn: str = Field(alias="ROLLOUT_STATE_MACHINE_ARN")
+    redrive_function: str = Field(alias="REDRIVE_FUNCTION")
     learning_settings: Json[dict[str, JsonValue]] = Field(default={}, alias="LEARNING_SETTINGS")
 
 

@@ -1,36 +1,97 @@
-"""DynamoDB stream batches: what was handled, and from where to begin again."""
+"""DynamoDB stream batches: what was handled, what is set aside, and from where to begin again."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypedDict, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, TypedDict, TypeVar, cast
 
 from aws_lambda_powertools import Logger
+from botocore.exceptions import BotoCoreError, ClientError
+
+from rlaas.errors import Conflict, DependencyUnavailable, RlaasError
 
 StreamRecord = Mapping[str, object]
+Value = TypeVar("Value")
 
 logger = Logger(service="rlaas")
 
 
 class ItemFailure(TypedDict):
-    """The sequence number to begin again at."""
+    """The sequence number of a record that was not handled."""
 
     itemIdentifier: str
 
 
 class BatchResponse(TypedDict):
-    """What a stream consumer with `ReportBatchItemFailures` answers."""
+    """What a stream consumer with `ReportBatchItemFailures` answers; the stream begins again at the first of these."""
 
     batchItemFailures: list[ItemFailure]
 
 
-def each(event: Mapping[str, object], handle: Callable[[StreamRecord], None]) -> BatchResponse:
-    """Handle the records in order; the first failure is logged with ids and ends the batch, so order holds and nothing is skipped."""
+class Keeper(Protocol):
+    """Where a record is kept that no retry can help."""
+
+    def set_aside(self, record: StreamRecord) -> None:
+        """Keep `record` until it is played again. Raises: DependencyUnavailable."""
+        ...
+
+
+def each(event: Mapping[str, object], handle: Callable[[StreamRecord], None], *, keeper: Keeper | None = None) -> BatchResponse:
+    """Handle the records in order. A failure is logged with ids.
+
+    One that may pass ends the batch, so that order holds and nothing is skipped. With a `keeper`, for which order does not matter, a
+    record that would fail for ever is set aside and the rest go on. When a batch is played again (`redrive`), nothing is set aside, as it
+    is kept already: the answer names every record that failed, and without a `keeper` all from the first.
+    """
+    failed: list[StreamRecord] = []
     for record in records_of(event):
         try:
             handle(record)
         except Exception as error:
-            logger.error("stream record failed", event_id=record.get("eventID"), error=type(error).__name__, detail=_safe(error))
-            return begin_again_at(record)
-    return {"batchItemFailures": []}
+            if not _out_of_the_way(event, record, error, keeper):
+                failed.append(record)
+                if keeper is None or not is_redrive(event):
+                    break
+    return unhandled(failed)
+
+
+def read_each(
+    event: Mapping[str, object], records: Iterable[StreamRecord], read: Callable[[StreamRecord], Value], *, keeper: Keeper
+) -> tuple[list[tuple[StreamRecord, Value]], list[StreamRecord]]:
+    """The `records` with what `read` makes of them, and those that were neither read nor set aside."""
+    found: list[tuple[StreamRecord, Value]] = []
+    failed: list[StreamRecord] = []
+    for record in records:
+        try:
+            found.append((record, read(record)))
+        except Exception as error:
+            if not _out_of_the_way(event, record, error, keeper):
+                failed.append(record)
+    return found, failed
+
+
+def _out_of_the_way(event: Mapping[str, object], record: StreamRecord, error: Exception, keeper: Keeper | None) -> bool:
+    """Whether the stream may go on without `record`, since it is kept."""
+    logger.error("stream record failed", event_id=record.get("eventID"), error=type(error).__name__, detail=_safe(error))
+    if keeper is None or is_redrive(event) or _may_pass(error):
+        return False
+    try:
+        keeper.set_aside(record)
+    except DependencyUnavailable as unavailable:
+        logger.error("stream record not set aside", event_id=record.get("eventID"), detail=unavailable.detail)
+        return False
+    logger.error("stream record set aside", event_id=record.get("eventID"))
+    return True
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether trying again later may help."""
+    if isinstance(error, RlaasError):
+        return error.retryable or isinstance(error, Conflict)
+    return isinstance(error, ClientError | BotoCoreError)
+
+
+def is_redrive(event: Mapping[str, object]) -> bool:
+    """Whether the batch is one that was kept and is played again."""
+    return event.get("redrive") is True
 
 
 def records_of(event: Mapping[str, object]) -> Sequence[StreamRecord]:
@@ -40,8 +101,12 @@ def records_of(event: Mapping[str, object]) -> Sequence[StreamRecord]:
 
 def begin_again_at(record: StreamRecord) -> BatchResponse:
     """Everything from `record` on is to be delivered again."""
-    number = cast(Mapping[str, str], record["dynamodb"])["SequenceNumber"]
-    return {"batchItemFailures": [{"itemIdentifier": number}]}
+    return unhandled([record])
+
+
+def unhandled(records: Iterable[StreamRecord]) -> BatchResponse:
+    """Nothing but `records` is left; the stream delivers everything from the first of them on again."""
+    return {"batchItemFailures": [{"itemIdentifier": cast(Mapping[str, str], record["dynamodb"])["SequenceNumber"]} for record in records]}
 
 
 def new_image(record: StreamRecord) -> Mapping[str, Mapping[str, object]]:

@@ -91,6 +91,11 @@ def rollout_key(skill: str, rollout_id: str) -> str:
     return f"ROLLOUT#{skill}#{rollout_id}"
 
 
+def redrive_key(redrive_id: str) -> str:
+    """The sort key of a redrive, in the tenant of the operator who began it."""
+    return f"REDRIVE#{redrive_id}"
+
+
 class Registry(Protocol):
     """Documents of tenants. Every write is one conditional write (a key's: one transaction); a lost race raises `Conflict`.
 

@@ -1,0 +1,41 @@
+"""The admin API, as the commands call it."""
+
+from __future__ import annotations
+
+from typing import TypeAlias, cast
+
+import click
+import httpx
+
+from rlaas_sdk.configuration import destination
+from rlaas_sdk.errors import NotConfigured
+
+JsonObject: TypeAlias = "dict[str, object]"
+
+
+class AdminService:
+    """The admin API below `path`. Any answer but 2xx ends the command with the error it carries."""
+
+    def __init__(self, path: str, api_url: str | None, api_key: str | None) -> None:
+        try:
+            url, key = destination(api_url, api_key)
+        except NotConfigured as error:
+            raise click.UsageError(str(error)) from None
+        self._http = httpx.Client(
+            base_url=f"{url}/v1/admin/{path}", headers={"Authorization": f"Bearer {key}"}, timeout=httpx.Timeout(30.0)
+        )
+
+    def call(self, method: str, path: str, body: JsonObject | None = None) -> JsonObject:
+        """What the service answers."""
+        try:
+            answer = self._http.request(method, path, json=body)
+        except httpx.TransportError as error:
+            raise click.ClickException(f"the service did not answer: {type(error).__name__} {error}") from None
+        if answer.is_success:
+            return cast("JsonObject", answer.json())
+        try:
+            refused = answer.json()["error"]
+            said = f"{refused['message']}" + (f" (at {refused['param']})" if refused.get("param") else "")
+        except (ValueError, KeyError, TypeError):
+            said = answer.text[:300]
+        raise click.ClickException(f"{answer.status_code}: {said}")

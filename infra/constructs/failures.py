@@ -1,0 +1,70 @@
+"""Where everything ends that failed, whole, until `rlaas redrive` plays it again; and what may happen to it there."""
+
+import jsii
+from aws_cdk import Duration, Stack
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from infra.acknowledge import acknowledge, acknowledge_wildcards
+from infra.config import StageConfig
+from infra.constructs.private_bucket import PrivateBucket
+
+
+def dead_letter_queue(scope: Construct, id: str, *, name: str | None = None) -> sqs.Queue:
+    """A queue for what could not be handled, kept for two weeks."""
+    queue = sqs.Queue(
+        scope, id, queue_name=name, enforce_ssl=True, encryption=sqs.QueueEncryption.SQS_MANAGED, retention_period=Duration.days(14)
+    )
+    acknowledge(queue, "This queue is itself where failures end.", "AwsSolutions-SQS3")
+    return queue
+
+
+def failure_queue(scope: Construct, config: StageConfig) -> sqs.IQueue:
+    """The stage's queue of failed calls, by its name: rules of every stack send there, and its policy would otherwise wait for them all."""
+    return sqs.Queue.from_queue_arn(scope, "FailureQueue", Stack.of(scope).format_arn(service="sqs", resource=_queue_name(config)))
+
+
+@jsii.implements(lambda_.IEventSourceDlq)
+class KeptRecords:
+    """The bucket as the destination of a stream's batches that failed: CDK's own would let the function read and delete there, too."""
+
+    def __init__(self, bucket: PrivateBucket) -> None:
+        self._bucket = bucket
+
+    def bind(self, target: lambda_.IEventSourceMapping, target_handler: lambda_.IFunction) -> lambda_.DlqDestinationConfig:
+        """Let the function's role, in whose name Lambda writes, do so."""
+        kept = self._bucket.objects("aws/lambda/*")
+        policies = [("s3:PutObject", kept), ("s3:ListBucket", self._bucket.bucket_arn)]
+        for action, resource in policies:
+            target_handler.add_to_role_policy(iam.PolicyStatement(actions=[action], resources=[resource]))
+        acknowledge_wildcards(target_handler.node.scope, [kept], "Lambda names each batch itself; the prefix is what can be named.")
+        return lambda_.DlqDestinationConfig(destination=self._bucket.bucket_arn)
+
+
+class Failures(Construct):
+    """The bucket `rlaas-<stage>-failures-...` of stream records and the queue `rlaas-<stage>-failures` of calls by EventBridge.
+
+    Lambda writes whole batches into the bucket (below `aws/lambda/`), where they stay until they are played again or deleted by hand.
+    """
+
+    def __init__(self, scope: Construct, id: str, *, config: StageConfig, access_logs: s3.IBucket) -> None:
+        super().__init__(scope, id)
+        self.bucket = PrivateBucket(self, "Bucket", config=config, name="failures", access_logs=access_logs)
+        self.queue = dead_letter_queue(self, "Queue", name=_queue_name(config))
+        stack = Stack.of(self)
+        rules = stack.format_arn(service="events", resource="rule", resource_name=f"{config.prefix}-*")
+        self.queue.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal("events.amazonaws.com")],
+                actions=["sqs:SendMessage"],
+                resources=[self.queue.queue_arn],
+                conditions={"ArnLike": {"aws:SourceArn": rules}},
+            )
+        )
+
+
+def _queue_name(config: StageConfig) -> str:
+    return f"{config.prefix}-failures"

@@ -1,0 +1,81 @@
+"""What plays again what failed, and counts what has not been played again."""
+
+import json
+from collections.abc import Sequence
+
+from aws_cdk import Duration
+from aws_cdk import aws_events as rules
+from aws_cdk import aws_events_targets as targets
+from constructs import Construct
+
+from infra.config import StageConfig
+from infra.constructs.event_lake import EventLake
+from infra.constructs.failures import Failures, failure_queue
+from infra.constructs.python_function import PythonFunction
+from infra.constructs.shadows import ShadowQueue
+
+COUNT_EVERY = Duration.minutes(15)
+_KEPT = "Lambda and Firehose name what they keep; the prefix is what can be named."
+
+
+class Redrive(Construct):
+    """The function `redrive`: a page of work a call for the admin API, and every quarter of an hour the metric `Unhandled`."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        config: StageConfig,
+        failures: Failures,
+        lake: EventLake,
+        shadows: ShadowQueue,
+        consumers: Sequence[PythonFunction],
+        in_order: PythonFunction,
+    ) -> None:
+        """Calls `consumers`, and `in_order` among them only while nothing before has failed."""
+        super().__init__(scope, id)
+        self.function = PythonFunction(
+            self,
+            "Function",
+            config=config,
+            name="redrive",
+            description="Plays again what failed and was kept, and counts it",
+            environment={
+                "FAILURES_BUCKET": failures.bucket.bucket_name,
+                "FAILURES_QUEUE_URL": failures.queue.queue_url,
+                "LAKE_BUCKET": lake.bucket.bucket_name,
+                "DELIVERY_STREAM": lake.delivery_stream.ref,
+                "SHADOW_QUEUE_URL": shadows.queue.queue_url,
+                "DEAD_LETTER_QUEUE_URL": shadows.dead_letters.queue_url,
+                "CONSUMERS": json.dumps([function.target.function_arn for function in consumers]),
+                "IN_ORDER": in_order.target.function_arn,
+            },
+            timeout=Duration.seconds(28),  # the admin API waits for it, and API Gateway for that
+        )
+        function = self.function
+        for bucket, prefix in ((failures.bucket, "aws/lambda/*"), (lake.bucket, "errors/*")):
+            function.allow("s3:ListBucket", on=[bucket.bucket_arn], conditions={"StringLike": {"s3:prefix": prefix}})
+            function.allow("s3:GetObject", "s3:DeleteObject", on=[bucket.objects(prefix)], wildcard_because=_KEPT)
+        function.allow(
+            *("sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:DeleteMessage"),
+            on=[failures.queue.queue_arn, shadows.dead_letters.queue_arn],
+        )
+        function.allow("sqs:SendMessage", on=[shadows.queue.queue_arn])
+        function.allow("firehose:PutRecordBatch", on=[lake.delivery_stream.attr_arn])
+        function.allow("lambda:InvokeFunction", on=[consumer.target.function_arn for consumer in consumers])
+        rules.Rule(
+            self,
+            "Count",
+            description="Count what failed and has not been played again",
+            schedule=rules.Schedule.rate(COUNT_EVERY),
+            targets=[
+                targets.LambdaFunction(
+                    function.keep_failed_calls(),
+                    event=rules.RuleTargetInput.from_object({"action": "count"}),
+                    dead_letter_queue=failure_queue(self, config),
+                    retry_attempts=0,
+                    max_event_age=COUNT_EVERY,
+                )
+            ],
+        )

@@ -1,0 +1,25 @@
+"""Lambda's Invoke, calling the functions' own handlers in this process."""
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tests.fakes.gateway import lambda_context
+
+
+class FunctionsHere:
+    """By name. What a handler raises comes back as Lambda says it."""
+
+    def __init__(self, handlers: Mapping[str, Callable[..., Any]]) -> None:
+        self.handlers = dict(handlers)
+        self.calls: list[str] = []
+
+    def invoke(self, *, FunctionName: str, Payload: bytes) -> dict[str, Any]:
+        name = FunctionName.split(":")[6]
+        self.calls.append(name)
+        try:
+            answer, failed = self.handlers[name](json.loads(Payload), lambda_context(name)), {}
+        except Exception as error:
+            answer, failed = {"errorType": type(error).__name__, "errorMessage": str(error)}, {"FunctionError": "Unhandled"}
+        return {"Payload": io.BytesIO(json.dumps(answer).encode()), **failed}

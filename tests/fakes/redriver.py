@@ -1,0 +1,25 @@
+"""What is kept, in memory."""
+
+from dataclasses import dataclass, field
+
+from rlaas.tenancy.redrive import Left, Place, RedrivePage
+
+FIRST = "1767225600000 batches aws/lambda/m/s/2026"
+
+
+@dataclass
+class MemoryRedriver:
+    """Two pages: one handled, and one left."""
+
+    kept: int = 2
+    asked: list[str | None] = field(default_factory=list)
+
+    def waiting(self) -> dict[Place, int]:
+        return {"batches": self.kept, "calls": 0, "shadows": 0, "lake": 0}
+
+    def play(self, cursor: str | None) -> RedrivePage:
+        self.asked.append(cursor)
+        if cursor is None:
+            self.kept -= 1
+            return RedrivePage(handled=1, cursor=FIRST)
+        return RedrivePage(left=(Left(what="aws/lambda/m/s/2027", why="its consumer still fails"),))

@@ -1,0 +1,115 @@
+"""Whatever goes wrong wakes somebody, for a price that a small stage can pay."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.config import STAGES
+from tests.infra.template import Template
+
+
+@pytest.fixture
+def watching(templates: list[Template]) -> list[Template]:
+    found = [template for template in templates if template.stack == "observability"]
+    assert len(found) == len(STAGES)
+    return found
+
+
+def metrics_of(alarm: dict[str, Any]) -> list[dict[str, Any]]:
+    """The metrics that the alarm is billed for."""
+    if "Metrics" in alarm:
+        return [metric["MetricStat"]["Metric"] for metric in alarm["Metrics"] if "MetricStat" in metric]
+    return [alarm]
+
+
+def alarms(template: Template) -> dict[str, dict[str, Any]]:
+    found = (resource["Properties"] for resource in template.resources("AWS::CloudWatch::Alarm").values())
+    return {alarm["AlarmName"].rpartition("-")[2]: alarm for alarm in found}
+
+
+def test_cloudwatch_and_eventbridge_may_publish_to_the_alarms_topic(watching: list[Template]) -> None:
+    for template in watching:
+        [topic] = template.resources("AWS::SNS::Topic")
+        [policy] = template.resources("AWS::SNS::TopicPolicy").values()
+        assert policy["Properties"]["Topics"] == [{"Ref": topic}]
+        statements = policy["Properties"]["PolicyDocument"]["Statement"]
+        allowed = {
+            statement["Principal"]["Service"]: statement
+            for statement in statements
+            if statement["Effect"] == "Allow" and statement["Action"] == "sns:Publish" and statement["Resource"] == {"Ref": topic}
+        }
+        assert allowed.keys() == {"cloudwatch.amazonaws.com", "events.amazonaws.com"}
+        condition = allowed["cloudwatch.amazonaws.com"]["Condition"]
+        assert condition["StringEquals"].keys() == {"aws:SourceAccount"}
+        assert ":alarm:*" in json.dumps(condition["ArnLike"]["aws:SourceArn"])
+        assert [statement["Condition"] for statement in statements if statement["Effect"] == "Deny"] == [
+            {"Bool": {"aws:SecureTransport": "false"}}
+        ]
+
+
+def test_each_deployment_says_whom_alarms_wake(watching: list[Template]) -> None:
+    for template in watching:
+        config = next(config for config in STAGES if config.id == template.stage)
+        told = json.dumps(template.body["Outputs"]["AlarmsWake"]["Value"])
+        endpoints = [found["Properties"]["Endpoint"] for found in template.resources("AWS::SNS::Subscription").values()]
+        assert endpoints == ([config.alarm_email] if config.alarm_email else [])
+        assert config.alarm_email in told if config.alarm_email else "nobody" in told and "aws sns subscribe" in told
+
+
+def test_an_execution_that_fails_or_times_out_or_is_stopped_is_told_by_name(watching: list[Template]) -> None:
+    for template in watching:
+        [rule] = [
+            resource["Properties"]
+            for resource in template.resources("AWS::Events::Rule").values()
+            if any("Alarms" in json.dumps(target["Arn"]) for target in resource["Properties"]["Targets"])
+        ]
+        detail = rule["EventPattern"]["detail"]
+        assert set(detail["status"]) == {"FAILED", "TIMED_OUT", "ABORTED"}
+        assert len(detail["stateMachineArn"]) == 3
+        [target] = rule["Targets"]
+        assert set(target["InputTransformer"]["InputPathsMap"].values()) == {"$.detail.executionArn", "$.detail.status"}
+
+
+@pytest.mark.parametrize(
+    ("alarm", "metric"),
+    [
+        ("LambdaThrottles", {"Namespace": "AWS/Lambda", "MetricName": "Throttles"}),
+        ("LakePartitions", {"Namespace": "AWS/Firehose", "MetricName": "PartitionCountExceeded"}),
+        ("Unhandled", {"Namespace": "RLaaS", "MetricName": "Unhandled"}),
+        ("AuditWriterDelay", {"Namespace": "AWS/Lambda", "MetricName": "IteratorAge"}),
+    ],
+)
+def test_what_had_nobody_watching_has_an_alarm(alarm: str, metric: dict[str, str], watching: list[Template]) -> None:
+    for template in watching:
+        found = alarms(template)[alarm]
+        assert found.items() >= metric.items()
+        assert found["AlarmActions"]
+
+
+def test_dynamodbs_refusals_of_every_table_that_requests_wait_for_are_watched(watching: list[Template]) -> None:
+    for template in watching:
+        watched = metrics_of(alarms(template)["TableThrottles"])
+        assert {metric["MetricName"] for metric in watched} == {"ReadThrottleEvents", "WriteThrottleEvents"}
+        assert len({json.dumps(metric["Dimensions"]) for metric in watched}) == 3
+
+
+def test_a_count_that_never_comes_is_an_alarm_itself(watching: list[Template]) -> None:
+    for template in watching:
+        assert alarms(template)["Unhandled"]["TreatMissingData"] == "breaching"
+
+
+def test_all_alarms_of_a_stage_watch_at_most_twenty_metrics(watching: list[Template]) -> None:
+    """CloudWatch takes $0.10 a month for each."""
+    for template in watching:
+        assert sum(len(metrics_of(alarm)) for alarm in alarms(template).values()) <= 20
+
+
+def test_the_guide_says_of_every_alarm_what_to_do(watching: list[Template]) -> None:
+    guide = (Path(__file__).parents[2] / "docs/operate.md").read_text()
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|.*\|.*\|$", guide, re.MULTILINE)
+    told = [name for row in rows for name in re.findall(r"`([A-Z]\w+)`", row)]
+    for template in watching:
+        assert sorted(told) == sorted(alarms(template))

@@ -1,0 +1,78 @@
+"""`rlaas redrive` against the admin API itself, over the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner, Result
+
+from rlaas.tenancy.redrive import Redrive
+from rlaas.tenancy.registry import redrive_key
+from rlaas_sdk.redrive import redrive_command
+from tests.fakes.loopback import Quiet, served
+from tests.fakes.redriver import FIRST
+from tests.fakes.worlds import TENANT
+from tests.unit.admin.test_admin_api import Api
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+@pytest.fixture
+def url(api: Api) -> Iterator[str]:
+    loop = asyncio.new_event_loop()
+
+    class Gateway(Quiet):
+        def do_POST(self) -> None:
+            text = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            asyncio.set_event_loop(loop)  # Mangum runs the app in its thread's own
+            scopes = self.headers["Authorization"].rpartition("_")[2]
+            status, answer = api.call("POST", self.path, json.loads(text), scopes=scopes)
+            self.answer(status, json.dumps(answer).encode())
+
+    with served(Gateway) as address:
+        yield address
+    loop.close()
+
+
+def rlaas(url: str, *arguments: str, scopes: str = "platform") -> Result:
+    return CliRunner().invoke(redrive_command, ["--api-url", url, "--api-key", f"rlk_k_{scopes}", *arguments], terminal_width=120)
+
+
+def test_a_redrive_goes_on_to_its_end_and_says_what_is_left_and_why(api: Api, url: str) -> None:
+    told = rlaas(url)
+    assert told.exit_code == 1, told.output
+    assert api.redriver.asked == [None, FIRST]
+    assert "1 handled, 0 superseded by a later schedule, 1 left" in told.output
+    assert "aws/lambda/m/s/2027: its consumer still fails" in told.output
+
+
+def test_a_redrive_is_entered_into_the_audit_once_with_its_reason(api: Api, url: str) -> None:
+    rlaas(url, "--reason", "the model is back")
+    [stored] = api.registry.list(Redrive, TENANT, redrive_key("")).items
+    assert stored.change.reason == "the model is back"
+    assert stored.change.actor == "key:key1"
+
+
+def test_a_dry_run_plays_nothing_and_leaves_no_entry(api: Api, url: str) -> None:
+    told = rlaas(url, "--dry-run")
+    assert told.exit_code == 1
+    assert "stream records a consumer failed on" in told.output
+    assert api.redriver.asked == []
+    assert api.registry.list(Redrive, TENANT, redrive_key("")).items == ()
+
+
+def test_nothing_left_exits_0(api: Api, url: str) -> None:
+    api.redriver.kept = 0
+    assert rlaas(url, "--dry-run").exit_code == 0
+
+
+def test_what_is_kept_is_of_all_tenants_so_a_tenants_administrator_may_not(url: str) -> None:
+    refused = rlaas(url, scopes="admin")
+    assert refused.exit_code == 1
+    assert "403: " in refused.output
