@@ -42,6 +42,7 @@ SETTINGS = {
     "EVENTS_TABLE": "events",
     "COUNTERS_TABLE": "counters",
     "FIND_ENTITIES_FUNCTION": "find_entities",
+    "FAILURES_BUCKET": "failures",
 }
 
 
