@@ -30,7 +30,9 @@ from rlaas.routing.guardrails import (
     Guardrails,
     Injection,
     InputGuardrail,
+    InputRule,
     OutputGuardrail,
+    OutputRule,
     PersonalData,
     PersonalDataLeak,
     Refusal,
@@ -332,7 +334,7 @@ def _occurrences(text: str, found: Sequence[tuple[str, str]]) -> Iterator[Span]:
             yield Span(match.start(), match.end(), label)
 
 
-def _look_at_input(guardrail: InputGuardrail, texts: list[str], messages: int) -> _Find | None:
+def _look_at_input(guardrail: InputRule, texts: list[str], messages: int) -> _Find | None:
     match guardrail:
         case SizeLimit():
             return _too_long(guardrail, texts, messages)
@@ -351,7 +353,7 @@ def _look_at_input(guardrail: InputGuardrail, texts: list[str], messages: int) -
             return _topics(guardrail, texts)
 
 
-def _look_at_output(guardrail: OutputGuardrail, texts: list[str], given: _Given) -> _Find | None:
+def _look_at_output(guardrail: OutputRule, texts: list[str], given: _Given) -> _Find | None:
     match guardrail:
         case PersonalDataLeak():
             known = frozenset[tuple[str, str]]()

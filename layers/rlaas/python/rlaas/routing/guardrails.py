@@ -303,13 +303,10 @@ class AnswerModeration(_Regenerating, ModerationService):
     action: Literal["block", "regenerate", "flag"] = "block"
 
 
-InputGuardrail = Annotated[
-    SizeLimit | PersonalData | BlockList | AllowList | Injection | Topics | BedrockGuardrail | Moderation, Field(discriminator="kind")
-]
-OutputGuardrail = Annotated[
-    PersonalDataLeak | AnswerBlockList | Refusal | StructuredOutput | Groundedness | AnswerBedrockGuardrail | AnswerModeration,
-    Field(discriminator="kind"),
-]
+InputRule = SizeLimit | PersonalData | BlockList | AllowList | Injection | Topics
+OutputRule = PersonalDataLeak | AnswerBlockList | Refusal | StructuredOutput | Groundedness
+InputGuardrail = Annotated[InputRule | BedrockGuardrail | Moderation, Field(discriminator="kind")]
+OutputGuardrail = Annotated[OutputRule | AnswerBedrockGuardrail | AnswerModeration, Field(discriminator="kind")]
 MOST_WAITED_S = 10.0
 """The most that the services of a policy's input, or of its output, may take together, in seconds."""
 
@@ -344,7 +341,7 @@ class Guardrails(WireModel):
         return guardrails
 
 
-def _waited_s(guardrails: Iterable[_Guardrail]) -> float:
+def _waited_s(guardrails: Iterable[object]) -> float:
     return sum(guardrail.timeout_s for guardrail in guardrails if isinstance(guardrail, Service))
 
 
