@@ -207,7 +207,7 @@ def build(arguments: Arguments, events: list[StoredEvent], output: Path) -> Data
     sides = split_pairs(made.pairs, arguments.shares, salt=salt)
     shown = training_demonstrations(made.pairs, arguments.shares, salt=salt)
     unchanged = len(made.pairs) - len(shown) - sum(len(side) for side in sides.values())
-    dropped = {**made.dropped, **({"unchanged": unchanged} if unchanged else {})}
+    dropped = made.dropped | ({"unchanged": unchanged} if unchanged else {})
     files = {split: write_split(sides[split], output / f"{split}.parquet") for split in SPLITS}
     moments = sorted({event.occurred_at for event in events})
     manifest = DatasetManifest(

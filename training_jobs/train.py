@@ -112,6 +112,7 @@ def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapte
     shown_rows, shown_left_out = learnable(
         read_rows(dataset / "demonstrations.parquet", ("prompt", "completion", "tools")), tokenizer, settings.max_length
     )
+    left_out.update(shown_left_out)
     pairs = conversations(pair_rows)
     demonstrations = conversations(
         [{"prompt": row["prompt"], "completion": row["chosen"], "tools": row["tools"]} for row in pair_rows] + shown_rows
@@ -120,12 +121,11 @@ def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapte
     dtype = fast_dtype()
     device = torch.cuda.get_device_name() if on_gpu else f"cpu, {torch.get_num_threads()} threads, {dtype}"
     logger.info(
-        "%d pairs and %d demonstrations of dataset %s, left out %s and %s; %s; %s",
+        "%d pairs and %d demonstrations of dataset %s, left out %s; %s; %s",
         len(pairs),
         len(shown_rows),
         manifest.version,
         dict(left_out),
-        dict(shown_left_out),
         device,
         settings,
     )
@@ -202,7 +202,7 @@ def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapte
         dataset_sha256=manifest.splits["train"].sha256,
         pairs=len(pairs),
         demonstrations=len(shown_rows),
-        left_out=dict(left_out + shown_left_out),
+        left_out=dict(left_out.items()),
         sft=sft_report,
         dpo=dpo_report,
         sft_only=control_report,
@@ -253,8 +253,8 @@ def learnable(
             left_out["tool_calls_unsupported"] += 1
             continue
         tools = json.loads(row["tools"]) if row["tools"] else None
-        asked = tokenizer.apply_chat_template(row["prompt"], tools=tools, add_generation_prompt=True, tokenize=True, return_dict=True)
-        if len(asked["input_ids"]) >= max_length:
+        asked = tokenizer.apply_chat_template(row["prompt"], tools=tools, add_generation_prompt=True, tokenize=True, return_dict=False)
+        if len(asked) >= max_length:
             left_out["prompt_too_long"] += 1
         else:
             kept.append(row)

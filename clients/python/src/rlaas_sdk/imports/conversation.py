@@ -32,7 +32,8 @@ def prompt_of(value: Json, *, param: str, request: JsonObject | None = None) -> 
     its `request` offers. Raises: RowRefused."""
     value = decoded(value)
     if isinstance(value, dict) and isinstance(first(value, "messages"), list):
-        value, request = value["messages"], value
+        request = value
+        value = request["messages"]
     offered = tools_of(decoded(first(request or {}, "tools", "functions")))
     if isinstance(value, dict) and "role" in value and "content" in value:
         value = [value]
@@ -70,7 +71,7 @@ def answers_of(value: Json, *, param: str) -> list[Answer]:
 def _answer(messages: list[Json], *, param: str, finish_reason: str | None = None) -> Answer:
     """What the assistant says in `messages`, its texts on lines of their own."""
     said = messages_of(messages, param=param)
-    calls = [call for message in said for call in (message.get("tool_calls") or []) if isinstance(message.get("tool_calls"), list)]
+    calls = [call for message in said if isinstance(called := message.get("tool_calls"), list) for call in called]
     return Answer("\n".join(str(message["content"]) for message in said if message["content"]), finish_reason, calls)
 
 
