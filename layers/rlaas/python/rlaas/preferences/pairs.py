@@ -107,7 +107,7 @@ class _Said:
 def _said(by_id: Mapping[str, StoredEvent], outputs: Sequence[StoredEvent]) -> _Said:
     said = _Said()
     seen: dict[str | None, list[StoredEvent]] = {}
-    for output in outputs:
+    for output in sorted(outputs, key=lambda output: (output.received_at, output.event_id)):
         if not _is_shadow(output):
             seen.setdefault(output.interaction_id, []).append(output)
     compared: dict[frozenset[str], tuple[str, StoredEvent]] = {}
@@ -122,13 +122,14 @@ def _said(by_id: Mapping[str, StoredEvent], outputs: Sequence[StoredEvent]) -> _
             compared.update((frozenset((winner, loser)), (winner, stored)) for loser in named if loser not in (None, winner))
             said.missing.update(event_id for event_id in (winner, *named) if event_id is not None and event_id not in by_id)
         elif stored.output_id is not None or beside:
-            output_id = stored.output_id or max(beside, key=lambda output: (output.received_at, output.event_id)).event_id
+            output_id = stored.output_id or beside[-1].event_id
             said.about.setdefault(output_id, []).append((stored, event))
-            said.missing.update({output_id} - by_id.keys())
+            if output_id not in by_id:
+                said.missing.add(output_id)
         elif stored.interaction_id is not None and event.kind in ("edit", "action"):
             said.missing.add(stored.interaction_id)
     for both, (winner, stored) in compared.items():
-        if both <= by_id.keys():
+        if all(event_id in by_id for event_id in both):
             (loser,) = both - {winner}
             said.preferred.setdefault(loser, {})[winner] = stored
     return said
