@@ -13,6 +13,7 @@ import phonenumbers
 from faker import Faker
 
 SEED = 20261123
+PHONE_TYPES = (phonenumbers.PhoneNumberType.FIXED_LINE, phonenumbers.PhoneNumberType.MOBILE)
 LOCALES = ("en_US", "en_GB", "de_DE", "fr_FR", "es_ES", "it_IT", "nl_NL", "pl_PL", "sv_SE", "pt_BR")
 
 
@@ -77,7 +78,8 @@ class _Values:
             return "PERSON", {"": f"{first} {last}", "first": first, "last": last}[part]
         if field in HARMLESS_VALUES:
             return None, HARMLESS_VALUES[field](self._fake)
-        return field, VALUES[field](self._fake, self._choose)
+        kind = field.removesuffix("_told")
+        return kind, (_phone_at_home if kind != field else VALUES[kind])(self._fake, self._choose)
 
 
 def _grouped(text: str, choose: random.Random) -> str:
@@ -91,6 +93,36 @@ def _card(fake: Faker, choose: random.Random) -> str:
     if len(number) == 15 and choose.random() < 0.5:
         return f"{number[:4]} {number[4:10]} {number[10:]}"
     return _grouped(number, choose)
+
+
+def _phone_at_home(fake: Faker, choose: random.Random) -> str:
+    """A number in the notation of its own country, which only the words beside it tell from others."""
+    region = choose.choice(
+        ("US", "GB", "DE", "FR", "ES", "IT", "NL", "PL", "SE", "BR", "IN", "JP", "AU", "ZA", "DK", "NO", "BE", "FI", "PT", "CZ")
+    )
+    example = phonenumbers.example_number_for_type(region, choose.choice(PHONE_TYPES))
+    assert example is not None
+    digits = str(example.national_number)
+    changed = phonenumbers.PhoneNumber(
+        country_code=example.country_code,
+        national_number=int(digits[:-4] + f"{choose.randint(0, 9999):04}"),
+        italian_leading_zero=example.italian_leading_zero,
+    )
+    written = phonenumbers.format_number(changed, phonenumbers.PhoneNumberFormat.NATIONAL)
+    return choose.choice((written, written, written.replace(" ", "-"), written.replace(" ", "."), "".join(filter(str.isdigit, written))))
+
+
+def _street(fake: Faker, choose: random.Random) -> str:
+    """A street with its house's number as the country writes it, alone or with its flat, town and postal code."""
+    street = fake.street_address().replace("\n", ", ")
+    match choose.randint(0, 3):
+        case 0:
+            return fake.address().replace("\n", choose.choice((", ", "\n")))
+        case 1:
+            return f"{street}, {fake.postcode()} {fake.city()}"
+        case 2:
+            return f"{street}, {choose.choice(('Apt. {}', 'Suite {}', 'Flat {}')).format(choose.randint(1, 99))}"
+    return street
 
 
 def _iban(fake: Faker, choose: random.Random) -> str:
@@ -122,8 +154,7 @@ def _ip(fake: Faker, choose: random.Random) -> str:
 def _phone(fake: Faker, choose: random.Random) -> str:
     """A number of some country, as it is written for readers abroad, or as Americans and Britons write theirs."""
     region = choose.choice(("US", "GB", "DE", "FR", "ES", "IT", "NL", "PL", "SE", "BR", "IN", "JP", "AU", "ZA", "MX", "KE", "CH", "TR"))
-    type_ = choose.choice((phonenumbers.PhoneNumberType.FIXED_LINE, phonenumbers.PhoneNumberType.MOBILE))
-    example = phonenumbers.example_number_for_type(region, type_)
+    example = phonenumbers.example_number_for_type(region, choose.choice(PHONE_TYPES))
     assert example is not None
     while True:
         digits = str(example.national_number)
@@ -184,6 +215,7 @@ VALUES: dict[str, Callable[[Faker, random.Random], str]] = {
     "MAC_ADDRESS": lambda fake, choose: fake.mac_address() if choose.random() < 0.7 else fake.mac_address().replace(":", "-").upper(),
     "CRYPTO": lambda fake, choose: "0x" + fake.hexify("^" * 40),
     "UK_NHS": _nhs,
+    "STREET_ADDRESS": _street,
     "LOCATION": lambda fake, choose: fake.city() if choose.random() < 0.6 else Faker("en_US").country(),
     "NRP": lambda fake, choose: choose.choice(
         "German French Brazilian Polish Kenyan Catholic Muslim Jewish Hindu Republican Swedish Vietnamese Buddhist Canadian".split()  # noqa: SIM905
@@ -198,7 +230,15 @@ VALUES: dict[str, Callable[[Faker, random.Random], str]] = {
 }
 FACTS: dict[str, tuple[str, ...]] = {
     "EMAIL_ADDRESS": ("Answer to {EMAIL_ADDRESS} please.", "My address is {EMAIL_ADDRESS}.", "({EMAIL_ADDRESS} is the old one)"),
-    "CREDIT_CARD": ("The card {CREDIT_CARD} was debited twice.", "Take {CREDIT_CARD} off my account.", "Card no.: {CREDIT_CARD}"),
+    "CREDIT_CARD": (
+        "The card {CREDIT_CARD} was debited twice.",
+        "Take {CREDIT_CARD} off my account.",
+        "Card no.: {CREDIT_CARD}",
+        "Pay with {CREDIT_CARD} {expiry} please.",
+        "{CREDIT_CARD} {expiry} {number} is what I have.",
+        "In {year} {CREDIT_CARD} was still good.",
+        "Order {number} {CREDIT_CARD} was debited.",
+    ),
     "IBAN_CODE": ("Refund it to {IBAN_CODE}.", "Our account is {IBAN_CODE}, as before.", "IBAN: {IBAN_CODE}"),
     "US_SSN": ("My social security number is {US_SSN}.", "SSN {US_SSN} is on file.", "The form says {US_SSN} in box two."),
     "IP_ADDRESS": ("The login came from {IP_ADDRESS} last night.", "Block {IP_ADDRESS}, it scans us.", "host={IP_ADDRESS} status=403"),
@@ -207,6 +247,17 @@ FACTS: dict[str, tuple[str, ...]] = {
         "Tel: {PHONE_NUMBER}",
         "My number ({PHONE_NUMBER}) has changed.",
         "{PHONE_NUMBER} is best.",
+        "Phone: {PHONE_NUMBER_told}",
+        "Please call me at {PHONE_NUMBER_told}, I am in all day.",
+        "You reach us on {PHONE_NUMBER_told} or not at all.",
+        "My mobile is {PHONE_NUMBER_told}.",
+    ),
+    "STREET_ADDRESS": (
+        "I live at {STREET_ADDRESS}.",
+        "Send it to {STREET_ADDRESS}, please.",
+        "Address: {STREET_ADDRESS}",
+        "The parcel was left at {STREET_ADDRESS}.",
+        "Nobody is at {STREET_ADDRESS} any more.",
     ),
     "URL": ("It happens on {URL} only.", "See {URL} for the screenshot."),
     "MAC_ADDRESS": ("The device is {MAC_ADDRESS} in your list.", "MAC {MAC_ADDRESS} cannot join the network."),
@@ -248,6 +299,7 @@ HARMLESS_VALUES: dict[str, Callable[[Faker], str]] = {
     "ean": lambda fake: fake.ean13(),
     "year": lambda fake: str(fake.random_int(2020, 2026)),
     "number": lambda fake: str(fake.random_int(2, 40)),
+    "expiry": lambda fake: fake.credit_card_expire(),
 }
 HARMLESS = (
     "Order {order} has not arrived.",
@@ -262,6 +314,10 @@ HARMLESS = (
     "Everything else was fine, thank you.",
     "On Monday the courier from FastParcel Ltd came twice.",
     "Our Purchase Order names {number} pieces.",
+    "I called on {date} about order {order}.",
+    "Please call me back on ticket {year}-{order}.",
+    "It is {number} minutes down the road, on the main street.",
+    "Office {year} needs {number} Green Chairs.",
 )
 SHAPES = (
     "Hello {other_first},\n\n[facts]\n\nBest wishes\n{writer}",

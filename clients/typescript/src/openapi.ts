@@ -7870,10 +7870,11 @@ export interface components {
              *       "PHONE_NUMBER",
              *       "MAC_ADDRESS",
              *       "CRYPTO",
-             *       "UK_NHS"
+             *       "UK_NHS",
+             *       "STREET_ADDRESS"
              *     ]
              */
-            entities?: ("EMAIL_ADDRESS" | "CREDIT_CARD" | "IBAN_CODE" | "US_SSN" | "IP_ADDRESS" | "PHONE_NUMBER" | "URL" | "MAC_ADDRESS" | "CRYPTO" | "UK_NHS")[];
+            entities?: ("EMAIL_ADDRESS" | "CREDIT_CARD" | "IBAN_CODE" | "US_SSN" | "IP_ADDRESS" | "PHONE_NUMBER" | "URL" | "MAC_ADDRESS" | "CRYPTO" | "UK_NHS" | "STREET_ADDRESS")[];
             /**
              * Allow
              * @default []
@@ -7922,10 +7923,11 @@ export interface components {
              *       "PHONE_NUMBER",
              *       "MAC_ADDRESS",
              *       "CRYPTO",
-             *       "UK_NHS"
+             *       "UK_NHS",
+             *       "STREET_ADDRESS"
              *     ]
              */
-            entities?: ("EMAIL_ADDRESS" | "CREDIT_CARD" | "IBAN_CODE" | "US_SSN" | "IP_ADDRESS" | "PHONE_NUMBER" | "URL" | "MAC_ADDRESS" | "CRYPTO" | "UK_NHS")[];
+            entities?: ("EMAIL_ADDRESS" | "CREDIT_CARD" | "IBAN_CODE" | "US_SSN" | "IP_ADDRESS" | "PHONE_NUMBER" | "URL" | "MAC_ADDRESS" | "CRYPTO" | "UK_NHS" | "STREET_ADDRESS")[];
             /**
              * Allow
              * @default []

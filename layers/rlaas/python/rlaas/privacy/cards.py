@@ -15,8 +15,8 @@ _NETWORKS = re.compile(
 _USUAL = ((4, 4, 4, 4), (4, 6, 5))
 """Groups that nothing but a card's number comes in."""
 _NAMED = re.compile(
-    r"(?i)(?:\b(?:credit|debit|visa|master ?card|maestro|amex|american express|discover|diners|jcb|unionpay|c\.?c\.?|pan|carta|carte|karte"
-    r"|kort|tarjeta|cart[aã]o)\b|card)[^\d\n]{0,40}$"
+    r"(?i)(?:\b(?:visa|master ?card|maestro|amex|american express|diners|jcb|unionpay|carta|carte|karte|kort|tarjeta|cart[aã]o)\b|card)"
+    r"(?:(?!account|order|invoice|iban)[^\d\n]){0,40}$"
 )
 _MOST_GROUPS = 5
 

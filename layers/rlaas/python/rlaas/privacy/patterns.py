@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from rlaas.privacy.addresses import street_addresses
 from rlaas.privacy.cards import card_numbers
 from rlaas.privacy.phones import phone_numbers
 from rlaas.privacy.settings import PatternEntity
@@ -73,6 +74,8 @@ def pattern_spans(text: str, entities: Sequence[PatternEntity], phone_regions: S
         yield from _found(_MAC, text, "MAC_ADDRESS")
     if "MAC_ADDRESS" in wanted and text.count(".") >= 2:
         yield from _found(_MAC_DOTTED, text, "MAC_ADDRESS", valid=lambda found: not found.replace(".", "").isdecimal())
+    if "STREET_ADDRESS" in wanted:
+        yield from (Span(start, end, "STREET_ADDRESS") for start, end in street_addresses(text))
     if "CRYPTO" in wanted:
         yield from _found(_BITCOIN, text, "CRYPTO", valid=_crypto)
 

@@ -16,7 +16,7 @@ _NORTH_AMERICAN = re.compile(
     rf"{_EXTENSION}(?![\w/-]|\.\d)"
 )
 _TRUNK = re.compile(
-    r"(?<![\w.+/,-])(?:\(0[1-9]\d{0,3}\)|0[1-9]\d{0,3})(?P<between>[ .-])\d{2,4}(?:(?P=between)\d{2,4}){1,3}(?![\w/-]|[.,]\d)"
+    r"[(0](?<![\w.+/,-].)(?:(?<=\()0)?[1-9]\d{0,3}\)?(?P<between>[ .-])\d{2,4}(?:(?P=between)\d{2,4}){1,3}(?![\w/-]|[.,]\d)"
 )
 _WORD = re.compile(r"[^\W\d_]+")
 _THINGS = frozenset(
@@ -58,7 +58,7 @@ _DATE = re.compile(
     r"|(?:19|20)\d{2}[ ]?[-/][ ]?(?:19|20)\d{2}|\d{1,2}[.]\d{2} ?- ?\d{1,2}[.]\d{2}"
 )
 _ROUND = re.compile(r"\d{1,3}(?:[ .]\d{3})*[ .]000")
-_IPV4 = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
+_IPV4 = re.compile(r"(?!(?:\d\d\.){3}\d\d$)(?:\d{1,3}\.){3}\d{1,3}")
 
 
 def phone_numbers(text: str, regions: Sequence[str], cards: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:

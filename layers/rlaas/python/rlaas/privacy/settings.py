@@ -22,8 +22,9 @@ PatternEntity = Literal[
     "MAC_ADDRESS",
     "CRYPTO",
     "UK_NHS",
+    "STREET_ADDRESS",
 ]
-"""Kinds found by pattern and checksum, in microseconds. The names are Presidio's."""
+"""Kinds found by pattern and checksum, in microseconds. The names are Presidio's, which has none for street addresses."""
 ModelEntity = Literal["PERSON", "LOCATION", "NRP", "US_ITIN", "US_PASSPORT", "US_DRIVER_LICENSE", "US_BANK_NUMBER", "UK_NINO"]
 """Kinds that take a language model, or the words around them, to find: a call of the function `find_entities` per request. `NRP` is a
 nationality, religion or political group."""

@@ -36,6 +36,7 @@ PERSONAL: tuple[PatternEntity, ...] = (
     "MAC_ADDRESS",
     "CRYPTO",
     "UK_NHS",
+    "STREET_ADDRESS",
 )
 """What counts as personal data unless a guardrail says otherwise: every kind that a pattern finds but URLs, which answers quote."""
 
