@@ -1,10 +1,10 @@
-"""What guardrails find and cost: recall and precision of the injection rules on labelled prompts, microseconds per check.
+"""What guardrails find and cost: recall and precision of the rules on labelled prompts and answers, microseconds per check.
 
     python -m benchmarks.guardrails [--external FILE.jsonl]
 
-The labelled prompts are `benchmarks.injection_set`, which the rules were written beside. `--external` measures the rules on sets from
-elsewhere as well, one JSON object a line with `text`, `attack` (true or false) and `set`; their figures are kept apart, under
-`guardrails_external`.
+The labelled prompts are `benchmarks.injection_set`, the labelled answers `benchmarks.refusal_set`, which the rules were written beside.
+`--external` measures the rules for injections on sets from elsewhere as well, one JSON object a line with `text`, `attack` (true or false)
+and `set`; their figures are kept apart, under `guardrails_external`.
 """
 
 import argparse
@@ -16,9 +16,11 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.injection_set import Prompt, prompts
+from benchmarks.refusal_set import DRAFTS, REFUSALS
 from benchmarks.result import percentile, report
-from rlaas.inference.guardrails import check_input, check_output
+from rlaas.inference.guardrails import REFUSED, check_input, check_output
 from rlaas.inference.injection import suspicion
+from rlaas.inference.refusal import refusal_score
 from rlaas.routing.guardrails import Guardrails, Injection
 from rlaas.telemetry.events import Message
 
@@ -79,6 +81,17 @@ def quality(labelled: Iterable[Prompt]) -> dict[str, float]:
     }
 
 
+def refusal_quality() -> dict[str, float]:
+    """Recall on refusals and false positive rate on ordinary drafts, at the default threshold."""
+    found, wrong = (sum(refusal_score(text) >= REFUSED for text in texts) for texts in (REFUSALS, DRAFTS))
+    return {
+        "refusals": len(REFUSALS),
+        "drafts": len(DRAFTS),
+        "refusal_recall_ratio": found / len(REFUSALS),
+        "refusal_false_positive_ratio": wrong / len(DRAFTS),
+    }
+
+
 def microseconds(run: Callable[[], object]) -> float:
     """Median of `ROUNDS` runs, of the processor's time."""
     run()
@@ -110,7 +123,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--external", type=Path, help="labelled prompts from elsewhere, JSON lines")
     external: Path | None = arguments.parse_args().external
-    report("guardrails", "make bench-guardrails", {**quality(prompts()), **cost()})
+    report("guardrails", "make bench-guardrails", {**quality(prompts()), **refusal_quality(), **cost()})
     if external is not None:
         lines = [json.loads(line) for line in external.read_text(encoding="utf-8").splitlines()]
         sets = sorted({line["set"] for line in lines})
