@@ -16,6 +16,7 @@ import html
 import json
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -30,7 +31,7 @@ MAX_CHARACTERS = 512 * 1024
 """The longest text that is looked at."""
 REACH = 8
 """How many words after a verb its object may stand."""
-SENTENCE = 40
+SENTENCE = 24
 """How many words on either side of a word are taken for its sentence."""
 DECODED = 16
 """Encoded pieces of one text that are opened."""
@@ -87,7 +88,8 @@ def _sentences(text: str, given: Sequence[Word], count: int) -> list[range]:
 
     A sentence ends before a capital letter only: dots between words are a disguise.
     """
-    ends = [number + 1 for number, (word, after) in enumerate(pairwise(given)) if _SENTENCE_ENDS.search(text, word.end, after.start + 1)]
+    starts = [word.start for word in given]
+    ends = [bisect_left(starts, match.end() - 1) for match in _SENTENCE_ENDS.finditer(text)]
     return [
         range(max(first, place - SENTENCE), min(last, place + SENTENCE))
         for first, last in pairwise([0, *ends, count])
@@ -176,7 +178,8 @@ def _said(plain: Sequence[str], sentences: Sequence[range]) -> Iterator[Signal]:
                 yield from _asks_for_the_prompt(*inside)
             if "told" in kind:
                 yield from _asks_what_it_was_told(*inside)
-            yield from _asks_for_what_was_said(inside[0], inside[2])
+            if not _REPLAYS.isdisjoint(kind):
+                yield from _asks_for_what_was_said(inside[0], inside[2])
         if "prompt" in kind and _wants_it(plain, kinds, at):
             yield "asks_for_the_prompt", 0.65
         if "kept" in kind:
@@ -372,7 +375,8 @@ class _Bases(dict[int, str]):
 
 
 _NONE: frozenset[str] = frozenset()
-_ASKS = frozenset({"reveals", "replays", "recites", "asks", "told"})
+_REPLAYS = frozenset({"replays", "recites", "asks"})
+_ASKS = _REPLAYS | {"reveals", "told"}
 _LONGEST_WORD = 32
 _BASE = _Bases({ord("й"): "й", ord("ё"): "е"})
 _LOOK_ALIKES = str.maketrans(
