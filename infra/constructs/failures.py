@@ -1,12 +1,14 @@
 """Where everything ends that failed, whole, until `rlaas redrive` plays it again; and what may happen to it there."""
 
+from typing import cast
+
 import jsii
 from aws_cdk import Duration, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sqs as sqs
-from constructs import Construct
+from constructs import Construct, IConstruct
 
 from infra.acknowledge import acknowledge, acknowledge_wildcards
 from infra.config import StageConfig
@@ -40,7 +42,9 @@ class KeptRecords:
         policies = [("s3:PutObject", kept), ("s3:ListBucket", self._bucket.bucket_arn)]
         for action, resource in policies:
             target_handler.add_to_role_policy(iam.PolicyStatement(actions=[action], resources=[resource]))
-        acknowledge_wildcards(target_handler.node.scope, [kept], "Lambda names each batch itself; the prefix is what can be named.")
+        acknowledge_wildcards(
+            cast(IConstruct, target_handler.node.scope), [kept], "Lambda names each batch itself; the prefix is what can be named."
+        )
         return lambda_.DlqDestinationConfig(destination=self._bucket.bucket_arn)
 
 

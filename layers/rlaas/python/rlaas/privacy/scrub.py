@@ -49,12 +49,12 @@ class Scrubber:
         Raises: DependencyUnavailable.
         """
         readings = [*map(read, texts)]
-        found = self._spans([reading.text for reading in readings])
+        found = self.spans([reading.text for reading in readings])
         return [
             reading.replaced(spans, self._in_place_of) if spans else reading.given for reading, spans in zip(readings, found, strict=True)
         ]
 
-    def _spans(self, texts: Sequence[str]) -> list[list[Span]]:
+    def spans(self, texts: Sequence[str]) -> list[list[Span]]:
         """What is replaced in each of `texts`, in order and apart. Raises: DependencyUnavailable."""
         seen = [folded(text) for text in texts]
         by_pattern = [[*self._by_pattern(text)] for text in seen]
