@@ -190,7 +190,7 @@ def test_an_answer_that_calls_tools_is_kept_and_no_text_to_compare() -> None:
     ("asked", "reason"),
     [
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}], "unsupported_message"),
-        ([*ASKED, {"role": "tool", "content": "left today"}], "tool_call"),
+        ([*ASKED, {"role": "tool", "content": "left today"}], "unsupported_message"),
         ([*ASKED, {"role": "assistant", "content": None, "tool_calls": [{"id": "c"}]}], "tool_call"),
         ([{"type": "reasoning", "summary": []}], "no_input"),
     ],

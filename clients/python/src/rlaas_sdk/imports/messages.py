@@ -28,7 +28,7 @@ def messages_of(values: list[Json], *, param: str) -> list[JsonObject]:
         if message["role"] == "tool":
             answered = message.get("tool_call_id") or next(iter(open_calls), None)
             if answered is None:
-                raise RowRefused("tool_call", f"{param} has a tool's result that answers no call", param=param)
+                raise RowRefused("unsupported_message", f"{param} has a tool's result that answers no call", param=param)
             message["tool_call_id"] = answered
             open_calls = [call_id for call_id in open_calls if call_id != answered]
         if isinstance(calls, list):
