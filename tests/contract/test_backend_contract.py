@@ -50,11 +50,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
     with model_server() as state:
         for service in ("SAGEMAKER", "BEDROCK"):
             monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}_RUNTIME", state.url)
-        for module in (sagemaker_backend, bedrock_backend):
-            module._runtime.cache_clear()
+        for client in (sagemaker_backend._runtime, bedrock_backend.runtime):
+            client.cache_clear()
         yield state
-        for module in (sagemaker_backend, bedrock_backend):
-            module._runtime.cache_clear()
+        for client in (sagemaker_backend._runtime, bedrock_backend.runtime):
+            client.cache_clear()
 
 
 SPECS: dict[str, Callable[[str], BackendSpec]] = {

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from functions.bootstrap.handler import BootstrapRequest
+from functions.reconcile_adapters.handler import Request as AdaptersRequest
 from infra.config import STAGES
 from local import setup
 from tests.infra.template import Template
@@ -80,8 +81,12 @@ def test_every_function_that_is_called_is_deployed_and_takes_what_it_is_given(te
     asked = options("--function-name")
     assert asked
     assert set(asked) <= names(templates, "AWS::Lambda::Function", "FunctionName")
-    [payload] = re.findall(r"--payload '(.+?)'", COMMANDS)
-    BootstrapRequest.model_validate(json.loads(payload), strict=False)
+    takes = {"rlaas-dev-bootstrap": BootstrapRequest, "rlaas-dev-reconcile_adapters": AdaptersRequest}
+    payloads = [json.loads(payload) for payload in re.findall(r"--payload '(.+?)'", COMMANDS)]
+    assert len(payloads) == len(asked) == len(takes)
+    for function, payload in zip(asked, payloads, strict=True):
+        assert payload.keys() <= takes[function].model_fields.keys()
+        takes[function].model_validate(payload, strict=False)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +96,6 @@ def test_every_function_that_is_called_is_deployed_and_takes_what_it_is_given(te
         ("AWS::ECR::Repository", "RepositoryName", r"(?:\$REGISTRY/|--repository-name )(rlaas-dev/[a-z-]+)"),
         ("AWS::DynamoDB::Table", "TableName", r"--table-name (\S+?);?(?: |$)"),
         ("AWS::SNS::Topic", "TopicName", r"arn:aws:sns:us-east-1:\$ACCOUNT:(\S+)"),
-        ("AWS::SageMaker::Endpoint", "EndpointName", r"--endpoint-name-equals (\S+)"),
     ],
 )
 def test_every_name_in_a_command_is_in_a_template(type: str, property: str, pattern: str, templates: list[Template]) -> None:

@@ -1911,6 +1911,151 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/admin/redrives": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Redrive
+         * @description Play again what failed and is kept, of all tenants, some seconds' worth; the first page is entered into the audit.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description Stands in for the id that the body leaves out. */
+                    "Idempotency-Key"?: string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["RedriveRequest"];
+                };
+            };
+            responses: {
+                /** @description The document, or the page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description Made */
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description Started */
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body is larger than the service takes */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/admin/keys": {
         parameters: {
             query?: never;
@@ -6144,6 +6289,55 @@ export interface components {
             on_failure?: ("open" | "closed") | null;
         };
         /**
+         * AnswerBedrockGuardrail
+         * @description Holds when the guardrail intervenes on the answer or the arguments of its calls; `redact` as for inputs.
+         */
+        AnswerBedrockGuardrail: {
+            /**
+             * Timeout S
+             * @default 2
+             */
+            timeout_s?: number;
+            /** Guardrail Id */
+            guardrail_id: string;
+            /**
+             * Version
+             * @default DRAFT
+             */
+            version?: string;
+            /**
+             * Region
+             * @default null
+             */
+            region?: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "bedrock_guardrail";
+            /**
+             * Action
+             * @default block
+             * @enum {string}
+             */
+            action?: "block" | "redact" | "regenerate" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure?: ("open" | "closed") | null;
+            /**
+             * Then
+             * @default null
+             */
+            then?: ("block" | "flag") | null;
+        };
+        /**
          * AnswerBlockList
          * @description Terms and patterns that must not be answered; a find within one of `excuses` is none.
          */
@@ -6189,6 +6383,62 @@ export interface components {
              * @default []
              */
             excuses?: string[];
+        };
+        /**
+         * AnswerModeration
+         * @description Holds when the server objects to the answer or the arguments of its calls.
+         */
+        AnswerModeration: {
+            /**
+             * Timeout S
+             * @default 2
+             */
+            timeout_s?: number;
+            /**
+             * Model
+             * @default omni-moderation-latest
+             */
+            model?: string;
+            /**
+             * Base Url
+             * @default https://api.openai.com/v1
+             */
+            base_url?: string;
+            /**
+             * Secret
+             * @default null
+             */
+            secret?: string | null;
+            /** Thresholds */
+            thresholds?: {
+                [key: string]: number;
+            };
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "moderation";
+            /**
+             * Action
+             * @default block
+             * @enum {string}
+             */
+            action?: "block" | "regenerate" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure?: ("open" | "closed") | null;
+            /**
+             * Then
+             * @default null
+             */
+            then?: ("block" | "flag") | null;
         };
         /**
          * AnthropicBackend
@@ -6700,6 +6950,52 @@ export interface components {
              * @default 25
              */
             timeout_s?: number;
+        };
+        /**
+         * BedrockGuardrail
+         * @description Holds when the guardrail intervenes on what users, tools, inputs and documents say.
+         *
+         *     `redact` takes out the personal data that it masks, and blocks where it blocks.
+         */
+        BedrockGuardrail: {
+            /**
+             * Timeout S
+             * @default 2
+             */
+            timeout_s?: number;
+            /** Guardrail Id */
+            guardrail_id: string;
+            /**
+             * Version
+             * @default DRAFT
+             */
+            version?: string;
+            /**
+             * Region
+             * @default null
+             */
+            region?: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "bedrock_guardrail";
+            /**
+             * Action
+             * @default block
+             * @enum {string}
+             */
+            action?: "block" | "redact" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure?: ("open" | "closed") | null;
         };
         /**
          * BlockList
@@ -7354,12 +7650,12 @@ export interface components {
              * Input
              * @default []
              */
-            input?: (components["schemas"]["SizeLimit"] | components["schemas"]["PersonalData"] | components["schemas"]["BlockList"] | components["schemas"]["AllowList"] | components["schemas"]["Injection"] | components["schemas"]["Topics"])[];
+            input?: (components["schemas"]["SizeLimit"] | components["schemas"]["PersonalData"] | components["schemas"]["BlockList"] | components["schemas"]["AllowList"] | components["schemas"]["Injection"] | components["schemas"]["Topics"] | components["schemas"]["BedrockGuardrail"] | components["schemas"]["Moderation"])[];
             /**
              * Output
              * @default []
              */
-            output?: (components["schemas"]["PersonalDataLeak"] | components["schemas"]["AnswerBlockList"] | components["schemas"]["Refusal"] | components["schemas"]["StructuredOutput"] | components["schemas"]["Groundedness"])[];
+            output?: (components["schemas"]["PersonalDataLeak"] | components["schemas"]["AnswerBlockList"] | components["schemas"]["Refusal"] | components["schemas"]["StructuredOutput"] | components["schemas"]["Groundedness"] | components["schemas"]["AnswerBedrockGuardrail"] | components["schemas"]["AnswerModeration"])[];
             /**
              * Safe Answer
              * @default I'm sorry, but I can't help with that.
@@ -7664,6 +7960,57 @@ export interface components {
              * @default null
              */
             sent?: number | null;
+        };
+        /**
+         * Moderation
+         * @description Holds when the server objects to what users, tools, inputs and documents say.
+         */
+        Moderation: {
+            /**
+             * Timeout S
+             * @default 2
+             */
+            timeout_s?: number;
+            /**
+             * Model
+             * @default omni-moderation-latest
+             */
+            model?: string;
+            /**
+             * Base Url
+             * @default https://api.openai.com/v1
+             */
+            base_url?: string;
+            /**
+             * Secret
+             * @default null
+             */
+            secret?: string | null;
+            /** Thresholds */
+            thresholds?: {
+                [key: string]: number;
+            };
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "moderation";
+            /**
+             * Action
+             * @default block
+             * @enum {string}
+             */
+            action?: "block" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure?: ("open" | "closed") | null;
         };
         /**
          * OpenAIBackend
@@ -8089,6 +8436,27 @@ export interface components {
         RateGuard: {
             /** Above */
             above: number;
+        };
+        /**
+         * RedriveRequest
+         * @description A page of a redrive; `cursor` is the page's before. A `dryrun` says how much is kept where, and plays nothing.
+         */
+        RedriveRequest: {
+            /**
+             * Cursor
+             * @default null
+             */
+            cursor?: string | null;
+            /**
+             * Dryrun
+             * @default false
+             */
+            dryrun?: boolean;
+            /**
+             * Reason
+             * @default by the admin API
+             */
+            reason?: string;
         };
         /**
          * Refusal
