@@ -71,6 +71,7 @@ def test_a_card_of_an_unknown_network_is_masked_where_a_word_says_that_it_is_one
         "order 2026-11-27 9471 5523 1234",
         "1732669512345 ms",
         "0000 0000 0000 0000",
+        "Debit the checking account 632825788169.",
     ],
 )
 def test_what_only_resembles_a_card_stays(text: str) -> None:

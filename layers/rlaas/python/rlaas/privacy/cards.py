@@ -18,6 +18,7 @@ _NAMED = re.compile(
     r"(?i)(?:\b(?:visa|master ?card|maestro|amex|american express|diners|jcb|unionpay|carta|carte|karte|kort|tarjeta|cart[aã]o)\b|card)"
     r"(?:(?!account|order|invoice|iban)[^\d\n]){0,40}$"
 )
+_OF_AN_ACCOUNT = re.compile(r"(?i)\baccount\b[^\d\n]{0,25}$")
 _MOST_GROUPS = 5
 
 
@@ -61,6 +62,8 @@ def _is_card(text: str, groups: Sequence[tuple[int, int]]) -> bool:
     if (sum(digits[-1::-2]) + sum(doubled)) % 10 or len({*digits}) == 1:
         return False
     begins = groups[0][0]
+    if len(number) == 12 and _OF_AN_ACCOUNT.search(text, max(0, begins - 40), begins):
+        return False  # one in ten account numbers would pass for a Maestro card
     return (
         _NETWORKS.fullmatch(number) is not None
         or tuple(end - start for start, end in groups) in _USUAL
