@@ -62,7 +62,7 @@ class ObservabilityStack(RlaasStack):
             self._full_partitions(data),
             self._unhandled(),
             self._refused_calls(),
-            self._refused_reads_and_writes([data.registry, data.events, data.counters]),
+            *self._refused_reads_and_writes([data.registry, data.events, data.counters]),
             *self._stream_delays([data.lake.writer, data.reward_writer, data.audit_writer]),
             self._lost_shadows(),
             *self._trials(),
@@ -92,7 +92,7 @@ class ObservabilityStack(RlaasStack):
     def _alarm(
         self,
         id: str,
-        metric: cloudwatch.Metric | cloudwatch.MathExpression,
+        metric: cloudwatch.Metric,
         *,
         above: float,
         periods: int,
@@ -212,25 +212,24 @@ class ObservabilityStack(RlaasStack):
             says="Calls of functions were refused for three minutes, of all in this account and region: its concurrency is used up",
         )
 
-    def _refused_reads_and_writes(self, tables: Sequence[dynamodb.ITable]) -> cloudwatch.Alarm:
-        metrics = {
-            f"{kind.lower()}{number}": cloudwatch.Metric(
-                namespace="AWS/DynamoDB",
-                metric_name=f"{kind}ThrottleEvents",
-                dimensions_map={"TableName": table.table_name},
-                statistic="Sum",
-                period=_MINUTE,
+    def _refused_reads_and_writes(self, tables: Sequence[dynamodb.ITable]) -> list[cloudwatch.Alarm]:
+        return [
+            self._alarm(
+                f"{table.node.id}{kind}Throttles",
+                cloudwatch.Metric(
+                    namespace="AWS/DynamoDB",
+                    metric_name=f"{kind}ThrottleEvents",
+                    dimensions_map={"TableName": table.table_name},
+                    statistic="Sum",
+                    period=_MINUTE,
+                ),
+                above=0,
+                periods=3,
+                says="DynamoDB refused requests for three minutes: a partition is hot, or traffic grew faster than the table",
             )
-            for number, table in enumerate(tables)
+            for table in tables
             for kind in ("Read", "Write")
-        }
-        return self._alarm(
-            "TableThrottles",
-            cloudwatch.MathExpression(expression="SUM(METRICS())", using_metrics=dict(metrics), period=_MINUTE, label="refused"),
-            above=0,
-            periods=3,
-            says="DynamoDB refused reads or writes for three minutes: a partition is hot, or traffic grew faster than the table",
-        )
+        ]
 
     def _stream_delays(self, consumers: Sequence[PythonFunction]) -> list[cloudwatch.Alarm]:
         return [
