@@ -24,11 +24,11 @@ class BedrockGuardrails:
             if answer["action"] != "GUARDRAIL_INTERVENED":
                 return None
             findings = [*_findings(answer["assessments"])]
-        masked = [(label, match) for label, action, match in findings if action == "ANONYMIZED" and match]
+        told = [(match, label) for label, action, match in findings if action == "ANONYMIZED" and match]
         return Judgement(
             reasons=tuple(dict.fromkeys(label for label, _, _ in findings)) or ("intervened",),
-            found=tuple((match, label.rpartition("/")[2].upper()) for label, match in masked),
-            must_block=not masked or any(action == "BLOCKED" for _, action, _ in findings),
+            found=tuple((match, label.rpartition("/")[2].upper()) for match, label in told),
+            must_block=not findings or len(told) < len(findings),  # what is blocked, or masked without saying what, cannot be taken out
         )
 
 
