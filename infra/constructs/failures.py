@@ -1,18 +1,19 @@
 """Where everything ends that failed, whole, until `rlaas redrive` plays it again; and what may happen to it there."""
 
-from typing import cast
-
 import jsii
 from aws_cdk import Duration, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sqs as sqs
-from constructs import Construct, IConstruct
+from constructs import Construct
 
-from infra.acknowledge import acknowledge, acknowledge_wildcards
+from infra.acknowledge import acknowledge
 from infra.config import StageConfig
 from infra.constructs.private_bucket import PrivateBucket
+
+BATCHES = "aws/lambda/*"
+"""The objects that Lambda keeps batches in."""
 
 
 def dead_letter_queue(scope: Construct, id: str, *, name: str | None = None) -> sqs.Queue:
@@ -38,13 +39,8 @@ class KeptRecords:
 
     def bind(self, target: lambda_.IEventSourceMapping, target_handler: lambda_.IFunction) -> lambda_.DlqDestinationConfig:
         """Let the function's role, in whose name Lambda writes, do so."""
-        kept = self._bucket.objects("aws/lambda/*")
-        policies = [("s3:PutObject", kept), ("s3:ListBucket", self._bucket.bucket_arn)]
-        for action, resource in policies:
+        for action, resource in (("s3:PutObject", self._bucket.objects(BATCHES)), ("s3:ListBucket", self._bucket.bucket_arn)):
             target_handler.add_to_role_policy(iam.PolicyStatement(actions=[action], resources=[resource]))
-        acknowledge_wildcards(
-            cast(IConstruct, target_handler.node.scope), [kept], "Lambda names each batch itself; the prefix is what can be named."
-        )
         return lambda_.DlqDestinationConfig(destination=self._bucket.bucket_arn)
 
 

@@ -14,7 +14,7 @@ from constructs import Construct
 from infra import bundling
 from infra.acknowledge import acknowledge, acknowledge_wildcards
 from infra.config import StageConfig
-from infra.constructs.failures import Failures, KeptRecords, failure_queue
+from infra.constructs.failures import BATCHES, Failures, KeptRecords, failure_queue
 
 _RLAAS = bundling.ROOT / "layers" / "rlaas"
 _STREAM_KEEPS = Duration.hours(23)
@@ -193,6 +193,7 @@ class PythonFunction(Construct):
                 on_failure=KeptRecords(failures.bucket),
             )
         )
+        acknowledge_wildcards(self, [failures.bucket.objects(BATCHES)], "Lambda names each batch itself; the prefix is what can be named.")
         acknowledge(
             self,
             "dynamodb:ListStreams takes no resource: it can only be allowed on all streams, and it lists names.",

@@ -10,7 +10,7 @@ from constructs import Construct
 
 from infra.config import StageConfig
 from infra.constructs.event_lake import EventLake
-from infra.constructs.failures import Failures, failure_queue
+from infra.constructs.failures import BATCHES, Failures, failure_queue
 from infra.constructs.python_function import PythonFunction
 from infra.constructs.shadows import ShadowQueue
 
@@ -54,7 +54,7 @@ class Redrive(Construct):
             timeout=Duration.seconds(28),  # the admin API waits for it, and API Gateway for that
         )
         function = self.function
-        for bucket, prefix in ((failures.bucket, "aws/lambda/*"), (lake.bucket, "errors/*")):
+        for bucket, prefix in ((failures.bucket, BATCHES), (lake.bucket, "errors/*")):
             function.allow("s3:ListBucket", on=[bucket.bucket_arn], conditions={"StringLike": {"s3:prefix": prefix}})
             function.allow("s3:GetObject", "s3:DeleteObject", on=[bucket.objects(prefix)], wildcard_because=_KEPT)
         function.allow(
