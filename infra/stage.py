@@ -24,7 +24,16 @@ class RlaasStage(Stage):
         learning = learning_stack.pipeline
         trials = RolloutStack(self, config=config, data=data, endpoint=endpoint, finder=finder)
         rollout = trials.rollout
-        api = ApiStack(self, config=config, data=data, endpoint=endpoint, finder=finder, learning=learning, rollout=rollout)
+        api = ApiStack(
+            self,
+            config=config,
+            data=data,
+            endpoint=endpoint,
+            finder=finder,
+            learning=learning,
+            upkeep=learning_stack.upkeep,
+            rollout=rollout,
+        )
         ObservabilityStack(
             self,
             config=config,

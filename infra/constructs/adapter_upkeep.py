@@ -52,7 +52,7 @@ class AdapterUpkeep(Construct):
             self.function.function.add_to_role_policy(statement)
             acknowledge_wildcards(self, statement.resources, TARGETS_HAVE_NO_NAMES)
         target = targets.LambdaFunction(
-            self.function.target, dead_letter_queue=learning.failures, retry_attempts=2, max_event_age=Duration.hours(1)
+            self.function.keep_failed_calls(), dead_letter_queue=learning.failures, retry_attempts=2, max_event_age=Duration.hours(1)
         )
         rules.Rule(self, "Hourly", description="Keep the endpoint's adapters up", schedule=rules.Schedule.rate(EVERY), targets=[target])
         rules.Rule(

@@ -6,6 +6,7 @@ from aws_cdk import CfnOutput, Duration
 from constructs import Construct
 
 from infra.config import StageConfig
+from infra.constructs.adapter_upkeep import AdapterUpkeep
 from infra.constructs.answering_function import AnsweringFunction
 from infra.constructs.entity_finder import EntityFinder
 from infra.constructs.grant_role import GrantRole
@@ -36,6 +37,7 @@ class ApiStack(RlaasStack):
         endpoint: VllmEndpoint,
         finder: EntityFinder,
         learning: LearningPipeline,
+        upkeep: AdapterUpkeep,
         rollout: GuardedRollout,
     ) -> None:
         super().__init__(scope, "api", config=config)
@@ -77,7 +79,10 @@ class ApiStack(RlaasStack):
             failures=data.failures,
             lake=data.lake,
             shadows=data.shadow_queue,
-            consumers=[data.lake.writer, data.reward_writer, data.audit_writer, learning.steps, rollout.steps, rollout.guard],
+            consumers=[
+                *(data.lake.writer, data.reward_writer, data.audit_writer),
+                *(learning.steps, upkeep.function, rollout.steps, rollout.guard),
+            ],
             in_order=data.audit_writer,
         )
         self.admin = self._admin(data, endpoint, learning, rollout)

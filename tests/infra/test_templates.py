@@ -463,7 +463,7 @@ def test_the_redrive_calls_consumers_and_nothing_else(templates: list[Template])
                 if statement["Action"] == "lambda:InvokeFunction"
                 for resource in _listed(statement["Resource"])
             ]
-            assert len(invoked) == 6
+            assert len(invoked) == 7
             assert not any("*" in arn for arn in invoked)
             deleted = [
                 json.dumps(resource)
