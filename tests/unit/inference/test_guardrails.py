@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rlaas.errors import DependencyUnavailable
+from rlaas.inference.backend import Choice
 from rlaas.inference.groundedness import LexicalOverlap
+from rlaas.inference.guarded import Guarded
 from rlaas.inference.guardrails import (
     MAX_CHARACTERS,
     InputVerdict,
@@ -27,6 +29,7 @@ from rlaas.routing.prompt import Document
 from rlaas.telemetry.events import CalledFunction, EventBatch, Message, ToolCall
 from rlaas.telemetry.ingest import prepare_clean
 from tests.fakes.privacy import AS_IT_IS
+from tests.fakes.worlds import policy
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 SAFE = "Please write to the office."
@@ -529,3 +532,20 @@ def test_work_grows_no_faster_than_the_text(piece: str) -> None:
     steps(look(1))
     small, large = steps(look(50)), steps(look(400))
     assert large <= 8 * 1.15 * small
+
+
+def test_what_was_taken_out_of_an_answer_stands_neither_in_its_refusal_nor_in_its_logprobs() -> None:
+    config = Guardrails.model_validate_json('{"output": [{"kind": "pii_leak"}]}')
+    logprobs = {"content": [{"token": "4111111111111111", "logprob": -0.1}]}
+    choices = [
+        Choice("It is 4111111111111111", "stop", logprobs=logprobs),
+        Choice("", "stop", refusal="I won't tell ada@shop.example", logprobs=logprobs),
+        Choice("Nothing here", "stop", logprobs=logprobs),
+    ]
+    checked = Guarded("acme", None, {}, (), None).outgoing(policy(1).model_copy(update={"guardrails": config}), choices, again=False)
+    assert checked is not None
+    assert [(choice.text, choice.refusal, choice.logprobs) for choice in checked] == [
+        ("It is <CREDIT_CARD>", None, None),
+        ("", "I won't tell <EMAIL_ADDRESS>", None),
+        ("Nothing here", None, logprobs),
+    ]

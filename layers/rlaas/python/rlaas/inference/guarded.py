@@ -82,7 +82,16 @@ class Guarded:
             if verdict.blocked:
                 checked.append(Choice(text=verdict.text, finish_reason=BLOCKED))
             else:
-                checked.append(replace(choice, text=verdict.text, tool_calls=verdict.tool_calls))
+                same = (verdict.text, verdict.refusal, verdict.tool_calls) == (choice.text, choice.refusal, choice.tool_calls)
+                checked.append(
+                    replace(
+                        choice,
+                        text=verdict.text,
+                        tool_calls=verdict.tool_calls,
+                        refusal=verdict.refusal,
+                        logprobs=choice.logprobs if same else None,  # they spell out what was taken away
+                    )
+                )
         return tuple(checked)
 
     def events(

@@ -94,11 +94,13 @@ class InputVerdict:
 
 @dataclass(frozen=True, slots=True)
 class OutputVerdict:
-    """What the caller gets: `text` and `tool_calls`, redacted where a guardrail did; when `blocked`, the safe answer and no calls.
+    """What the caller gets: `text`, `tool_calls` and `refusal`, redacted where a guardrail did; when `blocked`, the safe answer
+    and neither calls nor a refusal.
     `regenerate` asks for one more answer from the backend in their place, which is then checked with `again=True`."""
 
     text: str
     tool_calls: tuple[ToolCall, ...]
+    refusal: str | None
     blocked: bool
     regenerate: bool
     actions: tuple[GuardrailAction, ...]
@@ -195,7 +197,7 @@ def check_output(
         calls_tools=bool(tool_calls),
         scorers=scorers,
     )
-    texts = [text, *(call.function.arguments for call in tool_calls)]
+    texts = [text, *(call.function.arguments for call in tool_calls), *([refusal] if refusal is not None else [])]
     actions: list[GuardrailAction] = []
     blocked = regenerate = False
     for guardrail in config.output:
@@ -221,11 +223,12 @@ def check_output(
             break
     calls = tuple(
         call.model_copy(update={"function": call.function.model_copy(update={"arguments": arguments})})
-        for call, arguments in zip(tool_calls, texts[1:], strict=True)
+        for call, arguments in zip(tool_calls, texts[1:], strict=False)
     )
     return OutputVerdict(
         text=config.safe_answer if blocked else texts[0],
         tool_calls=() if blocked else calls,
+        refusal=None if blocked or refusal is None else texts[-1],
         blocked=blocked,
         regenerate=regenerate,
         actions=tuple(actions),
