@@ -42,7 +42,12 @@ def call(arguments: str) -> ToolCall:
         (f'{{"a": {CARD}, "a": {CARD}}}', '{"a": "<CREDIT_CARD>", "a": "<CREDIT_CARD>"}'),
         (f'```json\n{{"card": {CARD}}}\n```', '```json\n{"card": "<CREDIT_CARD>"}\n```'),
         (f'["4111","1111 1111 1111 {CARD}"]', '["4111","1111 1111 1111 <CREDIT_CARD>"]'),
-        (f'{{"cut": "{MAIL}", "off": {CARD}', '{"cut": "<EMAIL_ADDRESS>", "off": <CREDIT_CARD>'),  # no JSON before, none after
+        (f'{{"cut": "{MAIL}", "off": {CARD}', '{"cut": "<EMAIL_ADDRESS>", "off": "<CREDIT_CARD>"'),
+        (rf'[{{"in": "a text\n{MAIL} an', r'[{"in": "a text\n<EMAIL_ADDRESS> an'),
+        (f'{{"{MAIL}', '{"<EMAIL_ADDRESS>'),
+        (f'{{"a": {CARD}}}\n{{"b": "{MAIL}"}}\n', '{"a": "<CREDIT_CARD>"}\n{"b": "<EMAIL_ADDRESS>"}\n'),
+        (f'Ask {MAIL}: {{"a": {CARD}}}, [1], {CARD}.', 'Ask <EMAIL_ADDRESS>: {"a": "<CREDIT_CARD>"}, [1], <CREDIT_CARD>.'),
+        (f'Dear {{{{ name }}}}, {CARD}', 'Dear {{ name }}, <CREDIT_CARD>'),
         (CARD, "<CREDIT_CARD>"),
         (f"[see {CARD}]", "[see <CREDIT_CARD>]"),
     ],

@@ -10,13 +10,19 @@ from rlaas.privacy.patterns import Span
 InPlaceOf = Callable[[str, str], str]
 """What stands in the place of a text that was found, by the text and what it is."""
 
-_FENCED = re.compile(r"\s{0,100}```[A-Za-z0-9]{0,20}[ \t]{0,20}\r?\n(?=\s{0,100}[\[{])(?P<json>.*)\r?\n[ \t]{0,20}```\s{0,100}", re.DOTALL)
+_BEGINS = re.compile(r"\{|\[(?=\s*[\[{\"])")
+"""Where JSON may begin in a text that is more than JSON; not at `[1]` or `[sic]`, which prose has."""
+_MOST_TRIES = 50
+_ENDS = ("", "null", '"', '":null', ":null", '"":null')
+"""What a text that was cut off in the middle of its JSON may lack, before its brackets are closed."""
 _TOKEN = re.compile(r'"(?P<string>[^"\\]*(?:\\.[^"\\]*)*)"(?P<key>\s*:)?|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?')
 _ESCAPED = re.compile(
     r"\\u(?P<high>[dD][89abAB][0-9A-Fa-f]{2})\\u(?P<low>[dD][c-fC-F][0-9A-Fa-f]{2})|\\u(?P<one>[0-9A-Fa-f]{4})|\\(?P<short>.)", re.DOTALL
 )
 _SHORT = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _BRACE = re.compile("[{}]")
+_BRACKET = re.compile(r"[\[\]{}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,7 @@ class Leaf:
     stands: Sequence[int]
     """Where each of its characters stands in the text, and where it ends there."""
     depth: int
-    """How many strings of JSON it lies in: so often is escaped what is put there."""
+    """How many strings of JSON it lies in, itself included: so often is escaped what is put there. None in prose."""
     is_number: bool = False
     owner: int | None = None
     """Of a name: which object it is in."""
@@ -36,11 +42,13 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """`text` is what is looked at. `leaves` (None: the whole text is one) are where something may be put in the place of another."""
+    """`text` is what is looked at of `given`, and of `added`, which completes JSON that was cut off. `leaves` (None: the whole text is one)
+    are where something may be put in the place of another."""
 
     given: str
     text: str
     leaves: tuple[Leaf, ...] | None = None
+    added: str = ""
 
     def replaced(self, spans: Sequence[Span], in_place_of: InPlaceOf) -> str:
         """The text given with each of `spans` (of the reading, in order and apart) replaced.
@@ -51,7 +59,8 @@ class Reading:
         if self.leaves is None:
             changes = ((span.start, span.end, in_place_of(self.text[span.start : span.end], span.entity)) for span in spans)
             return _spliced(self.given, changes)
-        return _spliced(self.given, self._changes(self.leaves, spans, in_place_of))
+        whole = _spliced(self.given + self.added, self._changes(self.leaves, spans, in_place_of))
+        return whole.removesuffix(self.added)
 
     def _changes(self, leaves: Sequence[Leaf], spans: Sequence[Span], in_place_of: InPlaceOf) -> Iterator[tuple[int, int, str]]:
         names: dict[int, set[str]] = {}
@@ -71,7 +80,7 @@ class Reading:
                     changes = [(leaf.start, leaf.end, name)]
                 taken.add(name)
             for start, end, put in changes:
-                put = f'"{put}"' if leaf.is_number else _escaped(put, 1)
+                put = f'"{_escaped(put, 1)}"' if leaf.is_number else put
                 yield leaf.stands[start - leaf.start], leaf.stands[end - leaf.start], _escaped(put, leaf.depth)
 
     def _changes_within(self, leaf: Leaf, spans: Sequence[Span], first: int, in_place_of: InPlaceOf) -> Iterator[tuple[int, int, str]]:
@@ -88,16 +97,62 @@ class Reading:
 
 
 def read(text: str) -> Reading:
-    """`text` as it is read: of JSON objects and lists, fenced ones too, with the escapes of their strings undone, at every depth."""
-    fenced = _FENCED.fullmatch(text)
-    start, end = fenced.span("json") if fenced else (0, len(text))
-    if not _is_json(text[start:end]):
+    """`text` as it is read: in JSON objects and lists, alone, cut off, in lines, in fences or in the middle of prose, the escapes of
+    strings are undone, at every depth."""
+    if "{" not in text and "[" not in text:
         return Reading(text, text)
     made = _Making()
-    made.literal(text[:start])
-    made.read(text[start:end], range(start, end + 1), depth=0)
-    made.literal(text[end:])
+    if _is_json(text):
+        made.read(text, range(len(text) + 1), depth=0)
+        return Reading(text, "".join(made.parts), tuple(made.leaves))
+    completed = _completed(text)
+    if completed is not None:
+        made.read(completed, range(len(completed) + 1), depth=0)
+        return Reading(text, "".join(made.parts), tuple(made.leaves), added=completed[len(text) :])
+    at = 0
+    for start, end in _json_within(text):
+        made.leaf(text[at:start], range(at, start + 1), 0)
+        made.read(text[start:end], range(start, end + 1), depth=0)
+        at = end
+    if at == 0:
+        return Reading(text, text)
+    made.leaf(text[at:], range(at, len(text) + 1), 0)
     return Reading(text, "".join(made.parts), tuple(made.leaves))
+
+
+def _json_within(text: str) -> Iterator[tuple[int, int]]:
+    """Where JSON begins and ends in a text that holds more; of texts with very many brackets, only at the first ones."""
+    decoder = json.JSONDecoder(parse_int=str, parse_float=str)
+    at = 0
+    for _ in range(_MOST_TRIES):
+        begins = _BEGINS.search(text, at)
+        if begins is None:
+            return
+        try:
+            _, end = decoder.raw_decode(text, begins.start())
+        except (ValueError, RecursionError):
+            at = begins.end()
+        else:
+            yield begins.start(), end
+            at = end
+
+
+def _completed(text: str) -> str | None:
+    """The JSON that `text` begins, closed where it was cut off; None when it is none."""
+    if not _BEGINS.match(text.lstrip()):
+        return None
+    opened: list[str] = []
+    rest = _STRING.sub("", text)
+    rest = rest[: rest.find('"')] if '"' in rest else rest
+    for bracket in _BRACKET.findall(rest):
+        if bracket in "{[":
+            opened.append("}" if bracket == "{" else "]")
+        elif not opened or opened.pop() != bracket:
+            return None
+    if not opened:
+        return None
+    closing = "".join(reversed(opened))
+    return next((whole for end in _ENDS if _is_json(whole := f"{text}{end}{closing}")), None)
 
 
 @dataclass(slots=True)
@@ -139,11 +194,11 @@ class _Making:
             self.literal(text[at:start])
             said, places = _unescaped(token["string"], stands[start : end + 1])
             if token["key"] is not None:
-                self.leaf(said, places, depth, owner=open_objects[-1])
+                self.leaf(said, places, depth + 1, owner=open_objects[-1])
             elif _is_json(said):
                 self.read(said, places, depth=depth + 1)
             else:
-                self.leaf(said, places, depth)
+                self.leaf(said, places, depth + 1)
             at = end
         self.literal(text[at:])
 
