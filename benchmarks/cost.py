@@ -33,7 +33,6 @@ from benchmarks.telemetry_price import (
     FUNCTION_GIB,
     GB,
     LAKE_WRITER_S,
-    LOG_BYTES,
     MILLION,
     STREAM_BATCH,
     MeteredStore,
@@ -118,7 +117,7 @@ def inference_figures() -> dict[str, float]:
     handled = AGAINST_PEERS + AGAINST_PEERS // 10
     cpu_s, calls, printed = with_aws_clients(AGAINST_PEERS)
     lines = printed.splitlines()
-    log_bytes = (len(printed) + 26 * len(lines)) / handled + LOG_BYTES
+    log_bytes = (len(printed) + 26 * len(lines)) / handled
     billed = [units(*call) for call in calls if call[0] != "InvokeEndpoint"]
     writes, reads = (sum(each) / handled for each in zip(*billed, strict=True))
     stored = [call[1]["Item"] for call in calls if call[0] == "PutItem"]

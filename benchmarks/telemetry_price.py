@@ -38,7 +38,8 @@ MILLION = 1_000_000
 GB = 1024**3
 FUNCTION_GIB, FUNCTION_CORES = 0.5, 512 / 1769  # AWS gives a function of 1,769 MiB one core
 DYNAMODB_S = 0.005
-"""Assumed for one round trip to DynamoDB; a request waits for four, one after another: what it refers to, and three waves of writes."""
+"""Assumed for one round trip to DynamoDB; a request waits for five, one after another: its tenant's rate, what it refers to, and three
+waves of writes."""
 EVENTS_PER_S = 100.0
 """Assumed rate, which says how full the stream's batches and Firehose's files are, and how often the authorizer's answer is remembered."""
 REGISTRY_READS = 3
@@ -47,8 +48,8 @@ STREAM_BATCH = 100
 LAKE_WRITER_S = 0.1
 """Assumed for one batch in the lake writer, most of it waiting for Firehose."""
 AUTHORIZER_TTL_S = 60.0
-LOG_BYTES, ACCESS_LOG_BYTES = 700, 500
-"""Lambda's two lines (start, report) for an invocation, and API Gateway's for a request, each with CloudWatch's 26 bytes a line."""
+ACCESS_LOG_BYTES = 500
+"""API Gateway's line for a request, with CloudWatch's 26 bytes. Lambda itself logs nothing of a call that goes well."""
 
 
 @dataclass
@@ -117,7 +118,8 @@ def figures(function_cpu_s: float) -> dict[str, float]:
     landed = list(store.events.values())
     per_event = MILLION / len(landed)
     requested = MILLION / BATCH
-    store_usd = per_event * store.usd() + requested * REGISTRY_READS * usd("dynamodb_read_unit")
+    counted = usd("dynamodb_write_unit")  # the tenant's rate
+    store_usd = per_event * store.usd() + requested * (counted + REGISTRY_READS * usd("dynamodb_read_unit"))
     answer = {"status": 201, "id": landed[-1].event_id, "idempotent_replay": False, "pending": False}
     answered_gb = MILLION * len(json.dumps(answer)) / GB
     authorized = MILLION / EVENTS_PER_S / AUTHORIZER_TTL_S
@@ -126,7 +128,7 @@ def figures(function_cpu_s: float) -> dict[str, float]:
         + answered_gb * usd("transfer_out_gb")
         + authorized * (invocation_usd(0.05) + usd("dynamodb_read_unit"))
     )
-    function_usd = requested * invocation_usd(function_cpu_s / FUNCTION_CORES + 4 * DYNAMODB_S)
+    function_usd = requested * invocation_usd(function_cpu_s / FUNCTION_CORES + 5 * DYNAMODB_S)
     payload = sum(len(event.payload.encode()) for event in landed) // len(landed)
     stream_usd = MILLION / STREAM_BATCH * invocation_usd(LAKE_WRITER_S)
     lake_usd = lake_usd_per_million(payload, batch=STREAM_BATCH, events_per_second=EVENTS_PER_S)["lake_usd"]
@@ -163,6 +165,6 @@ def rewards_usd(store: MeteredStore, lake_usd: float) -> float:
     return MILLION / len(landed) * store.usd() + function_usd + specs_usd + rewards * (lake_usd + stream_usd)
 
 
-def invocation_usd(seconds: float, gib: float = FUNCTION_GIB, log_bytes: float = LOG_BYTES) -> float:
+def invocation_usd(seconds: float, gib: float = FUNCTION_GIB, log_bytes: float = 0.0) -> float:
     """One invocation of a function of `gib` that takes so long, with its log lines."""
     return usd("lambda_request") + seconds * gib * usd("lambda_arm_gb_second") + log_bytes / GB * usd("log_gb")

@@ -133,6 +133,8 @@ class PythonFunction(Construct):
             reserved_concurrent_executions=reserved_concurrency if config.runtime.reserved else None,
             log_group=self.log_group,
             logging_format=lambda_.LoggingFormat.JSON,
+            # Its lines of each start and end say what metrics say, and cost as much as the function's own.
+            system_log_level_v2=lambda_.SystemLogLevel.WARN,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,
             environment={
                 "RLAAS_STAGE": config.name,
