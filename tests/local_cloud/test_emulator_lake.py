@@ -111,9 +111,12 @@ def keys(emulator: Emulator, bucket: str, prefix: str) -> list[str]:
 def ask(emulator: Emulator, names: dict[str, str], query: str) -> list[dict[str, Any]]:
     session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
     awswrangler.config.athena_endpoint_url = awswrangler.config.s3_endpoint_url = awswrangler.config.glue_endpoint_url = emulator.url
-    frame = awswrangler.athena.read_sql_query(
-        query, database=names["database"], workgroup=names["workgroup"], ctas_approach=False, boto3_session=session
-    )
+    try:
+        frame = awswrangler.athena.read_sql_query(
+            query, database=names["database"], workgroup=names["workgroup"], ctas_approach=False, boto3_session=session
+        )
+    finally:
+        awswrangler.config.reset()  # it is the process's, and other tests' too
     rows: list[dict[str, Any]] = frame.to_dict("records")
     return rows
 

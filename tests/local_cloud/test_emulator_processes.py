@@ -66,6 +66,12 @@ def test_that_is_interrupted():
 """
 
 
+def _as_a_terminal_starts_it() -> None:
+    """A session of its own that hears when the window closes, also where the tests themselves run under nohup."""
+    os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("way", "whom"),
     [
@@ -83,7 +89,7 @@ def test_an_interrupted_test_leaves_no_emulator(tmp_path: Path, way: signal.Sign
     command = [sys.executable, "-m", "pytest", "-n", "1", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]
     environment = {**os.environ, "THE_HOME": str(home), "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers/rlaas/python")])}
     with (tmp_path / "said").open("wb") as said:
-        run = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said, start_new_session=True)
+        run = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said, preexec_fn=_as_a_terminal_starts_it)
     worker = home / "worker"
     until(lambda: (worker.exists() and worker.read_text()) or run.poll() is not None, seconds=90)
     assert run.poll() is None, (tmp_path / "said").read_text()

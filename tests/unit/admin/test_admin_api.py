@@ -128,7 +128,7 @@ def refused(answer: tuple[int, Any], status: int, kind: str, param: str | None) 
         ("GET", f"{HERE}/rollouts/rol_9", None, 404, "NotFound", None),
         ("GET", f"{HERE}/policies/{SKILL}@v9", None, 404, "NotFound", "policy_id"),
         ("GET", "/v1/admin/nothing-here", None, 404, "NotFound", None),
-        ("PATCH", f"{HERE}/route", {}, 405, "NotFound", None),
+        ("PATCH", f"{HERE}/route", {}, 404, "NotFound", None),
         ("POST", f"{HERE}/policies", {"prompt": {"user": "{{ oops"}}, 400, "InvalidInput", "prompt.user.template"),
         ("POST", f"{HERE}/policies", {"prompt": {"user": "x"}, "backend": {"kind": "openai"}}, 400, "InvalidInput", "backend.model"),
         ("POST", f"{HERE}/policies", {"prompt": {"nodes": [{"kind": "user"}]}}, 400, "InvalidInput", "prompt.nodes.0.name"),

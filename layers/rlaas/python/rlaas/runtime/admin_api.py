@@ -783,10 +783,7 @@ def _map_errors(app: FastAPI) -> None:
 
     async def no_such_path(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        if error.status_code == 404:
-            return refused(request, NotFound("there is nothing at this path"))
-        body = error_body(NotFound(f"{request.method} is not offered at this path"), request_id(_event(request)))
-        return _answer(error.status_code, body)
+        return refused(request, NotFound("there is no such path and method"))
 
     async def unforeseen(request: Request, call_next: Callable[[Request], Awaitable[JSONResponse]]) -> JSONResponse:
         try:
