@@ -139,7 +139,7 @@ def test_a_plan_that_cannot_conclude_is_refused_with_what_would(cloud: LaptopClo
 def test_while_an_arms_model_is_down_the_control_answers_and_without_the_control_the_error_says_so(cloud: LaptopCloud) -> None:
     tenant = cloud.tenant()
     control = tenant.make_skill()
-    nobody = {"endpoint": "rlaas-local", "component": f"rlaas-local--{tenant.tenant_id}--nobody--v1"}
+    nobody = {"kind": "openai", "model": "nobody", "base_url": "http://127.0.0.1:9/v1"}  # the discard port: nobody listens
     body = {"prompt": PROMPT, "sampling": {"max_tokens": 12}, "backend": nobody}
     down = tenant.admin("POST", f"skills/{SKILL}/policies", body)["policy_id"]
     arms = [{"policy_id": down, "mode": "canary", "weight": 1.0}]
