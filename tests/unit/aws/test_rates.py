@@ -1,5 +1,5 @@
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import boto3
 import pytest
@@ -18,7 +18,7 @@ class Watch:
     def __init__(self) -> None:
         self.now = NOW
 
-    def __call__(self) -> object:
+    def __call__(self) -> datetime:
         return self.now
 
 
@@ -36,7 +36,7 @@ def rates() -> Iterator[tuple[list[DynamoRates], Watch]]:
     with mock_aws():
         dynamodb, watch = boto3.client("dynamodb"), Watch()
         make_table(dynamodb, "counters")
-        yield [DynamoRates("counters", per_second=3, clock=watch, dynamodb=dynamodb) for _ in range(2)], watch  # type: ignore[arg-type]
+        yield [DynamoRates("counters", per_second=3, clock=watch, dynamodb=dynamodb) for _ in range(2)], watch
 
 
 def test_a_tenant_sends_so_many_a_second_over_all_processes_and_nobody_else_waits(rates: tuple[list[DynamoRates], Watch]) -> None:
