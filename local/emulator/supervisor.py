@@ -45,18 +45,21 @@ def main() -> int:
     """Run the command; its exit status, 128 + the signal that ended it."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     grace = float(os.environ.pop("RLAAS_STOP_SECONDS", "10"))
-    command = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
+    command = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL).pid
+    ended = threading.Event()
 
     def stop() -> None:
         os.read(0, 1)
-        command.terminate()
-        try:
-            command.wait(grace)
-        except subprocess.TimeoutExpired:
+        end([command], signal.SIGTERM)
+        if not ended.wait(grace):
             end(descendants(), signal.SIGKILL)
 
     threading.Thread(target=stop, daemon=True).start()
-    status = command.wait()
+    process = 0
+    while process != command:  # orphans are reaped as they end, too: the command may wait for one to be gone
+        process, said = os.wait()
+    ended.set()
+    status = os.waitstatus_to_exitcode(said)
     while left := descendants():
         end(left, signal.SIGKILL)
         while True:
