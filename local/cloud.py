@@ -33,7 +33,7 @@ PORT = int(os.environ.get("RLAAS_PORT", "4566"))
 PID_FILE = STATE / "run" / "emulator.pid"
 RECORD = STATE / "run" / "cloud.json"
 LOGS = STATE / "logs"
-ASSEMBLY = STATE / "cdk.out"
+ASSEMBLY = ROOT / ".rlaas" / "cdk.out"  # of the sources, whatever the state
 VENVS = ROOT / ".rlaas" / "venvs"
 BASE_MODEL = "smollm2-135m-instruct"  # as infra.config has it; a test compares them
 TENANT = "acme"
@@ -274,21 +274,20 @@ def _images() -> dict[str, dict[str, Any]]:
 def _deploy(wanted: str, say: Say, news: Say, *, fresh: bool) -> Cloud:
     endpoint = f"http://127.0.0.1:{PORT}"
     deployment = Deployment(assembly=ASSEMBLY, logs=LOGS, environment={**_aws(endpoint), processes.MARK: str(STATE)})
-    with ThreadPoolExecutor(1) as beside:
-        model = beside.submit(_base_model, say)
+    with contextlib.ExitStack() as work:
+        model = work.enter_context(ThreadPoolExecutor(1)).submit(_base_model, say)
         say("synthesizing the stacks (about 15 s when the code changed)")
-        deployment.synthesize()
+        work.enter_context(deployment.synthesized())
         if fresh:
             say("bootstrapping the CDK")
             deployment.bootstrap()
         say("deploying the data stack")
         deployment.deploy(["data"], news=news)
-        directory = model.result()
-        _upload(directory, endpoint, say)
-    say("deploying the other stacks; the model server starts with them (about a minute on two cores)")
-    deployment.deploy([stack for stack in STACKS if stack != "data"], news=news)
-    for line in readback.check(deployment.templates(), lambda service: client(service, endpoint)):
-        say(line)
+        _upload(model.result(), endpoint, say)
+        say("deploying the other stacks; the model server starts with them (about a minute on two cores)")
+        deployment.deploy([stack for stack in STACKS if stack != "data"], news=news)
+        for line in readback.check(deployment.templates(), lambda service: client(service, endpoint)):
+            say(line)
     outputs = {
         output["OutputKey"]: output["OutputValue"]
         for output in client("cloudformation", endpoint).describe_stacks(StackName="rlaas-local-api")["Stacks"][0]["Outputs"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from local import processes
@@ -52,16 +54,28 @@ class Deployment:
             "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1",
         }
 
-    def synthesize(self) -> bool:
-        """Write the templates and assets, unless those there are of the same sources; whether it had to."""
+    @contextmanager
+    def synthesized(self) -> Iterator[None]:
+        """Within it the assembly is that of the sources; it is written once for all clouds, and not anew while one of them deploys it."""
+        with self.assembly.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            while not self._is_current():
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not self._is_current():  # another may have written it while this one waited
+                    self._synthesize()
+                fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
+
+    def _is_current(self) -> bool:
+        stamp = self.assembly.with_suffix(".stamp")
+        return stamp.exists() and stamp.read_text() == fingerprint(SYNTH_INPUTS) and (self.assembly / "manifest.json").exists()
+
+    def _synthesize(self) -> None:
         stamp, current = self.assembly.with_suffix(".stamp"), fingerprint(SYNTH_INPUTS)
-        if stamp.exists() and stamp.read_text() == current and (self.assembly / "manifest.json").exists():
-            return False
         shutil.rmtree(self.assembly, ignore_errors=True)
         stamp.unlink(missing_ok=True)
         self._cdk(["synth", "--quiet", "--output", str(self.assembly), "--context", f"stage={STAGE}"], "synth")
         stamp.write_text(current)
-        return True
 
     def bootstrap(self) -> None:
         """The CDK's own stack (assets bucket and roles), which every account needs once."""
