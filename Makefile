@@ -36,7 +36,7 @@ example: up $(EXAMPLE)/dist/app.js ## An inbox in the browser whose replies RLaa
 	@$(VENV)/python $(EXAMPLE)/server.py --cloud .rlaas/run/cloud.json
 
 test: setup lint test-typescript ## Every check
-	$(VENV)/pytest -n 2 --dist loadgroup
+	$(VENV)/pytest -n 2
 
 test-python: setup ## Unit and contract tests on another Python: make test-python ON=/usr/bin/python3
 	@$(PYTHON) -m local.setup --other-python "$(ON)"

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.conftest import INPUTS, PROMPT, SKILL, LaptopCloud, Tenant, until
 from tests.fakes.model_server import ModelServer, model_server
+from tests.laptop_cloud import INPUTS, PROMPT, SKILL, LaptopCloud, Tenant, until
 
 CALLERS = 64
 MODEL = "stub-1"

@@ -6,7 +6,7 @@ from ulid import ULID
 
 from benchmarks.telemetry_chaos import chaos
 from local import apart
-from tests.e2e.conftest import LaptopCloud
+from tests.laptop_cloud import LaptopCloud
 
 
 def test_every_spooled_event_is_stored_exactly_once_whatever_fails(cloud: LaptopCloud, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel
 
-from tests.e2e.conftest import PROMPT, SKILL, LaptopCloud, Tenant, until
 from tests.fakes.openai_server import Script, openai_server
+from tests.laptop_cloud import PROMPT, SKILL, LaptopCloud, Tenant, until
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = f"rlaas::{SKILL}"

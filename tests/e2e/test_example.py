@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from local import processes
-from tests.e2e.conftest import ROOT, LaptopCloud, Tenant, until
+from tests.laptop_cloud import ROOT, LaptopCloud, Tenant, until
 
 EXAMPLE = ROOT / "examples" / "email_draft"
 PAGE = "examples/email_draft/dist/app.js"

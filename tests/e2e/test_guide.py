@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import ROOT, LaptopCloud, until
 from tests.fakes.loopback import Quiet, served
+from tests.laptop_cloud import ROOT, LaptopCloud, until
 
 BLOCKS = re.findall(r"^```(\w+)(?: ([^\n]+))?\n(.*?)^```$", (ROOT / "docs/integrate.md").read_text(), re.MULTILINE | re.DOTALL)
 

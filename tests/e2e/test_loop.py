@@ -4,7 +4,7 @@ from typing import Any
 
 from openai import OpenAI
 
-from tests.e2e.conftest import INPUTS, PROMPT, SKILL, LaptopCloud, Tenant, until
+from tests.laptop_cloud import INPUTS, PROMPT, SKILL, LaptopCloud, Tenant, until
 
 ENDED = {"registered", "rejected", "failed"}
 

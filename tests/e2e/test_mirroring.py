@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from tests.e2e.conftest import PROMPT, SKILL, LaptopCloud, Tenant, until
 from tests.fakes.model_server import ModelServer, model_server
+from tests.laptop_cloud import PROMPT, SKILL, LaptopCloud, Tenant, until
 
 REQUESTS = 20
 

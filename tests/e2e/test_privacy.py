@@ -2,7 +2,7 @@
 
 from ulid import ULID
 
-from tests.e2e.conftest import SKILL, LaptopCloud, until
+from tests.laptop_cloud import SKILL, LaptopCloud, until
 
 EMAIL = "Hi,\n\nmy name is Wanjiru Odhiambo, and my flat is in Kisumu. The parcel never came. Call +254 722 123456.\n\nRegards,\nWanjiru"
 FINDER = "rlaas-local-find_entities"

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from ulid import ULID
 
 from rlaas_sdk.redrive import redrive_command
-from tests.e2e.conftest import INPUTS, SKILL, LaptopCloud, Tenant, until
+from tests.laptop_cloud import INPUTS, SKILL, LaptopCloud, Tenant, until
 
 BROKEN = {
     "lake_writer": ("DELIVERY_STREAM", "no-such-stream"),

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.conftest import INPUTS, SKILL, LaptopCloud, Tenant
+from tests.laptop_cloud import INPUTS, SKILL, LaptopCloud, Tenant
 
 INFER = {"skill": SKILL, "inputs": INPUTS}
 FEEDBACK = {"skill": SKILL, "interaction_id": "int_1", "kind": "action", "action": "sent"}

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from ulid import ULID
 
-from tests.e2e.conftest import INPUTS, ROOT, SKILL, LaptopCloud, Tenant, until
+from tests.laptop_cloud import INPUTS, ROOT, SKILL, LaptopCloud, Tenant, until
 
 METRICS = {"csat": {"type": "float", "direction": "maximize"}}
 

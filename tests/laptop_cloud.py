@@ -1,20 +1,18 @@
-"""A whole laptop cloud of the tests' own: the stage `local` deployed, the 2,048-token model behind vLLM, beside whatever the user runs."""
+"""A laptop cloud as tests speak to it: tenants over HTTP, the stores and the lake as they are."""
 
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from ulid import ULID
 
 from local import apart
 from local.cloud import Cloud, client
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 SKILL = "support-email-draft"
 PROMPT = {"system": "Write the reply.", "user": "From: {{ name }}\n\n{{ email }}"}
 INPUTS = {"name": "Ada Park", "email": "I was charged twice."}
@@ -136,19 +134,3 @@ def until(done: Callable[[], Any], *, seconds: float = 60.0) -> Any:
         assert time.monotonic() < deadline, f"not done after {seconds} s"
         time.sleep(0.1)
     return result
-
-
-@pytest.fixture(scope="session")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LaptopCloud]:
-    state = tmp_path_factory.mktemp("cloud")
-    with apart.cloud(state) as running:
-        yield LaptopCloud(running, state)
-    assert str(state) not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-
-
-@pytest.fixture(scope="module")
-def tenant(cloud: LaptopCloud) -> Tenant:
-    """A tenant with the skill, one policy and its route."""
-    made = cloud.tenant()
-    made.make_skill()
-    return made
