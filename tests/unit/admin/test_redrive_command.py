@@ -2,42 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Iterator
-
 import pytest
 from click.testing import CliRunner, Result
 
 from rlaas.tenancy.redrive import Redrive
 from rlaas.tenancy.registry import redrive_key
 from rlaas_sdk.redrive import redrive_command
-from tests.fakes.loopback import Quiet, served
 from tests.fakes.redriver import FIRST
 from tests.fakes.worlds import TENANT
 from tests.unit.admin.test_admin_api import Api
-
-
-@pytest.fixture
-def api() -> Api:
-    return Api()
-
-
-@pytest.fixture
-def url(api: Api) -> Iterator[str]:
-    loop = asyncio.new_event_loop()
-
-    class Gateway(Quiet):
-        def do_POST(self) -> None:
-            text = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            asyncio.set_event_loop(loop)  # Mangum runs the app in its thread's own
-            scopes = self.headers["Authorization"].rpartition("_")[2]
-            status, answer = api.call("POST", self.path, json.loads(text), scopes=scopes)
-            self.answer(status, json.dumps(answer).encode())
-
-    with served(Gateway) as address:
-        yield address
-    loop.close()
 
 
 def rlaas(url: str, *arguments: str, scopes: str = "platform") -> Result:

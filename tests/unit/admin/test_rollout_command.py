@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Iterator
-
 import pytest
 from click.testing import CliRunner, Result
 
 from rlaas_sdk.rollouts import rollout_command
-from tests.fakes.loopback import Quiet, served
 from tests.fakes.worlds import SKILL
 from tests.unit.admin.test_admin_api import Api
 
 CANDIDATE = f"{SKILL}@v2"
 
 
-@pytest.fixture
-def url() -> Iterator[str]:
-    api, loop = Api(), asyncio.new_event_loop()
-
-    class Gateway(Quiet):
-        def do_GET(self) -> None:
-            self._pass_on("GET")
-
-        def do_POST(self) -> None:
-            self._pass_on("POST")
-
-        def _pass_on(self, method: str) -> None:
-            text = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            asyncio.set_event_loop(loop)  # Mangum runs the app in its thread's own
-            status, answer = api.call(method, self.path, json.loads(text) if text else None)
-            self.answer(status, json.dumps(answer).encode())
-
-    with served(Gateway) as address:
-        yield address
-    loop.close()
-
-
 def rlaas(url: str, *arguments: str) -> Result:
-    return CliRunner().invoke(rollout_command, ["--skill", SKILL, "--api-url", url, "--api-key", "rlk_k_s", *arguments])
+    return CliRunner().invoke(rollout_command, ["--skill", SKILL, "--api-url", url, "--api-key", "rlk_k_admin", *arguments])
 
 
 def test_a_plan_is_shown_and_nothing_is_started(url: str) -> None:

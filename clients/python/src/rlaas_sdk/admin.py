@@ -1,7 +1,9 @@
-"""The admin API, as the commands call it."""
+"""The admin API, as the commands call it, and the options that they share."""
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TypeAlias, cast
 
 import click
@@ -11,6 +13,7 @@ from rlaas_sdk.configuration import destination
 from rlaas_sdk.errors import NotConfigured
 
 JsonObject: TypeAlias = "dict[str, object]"
+_SKILL = re.compile(r"(?=.{1,28}\Z)[a-z0-9]+(-[a-z0-9]+)*")
 
 
 class AdminService:
@@ -39,3 +42,23 @@ class AdminService:
         except (ValueError, KeyError, TypeError):
             said = answer.text[:300]
         raise click.ClickException(f"{answer.status_code}: {said}")
+
+
+def _skill(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if not _SKILL.fullmatch(value):
+        raise click.BadParameter(f"{value!r} is no skill's name; it is lower-case words joined by hyphens, 28 characters at most")
+    return value
+
+
+def _settings(_context: click.Context, _parameter: click.Parameter, value: str) -> JsonObject:
+    try:
+        given = json.loads(value)
+    except ValueError as error:
+        raise click.BadParameter(f"it is no JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise click.BadParameter("it is a JSON object of settings, as the API takes them")
+    return given
+
+
+skill_option = click.option("--skill", required=True, callback=_skill, help="The skill.")
+settings_option = click.option("--settings", default="{}", callback=_settings, metavar="JSON", help="Settings, as in the API.")

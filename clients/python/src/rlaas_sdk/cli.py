@@ -11,6 +11,7 @@ def main() -> None:
         import click
 
         from rlaas_sdk.imports.command import import_command
+        from rlaas_sdk.learning import learn_command
         from rlaas_sdk.redrive import redrive_command
         from rlaas_sdk.rollouts import rollout_command
     except ModuleNotFoundError as error:
@@ -19,7 +20,8 @@ def main() -> None:
         sys.stderr.write(f"The rlaas command needs {error.name}: pip install 'rlaas-sdk[cli]'\n")
         sys.exit(2)
 
-    commands = click.Group("rlaas", help="RLaaS from the command line.", commands=[import_command, redrive_command, rollout_command])
+    verbs = [import_command, learn_command, redrive_command, rollout_command]
+    commands = click.Group("rlaas", help="RLaaS from the command line.", commands=verbs)
     click.version_option(package_name="rlaas-sdk", prog_name="rlaas")(commands)
     commands(prog_name="rlaas")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from typing import cast
 
@@ -11,9 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from rlaas_sdk.admin import AdminService, JsonObject
-
-_SKILL = re.compile(r"(?=.{1,28}\Z)[a-z0-9]+(-[a-z0-9]+)*")
+from rlaas_sdk.admin import AdminService, JsonObject, settings_option, skill_option
 
 
 def _service(context: click.Context) -> AdminService:
@@ -21,33 +17,18 @@ def _service(context: click.Context) -> AdminService:
 
 
 @click.group("rollout")
-@click.option("--skill", required=True, help="The skill.")
+@skill_option
 @click.option("--api-url", help="The service's address [env: RLAAS_API_URL].")
 @click.option("--api-key", help="A secret key with the scope admin [env: RLAAS_API_KEY].")
 @click.pass_context
 def rollout_command(context: click.Context, skill: str, api_url: str | None, api_key: str | None) -> None:
     """Ship a policy by evidence: plan it, start it, look at it."""
-    if not _SKILL.fullmatch(skill):
-        raise click.BadParameter(f"{skill!r} is no skill's name; it is lower-case words joined by hyphens, 28 characters at most")
     context.obj = AdminService(f"skills/{skill}/", api_url, api_key)
-
-
-def _settings(_context: click.Context, _parameter: click.Parameter, value: str) -> JsonObject:
-    try:
-        given = json.loads(value)
-    except ValueError as error:
-        raise click.BadParameter(f"it is no JSON: {error}") from None
-    if not isinstance(given, dict):
-        raise click.BadParameter('it is a JSON object, such as {"objective": "non_inferiority"}')
-    return given
-
-
-_settings_option = click.option("--settings", default="{}", callback=_settings, metavar="JSON", help="Settings, as in the API.")
 
 
 @rollout_command.command("plan")
 @click.argument("policy_id", metavar="POLICY")
-@_settings_option
+@settings_option
 @click.pass_context
 def plan_command(context: click.Context, policy_id: str, settings: JsonObject) -> None:
     """What a rollout of POLICY would take, from the skill's own traffic. Starts nothing; exits 1 when it cannot conclude."""
@@ -59,7 +40,7 @@ def plan_command(context: click.Context, policy_id: str, settings: JsonObject) -
 
 @rollout_command.command("start")
 @click.argument("policy_id", metavar="POLICY")
-@_settings_option
+@settings_option
 @click.option("--reason", default="started from the command line", show_default=True, help="For the audit.")
 @click.pass_context
 def start_command(context: click.Context, policy_id: str, settings: JsonObject, reason: str) -> None:
