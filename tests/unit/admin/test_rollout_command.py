@@ -7,7 +7,6 @@ from click.testing import CliRunner, Result
 
 from rlaas_sdk.rollouts import rollout_command
 from tests.fakes.worlds import SKILL
-from tests.unit.admin.test_admin_api import Api
 
 CANDIDATE = f"{SKILL}@v2"
 
