@@ -59,6 +59,18 @@ def test_places_count_code_points(finds: EntityFinder) -> None:
     assert found(finds, text) == [[("Ada Park", "PERSON"), ("Zabrze", "LOCATION")]]
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("She named him Mark.", ["Mark"]),  # a verb, and yet
+        ("hello, my name is not important.\n\nanna jeremiassen\n18 station road", ["anna jeremiassen"]),
+        ("i reset the password and the order is late", []),
+    ],
+)
+def test_the_model_is_believed_where_nobody_wrote_a_capital_and_where_one_stands_in_mid_sentence(text: str, names: list[str]) -> None:
+    assert found(finder, text, entities=("PERSON",)) == [[(name, "PERSON") for name in names]]
+
+
 def test_only_what_is_asked_for_is_found(finds: EntityFinder) -> None:
     assert found(finds, GREETING, entities=("LOCATION",)) == [[("Zabrze", "LOCATION")]]
     assert found(finds, GREETING, entities=("PERSON",)) == [[("Ada Park", "PERSON")]]

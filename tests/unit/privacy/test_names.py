@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlaas.privacy.names import Lexicon, Name, cued_names, cued_places, is_full_name, mentions, trimmed
+from rlaas.privacy.names import Lexicon, Name, cued_names, cued_places, in_mid_sentence, is_full_name, mentions, trimmed, uncapitalised
 
 ENGLISH = Lexicon(
     others=frozenset("be send call fast great will ship shipped mark the is was here sign single on export".split()),  # noqa: SIM905
@@ -90,6 +90,29 @@ def test_a_first_name_takes_its_unknown_last_name_along() -> None:
 def test_of_a_supposed_name_what_is_one_is_kept(supposed: str, name: str | None) -> None:
     found = trimmed(supposed, 0, len(supposed))
     assert (found and supposed[found.start : found.end]) == name
+
+
+@pytest.mark.parametrize(
+    ("supposed", "names"),
+    [
+        ("ngozi okafor", ["ngozi okafor"]),
+        ("will okafor to tamsin's", ["okafor", "tamsin"]),  # `to` and `will` are known
+        ("ngozi\nokafor", ["ngozi", "okafor"]),
+        ("maria okafor", ["maria okafor"]),
+        ("maria", []),
+        ("the customer", []),
+    ],
+)
+def test_of_a_writer_without_capitals_unknown_words_are_names(supposed: str, names: list[str]) -> None:
+    found = uncapitalised(supposed, 0, len(supposed), Lexicon(others=ENGLISH.others | {"to"}, nouns=ENGLISH.nouns))
+    assert [supposed[name.start : name.end] for name in found] == names
+
+
+@pytest.mark.parametrize(
+    ("before", "is_it"), [("she named him ", True), ("from Mali, but ", True), ("Thanks. ", False), ("", False), ("I ", False)]
+)
+def test_a_capital_says_something_after_a_word_in_lower_case(before: str, is_it: bool) -> None:
+    assert in_mid_sentence(f"{before}Mark", len(before)) == is_it
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,7 @@ _TITLE_FIRST = re.compile(rf"^(?:{_TITLE}[ \t]+)+")
 _POSSESSIVE = re.compile(r"['’][sS]$")
 _ANY_WORD = re.compile(rf"{_LETTER}(?:{_LETTER}|['’\-](?={_LETTER}))*")
 _CAPITALISED = re.compile(rf"{_WORD}")
+_BEFORE = re.compile(rf"[^\W\d_{_CAPITALS}],? $")
 _LINK = re.compile(rf"[ \t]{{1,2}}(?:{_PARTICLE}[ \t])?$")
 
 
@@ -222,6 +223,26 @@ def trimmed(text: str, start: int, end: int, *, of_person: bool = True, certain:
     if of_person and not certain and len(words) > 1 and _base(words[-1][0]) in _INSTITUTION:
         return None
     return Name(words[0].start(), words[-1].start() + len(_POSSESSIVE.sub("", words[-1][0])))
+
+
+def uncapitalised(text: str, start: int, end: int, lexicon: Lexicon) -> Iterator[Name]:
+    """What of a supposed name of a writer without capitals is one: each run of words on one line that may be names, if one must be."""
+    runs: list[list[re.Match[str]]] = []
+    for word in _ANY_WORD.finditer(text, start, end):
+        if lexicon.ordinary(_base(word[0])) or _base(word[0]) in _NOBODY:
+            continue
+        if runs and not text[runs[-1][-1].end() : word.start()].strip(" \t.-"):
+            runs[-1].append(word)
+        else:
+            runs.append([word])
+    for run in runs:
+        if not all(lexicon.known(_base(word[0])) for word in run):
+            yield Name(run[0].start(), run[-1].start() + len(_POSSESSIVE.sub("", run[-1][0])))
+
+
+def in_mid_sentence(text: str, start: int) -> bool:
+    """Whether what begins at `start` follows a word in lower case, so that its capital is its own."""
+    return _BEFORE.search(text, max(0, start - 40), start) is not None
 
 
 def is_full_name(text: str, lexicon: Lexicon) -> bool:

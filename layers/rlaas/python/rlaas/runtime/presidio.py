@@ -23,7 +23,18 @@ from spacy.lookups import Lookups
 from spacy.tokens import Doc
 from spacy.tokens import Span as Entity
 
-from rlaas.privacy.names import Lexicon, Name, cued_names, cued_places, is_full_name, mentions, stands_where_places_do, trimmed
+from rlaas.privacy.names import (
+    Lexicon,
+    Name,
+    cued_names,
+    cued_places,
+    in_mid_sentence,
+    is_full_name,
+    mentions,
+    stands_where_places_do,
+    trimmed,
+    uncapitalised,
+)
 from rlaas.privacy.patterns import Span
 from rlaas.privacy.settings import MODEL_ENTITIES, ModelEntity
 
@@ -117,13 +128,21 @@ class _NameRecognizer(EntityRecognizer):
         return [RecognizerResult("PERSON", name.start, name.end, 0.85) for name in found]
 
     def _by_model(self, doc: Doc) -> Iterator[Name]:
+        no_capitals = doc.text == doc.text.lower()
         for entity in doc.ents:
             known = entity.label_ == "PERSON" and not _is_place(entity)
-            if known or entity.label_ in _TAKEN_FOR_NAMES:
+            if known and no_capitals:
+                yield from uncapitalised(doc.text, entity.start_char, entity.end_char, self._lexicon)
+            elif known or entity.label_ in _TAKEN_FOR_NAMES:
                 name = trimmed(doc.text, entity.start_char, entity.end_char)
                 text = doc.text[name.start : name.end] if name else ""
-                if name and (is_full_name(text, self._lexicon) or (known and not all(map(self._lexicon.ordinary, _words(text))))):
+                if name and (is_full_name(text, self._lexicon) or (known and self._is_said(doc.text, name))):
                     yield name
+
+    def _is_said(self, text: str, name: Name) -> bool:
+        """Whether one of its words is no verb, adjective, ...; or it is one word whose capital does not begin a sentence."""
+        words = _words(text[name.start : name.end])
+        return not all(map(self._lexicon.ordinary, words)) or (len(words) == 1 and in_mid_sentence(text, name.start))
 
 
 class _PlaceRecognizer(EntityRecognizer):
