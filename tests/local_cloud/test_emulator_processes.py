@@ -86,12 +86,31 @@ def _as_a_terminal_starts_it() -> None:
 def test_an_interrupted_test_leaves_no_emulator(tmp_path: Path, way: signal.Signals, whom: str) -> None:
     (tmp_path / "test_interrupted.py").write_text(INTERRUPTED)
     home = tmp_path / "home"
-    command = [sys.executable, "-m", "pytest", "-n", "1", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]
-    environment = {**os.environ, "THE_HOME": str(home), "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers/rlaas/python")])}
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "xdist",
+        "-n",
+        "1",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(tmp_path),
+        str(tmp_path),
+    ]
+    quick = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # others take seconds to load, in both processes
+    environment = {
+        **os.environ,
+        **quick,
+        "THE_HOME": str(home),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers/rlaas/python")]),
+    }
     with (tmp_path / "said").open("wb") as said:
         run = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said, preexec_fn=_as_a_terminal_starts_it)
     worker = home / "worker"
-    until(lambda: (worker.exists() and worker.read_text()) or run.poll() is not None, seconds=90)
+    until(lambda: (worker.exists() and worker.read_text()) or run.poll() is not None, seconds=180)
     assert run.poll() is None, (tmp_path / "said").read_text()
     if whom == "terminal":  # as Ctrl-C and a closed window do, to the foreground's processes
         os.killpg(run.pid, way)
