@@ -1,5 +1,6 @@
 """What tenants' servers may not do to us: lead us inside, keep us waiting, fill our memory, cut an answer short unseen."""
 
+import ipaddress
 import socket
 import ssl
 import threading
@@ -13,6 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rlaas.aws import vendor_http
 from rlaas.aws.vendor_http import VendorHttp, VendorRefused, is_public
@@ -222,6 +225,14 @@ def test_a_refusal_brings_its_content_and_how_long_to_wait() -> None:
         "2001:db8::1",
         "192.0.2.1",
         "198.18.0.1",
+        "192.0.0.192",
+        "192.88.99.1",
+        "fec0::1",
+        "3fff::1",
+        "5f00::1",
+        "64:ff9b:1::808:808",
+        "::8.8.8.8",
+        "::ffff:0:8.8.8.8",
     ],
 )
 def test_an_address_that_is_not_on_the_public_internet(address: str) -> None:
@@ -231,6 +242,48 @@ def test_an_address_that_is_not_on_the_public_internet(address: str) -> None:
 @pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
 def test_an_address_that_is(address: str) -> None:
     assert is_public(address)
+
+
+# What IANA's registries of special-purpose addresses call not globally reachable, as of November 2026, and what they withdrew.
+V4 = (
+    *("0.0.0.0/8", "0.0.0.0/32", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/29"),
+    *("192.0.0.8/32", "192.0.0.11/32", "192.0.0.128/25", "192.0.0.170/31", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16"),
+    *("198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "255.255.255.255/32"),
+)
+V6 = (
+    *("::1/128", "::/128", "::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64", "2001::/32", "2001:2::/48"),
+    *("2001:10::/28", "2001:db8::/32", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8"),
+)
+CARRIED = {
+    "mapped": lambda inner: 0xFFFF << 32 | inner,
+    "compatible": lambda inner: inner,
+    "translated": lambda inner: 0xFFFF << 48 | inner,
+    "NAT64": lambda inner: 0x64FF9B << 96 | inner,
+    "local NAT64": lambda inner: 0x64FF9B0001 << 80 | inner,
+    "6to4": lambda inner: 0x2002 << 112 | inner << 80 | 1,
+    "Teredo": lambda inner: 0x20010000 << 96 | 0x41414141 << 64 | inner ^ 0xFFFFFFFF,
+}
+
+
+@given(st.sampled_from(V4).flatmap(lambda network: st.ip_addresses(network=network)), st.sampled_from(sorted(CARRIED)))
+def test_no_ipv4_address_of_a_special_purpose_is_public_whatever_carries_it(ip: ipaddress.IPv4Address, carrier: str) -> None:
+    assert not is_public(str(ip))
+    assert not is_public(str(ipaddress.IPv6Address(CARRIED[carrier](int(ip)))))
+
+
+@given(st.sampled_from(V6).flatmap(lambda network: st.ip_addresses(network=network)))
+def test_no_ipv6_address_of_a_special_purpose_is_public(ip: ipaddress.IPv6Address) -> None:
+    assert not is_public(str(ip))
+
+
+@given(st.ip_addresses())
+def test_nothing_is_public_that_python_knows_is_not(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    assert ip.is_global or not is_public(str(ip)) or (ip.version == 6 and ip.sixtofour is not None)
+
+
+@given(st.sampled_from(["8.0.0.0/8", "52.0.0.0/8", "2600::/12", "2a00::/12"]).flatmap(lambda network: st.ip_addresses(network=network)))
+def test_addresses_of_internet_providers_are_public(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    assert is_public(str(ip))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "2130706433", "127.1", "[::ffff:127.0.0.1]"])

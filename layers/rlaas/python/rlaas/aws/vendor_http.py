@@ -32,7 +32,18 @@ _MAX_REFUSAL_BYTES = 64 * 1024
 _PIECE_BYTES = 64 * 1024
 _IDLE_S = 30.0
 """A connection that lay unused for longer may be dead at the other end without our seeing it (a function is frozen between requests)."""
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# IANA's special-purpose registries (iana-ipv4-special-registry, iana-ipv6-special-registry), and multicast; not `is_global`: each Python
+# knows the registries of its own day. The few anycast services among blocks that reach nobody are left out with them.
+_NOT_PUBLIC_V4 = tuple(
+    ipaddress.IPv4Network(network)
+    for network in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24"),
+        *("192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3"),
+    )
+)
+_UNICAST = ipaddress.IPv6Network("2000::/3")
+_NOT_PUBLIC_V6 = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "3fff::/20")))
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class VendorRefused(Exception):
@@ -169,15 +180,14 @@ def _failures(vendor: str) -> Iterator[None]:
 
 
 def is_public(address: str) -> bool:
-    """Whether `address` (IPv4 or IPv6) is on the public internet, also where it carries an IPv4 address inside."""
+    """Whether `address` (IPv4 or IPv6) is on the public internet; for one that carries an IPv4 address inside, whether that is."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None)
-        if inner is not None:
-            return is_public(str(inner))
-        if ip.teredo is not None:
-            return False
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+    if isinstance(ip, ipaddress.IPv4Address):
+        return not any(ip in network for network in _NOT_PUBLIC_V4)
+    inner = ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None)
+    if inner is not None:
+        return is_public(str(inner))
+    return ip in _UNICAST and not any(ip in network for network in _NOT_PUBLIC_V6)
 
 
 class _Plain(HTTPConnection):
