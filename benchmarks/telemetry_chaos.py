@@ -31,7 +31,7 @@ import httpx
 from benchmarks.fault_proxy import FAULTS, FaultProxy
 from benchmarks.telemetry_reporter import OWNER, SKILL
 from local import processes
-from local.cloud import Cloud, client
+from local.cloud import Cloud
 from local.deployment import ROOT
 from rlaas_sdk.spool import Spool
 
@@ -51,7 +51,7 @@ class Stores:
     def hot(self) -> Counter[str]:
         """How often each event id is stored."""
         pages = (
-            client("dynamodb", self.running.endpoint)
+            self.running.client("dynamodb")
             .get_paginator("scan")
             .paginate(
                 TableName="rlaas-local-events",
@@ -83,7 +83,7 @@ class Stores:
         return rows, ids, different
 
     def _query(self, sql: str) -> Iterator[list[str]]:
-        athena = client("athena", self.running.endpoint)
+        athena = self.running.client("athena")
         query = athena.start_query_execution(QueryString=sql, QueryExecutionContext={"Database": "rlaas_local"}, WorkGroup="rlaas-local")[
             "QueryExecutionId"
         ]

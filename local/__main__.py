@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 import time
 
@@ -32,7 +34,7 @@ def _show(console: Console, running: cloud.Cloud) -> None:
         ("API", running.api_url),
         ("tenant", running.tenant_id),
         ("key", running.api_key),
-        ("AWS endpoint", running.endpoint),
+        ("AWS endpoint", f"{running.endpoint}; for a shell: . {shlex.quote(os.path.relpath(running.shell))}"),
         ("logs", str(running.logs)),
     ):
         console.print(f"  {name:<13} {value}", markup=False, highlight=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from local import base_model, processes
-from local.cloud import Cloud, client
+from local.cloud import Cloud
 from local.deployment import ROOT
 
 
@@ -67,5 +67,5 @@ def cloud(state: Path) -> Iterator[Cloud]:
 def tenant(running: Cloud, tenant_id: str, *, scopes: tuple[str, ...] = ("telemetry", "admin")) -> Cloud:
     """`running` as another tenant sees it, with a new key from the bootstrap function."""
     request = json.dumps({"tenant_id": tenant_id, "scopes": scopes}).encode()
-    answer = client("lambda", running.endpoint).invoke(FunctionName="rlaas-local-bootstrap", Payload=request)
+    answer = running.client("lambda").invoke(FunctionName="rlaas-local-bootstrap", Payload=request)
     return replace(running, tenant_id=tenant_id, api_key=str(json.loads(answer["Payload"].read())["api_key"]))

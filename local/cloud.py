@@ -10,6 +10,8 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ STATE = Path(os.environ.get("RLAAS_STATE", ROOT / ".rlaas")).resolve()
 PORT = int(os.environ.get("RLAAS_PORT", "4566"))
 PID_FILE = STATE / "run" / "emulator.pid"
 RECORD = STATE / "run" / "cloud.json"
+SHELL = STATE / "run" / "aws.env"
 LOGS = STATE / "logs"
 ASSEMBLY = ROOT / ".rlaas" / "cdk.out"  # of the sources, whatever the state
 VENVS = ROOT / ".rlaas" / "venvs"
@@ -57,11 +60,47 @@ class CannotStart(Exception):
     """Something needed is missing; each line says what and how to mend it."""
 
 
-@dataclass(frozen=True)
-class Cloud:
-    """A laptop cloud that runs with the stage deployed."""
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Where a laptop cloud's AWS APIs are and the key to them, which is made when it starts and ends with it."""
 
     endpoint: str
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+
+    def environment(self) -> dict[str, str]:
+        """What an unchanged AWS client needs to speak to it."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": self.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
+            "AWS_SESSION_TOKEN": "",  # the user's own would belong to another key
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def use(self) -> None:
+        """Let this process's AWS clients speak to it."""
+        os.environ.update(self.environment())
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of it."""
+        return boto3.client(
+            service,
+            endpoint_url=self.endpoint,
+            region_name=REGION,
+            aws_access_key_id=self.access_key_id,
+            aws_secret_access_key=self.secret_access_key,
+            config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 2}, read_timeout=120),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cloud(Access):
+    """A laptop cloud that runs with the stage deployed."""
+
     api_url: str
     tenant_id: str
     api_key: str
@@ -72,13 +111,10 @@ class Cloud:
         """The directory of its logs."""
         return LOGS
 
-    def environment(self) -> dict[str, str]:
-        """What an unchanged AWS client needs to speak to it."""
-        return _aws(self.endpoint)
-
-    def use(self) -> None:
-        """Let this process's AWS clients speak to it."""
-        os.environ.update(self.environment())
+    @property
+    def shell(self) -> Path:
+        """The file that a shell reads to speak to its AWS APIs: `. FILE`."""
+        return SHELL
 
 
 def up(say: Say = lambda line: None, news: Say = lambda line: None) -> Cloud:
@@ -96,11 +132,9 @@ def up(say: Say = lambda line: None, news: Say = lambda line: None) -> Cloud:
         if running and known and not known.fingerprint.endswith(f"{engine}-{PORT}"):
             say("the emulator changed: starting it anew")
             running = False
-        if not running or not known:
-            _begin(say)
-        cloud = _deploy(wanted, say, news, fresh=known is None or not running)
-        RECORD.write_text(json.dumps(asdict(cloud)))
-        RECORD.chmod(0o600)
+        fresh = not running or not known
+        cloud = _deploy(_begin(say) if fresh or not known else known, wanted, say, news, fresh=fresh)
+        _write_private(RECORD, json.dumps(asdict(cloud)))
         return cloud
 
 
@@ -115,34 +149,9 @@ def status() -> dict[str, Any]:
     running, known = _running(), _known()
     found: dict[str, Any] = {"cloud": known if running else None, "processes": len(processes.marked(STATE)), "endpoints": {}}
     if running and known:
-        sagemaker = client("sagemaker", known.endpoint)
-        for page in sagemaker.get_paginator("list_inference_components").paginate():
+        for page in known.client("sagemaker").get_paginator("list_inference_components").paginate():
             found["endpoints"] |= {each["InferenceComponentName"]: each["InferenceComponentStatus"] for each in page["InferenceComponents"]}
     return found
-
-
-def client(service: str, endpoint: str) -> Any:
-    """A boto3 client of the cloud at `endpoint`."""
-    return boto3.client(
-        service,
-        endpoint_url=endpoint,
-        region_name=REGION,
-        aws_access_key_id=ACCOUNT,
-        aws_secret_access_key="local",
-        config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 2}, read_timeout=120),
-    )
-
-
-def _aws(endpoint: str) -> dict[str, str]:
-    return {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ENDPOINT_URL_S3": endpoint,
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": ACCOUNT,
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
 
 
 def faults(logs: Path) -> list[str]:
@@ -200,14 +209,14 @@ def _clear() -> bool:
     first = processes.read(PID_FILE)
     there = bool(first or processes.marked(STATE))
     processes.end(STATE, first=first, seconds=STOP_SECONDS)
-    for file in (PID_FILE, RECORD):
+    for file in (PID_FILE, RECORD, SHELL):
         file.unlink(missing_ok=True)
     shutil.rmtree(STATE / "emulator", ignore_errors=True)
     return there
 
 
-def _begin(say: Say) -> None:
-    """Start the emulator on a clean ground."""
+def _begin(say: Say) -> Access:
+    """Start the emulator on a clean ground, with a new key."""
     if _clear():
         say("ended what an earlier cloud left behind")
     problems = preflight.problems(for_cloud=True)
@@ -218,12 +227,20 @@ def _begin(say: Say) -> None:
         (home / name).mkdir(parents=True)
     LOGS.mkdir(parents=True, exist_ok=True)
     (LOGS / "faults.log").unlink(missing_ok=True)
+    # Twelve digits would be an account's number to ministack; this is of the account it is given.
+    access = Access(
+        endpoint=f"http://127.0.0.1:{PORT}",
+        access_key_id="AKIA" + "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(16)),
+        secret_access_key=secrets.token_urlsafe(30),
+    )
     environment = {
         **{name: os.environ[name] for name in ("PATH", "HOME", "LANG", "RLAAS_FIREHOSE_SECONDS", processes.OWNER) if name in os.environ},
         "GATEWAY_PORT": str(PORT),
         "BIND_HOST": "127.0.0.1",
         "MINISTACK_ACCOUNT_ID": ACCOUNT,
         "MINISTACK_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": access.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": access.secret_access_key,
         "STATE_DIR": str(home / "state"),
         "S3_DATA_DIR": str(home / "s3"),
         "TMPDIR": str(home / "tmp"),
@@ -249,12 +266,21 @@ def _begin(say: Say) -> None:
     if started:
         processes.write(PID_FILE, started)
     deadline = time.monotonic() + START_SECONDS
-    while not _answers(f"http://127.0.0.1:{PORT}"):
+    while not _answers(access.endpoint):
         if process.poll() is not None or time.monotonic() > deadline:
             tail = "".join((LOGS / "emulator.log").read_text(errors="replace").splitlines(keepends=True)[-15:])
             raise CannotStart(f"the emulator did not start; whole log in {LOGS / 'emulator.log'}\n{tail}")
         time.sleep(0.05)
     say(f"emulator answers on 127.0.0.1:{PORT}")
+    _write_private(SHELL, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in access.environment().items()))
+    return access
+
+
+def _write_private(file: Path, text: str) -> None:
+    """Write what nobody but this user may read."""
+    file.touch(mode=0o600)
+    file.chmod(0o600)
+    file.write_text(text)
 
 
 def _images() -> dict[str, dict[str, Any]]:
@@ -271,9 +297,8 @@ def _images() -> dict[str, dict[str, Any]]:
     }
 
 
-def _deploy(wanted: str, say: Say, news: Say, *, fresh: bool) -> Cloud:
-    endpoint = f"http://127.0.0.1:{PORT}"
-    deployment = Deployment(assembly=ASSEMBLY, logs=LOGS, environment={**_aws(endpoint), processes.MARK: str(STATE)})
+def _deploy(access: Access, wanted: str, say: Say, news: Say, *, fresh: bool) -> Cloud:
+    deployment = Deployment(assembly=ASSEMBLY, logs=LOGS, environment={**access.environment(), processes.MARK: str(STATE)})
     with contextlib.ExitStack() as work:
         model = work.enter_context(ThreadPoolExecutor(1)).submit(_base_model, say)
         say("synthesizing the stacks (about 15 s when the code changed)")
@@ -283,19 +308,27 @@ def _deploy(wanted: str, say: Say, news: Say, *, fresh: bool) -> Cloud:
             deployment.bootstrap()
         say("deploying the data stack")
         deployment.deploy(["data"], news=news)
-        _upload(model.result(), endpoint, say)
+        _upload(model.result(), access, say)
         say("deploying the other stacks; the model server starts with them (about a minute on two cores)")
         deployment.deploy([stack for stack in STACKS if stack != "data"], news=news)
-        for line in readback.check(deployment.templates(), lambda service: client(service, endpoint)):
+        for line in readback.check(deployment.templates(), access.client):
             say(line)
     outputs = {
         output["OutputKey"]: output["OutputValue"]
-        for output in client("cloudformation", endpoint).describe_stacks(StackName="rlaas-local-api")["Stacks"][0]["Outputs"]
+        for output in access.client("cloudformation").describe_stacks(StackName="rlaas-local-api")["Stacks"][0]["Outputs"]
     }
-    api_url = f"{endpoint}/_aws/execute-api/{outputs['ApiId']}/{_stage_of(outputs['ApiUrl'])}"
+    api_url = f"{access.endpoint}/_aws/execute-api/{outputs['ApiId']}/{_stage_of(outputs['ApiUrl'])}"
     known = None if fresh else _known()
-    key = known.api_key if known else _first_key(outputs["BootstrapFunction"], endpoint)
-    return Cloud(endpoint=endpoint, api_url=api_url, tenant_id=TENANT, api_key=key, fingerprint=wanted)
+    key = known.api_key if known else _first_key(outputs["BootstrapFunction"], access)
+    return Cloud(
+        endpoint=access.endpoint,
+        access_key_id=access.access_key_id,
+        secret_access_key=access.secret_access_key,
+        api_url=api_url,
+        tenant_id=TENANT,
+        api_key=key,
+        fingerprint=wanted,
+    )
 
 
 def _stage_of(url: str) -> str:
@@ -312,9 +345,9 @@ def _base_model(say: Say) -> Path:
     return base_model.ensure(STATE / "models" / BASE_MODEL)
 
 
-def _upload(directory: Path, endpoint: str, say: Say) -> None:
+def _upload(directory: Path, access: Access, say: Say) -> None:
     """Put the base model into the artifacts bucket, file by file where it is not there yet."""
-    s3, bucket, prefix = client("s3", endpoint), f"rlaas-local-artifacts-{ACCOUNT}-{REGION}", f"models/{BASE_MODEL}/"
+    s3, bucket, prefix = access.client("s3"), f"rlaas-local-artifacts-{ACCOUNT}-{REGION}", f"models/{BASE_MODEL}/"
     there = {entry["Key"]: entry["Size"] for entry in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])}
     for file in sorted(path for path in directory.rglob("*") if path.is_file()):
         key = prefix + file.relative_to(directory).as_posix()
@@ -323,10 +356,10 @@ def _upload(directory: Path, endpoint: str, say: Say) -> None:
             s3.upload_file(str(file), bucket, key)
 
 
-def _first_key(function: str, endpoint: str) -> str:
+def _first_key(function: str, access: Access) -> str:
     """The key of the tenant for use by hand."""
     request = json.dumps({"tenant_id": TENANT, "scopes": SCOPES}).encode()
-    answer = client("lambda", endpoint).invoke(FunctionName=function, Payload=request)
+    answer = access.client("lambda").invoke(FunctionName=function, Payload=request)
     body = json.loads(answer["Payload"].read())
     if "FunctionError" in answer:
         raise CannotStart(f"the bootstrap function failed: {body.get('errorType')}: {body.get('errorMessage')}; logs in {LOGS}")

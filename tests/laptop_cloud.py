@@ -10,7 +10,7 @@ import httpx
 from ulid import ULID
 
 from local import apart
-from local.cloud import Cloud, client
+from local.cloud import Cloud
 
 ROOT = Path(__file__).resolve().parents[1]
 SKILL = "support-email-draft"
@@ -77,7 +77,7 @@ class LaptopCloud:
         return self.running.endpoint
 
     def client(self, service: str) -> Any:
-        return client(service, self.endpoint)
+        return self.running.client(service)
 
     def key(self, tenant_id: str, scopes: tuple[str, ...]) -> str:
         return apart.tenant(self.running, tenant_id, scopes=scopes).api_key

@@ -31,7 +31,8 @@ class Inbox(ThreadingHTTPServer):
         self.emails = {email["id"]: email for email in json.loads((HERE / "emails.json").read_text())}
         self.replies: dict[str, str] = {}
         rlaas.prepare()
-        here = [f"http://{host}:{self.server_port}" for host in ("127.0.0.1", "localhost")]
+        self.hosts = [f"{host}:{self.server_port}" for host in ("127.0.0.1", "localhost")]
+        here = [f"http://{host}" for host in self.hosts]
         # This, unlike the secret key, is for everyone to read.
         self.page_config = {"apiUrl": rlaas.api_url, "apiKey": rlaas.publishable_key(here), "skill": SKILL}
 
@@ -40,6 +41,17 @@ class Handler(BaseHTTPRequestHandler):
     """GET the page and `/api/inbox`; POST `/api/drafts` and `/api/replies`."""
 
     server: Inbox
+
+    def parse_request(self) -> bool:
+        """Refuse what another page sends, by its own name or by one that it made lead here: it would draft at this one's cost."""
+        if not super().parse_request():
+            return False
+        origin = self.headers.get("Origin", f"http://{self.headers.get('Host')}")
+        if self.headers.get("Host") in self.server.hosts and origin.removeprefix("http://") in self.server.hosts:
+            return True
+        self.close_connection = True
+        self._answer(HTTPStatus.FORBIDDEN, {"error": "not a request of this page"})
+        return False
 
     def do_GET(self) -> None:
         """The page's files, and what it shows."""

@@ -1,7 +1,8 @@
 """Starts ministack with our additions: `python -m local.emulator`, in the emulator's own environment.
 
-Settings are ministack's environment variables (GATEWAY_PORT, BIND_HOST, STATE_DIR, S3_DATA_DIR, TMPDIR) and ours (RLAAS_IMAGES,
-RLAAS_LOG_DIR, RLAAS_CLOUD, RLAAS_OWNER, RLAAS_FIREHOSE_SECONDS); `local.cloud` and the tests set them.
+Settings are ministack's environment variables (GATEWAY_PORT, BIND_HOST, STATE_DIR, S3_DATA_DIR, TMPDIR), the key that its callers sign with
+(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), and ours (RLAAS_IMAGES, RLAAS_LOG_DIR, RLAAS_CLOUD, RLAAS_OWNER, RLAAS_FIREHOSE_SECONDS);
+`local.cloud` and the tests set them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import types
 
 from local.processes import OWNER, Process
 
+NEEDED = ("GATEWAY_PORT", "BIND_HOST", "STATE_DIR", "S3_DATA_DIR", "TMPDIR", "RLAAS_LOG_DIR", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 STOP_SECONDS = 20.0
 OWNER_SECONDS = 0.5
 
@@ -55,7 +57,7 @@ async def _never() -> None:
 
 def main() -> None:
     """Hook in everything and serve."""
-    for name in ("GATEWAY_PORT", "BIND_HOST", "STATE_DIR", "S3_DATA_DIR", "TMPDIR", "RLAAS_LOG_DIR"):
+    for name in NEEDED:
         if name not in os.environ:
             sys.exit(f"{name} is not set; start the laptop cloud by `python -m local up`")
     from hypercorn.asyncio import serve
@@ -67,6 +69,7 @@ def main() -> None:
         athena,
         cloudformation,
         cloudwatch,
+        door,
         faults,
         firehose,
         invocations,
@@ -75,6 +78,7 @@ def main() -> None:
         stepfunctions,
         streams,
     )
+    from local.emulator.sagemaker import api
 
     additions = (faults, lambda_runtime, apigateway, streams, invocations, cloudwatch, athena, firehose, sagemaker, stepfunctions)
     for addition in (*additions, cloudformation):
@@ -90,7 +94,8 @@ def main() -> None:
     config.keep_alive_timeout = 75
     config.backlog = 1024
     config.loglevel = os.environ.get("LOG_LEVEL", "INFO")
-    asyncio.run(serve(app.app, config, shutdown_trigger=_never))
+    guarded = door.Door(app.app, port=int(os.environ["GATEWAY_PORT"]), tokens=api.OPENAI)
+    asyncio.run(serve(guarded, config, shutdown_trigger=_never))
 
 
 if __name__ == "__main__":

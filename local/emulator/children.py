@@ -113,8 +113,8 @@ def aws_environment() -> dict[str, str]:
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_REGION": responses.get_region(),
         "AWS_DEFAULT_REGION": responses.get_region(),
-        "AWS_ACCESS_KEY_ID": responses.get_account_id(),
-        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_ACCESS_KEY_ID": os.environ["AWS_ACCESS_KEY_ID"],
+        "AWS_SECRET_ACCESS_KEY": os.environ["AWS_SECRET_ACCESS_KEY"],
         "AWS_EC2_METADATA_DISABLED": "true",
         "PYTHONUNBUFFERED": "1",
     }

@@ -103,7 +103,9 @@ def environment(config: dict[str, Any], code: Path, scratch: str) -> dict[str, s
         "AWS_LAMBDA_LOG_STREAM_NAME": f"{time.strftime('%Y/%m/%d')}/[{config.get('Version', '$LATEST')}]{os.urandom(16).hex()}",
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
-        **stock.execution_credentials(config),
+        "AWS_ACCESS_KEY_ID": os.environ["AWS_ACCESS_KEY_ID"],
+        "AWS_SECRET_ACCESS_KEY": os.environ["AWS_SECRET_ACCESS_KEY"],
+        "AWS_SESSION_TOKEN": "",
     }
     own = config.get("Environment", {}).get("Variables", {})
     defaults = {

@@ -1,8 +1,9 @@
 """Lambda Web Adapter's part in a worker: the function's script is a web server, each invocation one HTTP request to it.
 
 Runs in the worker's process, standard library only. What the adapter's layer does on AWS: start the script, wait until the readiness path
-answers, put the request context in `x-amzn-request-context` in place of what the client sent, pass the answer on as it comes. One
-difference: AWS_LWA_PORT is a free port, since many environments share the laptop.
+answers, put the request context in `x-amzn-request-context` in place of what the client sent, pass the answer on as it comes. Two
+differences, since many environments share the laptop, and a browser with them: AWS_LWA_PORT is a free port, and the server answers only who
+has the adapter's key. The request context says who calls, and on AWS nobody else could send one.
 """
 
 import base64
@@ -11,6 +12,7 @@ import ctypes
 import http.client
 import json
 import os
+import secrets
 import shlex
 import signal
 import socket
@@ -28,6 +30,7 @@ END_SECONDS = 0.5
 """How long a server whose connection broke may take to turn out to have ended."""
 PR_SET_PDEATHSIG = 1
 PYTHON = Path(__file__).with_name("web_python.py")
+KEY, KEY_HEADER = "RLAAS_ADAPTER_KEY", "x-rlaas-adapter-key"
 HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "transfer-encoding", "upgrade"}
 
 
@@ -43,6 +46,7 @@ class WebServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
+        self._key = {KEY_HEADER: secrets.token_urlsafe(24)}
         programs = Path(tempfile.mkdtemp())
         for name in ("python", "python3"):
             command = shlex.join([sys.executable, "-I", "-S", str(PYTHON), json.dumps(init["layers"])])
@@ -52,7 +56,8 @@ class WebServer:
         self.process = subprocess.Popen(
             [str(Path(init["code"], init["handler"]))],
             cwd=init["code"],
-            env=os.environ | {"AWS_LWA_PORT": str(self.port), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
+            env=os.environ
+            | {"AWS_LWA_PORT": str(self.port), KEY: self._key[KEY_HEADER], "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
             stdin=subprocess.DEVNULL,
             preexec_fn=lambda: library.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # no server outlives its worker, however that ended
         )
@@ -64,7 +69,7 @@ class WebServer:
     def _ready(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
-            connection.request("GET", os.environ.get("AWS_LWA_READINESS_CHECK_PATH", "/"))
+            connection.request("GET", os.environ.get("AWS_LWA_READINESS_CHECK_PATH", "/"), headers=self._key)
             return bool(connection.getresponse().status < 400)
         except (OSError, http.client.HTTPException):
             return False
@@ -88,7 +93,7 @@ class WebServer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port)
         try:
             method, path, headers, body = _request(event, context)
-            connection.request(method, path, body=body, headers=headers)
+            connection.request(method, path, body=body, headers={**headers, **self._key})
             answer = connection.getresponse()
             found: dict[str, list[str]] = {}
             for name, value in answer.getheaders():

@@ -2,8 +2,13 @@
 
 AWS unpacks all layers over each other under /opt; here each lies in a directory of its own (LAYERS, JSON; the last one wins), and they
 stand in for `/opt/python` where PYTHONPATH names it. Nothing else is on the path: no site-packages, nothing of the emulator's.
+
+AWS runs it where the adapter alone reaches it; here http.server's requests must carry the adapter's key (RLAAS_ADAPTER_KEY, which the
+function does not see).
 """
 
+import hmac
+import http.server
 import json
 import os
 import runpy
@@ -11,9 +16,25 @@ import sys
 from pathlib import Path
 
 
+def _for_the_adapter_alone(key: str) -> None:
+    parse = http.server.BaseHTTPRequestHandler.parse_request
+
+    def parse_request(self: http.server.BaseHTTPRequestHandler) -> bool:
+        if not parse(self):
+            return False
+        if not hmac.compare_digest(self.headers.get("x-rlaas-adapter-key", "").encode(), key.encode()):
+            self.send_error(403)
+            return False
+        del self.headers["x-rlaas-adapter-key"]
+        return True
+
+    http.server.BaseHTTPRequestHandler.parse_request = parse_request  # type: ignore[method-assign]
+
+
 def main() -> None:
     """Run the script, or with `-m` the module, as `python` would."""
     layers, arguments = json.loads(sys.argv[1]), sys.argv[2:]
+    _for_the_adapter_alone(os.environ.pop("RLAAS_ADAPTER_KEY"))
     for entry in reversed(os.environ.get("PYTHONPATH", "").split(os.pathsep)):
         for directory in [f"{layer}/python" for layer in layers] if entry == "/opt/python" else [entry]:
             if directory:

@@ -102,6 +102,8 @@ def start(module: str, home: Path, **settings: str) -> Emulator:
         "TMPDIR": str(home / "tmp"),
         "RLAAS_LOG_DIR": str(home / "log"),
         "RLAAS_CLOUD": str(home),
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
         **settings,

@@ -13,13 +13,14 @@ from typing import Any
 
 import httpx
 import pytest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from local.cloud import faults
 from local.demo_evidence import DeployedStack
 from rlaas import ids
 from rlaas.aws.adapters import SageMakerAdapters
-from rlaas.aws.grants import ModelGrants
+from rlaas.aws.grants import ModelGrants, _bearer_token
 from rlaas.errors import Conflict
 from rlaas.routing.policy import SageMakerBackend
 from tests.local_cloud.conftest import ROLE, ROOT, Emulator, until
@@ -494,6 +495,9 @@ def test_an_openai_client_asks_a_component_with_a_token_and_nobody_without(emula
     streamed = httpx.post(url, json={**body, "stream": True}, headers={"Authorization": f"Bearer {grant.api_key}"})
     assert streamed.headers["content-type"].startswith("text/event-stream")
     assert httpx.post(url, json=body, headers={"Authorization": "Bearer nonsense"}).status_code == 403
+    for key in ("ASIAAAAAAAAAAAAAAAAA", "000000000000", "test"):
+        forged = _bearer_token(Credentials(key, "guessed", "guessed"), "us-east-1")
+        assert httpx.post(url, json=body, headers={"Authorization": f"Bearer {forged}"}).status_code == 403
     old = grants.make(backend, tenant_id="acme", now=datetime.now(UTC)).api_key
     text = base64.b64decode(old.removeprefix("sagemaker-api-key-")).decode()
     late = re.sub(r"X-Amz-Date=2\d{3}", "X-Amz-Date=2020", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 import uuid
@@ -311,3 +312,17 @@ def test_invocations_stock_forgets_a_rules_call_that_failed(stock: Emulator) -> 
 
     until(called)
     assert "Messages" not in sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=3)
+
+
+def test_door_stock_takes_every_caller_for_the_owner_and_lets_every_page_read(stock: Emulator) -> None:
+    body = json.dumps({"FunctionName": "none"})
+    headers = {
+        "Host": "evil.example",
+        "Origin": "https://evil.example",
+        "Content-Type": "text/plain",
+        "x-amz-target": "DynamoDB_20120810.ListTables",
+    }
+    connection = http.client.HTTPConnection("127.0.0.1", stock.port, timeout=10)
+    connection.request("POST", "/", body=body, headers=headers)
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, "*")

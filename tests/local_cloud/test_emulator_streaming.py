@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from local import readback
@@ -118,7 +119,7 @@ def route(emulator: Emulator, function: str) -> str:
 
 def ask(emulator: Emulator, api: str, body: str, **headers: str) -> http.client.HTTPResponse:
     connection = http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=30)
-    connection.request("POST", "/api/say?a=1&a=2", body=body, headers={"Host": f"{api}.execute-api.localhost", **headers})
+    connection.request("POST", f"/_aws/execute-api/{api}/api/say?a=1&a=2", body=body, headers=headers)
     return connection.getresponse()
 
 
@@ -259,3 +260,12 @@ def test_no_server_outlives_the_emulator(tmp_path: Path, how: signal.Signals) ->
         until(lambda: not Path(f"/proc/{server}/cmdline").exists() or not Path(f"/proc/{server}/cmdline").read_bytes())
     finally:
         emulator.stop()
+
+
+def test_nobody_but_the_adapter_is_answered_by_a_functions_server(emulator: Emulator, api: str) -> None:
+    process = json.loads(ask(emulator, api, "hi").read())["pid"]
+    [port] = {found.laddr.port for found in psutil.Process(process).net_connections() if found.status == psutil.CONN_LISTEN}
+    for headers in ({}, {"x-rlaas-adapter-key": "guessed"}):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("POST", "/say", "hi", {"x-amzn-request-context": "{}", **headers})
+        assert connection.getresponse().status == 403

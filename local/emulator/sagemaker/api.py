@@ -18,9 +18,10 @@ import botocore.session
 import botocore.validate
 import urllib3
 from ministack import app
-from ministack.core import concurrency, responses, router
+from ministack.core import concurrency, responses, router, sigv4
 from ministack.services import lambda_svc
 
+from local.emulator import door
 from local.emulator.sagemaker import hosting, jobs
 from local.emulator.sagemaker.errors import ApiError, failure_reason
 
@@ -59,6 +60,7 @@ OPERATIONS: dict[str, Callable[[Record], Record]] = {
 INVOCATION = re.compile(r"^/endpoints/([^/]+)/(invocations|invocations-response-stream)$")
 OPENAI = re.compile(r"^/endpoints/([^/]+)(?:/inference-components/([^/]+))?/openai/v1/chat/completions$")
 TOKEN_PREFIX = "sagemaker-api-key-"
+TOKEN_HOST = "sagemaker.amazonaws.com"
 PASSED_ON = {"content-type": "Content-Type", "accept": "Accept", "x-amzn-sagemaker-custom-attributes": "X-Amzn-SageMaker-Custom-Attributes"}
 
 
@@ -237,7 +239,7 @@ async def _openai(endpoint: str, component: str | None, headers: Mapping[str, st
 
 
 def _token_fault(authorization: str) -> str | None:
-    """What is wrong with a bearer token, as far as can be told without AWS's keys: its form, its action and its time."""
+    """What is wrong with a bearer token: its form, its action, its time, or the signature by which STS's credentials lend themselves."""
     try:
         text = base64.b64decode(authorization.removeprefix("Bearer ").removeprefix(TOKEN_PREFIX), validate=True).decode()
         query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(f"https://{text}").query))
@@ -245,9 +247,19 @@ def _token_fault(authorization: str) -> str | None:
         ends = made + datetime.timedelta(seconds=int(query["X-Amz-Expires"]))
     except (ValueError, KeyError):
         return "The bearer token is invalid."
-    if query.get("Action") != "CallWithBearerToken" or "X-Amz-Signature" not in query:
+    if ends < datetime.datetime.now(datetime.UTC):
+        return "The bearer token has expired."
+    query.pop("Version", None)  # added to what was signed
+    signature = sigv4.parse_query_signature(query)
+    if query.get("Action") != "CallWithBearerToken" or isinstance(signature, tuple):
         return "The bearer token is invalid."
-    return "The bearer token has expired." if ends < datetime.datetime.now(datetime.UTC) else None
+    try:
+        secret = door.secret_of(signature.access_key_id, query.get("X-Amz-Security-Token", ""))
+    except door.Refused as refusal:
+        return refusal.message
+    headers = {"host": TOKEN_HOST}
+    failure = sigv4.header_signature_failure(signature, secret, "POST", "/", query, headers, b"", presigned=True)
+    return "The bearer token is invalid." if failure else None
 
 
 def _openai_error(status: int, message: str) -> Answer:

@@ -19,20 +19,20 @@ from local.emulator.sagemaker.errors import ApiError
 
 
 @functools.lru_cache(maxsize=8)
-def _client(account: str, region: str) -> Any:
+def _client(region: str) -> Any:
     return boto3.client(
         "s3",
         endpoint_url=f"http://127.0.0.1:{os.environ['GATEWAY_PORT']}",
-        aws_access_key_id=account,
-        aws_secret_access_key="local",
+        aws_access_key_id=os.environ["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=os.environ["AWS_SECRET_ACCESS_KEY"],
         region_name=region,
         config=Config(s3={"addressing_style": "path"}, max_pool_connections=16),
     )
 
 
 def s3() -> Any:
-    """An S3 client of the request's account and region."""
-    return _client(responses.get_account_id(), responses.get_region())
+    """An S3 client of the request's region."""
+    return _client(responses.get_region())
 
 
 def parse(uri: str) -> tuple[str, str]:

@@ -2,13 +2,15 @@
 
 The process gets what a SageMaker container gets (PORT 8080 there, a free one here; the model's files under /opt/ml/model; GET /ping, POST
 /invocations). Adapters are loaded and unloaded by the container's own LoRA routes (POST /adapters, DELETE /adapters/NAME), and chosen per
-request by the header X-Amzn-SageMaker-Adapter-Identifier.
+request by the header X-Amzn-SageMaker-Adapter-Identifier. No container stands between the process and what else runs here, a browser among
+it, so each is given a key that every request must carry (RLAAS_HOSTING_KEY, see containers/vllm/one_door.py).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -34,6 +36,7 @@ STREAM_SECONDS = 480.0
 PING_SECONDS = 0.1
 PAGE = 10
 ADAPTER_HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
+KEY_HEADER = "X-RLAAS-Hosting-Key"
 Record = dict[str, Any]
 
 _http = urllib3.PoolManager(maxsize=64, retries=False)
@@ -52,6 +55,7 @@ class Server:
         self.log_group, self.name = log_group, name
         self.root = Path(tempfile.gettempdir()) / "ml" / "hosting" / name
         self.port = 0
+        self._key = {KEY_HEADER: secrets.token_urlsafe(24)}
         self._child: Child | None = None
 
     def start(self, seconds: float) -> None:
@@ -68,6 +72,7 @@ class Server:
         given = {
             "PORT": str(self.port),
             "HOST": "127.0.0.1",
+            "RLAAS_HOSTING_KEY": self._key[KEY_HEADER],
             "RLAAS_ML_ROOT": str(self.root),
             "SM_MODEL_DIR": str(model),
             "SM_VLLM_MODEL": str(model),
@@ -95,7 +100,7 @@ class Server:
     def answers_ping(self) -> bool:
         """Whether GET /ping answers 200."""
         try:
-            return _http.request("GET", f"http://127.0.0.1:{self.port}/ping", timeout=5.0).status == 200
+            return _http.request("GET", f"http://127.0.0.1:{self.port}/ping", headers=self._key, timeout=5.0).status == 200
         except urllib3.exceptions.HTTPError:
             return False
 
@@ -139,7 +144,7 @@ class Server:
                 method,
                 f"http://127.0.0.1:{self.port}{path}",
                 body=body,
-                headers={"Content-Type": "application/json"},
+                headers={"Content-Type": "application/json", **self._key},
                 timeout=INVOKE_SECONDS,
             )
         except urllib3.exceptions.HTTPError as problem:
@@ -156,7 +161,7 @@ class Server:
                 "POST",
                 f"http://127.0.0.1:{self.port}/invocations",
                 body=body,
-                headers=headers,
+                headers={**headers, **self._key},
                 timeout=urllib3.Timeout(connect=5.0, read=seconds),
                 preload_content=not stream,
             )
