@@ -15,6 +15,7 @@ from rlaas.aws.executions import StateMachine
 from rlaas.aws.metrics_alarms import CloudWatchGuards
 from rlaas.aws.redrive import LambdaRedriver
 from rlaas.aws.registry import DynamoRegistry
+from rlaas.aws.secrets import VendorKeys
 from rlaas.aws.tenants import DynamoTenants
 from rlaas.aws.trials import DynamoTrials
 from rlaas.aws.usage import DynamoUsage
@@ -46,6 +47,7 @@ def services() -> Services:
         base_model=settings.base_model,
         learning_settings=settings.learning_settings,
         rollout_settings=settings.rollout_settings,
+        secrets=VendorKeys(settings.stage),
     )
 
 

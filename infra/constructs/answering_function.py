@@ -13,6 +13,12 @@ MODELS_ARE_DATA = "Policies name their Bedrock models, guardrails and regions; a
 KEYS_ARE_DATA = "Tenants' vendor keys are named rlaas/<stage>/<tenant>/<name> when they are made; the adapter binds the tenant."
 
 
+def vendor_keys(scope: Construct, config: StageConfig) -> str:
+    """The ARN of the secrets that hold tenants' vendor keys."""
+    stack = Stack.of(scope)
+    return f"arn:{stack.partition}:secretsmanager:{stack.region}:{stack.account}:secret:rlaas/{config.name}/*"
+
+
 class AnsweringFunction(PythonFunction):
     """A function with all that answering takes: routes and policies, prices and budgets, the events, every backend's leave."""
 
@@ -66,8 +72,7 @@ class AnsweringFunction(PythonFunction):
         stack = Stack.of(self)
         guardrails = f"arn:{stack.partition}:bedrock:*:{stack.account}:guardrail/*"
         self.allow("bedrock:ApplyGuardrail", on=[guardrails], wildcard_because=MODELS_ARE_DATA)
-        secrets = f"arn:{stack.partition}:secretsmanager:{stack.region}:{stack.account}:secret:rlaas/{config.name}/*"
-        self.allow("secretsmanager:GetSecretValue", on=[secrets], wildcard_because=KEYS_ARE_DATA)
+        self.allow("secretsmanager:GetSecretValue", on=[vendor_keys(self, config)], wildcard_because=KEYS_ARE_DATA)
 
     def _bedrock_models(self) -> list[str]:
         """Whatever a policy may name: models, and the account's profiles, which lead to models in other regions."""

@@ -7,7 +7,7 @@ from constructs import Construct
 
 from infra.config import StageConfig
 from infra.constructs.adapter_upkeep import AdapterUpkeep
-from infra.constructs.answering_function import AnsweringFunction
+from infra.constructs.answering_function import KEYS_ARE_DATA, AnsweringFunction, vendor_keys
 from infra.constructs.entity_finder import EntityFinder
 from infra.constructs.grant_role import GrantRole
 from infra.constructs.guarded_rollout import GUARDS_ARE_DATA, GuardedRollout
@@ -188,6 +188,9 @@ class ApiStack(RlaasStack):
             on=endpoint.arns,
             wildcard_because=ADAPTERS_ARE_DATA,
         )
+        function.allow(
+            "secretsmanager:GetSecretValue", on=[vendor_keys(self, self.config)], wildcard_because=KEYS_ARE_DATA
+        )  # a policy may send a secret only to hosts that it names
         function.allow("lambda:InvokeFunction", on=[self.redrive.function.target.function_arn])
         function.allow("states:StartExecution", on=[learning.state_machine.state_machine_arn, rollout.state_machine.state_machine_arn])
         return function

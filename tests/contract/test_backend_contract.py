@@ -30,7 +30,7 @@ ANSWER = f"{MODEL}: grüß dich, 世界"
 class Keys(VendorKeys):
     """Every tenant's key says whose it is."""
 
-    def key(self, tenant_id: str, name: str) -> str:
+    def key(self, tenant_id: str, name: str, **_: str) -> str:
         return f"{tenant_id}-{name}"
 
 

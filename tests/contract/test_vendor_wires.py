@@ -32,7 +32,7 @@ Wire = dict[str, Any]
 class Keys(VendorKeys):
     """Every tenant's key says whose it is."""
 
-    def key(self, tenant_id: str, name: str) -> str:
+    def key(self, tenant_id: str, name: str, **_: str) -> str:
         return f"{tenant_id}-{name}"
 
 

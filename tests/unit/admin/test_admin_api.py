@@ -11,6 +11,7 @@ import pytest
 from mangum import Mangum
 
 from rlaas.errors import DependencyUnavailable
+from rlaas.routing.hosts import may_go
 from rlaas.routing.route import MILLION
 from rlaas.runtime.admin_api import BODIES, Services, admin_app
 from rlaas.runtime.http import caller
@@ -60,6 +61,16 @@ class Executions:
         self.started.append((name, payload))
 
 
+@dataclass
+class NamedHosts:
+    """Secrets that name `hosts`."""
+
+    hosts: frozenset[str] = frozenset()
+
+    def refusal(self, tenant_id: str, name: str, *, base_url: str, own_host: str) -> str | None:
+        return None if may_go(base_url, hosts=self.hosts, own=own_host) else f"{tenant_id}/{name} may not go there"
+
+
 class Api:
     """The API as one tenant's administrator sees it."""
 
@@ -71,6 +82,7 @@ class Api:
         self.learning, self.rollout = Executions(), Executions()
         self.adapters = MemoryAdapters()
         self.redriver = MemoryRedriver()
+        self.secrets = NamedHosts()
         self.services = Services(
             documents=self.registry,
             tenants=MemoryTenants(self.registry),
@@ -89,6 +101,7 @@ class Api:
             base_model="smollm2",
             learning_settings={"window_days": 5},
             rollout_settings={"min_samples": 20, "units_a_day": 5_000},
+            secrets=self.secrets,
         )
         self._app = Mangum(admin_app(lambda: self.services, caller), lifespan="off")
 
@@ -134,6 +147,9 @@ def refused(answer: tuple[int, Any], status: int, kind: str, param: str | None) 
         ("POST", f"{HERE}/policies", {"prompt": {"nodes": [{"kind": "user"}]}}, 400, "InvalidInput", "prompt.nodes.0.name"),
         ("POST", f"{HERE}/policies", {"prompt": {"user": "x"}, "backend": {"kind": "none"}}, 400, "InvalidInput", "backend"),
         ("POST", f"{HERE}/learning-runs", {"settings": {"dpo_steps": 0}}, 400, "InvalidInput", "settings.dpo_steps"),
+        ("POST", f"{HERE}/learning-runs", {"settings": {"dpo_steps": 10**9}}, 400, "InvalidInput", "settings.dpo_steps"),
+        ("POST", f"{HERE}/learning-runs", {"settings": {"lora_rank": 17}}, 400, "InvalidInput", "settings.lora_rank"),
+        ("POST", f"{HERE}/learning-runs", {"settings": {"beta": 10**400}}, 400, "InvalidInput", "settings.beta"),
         ("POST", f"{HERE}/rollouts", {"policy_id": f"{SKILL}@v9"}, 404, "NotFound", "policy_id"),
         ("POST", f"{HERE}/rollouts", {"policy_id": f"{SKILL}@v2", "settings": {"steps": [{"weight": 2}]}}, 400, "InvalidInput", "settings.steps.0.weight"),  # noqa: E501
     ],
@@ -249,6 +265,32 @@ def test_a_policy_asks_the_base_model_or_adapters_of_its_tenant_and_no_others(ap
     own = {"endpoint": "rlaas-test", "component": f"rlaas-test--{TENANT}--mail--v1"}
     api.registry.numbers[TENANT, SKILL, "policy"] = 2
     assert api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, "backend": own})[0] == 201
+
+
+@pytest.mark.parametrize(
+    ("bundle", "param"),
+    [
+        ({"backend": {"kind": "openai", "model": "m", "base_url": "https://evil.example/v1", "secret": "openai"}}, "backend.base_url"),
+        ({"fallbacks": [{"kind": "anthropic", "model": "m", "base_url": "https://evil.example", "secret": "a"}]}, "fallbacks.0.base_url"),
+        (
+            {"guardrails": {"output": [{"kind": "moderation", "base_url": "https://evil.example/v1", "secret": "openai"}]}},
+            "guardrails.output.0.base_url",
+        ),
+    ],
+)
+def test_a_policy_that_sends_a_secret_where_it_may_not_go_is_refused(api: Api, bundle: dict[str, Any], param: str) -> None:
+    api.registry.numbers[TENANT, SKILL, "policy"] = 2
+    before = len(api.registry.documents)
+    refused(api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, **bundle}), 400, "InvalidInput", param)
+    assert len(api.registry.documents) == before
+    api.secrets.hosts = frozenset({"evil.example"})
+    assert api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, **bundle})[0] == 201
+
+
+def test_a_vendors_own_host_needs_no_naming(api: Api) -> None:
+    api.registry.numbers[TENANT, SKILL, "policy"] = 2
+    backend = {"kind": "openai", "model": "m", "secret": "openai"}
+    assert api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, "backend": backend})[0] == 201
 
 
 @pytest.mark.parametrize(

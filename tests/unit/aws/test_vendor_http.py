@@ -4,6 +4,7 @@ import ipaddress
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -178,6 +179,81 @@ def test_an_answer_that_trickles_is_given_up_when_its_time_is_over() -> None:
         with pytest.raises(BackendFailed, match="in time"):
             whole(url, timeout_s=0.3)
         stop.set()
+
+
+def dripping(*pieces: bytes, every_s: float = 0.05) -> Script:
+    """Sends the pieces over and over, each well within any time-out."""
+
+    def script(connection: socket.socket) -> None:
+        connection.sendall(pieces[0])
+        with suppress(OSError):
+            for _ in range(200):
+                for piece in pieces[1:]:
+                    connection.sendall(piece)
+                time.sleep(every_s)
+
+    return closing(script)
+
+
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        dripping(b"H", b"T"),
+        dripping(b"HTTP/1.1 200 OK\r\n", b"x-a: b\r\n"),
+        dripping(b"HTTP/1.1 200 OK\r\nx-", b"a"),
+        dripping(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        dripping(b"HTTP/1.1 429 Busy\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n"),
+        dripping(STREAM, b": still here\n\n"),
+        dripping(STREAM, b"data"),
+    ],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_server_that_only_drips_is_given_up_when_its_time_is_over(script: Script, streaming: bool) -> None:
+    started = time.monotonic()
+    with serving(script) as (url, _), pytest.raises(BackendFailed) as failed:
+        list(events(url, timeout_s=0.5)) if streaming else whole(url, timeout_s=0.5)
+    assert time.monotonic() - started < 5
+    assert not failed.value.nothing_done
+
+
+def test_a_stream_that_only_keeps_alive_is_silent_and_one_that_speaks_ends_by_its_end() -> None:
+    pings = dripping(STREAM, b"data: ping\n\n")
+    with serving(pings, pings) as (url, _):
+        with pytest.raises(BackendFailed, match="in time"):
+            list(events(url, timeout_s=0.5))
+        speaking = HTTP.events("the model server", url, {}, {}, is_last=lambda data: False, timeout_s=0.5, ends_at=time.monotonic() + 1.5)
+        heard: list[bytes] = []
+
+        def listen() -> None:
+            for data in speaking:
+                heard.append(data)
+                speaking.heard()
+
+        with pytest.raises(BackendFailed, match="in time"):
+            listen()
+        assert len(heard) > 10
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: br, gzip, gzip\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 200 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nx: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\n{}",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"\x00\xff\xfe" * 1_000,
+    ],
+)
+def test_what_is_no_answer_is_a_failure_that_may_have_been_charged_for(answer: bytes) -> None:
+    with serving(closing(says(answer))) as (url, _), pytest.raises(BackendFailed) as failed:
+        whole(url, timeout_s=2)
+    assert not failed.value.nothing_done
 
 
 def test_a_redirect_is_not_followed() -> None:

@@ -8,13 +8,23 @@ from pydantic import ValidationError
 
 from rlaas.errors import Conflict, DependencyUnavailable, Forbidden, InvalidInput, NotFound, QuotaExceeded
 from rlaas.inference.attempts import CircuitBreakers
-from rlaas.inference.backend import BackendFailed, ChatCall, Completion, Delta, NoCapacity
+from rlaas.inference.backend import BackendFailed, ChatCall, Choice, Completion, Delta, NoCapacity, ToolCallDelta
 from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, decide, infer, infer_stream
 from rlaas.inference.spending import Spending
 from rlaas.routing.assign import CONTROL
 from rlaas.routing.guardrails import Guardrails
 from rlaas.routing.policy import BackendSpec, OpenAIBackend
-from rlaas.telemetry.events import GuardrailActed, InteractionCreated, Message, OutputProduced, RequestFailed
+from rlaas.telemetry.events import (
+    CalledFunction,
+    GuardrailActed,
+    InteractionCreated,
+    Message,
+    OutputProduced,
+    RequestFailed,
+    ToolCall,
+    Usage,
+)
+from rlaas.telemetry.store import StoredEvent
 from rlaas.tenancy.budgets import Budget, Budgets, Cap
 from rlaas.tenancy.prices import Price, PriceTable
 from tests.fakes.backend import EchoBackend
@@ -409,28 +419,157 @@ def test_a_spent_budget_refuses_before_anything_is_stored_or_asked() -> None:
     assert (len(store.events), backend.asked) == (4, [])
 
 
-def test_what_was_set_aside_is_given_back_when_nothing_answers_or_the_answer_was_there() -> None:
+def test_what_was_set_aside_is_given_back_when_nothing_was_done_or_the_answer_was_there() -> None:
     counters, store = MemoryCounters(), MemoryEventStore()
     for _ in range(3):
         with pytest.raises(DependencyUnavailable):
-            ask(store, backend=EchoBackend(down={"v1"}), spending=limited(counters, 1))
+            ask(store, backend=Failing(BackendFailed("nobody is there", nothing_done=True)), spending=limited(counters, 1))
     first = ask(store, interaction_id="mine", spending=limited(counters, 2))
     assert ask(store, interaction_id="mine", spending=limited(counters, 2)).output_id == first.output_id
     assert not ask(store, spending=limited(counters, 2)).replay
 
 
-@pytest.mark.parametrize("leave", [False, True])
-def test_a_stream_settles_when_it_ends_or_is_left(leave: bool) -> None:
-    counters = MemoryCounters()
-    stream = streamed(MemoryEventStore(), spending=limited(counters, 100_000, "tokens"))
-    if leave:
-        next(stream.deltas)
-        stream.deltas.close()
-    else:
-        list(stream.deltas)
+class Failing(EchoBackend):
+    """Raises `error`, in a stream after `pieces` of it; or answers with `said` in the place of what it would."""
+
+    def __init__(self, error: BaseException | None = None, *, pieces: int = 0, said: Completion | None = None) -> None:
+        super().__init__()
+        self.error, self.pieces, self.said = error, pieces, said
+
+    def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
+        if self.error is not None:
+            raise self.error
+        return self.said or super().complete(backend, call, timeout_s=timeout_s)
+
+    def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Iterator[Delta]:
+        yield from [Delta(text="Dear ")] * self.pieces
+        if self.error is not None:
+            raise self.error
+
+
+def spent_of(counters: MemoryCounters) -> int:
+    """What the one budget has spent; nothing is set aside any more."""
     [item] = counters.items.values()
     assert not [name for name in item if name.startswith("open")]
-    assert 0 < next(value for name, value in item.items() if name.startswith("spent")) < 100
+    [spent] = [value for name, value in item.items() if name.startswith("spent")]
+    assert isinstance(spent, int)
+    return spent
+
+
+@pytest.mark.parametrize("leave", [0, 1, None])
+def test_a_stream_settles_when_it_ends_and_counts_in_full_when_it_is_left(leave: int | None) -> None:
+    counters = MemoryCounters()
+    stream = streamed(MemoryEventStore(), spending=limited(counters, 100_000, "tokens"))
+    for _ in range(leave or 0):
+        next(stream.deltas)
+    if leave is None:
+        list(stream.deltas)
+    stream.deltas.close()
+    assert (spent_of(counters) > 256) == (leave is not None)
+
+
+@pytest.mark.parametrize("measure", ["requests", "tokens"])
+@pytest.mark.parametrize("pieces", [None, 0, 2])
+@pytest.mark.parametrize(
+    "error", [BackendFailed("it took too long"), ValueError("nobody foresaw this"), RecursionError(), KeyError("choices"), MemoryError()]
+)
+def test_what_was_sent_counts_in_full_whatever_becomes_of_it(error: Exception, pieces: int | None, measure: str) -> None:
+    counters, store = MemoryCounters(), MemoryEventStore()
+    spending, backend = limited(counters, 100_000, measure), Failing(error, pieces=pieces or 0)
+
+    def told() -> object:
+        if pieces is None:
+            return ask(store, backend=backend, spending=spending)
+        return list(streamed(store, backend=backend, spending=spending).deltas)
+
+    with pytest.raises(BackendFailed if pieces else DependencyUnavailable):
+        told()
+    assert spent_of(counters) == 1 if measure == "requests" else spent_of(counters) > 256
+    assert [event.event_type for event in store.events.values()] == ["interaction", "failure"]
+
+
+@pytest.mark.parametrize("error", [BackendFailed("it answered 429", nothing_done=True), InvalidInput("it does not take this", param="n")])
+def test_a_refusal_before_any_work_is_free(error: Exception) -> None:
+    counters = MemoryCounters()
+    with pytest.raises((DependencyUnavailable, InvalidInput)):
+        ask(MemoryEventStore(), backend=Failing(error), spending=limited(counters, 100))
+    assert spent_of(counters) == 0
+
+
+def test_every_backend_that_was_asked_in_vain_counts_beside_the_one_that_answered() -> None:
+    registry, counters = MemoryRegistry(), MemoryCounters()
+    spare = OpenAIBackend(model="spare", base_url="https://models.example.com/v1")
+    registry.put_policy(policy(1).model_copy(update={"fallbacks": (spare,)}), CHANGE)
+    registry.write_route(route(), expected_version=0)
+    spending, backend = limited(counters, 100_000, "tokens"), EchoBackend(down={"v1"})
+    answer = ask(MemoryEventStore(), registry=registry, backend=backend, spending=spending, parameters={"max_tokens": 300})
+    assert answer.usage is not None
+    assert spent_of(counters) > 300 + answer.usage.input_tokens + answer.usage.output_tokens
+
+
+def test_an_answer_counts_when_what_comes_after_it_fails() -> None:
+    class Away(MemoryEventStore):
+        def put_new(self, event: StoredEvent) -> StoredEvent | None:
+            if event.event_type == "output":
+                raise ZeroDivisionError
+            return super().put_new(event)
+
+    counters = MemoryCounters()
+    with pytest.raises(ZeroDivisionError):
+        ask(Away(), spending=limited(counters, 10))
+    assert spent_of(counters) == 1
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        Usage(input_tokens=10**9, output_tokens=10**9),
+        Usage(input_tokens=1, output_tokens=1, cached_tokens=10**9),
+    ],
+)
+def test_counts_that_cannot_be_are_not_believed(usage: Usage) -> None:
+    counters = MemoryCounters()
+    said = Failing(said=Completion((Choice("hello", "stop"),), usage))
+    answer = ask(MemoryEventStore(), backend=said, spending=limited(counters, 10_000, "tokens"), parameters={"max_tokens": 300})
+    assert answer.usage is None
+    assert 300 < spent_of(counters) < 400
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        Completion((), None),
+        Completion((Choice("a", "stop"), Choice("b", "stop")), None),
+        Completion((Choice("a", "x" * 1_000),), None),
+        Completion((Choice("a", "stop", tool_calls=(ToolCall(id="1", function=CalledFunction(name="f", arguments="")),) * 1_000),), None),
+    ],
+)
+def test_an_answer_that_has_no_room_in_an_output_is_a_failure(said: Completion) -> None:
+    store = MemoryEventStore()
+    with pytest.raises(DependencyUnavailable):
+        ask(store, backend=Failing(said=said))
+    assert [event.event_type for event in store.events.values()] == ["interaction", "failure"]
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        Delta(index=-1, text="a"),
+        Delta(index=10**30, text="a"),
+        Delta(tool_calls=(ToolCallDelta(10**9, id="1", name="f"),)),
+        Delta(tool_calls=(ToolCallDelta(0, id="1" * 1_000, name="f"),)),
+        Delta(finish_reason="x" * 1_000),
+    ],
+)
+def test_a_stream_of_what_has_no_room_in_an_output_is_a_failure(delta: Delta) -> None:
+    class Wild(EchoBackend):
+        def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Iterator[Delta]:
+            yield delta
+
+    store = MemoryEventStore()
+    with pytest.raises(DependencyUnavailable):
+        streamed(store, backend=Wild())
+    assert [event.event_type for event in store.events.values()] == ["interaction", "failure"]
 
 
 def test_tools_and_schemas_are_read_too_and_set_aside_for() -> None:
@@ -485,8 +624,8 @@ def test_what_is_set_aside_is_enough_for_an_answer_that_guardrails_have_made_aga
 def test_a_decision_to_ask_oneself_spends_the_most_that_the_call_may_come_to_once() -> None:
     counters, store = MemoryCounters(), MemoryEventStore()
     request = InferRequest(skill=SKILL, inputs={"email": "?"}, interaction_id="mine", parameters={"max_tokens": 300})
-    for _ in range(2):
-        decide(request, ASKER, gateway(store=store, spending=limited(counters, 1_000, "tokens")))
+    replays = [decide(request, ASKER, gateway(store=store, spending=limited(counters, 1_000, "tokens"))).replay for _ in range(2)]
+    assert replays == [False, True]
     [item] = counters.items.values()
     [spent] = [value for name, value in item.items() if name.startswith("spent")]
     assert isinstance(spent, int)

@@ -1,9 +1,14 @@
-"""The base of every model that crosses a wire: unknown fields refused by name, nothing coerced, no NaN."""
+"""The base of every model that crosses a wire: unknown fields refused by name, nothing coerced, no NaN; and what bounds a loop of wires."""
 
 import math
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
+
+HOPS = "x-rlaas-hops"
+"""The header that every call of a server outside carries: how many gateways the request has passed, this one included."""
+MAX_HOPS = 1
+"""How many gateways a request may have passed before it comes here. Each may ask several models in turn, so that loops multiply."""
 
 
 class WireModel(BaseModel):

@@ -17,7 +17,7 @@ from rlaas.aws.openai_parameters import (
     turns_of,
 )
 from rlaas.aws.secrets import VendorKeys
-from rlaas.aws.trace_context import trace_header
+from rlaas.aws.trace_context import context_headers
 from rlaas.aws.vendor_failures import counted, failure
 from rlaas.aws.vendor_http import VendorHttp, VendorRefused
 from rlaas.errors import InvalidInput, RlaasError
@@ -137,16 +137,19 @@ class AnthropicMessages:
         """The answer piece by piece. Raises: as `complete`."""
         body = {**messages_body(backend.model, call), "stream": True}
         headers = self._headers(backend, call)
-        events = self._http.events(VENDOR, _url(backend), body, headers, is_last=_is_last, timeout_s=timeout_s)
+        events = self._http.events(VENDOR, _url(backend), body, headers, is_last=_is_last, timeout_s=timeout_s, ends_at=call.ends_at)
         try:
-            yield from deltas_of(events)
+            for delta in deltas_of(events):
+                yield delta
+                events.heard()
         except VendorRefused as refusal:
             raise _refused(refusal) from None
         finally:
             events.close()
 
     def _headers(self, backend: AnthropicBackend, call: ChatCall) -> Mapping[str, str]:
-        return {"x-api-key": self._secrets.key(call.tenant_id, backend.secret), "anthropic-version": VERSION, **trace_header(call)}
+        key = self._secrets.key(call.tenant_id, backend.secret, base_url=backend.base_url, own_host=backend.OWN_HOST)
+        return {"x-api-key": key, "anthropic-version": VERSION, **context_headers(call)}
 
 
 def messages_body(model: str, call: ChatCall) -> JsonObject:
@@ -304,7 +307,7 @@ def _refused(refusal: VendorRefused) -> RlaasError:
     except ValidationError:
         error = _Error()
     if refusal.status == 400 and _SPENT.search(error.message):
-        return BackendFailed(f"{VENDOR}'s account has nothing left to spend")
+        return BackendFailed(f"{VENDOR}'s account has nothing left to spend", nothing_done=True)
     return failure(VENDOR, refusal.status, code=error.type, param=blamed(error.message), retry_after_s=refusal.retry_after_s)
 
 

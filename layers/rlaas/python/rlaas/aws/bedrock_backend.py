@@ -262,7 +262,7 @@ def _answered(error: ClientError) -> RlaasError:
     original = response.get("originalStatusCode")
     status = original if name == "ModelErrorException" and isinstance(original, int) else _STATUSES.get(name, 500)
     if _POLICYS_FAULT.search(message) and status == 400:
-        return BackendFailed(f"{VENDOR} does not serve this model so")
+        return BackendFailed(f"{VENDOR} does not serve this model so", nothing_done=True)
     if isinstance(error, EventStreamError) and status != 400:
         return BackendFailed(f"{VENDOR} failed in mid-answer ({name})")
     headers: Mapping[str, str] = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})

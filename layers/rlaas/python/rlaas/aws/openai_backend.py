@@ -1,18 +1,16 @@
 """Answers from OpenAI, or from any server that speaks its chat API (vLLM, TGI, Ollama)."""
 
 from collections.abc import Generator, Mapping
-from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
 from rlaas.aws.openai_chat import chat_body, choices_asked, completion_of, deltas_of, is_done, refused
 from rlaas.aws.secrets import VendorKeys
-from rlaas.aws.trace_context import trace_header
+from rlaas.aws.trace_context import context_headers
 from rlaas.aws.vendor_http import VendorHttp, VendorRefused
 from rlaas.inference.backend import ChatCall, Completion, Delta
+from rlaas.routing.hosts import host_of
 from rlaas.routing.policy import OpenAIBackend
-
-_OPENAI_ITSELF = "api.openai.com"
 
 
 class OpenAIServers:
@@ -35,18 +33,21 @@ class OpenAIServers:
         """The answer piece by piece. Raises: as `complete`."""
         vendor, url, headers = self._addressed(backend, call)
         body = _body(backend, call, stream=True)
-        events = self._http.events(vendor, url, body, headers, is_last=is_done, timeout_s=timeout_s)
+        events = self._http.events(vendor, url, body, headers, is_last=is_done, timeout_s=timeout_s, ends_at=call.ends_at)
         try:
-            yield from deltas_of(vendor, events, choices=choices_asked(call.parameters))
+            for delta in deltas_of(vendor, events, choices=choices_asked(call.parameters)):
+                yield delta
+                events.heard()
         except VendorRefused as refusal:
             raise refused(vendor, refusal.status, refusal.content, retry_after_s=refusal.retry_after_s) from None
         finally:
             events.close()
 
     def _addressed(self, backend: OpenAIBackend, call: ChatCall) -> tuple[str, str, Mapping[str, str]]:
-        headers = trace_header(call)
+        headers = context_headers(call)
         if backend.secret is not None:
-            headers["authorization"] = f"Bearer {self._secrets.key(call.tenant_id, backend.secret)}"
+            key = self._secrets.key(call.tenant_id, backend.secret, base_url=backend.base_url, own_host=backend.OWN_HOST)
+            headers["authorization"] = f"Bearer {key}"
         base = backend.base_url.rstrip("/")
         return "OpenAI" if _is_openai(backend) else "the model server", f"{base}/chat/completions", headers
 
@@ -60,4 +61,4 @@ def _body(backend: OpenAIBackend, call: ChatCall, *, stream: bool) -> dict[str, 
 
 
 def _is_openai(backend: OpenAIBackend) -> bool:
-    return urlsplit(backend.base_url).hostname == _OPENAI_ITSELF
+    return host_of(backend.base_url) == backend.OWN_HOST

@@ -9,6 +9,7 @@ from rlaas.aws.vendor_failures import counted, failure
 from rlaas.errors import RlaasError
 from rlaas.inference.backend import BackendFailed, ChatCall, Choice, Completion, Delta, ToolCallDelta
 from rlaas.telemetry.events import CalledFunction, ToolCall, Usage
+from rlaas.wire import Json
 
 
 class _Function(BaseModel):
@@ -39,7 +40,7 @@ class _Choice(BaseModel):
     index: int = 0
     message: _Message
     finish_reason: _FinishReason = None
-    logprobs: JsonValue = None
+    logprobs: Json = None
 
 
 class _PromptDetails(BaseModel):
@@ -66,7 +67,7 @@ class _StreamedChoice(BaseModel):
     index: int = 0
     delta: _Message = _Message()
     finish_reason: _FinishReason = None
-    logprobs: JsonValue = None
+    logprobs: Json = None
 
 
 class _Chunk(BaseModel):

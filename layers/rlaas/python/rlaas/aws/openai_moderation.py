@@ -6,10 +6,12 @@ from typing import Annotated
 from pydantic import BaseModel, Field, ValidationError
 
 from rlaas.aws.secrets import VendorKeys
+from rlaas.aws.trace_context import hops_header
 from rlaas.aws.vendor_http import VendorHttp, VendorRefused
 from rlaas.inference.backend import BackendFailed
 from rlaas.inference.moderation import Judgement, worded
 from rlaas.routing.guardrails import ModerationService
+from rlaas.wire import MAX_HOPS
 
 Score = Annotated[float, Field(ge=0, le=1)]
 
@@ -34,7 +36,10 @@ class ModerationServers:
     def judge(self, guardrail: ModerationService, texts: Sequence[str], *, tenant_id: str) -> Judgement | None:
         """The worst that it objects to first, over all texts. Raises: BackendFailed."""
         vendor = "the moderation server"
-        headers = {} if guardrail.secret is None else {"authorization": f"Bearer {self._secrets.key(tenant_id, guardrail.secret)}"}
+        headers = hops_header(MAX_HOPS)  # who judges has nothing to ask a gateway
+        if guardrail.secret is not None:
+            key = self._secrets.key(tenant_id, guardrail.secret, base_url=guardrail.base_url, own_host=guardrail.OWN_HOST)
+            headers["authorization"] = f"Bearer {key}"
         try:
             content = self._http.whole(
                 vendor,

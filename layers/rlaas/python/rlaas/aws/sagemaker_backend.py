@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 VENDOR = "the model endpoint"
 _DID_NO_WORK = frozenset({"ThrottlingException", "ServiceUnavailable", "ServiceUnavailableException", "ModelNotReadyException"})
+_REFUSED = frozenset({"ValidationError", "AccessDeniedException"})
 _ASLEEP = "has no capacity to process this request"
 """What InvokeEndpoint says of an inference component without copies, under the code it has for wrong requests too."""
 
@@ -68,7 +69,7 @@ class SageMakerEndpoints:
                 **_trace(call),
             )
             with closing(answer["Body"]) as parts:
-                yield from deltas_of(VENDOR, event_data(_payloads(parts)), choices=choices_asked(call.parameters))
+                yield from deltas_of(VENDOR, event_data(_payloads(parts, call.ends_at)), choices=choices_asked(call.parameters))
 
 
 def _body(call: ChatCall, *, stream: bool) -> bytes:
@@ -85,9 +86,11 @@ def _trace(call: ChatCall) -> dict[str, str]:
     return {"CustomAttributes": f"traceparent={trace}"} if trace else {}
 
 
-def _payloads(parts: "Iterable[ResponseStreamTypeDef]") -> Iterator[bytes]:
+def _payloads(parts: "Iterable[ResponseStreamTypeDef]", ends_at: float | None) -> Iterator[bytes]:
     size = 0
     for part in parts:
+        if ends_at is not None and time.monotonic() > ends_at:
+            raise BackendFailed(f"{VENDOR} did not finish in time")
         payload = part.get("PayloadPart", {}).get("Bytes", b"")
         size += len(payload)
         if size > MAX_ANSWER_BYTES:
@@ -103,7 +106,8 @@ def aws_failures(vendor: str) -> Iterator[None]:
     except ClientError as error:
         raise _answered(vendor, error) from error
     except (EndpointConnectionError, ConnectTimeoutError) as error:
-        raise BackendFailed(f"{vendor} could not be reached: {type(error).__name__}", safe_to_repeat=True) from error
+        detail = f"{vendor} could not be reached: {type(error).__name__}"
+        raise BackendFailed(detail, safe_to_repeat=True, nothing_done=True) from error
     except (BotoCoreError, HTTPClientError, ParserError, ResponseParserError, HTTPError, OSError) as error:
         raise BackendFailed(f"{vendor} broke off: {type(error).__name__}") from error
 
@@ -118,7 +122,12 @@ def _answered(vendor: str, error: ClientError) -> RlaasError:
         return refused(vendor, status, message if isinstance(message, str) else "", retry_after_s=wait)
     if code == "ValidationError" and _ASLEEP in error.response["Error"].get("Message", ""):
         return NoCapacity(f"{vendor} has no copy of the model running; one is being started, which takes five to ten minutes")
-    return BackendFailed(f"{vendor} answered {code}", safe_to_repeat=code in _DID_NO_WORK, retry_after_s=wait)
+    return BackendFailed(
+        f"{vendor} answered {code}",
+        safe_to_repeat=code in _DID_NO_WORK,
+        nothing_done=code in _DID_NO_WORK | _REFUSED,
+        retry_after_s=wait,
+    )
 
 
 def whole_seconds(timeout_s: float) -> float:

@@ -1,8 +1,9 @@
-"""The trace context that travels on to a model's server."""
+"""What travels on to a model's server of the request that asks it: the trace context, and how many gateways it has passed."""
 
 import re
 
 from rlaas.inference.backend import ChatCall
+from rlaas.wire import HOPS
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -16,3 +17,13 @@ def trace_header(call: ChatCall) -> dict[str, str]:
     """The header that carries it."""
     trace = traceparent(call)
     return {"traceparent": trace} if trace else {}
+
+
+def hops_header(hops: int) -> dict[str, str]:
+    """The header by which the next gateway knows that the request has passed `hops` of them and this one."""
+    return {HOPS: str(hops + 1)}
+
+
+def context_headers(call: ChatCall) -> dict[str, str]:
+    """Both, for servers that tenants name."""
+    return {**trace_header(call), **hops_header(call.hops)}

@@ -14,6 +14,9 @@ from rlaas.telemetry.events import Usage
 DID_NO_WORK = frozenset({429, 503, 529})
 """The statuses by which a vendor refuses a request before it does any work."""
 _BLAMES_THE_REQUEST = frozenset({400, 413, 422})
+_WORKED_FIRST = frozenset({408, 409, 424, 499})
+"""Refusals that may come after a model has worked: out of time, in conflict, failed, left."""
+_LONGEST_WAIT_S = 3600.0
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}")
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -28,19 +31,28 @@ def failure(vendor: str, status: int, *, code: object = None, param: object = No
     if status in _BLAMES_THE_REQUEST and param != "model":
         named = param if isinstance(param, str) and _NAME.fullmatch(param) else None
         return InvalidInput(f"{vendor} refuses {named or 'the request'}{said}", param=named)
-    return BackendFailed(f"{vendor} answered {status}{said}", safe_to_repeat=status in DID_NO_WORK, retry_after_s=retry_after_s)
+    return BackendFailed(
+        f"{vendor} answered {status}{said}",
+        safe_to_repeat=status in DID_NO_WORK,
+        nothing_done=400 <= status < 500 and status not in _WORKED_FIRST,
+        retry_after_s=retry_after_s,
+    )
 
 
 def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
-    """How long the vendor asks to wait, in seconds: `retry-after-ms`, or `Retry-After` in seconds or as a date. Names are lower-case."""
+    """How long the vendor asks to wait, in seconds: `retry-after-ms`, or `Retry-After` in seconds or as a date. Names are lower-case.
+
+    An hour at most: clients obey it, and a vendor may say anything.
+    """
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
         if re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text := headers.get(name, "")):
-            return float(text) / unit
+            return min(float(text) / unit, _LONGEST_WAIT_S)
     try:
         until = parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
+        seconds = (until.astimezone(UTC) - (now or datetime.now(UTC))).total_seconds()
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, (until.astimezone(UTC) - (now or datetime.now(UTC))).total_seconds())
+    return min(max(0.0, seconds), _LONGEST_WAIT_S)
 
 
 def taken(

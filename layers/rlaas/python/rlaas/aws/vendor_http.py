@@ -1,11 +1,16 @@
 """HTTP to the servers that tenants name: pooled, bounded in time and size, and never into a private network."""
 
+import http.client
+import io
 import ipaddress
 import json
+import math
 import socket
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 import urllib3
@@ -27,7 +32,8 @@ from rlaas.aws.vendor_failures import retry_after_s
 from rlaas.inference.backend import BackendFailed
 
 CONNECT_TIMEOUT_S = 2.0
-MAX_ANSWER_BYTES = 32 * 1024 * 1024
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+"""More than API Gateway hands on, and little enough to be read into values in a function's memory, whatever it is made of."""
 _MAX_REFUSAL_BYTES = 64 * 1024
 _PIECE_BYTES = 64 * 1024
 _IDLE_S = 30.0
@@ -56,6 +62,45 @@ class VendorRefused(Exception):
         self.retry_after_s = retry_after_s
 
 
+@dataclass(slots=True)
+class _Patience:
+    """How long an answer is still waited for: `timeout_s` seconds from `since`, and not beyond `ends_at`; by the monotonic clock."""
+
+    timeout_s: float
+    ends_at: float
+    since: float = field(default_factory=time.monotonic)
+    sent: bool = False
+    """Whether the request may have reached the vendor."""
+
+    def left(self) -> float:
+        """In seconds."""
+        return min(self.since + self.timeout_s, self.ends_at) - time.monotonic()
+
+
+_PATIENCE: ContextVar[_Patience] = ContextVar("_PATIENCE")
+"""Of the request that this thread is sending: urllib3 has no other way to tell a connection."""
+
+
+class VendorEvents(Iterator[bytes]):
+    """Each server-sent event's data as it comes. The time-out begins anew when the reader has `heard` something in them: a server that only
+    keeps the connection alive is silent. Closing it closes the connection."""
+
+    def __init__(self, events: Generator[bytes, None, None], patience: _Patience) -> None:
+        self._events = events
+        self._patience = patience
+
+    def __next__(self) -> bytes:
+        return next(self._events)
+
+    def heard(self) -> None:
+        """What came so far says something."""
+        self._patience.since = time.monotonic()
+
+    def close(self) -> None:
+        """End it here."""
+        self._events.close()
+
+
 class VendorHttp:
     """POSTs JSON to vendors' servers.
 
@@ -72,9 +117,9 @@ class VendorHttp:
 
     def whole(self, vendor: str, url: str, body: Mapping[str, JsonValue], headers: Mapping[str, str], *, timeout_s: float) -> bytes:
         """The answer's content, within `timeout_s` seconds. Raises: VendorRefused, BackendFailed."""
-        until = time.monotonic() + timeout_s
-        with self._answer(vendor, url, body, headers, timeout_s=timeout_s) as answer:
-            return b"".join(_pieces(vendor, answer, until=until))
+        patience = _Patience(timeout_s, ends_at=math.inf)
+        with self._answer(vendor, url, body, headers, patience) as answer:
+            return b"".join(_pieces(vendor, answer))
 
     def events(
         self,
@@ -85,76 +130,89 @@ class VendorHttp:
         *,
         is_last: Callable[[bytes], bool],
         timeout_s: float,
-    ) -> Generator[bytes, None, None]:
-        """Each server-sent event's data as it comes, up to the last one, `timeout_s` seconds between pieces.
+        ends_at: float | None = None,
+    ) -> VendorEvents:
+        """Each server-sent event's data as it comes, up to the last one: `timeout_s` seconds until the first that says something and from
+        each of these to the next, and all of them by `ends_at` on the monotonic clock. Nothing is sent before the first is asked for.
 
-        Closing it closes the connection. Raises: VendorRefused, BackendFailed.
+        Raises, when it is read: VendorRefused, BackendFailed.
         """
-        with self._answer(vendor, url, body, headers, timeout_s=timeout_s) as answer:
-            for data in event_data(_pieces(vendor, answer)):
-                yield data
-                if is_last(data):
-                    break
+        patience = _Patience(timeout_s, ends_at=math.inf if ends_at is None else ends_at)
+
+        def events() -> Generator[bytes, None, None]:
+            patience.since = time.monotonic()
+            with self._answer(vendor, url, body, headers, patience) as answer:
+                for data in event_data(_pieces(vendor, answer)):
+                    yield data
+                    if is_last(data):
+                        break
+
+        return VendorEvents(events(), patience)
 
     @contextmanager
     def _answer(
-        self, vendor: str, url: str, body: Mapping[str, JsonValue], headers: Mapping[str, str], *, timeout_s: float
+        self, vendor: str, url: str, body: Mapping[str, JsonValue], headers: Mapping[str, str], patience: _Patience
     ) -> Iterator[BaseHTTPResponse]:
         if not self._private_addresses and not url.startswith("https://"):
-            raise BackendFailed(f"{vendor}: models are only asked over https")
-        with _failures(vendor):
-            answer = self._pools.urlopen(
-                "POST",
+            raise BackendFailed(f"{vendor}: models are only asked over https", nothing_done=True)
+        with _failures(vendor, patience):
+            answer = self._sent(
                 url,
-                body=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
-                headers={"content-type": "application/json", "accept-encoding": "identity", "user-agent": "rlaas", **headers},
-                timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, timeout_s), read=timeout_s),
-                redirect=False,
-                preload_content=False,
+                json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
+                {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "rlaas", **headers},
+                patience,
             )
             try:
+                if answer.headers.get("content-encoding", "identity").strip().lower() != "identity":
+                    raise BackendFailed(f"{vendor}'s answer is compressed, which it was asked not to be")
                 if answer.status != 200:
-                    content = _beginning(answer, until=time.monotonic() + timeout_s)
+                    content = _beginning(answer)
                     lower = {name.lower(): value for name, value in answer.headers.items()}
                     raise VendorRefused(answer.status, content, retry_after_s(lower))
                 yield answer
-                _give_back(answer)
+                _give_back(answer, patience)
             except BaseException:
                 answer.close()
                 raise
 
+    def _sent(self, url: str, body: bytes, headers: Mapping[str, str], patience: _Patience) -> BaseHTTPResponse:
+        timeout_s = max(0.001, patience.left())
+        asking = _PATIENCE.set(patience)
+        try:
+            return self._pools.urlopen(
+                "POST",
+                url,
+                body=body,
+                headers=headers,
+                timeout=urllib3.Timeout(connect=min(CONNECT_TIMEOUT_S, timeout_s), read=timeout_s),
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+            )
+        finally:
+            _PATIENCE.reset(asking)
 
-def _pieces(vendor: str, answer: BaseHTTPResponse, *, until: float | None = None) -> Iterator[bytes]:
-    """The answer's content as it comes. Past `until`, by the monotonic clock, it is late."""
+
+def _pieces(vendor: str, answer: BaseHTTPResponse) -> Iterator[bytes]:
+    """The answer's content as it comes."""
     size = 0
     while piece := answer.read1(_PIECE_BYTES):
         size += len(piece)
         if size > MAX_ANSWER_BYTES:
             raise BackendFailed(f"{vendor}'s answer is larger than {MAX_ANSWER_BYTES} bytes")
         yield piece
-        if until is not None:
-            left = until - time.monotonic()
-            if left <= 0:
-                raise BackendFailed(f"{vendor} did not finish in time")
-            _wait_at_most(answer, left)
 
 
-def _beginning(answer: BaseHTTPResponse, *, until: float) -> bytes:
+def _beginning(answer: BaseHTTPResponse) -> bytes:
     content = b""
-    while len(content) < _MAX_REFUSAL_BYTES and time.monotonic() < until and (piece := answer.read1(_PIECE_BYTES)):
+    while len(content) < _MAX_REFUSAL_BYTES and (piece := answer.read1(_PIECE_BYTES)):
         content += piece
     return content
 
 
-def _wait_at_most(answer: BaseHTTPResponse, seconds: float) -> None:
-    sock = getattr(answer.connection, "sock", None)
-    if sock is not None:
-        sock.settimeout(seconds)
-
-
-def _give_back(answer: BaseHTTPResponse) -> None:
+def _give_back(answer: BaseHTTPResponse, patience: _Patience) -> None:
     """To the pool if the answer ends here, as it should once its reader is content; closed if there is more."""
-    _wait_at_most(answer, 0.1)
+    patience.ends_at = time.monotonic() + 0.1
     rest: bytes | None = b"?"
     with suppress(HTTPError, OSError):
         rest = answer.read1(_PIECE_BYTES)
@@ -165,18 +223,19 @@ def _give_back(answer: BaseHTTPResponse) -> None:
 
 
 @contextmanager
-def _failures(vendor: str) -> Iterator[None]:
+def _failures(vendor: str, patience: _Patience) -> Iterator[None]:
     """Turn urllib3's errors inside into BackendFailed; a request that was never sent is safe to repeat."""
     try:
         yield
     except (NewConnectionError, ConnectTimeoutError, NameResolutionError) as error:
-        raise BackendFailed(f"{vendor} could not be reached: {type(error).__name__}", safe_to_repeat=True) from error
+        detail = f"{vendor} could not be reached: {type(error).__name__}"
+        raise BackendFailed(detail, safe_to_repeat=True, nothing_done=True) from error
     except ReadTimeoutError as error:
-        raise BackendFailed(f"{vendor} did not answer in time") from error
+        raise BackendFailed(f"{vendor} did not answer in time", nothing_done=not patience.sent) from error
     except LocationParseError as error:
-        raise BackendFailed(f"{vendor}: the base_url is not an address") from error
+        raise BackendFailed(f"{vendor}: the base_url is not an address", nothing_done=True) from error
     except (HTTPError, OSError) as error:
-        raise BackendFailed(f"{vendor} broke off: {type(error).__name__}") from error
+        raise BackendFailed(f"{vendor} broke off: {type(error).__name__}", nothing_done=not patience.sent) from error
 
 
 def is_public(address: str) -> bool:
@@ -190,12 +249,47 @@ def is_public(address: str) -> bool:
     return ip in _UNICAST and not any(ip in network for network in _NOT_PUBLIC_V6)
 
 
+class _Reads(io.RawIOBase):
+    """A connection's bytes, while there is patience for them: what http.client reads one call at a time, status, headers and content,
+    ends with it, however slowly it drips."""
+
+    def __init__(self, sock: socket.socket, patience: _Patience) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+        self._patience = patience
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._patience.left()
+        if left <= 0:
+            raise TimeoutError("the answer's time is over")
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """Reads by the patience of the request that it answers."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Reads(sock, _PATIENCE.get()))
+
+
 class _Plain(HTTPConnection):
     """Gives itself up when it lay idle for long, and forgets how long its last answer was waited for."""
 
+    response_class = _Response
     _used_at = 0.0
 
     def request(self, *args: Any, **kwargs: Any) -> None:
+        _PATIENCE.get().sent = True
         self._used_at = time.monotonic()
         if self.sock is not None:
             self.sock.settimeout(CONNECT_TIMEOUT_S)
@@ -220,7 +314,7 @@ class _Public(_Secure):
             raise NameResolutionError(self.host, self, error) from error
         addresses = [str(entry[4][0]) for entry in found]
         if not all(map(is_public, addresses)):
-            raise BackendFailed("the base_url does not lead to a public address")
+            raise BackendFailed("the base_url does not lead to a public address", nothing_done=True)
         # One time-out for all addresses together: their number is the tenant's choice too.
         allowed = self.timeout if isinstance(self.timeout, float | int) else CONNECT_TIMEOUT_S
         until = time.monotonic() + allowed

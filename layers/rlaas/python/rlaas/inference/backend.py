@@ -16,29 +16,39 @@ OpenAI's clients obeys: told more, some come back after a second."""
 
 
 class BackendFailed(DependencyUnavailable):
-    """A backend did not answer. `safe_to_repeat` says that it certainly did no work: it was not reached, or it refused (429, 503)."""
+    """A backend did not answer. `safe_to_repeat` says that it did no work by its own word: it was not reached, or it refused (429, 503).
 
-    def __init__(self, detail: str, *, safe_to_repeat: bool = False, retry_after_s: float | None = None) -> None:
+    `nothing_done` says that nothing can have been charged for: nothing was sent, or a refusal (4xx) came before any model worked. Without
+    it the call counts as spent.
+    """
+
+    def __init__(
+        self, detail: str, *, safe_to_repeat: bool = False, nothing_done: bool = False, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(detail, retry_after_s=retry_after_s)
         self.safe_to_repeat = safe_to_repeat
+        self.nothing_done = nothing_done
 
 
 class NoCapacity(BackendFailed):
     """No machine holds the model: it sleeps, and whoever tells of this (`runtime.waking`) wakes it. Certainly no work was done."""
 
     def __init__(self, detail: str) -> None:
-        super().__init__(detail, safe_to_repeat=True, retry_after_s=ASLEEP_S)
+        super().__init__(detail, safe_to_repeat=True, nothing_done=True, retry_after_s=ASLEEP_S)
 
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
     """One question to a model. `parameters` are OpenAI's by name (`temperature`, `max_tokens`, `tools`, `response_format`, `stop`, ...),
-    without `model`, `messages` and `stream`, which the backend fills in."""
+    without `model`, `messages` and `stream`, which the backend fills in. `hops` counts the gateways that the request has passed before this
+    one. A stream ends by `ends_at` on the monotonic clock, whatever each of its pieces may take; None leaves it to those."""
 
     messages: tuple[Message, ...]
     parameters: Mapping[str, JsonValue]
     tenant_id: str
     traceparent: str | None = None
+    hops: int = 0
+    ends_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ def chat_call(
     parameters: Mapping[str, JsonValue],
     tenant_id: str,
     traceparent: str | None = None,
+    hops: int = 0,
 ) -> ChatCall:
     """The policy's prompt over the request's inputs, or in front of its messages unless these bring a system message of their own.
 
@@ -31,7 +32,7 @@ def chat_call(
         asked = messages
     else:
         asked = render_before(messages, policy.prompt, inputs or {}, documents)
-    return ChatCall(messages=asked, parameters=_parameters(policy, parameters), tenant_id=tenant_id, traceparent=traceparent)
+    return ChatCall(messages=asked, parameters=_parameters(policy, parameters), tenant_id=tenant_id, traceparent=traceparent, hops=hops)
 
 
 def _parameters(policy: Policy, asked: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

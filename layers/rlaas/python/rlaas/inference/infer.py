@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from rlaas.clock import Clock
 from rlaas.errors import Conflict, DependencyUnavailable, Forbidden, InvalidInput, NotFound
 from rlaas.ids import ExternalId, PolicyId, SkillName, UserId, bound_id, derived_id, new_id, pseudonym_of
+from rlaas.inference.asking import Asking
 from rlaas.inference.attempts import Attempt, CircuitBreakers, first_answer
 from rlaas.inference.backend import Backend, BackendFailed, ChatCall, Choice, Completion, Delta
 from rlaas.inference.call import chat_call
@@ -28,7 +29,7 @@ from rlaas.routing.route import Route
 from rlaas.telemetry.events import InteractionCreated, Message, OutputProduced, RequestFailed, Tag, Usage
 from rlaas.telemetry.ingest import made_id, prepare, prepare_clean, same_event
 from rlaas.telemetry.store import EventStore, StoredEvent
-from rlaas.tenancy.budgets import NOTHING, Amount
+from rlaas.tenancy.budgets import NOTHING
 from rlaas.tenancy.budgets import Request as BudgetRequest
 from rlaas.tenancy.counters import Reservation
 from rlaas.tenancy.prices import usd
@@ -94,6 +95,8 @@ class Decided:
     decision: Decision
     policy: Policy
     call: ChatCall
+    replay: bool = False
+    """Whether the interaction was decided before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +154,12 @@ class RouteSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """On whose behalf a model is asked. `traceparent` is W3C's trace context of the request."""
+    """On whose behalf a model is asked. `traceparent` is W3C's trace context of the request, `hops` the gateways that it has passed."""
 
     tenant_id: str
     key_id: str
     traceparent: str | None = None
+    hops: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,17 +226,19 @@ def decide(request: InferRequest, asker: Asker, gateway: Gateway, *, idempotency
             turn.begins()
             turn.store_actions()
         raise Forbidden("the policy's guardrails keep this request from its model; /v1/infer gives the answer for it")
-    call = turn.call(turn.policy)
+    call, replay = turn.call(turn.policy), False
     if not request.dryrun:
         with turn.reserved([Question(turn.policy, call, (turn.policy.backend,))]):
-            if turn.begins():
-                turn.spend()
+            replay = not turn.begins()
+            if not replay:
+                turn.asking.leaves(turn.policy, turn.policy.backend, call)
     return Decided(
         interaction_id=turn.interaction_id,
         output_id=turn.output_id,
         decision=turn.decision,
         policy=turn.policy,
         call=call,
+        replay=replay,
     )
 
 
@@ -250,6 +256,7 @@ class _Turn:
     decision: Decision
     policy: Policy
     guarded: Guarded
+    asking: Asking
     blocked: Blocked | None = None
     answering: str | None = None
     """The model that answers, once one does."""
@@ -281,6 +288,7 @@ class _Turn:
             decision=decision,
             policy=gateway.routes.get_policy(tenant_id, decision.policy_id),
             guarded=Guarded(tenant_id, request.messages, request.inputs, request.documents, gateway.moderator),
+            asking=Asking(gateway.backend, gateway.spending),
         )
         if turn.policy.skill != request.skill:
             raise NotFound(f"{decision.policy_id!r} is not a policy of {request.skill!r}", param="policy_id")
@@ -292,7 +300,10 @@ class _Turn:
 
     @contextmanager
     def reserved(self, questions: Iterable[Question]) -> Iterator[None]:
-        """Set aside what one of `questions` may cost; given back when there is no answer. Raises: QuotaExceeded, DependencyUnavailable."""
+        """Set aside what one of `questions` may cost; what was asked by the end of the block is settled, whatever ends it.
+
+        Raises: QuotaExceeded, DependencyUnavailable.
+        """
         gateway = self.gateway
         if self.blocked is not None:  # nobody is asked
             yield
@@ -306,7 +317,7 @@ class _Turn:
             yield
         finally:
             if not self._streaming:
-                self._settle(NOTHING)
+                self._settle()
                 self.store_actions()
 
     def questions(self) -> Iterator[Question]:
@@ -321,16 +332,13 @@ class _Turn:
             return
         yield Question.of(control, call)
 
-    def spend(self) -> None:
-        """Count all that was set aside as spent."""
-        if self._reservation is not None:
-            self._settle(self._reservation.estimate)
-
-    def _settle(self, spent: Amount) -> bool:
-        """Settle what was set aside, once; whether that went well. If not, it comes back when it expires."""
+    def _settle(self) -> bool:
+        """Settle what has been asked so far, once; whether that went well. If not, what was set aside comes back when it expires."""
         reservation, self._reservation = self._reservation, None
+        if reservation is None:
+            return True
         try:
-            self.gateway.spending.end(reservation, spent, now=self.gateway.clock())
+            self.gateway.spending.end(reservation, self.asking.spent(), now=self.gateway.clock())
         except DependencyUnavailable:
             return False
         return True
@@ -364,7 +372,7 @@ class _Turn:
         asked, within_s = gateway.timer(), gateway.within_s - self.policy.guardrails.answer_wait_s
 
         def ask(attempt: Attempt, timeout_s: float) -> Completion:
-            return gateway.backend.complete(attempt.backend, self.call(attempt.policy), timeout_s=timeout_s)
+            return self.asking.complete(attempt.policy, attempt.backend, self.call(attempt.policy), timeout_s=timeout_s)
 
         try:
             attempt, completion, failures = self._first(ask, within_s=within_s)
@@ -376,7 +384,7 @@ class _Turn:
         if choices is None:
             try:
                 second = ask(attempt, max(1.0, self.started + within_s - gateway.timer()))
-            except BackendFailed:
+            except (BackendFailed, InvalidInput):
                 second = Completion(completion.choices, usage=Usage(input_tokens=0, output_tokens=0))
             choices = self._checked(second, again=True)
             completion = Completion(second.choices, usage=_sum(completion.usage, second.usage), model=second.model)
@@ -386,8 +394,10 @@ class _Turn:
         """Ask for the answer piece by piece and store it when it ends."""
         gateway = self.gateway
 
-        def begin(attempt: Attempt, timeout_s: float) -> tuple[Delta | None, Iterator[Delta]]:
-            deltas = iter(gateway.backend.stream(attempt.backend, self.call(attempt.policy), timeout_s=timeout_s))
+        def begin(attempt: Attempt, timeout_s: float) -> tuple[Delta | None, Generator[Delta, None, None]]:
+            within_s = self.started + STREAM_S - gateway.timer()
+            call = self.call(attempt.policy)
+            deltas = self.asking.stream(attempt.policy, attempt.backend, call, timeout_s=timeout_s, within_s=within_s)
             return next(deltas, None), deltas
 
         asked = gateway.timer()
@@ -401,27 +411,29 @@ class _Turn:
         def deltas() -> Generator[Delta, None, None]:
             collected = Collected()
             try:
+                yield Delta()
                 for delta in chain([first] if first is not None else [], rest):
-                    if gateway.timer() - asked > STREAM_S:
+                    if gateway.timer() - self.started > STREAM_S:
                         raise BackendFailed("the answer takes too long")
                     yield collected.add(delta)
             except GeneratorExit:
                 self._end(collected.completion(cut_off="cancelled"), (gateway.timer() - asked) * 1000)
                 raise
             except BaseException as error:
-                self._settle(self._spent(collected.completion()).amount)
+                self._settle()
                 self.store_actions()
                 if isinstance(error, BackendFailed):
                     self._store_failure(error.detail)
                 raise
             finally:
-                close = getattr(rest, "close", None)
-                if close is not None:
-                    close()
+                self._settle()
+                rest.close()
             self._end(collected.completion(), (gateway.timer() - asked) * 1000)
 
+        begun = deltas()
+        next(begun)  # what is closed before it has begun runs no line of its own, and this has to settle
         self._streaming = True
-        return AnswerStream(self.interaction_id, self.output_id, self.decision.policy_id, self.decision, deltas())
+        return AnswerStream(self.interaction_id, self.output_id, self.decision.policy_id, self.decision, begun)
 
     def call(self, policy: Policy) -> ChatCall:
         """What `policy` asks of its backend. Raises: InvalidInput, Blocked."""
@@ -441,6 +453,7 @@ class _Turn:
             parameters=self.request.parameters,
             tenant_id=self.asker.tenant_id,
             traceparent=self.asker.traceparent,
+            hops=self.asker.hops,
         )
 
     def _first(self, ask: Callable[[Attempt, float], T], *, within_s: float) -> tuple[Attempt, T, tuple[str, ...]]:
@@ -496,7 +509,7 @@ class _Turn:
     def _stored(self, choices: tuple[Choice, ...], usage: Usage | None, spent: Spent, latency_ms: float) -> Answer:
         """Settle what it cost, and store the output and what guardrails did."""
         gateway, request = self.gateway, self.request
-        settled = self._settle(spent.amount)
+        settled = self._settle()
         call = self._calls.get(self.policy.policy_id)
         produced = OutputProduced(
             skill=request.skill,

@@ -12,6 +12,7 @@ from typing import Protocol
 from rlaas.clock import Clock
 from rlaas.errors import NotFound
 from rlaas.ids import PolicyId, TenantId, bound_id, derived_id, policy_version
+from rlaas.inference.asking import Asking
 from rlaas.inference.backend import Backend, ChatCall, Completion
 from rlaas.inference.call import chat_call
 from rlaas.inference.guarded import Blocked, Guarded
@@ -26,7 +27,7 @@ from rlaas.telemetry.ingest import prepare, prepare_clean
 from rlaas.telemetry.store import EventStore, StoredEvent
 from rlaas.tenancy.budgets import NOTHING, Request
 from rlaas.tenancy.prices import usd
-from rlaas.wire import WireModel
+from rlaas.wire import MAX_HOPS, WireModel
 
 TIMEOUT_S = 40.0
 """How long a shadow's backend may take."""
@@ -109,6 +110,7 @@ def answer_unseen(task: ShadowTask, gateway: ShadowGateway) -> bool:
             documents=documents,
             parameters=interaction.parameters,
             tenant_id=task.tenant_id,
+            hops=MAX_HOPS,  # no gateway mirrors a mirrored request, which would go round without end
         )
         completion, spent, latency_ms = _asked(policy, call, Request(served.skill, served.key_id or "", mirrored=True), gateway)
         choices = [replace(one, text=finished(policy.prompt, one.text)) for one in completion.choices]
@@ -150,12 +152,11 @@ def answer_unseen(task: ShadowTask, gateway: ShadowGateway) -> bool:
 def _asked(policy: Policy, call: ChatCall, request: Request, gateway: ShadowGateway) -> tuple[Completion, Spent, float]:
     """What the policy's backend answers, what that cost, and how many milliseconds it took."""
     reservation = gateway.spending.begin(call.tenant_id, request, [Question(policy, call, (policy.backend,))], now=gateway.clock())
-    spent = Spent(NOTHING, priced=False, version=None)
+    asking = Asking(gateway.backend, gateway.spending)
     try:
         started = gateway.timer()
-        completion = gateway.backend.complete(policy.backend, call, timeout_s=min(policy.backend.timeout_s, TIMEOUT_S))
+        completion = asking.complete(policy, policy.backend, call, timeout_s=min(policy.backend.timeout_s, TIMEOUT_S))
         latency_ms = (gateway.timer() - started) * 1000
-        spent = gateway.spending.spent(policy, policy.backend.model, call, completion)
     finally:
-        gateway.spending.end(reservation, spent.amount, now=gateway.clock())
-    return completion, spent, latency_ms
+        gateway.spending.end(reservation, asking.spent(), now=gateway.clock())
+    return completion, gateway.spending.spent(policy, policy.backend.model, call, completion), latency_ms

@@ -92,10 +92,13 @@ class Spending:
             usage = Usage(input_tokens=_prompt_tokens(call), output_tokens=written)
         return self._spent(policy, model, usage)
 
+    def most(self, policy: Policy, model: str, call: ChatCall) -> Amount:
+        """What `call` of `model` may come to, as it is set aside for."""
+        return self._spent(policy, model, _most_used(call, times=1)).amount
+
     def _amounts(self, question: Question) -> Iterator[Amount]:
         """What the question may come to, by each of its backends."""
-        read, written = _prompt_tokens(question.call), _most_written(question.call.parameters)
-        usage = Usage(input_tokens=question.times * read, output_tokens=question.times * written)
+        usage = _most_used(question.call, times=question.times)
         for backend in question.backends:
             yield self._spent(question.policy, backend.model, usage).amount
 
@@ -107,6 +110,16 @@ class Spending:
             nano = cost(price, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cached_tokens=usage.cached_tokens)
         amount = Amount(tokens=usage.input_tokens + usage.output_tokens, nano_usd=nano)
         return Spent(amount, priced=price is not None, version=None if own is not None or price is None else self.prices.version)
+
+
+def is_believable(usage: Usage, call: ChatCall) -> bool:
+    """Whether a vendor may have counted so for `call`: at most ten times what is set aside for it, and nothing cached that was not read."""
+    most = _most_used(call, times=10)
+    return usage.cached_tokens <= usage.input_tokens <= most.input_tokens and usage.output_tokens <= most.output_tokens
+
+
+def _most_used(call: ChatCall, *, times: int) -> Usage:
+    return Usage(input_tokens=times * _prompt_tokens(call), output_tokens=times * _most_written(call.parameters))
 
 
 def _prompt_tokens(call: ChatCall) -> int:

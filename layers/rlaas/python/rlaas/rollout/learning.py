@@ -6,7 +6,7 @@ rollout may then ship. A run never changes the route.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, Protocol
@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from pydantic import Field, JsonValue
 
 from rlaas.clock import Clock, Timestamp, rfc3339
-from rlaas.errors import Conflict, NotFound
+from rlaas.errors import Conflict, InvalidInput, NotFound
 from rlaas.evaluation.report import Criteria, PromotionReport
 from rlaas.ids import PolicyId, SkillName, TenantId, adapter_name, base_component, policy_id
 from rlaas.routing.policy import AdapterRef, Policy, SageMakerBackend
@@ -42,6 +42,34 @@ class LearningSettings(TrainingSettings):
     min_threads: int = Field(default=Criteria().min_threads, ge=2)
     min_win_rate: float = Field(default=Criteria().min_win_rate, ge=0.5, le=1)
     unload: bool = True
+
+
+MOST: Mapping[str, float] = {
+    "lora_rank": 16,
+    "lora_alpha": 1024,
+    "batch_size": 64,
+    "max_length": 8192,
+    "sft_steps": 10_000,
+    "dpo_steps": 10_000,
+    "sft_learning_rate": 1,
+    "dpo_learning_rate": 1,
+    "beta": 100,
+    "sft_weight": 100,
+    "window_days": 3650,
+    "min_pairs": 1_000_000,
+    "min_threads": 1_000_000,
+}
+"""The most that a run may be asked for: what stages serve (`max_lora_rank`, `max_model_len` in `infra/config.py`), and about a day of one
+machine. Runs that were recorded before may hold more."""
+
+
+def check_settings(settings: LearningSettings) -> None:
+    """Raises: InvalidInput naming the first setting that is beyond what a run may be asked for."""
+    for name, most in MOST.items():
+        if not getattr(settings, name) <= most:
+            raise InvalidInput(f"{name} is at most {most}", param=f"settings.{name}")
+    if not 0 <= settings.seed < 2**32:
+        raise InvalidInput("seed is a whole number below 2**32", param="settings.seed")
 
 
 class LearningRun(WireModel):
@@ -117,7 +145,8 @@ def request_run(
 ) -> LearningRun:
     """Record a run against the skill's present control. The same request again finds the one recorded.
 
-    Raises: NotFound without the skill or its route, Conflict when the id holds another run or the control is not a model of the endpoint.
+    Raises: InvalidInput for settings beyond their bounds, NotFound without the skill or its route, Conflict when the id holds another run
+    or the control is not a model of the endpoint.
     """
     key = run_key(skill, run_id)
     try:
@@ -128,6 +157,7 @@ def request_run(
         if recorded.settings != settings:
             raise Conflict(f"{run_id} is another learning run already")
         return recorded
+    check_settings(settings)
     documents.get(Skill, tenant_id, skill_key(skill))
     now, control = clock(), documents.get_route(tenant_id, skill).control
     if not isinstance(documents.get_policy(tenant_id, control).backend, SageMakerBackend):

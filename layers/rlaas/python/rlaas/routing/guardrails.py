@@ -7,12 +7,13 @@ guardrail itself fails, `open` lets the text pass; unless it is stated, a guardr
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, JsonValue, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from rlaas.ids import canonical_json
 from rlaas.privacy.settings import PatternEntity, compiled
+from rlaas.routing.hosts import OPENAI
 from rlaas.routing.json_schema import schema_validator
 from rlaas.wire import Json, WireModel
 
@@ -24,7 +25,7 @@ Term = Annotated[str, Field(min_length=1, max_length=200)]
 Pattern = Annotated[str, Field(min_length=1, max_length=500)]
 Share = Annotated[float, Field(ge=0, le=1)]
 SecretName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-"""The tenant's secret in Secrets Manager that holds a vendor's key: `rlaas/<stage>/<tenant>/<name>`."""
+"""The tenant's secret in Secrets Manager that holds a vendor's key and the hosts it may go to: `rlaas/<stage>/<tenant>/<name>`."""
 BaseUrl = Annotated[str, Field(pattern=r"^https?://[^\s?#@]{1,500}$")]
 PERSONAL: tuple[PatternEntity, ...] = (
     "EMAIL_ADDRESS",
@@ -266,6 +267,8 @@ class ModerationService(Service):
 
     Without `thresholds` (a category's score, from 0 to 1) the server's own flag decides.
     """
+
+    OWN_HOST: ClassVar[str] = OPENAI
 
     model: Annotated[str, Field(min_length=1, max_length=256)] = "omni-moderation-latest"
     base_url: BaseUrl = "https://api.openai.com/v1"

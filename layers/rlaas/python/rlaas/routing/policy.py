@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Protocol, Self
 
 from pydantic import Discriminator, Field, JsonValue, Tag
 
 from rlaas.clock import Timestamp
 from rlaas.errors import InvalidInput
 from rlaas.ids import PolicyId, Sha256, SkillName, TenantId, adapters_owner, base_component, canonical_sha256, policy_id
-from rlaas.routing.guardrails import BaseUrl, Guardrails, SecretName
+from rlaas.routing.guardrails import BaseUrl, Guardrails, ModerationService, SecretName
+from rlaas.routing.hosts import ANTHROPIC, OPENAI, is_own
 from rlaas.routing.prompt import Prompt
 from rlaas.tenancy.prices import Price
 from rlaas.wire import WireModel
@@ -61,6 +62,8 @@ class SageMakerBackend(WireModel):
 class OpenAIBackend(WireModel):
     """OpenAI, or any server that speaks its chat API (vLLM, TGI, Ollama): `base_url` up to and with `/v1`."""
 
+    OWN_HOST: ClassVar[str] = OPENAI
+
     kind: Literal["openai"] = "openai"
     model: ModelName
     base_url: BaseUrl = "https://api.openai.com/v1"
@@ -70,6 +73,8 @@ class OpenAIBackend(WireModel):
 
 class AnthropicBackend(WireModel):
     """Anthropic's Messages API."""
+
+    OWN_HOST: ClassVar[str] = ANTHROPIC
 
     kind: Literal["anthropic"] = "anthropic"
     model: ModelName
@@ -153,6 +158,33 @@ def check_components(bundle: PolicyBundle, tenant_id: str, *, endpoint: str) -> 
         if component != base_component(endpoint) and adapters_owner(component, endpoint) != tenant_id:
             asked = f"{base_component(endpoint)!r} or an adapter of the tenant, '{endpoint}--{tenant_id}--<skill>--v<N>'"
             raise InvalidInput(f"the component must be {asked}, and {component!r} is neither", param=f"{place}.component")
+
+
+class SecretHosts(Protocol):
+    """Knows where secrets may be sent."""
+
+    def refusal(self, tenant_id: str, name: str, *, base_url: str, own_host: str) -> str | None:
+        """Why the secret `name` may not be sent to `base_url`; None where it may. Raises: DependencyUnavailable."""
+        ...
+
+
+def check_secrets(bundle: PolicyBundle, tenant_id: str, secrets: SecretHosts) -> None:
+    """A secret goes to the hosts that it names, or else to its vendor's own, which is taken unseen: that secret may be made later.
+
+    Raises: InvalidInput naming the `base_url` that a secret may not be sent to, DependencyUnavailable.
+    """
+    asked: dict[str, WireModel] = {"backend": bundle.backend}
+    asked |= {f"fallbacks.{at}": backend for at, backend in enumerate(bundle.fallbacks)}
+    asked |= {f"guardrails.input.{at}": guardrail for at, guardrail in enumerate(bundle.guardrails.input)}
+    asked |= {f"guardrails.output.{at}": guardrail for at, guardrail in enumerate(bundle.guardrails.output)}
+    for place, server in asked.items():
+        if not isinstance(server, OpenAIBackend | AnthropicBackend | ModerationService) or server.secret is None:
+            continue
+        if is_own(server.base_url, server.OWN_HOST):
+            continue
+        refusal = secrets.refusal(tenant_id, server.secret, base_url=server.base_url, own_host=server.OWN_HOST)
+        if refusal is not None:
+            raise InvalidInput(refusal, param=f"{place}.base_url")
 
 
 class PolicyArchive(WireModel):

@@ -41,7 +41,9 @@ from rlaas.routing.policy import (
     PolicyBundle,
     SageMakerBackend,
     Sampling,
+    SecretHosts,
     check_components,
+    check_secrets,
     differences,
 )
 from rlaas.routing.prompt import AnyPrompt, graph_of
@@ -138,6 +140,7 @@ class Services:
     base_model: str
     learning_settings: dict[str, JsonValue]
     rollout_settings: dict[str, JsonValue]
+    secrets: SecretHosts
 
 
 class TenantRequest(WireModel):
@@ -550,6 +553,7 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
             price=request.price,
         )
         check_components(bundle, call.tenant_id, endpoint=here.endpoint)
+        check_secrets(bundle, call.tenant_id, here.secrets)
         digest = bundle.digest()
         for stored in _every(here.documents, Policy, call.tenant_id, f"POLICY#{skill}#"):
             if stored.document.sha256 == digest:

@@ -4,8 +4,10 @@ from functools import cache
 
 from rlaas.aws.rates import DynamoRates
 from rlaas.clock import utc_now
+from rlaas.errors import Forbidden
 from rlaas.runtime.environment import RateEnvironment, environment
 from rlaas.runtime.http import Caller, Event, caller
+from rlaas.wire import MAX_HOPS
 
 
 @cache
@@ -16,7 +18,9 @@ def rates() -> DynamoRates:
 
 
 def admitted(event: Event) -> Caller:
-    """The caller. Raises: what `caller` does; QuotaExceeded, DependencyUnavailable."""
+    """The caller. Raises: what `caller` does; Forbidden for a request that goes round; QuotaExceeded, DependencyUnavailable."""
     who = caller(event)
+    if who.hops > MAX_HOPS:
+        raise Forbidden(f"the request has passed {who.hops} gateways: a policy's backend leads back to one")
     rates().take(who.tenant_id)
     return who

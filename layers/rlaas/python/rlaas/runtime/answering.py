@@ -94,7 +94,9 @@ def answered(
     """The whole answer, told of in the request's trace. Raises what `infer` does."""
     span = _Request(request, who, Trace.of(traceparent, stage=settings.stage))
     try:
-        result = infer(request, Asker(who.tenant_id, who.key_id), gateway(who, settings, span.trace), idempotency_key=idempotency_key)
+        result = infer(
+            request, Asker(who.tenant_id, who.key_id, hops=who.hops), gateway(who, settings, span.trace), idempotency_key=idempotency_key
+        )
     except BaseException as error:
         span.end(error=error)
         raise
@@ -109,7 +111,7 @@ def streamed(
     span = _Request(request, who, Trace.of(traceparent, stage=settings.stage))
     try:
         stream = infer_stream(
-            request, Asker(who.tenant_id, who.key_id), gateway(who, settings, span.trace), idempotency_key=idempotency_key
+            request, Asker(who.tenant_id, who.key_id, hops=who.hops), gateway(who, settings, span.trace), idempotency_key=idempotency_key
         )
     except BaseException as error:
         span.end(error=error)
@@ -118,6 +120,7 @@ def streamed(
     def deltas() -> Generator[Delta, None, None]:
         try:
             with closing(stream.deltas):
+                yield Delta()
                 yield from stream.deltas
         except GeneratorExit:
             span.end(stream)
@@ -127,7 +130,9 @@ def streamed(
             raise
         span.end(stream)
 
-    return replace(stream, deltas=deltas())
+    begun = deltas()
+    next(begun)  # what is closed before it has begun runs no line of its own, and closes nothing
+    return replace(stream, deltas=begun)
 
 
 class _Request:

@@ -32,8 +32,8 @@ def grants(role_arn: str) -> ModelGrants:
 
 def decided(request: InferRequest, who: Caller, *, settings: DecidingEnvironment, idempotency_key: str | None) -> Body:
     """The decision and what to ask; unless it is a dry run also the token that the output is to be reported with, and for a SageMaker model
-    leave to ask it. Raises what `decide` does."""
-    found = decide(request, Asker(who.tenant_id, who.key_id), gateway(who, settings), idempotency_key=idempotency_key)
+    leave to ask it, once an interaction: that is what was paid for. Raises what `decide` does."""
+    found = decide(request, Asker(who.tenant_id, who.key_id, hops=who.hops), gateway(who, settings), idempotency_key=idempotency_key)
     body: Body = {
         "interaction_id": found.interaction_id,
         "output_id": found.output_id,
@@ -49,7 +49,8 @@ def decided(request: InferRequest, who: Caller, *, settings: DecidingEnvironment
     granted = Granted(interaction_id=found.interaction_id, output_id=found.output_id, decision=found.decision, expires_at=now + LIFETIME)
     body["decision_token"] = token_of(granted, digest=scrubbers(settings).of(who.tenant_id).digest)
     body["grant"] = None
-    if isinstance(found.policy.backend, SageMakerBackend):
+    body["idempotent_replay"] = found.replay
+    if isinstance(found.policy.backend, SageMakerBackend) and not found.replay:
         grant = grants(settings.grant_role_arn).make(found.policy.backend, tenant_id=who.tenant_id, now=now)
         body["grant"] = {"base_url": grant.base_url, "api_key": grant.api_key, "expires_at": rfc3339(grant.expires_at)}
     return body

@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -22,6 +23,7 @@ from rlaas.errors import (
     RlaasError,
     Unauthorized,
 )
+from rlaas.wire import HOPS
 
 MAX_BODY_BYTES = 256 * 1024
 """The largest body, and the largest event of a batch, in bytes."""
@@ -51,6 +53,8 @@ class Caller:
     key_id: str
     scopes: tuple[str, ...]
     origins: tuple[str, ...] = ()
+    hops: int = 0
+    """How many gateways the request has passed before this one."""
 
 
 def status_of(error: RlaasError) -> int:
@@ -111,10 +115,19 @@ def caller(event: Event) -> Caller:
         key_id=str(found["key_id"]),
         scopes=tuple(str(found["scopes"]).split()),
         origins=tuple(str(found.get("origins") or "").split()),
+        hops=_hops(event),
     )
     if who.origins and header(event, "Origin") not in who.origins:
         raise Forbidden("the publishable key is not for pages of this origin")
     return who
+
+
+def _hops(event: Event) -> int:
+    """What the gateway that sent the request said (`rlaas.aws.trace_context`). Raises: InvalidInput where it is no number."""
+    said = header(event, HOPS) or "0"
+    if not re.fullmatch(r"[0-9]{1,3}", said):
+        raise InvalidInput(f"{HOPS} is a whole number", param=HOPS)
+    return int(said)
 
 
 def header(event: Event, name: str) -> str | None:

@@ -1,0 +1,26 @@
+"""Where a vendor's key may be sent: to the hosts that its secret names, or without any to the vendor's own."""
+
+import re
+from collections.abc import Collection
+
+OPENAI = "api.openai.com"
+ANTHROPIC = "api.anthropic.com"
+
+_HOST = re.compile(r"https?://(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::\d{1,5})?(?:/.*)?", re.DOTALL)
+
+
+def host_of(base_url: str) -> str | None:
+    """The host of an address, in lower case; None where clients might disagree about which one it is."""
+    found = _HOST.fullmatch(base_url)
+    return found[1].lower() if found else None
+
+
+def may_go(base_url: str, *, hosts: Collection[str], own: str) -> bool:
+    """Whether a key whose secret names `hosts` may be sent to `base_url`; `own` is the host of the vendor that the policy asks."""
+    host = host_of(base_url)
+    return host in hosts if hosts else is_own(base_url, own)
+
+
+def is_own(base_url: str, own: str) -> bool:
+    """Whether the address is the vendor's own host, and nobody on the way reads along."""
+    return host_of(base_url) == own and base_url.startswith("https://")
