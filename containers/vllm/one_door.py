@@ -5,19 +5,58 @@ request must carry it: vLLM by itself answers every page of every browser on the
 
 vLLM's own chat route answers with whatever model the body names, which may be any tenant's adapter that is loaded. AWS does not say which
 of the two its OpenAI-compatible path asks, so here the one leads to the other.
+
+All tenants of a stage share this server, by the gateway and by the grants of `/v1/decide`, and what one of them asks for, others wait for.
+So a chat may have the fields that are named here and no others of vLLM's many, and what is compiled for it (a schema, a tool's arguments)
+is bounded: a grammar of one's own, a regular expression or a schema that multiplies holds up everybody's next token.
 """
 
 import hmac
+import json
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
+import re
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from math import prod
 from typing import Any
 
 Scope = MutableMapping[str, Any]
-App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CHAT = "/v1/chat/completions"
 INVOCATIONS = "/invocations"
 KEY_HEADER = b"x-rlaas-hosting-key"
+FIELDS = frozenset(
+    {
+        *("model", "messages", "stream", "stream_options", "user", "safety_identifier", "metadata", "store", "service_tier"),
+        *("max_tokens", "max_completion_tokens", "n", "stop", "seed", "logprobs", "top_logprobs", "logit_bias", "prompt_cache_key"),
+        *("temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty", "repetition_penalty"),
+        *("tools", "tool_choice", "parallel_tool_calls", "response_format", "reasoning_effort"),
+    }
+)
+MOST = {"n": 16, "top_logprobs": 20}
+MAX_BODY_BYTES = 6 * 1024 * 1024
+"""What InvokeEndpoint takes."""
+MAX_TOOLS = 128
+MAX_STOPS = 16
+MAX_BIASES = 300
+MAX_SCHEMA_BYTES = 64 * 1024
+"""Of all schemas of a request together, as JSON."""
+MAX_SCHEMA_COST = 50_000
+"""Of all of them: their parts, each as often as the counts around it have it repeated."""
+MAX_DEPTH = 64
+_FORMATS = ("text", "json_object", "json_schema")
+_COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
+_REPEATED = re.compile(r"\{(\d*),?(\d*)\}")
+
+
+class NotTaken(Exception):
+    """A request has something that this server does not take; `param` is the field."""
+
+    def __init__(self, param: str | None, why: str) -> None:
+        super().__init__(why)
+        self.param = param
 
 
 class ChatByInvocations:
@@ -27,7 +66,7 @@ class ChatByInvocations:
         self._app = app
         self._key = os.environ.get("RLAAS_HOSTING_KEY", "").encode()
 
-    async def __call__(self, scope: Scope, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, a chat's to the hosting route; answer 403 without the key that is asked for."""
         if self._key and scope["type"] != "lifespan" and not hmac.compare_digest(dict(scope["headers"]).get(KEY_HEADER, b""), self._key):
             if scope["type"] == "websocket":
@@ -36,6 +75,120 @@ class ChatByInvocations:
             await send({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]})
             await send({"type": "http.response.body", "body": b""})
             return
-        if scope["type"] == "http" and scope["path"] == CHAT:
-            scope = {**scope, "path": INVOCATIONS, "raw_path": INVOCATIONS.encode()}
-        await self._app(scope, receive, send)
+        if scope["type"] != "http" or scope["path"] not in (CHAT, INVOCATIONS):
+            await self._app(scope, receive, send)
+            return
+        scope = {**scope, "path": INVOCATIONS, "raw_path": INVOCATIONS.encode()}
+        try:
+            body = checked(await _body(receive))
+        except NotTaken as refusal:
+            await _refuse(send, refusal)
+            return
+        pending = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def again() -> Any:
+            return pending.pop() if pending else await receive()
+
+        await self._app(scope, again, send)
+
+
+def checked(body: bytes) -> bytes:
+    """The chat that `body` is, written anew, so that nobody after this reads it otherwise. Raises: NotTaken."""
+    try:
+        chat = json.loads(body)
+    except (ValueError, RecursionError):
+        raise NotTaken(None, "the body is not valid JSON") from None
+    if not isinstance(chat, dict):
+        raise NotTaken(None, "the body must be an object")
+    chat = {name: value for name, value in chat.items() if value is not None}
+    for name in chat:
+        if name not in FIELDS:
+            raise NotTaken(name[:64], "the stage's endpoint does not take it")
+    if not isinstance(chat.get("messages"), list):
+        raise NotTaken("messages", "must be a list")
+    for name, most in MOST.items():
+        value = chat.get(name, 1)
+        if type(value) is not int or not 0 <= value <= most:
+            raise NotTaken(name, f"is a whole number up to {most}")
+    _check_lists(chat)
+    _check_schemas(chat)
+    return json.dumps(chat, ensure_ascii=False).encode(errors="surrogatepass")
+
+
+def _check_lists(chat: Mapping[str, Any]) -> None:
+    for name, kind, most in (("stop", str | list, MAX_STOPS), ("tools", list, MAX_TOOLS), ("logit_bias", dict, MAX_BIASES)):
+        value = chat.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, kind) or (len(value) > most and not isinstance(value, str)):
+            raise NotTaken(name, f"has at most {most} entries")
+    stops = chat.get("stop", [])
+    if not all(isinstance(stop, str) and len(stop) <= 256 for stop in ([stops] if isinstance(stops, str) else stops)):
+        raise NotTaken("stop", "is of texts of at most 256 characters")
+
+
+def _check_schemas(chat: Mapping[str, Any]) -> None:
+    form = chat.get("response_format", {})
+    if not isinstance(form, dict) or form.get("type", "text") not in _FORMATS:
+        raise NotTaken("response_format", f"its type is one of {', '.join(_FORMATS)}")
+    compiled = [("response_format", form)] + [("tools", tool) for tool in chat.get("tools", [])]
+    size = cost = 0
+    for name, schema in compiled:
+        size += len(json.dumps(schema))
+        cost += _cost(schema, name, depth=0)
+        if size > MAX_SCHEMA_BYTES or cost > MAX_SCHEMA_COST:
+            raise NotTaken(name, "its schemas are larger than all tenants' endpoint compiles")
+
+
+def _cost(part: object, name: str, *, depth: int) -> int:
+    """How many parts a schema comes to when what is counted in it is written out."""
+    if depth > MAX_DEPTH:
+        raise NotTaken(name, f"is nested deeper than {MAX_DEPTH}")
+    if isinstance(part, list):
+        return 1 + sum(_cost(item, name, depth=depth + 1) for item in part)
+    if not isinstance(part, dict):
+        return 1
+    inner = 1 + sum(_cost(value, name, depth=depth + 1) for value in part.values())
+    counts = [int(value) for key in _COUNTS if isinstance(value := part.get(key), int | float) and 0 < value < MAX_SCHEMA_COST]
+    beyond = any(isinstance(value := part.get(key), int | float) and value >= MAX_SCHEMA_COST for key in _COUNTS)
+    patterns = [part["pattern"]] if isinstance(part.get("pattern"), str) else []
+    patterns += list(part["patternProperties"]) if isinstance(part.get("patternProperties"), dict) else []
+    repeats = [_repeats(pattern) for pattern in patterns]
+    return MAX_SCHEMA_COST + 1 if beyond else inner * max([1, *counts]) + sum(repeats)
+
+
+def _repeats(pattern: str) -> int:
+    """How long a regular expression gets when its counted repetitions are written out, at most."""
+    digits = [max(int(number[:6] or 0) for number in found) for found in _REPEATED.findall(pattern)]
+    return min(len(pattern) * prod(max(1, number) for number in digits), MAX_SCHEMA_COST + 1)
+
+
+async def _body(receive: Receive) -> bytes:
+    content = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise NotTaken(None, "the request was broken off")
+        content += message.get("body", b"")
+        if len(content) > MAX_BODY_BYTES:
+            raise NotTaken(None, f"the body is larger than {MAX_BODY_BYTES} bytes")
+        if not message.get("more_body"):
+            return content
+
+
+async def _refuse(send: Send, refusal: NotTaken) -> None:
+    error = {
+        "message": f"{refusal.param or 'the request'}: {refusal}",
+        "type": "invalid_request_error",
+        "param": refusal.param,
+        "code": None,
+    }
+    content = json.dumps({"error": error}).encode()
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 400,
+            "headers": [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())],
+        }
+    )
+    await send({"type": "http.response.body", "body": content})
