@@ -67,9 +67,12 @@ def test_a_chat_goes_by_the_hosting_route_where_the_header_says_which_adapter_an
     async def app(scope: dict[str, str], receive: object, send: object) -> None:
         seen.append(scope["path"])
 
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b'{"messages": []}'}
+
     door = getattr(loaded(SERVE.with_name(f"{module}.py")), name)(app)
     for path in ("/v1/chat/completions", "/invocations", "/ping", "/adapters"):
-        asyncio.run(door({"type": "http", "path": path}, None, None))
+        asyncio.run(door({"type": "http", "path": path}, receive, None))
     assert seen == ["/invocations", "/invocations", "/ping", "/adapters"]
 
 
