@@ -36,6 +36,26 @@ def test_no_invisible_character_hides_a_card_an_address_or_a_term() -> None:
         assert [text[hit.start : hit.end] for hit in terms.hits(text)] == [f"b{unseen}omb"]
 
 
+def test_no_control_character_hides_a_card_a_phone_number_or_an_address() -> None:
+    scrubber = Scrubber(PrivacySettings(), salt=b"pinch")
+    controls = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"]
+    for unseen in controls:
+        for foreign in ("", " ñ"):
+            text = f"4111 1111{unseen} 11{unseen}11 1111, +44 20{unseen} 7946 09{unseen}58, a{unseen}da@example.com{foreign}"
+            [clean] = scrubber.texts([text])
+            assert clean == f"<CREDIT_CARD>, <PHONE_NUMBER>, <EMAIL_ADDRESS>{foreign}", hex(ord(unseen))
+
+
+def test_a_number_that_a_line_end_of_windows_breaks_is_found_and_other_line_ends_stay() -> None:
+    scrubber = Scrubber(PrivacySettings(), salt=b"pinch")
+    texts = ["my card 4111 1111\r\n1111 1111 ok", "call me at 020 7946\r\n0958\r\nbye", "one\r\ntwo\r\n"]
+    assert scrubber.texts(texts) == [
+        "my card <CREDIT_CARD> ok",
+        scrubber.texts([texts[1].replace("\r", "")])[0].replace("\n", "\r\n"),
+        texts[2],
+    ]
+
+
 @pytest.mark.parametrize("unseen", ["\u2061", "\u2064", "\u206a", "\u200b", "\u00ad", "\u2060", "\u034f"])
 def test_a_word_split_by_invisible_characters_looks_like_an_attack(unseen: str) -> None:
     assert "invisible_characters" in suspicion(f"please ig{unseen}nore this").signals
@@ -65,13 +85,15 @@ def test_every_digit_dash_and_space_of_unicode_is_read_as_such() -> None:
         ("\U0001d41a\U0001d41d\U0001d41a\uff20example\uff0ecom", "ada@example.com"),
         ("+44\u221220\u20110958", "+44-20-0958"),
         ("Zoë Ñandú 東京", "Zoë Ñandú 東京"),
+        ("a\tb\r\nc\x00\x7f", "a\tb\nc"),
+        ("ä\tb\r\nc\x00\x9f", "ä\tb\nc"),
     ],
 )
 def test_characters_fold_to_what_they_stand_for(text: str, plain: str) -> None:
     assert folded(text) == plain
 
 
-@given(st.text(max_size=100) | st.text(alphabet=st.sampled_from("4 1-a\u200b\ufe0f\u20e3\u0661\ud83d")))
+@given(st.text(max_size=100) | st.text(alphabet=st.sampled_from("4 1-a\r\n\x00\u200b\ufe0f\u20e3\u0661\ud83d")))
 def test_each_folded_character_has_its_place(text: str) -> None:
     plain, stands = folded(text), places(text)
     assert len(plain) == len(stands)

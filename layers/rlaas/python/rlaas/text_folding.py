@@ -12,6 +12,9 @@ soft hyphens, zero-width spaces and joiners, marks of direction, Hangul fillers,
 SHAPING = "\u061c\u115f\u1160\u180b-\u180f\u200d-\u200f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef"
 """Those of `INVISIBLE` that honest texts need between letters, as scripts and emoji are shaped by them, as a class of `re`."""
 _INVISIBLE_ONE = re.compile(f"[{INVISIBLE}]")
+_CONTROLS = frozenset({*range(0x20), *range(0x7F, 0xA0)} - {*b"\t\n"})
+"""Control characters but tabs and line feeds. A carriage return says nothing that the line feed behind it does not."""
+_ASCII_CONTROLS = bytes(sorted(code for code in _CONTROLS if code < 0x80))
 _HYPHENS = frozenset("\u02d7\u2043\u2212\u2796")
 """Hyphens and minus signs that Unicode does not count among dashes (Pd)."""
 _BLANK = "\u2800"
@@ -21,12 +24,15 @@ _KEYCAP = "\u20e3"
 
 
 def folded(text: str) -> str:
-    """`text` in ASCII wherever one character means one of it, and without what is invisible.
+    """`text` in ASCII wherever one character means one of it, and without what is invisible, control characters included.
 
     Spaces, dashes, digits of all scripts, and full-width, mathematical, circled and raised letters become what they stand for. Halves of
     surrogate pairs, which no UTF-8 holds, become the replacement character.
     """
-    return text if text.isascii() else text.translate(_TABLE)
+    if not text.isascii():
+        return text.translate(_TABLE)
+    seen = text.encode().translate(None, _ASCII_CONTROLS)
+    return text if len(seen) == len(text) else seen.decode()
 
 
 def places(text: str) -> list[int]:
@@ -61,4 +67,4 @@ def _folds_to(character: str) -> str | None:
     return plain if len(plain) == 1 and plain.isascii() else character
 
 
-_TABLE = _Table(dict.fromkeys(map(ord, _KEYCAP)))
+_TABLE = _Table(dict.fromkeys([*map(ord, _KEYCAP), *_CONTROLS]))
