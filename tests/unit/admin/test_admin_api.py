@@ -701,3 +701,27 @@ def test_an_archived_policy_can_be_read_and_not_routed_to(api: Api) -> None:
     refused(api.call("PUT", f"{OTHER}/route", {"expected_version": 1, "control": second}), 409, "Conflict", "control")
     api.call("PUT", f"{OTHER}/policies/{second}/archived", {"archived": False})
     assert api.call("PUT", f"{OTHER}/route", {"expected_version": 1, "control": second})[0] == 200
+
+
+MAIL, CARD = "ada@example.com", "4111 1111 1111 1111"
+
+
+def test_reasons_descriptions_and_metadata_are_kept_without_personal_data(api: Api) -> None:
+    said = {"description": f"for {MAIL}", "metadata": {MAIL: [4111111111111111.0]}, "reason": f"{MAIL} paid by {CARD}"}
+    status, skill = api.call("PUT", f"{HERE}", said)
+    assert (status, skill["description"], skill["metadata"]) == (200, "for <EMAIL_ADDRESS>", {"<EMAIL_ADDRESS>": ["<CREDIT_CARD>"]})
+    assert api.registry.documents[TENANT, f"SKILL#{SKILL}"].change.reason == "<EMAIL_ADDRESS> paid by <CREDIT_CARD>"
+    assert api.call("PUT", f"{HERE}", said)[1]["idempotent_replay"] is True
+    api.registry.numbers[TENANT, SKILL, "policy"] = 2
+    status, policy = api.call("POST", f"{HERE}/policies", {"prompt": {"system": f"Write to {MAIL}", "user": "{{ email }}"}})
+    assert policy["prompt"]["nodes"][0]["template"] == f"Write to {MAIL}"
+
+
+@pytest.mark.parametrize("depth", [40, 150, 5_000, 40_000])
+def test_what_nests_too_deep_for_a_document_is_refused(api: Api, depth: int) -> None:
+    for deep in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth, "[" * depth):
+        refused(api.call("PUT", f"{HERE}", f'{{"metadata": {{"a": {deep}}}}}'), 400, "InvalidInput", None)
+
+
+def test_a_path_with_a_slash_at_its_end_leads_nowhere(api: Api) -> None:
+    refused(api.call("GET", "/v1/admin/skills/", headers={"Host": "evil.example"}), 404, "NotFound", None)

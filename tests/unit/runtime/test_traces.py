@@ -1,10 +1,11 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from rlaas.inference.backend import BackendFailed, ChatCall
-from rlaas.routing.policy import OpenAIBackend
+from rlaas.inference.backend import BackendFailed, ChatCall, Choice, Completion
+from rlaas.routing.policy import BackendSpec, OpenAIBackend
 from rlaas.runtime.traces import Trace, TracedBackend
 from rlaas.telemetry.events import Message
 from tests.fakes.backend import EchoBackend
@@ -39,7 +40,6 @@ def test_a_call_is_a_client_span_of_the_genai_conventions_under_the_request(caps
         "gen_ai.response.finish_reasons": {"values": [{"stringValue": "stop"}]},
         "gen_ai.usage.input_tokens": "7",
         "gen_ai.usage.output_tokens": "3",
-        "gen_ai.request.stop_sequences": {"values": [{"stringValue": "x"}]},
         "gen_ai.request.choice.count": "2",
         "gen_ai.request.temperature": 0.5,
         "server.address": "models.example.com",
@@ -75,3 +75,16 @@ def test_what_the_caller_does_not_sample_is_not_told_and_travels_on_so(header: s
 def test_a_header_that_is_none_begins_a_new_trace(header: str | None) -> None:
     trace = Trace.of(header, stage="test")
     assert (trace.parent_id, trace.sampled, len(trace.trace_id)) == (None, True, 32)
+
+
+def test_a_trace_holds_nothing_that_a_caller_or_a_vendor_wrote(capsys: pytest.CaptureFixture[str]) -> None:
+    class Talkative(EchoBackend):
+        def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
+            return Completion((Choice("hi", "ada@example.com wrote"),), usage=None, model="gpt-4111111111111111" + "x" * 5000)
+
+    call = replace(CALL, parameters={"stop": ["secret"], "seed": 4111111111111111, "temperature": 447911123456.0})
+    TracedBackend(Talkative(), Trace.of(None, stage="test")).complete(MODEL, call, timeout_s=1)
+    [span] = spans(capsys)
+    said = json.dumps(span["attributes"])
+    assert not [found for found in ("ada@", "1111", "4479", "x" * 300) if found in said]
+    assert attributes(span)["gen_ai.response.finish_reasons"] == {"values": [{"stringValue": "other"}]}

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from rlaas.privacy.patterns import Span
 
@@ -13,6 +14,7 @@ InPlaceOf = Callable[[str, str], str]
 _BEGINS = re.compile(r"\{|\[(?=\s*[\[{\"])")
 """Where JSON may begin in a text that is more than JSON; not at `[1]` or `[sic]`, which prose has."""
 _MOST_TRIES = 50
+_MOST_DIGITS = 30
 _ENDS = ("", "null", '"', '":null', ":null", '"":null')
 """What a text that was cut off in the middle of its JSON may lack, before its brackets are closed."""
 _TOKEN = re.compile(r'"(?P<string>[^"\\]*(?:\\.[^"\\]*)*)"(?P<key>\s*:)?|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?')
@@ -187,7 +189,9 @@ class _Making:
                     open_objects.pop()
             if token["string"] is None:
                 self.literal(text[at : token.start()])
-                self.leaf(token[0], stands[token.start() : token.end() + 1], depth, is_number=True)
+                number, (start, end) = _digits(token[0]), token.span()
+                places = stands[start : end + 1] if number == token[0] else [*[stands[start]] * len(number), stands[end]]
+                self.leaf(number, places, depth, is_number=True)
                 at = token.end()
                 continue
             start, end = token.span("string")
@@ -201,6 +205,16 @@ class _Making:
                 self.leaf(said, places, depth + 1)
             at = end
         self.literal(text[at:])
+
+
+def _digits(number: str) -> str:
+    """A whole number of up to 30 digits in digits alone, however it is written (`4.2e3`, `4200.0`); any other number as it is."""
+    if number.lstrip("-").isdecimal() or len(number) > 2 * _MOST_DIGITS:
+        return number
+    value = Decimal(number)
+    if value.adjusted() >= _MOST_DIGITS or value != value.to_integral_value():
+        return number
+    return f"{value.to_integral_value():f}"
 
 
 def _is_json(text: str) -> bool:

@@ -23,7 +23,9 @@ from rlaas.clock import Clock, rfc3339
 from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, RlaasError
 from rlaas.ids import MetricName, PolicyId, TenantId, base_component, derived_id, new_id
 from rlaas.inference.prompt import check as check_prompt
-from rlaas.privacy.settings import PrivacySettings, TenantPrivacy
+from rlaas.privacy.scrub import Scrubber
+from rlaas.privacy.settings import MODEL_ENTITIES, Action, ModelEntity, PatternEntity, PrivacySettings, TenantPrivacy
+from rlaas.privacy.texts import scrubbed
 from rlaas.rollout.adapters import Adapters, ensure_loaded
 from rlaas.rollout.conduct import Conductor, Guards, take_back
 from rlaas.rollout.learning import Dataset, LearningRun, LearningSettings, fail_run, request_run
@@ -52,6 +54,7 @@ from rlaas.routing.route import Arm, ArmMode, Route, Unit
 from rlaas.runtime.http import (
     Caller,
     Event,
+    check_nesting,
     error_body,
     header,
     internal_error_body,
@@ -61,6 +64,7 @@ from rlaas.runtime.http import (
     retry_after,
     status_of,
 )
+from rlaas.runtime.log import refused as tell_refused
 from rlaas.runtime.state_machines import settings_of
 from rlaas.telemetry.pending import orphaned_at, still_pending
 from rlaas.telemetry.store import EventStore, StoredEvent
@@ -94,6 +98,13 @@ logger = Logger(service="rlaas")
 
 Model = TypeVar("Model", bound=BaseModel)
 Reply = dict[str, JsonValue]
+_IN_FORCE = frozenset(
+    """
+    tenant_id policy_id scopes origins cursor actions allow custom phone_regions budgets prices reward metrics prompt sampling guardrails
+    base_model adapter backend fallbacks price control arms unit bandit settings
+    """.split()  # noqa: SIM905
+)
+"""Fields that something is done by, word for word: ids, settings, prompts. All else of a request is only kept."""
 _NAME_REASON = Field(default="by the admin API", min_length=1, max_length=500)
 _AUDIT_PAGE = 1000
 _USAGE_DAYS = 93
@@ -298,8 +309,20 @@ class Admin:
         return self.who.tenant_id
 
     def body(self, model: type[Model]) -> Model:
-        """The request's body. Raises: InvalidInput naming the field."""
-        return parse(model, self.event)
+        """The request's body, without what patterns find of personal data in reasons, descriptions and whatever else is only kept. Raises:
+        InvalidInput naming the field."""
+        check_nesting(self.event)
+        [clean] = scrubbed([parse(model, self.event)], self._scrubber(), kept=_IN_FORCE)
+        return clean
+
+    def _scrubber(self) -> Scrubber:
+        """What the tenant wants done with personal data; nobody is asked for names here."""
+        try:
+            privacy = self.services.documents.get(TenantPrivacy, self.tenant_id, PRIVACY).document
+        except NotFound:
+            privacy = TenantPrivacy()
+        actions: dict[PatternEntity | ModelEntity, Action] = {**privacy.settings.actions, **dict.fromkeys(MODEL_ENTITIES, "keep")}
+        return Scrubber(privacy.settings.model_copy(update={"actions": actions}), salt=bytes.fromhex(privacy.salt))
 
     def change(self, reason: str) -> Change:
         """A change by the caller, now."""
@@ -317,7 +340,7 @@ class Admin:
 
 def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller]) -> FastAPI:
     """The application; `services` is called once per request, and `caller` says who calls, or refuses him."""
-    app = FastAPI(title="RLaaS admin API", version="1", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="RLaaS admin API", version="1", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     _map_errors(app)
 
     def admin(request: Request) -> Admin:
@@ -772,7 +795,7 @@ def _takes(model: type[BaseModel]) -> dict[str, object]:
 def _map_errors(app: FastAPI) -> None:
     def refused(request: Request, error: RlaasError) -> JSONResponse:
         identifier = request_id(_event(request))
-        logger.info("refused", request_id=identifier, error=type(error).__name__, param=error.param)
+        tell_refused(error, identifier, status=status_of(error))
         return JSONResponse(error_body(error, identifier), status_code=status_of(error), headers=retry_after(error))
 
     async def ours(request: Request, error: Exception) -> JSONResponse:

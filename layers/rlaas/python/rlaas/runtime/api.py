@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from rlaas.errors import NotFound, RlaasError
 from rlaas.runtime.http import Event, error_body, internal_error_body, request_id, retry_after, status_of
-from rlaas.runtime.log import logger, where
+from rlaas.runtime.log import logger, refused, where
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def serving(routes: Mapping[str, Handle]) -> Callable[[Event, LambdaContext], di
             return _answer(handle(event))
         except RlaasError as error:
             status = status_of(error)
-            logger.info("refused", request_id=identifier, error=type(error).__name__, param=error.param, status=status)
+            refused(error, identifier, status=status)
             return _answer(Reply(status, error_body(error, identifier)), retry_after(error))
         except Exception as error:
             logger.error("failed", request_id=identifier, error=type(error).__name__, where=where(error))

@@ -2,7 +2,36 @@
 
 from aws_lambda_powertools.logging import Logger
 
+from rlaas.errors import RlaasError
+from rlaas.wire import WireModel
+
 logger = Logger(service="rlaas")
+_OUTSIDE_BODIES = frozenset({"Content-Type", "Idempotency-Key", "against", "cursor", "date", "events", "from", "group_by", "limit", "to"})
+"""Headers and parameters of queries."""
+_DEEPEST = 12
+
+
+def refused(error: RlaasError, request_id: str, *, status: int) -> None:
+    """A line about a refusal."""
+    logger.info("refused", request_id=request_id, error=type(error).__name__, param=schema_path(error.param), status=status)
+
+
+def schema_path(param: str | None) -> str | None:
+    """`param` with `*` for each of its parts that no model declares: the client chose that, and it may be personal data."""
+    if param is None or param in _OUTSIDE_BODIES:
+        return param
+    declared = _declared()
+    return ".".join(part if part in declared else "*" for part in param.split(".")[:_DEEPEST])
+
+
+def _declared() -> set[str]:
+    """The names of all fields of all models that cross a wire."""
+    models, names = [WireModel], set(_OUTSIDE_BODIES)
+    for model in models:
+        models += model.__subclasses__()
+        for name, field in model.model_fields.items():
+            names |= {name, field.alias or name}
+    return names
 
 
 def where(error: Exception) -> list[str]:

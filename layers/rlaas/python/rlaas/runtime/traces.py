@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from rlaas.clock import utc_now
 from rlaas.inference.backend import Backend, ChatCall, Completion, Delta
 from rlaas.inference.collect import Collected
+from rlaas.privacy.scrub import Scrubber
+from rlaas.privacy.settings import PrivacySettings
 from rlaas.routing.policy import BackendSpec
 from rlaas.runtime.metrics import Unit, emit
 
@@ -24,6 +26,9 @@ SERVER, CLIENT = 2, 3
 _ERROR = 2
 _PROVIDERS = {"sagemaker": "aws.sagemaker", "openai": "openai", "anthropic": "anthropic", "bedrock": "aws.bedrock"}
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
+_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call", "cancelled"})
+_LONGEST_NAME = 256
+_MOST = 10_000_000
 _ASKED = {
     "temperature": "gen_ai.request.temperature",
     "top_p": "gen_ai.request.top_p",
@@ -154,19 +159,17 @@ class _Call:
         seconds = time.perf_counter() - self._started
         usage = completion.usage if completion is not None else None
         provider = _PROVIDERS[self._backend.kind]
-        stop = self.call.parameters.get("stop")
         attributes: dict[str, Value] = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": provider,
             "gen_ai.request.model": self._backend.model,
-            "gen_ai.response.model": completion.model if completion is not None else None,
+            "gen_ai.response.model": _told(completion.model) if completion is not None and completion.model is not None else None,
             "gen_ai.response.finish_reasons": (
-                [choice.finish_reason or "" for choice in completion.choices] if completion is not None else None
+                [_reason(choice.finish_reason) for choice in completion.choices] if completion is not None else None
             ),
             "gen_ai.usage.input_tokens": usage.input_tokens if usage else None,
             "gen_ai.usage.output_tokens": usage.output_tokens if usage else None,
             "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens if usage and usage.cached_tokens else None,
-            "gen_ai.request.stop_sequences": [stop] if isinstance(stop, str) else [*map(str, stop)] if isinstance(stop, list) else None,
             "gen_ai.request.choice.count": _number(self.call.parameters.get("n")),
             **{name: _number(self.call.parameters.get(asked)) for asked, name in _ASKED.items() if asked in self.call.parameters},
             "server.address": urlsplit(address).hostname if (address := getattr(self._backend, "base_url", None)) else None,
@@ -191,7 +194,19 @@ class _Call:
 
 
 def _number(value: object) -> int | float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """A caller's number, where it is too small to be a card's or a phone's."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST else None
+
+
+def _told(model: str) -> str:
+    """What a vendor calls its model, without what might be personal data: whoever answers chooses it."""
+    [clean] = Scrubber(PrivacySettings(), salt=b"").texts([model[:_LONGEST_NAME]])
+    return clean
+
+
+def _reason(said: str | None) -> str:
+    """Why an answer ended, in a word that is known."""
+    return (said if said in _REASONS else "other") if said else ""
 
 
 def _typed(value: Value) -> dict[str, object]:

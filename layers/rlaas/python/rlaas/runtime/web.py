@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from rlaas.errors import NotFound, RlaasError, Unauthorized
 from rlaas.runtime.http import Event, error_body, internal_error_body, request_id, retry_after, status_of
-from rlaas.runtime.log import logger, where
+from rlaas.runtime.log import logger, refused, where
 
 READY_PATH = "/ready"
 """Where the adapter asks whether the function is up (AWS_LWA_READINESS_CHECK_PATH)."""
@@ -152,7 +152,7 @@ class _Exchange(BaseHTTPRequestHandler):
 def _told(error: Exception, identifier: str) -> Body:
     """The error's body, and a line in the log."""
     if isinstance(error, RlaasError):
-        logger.info("refused", request_id=identifier, error=type(error).__name__, param=error.param, status=status_of(error))
+        refused(error, identifier, status=status_of(error))
         return error_body(error, identifier)
     logger.error("failed", request_id=identifier, error=type(error).__name__, where=where(error))
     return internal_error_body(identifier)

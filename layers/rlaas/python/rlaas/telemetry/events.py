@@ -18,6 +18,7 @@ EventType = Literal["interaction", "output", "feedback", "task_result", "reward"
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 Label = Annotated[str, Field(min_length=1, max_length=128)]
 _MOST_TOKENS = 10**9
+_DAY_MS = 24 * 3600 * 1000
 
 
 class CalledFunction(WireModel):
@@ -117,7 +118,7 @@ class OutputProduced(Event):
     cost_usd: float | None = Field(default=None, ge=0, le=1e6, description="What the tokens cost, by the prices of `price_version`.")
     price_version: int | None = Field(default=None, ge=0)
     key_id: Annotated[str, Field(pattern=r"^[0-9A-Za-z]{1,64}$")] | None = Field(default=None, description="The API key that asked.")
-    latency_ms: float | None = Field(default=None, ge=0)
+    latency_ms: float | None = Field(default=None, ge=0, le=_DAY_MS)
     finish_reason: Label | None = None
 
 

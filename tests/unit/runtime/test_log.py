@@ -1,0 +1,59 @@
+"""Logs name fields of schemas, and nothing that a client chose."""
+
+import logging
+
+import pytest
+
+from rlaas.errors import NotFound
+from rlaas.inference.chat import ChatRequest
+from rlaas.inference.infer import InferRequest
+from rlaas.runtime.api import serving
+from rlaas.runtime.http import Event, parse
+from rlaas.runtime.log import schema_path
+from rlaas.telemetry.events import InteractionCreated
+from tests.fakes.gateway import lambda_context, proxy_event
+
+
+@pytest.mark.parametrize(
+    ("param", "logged"),
+    [
+        (None, None),
+        ("inputs.ada@example.com", "inputs.*.*"),
+        ("inputs.4111111111111111", "inputs.*"),
+        ("ada@example.com", "*.*"),
+        ("messages.0.content", "messages.*.content"),
+        ("rlaas::tags", "rlaas::tags"),
+        ("Idempotency-Key", "Idempotency-Key"),
+        ("prompt.ada.template", "prompt.*.template"),
+    ],
+)
+def test_a_logged_path_holds_declared_names_only(param: str | None, logged: str | None) -> None:
+    assert InferRequest.model_fields
+    assert ChatRequest.model_fields
+    assert schema_path(param) == logged
+
+
+def test_a_refusal_tells_the_caller_the_key_and_the_log_the_schema() -> None:
+    lines: list[str] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(str(vars(record)))
+
+    body = {"skill": "reply", "inputs": {"ada@example.com": 1}, "4111111111111111": 1}
+
+    def handle(event: Event) -> None:
+        parse(InteractionCreated, event)
+        raise NotFound("reached")
+
+    kept = Kept()
+    logging.getLogger("rlaas").addHandler(kept)
+    try:
+        answer = serving({"POST /v1/x": handle})(proxy_event("/v1/x", body, scopes="telemetry"), lambda_context())  # type: ignore[dict-item,arg-type]
+    finally:
+        logging.getLogger("rlaas").removeHandler(kept)
+    assert "ada@example.com" in str(answer["body"])
+    [told] = lines
+    assert "inputs.*" in told
+    assert "ada@" not in told
+    assert "4111" not in told
