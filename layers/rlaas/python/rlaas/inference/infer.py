@@ -10,8 +10,9 @@ from typing import Protocol, Self, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from rlaas.clock import Clock
-from rlaas.errors import Conflict, DependencyUnavailable, Forbidden, InvalidInput, NotFound
+from rlaas.errors import Conflict, DependencyUnavailable, Forbidden, InvalidInput, NotFound, PayloadTooLarge
 from rlaas.ids import ExternalId, PolicyId, SkillName, UserId, bound_id, derived_id, new_id, pseudonym_of
+from rlaas.inference.answer_size import CUT, MAX_ANSWER_BYTES, bounded, said
 from rlaas.inference.asking import Asking
 from rlaas.inference.attempts import Attempt, CircuitBreakers, first_answer
 from rlaas.inference.backend import Backend, BackendFailed, ChatCall, Choice, Completion, Delta
@@ -27,7 +28,7 @@ from rlaas.routing.policy import Policy
 from rlaas.routing.prompt import Document
 from rlaas.routing.route import Route
 from rlaas.telemetry.events import InteractionCreated, Message, OutputProduced, RequestFailed, Tag, Usage
-from rlaas.telemetry.ingest import made_id, prepare, prepare_clean, same_event
+from rlaas.telemetry.ingest import MAX_STORED_BYTES, MIN_ANSWER_BYTES, made_id, prepare, prepare_answer, prepare_clean, same_event
 from rlaas.telemetry.store import EventStore, StoredEvent
 from rlaas.tenancy.budgets import NOTHING
 from rlaas.tenancy.budgets import Request as BudgetRequest
@@ -43,6 +44,8 @@ _SAID_ELSEWHERE = frozenset({"model", "messages", "stream", "stream_options"})
 _NAMES_OF_USERS = ("user", "safety_identifier")
 _BOUNDS = {"max_tokens": 1_000_000, "max_completion_tokens": 1_000_000, "n": 16}
 _BLOCKED_BY_CONTROL = "the arm did not answer, and the control's guardrails block the request"
+_SMALL_PROMPT = 16 * 1024
+"""Characters of a prompt that no mask makes too large."""
 _NOTHING_SPENT = Spent(NOTHING, priced=False, version=None)
 
 
@@ -409,12 +412,16 @@ class _Turn:
         self._fall_back(attempt, failures)
 
         def deltas() -> Generator[Delta, None, None]:
-            collected = Collected()
+            collected, size = Collected(), 0
             try:
                 yield Delta()
                 for delta in chain([first] if first is not None else [], rest):
                     if gateway.timer() - self.started > STREAM_S:
                         raise BackendFailed("the answer takes too long")
+                    size += said(delta)
+                    if size > MAX_ANSWER_BYTES:
+                        yield collected.add(Delta(delta.index, finish_reason=CUT))
+                        break
                     yield collected.add(delta)
             except GeneratorExit:
                 self._end(collected.completion(cut_off="cancelled"), (gateway.timer() - asked) * 1000)
@@ -428,7 +435,7 @@ class _Turn:
             finally:
                 self._settle()
                 rest.close()
-            self._end(collected.completion(), (gateway.timer() - asked) * 1000)
+            self._end(collected.completion(cut_off=CUT if size > MAX_ANSWER_BYTES else None), (gateway.timer() - asked) * 1000)
 
         begun = deltas()
         next(begun)  # what is closed before it has begun runs no line of its own, and this has to settle
@@ -440,7 +447,18 @@ class _Turn:
         known = self._calls.get(policy.policy_id)
         if known is None:
             known = self._calls[policy.policy_id] = self._rendered(policy, *self.guarded.incoming(policy))
+            self._check_size(known)
         return known
+
+    def _check_size(self, call: ChatCall) -> None:
+        """Whether the prompt, masked, leaves room for its answer in one item, before anybody is paid. Raises: PayloadTooLarge."""
+        texts = [text for message in call.messages for text in (message.content, *(one.function.arguments for one in message.tool_calls))]
+        if sum(map(len, texts)) < _SMALL_PROMPT:
+            return
+        size = sum(len(text.encode(errors="surrogatepass")) for text in self.gateway.scrubber.by_patterns.texts(texts))
+        if size > MAX_STORED_BYTES - MIN_ANSWER_BYTES:
+            most = MAX_STORED_BYTES - MIN_ANSWER_BYTES
+            raise PayloadTooLarge(f"the prompt has {size} bytes with its personal data masked; at most {most} are stored")
 
     def _rendered(
         self, policy: Policy, inputs: dict[str, str] | None, messages: tuple[Message, ...] | None, documents: tuple[Document, ...]
@@ -503,7 +521,7 @@ class _Turn:
 
     def _checked(self, completion: Completion, *, again: bool) -> tuple[Choice, ...] | None:
         """The choices as prompt and guardrails let them out; `None` asks for others."""
-        choices = [replace(choice, text=finished(self.policy.prompt, choice.text)) for choice in completion.choices]
+        choices = [replace(choice, text=finished(self.policy.prompt, choice.text)) for choice in bounded(completion.choices)]
         return self.guarded.outgoing(self.policy, choices, again=again)
 
     def _stored(self, choices: tuple[Choice, ...], usage: Usage | None, spent: Spent, latency_ms: float) -> Answer:
@@ -530,7 +548,7 @@ class _Turn:
             price_version=spent.version,
             key_id=self.asker.key_id,
         )
-        stored = prepare_clean(produced, self.asker.tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
+        stored = prepare_answer(produced, self.asker.tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
         earlier = gateway.store.put_new(stored)
         self.store_actions()
         if earlier is not None:

@@ -12,6 +12,7 @@ from typing import Protocol
 from rlaas.clock import Clock
 from rlaas.errors import NotFound
 from rlaas.ids import PolicyId, TenantId, bound_id, derived_id, policy_version
+from rlaas.inference.answer_size import bounded
 from rlaas.inference.asking import Asking
 from rlaas.inference.backend import Backend, ChatCall, Completion
 from rlaas.inference.call import chat_call
@@ -23,7 +24,7 @@ from rlaas.privacy.scrub import Scrubber
 from rlaas.routing.assign import shadow_decision
 from rlaas.routing.policy import Policy
 from rlaas.telemetry.events import InteractionCreated, OutputProduced
-from rlaas.telemetry.ingest import prepare, prepare_clean
+from rlaas.telemetry.ingest import prepare, prepare_answer
 from rlaas.telemetry.store import EventStore, StoredEvent
 from rlaas.tenancy.budgets import NOTHING, Request
 from rlaas.tenancy.prices import usd
@@ -113,7 +114,7 @@ def answer_unseen(task: ShadowTask, gateway: ShadowGateway) -> bool:
             hops=MAX_HOPS,  # no gateway mirrors a mirrored request, which would go round without end
         )
         completion, spent, latency_ms = _asked(policy, call, Request(served.skill, served.key_id or "", mirrored=True), gateway)
-        choices = [replace(one, text=finished(policy.prompt, one.text)) for one in completion.choices]
+        choices = [replace(one, text=finished(policy.prompt, one.text)) for one in bounded(completion.choices)]
         usage, choice = completion.usage, (guarded.outgoing(policy, choices, again=True) or choices)[0]
     output = OutputProduced(
         skill=served.skill,
@@ -135,7 +136,7 @@ def answer_unseen(task: ShadowTask, gateway: ShadowGateway) -> bool:
         key_id=served.key_id,
     )
     now = gateway.clock()
-    stored = prepare_clean(output, task.tenant_id, received_at=now, scrubber=gateway.scrubber)
+    stored = prepare_answer(output, task.tenant_id, received_at=now, scrubber=gateway.scrubber)
     new = gateway.store.put_new(stored) is None
     acted = guarded.events(
         tenant_id=task.tenant_id,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from rlaas.errors import DependencyUnavailable
 from rlaas.privacy.patterns import Span, pattern_spans
 from rlaas.privacy.reading import Reading, read
-from rlaas.privacy.settings import MODEL_ENTITIES, PATTERN_ENTITIES, Action, ModelEntity, PrivacySettings, compiled
+from rlaas.privacy.settings import MODEL_ENTITIES, PATTERN_ENTITIES, Action, ModelEntity, PatternEntity, PrivacySettings, compiled
 from rlaas.text_folding import folded, places
 
 if TYPE_CHECKING:
@@ -42,6 +42,12 @@ class Scrubber:
     settings: PrivacySettings
     salt: bytes
     finder: EntityFinder | None = None
+
+    @cached_property
+    def by_patterns(self) -> "Scrubber":
+        """The same without the kinds that a model has to be asked for."""
+        kept: dict[PatternEntity | ModelEntity, Action] = {**self.settings.actions, **dict.fromkeys(MODEL_ENTITIES, "keep")}
+        return Scrubber(self.settings.model_copy(update={"actions": kept}), self.salt)
 
     def texts(self, texts: Sequence[str]) -> list[str]:
         """`texts` with personal data masked, hashed, dropped or kept as the settings say; what was JSON still is.

@@ -24,7 +24,7 @@ from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound
 from rlaas.ids import MetricName, PolicyId, TenantId, base_component, derived_id, new_id
 from rlaas.inference.prompt import check as check_prompt
 from rlaas.privacy.scrub import Scrubber
-from rlaas.privacy.settings import MODEL_ENTITIES, Action, ModelEntity, PatternEntity, PrivacySettings, TenantPrivacy
+from rlaas.privacy.settings import PrivacySettings, TenantPrivacy
 from rlaas.privacy.texts import scrubbed
 from rlaas.rollout.adapters import Adapters, ensure_loaded
 from rlaas.rollout.conduct import Conductor, Guards, take_back
@@ -321,8 +321,7 @@ class Admin:
             privacy = self.services.documents.get(TenantPrivacy, self.tenant_id, PRIVACY).document
         except NotFound:
             privacy = TenantPrivacy()
-        actions: dict[PatternEntity | ModelEntity, Action] = {**privacy.settings.actions, **dict.fromkeys(MODEL_ENTITIES, "keep")}
-        return Scrubber(privacy.settings.model_copy(update={"actions": actions}), salt=bytes.fromhex(privacy.salt))
+        return Scrubber(privacy.settings, salt=bytes.fromhex(privacy.salt)).by_patterns
 
     def change(self, reason: str) -> Change:
         """A change by the caller, now."""

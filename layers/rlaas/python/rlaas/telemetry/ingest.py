@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 from ulid import ULID
 
 from rlaas.clock import Clock
-from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, RlaasError
+from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, PayloadTooLarge, RlaasError
 from rlaas.ids import IdPrefix, bound_id, canonical_json, derived_id, new_id, text_sha256
 from rlaas.privacy.scrub import Scrubber
 from rlaas.routing.assign import Decision
@@ -32,6 +32,10 @@ from rlaas.tenancy.tenant import Metric
 
 MAX_EVENT_BYTES = 256 * 1024
 """The largest event taken, in bytes of JSON."""
+MAX_STORED_BYTES = 380 * 1024
+"""The largest event stored, in bytes of JSON: masks may be longer than what they stand for, and an item of DynamoDB ends at 400 KB."""
+MIN_ANSWER_BYTES = 64 * 1024
+"""What a prompt leaves for the answer that is stored with it, in bytes of JSON."""
 
 FIRST_DAY = datetime(2020, 1, 1, tzinfo=UTC)
 """The lake's first day: no event occurred before it."""
@@ -96,7 +100,8 @@ def record_all(
     dry run is answered as if it were stored. Texts are scrubbed before anything is stored.
 
     Refusals: NotFound for an unknown skill, InvalidInput when the interaction or output belongs to something else, a metric is not
-    registered or of another type, or the event occurred before 2020 or in the future, Conflict when the id holds another payload,
+    registered or of another type, or the event occurred before 2020 or in the future, PayloadTooLarge when it is more than an item holds
+    once it is masked, Conflict when the id holds another payload,
     DependencyUnavailable when a write failed. Raises: DependencyUnavailable when nothing could be read or scrubbed.
     """
     received_at = clock()
@@ -213,7 +218,7 @@ def prepare(
     idempotency_key: str | None = None,
 ) -> StoredEvent:
     """`event` as it will be stored: `clean`, which is it without personal data, with its id and time filled in, and the `digest` of what
-    the client sent, by which a replay is known."""
+    the client sent, by which a replay is known. Raises: PayloadTooLarge when it is more than an item holds, masks included."""
     event_type, id_field, prefix = _KINDS[type(event)]
     about = event.about if isinstance(event, FeedbackSubmitted) else event.interaction_id
     event_id: str = getattr(event, id_field) or made_id(tenant_id, event_type, prefix, idempotency_key, about)
@@ -223,6 +228,11 @@ def prepare(
     filled = {id_field: event_id, "occurred_at": occurred_at, "interaction_id": interaction_id}
     complete = (clean or event).model_copy(update=filled)
     sent: JsonValue = event.model_dump(mode="json", exclude_unset=True, exclude={id_field, "dryrun"})
+    payload = canonical_json(complete.model_dump(mode="json", exclude_none=True, exclude={"dryrun"}))
+    if (size := _size(payload)) > MAX_STORED_BYTES:
+        raise PayloadTooLarge(
+            f"the event has {size} bytes with its personal data masked; at most {MAX_STORED_BYTES} are stored: send it in smaller parts"
+        )
     return StoredEvent(
         event_type=event_type,
         event_id=event_id,
@@ -235,7 +245,7 @@ def prepare(
         occurred_at=occurred_at,
         received_at=received_at,
         payload_sha256=digest(canonical_json(sent)),
-        payload=canonical_json(complete.model_dump(mode="json", exclude_none=True, exclude={"dryrun"})),
+        payload=payload,
         marks=_marks(complete.decision) if isinstance(complete, OutputProduced) and complete.decision is not None else (),
         trial=Trial.of(complete.decision) if isinstance(complete, OutputProduced | RequestFailed) and complete.decision else None,
     )
@@ -256,6 +266,50 @@ def prepare_clean(event: AnyEvent, tenant_id: str, *, received_at: datetime, scr
     """`event` as it will be stored, scrubbed. Raises: DependencyUnavailable."""
     [clean] = scrubbed([event], scrubber)
     return prepare(event, tenant_id, received_at=received_at, clean=clean, digest=scrubber.digest)
+
+
+def prepare_answer(output: OutputProduced, tenant_id: str, *, received_at: datetime, scrubber: Scrubber) -> StoredEvent:
+    """`output`, which is paid for, as it will be stored, scrubbed. What is more than an item holds is cut: its text at the end, tool calls
+    and the prompt as a whole; `metadata` then names what was, under `cut`. Raises: DependencyUnavailable."""
+    [clean] = scrubbed([output], scrubber)
+    try:
+        return prepare(output, tenant_id, received_at=received_at, clean=clean, digest=scrubber.digest)
+    except PayloadTooLarge:
+        return prepare(output, tenant_id, received_at=received_at, clean=_cut(clean), digest=scrubber.digest)
+
+
+def _cut(output: OutputProduced) -> OutputProduced:
+    def size(value: BaseModel | tuple[BaseModel, ...]) -> int:
+        parts = value if isinstance(value, tuple) else (value,)
+        return sum(_size(part.model_dump_json(exclude_none=True)) + 1 for part in parts)
+
+    room = MAX_STORED_BYTES - size(output.model_copy(update={"text": "", "tool_calls": (), "messages": None})) - 1024
+    changes: dict[str, object] = {}
+    messages = size(output.messages or ())
+    if messages > room - MIN_ANSWER_BYTES:
+        changes["messages"], messages = None, 0
+    calls = size(output.tool_calls)
+    if calls > room - messages:
+        changes["tool_calls"], calls = (), 0
+    text = cut(output.text, room - messages - calls)
+    if text != output.text:
+        changes["text"] = text
+    return output.model_copy(update={**changes, "metadata": {**output.metadata, "cut": [*changes]}})
+
+
+def cut(text: str, room: int) -> str:
+    """As much of the beginning of `text` as takes up to `room` bytes as JSON."""
+    if _size(canonical_json(text)) <= room:
+        return text
+    fits, too_long = 0, len(text)
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        fits, too_long = (middle, too_long) if _size(canonical_json(text[:middle])) <= room else (fits, middle)
+    return text[:fits]
+
+
+def _size(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))
 
 
 def same_event(one: StoredEvent, other: StoredEvent) -> bool:

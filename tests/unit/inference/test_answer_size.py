@@ -1,0 +1,136 @@
+"""What grows when it is masked, and answers of any size: refused before anybody is paid, cut after."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from rlaas.errors import PayloadTooLarge
+from rlaas.inference.answer_size import MAX_ANSWER_BYTES, bounded
+from rlaas.inference.backend import ChatCall, Choice, Completion, Delta
+from rlaas.inference.infer import Asker, Gateway, InferRequest, infer, infer_stream
+from rlaas.inference.spending import Spending
+from rlaas.privacy.scrub import Scrubber
+from rlaas.privacy.settings import CustomEntity, PrivacySettings
+from rlaas.routing.policy import BackendSpec
+from rlaas.telemetry.events import CalledFunction, FeedbackSubmitted, InteractionCreated, Message, OutputProduced, ToolCall
+from rlaas.telemetry.ingest import MAX_STORED_BYTES, prepare_answer, record, record_all
+from rlaas.tenancy.budgets import Budgets
+from rlaas.tenancy.prices import PriceTable
+from tests.fakes.backend import EchoBackend
+from tests.fakes.counters import MemoryCounters
+from tests.fakes.events import MemoryEventStore
+from tests.fakes.worlds import SKILL, TENANT, clock, furnished
+
+MASKS = Scrubber(PrivacySettings(), salt=b"pinch")
+GROWING = "1.1.1.1 " * (250 * 1024 // 8)
+
+
+class Saying(EchoBackend):
+    """Says whatever it is told to."""
+
+    def __init__(self, text: str, pieces: int = 1) -> None:
+        super().__init__()
+        self.said = text
+        self.pieces = pieces
+        self.taken = 0
+
+    def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
+        self.calls.append(call)
+        return Completion((Choice(self.said, "stop"),), usage=None)
+
+    def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Iterator[Delta]:
+        self.calls.append(call)
+        for _ in range(self.pieces):
+            self.taken += 1
+            yield Delta(text=self.said)
+        yield Delta(finish_reason="stop")
+
+
+def gateway(backend: EchoBackend, store: MemoryEventStore, scrubber: Scrubber = MASKS) -> Gateway:
+    return Gateway(
+        routes=furnished(),
+        backend=backend,
+        store=store,
+        scrubber=scrubber,
+        spending=Spending(MemoryCounters(), Budgets(), PriceTable()),
+        clock=clock,
+    )
+
+
+ASKER = Asker(TENANT, "key1")
+
+
+def test_an_event_that_masks_make_too_large_is_refused_and_the_others_of_its_batch_are_not() -> None:
+    store = MemoryEventStore()
+    small = InteractionCreated(skill=SKILL, interaction_id="i1", inputs={"email": "1.1.1.1"})
+    large = InteractionCreated(skill=SKILL, interaction_id="i2", inputs={"email": GROWING})
+    with pytest.raises(PayloadTooLarge, match="masked"):
+        record(large, TENANT, store, clock, skills=furnished(), scrubber=MASKS)
+    outcomes = record_all([large, small], TENANT, store, clock, skills=furnished(), scrubber=MASKS)
+    assert isinstance(outcomes[0], PayloadTooLarge)
+    assert [one.event_id for one in store.events.values()] == ["i1"]
+
+
+def test_numbers_that_grow_when_they_are_written_out_count_as_they_are_stored() -> None:
+    event = FeedbackSubmitted(skill=SKILL, interaction_id="i1", kind="comment", comment="x", metadata={"n": [1e9] * 40_000})
+    with pytest.raises(PayloadTooLarge):
+        record(event, TENANT, MemoryEventStore(), clock, skills=furnished(), scrubber=MASKS)
+
+
+def test_a_request_that_masks_make_too_large_asks_no_model_and_stores_nothing() -> None:
+    backend, store = Saying("fine"), MemoryEventStore()
+    for ask in (infer, infer_stream):
+        with pytest.raises(PayloadTooLarge, match="masked"):
+            ask(InferRequest(skill=SKILL, inputs={"email": GROWING}), ASKER, gateway(backend, store))
+    assert backend.calls == []
+    assert store.events == {}
+
+
+@pytest.mark.parametrize("text", [GROWING * 2, "x" * 3_000_000, "\x00" * 900_000, "ñ" * 700_000])
+def test_an_oversized_answer_is_stored_cut_and_says_so(text: str) -> None:
+    backend, store = Saying(text), MemoryEventStore()
+    answer = infer(InferRequest(skill=SKILL, inputs={"email": "hi"}), ASKER, gateway(backend, store))
+    stored = next(one for one in store.events.values() if one.event_type == "output")
+    output = stored.event()
+    assert isinstance(output, OutputProduced)
+    assert len(stored.payload.encode()) <= MAX_STORED_BYTES
+    assert len(stored.payload.encode()) > MAX_STORED_BYTES // 2
+    assert output.metadata["cut"] == ["text"]
+    assert "1.1.1.1" not in output.text
+    assert len(json.dumps(answer.text, ensure_ascii=False).encode()) <= MAX_ANSWER_BYTES
+    assert (answer.finish_reason == "length") == (answer.text != text)
+
+
+def test_a_stream_without_end_ends() -> None:
+    backend, store = Saying("x" * 50_000, pieces=10_000), MemoryEventStore()
+    stream = infer_stream(InferRequest(skill=SKILL, inputs={"email": "hi"}), ASKER, gateway(backend, store))
+    deltas = [*stream.deltas]
+    assert deltas[-1].finish_reason == "length"
+    assert sum(len(delta.text) for delta in deltas) <= MAX_ANSWER_BYTES
+    assert backend.taken < 25
+    [output] = [one.event() for one in store.events.values() if one.event_type == "output"]
+    assert isinstance(output, OutputProduced)
+    assert (output.finish_reason, output.metadata["cut"]) == ("length", ["text"])
+
+
+def test_what_an_answer_holds_besides_its_text_is_bounded_too() -> None:
+    call = ToolCall(id="1", function=CalledFunction(name="f", arguments="x" * 2_000_000))
+    [one] = bounded([Choice("hi", "tool_calls", tool_calls=(call,), logprobs=["x" * 2_000_000])])
+    assert (one.text, one.tool_calls, one.logprobs, one.finish_reason) == ("hi", (), None, "length")
+    choices = bounded([Choice("x" * 900_000, "stop") for _ in range(16)])
+    assert sum(len(choice.text) for choice in choices) <= MAX_ANSWER_BYTES
+    assert bounded([Choice("hi", "stop", logprobs=[1])]) == (Choice("hi", "stop", logprobs=[1]),)
+
+
+def test_an_output_stays_storable_whatever_of_it_a_mask_makes_large() -> None:
+    scrubber = Scrubber(PrivacySettings(custom=(CustomEntity(name="A" * 40, pattern="q", action="hash"),)), salt=b"pinch")
+    call = ToolCall(id="1", function=CalledFunction(name="f", arguments="q" * 15_000))
+    for output in (
+        OutputProduced(skill=SKILL, interaction_id="i1", text="q" * 15_000),
+        OutputProduced(skill=SKILL, interaction_id="i1", text="q" * 15_000, messages=(Message(role="user", content="q" * 15_000),)),
+        OutputProduced(skill=SKILL, interaction_id="i1", text="ok", tool_calls=(call,)),
+    ):
+        stored = prepare_answer(output, TENANT, received_at=clock(), scrubber=scrubber)
+        assert len(stored.payload.encode()) <= MAX_STORED_BYTES
+        assert stored.event().metadata["cut"]
