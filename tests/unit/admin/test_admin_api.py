@@ -725,3 +725,11 @@ def test_what_nests_too_deep_for_a_document_is_refused(api: Api, depth: int) -> 
 
 def test_a_path_with_a_slash_at_its_end_leads_nowhere(api: Api) -> None:
     refused(api.call("GET", "/v1/admin/skills/", headers={"Host": "evil.example"}), 404, "NotFound", None)
+
+
+def test_a_route_has_as_many_shadows_as_a_decision_can_name(api: Api) -> None:
+    arms = [{"policy_id": f"{SKILL}@v{at + 2}", "mode": "shadow", "weight": 1.0} for at in range(33)]
+    body = {"expected_version": 0, "control": f"{SKILL}@v1", "arms": arms}
+    refused(api.call("PUT", f"{HERE}/route", body), 400, "InvalidInput", "arms")
+    live = [{**arm, "mode": "ab", "weight": 0.0, "policy_id": f"{SKILL}@v{at + 2}"} for at, arm in enumerate(arms * 4)]
+    refused(api.call("PUT", f"{HERE}/route", {**body, "arms": live}), 400, "InvalidInput", "arms")

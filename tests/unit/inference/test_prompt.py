@@ -5,8 +5,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from rlaas.errors import InvalidInput
+from rlaas.inference.prompt import _SANDBOX as SANDBOX
 from rlaas.inference.prompt import MAX_PROMPT_BYTES, check, finished, offered_tools, render, render_before
-from rlaas.routing.prompt import AnyPrompt, Document, Prompt, graph_of
+from rlaas.routing.prompt import AnyPrompt, Document, Prompt, ShortPrompt, graph_of
 from rlaas.telemetry.events import Message
 
 TOOL = {"function": {"name": "find_order", "description": "An order by its number", "parameters": {"type": "object"}}}
@@ -159,3 +160,76 @@ def test_a_prompt_too_large_is_refused_before_it_is_whole(template: str) -> None
     graph = read({"nodes": [*nested, {"kind": "user", "name": "user", "template": "{{ n29 }}"}]})
     with pytest.raises(InvalidInput):
         render(graph, {"a": "x" * (MAX_PROMPT_BYTES // 2)})
+
+
+CANNOT_BE = {
+    "a chain of filters on a constant": "{{ 'a'" + "|upper" * 9 + " }}",
+    "thousands of filters": "{{ x" + "|tojson" * 8000 + " }}",
+    "filters within filters": "{{ x|d(" * 9 + "x" + ") }}".rjust(13, ")"),
+    "brackets": "{{ " + "(" * 10_000 + "x" + ")" * 10_000 + " }}",
+    "lists": "{{ " + "[" * 10_000 + " }}",
+    "negations": "{{ " + "not " * 10_000 + "x }}",
+    "conditions in conditions": "{% if x %}" * 200 + "{% endif %}" * 200,
+    "conditions in a line": "{{ " + "x if x else " * 300 + "x }}",
+    "alternatives": "{{ " + " or ".join(["x"] * 500) + " }}",
+    "attributes": "{{ x" + ".text" * 3000 + " }}",
+    "a number of thousands of digits": "{{ " + "9" * 5000 + " }}",
+    "a number beyond all numbers": "{{ 1e999 }}",
+    "half a character": "{{ '\\ud800' }}",
+    "an attribute of a text": "{{ x.text }}",
+    "a text compared with a number": "{{ x > 3 }}",
+    "a filter that takes other arguments": "{{ x|truncate('a') }}",
+    "a filter that takes fewer arguments": "{{ x|default(1, 2, 3, 4) }}",
+    "itself": "{{ self }}",
+    "what only the other branch says": "{% if x %}fine{% else %}{{ x.text }}{% endif %}",
+}
+
+
+@pytest.mark.parametrize("template", CANNOT_BE.values(), ids=CANNOT_BE.keys())
+def test_a_template_that_cannot_be_rendered_or_is_too_deep_is_refused_when_it_is_made(template: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        check(graph_of(ShortPrompt(system="fine", user=template[:65_000])))
+    assert refused.value.param == "prompt.user.template"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ x|d('')|trim|striptags|lower|title|truncate(200) }}",
+        "{{ " + " or ".join(["x"] * 18) + " }}",
+        "{% if x %}" * 11 + "{% endif %}" * 11,
+        "{{ x }}" * 490,
+        "{{ range }}{{ lipsum }}{{ dict }}{{ cycler }}{{ loop }}{{ class }}{{ t_1 }}",
+    ],
+)
+def test_what_honest_templates_say_is_taken_and_nothing_is_known_but_inputs(template: str) -> None:
+    prompt = graph_of(ShortPrompt(user=template))
+    [message] = render(prompt, dict.fromkeys(check(prompt), "word"))
+    assert "<" not in message.content
+
+
+def test_no_filter_is_asked_before_a_request_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    template = "{{ 'constant'|upper|lower|title }}"
+    monkeypatch.setitem(SANDBOX.filters, "upper", lambda text: asked.append(text) or text)
+    SANDBOX.from_string(template)
+    assert asked == []
+
+
+def test_work_that_grows_with_documents_or_conditions_is_bounded() -> None:
+    nodes = [
+        {"kind": "retrieval", "name": "found", "max_documents": 100, "template": "{% if x|title %}{% endif %}{{ document.text }}"},
+        {"kind": "user", "name": "asked", "template": "{{ found }}"},
+    ]
+    prompt = Prompt.model_validate({"nodes": nodes}, strict=False)
+    check(prompt)
+    assert render(prompt, {"x": "a" * 1000}, [Document(text="b")] * 100)
+    with pytest.raises(InvalidInput, match="too much text"):
+        render(prompt, {"x": "a" * 240_000}, [Document(text="b")] * 100)
+
+
+def test_nodes_that_multiply_each_other_are_refused_when_they_are_made() -> None:
+    texts = [{"kind": "text", "name": f"t{at}", "template": f"{{{{ t{at - 1} }}}}" * 30 if at else "a" * 1000} for at in range(30)]
+    prompt = Prompt.model_validate({"nodes": [*texts, {"kind": "user", "name": "u", "template": "{{ t29 }}"}]}, strict=False)
+    with pytest.raises(InvalidInput, match="by node 't2'"):
+        check(prompt)

@@ -238,3 +238,8 @@ def test_a_dropped_arm_stays_dropped_until_it_gets_a_weight_again() -> None:
     assert put(0.2).dropped is None
     with pytest.raises(ValidationError, match="of weight 0 is dropped"):
         Arm(policy_id=f"{SKILL}@v2", mode="bandit", weight=0.1, dropped="error rate 30%")
+
+
+def test_a_route_with_more_shadows_than_a_decision_names_still_answers() -> None:
+    many = tuple(Arm(policy_id=f"{SKILL}@v{at}", mode="shadow", weight=1.0) for at in range(2, 40))
+    assert len(decide(route(arms=many), "t").shadows) == 32

@@ -1,10 +1,13 @@
 """Prompts checked and rendered: sandboxed templates over a request's inputs. No code can be reached, no missing input passes unseen."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError, meta, nodes
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, UndefinedError, nodes
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import JsonValue
 
@@ -17,6 +20,13 @@ MAX_PROMPT_BYTES = 256 * 1024
 
 _MOST_PARTS = 1000
 """Texts, names, conditions and filters of one template."""
+_DEEPEST = 24
+"""How deep the parts of a template stand in one another."""
+_MOST_CHAINED = 8
+"""Filters that one value passes: each may make it several times as long."""
+_MOST_WORK = 16 * MAX_PROMPT_BYTES
+"""What filters and comparisons may look at in one rendering, in characters of the values that their templates speak of: the slowest filter
+takes 0.4 us a character."""
 _OF_A_DOCUMENT = frozenset({"document", "number"})
 _Templated = TextNode | SystemNode | UserNode | RetrievalNode
 
@@ -27,7 +37,23 @@ _LANGUAGE: tuple[type[nodes.Node], ...] = (
 )
 _FILTERS = frozenset({"capitalize", "d", "default", "length", "lower", "striptags", "title", "tojson", "trim", "truncate", "upper"})
 _TESTS = frozenset({"defined", "undefined", "eq", "ne", "in"})
-_SANDBOX = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+
+
+class _Unfolded(CodeGenerator):
+    """Nothing that a template says is evaluated when it is compiled: that takes time per filter, and doubles with each in a chain."""
+
+    def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo) -> str:
+        if not isinstance(node, nodes.TemplateData):
+            raise nodes.Impossible
+        return super()._output_child_to_const(node, frame, finalize)
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    code_generator_class = _Unfolded
+
+
+_SANDBOX = _Sandbox(undefined=StrictUndefined, autoescape=False, optimized=False)
+_SANDBOX.globals.clear()
 """Templates know text, values, conditions, and filters whose answer is at most a constant times what they are given. No loop, call,
 assignment, arithmetic or joining: whatever a template says, rendering it is linear in its inputs, so that no tenant can stall or fill a
 process that serves others."""
@@ -36,8 +62,8 @@ process that serves others."""
 def check(prompt: Prompt) -> frozenset[str]:
     """The inputs that `prompt` speaks of.
 
-    Raises: InvalidInput naming node and field when a template is malformed, speaks of what is neither input nor node, or of itself by way
-    of others.
+    Raises: InvalidInput naming node and field when a template is malformed or too deep, speaks of what is neither input nor node, or of
+    itself by way of others, or cannot be rendered.
     """
     parts = {node.name for node in prompt.nodes if isinstance(node, TextNode | RetrievalNode)}
     spoken: set[str] = set()
@@ -60,7 +86,19 @@ def check(prompt: Prompt) -> frozenset[str]:
     except CycleError as error:
         circle = error.args[1]
         raise InvalidInput(f"nodes speak of each other in a circle: {' <- '.join(circle)}", param=f"prompt.{circle[0]}.template") from None
+    _try_out(prompt, spoken)
     return frozenset(spoken)
+
+
+def _try_out(prompt: Prompt, spoken: Set[str]) -> None:
+    """Render `prompt` once with a word for each input and once with nothing, since what compiles may not render. Raises: InvalidInput."""
+    for text in ("word", ""):
+        document = Document(text=text, source=text)
+        [
+            *_Rendering(prompt, dict.fromkeys(spoken | (prompt.inputs or {}).keys(), text), [document]).messages(
+                SystemNode, FewShotNode, UserNode
+            )
+        ]
 
 
 def render(prompt: Prompt, inputs: Mapping[str, str], documents: Sequence[Document] = ()) -> tuple[Message, ...]:
@@ -104,6 +142,7 @@ class _Rendering:
         self._documents = documents
         self._values: dict[str, str] = dict(inputs)
         self._values.update((name, "") for name in (prompt.inputs or {}) if name not in inputs)
+        self._work = 0
         self._parts = {node.name: node for node in prompt.nodes if isinstance(node, TextNode | RetrievalNode)}
         for name in self._parts:
             self._values.pop(name, None)  # a node cannot be passed off as an input
@@ -132,12 +171,16 @@ class _Rendering:
         return "\n\n".join(self._filled(node, {**self._values, "document": one, "number": number}) for number, one in numbered)
 
     def _filled(self, node: _Templated, values: Mapping[str, object]) -> str:
+        source = _source(node)
+        self._work += source.weight * sum(_length(values.get(name)) for name in source.names)
+        if self._work > _MOST_WORK:
+            raise InvalidInput(f"node {node.name!r} would have filters and comparisons look at too much text", param=_field(node))
         try:
             pieces, size = [], 0
-            for piece in _template(node.template).generate(values):
+            for piece in source.template.generate(values):
                 size += len(piece)
                 if size > MAX_PROMPT_BYTES:
-                    raise _too_large()
+                    raise _too_large(node)
                 pieces.append(piece)
             return "".join(pieces)
         except UndefinedError as error:
@@ -146,7 +189,7 @@ class _Rendering:
                 f"the policy's prompt needs {', '.join(missing) or error.message}",
                 param=f"inputs.{missing[0]}" if missing else _field(node),
             ) from None
-        except (TemplateError, ArithmeticError, TypeError, ValueError) as error:
+        except (TemplateError, ArithmeticError, TypeError, ValueError, AttributeError, LookupError, NameError, RecursionError) as error:
             raise InvalidInput(f"node {node.name!r} cannot be rendered: {type(error).__name__}", param=_field(node)) from None
 
 
@@ -156,39 +199,77 @@ def _field(node: _Templated) -> str:
 
 def _needed(node: _Templated) -> frozenset[str]:
     """The inputs and nodes that the node's template speaks of."""
-    try:
-        names = _variables(node.template)
-    except TemplateSyntaxError as error:
-        raise InvalidInput(f"node {node.name!r}, line {error.lineno}: {error.message}", param=_field(node)) from None
+    names = _source(node).names
     return names - _OF_A_DOCUMENT if isinstance(node, RetrievalNode) else names
 
 
-@lru_cache(maxsize=2048)
-def _variables(source: str) -> frozenset[str]:
-    return frozenset(meta.find_undeclared_variables(_parsed(source)))
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A template, the names it speaks of, and how many filters and comparisons it has."""
+
+    template: Template
+    names: frozenset[str]
+    weight: int
+
+
+def _source(node: _Templated) -> _Source:
+    try:
+        return _compiled(node.template)
+    except TemplateSyntaxError as error:
+        raise InvalidInput(f"node {node.name!r}, line {error.lineno}: {error.message}", param=_field(node)) from None
 
 
 @lru_cache(maxsize=2048)
-def _template(source: str) -> Template:
-    return _SANDBOX.from_string(_parsed(source))
+def _compiled(source: str) -> _Source:
+    """Raises: TemplateSyntaxError."""
+    try:
+        tree = _SANDBOX.parse(source)
+        parts = [*_parts(tree)]
+        for node in parts:
+            _check(node)
+        template = _SANDBOX.from_string(tree)
+    except (RecursionError, MemoryError, SyntaxError, UnicodeError, ValueError):
+        raise TemplateSyntaxError("the template nests too deep, or has a number or character that cannot be", 1) from None
+    names = frozenset(node.name for node in parts if isinstance(node, nodes.Name))
+    return _Source(template, names, sum(isinstance(node, nodes.Filter | nodes.Compare | nodes.Test) for node in parts))
 
 
-def _parsed(source: str) -> nodes.Template:
-    """The syntax tree of a template that keeps to the language. Raises: TemplateSyntaxError."""
-    tree = _SANDBOX.parse(source)
-    parts = [tree, *tree.find_all(nodes.Node)]
-    if len(parts) > _MOST_PARTS:
-        raise TemplateSyntaxError(f"{len(parts)} parts are too many, at most {_MOST_PARTS}", 1)
-    for node in parts:
-        if not isinstance(node, _LANGUAGE):
-            raise TemplateSyntaxError(f"templates know no {type(node).__name__.lower()}", node.lineno)
-        if isinstance(node, nodes.Filter | nodes.Test):
-            known = _FILTERS if isinstance(node, nodes.Filter) else _TESTS
-            if node.name not in known:
-                raise TemplateSyntaxError(f"{node.name!r} is none of {', '.join(sorted(known))}", node.lineno)
-        if isinstance(node, nodes.Getattr) and not (isinstance(node.node, nodes.Name) and node.attr in ("text", "source")):
-            raise TemplateSyntaxError("only a document's text and source can be asked for", node.lineno)
-    return tree
+def _parts(tree: nodes.Template) -> Iterator[nodes.Node]:
+    """The parts of a template that is neither too large nor too deep. Raises: TemplateSyntaxError."""
+    left: list[tuple[nodes.Node, int, int]] = [(tree, 1, 0)]
+    for found in range(1, _MOST_PARTS + 2):
+        if not left:
+            return
+        if found > _MOST_PARTS:
+            raise TemplateSyntaxError(f"there are more than {_MOST_PARTS} parts", 1)
+        node, depth, chained = left.pop()
+        chained += isinstance(node, nodes.Filter)
+        if depth > _DEEPEST:
+            raise TemplateSyntaxError(f"parts stand in one another more than {_DEEPEST} deep", node.lineno)
+        if chained > _MOST_CHAINED:
+            raise TemplateSyntaxError(f"a value passes at most {_MOST_CHAINED} filters", node.lineno)
+        left += ((child, depth + 1, chained) for child in node.iter_child_nodes())
+        yield node
+
+
+def _check(node: nodes.Node) -> None:
+    """Whether `node` keeps to the language. Raises: TemplateSyntaxError."""
+    if not isinstance(node, _LANGUAGE):
+        raise TemplateSyntaxError(f"templates know no {type(node).__name__.lower()}", node.lineno)
+    if isinstance(node, nodes.Name) and node.name == "self":
+        raise TemplateSyntaxError("templates know no self", node.lineno)
+    if isinstance(node, nodes.Const):
+        json.dumps(node.value, allow_nan=False, ensure_ascii=False).encode()
+    if isinstance(node, nodes.Filter | nodes.Test):
+        known = _FILTERS if isinstance(node, nodes.Filter) else _TESTS
+        if node.name not in known:
+            raise TemplateSyntaxError(f"{node.name!r} is none of {', '.join(sorted(known))}", node.lineno)
+    if isinstance(node, nodes.Getattr) and not (isinstance(node.node, nodes.Name) and node.attr in ("text", "source")):
+        raise TemplateSyntaxError("only a document's text and source can be asked for", node.lineno)
+
+
+def _length(value: object) -> int:
+    return len(value) if isinstance(value, str) else len(value.text) + len(value.source) if isinstance(value, Document) else 0
 
 
 def _bounded(messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -197,5 +278,6 @@ def _bounded(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     return messages
 
 
-def _too_large() -> InvalidInput:
-    return InvalidInput(f"the prompt is larger than {MAX_PROMPT_BYTES} bytes", param="inputs")
+def _too_large(node: _Templated | None = None) -> InvalidInput:
+    named = f" by node {node.name!r}" if node is not None else ""
+    return InvalidInput(f"the prompt is larger than {MAX_PROMPT_BYTES} bytes{named}", param="inputs")

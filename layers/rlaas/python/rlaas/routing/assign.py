@@ -8,7 +8,7 @@ from pydantic import Field
 
 from rlaas.clock import Timestamp
 from rlaas.ids import PolicyId
-from rlaas.routing.route import MILLION, Arm, Route, Unit
+from rlaas.routing.route import MILLION, MOST_SHADOWS, Arm, Route, Unit
 from rlaas.wire import WireModel
 
 CONTROL = "control"
@@ -50,7 +50,7 @@ class Decision(WireModel):
     drawn: str | None = None
     bandit: bool = False
     shadow: bool = False
-    shadows: tuple[PolicyId, ...] = Field(default=(), max_length=32)
+    shadows: tuple[PolicyId, ...] = Field(default=(), max_length=MOST_SHADOWS)
 
     @property
     def counts(self) -> bool:
@@ -121,7 +121,7 @@ def assign(
             arm.policy_id
             for arm in route.arms
             if not arm.live and bucket(f"{route.salt}:shadow:{arm.policy_id}", interaction_id or decision_id) < arm.weight
-        ),
+        )[:MOST_SHADOWS],
     )
 
 

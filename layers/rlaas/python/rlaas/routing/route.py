@@ -20,6 +20,11 @@ from rlaas.wire import WireModel
 MILLION = 1_000_000
 """Units the line [0, 1) is divided into: weights are multiples of one millionth."""
 
+MOST_SHADOWS = 32
+"""Shadow arms of a route: a decision names those that answer its request, too."""
+MOST_ARMS = 100
+"""Arms of a route."""
+
 Unit = Literal["thread", "user", "interaction"]
 ArmMode = Literal["canary", "ab", "shadow", "bandit"]
 _Point = Annotated[int, Field(ge=0, le=MILLION)]

@@ -16,7 +16,7 @@ from aws_lambda_powertools import Logger
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field, JsonValue, ValidationError
+from pydantic import BaseModel, Field, JsonValue, ValidationError, field_validator
 from starlette.exceptions import HTTPException
 
 from rlaas.clock import Clock, rfc3339
@@ -50,7 +50,7 @@ from rlaas.routing.policy import (
 )
 from rlaas.routing.prompt import AnyPrompt, graph_of
 from rlaas.routing.registry import Policies, Routes, archive_key
-from rlaas.routing.route import Arm, ArmMode, Route, Unit
+from rlaas.routing.route import MOST_ARMS, MOST_SHADOWS, Arm, ArmMode, Route, Unit
 from rlaas.runtime.http import (
     Caller,
     Event,
@@ -218,10 +218,17 @@ class RouteRequest(WireModel):
 
     expected_version: int = Field(ge=0)
     control: PolicyId
-    arms: tuple[ArmRequest, ...] = ()
+    arms: tuple[ArmRequest, ...] = Field(default=(), max_length=MOST_ARMS)
     unit: Unit | None = None
     bandit: BanditSettings | None = None
     reason: str = _NAME_REASON
+
+    @field_validator("arms")
+    @classmethod
+    def _have_few_shadows(cls, arms: tuple[ArmRequest, ...]) -> tuple[ArmRequest, ...]:
+        if (shadows := sum(arm.mode == "shadow" for arm in arms)) > MOST_SHADOWS:
+            raise ValueError(f"{shadows} arms are shadows, and at most {MOST_SHADOWS} may be")
+        return arms
 
 
 class LearningRunRequest(WireModel):
