@@ -55,10 +55,9 @@ def secret_of(access_key_id: str, session_token: str) -> str:
 
     Raises: Refused for any but the cloud's own, and what IAM and STS made for whoever had it.
     """
-    if access_key_id != os.environ["AWS_ACCESS_KEY_ID"] and iam_evaluator.is_root_access_key(access_key_id):
-        raise Refused(
-            "UnrecognizedClientException", "The security token included in the request is invalid."
-        )  # stock takes it for the owner
+    taken_for_the_owner = iam_evaluator.is_root_access_key(access_key_id)  # no key at all, `test`, and every account's number
+    if taken_for_the_owner and access_key_id != os.environ["AWS_ACCESS_KEY_ID"]:
+        raise Refused("UnrecognizedClientException", "The security token included in the request is invalid.")
     found = iam_evaluator.resolve_credential(access_key_id, session_token=session_token)
     if isinstance(found, iam_evaluator.CredentialResolutionError):
         raise Refused(found.code, found.message)
@@ -150,16 +149,17 @@ async def _check_signature(scope: Scope, headers: dict[str, str], receive: Recei
     signature = sigv4.parse_query_signature(query) if presigned else sigv4.parse_header_signature(headers)
     if isinstance(signature, tuple):
         raise Refused("IncompleteSignature", signature[1])
+    if not signature.signature.isascii():
+        raise Refused("SignatureDoesNotMatch", sigv4.SIGNATURE_MISMATCH)
     token = query.get("X-Amz-Security-Token", [""])[0] if presigned else headers.get("x-amz-security-token", "")
     secret = secret_of(signature.access_key_id, token)
     _check_time(signature, query.get("X-Amz-Expires", [""])[0] if presigned else None)
     if "host" not in signature.signed_headers.split(";"):
         raise Refused("SignatureDoesNotMatch", "'host' must be a signed header")
     body = b""
-    declared = headers.get("x-amz-content-sha256", "STREAMING-AWS4")
-    if declared.startswith("STREAMING-AWS4") and not (
-        presigned and signature.service == "s3"
-    ):  # else the body is not needed, and may be big
+    # What states the hash of its body, or is a link to a file, is signed without it; it may be big.
+    declared = "UNSIGNED-PAYLOAD" if presigned and signature.service == "s3" else headers.get("x-amz-content-sha256", "")
+    if not declared or declared.startswith("STREAMING-AWS4"):
         body, receive = await _read(receive)
     path = scope["raw_path"].decode("latin-1")
     failure = sigv4.header_signature_failure(signature, secret, scope["method"], path, query, headers, body, presigned=presigned)

@@ -64,6 +64,8 @@ def assert_refused(answer: httpx.Response) -> None:
         ("POST", "/", {**LIST, "Authorization": FORGED.format(""), "x-amz-date": "20261127T000000Z"}),
         ("POST", "/", {**LIST, "Authorization": "AWS test:AAAA"}),
         ("POST", "/", {**LIST, "Authorization": "Bearer test"}),
+        ("POST", "/", {**LIST, "Authorization": FORGED.format("test") + "é"}),
+        ("GET", f"/?{PRESIGNED}%C3%A9&X-Amz-Date=20991127T000000Z&X-Amz-Expires=9", {}),
         ("POST", "/", {**LIST, "X-Forwarded-Host": "127.0.0.1:{port}"}),
         ("POST", f"/?{PRESIGNED}", LIST),
         ("POST", f"/?{PRESIGNED}&X-Amz-Date=20261127T000000Z&X-Amz-Expires=99999999", LIST),

@@ -251,7 +251,7 @@ def _token_fault(authorization: str) -> str | None:
         return "The bearer token has expired."
     query.pop("Version", None)  # added to what was signed
     signature = sigv4.parse_query_signature(query)
-    if query.get("Action") != "CallWithBearerToken" or isinstance(signature, tuple):
+    if query.get("Action") != "CallWithBearerToken" or isinstance(signature, tuple) or not signature.signature.isascii():
         return "The bearer token is invalid."
     try:
         secret = door.secret_of(signature.access_key_id, query.get("X-Amz-Security-Token", ""))
