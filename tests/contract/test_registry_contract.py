@@ -1,7 +1,12 @@
+from __future__ import annotations
+
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
+from rlaas.aws.audit_log import registry_change
+from rlaas.aws.registry import DynamoRegistry
 from rlaas.errors import Conflict, InvalidInput, NotFound
 from rlaas.routing.registry import Policies, Routes
 from rlaas.routing.route import Arm, RouteTarget
@@ -9,7 +14,11 @@ from rlaas.telemetry.store import SkillSource
 from rlaas.tenancy.keys import KeySource, make_key
 from rlaas.tenancy.registry import Change, Registry, skill_key, to_cursor
 from rlaas.tenancy.tenant import RewardSpec, Skill
+from tests.contract.tables import make_table
 from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, policy, route
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
 
 
 class Whole(Registry, Policies, Routes, SkillSource, KeySource):
@@ -184,3 +193,18 @@ def test_a_key_of_another_tenant_cannot_be_revoked(registry: Whole) -> None:
     with pytest.raises(NotFound):
         registry.revoke_key("other", key.key_id, LATER)
     assert registry.find_key(key.key_id) == key
+
+
+def test_what_the_registry_holds_has_the_hash_that_its_stream_tells_the_audit(dynamodb: DynamoDBClient) -> None:
+    table = make_table(dynamodb, "registry")
+    registry = DynamoRegistry(table, dynamodb)
+    registry.put(TENANT, skill_key(SKILL), skill(description="ñ"), CHANGE)
+    registry.next_number(TENANT, SKILL, "policy")
+    [content] = registry.contents(TENANT)
+    [image] = [item for item in dynamodb.scan(TableName=table)["Items"] if item["sk"] == {"S": skill_key(SKILL)}]
+    told = registry_change({"eventID": "e1", "eventName": "INSERT", "dynamodb": {"NewImage": image}})
+    assert told is not None
+    assert (content.target, content.version, content.sha256, content.changed_at) == (told.target, 1, told.content_sha256, CHANGE.at)
+    gone = registry_change({"eventID": "e2", "eventName": "REMOVE", "dynamodb": {"OldImage": image}})
+    assert gone is not None
+    assert gone.content_sha256 is None

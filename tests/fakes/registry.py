@@ -1,19 +1,25 @@
 """The registry in memory: every Protocol that `rlaas.aws.registry.DynamoRegistry` serves."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
 from pydantic import BaseModel
 
 from rlaas.errors import Conflict, NotFound
-from rlaas.ids import policy_version
+from rlaas.ids import canonical_sha256, policy_version
 from rlaas.routing.policy import Policy
 from rlaas.routing.registry import policy_key, route_key
 from rlaas.routing.route import Route
+from rlaas.tenancy.audit import Content
 from rlaas.tenancy.keys import ApiKey
 from rlaas.tenancy.registry import Change, Document, Page, Stored, from_cursor, key_key, skill_key, to_cursor
 from rlaas.tenancy.tenant import Metric, RewardSpec, Skill
+
+
+def content_of(stored: Stored[BaseModel]) -> str:
+    return canonical_sha256([stored.document.model_dump(mode="json"), stored.change.actor, stored.change.reason])
 
 
 @dataclass
@@ -26,6 +32,11 @@ class MemoryRegistry:
         if stored is None or not isinstance(stored.document, model):
             raise NotFound(f"there is no {sort_key}")
         return Stored(stored.document, stored.version, stored.change)
+
+    def contents(self, tenant_id: str) -> Iterator[Content]:
+        for (tenant, sort_key), stored in self.documents.items():
+            if tenant == tenant_id:
+                yield Content(sort_key, stored.version, content_of(stored), stored.change.at)
 
     def list(
         self, model: type[Document], tenant_id: str, prefix: str, *, limit: int = 100, cursor: str | None = None, newest_first: bool = False

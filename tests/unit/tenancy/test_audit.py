@@ -1,7 +1,10 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlaas.ids import canonical_sha256
 from rlaas.tenancy.audit import AuditEntry, RegistryChange, append_change, verify_chain
 from tests.fakes.audit import MemoryAuditLog
 from tests.fakes.worlds import NOW, TENANT
@@ -45,3 +48,20 @@ def test_any_alteration_gap_or_swap_breaks_the_chain(reasons: list[str], data: s
 
 def test_an_empty_chain_has_no_entries() -> None:
     assert verify_chain([]) == 0
+
+
+def test_an_entry_from_before_contents_were_hashed_keeps_its_hash_and_cannot_lose_one() -> None:
+    entries = chain(["one", "two"])
+    body = {name: value for name, value in entries[0].model_dump(mode="json").items() if name not in ("hash", "content_sha256")}
+    assert entries[0].hash == canonical_sha256(body)
+    log = MemoryAuditLog()
+    hashed = append_change(RegistryChange(**{**_fields(entries[0]), "content_sha256": "a" * 64}), log)
+    assert hashed is not None
+    assert verify_chain([hashed]) == 1
+    for other in (None, "b" * 64):
+        with pytest.raises(ValueError, match="breaks at seq 1"):
+            verify_chain([hashed.model_copy(update={"content_sha256": other})])
+
+
+def _fields(entry: AuditEntry) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in RegistryChange.model_fields}

@@ -1,5 +1,6 @@
 """The audit chain on DynamoDB, and the registry's stream read as changes."""
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -10,13 +11,15 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from rlaas.aws.clients import client, dependency
 from rlaas.aws.dynamodb_items import AttributeValue, from_item, to_item
-from rlaas.ids import TenantId
+from rlaas.ids import TenantId, text_sha256
 from rlaas.tenancy.audit import AuditEntry, RegistryChange
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
+NOT_AUDITED = "SEQ#"
+"""How the sort keys of the registry's counters begin."""
 _LAST_SEQ = 10**12 - 1
 _TENANT_ID: TypeAdapter[str] = TypeAdapter(TenantId)
 
@@ -94,20 +97,26 @@ def registry_change(record: Mapping[str, object]) -> RegistryChange | None:
     before, after = (from_item(stream.get(image, {})) for image in ("OldImage", "NewImage"))
     item = after or before
     partition, target = cast(str, item["pk"]), cast(str, item["sk"])
-    if not partition.startswith("T#") or target.startswith("SEQ#") or not _is_tenant(partition.removeprefix("T#")):
+    if not partition.startswith("T#") or target.startswith(NOT_AUDITED) or not _is_tenant(partition.removeprefix("T#")):
         return None
     event_name = cast(str, record["eventName"])
     return RegistryChange(
         registry_event_id=cast(str, record["eventID"]),
         tenant_id=partition.removeprefix("T#"),
-        at=_changed_at(item, record),
+        at=changed_at(item) or datetime.fromtimestamp(cast(Mapping[str, float], record["dynamodb"])["ApproximateCreationDateTime"], UTC),
         actor=_text(item.get("changed_by")),
         action={"INSERT": "create", "MODIFY": "change", "REMOVE": "delete"}[event_name],
         target=target,
         before_version=_version(before),
         after_version=_version(after),
         reason=_text(item.get("reason")),
+        content_sha256=content_sha256(after) if after else None,
     )
+
+
+def content_sha256(item: Mapping[str, JsonValue]) -> str:
+    """The hash of all of an item of the registry, whatever was put there by hand."""
+    return text_sha256(json.dumps(item, sort_keys=True, separators=(",", ":"), default=repr))
 
 
 def _is_tenant(name: str) -> bool:
@@ -118,13 +127,13 @@ def _is_tenant(name: str) -> bool:
     return True
 
 
-def _changed_at(item: Mapping[str, JsonValue], record: Mapping[str, object]) -> datetime:
-    """When the item says that it was changed, with its time zone; else when DynamoDB says so."""
+def changed_at(item: Mapping[str, JsonValue]) -> datetime | None:
+    """When the item says that it was changed; None where it does not, or not with a time zone."""
     with suppress(KeyError, TypeError, ValueError):
         at = datetime.fromisoformat(cast(str, item["changed_at"]))
         if at.tzinfo is not None:
             return at
-    return datetime.fromtimestamp(cast(Mapping[str, float], record["dynamodb"])["ApproximateCreationDateTime"], UTC)
+    return None
 
 
 def _text(value: JsonValue) -> str:
@@ -137,4 +146,6 @@ def _version(item: Mapping[str, JsonValue]) -> int | None:
 
 
 def _entry(item: dict[str, JsonValue]) -> AuditEntry:
-    return AuditEntry.model_validate({"before_version": None, "after_version": None, **item}, strict=False, extra="ignore")
+    return AuditEntry.model_validate(
+        {"before_version": None, "after_version": None, "content_sha256": None, **item}, strict=False, extra="ignore"
+    )

@@ -1,13 +1,14 @@
 """The registry on DynamoDB: `T#<tenant>` partitions, one item a document, every write conditional."""
 
 import re
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
 from botocore.exceptions import ClientError
 from pydantic import BaseModel, JsonValue
 
+from rlaas.aws.audit_log import NOT_AUDITED, changed_at, content_sha256
 from rlaas.aws.clients import client, dependency, held_item
 from rlaas.aws.dynamodb_items import AttributeValue, from_item, to_attribute, to_item
 from rlaas.clock import rfc3339
@@ -16,6 +17,7 @@ from rlaas.ids import policy_version
 from rlaas.routing.policy import Policy
 from rlaas.routing.registry import policy_key, route_key
 from rlaas.routing.route import Route
+from rlaas.tenancy.audit import Content
 from rlaas.tenancy.keys import ApiKey
 from rlaas.tenancy.registry import LONGEST_KEY, Change, Document, Page, Stored, from_cursor, key_key, skill_key, to_cursor
 from rlaas.tenancy.tenant import Metric, RewardSpec, Skill
@@ -211,6 +213,29 @@ class DynamoRegistry:
         revoked = stored.document.model_copy(update={"revoked_at": change.at})
         self._write_key(revoked, change, expected_version=stored.version)
         return revoked
+
+    # All items
+
+    def contents(self, tenant_id: str) -> Iterator[Content]:
+        """Everything of the tenant that has entries in its audit, by consistent queries of 1 MB."""
+        query: QueryInputTypeDef = {
+            "TableName": self._table,
+            "KeyConditionExpression": "pk = :pk",
+            "ExpressionAttributeValues": to_item({":pk": f"T#{tenant_id}"}),
+            "ConsistentRead": True,
+        }
+        while True:
+            with dependency("DynamoDB"):
+                answer = self._dynamodb.query(**query)
+            for item in map(from_item, answer["Items"]):
+                target = cast(str, item["sk"])
+                if not target.startswith(NOT_AUDITED):
+                    version = item.get("version")
+                    since = changed_at(item) or datetime.min.replace(tzinfo=UTC)
+                    yield Content(target, version if isinstance(version, int) else None, content_sha256(item), since)
+            if "LastEvaluatedKey" not in answer:
+                return
+            query["ExclusiveStartKey"] = to_item(from_item(answer["LastEvaluatedKey"]))
 
     # One item
 

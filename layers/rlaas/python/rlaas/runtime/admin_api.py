@@ -8,7 +8,7 @@ the `Idempotency-Key`, and a route is replaced at `expected_version`.
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from typing import Annotated, Protocol, TypeVar, get_args
 
@@ -54,7 +54,6 @@ from rlaas.routing.route import MOST_ARMS, MOST_SHADOWS, Arm, ArmMode, Route, Un
 from rlaas.runtime.http import (
     Caller,
     Event,
-    check_nesting,
     error_body,
     header,
     internal_error_body,
@@ -69,7 +68,7 @@ from rlaas.runtime.state_machines import settings_of
 from rlaas.telemetry.pending import orphaned_at, still_pending
 from rlaas.telemetry.store import EventStore, StoredEvent
 from rlaas.telemetry.usage import Group, Tally, UsageStore, grouped
-from rlaas.tenancy.audit import AuditEntry, AuditLog, verify_chain
+from rlaas.tenancy.audit import AuditEntry, AuditLog, Contents, Newest, verify_chain
 from rlaas.tenancy.budgets import BUDGETS, Budget, Budgets, Cap, stored_budgets, window_end, window_start
 from rlaas.tenancy.counters import Counters, Item, standing
 from rlaas.tenancy.keys import ApiKey, KeySource, KeyTerms, make_key, require_scope
@@ -107,10 +106,12 @@ _IN_FORCE = frozenset(
 """Fields that something is done by, word for word: ids, settings, prompts. All else of a request is only kept."""
 _NAME_REASON = Field(default="by the admin API", min_length=1, max_length=500)
 _AUDIT_PAGE = 1000
+_AUDIT_LAG = timedelta(minutes=10)
+"""How long after a change its entry may be missing: then an alarm says that the audit stands still."""
 _USAGE_DAYS = 93
 
 
-class Documents(Registry, Routes, Policies, KeySource, Protocol):
+class Documents(Registry, Routes, Policies, KeySource, Contents, Protocol):
     """Everything the registry's adapter serves."""
 
 
@@ -318,7 +319,6 @@ class Admin:
     def body(self, model: type[Model]) -> Model:
         """The request's body, without what patterns find of personal data in reasons, descriptions and whatever else is only kept. Raises:
         InvalidInput naming the field."""
-        check_nesting(self.event)
         [clean] = scrubbed([parse(model, self.event)], self._scrubber(), kept=_IN_FORCE)
         return clean
 
@@ -786,7 +786,7 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
         after = _seq(cursor)
         entries = call.services.audit.entries(call.tenant_id, after=after, limit=limit)
         more = to_cursor(str(entries[-1].seq)) if len(entries) == limit else None
-        chain = _chain(call.services.audit, call.tenant_id)
+        chain = _chain(call.services, call.tenant_id)
         return _answer(200, {"data": [_dump(entry) for entry in entries], "next_cursor": more, "chain": chain})
 
     return app
@@ -1065,16 +1065,19 @@ def _time_cursor(cursor: str | None) -> tuple[datetime | None, str]:
         raise InvalidInput("the cursor is not one this list gave out", param="cursor") from None
 
 
-def _chain(audit: AuditLog, tenant_id: str) -> Reply:
-    """Whether every entry follows from the one before, from the first to the last."""
+def _chain(here: Services, tenant_id: str) -> Reply:
+    """Whether every entry follows from the one before, from the first to the last, and the registry holds what they say."""
 
     def entries() -> Iterator[AuditEntry]:
-        page = audit.entries(tenant_id, limit=_AUDIT_PAGE)
+        page = here.audit.entries(tenant_id, limit=_AUDIT_PAGE)
         while page:
             yield from page
-            page = audit.entries(tenant_id, after=page[-1].seq, limit=_AUDIT_PAGE)
+            page = here.audit.entries(tenant_id, after=page[-1].seq, limit=_AUDIT_PAGE)
 
+    newest = Newest()
     try:
-        return {"intact": True, "length": verify_chain(entries()), "fault": None}
+        length = verify_chain(newest.noting(entries()))
+        newest.check(here.documents.contents(tenant_id), before=here.clock() - _AUDIT_LAG)
+        return {"intact": True, "length": length, "fault": None}
     except ValueError as fault:
         return {"intact": False, "length": None, "fault": str(fault)}

@@ -4,7 +4,6 @@ import base64
 import binascii
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -29,8 +28,6 @@ MAX_BODY_BYTES = 256 * 1024
 """The largest body, and the largest event of a batch, in bytes."""
 MAX_BATCH_BYTES = 5 * 1024 * 1024
 """The largest batch, in bytes."""
-MAX_NESTING = 28
-"""How deep a document of the registry may nest: DynamoDB takes 32 levels, and a document stands in an item."""
 
 _STATUS: dict[type[RlaasError], int] = {
     PayloadTooLarge: 413,
@@ -42,8 +39,6 @@ _STATUS: dict[type[RlaasError], int] = {
     QuotaExceeded: 429,
     DependencyUnavailable: 503,
 }
-
-_BRACKET_OR_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 
 Model = TypeVar("Model", bound=BaseModel)
 Event = Mapping[str, object]
@@ -197,18 +192,6 @@ def _one_of(models: Mapping[str, type[Model]], one: object) -> "Model | InvalidI
         return models[kind].model_validate_json(text)
     except ValidationError as error:
         return invalid_input(error, one)
-
-
-def check_nesting(event: Event) -> None:
-    """Raises: InvalidInput for a body whose objects and lists nest deeper than documents may."""
-    body = body_of(event).decode(errors="replace")
-    if body.count("{") + body.count("[") <= MAX_NESTING:
-        return
-    depth = 0
-    for bracket in _BRACKET_OR_STRING.finditer(body):
-        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(bracket[0], 0)
-        if depth > MAX_NESTING:
-            raise InvalidInput(f"the body nests deeper than {MAX_NESTING} objects and lists")
 
 
 def invalid_input(error: ValidationError, given: object) -> InvalidInput:

@@ -1,6 +1,13 @@
-"""The audit: per tenant, a chain of entries in which each carries the hash of the one before, so none can be changed or dropped unseen."""
+"""The audit: per tenant, a chain of entries in which each carries the hash of the one before, and the hash of what a change left behind.
 
-from collections.abc import Iterable
+No entry can be changed, moved or dropped from within unseen. Entries dropped from the end are seen by what they leave without an entry: the
+registry. Whoever can write both the chain and the registry can make both anew; only a copy elsewhere, such as the last `hash` in a log or a
+backup, tells of that.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from pydantic import Field
@@ -25,6 +32,10 @@ class RegistryChange(WireModel):
     before_version: int | None
     after_version: int | None
     reason: str
+    content_sha256: Sha256 | None = Field(
+        default=None,
+        description="Of the whole item after the change; null where it is gone, and in entries older than this field.",
+    )
 
 
 class AuditEntry(RegistryChange):
@@ -33,6 +44,24 @@ class AuditEntry(RegistryChange):
     seq: int = Field(ge=1)
     prev_hash: Sha256
     hash: Sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What the registry holds under `target` now, and since when."""
+
+    target: str
+    version: int | None
+    sha256: str
+    changed_at: datetime
+
+
+class Contents(Protocol):
+    """Tells what the registry holds."""
+
+    def contents(self, tenant_id: str) -> Iterable[Content]:
+        """Everything of the tenant that has entries in its audit. Raises: DependencyUnavailable."""
+        ...
 
 
 class AuditLog(Protocol):
@@ -77,6 +106,49 @@ def verify_chain(entries: Iterable[AuditEntry]) -> int:
     return previous.seq if previous else 0
 
 
+@dataclass(slots=True)
+class Newest:
+    """The newest entry of each target: that of the highest version, since a redrive enters what failed behind what came since."""
+
+    _entries: dict[str, AuditEntry] = field(default_factory=dict)
+    _followed: set[tuple[str, int]] = field(default_factory=set)
+    _made: set[tuple[str, int]] = field(default_factory=set)
+
+    def noting(self, entries: Iterable[AuditEntry]) -> Iterator[AuditEntry]:
+        """`entries`, each noted as it passes."""
+        for entry in entries:
+            held = self._entries.get(entry.target)
+            if held is None or _rank(entry) >= _rank(held):
+                self._entries[entry.target] = entry
+            if entry.before_version:
+                self._followed.add((entry.target, entry.before_version))
+            if entry.after_version:
+                self._made.add((entry.target, entry.after_version))
+            yield entry
+
+    def check(self, contents: Iterable[Content], *, before: datetime) -> None:
+        """Whether what the registry holds is what the entries say; what changed after `before` may still wait for its entry.
+
+        Raises: ValueError naming the first target of which a change has no entry.
+        """
+        if unheard := self._followed - self._made:
+            target, version = min(unheard)
+            raise ValueError(f"version {version} of {target} has no entry, and a later one has")
+        gone = {target for target, entry in self._entries.items() if entry.after_version is not None and entry.at <= before}
+        for content in contents:
+            gone.discard(content.target)
+            entry = self._entries.get(content.target)
+            told = entry is not None and (entry.content_sha256 or content.sha256, entry.after_version) == (content.sha256, content.version)
+            if not told and content.changed_at <= before:
+                raise ValueError(f"{content.target} is not what the audit says: a change of it has no entry")
+        if gone:
+            raise ValueError(f"{min(gone)} is gone, and the audit does not say so")
+
+
+def _rank(entry: AuditEntry) -> float:
+    return entry.after_version if entry.after_version is not None else (entry.before_version or 0) + 0.5
+
+
 def _change_fields(change: RegistryChange) -> dict[str, Any]:
     return {name: getattr(change, name) for name in RegistryChange.model_fields}
 
@@ -85,4 +157,6 @@ def _chained(change: RegistryChange, previous: AuditEntry | None) -> AuditEntry:
     seq = previous.seq + 1 if previous else 1
     prev_hash = previous.hash if previous else GENESIS
     body = {**change.model_dump(mode="json"), "seq": seq, "prev_hash": prev_hash}
+    if change.content_sha256 is None:  # entries from before contents were hashed keep their hash
+        del body["content_sha256"]
     return AuditEntry(**_change_fields(change), seq=seq, prev_hash=prev_hash, hash=canonical_sha256(body))
