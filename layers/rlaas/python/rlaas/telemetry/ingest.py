@@ -272,6 +272,7 @@ def prepare_answer(output: OutputProduced, tenant_id: str, *, received_at: datet
     """`output`, which is paid for, as it will be stored, scrubbed. What is more than an item holds is cut: its text at the end, tool calls
     and the prompt as a whole; `metadata` then names what was, under `cut`. Raises: DependencyUnavailable."""
     [clean] = scrubbed([output], scrubber)
+    assert isinstance(clean, OutputProduced)
     try:
         return prepare(output, tenant_id, received_at=received_at, clean=clean, digest=scrubber.digest)
     except PayloadTooLarge:
