@@ -1,7 +1,7 @@
 """Every kind of backend, each over its own wire, and the fake: what inference may rely on whoever answers."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 
 import pytest
@@ -157,6 +157,11 @@ def test_the_trace_travels_to_the_vendor(server: ModelServer, spec: BackendSpec)
     for asked in server.asked:
         headers = (asked.headers.get("traceparent"), asked.headers.get("x-amzn-sagemaker-custom-attributes"))
         assert TRACE in str((*headers, asked.body.get("requestMetadata")))
+
+
+def test_a_server_that_a_policy_names_hears_how_many_gateways_the_request_has_passed(server: ModelServer, spec: BackendSpec) -> None:
+    BACKENDS.complete(spec, replace(CALL, hops=1), timeout_s=5)
+    assert server.asked[0].headers.get("x-rlaas-hops") == ("2" if isinstance(spec, OpenAIBackend | AnthropicBackend) else None)
 
 
 def test_what_is_no_trace_context_does_not_travel(server: ModelServer, spec: BackendSpec) -> None:

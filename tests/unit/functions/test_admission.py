@@ -39,3 +39,9 @@ def test_the_next_request_of_a_full_second_is_refused(
     headers = {name.lower(): value for name, value in refused[0].get("headers", {}).items()}
     headers |= {name.lower(): values[0] for name, values in (refused[0].get("multiValueHeaders") or {}).items()}
     assert headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize(("hops", "status"), [(None, 200), ("1", 200), ("2", 403), ("-1", 400), ("1e0", 400)])
+def test_a_request_that_has_passed_gateways_is_let_in_once(hops: str | None, status: int, stage: Stage) -> None:
+    event = proxy_event("/v1/models", "", scopes="infer", method="GET", headers={} if hops is None else {"X-RLaaS-Hops": hops})
+    assert inference(event, lambda_context())["statusCode"] == status
