@@ -48,7 +48,9 @@ def test_a_policy_whose_backend_is_the_gateway_does_not_ask_itself_for_ever(
     tenant.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": made["policy_id"]})
     answer = tenant.post("v1/infer", {"skill": SKILL, "inputs": INPUTS})
     assert answer.status_code == 503, answer.text
-    assert [headers[HOPS] for headers in heard] == ["1", "2"]
+    said = [headers[HOPS] for headers in heard]
+    assert said == ["1", "2"] * (len(said) // 2)
+    assert len(said) <= 4, "a busy backend is asked once more, and nobody else ever"
 
 
 @pytest.mark.parametrize(("hops", "status"), [("0", 200), ("1", 200), ("2", 403), ("999", 403), ("-1", 400), ("1, 1", 400), ("x", 400)])
