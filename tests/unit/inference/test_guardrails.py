@@ -25,6 +25,7 @@ from rlaas.inference.guardrails import (
 )
 from rlaas.inference.refusal import refusal_score
 from rlaas.routing.guardrails import Guardrails
+from rlaas.routing.json_schema import MAX_LOOKS, looks, values_in
 from rlaas.routing.prompt import Document
 from rlaas.telemetry.events import CalledFunction, EventBatch, Message, ToolCall
 from rlaas.telemetry.ingest import prepare_clean
@@ -549,3 +550,20 @@ def test_what_was_taken_out_of_an_answer_stands_neither_in_its_refusal_nor_in_it
         ("", "I won't tell <EMAIL_ADDRESS>", None),
         ("Nothing here", None, logprobs),
     ]
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer"),
+    [
+        ({"items": {"enum": [{"a": [at]} for at in range(4000)]}}, [{"a": [3999]}] * 4000),
+        ({"items": {"anyOf": [{"const": at} for at in range(1900)]}}, [1899] * 10_000),
+        ({"items": {"allOf": [{"anyOf": [{"type": "null"}] * 40}] * 40}}, [None] * 10_000),
+    ],
+)
+def test_an_answer_too_large_for_its_schema_is_not_held_against_it(schema: dict[str, object], answer: list[object]) -> None:
+    assert values_in(json.dumps(answer)) * looks(json.dumps(schema)) > MAX_LOOKS
+
+
+def test_an_ordinary_schema_is_looked_at_a_few_times_a_value() -> None:
+    fields = {f"field_{at}": {"type": "string", "enum": [f"value {option}" for option in range(50)]} for at in range(200)}
+    assert looks(json.dumps({"type": "object", "properties": {"rows": {"items": {"properties": fields}}}})) < 20

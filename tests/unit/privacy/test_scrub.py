@@ -5,9 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rlaas.errors import DependencyUnavailable
+from rlaas.errors import DependencyUnavailable, InvalidInput
 from rlaas.privacy.scrub import EntityFinder, Scrubber
-from rlaas.privacy.settings import MODEL_ENTITIES, PATTERN_ENTITIES, CustomEntity, ModelEntity, PrivacySettings
+from rlaas.privacy.settings import (
+    MODEL_ENTITIES,
+    PATTERN_ENTITIES,
+    CustomEntity,
+    ModelEntity,
+    PrivacySettings,
+    Work,
+    check_custom,
+    compiled,
+)
 from tests.fakes.entities import WordFinder
 
 BY_DEFAULT = Scrubber(PrivacySettings(), salt=b"pinch")
@@ -265,3 +274,19 @@ def test_every_kind_has_an_action_by_default() -> None:
     settings = PrivacySettings()
     assert {settings.action(entity) for entity in PATTERN_ENTITIES} == {"mask"}
     assert {settings.action(entity) for entity in MODEL_ENTITIES} == {"keep"}
+
+
+def test_an_expression_that_looks_to_the_end_for_each_find_is_stopped_and_lets_nothing_through() -> None:
+    work, text = Work(left=100_000), "x" * 10_000
+    finds = [*work.finds(compiled("x.*y|x"), text)]
+    assert len(finds) < 50
+    assert [*range(len(text))] == [place for start, end in finds for place in range(start, end)]
+    assert len([*Work().finds(compiled("[0-9]+"), "1 " * 5_000)]) == 5_000
+
+
+@pytest.mark.parametrize("patterns", [["([a-z]{1,30}){1,30}Z"], ["(?:ab){1,200}c"] * 9])
+def test_expressions_of_too_many_instructions_are_refused(patterns: list[str]) -> None:
+    custom = tuple(CustomEntity(name=f"C{at}", pattern=pattern) for at, pattern in enumerate(patterns))
+    with pytest.raises(InvalidInput, match="instructions"):
+        check_custom(PrivacySettings(custom=custom))
+    check_custom(PrivacySettings(custom=(CustomEntity(name="C", pattern=r"\bCUST-\d{4,12}\b"),)))

@@ -21,7 +21,7 @@ from rlaas.inference.refusal import refusal_score
 from rlaas.privacy.patterns import Span
 from rlaas.privacy.reading import read
 from rlaas.privacy.scrub import Scrubber, canonical
-from rlaas.privacy.settings import PATTERN_ENTITIES, PatternEntity, PrivacySettings
+from rlaas.privacy.settings import PATTERN_ENTITIES, PatternEntity, PrivacySettings, Work
 from rlaas.routing.guardrails import (
     AllowList,
     AnswerBlockList,
@@ -43,7 +43,7 @@ from rlaas.routing.guardrails import (
     Topics,
     pattern_of,
 )
-from rlaas.routing.json_schema import schema_validator
+from rlaas.routing.json_schema import MAX_LOOKS, looks, schema_validator, values_in
 from rlaas.routing.prompt import Document
 from rlaas.routing.terms import Hit, Terms
 from rlaas.telemetry.events import GuardrailActed, Message, ToolCall
@@ -432,8 +432,9 @@ def _terms(terms: tuple[str, ...]) -> Terms:
 def _hits(listed: BlockList | AllowList | AnswerBlockList, text: str) -> list[Hit]:
     """What of a list stands in `text`; patterns count on from the terms."""
     hits = list(_terms(listed.terms).hits(text)) if listed.terms else []
+    work = Work()
     for position, pattern in enumerate(listed.patterns, start=len(listed.terms)):
-        hits += [Hit(position, match.start(), match.end()) for match in pattern_of(pattern).finditer(text)]
+        hits += [Hit(position, start, end) for start, end in work.finds(pattern_of(pattern), text)]
     return hits
 
 
@@ -489,7 +490,10 @@ def _spoken_of(topic: Topic, texts: Sequence[str]) -> bool:
 
 def _unfit(guardrail: StructuredOutput, text: str) -> _Find | None:
     """Why `text` is not JSON of the schema: where in the schema, never what stands in the text."""
-    validator = schema_validator(canonical_json(guardrail.json_schema))
+    schema = canonical_json(guardrail.json_schema)
+    validator = schema_validator(schema)
+    if values_in(text) * looks(schema) > MAX_LOOKS:
+        return _Find("too large to be held against the schema")
     try:
         value = json.loads(text, parse_constant=_no_constant)
         return None if validator.is_valid(value) else _Find("does not fit the schema" + _misfit(validator, value, len(text)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from rlaas.errors import DependencyUnavailable
 from rlaas.privacy.patterns import Span, pattern_spans
 from rlaas.privacy.reading import Reading, read
-from rlaas.privacy.settings import MODEL_ENTITIES, PATTERN_ENTITIES, Action, ModelEntity, PatternEntity, PrivacySettings, compiled
+from rlaas.privacy.settings import MODEL_ENTITIES, PATTERN_ENTITIES, Action, ModelEntity, PatternEntity, PrivacySettings, Work, compiled
 from rlaas.text_folding import folded, places
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ class Scrubber:
     def spans(self, texts: Sequence[str]) -> list[list[Span]]:
         """What is replaced in each of `texts`, in order and apart. Raises: DependencyUnavailable."""
         seen = [folded(text) for text in texts]
-        by_pattern = [[*self._by_pattern(text)] for text in seen]
+        work = Work()
+        by_pattern = [[*self._by_pattern(text, work)] for text in seen]
         by_model: list[list[Span]] = [[] for _ in texts]
         entities = self.settings.model_entities
         if entities and texts:
@@ -78,7 +79,7 @@ class Scrubber:
     def found(self, text: str) -> list[Span]:
         """What patterns find in `text` and settings do not keep, overlapping ones too, without the allowed texts."""
         seen = folded(text)
-        spans = map(_back_to(text, seen), self._by_pattern(seen))
+        spans = map(_back_to(text, seen), self._by_pattern(seen, Work()))
         return [span for span in spans if text[span.start : span.end] not in self._allowed]
 
     def replaced(self, reading: Reading, spans: Iterable[Span]) -> str:
@@ -102,11 +103,11 @@ class Scrubber:
     def _allowed(self) -> frozenset[str]:
         return frozenset(self.settings.allow)
 
-    def _by_pattern(self, text: str) -> Iterator[Span]:
+    def _by_pattern(self, text: str, work: Work) -> Iterator[Span]:
         entities = [entity for entity in PATTERN_ENTITIES if self._actions[entity] != "keep"]
         yield from pattern_spans(text, entities, self.settings.phone_regions)
         for name, expression in self._custom:
-            yield from (Span(match.start(), match.end(), name) for match in expression.finditer(text))
+            yield from (Span(start, end, name) for start, end in work.finds(expression, text))
 
     def _apart(self, text: str, by_pattern: Iterable[Span], by_model: Iterable[Span]) -> list[Span]:
         """The spans without overlaps: patterns go before the model, then the longest, then the first.

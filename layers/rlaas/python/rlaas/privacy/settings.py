@@ -1,10 +1,13 @@
 """What a tenant wants done with personal data, per kind of it."""
 
 import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, Self, get_args
 
 from pydantic import Field, StringConstraints, model_validator
 
+from rlaas.errors import InvalidInput
 from rlaas.ids import Sha256
 from rlaas.wire import WireModel
 
@@ -34,6 +37,10 @@ MODEL_ENTITIES: tuple[ModelEntity, ...] = get_args(ModelEntity)
 
 Action = Literal["mask", "hash", "drop", "keep"]
 """`<EMAIL_ADDRESS>`; `<EMAIL_ADDRESS:1f2e3d4c5b6a7988>`, the same for the same text in one tenant; nothing; the text as it is."""
+
+_MOST_INSTRUCTIONS = 1000
+_MOST_INSTRUCTIONS_TOGETHER = 3000
+"""Of RE2's programs: where its automaton outgrows its memory, each character costs some 14 ns for each."""
 
 EntityName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,39}$")]
 
@@ -75,11 +82,46 @@ class PrivacySettings(WireModel):
         return tuple(entity for entity in MODEL_ENTITIES if self.action(entity) != "keep")
 
 
+@dataclass(slots=True)
+class Work:
+    """What a tenant's own expressions may look at in one go, in characters. One find is linear in what follows it, and many are not."""
+
+    left: int = 500_000_000
+
+    def finds(self, expression: "re2._Regexp", text: str) -> Iterator[tuple[int, int]]:
+        """Where the finds of `expression` in `text` begin and end. When the work is done, all that is left of the text is one find: what
+        could not be looked at is not let through."""
+        at = 0
+        self.left -= len(text)
+        for match in expression.finditer(text):
+            yield match.span()
+            at = match.end()
+            self.left -= len(text) - at
+            if self.left < 0:
+                yield at, len(text)
+                return
+
+
 class TenantPrivacy(WireModel):
     """A tenant's settings, and the salt of its hashes: 32 random bytes in hexadecimal, made with the tenant and never shown."""
 
     settings: PrivacySettings = Field(default_factory=PrivacySettings)
     salt: Sha256 = Field(default_factory=lambda: secrets.token_hex(32))
+
+
+def check_custom(settings: PrivacySettings) -> None:
+    """Whether the expressions are of a size that RE2 is quick with; those stored before it was bounded stay. Raises: InvalidInput."""
+    sizes = [compiled(custom.pattern).programsize for custom in settings.custom]
+    for place, size in enumerate(sizes):
+        if size > _MOST_INSTRUCTIONS:
+            raise InvalidInput(
+                f"the expression takes {size} instructions, and at most {_MOST_INSTRUCTIONS} are taken: repeat less",
+                param=f"custom.{place}.pattern",
+            )
+    if sum(sizes) > _MOST_INSTRUCTIONS_TOGETHER:
+        raise InvalidInput(
+            f"the expressions take {sum(sizes)} instructions together, and at most {_MOST_INSTRUCTIONS_TOGETHER}", param="custom"
+        )
 
 
 def compiled(pattern: str) -> "re2._Regexp":

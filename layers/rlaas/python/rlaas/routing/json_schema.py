@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 64 * 1024
 """The largest schema, as JSON."""
+MAX_LOOKS = 4_000_000
+"""Looks of an answer's values at a schema's parts and options; one takes 0.6 us."""
 MAX_PARTS = 2_000
 """Subschemas of a schema whose references are written out, each recursion once."""
 
@@ -45,6 +47,20 @@ def schema_validator(schema: str) -> "jsonschema_rs.Validator":
     return validator
 
 
+@lru_cache(maxsize=128)
+def looks(schema: str) -> int:
+    """How often a validator may look at one value of an answer: once for each part that may hold of it, and for each option of an enum."""
+    parsed: JsonValue = json.loads(schema)
+    unfolding = _Unfolding(parsed)
+    unfolding.recursions(parsed, ())
+    return unfolding.looks[id(parsed)] if isinstance(parsed, dict) else 1
+
+
+def values_in(text: str) -> int:
+    """At most how many values the JSON `text` has."""
+    return 1 + sum(map(text.count, ",[{"))
+
+
 class _Unfolding:
     """A schema with its references written out, counted.
 
@@ -56,6 +72,7 @@ class _Unfolding:
     def __init__(self, root: JsonValue) -> None:
         self._root = root
         self._parts = 0
+        self.looks: dict[int, int] = {}
 
     def recursions(self, schema: JsonValue, around: tuple[int, ...]) -> tuple[int, int]:
         """Along how many paths one object, and along how many one array, leads back to the parts `around`. Raises: ValueError."""
@@ -71,12 +88,20 @@ class _Unfolding:
             raise ValueError(f"the schema uses {unknown}; refer to parts by $ref and a JSON pointer")
         around = (*around, id(schema))
 
+        looked: dict[str, list[int]] = {}
+
         def of(*keywords: str) -> list[tuple[int, int]]:
-            return [self.recursions(part, around) for keyword in keywords for part in _parts(keyword, schema.get(keyword))]
+            parts = [(keyword, part) for keyword in keywords for part in _parts(keyword, schema.get(keyword))]
+            paths = [self.recursions(part, around) for _, part in parts]
+            for keyword, part in parts:
+                looked.setdefault(keyword, []).append(self.looks.get(id(part), 1))
+            return paths
 
         same = of(*_SAME_VALUE)
         if "$ref" in schema:
-            same.append(self.recursions(self._target(schema["$ref"]), around))
+            target = self._target(schema["$ref"])
+            same.append(self.recursions(target, around))
+            looked["$ref"] = [self.looks.get(id(target), 1)]
         # Of these one property, or one item, is looked at by one.
         one_property, one_item = (
             max([0, *(max(paths) for paths in of(*keywords))])
@@ -86,6 +111,10 @@ class _Unfolding:
         arrays = sum(paths[1] for paths in same) + one_item + sum(max(paths) for paths in of(*_OTHER_ITEMS))
         if max(objects, arrays) > 1:
             raise ValueError("the schema leads back to itself along more than one path, which can take exponential time")
+        alone = max(
+            (max(looked.pop(keyword, [0])) for keyword in ("properties", "additionalProperties", "prefixItems", "items")), default=0
+        )
+        self.looks[id(schema)] = 1 + _options(schema) + alone + sum(map(sum, looked.values()))
         return objects, arrays
 
     def _target(self, reference: JsonValue) -> JsonValue:
@@ -96,6 +125,13 @@ class _Unfolding:
             name = step.replace("~1", "/").replace("~0", "~")
             at = at[int(name)] if isinstance(at, list) else at[name] if isinstance(at, dict) else None
         return at
+
+
+def _options(schema: dict[str, JsonValue]) -> int:
+    """How many comparisons an enum or a constant takes; strings are found by their hash."""
+    enum = schema.get("enum")
+    options = [one for one in enum if not isinstance(one, str)] if isinstance(enum, list) else []
+    return sum(1 + len(json.dumps(one)) // 16 for one in (*options, schema.get("const")))
 
 
 def _parts(keyword: str, value: JsonValue) -> Iterator[JsonValue]:

@@ -24,7 +24,7 @@ from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound
 from rlaas.ids import MetricName, PolicyId, TenantId, base_component, derived_id, new_id
 from rlaas.inference.prompt import check as check_prompt
 from rlaas.privacy.scrub import Scrubber
-from rlaas.privacy.settings import PrivacySettings, TenantPrivacy
+from rlaas.privacy.settings import PrivacySettings, TenantPrivacy, check_custom
 from rlaas.privacy.texts import scrubbed
 from rlaas.rollout.adapters import Adapters, ensure_loaded
 from rlaas.rollout.conduct import Conductor, Guards, take_back
@@ -462,6 +462,7 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
         request = call.body(PrivacyRequest)
         held = call.services.documents.get(TenantPrivacy, call.tenant_id, PRIVACY)
         settings = PrivacySettings(**{name: getattr(request, name) for name in PrivacySettings.model_fields})
+        check_custom(settings)
         if held.document.settings == settings:
             return _answer(200, {**_dump(settings), "version": held.version, "idempotent_replay": True})
         changed = held.document.model_copy(update={"settings": settings})
