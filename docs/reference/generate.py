@@ -27,7 +27,7 @@ _ERRORS = {
     "403": "Forbidden: the key lacks the scope, or is publishable and not for pages of this origin",
     "404": "NotFound: the tenant has no such thing",
     "409": "Conflict: the id holds another payload, or the document changed since it was read",
-    "413": "PayloadTooLarge: the body is larger than the service takes",
+    "413": "PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help",
     "429": "QuotaExceeded: try again after `Retry-After` seconds",
     "500": "InternalError: the request id finds it in the log",
     "503": "DependencyUnavailable: try again, after `Retry-After` seconds where it says so",

@@ -117,7 +117,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -274,7 +274,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -431,7 +431,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -588,7 +588,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -717,7 +717,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -844,7 +844,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -972,7 +972,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -1099,7 +1099,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -1217,7 +1217,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -1339,7 +1339,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -1479,7 +1479,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -1615,7 +1615,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -1736,7 +1736,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -1867,7 +1867,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -2012,7 +2012,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -2133,7 +2133,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -2264,7 +2264,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -2405,7 +2405,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -2522,7 +2522,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -2649,7 +2649,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -2768,7 +2768,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -2895,7 +2895,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -3014,7 +3014,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -3136,7 +3136,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -3263,7 +3263,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -3386,7 +3386,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -3509,7 +3509,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -3631,7 +3631,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -3760,7 +3760,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -3884,7 +3884,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -4017,7 +4017,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -4138,7 +4138,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -4263,7 +4263,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -4409,7 +4409,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -4530,7 +4530,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -4659,7 +4659,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -4807,7 +4807,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -4930,7 +4930,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -5063,7 +5063,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -5184,7 +5184,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -5309,7 +5309,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -5442,7 +5442,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -5563,7 +5563,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -5686,7 +5686,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -5811,7 +5811,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -5936,7 +5936,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -6062,7 +6062,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
@@ -6185,7 +6185,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description PayloadTooLarge: the body is larger than the service takes */
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
                 413: {
                     headers: {
                         [name: string]: unknown;
