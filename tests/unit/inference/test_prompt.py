@@ -211,7 +211,12 @@ def test_what_honest_templates_say_is_taken_and_nothing_is_known_but_inputs(temp
 def test_no_filter_is_asked_before_a_request_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     template = "{{ 'constant'|upper|lower|title }}"
-    monkeypatch.setitem(SANDBOX.filters, "upper", lambda text: asked.append(text) or text)
+
+    def upper(text: str) -> str:
+        asked.append(text)
+        return text
+
+    monkeypatch.setitem(SANDBOX.filters, "upper", upper)
     SANDBOX.from_string(template)
     assert asked == []
 

@@ -49,7 +49,7 @@ def test_a_refusal_tells_the_caller_the_key_and_the_log_the_schema() -> None:
     kept = Kept()
     logging.getLogger("rlaas").addHandler(kept)
     try:
-        answer = serving({"POST /v1/x": handle})(proxy_event("/v1/x", body, scopes="telemetry"), lambda_context())  # type: ignore[dict-item,arg-type]
+        answer = serving({"POST /v1/x": handle})(proxy_event("/v1/x", body, scopes="telemetry"), lambda_context())  # type: ignore[dict-item]
     finally:
         logging.getLogger("rlaas").removeHandler(kept)
     assert "ada@example.com" in str(answer["body"])

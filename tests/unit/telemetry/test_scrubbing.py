@@ -1,6 +1,7 @@
 """Every text of every event is scrubbed, and nothing else of it changes."""
 
 import json
+from typing import Any
 
 import pytest
 from pydantic import Field, JsonValue
@@ -27,8 +28,13 @@ from tests.fakes.worlds import SKILL, TENANT, clock, furnished
 
 MAIL = "ada@example.com"
 MASKS = Scrubber(PrivacySettings(), salt=b"pinch")
-COMMON = {"skill": SKILL, "tags": (MAIL,), "metadata": {MAIL: [{"deep": {MAIL: MAIL}}, 1, None, True, MAIL]}, "thread_id": "t1"}
-ABOUT = {**COMMON, "interaction_id": "i1"}
+COMMON: dict[str, Any] = {
+    "skill": SKILL,
+    "tags": (MAIL,),
+    "metadata": {MAIL: [{"deep": {MAIL: MAIL}}, 1, None, True, MAIL]},
+    "thread_id": "t1",
+}
+ABOUT: dict[str, Any] = {**COMMON, "interaction_id": "i1"}
 EVENTS: list[AnyEvent] = [
     InteractionCreated(**COMMON, interaction_id="i1", inputs={"email": MAIL, "name": MAIL}, messages=(Message(role="user", content=MAIL),)),
     OutputProduced(**ABOUT, text=MAIL, messages=(Message(role="system", content=MAIL),), finish_reason=MAIL),
