@@ -112,7 +112,8 @@ def test_of_a_writer_without_capitals_unknown_words_are_names(supposed: str, nam
     ("before", "is_it"), [("she named him ", True), ("from Mali, but ", True), ("Thanks. ", False), ("", False), ("I ", False)]
 )
 def test_a_capital_says_something_after_a_word_in_lower_case(before: str, is_it: bool) -> None:
-    assert in_mid_sentence(f"{before}Mark", len(before)) == is_it
+    assert in_mid_sentence(f"{before}Mark", len(before), len(before) + 4) == is_it
+    assert not in_mid_sentence(f"{before}Mark Order", len(before), len(before) + 4)
 
 
 @pytest.mark.parametrize(

@@ -240,9 +240,9 @@ def uncapitalised(text: str, start: int, end: int, lexicon: Lexicon) -> Iterator
             yield Name(run[0].start(), run[-1].start() + len(_POSSESSIVE.sub("", run[-1][0])))
 
 
-def in_mid_sentence(text: str, start: int) -> bool:
-    """Whether what begins at `start` follows a word in lower case, so that its capital is its own."""
-    return _BEFORE.search(text, max(0, start - 40), start) is not None
+def in_mid_sentence(text: str, start: int, end: int) -> bool:
+    """Whether a word follows one in lower case, so that its capital is its own, and no other capital follows, as in `Purchase Order`."""
+    return _BEFORE.search(text, max(0, start - 40), start) is not None and _CAPITALISED.match(text, end + 1) is None
 
 
 def is_full_name(text: str, lexicon: Lexicon) -> bool:

@@ -142,7 +142,7 @@ class _NameRecognizer(EntityRecognizer):
     def _is_said(self, text: str, name: Name) -> bool:
         """Whether one of its words is no verb, adjective, ...; or it is one word whose capital does not begin a sentence."""
         words = _words(text[name.start : name.end])
-        return not all(map(self._lexicon.ordinary, words)) or (len(words) == 1 and in_mid_sentence(text, name.start))
+        return not all(map(self._lexicon.ordinary, words)) or (len(words) == 1 and in_mid_sentence(text, name.start, name.end))
 
 
 class _PlaceRecognizer(EntityRecognizer):
