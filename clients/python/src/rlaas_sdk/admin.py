@@ -60,5 +60,23 @@ def _settings(_context: click.Context, _parameter: click.Parameter, value: str) 
     return given
 
 
-skill_option = click.option("--skill", required=True, callback=_skill, help="The skill.")
 settings_option = click.option("--settings", default="{}", callback=_settings, metavar="JSON", help="Settings, as in the API.")
+
+
+def skill_commands(name: str, text: str) -> click.Group:
+    """A group of commands about one skill, which find the skill's part of the admin API in their context."""
+
+    @click.group(name, help=text)
+    @click.option("--skill", required=True, callback=_skill, help="The skill.")
+    @click.option("--api-url", help="The service's address [env: RLAAS_API_URL].")
+    @click.option("--api-key", help="A secret key with the scope admin [env: RLAAS_API_KEY].")
+    @click.pass_context
+    def commands(context: click.Context, skill: str, api_url: str | None, api_key: str | None) -> None:
+        context.obj = AdminService(f"skills/{skill}/", api_url, api_key)
+
+    return commands
+
+
+def service_of(context: click.Context) -> AdminService:
+    """The skill's part of the admin API."""
+    return cast("AdminService", context.obj)

@@ -10,23 +10,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from rlaas_sdk.admin import AdminService, JsonObject, settings_option, skill_option
+from rlaas_sdk.admin import AdminService, JsonObject, service_of, settings_option, skill_commands
 
 _LOOK_EVERY_S = 10.0
 
 
-def _service(context: click.Context) -> AdminService:
-    return cast("AdminService", context.obj)
-
-
-@click.group("learn")
-@skill_option
-@click.option("--api-url", help="The service's address [env: RLAAS_API_URL].")
-@click.option("--api-key", help="A secret key with the scope admin [env: RLAAS_API_KEY].")
-@click.pass_context
-def learn_command(context: click.Context, skill: str, api_url: str | None, api_key: str | None) -> None:
-    """Make an adapter of what people did with the drafts, and see why a run made none."""
-    context.obj = AdminService(f"skills/{skill}/", api_url, api_key)
+learn_command = skill_commands("learn", "Make an adapter of what people did with the drafts, and see why a run made none.")
 
 
 @learn_command.command("start")
@@ -36,7 +25,7 @@ def learn_command(context: click.Context, skill: str, api_url: str | None, api_k
 @click.pass_context
 def start_command(context: click.Context, settings: JsonObject, reason: str, wait: bool) -> None:
     """Start a learning run. It never changes the route."""
-    service, console = _service(context), Console()
+    service, console = service_of(context), Console()
     run = service.call("POST", "learning-runs", {"settings": settings, "reason": reason})
     console.print(f"{run['run_id']} is running", highlight=False)
     if not wait:
@@ -54,7 +43,7 @@ def start_command(context: click.Context, settings: JsonObject, reason: str, wai
 @click.pass_context
 def show_command(context: click.Context, run_id: str | None) -> None:
     """What became of RUN, or of the skill's latest: its end with the reason, and how many outputs its dataset left out and why."""
-    service = _service(context)
+    service = service_of(context)
     if run_id is None:
         runs = cast("list[JsonObject]", service.call("GET", "learning-runs")["data"])
         if not runs:

@@ -9,21 +9,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from rlaas_sdk.admin import AdminService, JsonObject, settings_option, skill_option
+from rlaas_sdk.admin import JsonObject, service_of, settings_option, skill_commands
 
-
-def _service(context: click.Context) -> AdminService:
-    return cast("AdminService", context.obj)
-
-
-@click.group("rollout")
-@skill_option
-@click.option("--api-url", help="The service's address [env: RLAAS_API_URL].")
-@click.option("--api-key", help="A secret key with the scope admin [env: RLAAS_API_KEY].")
-@click.pass_context
-def rollout_command(context: click.Context, skill: str, api_url: str | None, api_key: str | None) -> None:
-    """Ship a policy by evidence: plan it, start it, look at it."""
-    context.obj = AdminService(f"skills/{skill}/", api_url, api_key)
+rollout_command = skill_commands("rollout", "Ship a policy by evidence: plan it, start it, look at it.")
 
 
 @rollout_command.command("plan")
@@ -32,7 +20,7 @@ def rollout_command(context: click.Context, skill: str, api_url: str | None, api
 @click.pass_context
 def plan_command(context: click.Context, policy_id: str, settings: JsonObject) -> None:
     """What a rollout of POLICY would take, from the skill's own traffic. Starts nothing; exits 1 when it cannot conclude."""
-    dry = _service(context).call("POST", "rollouts", {"policy_id": policy_id, "settings": settings, "dryrun": True})
+    dry = service_of(context).call("POST", "rollouts", {"policy_id": policy_id, "settings": settings, "dryrun": True})
     plan = cast("JsonObject", dry["plan"])
     _show_plan(Console(), plan)
     sys.exit(0 if plan["can_conclude"] else 1)
@@ -45,7 +33,7 @@ def plan_command(context: click.Context, policy_id: str, settings: JsonObject) -
 @click.pass_context
 def start_command(context: click.Context, policy_id: str, settings: JsonObject, reason: str) -> None:
     """Start a rollout of POLICY. Refused, with what would help, when its plan cannot conclude."""
-    started = _service(context).call("POST", "rollouts", {"policy_id": policy_id, "settings": settings, "reason": reason})
+    started = service_of(context).call("POST", "rollouts", {"policy_id": policy_id, "settings": settings, "reason": reason})
     console = Console()
     _show_plan(console, cast("JsonObject", started["plan"]))
     console.print(f"{started['rollout_id']} is starting", highlight=False)
@@ -56,7 +44,7 @@ def start_command(context: click.Context, policy_id: str, settings: JsonObject, 
 @click.pass_context
 def show_command(context: click.Context, rollout_id: str) -> None:
     """What ROLLOUT has seen so far, and the evidence beside what it is held against."""
-    service = _service(context)
+    service = service_of(context)
     rollout, evidence = service.call("GET", f"rollouts/{rollout_id}"), service.call("GET", f"rollouts/{rollout_id}/evidence")
     console = Console()
     console.print(f"{rollout['candidate']} over {rollout['control']}: {rollout['status']}", highlight=False)
