@@ -71,6 +71,33 @@ def test_the_model_is_believed_where_nobody_wrote_a_capital_and_where_one_stands
     assert found(finder, text, entities=("PERSON",)) == [[(name, "PERSON") for name in names]]
 
 
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("She moved here from United States", ["United States"]),
+        ("we moved here from tunisia", ["tunisia"]),
+        ("Maha Cazares\n\nChiclana de la Frontera\nSpain", ["Spain"]),
+        ("we have turkey for lunch, on china", []),
+    ],
+)
+def test_countries_are_places_and_nobodys_names(text: str, places: list[str]) -> None:
+    assert found(finder, text, entities=("LOCATION",)) == [[(place, "LOCATION") for place in places]]
+    assert not {place for place, _ in found(finder, text, entities=("PERSON",))[0]} & {*places}
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("my driver's license number is 2270-66-1551", ["2270-66-1551"]),
+        ("Driving licence no. 12 345 678 and my car", ["12 345 678"]),
+        ("My driver's license is expired since 2019, and 2020 was long", []),
+        ("driver's license 2019 model", []),
+    ],
+)
+def test_a_number_said_to_be_a_driving_licences_is_one_whatever_its_shape(text: str, numbers: list[str]) -> None:
+    assert found(finder, text, entities=("US_DRIVER_LICENSE",)) == [[(number, "US_DRIVER_LICENSE") for number in numbers]]
+
+
 def test_only_what_is_asked_for_is_found(finds: EntityFinder) -> None:
     assert found(finds, GREETING, entities=("LOCATION",)) == [[("Zabrze", "LOCATION")]]
     assert found(finds, GREETING, entities=("PERSON",)) == [[("Ada Park", "PERSON")]]

