@@ -167,6 +167,16 @@ def test_an_answer_is_not_read_beyond_its_bound(monkeypatch: pytest.MonkeyPatch)
         whole(url)
 
 
+def test_a_stream_may_be_larger_than_a_whole_answer_since_each_token_is_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vendor_http, "MAX_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(vendor_http, "MAX_STREAM_BYTES", 400_000)
+    event = b"data: " + b"x" * 44_000 + b"\n\n"
+    with serving(closing(chunked(*[event] * 8, b"data: [DONE]\n\n"))) as (url, _):
+        assert len(list(events(url))) == 9
+    with serving(closing(chunked(*[event] * 10))) as (url, _), pytest.raises(BackendFailed, match="larger than 400000 bytes"):
+        list(events(url))
+
+
 def test_an_answer_that_trickles_is_given_up_when_its_time_is_over() -> None:
     stop = threading.Event()
 

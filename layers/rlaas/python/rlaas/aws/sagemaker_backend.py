@@ -19,7 +19,7 @@ from rlaas.aws.openai_chat import chat_body, choices_asked, completion_of, delta
 from rlaas.aws.server_sent_events import event_data
 from rlaas.aws.trace_context import traceparent
 from rlaas.aws.vendor_failures import retry_after_s
-from rlaas.aws.vendor_http import MAX_ANSWER_BYTES
+from rlaas.aws.vendor_http import MAX_ANSWER_BYTES, MAX_STREAM_BYTES
 from rlaas.errors import RlaasError
 from rlaas.inference.backend import BackendFailed, ChatCall, Completion, Delta, NoCapacity
 from rlaas.routing.policy import SageMakerBackend
@@ -93,8 +93,8 @@ def _payloads(parts: "Iterable[ResponseStreamTypeDef]", ends_at: float | None) -
             raise BackendFailed(f"{VENDOR} did not finish in time")
         payload = part.get("PayloadPart", {}).get("Bytes", b"")
         size += len(payload)
-        if size > MAX_ANSWER_BYTES:
-            raise BackendFailed(f"{VENDOR}'s answer is larger than {MAX_ANSWER_BYTES} bytes")
+        if size > MAX_STREAM_BYTES:
+            raise BackendFailed(f"{VENDOR}'s answer is larger than {MAX_STREAM_BYTES} bytes")
         yield payload
 
 

@@ -34,6 +34,8 @@ from rlaas.inference.backend import BackendFailed
 CONNECT_TIMEOUT_S = 2.0
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 """More than API Gateway hands on, and little enough to be read into values in a function's memory, whatever it is made of."""
+MAX_STREAM_BYTES = 64 * 1024 * 1024
+"""128,000 tokens, each in an event of 500 bytes; read a piece at a time, and what they say is bounded apart."""
 _MAX_REFUSAL_BYTES = 64 * 1024
 _PIECE_BYTES = 64 * 1024
 _IDLE_S = 30.0
@@ -119,7 +121,7 @@ class VendorHttp:
         """The answer's content, within `timeout_s` seconds. Raises: VendorRefused, BackendFailed."""
         patience = _Patience(timeout_s, ends_at=math.inf)
         with self._answer(vendor, url, body, headers, patience) as answer:
-            return b"".join(_pieces(vendor, answer))
+            return b"".join(_pieces(vendor, answer, MAX_ANSWER_BYTES))
 
     def events(
         self,
@@ -142,7 +144,7 @@ class VendorHttp:
         def events() -> Generator[bytes, None, None]:
             patience.since = time.monotonic()
             with self._answer(vendor, url, body, headers, patience) as answer:
-                for data in event_data(_pieces(vendor, answer)):
+                for data in event_data(_pieces(vendor, answer, MAX_STREAM_BYTES)):
                     yield data
                     if is_last(data):
                         break
@@ -193,13 +195,13 @@ class VendorHttp:
             _PATIENCE.reset(asking)
 
 
-def _pieces(vendor: str, answer: BaseHTTPResponse) -> Iterator[bytes]:
-    """The answer's content as it comes."""
+def _pieces(vendor: str, answer: BaseHTTPResponse, most: int) -> Iterator[bytes]:
+    """The answer's content as it comes, up to `most` bytes."""
     size = 0
     while piece := answer.read1(_PIECE_BYTES):
         size += len(piece)
-        if size > MAX_ANSWER_BYTES:
-            raise BackendFailed(f"{vendor}'s answer is larger than {MAX_ANSWER_BYTES} bytes")
+        if size > most:
+            raise BackendFailed(f"{vendor}'s answer is larger than {most} bytes")
         yield piece
 
 
