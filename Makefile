@@ -88,6 +88,9 @@ bench-telemetry: setup ## Events per second, cost to the host, price of a millio
 bench-cost: setup ## What a stage costs idle, from its templates, and what a million events and inferences cost; a minute
 	$(VENV)/python -m benchmarks.cost
 
+bench-defaults: setup ## What traffic the limits bear that a stage sets by itself, from 200 requests a day to ten million; a minute
+	$(VENV)/python -m benchmarks.defaults
+
 bench-pii: setup ## Recall, precision and speed of finding personal data, beside stock Presidio; about five minutes
 	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.pii
 
