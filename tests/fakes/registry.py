@@ -26,6 +26,8 @@ def content_of(stored: Stored[BaseModel]) -> str:
 class MemoryRegistry:
     documents: dict[tuple[str, str], Stored[BaseModel]] = field(default_factory=dict)
     numbers: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    callers: dict[str, ApiKey] = field(default_factory=dict)
+    """Keys that no tenant's documents hold."""
 
     def get(self, model: type[Document], tenant_id: str, sort_key: str) -> Stored[Document]:
         stored = self.documents.get((tenant_id, sort_key))
@@ -123,7 +125,7 @@ class MemoryRegistry:
 
     def find_key(self, key_id: str) -> ApiKey | None:
         found = [stored.document for (_, sk), stored in self.documents.items() if sk == key_key(key_id)]
-        return found[0] if found and isinstance(found[0], ApiKey) else None
+        return found[0] if found and isinstance(found[0], ApiKey) else self.callers.get(key_id)
 
     def revoke_key(self, tenant_id: str, key_id: str, change: Change) -> ApiKey:
         stored = self.get(ApiKey, tenant_id, key_key(key_id))

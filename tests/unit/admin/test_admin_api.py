@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from rlaas.telemetry.ingest import prepare
 from rlaas.tenancy.audit import RegistryChange, append_change
 from rlaas.tenancy.budgets import Amount, Request, charges, stored_budgets
 from rlaas.tenancy.counters import reserve, settle
+from rlaas.tenancy.keys import ApiKey
 from rlaas.tenancy.registry import TENANT as TENANT_KEY
 from rlaas.tenancy.registry import Page, to_cursor
 from rlaas.tenancy.tenant import Tenant
@@ -33,7 +34,7 @@ from tests.fakes.redriver import MemoryRedriver
 from tests.fakes.registry import MemoryRegistry, content_of
 from tests.fakes.trials import MemoryTrials
 from tests.fakes.usage import MemoryUsage
-from tests.fakes.worlds import NOW, SKILL, TENANT, clock, furnished
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, clock, furnished
 
 HERE = f"/v1/admin/skills/{SKILL}"
 PROMPT = {"user": "Reply to: {{ email }}"}
@@ -83,6 +84,8 @@ class Api:
         self.adapters = MemoryAdapters()
         self.redriver = MemoryRedriver()
         self.secrets = NamedHosts()
+        self.until: datetime | None = None
+        """When the caller's key expires."""
         self.services = Services(
             documents=self.registry,
             tenants=MemoryTenants(self.registry),
@@ -107,6 +110,8 @@ class Api:
 
     def call(self, method: str, path: str, body: object = None, *, scopes: str = "admin", query: dict[str, str] | None = None, **more: Any) -> tuple[int, Any]:  # fmt: skip  # noqa: E501
         event = proxy_event(path, "" if body is None else body, scopes=scopes, method=method, **more)
+        terms: Any = {"scopes": tuple(scopes.split()), "expires_at": self.until}
+        self.registry.callers["key1"] = ApiKey(key_id="key1", tenant_id=TENANT, secret_sha256="0" * 64, created_at=NOW, **terms)
         event["queryStringParameters"] = query
         event["multiValueQueryStringParameters"] = {name: [value] for name, value in (query or {}).items()} or None
         answer = self._app(event, lambda_context())  # type: ignore[arg-type]
@@ -221,9 +226,38 @@ def test_a_repeated_key_request_makes_one_key_and_keeps_its_secret(api: Api) -> 
     refused(api.call("POST", "/v1/admin/keys", {"scopes": ["admin"]}, **again), 409, "Conflict", "Idempotency-Key")
 
 
-@pytest.mark.parametrize("request_", [{"scopes": ["platform"]}, {"scopes": ["infer"], "tenant_id": "globex"}])
-def test_nobody_gives_away_what_they_do_not_have(api: Api, request_: dict[str, Any]) -> None:
-    refused(api.call("POST", "/v1/admin/keys", request_), 403, "Forbidden", None)
+@pytest.mark.parametrize(
+    ("request_", "param"), [({"scopes": ["platform"]}, "scopes"), ({"scopes": ["infer"], "tenant_id": "globex"}, None)]
+)
+def test_nobody_gives_away_what_they_do_not_have(api: Api, request_: dict[str, Any], param: str | None) -> None:
+    refused(api.call("POST", "/v1/admin/keys", request_), 403, "Forbidden", param)
+
+
+def test_a_key_that_expires_gives_no_more_than_it_has(api: Api) -> None:
+    api.until = NOW + timedelta(minutes=5)
+    until, later = "2026-03-01T12:05:00.000000Z", "2026-03-01T12:05:00.000001Z"
+    for body, param in (
+        ({"scopes": ["admin"]}, "expires_at"),
+        ({"scopes": ["admin"], "expires_at": later}, "expires_at"),
+        ({"scopes": ["infer"], "expires_at": until}, "scopes"),
+        ({"scopes": ["telemetry"], "origins": ["https://a.example"], "expires_at": until}, "scopes"),
+    ):
+        refused(api.call("POST", "/v1/admin/keys", body), 403, "Forbidden", param)
+    assert api.call("POST", "/v1/admin/keys", {"scopes": ["admin"], "expires_at": until})[0] == 201
+    refused(api.call("POST", "/v1/admin/keys", {"scopes": ["infer"]}, scopes="platform"), 403, "Forbidden", "expires_at")
+    assert api.call("POST", "/v1/admin/keys", {"scopes": ["infer"], "expires_at": until}, scopes="platform")[0] == 201
+
+
+def test_a_key_is_revoked_by_one_that_manages_its_scopes(api: Api) -> None:
+    _, operator = api.call("POST", "/v1/admin/keys", {"scopes": ["platform"]}, scopes="platform")
+    path = f"/v1/admin/keys/{operator['key_id']}"
+    refused(api.call("DELETE", path), 403, "Forbidden", "key_id")
+    refused(api.call("DELETE", "/v1/admin/keys/key1", scopes="platform"), 409, "Conflict", "key_id")
+    assert api.call("DELETE", path, scopes="platform")[0] == 200
+    api.registry.put("globex", TENANT_KEY, Tenant(tenant_id="globex", created_at=NOW), CHANGE)
+    _, theirs = api.call("POST", "/v1/admin/keys", {"scopes": ["infer"], "tenant_id": "globex"}, scopes="platform")
+    refused(api.call("DELETE", f"/v1/admin/keys/{theirs['key_id']}"), 404, "NotFound", "key_id")
+    assert api.call("DELETE", f"/v1/admin/keys/{theirs['key_id']}", scopes="platform")[1]["revoked_at"] is not None
 
 
 # Skills, policies, routes

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError, field_validat
 from starlette.exceptions import HTTPException
 
 from rlaas.clock import Clock, rfc3339
-from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, RlaasError
+from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, RlaasError, Unauthorized
 from rlaas.ids import MetricName, PolicyId, TenantId, base_component, derived_id, new_id
 from rlaas.inference.prompt import check as check_prompt
 from rlaas.privacy.scrub import Scrubber
@@ -71,7 +71,7 @@ from rlaas.telemetry.usage import Group, Tally, UsageStore, grouped
 from rlaas.tenancy.audit import AuditEntry, AuditLog, Contents, Newest, verify_chain
 from rlaas.tenancy.budgets import BUDGETS, Budget, Budgets, Cap, stored_budgets, window_end, window_start
 from rlaas.tenancy.counters import Counters, Item, standing
-from rlaas.tenancy.keys import ApiKey, KeySource, KeyTerms, make_key, require_scope
+from rlaas.tenancy.keys import ApiKey, KeySource, KeyTerms, check_gives, check_revokes, make_key, require_scope
 from rlaas.tenancy.prices import ModelName, Price, PriceTable, append_prices, current_prices, prices_at, usd
 from rlaas.tenancy.redrive import Redrive, Redriver
 from rlaas.tenancy.registry import (
@@ -330,6 +330,13 @@ class Admin:
             privacy = TenantPrivacy()
         return Scrubber(privacy.settings, salt=bytes.fromhex(privacy.salt)).by_patterns
 
+    def key(self) -> ApiKey:
+        """The caller's key as it is now. Raises: Unauthorized for one that was revoked since API Gateway last asked."""
+        key = self.services.documents.find_key(self.who.key_id)
+        if key is None or key.revoked_at is not None:
+            raise Unauthorized("the API key was revoked")
+        return key
+
     def change(self, reason: str) -> Change:
         """A change by the caller, now."""
         return Change(actor=f"key:{self.who.key_id}", reason=reason, at=self.services.clock())
@@ -417,8 +424,7 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
         if request.tenant_id not in (None, call.tenant_id):
             require_scope(call.who.scopes, "platform")
             call.services.documents.get(Tenant, str(request.tenant_id), TENANT)
-        if "platform" in request.scopes:
-            require_scope(call.who.scopes, "platform")
+        check_gives(call.key(), request)
         change = call.change(request.reason)
         key, text = make_key(
             tenant_id=request.tenant_id or call.tenant_id,
@@ -445,8 +451,13 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
         return _page([_public(stored.document) for stored in page.items], page.cursor)
 
     @app.delete("/v1/admin/keys/{key_id}")
-    def revoke_key(call: admin_call, key_id: str) -> JSONResponse:
-        return _answer(200, _public(call.services.documents.revoke_key(call.tenant_id, key_id, call.change("revoked"))))
+    def revoke_key(call: either_call, key_id: str) -> JSONResponse:
+        """A key of the caller's tenant; a platform key revokes any tenant's."""
+        key = call.services.documents.find_key(key_id)
+        if key is None or (key.tenant_id != call.tenant_id and "platform" not in call.who.scopes):
+            raise NotFound(f"there is no key {key_id!r}", param="key_id")
+        check_revokes(call.key(), key)
+        return _answer(200, _public(call.services.documents.revoke_key(key.tenant_id, key_id, call.change("revoked"))))
 
     # Privacy
 

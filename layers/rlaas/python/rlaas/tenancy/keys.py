@@ -4,20 +4,26 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Literal, Protocol, Self
+from typing import Annotated, Literal, Protocol, Self, get_args
 
 from pydantic import Field, StringConstraints, model_validator
 from ulid import ULID
 
-from rlaas.clock import Timestamp
-from rlaas.errors import Forbidden, Unauthorized
+from rlaas.clock import Timestamp, rfc3339
+from rlaas.errors import Conflict, Forbidden, Unauthorized
 from rlaas.ids import Sha256, TenantId
 from rlaas.wire import WireModel
 
 Scope = Literal["infer", "telemetry", "admin", "platform"]
 """What a key may do: ask for answers, report events, manage its tenant, manage tenants."""
+
+_MANAGES: Mapping[str, frozenset[str]] = {
+    "admin": frozenset(get_args(Scope)) - {"platform"},
+    "platform": frozenset(get_args(Scope)),
+}
+"""The scopes of the keys that a key of a scope may make and revoke."""
 
 _KEY = re.compile(r"rl[kp]_([0-9a-hjkmnp-tv-z]{26})_([A-Za-z0-9_-]{43})")
 
@@ -99,6 +105,36 @@ def require_scope(scopes: Iterable[str], needed: Scope) -> None:
     """Raises: Forbidden naming the missing scope."""
     if needed not in scopes:
         raise Forbidden(f"the API key lacks the scope {needed!r}")
+
+
+def check_gives(maker: ApiKey, terms: KeyTerms) -> None:
+    """Whether `maker` may make a key on `terms`: never more than it manages, and one that expires gives no more than it has, so that what
+    was lent for a while cannot be kept.
+
+    Raises: Forbidden naming the field.
+    """
+    given = _managed(maker) if maker.expires_at is None or "platform" in maker.scopes else set(maker.scopes)
+    if beyond := sorted(set(terms.scopes) - given):
+        lent = " and expires" if maker.expires_at is not None else ""
+        raise Forbidden(f"this key has the scopes {', '.join(maker.scopes)}{lent}: it cannot give {', '.join(beyond)}", param="scopes")
+    if maker.expires_at is not None and (terms.expires_at is None or terms.expires_at > maker.expires_at):
+        raise Forbidden(f"this key expires at {rfc3339(maker.expires_at)}: say so or sooner in expires_at", param="expires_at")
+
+
+def check_revokes(maker: ApiKey, key: ApiKey) -> None:
+    """Whether `maker` may revoke `key`.
+
+    Raises: Forbidden for a key of scopes that `maker` does not manage; Conflict for a platform key that would revoke itself: it may be the
+    last.
+    """
+    if beyond := sorted(set(key.scopes) - _managed(maker)):
+        raise Forbidden(f"this key cannot revoke one with the scope {', '.join(beyond)}", param="key_id")
+    if "platform" in key.scopes and maker.key_id == key.key_id:
+        raise Conflict("a platform key is revoked by another one; the function `bootstrap` makes one", param="key_id")
+
+
+def _managed(maker: ApiKey) -> set[str]:
+    return {scope for own in maker.scopes for scope in _MANAGES.get(own, frozenset())}
 
 
 def _sha256(secret: str) -> str:
