@@ -23,6 +23,7 @@ from rlaas.inference.spending import Spending
 from rlaas.routing.assign import assign
 from rlaas.routing.policy import OpenAIBackend
 from rlaas.tenancy.budgets import Budgets
+from rlaas.tenancy.ceilings import TenantLimits
 from rlaas.tenancy.prices import PriceTable
 from tests.fakes.backend import EchoBackend
 from tests.fakes.counters import MemoryCounters
@@ -104,7 +105,8 @@ def ours_cpu_s(model_url: str, requests: int) -> float:
         return Gateway(routes=made.routes, backend=backends, store=made.store, scrubber=AS_IT_IS, spending=made.spending, clock=clock)
 
     answering.gateway = cast(Any, gateway)
-    admission.rates = cast(Any, lambda: SimpleNamespace(take=lambda tenant_id: None))
+    admission.rates = cast(Any, lambda: SimpleNamespace(take=lambda tenant_id, at_most: None))
+    cast(Any, admission).limits = lambda table: SimpleNamespace(of=lambda tenant_id: TenantLimits())
     with _environment(), contextlib.redirect_stdout(io.StringIO()):
         return _handled(handler, requests)
 
@@ -152,7 +154,7 @@ def with_aws_clients(requests: int) -> tuple[float, list[Call], str]:
         text = json.dumps(body).encode()
         return AWSResponse(request.url, 200, HTTPHeaders(), HTTPResponse(_Wire(text), preload_content=False))
 
-    from rlaas.runtime import admission, answering
+    from rlaas.runtime import admission, answering, limits
 
     printed = io.StringIO()
     with _environment(), contextlib.redirect_stdout(printed):
@@ -162,7 +164,7 @@ def with_aws_clients(requests: int) -> tuple[float, list[Call], str]:
         registry.put(TENANT, PRIVACY, TenantPrivacy(), CHANGE)
         registry.put_policy(policy(1), CHANGE)
         registry.write_route(route(), expected_version=0)
-        for remembered in (admission.rates, answering.stores, answering.scrubbers, answering.spendings, answering.backends):
+        for remembered in (admission.rates, limits.limits, answering.stores, answering.scrubbers, answering.spendings, answering.backends):
             remembered.cache_clear()
         _handled(handler, 10)  # settings are read, policies remembered
         calls.clear()

@@ -136,7 +136,7 @@ class ApiStack(RlaasStack):
             timeout=Duration.seconds(29),  # as long as API Gateway waits; most of it only where names are looked for in long texts
             user_facing=True,
         )
-        function.allow("dynamodb:GetItem", on=[data.registry.table_arn])
+        function.allow("dynamodb:GetItem", "dynamodb:Query", on=[data.registry.table_arn])  # a tenant's limits are queried
         function.allow("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", on=[data.events.table_arn])
         function.allow("dynamodb:UpdateItem", on=[data.counters.table_arn])  # the tenants' rates
         finder.serve(function)
@@ -188,6 +188,7 @@ class ApiStack(RlaasStack):
             on=endpoint.arns,
             wildcard_because=ADAPTERS_ARE_DATA,
         )
+        function.allow("sagemaker:ListInferenceComponents", on=["*"], wildcard_because="It lists names; IAM takes no resource for it.")
         function.allow(
             "secretsmanager:GetSecretValue", on=[vendor_keys(self, self.config)], wildcard_because=KEYS_ARE_DATA
         )  # a policy may send a secret only to hosts that it names

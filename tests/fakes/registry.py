@@ -48,7 +48,13 @@ class MemoryRegistry:
         after = (sk for sk in keys if last is None or (sk < last if newest_first else sk > last))
         taken = list(islice(after, limit))
         more = len(taken) == limit
-        return Page(tuple(self.get(model, tenant_id, sk) for sk in taken), to_cursor(taken[-1]) if more else None)
+        return Page(tuple(self._read(model, tenant_id, sk) for sk in taken), to_cursor(taken[-1]) if more else None)
+
+    def _read(self, model: type[Document], tenant_id: str, sort_key: str) -> Stored[Document]:
+        """As the tables do: the body as `model`, whatever put it."""
+        stored = self.documents[tenant_id, sort_key]
+        body = stored.document.model_dump(mode="json")
+        return Stored(model.model_validate(body, strict=False, extra="ignore"), stored.version, stored.change)
 
     def put(self, tenant_id: str, sort_key: str, document: BaseModel, change: Change) -> None:
         self.replace(tenant_id, sort_key, document, expected_version=0, change=change)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from mangum import Mangum
 
-from rlaas.errors import DependencyUnavailable
+from rlaas.errors import Conflict, DependencyUnavailable
 from rlaas.routing.hosts import may_go
 from rlaas.routing.route import MILLION
 from rlaas.runtime.admin_api import BODIES, Services, admin_app
@@ -258,6 +259,76 @@ def test_a_key_is_revoked_by_one_that_manages_its_scopes(api: Api) -> None:
     _, theirs = api.call("POST", "/v1/admin/keys", {"scopes": ["infer"], "tenant_id": "globex"}, scopes="platform")
     refused(api.call("DELETE", f"/v1/admin/keys/{theirs['key_id']}"), 404, "NotFound", "key_id")
     assert api.call("DELETE", f"/v1/admin/keys/{theirs['key_id']}", scopes="platform")[1]["revoked_at"] is not None
+
+
+# Ceilings
+
+ACME = "/v1/admin/tenants/acme/ceilings"
+
+
+def capped(api: Api, **ceilings: Any) -> None:
+    with suppress(Conflict):
+        api.registry.put(TENANT, TENANT_KEY, Tenant(tenant_id=TENANT, created_at=NOW), CHANGE)
+    version = api.call("GET", ACME, scopes="platform")[1]["version"]
+    status, put = api.call("PUT", ACME, {"expected_version": version, **ceilings}, scopes="platform")
+    assert (status, put["version"]) == (200, version + 1)
+
+
+def over(answer: tuple[int, Any]) -> None:
+    assert answer[0] == 429, answer
+    assert "the platform's ceiling" in answer[1]["error"]["message"]
+
+
+def test_a_tenant_reads_its_ceilings_and_cannot_lift_them(api: Api) -> None:
+    refused(api.call("GET", ACME, scopes="platform"), 404, "NotFound", "tenant_id")
+    day = {"measure": "usd", "limit": 5.0, "window": "day"}
+    capped(api, spending=[day], skills=3)
+    for method, body in (("GET", None), ("PUT", {"expected_version": 1})):
+        refused(api.call(method, ACME, body), 403, "Forbidden", None)
+    again = {"expected_version": 1, "spending": [day], "skills": 3}
+    assert api.call("PUT", ACME, again, scopes="platform")[1]["idempotent_replay"] is True
+    refused(api.call("PUT", ACME, {"expected_version": 7}, scopes="platform"), 409, "Conflict", "expected_version")
+    refused(api.call("PUT", ACME, {"expected_version": 1, "spending": [day, day]}, scopes="platform"), 400, "InvalidInput", None)
+    mine = {"name": "mine", "measure": "usd", "limit": 9.0, "window": "day"}
+    assert api.call("PUT", "/v1/admin/budgets", {"expected_version": 0, "budgets": [mine]})[1]["version"] == 1
+    refused(api.call("PUT", "/v1/admin/budgets", {"expected_version": 1, "budgets": [], "spending": []}), 400, "InvalidInput", "spending")
+    assert api.call("GET", "/v1/admin/budgets")[1]["ceilings"]["spending"] == [day]
+    usage = api.call("GET", "/v1/admin/budgets/usage")[1]
+    assert (usage["data"][0]["limit"], usage["ceilings"][0]["limit"], usage["ceilings"][0]["spent"]) == (9.0, 5.0, 0)
+
+
+def test_a_tenant_makes_no_more_skills_and_policies_than_the_platform_says(api: Api) -> None:
+    capped(api, skills=2, policies_per_skill=3)
+    assert api.call("PUT", "/v1/admin/skills/second", {})[0] == 201
+    over(api.call("PUT", "/v1/admin/skills/third", {}))
+    assert api.call("PUT", "/v1/admin/skills/second", {"description": "changed"})[0] == 200
+    api.registry.numbers[TENANT, SKILL, "policy"] = 2
+    assert api.call("POST", f"{HERE}/policies", {"prompt": PROMPT})[0] == 201
+    over(api.call("POST", f"{HERE}/policies", {"prompt": {"user": "another: {{ email }}"}}))
+    assert api.call("POST", f"{HERE}/policies", {"prompt": PROMPT})[0] == 200
+
+
+def test_a_tenant_starts_no_more_learning_runs_a_day_than_the_platform_says(api: Api) -> None:
+    capped(api, learning_runs_per_day=2)
+    refused(api.call("POST", f"{HERE}/learning-runs", {"settings": {"dpo_steps": 10**9}}), 400, "InvalidInput", "settings.dpo_steps")
+    named = {"headers": {"Idempotency-Key": "monday"}}
+    first = api.call("POST", f"{HERE}/learning-runs", {}, **named)
+    assert [first[0], api.call("POST", f"{HERE}/learning-runs", {})[0]] == [202, 202]
+    over(api.call("POST", f"{HERE}/learning-runs", {}))
+    assert api.call("POST", f"{HERE}/learning-runs", {}, **named)[1]["run_id"] == first[1]["run_id"]
+    assert len(api.learning.started) == 3  # the first twice, under its own name
+    capped(api, learning_runs_per_day=0)
+    over(api.call("POST", f"{HERE}/learning-runs", {}))
+
+
+def test_a_tenant_has_no_more_adapters_loaded_than_the_platform_says(api: Api) -> None:
+    capped(api, adapters=3)
+    for version in (1, 2):
+        api.adapters.add(f"rlaas-test--{TENANT}--{SKILL}--v{version}")
+    api.adapters.add(f"rlaas-test--another--{SKILL}--v1")
+    over(api.call("POST", f"{HERE}/learning-runs", {}))  # it loads two
+    capped(api, adapters=4)
+    assert api.call("POST", f"{HERE}/learning-runs", {})[0] == 202
 
 
 # Skills, policies, routes
@@ -609,7 +680,8 @@ DAILY = {"name": "daily", "measure": "usd", "limit": 0.5, "window": "day"}
 
 
 def test_budgets_are_put_at_a_version_and_say_what_is_left_of_them(api: Api) -> None:
-    assert api.call("GET", "/v1/admin/budgets") == (200, {"budgets": [], "version": 0})
+    held = api.call("GET", "/v1/admin/budgets")[1]
+    assert (held["budgets"], held["version"]) == ([], 0)
     rate = {"name": "rate", "scope": "skill", "skill": SKILL, "measure": "requests", "limit": 5, "window": "minute"}
     body = {"expected_version": 0, "budgets": [DAILY, rate]}
     status, made = api.call("PUT", "/v1/admin/budgets", body)

@@ -22,7 +22,7 @@ from rlaas.aws.audit_log import DynamoAuditLog
 from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.privacy.settings import TenantPrivacy
-from rlaas.runtime import admission, answering, deciding
+from rlaas.runtime import admission, answering, deciding, limits
 from rlaas.runtime.environment import environment
 from rlaas.tenancy.registry import PRIVACY, skill_key
 from rlaas.tenancy.tenant import Skill
@@ -47,6 +47,7 @@ _REMEMBERED = (
     answering.spendings,
     answering.stores,
     deciding.grants,
+    limits.limits,
     reward_writer.stores,
     reward_writer.usage,
     telemetry.stores,

@@ -11,7 +11,9 @@ from functions.inference.handler import handler as inference
 from functions.telemetry.handler import handler as telemetry
 from rlaas.runtime import admission
 from rlaas.runtime.environment import environment
+from rlaas.tenancy.ceilings import CEILINGS, Ceilings
 from tests.fakes.gateway import lambda_context, proxy_event
+from tests.fakes.worlds import CHANGE, TENANT
 from tests.unit.functions.conftest import Stage
 
 REQUESTS: list[tuple[Callable[..., dict[str, Any]], str, str, str]] = [
@@ -39,6 +41,22 @@ def test_the_next_request_of_a_full_second_is_refused(
     headers = {name.lower(): value for name, value in refused[0].get("headers", {}).items()}
     headers |= {name.lower(): values[0] for name, values in (refused[0].get("multiValueHeaders") or {}).items()}
     assert headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize(("handler", "method", "path", "scope"), REQUESTS)
+def test_the_platforms_ceiling_is_below_the_stages(
+    handler: Callable[..., dict[str, Any]], method: str, path: str, scope: str, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ENDPOINT_NAME", "BASE_MODEL", "LEARNING_STATE_MACHINE_ARN", "ROLLOUT_STATE_MACHINE_ARN", "AUDIT_TABLE"):
+        monkeypatch.setenv(name, "audit")
+    stage.registry.put(TENANT, CEILINGS, Ceilings(requests_per_second=1), CHANGE)
+    event = proxy_event(path, {"events": []} if method == "POST" else "", scopes=scope, method=method)
+    answers = [handler(event, lambda_context()) for _ in range(5)]
+    refused = [answer for answer in answers if answer["statusCode"] == 429]
+    assert len(refused) >= 3
+    assert "the platform's ceiling" in refused[0]["body"]
+    others = proxy_event(path, {"events": []} if method == "POST" else "", scopes=scope, method=method, tenant_id="another")
+    assert [handler(others, lambda_context())["statusCode"] for _ in range(3)] != [429] * 3
 
 
 @pytest.mark.parametrize(("hops", "status"), [(None, 200), ("1", 200), ("2", 403), ("-1", 400), ("1e0", 400)])

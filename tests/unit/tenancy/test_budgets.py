@@ -31,7 +31,7 @@ def test_a_request_spends_from_what_covers_it() -> None:
     )
 
     def names(request: Request) -> list[str]:
-        return [charge.name for charge in charges(budgets, request, now=NOW)]
+        return [charge.name.removeprefix("the budget ").strip("'") for charge in charges(budgets, request, now=NOW)]
 
     assert names(Request(skill="reply", key_id=KEY)) == ["all", "mine", "key"]
     assert names(Request(skill="summary", key_id="another")) == ["all", "other"]

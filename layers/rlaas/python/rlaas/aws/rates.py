@@ -25,13 +25,14 @@ class DynamoRates:
         self._clock = clock
         self._dynamodb = dynamodb or client("dynamodb")
 
-    def take(self, tenant_id: str) -> None:
-        """Count one request. A write that is sent twice may count twice.
+    def take(self, tenant_id: str, *, at_most: int | None = None) -> None:
+        """Count one request, of `at_most` so many in this second where the platform's ceiling is lower than the stage's. A write that is
+        sent twice may count twice.
 
         Raises: QuotaExceeded, to be tried again after a second, where the tenant has none left, or sends more than an item bears (some
         1,000 writes a second); DependencyUnavailable.
         """
-        second = int(self._clock().timestamp())
+        second, most = int(self._clock().timestamp()), self._per_second if at_most is None else min(at_most, self._per_second)
         with dependency("DynamoDB"):
             try:
                 self._dynamodb.update_item(
@@ -40,7 +41,7 @@ class DynamoRates:
                     ConditionExpression="attribute_not_exists(taken) OR taken < :most",
                     UpdateExpression="SET expires_at = :end ADD taken :one",
                     ExpressionAttributeValues={
-                        ":most": {"N": str(self._per_second)},
+                        ":most": {"N": str(most)},
                         ":one": {"N": "1"},
                         ":end": {"N": str(second + _KEPT_S)},
                     },
@@ -48,7 +49,7 @@ class DynamoRates:
             except ClientError as error:
                 if not condition_failed(error) and error_code(error) not in _TOO_OFTEN:
                     raise
+                whose = "the most that one tenant may" if most == self._per_second else "the platform's ceiling for it"
                 raise QuotaExceeded(
-                    f"the tenant sends more than {self._per_second} requests a second, the most that one tenant may; send them more slowly",
-                    retry_after_s=1,
+                    f"the tenant sends more than {most} requests a second, {whose}; send them more slowly", retry_after_s=1
                 ) from error

@@ -13,7 +13,7 @@ from rlaas.inference.backend import ChatCall, Completion
 from rlaas.routing.policy import BackendSpec, Policy
 from rlaas.routing.route import Route
 from rlaas.telemetry.events import Usage
-from rlaas.tenancy.budgets import NOTHING, Amount, Budgets, Request, charges, estimated_tokens
+from rlaas.tenancy.budgets import NOTHING, Amount, Budgets, Limit, Request, charges, estimated_tokens
 from rlaas.tenancy.counters import Counters, Reservation, reserve, settle, spent_arms
 from rlaas.tenancy.prices import PriceTable, cost
 
@@ -54,6 +54,8 @@ class Spending:
     budgets: Budgets
     prices: PriceTable
     lifetime_s: int = 60
+    ceilings: tuple[Limit, ...] = ()
+    """The platform's, beside the tenant's own budgets."""
 
     def spent_arms(self, route: Route, tenant_id: str, *, now: datetime) -> frozenset[PolicyId]:
         """The arms of `route` whose cap is spent; read only where a route has caps. Raises: DependencyUnavailable."""
@@ -65,7 +67,7 @@ class Spending:
 
         Raises: QuotaExceeded, DependencyUnavailable.
         """
-        due = charges(self.budgets, request, now=now)
+        due = charges(self.budgets, request, now=now, ceilings=self.ceilings)
         if not due:
             return None
         amounts = [amount for question in questions for amount in self._amounts(question)]

@@ -17,11 +17,14 @@ from rlaas.ids import adapter_name, adapters_owner
 from rlaas.routing.policy import Policy, SageMakerBackend
 from rlaas.routing.registry import Policies
 from rlaas.routing.route import Route
+from rlaas.tenancy.ceilings import check_ceiling
 from rlaas.tenancy.registry import Document, Registry
 from rlaas.tenancy.tenant import Skill
 
 SETTLED = timedelta(days=1)
 """A younger adapter stays: its run evaluates it for three hours at most."""
+ADAPTERS_OF_A_RUN = 2
+"""What a learning run loads: its candidate and the SFT-only control."""
 LOADING_S = 15.0
 """When to look again at an adapter that is being loaded, in seconds."""
 _NEWEST = 50
@@ -77,10 +80,19 @@ class Upkeep:
     left: int
 
 
-def ensure_loaded(policy: Policy, adapters: Adapters, *, endpoint: str, param: str) -> None:
-    """See that the adapters `policy` asks can be asked, before a route names it; one that was unloaded is loaded again.
+def check_adapters(adapters: Adapters, tenant_id: str, *, endpoint: str, most: int | None, more: int) -> None:
+    """Whether the tenant may have `more` adapters loaded beside those that are. Raises: QuotaExceeded, DependencyUnavailable."""
+    if most is not None:
+        there = sum(adapters_owner(adapter.name, endpoint) == tenant_id for adapter in adapters.all() if adapter.status != "Deleting")
+        check_ceiling(most - more + 1, there, f"loaded adapters beside the {more} that this takes")
 
-    Raises: DependencyUnavailable with `retry_after_s` while one is being loaded; Conflict, blaming `param`, when that cannot be.
+
+def ensure_loaded(policy: Policy, adapters: Adapters, *, endpoint: str, param: str, most: int | None = None) -> None:
+    """See that the adapters `policy` asks can be asked, before a route names it; one that was unloaded is loaded again, as long as the
+    tenant has fewer than `most`.
+
+    Raises: DependencyUnavailable with `retry_after_s` while one is being loaded; Conflict, blaming `param`, when that cannot be;
+    QuotaExceeded.
     """
     for component, artifact_uri in _asked(policy, endpoint):
         found = adapters.find(component)
@@ -95,6 +107,7 @@ def ensure_loaded(policy: Policy, adapters: Adapters, *, endpoint: str, param: s
             if not adapters.base_is_awake():
                 told = "the base model sleeps. Ask it by /v1/infer, which wakes it within ten minutes, then send this again"
                 raise DependencyUnavailable(f"the adapter {component} of {policy.policy_id} is not loaded and {told}", retry_after_s=60.0)
+            check_adapters(adapters, policy.tenant_id, endpoint=endpoint, most=most, more=1)
             adapters.load(component, artifact_uri)
         state = "unloaded" if found is not None and found.status == "Deleting" else "loaded"
         told = f"the adapter {component} of {policy.policy_id} is being {state}: send this again in a moment"

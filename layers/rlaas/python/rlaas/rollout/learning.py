@@ -142,11 +142,12 @@ def request_run(
     actor: str,
     reason: str,
     clock: Clock,
+    admit: Callable[[], None] = lambda: None,
 ) -> LearningRun:
-    """Record a run against the skill's present control. The same request again finds the one recorded.
+    """Record a run against the skill's present control, once `admit` lets it. The same request again finds the one recorded.
 
     Raises: InvalidInput for settings beyond their bounds, NotFound without the skill or its route, Conflict when the id holds another run
-    or the control is not a model of the endpoint.
+    or the control is not a model of the endpoint; what `admit` does.
     """
     key = run_key(skill, run_id)
     try:
@@ -171,6 +172,7 @@ def request_run(
         reason=reason,
         created_at=now,
     )
+    admit()
     documents.put(tenant_id, key, run, Change(actor=actor, reason=reason, at=now))
     return run
 

@@ -20,13 +20,13 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError, field_validat
 from starlette.exceptions import HTTPException
 
 from rlaas.clock import Clock, rfc3339
-from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, RlaasError, Unauthorized
+from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, QuotaExceeded, RlaasError, Unauthorized
 from rlaas.ids import MetricName, PolicyId, TenantId, base_component, derived_id, new_id
 from rlaas.inference.prompt import check as check_prompt
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import PrivacySettings, TenantPrivacy, check_custom
 from rlaas.privacy.texts import scrubbed
-from rlaas.rollout.adapters import Adapters, ensure_loaded
+from rlaas.rollout.adapters import ADAPTERS_OF_A_RUN, Adapters, check_adapters, ensure_loaded
 from rlaas.rollout.conduct import Conductor, Guards, take_back
 from rlaas.rollout.learning import Dataset, LearningRun, LearningSettings, fail_run, request_run
 from rlaas.rollout.request import request_rollout
@@ -69,8 +69,9 @@ from rlaas.telemetry.pending import orphaned_at, still_pending
 from rlaas.telemetry.store import EventStore, StoredEvent
 from rlaas.telemetry.usage import Group, Tally, UsageStore, grouped
 from rlaas.tenancy.audit import AuditEntry, AuditLog, Contents, Newest, verify_chain
-from rlaas.tenancy.budgets import BUDGETS, Budget, Budgets, Cap, stored_budgets, window_end, window_start
-from rlaas.tenancy.counters import Counters, Item, standing
+from rlaas.tenancy.budgets import BUDGETS, Budgets, Cap, Limit, ceiling_counter, stored_budgets, window_end, window_start
+from rlaas.tenancy.ceilings import CEILINGS, Ceilings, check_ceiling, limits_of, stored_ceilings
+from rlaas.tenancy.counters import Counters, Item, count, standing
 from rlaas.tenancy.keys import ApiKey, KeySource, KeyTerms, check_gives, check_revokes, make_key, require_scope
 from rlaas.tenancy.prices import ModelName, Price, PriceTable, append_prices, current_prices, prices_at, usd
 from rlaas.tenancy.redrive import Redrive, Redriver
@@ -99,8 +100,8 @@ Model = TypeVar("Model", bound=BaseModel)
 Reply = dict[str, JsonValue]
 _IN_FORCE = frozenset(
     """
-    tenant_id policy_id scopes origins cursor actions allow custom phone_regions budgets prices reward metrics prompt sampling guardrails
-    base_model adapter backend fallbacks price control arms unit bandit settings
+    tenant_id policy_id scopes origins cursor actions allow custom phone_regions budgets spending prices reward metrics prompt sampling
+    guardrails base_model adapter backend fallbacks price control arms unit bandit settings
     """.split()  # noqa: SIM905
 )
 """Fields that something is done by, word for word: ids, settings, prompts. All else of a request is only kept."""
@@ -269,6 +270,13 @@ class BudgetsRequest(Budgets):
     reason: str = _NAME_REASON
 
 
+class CeilingsRequest(Ceilings):
+    """The ceilings to put in place of version `expected_version` (0: there are none yet)."""
+
+    expected_version: int = Field(ge=0)
+    reason: str = _NAME_REASON
+
+
 class PricesRequest(WireModel):
     """The prices to follow version `expected_version` (0: there are none yet)."""
 
@@ -290,6 +298,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     KeyRequest,
     PrivacyRequest,
     BudgetsRequest,
+    CeilingsRequest,
     PricesRequest,
     SkillRequest,
     PolicyRequest,
@@ -336,6 +345,22 @@ class Admin:
         if key is None or key.revoked_at is not None:
             raise Unauthorized("the API key was revoked")
         return key
+
+    def ceilings(self) -> Ceilings:
+        """What the platform lets the caller's tenant have."""
+        return stored_ceilings(self.services.documents, self.tenant_id).document
+
+    def may_learn(self) -> None:
+        """Count one more learning run of the tenant. Raises: QuotaExceeded where a ceiling is reached."""
+        here, ceilings = self.services, self.ceilings()
+        check_adapters(here.adapters, self.tenant_id, endpoint=here.endpoint, most=ceilings.adapters, more=ADAPTERS_OF_A_RUN)
+        most = ceilings.learning_runs_per_day
+        if most is None:
+            return
+        wait = count(here.counters, self.tenant_id, "learning-runs", most=most, now=here.clock())
+        if wait is not None:
+            told = f"the platform's ceiling for this tenant is {most} learning runs a day (UTC): wait, or ask its operators for more"
+            raise QuotaExceeded(told, retry_after_s=wait)
 
     def change(self, reason: str) -> Change:
         """A change by the caller, now."""
@@ -401,6 +426,30 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
     def list_tenants(call: platform_call, limit: limit_of = 100, cursor: str | None = None) -> JSONResponse:
         page = call.services.tenants.list(limit=limit, cursor=cursor)
         return _page([_dump(stored.document) for stored in page.items], page.cursor)
+
+    @app.get("/v1/admin/tenants/{tenant_id}/ceilings")
+    def get_ceilings(call: platform_call, tenant_id: str) -> JSONResponse:
+        """The most that the tenant may have, and the version to change it at. Needs the scope `platform`."""
+        _known_tenant(call, tenant_id)
+        held = stored_ceilings(call.services.documents, tenant_id)
+        return _answer(200, {**_dump(held.document), "version": held.version})
+
+    @app.put("/v1/admin/tenants/{tenant_id}/ceilings", openapi_extra=_takes(CeilingsRequest))
+    def put_ceilings(call: platform_call, tenant_id: str) -> JSONResponse:
+        """In force for every request from ten seconds on; the tenant's own administrators read them and cannot lift them. Needs the scope
+        `platform`."""
+        request = call.body(CeilingsRequest)
+        _known_tenant(call, tenant_id)
+        held = stored_ceilings(call.services.documents, tenant_id)
+        ceilings = Ceilings(**{name: getattr(request, name) for name in Ceilings.model_fields})
+        if held.document == ceilings and held.version > 0:
+            return _answer(200, {**_dump(ceilings), "version": held.version, "idempotent_replay": True})
+        expected, change = request.expected_version, call.change(request.reason)
+        try:
+            version = call.services.documents.replace(tenant_id, CEILINGS, ceilings, expected_version=expected, change=change)
+        except Conflict:
+            raise Conflict(f"the ceilings are no longer at version {expected}", param="expected_version") from None
+        return _answer(200, {**_dump(ceilings), "version": version, "idempotent_replay": False})
 
     @app.post("/v1/admin/redrives", openapi_extra=_takes(RedriveRequest))
     def redrive(call: platform_call) -> JSONResponse:
@@ -486,9 +535,9 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
 
     @app.get("/v1/admin/budgets")
     def get_budgets(call: admin_call) -> JSONResponse:
-        """Every budget, and the version to change them at."""
+        """Every budget, and the version to change them at; and the platform's ceilings, which only the platform changes."""
         held = stored_budgets(call.services.documents, call.tenant_id)
-        return _answer(200, {**_dump(held.document), "version": held.version})
+        return _answer(200, {**_dump(held.document), "version": held.version, "ceilings": _dump(call.ceilings())})
 
     @app.put("/v1/admin/budgets", openapi_extra=_takes(BudgetsRequest))
     def put_budgets(call: admin_call) -> JSONResponse:
@@ -509,11 +558,18 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
 
     @app.get("/v1/admin/budgets/usage")
     def get_budgets_usage(call: admin_call) -> JSONResponse:
-        """What each budget's window has spent, how much of that is only set aside for requests in flight, and when the next one begins."""
+        """What the window of each budget and each of the platform's ceilings has spent, how much of that is only set aside for requests in
+        flight, and when the next one begins."""
         now = call.services.clock()
         item = call.services.counters.read(call.tenant_id)
-        budgets = stored_budgets(call.services.documents, call.tenant_id).document.budgets
-        return _answer(200, {"data": [_spending(budget, item, now) for budget in budgets]})
+        limits = limits_of(call.services.documents, call.tenant_id)
+        return _answer(
+            200,
+            {
+                "data": [_spending(budget, budget.counter, item, now) for budget in limits.budgets],
+                "ceilings": [_spending(limit, ceiling_counter(limit), item, now) for limit in limits.spending],
+            },
+        )
 
     @app.get("/v1/admin/prices")
     def get_prices(call: admin_call, version: Annotated[int | None, Query(ge=1)] = None) -> JSONResponse:
@@ -562,6 +618,8 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
             held = call.services.documents.get(Skill, call.tenant_id, key)
         except NotFound:
             made = _skill(call.tenant_id, skill, request, change.at)
+            if (most := call.ceilings().skills) is not None:
+                check_ceiling(most, len(_every(call.services.documents, Skill, call.tenant_id, skill_key(""))), "skills")
             call.services.documents.put(call.tenant_id, key, made, change)
             return _created(made)
         changed = _skill(call.tenant_id, skill, request, held.document.created_at)
@@ -596,9 +654,11 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
         check_components(bundle, call.tenant_id, endpoint=here.endpoint)
         check_secrets(bundle, call.tenant_id, here.secrets)
         digest = bundle.digest()
-        for stored in _every(here.documents, Policy, call.tenant_id, f"POLICY#{skill}#"):
+        policies = _every(here.documents, Policy, call.tenant_id, f"POLICY#{skill}#")
+        for stored in policies:
             if stored.document.sha256 == digest:
                 return _replayed(stored.document)
+        check_ceiling(call.ceilings().policies_per_skill, len(policies), "policies of a skill")
         change = call.change(request.reason)
         number = here.documents.next_number(call.tenant_id, skill, "policy")
         policy = Policy.of(bundle, tenant_id=call.tenant_id, skill=skill, version=number, created_at=change.at)
@@ -665,10 +725,11 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
             raise Conflict(f"the route is at version {current.version if current else 0}", param="expected_version")
         with _from_request(**request.model_dump()):
             route = _next_route(current, request, tenant_id=call.tenant_id, skill=skill, change=change)
-        routed = _routed(call, skill)
+        routed, here = _routed(call, skill), call.services
         for field, policy_id in named:
             if policy_id not in routed:  # what the route names is loaded, and taking from it must not wait for SageMaker
-                ensure_loaded(_policy_of(call, skill, policy_id), call.services.adapters, endpoint=call.services.endpoint, param=field)
+                policy, most = _policy_of(call, skill, policy_id), call.ceilings().adapters
+                ensure_loaded(policy, here.adapters, endpoint=here.endpoint, param=field, most=most)
         call.services.documents.write_route(route, expected_version=request.expected_version)
         return _answer(200 if current else 201, {**_dump(route), "idempotent_replay": False})
 
@@ -694,6 +755,7 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
             actor=f"key:{call.who.key_id}",
             reason=request.reason,
             clock=here.clock,
+            admit=call.may_learn,
         )
         try:
             here.learning.start(
@@ -720,7 +782,7 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
         here = call.services
         candidate = here.documents.get_policy(call.tenant_id, request.policy_id)
         if candidate.skill == skill and not request.dryrun:
-            ensure_loaded(candidate, here.adapters, endpoint=here.endpoint, param="policy_id")
+            ensure_loaded(candidate, here.adapters, endpoint=here.endpoint, param="policy_id", most=call.ceilings().adapters)
         named = call.id_for("rollout", skill)
         rollout = request_rollout(
             here.documents,
@@ -922,18 +984,18 @@ def _from_request(**given: object) -> Iterator[None]:
         raise invalid_input(error, given) from None
 
 
-def _spending(budget: Budget, item: Item, now: datetime) -> Reply:
-    start = window_start(budget.window, now)
-    spent, held = standing(item, budget.counter, start)
+def _spending(limit: Limit, counter: str, item: Item, now: datetime) -> Reply:
+    start = window_start(limit.window, now)
+    spent, held = standing(item, counter, start)
 
     def told(amount: int) -> JsonValue:
-        return usd(amount) if budget.measure == "usd" else amount
+        return usd(amount) if limit.measure == "usd" else amount
 
     return {
-        **_dump(budget),
+        **_dump(limit),
         "spent": told(spent),
         "set_aside": told(held),
-        "resets_at": rfc3339(datetime.fromtimestamp(window_end(budget.window, start), UTC)),
+        "resets_at": rfc3339(datetime.fromtimestamp(window_end(limit.window, start), UTC)),
     }
 
 
@@ -953,6 +1015,13 @@ def _usage(names: Mapping[Group, str | None], tally: Tally) -> Reply:
 def _conductor(call: Admin, skill: str, rollout_id: str) -> Conductor:
     here = call.services
     return Conductor(here.documents, here.events, here.trials, here.guards, here.clock, call.tenant_id, skill, rollout_id)
+
+
+def _known_tenant(call: Admin, tenant_id: str) -> None:
+    try:
+        call.services.documents.get(Tenant, tenant_id, TENANT)
+    except NotFound:
+        raise NotFound(f"there is no tenant {tenant_id!r}", param="tenant_id") from None
 
 
 def _known_skill(call: Admin, skill: str) -> Skill:

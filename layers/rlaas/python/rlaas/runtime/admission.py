@@ -7,6 +7,7 @@ from rlaas.clock import utc_now
 from rlaas.errors import Forbidden
 from rlaas.runtime.environment import RateEnvironment, environment
 from rlaas.runtime.http import Caller, Event, caller
+from rlaas.runtime.limits import limits
 from rlaas.wire import MAX_HOPS
 
 
@@ -22,5 +23,5 @@ def admitted(event: Event) -> Caller:
     who = caller(event)
     if who.hops > MAX_HOPS:
         raise Forbidden(f"the request has passed {who.hops} gateways: a policy's backend leads back to one")
-    rates().take(who.tenant_id)
+    rates().take(who.tenant_id, at_most=limits(environment(RateEnvironment).registry_table).of(who.tenant_id).requests_per_second)
     return who

@@ -22,6 +22,7 @@ from rlaas.inference.backend import Backend, Delta
 from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, infer, infer_stream
 from rlaas.runtime.environment import EventsEnvironment, InferenceEnvironment, IngestEnvironment
 from rlaas.runtime.http import Caller
+from rlaas.runtime.limits import limits
 from rlaas.runtime.metrics import Unit, emit
 from rlaas.runtime.scrubbers import Scrubbers
 from rlaas.runtime.spendings import Spendings
@@ -49,7 +50,8 @@ def scrubbers(settings: IngestEnvironment) -> Scrubbers:
 def spendings(settings: InferenceEnvironment) -> Spendings:
     """The tenants' budgets and prices, made on first use."""
     counters = DynamoCounters(settings.counters_table)
-    return Spendings(stores(settings)[1], counters, clock=utc_now, lifetime_s=settings.reservation_seconds)
+    known = limits(settings.registry_table)
+    return Spendings(stores(settings)[1], counters, known, clock=utc_now, lifetime_s=settings.reservation_seconds)
 
 
 @cache

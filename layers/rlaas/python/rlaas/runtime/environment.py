@@ -43,7 +43,7 @@ class CountersEnvironment(Environment):
     counters_table: str = Field(alias="COUNTERS_TABLE")
 
 
-class RateEnvironment(CountersEnvironment):
+class RateEnvironment(RegistryEnvironment, CountersEnvironment):
     """For functions that take tenants' requests."""
 
     tenant_requests_per_second: int = Field(ge=1, alias="TENANT_REQUESTS_PER_SECOND")

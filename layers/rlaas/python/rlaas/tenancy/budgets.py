@@ -32,16 +32,32 @@ _ASCII = bytes(range(128))
 _SECONDS: dict[Window, int] = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 
-class Budget(WireModel):
+class Limit(WireModel):
     """At most `limit` requests, tokens (read and written) or US dollars in each calendar window (UTC)."""
+
+    measure: Measure
+    limit: float = Field(ge=0, le=1e12)
+    window: Window
+
+    @model_validator(mode="after")
+    def _counts_whole_things(self) -> Self:
+        if self.measure != "usd" and self.limit != int(self.limit):
+            raise ValueError(f"a limit in {self.measure} is a whole number")
+        return self
+
+    @property
+    def most(self) -> int:
+        """The limit in requests, tokens or nano-USD."""
+        return _amount(self.measure, self.limit)
+
+
+class Budget(Limit):
+    """A limit of what a tenant's users ask in all, of one skill or with one key, or of the mirrored requests."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
     scope: Scope = "tenant"
     skill: SkillName | None = None
     key_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-z]{26}$")] | None = None
-    measure: Measure
-    limit: float = Field(ge=0, le=1e12)
-    window: Window
 
     @model_validator(mode="after")
     def _names_what_its_scope_needs(self) -> Self:
@@ -49,19 +65,12 @@ class Budget(WireModel):
         needed = {"skill": {"skill"}, "key": {"key_id"}}.get(self.scope, set())
         if given != needed:
             raise ValueError(f"a budget of scope {self.scope!r} names {' and '.join(needed) or 'neither skill nor key_id'}")
-        if self.measure != "usd" and self.limit != int(self.limit):
-            raise ValueError(f"a limit in {self.measure} is a whole number")
         return self
 
     @property
     def counter(self) -> str:
         """What it counts."""
         return counter(self.scope, self.skill or self.key_id or "", self.measure, self.window)
-
-    @property
-    def most(self) -> int:
-        """The limit in requests, tokens or nano-USD."""
-        return _amount(self.measure, self.limit)
 
     def covers(self, request: "Request") -> bool:
         """Whether `request` spends from it."""
@@ -152,13 +161,19 @@ class Charge:
     start: int
     """The window's first second, since the epoch."""
     name: str
+    """What refusals call it."""
     most: int | None
 
 
-def charges(budgets: Budgets, request: Request, *, now: datetime) -> tuple[Charge, ...]:
-    """What `request` spends from now: each budget that covers it, and its arm's cap (which is only counted: see `spent_arms`)."""
+def charges(budgets: Budgets, request: Request, *, now: datetime, ceilings: Iterable[Limit] = ()) -> tuple[Charge, ...]:
+    """What `request` spends from now: each of the platform's `ceilings`, each budget that covers it, and its arm's cap (which is only
+    counted: see `spent_arms`)."""
     made = [
-        Charge(budget.counter, budget.measure, budget.window, window_start(budget.window, now), budget.name, budget.most)
+        Charge(ceiling_counter(limit), limit.measure, limit.window, window_start(limit.window, now), "the platform's ceiling", limit.most)
+        for limit in ceilings
+    ]
+    made += [
+        Charge(budget.counter, budget.measure, budget.window, window_start(budget.window, now), f"the budget {budget.name!r}", budget.most)
         for budget in budgets.budgets
         if budget.covers(request)
     ]
@@ -169,7 +184,12 @@ def charges(budgets: Budgets, request: Request, *, now: datetime) -> tuple[Charg
     return tuple(made)
 
 
-def counter(scope: Scope | Literal["arm"], target: str, measure: Measure, window: Window) -> str:
+def ceiling_counter(limit: Limit) -> str:
+    """What a ceiling counts: everything that is asked for the tenant, mirrored requests too."""
+    return counter("all", "", limit.measure, limit.window)
+
+
+def counter(scope: Scope | Literal["arm", "all"], target: str, measure: Measure, window: Window) -> str:
     """The name of what is counted: `skill/reply:usd:day`, `tenant:requests:second`."""
     return f"{scope}/{target}:{measure}:{window}" if target else f"{scope}:{measure}:{window}"
 

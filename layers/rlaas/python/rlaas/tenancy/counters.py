@@ -34,7 +34,7 @@ from typing import NamedTuple, Protocol, cast, get_args
 
 from rlaas.errors import DependencyUnavailable, QuotaExceeded
 from rlaas.ids import PolicyId
-from rlaas.tenancy.budgets import Amount, Cap, Charge, Window, capped_counters, spoken, window_end
+from rlaas.tenancy.budgets import Amount, Cap, Charge, Window, capped_counters, spoken, window_end, window_start
 
 GRACE = 5
 """How far apart clocks may be, in seconds: what is over by less is not yet removed or released."""
@@ -170,6 +170,19 @@ def settle(counters: Counters, reservation: Reservation, spent: Amount, *, now: 
     counters.write(tenant_id, Write(lacks=late, mark=late, add={_spent(charge): spent.of(charge.measure) for charge in charges}))
 
 
+def count(counters: Counters, tenant_id: str, what: str, *, most: int, now: datetime) -> int | None:
+    """Count one more `what` of this day (UTC), exactly, whoever counts at the same time.
+
+    None when it was counted; the seconds until the next day where `most` were before. Raises: DependencyUnavailable.
+    """
+    start = window_start("day", now)
+    counted = f"spent {what}:day {start}"
+    over = _over(counters.read(tenant_id), now)
+    if most > 0 and counters.write(tenant_id, Write(at_most={counted: most - 1}, add={counted: 1}, remove=over)).applied:
+        return None
+    return math.ceil(window_end("day", start) - now.timestamp())
+
+
 def releasing(item: Item, now: datetime) -> Write | None:
     """The write that gives back what every expired bucket of `item` holds; `None` when there is none."""
     expired = {bucket: _ids(item, _open(bucket)) for bucket in _buckets(item) if bucket + GRACE <= now.timestamp()}
@@ -226,7 +239,7 @@ def _refuse_the_impossible(charges: Sequence[Charge], estimate: Amount) -> None:
     for charge in charges:
         if charge.most is not None and estimate.of(charge.measure) > charge.most:
             raise QuotaExceeded(
-                f"the request may take {spoken(charge.measure, estimate.of(charge.measure))}, and the budget {charge.name!r} is "
+                f"the request may take {spoken(charge.measure, estimate.of(charge.measure))}, and {charge.name} is "
                 f"{spoken(charge.measure, charge.most)} a {charge.window} in all; a smaller max_tokens may let it in"
             )
 
@@ -242,7 +255,7 @@ def _refusal(made: Reservation, item: Item, now: datetime) -> QuotaExceeded | De
         only_held = spent - held + amount <= charge.most
         wait = 1.0 if only_held else max(1.0, window_end(charge.window, charge.start) - now.timestamp())
         said = (
-            f"the budget {charge.name!r} of {spoken(charge.measure, charge.most)} a {charge.window} has no room: "
+            f"{charge.name} of {spoken(charge.measure, charge.most)} a {charge.window} has no room: "
             f"{spoken(charge.measure, spent)} are spent or set aside, and the request may take {spoken(charge.measure, amount)}"
         )
         waits.append((wait, said))

@@ -1,0 +1,35 @@
+"""Each tenant's budgets and ceilings, from the registry, remembered for a moment by whatever lets requests in and pays for them."""
+
+from datetime import datetime, timedelta
+from functools import cache
+
+from rlaas.aws.registry import DynamoRegistry
+from rlaas.clock import Clock, utc_now
+from rlaas.tenancy.ceilings import TenantLimits, limits_of
+from rlaas.tenancy.registry import Registry
+
+REMEMBERED = timedelta(seconds=10)
+"""How long budgets, ceilings and prices are remembered, and so how late a change of them may be heard."""
+
+
+class Limits:
+    """Limits by tenant; a tenant's are read again when they are ten seconds old."""
+
+    def __init__(self, documents: Registry, *, clock: Clock) -> None:
+        self._documents = documents
+        self._clock = clock
+        self._known: dict[str, tuple[datetime, TenantLimits]] = {}
+
+    def of(self, tenant_id: str) -> TenantLimits:
+        """The tenant's limits. Raises: DependencyUnavailable."""
+        now = self._clock()
+        known = self._known.get(tenant_id)
+        if known is None or now - known[0] > REMEMBERED:
+            known = self._known[tenant_id] = (now, limits_of(self._documents, tenant_id))
+        return known[1]
+
+
+@cache
+def limits(registry_table: str) -> Limits:
+    """The process's limits, made on first use."""
+    return Limits(DynamoRegistry(registry_table), clock=utc_now)
