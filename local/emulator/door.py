@@ -21,11 +21,11 @@ import os
 import re
 import urllib.parse
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from ministack import app
-from ministack.core import iam_actions, iam_evaluator, sigv4
+from ministack.core import iam_actions, iam_evaluator, responses, sigv4
 
 Message = dict[str, Any]
 Scope = dict[str, Any]
@@ -62,6 +62,25 @@ def secret_of(access_key_id: str, session_token: str) -> str:
     if isinstance(found, iam_evaluator.CredentialResolutionError):
         raise Refused(found.code, found.message)
     return str(found.secret_access_key)
+
+
+def check_allowed(access_key_id: str, action: str, resources: Iterable[str]) -> None:
+    """Whether the holder of an access key may do `action` on every one of `resources` (ARNs). The cloud's own key may do everything; what
+    STS lent may do what its role allows and, where the session has a policy of its own, that allows too.
+
+    Raises: Refused.
+    """
+    principal = iam_evaluator.resolve_principal(access_key_id, responses.get_account_id())
+    if isinstance(principal, iam_evaluator.AuthError):
+        raise Refused(principal.code, principal.message)
+    if principal.policies is None:
+        return
+    for resource in resources:
+        asked = iam_evaluator.EvalContext(principal.arn, principal.type, principal.account, action, resource, responses.get_region())
+        found = iam_evaluator.evaluate(asked, principal.policies, *principal.limits)
+        if found.decision != "Allow":
+            message = iam_actions.identity_denial_message(action, principal.arn, resource, found.decision == "Deny")
+            raise Refused("AccessDeniedException", message)
 
 
 class Door:

@@ -9,8 +9,10 @@ import re
 import tarfile
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
+import boto3
 import httpx
 import pytest
 from botocore.credentials import Credentials
@@ -483,9 +485,57 @@ def test_an_answer_streams_as_payload_parts(emulator: Emulator, endpoint: str) -
     assert len(parts) == 3
 
 
+def lent(emulator: Emulator, *, asks: str = "arn:aws:sagemaker:*:*:*") -> str:
+    """The ARN of a role that may ask the models `asks` by bearer token."""
+    iam, role = emulator.client("iam"), name("role")
+    trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]}
+    arn: str = iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    statements = [
+        {"Effect": "Allow", "Action": ["sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"], "Resource": asks},
+        {"Effect": "Allow", "Action": "sagemaker:CallWithBearerToken", "Resource": "*"},
+    ]
+    iam.put_role_policy(RoleName=role, PolicyName="ask", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": statements}))
+    return arn
+
+
+def test_a_grant_asks_its_own_model_and_no_other(emulator: Emulator, bucket: str, endpoint: str) -> None:
+    theirs = adapter(emulator, bucket, endpoint, packed({"adapter_config.json": "{}"}))["InferenceComponentName"]
+    grants = ModelGrants(lent(emulator), sts=emulator.client("sts"), runtime_url=emulator.url)
+    grant = grants.make(SageMakerBackend(endpoint=endpoint, component=f"{endpoint}--base"), tenant_id="acme", now=datetime.now(UTC))
+
+    def asked(component: str) -> int:
+        url = f"{emulator.url}/endpoints/{endpoint}/inference-components/{component}/openai/v1/chat/completions"
+        body = {"model": "", "messages": [{"role": "user", "content": "hello"}]}
+        return httpx.post(url, json=body, headers={"Authorization": f"Bearer {grant.api_key}"}).status_code
+
+    assert (asked(f"{endpoint}--base"), asked(theirs)) == (200, 403)
+    emulator.client("sagemaker").delete_inference_component(InferenceComponentName=theirs)
+
+
+def test_what_sts_lent_invokes_what_its_role_and_its_session_allow(emulator: Emulator, endpoint: str) -> None:
+    arn = f"arn:aws:sagemaker:us-east-1:000000000000:endpoint/{endpoint}"
+    policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sagemaker:InvokeEndpoint", "Resource": arn.lower()}]}
+    for session in ({}, {"Policy": json.dumps(policy)}):
+        lease = emulator.client("sts").assume_role(RoleArn=lent(emulator), RoleSessionName="s", **session)["Credentials"]
+        runtime = boto3.client(
+            "sagemaker-runtime",
+            endpoint_url=emulator.url,
+            region_name="us-east-1",
+            aws_access_key_id=lease["AccessKeyId"],
+            aws_secret_access_key=lease["SecretAccessKey"],
+            aws_session_token=lease["SessionToken"],
+        )
+        ask = partial(runtime.invoke_endpoint, EndpointName=endpoint, InferenceComponentName=f"{endpoint}--base", Body="{}")
+        if not session:
+            assert ask()["ResponseMetadata"]["HTTPStatusCode"] == 200
+            continue
+        with pytest.raises(ClientError) as refused:  # the session's policy names the endpoint alone
+            ask()
+        assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
+
+
 def test_an_openai_client_asks_a_component_with_a_token_and_nobody_without(emulator: Emulator, endpoint: str) -> None:
-    role = "arn:aws:iam::000000000000:role/anybody"
-    grants = ModelGrants(role, sts=emulator.client("sts"), runtime_url=emulator.url)
+    grants = ModelGrants(lent(emulator), sts=emulator.client("sts"), runtime_url=emulator.url)
     backend = SageMakerBackend(endpoint=endpoint, component=f"{endpoint}--base")
     grant = grants.make(backend, tenant_id="acme", now=datetime.now(UTC))
     body = {"model": "", "messages": [{"role": "user", "content": "hello"}]}

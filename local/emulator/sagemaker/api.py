@@ -211,9 +211,12 @@ async def _invoke_streaming(endpoint: str, headers: Mapping[str, str], body: byt
 
 async def _openai(endpoint: str, component: str | None, headers: Mapping[str, str], body: bytes) -> Answer:
     """The OpenAI-compatible path: a bearer token in place of a signature; the container's answer as it is, streamed where it streams."""
-    refusal = _token_fault(headers.get("authorization", ""))
-    if refusal is not None:
-        return _openai_error(403, refusal)
+    try:
+        lender = _token_lender(headers.get("authorization", ""))
+        door.check_allowed(lender, "sagemaker:CallWithBearerToken", ["*"])
+        _check_may_ask(lender, endpoint, component)
+    except door.Refused as refusal:
+        return _openai_error(403, refusal.message)
     named = {**headers, "x-amzn-sagemaker-inference-component": component} if component else headers
     try:
         answer, _ = await concurrency.run_reentrant(_invoke, endpoint, named, body, True, thread_name="invoke-endpoint-openai")
@@ -238,28 +241,46 @@ async def _openai(endpoint: str, component: str | None, headers: Mapping[str, st
     return 200, {"content-type": answer.headers.get("Content-Type", "application/json")}, responses.StreamingResponse(send_all)
 
 
-def _token_fault(authorization: str) -> str | None:
-    """What is wrong with a bearer token: its form, its action, its time, or the signature by which STS's credentials lend themselves."""
+def _check_may_ask(access_key_id: str, endpoint: str, component: str | None) -> None:
+    """Raises: door.Refused unless the key's holder may ask the endpoint and the component that is named; IAM has both in lower case."""
+    asked = [f"endpoint/{endpoint}", *([f"inference-component/{component}"] if component else [])]
+    home = f"arn:aws:sagemaker:{responses.get_region()}:{responses.get_account_id()}"
+    door.check_allowed(access_key_id, "sagemaker:InvokeEndpoint", [f"{home}:{name}".lower() for name in asked])
+
+
+def _token_lender(authorization: str) -> str:
+    """Whose credentials a bearer token lends, by their access key's id.
+
+    Raises: door.Refused for its form, its action, its time, or the signature by which STS's credentials lend themselves.
+    """
     try:
         text = base64.b64decode(authorization.removeprefix("Bearer ").removeprefix(TOKEN_PREFIX), validate=True).decode()
         query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(f"https://{text}").query))
         made = datetime.datetime.strptime(query["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
         ends = made + datetime.timedelta(seconds=int(query["X-Amz-Expires"]))
     except (ValueError, KeyError):
-        return "The bearer token is invalid."
+        raise _bad_token("is invalid") from None
     if ends < datetime.datetime.now(datetime.UTC):
-        return "The bearer token has expired."
+        raise _bad_token("has expired")
     query.pop("Version", None)  # added to what was signed
     signature = sigv4.parse_query_signature(query)
     if query.get("Action") != "CallWithBearerToken" or isinstance(signature, tuple) or not signature.signature.isascii():
-        return "The bearer token is invalid."
-    try:
-        secret = door.secret_of(signature.access_key_id, query.get("X-Amz-Security-Token", ""))
-    except door.Refused as refusal:
-        return refusal.message
+        raise _bad_token("is invalid")
+    secret = door.secret_of(signature.access_key_id, query.get("X-Amz-Security-Token", ""))
     headers = {"host": TOKEN_HOST}
-    failure = sigv4.header_signature_failure(signature, secret, "POST", "/", query, headers, b"", presigned=True)
-    return "The bearer token is invalid." if failure else None
+    if sigv4.header_signature_failure(signature, secret, "POST", "/", query, headers, b"", presigned=True):
+        raise _bad_token("is invalid")
+    return str(signature.access_key_id)
+
+
+def _bad_token(fault: str) -> door.Refused:
+    return door.Refused("AccessDeniedException", f"The bearer token {fault}.")
+
+
+def _signer(headers: Mapping[str, str]) -> str:
+    """The id of the access key that a request was signed with, which the door has seen to."""
+    signature = sigv4.parse_header_signature(headers)
+    return "" if isinstance(signature, tuple) else str(signature.access_key_id)
 
 
 def _openai_error(status: int, message: str) -> Answer:
@@ -278,11 +299,14 @@ async def handle_request(method: str, path: str, headers: Mapping[str, str], bod
         return answer
     endpoint = urllib.parse.unquote(invocation[1])
     try:
+        _check_may_ask(_signer(headers), endpoint, headers.get("x-amzn-sagemaker-inference-component"))
         if invocation[2] == "invocations":
             return await _invoke_endpoint(endpoint, headers, body)
         return await _invoke_streaming(endpoint, headers, body)
     except ApiError as problem:
         return _runtime_error(problem)
+    except door.Refused as refusal:
+        return _runtime_error(ApiError(refusal.code, refusal.message, 403))
 
 
 def install() -> None:
