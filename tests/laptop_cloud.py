@@ -90,6 +90,15 @@ class LaptopCloud:
         tenant_id = f"t-{str(ULID()).lower()[-12:]}"
         return Tenant(tenant_id, self.connect(self.key(tenant_id, ("infer", "telemetry", "admin"))))
 
+    def tenant_answered_by(self, url: str, **backend: Any) -> Tenant:
+        """A fresh tenant whose skill is answered by the OpenAI-compatible server at `url`."""
+        tenant = self.tenant()
+        tenant.admin("PUT", f"skills/{SKILL}", {})
+        asked = {"kind": "openai", "model": "stub-1", "base_url": url, **backend}
+        policy = tenant.admin("POST", f"skills/{SKILL}/policies", {"prompt": PROMPT, "backend": asked})["policy_id"]
+        tenant.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": policy})
+        return tenant
+
     def stored_events(self, tenant_id: str) -> int:
         """How many events of the tenant the hot store holds."""
         pages = (

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.fakes.model_server import ModelServer, model_server
-from tests.laptop_cloud import INPUTS, PROMPT, SKILL, LaptopCloud, Tenant, until
+from tests.laptop_cloud import INPUTS, SKILL, LaptopCloud, Tenant, until
 
 CALLERS = 64
 MODEL = "stub-1"
@@ -28,16 +28,8 @@ def models() -> Iterator[ModelServer]:
 @pytest.fixture
 def spender(cloud: LaptopCloud, models: ModelServer) -> Tenant:
     """A tenant whose skill is answered by `models`."""
-    return answered_by(cloud, models)
-
-
-def answered_by(cloud: LaptopCloud, models: ModelServer) -> Tenant:
-    tenant = cloud.tenant()
+    tenant = cloud.tenant_answered_by(f"{models.url}/v1")
     tenant.http.timeout = httpx.Timeout(300)
-    tenant.admin("PUT", f"skills/{SKILL}", {})
-    backend = {"kind": "openai", "model": MODEL, "base_url": f"{models.url}/v1"}
-    policy = tenant.admin("POST", f"skills/{SKILL}/policies", {"prompt": PROMPT, "backend": backend})["policy_id"]
-    tenant.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": policy})
     return tenant
 
 
@@ -64,7 +56,8 @@ def at_once(tenant: Tenant) -> list[httpx.Response]:
 
 def test_of_64_callers_exactly_10_are_served_and_paid_for(cloud: LaptopCloud, models: ModelServer, spender: Tenant) -> None:
     # Another tenant has every caller's worker started, so that none is stopped at the function's timeout before it began.
-    other = answered_by(cloud, models)
+    other = cloud.tenant_answered_by(f"{models.url}/v1")
+    other.http.timeout = httpx.Timeout(300)
     until(lambda: {answer.status_code for answer in at_once(other)} == {200}, seconds=300)
 
     spender.admin("PUT", "prices", {"expected_version": 0, "prices": {MODEL: {"input": 1000.0, "output": 2000.0}}})

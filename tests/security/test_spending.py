@@ -8,10 +8,9 @@ import httpx
 import pytest
 
 from tests.fakes.openai_server import Script, openai_server
-from tests.laptop_cloud import SKILL, LaptopCloud, Tenant
+from tests.laptop_cloud import INPUTS, SKILL, LaptopCloud, Tenant
 
 BUDGET = 2
-PROMPT = {"user": "{{ email }}"}
 
 
 @pytest.fixture
@@ -23,11 +22,7 @@ def vendor() -> Iterator[Script]:
 @pytest.fixture
 def poor(cloud: LaptopCloud, vendor: Script) -> Tenant:
     """A tenant that may make two requests an hour, of the vendor."""
-    tenant = cloud.tenant()
-    tenant.admin("PUT", f"skills/{SKILL}", {})
-    backend = {"kind": "openai", "model": "m", "base_url": vendor.url, "timeout_s": 1}
-    policy = tenant.admin("POST", f"skills/{SKILL}/policies", {"prompt": PROMPT, "backend": backend})["policy_id"]
-    tenant.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": policy})
+    tenant = cloud.tenant_answered_by(vendor.url, timeout_s=1)
     limit = {"name": "few", "measure": "requests", "limit": BUDGET, "window": "month"}
     tenant.admin("PUT", "budgets", {"expected_version": 0, "budgets": [limit]})
     return tenant
@@ -36,7 +31,7 @@ def poor(cloud: LaptopCloud, vendor: Script) -> Tenant:
 def asked(tenant: Tenant, *, stream: bool) -> int:
     """The status of one request, which may be left in the middle."""
     if not stream:
-        return tenant.post("v1/infer", {"skill": SKILL, "inputs": {"email": "?"}}).status_code
+        return tenant.post("v1/infer", {"skill": SKILL, "inputs": INPUTS}).status_code
     body = {"model": f"rlaas::{SKILL}", "messages": [{"role": "user", "content": "?"}], "stream": True}
     try:
         with tenant.http.stream("POST", "v1/chat/completions", json=body) as answer:
