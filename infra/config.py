@@ -143,6 +143,8 @@ class StageConfig:
     learning: LearningConfig
     rollout: RolloutConfig
     shadow: ShadowConfig = ShadowConfig()
+    allowed_models: tuple[str, ...] = ("*",)
+    """Which models policies may ask: patterns as in docs/security.md, such as `sagemaker:*` or `bedrock:*anthropic.*`."""
     alarm_email: str | None = None
     """Who is woken. None: nobody, as each deployment says, until somebody subscribes to the topic (docs/operate.md)."""
 
@@ -151,6 +153,8 @@ class StageConfig:
         if len(self.name) > _LONGEST_NAME or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.name):
             asked = f"lower-case words joined by single hyphens, at most {_LONGEST_NAME} characters"
             raise ValueError(f"the stage's name {self.name!r} is not {asked}")
+        if strange := [pattern for pattern in self.allowed_models if pattern != "*" and not re.fullmatch(r"[^\s:]+:\S+", pattern)]:
+            raise ValueError(f"allowed_models are `*` or `<vendor>:<model>`, and {strange[0]!r} is neither")
 
     @property
     def prefix(self) -> str:

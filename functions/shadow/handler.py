@@ -32,7 +32,8 @@ def ledger() -> DynamoShadowLedger:
 
 def backend() -> Backend:
     """The models."""
-    return answering.backends(environment(InferenceEnvironment).stage)
+    settings = environment(InferenceEnvironment)
+    return answering.backends(settings.stage, settings.allowed_models)
 
 
 def answered(task: ShadowTask) -> bool:
@@ -46,7 +47,7 @@ def answered(task: ShadowTask) -> bool:
         scrubber=answering.scrubbers(settings).of(task.tenant_id),
         spending=answering.spendings(settings).of(task.tenant_id),
         clock=utc_now,
-        moderator=answering.moderators(settings.stage),
+        moderator=answering.moderators(settings.stage, settings.allowed_models),
     )
     new = answer_unseen(task, gateway)
     ledger().strike(task)

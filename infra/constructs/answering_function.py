@@ -1,5 +1,7 @@
 """A function that answers by models."""
 
+import json
+
 from aws_cdk import Duration, Stack
 from constructs import Construct
 
@@ -51,6 +53,7 @@ class AnsweringFunction(PythonFunction):
                 "EVENT_TTL_DAYS": str(config.event_ttl_days),
                 "COUNTERS_TABLE": counters.table_name,
                 "TENANT_REQUESTS_PER_SECOND": str(config.api.tenant_rate_per_second),
+                "ALLOWED_MODELS": json.dumps(config.allowed_models),
                 **finder.settings,
                 "RESERVATION_SECONDS": str(config.api.reservation_seconds or int(timeout.to_seconds())),
             },

@@ -156,6 +156,7 @@ class ApiStack(RlaasStack):
                 "AUDIT_TABLE": data.audit.table_name,
                 "COUNTERS_TABLE": data.counters.table_name,
                 "TENANT_REQUESTS_PER_SECOND": str(self.config.api.tenant_rate_per_second),
+                "ALLOWED_MODELS": json.dumps(self.config.allowed_models),
                 "ENDPOINT_NAME": endpoint.endpoint_name,
                 "BASE_MODEL": endpoint.base_model,
                 "LEARNING_STATE_MACHINE_ARN": learning.state_machine.state_machine_arn,

@@ -12,6 +12,7 @@ import pytest
 from mangum import Mangum
 
 from rlaas.errors import Conflict, DependencyUnavailable
+from rlaas.routing.allowed_models import AllowedModels
 from rlaas.routing.hosts import may_go
 from rlaas.routing.route import MILLION
 from rlaas.runtime.admin_api import BODIES, Services, admin_app
@@ -259,6 +260,21 @@ def test_a_key_is_revoked_by_one_that_manages_its_scopes(api: Api) -> None:
     _, theirs = api.call("POST", "/v1/admin/keys", {"scopes": ["infer"], "tenant_id": "globex"}, scopes="platform")
     refused(api.call("DELETE", f"/v1/admin/keys/{theirs['key_id']}"), 404, "NotFound", "key_id")
     assert api.call("DELETE", f"/v1/admin/keys/{theirs['key_id']}", scopes="platform")[1]["revoked_at"] is not None
+
+
+@pytest.mark.parametrize(
+    ("bundle", "param"),
+    [
+        ({"backend": {"kind": "openai", "model": "gpt-4.1"}}, "backend"),
+        ({"fallbacks": [{"kind": "bedrock", "model": "amazon.nova"}]}, "fallbacks.0"),
+        ({"guardrails": {"input": [{"kind": "moderation"}]}}, "guardrails.input.0"),
+    ],
+)
+def test_a_policy_names_only_models_that_the_stage_allows(api: Api, bundle: dict[str, Any], param: str) -> None:
+    api.services = replace(api.services, allowed=AllowedModels(("sagemaker:*",)))
+    refused(api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, **bundle}), 400, "InvalidInput", param)
+    api.registry.numbers[TENANT, SKILL, "policy"] = 2
+    assert api.call("POST", f"{HERE}/policies", {"prompt": PROMPT})[0] == 201
 
 
 # Ceilings

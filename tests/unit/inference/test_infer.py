@@ -1,5 +1,6 @@
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -11,6 +12,7 @@ from rlaas.inference.attempts import CircuitBreakers
 from rlaas.inference.backend import BackendFailed, ChatCall, Choice, Completion, Delta, NoCapacity, ToolCallDelta
 from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, decide, infer, infer_stream
 from rlaas.inference.spending import Spending
+from rlaas.routing.allowed_models import AllowedModels
 from rlaas.routing.assign import CONTROL
 from rlaas.routing.guardrails import Guardrails
 from rlaas.routing.policy import BackendSpec, OpenAIBackend
@@ -619,6 +621,14 @@ def test_what_is_set_aside_is_enough_for_an_answer_that_guardrails_have_made_aga
     served("flag")
     with pytest.raises(QuotaExceeded):
         served("regenerate")
+
+
+def test_nobody_is_told_to_ask_a_model_that_the_stage_does_not_allow() -> None:
+    store, stage = MemoryEventStore(), AllowedModels(("openai:*",))
+    for dryrun in (True, False):
+        with pytest.raises(Forbidden, match="'sagemaker:v1'"):
+            decide(InferRequest(skill=SKILL, inputs={"email": "?"}, dryrun=dryrun), ASKER, replace(gateway(store=store), allowed=stage))
+    assert not store.events
 
 
 def test_a_decision_to_ask_oneself_spends_the_most_that_the_call_may_come_to_once() -> None:

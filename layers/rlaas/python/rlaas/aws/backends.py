@@ -5,7 +5,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rlaas.aws.secrets import VendorKeys
-from rlaas.inference.backend import ChatCall, Completion, Delta
+from rlaas.inference.backend import BackendFailed, ChatCall, Completion, Delta
+from rlaas.routing.allowed_models import EVERY_MODEL, AllowedModels
 from rlaas.routing.policy import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
 
 if TYPE_CHECKING:
@@ -19,15 +20,18 @@ if TYPE_CHECKING:
 class Backends:
     """`Backend` for every kind. One for a process: it holds the connections.
 
-    `private_addresses` lets policies name servers by http and on the private network: for a stage on one's own machine, and no other.
+    Models that are not `allowed` are not asked, whatever policies from before name. `private_addresses` lets policies name servers by http
+    and on the private network: for a stage on one's own machine, and no other.
     """
 
-    def __init__(self, keys: VendorKeys, *, private_addresses: bool = False) -> None:
+    def __init__(self, keys: VendorKeys, *, private_addresses: bool = False, allowed: AllowedModels = EVERY_MODEL) -> None:
         self._keys = keys
         self._private_addresses = private_addresses
+        self._allowed = allowed
 
     def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
         """The whole answer within `timeout_s` seconds. Raises: BackendFailed, InvalidInput naming the parameter."""
+        self._check(backend)
         match backend:
             case SageMakerBackend():
                 return self._sagemaker.complete(backend, call, timeout_s=timeout_s)
@@ -43,6 +47,7 @@ class Backends:
 
         Raises: as `complete`.
         """
+        self._check(backend)
         match backend:
             case SageMakerBackend():
                 return self._sagemaker.stream(backend, call, timeout_s=timeout_s)
@@ -52,6 +57,10 @@ class Backends:
                 return self._anthropic.stream(backend, call, timeout_s=timeout_s)
             case BedrockBackend():
                 return self._bedrock.stream(backend, call, timeout_s=timeout_s)
+
+    def _check(self, backend: BackendSpec) -> None:
+        if (refusal := self._allowed.refusal(backend)) is not None:
+            raise BackendFailed(refusal, nothing_done=True)
 
     @cached_property
     def _http(self) -> "VendorHttp":

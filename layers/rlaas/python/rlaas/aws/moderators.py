@@ -5,7 +5,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rlaas.aws.secrets import VendorKeys
+from rlaas.inference.backend import BackendFailed
 from rlaas.inference.moderation import Judgement, Source
+from rlaas.routing.allowed_models import EVERY_MODEL, AllowedModels
 from rlaas.routing.guardrails import BedrockService, ModerationService, Service
 
 if TYPE_CHECKING:
@@ -14,14 +16,17 @@ if TYPE_CHECKING:
 
 
 class Moderators:
-    """`Moderator` for every kind. One for a process: it holds the connections. `private_addresses` is as for `Backends`."""
+    """`Moderator` for every kind. One for a process: it holds the connections. `private_addresses` and `allowed` are as for `Backends`."""
 
-    def __init__(self, keys: VendorKeys, *, private_addresses: bool = False) -> None:
+    def __init__(self, keys: VendorKeys, *, private_addresses: bool = False, allowed: AllowedModels = EVERY_MODEL) -> None:
         self._keys = keys
         self._private_addresses = private_addresses
+        self._allowed = allowed
 
     def judge(self, guardrail: Service, texts: Sequence[str], *, source: Source, tenant_id: str) -> Judgement | None:
         """One call. Raises: BackendFailed, InvalidInput where the service finds fault with the request."""
+        if (refusal := self._allowed.refusal(guardrail)) is not None:
+            raise BackendFailed(refusal, nothing_done=True)
         match guardrail:
             case BedrockService():
                 return self._bedrock.judge(guardrail, texts, source=source)

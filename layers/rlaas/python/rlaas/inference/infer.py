@@ -23,6 +23,7 @@ from rlaas.inference.moderation import Moderator
 from rlaas.inference.prompt import finished
 from rlaas.inference.spending import Question, Spending, Spent
 from rlaas.privacy.scrub import Scrubber
+from rlaas.routing.allowed_models import EVERY_MODEL, AllowedModels
 from rlaas.routing.assign import CONTROL, PINNED, Decision, assign, pinned
 from rlaas.routing.policy import Policy
 from rlaas.routing.prompt import Document
@@ -180,6 +181,8 @@ class Gateway:
     timer: Callable[[], float] = time.perf_counter
     pause: Callable[[float], None] = time.sleep
     breakers: CircuitBreakers = field(default_factory=lambda: CircuitBreakers(time.perf_counter))
+    allowed: AllowedModels = EVERY_MODEL
+    """What callers may be told to ask themselves; `backend` sees to the rest."""
 
 
 def infer(request: InferRequest, asker: Asker, gateway: Gateway, *, idempotency_key: str | None = None) -> Answer:
@@ -221,9 +224,12 @@ def decide(request: InferRequest, asker: Asker, gateway: Gateway, *, idempotency
     """Who is to answer `request` and with what, for a caller that asks the model itself or (`dryrun`) only wants to know.
 
     Unless it is a dry run the interaction is stored, and the most that the call may come to counts as spent: nobody tells what it came to.
-    Raises: NotFound, InvalidInput, Conflict, QuotaExceeded as `infer`; Forbidden when guardrails block it.
+    Raises: NotFound, InvalidInput, Conflict, QuotaExceeded as `infer`; Forbidden when guardrails block it or the stage does not allow its
+    model.
     """
     turn = _Turn.begun(request, asker, gateway, idempotency_key)
+    if (refusal := gateway.allowed.refusal(turn.policy.backend)) is not None:
+        raise Forbidden(refusal)
     if turn.blocked is not None:
         if not request.dryrun:
             turn.begins()

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, JsonValue, Tag
 from rlaas.clock import Timestamp
 from rlaas.errors import InvalidInput
 from rlaas.ids import PolicyId, Sha256, SkillName, TenantId, adapters_owner, base_component, canonical_sha256, policy_id
-from rlaas.routing.guardrails import BaseUrl, Guardrails, ModerationService, SecretName
+from rlaas.routing.guardrails import BaseUrl, Guardrails, ModerationService, SecretName, Service
 from rlaas.routing.hosts import ANTHROPIC, OPENAI, is_own
 from rlaas.routing.prompt import Prompt
 from rlaas.tenancy.prices import Price
@@ -160,6 +160,15 @@ def check_components(bundle: PolicyBundle, tenant_id: str, *, endpoint: str) -> 
             raise InvalidInput(f"the component must be {asked}, and {component!r} is neither", param=f"{place}.component")
 
 
+def servers(bundle: PolicyBundle) -> "dict[str, BackendSpec | Service]":
+    """Who is asked for a policy's answers, and who judges them, by where the policy says so."""
+    asked: dict[str, BackendSpec | Service] = {"backend": bundle.backend}
+    asked |= {f"fallbacks.{at}": backend for at, backend in enumerate(bundle.fallbacks)}
+    for side, guardrails in (("input", bundle.guardrails.input), ("output", bundle.guardrails.output)):
+        asked |= {f"guardrails.{side}.{at}": guardrail for at, guardrail in enumerate(guardrails) if isinstance(guardrail, Service)}
+    return asked
+
+
 class SecretHosts(Protocol):
     """Knows where secrets may be sent."""
 
@@ -173,11 +182,7 @@ def check_secrets(bundle: PolicyBundle, tenant_id: str, secrets: SecretHosts) ->
 
     Raises: InvalidInput naming the `base_url` that a secret may not be sent to, DependencyUnavailable.
     """
-    asked: dict[str, WireModel] = {"backend": bundle.backend}
-    asked |= {f"fallbacks.{at}": backend for at, backend in enumerate(bundle.fallbacks)}
-    asked |= {f"guardrails.input.{at}": guardrail for at, guardrail in enumerate(bundle.guardrails.input)}
-    asked |= {f"guardrails.output.{at}": guardrail for at, guardrail in enumerate(bundle.guardrails.output)}
-    for place, server in asked.items():
+    for place, server in servers(bundle).items():
         if not isinstance(server, OpenAIBackend | AnthropicBackend | ModerationService) or server.secret is None:
             continue
         if is_own(server.base_url, server.OWN_HOST):

@@ -33,6 +33,7 @@ from rlaas.rollout.request import request_rollout
 from rlaas.rollout.steps import Rollout, RolloutSettings
 from rlaas.rollout.trial import TrialState, TrialStore
 from rlaas.rollout.trial_evidence import TrialEvidence
+from rlaas.routing.allowed_models import EVERY_MODEL, AllowedModels, check_models
 from rlaas.routing.bandit import BanditSettings
 from rlaas.routing.guardrails import Guardrails
 from rlaas.routing.policy import (
@@ -154,6 +155,7 @@ class Services:
     learning_settings: dict[str, JsonValue]
     rollout_settings: dict[str, JsonValue]
     secrets: SecretHosts
+    allowed: AllowedModels = EVERY_MODEL
 
 
 class TenantRequest(WireModel):
@@ -652,6 +654,7 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
             price=request.price,
         )
         check_components(bundle, call.tenant_id, endpoint=here.endpoint)
+        check_models(bundle, here.allowed)
         check_secrets(bundle, call.tenant_id, here.secrets)
         digest = bundle.digest()
         policies = _every(here.documents, Policy, call.tenant_id, f"POLICY#{skill}#")

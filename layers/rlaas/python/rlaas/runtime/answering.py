@@ -20,6 +20,7 @@ from rlaas.clock import utc_now
 from rlaas.inference.attempts import CircuitBreakers
 from rlaas.inference.backend import Backend, Delta
 from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, infer, infer_stream
+from rlaas.routing.allowed_models import AllowedModels
 from rlaas.runtime.environment import EventsEnvironment, InferenceEnvironment, IngestEnvironment
 from rlaas.runtime.http import Caller
 from rlaas.runtime.limits import limits
@@ -55,15 +56,16 @@ def spendings(settings: InferenceEnvironment) -> Spendings:
 
 
 @cache
-def backends(stage: str) -> Backend:
-    """The process's connections to models. On the laptop a policy may name a server on the laptop itself."""
-    return WakingBackend(Backends(VendorKeys(stage), private_addresses=stage == "local"), stage=stage)
+def backends(stage: str, allowed: tuple[str, ...]) -> Backend:
+    """The process's connections to the models that the stage allows. On the laptop a policy may name a server on the laptop itself."""
+    models = Backends(VendorKeys(stage), private_addresses=stage == "local", allowed=AllowedModels(allowed))
+    return WakingBackend(models, stage=stage)
 
 
 @cache
-def moderators(stage: str) -> Moderators:
+def moderators(stage: str, allowed: tuple[str, ...]) -> Moderators:
     """The process's connections to the services that guardrails are judged by."""
-    return Moderators(VendorKeys(stage), private_addresses=stage == "local")
+    return Moderators(VendorKeys(stage), private_addresses=stage == "local", allowed=AllowedModels(allowed))
 
 
 @cache
@@ -75,7 +77,7 @@ def breakers() -> CircuitBreakers:
 def gateway(who: Caller, settings: InferenceEnvironment, trace: Trace | None = None) -> Gateway:
     """What the caller's requests are answered with; each call of a model is told of in `trace`."""
     store, registry = stores(settings)
-    models = backends(settings.stage)
+    models = backends(settings.stage, settings.allowed_models)
     scrubber = scrubbers(settings).of(who.tenant_id)
     return Gateway(
         routes=registry,
@@ -84,7 +86,8 @@ def gateway(who: Caller, settings: InferenceEnvironment, trace: Trace | None = N
         scrubber=scrubber,
         spending=spendings(settings).of(who.tenant_id),
         clock=utc_now,
-        moderator=moderators(settings.stage),
+        moderator=moderators(settings.stage, settings.allowed_models),
+        allowed=AllowedModels(settings.allowed_models),
         breakers=breakers(),
         within_s=ANSWER_S - (FINDER_S if scrubber.settings.model_entities else 0.0),
     )

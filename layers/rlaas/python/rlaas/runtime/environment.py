@@ -67,7 +67,13 @@ class RedriveEnvironment(FailuresEnvironment):
     in_order: str = Field(alias="IN_ORDER")
 
 
-class InferenceEnvironment(IngestEnvironment, CountersEnvironment):
+class ModelsEnvironment(Environment):
+    """For functions that ask models, or take policies that name them: which ones the stage allows (`rlaas.routing.allowed_models`)."""
+
+    allowed_models: Json[tuple[str, ...]] = Field(default=("*",), alias="ALLOWED_MODELS")
+
+
+class InferenceEnvironment(IngestEnvironment, CountersEnvironment, ModelsEnvironment):
     """For functions that answer. What a process that dies had set aside of a budget comes back after one to two `reservation_seconds`."""
 
     reservation_seconds: int = Field(default=60, ge=1, alias="RESERVATION_SECONDS")
@@ -130,7 +136,7 @@ class AdaptersEnvironment(RegistryEnvironment):
     scale_to_zero: bool = Field(alias="SCALE_TO_ZERO")
 
 
-class AdminEnvironment(RolloutEnvironment):
+class AdminEnvironment(RolloutEnvironment, ModelsEnvironment):
     """For the admin API."""
 
     audit_table: str = Field(alias="AUDIT_TABLE")

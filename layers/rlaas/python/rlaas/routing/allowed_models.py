@@ -1,0 +1,52 @@
+"""Which models the policies of a stage may ask, whoever makes them: the operator's word, as patterns in which `*` is any text."""
+
+import re
+from dataclasses import dataclass
+
+from rlaas.errors import InvalidInput
+from rlaas.routing.guardrails import BedrockService, ModerationService, Service
+from rlaas.routing.hosts import host_of, is_own
+from rlaas.routing.policy import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, PolicyBundle, SageMakerBackend, servers
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedModels:
+    """The models that fit one of `patterns`: `sagemaker:*` (the stage's own endpoint), `openai:gpt-*`, `bedrock:*anthropic.*`,
+    `openai@llm.acme.com:*`."""
+
+    patterns: tuple[str, ...] = ("*",)
+
+    def refusal(self, server: BackendSpec | Service) -> str | None:
+        """Why `server` may not be asked; None where it may."""
+        if "*" in self.patterns:
+            return None
+        name = name_of(server)
+        if any(re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name, re.DOTALL) for pattern in self.patterns):
+            return None
+        return f"this stage does not let policies ask {name!r}: its operators allow {', '.join(self.patterns) or 'none'}"
+
+
+EVERY_MODEL = AllowedModels()
+
+
+def name_of(server: BackendSpec | Service) -> str:
+    """How patterns see a server: `<vendor>:<model>` at the vendor's own address, `<vendor>@<host>:<model>` at any other that speaks its
+    API."""
+    match server:
+        case SageMakerBackend() | BedrockBackend():
+            return f"{server.kind}:{server.model}"
+        case BedrockService():
+            return f"bedrock:guardrail/{server.guardrail_id}"
+        case OpenAIBackend() | AnthropicBackend() | ModerationService():
+            vendor = "anthropic" if isinstance(server, AnthropicBackend) else "openai"
+            place = vendor if is_own(server.base_url, server.OWN_HOST) else f"{vendor}@{host_of(server.base_url)}"
+            return f"{place}:{server.model}"
+        case _:
+            raise TypeError(f"nothing is asked by {type(server).__name__}")
+
+
+def check_models(bundle: PolicyBundle, allowed: AllowedModels) -> None:
+    """Raises: InvalidInput naming the first of a policy's servers that may not be asked."""
+    for place, server in servers(bundle).items():
+        if (refusal := allowed.refusal(server)) is not None:
+            raise InvalidInput(refusal, param=place)
