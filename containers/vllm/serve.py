@@ -43,6 +43,7 @@ SETTINGS = {
     "VLLM_PLUGINS": "",
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",
+    "VLLM_HOST_IP": "127.0.0.1",  # its processes find each other without a network, which the endpoint's containers have not
 }
 # On CPU, without a limit, the cache takes half the memory. All cores compute, and a waiting thread sleeps: others may need the cores.
 CPU_SETTINGS = {

@@ -1,6 +1,7 @@
 """Learning runs: dataset -> training -> evaluation -> decision, as SageMaker jobs that a state machine calls."""
 
 import json
+from collections.abc import Sequence
 
 from aws_cdk import Duration, Stack
 from aws_cdk import aws_iam as iam
@@ -39,7 +40,7 @@ class LearningPipeline(Construct):
     ) -> None:
         super().__init__(scope, id)
         learning = config.learning
-        jobs = self._job_role(artifacts=artifacts, lake=lake, images=images, endpoint=endpoint)
+        dataset, train, evaluate = self._job_roles(artifacts=artifacts, lake=lake, images=images, endpoint=endpoint)
         self.steps = PythonFunction(
             self,
             "Steps",
@@ -67,7 +68,9 @@ class LearningPipeline(Construct):
             name="learning",
             substitutions={
                 "LearningStepsFunctionArn": self.steps.target.function_arn,
-                "SageMakerRoleArn": jobs.role_arn,
+                "DatasetRoleArn": dataset.role_arn,
+                "TrainRoleArn": train.role_arn,
+                "EvaluateRoleArn": evaluate.role_arn,
                 "LearningImageUri": images.image(learning.image_tag),
                 "Region": Stack.of(self).region,
                 "EndpointName": endpoint.endpoint_name,
@@ -84,10 +87,10 @@ class LearningPipeline(Construct):
         self.state_machine.allow_invoke(self.steps.target)
         self.failures = failure_queue(self, config)
         self.state_machine.close_by(self.steps, failures=self.failures)
-        self._allow_jobs(config, jobs=jobs, endpoint=endpoint)
+        self._allow_jobs(config, roles=[dataset, train, evaluate], endpoint=endpoint)
 
-    def _allow_jobs(self, config: StageConfig, *, jobs: iam.IRole, endpoint: VllmEndpoint) -> None:
-        """What the state machine may start: this stage's jobs with the jobs' role, and adapters on this stage's endpoint."""
+    def _allow_jobs(self, config: StageConfig, *, roles: Sequence[iam.IRole], endpoint: VllmEndpoint) -> None:
+        """What the state machine may start: this stage's jobs with the jobs' roles, and adapters on this stage's endpoint."""
         stack = Stack.of(self)
         machine = self.state_machine
         job_arns = [
@@ -104,7 +107,7 @@ class LearningPipeline(Construct):
             ),
             iam.PolicyStatement(
                 actions=["iam:PassRole"],
-                resources=[jobs.role_arn],
+                resources=[role.role_arn for role in roles],
                 conditions={"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
             ),
             iam.PolicyStatement(
@@ -123,24 +126,25 @@ class LearningPipeline(Construct):
         for statement in endpoint.copies_statements():
             acknowledge_wildcards(machine, statement.resources, TARGETS_HAVE_NO_NAMES)
 
-    def _job_role(self, *, artifacts: PrivateBucket, lake: EventLake, images: ImageRepository, endpoint: VllmEndpoint) -> SageMakerRole:
-        """What the jobs' containers may do: read the lake, the base models and the datasets; write datasets, adapters and reports."""
-        role = SageMakerRole(
-            self,
-            "JobRole",
-            description="What learning jobs may do",
-            images=images,
-            log_groups=["/aws/sagemaker/TrainingJobs*", "/aws/sagemaker/ProcessingJobs*"],
-        )
+    def _job_roles(
+        self, *, artifacts: PrivateBucket, lake: EventLake, images: ImageRepository, endpoint: VllmEndpoint
+    ) -> tuple[SageMakerRole, SageMakerRole, SageMakerRole]:
+        """What SageMaker may read and write for each job, which is also what the job's container may do itself, unless it is isolated.
+
+        A dataset is made from the lake, which holds all tenants' events, and can read nothing that was made before; training, which runs
+        the most code that is not ours, has no credentials; an evaluation sees neither lake nor adapters (decision 38).
+        """
+        datasets, runs = artifacts.objects("tenants/*/datasets/*"), artifacts.objects("tenants/*/runs/*")
         data = "The objects are data: base models, each run's datasets and adapters, the lake's files. The prefix is what can be named."
-        role.allow("s3:GetObject", on=[artifacts.objects("models/*"), artifacts.objects("tenants/*")], wildcard_because=data)
-        role.allow("s3:PutObject", "s3:AbortMultipartUpload", on=[artifacts.objects("tenants/*")], wildcard_because=data)
-        role.allow("s3:GetObject", on=[lake.bucket.objects("events/*")], wildcard_because=data)
+
+        dataset = self._job_role("DatasetRole", "What building a dataset may do", "Processing", images)
+        dataset.allow("s3:PutObject", "s3:AbortMultipartUpload", on=[datasets], wildcard_because=data)
+        dataset.allow("s3:GetObject", on=[lake.bucket.objects("events/*")], wildcard_because=data)
         # Athena's answers, which the caller's role writes, and reads and tidies afterwards.
         answers = lake.bucket.objects("athena/*")
-        role.allow("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", on=[answers], wildcard_because=data)
-        role.allow("s3:ListBucket", "s3:GetBucketLocation", on=[artifacts.bucket_arn, lake.bucket.bucket_arn])
-        role.allow(
+        dataset.allow("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", on=[answers], wildcard_because=data)
+        dataset.allow("s3:ListBucket", "s3:GetBucketLocation", on=[artifacts.bucket_arn, lake.bucket.bucket_arn])
+        dataset.allow(
             "athena:StartQueryExecution",
             "athena:GetQueryExecution",
             "athena:GetQueryResults",
@@ -148,6 +152,21 @@ class LearningPipeline(Construct):
             "athena:GetWorkGroup",
             on=[lake.workgroup_arn],
         )
-        role.allow("glue:GetDatabase", "glue:GetTable", "glue:GetPartitions", on=lake.catalog_arns)
-        role.allow("sagemaker:InvokeEndpoint", on=endpoint.arns, wildcard_because=ADAPTERS_ARE_DATA)
-        return role
+        dataset.allow("glue:GetDatabase", "glue:GetTable", "glue:GetPartitions", on=lake.catalog_arns)
+
+        train = self._job_role("TrainRole", "What SageMaker may do for training, whose container is isolated", "Training", images)
+        train.allow("s3:GetObject", on=[artifacts.objects("models/*"), datasets], wildcard_because=data)
+        train.allow("s3:PutObject", "s3:AbortMultipartUpload", on=[runs], wildcard_because=data)
+        train.allow("s3:ListBucket", "s3:GetBucketLocation", on=[artifacts.bucket_arn])
+
+        evaluate = self._job_role("EvaluateRole", "What an evaluation may do", "Processing", images)
+        evaluate.allow("s3:GetObject", on=[datasets], wildcard_because=data)
+        evaluate.allow(
+            "s3:PutObject", "s3:AbortMultipartUpload", on=[artifacts.objects("tenants/*/runs/*/evaluation/*")], wildcard_because=data
+        )
+        evaluate.allow("s3:ListBucket", "s3:GetBucketLocation", on=[artifacts.bucket_arn])
+        evaluate.allow("sagemaker:InvokeEndpoint", on=endpoint.arns, wildcard_because=ADAPTERS_ARE_DATA)
+        return dataset, train, evaluate
+
+    def _job_role(self, id: str, description: str, kind: str, images: ImageRepository) -> SageMakerRole:
+        return SageMakerRole(self, id, description=description, images=images, log_groups=[f"/aws/sagemaker/{kind}Jobs*"])

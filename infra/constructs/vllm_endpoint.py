@@ -58,6 +58,8 @@ class VllmEndpoint(Construct):
             self,
             "Model",
             execution_role_arn=role.role_arn,
+            # No network and no credentials: SageMaker brings the model and each adapter, and takes requests in.
+            enable_network_isolation=True,
             primary_container=sagemaker.CfnModel.ContainerDefinitionProperty(
                 image=image,
                 model_data_source=sagemaker.CfnModel.ModelDataSourceProperty(

@@ -105,18 +105,22 @@ class Child:
             self._process.wait()
 
 
-def aws_environment() -> dict[str, str]:
-    """What a container needs to reach this cloud with an unchanged boto3, and to be found and ended by `local down`."""
+def aws_environment(*, isolated: bool = False) -> dict[str, str]:
+    """What a container needs to reach this cloud with an unchanged boto3, and to be found and ended by `local down`.
+
+    An `isolated` one is given no credentials, as on AWS, where it has no network either.
+    """
     names = ("PATH", "HOME", "LANG", "TMPDIR", "RLAAS_CLOUD")
+    own = {name: os.environ[name] for name in names if name in os.environ} | {"AWS_EC2_METADATA_DISABLED": "true", "PYTHONUNBUFFERED": "1"}
+    if isolated:
+        return own
     endpoint = f"http://127.0.0.1:{os.environ['GATEWAY_PORT']}"
-    return {name: os.environ[name] for name in names if name in os.environ} | {
+    return own | {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_REGION": responses.get_region(),
         "AWS_DEFAULT_REGION": responses.get_region(),
         "AWS_ACCESS_KEY_ID": os.environ["AWS_ACCESS_KEY_ID"],
         "AWS_SECRET_ACCESS_KEY": os.environ["AWS_SECRET_ACCESS_KEY"],
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "PYTHONUNBUFFERED": "1",
     }
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import botocore.session
 
@@ -66,6 +67,73 @@ def test_the_learning_image_takes_the_projects_torch_in_a_build_for_old_drivers(
     assert f"torch=={base[1]}" == TORCH
     assert base[2] == "12", "CUDA 13 takes driver 580, and nobody can choose a training instance's driver"
     assert "torch" not in re.findall(r"^[\w-]+", (ROOT / "requirements/learning.lock").read_text(), re.M), "it would replace the base's"
+
+
+def definition(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((ROOT / f"infra/state_machines/{name}.asl.json").read_text())["States"]
+    return loaded
+
+
+def jobs() -> dict[str, dict[str, Any]]:
+    """What each job is asked for with, by its module."""
+    asked = [
+        state["Arguments"]
+        for name in ("learning", "compaction")
+        for state in definition(name).values()
+        if "Job.sync" in str(state.get("Resource"))
+    ]
+    entrypoints = [arguments.get("AppSpecification", arguments.get("AlgorithmSpecification"))["ContainerEntrypoint"] for arguments in asked]
+    return {entrypoint[-1].rpartition(".")[2]: arguments for entrypoint, arguments in zip(entrypoints, asked, strict=True)}
+
+
+def test_a_container_has_a_network_only_where_its_code_calls_aws(templates: list[Template]) -> None:
+    """Without one it has no credentials either, and of all tenants' data only what SageMaker brings it."""
+    networked = {name for name, asked in jobs().items() if not (asked.get("NetworkConfig") or asked).get("EnableNetworkIsolation")}
+    asks_aws = {name for name in jobs() if re.search(r"boto3|awswrangler|rlaas\.aws", (ROOT / f"training_jobs/{name}.py").read_text())}
+    assert networked == asks_aws == {"build_dataset", "evaluate", "compact"}
+    assert "AWS_DEFAULT_REGION" not in json.dumps(jobs()["train"])
+    for config in STAGES:
+        assert resource(templates, config.id, "Model")["Properties"]["EnableNetworkIsolation"] is True
+
+
+def test_each_job_may_touch_what_it_reads_and_writes_and_nothing_of_the_others(templates: list[Template]) -> None:
+    """By role, what a job may do to which prefix of which bucket; log groups, images and metrics apart."""
+    data = {
+        "Dataset": {
+            ("s3:GetObject", "lake/events/*"),
+            *((f"s3:{verb}", "lake/athena/*") for verb in ("GetObject", "PutObject", "DeleteObject", "AbortMultipartUpload")),
+            *((f"s3:{verb}", "artifacts/tenants/*/datasets/*") for verb in ("PutObject", "AbortMultipartUpload")),
+        },
+        "Train": {
+            ("s3:GetObject", "artifacts/models/*"),
+            ("s3:GetObject", "artifacts/tenants/*/datasets/*"),
+            *((f"s3:{verb}", "artifacts/tenants/*/runs/*") for verb in ("PutObject", "AbortMultipartUpload")),
+        },
+        "Evaluate": {
+            ("s3:GetObject", "artifacts/tenants/*/datasets/*"),
+            *((f"s3:{verb}", "artifacts/tenants/*/runs/*/evaluation/*") for verb in ("PutObject", "AbortMultipartUpload")),
+        },
+    }
+    services = {"Dataset": {"athena", "glue"}, "Train": set(), "Evaluate": {"sagemaker"}}
+    for config in STAGES:
+        [learning] = [template for template in templates if (template.stage, template.stack) == (config.id, "learning")]
+        for job, allowed in data.items():
+            [policy] = [p for name, p in learning.resources("AWS::IAM::Policy").items() if name.startswith(f"Learning{job}RolePolicy")]
+            statements = [
+                (action, text)
+                for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+                for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+                for one in (statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]])
+                for text in [json.dumps(one)]
+            ]
+            objects = {
+                (action, f"{'lake' if 'Lake' in text else 'artifacts'}{found[1]}")
+                for action, text in statements
+                if action.startswith("s3:") and (found := re.search(r'"(/[^"]+)"\]\]', text))
+            }
+            assert objects == allowed, (config.id, job)
+            others = {action.partition(":")[0] for action, _ in statements} - {"s3", "ecr", "logs", "cloudwatch"}
+            assert others == services[job], (config.id, job)
 
 
 def test_the_endpoints_logs_end_with_the_stages_retention(templates: list[Template]) -> None:

@@ -602,7 +602,7 @@ def test_what_is_unloaded_for_a_learning_run_is_gone_in_days(templates: list[Tem
             ]
             assert [rule["ExpirationInDays"] for rule in rules if answers.startswith(rule.get("Prefix", "of all"))] == [7]
         if template.stack == "learning":
-            policies = [policy for name, policy in template.resources("AWS::IAM::Policy").items() if name.startswith("LearningJobRole")]
+            policies = [policy for name, policy in template.resources("AWS::IAM::Policy").items() if name.startswith("LearningDatasetRole")]
             allowed = {
                 action
                 for policy in policies

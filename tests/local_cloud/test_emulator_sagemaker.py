@@ -102,12 +102,21 @@ def test_a_training_job_sees_opt_ml_and_its_outputs_are_stored(emulator: Emulato
     prefix = f"out/{job['TrainingJobName']}/output"
     assert described["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{bucket}/{prefix}/model.tar.gz"
     assert content(emulator, bucket, f"{prefix}/model.tar.gz") == {"weights": "onetwo"}
-    assert json.loads(content(emulator, bucket, f"{prefix}/output.tar.gz")["report.json"]) == {"rate": "0.1"}
+    assert json.loads(content(emulator, bucket, f"{prefix}/output.tar.gz")["report.json"]) == {"rate": "0.1", "credentials": True}
+
     assert described["FinalMetricDataList"][0]["Value"] == pytest.approx(0.25)
     events = emulator.client("logs").filter_log_events(
         logGroupName="/aws/sagemaker/TrainingJobs", logStreamNamePrefix=job["TrainingJobName"]
     )["events"]
     assert [event["message"] for event in events] == ["loss=0.25"]
+
+
+def test_an_isolated_job_has_no_credentials_and_its_data_comes_and_goes_all_the_same(emulator: Emulator, bucket: str) -> None:
+    job = training_job(bucket, EnableNetworkIsolation=True)
+    emulator.client("sagemaker").create_training_job(**job)
+    assert ended(emulator, job["TrainingJobName"])["TrainingJobStatus"] == "Completed"
+    prefix = f"out/{job['TrainingJobName']}/output"
+    assert json.loads(content(emulator, bucket, f"{prefix}/output.tar.gz")["report.json"]) == {"credentials": False}
 
 
 def test_a_prefix_without_a_slash_reads_every_key_that_begins_so(emulator: Emulator, bucket: str) -> None:

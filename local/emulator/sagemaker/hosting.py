@@ -46,13 +46,21 @@ class Server:
     """A `serve` process with one model's files, ready once it answers /ping."""
 
     def __init__(
-        self, *, image_uri: str, artifacts_uri: str | None, compressed: bool, environment: dict[str, str], log_group: str, name: str
+        self,
+        *,
+        image_uri: str,
+        artifacts_uri: str | None,
+        compressed: bool,
+        environment: dict[str, str],
+        log_group: str,
+        name: str,
+        isolated: bool = False,
     ) -> None:
         self.image = image(image_uri)
         if not self.image.serve:
             raise ApiError("ValidationException", f"image {image_uri} has no serve command here")
         self.artifacts_uri, self.compressed, self.environment = artifacts_uri, compressed, environment
-        self.log_group, self.name = log_group, name
+        self.log_group, self.name, self.isolated = log_group, name, isolated
         self.root = Path(tempfile.gettempdir()) / "ml" / "hosting" / name
         self.port = 0
         self._key = {KEY_HEADER: secrets.token_urlsafe(24)}
@@ -80,7 +88,7 @@ class Server:
         child = self._child = Child(
             self.image.command(self.image.serve),
             cwd=self.image.cwd,
-            environment=aws_environment() | self.image.env | self.environment | given,
+            environment=aws_environment(isolated=self.isolated) | self.image.env | self.environment | given,
             log_file=Path(os.environ["RLAAS_LOG_DIR"]) / f"endpoint-{self.name}.log",
             stream=LogStream(self.log_group, f"{self.name}/i-local"),
             stop_seconds=STOP_SECONDS,
@@ -523,6 +531,7 @@ def _server_of_model(model: Record, log_group: str, name: str, environment: dict
         environment=(container.get("Environment") or {}) | environment,
         log_group=log_group,
         name=name,
+        isolated=bool(model.get("EnableNetworkIsolation")),
     )
 
 

@@ -159,7 +159,9 @@ class Job(ABC):
         if self._stopping.is_set():
             raise Stopped
         self.record[f"{self.kind}StartTime"] = time.time()
-        environment = aws_environment() | stand_in.env | self._environment() | (self.request.get("Environment") or {})
+        network = self.request.get("NetworkConfig") or self.request  # a processing job's, or a training job's
+        given = aws_environment(isolated=bool(network.get("EnableNetworkIsolation")))
+        environment = given | stand_in.env | self._environment() | (self.request.get("Environment") or {})
         stream = LogStream(f"/aws/sagemaker/{self.kind}Jobs", f"{self.name}/algo-1-{int(time.time())}")
         self._child = Child(
             stand_in.command(self._command() or stand_in.serve),
