@@ -387,6 +387,15 @@ def test_one_address_inside_among_several_is_enough_to_refuse(monkeypatch: pytes
         VendorHttp().whole("the model server", "https://models.example/v1", {}, {}, timeout_s=1)
 
 
+def test_a_name_that_nobody_answers_for_takes_no_longer_than_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: asked.wait(60))
+    with pytest.raises(BackendFailed, match="NameResolutionError") as failed:
+        VendorHttp().whole("the model server", "https://models.example/v1", {}, {}, timeout_s=0.2)
+    asked.set()
+    assert failed.value.safe_to_repeat
+
+
 def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, int]] = []
 

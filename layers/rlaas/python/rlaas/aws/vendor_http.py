@@ -5,7 +5,9 @@ import io
 import ipaddress
 import json
 import math
+import queue
 import socket
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -310,16 +312,15 @@ class _Public(_Secure):
     """Connects to a public address or not at all; TLS still proves the name."""
 
     def _new_conn(self) -> socket.socket:
-        try:
-            found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
-        except socket.gaierror as error:
-            raise NameResolutionError(self.host, self, error) from error
-        addresses = [str(entry[4][0]) for entry in found]
-        if not all(map(is_public, addresses)):
-            raise BackendFailed("the base_url does not lead to a public address", nothing_done=True)
-        # One time-out for all addresses together: their number is the tenant's choice too.
+        # One time-out for the name and all its addresses together: who answers for it, and how many there are, is the tenant's choice too.
         allowed = self.timeout if isinstance(self.timeout, float | int) else CONNECT_TIMEOUT_S
         until = time.monotonic() + allowed
+        try:
+            addresses = _addresses_of(self._dns_host, self.port, within_s=allowed)
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        if not all(map(is_public, addresses)):
+            raise BackendFailed("the base_url does not lead to a public address", nothing_done=True)
         failed: OSError | None = None
         for address in addresses:
             left = until - time.monotonic()
@@ -334,6 +335,27 @@ class _Public(_Secure):
                 sock.setsockopt(*option)
             return sock
         raise NewConnectionError(self, f"none of the addresses answers: {failed}")
+
+
+def _addresses_of(host: str, port: int | None, *, within_s: float) -> list[str]:
+    """The addresses of a name. `getaddrinfo` waits as long as the resolver says, some ten seconds: what it finds too late is left to its
+    thread. Raises: socket.gaierror, also where nothing is found in `within_s` seconds."""
+    found: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
+
+    def look() -> None:
+        try:
+            found.put([str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)])
+        except Exception as error:  # raised below, in the thread that asks
+            found.put(error)
+
+    threading.Thread(target=look, daemon=True, name="resolver").start()
+    try:
+        answer = found.get(timeout=within_s)
+    except queue.Empty:
+        raise socket.gaierror(socket.EAI_AGAIN, f"the name was not resolved in {within_s:g} s") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 class _PlainPool(HTTPConnectionPool):
