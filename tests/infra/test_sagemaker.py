@@ -127,9 +127,9 @@ def test_each_job_may_touch_what_it_reads_and_writes_and_nothing_of_the_others(t
                 for text in [json.dumps(one)]
             ]
             objects = {
-                (action, f"{'lake' if 'Lake' in text else 'artifacts'}{found[1]}")
+                (action, f"{found[1]}/{found[2]}")
                 for action, text in statements
-                if action.startswith("s3:") and (found := re.search(r'"(/[^"]+)"\]\]', text))
+                if action.startswith("s3:") and (found := re.search(r'-(lake|artifacts)-.*-\d/([^"]+)"', text))
             }
             assert objects == allowed, (config.id, job)
             others = {action.partition(":")[0] for action, _ in statements} - {"s3", "ecr", "logs", "cloudwatch"}

@@ -525,7 +525,7 @@ def test_what_sts_lent_invokes_what_its_role_and_its_session_allow(emulator: Emu
     arn = f"arn:aws:sagemaker:us-east-1:000000000000:endpoint/{endpoint}"
     policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sagemaker:InvokeEndpoint", "Resource": arn.lower()}]}
     for session in ({}, {"Policy": json.dumps(policy)}):
-        lease = emulator.client("sts").assume_role(RoleArn=lent(emulator), RoleSessionName="s", **session)["Credentials"]
+        lease = emulator.client("sts").assume_role(RoleArn=lent(emulator), RoleSessionName="session", **session)["Credentials"]
         runtime = boto3.client(
             "sagemaker-runtime",
             endpoint_url=emulator.url,
