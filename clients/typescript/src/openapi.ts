@@ -1911,6 +1911,257 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/admin/tenants/{tenant_id}/ceilings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Ceilings
+         * @description The most that the tenant may have, and the version to change it at. Needs the scope `platform`.
+         */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    tenant_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The document, or the page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        /**
+         * Put Ceilings
+         * @description In force for every request from ten seconds on; the tenant's own administrators read them and cannot lift them. Needs the scope
+         *     `platform`.
+         */
+        put: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    tenant_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["CeilingsRequest"];
+                };
+            };
+            responses: {
+                /** @description The document, or the page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description Made */
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description Started */
+                202: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/admin/redrives": {
         parameters: {
             query?: never;
@@ -2320,7 +2571,7 @@ export interface paths {
         post?: never;
         /**
          * Revoke Key
-         * @description Needs the scope `admin`; tenants need `platform`.
+         * @description A key of the caller's tenant; a platform key revokes any tenant's.
          */
         delete: {
             parameters: {
@@ -2703,7 +2954,7 @@ export interface paths {
         };
         /**
          * Get Budgets
-         * @description Every budget, and the version to change them at.
+         * @description Every budget, and the version to change them at; and the platform's ceilings, which only the platform changes.
          */
         get: {
             parameters: {
@@ -2949,7 +3200,8 @@ export interface paths {
         };
         /**
          * Get Budgets Usage
-         * @description What each budget's window has spent, how much of that is only set aside for requests in flight, and when the next one begins.
+         * @description What the window of each budget and each of the platform's ceilings has spent, how much of that is only set aside for requests in
+         *     flight, and when the next one begins.
          */
         get: {
             parameters: {
@@ -6117,7 +6369,7 @@ export interface paths {
         };
         /**
          * List Audit
-         * @description Entries from the first on, and whether the whole chain holds.
+         * @description Entries from the first on, and with the first page whether the whole chain holds, for which the whole registry is read.
          */
         get: {
             parameters: {
@@ -7041,9 +7293,21 @@ export interface components {
         };
         /**
          * Budget
-         * @description At most `limit` requests, tokens (read and written) or US dollars in each calendar window (UTC).
+         * @description A limit of what a tenant's users ask in all, of one skill or with one key, or of the mirrored requests.
          */
         Budget: {
+            /**
+             * Measure
+             * @enum {string}
+             */
+            measure: "requests" | "tokens" | "usd";
+            /** Limit */
+            limit: number;
+            /**
+             * Window
+             * @enum {string}
+             */
+            window: "second" | "minute" | "hour" | "day" | "month";
             /** Name */
             name: string;
             /**
@@ -7062,18 +7326,6 @@ export interface components {
              * @default null
              */
             key_id?: string | null;
-            /**
-             * Measure
-             * @enum {string}
-             */
-            measure: "requests" | "tokens" | "usd";
-            /** Limit */
-            limit: number;
-            /**
-             * Window
-             * @enum {string}
-             */
-            window: "second" | "minute" | "hour" | "day" | "month";
         };
         /**
          * BudgetsRequest
@@ -7135,6 +7387,49 @@ export interface components {
              * @default null
              */
             usd?: number | null;
+        };
+        /**
+         * CeilingsRequest
+         * @description The ceilings to put in place of version `expected_version` (0: there are none yet).
+         */
+        CeilingsRequest: {
+            /**
+             * Spending
+             * @default []
+             */
+            spending?: components["schemas"]["Limit"][];
+            /**
+             * Requests Per Second
+             * @default null
+             */
+            requests_per_second?: number | null;
+            /**
+             * Learning Runs Per Day
+             * @default null
+             */
+            learning_runs_per_day?: number | null;
+            /**
+             * Adapters
+             * @default null
+             */
+            adapters?: number | null;
+            /**
+             * Skills
+             * @default null
+             */
+            skills?: number | null;
+            /**
+             * Policies Per Skill
+             * @default null
+             */
+            policies_per_skill?: number | null;
+            /** Expected Version */
+            expected_version: number;
+            /**
+             * Reason
+             * @default by the admin API
+             */
+            reason?: string;
         };
         /**
          * ChatMessage
@@ -7887,6 +8182,24 @@ export interface components {
              * @default by the admin API
              */
             reason?: string;
+        };
+        /**
+         * Limit
+         * @description At most `limit` requests, tokens (read and written) or US dollars in each calendar window (UTC).
+         */
+        Limit: {
+            /**
+             * Measure
+             * @enum {string}
+             */
+            measure: "requests" | "tokens" | "usd";
+            /** Limit */
+            limit: number;
+            /**
+             * Window
+             * @enum {string}
+             */
+            window: "second" | "minute" | "hour" | "day" | "month";
         };
         /**
          * Message
