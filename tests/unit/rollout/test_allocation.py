@@ -84,6 +84,7 @@ class World:
         after: timedelta = timedelta(0),
         decision: Decision | None = None,
         latency_ms: float | None = None,
+        user: str | None = None,
     ) -> str:
         """An output of `policy` at `at`, rewarded `after` that."""
         decision = decision.model_copy(update={"decided_at": at}) if decision else self.decide(policy, at)
@@ -96,6 +97,7 @@ class World:
             policy_id=policy,
             decision=decision,
             latency_ms=latency_ms,
+            user_id=user,
         )
         self.put(output, at)
         if reward is not None:
@@ -231,6 +233,38 @@ def test_a_person_who_comes_again_and_again_drops_no_arm() -> None:
         world.number += 1
         world.serve(V1, later(number / 10), decision=fell)
     world.look(later(20))
+    assert world.weights()[V2] > 0
+
+
+def test_a_unit_counts_once_a_day_by_its_first_decision() -> None:
+    world = World()
+    decision = world.decide(V2)
+    for minute, reward in ((0, 1.0), (1, 0.0), (2, 0.0), (24 * 60, 0.5)):
+        world.number += 1
+        world.serve(V2, later(minute), reward=reward, decision=decision)
+    world.look(later(26 * 60))
+    assert world.known(V2) == (2, 0.75)
+
+
+@pytest.mark.parametrize(("user", "counted"), [("mallory", 45), (None, 80)])
+def test_nobody_moves_shares_by_opening_threads(user: str | None, counted: int) -> None:
+    """Without his name the same threads are as many people."""
+    world = World()
+    for number in range(40):
+        world.serve(V2, later(number), reward=1.0, user=f"u{number}")
+        world.serve(V2, later(number), reward=0.0, user=user)
+    world.look(later(26 * 60))
+    n, mean = world.known(V2)
+    assert n == counted
+    assert mean == pytest.approx(40 / counted)
+
+
+def test_nobody_drops_an_arm_by_opening_threads() -> None:
+    world = World(settings=SETTINGS.model_copy(update={"latency": LatencyGuard(p95_ms=100)}))
+    for number in range(40):
+        world.serve(V2, later(number), latency_ms=50.0, user=f"u{number}")
+        world.serve(V2, later(number), latency_ms=500.0, user="mallory")
+    world.look(later(26 * 60))
     assert world.weights()[V2] > 0
 
 

@@ -124,6 +124,21 @@ def test_a_skill_whose_people_only_edit_has_traffic_too() -> None:
     assert (told.units_a_day, told.unsent) == (pytest.approx(240), None)
 
 
+def test_a_unit_counts_once_by_its_first_draft() -> None:
+    found = [one.model_copy(update={"thread_id": "t"}) for one in rewards([1.0, *[0.0] * 9], minutes=600)]
+    assert (shown(found).sampled, shown(found).reward_mean) == (1, pytest.approx(2 / 3))
+
+
+def test_one_person_moves_a_plan_no_further_than_his_share() -> None:
+    honest = rewards([1.0] * 400, minutes=7 * 1_440)
+    his = [one.model_copy(update={"user_id": "mallory"}) for one in rewards([0.0] * 4_000, minutes=7 * 1_440)]
+    his = [one.model_copy(update={name: f"m{getattr(one, name)}" for name in ("thread_id", "output_id", "interaction_id")}) for one in his]
+    told = shown(honest + his)
+    assert told.reward_mean > 0.97
+    assert told.units_a_day == pytest.approx(400 / 0.98 / 7, rel=0.01)
+    assert told.people == 401
+
+
 @pytest.mark.parametrize(("weight", "gap"), [(0.5, 0.2), (0.5, 0.1), (0.1, 0.3)])
 def test_the_units_expected_are_about_those_that_a_simulated_test_takes(weight: float, gap: float) -> None:
     rng, took = random.Random(20260101), []

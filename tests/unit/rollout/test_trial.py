@@ -172,6 +172,34 @@ def test_outcomes_that_have_stopped_coming_are_named() -> None:
     assert told == "Nothing came back for any unit: outcomes have stopped coming"
 
 
+@pytest.mark.parametrize(("user", "taken_back"), [("mallory", False), (None, True)])
+def test_nobody_takes_a_candidate_back_by_opening_threads(user: str | None, taken_back: bool) -> None:
+    """Without his name the same threads are as many people."""
+    world = begun()
+    for number in range(60):
+        world.later(2)
+        world.acted(world.served(f"h{number}", user=f"u{number}"), "sent")
+        draft = world.served(f"m{number}", user=user, text="" if world.decide(f"m{number}").policy_id == NEW else "Dear")
+        world.acted(draft, "discarded" if draft.policy_id == NEW else "sent")
+    world.later(100)
+    state = seen(world)
+    assert (state.evidence_of_harm().value >= 20) == taken_back
+    assert (state.test.n, state.counted.left_out) == ((120, 0) if taken_back else (65, 55))
+    assert state.served.candidate + state.served.control == state.test.n
+    told = TrialEvidence.of(rollout_of(world), state)
+    assert (told.left_out, told.people) == (state.counted.left_out, 120 if taken_back else 61)
+
+
+def test_a_user_whom_only_the_interaction_names_is_one_person() -> None:
+    world = begun()
+    for number in range(20):
+        world.later(2)
+        name, decision = world.asked(f"m{number}", user="mallory")
+        world.acted(world.answers(name, decision), "sent")
+    world.later(100)
+    assert (seen(world).test.n, seen(world).watched.left_out) == (5, 15)
+
+
 def test_a_user_who_comes_each_day_is_watched_each_day_and_settled_once() -> None:
     world = begun()
     for _ in range(3):
@@ -201,7 +229,7 @@ def test_the_evidence_is_told_with_what_it_is_held_against() -> None:
 What = Literal["sent", "discarded", "both", "none", "failed", "empty"]
 WHAT: tuple[What, ...] = ("sent", "discarded", "both", "none", "failed", "empty")
 Happening = tuple[int, int, What, float]
-happenings = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 40), st.sampled_from(WHAT), st.floats(0, 90)), min_size=1, max_size=25)
+happenings = st.lists(st.tuples(st.integers(0, 16), st.integers(0, 40), st.sampled_from(WHAT), st.floats(0, 90)), min_size=1, max_size=25)
 
 
 @settings(max_examples=30, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])  # shrinking takes minutes
@@ -216,7 +244,9 @@ def test_state_kept_look_by_look_equals_state_begun_anew_however_the_stream_came
         if what == "failed":
             world.failed(f"u{unit}")
             continue
-        output = world.served(f"u{unit}", text="" if what == "empty" else "Dear", took=rng.choice([1.0, 5.0, 12.0, 100.0]))
+        output = world.served(
+            f"u{unit}", user=f"p{unit % 2}", text="" if what == "empty" else "Dear", took=rng.choice([1.0, 5.0, 12.0, 100.0])
+        )
         if what == "sent" or what == "discarded":
             world.acted(output, what, after=after)
         if what == "both":

@@ -4,8 +4,10 @@ A decision is counted once, when its attribution window has passed (`settlement`
 those still in their window count for no arm. What is known lags one window behind, which costs regret and no bias.
 
 The guards do not wait: whether a request failed, was slow, unsafe or dear is known when its output is stored. They drop an arm on evidence
-(`harm`), never because a rate happened to be over its bound at a look. A unit counts once a day at most, so that nobody drops an arm by
-repeating himself.
+(`harm`), never because a rate happened to be over its bound at a look.
+
+A unit counts once a day at most, by its first decision, and nobody makes more of an arm's units than his share (`rlaas.voices`), so that
+nobody moves shares or drops an arm by repeating himself.
 
 Both passes go through the outputs and failures that the bandit dealt by the time they were decided, each from its own watermark on.
 Watermarks and statistics are one item, written on the condition that nobody else did: a run that dies is done again from where the last
@@ -15,7 +17,6 @@ one got to, and nothing counts twice.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Protocol, Self
 
 from pydantic import Field
@@ -24,12 +25,13 @@ from rlaas.clock import Timestamp
 from rlaas.ids import PolicyId, SkillName, TenantId
 from rlaas.rewards.record import RewardSpecs
 from rlaas.rollout.harm import HarmLedger, Kind, log_wealth, profit_over_bound, weigh
-from rlaas.rollout.settlement import Dealt, Harms, decisions, events_around, harms_of, served_that_day, settle, side_by_side
+from rlaas.rollout.settlement import Dealt, Harms, decisions, first_of_units, harms_of, person_of, served_that_day, settle
 from rlaas.routing.bandit import ArmState, ArmStatistics, BanditSettings, Share, allocate
 from rlaas.routing.registry import Routes
 from rlaas.routing.route import MILLION, Arm, Route
 from rlaas.telemetry.store import EventStore
 from rlaas.tenancy.tenant import RewardSpec
+from rlaas.voices import Voices
 from rlaas.wire import WireModel
 
 ACTOR = "bandit"
@@ -51,19 +53,21 @@ class HarmRecord:
     ledger: HarmLedger
     served: int = 0
     harmed: dict[str, float] = field(default_factory=dict)
+    voices: Voices = field(default_factory=Voices)
 
 
 class BanditStatistics(WireModel):
     """What a skill's bandit knows, by policy; the control's policy is one of them.
 
-    Decisions until `guarded_until` are in what the guards count, those until `settled_until` in the rewards. `dropped` are the arms that
-    were dropped at the last look.
+    Decisions until `guarded_until` are in what the guards count, those until `settled_until` in the rewards; `voices` say whose the latter
+    are. `dropped` are the arms that were dropped at the last look.
     """
 
     tenant_id: TenantId
     skill: SkillName
     arms: dict[PolicyId, ArmStatistics] = Field(default_factory=dict)
     harms: dict[PolicyId, HarmRecord] = Field(default_factory=dict)
+    voices: dict[PolicyId, Voices] = Field(default_factory=dict)
     dropped: tuple[PolicyId, ...] = ()
     guarded_until: Timestamp
     settled_until: Timestamp
@@ -156,7 +160,9 @@ class _Look:
             for served in served_that_day(self.events, dealt, lag=lag):
                 at = served.dealt.decision.decided_at
                 record = harms.setdefault(served.dealt.policy_id, HarmRecord(HarmLedger(first=at.toordinal())))
-                count_harms(record, harms_of(served.dealt, served.around), self.settings, at=at, new=served.new)
+                if record.voices.hear(person_of(served.dealt, served.around, lag=lag), at):
+                    count_harms(record, harms_of(served.dealt, served.around), self.settings, at=at, new=served.new)
+                record.voices.forget(at)
         return known.model_copy(update={"harms": harms, "guarded_until": until}), len(dealt)
 
     def rewards(self, known: BanditStatistics) -> tuple[BanditStatistics, int]:
@@ -165,11 +171,14 @@ class _Look:
         lag = timedelta(seconds=self.settings.lag_seconds)
         dealt, until = self._decisions(known, known.settled_until, self.now - window - lag, window + lag)
         aged = known.aged((until - known.settled_until) / timedelta(days=1), self.settings)
-        arms = dict(aged.arms)
-        for one, around in side_by_side(partial(events_around, self.events), dealt):
-            settled = settle(one, around, self.spec, until=one.decision.decided_at + window)
-            arms[one.policy_id] = arms.get(one.policy_id, ArmStatistics()).rewarded(settled.reward, self.settings)
-        return aged.model_copy(update={"arms": arms, "settled_until": until}), len(dealt)
+        arms, voices = dict(aged.arms), known.model_copy(deep=True).voices
+        for one, around in first_of_units(self.events, dealt, lag=window + lag, of_day=True):
+            at, of_arm = one.decision.decided_at, voices.setdefault(one.policy_id, Voices())
+            if of_arm.hear(person_of(one, around, lag=window + lag), at):
+                settled = settle(one, around, self.spec, until=at + window)
+                arms[one.policy_id] = arms.get(one.policy_id, ArmStatistics()).rewarded(settled.reward, self.settings)
+            of_arm.forget(at)
+        return aged.model_copy(update={"arms": arms, "voices": voices, "settled_until": until}), len(dealt)
 
     def _decisions(self, known: BanditStatistics, after: datetime, until: datetime, lag: timedelta) -> tuple[list[Dealt], datetime]:
         return decisions(self.events, known.tenant_id, known.skill, ACTOR, after=after, until=until, lag=lag, most=self.most)

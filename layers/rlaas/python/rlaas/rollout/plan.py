@@ -9,11 +9,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from statistics import NormalDist, fmean
+from statistics import NormalDist
 
 from pydantic import Field
 
-from rlaas.rewards.reward import latest_rewards
+from rlaas.evaluation.reward_report import rewarded_units
 from rlaas.rollout.sequential import SHARES, STAKES, Gate, SequentialTest
 from rlaas.routing.route import Unit
 from rlaas.telemetry.events import RewardComputed
@@ -37,7 +37,8 @@ _NORMAL = NormalDist()
 class Traffic(WireModel):
     """A skill's recent past: units a day, the mean and standard deviation of the control's reward, and the share of its drafts not sent.
 
-    `sampled` rewards are behind it; with none, mean and deviation are those of a reward that nobody knows anything about.
+    `sampled` units of `people` are behind it; without any, mean and deviation are those of a reward that nobody knows anything about.
+    Nobody makes more of it than his share (`rlaas.voices`).
     """
 
     units_a_day: float = Field(ge=0)
@@ -45,6 +46,7 @@ class Traffic(WireModel):
     reward_sd: float = Field(default=0.5, ge=0)
     unsent: float | None = Field(default=None, ge=0, le=1)
     sampled: int = Field(default=0, ge=0)
+    people: int = Field(default=0, ge=0)
 
 
 class PlannedStep(WireModel):
@@ -104,30 +106,30 @@ class Terms:
 def traffic_of(rewards: Sequence[RewardComputed], *, unit: Unit, since: datetime, until: datetime) -> Traffic:
     """The traffic that the control's `rewards` between `since` and `until` show; they are all of that time, or of its beginning.
 
-    A few rewards in a minute are no traffic of thousands a day, and three equal ones no reward without variance: the rate is over an hour
-    at least, and one more reward of 0 and one of 1 stand for what a small sample has not shown.
+    A unit counts once, by its first draft, as in the rollout to come. A few rewards in a minute are no traffic of thousands a day, and
+    three equal ones no reward without variance: the rate is over an hour at least, and one more reward of 0 and one of 1 stand for what a
+    small sample has not shown.
     """
-    latest = list(latest_rewards(rewards).values())
-    if not latest:
+    found = [(one, one.drafts[0]) for one in rewarded_units(rewards, unit=unit)]
+    if not found:
         return Traffic(units_a_day=0.0)
-    times = [reward.occurred_at for reward in latest if reward.occurred_at is not None]
+    times = [draft.occurred_at for _, draft in found if draft.occurred_at is not None]
     first = max(since, min(times, default=since))
-    units = len({_unit(reward, unit) for reward in latest})
-    values = [0.0, 1.0, *(reward.reward for reward in latest)]
-    sent = [reward.components["sent"] > 0 for reward in latest if "sent" in reward.components]
-    mean = fmean(values)
+    values = [(0.0, 1.0), (1.0, 1.0), *((draft.reward, one.weight) for one, draft in found)]
+    sent = [(float(draft.components["sent"] > 0), one.weight) for one, draft in found if "sent" in draft.components]
+    mean = _mean(values)
     return Traffic(
-        units_a_day=units / (max(until - first, _LEAST_HISTORY) / timedelta(days=1)),
+        units_a_day=sum(one.weight for one, _ in found) / (max(until - first, _LEAST_HISTORY) / timedelta(days=1)),
         reward_mean=mean,
-        reward_sd=math.sqrt(fmean((value - mean) ** 2 for value in values)),
-        unsent=1 - fmean([True, False, *sent]) if sent else None,
-        sampled=len(latest),
+        reward_sd=math.sqrt(_mean([((value - mean) ** 2, weight) for value, weight in values])),
+        unsent=1 - _mean([(0.0, 1.0), (1.0, 1.0), *sent]) if sent else None,
+        sampled=len(found),
+        people=len({one.person for one, _ in found}),
     )
 
 
-def _unit(reward: RewardComputed, unit: Unit) -> str:
-    named = {"thread": reward.thread_id, "user": reward.user_id, "interaction": None}[unit]
-    return named or reward.interaction_id
+def _mean(weighted: Sequence[tuple[float, float]]) -> float:
+    return sum(value * weight for value, weight in weighted) / sum(weight for _, weight in weighted)
 
 
 def planned_steps(traffic: Traffic, terms: Terms, *, last_margin: float, min_samples: int) -> tuple[Ask, ...]:

@@ -22,6 +22,7 @@ from rlaas.routing.assign import CONTROL, Decision
 from rlaas.telemetry.events import GuardrailActed, InteractionCreated, OutputProduced, RequestFailed, RewardComputed
 from rlaas.telemetry.store import EventStore, StoredEvent
 from rlaas.tenancy.tenant import RewardSpec
+from rlaas.voices import person
 
 T = TypeVar("T")
 _READERS = 16
@@ -33,6 +34,7 @@ class Dealt:
 
     stored: StoredEvent
     decision: Decision
+    user_id: str | None = None
 
     @classmethod
     def of(cls, stored: StoredEvent) -> "Dealt":
@@ -40,7 +42,7 @@ class Dealt:
         event = stored.event()
         if not isinstance(event, OutputProduced | RequestFailed) or event.decision is None:
             raise ValueError(f"{stored.event_id} has no decision")
-        return cls(stored, event.decision)
+        return cls(stored, event.decision, event.user_id)
 
     @property
     def policy_id(self) -> str:
@@ -119,9 +121,30 @@ def is_first_of_unit(events: EventStore, dealt: Dealt, *, lag: timedelta, of_day
     return True
 
 
+def first_of_units(
+    events: EventStore, dealt: Sequence[Dealt], *, lag: timedelta, of_day: bool = False
+) -> list[tuple[Dealt, list[StoredEvent]]]:
+    """Those of `dealt` that are the first of their unit (`is_first_of_unit`) with the events around them, in order."""
+
+    def read(one: Dealt) -> list[StoredEvent] | None:
+        return events_around(events, one) if is_first_of_unit(events, one, lag=lag, of_day=of_day) else None
+
+    return [(one, around) for one, around in side_by_side(read, dealt) if around is not None]
+
+
 def events_around(events: EventStore, dealt: Dealt) -> list[StoredEvent]:
     """Every event of the decision's interaction, in the order received."""
     return events.by_interaction(dealt.stored.tenant_id, dealt.stored.interaction_id or "")
+
+
+def person_of(dealt: Dealt, around: Sequence[StoredEvent], *, lag: timedelta) -> str:
+    """Whose word the decision's outcome is (`voices.person`): its user's, whom the answer names, or else the interaction if that came
+    within `lag` of the decision, so that the answer stays the same."""
+    user_id, thread_id = dealt.user_id, dealt.stored.thread_id
+    if user_id is None:
+        asked = _asked([one for one in around if one.received_at <= dealt.decision.decided_at + lag])
+        user_id, thread_id = (asked.user_id, thread_id or asked.thread_id) if asked is not None else (None, thread_id)
+    return person(user_id, thread_id, f"{dealt.decision.bucket:.17g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +159,9 @@ class Served:
 def served_that_day(events: EventStore, dealt: Sequence[Dealt], *, lag: timedelta) -> list[Served]:
     """Those of `dealt` that are the first of their unit on their day, in order."""
 
-    def read(one: Dealt) -> Served | None:
-        if not is_first_of_unit(events, one, lag=lag, of_day=True):
-            return None
-        return Served(one, events_around(events, one), new=is_first_of_unit(events, one, lag=lag))
-
-    return [served for _, served in side_by_side(read, dealt) if served is not None]
+    found = first_of_units(events, dealt, lag=lag, of_day=True)
+    new = side_by_side(lambda one: is_first_of_unit(events, one, lag=lag), [one for one, _ in found])
+    return [Served(one, around, is_new) for (one, around), (_, is_new) in zip(found, new, strict=True)]
 
 
 def harms_of(dealt: Dealt, around: Sequence[StoredEvent]) -> Harms:
@@ -187,11 +207,16 @@ def stratum_of(dealt: Dealt, around: Sequence[StoredEvent], stratify_by: str | N
     """What the unit is compared within: its user, or a field of the interaction's metadata (`metadata.<name>`)."""
     if stratify_by is None:
         return None
-    asked = next((event for stored in around if isinstance(event := stored.event(), InteractionCreated)), None)
+    asked = _asked(around)
     if asked is None:
         return None
     value = asked.user_id if stratify_by == "user" else asked.metadata.get(stratify_by.removeprefix("metadata."))
     return None if value is None else str(value)
+
+
+def _asked(around: Sequence[StoredEvent]) -> InteractionCreated | None:
+    events = (stored.event() for stored in around if stored.event_type == "interaction")
+    return next((event for event in events if isinstance(event, InteractionCreated)), None)
 
 
 def _answer(dealt: Dealt, around: Sequence[StoredEvent], until: datetime) -> StoredEvent | None:

@@ -9,6 +9,9 @@ through three lists, each from its own place on:
   guarantee however late outcomes come, and for whichever arm;
 - decisions whose attribution window has closed: the settled rewards, which alone speak for the candidate.
 
+A unit counts once, and of one person's units only so many that he makes no more than his share (`rlaas.voices`): a look asks for each
+unit, in the order of decisions, and again when its outcome comes.
+
 State and places are one item, written on the condition that nobody else did: a look that dies is done again from where the last one got
 to, and nothing counts twice. Begun anew it comes to the same state, whatever the order, the repetition and the batches of the looks.
 """
@@ -28,17 +31,17 @@ from rlaas.rollout.settlement import (
     Dealt,
     Served,
     decisions,
-    events_around,
+    first_of_units,
     harms_of,
-    is_first_of_unit,
+    person_of,
     sent_by,
     served_that_day,
     settle,
-    side_by_side,
     stratum_of,
 )
 from rlaas.rollout.steps import Rollout
 from rlaas.telemetry.store import EventStore, StoredEvent
+from rlaas.voices import Voices
 from rlaas.wire import WireModel
 
 MOST = 500
@@ -47,6 +50,8 @@ _POINTS = 150
 """Points of the evidence over time that are kept; with more, every other one goes."""
 _HARM_CENTRE = 0.01
 _LEAST_LEFT = 1e-9
+_LONG_WINDOW_HOURS = 48
+"""For longer windows than this silence is kept by the day, so that the state stays small."""
 
 
 class LookPoint(WireModel):
@@ -72,6 +77,7 @@ class TrialState(WireModel):
 
     `watched_until`: decisions and rewards until then are in the evidence of harm; `settled_until`: decisions until then are in the test.
     `served` counts units watched, once a day; `harmed` those of them with each kind of harm (of drafts not sent: once).
+    `watched` and `counted` say whose units are in the evidence of harm and in the test.
     """
 
     tenant_id: TenantId
@@ -81,6 +87,8 @@ class TrialState(WireModel):
     harm: HarmLedger
     served: HarmCounts = Field(default_factory=HarmCounts)
     harmed: dict[str, HarmCounts] = Field(default_factory=dict)
+    watched: Voices = Field(default_factory=Voices)
+    counted: Voices = Field(default_factory=Voices)
     watched_until: Timestamp
     settled_until: Timestamp
     points: tuple[LookPoint, ...] = ()
@@ -90,12 +98,16 @@ class TrialState(WireModel):
     def begin(cls, rollout: Rollout) -> Self:
         """Nothing seen yet."""
         nulls = [-rollout.settings.gate(index).margin for index in range(len(rollout.settings.planned))]
+        before = rollout.plan.traffic.people if rollout.plan else 0
+        silence = 1 if rollout.settings.window_hours <= _LONG_WINDOW_HOURS else 24
         return cls(
             tenant_id=rollout.tenant_id,
             skill=rollout.skill,
             rollout_id=rollout.rollout_id,
             test=SequentialTest.against(nulls, rollout.prior_mean),
             harm=HarmLedger(first=rollout.created_at.toordinal()),
+            watched=Voices(before=before, silence_hours=silence),
+            counted=Voices(before=before),
             watched_until=rollout.created_at,
             settled_until=rollout.created_at,
         )
@@ -106,8 +118,9 @@ class TrialState(WireModel):
         return weigh({**wealth, WORSE: self.test.evidence_worse}, ROLLOUT_WEIGHTS)
 
     def seen(self) -> object:
-        """What must be the same however the looks were made: all but when they were."""
-        return self.model_dump(exclude={"points", "version", "watched_until", "settled_until"})
+        """What must be the same however the looks were made: all but when they were, and what nobody will ask about again."""
+        when = {"points", "version", "watched_until", "settled_until"}
+        return self.model_dump(exclude={**dict.fromkeys(when, True), "watched": {"silent"}, "counted": {"silent"}})
 
 
 class TrialStore(Protocol):
@@ -159,11 +172,14 @@ class _Look:
         return moved.model_copy(update={"points": self._points(moved)})
 
     def _watch(self, lag: timedelta, window: timedelta) -> tuple[datetime, int]:
-        since = self.state.watched_until
+        state, since = self.state, self.state.watched_until
         dealt, until = self._decisions(since, self.now - lag, lag)
         rewards, until = self._rewards(since, until)
         dealt = [one for one in dealt if one.decision.decided_at <= until]
         for served in served_that_day(self.events, dealt, lag=lag):
+            who = person_of(served.dealt, served.around, lag=lag)
+            if not state.watched.hear(who, served.dealt.decision.decided_at):
+                continue
             self._harmed(served)
             if served.new:
                 self._enter(served.dealt, served.around, until)
@@ -174,7 +190,9 @@ class _Look:
             for one in self._of_interaction(name)
             if one.decision.decided_at <= since and one.stored.event_type == "output"
         ]
-        for one, around in self._first_of_units(earlier, lag):
+        for one, around in first_of_units(self.events, earlier, lag=lag):
+            if not state.watched.was_heard(person_of(one, around, lag=lag), one.decision.decided_at):
+                continue
             closes = one.decision.decided_at + window
             before, after = (sent_by(one, around, min(moment, closes)) for moment in (since, until))
             if before is None and after is not None:
@@ -184,25 +202,30 @@ class _Look:
     def _settle(self, watched: datetime, lag: timedelta, window: timedelta) -> tuple[datetime, int]:
         state = self.state
         dealt, until = self._decisions(state.settled_until, min(watched, self.now - lag - window), window + lag)
-        for one, around in self._first_of_units(dealt, window + lag):
-            p = one.probability(self.rollout.candidate)
-            closes, candidate = one.decision.decided_at + window, one.policy_id == self.rollout.candidate
-            settled = settle(one, around, self.rollout.reward_spec, until=closes)
-            stratum = stratum_of(one, around, self.rollout.settings.stratify_by)
-            unit = SettledUnit(
-                reward=settled.reward,
-                candidate=candidate,
-                propensity=p,
-                missing=bool(settled.missing),
-                unknown=settled.unknown,
-                answered=not one.failed,
-                stratum=text_sha256(stratum)[:12] if stratum is not None else None,
-            )
-            state.test.add(unit)
-            entered = one.stored.event_type == "output" and one.stored.received_at <= one.decision.decided_at + lag
-            if entered and sent_by(one, around, closes) is None:
+        for one, around in first_of_units(self.events, dealt, lag=window + lag):
+            at = one.decision.decided_at
+            if state.counted.hear(person_of(one, around, lag=window + lag), at):
+                state.test.add(self._settled(one, around, at + window))
+            entered = one.stored.event_type == "output" and one.stored.received_at <= at + lag
+            entered = entered and state.watched.was_heard(person_of(one, around, lag=lag), at)
+            if entered and sent_by(one, around, at + window) is None:
                 self._acted(one, sent=(self.rollout.reward_spec.missing.sent or 0.0) >= 0.5)
+        state.watched.forget(until)
+        state.counted.forget(until)
         return until, len(dealt)
+
+    def _settled(self, one: Dealt, around: Sequence[StoredEvent], closes: datetime) -> SettledUnit:
+        settled = settle(one, around, self.rollout.reward_spec, until=closes)
+        stratum = stratum_of(one, around, self.rollout.settings.stratify_by)
+        return SettledUnit(
+            reward=settled.reward,
+            candidate=one.policy_id == self.rollout.candidate,
+            propensity=one.probability(self.rollout.candidate),
+            missing=bool(settled.missing),
+            unknown=settled.unknown,
+            answered=not one.failed,
+            stratum=text_sha256(stratum)[:12] if stratum is not None else None,
+        )
 
     def _harmed(self, served: Served) -> None:
         """What harm a unit came to at its first request of the day."""
@@ -265,14 +288,6 @@ class _Look:
             self.events, self.state.tenant_id, self.state.skill, self.rollout.rollout_id, after=after, until=until, lag=lag, most=self.most
         )
         return [one for one in dealt if self._by_chance(one)], until
-
-    def _first_of_units(self, dealt: Sequence[Dealt], lag: timedelta) -> list[tuple[Dealt, list[StoredEvent]]]:
-        """The first decision of each unit in the trial with the events around it, in order."""
-
-        def read(one: Dealt) -> list[StoredEvent] | None:
-            return events_around(self.events, one) if is_first_of_unit(self.events, one, lag=lag) else None
-
-        return [(one, around) for one, around in side_by_side(read, dealt) if around is not None]
 
     def _of_interaction(self, interaction_id: str) -> list[Dealt]:
         around = self.events.by_interaction(self.state.tenant_id, interaction_id)

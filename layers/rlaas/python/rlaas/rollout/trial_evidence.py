@@ -24,7 +24,10 @@ class ArmEvidence(WireModel):
 
 
 class TrialEvidence(WireModel):
-    """What a trial has seen, for people: both arms, harm by kind, and the evidence over time beside the `threshold` it is held against."""
+    """What a trial has seen, for people: both arms, harm by kind, and the evidence over time beside the `threshold` it is held against.
+
+    `people` (at most 128 are told apart) are behind the settled units of late; `left_out` are units of people who had made their share.
+    """
 
     rollout_id: str
     threshold: float
@@ -34,6 +37,8 @@ class TrialEvidence(WireModel):
     settled_until: Timestamp
     candidate: ArmEvidence
     control: ArmEvidence
+    people: int = 0
+    left_out: int = 0
     points: tuple[LookPoint, ...]
 
     @classmethod
@@ -64,5 +69,7 @@ class TrialEvidence(WireModel):
                 rollout.candidate, state.test.candidate, state.served.candidate, {kind: counts.candidate for kind, counts in by_kind}
             ),
             control=arm(rollout.control, state.test.control, state.served.control, {kind: counts.control for kind, counts in by_kind}),
+            people=len(state.counted.ever.counts),
+            left_out=state.counted.left_out,
             points=state.points,
         )

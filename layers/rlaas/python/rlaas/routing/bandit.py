@@ -11,8 +11,8 @@ Two posteriors:
 spread of a uniform reward in [0, 1]. The mean is then Student-t. A known variance would have to be plugged in from the same few rewards:
 three equal ones would make an arm certain of itself, while the t's heavy tails keep it in play until there is evidence.
 
-Rewards of one unit (a thread, a user) are alike and count here as if they were not, so the bandit is surer of itself than it should be; its
-decisions' propensities are exact all the same. `min_probability` is what keeps it honest.
+A unit (a thread, a user) counts once a day, and no person more than his share. Rewards of one person are alike all the same, so the bandit
+is surer of itself than it should be; its decisions' propensities are exact. `min_probability` is what keeps it honest.
 """
 
 import math
@@ -56,8 +56,8 @@ class BanditSettings(WireModel):
     """How a route's bandit allots traffic to its control and its arms of mode `bandit`; other live arms keep their weights.
 
     Every arm that is not dropped gets at least `min_probability` of what there is to allot, and an equal share until `min_samples_per_arm`
-    of its decisions are settled. A decision is settled when `window_hours` have passed since it, with the reward it has by then and the
-    skill's declared values for what never came. Old rewards lose half their weight every `half_life_days`.
+    of its units, each counted once a day, are settled. A decision is settled when `window_hours` have passed since it, with the reward it
+    has by then and the skill's declared values for what never came. Old rewards lose half their weight every `half_life_days`.
 
     Guards look `lag_seconds` after the request, without waiting for the window. `alpha` bounds the probability that an arm which keeps
     within its bounds is ever dropped, however often it is looked at and however little traffic there is; so bounds may be what you mean.
