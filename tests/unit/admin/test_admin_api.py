@@ -610,6 +610,30 @@ def test_rewards_of_a_day_are_walked_in_order(api: Api) -> None:
         refused(api.call("GET", f"{HERE}/rewards", query=query), 400, "InvalidInput", "cursor")
 
 
+def test_what_rewards_come_to_is_told_for_days_and_not_for_too_many(api: Api) -> None:
+    for number in range(3):
+        reward = RewardComputed(
+            skill=SKILL,
+            thread_id="again",
+            reward_id=f"rew_{number}",
+            interaction_id=f"int_{number}",
+            output_id=f"out_{number}",
+            occurred_at=NOW,
+            reward=number / 2,
+            components={"sent": 1.0},
+            n=1,
+            event_ids=("fbk_1",),
+        )
+        api.events.put_new(prepare(reward, TENANT, received_at=NOW))
+    days = {"from": "2026-03-01", "to": "2026-03-02"}
+    status, told = api.call("GET", f"{HERE}/rewards/report", query=days)
+    assert (status, told["unit"], told["policies"]) == (200, "thread", {})
+    assert (told["others"]["mean"], told["others"]["drafts"], told["others"]["units"]) == (0.5, 3, 1)
+    for wrong in ({"from": "2026-03-02", "to": "2026-03-01"}, {"from": "2026-01-01", "to": "2026-12-31"}):
+        refused(api.call("GET", f"{HERE}/rewards/report", query=wrong), 400, "InvalidInput", "to")
+    refused(api.call("GET", "/v1/admin/skills/nobody/rewards/report", query=days), 404, "NotFound", "skill")
+
+
 # What telemetry is judged by
 
 

@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 
 from rlaas.clock import Clock, rfc3339
 from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, QuotaExceeded, RlaasError, Unauthorized
+from rlaas.evaluation.reward_report import report_rewards
 from rlaas.ids import MetricName, PolicyId, TenantId, base_component, derived_id, new_id
 from rlaas.inference.prompt import check as check_prompt
 from rlaas.privacy.scrub import Scrubber
@@ -110,7 +111,7 @@ _NAME_REASON = Field(default="by the admin API", min_length=1, max_length=500)
 _AUDIT_PAGE = 1000
 _AUDIT_LAG = timedelta(minutes=10)
 """How long after a change its entry may be missing: then an alarm says that the audit stands still."""
-_USAGE_DAYS = 93
+_MOST_DAYS = 93
 
 
 class Documents(Registry, Routes, Policies, KeySource, Contents, Protocol):
@@ -600,8 +601,7 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
     ) -> JSONResponse:
         """Requests, tokens and cost of the days (UTC) `from` to `to`, both included, by any of day, skill, policy, key (with commas)."""
         by = _groups(group_by)
-        if not 0 <= (last - first).days < _USAGE_DAYS:
-            raise InvalidInput(f"from is not after to, and they are less than {_USAGE_DAYS} days apart", param="to")
+        _check_days(first, last)
         sums = grouped(call.services.usage.between(call.tenant_id, first, last), by)
         return _answer(200, {"data": [_usage(names, tally) for names, tally in sums]})
 
@@ -857,6 +857,16 @@ def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller
         taken, more = _after(stored, since, last_id, limit)
         return _page([one.event().model_dump(mode="json", exclude_none=True) for one in taken], more)
 
+    @app.get("/v1/admin/skills/{skill}/rewards/report")
+    def report_of_rewards(
+        call: admin_call, skill: str, first: Annotated[date, Query(alias="from")], last: Annotated[date, Query(alias="to")]
+    ) -> JSONResponse:
+        """What the rewards of the days (UTC) `from` to `to`, both included, come to by policy: a unit once, nobody more than his share."""
+        _known_skill(call, skill)
+        _check_days(first, last)
+        unit = call.services.documents.get_route(call.tenant_id, skill).unit
+        return _answer(200, _dump(report_rewards(call.services.events, call.tenant_id, skill, first=first, last=last, unit=unit)))
+
     @app.get("/v1/admin/audit")
     def list_audit(call: admin_call, limit: limit_of = 100, cursor: str | None = None) -> JSONResponse:
         """Entries from the first on, and with the first page whether the whole chain holds, for which the whole registry is read."""
@@ -1025,6 +1035,11 @@ def _known_tenant(call: Admin, tenant_id: str) -> None:
         call.services.documents.get(Tenant, tenant_id, TENANT)
     except NotFound:
         raise NotFound(f"there is no tenant {tenant_id!r}", param="tenant_id") from None
+
+
+def _check_days(first: date, last: date) -> None:
+    if not 0 <= (last - first).days < _MOST_DAYS:
+        raise InvalidInput(f"from is not after to, and they are less than {_MOST_DAYS} days apart", param="to")
 
 
 def _known_skill(call: Admin, skill: str) -> Skill:
