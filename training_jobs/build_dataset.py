@@ -12,6 +12,7 @@ import hashlib
 import logging
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ from rlaas.preferences.dataset import (
     split_pairs,
     training_demonstrations,
     trl_row,
+    within_shares,
 )
 from rlaas.preferences.left_out import ADVICE
 from rlaas.preferences.pairs import Pair, build_pairs
@@ -175,14 +177,21 @@ def _provenance() -> list[tuple[str, pyarrow.DataType]]:
 
     text = pyarrow.string()
     types = {"feedback_ids": pyarrow.list_(text)}
-    names = ("interaction_id", "output_id", "feedback_ids", "thread", "policy_id", "occurred_at")
+    names = ("interaction_id", "output_id", "feedback_ids", "thread", "person", "policy_id", "occurred_at")
     return [(name, types.get(name, text)) for name in names]
 
 
 def write_split(pairs: list[Pair], path: Path) -> SplitFile:
     """Write one Parquet file; an empty split has the columns and no rows."""
     digest = _write([trl_row(pair) for pair in pairs], schema(), path)
-    return SplitFile(pairs=len(pairs), threads=len({pair.thread for pair in pairs}), sha256=digest)
+    people = Counter(pair.person for pair in pairs)
+    return SplitFile(
+        pairs=len(pairs),
+        threads=len({pair.thread for pair in pairs}),
+        people=len(people),
+        largest_share=max(people.values()) / len(pairs) if pairs else 0.0,
+        sha256=digest,
+    )
 
 
 def write_demonstrations(pairs: list[Pair], path: Path) -> DemonstrationsFile:
@@ -206,9 +215,12 @@ def build(arguments: Arguments, events: list[StoredEvent], output: Path) -> Data
     salt = f"{arguments.tenant}/{arguments.skill}"
     sides = split_pairs(made.pairs, arguments.shares, salt=salt)
     shown = training_demonstrations(made.pairs, arguments.shares, salt=salt)
-    unchanged = len(made.pairs) - len(shown) - sum(len(side) for side in sides.values())
-    dropped = made.dropped | ({"unchanged": unchanged} if unchanged else {})
-    files = {split: write_split(sides[split], output / f"{split}.parquet") for split in SPLITS}
+    kept = {split: within_shares(sides[split]) for split in SPLITS}
+    in_sides = len(shown) + sum(len(side) for side in sides.values())
+    files = {split: write_split(kept[split], output / f"{split}.parquet") for split in SPLITS}
+    shown = within_shares(shown)
+    over_share = in_sides - len(shown) - sum(len(side) for side in kept.values())
+    dropped = +Counter(made.dropped | {"unchanged": len(made.pairs) - in_sides, "over_share": over_share})
     moments = sorted({event.occurred_at for event in events})
     manifest = DatasetManifest(
         tenant_id=arguments.tenant,

@@ -70,6 +70,26 @@ def week_of_events() -> list[StoredEvent]:
 
 
 @pytest.fixture
+def drafts_of() -> Callable[[str, int], list[StoredEvent]]:
+    """Makes so many drafts of a user, each in a thread of its own and edited."""
+
+    def made(user: str, drafts: int) -> list[StoredEvent]:
+        events: list[AnyEvent] = []
+        for number in range(drafts):
+            name = f"{user}-{number}"
+            about = {"skill": SKILL, "interaction_id": f"int_{name}", "thread_id": f"thread_{name}"}
+            final = f"Hi, {name} is on its way."
+            events += [
+                InteractionCreated(**about, user_id=user, inputs={"email": "Where is it?"}),
+                OutputProduced(**about, output_id=f"out_{name}", text="Dear customer, it is coming."),
+                FeedbackSubmitted(**about, feedback_id=f"fbk_{name}", output_id=f"out_{name}", kind="edit", final_text=final),
+            ]
+        return [prepare(event, TENANT, received_at=START) for event in events]
+
+    return made
+
+
+@pytest.fixture
 def logged_by_others() -> list[StoredEvent]:
     """What an application reported itself: an answer edited after a tool was called, and a fine-tuning example."""
     tool_call = {"id": "call_1", "type": "function", "function": {"name": "find_order", "arguments": '{"order":7}'}}

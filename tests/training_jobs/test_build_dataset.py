@@ -1,6 +1,7 @@
 """The dataset job's files and manifest."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from moto import mock_aws
 
 from rlaas.preferences.dataset import SPLITS, DatasetManifest, read_messages
+from rlaas.preferences.left_out import ADVICE
 from rlaas.telemetry.store import StoredEvent
+from rlaas.voices import FREE
 from training_jobs import build_dataset
 from training_jobs.build_dataset import Arguments, build, read_events
 from training_jobs.train import sha256
@@ -44,6 +47,24 @@ def test_events_delivered_twice_and_in_another_order_make_the_same_files(tmp_pat
     once = build(Arguments.parse(WORDS.split()), week_of_events, tmp_path / "once")
     twice = build(Arguments.parse(WORDS.split()), [*reversed(week_of_events), *week_of_events], tmp_path / "twice")
     assert once.model_dump(exclude={"created_at"}) == twice.model_dump(exclude={"created_at"})
+
+
+def test_one_persons_pairs_beyond_his_share_are_left_out_and_counted(
+    tmp_path: Path, drafts_of: Callable[[str, int], list[StoredEvent]]
+) -> None:
+    events = [event for number in range(30) for event in drafts_of(f"user-{number}", 3)] + drafts_of("mallory", 300)
+    manifest = build(Arguments.parse(f"{WORDS} --test-share 0.3 --validation-share 0".split()), events, tmp_path)
+    people, left = 0, 0
+    for split in ("train", "test"):
+        rows = pyarrow.parquet.read_table(tmp_path / f"{split}.parquet").to_pylist()
+        of_each = Counter(row["person"] for row in rows)
+        said = manifest.splits[split]
+        assert (said.pairs, said.people, said.largest_share) == (len(rows), len(of_each), max(of_each.values()) / len(rows))
+        assert max(of_each.values()) <= max(FREE, 0.12 * len(rows))
+        people, left = max(people, said.people), left + said.pairs
+    assert people == 31
+    assert manifest.dropped == {"over_share": manifest.outputs - left}
+    assert manifest.advice == {"over_share": ADVICE["over_share"]}
 
 
 def test_a_dataset_without_events_has_empty_files_with_columns(tmp_path: Path) -> None:

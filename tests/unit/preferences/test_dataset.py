@@ -1,14 +1,25 @@
 """Which side a pair is on."""
 
+from collections import Counter
 from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlaas.preferences.dataset import SPLITS, DatasetManifest, SplitFile, SplitShares, shortfall, split_pairs, training_demonstrations
+from rlaas.preferences.dataset import (
+    SPLITS,
+    DatasetManifest,
+    SplitFile,
+    SplitShares,
+    shortfall,
+    split_pairs,
+    training_demonstrations,
+    within_shares,
+)
 from rlaas.preferences.left_out import ADVICE, DropReason
 from rlaas.preferences.pairs import Pair
 from rlaas.telemetry.events import Message
+from rlaas.voices import FREE, LEAST_OF_PAIRS, most_share
 
 
 def pair(number: int, thread: str, *, held_out: bool = False, unchanged: bool = False) -> Pair:
@@ -65,6 +76,41 @@ def test_a_text_sent_as_it_was_demonstrates_unless_the_skills_own_policy_wrote_i
     pairs = [ours, thrown_away, judged, others, pair(5, "t5")]
     assert training_demonstrations(pairs, SplitShares(validation=0, test=0), salt="s") == [others]
     assert training_demonstrations(pairs, SplitShares(validation=0, test=0.999), salt="s") == []
+
+
+def of(person: str, pairs: int, *, threads: int = 10**6) -> list[Pair]:
+    made = [replace(pair(n, f"{person}-{n % threads}"), person=person, output_id=f"{person}-{n}") for n in range(pairs)]
+    return [replace(one, chosen=f"What {one.output_id} sent.") for one in made]
+
+
+@given(st.lists(st.integers(1, 80), min_size=1, max_size=30))
+def test_nobody_makes_more_than_his_share_of_a_dataset_and_the_order_stays(counts: list[int]) -> None:
+    pairs = [made for place, count in enumerate(counts) for made in of(f"p{place}", count)]
+    kept = within_shares(pairs)
+    people = Counter(made.person for made in kept)
+    assert max(people.values()) <= max(FREE, most_share(len(counts), least=LEAST_OF_PAIRS) * len(kept) + 1)
+    assert set(people) == {f"p{place}" for place in range(len(counts))}
+    assert kept == [made for made in pairs if made in kept]
+
+
+def test_a_pair_more_or_less_of_somebody_else_changes_little_and_the_same_pairs_are_kept_again() -> None:
+    pairs = [made for place in range(40) for made in of(f"p{place}", 5)] + of("again", 500)
+    kept = within_shares(pairs)
+    assert set(map(id, kept)) == set(map(id, within_shares(pairs)))
+    assert len(set(kept) & set(within_shares(pairs[1:]))) >= len(kept) - 2
+    assert sum(made.person == "again" for made in kept) == 22
+
+
+def test_of_a_person_with_too_many_pairs_each_thread_has_its_turn() -> None:
+    pairs = [made for place in range(40) for made in of(f"p{place}", 5)] + of("again", 400, threads=20) + of("again", 400, threads=1)
+    kept = Counter(made.thread for made in within_shares(pairs) if made.person == "again")
+    assert len(kept) == 20
+    assert max(kept.values()) == 2
+
+
+def test_a_team_of_three_loses_none_of_its_pairs() -> None:
+    pairs = of("ada", 60) + of("bo", 30) + of("cy", 10)
+    assert within_shares(pairs) == pairs
 
 
 def manifest(dropped: dict[DropReason, int], *, train: int, outputs: int) -> DatasetManifest:

@@ -1,7 +1,8 @@
 """A dataset version: pairs split so that no conversation is on both sides, and the manifest that says what it holds."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -10,6 +11,7 @@ from rlaas.ids import Sha256, SkillName, TenantId
 from rlaas.preferences.left_out import LONGEST_REASON, DropReason, explained
 from rlaas.preferences.pairs import Pair
 from rlaas.telemetry.events import Message
+from rlaas.voices import FREE, LEAST_OF_PAIRS, cap
 from rlaas.wire import WireModel
 
 Split = Literal["train", "validation", "test"]
@@ -24,10 +26,12 @@ class SplitShares(WireModel):
 
 
 class SplitFile(WireModel):
-    """One Parquet file of a dataset."""
+    """One Parquet file of a dataset. `largest_share` of its pairs are of one of its `people`."""
 
     pairs: int
     threads: int
+    people: int = 0
+    largest_share: float = 0.0
     sha256: Sha256
 
 
@@ -96,6 +100,29 @@ def training_demonstrations(pairs: Iterable[Pair], shares: SplitShares, *, salt:
     return [pair for pair in _sides(pairs, shares, salt=salt)["train"] if pair.demonstration]
 
 
+def within_shares(pairs: Sequence[Pair]) -> list[Pair]:
+    """`pairs` without those by which anybody makes more than his share of them (`voices.cap`; `voices.FREE` are always kept), in order.
+
+    Of a person with too many the threads take turns, so that one thread gone over again and again goes first; within a thread a hash
+    chooses, so that neither the first nor the last does.
+    """
+    by_person: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        by_person.setdefault(pair.person or pair.thread, []).append(pair)
+    most = cap([len(made) for made in by_person.values()], least=LEAST_OF_PAIRS)
+    kept = {id(pair) for made in by_person.values() for pair in (made if len(made) <= most else _in_turn(made)[: max(FREE, int(most))])}
+    return [pair for pair in pairs if id(pair) in kept]
+
+
+def _in_turn(pairs: Sequence[Pair]) -> list[Pair]:
+    turns: Counter[str] = Counter()
+    found: list[tuple[int, str, Pair]] = []
+    for drawn, pair in sorted(((pair.content_sha256, pair) for pair in pairs), key=lambda one: one[0]):
+        found.append((turns[pair.thread], drawn, pair))
+        turns[pair.thread] += 1
+    return [pair for *_, pair in sorted(found, key=lambda one: one[:2])]
+
+
 def _sides(pairs: Iterable[Pair], shares: SplitShares, *, salt: str) -> dict[Split, list[Pair]]:
     pairs = list(pairs)
     held_out = {pair.thread for pair in pairs if pair.held_out}
@@ -140,6 +167,7 @@ def _provenance(pair: Pair) -> dict[str, object]:
         "output_id": pair.output_id,
         "feedback_ids": list(pair.feedback_ids),
         "thread": pair.thread,
+        "person": pair.person,
         "policy_id": pair.policy_id,
         "occurred_at": pair.occurred_at,
     }

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 DropReason = Literal[
     "no_feedback", "no_final_text", "unchanged", "empty", "no_prompt", "other_prompt", "called_tools", "duplicate", "no_output", "shadow",
-    "blocked",
+    "over_share", "blocked",
 ]  # fmt: skip
 """Why an output made no pair; `no_output` counts outputs that feedback names and that never landed."""
 MIN_WORDS = 3
@@ -24,6 +24,7 @@ ADVICE: dict[DropReason, str] = {
     "duplicate": "same prompt, draft and final text as an earlier one; they count once",
     "no_output": "feedback names them and they were never logged; log outputs under the ids that feedback names",
     "shadow": "shadows, which nobody saw; nothing to do",
+    "over_share": "from people who had made their share of the pairs already; pairs of more people make room",
     "blocked": "a guardrail answered, no model; nothing to do",
 }
 """A plain sentence for each reason: what it means, and what would change it."""

@@ -12,6 +12,7 @@ from rlaas.preferences.prompts import prompt_of, sameness, tools_of
 from rlaas.preferences.words import count_words, evenly_spaced
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, Message, OutputProduced
 from rlaas.telemetry.store import StoredEvent
+from rlaas.voices import person
 
 HELD_OUT_TAG = "held-out"
 """Interactions with this tag are kept for evaluation: their pairs go to the test split."""
@@ -22,8 +23,8 @@ class Pair:
     """One preference with its provenance. `prompt` is what the model saw, or what was asked (`prompts.prompt_of`), `tools` the JSON of the
     tools that the request offered; `discarded` says the draft was thrown away, not edited.
 
-    `output_id` is the rejected output, `preferred_output_id` the chosen one where two were compared. `held_out` pairs come from
-    interactions tagged `held-out`: they are judged on and never trained on.
+    `output_id` is the rejected output, `preferred_output_id` the chosen one where two were compared; `person` is whose word it is
+    (`voices.person`). `held_out` pairs come from interactions tagged `held-out`: they are judged on and never trained on.
     """
 
     prompt: tuple[Message, ...]
@@ -39,6 +40,7 @@ class Pair:
     held_out: bool
     tools: str | None = None
     preferred_output_id: str | None = None
+    person: str = ""
 
     @property
     def unchanged(self) -> bool:
@@ -172,6 +174,7 @@ class _Answer:
     prompt: tuple[Message, ...]
     tools: str | None
     thread: str
+    person: str
     held_out: bool
 
     @classmethod
@@ -187,16 +190,19 @@ class _Answer:
         if produced.tool_calls:
             return "called_tools"
         asked = by_id.get(produced.interaction_id)
-        interaction = _read(asked, whole=not produced.messages) if asked is not None else None
+        nobody = produced.user_id is None and asked is not None and '"user_id"' in asked.payload
+        interaction = _read(asked, whole=nobody or not produced.messages) if asked is not None else None
         prompt = prompt_of(produced, interaction)
         if not prompt:
             return "no_prompt"
+        thread = stored.thread_id or (asked and asked.thread_id) or produced.interaction_id
         return cls(
             stored=stored,
             produced=produced,
             prompt=prompt,
             tools=tools_of(interaction),
-            thread=stored.thread_id or (asked and asked.thread_id) or produced.interaction_id,
+            thread=thread,
+            person=person(produced.user_id or (interaction.user_id if interaction else None), thread, thread),
             held_out=interaction is not None and HELD_OUT_TAG in interaction.tags,
         )
 
@@ -246,4 +252,5 @@ def _pair(
         held_out=draft.held_out or (preferred is not None and preferred.held_out),
         tools=draft.tools,
         preferred_output_id=preferred.stored.event_id if preferred is not None else None,
+        person=draft.person,
     )
