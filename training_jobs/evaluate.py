@@ -12,6 +12,7 @@ import json
 import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,7 +73,7 @@ def ask(
 ) -> list[HeldOutCase]:
     """Every system's answer to every row's prompt. Raises: DependencyUnavailable when the endpoint does not answer one."""
     cases = [
-        HeldOutCase(interaction_id=str(row["interaction_id"]), thread=str(row["thread"]), final_text=_text(row["chosen"]), answers={})
+        HeldOutCase(str(row["interaction_id"]), str(row["thread"]), _text(row["chosen"]), answers={}, person=str(row.get("person") or ""))
         for row in rows
     ]
     answers: list[dict[System, str]] = [{} for _ in rows]
@@ -96,7 +97,7 @@ def ask(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return [HeldOutCase(case.interaction_id, case.thread, case.final_text, given) for case, given in zip(cases, answers, strict=True)]
+    return [replace(case, answers=given) for case, given in zip(cases, answers, strict=True)]
 
 
 def evaluate(arguments: argparse.Namespace, backend: Backend, dataset: Path, output: Path) -> PromotionReport:

@@ -1,12 +1,13 @@
 """Intervals against published values, closed forms and simulated coverage."""
 
+from collections import Counter
 from math import isnan, sqrt
 from random import Random
 from statistics import fmean
 
 import pytest
 
-from rlaas.evaluation.intervals import Interval, bootstrap_mean, is_above, wilson
+from rlaas.evaluation.intervals import Interval, bootstrap_mean, by_cluster, effective_trials, is_above, wilson
 
 
 @pytest.mark.parametrize(
@@ -84,3 +85,42 @@ def test_an_interval_that_could_not_be_made_is_above_nothing() -> None:
     assert is_above(Interval(0.1, 0.2), 0.0)
     assert not is_above(Interval(0.0, 0.2), 0.0)
     assert not is_above(bootstrap_mean([1.0]), 0.0)
+
+
+def clustered(random: Random, clusters: int, alike: float) -> tuple[list[float], list[str]]:
+    """Coins of clusters of 1 to 30; with the probability `alike` one is its cluster's own."""
+    scores, names = [], []
+    for cluster in range(clusters):
+        own = float(random.random() < 0.6)
+        for _ in range(random.randint(1, 30)):
+            scores.append(own if random.random() < alike else float(random.random() < 0.6))
+            names.append(f"c{cluster}")
+    return scores, names
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.5, 1.0])
+def test_intervals_of_clusters_cover_however_alike_their_members_are(alike: float) -> None:
+    random = Random(20260302)
+    covered = Counter[str]()
+    for _ in range(300):
+        scores, names = clustered(random, 30, alike)
+        trials = effective_trials(scores, names)
+        low, high = wilson(fmean(scores) * trials, trials)
+        covered["win rate"] += low <= 0.6 <= high
+        low, high = bootstrap_mean(by_cluster(scores, names), resamples=300)
+        covered["mean"] += low <= 0.6 <= high
+        low, high = wilson(sum(scores), len(scores))
+        covered["plain"] += low <= 0.6 <= high
+    assert covered["win rate"] / 300 >= 0.91
+    assert covered["mean"] / 300 >= 0.88
+    assert covered["plain"] / 300 < 0.6 or alike < 1
+
+
+def test_clusters_of_one_are_trials() -> None:
+    scores = [1.0, 0.0, 1.0, 0.5]
+    assert effective_trials(scores, list("abcd")) == 4
+    assert by_cluster(scores, list("abcd")) == pytest.approx(scores)
+
+
+def test_where_all_win_there_are_as_many_trials_as_clusters() -> None:
+    assert effective_trials([1.0] * 40, list("ab") * 20) == 2

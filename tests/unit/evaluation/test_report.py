@@ -1,6 +1,7 @@
 """What a promotion report concludes from answers."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -69,6 +70,20 @@ def test_a_candidate_that_often_says_nothing_is_rejected() -> None:
 def test_interactions_of_one_thread_are_one_trial() -> None:
     cases = [case(i, baseline=POOR, candidate=GOOD, thread=f"thread-{i % 5}") for i in range(20)]
     assert compare(score(cases), "candidate", "baseline").threads == 5
+
+
+def test_fifteen_of_24_people_are_no_proof_however_many_threads_they_have() -> None:
+    cases = mixed(120, lambda i: (POOR, GOOD) if i % 24 < 15 else (GOOD, POOR))
+    assert report_of(cases).promote
+    told = report_of([replace(case, person=f"p{place % 24}") for place, case in enumerate(cases)])
+    assert not told.promote
+    assert (told.candidate_over_baseline.win_rate, told.candidate_over_baseline.people) == (0.625, 24)
+    assert told.findings[0].text == "120 held-out threads of 24 people, at least 20 wanted"
+
+
+def test_a_team_is_judged_by_its_threads() -> None:
+    cases = mixed(120, lambda i: (POOR, GOOD) if i % 24 < 15 else (GOOD, POOR))
+    assert report_of([replace(case, person="abc"[place % 3]) for place, case in enumerate(cases)]).promote
 
 
 def test_the_report_survives_json() -> None:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from rlaas.evaluation.intervals import Interval, bootstrap_mean, wilson
+from rlaas.evaluation.intervals import Interval, bootstrap_mean, by_cluster, effective_trials, wilson
 from rlaas.preferences.words import count_words
 from rlaas.rewards.reward import edit_similarity
+from rlaas.voices import MANY
 from rlaas.wire import WireModel
 
 System = Literal["baseline", "candidate", "sft_only"]
@@ -18,12 +19,13 @@ TIE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class HeldOutCase:
-    """One held-out interaction: what people sent in the end, and what each system answers to the same prompt."""
+    """One held-out interaction: what people sent in the end, and what each system answers to the same prompt. `person` is whose it is."""
 
     interaction_id: str
     thread: str
     final_text: str
     answers: Mapping[System, str]
+    person: str = ""
 
 
 class ScoredCase(WireModel):
@@ -31,11 +33,12 @@ class ScoredCase(WireModel):
 
     interaction_id: str
     thread: str
+    person: str = ""
     edit_similarity: dict[System, float]
 
 
 class Figure(WireModel):
-    """A mean over the threads with its 95% interval (bootstrap, BCa)."""
+    """A mean over the threads with its 95% interval (bootstrap, BCa): of people where there are many, else of threads."""
 
     mean: float
     ci: tuple[float, float]
@@ -54,10 +57,12 @@ class Comparison(WireModel):
     """A first system against a second on the same threads.
 
     `win_rate` is (wins + ties / 2) / threads, its 95% interval Wilson's, which ties make wider than needed (see `intervals.wilson`).
-    `difference` is of the edit similarities, paired by thread.
+    `difference` is of the edit similarities, paired by thread. Threads of one person are alike: from `voices.MANY` people on the intervals
+    are those of people drawn, with fewer of threads drawn of these people.
     """
 
     threads: int
+    people: int = 0
     wins: int
     losses: int
     ties: int
@@ -72,6 +77,7 @@ def score(cases: Iterable[HeldOutCase]) -> list[ScoredCase]:
         ScoredCase(
             interaction_id=case.interaction_id,
             thread=case.thread,
+            person=case.person,
             edit_similarity={system: edit_similarity(text.strip(), case.final_text.strip()) for system, text in case.answers.items()},
         )
         for case in cases
@@ -83,8 +89,8 @@ def figures(cases: Sequence[HeldOutCase], scored: Sequence[ScoredCase], system: 
     words = [float(count_words(case.answers[system])) for case in cases]
     return SystemFigures(
         component=component,
-        edit_similarity=_figure(by_thread(scored, lambda case: case.edit_similarity[system])),
-        words=_figure(words),
+        edit_similarity=_figure(by_thread(scored, lambda case: case.edit_similarity[system]), _people(scored)),
+        words=_figure(words, []),
         empty_share=sum(not case.answers[system].strip() for case in cases) / len(cases),
     )
 
@@ -95,15 +101,20 @@ def compare(scored: Sequence[ScoredCase], first: System, second: System) -> Comp
     wins = sum(difference > TIE for difference in differences)
     losses = sum(difference < -TIE for difference in differences)
     ties = len(differences) - wins - losses
-    interval = wilson(wins + ties / 2, len(differences))
+    people = _people(scored)
+    win_rate, trials = (wins + ties / 2) / len(differences), float(len(differences))
+    if _are_many(people):
+        trials = effective_trials([(difference > TIE) + (abs(difference) <= TIE) / 2 for difference in differences], people)
+    interval = wilson(win_rate * trials, trials)
     return Comparison(
         threads=len(differences),
+        people=len(set(people)),
         wins=wins,
         losses=losses,
         ties=ties,
-        win_rate=(wins + ties / 2) / len(differences),
+        win_rate=win_rate,
         win_rate_ci=(interval.low, interval.high),
-        difference=_figure(differences),
+        difference=_figure(differences, people),
     )
 
 
@@ -115,6 +126,19 @@ def by_thread(scored: Iterable[ScoredCase], value: Callable[[ScoredCase], float]
     return [fmean(values) for values in threads.values()]
 
 
-def _figure(values: Sequence[float]) -> Figure:
-    interval = bootstrap_mean(values) if len(values) > 1 else Interval(values[0], values[0])
+def _people(scored: Iterable[ScoredCase]) -> list[str]:
+    """Whose each thread is, in order of first appearance."""
+    people: dict[str, str] = {}
+    for case in scored:
+        people.setdefault(case.thread, case.person)
+    return list(people.values())
+
+
+def _are_many(people: Sequence[str]) -> bool:
+    return len(set(people)) >= MANY
+
+
+def _figure(values: Sequence[float], people: Sequence[str]) -> Figure:
+    drawn = by_cluster(values, people) if _are_many(people) else values
+    interval = bootstrap_mean(drawn) if len(drawn) > 1 else Interval(drawn[0], drawn[0])
     return Figure(mean=fmean(values), ci=(interval.low, interval.high))

@@ -16,7 +16,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson(successes: float, n: int, confidence: float = 0.95) -> Interval:
+def wilson(successes: float, n: float, confidence: float = 0.95) -> Interval:
     """Wilson's score interval for a share (Wilson 1927; Brown, Cai & DasGupta 2001, eq. 4).
 
     `successes` in [0, n] may count halves, for ties. A tie's half varies less than a coin, so with ties the interval is wider than it
@@ -55,6 +55,26 @@ def bootstrap_mean(values: Sequence[float], confidence: float = 0.95, *, resampl
         return _quantile(means, share)
 
     return Interval(end((1 - confidence) / 2), end((1 + confidence) / 2))
+
+
+def by_cluster(values: Sequence[float], clusters: Sequence[str]) -> list[float]:
+    """One value for each cluster, with the mean of all `values`, that varies as what the clusters add to it: a mean of values that are
+    alike within clusters is as sure as the mean of these (linearization, Cameron & Miller 2015, eq. 10)."""
+    mean, added = fmean(values), dict.fromkeys(clusters, 0.0)
+    for value, cluster in zip(values, clusters, strict=True):
+        added[cluster] += value - mean
+    return [mean + part * len(added) / len(values) for part in added.values()]
+
+
+def effective_trials(scores: Sequence[float], clusters: Sequence[str]) -> float:
+    """So many independent trials tell as much of the share of wins as `scores` (0, 1/2 or 1) that are alike within clusters: at most as
+    many as there are, and as there are clusters where all scores are the same."""
+    means = by_cluster(scores, clusters)
+    share, n = fmean(scores), len(means)
+    variance = sum((mean - share) ** 2 for mean in means) / (n * max(1, n - 1))
+    if len(scores) == n or not variance:
+        return float(n)
+    return min(float(len(scores)), share * (1 - share) / variance)
 
 
 def is_above(interval: Interval, value: float) -> bool:

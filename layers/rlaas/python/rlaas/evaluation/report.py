@@ -64,7 +64,7 @@ def judge(against: Comparison, candidate: SystemFigures, criteria: Criteria) -> 
         Finding(
             criterion="enough held-out threads",
             met=against.threads >= criteria.min_threads,
-            text=f"{against.threads} held-out threads, at least {criteria.min_threads} wanted",
+            text=f"{against.threads} held-out threads{_of_people(against)}, at least {criteria.min_threads} wanted",
         ),
         Finding(
             criterion="wins more often than the baseline",
@@ -82,6 +82,10 @@ def judge(against: Comparison, candidate: SystemFigures, criteria: Criteria) -> 
             text=f"{candidate.empty_share:.1%} empty answers, at most {criteria.max_empty_share:.1%} wanted",
         ),
     )
+
+
+def _of_people(against: Comparison) -> str:
+    return f" of {against.people} people" if against.people > 1 else ""
 
 
 def promotion_report(
