@@ -40,6 +40,7 @@ def test_a_rollout_is_started_and_shown(url: str) -> None:
     assert shown.exit_code == 0, shown.output
     assert f"{CANDIDATE} over {SKILL}@v1: starting" in shown.output
     assert "evidence of harm" in shown.output
+    assert "0 people behind the latest units; 0 units left out" in shown.output
 
 
 @pytest.mark.parametrize(

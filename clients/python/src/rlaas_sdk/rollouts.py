@@ -55,6 +55,8 @@ def show_command(context: click.Context, rollout_id: str) -> None:
         table.add_row(name, str(arm["served"]), str(arm["settled"]), _number(arm["mean"]), _number(arm["missing"], "{:.0%}"), harmed)
     console.print(table)
     console.print(f"evidence of harm {_number(evidence['harm'])} of {_number(evidence['threshold'])}", highlight=False)
+    said = f"{evidence['people']} people behind the latest units; {evidence['left_out']} units left out of people who had made their share"
+    console.print(said, highlight=False)
     for step in cast("list[JsonObject]", rollout["steps"]):
         console.print(f"step {step['step']} at {_number(step['weight'], '{:.0%}')}: {step['outcome']}, {step['reason']}", highlight=False)
 
@@ -63,7 +65,7 @@ def _show_plan(console: Console, plan: JsonObject) -> None:
     traffic = cast("JsonObject", plan["traffic"])
     console.print(
         f"{_number(traffic['units_a_day'], '{:,.0f}')} units a day, mean reward {_number(traffic['reward_mean'])} "
-        f"(standard deviation {_number(traffic['reward_sd'])}, {traffic['sampled']} sampled)",
+        f"(standard deviation {_number(traffic['reward_sd'])}, {traffic['sampled']} sampled of {traffic['people']} people)",
         highlight=False,
     )
     steps = Table("step", "share", "asks for", "units", "days")
