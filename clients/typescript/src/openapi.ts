@@ -6360,6 +6360,131 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/admin/skills/{skill}/rewards/report": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Report Of Rewards
+         * @description What the rewards of the days (UTC) `from` to `to`, both included, come to by policy: a unit once, nobody more than his share.
+         */
+        get: {
+            parameters: {
+                query: {
+                    from: string;
+                    to: string;
+                };
+                header?: never;
+                path: {
+                    skill: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description The document, or the page */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": Record<string, never>;
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/admin/audit": {
         parameters: {
             query?: never;
@@ -6753,8 +6878,8 @@ export interface components {
          * @description How a route's bandit allots traffic to its control and its arms of mode `bandit`; other live arms keep their weights.
          *
          *     Every arm that is not dropped gets at least `min_probability` of what there is to allot, and an equal share until `min_samples_per_arm`
-         *     of its decisions are settled. A decision is settled when `window_hours` have passed since it, with the reward it has by then and the
-         *     skill's declared values for what never came. Old rewards lose half their weight every `half_life_days`.
+         *     of its units, each counted once a day, are settled. A decision is settled when `window_hours` have passed since it, with the reward it
+         *     has by then and the skill's declared values for what never came. Old rewards lose half their weight every `half_life_days`.
          *
          *     Guards look `lag_seconds` after the request, without waiting for the window. `alpha` bounds the probability that an arm which keeps
          *     within its bounds is ever dropped, however often it is looked at and however little traffic there is; so bounds may be what you mean.
