@@ -49,13 +49,13 @@ QUERY = """
     SELECT event_type, event_id, skill, interaction_id, output_id, thread_id, policy_id, occurred_at, received_at, payload
     FROM events
     WHERE tenant_id = :tenant AND skill = :skill AND event_type IN ('interaction', 'output', 'feedback')
-      AND event_date BETWEEN :first_day AND :last_day AND occurred_at >= :since AND occurred_at < :until
+      AND event_date BETWEEN :first_day AND :last_day AND received_at >= :since AND received_at < :until
 """
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """The job's command line. `since` (included) and `until` (excluded) bound the events by when they occurred, RFC 3339."""
+    """The job's command line. `since` (included) and `until` (excluded) bound the events by when they were received, RFC 3339."""
 
     tenant: str
     skill: str
@@ -221,7 +221,7 @@ def build(arguments: Arguments, events: list[StoredEvent], output: Path) -> Data
     shown = within_shares(shown)
     over_share = in_sides - len(shown) - sum(len(side) for side in kept.values())
     dropped = +Counter(made.dropped | {"unchanged": len(made.pairs) - in_sides, "over_share": over_share})
-    moments = sorted({event.occurred_at for event in events})
+    moments = sorted({event.received_at for event in events})
     manifest = DatasetManifest(
         tenant_id=arguments.tenant,
         skill=arguments.skill,

@@ -189,21 +189,21 @@ def delete(s3: S3Client, bucket: str, files: Sequence[LakeFile]) -> None:
 
 
 def deduplicated(events: pyarrow.Table) -> pyarrow.Table:
-    """One row per (tenant_id, event_id), the one received first, sorted by tenant_id, skill, occurred_at.
+    """One row per (tenant_id, event_id), the one received first, sorted by tenant_id, skill, received_at.
 
     A row without one of the two ids is like no other and stays.
     """
     import pyarrow
     from pyarrow import compute
 
-    keys = events.select(["tenant_id", "event_id", "received_at", "skill", "occurred_at"])
+    keys = events.select(["tenant_id", "event_id", "received_at", "skill"])
     order = compute.sort_indices(keys, sort_keys=[(name, "ascending") for name in ("tenant_id", "event_id", "received_at")])
     ids = keys.select(["tenant_id", "event_id"]).take(order)
     differs = [compute.fill_null(compute.not_equal(column[1:], column[:-1]), True) for column in ids.columns]
     first = pyarrow.chunked_array([pyarrow.array([True] * min(1, len(order))), *compute.or_(*differs).chunks], pyarrow.bool_())
     order = order.filter(first.combine_chunks())
     by_tenant = compute.sort_indices(
-        keys.take(order), sort_keys=[(name, "ascending") for name in ("tenant_id", "skill", "occurred_at", "event_id")]
+        keys.take(order), sort_keys=[(name, "ascending") for name in ("tenant_id", "skill", "received_at", "event_id")]
     )
     return events.take(order.take(by_tenant))
 

@@ -41,7 +41,7 @@ class DataStack(RlaasStack):
             expires_at="expires_at",
             stream=dynamodb.StreamViewType.NEW_IMAGE,
             indexes={
-                "by_day": ("gsi_day", "occurred_at"),
+                "by_day": ("gsi_day", "received_at"),
                 "by_trial": ("gsi_trial", "decided_at"),
                 "by_unit": ("gsi_unit", "decided_at"),
             },

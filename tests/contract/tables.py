@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 _INDEXES = {
     "events": {
-        "by_day": ("gsi_day", "occurred_at"),
+        "by_day": ("gsi_day", "received_at"),
         "by_trial": ("gsi_trial", "decided_at"),
         "by_unit": ("gsi_unit", "decided_at"),
     },

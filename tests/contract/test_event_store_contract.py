@@ -106,13 +106,12 @@ def reward(name: str, *, minutes: int = 0) -> StoredEvent:
         interaction_id="i1",
         output_id="o1",
         skill=SKILL,
-        occurred_at=NOW + timedelta(minutes=minutes),
         reward=1 / 3,
         components={"sent": 1.0},
         n=1,
         event_ids=("f1",),
     )
-    return prepare(made, TENANT, received_at=NOW)
+    return prepare(made, TENANT, received_at=NOW + timedelta(minutes=minutes))
 
 
 def test_a_days_rewards_come_by_time_and_from_a_moment_on(event_store: EventStore) -> None:

@@ -35,10 +35,10 @@ class MemoryEventStore:
         found = [
             event
             for event in self.events.values()
-            if (event.tenant_id, event.skill, event.event_type, event.occurred_at.date()) == (tenant_id, skill, event_type, day)
-            and (since is None or event.occurred_at >= since)
+            if (event.tenant_id, event.skill, event.event_type, event.received_at.date()) == (tenant_id, skill, event_type, day)
+            and (since is None or event.received_at >= since)
         ]
-        return iter(sorted(found, key=lambda event: event.occurred_at))
+        return iter(sorted(found, key=lambda event: event.received_at))
 
     def by_trial(self, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime) -> Iterator[StoredEvent]:
         return (event for decided_at, event in self._of_trial(tenant_id, skill, trial) if after < decided_at <= until)
@@ -60,7 +60,7 @@ class MemoryEventStore:
 
     def pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
         found = [event for event in self.events.values() if (event.tenant_id, event.skill) == (tenant_id, skill) and event.pending]
-        return iter(sorted((event for event in found if since is None or event.occurred_at >= since), key=lambda event: event.occurred_at))
+        return iter(sorted((event for event in found if since is None or event.received_at >= since), key=lambda event: event.received_at))
 
     def settle(self, event: StoredEvent) -> None:
         if held := self.events.get((event.tenant_id, event.event_id)):

@@ -35,14 +35,14 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     clients._client.cache_clear()
 
 
-def event(number: int, *, tenant: str = "acme", skill: str = "reply", received: str = "10:00:05", **columns: str | None) -> Row:
+def event(number: int, *, tenant: str = "acme", skill: str = "reply", received: str | None = None, **columns: str | None) -> Row:
     return {
         "tenant_id": tenant,
         "event_id": f"e{number}",
         "skill": skill,
         "policy_id": None,
-        "occurred_at": f"{DAY}T10:{number // 60 % 60:02}:{number % 60:02}.000000Z",
-        "received_at": f"{DAY}T{received}.000000Z",
+        "occurred_at": f"{DAY}T09:00:00.000000Z",
+        "received_at": f"{DAY}T{received or f'10:{number // 60 % 60:02}:{number % 60:02}'}.000000Z",
         "payload": json.dumps({"number": number}),
         **columns,
     }
@@ -97,7 +97,7 @@ def test_many_small_files_become_one_sorted_by_tenant_skill_and_time(s3: Any, ru
     assert compact.COMPACTED.fullmatch(key.rpartition("/")[2])
     found = rows(s3)
     assert ids(found) == ids(made)
-    order = [(row["tenant_id"], row["skill"], row["occurred_at"]) for row in found]
+    order = [(row["tenant_id"], row["skill"], row["received_at"]) for row in found]
     assert order == sorted(order)
     assert (said["files_in"], said["files_out"], said["rows_in"], said["duplicates"], said["rows_out"]) == (40, 1, 400, 0, 400)
     assert 0 < said["bytes_out"] < said["bytes_in"]

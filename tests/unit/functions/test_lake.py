@@ -121,8 +121,8 @@ def test_a_record_is_one_line_with_the_lakes_columns_and_partition_keys() -> Non
     assert (columns["thread_id"], columns["output_id"]) == ("t1", None)
 
 
-def test_a_late_event_lies_in_the_utc_day_it_occurred_on() -> None:
+def test_a_late_event_lies_in_the_utc_day_it_came() -> None:
     occurred_at = datetime(2026, 1, 31, 22, 30, tzinfo=timezone(timedelta(hours=-5)))
     late = prepare(InteractionCreated(skill="drafts", inputs={}, occurred_at=occurred_at), TENANT, received_at=NOW)
     columns = json.loads(lake_record(late))
-    assert (columns["event_date"], columns["received_at"][:10]) == ("2026-02-01", "2026-03-01")
+    assert (columns["event_date"], columns["occurred_at"][:10]) == ("2026-03-01", "2026-02-01")

@@ -298,3 +298,17 @@ def test_pairs_that_teach_the_same_are_kept_once_whatever_their_spacing() -> Non
 def test_the_interactions_tag_marks_the_pair_as_held_out() -> None:
     made = build_pairs([*exchange("a", held_out=True), *exchange("b", edits=("Another text, quite different.",))])
     assert {pair.output_id: pair.held_out for pair in made.pairs} == {"out_a": True, "out_b": False}
+
+
+@pytest.mark.parametrize("claimed", [timedelta(hours=23), timedelta(days=-900)])
+def test_the_word_that_arrived_last_counts_whatever_time_a_client_claims(claimed: timedelta) -> None:
+    first, last = "Hi Maria, we are looking into it.", FINAL
+    events = exchange(edits=(first, last))
+    dated = [replace(event, occurred_at=event.occurred_at + claimed) if event.event_id == "fbk_a0" else event for event in events]
+    [pair] = build_pairs(dated).pairs
+    assert pair.chosen == last
+    undone = stored(
+        "feedback", "fbk_z", FeedbackSubmitted(**ABOUT, output_id="out_a", kind="action", action="discarded"), "int_a", "out_a", 20
+    )
+    [pair] = build_pairs([*dated, replace(undone, occurred_at=START - timedelta(days=900))]).pairs
+    assert pair.discarded

@@ -173,7 +173,7 @@ class DynamoEventStore:
         query: QueryInputTypeDef = {
             "TableName": self._table,
             "IndexName": "by_day",
-            "KeyConditionExpression": "gsi_day = :partition" + (" AND occurred_at >= :since" if since else ""),
+            "KeyConditionExpression": "gsi_day = :partition" + (" AND received_at >= :since" if since else ""),
             "ExpressionAttributeValues": to_item({":partition": partition, ":since": rfc3339(since) if since else None}),
         }
         return (stored_event(item) for item in self._items(query) if self._live(item))
@@ -250,7 +250,7 @@ def _day_of(event: StoredEvent) -> str | None:
     """The list that `event` stands in when it is not pending."""
     if event.event_type not in _LISTED_BY_DAY:
         return None
-    return f"T#{event.tenant_id}#{event.skill}#{event.event_type}#{rfc3339(event.occurred_at)[:10]}"
+    return f"T#{event.tenant_id}#{event.skill}#{event.event_type}#{rfc3339(event.received_at)[:10]}"
 
 
 def _trial_day(tenant_id: str, skill: str, trial: str, day: date) -> str:
@@ -273,7 +273,6 @@ def _in_trial(event: StoredEvent, trial: Trial) -> dict[str, JsonValue]:
 
 def item_of(event: StoredEvent, *, expires_at: datetime) -> "dict[str, AttributeValueTypeDef]":
     """The item that holds `event` until `expires_at`."""
-    occurred_at = rfc3339(event.occurred_at)
     listed = _waiting(event.tenant_id, event.skill) if event.pending else _day_of(event)
     values: dict[str, JsonValue] = {
         "event_type": event.event_type,
@@ -284,7 +283,7 @@ def item_of(event: StoredEvent, *, expires_at: datetime) -> "dict[str, Attribute
         "output_id": event.output_id,
         "thread_id": event.thread_id,
         "policy_id": event.policy_id,
-        "occurred_at": occurred_at,
+        "occurred_at": rfc3339(event.occurred_at),
         "received_at": rfc3339(event.received_at),
         "payload_sha256": event.payload_sha256,
         "payload": event.payload,

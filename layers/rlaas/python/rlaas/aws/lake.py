@@ -65,8 +65,9 @@ class FirehoseLake:
 
 
 def lake_record(event: StoredEvent) -> bytes:
-    """One line of JSON: the lake's columns and its two partition keys, `event_type` and `event_date` (UTC, of `occurred_at`)."""
-    occurred_at = rfc3339(event.occurred_at)
+    """One line of JSON: the lake's columns and its two partition keys, `event_type` and `event_date` (UTC, of `received_at`): by the
+    times that clients claim, they could open any number of partitions."""
+    received_at = rfc3339(event.received_at)
     columns = {
         "tenant_id": event.tenant_id,
         "event_id": event.event_id,
@@ -76,11 +77,11 @@ def lake_record(event: StoredEvent) -> bytes:
         "output_id": event.output_id,
         "thread_id": event.thread_id,
         "policy_id": event.policy_id,
-        "occurred_at": occurred_at,
-        "received_at": rfc3339(event.received_at),
+        "occurred_at": rfc3339(event.occurred_at),
+        "received_at": received_at,
         "payload": event.payload,
         "event_type": event.event_type,
-        "event_date": occurred_at[:10],
+        "event_date": received_at[:10],
     }
     return json.dumps(columns, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 

@@ -72,9 +72,10 @@ class PairSet:
 def build_pairs(events: Iterable[StoredEvent]) -> PairSet:
     """Pairs from one tenant's and skill's events, in any order and possibly repeated. O(events).
 
-    The latest edit of an output is its final text; an output sent without an edit is its own. Feedback that names no output is about its
-    interaction's last. The latest comparison of two outputs makes a pair of them; one that names the preferred output alone prefers it to
-    the interaction's others. Of pairs that teach the same, the oldest stays.
+    What was received last is the last word: a client's clock decides nothing. The latest edit of an output is its final text; an output
+    sent without an edit is its own. Feedback that names no output is about its interaction's last. The latest comparison of two outputs
+    makes a pair of them; one that names the preferred output alone prefers it to the interaction's others. Of pairs that teach the same,
+    the oldest stays.
     """
     by_id = {event.event_id: event for event in events}
     outputs = sorted((event for event in by_id.values() if event.event_type == "output"), key=_when)
@@ -109,7 +110,7 @@ class _Said:
 def _said(by_id: Mapping[str, StoredEvent], outputs: Sequence[StoredEvent]) -> _Said:
     said = _Said()
     seen: dict[str | None, list[StoredEvent]] = {}
-    for output in sorted(outputs, key=lambda output: (output.received_at, output.event_id)):
+    for output in outputs:
         if not _is_shadow(output):
             seen.setdefault(output.interaction_id, []).append(output)
     compared: dict[frozenset[str], tuple[str, StoredEvent]] = {}
@@ -138,7 +139,7 @@ def _said(by_id: Mapping[str, StoredEvent], outputs: Sequence[StoredEvent]) -> _
 
 
 def _when(stored: StoredEvent) -> tuple[datetime, str]:
-    return stored.occurred_at, stored.event_id
+    return stored.received_at, stored.event_id
 
 
 def _is_shadow(output: StoredEvent) -> bool:

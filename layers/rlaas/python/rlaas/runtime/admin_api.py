@@ -1136,9 +1136,9 @@ def _seq(cursor: str | None) -> int:
 
 def _after(events: Iterator[StoredEvent], since: datetime | None, last_id: str, limit: int) -> tuple[list[StoredEvent], str | None]:
     """The next `limit` of `events`, which come by time, after the cursor's; and the cursor that continues."""
-    after = (one for one in events if since is None or (one.occurred_at, one.event_id) > (since, last_id))
+    after = (one for one in events if since is None or (one.received_at, one.event_id) > (since, last_id))
     taken = list(islice(after, limit))
-    return taken, to_cursor(f"{rfc3339(taken[-1].occurred_at)} {taken[-1].event_id}") if len(taken) == limit else None
+    return taken, to_cursor(f"{rfc3339(taken[-1].received_at)} {taken[-1].event_id}") if len(taken) == limit else None
 
 
 def _waiting(stored: StoredEvent, window_ends: datetime, now: datetime) -> Reply:

@@ -28,7 +28,7 @@ def join_waiting(event: StoredEvent, *, store: InteractionStore) -> int:
 
 
 def still_pending(store: EventStore, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
-    """The skill's events that wait for their interaction or output, by the time they occurred, from `since` on.
+    """The skill's events that wait for their interaction or output, by the time they were received, from `since` on.
 
     Each is looked at again, and settled where what it waited for is there after all.
     """

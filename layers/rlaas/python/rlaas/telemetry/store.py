@@ -111,7 +111,7 @@ class EventStore(InteractionStore, Protocol):
     def by_day(
         self, tenant_id: str, skill: str, event_type: EventType, day: date, *, since: datetime | None = None
     ) -> Iterator[StoredEvent]:
-        """Rewards or guardrails' actions that occurred on `day` (UTC), from `since` on, by time; may lag a write by a moment."""
+        """Rewards or guardrails' actions that were received on `day` (UTC), from `since` on, by time; may lag a write by a moment."""
         ...
 
     def by_trial(self, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime) -> Iterator[StoredEvent]:
@@ -125,7 +125,7 @@ class EventStore(InteractionStore, Protocol):
         ...
 
     def pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
-        """The skill's pending events by the time they occurred, from `since` on; may lag a write by a moment."""
+        """The skill's pending events by the time they were received, from `since` on; may lag a write by a moment."""
         ...
 
 
