@@ -16,6 +16,7 @@ from rlaas.inference.infer import InferRequest
 from rlaas.runtime.admin_api import BODIES as ADMIN_BODIES
 from rlaas.runtime.admin_api import Services, admin_app
 from rlaas.telemetry.events import EventBatch, FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed, TaskResultReported
+from rlaas.telemetry.feedback_token import FeedbackTokenRequest
 from rlaas.telemetry.store import MODELS
 
 HERE = Path(__file__).parent
@@ -24,7 +25,7 @@ _REF = "#/components/schemas/{model}"
 _ERRORS = {
     "400": "InvalidInput: `param` is the path of the first field that does not fit",
     "401": "Unauthorized: no valid key",
-    "403": "Forbidden: the key lacks the scope, or is publishable and not for pages of this origin",
+    "403": "Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names",
     "404": "NotFound: the tenant has no such thing",
     "409": "Conflict: the id holds another payload, or the document changed since it was read",
     "413": "PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help",
@@ -77,6 +78,7 @@ def openapi() -> dict[str, JsonValue]:
     models: list[type[BaseModel]] = [
         *(model for model, _, _ in _TELEMETRY.values()),
         *(model for model, _ in _INFERENCE.values()),
+        FeedbackTokenRequest,
         EventBatch,
         RewardComputed,
         *ADMIN_BODIES,
@@ -85,10 +87,14 @@ def openapi() -> dict[str, JsonValue]:
     paths: dict[str, JsonValue] = {}
     for path, (model, id_field, summary) in _TELEMETRY.items():
         answers = {"200": "Recorded before", "201": "Recorded", "202": "Recorded; what it refers to has not landed yet"}
-        body = _object({id_field: {"type": "string"}, **_RECORDED})
+        token = {"feedback_token": _TEXT} if model is OutputProduced else {}
+        body = _object({id_field: {"type": "string"}, **_RECORDED, **token})
         paths[path] = {"post": _operation(model, summary, "telemetry", {status: _json(text, body) for status, text in answers.items()})}
+    token_for = "What a page that shows an output gives feedback by; answers of `/v1/infer` and reported outputs bring it"
+    made = _json("The token, for 30 days", _object({"feedback_token": _TEXT}))
+    paths["/v1/feedback.token"] = {"post": _operation(FeedbackTokenRequest, token_for, "telemetry", {"200": made})}
     results = _object({"results": {"type": "array", "items": {"$ref": "#/components/schemas/BatchResult"}}})
-    batch = "Report up to 500 events of any type, 5 MiB at most; each is taken or refused by itself"
+    batch = "Report up to 500 events of any type, 5 MiB at most (of a page 25 and 512 KiB); each is taken or refused by itself"
     told = _json("What became of each, in the order sent", results)
     paths["/v1/events:batch"] = {"post": _operation(EventBatch, batch, "telemetry", {"200": told})}
     for path, (model, summary) in _INFERENCE.items():
@@ -138,9 +144,10 @@ _BATCH_RESULT: JsonValue = {
     "description": "What became of one event: its id, or the error that the endpoint of its type would have answered.",
     "required": ["status"],
     "properties": {
-        "status": {"type": "integer", "enum": [200, 201, 202, 400, 404, 409, 413, 503]},
+        "status": {"type": "integer", "enum": [200, 201, 202, 400, 403, 404, 409, 413, 503]},
         "id": _TEXT,
         **_RECORDED,
+        "feedback_token": _TEXT,
         "error": {"$ref": "#/components/schemas/Error/properties/error"},
     },
 }

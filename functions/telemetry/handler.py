@@ -1,5 +1,5 @@
 """What users do with each answer: `/v1/interaction.create`, `/v1/interaction.output`, `/v1/feedback.submit`, `/v1/task_result`, and many
-of them at once: `/v1/events:batch`."""
+of them at once: `/v1/events:batch`. And what pages may speak of: `/v1/feedback.token`."""
 
 from functools import cache, partial
 
@@ -9,13 +9,14 @@ from rlaas.aws.entity_finder import LambdaEntityFinder
 from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.clock import utc_now
-from rlaas.errors import RlaasError
+from rlaas.errors import Forbidden, RlaasError
 from rlaas.runtime.admission import admitted
 from rlaas.runtime.api import Reply, serving
 from rlaas.runtime.environment import IngestEnvironment, environment
-from rlaas.runtime.http import Caller, Event, batched, error_body, header, parse, request_id, status_of
+from rlaas.runtime.http import Caller, Event, batched, caller, error_body, header, parse, request_id, status_of
 from rlaas.runtime.scrubbers import Scrubbers
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
+from rlaas.telemetry.feedback_token import FeedbackTokenRequest, feedback_token
 from rlaas.telemetry.ingest import Recorded, record, record_all
 from rlaas.tenancy.keys import require_scope
 
@@ -26,6 +27,8 @@ MODELS: dict[str, type[AnyEvent]] = {
     "task_result": TaskResultReported,
 }
 MAX_BATCH = 500
+MAX_PAGE_BATCH, MAX_PAGE_BATCH_BYTES = 25, 512 * 1024
+"""Of a publishable key: events and bytes of one batch."""
 
 
 @cache
@@ -43,9 +46,9 @@ def scrubbers() -> Scrubbers:
     return Scrubbers(stores()[1], clock=utc_now, finder=finder)
 
 
-def permitted(event: Event) -> Caller:
+def permitted(event: Event, *, events: int = 1) -> Caller:
     """The caller, who must hold the scope `telemetry`."""
-    who = admitted(event)
+    who = admitted(event, events=events)
     require_scope(who.scopes, "telemetry")
     return who
 
@@ -63,15 +66,21 @@ def ingest(event_type: str, event: Event) -> Reply:
         skills=skills,
         scrubber=scrubbers().of(who.tenant_id),
         idempotency_key=key,
+        page_key_id=_page_key(who),
     )
     return Reply(_status(recorded), {f"{event_type}_id": recorded.event_id, **_told(recorded)})
 
 
 def record_batch(event: Event) -> Reply:
-    """Up to 500 events of any type; the answer says for each, in the order sent, what the endpoint of its type would have said."""
-    who = permitted(event)
+    """Up to 500 events of any type, 25 of a page; the answer says for each, in the order sent, what the endpoint of its type would have
+    said."""
+    if caller(event).publishable:
+        given = batched(MODELS, event, limit=MAX_PAGE_BATCH, most_bytes=MAX_PAGE_BATCH_BYTES)
+        who = permitted(event, events=len(given))
+    else:
+        who = permitted(event)
+        given = batched(MODELS, event, limit=MAX_BATCH)
     store, skills = stores()
-    given = batched(MODELS, event, limit=MAX_BATCH)
     key = header(event, "Idempotency-Key")
     outcomes = iter(
         record_all(
@@ -82,10 +91,24 @@ def record_batch(event: Event) -> Reply:
             skills=skills,
             scrubber=scrubbers().of(who.tenant_id),
             idempotency_keys=[f"{key}/{place}" if key else None for place, one in enumerate(given) if not isinstance(one, RlaasError)],
+            page_key_id=_page_key(who),
         )
     )
     results = [_result(one if isinstance(one, RlaasError) else next(outcomes), request_id(event)) for one in given]
     return Reply(200, {"results": results})
+
+
+def token(event: Event) -> Reply:
+    """What a page may give feedback on an output by, for a back end whose outputs are reported in the background."""
+    who = permitted(event)
+    if who.publishable:
+        raise Forbidden("a publishable key makes no tokens: ask with a secret key, in your back end")
+    shown = parse(FeedbackTokenRequest, event).shown()
+    return Reply(200, {"feedback_token": feedback_token(shown, scrubber=scrubbers().of(who.tenant_id), now=utc_now())})
+
+
+def _page_key(who: Caller) -> str | None:
+    return who.key_id if who.publishable else None
 
 
 def _result(outcome: Recorded | RlaasError, request: str) -> JsonValue:
@@ -99,7 +122,8 @@ def _status(recorded: Recorded) -> int:
 
 
 def _told(recorded: Recorded) -> dict[str, JsonValue]:
-    return {"idempotent_replay": not recorded.new, "pending": recorded.pending}
+    token: dict[str, JsonValue] = {"feedback_token": recorded.feedback_token} if recorded.feedback_token else {}
+    return {"idempotent_replay": not recorded.new, "pending": recorded.pending, **token}
 
 
 handler = serving(
@@ -107,6 +131,7 @@ handler = serving(
         "POST /v1/interaction.create": partial(ingest, "interaction"),
         "POST /v1/interaction.output": partial(ingest, "output"),
         "POST /v1/feedback.submit": partial(ingest, "feedback"),
+        "POST /v1/feedback.token": token,
         "POST /v1/task_result": partial(ingest, "task_result"),
         "POST /v1/events:batch": record_batch,
     }

@@ -19,7 +19,14 @@ from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, VllmEndpoint
 from infra.stacks.data import DataStack
 from infra.stacks.rlaas_stack import RlaasStack
 
-TELEMETRY_PATHS = ("v1/interaction.create", "v1/interaction.output", "v1/feedback.submit", "v1/task_result", "v1/events:batch")
+TELEMETRY_PATHS = (
+    "v1/interaction.create",
+    "v1/interaction.output",
+    "v1/feedback.submit",
+    "v1/feedback.token",
+    "v1/task_result",
+    "v1/events:batch",
+)
 INFERENCE_PATHS = ("v1/infer", "v1/decide", "ofrep/v1/evaluate/flags", "ofrep/v1/evaluate/flags/{key}")
 MODEL_PATHS = ("v1/models", "v1/models/{model}")
 CHAT_PATHS = ("v1/chat/completions",)

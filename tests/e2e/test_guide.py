@@ -18,9 +18,14 @@ BLOCKS = re.findall(r"^```(\w+)(?: ([^\n]+))?\n(.*?)^```$", (ROOT / "docs/integr
 
 PAGE = """
 const { RLAAS_API_URL: apiUrl, PAGE_KEY: apiKey } = process.env;
-const draft = { output_id: "out_01JD0000000000000000000000" };
+const draft = JSON.parse(process.env.DRAFT);
 const send = globalThis.fetch; // a browser says where its page is from
 globalThis.fetch = (url, init) => send(url, { ...init, headers: { ...init.headers, Origin: "https://app.example.com" } });
+"""
+BACK_END = """
+import json
+from rlaas_sdk import Client
+rlaas, output = Client(), "out_01JD0000000000000000000000"
 """
 DELIVERED = """
 if (!(await rlaas.flush()) || rlaas.stats().acknowledged !== 1) throw new Error(JSON.stringify(rlaas.stats()));
@@ -79,6 +84,8 @@ def test_the_guide_leads_from_nothing_to_the_first_reward(cloud: LaptopCloud, op
     for language, what, text in BLOCKS:
         if language == "python" and what == "openai":
             run(sys.executable, "-c", text)
+        elif language == "python" and "feedback_token" in text:
+            environment["DRAFT"] = run(sys.executable, "-c", BACK_END + text + "print(json.dumps(draft))")
         elif language == "python":
             python += text
             if "flush()" in text:

@@ -99,9 +99,11 @@ def test_a_page_reports_with_a_publishable_key_from_its_own_origin_only(cloud: L
         assert preflight.is_success
         assert preflight.headers["access-control-allow-origin"] in ("*", page)
         assert "authorization" in preflight.headers["access-control-allow-headers"].lower()
-        body = {"events": [{"type": "interaction", "skill": SKILL, "inputs": INPUTS}]}
+        token = tenant.post("v1/feedback.token", {"skill": SKILL, "interaction_id": "i1", "output_id": "o1"}).json()["feedback_token"]
+        body = {"events": [{"type": "feedback", "skill": SKILL, "kind": "action", "action": "sent", "feedback_token": token}]}
         taken = browser.post("v1/events:batch", json=body, headers={"Origin": page})
         assert taken.status_code == 200, taken.text
+        assert [result["status"] for result in taken.json()["results"]] == [202]
         assert taken.headers["access-control-allow-origin"] == "*"
         assert taken.headers["access-control-expose-headers"] == "Retry-After"
         for headers in ({}, {"Origin": "https://evil.example"}):

@@ -76,10 +76,21 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(504, {"error": {"code": "scripted", "message": "scripted"}})
             else:
                 self.answer(200, {"results": results})
+        elif self.path == "/v1/feedback.token":
+            self.answer(200, {"feedback_token": f"for {body['output_id']}"})
         elif self.path == "/v1/infer":
             service.infers.append({**body, "key": self.headers["Idempotency-Key"]})
             ulid = body["interaction_id"][4:]
-            self.answer(200, {"interaction_id": body["interaction_id"], "output_id": f"out_{ulid}", "text": "Hello", "policy_id": "p@v1"})
+            self.answer(
+                200,
+                {
+                    "interaction_id": body["interaction_id"],
+                    "output_id": f"out_{ulid}",
+                    "text": "Hello",
+                    "policy_id": "p@v1",
+                    "feedback_token": "t",
+                },
+            )
         else:
             self.answer(404, {"error": {"code": "not_found", "message": "no such path"}})
 

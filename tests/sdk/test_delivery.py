@@ -433,9 +433,21 @@ def test_infer_answers_and_retries_under_one_id(client: Client, service: StubSer
     assert feedback.startswith(f"fbk_{answer.interaction_id[4:]}_")
 
 
+def test_a_page_gets_its_token_with_the_answer_or_for_an_output_that_was_reported(client: Client, service: StubService) -> None:
+    answer = client.infer("emails", inputs={"email": "hi"})
+    assert answer is not None
+    assert answer.feedback_token == "t"
+    service.faults = [failing(503)]
+    assert client.feedback_token("emails", "out_1") == "for out_1"
+    service.faults = [failing(403)]
+    assert client.feedback_token("emails", "out_1", thread_id="t-1") is None
+
+
 def test_infer_gives_up_at_its_bound(service: StubService, spool: Path) -> None:
-    service.faults = [hanging]
-    assert Client(service.url, KEY, spool=spool, infer_timeout_s=0.2).infer("emails", inputs={}) is None
+    impatient = Client(service.url, KEY, spool=spool, infer_timeout_s=0.2)
+    service.faults = [hanging, hanging]
+    assert impatient.infer("emails", inputs={}) is None
+    assert impatient.feedback_token("emails", "out_1") is None
 
 
 async def _with_async_client(service: StubService, spool: Path) -> None:
@@ -443,6 +455,7 @@ async def _with_async_client(service: StubService, spool: Path) -> None:
     async with AsyncClient(service.url, KEY, spool=spool) as client:
         answer = await client.infer("emails", messages=[{"role": "user", "content": "hi"}])
         assert answer is not None
+        assert await client.feedback_token("emails", answer.output_id) == f"for {answer.output_id}"
         feedback = client.submit_feedback("emails", output_id=answer.output_id, label="good")
         async with client.flushing(10):
             result = client.task_result("emails", answer.interaction_id, "csat", 0.9)

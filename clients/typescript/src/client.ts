@@ -3,7 +3,16 @@ import { Delivery, utf8Bytes, type Loss, type Stats } from "./delivery.js";
 import { boundId, firstOutputId, interactionId } from "./ids.js";
 import type { Spool } from "./spool.js";
 import { errorOf, jitteredMs, post, retryAfterMs, RlaasError, type Wire } from "./transport.js";
-import type { Answer, EventType, Feedback, InferRequest, Interaction, Output, TaskResult } from "./types.js";
+import type {
+  Answer,
+  EventType,
+  Feedback,
+  FeedbackTokenRequest,
+  InferRequest,
+  Interaction,
+  Output,
+  TaskResult,
+} from "./types.js";
 
 const MAX_EVENT_BYTES = 256 * 1024;
 const INFER_ATTEMPTS = 3;
@@ -86,12 +95,27 @@ export class Rlaas {
   async infer(request: InferRequest): Promise<Answer | null> {
     try {
       if (this.misconfigured) throw new RlaasError(this.misconfigured, "not_configured");
-      return await this.asked(
-        JSON.stringify({ ...request, interaction_id: request.interaction_id ?? interactionId() }),
-      );
+      const body = JSON.stringify({ ...request, interaction_id: request.interaction_id ?? interactionId() });
+      return (await this.asked("infer", body)) as Answer;
     } catch (error) {
       if (this.strict) throw error;
       this.delivery.note("no draft", 1, String(error));
+      return null;
+    }
+  }
+
+  /**
+   * What the page that shows an output gives feedback by, for outputs that `logOutput` or `wrapOpenAI` report; `infer` gives it with its
+   * answer. Null where none comes. Needs a secret key.
+   */
+  async feedbackToken(output: FeedbackTokenRequest): Promise<string | null> {
+    try {
+      if (this.misconfigured) throw new RlaasError(this.misconfigured, "not_configured");
+      const made = (await this.asked("feedback.token", JSON.stringify(output))) as { feedback_token: string };
+      return made.feedback_token;
+    } catch (error) {
+      if (this.strict) throw error;
+      this.delivery.note("no feedback token", 1, String(error));
       return null;
     }
   }
@@ -115,7 +139,10 @@ export class Rlaas {
     );
   }
 
-  /** Report what a person did with an output; its id. */
+  /**
+   * Report what a person did with an output; its id. In a page it needs the output's `feedback_token`, and the service stores it under an
+   * id that it makes of this one.
+   */
   submitFeedback(event: Feedback): string {
     return this.take("feedback", "feedback_id", event, (about) =>
       boundId("fbk", about.interaction_id, about.output_id),
@@ -202,10 +229,10 @@ export class Rlaas {
     if (this.strict) throw new RlaasError(why, reason);
   }
 
-  private async asked(body: string): Promise<Answer> {
+  private async asked(path: string, body: string): Promise<unknown> {
     const deadline = Date.now() + this.inferTimeoutMs;
     for (let attempt = 1; ; attempt++) {
-      const got = await this.attempt(body, deadline - Date.now());
+      const got = await this.attempt(path, body, deadline - Date.now());
       if ("answer" in got) return got.answer;
       const waitMs = got.askedMs + jitteredMs(attempt);
       if (!isPassing(got.error.status) || attempt === INFER_ATTEMPTS || Date.now() + waitMs >= deadline)
@@ -215,12 +242,13 @@ export class Rlaas {
   }
 
   private async attempt(
+    path: string,
     body: string,
     timeoutMs: number,
-  ): Promise<{ answer: Answer } | { error: RlaasError; askedMs: number }> {
+  ): Promise<{ answer: unknown } | { error: RlaasError; askedMs: number }> {
     try {
-      const response = await post(this.wire, "infer", body, timeoutMs);
-      if (response.ok) return { answer: (await response.json()) as Answer };
+      const response = await post(this.wire, path, body, timeoutMs);
+      if (response.ok) return { answer: (await response.json()) as unknown };
       return { error: await errorOf(response), askedMs: retryAfterMs(response) };
     } catch (error) {
       return { error: new RlaasError(String(error), "no_answer"), askedMs: 0 };

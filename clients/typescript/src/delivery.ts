@@ -8,8 +8,9 @@ import { ulid } from "./ids.js";
 import { inOrder, type Entry, type Spool } from "./spool.js";
 import { jitteredMs, postBatch, type Outcome, type Wire } from "./transport.js";
 
-const BATCH_EVENTS = 500;
-const BATCH_BYTES = 5 * 1024 * 1024 - 64;
+const BATCH = { events: 500, bytes: 5 * 1024 * 1024 - 64 };
+/** What the service takes of a publishable key at a time. */
+const PAGE_BATCH = { events: 25, bytes: 512 * 1024 - 64 };
 /** So many events waiting are sent without waiting for more. */
 const EAGER_AT_EVENTS = 100;
 /** Browsers let a page have 64 KiB of keepalive requests under way. */
@@ -56,6 +57,7 @@ export class Delivery {
   private spool: Spool | null = null;
   private readonly opened: Promise<void>;
   private readonly owner: string;
+  private readonly most: typeof BATCH;
   private readonly client = ulid();
   private lastAt = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
@@ -79,6 +81,7 @@ export class Delivery {
     private readonly log: (line: string) => void,
   ) {
     this.owner = settings.owner;
+    this.most = wire.apiKey.startsWith("rlp_") ? PAGE_BATCH : BATCH;
     if (spool instanceof Promise) {
       this.opened = spool.then(
         (found) => {
@@ -133,6 +136,7 @@ export class Delivery {
     for (const key of this.leaving) bytes += this.queue.get(key)?.bytes ?? 0;
     for (const held of this.queue.values()) {
       if (this.leaving.has(held.key) || bytes + held.bytes + 1 > KEEPALIVE_BYTES) continue;
+      if (batch.length === this.most.events) break;
       bytes += held.bytes + 1;
       batch.push(held);
     }
@@ -234,7 +238,7 @@ export class Delivery {
       const batch: Held[] = [];
       let bytes = 0;
       for (const held of this.queue.values()) {
-        if (batch.length === BATCH_EVENTS || bytes + held.bytes + 1 > BATCH_BYTES) break;
+        if (batch.length === this.most.events || bytes + held.bytes + 1 > this.most.bytes) break;
         bytes += held.bytes + 1;
         batch.push(held);
       }

@@ -90,7 +90,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -200,6 +200,7 @@ export interface paths {
                             output_id: string;
                             idempotent_replay: boolean;
                             pending: boolean;
+                            feedback_token: string;
                         };
                     };
                 };
@@ -213,6 +214,7 @@ export interface paths {
                             output_id: string;
                             idempotent_replay: boolean;
                             pending: boolean;
+                            feedback_token: string;
                         };
                     };
                 };
@@ -226,6 +228,7 @@ export interface paths {
                             output_id: string;
                             idempotent_replay: boolean;
                             pending: boolean;
+                            feedback_token: string;
                         };
                     };
                 };
@@ -247,7 +250,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -404,7 +407,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -561,7 +564,136 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/feedback.token": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What a page that shows an output gives feedback by; answers of `/v1/infer` and reported outputs bring it
+         * @description Needs the scope `telemetry`.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description Stands in for the id that the body leaves out. */
+                    "Idempotency-Key"?: string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["FeedbackTokenRequest"];
+                };
+            };
+            responses: {
+                /** @description The token, for 30 days */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": {
+                            feedback_token: string;
+                        };
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -642,7 +774,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Report up to 500 events of any type, 5 MiB at most; each is taken or refused by itself
+         * Report up to 500 events of any type, 5 MiB at most (of a page 25 and 512 KiB); each is taken or refused by itself
          * @description Needs the scope `telemetry`.
          */
         post: {
@@ -690,7 +822,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -817,7 +949,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -945,7 +1077,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -1072,7 +1204,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -1190,7 +1322,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -1312,7 +1444,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -1448,7 +1580,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -1584,7 +1716,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -1709,7 +1841,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -1840,7 +1972,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -1960,7 +2092,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -2090,7 +2222,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -2236,7 +2368,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -2357,7 +2489,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -2488,7 +2620,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -2629,7 +2761,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -2746,7 +2878,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -2873,7 +3005,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -2992,7 +3124,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -3119,7 +3251,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -3239,7 +3371,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -3361,7 +3493,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -3488,7 +3620,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -3611,7 +3743,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -3734,7 +3866,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -3856,7 +3988,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -3985,7 +4117,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -4109,7 +4241,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -4242,7 +4374,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -4363,7 +4495,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -4488,7 +4620,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -4634,7 +4766,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -4755,7 +4887,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -4884,7 +5016,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -5032,7 +5164,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -5155,7 +5287,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -5288,7 +5420,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -5409,7 +5541,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -5534,7 +5666,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -5667,7 +5799,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -5788,7 +5920,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -5911,7 +6043,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -6036,7 +6168,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -6161,7 +6293,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -6287,7 +6419,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -6535,7 +6667,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -7041,6 +7173,24 @@ export interface components {
              * @default null
              */
             value?: boolean | number | string | null;
+            /**
+             * Feedback Token
+             * @description What RLaaS gave with the output. Whoever reports by a publishable key needs it. It is not stored.
+             * @default null
+             */
+            feedback_token?: string | null;
+            /**
+             * Preferred Feedback Token
+             * @description The same for `preferred_output_id`.
+             * @default null
+             */
+            preferred_feedback_token?: string | null;
+            /**
+             * Page Key Id
+             * @description RLaaS's own: the publishable key that a page reported this by.
+             * @default null
+             */
+            page_key_id?: string | null;
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -7875,7 +8025,8 @@ export interface components {
          * @description What a person did with an output; `kind` says which one of the other fields is given.
          *
          *     It is about an output, or about an interaction as a whole; `interaction_id` may be left out where the output's id holds it
-         *     (`out_<ULID>`). A metric of level `thread` is about `thread_id` and names neither.
+         *     (`out_<ULID>`). A metric of level `thread` is about `thread_id` and names neither. A page names nothing but the skill: its token says
+         *     what the feedback is about, and holds it to that.
          */
         FeedbackSubmitted: {
             /**
@@ -7979,6 +8130,50 @@ export interface components {
              * @default null
              */
             value?: boolean | number | string | null;
+            /**
+             * Feedback Token
+             * @description What RLaaS gave with the output. Whoever reports by a publishable key needs it. It is not stored.
+             * @default null
+             */
+            feedback_token?: string | null;
+            /**
+             * Preferred Feedback Token
+             * @description The same for `preferred_output_id`.
+             * @default null
+             */
+            preferred_feedback_token?: string | null;
+            /**
+             * Page Key Id
+             * @description RLaaS's own: the publishable key that a page reported this by.
+             * @default null
+             */
+            page_key_id?: string | null;
+        };
+        /**
+         * FeedbackTokenRequest
+         * @description An output that a page shows. `interaction_id` may be left out where `output_id` holds it (`out_<ULID>...`).
+         */
+        FeedbackTokenRequest: {
+            /** Skill */
+            skill: string;
+            /** Output Id */
+            output_id: string;
+            /**
+             * Interaction Id
+             * @default null
+             */
+            interaction_id?: string | null;
+            /**
+             * Thread Id
+             * @default null
+             */
+            thread_id?: string | null;
+            /**
+             * User Id
+             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
+             * @default null
+             */
+            user_id?: string | null;
         };
         /**
          * FewShotNode
@@ -9587,10 +9782,11 @@ export interface components {
         /** @description What became of one event: its id, or the error that the endpoint of its type would have answered. */
         BatchResult: {
             /** @enum {integer} */
-            status: 200 | 201 | 202 | 400 | 404 | 409 | 413 | 503;
+            status: 200 | 201 | 202 | 400 | 403 | 404 | 409 | 413 | 503;
             id?: string;
             idempotent_replay?: boolean;
             pending?: boolean;
+            feedback_token?: string;
             error?: components["schemas"]["Error"]["error"];
         };
         Error: {

@@ -4,9 +4,8 @@ import { useCallback, useRef, useState } from "react";
 import type { Rlaas } from "./client.js";
 import type { Answer, InferRequest } from "./types.js";
 
-/** What the page got from its back end: the answer of `infer` with its skill, and whose it is. */
-export type Draft = Pick<Answer, "interaction_id" | "output_id" | "text"> &
-  Pick<InferRequest, "skill" | "thread_id" | "user_id">;
+/** What the page got from its back end: the answer of `infer` with its skill. */
+export type Draft = Pick<Answer, "output_id" | "text" | "feedback_token"> & Pick<InferRequest, "skill">;
 
 export type DraftStatus = "editing" | "sending" | "sent" | "discarded" | "regenerated";
 
@@ -61,15 +60,8 @@ export function useRlaasDraft(options: {
     feedback: { kind: "edit"; final_text: string } | { kind: "action"; action: "sent" | "discarded" | "regenerated" },
   ): void => {
     if (!draft) return;
-    const { skill, interaction_id, output_id, thread_id, user_id } = draft;
-    rlaas.submitFeedback({
-      skill,
-      interaction_id,
-      output_id,
-      thread_id: thread_id ?? null,
-      user_id: user_id ?? null,
-      ...feedback,
-    });
+    const { skill, output_id, feedback_token } = draft;
+    rlaas.submitFeedback({ skill, output_id, feedback_token, ...feedback });
   };
   /** Whether this is the draft's first end: two clicks in one frame see the same state. */
   const begin = (): boolean => {

@@ -17,8 +17,9 @@ export type ApiError = Schemas["Error"]["error"];
 export type Message = Schemas["Message"];
 
 export type InferRequest = Schemas["InferRequest"];
-/** A draft: its ids take feedback. */
-export type Answer = { output_id: string; idempotent_replay: boolean } & Required<
+export type FeedbackTokenRequest = Schemas["FeedbackTokenRequest"];
+/** A draft: its ids take feedback, and its token lets a page give it. */
+export type Answer = { output_id: string; feedback_token: string; idempotent_replay: boolean } & Required<
   Pick<
     Schemas["OutputProduced"],
     "interaction_id" | "text" | "policy_id" | "decision" | "usage" | "cost_usd" | "finish_reason" | "latency_ms"

@@ -176,10 +176,18 @@ test("a body that is refused whole is halved until the event that spoils it stan
 });
 
 test("more than 500 events are several batches", async () => {
-  const rlaas = client({ spool: null });
+  const rlaas = client({ spool: null, apiKey: KEY.replace("rlp_", "rlk_") });
   const ids = Array.from({ length: 1100 }, () => rate(rlaas, 1));
   expect(await rlaas.flush()).toBe(true);
   expect(service.batches.map(({ length }) => length)).toEqual([500, 500, 100]);
+  expect(service.batches.flat()).toEqual(ids);
+});
+
+test("a page sends 25 events at a time", async () => {
+  const rlaas = client({ spool: null });
+  const ids = Array.from({ length: 60 }, () => rate(rlaas, 1));
+  expect(await rlaas.flush()).toBe(true);
+  expect(service.batches.map(({ length }) => length)).toEqual([25, 25, 10]);
   expect(service.batches.flat()).toEqual(ids);
 });
 

@@ -5,7 +5,7 @@ import { jitteredMs, retryAfterMs } from "../src/transport.js";
 import { error, KEY, once, Service } from "./service.js";
 
 const REQUEST = { skill: "greet", inputs: { name: "Ada" } };
-const ANSWER = { interaction_id: "int_1", output_id: "out_1", text: "Hi Ada" };
+const ANSWER = { interaction_id: "int_1", output_id: "out_1", text: "Hi Ada", feedback_token: "said.proof" };
 
 let service: Service;
 beforeEach(async () => {
@@ -28,6 +28,18 @@ test("a draft is asked for again under the same id while the service cannot answ
   expect(ids[0]).toMatch(/^int_/);
   expect(new Set(ids).size).toBe(1);
   expect(service.received[0]?.path).toBe("/v1/infer");
+});
+
+test("a token for a page is asked for again while the service cannot answer, and null where it refuses", async () => {
+  service.rules.push(once({ status: 503 }), once({ status: 200, body: { feedback_token: "said.proof" } }));
+  const output = { skill: "greet", output_id: "out_1", interaction_id: "int_1" };
+  expect(await client().feedbackToken(output)).toBe("said.proof");
+  expect(service.received.map(({ path, body }) => [path, body])).toEqual([
+    ["/v1/feedback.token", output],
+    ["/v1/feedback.token", output],
+  ]);
+  service.rules.push(once({ status: 403, body: error("forbidden") }));
+  expect(await client().feedbackToken(output)).toBeNull();
 });
 
 test("what the service refuses is not asked again: null, or the error in a strict client", async () => {

@@ -6,8 +6,8 @@ import { beforeEach, expect, test } from "vitest";
 import type { Feedback } from "../src/index.js";
 import { useRlaasDraft, type Draft, type UseRlaasDraft } from "../src/react.js";
 
-const DRAFT: Draft = { skill: "greet", interaction_id: "int_1", output_id: "out_1", text: "Hi", thread_id: "t-1" };
-const ABOUT = { skill: "greet", interaction_id: "int_1", output_id: "out_1", thread_id: "t-1", user_id: null };
+const DRAFT: Draft = { skill: "greet", output_id: "out_1", text: "Hi", feedback_token: "said.proof" };
+const ABOUT = { skill: "greet", output_id: "out_1", feedback_token: "said.proof" };
 
 let submitted: Feedback[];
 const rlaas = {

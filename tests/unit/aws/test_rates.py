@@ -51,6 +51,19 @@ def test_a_tenant_sends_so_many_a_second_over_all_processes_and_nobody_else_wait
     other.take(TENANT)
 
 
+def test_a_page_has_half_of_it_in_events_for_each_key_and_takes_nothing_from_the_servers(rates: tuple[list[DynamoRates], Watch]) -> None:
+    (one, other), watch = rates
+    one.take_page(TENANT, "key1", events=25)
+    with pytest.raises(QuotaExceeded, match="more than 1 events a second") as refused:
+        other.take_page(TENANT, "key1", events=1)
+    assert refused.value.retry_after_s == 1
+    other.take_page(TENANT, "key2", events=1)
+    for process in (one, other, one):
+        process.take(TENANT)
+    watch.now += timedelta(seconds=1)
+    other.take_page(TENANT, "key1", events=1)
+
+
 def test_what_was_counted_is_forgotten_by_the_table(rates: tuple[list[DynamoRates], Watch]) -> None:
     rates[0][0].take(TENANT)
     (item,) = boto3.client("dynamodb").scan(TableName="counters")["Items"]

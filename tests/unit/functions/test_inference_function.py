@@ -47,6 +47,7 @@ def test_infer_answers_with_its_decision_and_stores_it(
     assert set(body) == {
         "interaction_id",
         "output_id",
+        "feedback_token",
         "text",
         "tool_calls",
         "policy_id",
@@ -244,7 +245,7 @@ def test_a_decision_that_rlaas_did_not_make_is_refused(furnished_stage: Stage) -
     _, body = call("/v1/decide", {"skill": SKILL, "inputs": {"email": "hello"}})
     output = {"skill": SKILL, "interaction_id": body["interaction_id"], "text": "Dear"}
     said, _, proof = body["decision_token"].partition(".")
-    forged = base64.urlsafe_b64encode(base64.urlsafe_b64decode(said).replace(b'"propensity":1.0', b'"propensity":0.1')).decode()
+    forged = base64.urlsafe_b64encode(base64.urlsafe_b64decode(said + "==").replace(b'"propensity":1.0', b'"propensity":0.1')).decode()
     for more, param in (
         ({"decision": body["decision"]}, "decision"),
         ({"decision_token": f"{forged}.{proof}"}, "decision_token"),

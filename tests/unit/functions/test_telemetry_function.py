@@ -203,8 +203,10 @@ def test_a_dry_run_is_answered_as_ever_and_stores_nothing(furnished_stage: Stage
 
 def test_a_publishable_key_reports_from_its_own_pages_only(furnished_stage: Stage) -> None:
     origins = "https://app.example.com http://localhost:5173"
-    for origin, expected in (("https://app.example.com", 201), ("https://evil.example", 403), (None, 403)):
+    token = call("/v1/feedback.token", {"skill": SKILL, "output_id": "out_01ARZ3NDEKTSV4RRFFQ69G5FAV"})[1]["feedback_token"]
+    edit = {"skill": SKILL, "kind": "edit", "final_text": "Hi", "feedback_token": token}
+    for origin, expected in (("https://app.example.com", 202), ("https://evil.example", 403), (None, 403)):
         headers = {"origin": origin} if origin else {}
-        status, _ = call("/v1/interaction.create", {"skill": SKILL, "inputs": {}}, scopes="telemetry", origins=origins, headers=headers)
+        status, _ = call("/v1/feedback.submit", edit, scopes="telemetry", origins=origins, headers=headers)
         assert status == expected
     assert len(furnished_stage.items("events")) == 1

@@ -13,6 +13,7 @@ from rlaas.inference.backend import BackendFailed, ChatCall, Choice, Completion,
 from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, decide, infer, infer_stream
 from rlaas.inference.spending import Spending
 from rlaas.routing.allowed_models import AllowedModels
+from rlaas.privacy.scrub import Scrubber
 from rlaas.routing.assign import CONTROL
 from rlaas.routing.guardrails import Guardrails
 from rlaas.routing.policy import BackendSpec, OpenAIBackend
@@ -26,6 +27,7 @@ from rlaas.telemetry.events import (
     ToolCall,
     Usage,
 )
+from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
 from rlaas.tenancy.budgets import Budget, Budgets, Cap
 from rlaas.tenancy.prices import Price, PriceTable
@@ -34,7 +36,7 @@ from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.privacy import AS_IT_IS
 from tests.fakes.registry import MemoryRegistry
-from tests.fakes.worlds import CHANGE, SKILL, TENANT, canary, clock, furnished, policy, route
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, clock, furnished, policy, route
 
 ASKER = Asker(TENANT, "key1")
 
@@ -770,3 +772,50 @@ def test_a_stream_whose_answer_may_be_withheld_is_checked_first_and_one_that_is_
     flagged = streamed(store, registry=guarded_by(output=[{**words, "action": "flag"}]))
     assert len([delta.text for delta in flagged.deltas if delta.text]) > 3
     assert sorted(action for _, _, action in actions(store)) == ["block", "flag"]
+
+
+def test_an_outputs_id_is_not_to_be_derived_and_a_replay_finds_it() -> None:
+    store = MemoryEventStore()
+    ulid = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+    for name in (f"int_{ulid}", "ticket-7"):
+        first, again = ask(store, interaction_id=name), ask(store, interaction_id=name)
+        assert (first.output_id, again.replay) == (again.output_id, True)
+        elsewhere = replace(gateway(), scrubber=Scrubber(settings=AS_IT_IS.settings, salt=b"another"))
+        asked = InferRequest(skill=SKILL, inputs={"email": "where is my parcel?"}, interaction_id=name)
+        assert infer(asked, ASKER, elsewhere).output_id != first.output_id
+    assert ask(store, interaction_id=f"int_{ulid}").output_id.startswith(f"out_{ulid}_")
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_paid_answer_is_stored_though_another_event_has_come_under_its_id(streams: bool) -> None:
+    store = MemoryEventStore()
+    wanted = ask(MemoryEventStore(), interaction_id="mine").output_id
+
+    class Squatting(EchoBackend):
+        """While the model answers, somebody takes the id."""
+
+        def complete(self, *args: Any, **options: Any) -> Completion:
+            store.put_new(
+                prepare(OutputProduced(skill=SKILL, interaction_id="mine", output_id=wanted, text="Ours"), TENANT, received_at=NOW)
+            )
+            return super().complete(*args, **options)
+
+        def stream(self, *args: Any, **options: Any) -> Any:
+            self.complete(*args, **options)
+            return super().stream(*args, **options)
+
+    request = InferRequest(skill=SKILL, inputs={"email": "where is my parcel?"}, interaction_id="mine")
+    if streams:
+        [*infer_stream(request, ASKER, gateway(store=store, backend=Squatting())).deltas]
+    else:
+        answer = infer(request, ASKER, gateway(store=store, backend=Squatting()))
+        assert (answer.output_id != wanted, answer.replay) == (True, False)
+    outputs = [event for event in store.by_interaction(TENANT, "mine") if event.event_type == "output"]
+    kept = {event.event_id: event.event() for event in outputs}
+    assert len(kept) == 2
+    [paid] = [event for name, event in kept.items() if name != wanted]
+    assert isinstance(paid, OutputProduced)
+    assert paid.output_id in kept
+    assert paid.key_id == "key1"
+    with pytest.raises(Conflict):
+        ask(store, interaction_id="mine", backend=EchoBackend())

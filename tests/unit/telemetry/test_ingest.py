@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound
+from rlaas.errors import Conflict, DependencyUnavailable, Forbidden, InvalidInput, NotFound
 from rlaas.ids import interaction_of
+from rlaas.privacy.scrub import Scrubber
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, Message, OutputProduced, TaskResultReported
+from rlaas.telemetry.feedback_token import Shown, feedback_token
 from rlaas.telemetry.ingest import Recorded, prepare, record, record_all
 from rlaas.telemetry.pending import join_waiting, orphaned_at, still_pending
 from rlaas.telemetry.store import StoredEvent
@@ -315,3 +317,44 @@ def test_of_several_events_of_a_batch_with_one_id_the_first_decides(dryrun: bool
     assert (first, again) == (Recorded("i1", new=True, pending=False), Recorded("i1", new=False, pending=False))
     assert isinstance(other, Conflict)
     assert ["hello" in stored.payload for stored in store.events.values()] == ([] if dryrun else [True])
+
+
+def test_events_of_a_batch_arrive_in_its_order() -> None:
+    store = MemoryEventStore()
+    said = [edit(name, text=name) for name in ("f9", "f1", "f5")]
+    record_all([interaction(), output(), *said], TENANT, store, clock, skills=SKILLS, scrubber=AS_IT_IS)
+    assert [event.event_id for event in store.by_interaction(TENANT, "i1")] == ["i1", "o1", "f9", "f1", "f5"]
+
+
+def test_a_page_is_refused_event_by_event_and_nothing_of_it_is_looked_at() -> None:
+    class Looked(Scrubber):
+        def texts(self, texts: Sequence[str]) -> list[str]:
+            assert "secret" not in texts
+            return super().texts(texts)
+
+    store, scrubber = MemoryEventStore(), Looked(settings=AS_IT_IS.settings, salt=AS_IT_IS.salt)
+    [logged] = record_all([output()], TENANT, store, clock, skills=SKILLS, scrubber=scrubber)
+    assert isinstance(logged, Recorded)
+    by_token = edit("mine", output_id=None).model_copy(update={"feedback_token": logged.feedback_token})
+    refused, unproven, taken = record_all(
+        [interaction("i2", "secret"), edit(text="secret"), by_token],
+        TENANT,
+        store,
+        clock,
+        skills=SKILLS,
+        scrubber=scrubber,
+        page_key_id="k1",
+    )
+    assert (type(refused), type(unproven)) == (Forbidden, Forbidden)
+    assert isinstance(taken, Recorded)
+    assert [(event.event_type, event.output_id) for event in store.by_interaction(TENANT, "i1")] == [("output", "o1"), ("feedback", "o1")]
+
+
+def test_what_a_page_says_again_with_another_token_or_key_is_a_replay() -> None:
+    store = MemoryEventStore()
+    outcomes = []
+    for key_id, later in (("k1", 0), ("k2", 5)):
+        token = feedback_token(Shown(SKILL, "i1", "o1"), scrubber=AS_IT_IS, now=NOW + timedelta(seconds=later))
+        said = edit("mine").model_copy(update={"feedback_token": token})
+        outcomes.append(record(said, TENANT, store, clock, skills=SKILLS, scrubber=AS_IT_IS, page_key_id=key_id))
+    assert [outcome.new for outcome in outcomes] == [True, False]

@@ -18,7 +18,7 @@ from rlaas_sdk.configuration import destination, owner_of, spool_path
 from rlaas_sdk.delivery import Delivery, Stats, close_at_exit
 from rlaas_sdk.errors import EventDropped, InferenceFailed, InvalidEvent, NotConfigured, Refused, Undelivered
 from rlaas_sdk.events import About, Action, Common, Event, Message, ToolCall, Usage
-from rlaas_sdk.inference import Answer, answer_or_wait, request_body
+from rlaas_sdk.inference import Answer, answer_or_wait, request_body, token_or_wait, token_request_body
 from rlaas_sdk.losses import Losses
 from rlaas_sdk.spool import Spool
 from rlaas_sdk.transport import Transport, headers, jittered_s
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 Wrapped = TypeVar("Wrapped")
+Asked = TypeVar("Asked", Answer, str)
 REMEMBERED_INTERACTIONS = 1024
 
 
@@ -249,14 +250,17 @@ class _Recorder:
         return self._delivery is None or self._delivery.close(timeout_s)
 
     def _infer_failed(self, error: Exception) -> None:
-        self._losses.note("infer gave no answer", detail=f"{type(error).__name__}: {error}")
+        self._losses.note("the service gave no answer", detail=f"{type(error).__name__}: {error}")
         if self.strict:
             raise error if isinstance(error, (InferenceFailed, InvalidEvent)) else InferenceFailed(str(error)) from error
 
-    def _infer_headers(self, body: Mapping[str, object]) -> dict[str, str]:
+    def _headers(self) -> dict[str, str]:
         if self._delivery is None:
             raise InferenceFailed("not configured")
-        return {**headers(self._api_key), "Idempotency-Key": str(body["interaction_id"])}
+        return headers(self._api_key)
+
+    def _infer_headers(self, body: Mapping[str, object]) -> dict[str, str]:
+        return {**self._headers(), "Idempotency-Key": str(body["interaction_id"])}
 
 
 class Client(_Recorder):
@@ -274,38 +278,62 @@ class Client(_Recorder):
         """The skill's answer; None where there was none within `infer_timeout_s` (InferenceFailed in a strict client)."""
         try:
             body = request_body(skill, interaction_id, inputs, messages, about)
-            sent = self._infer_headers(body)
+            return self._asked("infer", body, self._infer_headers(body), answer_or_wait)
         except Exception as error:
             self._infer_failed(error)
             return None
+
+    def feedback_token(
+        self, skill: str, output_id: str, *, interaction_id: str | None = None, thread_id: str | None = None, user_id: str | None = None
+    ) -> str | None:
+        """What the page that shows the output gives feedback by, with a publishable key; for outputs that `log_output` or `wrap_openai`
+        report, as `infer` gives it with its answer. None where there was none in time (InferenceFailed in a strict client).
+
+        `interaction_id` may be left out where `output_id` contains it.
+        """
+        try:
+            body = token_request_body(skill, output_id, interaction_id, thread_id, user_id)
+            return self._asked("feedback.token", body, self._headers(), token_or_wait)
+        except Exception as error:
+            self._infer_failed(error)
+            return None
+
+    def _asked(
+        self, path: str, body: Mapping[str, object], sent: Mapping[str, str], read: Callable[[httpx.Response], Asked | float]
+    ) -> Asked:
         deadline = time.monotonic() + self._infer_timeout_s
         # In a thread of its own: no resolver, connection or answer can hold the caller beyond the bound.
-        outcome: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
-        threading.Thread(target=self._infer_until, args=(deadline, body, sent, outcome), name="rlaas-infer", daemon=True).start()
+        outcome: queue.SimpleQueue[Asked | Exception] = queue.SimpleQueue()
+        threading.Thread(target=self._ask_until, args=(deadline, path, body, sent, read, outcome), name="rlaas-ask", daemon=True).start()
         try:
             result = outcome.get(timeout=self._infer_timeout_s)
         except queue.Empty:
-            result = InferenceFailed(f"no answer within {self._infer_timeout_s} s")
-        if isinstance(result, Answer):
-            return result
-        self._infer_failed(result)
-        return None
+            raise InferenceFailed(f"no answer within {self._infer_timeout_s} s") from None
+        if isinstance(result, Exception):
+            raise result
+        return result
 
-    def _infer_until(
-        self, deadline: float, body: Mapping[str, object], sent: Mapping[str, str], outcome: queue.SimpleQueue[Answer | Exception]
+    def _ask_until(
+        self,
+        deadline: float,
+        path: str,
+        body: Mapping[str, object],
+        sent: Mapping[str, str],
+        read: Callable[[httpx.Response], Asked | float],
+        outcome: queue.SimpleQueue[Asked | Exception],
     ) -> None:
         failures = 0
         try:
             with httpx.Client(headers=dict(sent)) as http:
                 while True:
                     try:
-                        response = http.post(f"{self._api_url}/v1/infer", json=body, timeout=max(deadline - time.monotonic(), 0.001))
-                        result = answer_or_wait(response)
+                        response = http.post(f"{self._api_url}/v1/{path}", json=body, timeout=max(deadline - time.monotonic(), 0.001))
+                        result = read(response)
                     except httpx.TransportError as error:
                         if isinstance(error, httpx.TimeoutException) or time.monotonic() >= deadline:
                             raise
                         result = 0.0
-                    if isinstance(result, Answer):
+                    if not isinstance(result, float):
                         outcome.put(result)
                         return
                     failures += 1
@@ -359,24 +387,43 @@ class AsyncClient(_Recorder):
 
         try:
             body = request_body(skill, interaction_id, inputs, messages, about)
-            return await asyncio.wait_for(self._infer_patiently(body, self._infer_headers(body)), self._infer_timeout_s)
+            asking = self._ask_patiently("infer", body, self._infer_headers(body), answer_or_wait)
+            return await asyncio.wait_for(asking, self._infer_timeout_s)
         except asyncio.TimeoutError:
             self._infer_failed(InferenceFailed(f"no answer within {self._infer_timeout_s} s"))
         except Exception as error:
             self._infer_failed(error)
         return None
 
-    async def _infer_patiently(self, body: Mapping[str, object], sent: Mapping[str, str]) -> Answer:
+    async def feedback_token(
+        self, skill: str, output_id: str, *, interaction_id: str | None = None, thread_id: str | None = None, user_id: str | None = None
+    ) -> str | None:
+        """As Client.feedback_token."""
+        import asyncio
+
+        try:
+            body = token_request_body(skill, output_id, interaction_id, thread_id, user_id)
+            asking = self._ask_patiently("feedback.token", body, self._headers(), token_or_wait)
+            return await asyncio.wait_for(asking, self._infer_timeout_s)
+        except asyncio.TimeoutError:
+            self._infer_failed(InferenceFailed(f"no answer within {self._infer_timeout_s} s"))
+        except Exception as error:
+            self._infer_failed(error)
+        return None
+
+    async def _ask_patiently(
+        self, path: str, body: Mapping[str, object], sent: Mapping[str, str], read: Callable[[httpx.Response], Asked | float]
+    ) -> Asked:
         import asyncio
 
         failures = 0
         async with httpx.AsyncClient(headers=dict(sent), timeout=self._infer_timeout_s) as http:
             while True:
                 try:
-                    result = answer_or_wait(await http.post(f"{self._api_url}/v1/infer", json=body))
+                    result = read(await http.post(f"{self._api_url}/v1/{path}", json=body))
                 except httpx.TransportError:
                     result = 0.0
-                if isinstance(result, Answer):
+                if not isinstance(result, float):
                     return result
                 failures += 1
                 await asyncio.sleep(result + jittered_s(failures))

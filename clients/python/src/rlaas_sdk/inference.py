@@ -1,9 +1,10 @@
-"""`/v1/infer`: the request, what an answer means, and when to try again."""
+"""`/v1/infer` and `/v1/feedback.token`: the request, what an answer means, and when to try again."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
@@ -17,7 +18,7 @@ RETRIED = frozenset({429, 500, 502, 503, 504})
 
 @dataclass(frozen=True)
 class Answer:
-    """What the skill answered. Give `output_id` (or `interaction_id`) with the feedback."""
+    """What the skill answered. Give `output_id` (or `interaction_id`) with the feedback, and `feedback_token` to the page that shows it."""
 
     interaction_id: str
     output_id: str
@@ -28,6 +29,7 @@ class Answer:
     decision: Mapping[str, object]
     usage: Mapping[str, int] | None
     cost_usd: float | None = None
+    feedback_token: str | None = None
 
 
 def request_body(
@@ -41,14 +43,21 @@ def request_body(
     return body | {name: value for name, value in asked.items() if value is not None}
 
 
+def token_request_body(
+    skill: str, output_id: str, interaction_id: str | None, thread_id: str | None, user_id: str | None
+) -> dict[str, object]:
+    """The request for what a page gives feedback by. Raises: InvalidEvent."""
+    named = {"interaction_id": interaction_id, "thread_id": thread_id, "user_id": user_id}
+    body: dict[str, object] = {"skill": checked_skill(skill), "output_id": output_id}
+    return body | {name: value for name, value in named.items() if value is not None}
+
+
 def answer_or_wait(response: httpx.Response) -> Answer | float:
     """The answer, or the least seconds to wait before the next try. Raises: InferenceFailed."""
-    if response.status_code in RETRIED:
-        return retry_after_s(response)
+    body = _body_or_wait(response)
+    if isinstance(body, float):
+        return body
     try:
-        body = response.json()
-        if response.status_code != 200:
-            raise InferenceFailed(f"HTTP {response.status_code}: {body['error']['message']}", response.status_code)
         return Answer(
             interaction_id=body["interaction_id"],
             output_id=body["output_id"],
@@ -59,6 +68,34 @@ def answer_or_wait(response: httpx.Response) -> Answer | float:
             decision=body.get("decision") or {},
             usage=body.get("usage"),
             cost_usd=body.get("cost_usd"),
+            feedback_token=body.get("feedback_token"),
         )
+    except (KeyError, TypeError) as error:
+        raise _no_answer(response) from error
+
+
+def token_or_wait(response: httpx.Response) -> str | float:
+    """The token, or the least seconds to wait before the next try. Raises: InferenceFailed."""
+    body = _body_or_wait(response)
+    if isinstance(body, float):
+        return body
+    try:
+        return str(body["feedback_token"])
+    except (KeyError, TypeError) as error:
+        raise _no_answer(response) from error
+
+
+def _body_or_wait(response: httpx.Response) -> dict[str, Any] | float:
+    if response.status_code in RETRIED:
+        return retry_after_s(response)
+    try:
+        body: dict[str, Any] = response.json()
+        if response.status_code != 200:
+            raise InferenceFailed(f"HTTP {response.status_code}: {body['error']['message']}", response.status_code)
     except (ValueError, KeyError, TypeError) as error:
-        raise InferenceFailed(f"HTTP {response.status_code}, an answer that is none of the service's", response.status_code) from error
+        raise _no_answer(response) from error
+    return body
+
+
+def _no_answer(response: httpx.Response) -> InferenceFailed:
+    return InferenceFailed(f"HTTP {response.status_code}, an answer that is none of the service's", response.status_code)

@@ -163,6 +163,7 @@ def extras(answer: Answer | AnswerStream) -> dict[str, JsonValue]:
         "rlaas::interaction_id": answer.interaction_id,
         "rlaas::policy_id": answer.policy_id,
         "rlaas::decision": answer.decision.model_dump(mode="json"),
+        "rlaas::feedback_token": answer.feedback_token,
     }
 
 

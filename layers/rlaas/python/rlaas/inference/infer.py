@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Protocol, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
+from ulid import ULID
 
 from rlaas.clock import Clock
 from rlaas.errors import Conflict, DependencyUnavailable, Forbidden, InvalidInput, NotFound, PayloadTooLarge
@@ -29,6 +30,7 @@ from rlaas.routing.policy import Policy
 from rlaas.routing.prompt import Document
 from rlaas.routing.route import Route
 from rlaas.telemetry.events import InteractionCreated, Message, OutputProduced, RequestFailed, Tag, Usage
+from rlaas.telemetry.feedback_token import Shown, feedback_token
 from rlaas.telemetry.ingest import MAX_STORED_BYTES, MIN_ANSWER_BYTES, made_id, prepare, prepare_answer, prepare_clean, same_event
 from rlaas.telemetry.store import EventStore, StoredEvent
 from rlaas.tenancy.budgets import NOTHING
@@ -99,6 +101,7 @@ class Decided:
     decision: Decision
     policy: Policy
     call: ChatCall
+    feedback_token: str
     replay: bool = False
     """Whether the interaction was decided before."""
 
@@ -118,6 +121,8 @@ class Answer:
     latency_ms: float
     overhead_ms: float
     replay: bool
+    feedback_token: str
+    """What the page that shows it gives feedback by."""
     settled: bool = True
     """False when what it spent could not be settled: the budgets then hold what was set aside until that expires."""
 
@@ -141,6 +146,7 @@ class AnswerStream:
     policy_id: str
     decision: Decision
     deltas: Generator[Delta, None, None]
+    feedback_token: str
     replay: bool = False
 
 
@@ -199,7 +205,7 @@ def infer(request: InferRequest, asker: Asker, gateway: Gateway, *, idempotency_
     turn = _Turn.begun(request, asker, gateway, idempotency_key)
     with turn.reserved(turn.questions()):
         earlier = turn.stored_before()
-        return _replayed(earlier) if earlier is not None else turn.answer()
+        return turn.replayed(earlier) if earlier is not None else turn.answer()
 
 
 def infer_stream(request: InferRequest, asker: Asker, gateway: Gateway, *, idempotency_key: str | None = None) -> AnswerStream:
@@ -212,7 +218,7 @@ def infer_stream(request: InferRequest, asker: Asker, gateway: Gateway, *, idemp
     with turn.reserved(turn.questions()):
         earlier = turn.stored_before()
         if earlier is not None:
-            answer = _replayed(earlier)
+            answer = turn.replayed(earlier)
         elif turn.blocked is not None or needs_whole_answer(turn.policy):
             answer = turn.answer()
         else:
@@ -247,6 +253,7 @@ def decide(request: InferRequest, asker: Asker, gateway: Gateway, *, idempotency
         decision=turn.decision,
         policy=turn.policy,
         call=call,
+        feedback_token=turn.feedback_token(turn.output_id),
         replay=replay,
     )
 
@@ -292,7 +299,7 @@ class _Turn:
             gateway=gateway,
             started=started,
             interaction_id=interaction_id,
-            output_id=bound_id("out", interaction_id) or derived_id("out", tenant_id, interaction_id),
+            output_id=_output_id(interaction_id, gateway.scrubber.digest_for("output_id")(interaction_id)[:20]),
             route=route,
             decision=decision,
             policy=gateway.routes.get_policy(tenant_id, decision.policy_id),
@@ -446,7 +453,8 @@ class _Turn:
         begun = deltas()
         next(begun)  # what is closed before it has begun runs no line of its own, and this has to settle
         self._streaming = True
-        return AnswerStream(self.interaction_id, self.output_id, self.decision.policy_id, self.decision, begun)
+        token = self.feedback_token(self.output_id)
+        return AnswerStream(self.interaction_id, self.output_id, self.decision.policy_id, self.decision, begun, token)
 
     def call(self, policy: Policy) -> ChatCall:
         """What `policy` asks of its backend. Raises: InvalidInput, Blocked."""
@@ -556,9 +564,14 @@ class _Turn:
         )
         stored = prepare_answer(produced, self.asker.tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
         earlier = gateway.store.put_new(stored)
+        if earlier is not None and not _is_answer(earlier):  # what is paid for is kept, whatever lies under its id
+            self.output_id = _output_id(self.interaction_id, str(ULID()))
+            elsewhere = produced.model_copy(update={"output_id": self.output_id})
+            stored = prepare_answer(elsewhere, self.asker.tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
+            earlier = gateway.store.put_new(stored)
         self.store_actions()
         if earlier is not None:
-            return _replayed(earlier)
+            return self.replayed(earlier)
         return Answer(
             interaction_id=self.interaction_id,
             output_id=self.output_id,
@@ -570,8 +583,34 @@ class _Turn:
             latency_ms=latency_ms,
             overhead_ms=(gateway.timer() - self.started) * 1000 - latency_ms,
             replay=False,
+            feedback_token=self.feedback_token(self.output_id),
             settled=settled,
         )
+
+    def replayed(self, stored: StoredEvent) -> Answer:
+        """The answer that was stored before. Raises: Conflict for what is none of the gateway's."""
+        output = stored.event()
+        if not isinstance(output, OutputProduced) or output.decision is None:
+            raise Conflict("the interaction's output was reported by the application; ask under another id", param="interaction_id")
+        return Answer(
+            interaction_id=output.interaction_id,
+            output_id=stored.event_id,
+            policy_id=output.decision.policy_id,
+            decision=output.decision,
+            choices=(Choice(text=output.text, finish_reason=output.finish_reason, tool_calls=output.tool_calls),),
+            usage=output.usage,
+            cost_usd=output.cost_usd,
+            latency_ms=output.latency_ms or 0.0,
+            overhead_ms=0.0,
+            replay=True,
+            feedback_token=self.feedback_token(stored.event_id),
+        )
+
+    def feedback_token(self, output_id: str) -> str:
+        """What a page that shows the output gives feedback by."""
+        request = self.request
+        shown = Shown(request.skill, self.interaction_id, output_id, request.thread_id, request.user_id)
+        return feedback_token(shown, scrubber=self.gateway.scrubber, now=self.gateway.clock())
 
     def _store_failure(self, reason: str) -> None:
         """Store that nobody answered: it counts for the arm that was dealt. A second try of the request has a decision of its own."""
@@ -615,6 +654,7 @@ def _at_once(answer: Answer) -> AnswerStream:
         policy_id=answer.policy_id,
         decision=answer.decision,
         deltas=deltas_of(answer.choices, answer.usage),
+        feedback_token=answer.feedback_token,
         replay=answer.replay,
     )
 
@@ -629,19 +669,12 @@ def _sum(one: Usage | None, other: Usage | None) -> Usage | None:
     )
 
 
-def _replayed(stored: StoredEvent) -> Answer:
+def _output_id(interaction_id: str, tail: str) -> str:
+    """An id that whoever knows the interaction's cannot guess."""
+    return bound_id("out", interaction_id, tail) or derived_id("out", interaction_id, tail)
+
+
+def _is_answer(stored: StoredEvent) -> bool:
+    """Whether the gateway made it: nobody else can say by whose key a model was asked."""
     output = stored.event()
-    if not isinstance(output, OutputProduced) or output.decision is None:
-        raise InvalidInput("the interaction's output was reported by the application", param="interaction_id")
-    return Answer(
-        interaction_id=output.interaction_id,
-        output_id=stored.event_id,
-        policy_id=output.decision.policy_id,
-        decision=output.decision,
-        choices=(Choice(text=output.text, finish_reason=output.finish_reason, tool_calls=output.tool_calls),),
-        usage=output.usage,
-        cost_usd=output.cost_usd,
-        latency_ms=output.latency_ms or 0.0,
-        overhead_ms=0.0,
-        replay=True,
-    )
+    return isinstance(output, OutputProduced) and output.key_id is not None

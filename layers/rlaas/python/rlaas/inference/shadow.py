@@ -11,7 +11,7 @@ from typing import Protocol
 
 from rlaas.clock import Clock
 from rlaas.errors import NotFound
-from rlaas.ids import PolicyId, TenantId, bound_id, derived_id, policy_version
+from rlaas.ids import PolicyId, TenantId, derived_id, interaction_of, policy_version
 from rlaas.inference.answer_size import bounded
 from rlaas.inference.asking import Asking
 from rlaas.inference.backend import Backend, ChatCall, Completion
@@ -45,8 +45,9 @@ class ShadowTask(WireModel):
     @property
     def shadow_id(self) -> str:
         """The id of the shadow's output: always the same, so that a task done twice leaves one output."""
-        tail = f"s{policy_version(self.policy_id)[1]}"
-        return bound_id("out", self.interaction_id, tail) or derived_id("out", self.tenant_id, self.output_id, self.policy_id)
+        readable = f"{self.output_id}_s{policy_version(self.policy_id)[1]}"
+        bound = interaction_of(self.output_id) is not None and len(readable) <= 64
+        return readable if bound else derived_id("out", self.tenant_id, self.output_id, self.policy_id)
 
 
 def shadow_tasks(served: StoredEvent) -> list[ShadowTask]:

@@ -1,6 +1,5 @@
 """Texts without their personal data: what is found, and what each tenant wants in its place."""
 
-import hashlib
 import hmac
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,10 @@ _GROUPING: dict[str, str] = {
     "US_SSN": " -",
 }
 """What people put between the characters of a kind without meaning anything by it."""
+
+
+Digest = Callable[[str], str]
+"""A keyed digest of a text, in hex."""
 
 
 class EntityFinder(Protocol):
@@ -88,7 +91,12 @@ class Scrubber:
 
     def digest(self, text: str) -> str:
         """HMAC-SHA256 (hex) of `text` under the salt: equal texts are known again, and nobody without the salt can guess them."""
-        return hmac.new(self.salt, text.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
+        return _hmac(self.salt, text).hex()
+
+    def digest_for(self, purpose: str) -> "Digest":
+        """A `digest` under a key of its own, made of the salt and `purpose`: what is proven by one proves nothing to another."""
+        key = _hmac(self.salt, f"\0{purpose}")
+        return lambda text: _hmac(key, text).hex()
 
     @cached_property
     def _custom(self) -> list[tuple[str, "re2._Regexp"]]:
@@ -137,6 +145,10 @@ class Scrubber:
                 return ""
             case "keep":
                 return found
+
+
+def _hmac(key: bytes, text: str) -> bytes:
+    return hmac.digest(key, text.encode(errors="surrogatepass"), "sha256")
 
 
 def _back_to(text: str, seen: str) -> Callable[[Span], Span]:

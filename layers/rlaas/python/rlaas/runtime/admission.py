@@ -1,4 +1,4 @@
-"""Which requests are let in: those of a known caller whose tenant has not sent too many in this second."""
+"""Which requests are let in: those of a known caller whose tenant, or whose page's key, has not sent too many in this second."""
 
 from functools import cache
 
@@ -18,10 +18,15 @@ def rates() -> DynamoRates:
     return DynamoRates(settings.counters_table, per_second=settings.tenant_requests_per_second, clock=utc_now)
 
 
-def admitted(event: Event) -> Caller:
-    """The caller. Raises: what `caller` does; Forbidden for a request that goes round; QuotaExceeded, DependencyUnavailable."""
+def admitted(event: Event, *, events: int = 1) -> Caller:
+    """The caller, whose request brings so many `events`. Raises: what `caller` does; Forbidden for a request that goes round;
+    QuotaExceeded, DependencyUnavailable."""
     who = caller(event)
     if who.hops > MAX_HOPS:
         raise Forbidden(f"the request has passed {who.hops} gateways: a policy's backend leads back to one")
-    rates().take(who.tenant_id, at_most=limits(environment(RateEnvironment).registry_table).of(who.tenant_id).requests_per_second)
+    at_most = limits(environment(RateEnvironment).registry_table).of(who.tenant_id).requests_per_second
+    if who.publishable:
+        rates().take_page(who.tenant_id, who.key_id, events=events, at_most=at_most)
+    else:
+        rates().take(who.tenant_id, at_most=at_most)
     return who

@@ -191,6 +191,7 @@ def told(result: Answer) -> dict[str, JsonValue]:
     return {
         "interaction_id": result.interaction_id,
         "output_id": result.output_id,
+        "feedback_token": result.feedback_token,
         "text": result.text,
         "tool_calls": [call.model_dump(mode="json") for call in result.choices[0].tool_calls],
         "policy_id": result.policy_id,

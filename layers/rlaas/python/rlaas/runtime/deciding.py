@@ -47,7 +47,8 @@ def decided(request: InferRequest, who: Caller, *, settings: DecidingEnvironment
         return body
     now = utc_now()
     granted = Granted(interaction_id=found.interaction_id, output_id=found.output_id, decision=found.decision, expires_at=now + LIFETIME)
-    body["decision_token"] = token_of(granted, digest=scrubbers(settings).of(who.tenant_id).digest)
+    body["decision_token"] = token_of(granted, scrubber=scrubbers(settings).of(who.tenant_id))
+    body["feedback_token"] = found.feedback_token
     body["grant"] = None
     body["idempotent_replay"] = found.replay
     if isinstance(found.policy.backend, SageMakerBackend) and not found.replay:

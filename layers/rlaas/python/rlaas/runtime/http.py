@@ -56,6 +56,11 @@ class Caller:
     hops: int = 0
     """How many gateways the request has passed before this one."""
 
+    @property
+    def publishable(self) -> bool:
+        """Whether the key may stand in a page, so that anyone may have sent the request."""
+        return bool(self.origins)
+
 
 def status_of(error: RlaasError) -> int:
     """The HTTP status of an error; 500 for one without a mapping."""
@@ -117,7 +122,7 @@ def caller(event: Event) -> Caller:
         origins=tuple(str(found.get("origins") or "").split()),
         hops=_hops(event),
     )
-    if who.origins and header(event, "Origin") not in who.origins:
+    if who.publishable and header(event, "Origin") not in who.origins:
         raise Forbidden("the publishable key is not for pages of this origin")
     return who
 
@@ -158,13 +163,15 @@ def parse(model: type[Model], event: Event) -> Model:
         raise invalid_input(error, _json(body)) from None
 
 
-def batched(models: Mapping[str, type[Model]], event: Event, *, limit: int) -> "list[Model | InvalidInput]":
+def batched(
+    models: Mapping[str, type[Model]], event: Event, *, limit: int, most_bytes: int = MAX_BATCH_BYTES
+) -> "list[Model | InvalidInput]":
     """The body's `events`, each as the model that its `type` names, or why it is none; one does not spoil the others.
 
-    Raises: PayloadTooLarge above 5 MiB; InvalidInput when the body is no object with a list of 1 to `limit` events.
+    Raises: PayloadTooLarge above `most_bytes`; InvalidInput when the body is no object with a list of 1 to `limit` events.
     """
     try:
-        body = json.loads(body_of(event, MAX_BATCH_BYTES))
+        body = json.loads(body_of(event, most_bytes))
     except (ValueError, RecursionError):
         raise InvalidInput("the body is not valid JSON") from None
     if not isinstance(body, dict):

@@ -12,12 +12,17 @@ from rlaas.ids import ExternalId, MetricName, PolicyId, SkillName, UserId, inter
 from rlaas.routing.assign import Decision
 from rlaas.routing.decision_token import LONGEST
 from rlaas.routing.prompt import Document
+from rlaas.telemetry.feedback_token import LONGEST as LONGEST_FEEDBACK_TOKEN
 from rlaas.wire import Json, WireModel
 
 EventType = Literal["interaction", "output", "feedback", "task_result", "reward", "guardrail", "failure"]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 Label = Annotated[str, Field(min_length=1, max_length=128)]
+KeyId = Annotated[str, Field(pattern=r"^[0-9A-Za-z]{1,64}$")]
+FeedbackToken = Annotated[str, Field(max_length=LONGEST_FEEDBACK_TOKEN)]
 _MOST_TOKENS = 10**9
+MOST_REPORTED_TOKENS = 10**7
+"""Of one output, as an application reports it: no model reads more."""
 _DAY_MS = 24 * 3600 * 1000
 
 
@@ -117,7 +122,7 @@ class OutputProduced(Event):
     model: Annotated[str, Field(max_length=256)] | None = Field(default=None, description="The backend's model that answered.")
     cost_usd: float | None = Field(default=None, ge=0, le=1e6, description="What the tokens cost, by the prices of `price_version`.")
     price_version: int | None = Field(default=None, ge=0)
-    key_id: Annotated[str, Field(pattern=r"^[0-9A-Za-z]{1,64}$")] | None = Field(default=None, description="The API key that asked.")
+    key_id: KeyId | None = Field(default=None, description="The API key that asked.")
     latency_ms: float | None = Field(default=None, ge=0, le=_DAY_MS)
     finish_reason: Label | None = None
 
@@ -126,7 +131,8 @@ class FeedbackSubmitted(Event):
     """What a person did with an output; `kind` says which one of the other fields is given.
 
     It is about an output, or about an interaction as a whole; `interaction_id` may be left out where the output's id holds it
-    (`out_<ULID>`). A metric of level `thread` is about `thread_id` and names neither.
+    (`out_<ULID>`). A metric of level `thread` is about `thread_id` and names neither. A page names nothing but the skill: its token says
+    what the feedback is about, and holds it to that.
     """
 
     feedback_id: ExternalId | None = None
@@ -141,6 +147,11 @@ class FeedbackSubmitted(Event):
     label: Label | None = None
     metric: MetricName | None = Field(default=None, description="The name of one of the skill's metrics.")
     value: bool | float | str | None = Field(default=None, description="The metric's value, of the metric's type.")
+    feedback_token: FeedbackToken | None = Field(
+        default=None, description="What RLaaS gave with the output. Whoever reports by a publishable key needs it. It is not stored."
+    )
+    preferred_feedback_token: FeedbackToken | None = Field(default=None, description="The same for `preferred_output_id`.")
+    page_key_id: KeyId | None = Field(default=None, description="RLaaS's own: the publishable key that a page reported this by.")
 
     @model_validator(mode="after")
     def _fields_of_kind(self) -> Self:
@@ -155,7 +166,7 @@ class FeedbackSubmitted(Event):
 
     @model_validator(mode="after")
     def _about_something(self) -> Self:
-        if self.about is None and (self.kind != "metric" or self.thread_id is None):
+        if self.about is None and self.feedback_token is None and (self.kind != "metric" or self.thread_id is None):
             raise ValueError(
                 "needs interaction_id, or an output_id of the form out_<ULID> that holds it, or a metric of a thread and thread_id"
             )

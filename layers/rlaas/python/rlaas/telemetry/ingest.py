@@ -16,6 +16,7 @@ from rlaas.privacy.scrub import Scrubber
 from rlaas.routing.assign import Decision
 from rlaas.routing.decision_token import read_token
 from rlaas.telemetry.events import (
+    MOST_REPORTED_TOKENS,
     AnyEvent,
     EventType,
     FeedbackSubmitted,
@@ -26,6 +27,8 @@ from rlaas.telemetry.events import (
     RewardComputed,
     TaskResultReported,
 )
+from rlaas.telemetry.feedback_token import Shown, feedback_token
+from rlaas.telemetry.permission import permitted
 from rlaas.telemetry.scrubbing import scrubbed
 from rlaas.telemetry.store import EventStore, Mark, SkillSource, StoredEvent, Trial
 from rlaas.tenancy.tenant import Metric
@@ -41,6 +44,9 @@ FIRST_DAY = datetime(2020, 1, 1, tzinfo=UTC)
 """The lake's first day: no event occurred before it."""
 CLOCK_SKEW = timedelta(days=1)
 """How far ahead of the service's clock a client's may be."""
+
+_NOT_OF_THE_EVENT = {"dryrun", "feedback_token", "preferred_feedback_token"}
+"""What a request says about itself: neither stored nor part of what makes two payloads the same."""
 
 _WAVES: tuple[tuple[EventType, ...], ...] = (("interaction",), ("output",), ("feedback", "task_result", "reward", "guardrail", "failure"))
 """Events of one batch are stored in this order, so that each finds what it refers to."""
@@ -63,6 +69,8 @@ class Recorded:
     event_id: str
     new: bool
     pending: bool
+    feedback_token: str | None = None
+    """For an output: what a page that shows it gives feedback by."""
 
 
 def record(
@@ -74,9 +82,12 @@ def record(
     skills: SkillSource,
     scrubber: Scrubber,
     idempotency_key: str | None = None,
+    page_key_id: str | None = None,
 ) -> Recorded:
     """Store `event` once: `record_all` of one. Raises: what it refuses the event with."""
-    [outcome] = record_all([event], tenant_id, store, clock, skills=skills, scrubber=scrubber, idempotency_keys=[idempotency_key])
+    [outcome] = record_all(
+        [event], tenant_id, store, clock, skills=skills, scrubber=scrubber, idempotency_keys=[idempotency_key], page_key_id=page_key_id
+    )
     if isinstance(outcome, RlaasError):
         raise outcome
     return outcome
@@ -91,34 +102,53 @@ def record_all(
     skills: SkillSource,
     scrubber: Scrubber,
     idempotency_keys: Sequence[str | None] | None = None,
+    page_key_id: str | None = None,
 ) -> list[Recorded | RlaasError]:
     """Store each of `events` once; in their order, what became of it or why it was refused. One does not depend on another, but that of
     several with one id the first is stored and the others are judged by it.
 
     An event's id is the body's, else derived from its idempotency key, else fresh; an id in the body is itself the idempotency key, so the
     header then has no say. What it refers to may come later (`pending`), or earlier in `events`; what is already there must fit. A
-    dry run is answered as if it were stored. Texts are scrubbed before anything is stored.
+    dry run is answered as if it were stored. Texts are scrubbed before anything is stored. They count as received in their order, a
+    microsecond apart, since the last word on an output is the one that was received last.
 
-    Refusals: NotFound for an unknown skill, InvalidInput when the interaction or output belongs to something else, a metric is not
-    registered or of another type, or the event occurred before 2020 or in the future, PayloadTooLarge when it is more than an item holds
-    once it is masked, Conflict when the id holds another payload,
-    DependencyUnavailable when a write failed. Raises: DependencyUnavailable when nothing could be read or scrubbed.
+    With the `page_key_id` of a publishable key they are a page's: feedback on outputs whose tokens it has.
+
+    Refusals: Forbidden for what a page may not say, NotFound for an unknown skill, InvalidInput when the interaction or output belongs to
+    something else, a metric is not registered or of another type, or the event occurred before 2020 or in the future, PayloadTooLarge when
+    it is more than an item holds once it is masked, Conflict when the id holds another payload, DependencyUnavailable when a write failed.
+    Raises: DependencyUnavailable when nothing could be read or scrubbed.
     """
     received_at = clock()
     outcomes: dict[int, Recorded | RlaasError] = {}
+    allowed: dict[int, AnyEvent] = {}
     prepared: dict[int, StoredEvent] = {}
+    tokens: dict[int, str] = {}
     has_skill = cache(partial(skills.has_skill, tenant_id))
     metrics_of = cache(partial(skills.metrics, tenant_id))
-    clean = scrubbed(events, scrubber)
     keys = idempotency_keys or [None] * len(events)
     for place, (event, key) in enumerate(zip(events, keys, strict=True)):
+        try:
+            allowed[place] = permitted(event, page_key_id, scrubber=scrubber, now=received_at, idempotency_key=key)
+        except RlaasError as error:
+            outcomes[place] = error
+    clean = dict(zip(allowed, scrubbed([*allowed.values()], scrubber), strict=True))
+    for place, event in allowed.items():
         try:
             _check(event, received_at=received_at, has_skill=has_skill, metrics_of=metrics_of)
             if isinstance(event, OutputProduced):
                 event, clean[place] = (_decided(one, event, scrubber, received_at) for one in (event, clean[place]))
-            prepared[place] = prepare(
-                event, tenant_id, received_at=received_at, clean=clean[place], digest=scrubber.digest, idempotency_key=key
+            prepared[place] = stored = prepare(
+                event,
+                tenant_id,
+                received_at=received_at + timedelta(microseconds=place),
+                clean=clean[place],
+                digest=scrubber.digest,
+                idempotency_key=keys[place],
             )
+            if isinstance(event, OutputProduced):
+                shown = Shown(event.skill, event.interaction_id, stored.event_id, event.thread_id, event.user_id)
+                tokens[place] = feedback_token(shown, scrubber=scrubber, now=received_at)
         except RlaasError as error:
             outcomes[place] = error
     ids = {stored.event_id for stored in prepared.values()}
@@ -145,7 +175,7 @@ def record_all(
         for place, stored in ready.items():
             leader = first[stored.event_id, place in dry]
             answer = answers[leader] if place == leader else answers[leader] or ready[leader]
-            outcomes[place] = _outcome(stored, answer)
+            outcomes[place] = _outcome(stored, answer, tokens.get(place))
             if not isinstance(answer, DependencyUnavailable):
                 seen = imagined if place in dry else found
                 seen[stored.event_id] = answer or stored
@@ -159,6 +189,10 @@ def _check(
         raise InvalidInput("events occur between 2020 and a day after the service's clock", param="occurred_at")
     if not has_skill(event.skill):
         raise NotFound(f"there is no skill {event.skill!r}", param="skill")
+    if isinstance(event, OutputProduced) and event.usage is not None:
+        for field, tokens in event.usage.model_dump().items():
+            if tokens > MOST_REPORTED_TOKENS:
+                raise InvalidInput(f"at most {MOST_REPORTED_TOKENS:,} tokens are believed of one output", param=f"usage.{field}")
     if isinstance(event, FeedbackSubmitted) and event.metric is not None:
         name, value, field = event.metric, event.value, "metric"
     elif isinstance(event, TaskResultReported):
@@ -188,7 +222,7 @@ def _decided(event: AnyEvent, given: OutputProduced, scrubber: Scrubber, now: da
             raise InvalidInput("only RLaaS says what an answer cost and who asked", param=field)
     if given.decision_token is None:
         return event
-    granted = read_token(given.decision_token, digest=scrubber.digest, now=now)
+    granted = read_token(given.decision_token, scrubber=scrubber, now=now)
     told = {
         "interaction_id": granted.interaction_id,
         "output_id": granted.output_id,
@@ -200,12 +234,12 @@ def _decided(event: AnyEvent, given: OutputProduced, scrubber: Scrubber, now: da
     return event.model_copy(update={**told, "decision": granted.decision, "decision_token": None})
 
 
-def _outcome(stored: StoredEvent, answer: StoredEvent | DependencyUnavailable | None) -> Recorded | RlaasError:
+def _outcome(stored: StoredEvent, answer: StoredEvent | DependencyUnavailable | None, token: str | None) -> Recorded | RlaasError:
     if isinstance(answer, DependencyUnavailable):
         return answer
     if answer is not None and not same_event(answer, stored):
         return Conflict(f"the id {stored.event_id!r} holds another payload", param=f"{stored.event_type}_id")
-    return Recorded(event_id=stored.event_id, new=answer is None, pending=stored.pending)
+    return Recorded(event_id=stored.event_id, new=answer is None, pending=stored.pending, feedback_token=token)
 
 
 def prepare(
@@ -227,8 +261,8 @@ def prepare(
     occurred_at = event.occurred_at or received_at
     filled = {id_field: event_id, "occurred_at": occurred_at, "interaction_id": interaction_id}
     complete = (clean or event).model_copy(update=filled)
-    sent: JsonValue = event.model_dump(mode="json", exclude_unset=True, exclude={id_field, "dryrun"})
-    payload = canonical_json(complete.model_dump(mode="json", exclude_none=True, exclude={"dryrun"}))
+    sent: JsonValue = event.model_dump(mode="json", exclude_unset=True, exclude={id_field, "page_key_id", *_NOT_OF_THE_EVENT})
+    payload = canonical_json(complete.model_dump(mode="json", exclude_none=True, exclude=_NOT_OF_THE_EVENT))
     if (size := _size(payload)) > MAX_STORED_BYTES:
         raise PayloadTooLarge(
             f"the event has {size} bytes with its personal data masked; at most {MAX_STORED_BYTES} are stored: send it in smaller parts"

@@ -9,10 +9,12 @@ from rlaas.telemetry.events import AnyEvent
 _KEPT = frozenset(
     """
     skill thread_id user_id interaction_id output_id preferred_output_id feedback_id task_result_id reward_id guardrail_id failure_id
-    event_ids policy_id key_id metric decision decision_token
+    event_ids policy_id key_id metric decision decision_token feedback_token
+    preferred_feedback_token page_key_id
     """.split()  # noqa: SIM905
 )
-"""The ids by which events refer to each other, to a skill and its metrics, to policies and keys; and decisions, which RLaaS makes."""
+"""The ids by which events refer to each other, to a skill and its metrics, to policies and keys; and decisions and tokens, which RLaaS
+makes."""
 
 
 def scrubbed(events: Sequence[AnyEvent], scrubber: Scrubber) -> list[AnyEvent]:
