@@ -33,7 +33,7 @@ Origin = Annotated[str, StringConstraints(pattern=r"^(https?|chrome-extension|mo
 
 
 class KeyTerms(WireModel):
-    """What a key may do. With `origins` it is publishable: it may stand in a web page, reports events only, and only from those pages."""
+    """What a key may do. With `origins` it is publishable: it may stand in a web page, gives feedback only, and only from those pages."""
 
     scopes: tuple[Scope, ...] = Field(min_length=1)
     origins: tuple[Origin, ...] = Field(default=(), max_length=50)
