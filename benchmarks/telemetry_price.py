@@ -26,10 +26,9 @@ from benchmarks.office_requests import BATCH, ingest, requests
 from benchmarks.prices import usd
 from rlaas.aws.events import item_of
 from rlaas.errors import DependencyUnavailable
-from rlaas.rewards.reading import OneReading
-from rlaas.rewards.record import record_reward
-from rlaas.telemetry.pending import join_waiting
-from rlaas.telemetry.store import EventStore, StoredEvent
+from rlaas.rewards.record import FollowUp
+from rlaas.rewards.standing import Standing, StandingStore, arrivals_of
+from rlaas.telemetry.store import StoredEvent
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.privacy import AS_IT_IS
 from tests.fakes.worlds import clock, furnished
@@ -58,6 +57,7 @@ class MeteredStore(MemoryEventStore):
 
     puts: int = 0
     keys_read: int = 0
+    gets: int = 0
     queries: int = 0
     write_units: float = 0
     read_units: float = 0
@@ -82,12 +82,24 @@ class MeteredStore(MemoryEventStore):
         self.read_units += sum(math.ceil(item_bytes(found[name]) / 4096) if name in found else 1 for name in wanted)
         return found
 
-    def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
-        """One query."""
+    def outline(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+        """One query, up to 1 MB."""
         self.queries += 1
-        found = super().by_interaction(tenant_id, interaction_id)
-        self.read_units += max(1, math.ceil(sum(map(item_bytes, found)) / 4096))
+        found = super().outline(tenant_id, interaction_id)
+        self.read_units += min(256, max(1, math.ceil(sum(map(item_bytes, self.by_interaction(tenant_id, interaction_id))) / 4096)))
         return found
+
+    def standing(self, tenant_id: str, interaction_id: str, output_id: str) -> Standing:
+        """One read."""
+        self.gets += 1
+        self.read_units += 1
+        return super().standing(tenant_id, interaction_id, output_id)
+
+    def put_standing(self, tenant_id: str, interaction_id: str, output_id: str, standing: Standing, *, before: int) -> bool:
+        """One write of less than 1 KB."""
+        self.puts += 1
+        self.write_units += 1
+        return super().put_standing(tenant_id, interaction_id, output_id, standing, before=before)
 
     def usd(self) -> float:
         """The units so far."""
@@ -100,14 +112,15 @@ def item_bytes(event: StoredEvent) -> int:
     return sum(len(name) + sum(len(str(value).encode()) for value in attribute.values()) for name, attribute in item.items())
 
 
-def follow_up(landed: Sequence[StoredEvent], store: EventStore) -> None:
+def follow_up(landed: Sequence[StoredEvent], store: StandingStore) -> None:
     """What the reward writer does with everything that landed, a batch of the stream at a time."""
-    skills = furnished()
+    follow = FollowUp(store, furnished().reward_spec, clock)
     for first in range(0, len(landed), STREAM_BATCH):
-        reading = OneReading(store, skills)
+        together: dict[str, list[StoredEvent]] = {}
         for event in landed[first : first + STREAM_BATCH]:
-            join_waiting(event, store=reading)
-            record_reward(event, store=reading, specs=reading, clock=clock)
+            together.setdefault(event.interaction_id or "", []).append(event)
+        for events in together.values():
+            follow(arrivals_of(events), {event.event_id: event for event in events})
 
 
 def figures(function_cpu_s: float) -> dict[str, float]:
@@ -154,10 +167,10 @@ def figures(function_cpu_s: float) -> dict[str, float]:
 def rewards_usd(store: MeteredStore, lake_usd: float) -> float:
     """Following up a million events like those in `store`: joins, rewards with their way into the lake, and the function that does it."""
     landed = list(store.events.values())
-    store.puts = store.keys_read = store.queries = 0
+    store.puts = store.keys_read = store.gets = store.queries = 0
     store.write_units = store.read_units = 0
     follow_up(landed, store)
-    waits_s = DYNAMODB_S * (store.puts + store.queries) / len(landed) * STREAM_BATCH
+    waits_s = DYNAMODB_S * (store.puts + store.gets + store.queries + store.keys_read) / len(landed) * STREAM_BATCH
     function_usd = MILLION / STREAM_BATCH * invocation_usd(waits_s)
     rewards = len(store.events) / len(landed) - 1
     stream_usd = MILLION / STREAM_BATCH * invocation_usd(LAKE_WRITER_S)

@@ -145,6 +145,8 @@ class StageConfig:
     shadow: ShadowConfig = ShadowConfig()
     allowed_models: tuple[str, ...] = ("*",)
     """Which models policies may ask: patterns as in docs/security.md, such as `sagemaker:*` or `bedrock:*anthropic.*`."""
+    follow_ups_at_once: int = 10
+    """Calls at a time for what tenants have too much of for their share of the events' stream; SQS takes 2 and more."""
     alarm_email: str | None = None
     """Who is woken. None: nobody, as each deployment says, until somebody subscribes to the topic (docs/operate.md)."""
 
@@ -222,6 +224,7 @@ LOCAL = StageConfig(
         ),
     ),
     shadow=ShadowConfig(batch_size=10, timeout_seconds=15, retry_seconds=15, concurrency=4),
+    follow_ups_at_once=2,
     # The demo's weeks pass in minutes.
     rollout=RolloutConfig(
         settings=(

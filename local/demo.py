@@ -167,7 +167,7 @@ class Demo:
             self.check_faults()
             hot = await asyncio.to_thread(self.stack.hot_events)
             reacted = {event.output_id for event in hot.values() if isinstance(event, FeedbackSubmitted) and event.kind == "action"}
-            rewarded = {event.output_id for event in hot.values() if isinstance(event, RewardComputed) and event.n >= 2}
+            rewarded = {event.output_id for event in hot.values() if isinstance(event, RewardComputed) and len(event.event_ids) == 2}
             lake = await asyncio.to_thread(self.stack.lake_event_ids)
             missing = len(sent - set(lake))
             if not missing and not reacted - rewarded:

@@ -1,13 +1,13 @@
 """The registry's stream into the audit: no change of a tenant's documents without its entry in the chain."""
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from rlaas.aws.audit_log import DynamoAuditLog, registry_change
 from rlaas.runtime.environment import AuditEnvironment, environment
-from rlaas.runtime.streams import BatchResponse, StreamRecord, each
+from rlaas.runtime.streams import BatchResponse, StreamRecord, each, left_of, records_of
 from rlaas.tenancy.audit import append_change
 
 
@@ -26,4 +26,4 @@ def follow(record: StreamRecord) -> None:
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> BatchResponse:
     """The Lambda entry point."""
-    return each(event, follow)
+    return left_of(event, each(event, [([record], partial(follow, record)) for record in records_of(event)]))

@@ -1,73 +1,125 @@
-"""The events' stream into rewards, and outputs into usage."""
+"""The events' stream into rewards, and outputs into usage.
 
-from collections.abc import Mapping, Sequence
+All tenants share the stream. So what one event costs is bounded (`rlaas.rewards.standing`), the events of an interaction in a batch are
+followed up together, and a tenant that takes more of a batch than its share waits in a queue of its own while the stream goes on.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache, partial
+from time import monotonic
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from rlaas.aws.events import DynamoEventStore, stored_event
 from rlaas.aws.failures import SetAside
+from rlaas.aws.follow_ups import FollowUpQueue, put_off
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.aws.usage import COUNTABLE, DynamoUsage
 from rlaas.clock import utc_now
 from rlaas.errors import DependencyUnavailable
-from rlaas.rewards.reading import OneReading
-from rlaas.rewards.record import record_reward
-from rlaas.runtime.environment import CountersEnvironment, EventsEnvironment, FailuresEnvironment, environment
+from rlaas.rewards.record import FollowUp
+from rlaas.rewards.standing import Arrivals, arrivals_of
+from rlaas.runtime.environment import RewardEnvironment, environment
 from rlaas.runtime.log import logger
-from rlaas.runtime.streams import BatchResponse, StreamRecord, begin_again_at, each, is_redrive, new_image, records_of
-from rlaas.telemetry.pending import join_waiting
+from rlaas.runtime.streams import (
+    BatchResponse,
+    StreamRecord,
+    begin_again_at,
+    each,
+    is_redrive,
+    left_of,
+    new_image,
+    read_each,
+    records_of,
+    unhandled,
+)
+from rlaas.telemetry.store import StoredEvent
+
+SHARE_S = 0.1
+"""Seconds that one tenant may take of a batch, not counting its first interaction."""
 
 
 @cache
 def stores() -> tuple[DynamoEventStore, DynamoRegistry]:
     """The events and the registry, made on first use."""
-    settings = environment(EventsEnvironment)
+    settings = environment(RewardEnvironment)
     return DynamoEventStore(settings.events_table, ttl_days=settings.event_ttl_days), DynamoRegistry(settings.registry_table)
 
 
 @cache
 def usage() -> DynamoUsage:
     """The tallies of usage, made on first use."""
-    return DynamoUsage(environment(CountersEnvironment).counters_table)
+    return DynamoUsage(environment(RewardEnvironment).counters_table)
 
 
-def follow(record: StreamRecord, *, reading: OneReading, count_since: datetime | None) -> None:
-    """Join what waited for one new event, bring the rewards it touches up to date, and count an output received since `count_since`."""
-    if record["eventName"] != "INSERT":
-        return
-    event = stored_event(new_image(record))
-    join_waiting(event, store=reading)
-    record_reward(event, store=reading, specs=reading, clock=utc_now)
-    if event.event_type == "output" and count_since is not None and event.received_at >= count_since:
-        usage().count([event])
+def read(record: StreamRecord) -> StoredEvent:
+    """The new event, which can be read to the end."""
+    stored = stored_event(new_image(record))
+    stored.event()
+    return stored
+
+
+class Turns:
+    """One batch's following up: each tenant's share of time, and what was put off."""
+
+    def __init__(self, follow_up: FollowUp) -> None:
+        self.late: list[tuple[list[StreamRecord], Arrivals]] = []
+        self._follow_up = follow_up
+        self._taken: defaultdict[str, float] = defaultdict(float)
+
+    def take(self, records: list[StreamRecord], events: list[StoredEvent]) -> None:
+        """Follow up the events of an interaction while its tenant has a share left."""
+        arrivals = arrivals_of(events)
+        if self._taken[arrivals.tenant_id] > SHARE_S:
+            self.late.append((records, arrivals))
+            return
+        began = monotonic()
+        try:
+            self._follow_up(arrivals, {event.event_id: event for event in events})
+        finally:
+            self._taken[arrivals.tenant_id] += monotonic() - began
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> BatchResponse:
-    """The Lambda entry point. Usage is counted and interactions are read a batch at a time: it costs a fraction of doing so for each."""
-    count_since = utc_now() - COUNTABLE if is_redrive(event) else None
+    """The Lambda entry point: a batch of the stream, or what was put off."""
+    events, registry = stores()
+    follow_up = FollowUp(events, cache(registry.reward_spec), utc_now)
+    if (arrivals := put_off(event)) is not None:
+        for one in arrivals:
+            follow_up(one)
+        return unhandled([])
+    settings = environment(RewardEnvironment)
+    keeper = SetAside(settings.failures_bucket, context.invoked_function_arn)
+    inserts = [record for record in records_of(event) if record["eventName"] == "INSERT"]
+    found, failed = read_each(event, inserts, read, keeper=keeper)
+    countable = utc_now() - COUNTABLE if is_redrive(event) else datetime.min.replace(tzinfo=UTC)
     try:
-        if count_since is None and not _count_together(records_of(event)):
-            count_since = datetime.min.replace(tzinfo=UTC)
+        if outputs := [new for _, new in found if new.event_type == "output" and new.received_at >= countable]:
+            usage().count(outputs)
     except DependencyUnavailable as error:
         logger.error("usage not counted", detail=error.detail)
         return begin_again_at(records_of(event)[0])
-    keeper = SetAside(environment(FailuresEnvironment).failures_bucket, context.invoked_function_arn)
-    return each(event, partial(follow, reading=OneReading(*stores()), count_since=count_since), keeper=keeper)
-
-
-def _count_together(records: Sequence[StreamRecord]) -> bool:
-    """Whether the outputs among `records` were counted: not when one of them cannot be read. Raises: DependencyUnavailable."""
+    turns = Turns(follow_up)
+    works = [(records, partial(turns.take, records, arrived)) for records, arrived in _in_turn(found)]
+    failed += each(event, works, keeper=keeper)
     try:
-        outputs = [stored_event(new_image(one)) for one in records if one["eventName"] == "INSERT" and _type_of(one) == "output"]
-        if outputs:
-            usage().count(outputs)
-    except (ValueError, LookupError, TypeError) as error:
-        logger.warning("outputs are counted one by one", error=type(error).__name__)
-        return False
-    return True
+        if turns.late:
+            FollowUpQueue(settings.follow_ups_queue_url, context.invoked_function_arn).send([one for _, one in turns.late])
+    except DependencyUnavailable as error:
+        logger.error("not put off", detail=error.detail)
+        failed += [record for records, _ in turns.late for record in records]
+    return left_of(event, failed)
 
 
-def _type_of(record: StreamRecord) -> object:
-    return new_image(record).get("event_type", {}).get("S")
+def _in_turn(found: list[tuple[StreamRecord, StoredEvent]]) -> list[tuple[list[StreamRecord], list[StoredEvent]]]:
+    """The records and events of each interaction; those of tenants with few records first."""
+    together: dict[tuple[str, str], tuple[list[StreamRecord], list[StoredEvent]]] = {}
+    for record, stored in found:
+        if stored.interaction_id is not None:
+            records, events = together.setdefault((stored.tenant_id, stored.interaction_id), ([], []))
+            records.append(record)
+            events.append(stored)
+    of_tenant = Counter(stored.tenant_id for _, stored in found)
+    return [some for _, some in sorted(together.items(), key=lambda item: of_tenant[item[0][0]])]

@@ -9,6 +9,7 @@ from infra.acknowledge import acknowledge
 from infra.config import StageConfig
 from infra.constructs.event_lake import EventLake, new_events
 from infra.constructs.failures import Failures
+from infra.constructs.follow_ups import FollowUps
 from infra.constructs.image_repository import ImageRepository
 from infra.constructs.private_bucket import PrivateBucket
 from infra.constructs.python_function import PythonFunction
@@ -67,6 +68,7 @@ class DataStack(RlaasStack):
         self.shadow_queue = ShadowQueue(self, "ShadowQueue", config=config)
         self.shadow_queue.filled_by(self.lake.writer, ledger=self.counters)
         self.reward_writer = self._reward_writer()
+        self.follow_ups = FollowUps(self, "FollowUps", config=config, writer=self.reward_writer, failures=self.failures)
         self.audit_writer = self._audit_writer()
         self.reward_writer.read_stream_of(
             self.events,
@@ -103,7 +105,10 @@ class DataStack(RlaasStack):
         )
         writer.allow("dynamodb:GetItem", on=[self.registry.table_arn])
         writer.allow("dynamodb:PutItem", "dynamodb:UpdateItem", on=[self.counters.table_arn])
-        writer.allow("dynamodb:Query", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", on=[self.events.table_arn])
+        writer.allow(
+            *("dynamodb:Query", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"),
+            on=[self.events.table_arn],
+        )
         return writer
 
     def _audit_writer(self) -> PythonFunction:

@@ -31,7 +31,7 @@ def test_the_metered_store_counts_the_calls_that_dynamodb_gets(dynamodb: DynamoD
     landed = list(metered.events.values())
     for store in (real, metered):
         follow_up(landed, store)
-    assert calls == {"PutItem": metered.puts, "BatchGetItem": metered.keys_read, "Query": metered.queries}
+    assert calls == {"PutItem": metered.puts, "BatchGetItem": metered.keys_read, "GetItem": metered.gets}
 
 
 def test_events_that_land_together_make_one_write_of_a_reward() -> None:

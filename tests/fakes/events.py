@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 from rlaas.errors import DependencyUnavailable
+from rlaas.rewards.standing import Standing
 from rlaas.telemetry.events import EventType
 from rlaas.telemetry.store import StoredEvent
 
@@ -12,6 +13,7 @@ from rlaas.telemetry.store import StoredEvent
 @dataclass
 class MemoryEventStore:
     events: dict[tuple[str, str], StoredEvent] = field(default_factory=dict)
+    standings: dict[tuple[str, str, str], Standing] = field(default_factory=dict)
 
     def put_new(self, event: StoredEvent) -> StoredEvent | None:
         held = self.events.setdefault((event.tenant_id, event.event_id), event)
@@ -26,6 +28,21 @@ class MemoryEventStore:
     def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
         found = [event for event in self.events.values() if (event.tenant_id, event.interaction_id) == (tenant_id, interaction_id)]
         return sorted(found, key=lambda event: (event.received_at, event.event_id))
+
+    def heads(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
+        return {name: replace(event, payload="") for name, event in self.get_many(tenant_id, event_ids).items()}
+
+    def outline(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+        return [replace(event, payload="") for event in self.by_interaction(tenant_id, interaction_id)]
+
+    def standing(self, tenant_id: str, interaction_id: str, output_id: str) -> Standing:
+        return self.standings.get((tenant_id, interaction_id, output_id), Standing())
+
+    def put_standing(self, tenant_id: str, interaction_id: str, output_id: str, standing: Standing, *, before: int) -> bool:
+        if self.standing(tenant_id, interaction_id, output_id).n != before:
+            return False
+        self.standings[tenant_id, interaction_id, output_id] = standing
+        return True
 
     def by_day(
         self, tenant_id: str, skill: str, event_type: EventType, day: date, *, since: datetime | None = None

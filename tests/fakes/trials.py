@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from rlaas.errors import Conflict
-from rlaas.rewards.record import record_reward
+from rlaas.rewards.record import FollowUp
+from rlaas.rewards.standing import arrivals_of
 from rlaas.rollout.conduct import Conductor
 from rlaas.rollout.request import request_rollout
 from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep
@@ -130,7 +131,7 @@ class World:
             occurred_at=claimed or at,
         )
         stored = self.put(feedback, at)
-        record_reward(stored, store=self.events, specs=self.registry, clock=lambda: at + timedelta(milliseconds=300))
+        FollowUp(self.events, self.registry.reward_spec, lambda: at + timedelta(milliseconds=300))(arrivals_of([stored]))
 
     def request(self, rollout_id: str = "rol_1", settings: RolloutSettings = SETTINGS, candidate: str = NEW, **more: bool) -> Rollout:
         return request_rollout(

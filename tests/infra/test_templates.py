@@ -403,7 +403,7 @@ def test_one_poisoned_partition_key_holds_up_few_others(templates: list[Template
         lanes = [
             resource["Properties"]["ParallelizationFactor"]
             for name, resource in template.resources("AWS::Lambda::EventSourceMapping").items()
-            if name.startswith(("RewardWriter", "AuditWriter"))
+            if name.startswith(("RewardWriter", "AuditWriter")) and "StartingPosition" in resource["Properties"]
         ]
         assert lanes == [10] * len(lanes)
 
@@ -547,7 +547,7 @@ def test_a_queue_that_a_function_reads_keeps_what_cannot_be_done(templates: list
             assert queue["RedrivePolicy"]["maxReceiveCount"] >= 3, name
             assert queue["VisibilityTimeout"] >= function["Timeout"], name
             read += 1
-    assert read == len(STAGES)
+    assert read == 2 * len(STAGES)  # shadows, and what one tenant has too much of
 
 
 def test_a_stream_has_at_most_the_two_readers_that_a_shard_bears(templates: list[Template]) -> None:

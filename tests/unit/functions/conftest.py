@@ -83,6 +83,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         "EVENT_TTL_DAYS": "30",
         "TENANT_REQUESTS_PER_SECOND": "100",
         "FAILURES_BUCKET": "failures",
+        "FOLLOW_UPS_QUEUE_URL": "unset",
         "GRANT_ROLE_ARN": "arn:aws:iam::123456789012:role/grants",
         "FIND_ENTITIES_FUNCTION": "find_entities",
     }
@@ -94,6 +95,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
             remembered.cache_clear()
         dynamodb = boto3.client("dynamodb")
         boto3.client("s3").create_bucket(Bucket="failures")
+        monkeypatch.setenv("FOLLOW_UPS_QUEUE_URL", boto3.client("sqs").create_queue(QueueName="follow-ups")["QueueUrl"])
         make_table(dynamodb, "registry")
         make_table(dynamodb, "audit")
         make_table(dynamodb, "counters")

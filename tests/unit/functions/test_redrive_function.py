@@ -128,9 +128,8 @@ def test_what_still_fails_stays_whole_and_says_so_and_keeps_no_other(kept: Kept)
 
 
 def test_a_record_that_was_set_aside_is_handled_after_the_fault_is_mended(kept: Kept) -> None:
-    mended = landed(kept.stage, 1, output(None))
-    SetAside("failures", f"{ARN}reward_writer").set_aside(mended)
-    landed(kept.stage, 2, sent())
+    landed(kept.stage, 1, output(None))
+    SetAside("failures", f"{ARN}reward_writer").set_aside(landed(kept.stage, 2, sent()))
     assert kept.play().handled == 1
     assert rewards(kept) == 1
 

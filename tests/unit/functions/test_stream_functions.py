@@ -1,4 +1,5 @@
 import json
+import os
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
@@ -8,19 +9,22 @@ import boto3
 import pytest
 
 from functions.audit_writer.handler import handler as audit
+from functions.reward_writer import handler as reward_writer
 from functions.reward_writer.handler import handler as follow
 from rlaas.aws import clients
+from rlaas.aws.events import item_of
 from rlaas.aws.usage import COUNTABLE, DynamoUsage
 from rlaas.clock import utc_now
-from rlaas.rewards.reading import OneReading
+from rlaas.rewards.record import FollowUp
+from rlaas.rewards.standing import arrivals_of
 from rlaas.routing.assign import assign
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed, Usage
 from rlaas.telemetry.ingest import prepare
-from rlaas.telemetry.pending import join_waiting
 from rlaas.telemetry.usage import Tally
 from rlaas.tenancy.audit import verify_chain
 from rlaas.tenancy.keys import make_key
-from rlaas.tenancy.registry import Change
+from rlaas.tenancy.registry import Change, skill_key
+from rlaas.tenancy.tenant import Skill
 from tests.fakes.gateway import lambda_context
 from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, route
 from tests.unit.functions.conftest import Stage
@@ -65,32 +69,103 @@ def test_feedback_becomes_rewards_once_however_often_it_is_delivered(furnished_s
     assert capsys.readouterr().out == ""
     [reward] = [event.event() for event in furnished_stage.events.by_interaction(TENANT, "i1") if event.event_type == "reward"]
     assert isinstance(reward, RewardComputed)
-    assert (reward.rollout_id, reward.components["sent"], reward.n) == ("rol_1", 1.0, 2)
+    assert (reward.rollout_id, reward.components["sent"], reward.event_ids) == ("rol_1", 1.0, ("f1", "f2"))
 
 
-def test_a_batch_reads_its_interaction_once_and_knows_what_it_wrote(furnished_stage: Stage) -> None:
-    records = [landed(furnished_stage, number, event) for number, event in enumerate([sent(), edit(), output("rol_1")])]
+def calls() -> Counter[str]:
+    """Counts the calls of DynamoDB from now on."""
     asked: Counter[str] = Counter()
 
     def note(event_name: str, **_: object) -> None:
         asked[event_name.rpartition(".")[2]] += 1
 
     clients.client("dynamodb").meta.events.register("provide-client-params.dynamodb", note)
+    return asked
+
+
+def test_a_batch_follows_an_interaction_up_once_and_reads_no_text_that_it_brings(furnished_stage: Stage) -> None:
+    records = [landed(furnished_stage, number, event) for number, event in enumerate([sent(), edit(), output("rol_1")])]
+    asked = calls()
     assert follow({"Records": records}, lambda_context()) == {"batchItemFailures": []}
-    # Three events with ids of the client's own, which a query finds by their links; one reward, and its link.
-    assert asked == {"Query": 1, "BatchGetItem": 1, "GetItem": 1, "PutItem": 2}
+    # What stands of the interaction and the output, and the skill's spec; whether there is a first reward; one reward, and its link.
+    assert asked == {"GetItem": 3, "BatchGetItem": 1, "PutItem": 2}
     assert len([event for event in furnished_stage.events.by_interaction(TENANT, "i1") if event.event_type == "reward"]) == 1
+
+
+def test_an_edit_costs_the_same_calls_however_many_came_before_it(furnished_stage: Stage) -> None:
+    follow({"Records": [landed(furnished_stage, 0, output("rol_1"))]}, lambda_context())
+    costs = []
+    for number in range(1, 30):
+        event = edit().model_copy(update={"feedback_id": f"f{number:03d}"})
+        record = landed(furnished_stage, number, event)
+        asked = calls()
+        assert follow({"Records": [record]}, lambda_context()) == {"batchItemFailures": []}
+        costs.append(dict(asked))
+    assert all(cost == costs[2] for cost in costs[2:])
+    assert "Query" not in costs[2]
+    assert sum(costs[2].values()) <= 6
 
 
 def test_feedback_that_came_first_is_settled_once_in_a_batch(furnished_stage: Stage) -> None:
     early = replace(prepare(sent(), TENANT, received_at=NOW), pending=True)
-    store = OneReading(furnished_stage.events, furnished_stage.registry)
     interaction = InteractionCreated(interaction_id="i1", skill=SKILL, inputs={})
     happened = [early, *(prepare(event, TENANT, received_at=NOW) for event in (interaction, output(None)))]
+    follow_up = FollowUp(furnished_stage.events, furnished_stage.registry.reward_spec, utc_now)
     for event in happened:
         furnished_stage.events.put_new(event)
-    assert [join_waiting(event, store=store) for event in happened] == [1, 0, 0]
-    assert [event.pending for event in furnished_stage.events.by_interaction(TENANT, "i1")] == [False] * 3
+        follow_up(arrivals_of([event]))
+    assert [event.pending for event in furnished_stage.events.by_interaction(TENANT, "i1") if event.event_type != "reward"] == [False] * 3
+
+
+OTHER = "other"
+
+
+def busy(stage: Stage, number: int, tenant_id: str) -> list[dict[str, Any]]:
+    """Records of so many interactions of a tenant, each with an output and an edit of it."""
+    if tenant_id != TENANT:
+        stage.registry.put(tenant_id, skill_key(SKILL), Skill(tenant_id=tenant_id, skill=SKILL, created_at=NOW), CHANGE)
+    records = []
+    for place in range(number):
+        made = OutputProduced(output_id=f"o{place}", interaction_id=f"i{place}", skill=SKILL, text="Dear customer")
+        edited = edit().model_copy(update={"feedback_id": f"f{place}", "interaction_id": f"i{place}", "output_id": f"o{place}"})
+        for event in (made, edited):
+            stored = prepare(event, tenant_id, received_at=NOW)
+            stage.events.put_new(stored)
+            item = item_of(stored, expires_at=NOW + timedelta(days=900))
+            records.append(record(len(records) + (1000 if tenant_id == OTHER else 0), item))
+    return records
+
+
+def rewards(stage: Stage, tenant_id: str) -> int:
+    return sum(item["event_type"] == {"S": "reward"} and item["tenant_id"] == {"S": tenant_id} for item in stage.items("events"))
+
+
+def test_a_tenant_that_has_too_much_for_its_share_waits_in_the_queue_and_no_other_does(
+    furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reward_writer, "SHARE_S", 0.0)
+    records = busy(furnished_stage, 30, TENANT) + busy(furnished_stage, 1, OTHER)
+    assert follow({"Records": records}, lambda_context("rlaas-test-reward_writer")) == {"batchItemFailures": []}
+    assert (rewards(furnished_stage, OTHER), rewards(furnished_stage, TENANT)) == (1, 1)
+    sqs, url = boto3.client("sqs"), os.environ["FOLLOW_UPS_QUEUE_URL"]
+    messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, AttributeNames=["MessageGroupId"])["Messages"]
+    assert {message["Attributes"]["MessageGroupId"] for message in messages} == {TENANT}
+    assert "Dear" not in "".join(message["Body"] for message in messages)
+    for message in messages:
+        for _ in range(2):
+            assert follow({"Records": [{"eventSource": "aws:sqs", "body": message["Body"]}]}, lambda_context()) == {"batchItemFailures": []}
+    assert rewards(furnished_stage, TENANT) == 30
+    failed = json.loads(messages[0]["Body"])  # as it would lie among the failed calls, and be played again
+    assert failed["requestContext"]["functionArn"].endswith(":function:rlaas-test-reward_writer")
+    assert follow(failed["requestPayload"], lambda_context()) == {"batchItemFailures": []}
+
+
+def test_what_cannot_be_put_off_is_delivered_again(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reward_writer, "SHARE_S", 0.0)
+    records = busy(furnished_stage, 3, TENANT)
+    boto3.client("sqs").delete_queue(QueueUrl=os.environ["FOLLOW_UPS_QUEUE_URL"])
+    answer = follow({"Records": records}, lambda_context("rlaas-test-reward_writer"))
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "2"}]}
 
 
 def kept() -> dict[str, Any]:

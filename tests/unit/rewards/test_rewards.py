@@ -1,4 +1,5 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
@@ -6,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlaas.ids import derived_id
-from rlaas.rewards.record import record_reward
-from rlaas.rewards.reward import edit_similarity, latest_rewards, reward_of
+from rlaas.rewards.record import FollowUp
+from rlaas.rewards.reward import latest_rewards, reward_of
+from rlaas.rewards.standing import Standing, arrivals_of
 from rlaas.routing.assign import Decision, assign
 from rlaas.telemetry.events import FeedbackSubmitted, OutputProduced, RewardComputed
 from rlaas.telemetry.ingest import prepare
@@ -65,7 +67,7 @@ def action(taken: str, name: str = "f2", *, output_id: str | None = "o1", minute
 def test_the_reward_is_the_weighted_mean_of_its_components(
     feedback: list[StoredEvent], components: dict[str, float], reward: float
 ) -> None:
-    made = reward_of(output(), feedback, HALVES)
+    made = reward_of(output(), feedback, HALVES, n=len(feedback))
     assert made is not None
     assert made.components == components
     assert made.reward == pytest.approx(reward)
@@ -73,7 +75,7 @@ def test_the_reward_is_the_weighted_mean_of_its_components(
 
 
 def test_a_reward_says_where_it_came_from() -> None:
-    made = reward_of(output(), [action("sent"), edit("abcd")], HALVES)
+    made = reward_of(output(), [action("sent"), edit("abcd")], HALVES, n=2)
     assert made is not None
     assert (made.policy_id, made.arm, made.propensity, made.route_version) == (f"{SKILL}@v2", f"{SKILL}@v2", 1.0, 7)
     assert (made.rollout_id, made.thread_id, made.user_id, made.event_ids) == ("rol_1", "t1", "u1", ("f1", "f2"))
@@ -81,18 +83,14 @@ def test_a_reward_says_where_it_came_from() -> None:
 
 def test_weights_of_zero_leave_a_component_out() -> None:
     only_sent = RewardSpec(edit_similarity=0, sent=2)
-    assert reward_of(output(), [edit("xxxx")], only_sent) is None
-    made = reward_of(output(), [edit("xxxx"), action("sent")], only_sent)
+    assert reward_of(output(), [edit("xxxx")], only_sent, n=1) is None
+    made = reward_of(output(), [edit("xxxx"), action("sent")], only_sent, n=2)
     assert made is not None
     assert made.reward == 1.0
 
 
-@given(st.text(max_size=30), st.text(max_size=30))
-def test_similarity_is_symmetric_within_bounds_and_one_only_for_equal_texts(draft: str, final: str) -> None:
-    similarity = edit_similarity(draft, final)
-    assert 0 <= similarity <= 1
-    assert similarity == edit_similarity(final, draft)
-    assert (similarity == 1) == (draft == final)
+def follow_up(store: MemoryEventStore, *events: StoredEvent) -> list[RewardComputed]:
+    return FollowUp(store, SPECS.reward_spec, clock)(arrivals_of(events))
 
 
 def follow(store: MemoryEventStore, *events: StoredEvent) -> list[RewardComputed | None]:
@@ -101,7 +99,8 @@ def follow(store: MemoryEventStore, *events: StoredEvent) -> list[RewardComputed
     def made() -> Iterator[RewardComputed | None]:
         for event in events:
             store.put_new(event)
-            yield record_reward(event, store=store, specs=SPECS, clock=clock)
+            made = follow_up(store, event)
+            yield made[0] if made else None
 
     return list(made())
 
@@ -124,7 +123,7 @@ def test_feedback_before_its_output_is_joined_when_it_lands() -> None:
     assert follow(store, edit("abxx"), action("sent")) == [None, None]
     (made,) = follow(store, output())
     assert made is not None
-    assert made.n == 2
+    assert made.event_ids == ("f1", "f2")
     assert made.reward == pytest.approx(0.75)
 
 
@@ -151,6 +150,129 @@ def test_a_stream_that_delivers_twice_changes_nothing() -> None:
 
 
 def test_an_output_id_of_full_length_still_has_a_valid_reward_id() -> None:
-    made = reward_of(output("o" * 64), [action("sent", output_id="o" * 64)], HALVES)
+    made = reward_of(output("o" * 64), [action("sent", output_id="o" * 64)], HALVES, n=1)
     assert made is not None
     assert made.reward_id == derived_id("rew", "o" * 64, "1")
+
+
+def together(store: MemoryEventStore, *events: StoredEvent) -> list[RewardComputed]:
+    """All are stored, then the stream delivers them in one batch."""
+    for event in events:
+        store.put_new(event)
+    return follow_up(store, *events)
+
+
+def test_a_thousand_edits_of_one_output_that_come_together_make_one_reward_by_the_last() -> None:
+    store = MemoryEventStore()
+    edits = [edit("xxxx", f"f{number}", minutes=number) for number in range(1, 1000)]
+    [made] = together(store, output(), *edits, edit("abcd", "last", minutes=2000))
+    assert (made.components["edit_similarity"], made.event_ids) == (1.0, ("last",))
+
+
+@dataclass
+class Reads(MemoryEventStore):
+    """Counts the events whose texts are read."""
+
+    texts: int = 0
+
+    def get_many(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
+        found = super().get_many(tenant_id, event_ids)
+        self.texts += len(found)
+        return found
+
+    def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+        raise AssertionError("reads all of an interaction")
+
+
+def test_what_an_event_costs_does_not_grow_with_those_before_it() -> None:
+    store, costs = Reads(), []
+    follow(store, output())
+    for number in range(1, 200):
+        before = store.texts
+        [made] = follow(store, edit("abxx", f"f{number}", minutes=number))
+        assert made is not None
+        assert made.n == number
+        costs.append(store.texts - before)
+    assert set(costs[2:]) == {2}  # the output and the edit
+    assert max(costs) <= 4  # and once the first reward, which says what stood before
+
+
+@given(st.permutations(range(6)), st.lists(st.integers(0, 5), max_size=6))
+def test_the_last_reward_is_the_same_in_whatever_order_and_however_often_events_are_followed_up(order: list[int], again: list[int]) -> None:
+    happened = [
+        output("o1"),
+        edit("xxxx", "f1", minutes=1),
+        action("discarded", "f2", minutes=2),
+        edit("abxx", "f3", minutes=3),
+        action("sent", "f4", output_id=None, minutes=4),
+        output("o0", text="other", minutes=-5),
+    ]
+    store = MemoryEventStore()
+    for event in happened:
+        store.put_new(event)
+    for place in [*order, *again]:
+        follow_up(store, happened[place])
+    last = rewards_in(store)["o1"]
+    assert (last.components, last.event_ids) == ({"sent": 1.0, "edit_similarity": 0.5}, ("f3", "f4"))
+
+
+@dataclass
+class Racing(MemoryEventStore):
+    """Lets `overtaking` happen before the next write of a standing or a reward."""
+
+    overtaking: Callable[[], object] | None = None
+
+    def put_new(self, event: StoredEvent) -> StoredEvent | None:
+        if event.event_type == "reward":
+            self._be_overtaken()
+        return super().put_new(event)
+
+    def put_standing(self, tenant_id: str, interaction_id: str, output_id: str, standing: Standing, *, before: int) -> bool:
+        self._be_overtaken()
+        return super().put_standing(tenant_id, interaction_id, output_id, standing, before=before)
+
+    def _be_overtaken(self) -> None:
+        if self.overtaking:
+            overtake, self.overtaking = self.overtaking, None
+            overtake()
+
+
+@pytest.mark.parametrize(
+    "before", [[], [edit("xxxx", "f0", minutes=0)], [edit("xxxx", "f0", minutes=0), action("discarded", "f8", minutes=0)]]
+)
+def test_of_two_writers_of_one_output_the_higher_reward_saw_both(before: list[StoredEvent]) -> None:
+    store = Racing()
+    follow(store, output(), *before)
+    store.put_new(action("sent"))
+    store.overtaking = lambda: follow(store, edit("abxx"))
+    [made] = follow_up(store, action("sent"))
+    assert made.components == {"sent": 1.0, "edit_similarity": 0.5}
+    assert rewards_in(store)["o1"] == made
+
+
+def test_feedback_followed_up_while_its_output_lands_is_in_the_last_reward() -> None:
+    """One writer sees no output, and is about to write what stands; it lands, and another makes the first reward, of other feedback."""
+    store = Racing()
+    store.put_new(edit("abxx"))
+    store.overtaking = lambda: follow(store, output(), action("sent"))
+    follow_up(store, edit("abxx"))
+    assert rewards_in(store)["o1"].components == {"sent": 1.0, "edit_similarity": 0.5}
+
+
+def test_a_writer_that_dies_before_its_reward_leaves_it_to_the_next_delivery() -> None:
+    store = MemoryEventStore()
+    follow(store, output())
+    store.put_new(edit("abxx"))
+    store.put_standing(TENANT, "i1", "o1", Standing().after(arrivals_of([edit("abxx")]).said["o1"]), before=0)
+    [made] = follow(store, edit("abxx"))
+    assert made is not None
+    assert made.n == 1
+
+
+def test_texts_too_long_to_compare_as_a_whole_say_so() -> None:
+    made = reward_of(output(text="ab" * 10_000), [edit("ba" * 10_000 + "c")], HALVES, n=1)
+    assert made is not None
+    assert made.edit_measure == "pieces"
+    short = reward_of(output(), [edit("abxx")], HALVES, n=1)
+    assert short is not None
+    assert short.edit_measure is None

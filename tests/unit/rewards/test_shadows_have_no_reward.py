@@ -3,9 +3,10 @@
 from datetime import timedelta
 
 from rlaas.preferences.pairs import build_pairs
-from rlaas.rewards.record import record_reward
+from rlaas.rewards.record import FollowUp
+from rlaas.rewards.standing import arrivals_of
 from rlaas.routing.assign import assign, shadow_decision
-from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, Message, OutputProduced
+from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, Message, OutputProduced, RewardComputed
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
 from tests.fakes.events import MemoryEventStore
@@ -27,23 +28,26 @@ def landed(store: MemoryEventStore, event: AnyEvent, *, after: int) -> StoredEve
     return stored
 
 
+def followed(store: MemoryEventStore, event: StoredEvent) -> list[RewardComputed]:
+    return FollowUp(store, furnished().reward_spec, clock)(arrivals_of([event]))
+
+
 def test_feedback_about_the_interaction_is_about_the_answer_that_was_seen_though_the_shadows_came_later() -> None:
-    store, registry = MemoryEventStore(), furnished()
-    landed(store, output("seen", shadow=False), after=0)
+    store = MemoryEventStore()
+    assert followed(store, landed(store, output("seen", shadow=False), after=0)) == []
     unseen = landed(store, output("unseen", shadow=True), after=1)
     sent = landed(store, FeedbackSubmitted(feedback_id="f1", interaction_id="i1", skill=SKILL, kind="action", action="sent"), after=2)
-    reward = record_reward(sent, store=store, specs=registry, clock=clock)
-    assert reward is not None
+    [reward] = followed(store, sent)
     assert reward.output_id == "seen"
-    assert record_reward(unseen, store=store, specs=registry, clock=clock) is None
+    assert followed(store, unseen) == []
 
 
 def test_feedback_on_a_shadows_output_makes_no_reward_and_no_pair() -> None:
-    store, registry = MemoryEventStore(), furnished()
-    landed(store, output("unseen", shadow=True), after=0)
+    store = MemoryEventStore()
+    assert followed(store, landed(store, output("unseen", shadow=True), after=0)) == []
     edit = FeedbackSubmitted(
         feedback_id="f1", interaction_id="i1", output_id="unseen", skill=SKILL, kind="edit", final_text="It comes today, I promise."
     )
-    assert record_reward(landed(store, edit, after=1), store=store, specs=registry, clock=clock) is None
+    assert followed(store, landed(store, edit, after=1)) == []
     made = build_pairs(store.events.values())
     assert (made.pairs, made.dropped) == ((), {"shadow": 1})

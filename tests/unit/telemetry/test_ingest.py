@@ -266,7 +266,7 @@ def test_what_came_early_is_joined_when_the_last_it_waited_for_lands() -> None:
     for event in (interaction(), output()):
         assert [stored.event_id for stored in still_pending(store, TENANT, SKILL)] == ["f1"]
         take(store, event)
-        join_waiting(store.events[TENANT, take(store, event).event_id], store=store)
+        join_waiting(TENANT, "i1", landed_ids=[take(store, event).event_id], pending_ids=[], store=store)
     assert not store.events[TENANT, "f1"].pending
     assert list(still_pending(store, TENANT, SKILL)) == []
 

@@ -4,29 +4,41 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
+from itertools import count
 from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import ClientError
 from pydantic import JsonValue
 
-from rlaas.aws.clients import CONNECTIONS, client, dependency, held_item
+from rlaas.aws.clients import CONNECTIONS, client, condition_failed, dependency, held_item
 from rlaas.aws.dynamodb_items import AttributeValue, from_item, to_item
 from rlaas.clock import Clock, rfc3339, utc_now
 from rlaas.errors import DependencyUnavailable
 from rlaas.ids import interaction_of
+from rlaas.rewards.standing import Standing
 from rlaas.telemetry.events import EventType
 from rlaas.telemetry.store import Mark, StoredEvent, Trial
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
-    from types_boto3_dynamodb.type_defs import AttributeValueTypeDef, QueryInputTypeDef, UpdateItemInputTypeDef
+    from types_boto3_dynamodb.type_defs import AttributeValueTypeDef, KeysAndAttributesTypeDef, QueryInputTypeDef, UpdateItemInputTypeDef
 
 _LISTED_BY_DAY = ("reward", "guardrail")
 _MARKS: tuple[Mark, ...] = ("mirrored", "shadow")
-_LINK = "link"
+_LINK, _STANDING = "link", "standing"
 _BATCH_ATTEMPTS = 5
 _READ_TOGETHER = 100
 """Keys that one BatchGetItem takes."""
+_PAGES = 4
+"""MB that are read of one interaction."""
+_MOST_LINKED, _LINKED_TOGETHER = 4_000_000, 20
+"""Characters of those events that only links lead to, and how many are read in one call."""
+_NO_PAYLOAD = (
+    *("pk", "sk", "event_type", "event_id", "tenant_id", "skill", "interaction_id", "output_id", "thread_id", "policy_id"),
+    *("occurred_at", "received_at", "payload_sha256", "pending", "expires_at", *_MARKS),
+)
+_NAMES = {f"#{name}": name for name in _NO_PAYLOAD}
+_PROJECTION = ", ".join(_NAMES)
 
 
 class DynamoEventStore:
@@ -78,40 +90,102 @@ class DynamoEventStore:
 
     def get_many(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
         """The events with these ids, by consistent BatchGetItems of 100."""
-        keys = [_key(tenant_id, event_id) for event_id in dict.fromkeys(event_ids)]
-        batches = (keys[start : start + _READ_TOGETHER] for start in range(0, len(keys), _READ_TOGETHER))
-        return {event.event_id: event for batch in batches for event in self._read(batch)}
+        return {event.event_id: event for event in self._read(tenant_id, event_ids)}
 
-    def _read(self, keys: "list[dict[str, AttributeValueTypeDef]]") -> list[StoredEvent]:
+    def heads(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
+        """`get_many` without payloads."""
+        return {event.event_id: event for event in self._read(tenant_id, event_ids, payloads=False)}
+
+    def _read(self, tenant_id: str, event_ids: Iterable[str], *, payloads: bool = True) -> Iterator[StoredEvent]:
+        keys = [_key(tenant_id, event_id) for event_id in dict.fromkeys(event_ids)]
+        for start in range(0, len(keys), _READ_TOGETHER):
+            for item in self._get(keys[start : start + _READ_TOGETHER], payloads=payloads):
+                if self._live(item) and is_event(item):
+                    yield stored_event(item)
+
+    def _get(self, keys: "list[dict[str, AttributeValueTypeDef]]", *, payloads: bool) -> list[Mapping[str, AttributeValue]]:
         found: list[Mapping[str, AttributeValue]] = []
         for _ in range(_BATCH_ATTEMPTS):
             if not keys:
-                return [stored_event(item) for item in found if self._live(item) and is_event(item)]
+                return found
+            wanted: KeysAndAttributesTypeDef = {"Keys": keys, "ConsistentRead": True}
+            if not payloads:
+                wanted |= {"ProjectionExpression": _PROJECTION, "ExpressionAttributeNames": _NAMES}
             with dependency("DynamoDB"):
-                answer = self._dynamodb.batch_get_item(RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}})
+                answer = self._dynamodb.batch_get_item(RequestItems={self._table: wanted})
             found += answer["Responses"].get(self._table, [])
             keys = [to_item(from_item(key)) for key in answer["UnprocessedKeys"].get(self._table, {"Keys": []})["Keys"]]
         raise DependencyUnavailable("DynamoDB left keys unread")
 
     def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
-        """Every event of an interaction in the order received: one consistent query, and a read of those that only a link leads to."""
-        found: dict[str, StoredEvent] = {}
-        linked: list[str] = []
+        """The events of an interaction in the order received: consistent queries of up to 4 MB, and up to as much of what only links lead
+        to. From the last id down, so that what is left out is feedback (`fbk_...`) and not rewards or outputs."""
+        query: QueryInputTypeDef = {**self._partition_of(tenant_id, interaction_id), "ScanIndexForward": False}
+        items = list(self._items(query, pages=_PAGES))
+        linked = [cast(str, item["sk"]["S"]) for item in items if item["event_type"] == {"S": _LINK}]
+        found = {event.event_id: event for event in (stored_event(item) for item in items if is_event(item) and self._live(item))}
+        read = 0
+        while linked and read < _MOST_LINKED:
+            together, linked = linked[:_LINKED_TOGETHER], linked[_LINKED_TOGETHER:]
+            more = self.get_many(tenant_id, together)
+            found |= more
+            read += sum(len(event.payload) for event in more.values())
+        ours = (event for event in found.values() if event.interaction_id == interaction_id)
+        return sorted(ours, key=lambda event: (event.received_at, event.event_id))
+
+    def outline(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+        """As `by_interaction`: one consistent query of up to 1 MB, and a read of a hundred that only links lead to."""
         query: QueryInputTypeDef = {
+            **self._partition_of(tenant_id, interaction_id),
+            "ScanIndexForward": False,
+            "ProjectionExpression": _PROJECTION,
+            "ExpressionAttributeNames": _NAMES,
+        }
+        items = list(self._items(query, pages=1))
+        linked = [cast(str, item["sk"]["S"]) for item in items if item["event_type"] == {"S": _LINK}]
+        found = [stored_event(item) for item in items if is_event(item) and self._live(item)]
+        found += self.heads(tenant_id, linked[:_READ_TOGETHER]).values()
+        ours = (event for event in found if event.interaction_id == interaction_id)
+        return sorted(ours, key=lambda event: (event.received_at, event.event_id))
+
+    def _partition_of(self, tenant_id: str, interaction_id: str) -> "QueryInputTypeDef":
+        return {
             "TableName": self._table,
             "ConsistentRead": True,
             "KeyConditionExpression": "pk = :partition",
             "ExpressionAttributeValues": to_item({":partition": _under(tenant_id, interaction_id)}),
         }
-        for item in self._items(query):
-            if item["event_type"] == {"S": _LINK}:
-                linked.append(cast(str, item["sk"]["S"]))
-            elif self._live(item):
-                event = stored_event(item)
-                found[event.event_id] = event
-        found |= self.get_many(tenant_id, linked)
-        ours = (event for event in found.values() if event.interaction_id == interaction_id)
-        return sorted(ours, key=lambda event: (event.received_at, event.event_id))
+
+    def standing(self, tenant_id: str, interaction_id: str, output_id: str) -> Standing:
+        """One consistent GetItem."""
+        with dependency("DynamoDB"):
+            answer = self._dynamodb.get_item(
+                TableName=self._table, Key=_standing_key(tenant_id, interaction_id, output_id), ConsistentRead=True
+            )
+        item = answer.get("Item")
+        return Standing.model_validate_json(item["standing"]["S"]) if item and self._live(item) else Standing()
+
+    def put_standing(self, tenant_id: str, interaction_id: str, output_id: str, standing: Standing, *, before: int) -> bool:
+        """One PutItem, on condition that `n` is still `before`."""
+        values: dict[str, JsonValue] = {
+            "event_type": _STANDING,
+            "n": standing.n,
+            "standing": standing.model_dump_json(),
+            "expires_at": int((self._clock() + self._lifetime).timestamp()),
+        }
+        try:
+            with dependency("DynamoDB"):
+                self._dynamodb.put_item(
+                    TableName=self._table,
+                    Item={**_standing_key(tenant_id, interaction_id, output_id), **to_item(values)},
+                    ConditionExpression="n = :n" if before else "attribute_not_exists(pk) OR expires_at < :now",
+                    ExpressionAttributeValues=to_item({":n": before} if before else {":now": int(self._clock().timestamp())}),
+                )
+        except ClientError as error:
+            if not condition_failed(error):
+                raise
+            return False
+        return True
 
     def by_day(
         self, tenant_id: str, skill: str, event_type: EventType, day: date, *, since: datetime | None = None
@@ -178,8 +252,8 @@ class DynamoEventStore:
         }
         return (stored_event(item) for item in self._items(query) if self._live(item))
 
-    def _items(self, query: "QueryInputTypeDef") -> Iterator[Mapping[str, AttributeValue]]:
-        while True:
+    def _items(self, query: "QueryInputTypeDef", *, pages: int | None = None) -> Iterator[Mapping[str, AttributeValue]]:
+        for _ in range(pages) if pages else count():
             with dependency("DynamoDB"):
                 answer = self._dynamodb.query(**query)
             yield from answer["Items"]
@@ -192,8 +266,8 @@ class DynamoEventStore:
 
 
 def is_event(item: Mapping[str, AttributeValue]) -> bool:
-    """Whether an item or a stream image of the table is an event, and no link to one."""
-    return item.get("event_type") != {"S": _LINK}
+    """Whether an item or a stream image of the table is an event: no link to one, and not what stands said of one."""
+    return item.get("event_type") not in ({"S": _LINK}, {"S": _STANDING})
 
 
 def stored_event(item: Mapping[str, AttributeValue]) -> StoredEvent:
@@ -211,7 +285,7 @@ def stored_event(item: Mapping[str, AttributeValue]) -> StoredEvent:
         occurred_at=datetime.fromisoformat(values["occurred_at"]),
         received_at=datetime.fromisoformat(values["received_at"]),
         payload_sha256=values["payload_sha256"],
-        payload=values["payload"],
+        payload=values.get("payload", ""),
         pending="pending" in values,
         marks=tuple(mark for mark in _MARKS if mark in values),
         trial=Trial(values["trial"], values["unit"], datetime.fromisoformat(values["decided_at"])) if "trial" in values else None,
@@ -233,6 +307,10 @@ def _waiting(tenant_id: str, skill: str) -> str:
 
 def _key(tenant_id: str, event_id: str) -> "dict[str, AttributeValueTypeDef]":
     return to_item({"pk": _partition(tenant_id, event_id), "sk": event_id})
+
+
+def _standing_key(tenant_id: str, interaction_id: str, output_id: str) -> "dict[str, AttributeValueTypeDef]":
+    return to_item({"pk": _under(tenant_id, interaction_id), "sk": f"STANDING#{output_id}"})
 
 
 def _link(event: StoredEvent, *, expires_at: datetime) -> "dict[str, AttributeValueTypeDef]":

@@ -7,7 +7,7 @@ from typing import Literal
 
 from rlaas.evaluation.intervals import Interval, bootstrap_mean, by_cluster, effective_trials, wilson
 from rlaas.preferences.words import count_words
-from rlaas.rewards.reward import edit_similarity
+from rlaas.rewards.similarity import edit_similarity
 from rlaas.voices import MANY
 from rlaas.wire import WireModel
 

@@ -1,13 +1,23 @@
-"""Rewards follow events: each feedback or output that lands brings the rewards of its interaction up to date."""
+"""Rewards follow events: what lands in an interaction settles what waited for it, and brings the rewards of its outputs up to date.
 
+What an event costs does not depend on how many came before it: an output's reward takes some five reads and one or two writes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from rlaas.clock import Clock
-from rlaas.rewards.reward import reward_of
+from rlaas.errors import DependencyUnavailable
+from rlaas.rewards.reward import reward_id, reward_of
+from rlaas.rewards.standing import Arrivals, Kind, Latest, Said, Standing, StandingStore, said_by
 from rlaas.telemetry.events import RewardComputed
 from rlaas.telemetry.ingest import prepare
-from rlaas.telemetry.store import InteractionStore, StoredEvent
+from rlaas.telemetry.pending import join_waiting
+from rlaas.telemetry.store import StoredEvent
 from rlaas.tenancy.tenant import RewardSpec
+
+_ATTEMPTS = 5
 
 
 class RewardSpecs(Protocol):
@@ -18,34 +28,129 @@ class RewardSpecs(Protocol):
         ...
 
 
-def record_reward(event: StoredEvent, *, store: InteractionStore, specs: RewardSpecs, clock: Clock) -> RewardComputed | None:
-    """The reward that `event` newly makes, stored; `None` when it makes none or was followed up before.
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """Follows up what arrives: joins and rewards. `spec_of` tells how a tenant's skill is rewarded.
 
-    Feedback without an output id is about the interaction's last output. Of events that land together, the first that is followed up makes
-    the reward of all. Shadows' outputs have no reward: nobody saw them. Reads are strongly consistent, so of two writers one saw all that
-    the other saw: the count of events in the reward's id tells their rewards apart, and the higher one is the later.
+    Two may work on one interaction at once, on the same events and in any order. An output's first reward is one conditional write; from
+    then on standings change by conditional writes, so each reward has an `n` of its own, and the higher one saw what the other saw. Whoever
+    dies on the way leaves the rest to the next delivery.
     """
-    if event.event_type not in ("feedback", "output") or event.interaction_id is None or "shadow" in event.marks:
-        return None
-    around = store.by_interaction(event.tenant_id, event.interaction_id)
-    reward = _reward(event, around, specs.reward_spec(event.tenant_id, event.skill))
-    if reward is None or any(stored.event_id == reward.reward_id for stored in around):
-        return None
-    now = clock()
-    reward = reward.model_copy(update={"occurred_at": now})  # lists go by this time, and whoever follows one may not miss a late reward
-    if store.put_new(prepare(reward, event.tenant_id, received_at=now)) is not None:
-        return None
-    return reward
+
+    store: StandingStore
+    spec_of: Callable[[str, str], RewardSpec]
+    clock: Clock
+
+    def __call__(self, arrivals: Arrivals, known: Mapping[str, StoredEvent] | None = None) -> list[RewardComputed]:
+        """The rewards that `arrivals` newly make, stored: one an output, however much was said of it.
+
+        Feedback without an output id is about the interaction's last output. Shadows' outputs have no reward: nobody saw them. `known` are
+        events that need not be read. Raises: DependencyUnavailable, NotFound.
+        """
+        tenant_id, interaction_id = arrivals.tenant_id, arrivals.interaction_id
+        said: dict[str, dict[Kind, Said]] = {name: {} for name in arrivals.landed if name != interaction_id}
+        said |= {name: {**one} for name, one in arrivals.said.items()}
+        unnamed: dict[Kind, Said] = said.pop("", {})
+        named_none = bool(unnamed)
+        if arrivals.pending:
+            unnamed["waiting"] = max(arrivals.pending.values())
+        whole: Latest = self._noted(arrivals, unnamed) if unnamed or arrivals.landed else {}
+        if arrivals.pending or "waiting" in whole:
+            join_waiting(tenant_id, interaction_id, landed_ids=arrivals.landed, pending_ids=tuple(arrivals.pending), store=self.store)
+        about_last: Latest = {kind: one for kind, one in whole.items() if kind != "waiting"}
+        if about_last and (named_none or said):
+            seen = [one.event_id for one in self.store.outline(tenant_id, interaction_id) if _was_seen(one, interaction_id)]
+            for last in seen[-1:]:
+                said[last] = {**Standing(latest=said.get(last, {})).after(about_last).latest}
+        made = (_Output(self, arrivals, output_id, dict(known or {})).up_to_date(latest) for output_id, latest in said.items())
+        return [reward for reward in made if reward is not None]
+
+    def _noted(self, arrivals: Arrivals, said: Latest) -> Latest:
+        """What stands said in the interaction of no output by name, `said` among it."""
+        for _ in range(_ATTEMPTS):
+            before = self.store.standing(arrivals.tenant_id, arrivals.interaction_id, "")
+            standing = before.after(said)
+            if standing is before or self._put(arrivals, "", standing, before=before.n):
+                return standing.latest
+        raise _contended()
+
+    def _put(self, arrivals: Arrivals, output_id: str, standing: Standing, *, before: int) -> bool:
+        return self.store.put_standing(arrivals.tenant_id, arrivals.interaction_id, output_id, standing, before=before)
 
 
-def _reward(event: StoredEvent, around: list[StoredEvent], spec: RewardSpec) -> RewardComputed | None:
-    """The reward of the output that `event` is, or is about, from all feedback among the events `around` it."""
-    outputs = {stored.event_id: stored for stored in around if stored.event_type == "output" and "shadow" not in stored.marks}
-    if not outputs:
-        return None
-    last = next(reversed(outputs.values()))
-    output = outputs.get(event.output_id) if event.output_id else last
-    if output is None:
-        return None
-    about_it = [stored for stored in around if stored.event_type == "feedback" and (stored.output_id or last.event_id) == output.event_id]
-    return reward_of(output, about_it, spec)
+@dataclass(slots=True)
+class _Output:
+    """An output whose reward is brought up to date, and the events that were read for that."""
+
+    follow_up: FollowUp
+    arrivals: Arrivals
+    output_id: str
+    known: dict[str, StoredEvent] = field(default_factory=dict)
+
+    def up_to_date(self, said: Latest) -> RewardComputed | None:
+        """The output's reward with `said`, if it is new.
+
+        The first reward holds what stands until something else is said; before the output has landed, and from the second on, the standing
+        is written first, and then the reward.
+        """
+        store = self.follow_up.store
+        for _ in range(_ATTEMPTS):
+            before = store.standing(self.arrivals.tenant_id, self.arrivals.interaction_id, self.output_id)
+            held = before if before.n else self._by_first_reward()
+            standing = held.after(said)
+            if not standing.latest:
+                return None
+            first = before.n == 0 and standing.n == 1
+            if not (standing is before or (first and self._seen() is not None)):
+                if not self.follow_up._put(self.arrivals, self.output_id, standing, before=before.n):
+                    continue
+                if self._seen() is None:
+                    return None
+            reward = self._reward(standing)
+            if reward is None:
+                return None
+            now = self.follow_up.clock()
+            reward = reward.model_copy(
+                update={"occurred_at": now}
+            )  # lists go by this time, and whoever follows one may not miss a late reward
+            other = store.put_new(prepare(reward, self.arrivals.tenant_id, received_at=now))
+            if other is None:
+                return reward
+            made = other.event()
+            if not isinstance(made, RewardComputed) or made.event_ids == reward.event_ids:
+                return None
+            said = {**held.after(said).after(self._said_in(made)).latest}
+        raise _contended()
+
+    def _by_first_reward(self) -> Standing:
+        first = self._read([reward_id(self.output_id, 1)])
+        made = first[0].event() if first else None
+        return Standing(latest={**self._said_in(made)}, n=1) if isinstance(made, RewardComputed) else Standing()
+
+    def _said_in(self, reward: RewardComputed) -> Latest:
+        return said_by(self._read(reward.event_ids))
+
+    def _seen(self) -> StoredEvent | None:
+        found = self._read([self.output_id])
+        return found[0] if found and _was_seen(found[0], self.arrivals.interaction_id) else None
+
+    def _reward(self, standing: Standing) -> RewardComputed | None:
+        output = self._seen()
+        if output is None:
+            return None
+        feedback = self._read([one.event_id for one in standing.latest.values()])
+        return reward_of(output, feedback, self.follow_up.spec_of(self.arrivals.tenant_id, output.skill), n=standing.n)
+
+    def _read(self, event_ids: "list[str] | tuple[str, ...]") -> list[StoredEvent]:
+        missing = [event_id for event_id in event_ids if event_id not in self.known]
+        if missing:
+            self.known |= self.follow_up.store.get_many(self.arrivals.tenant_id, missing)
+        return [self.known[event_id] for event_id in event_ids if event_id in self.known]
+
+
+def _was_seen(event: StoredEvent, interaction_id: str) -> bool:
+    return event.event_type == "output" and event.interaction_id == interaction_id and "shadow" not in event.marks
+
+
+def _contended() -> DependencyUnavailable:
+    return DependencyUnavailable("what stands said of an output changes too often at the moment")

@@ -1,22 +1,27 @@
 """The reward of an output: what people did with it, as one number in [0, 1]."""
 
 from collections.abc import Iterable, Sequence
-
-from rapidfuzz.distance import Levenshtein
+from dataclasses import dataclass
 
 from rlaas.ids import derived_id
+from rlaas.rewards.similarity import Measure, compare
 from rlaas.telemetry.events import FeedbackSubmitted, OutputProduced, RewardComputed
 from rlaas.telemetry.store import StoredEvent
 from rlaas.tenancy.tenant import RewardSpec
 
 
-def edit_similarity(draft: str, final: str) -> float:
-    """1 minus the Levenshtein distance over the longer text's length: 1 for equal texts, 0 for nothing in common."""
-    return Levenshtein.normalized_similarity(draft, final)
+@dataclass(frozen=True, slots=True)
+class Components:
+    """What feedback gives of a reward: the components, each in [0, 1], the edits and actions among the feedback, and how texts were
+    compared; `None` where none were."""
+
+    values: dict[str, float]
+    counted: list[StoredEvent]
+    measure: Measure | None = None
 
 
-def components_of(output: StoredEvent, feedback: Sequence[StoredEvent]) -> tuple[dict[str, float], list[StoredEvent]]:
-    """The components that the feedback on `output` gives, each in [0, 1], and the feedback that gives them.
+def components_of(output: StoredEvent, feedback: Sequence[StoredEvent]) -> Components:
+    """The components that the feedback on `output` gives.
 
     `sent` is 1 for an output sent and 0 for one discarded or regenerated. `edit_similarity` compares the text with its final form; it
     is 0 for an output not sent and 1 for one sent without an edit. The edit and the action that arrived last count.
@@ -29,41 +34,44 @@ def components_of(output: StoredEvent, feedback: Sequence[StoredEvent]) -> tuple
     counted = [(stored, event) for stored, event in submitted if event.kind in ("edit", "action")]
     finals = [event.final_text for _, event in counted if event.final_text is not None]
     actions = [event.action for _, event in counted if event.action is not None]
-    components: dict[str, float] = {}
+    values: dict[str, float] = {}
+    measure: Measure | None = None
     if actions:
-        components["sent"] = 1.0 if actions[-1] == "sent" else 0.0
-    if components.get("sent") == 0.0:
-        components["edit_similarity"] = 0.0
+        values["sent"] = 1.0 if actions[-1] == "sent" else 0.0
+    if values.get("sent") == 0.0:
+        values["edit_similarity"] = 0.0
     elif finals:
-        components["edit_similarity"] = edit_similarity(produced.text, finals[-1])
+        found = compare(produced.text, finals[-1])
+        values["edit_similarity"], measure = found.value, found.measure
     elif actions:
-        components["edit_similarity"] = 1.0
-    return components, [stored for stored, _ in counted]
+        values["edit_similarity"] = 1.0
+    return Components(values, [stored for stored, _ in counted], measure)
 
 
-def reward_of(output: StoredEvent, feedback: Sequence[StoredEvent], spec: RewardSpec) -> RewardComputed | None:
+def reward_of(output: StoredEvent, feedback: Sequence[StoredEvent], spec: RewardSpec, *, n: int) -> RewardComputed | None:
     """The weighted mean of the components that the feedback on `output` gives so far; `None` while it gives none."""
     produced = output.event()
     if not isinstance(produced, OutputProduced):
         raise ValueError(f"{output.event_id} is not an output")
-    components, counted = components_of(output, feedback)
-    weights = {name: weight for name, weight in spec.weights.items() if name in components}
+    components = components_of(output, feedback)
+    weights = {name: weight for name, weight in spec.weights.items() if name in components.values}
     if not weights:
         return None
-    reward = sum(weight * components[name] for name, weight in weights.items()) / sum(weights.values())
+    reward = sum(weight * components.values[name] for name, weight in weights.items()) / sum(weights.values())
     decision = produced.decision
     return RewardComputed(
         skill=output.skill,
         thread_id=output.thread_id,
         user_id=produced.user_id,
-        occurred_at=max(stored.received_at for stored in counted),
-        reward_id=reward_id(output, len(counted)),
+        occurred_at=max(stored.received_at for stored in components.counted),
+        reward_id=reward_id(output.event_id, n),
         interaction_id=produced.interaction_id,
         output_id=output.event_id,
         reward=reward,
-        components=components,
-        n=len(counted),
-        event_ids=tuple(sorted(stored.event_id for stored in counted)),
+        components=components.values,
+        edit_measure="pieces" if components.measure == "pieces" else None,
+        n=n,
+        event_ids=tuple(sorted(stored.event_id for stored in components.counted)),
         policy_id=output.policy_id,
         arm=decision.arm if decision else None,
         propensity=decision.propensity if decision else None,
@@ -74,7 +82,7 @@ def reward_of(output: StoredEvent, feedback: Sequence[StoredEvent], spec: Reward
 
 
 def latest_rewards(rewards: Iterable[RewardComputed]) -> dict[str, RewardComputed]:
-    """Per output id the reward made from the most events."""
+    """Per output id the reward with the highest `n`."""
     latest: dict[str, RewardComputed] = {}
     for reward in rewards:
         if reward.output_id not in latest or reward.n > latest[reward.output_id].n:
@@ -82,7 +90,7 @@ def latest_rewards(rewards: Iterable[RewardComputed]) -> dict[str, RewardCompute
     return latest
 
 
-def reward_id(output: StoredEvent, n: int) -> str:
-    """The id of the reward of `output` made from `n` events."""
-    readable = f"rew_{output.event_id}_{n}"
-    return readable if len(readable) <= 64 else derived_id("rew", output.event_id, str(n))
+def reward_id(output_id: str, n: int) -> str:
+    """The id of the output's `n`th reward."""
+    readable = f"rew_{output_id}_{n}"
+    return readable if len(readable) <= 64 else derived_id("rew", output_id, str(n))

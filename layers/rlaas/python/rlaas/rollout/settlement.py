@@ -183,7 +183,7 @@ def settle(dealt: Dealt, around: Sequence[StoredEvent], spec: RewardSpec, *, unt
     output = _answer(dealt, around, until)
     if output is None:
         return Settled(reward=0.0, missing=(), unknown=False)
-    components, _ = components_of(output, _feedback(output, around, until))
+    components = components_of(output, _feedback(output, around, until)).values
     declared = {"edit_similarity": spec.missing.edit_similarity, "sent": spec.missing.sent}
     missing = tuple(name for name in spec.weights if name not in components)
     values = {name: components[name] if name in components else declared[name] or 0.0 for name in spec.weights}

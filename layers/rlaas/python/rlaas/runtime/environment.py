@@ -55,6 +55,12 @@ class FailuresEnvironment(Environment):
     failures_bucket: str = Field(alias="FAILURES_BUCKET")
 
 
+class RewardEnvironment(EventsEnvironment, CountersEnvironment, FailuresEnvironment):
+    """For the reward writer: where it puts off what one tenant has too much of."""
+
+    follow_ups_queue_url: str = Field(alias="FOLLOW_UPS_QUEUE_URL")
+
+
 class RedriveEnvironment(FailuresEnvironment):
     """For the function that plays again what failed: where it is kept, and whom it may call. `in_order` is one of `consumers`."""
 

@@ -34,23 +34,29 @@ class Keeper(Protocol):
         ...
 
 
-def each(event: Mapping[str, object], handle: Callable[[StreamRecord], None], *, keeper: Keeper | None = None) -> BatchResponse:
-    """Handle the records in order. A failure is logged with ids.
+def each(
+    event: Mapping[str, object],
+    works: Iterable[tuple[Sequence[StreamRecord], Callable[[], None]]],
+    *,
+    keeper: Keeper | None = None,
+) -> list[StreamRecord]:
+    """Do the works in order, each for some of the batch's records; the records of those that are left. A failure is logged with ids.
 
-    One that may pass ends the batch, so that order holds and nothing is skipped. With a `keeper`, for which order does not matter, a
-    record that would fail for ever is set aside and the rest go on. When a batch is played again (`redrive`), nothing is set aside, as it
-    is kept already: the answer names every record that failed, and without a `keeper` all from the first.
+    One that may pass ends the batch, so that order holds and nothing is skipped. With a `keeper`, for which order does not matter, records
+    that would fail for ever are set aside and the rest go on. When a batch is played again (`redrive`), nothing is set aside, as it
+    is kept already: with a `keeper`, all works are tried.
     """
-    failed: list[StreamRecord] = []
-    for record in records_of(event):
+    left: list[StreamRecord] = []
+    waiting = list(works)
+    for place, (records, work) in enumerate(waiting):
         try:
-            handle(record)
+            work()
         except Exception as error:
-            if not _out_of_the_way(event, record, error, keeper):
-                failed.append(record)
-                if keeper is None or not is_redrive(event):
-                    break
-    return unhandled(failed)
+            failed = [record for record in records if not _out_of_the_way(event, record, error, keeper)]
+            left += failed
+            if failed and (keeper is None or not is_redrive(event)):
+                return left + [record for others, _ in waiting[place + 1 :] for record in others]
+    return left
 
 
 def read_each(
@@ -102,6 +108,13 @@ def records_of(event: Mapping[str, object]) -> Sequence[StreamRecord]:
 def begin_again_at(record: StreamRecord) -> BatchResponse:
     """Everything from `record` on is to be delivered again."""
     return unhandled([record])
+
+
+def left_of(event: Mapping[str, object], failed: Sequence[StreamRecord]) -> BatchResponse:
+    """The batch is to be delivered again from the first of `failed` on; of one that is played again, all of these are named."""
+    if is_redrive(event):
+        return unhandled(failed)
+    return unhandled([record for record in records_of(event) if any(record is one for one in failed)][:1])
 
 
 def unhandled(records: Iterable[StreamRecord]) -> BatchResponse:

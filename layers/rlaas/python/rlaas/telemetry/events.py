@@ -188,13 +188,18 @@ class TaskResultReported(Event):
 
 
 class RewardComputed(Event):
-    """An output's reward from all feedback so far: the weighted mean of `components`, each in [0, 1]. Readers keep the highest `n`."""
+    """An output's reward from all feedback so far: the weighted mean of `components`, each in [0, 1]. Readers keep the highest `n`.
+
+    `event_ids` are the edit and the action that it is made from. `edit_measure` is `pieces` where the changed part of the texts was too
+    long to be compared as a whole: `edit_similarity` is then a lower bound, off by a few hundredths.
+    """
 
     reward_id: ExternalId
     interaction_id: ExternalId
     output_id: ExternalId
     reward: float = Field(ge=0, le=1)
     components: dict[str, float]
+    edit_measure: Literal["pieces"] | None = None
     n: int = Field(ge=1)
     event_ids: tuple[ExternalId, ...]
     policy_id: PolicyId | None = None

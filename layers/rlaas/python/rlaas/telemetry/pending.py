@@ -1,30 +1,33 @@
 """Feedback and task results that came before what they refer to: joined when it lands, orphaned when it does not come in time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 
 from rlaas.telemetry.events import FeedbackSubmitted, TaskResultReported
 from rlaas.telemetry.ingest import landed, targets
-from rlaas.telemetry.store import EventStore, InteractionStore, StoredEvent
+from rlaas.telemetry.store import EventStore, StoredEvent
 from rlaas.tenancy.tenant import ATTRIBUTION_WINDOW_HOURS, Metric
 
 _LOOKED_AT_TOGETHER = 50
 
 
-def join_waiting(event: StoredEvent, *, store: InteractionStore) -> int:
-    """Settle the pending events of `event`'s interaction whose interaction and output have landed; how many.
+def join_waiting(tenant_id: str, interaction_id: str, *, landed_ids: Sequence[str], pending_ids: Sequence[str], store: EventStore) -> int:
+    """Settle those events of the interaction whose interaction and output have landed; how many.
 
-    Called for every new event, so whichever of the two is followed up last sees both.
+    `landed_ids` have just landed, `pending_ids` were pending when they were stored. Called for every new event, so whichever of the two is
+    followed up last sees both. Where very many wait for one thing, some are left to `still_pending`.
     """
-    if event.interaction_id is None or (event.event_type not in ("interaction", "output") and not event.pending):
-        return 0
-    around = store.by_interaction(event.tenant_id, event.interaction_id)
-    ids = {stored.event_id for stored in around}
-    waiting = [stored for stored in around if stored.pending and landed(stored, ids)]
-    for stored in waiting:
+    waiting = dict(store.heads(tenant_id, pending_ids)) if pending_ids else {}
+    if landed_ids:
+        around = [stored for stored in store.outline(tenant_id, interaction_id) if stored.pending]
+        waiting |= {stored.event_id: stored for stored in around[:_LOOKED_AT_TOGETHER]}
+    missing = {target for stored in waiting.values() for target in targets(stored).values()}.difference(landed_ids)
+    found = {*landed_ids, *(store.heads(tenant_id, missing) if missing else ())}
+    joined = [stored for stored in waiting.values() if stored.pending and landed(stored, found)]
+    for stored in joined:
         store.settle(stored)
-    return len(waiting)
+    return len(joined)
 
 
 def still_pending(store: EventStore, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:

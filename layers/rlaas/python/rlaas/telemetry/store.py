@@ -81,24 +81,28 @@ class StoredEvent:
         return MODELS[self.event_type].model_validate_json(self.payload, extra="ignore")
 
 
-class InteractionStore(Protocol):
-    """The events of an interaction: what following them up takes."""
+class EventStore(Protocol):
+    """Immutable events by id, and by interaction."""
 
     def put_new(self, event: StoredEvent) -> StoredEvent | None:
         """Store `event` in one conditional write; `None` when it was new, else what holds its id. Raises: DependencyUnavailable."""
         ...
 
     def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
-        """Every event of an interaction in the order received, strongly consistent."""
+        """The events of an interaction in the order received, strongly consistent; of megabytes of feedback, not all."""
+        ...
+
+    def heads(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
+        """As `get_many`, with empty payloads."""
+        ...
+
+    def outline(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+        """As `by_interaction`, with empty payloads; of a megabyte and more of events, not all."""
         ...
 
     def settle(self, event: StoredEvent) -> None:
         """What `event` refers to has landed: it is pending no longer."""
         ...
-
-
-class EventStore(InteractionStore, Protocol):
-    """Immutable events by id, and by interaction."""
 
     def put_each(self, events: Sequence[StoredEvent]) -> list[StoredEvent | DependencyUnavailable | None]:
         """`put_new` of each, side by side; what came of them in their order."""

@@ -1,0 +1,38 @@
+"""What one tenant has too much of for its share of a batch of the events' stream: it waits here, and holds up no other tenant."""
+
+from aws_cdk import Duration
+from aws_cdk import aws_lambda_event_sources as sources
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from infra.config import StageConfig
+from infra.constructs.failures import Failures
+from infra.constructs.python_function import PythonFunction
+
+_ATTEMPTS = 5
+
+
+class FollowUps(Construct):
+    """A queue that `writer` fills from the stream and empties itself, `follow_ups_at_once` messages at a time.
+
+    A standard queue whose messages carry their tenant as group: SQS hands out those of tenants with little under way first (a fair queue).
+    """
+
+    def __init__(self, scope: Construct, id: str, *, config: StageConfig, writer: PythonFunction, failures: Failures) -> None:
+        super().__init__(scope, id)
+        timeout = writer.function.timeout or Duration.minutes(1)
+        self.queue = sqs.Queue(
+            self,
+            "Queue",
+            queue_name=f"{config.prefix}-follow-ups",
+            enforce_ssl=True,
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            retention_period=Duration.days(4),
+            visibility_timeout=Duration.seconds(6 * timeout.to_seconds()),  # as Lambda's guide has it for queues
+            dead_letter_queue=sqs.DeadLetterQueue(queue=failures.queue, max_receive_count=_ATTEMPTS),
+        )
+        writer.function.add_environment("FOLLOW_UPS_QUEUE_URL", self.queue.queue_url)
+        writer.allow("sqs:SendMessage", on=[self.queue.queue_arn])
+        writer.function.add_event_source(
+            sources.SqsEventSource(self.queue, batch_size=1, report_batch_item_failures=True, max_concurrency=config.follow_ups_at_once)
+        )

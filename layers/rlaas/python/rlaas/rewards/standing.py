@@ -1,0 +1,95 @@
+"""What stands said of an output: the edit and the action that arrived last, whatever was said before.
+
+It is kept beside the events, so that following one event up takes a few reads of bounded size however many came before it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Literal, NamedTuple, Protocol
+
+from pydantic import Field
+
+from rlaas.telemetry.events import FeedbackSubmitted
+from rlaas.telemetry.store import EventStore, StoredEvent
+from rlaas.wire import WireModel
+
+Kind = Literal["edit", "action", "waiting"]
+
+
+class Said(NamedTuple):
+    """An event, by when it arrived."""
+
+    received_at: datetime
+    event_id: str
+
+
+Latest = Mapping[Kind, Said]
+
+
+class Standing(WireModel):
+    """The latest of each kind. `n` counts how often that changed: of two standings of one output the higher one is the later.
+
+    Events may come in any order, twice, or after their successors: the standing that results is the same.
+    """
+
+    latest: dict[Kind, Said] = Field(default_factory=dict)
+    n: int = 0
+
+    def after(self, said: Latest) -> "Standing":
+        """The standing once `said` is known, too; itself when that is nothing new."""
+        newer = {kind: one for kind, one in said.items() if kind not in self.latest or one > self.latest[kind]}
+        return Standing(latest={**self.latest, **newer}, n=self.n + 1) if newer else self
+
+
+class Arrivals(WireModel):
+    """What arrived in one interaction, for following it up: no more than its latest, however much it was.
+
+    `said` is by the output that it is about, `""` for feedback that names none. `landed` are the interaction and the outputs, `pending`
+    what waited for one of these when it was stored.
+    """
+
+    tenant_id: str
+    interaction_id: str
+    said: dict[str, dict[Kind, Said]] = Field(default_factory=dict)
+    landed: tuple[str, ...] = ()
+    pending: dict[str, Said] = Field(default_factory=dict)
+
+
+class StandingStore(EventStore, Protocol):
+    """Events with the standings beside them."""
+
+    def standing(self, tenant_id: str, interaction_id: str, output_id: str) -> Standing:
+        """What stands said of the output, `""` for what names none; strongly consistent. Raises: DependencyUnavailable."""
+        ...
+
+    def put_standing(self, tenant_id: str, interaction_id: str, output_id: str, standing: Standing, *, before: int) -> bool:
+        """Replace the standing whose `n` is `before`, 0 for none, in one conditional write; whether it still stood.
+
+        Raises: DependencyUnavailable.
+        """
+        ...
+
+
+def arrivals_of(events: Sequence[StoredEvent]) -> Arrivals:
+    """What arrived with `events`, one or more of one interaction."""
+    said: dict[str, Standing] = {}
+    for event in events:
+        about = event.output_id or ""
+        said[about] = said.get(about, Standing()).after(said_by([event]))
+    return Arrivals(
+        tenant_id=events[0].tenant_id,
+        interaction_id=events[0].interaction_id or "",
+        said={about: standing.latest for about, standing in said.items() if standing.latest},
+        landed=tuple(event.event_id for event in events if event.event_type in ("interaction", "output")),
+        pending={event.event_id: Said(event.received_at, event.event_id) for event in events if event.pending},
+    )
+
+
+def said_by(events: Iterable[StoredEvent]) -> Latest:
+    """The latest edit and action among `events`."""
+    standing = Standing()
+    for event in events:
+        told = event.event() if event.event_type == "feedback" else None
+        if isinstance(told, FeedbackSubmitted) and told.kind in ("edit", "action"):
+            standing = standing.after({told.kind: Said(event.received_at, event.event_id)})
+    return standing.latest
