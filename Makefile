@@ -9,7 +9,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/rlaas/python:$(CURDIR)/clients/p
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-cloud up down status demo example test test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-pii bench-guardrails bench-experiments bench-decisions bench-mirroring bench-demo lock clean
+.PHONY: help setup setup-cloud up down status demo example test test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-pii bench-guardrails bench-experiments bench-decisions bench-mirroring bench-fairness bench-demo lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -105,6 +105,9 @@ bench-decisions: setup ## How often rollouts and guards decide wrongly, how soon
 
 bench-mirroring: setup ## 10,000 mirrored requests with a failing shadow: none is lost
 	$(VENV)/python -m benchmarks.mirroring
+
+bench-fairness: setup ## What one tenant's flood costs another on each shared consumer; about seven minutes
+	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.fairness
 
 bench-demo: setup ## The figures of the last `make demo`
 	$(VENV)/python -m benchmarks.demo

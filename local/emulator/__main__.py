@@ -74,13 +74,14 @@ def main() -> None:
         firehose,
         invocations,
         lambda_runtime,
+        queues,
         sagemaker,
         stepfunctions,
         streams,
     )
     from local.emulator.sagemaker import api
 
-    additions = (faults, lambda_runtime, apigateway, streams, invocations, cloudwatch, athena, firehose, sagemaker, stepfunctions)
+    additions = (faults, lambda_runtime, apigateway, streams, queues, invocations, cloudwatch, athena, firehose, sagemaker, stepfunctions)
     for addition in (*additions, cloudformation):
         addition.install()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -2,8 +2,8 @@
 
 Stock ministack (services/lambda_svc.py, _poll_dynamodb_streams) takes a batch whose function names failed records for handled, so those
 are lost; retries a batch that raises for ever, whatever MaximumRetryAttempts and BisectBatchOnFunctionError say; ignores the batching
-window; keeps nothing of what it gives up when it should keep it on S3; and hands over all mappings' batches on one thread, so that a slow
-function holds up every other stream.
+window; keeps nothing of what it gives up when it should keep it on S3; hands over a hundred large records in one call, where Lambda's ends
+at 6 MB; and hands over all mappings' batches on one thread, so that a slow function holds up every other stream.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from ministack.core import concurrency, responses
 from ministack.core.arn import ArnParseError, parse_arn
 from ministack.services import dynamodb, lambda_svc, s3
 
+MOST_BYTES = 6_000_000
+"""Of one batch, as JSON."""
 BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.2, 5.0
 Record = dict[str, Any]
 logger = logging.getLogger("rlaas.streams")
@@ -78,7 +80,7 @@ def _read(mapping: Record, table: str) -> None:
             function, _ = lambda_svc._get_func_record_for_qualifier(mapping["FunctionName"], mapping.get("Qualifier"))
             position = _position(mapping, table)
             _fill(table, position, size, float(mapping.get("MaximumBatchingWindowInSeconds") or 0))
-            batch = dynamodb.stream_records_since(table, position, size)
+            batch = fitting(dynamodb.stream_records_since(table, position, size))
             if not batch or function is None:
                 return
             wanted = lambda_svc._apply_filter_criteria(batch, mapping)
@@ -90,6 +92,16 @@ def _read(mapping: Record, table: str) -> None:
         with _reading_guard:
             _reading.discard(mapping["UUID"])
         concurrency.esm_wake.set()  # what came after the last look starts a reader again
+
+
+def fitting(records: list[Record]) -> list[Record]:
+    """The first of `records` that one call takes; at least one."""
+    room = MOST_BYTES
+    for place, record in enumerate(records):
+        room -= len(json.dumps(record, default=str))
+        if room < 0 and place:
+            return records[:place]
+    return records
 
 
 def _fill(table: str, position: int, size: int, window: float) -> None:

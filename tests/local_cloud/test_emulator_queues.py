@@ -1,4 +1,4 @@
-"""What mirroring needs of the emulator as it comes: a queue that hands out again and takes for dead."""
+"""What mirroring and rewards need of queues: handing out again, taking for dead, and quiet tenants first."""
 
 import json
 import uuid
@@ -45,3 +45,22 @@ def test_a_message_named_as_failed_is_handed_out_again_and_then_taken_for_dead_a
     assert letter["Body"] == "bad"
     bodies = [body for batch in logged(emulator, function) for body in batch]
     assert (bodies.count("a"), bodies.count("bad"), bodies.count("b")) == (1, 2, 1)
+
+
+def test_a_quiet_tenants_message_is_handed_out_before_anothers_backlog(emulator: Emulator) -> None:
+    sqs = emulator.client("sqs")
+    queue = sqs.create_queue(QueueName=name())["QueueUrl"]
+    for start in (0, 10):
+        entries = [{"Id": str(n), "MessageBody": f"loud {n}", "MessageGroupId": "loud"} for n in range(start, start + 10)]
+        sqs.send_message_batch(QueueUrl=queue, Entries=entries)
+    sqs.send_message(QueueUrl=queue, MessageBody="quiet", MessageGroupId="quiet")
+
+    def handed_out(most: int) -> list[str]:
+        messages = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=most).get("Messages", [])
+        for message in messages:
+            if message["Body"] == "loud 0":
+                sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        return [message["Body"] for message in messages]
+
+    assert handed_out(2) == ["loud 0", "quiet"]
+    assert handed_out(10) == [f"loud {n}" for n in range(1, 11)]
