@@ -9,7 +9,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/rlaas/python:$(CURDIR)/clients/p
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-cloud up down status demo example test test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-pii bench-guardrails bench-experiments bench-decisions bench-mirroring bench-fairness bench-demo lock clean
+.PHONY: help setup setup-cloud up down status demo example test test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-defaults bench-pii bench-guardrails bench-grammars bench-experiments bench-decisions bench-mirroring bench-fairness bench-demo lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -96,6 +96,10 @@ bench-pii: setup ## Recall, precision and speed of finding personal data, beside
 
 bench-guardrails: setup ## Injections found on labelled prompts, and what each guardrail costs
 	$(VENV)/python -m benchmarks.guardrails
+
+bench-grammars: setup-cloud ## How long schemas as large as the shared endpoint takes hold it up; a minute
+	$(VENV)/python -m local.base_model --out .rlaas/models/smollm2-135m-instruct
+	OMP_NUM_THREADS=1 .rlaas/venvs/serving/bin/python -m benchmarks.grammars .rlaas/models/smollm2-135m-instruct
 
 bench-experiments: setup ## Ten million decisions checked, and the bandit's regret beside others'; about ten minutes
 	$(VENV)/python -m benchmarks.experiments

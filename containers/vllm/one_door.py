@@ -8,15 +8,15 @@ of the two its OpenAI-compatible path asks, so here the one leads to the other.
 
 All tenants of a stage share this server, by the gateway and by the grants of `/v1/decide`, and what one of them asks for, others wait for.
 So a chat may have the fields that are named here and no others of vLLM's many, and what is compiled for it (a schema, a tool's arguments)
-is bounded: a grammar of one's own, a regular expression or a schema that multiplies holds up everybody's next token.
+is bounded in what takes llguidance long, as `make bench-grammars` measures: items and properties that are counted, numbers that others must
+be multiples of, long texts. Patterns and lengths of texts take it no time.
 """
 
 import hmac
 import json
 import os
-import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from math import prod
+from decimal import Decimal
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -43,12 +43,14 @@ MAX_STOPS = 16
 MAX_BIASES = 300
 MAX_SCHEMA_BYTES = 64 * 1024
 """Of all schemas of a request together, as JSON."""
-MAX_SCHEMA_COST = 50_000
-"""Of all of them: their parts, each as often as the counts around it have it repeated."""
+MAX_COUNTED = 20_000
+"""Of all of them: counts of items and properties, and the digits of `multipleOf` as a number, added up."""
+MAX_TEXT = 1_000
+"""Characters of a value, a name or a pattern in a schema."""
 MAX_DEPTH = 64
 _FORMATS = ("text", "json_object", "json_schema")
-_COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
-_REPEATED = re.compile(r"\{(\d*),?(\d*)\}")
+_COUNTS = ("minItems", "maxItems", "minProperties", "maxProperties")
+_NOT_COMPILED = frozenset({"description", "title", "$comment"})
 
 
 class NotTaken(Exception):
@@ -132,39 +134,38 @@ def _check_schemas(chat: Mapping[str, Any]) -> None:
     if not isinstance(form, dict) or form.get("type", "text") not in _FORMATS:
         raise NotTaken("response_format", f"its type is one of {', '.join(_FORMATS)}")
     compiled = [("response_format", form)] + [("tools", tool) for tool in chat.get("tools", [])]
-    size = cost = 0
+    size = counted = 0
     for name, schema in compiled:
         size += len(json.dumps(schema))
-        cost += _cost(schema, name, depth=0)
-        if size > MAX_SCHEMA_BYTES or cost > MAX_SCHEMA_COST:
-            raise NotTaken(name, "its schemas are larger than all tenants' endpoint compiles")
+        counted += _counted(schema, name)
+        if size > MAX_SCHEMA_BYTES or counted > MAX_COUNTED:
+            raise NotTaken(name, f"its schemas have more than {MAX_SCHEMA_BYTES} bytes, or count more than {MAX_COUNTED} things in all")
 
 
-def _cost(part: object, name: str, *, depth: int) -> int:
-    """How many parts a schema comes to when what is counted in it is written out."""
+def _counted(part: object, name: str, *, depth: int = 0) -> int:
+    """What the counts and divisors of a schema add up to. Raises: NotTaken, blaming `name`, for depth and long texts."""
     if depth > MAX_DEPTH:
         raise NotTaken(name, f"is nested deeper than {MAX_DEPTH}")
     if isinstance(part, list):
-        return 1 + sum(_cost(item, name, depth=depth + 1) for item in part)
+        return sum(_counted(item, name, depth=depth + 1) for item in part)
+    if isinstance(part, str) and len(part) > MAX_TEXT:
+        raise NotTaken(name, f"has a text of more than {MAX_TEXT} characters")
     if not isinstance(part, dict):
-        return 1
-    inner = 1 + sum(_cost(value, name, depth=depth + 1) for value in part.values())
-    counts = [int(value) for key in _COUNTS if isinstance(value := part.get(key), int | float) and 0 < value < MAX_SCHEMA_COST]
-    beyond = any(isinstance(value := part.get(key), int | float) and value >= MAX_SCHEMA_COST for key in _COUNTS)
-    patterns = [part["pattern"]] if isinstance(part.get("pattern"), str) else []
-    patterns += list(part["patternProperties"]) if isinstance(part.get("patternProperties"), dict) else []
-    repeats = [_repeats(pattern) for pattern in patterns]
-    return MAX_SCHEMA_COST + 1 if beyond else inner * max([1, *counts]) + sum(repeats)
-
-
-def _repeats(pattern: str) -> int:
-    """How long a regular expression gets when its counted repetitions are written out, at most."""
-    digits = [max(int(number[:6] or 0) for number in found) for found in _REPEATED.findall(pattern)]
-    return min(len(pattern) * prod(max(1, number) for number in digits), MAX_SCHEMA_COST + 1)
+        return 0
+    counted = sum(_counted(key, name) for key in part)
+    for key, value in part.items():
+        if key in _COUNTS and type(value) in (int, float):
+            counted += min(MAX_COUNTED + 1, abs(value))
+        elif key == "multipleOf" and type(value) in (int, float):
+            digits = "".join(map(str, Decimal(str(value)).as_tuple().digits)).rstrip("0")
+            counted += int(digits[:9] or "0")
+        elif not (key in _NOT_COMPILED and isinstance(value, str)):
+            counted += _counted(value, name, depth=depth + 1)
+    return int(counted)
 
 
 async def _body(receive: Receive) -> bytes:
-    content = b""
+    content: bytes = b""
     while True:
         message = await receive()
         if message["type"] != "http.request":

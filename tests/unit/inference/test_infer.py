@@ -12,8 +12,8 @@ from rlaas.inference.attempts import CircuitBreakers
 from rlaas.inference.backend import BackendFailed, ChatCall, Choice, Completion, Delta, NoCapacity, ToolCallDelta
 from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, decide, infer, infer_stream
 from rlaas.inference.spending import Spending
-from rlaas.routing.allowed_models import AllowedModels
 from rlaas.privacy.scrub import Scrubber
+from rlaas.routing.allowed_models import AllowedModels
 from rlaas.routing.assign import CONTROL
 from rlaas.routing.guardrails import Guardrails
 from rlaas.routing.policy import BackendSpec, OpenAIBackend
