@@ -123,7 +123,16 @@ def test_personal_data_can_block_or_be_flagged_and_only_the_named_kinds_count() 
 
 @pytest.mark.parametrize(
     "text",
-    ["The Project-X file", "PROJECT x", "project\u200b x", "Ｐｒｏｊｅｃｔ Ｘ", "pro\u00adject x", "see project.x!"],
+    [
+        "The Project-X file",
+        "PROJECT x",
+        "project\u200b x",
+        "pro\x08ject x",
+        "PRO\x00JE\x7fCT\x0cX",
+        "Ｐｒｏｊｅｃｔ Ｘ",
+        "pro\u00adject x",
+        "see project.x!",
+    ],
 )
 def test_a_listed_term_is_found_however_it_is_written(text: str) -> None:
     assert asked(text, {"kind": "block_list", "terms": ["project x"]}).blocked

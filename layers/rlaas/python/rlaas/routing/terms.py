@@ -13,9 +13,11 @@ LONGEST_TERM = 16
 """Words of a term that count; what comes after them is not looked at, so that each word of a text begins a bounded search."""
 
 _MARKS = "\u0300-\u036f\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
-_INVISIBLE_ONE = re.compile(f"[{INVISIBLE}]")
+_UNSEEN = INVISIBLE + r"\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"
+"""What stands between letters and shows nothing: control characters, too, but for those that are white space."""
+_UNSEEN_ONE = re.compile(f"[{_UNSEEN}]")
 # Marks are taken four at a time: putting a long run of them into canonical order takes quadratic time.
-_CLUSTER = re.compile(f"[^{INVISIBLE}][{_MARKS}]{{0,4}}[{INVISIBLE}]*|[{INVISIBLE}]+", re.DOTALL)
+_CLUSTER = re.compile(f"[^{_UNSEEN}][{_MARKS}]{{0,4}}[{_UNSEEN}]*|[{_UNSEEN}]+", re.DOTALL)
 # Scripts written without spaces: each character is a word.
 _WORD = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\\W_]+")
 
@@ -37,9 +39,10 @@ class Hit(NamedTuple):
 
 
 def words(text: str) -> list[Word]:
-    """The words of `text`, runs of letters and digits: case, compatibility forms and invisible characters are folded away."""
+    """The words of `text`, runs of letters and digits: case, compatibility forms, invisible and control characters are folded away."""
     lower = text.lower()
-    if text.isascii() or (len(lower) == len(text) and unicodedata.is_normalized("NFKC", lower) and not _INVISIBLE_ONE.search(lower)):
+    as_it_is = text.isascii() or (len(lower) == len(text) and unicodedata.is_normalized("NFKC", lower))
+    if as_it_is and not _UNSEEN_ONE.search(lower):
         return [Word(match[0], match.start(), match.end()) for match in _WORD.finditer(lower)]
     folded: list[str] = []
     places: list[tuple[int, int]] = []
@@ -52,7 +55,7 @@ def words(text: str) -> list[Word]:
 
 @lru_cache(maxsize=4096)
 def _folded(cluster: str) -> str:
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _INVISIBLE_ONE.sub("", cluster)).lower())
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _UNSEEN_ONE.sub("", cluster)).lower())
 
 
 @dataclass(slots=True)
