@@ -26,6 +26,7 @@ GATEWAY = {
     "POST /v1/interaction.create": "events",
     "POST /v1/interaction.output": "events",
     "POST /v1/task_result": "events",
+    "POST /v1/feedback.token": "events",
     "POST /v1/feedback.submit": "feedback",
     "POST /v1/events:batch": "feedback",
     "POST /v1/infer": "infer",
@@ -74,6 +75,7 @@ ADMINISTRATION = {
     "GET skills/{skill}/datasets": "admin",
     "GET skills/{skill}/pending": "admin",
     "GET skills/{skill}/rewards": "admin",
+    "GET skills/{skill}/rewards/report": "admin",
     "GET audit": "admin",
 }
 OPERATIONS: dict[str, str] = GATEWAY | {operation.replace(" ", " /v1/admin/", 1): group for operation, group in ADMINISTRATION.items()}
@@ -81,7 +83,7 @@ OPERATIONS: dict[str, str] = GATEWAY | {operation.replace(" ", " /v1/admin/", 1)
 
 LET_IN: dict[str, set[str]] = {
     "telemetry": {"events", "feedback"},
-    "publishable": {"events", "feedback"},
+    "publishable": {"feedback"},
     "infer": {"infer"},
     "admin": {"admin", "either"},
     "another's admin": {"admin", "either"},
@@ -89,8 +91,14 @@ LET_IN: dict[str, set[str]] = {
 }
 """What each kind of caller may call; who is not here may call nothing."""
 
-BODIES: dict[str, object] = {"POST /v1/admin/redrives": {"dryrun": True}}
-"""Where an empty body would do something."""
+_EVENT = {"skill": "nothing", "interaction_id": "nothing"}
+BODIES: dict[str, object] = {
+    "POST /v1/admin/redrives": {"dryrun": True},
+    "POST /v1/interaction.create": {**_EVENT, "inputs": {"a": "b"}},
+    "POST /v1/interaction.output": {**_EVENT, "text": "a"},
+    "POST /v1/task_result": {**_EVENT, "name": "a", "value": True},
+}
+"""Where an empty body would do something, or is refused before it is clear what the event would say."""
 
 UNKNOWN = {"no key", "no such key", "revoked", "expired"}
 """Who is refused with 401. Everybody else who is refused has 403."""

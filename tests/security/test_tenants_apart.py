@@ -91,7 +91,7 @@ Attempt = tuple[str, str, object]
 
 def attempts(world: World) -> list[Attempt]:
     """What A tries: to read, change, use, delete or refer to what is B's."""
-    b, prompt = world.b.tenant_id, {"user": "{{ email }}"}
+    b, prompt, today = world.b.tenant_id, {"user": "{{ email }}"}, datetime.now(UTC).date()
     asks = {"skill": SKILL, "inputs": {"name": "?", "email": "?"}}
     admin: list[Attempt] = [
         ("GET tenants", "tenants", None),
@@ -129,7 +129,8 @@ def attempts(world: World) -> list[Attempt]:
         ("GET skills/{skill}/rollouts/{rollout_id}/evidence", f"skills/{SKILL}/rollouts/{world.rollout_id}/evidence", None),
         ("GET skills/{skill}/datasets", f"skills/{SKILL}/datasets", None),
         ("GET skills/{skill}/pending", f"skills/{OTHER}/pending", None),
-        ("GET skills/{skill}/rewards", f"skills/{OTHER}/rewards?date={datetime.now(UTC).date()}", None),
+        ("GET skills/{skill}/rewards", f"skills/{OTHER}/rewards?date={today}", None),
+        ("GET skills/{skill}/rewards/report", f"skills/{OTHER}/rewards/report?from={today}&to={today}", None),
     ]
     gateway: list[Attempt] = [
         ("GET /v1/models/{model}", f"v1/models/rlaas::{OTHER}", None),
