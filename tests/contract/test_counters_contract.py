@@ -6,7 +6,7 @@ import pytest
 
 from rlaas.errors import QuotaExceeded
 from rlaas.tenancy.budgets import Amount, Budget, Budgets, Cap, Charge, Request, charges
-from rlaas.tenancy.counters import Counters, Mark, Write, releasing, reserve, settle, spent_arms, standing
+from rlaas.tenancy.counters import Counters, Mark, Write, count, releasing, reserve, settle, spent_arms, standing
 from tests.fakes.worlds import NOW, SKILL, TENANT
 
 REQUEST = Request(skill=SKILL, key_id="k" * 26, capped=(f"{SKILL}@v2", Cap(requests=2)))
@@ -63,6 +63,16 @@ def test_a_reservation_is_settled_released_and_settled_late(counters: Counters) 
     for _ in range(2):
         settle(counters, made[1], Amount(tokens=1, nano_usd=50_000_000), now=later)
     assert stands(counters, asked[0]) == (150_000_000, 0)
+
+
+def test_so_many_a_day_are_counted_and_yesterdays_are_forgotten(counters: Counters) -> None:
+    def counted(hours: int) -> list[int | None]:
+        return [count(counters, TENANT, "runs", most=2, now=NOW + timedelta(hours=hours)) for _ in range(3)]
+
+    assert counted(0) == [None, None, 12 * 3600]
+    assert counted(13) == [None, None, 23 * 3600]
+    assert [*counters.read(TENANT).values()] == [2]
+    assert count(counters, TENANT, "runs", most=0, now=NOW) is not None
 
 
 def test_what_is_over_goes_with_the_settlements_of_those_who_saw_it(counters: Counters) -> None:

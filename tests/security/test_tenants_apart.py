@@ -119,6 +119,16 @@ def attempts(world: World) -> list[Attempt]:
         ("GET skills/{skill}/route", f"skills/{OTHER}/route", None),
         ("PUT skills/{skill}/route", f"skills/{OTHER}/route", {"expected_version": 1, "control": f"{OTHER}@v1"}),
         ("PUT skills/{skill}/route", f"skills/{SKILL}/route", {"expected_version": 1, "control": POLICY}),
+        (
+            "PUT skills/{skill}/route",
+            f"skills/{SKILL}/route",
+            {
+                "expected_version": 1,
+                "control": f"{SKILL}@v1",
+                "arms": [{"policy_id": POLICY, "mode": "bandit", "weight": 0.5}],
+                "bandit": {},
+            },
+        ),
         ("POST skills/{skill}/rollback", f"skills/{OTHER}/rollback", {"reason": "theirs"}),
         ("POST skills/{skill}/learning-runs", f"skills/{OTHER}/learning-runs", {}),
         ("GET skills/{skill}/learning-runs", f"skills/{OTHER}/learning-runs", None),
@@ -224,6 +234,16 @@ def test_what_is_told_of_a_whole_tenant_is_told_of_ones_own(world: World) -> Non
         assert answer.status_code == 200, answer.text
         assert MARK not in answer.text
         assert world.b.tenant_id not in answer.text
+
+
+def test_a_page_gives_no_feedback_by_the_token_of_another_tenants_answer(cloud: LaptopCloud, world: World) -> None:
+    before = held(cloud, world.b.tenant_id)
+    page = world.a.admin("POST", "keys", {"scopes": ["telemetry"], "origins": ["https://a.example"]})
+    body = {"skill": SKILL, "feedback_token": world.decided["feedback_token"], "kind": "action", "action": "sent"}
+    with cloud.connect(page["api_key"]) as http:
+        answer = http.post("v1/feedback.submit", json=body, headers={"Origin": "https://a.example"})
+    assert answer.status_code == 403, answer.text
+    assert held(cloud, world.b.tenant_id) == before
 
 
 def test_a_grant_does_not_reach_another_tenants_adapter(world: World) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlaas.tenancy.budgets import Amount, Budget, Budgets, Cap, Request, Window, charges, spoken, window_end, window_start
+from rlaas.tenancy.budgets import Amount, Budget, Budgets, Cap, Limit, Request, Window, charges, spoken, window_end, window_start
 from rlaas.tenancy.prices import Price, PriceTable, cost, nano_usd, usd
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -41,6 +41,14 @@ def test_a_request_spends_from_what_covers_it() -> None:
         ("arm/reply@v2:tokens:day", None),
         ("arm/reply@v2:usd:day", None),
     ]
+
+
+def test_the_platforms_ceilings_cover_all_that_is_asked_mirrored_requests_too() -> None:
+    ceilings, budgets = [Limit(measure="usd", limit=5, window="day")], Budgets(budgets=(budget("mine", measure="usd", window="day"),))
+    for request in (Request(skill="reply", key_id=KEY), Request(skill="reply", key_id=KEY, mirrored=True)):
+        first = charges(budgets, request, now=NOW, ceilings=ceilings)[0]
+        assert (first.counter, first.most, first.name) == ("all:usd:day", 5 * 10**9, "the platform's ceiling")
+    assert len({charge.counter for charge in charges(budgets, Request(skill="reply", key_id=KEY), now=NOW, ceilings=ceilings)}) == 2
 
 
 def test_a_budget_counts_on_under_another_name_and_limit() -> None:
