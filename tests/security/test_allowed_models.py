@@ -1,0 +1,57 @@
+"""A stage says which models policies may ask, also those that were made before. Over HTTP on the laptop cloud."""
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.fakes.openai_server import Script, openai_server
+from tests.laptop_cloud import SKILL, LaptopCloud, Tenant, until
+
+FUNCTIONS = ("rlaas-local-admin", "rlaas-local-inference")
+ASK = {"skill": SKILL, "inputs": {"email": "?"}}
+
+
+@pytest.fixture
+def vendor() -> Iterator[Script]:
+    with openai_server() as script:
+        script.says({"message": {"content": "hello"}})
+        yield script
+
+
+@pytest.fixture
+def allow(cloud: LaptopCloud) -> Iterator[Callable[..., None]]:
+    """Gives the stage's functions other `allowed_models`, as a deployment would; at the end they have their own again."""
+    functions = cloud.client("lambda")
+    own = {name: functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"] for name in FUNCTIONS}
+
+    def put(*patterns: str) -> None:
+        for name, variables in own.items():
+            given = {**variables, "ALLOWED_MODELS": json.dumps(patterns)}
+            functions.update_function_configuration(FunctionName=name, Environment={"Variables": given})
+
+    yield put
+    for name, variables in own.items():
+        functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
+
+
+def test_what_a_stage_does_not_allow_is_neither_registered_nor_asked(
+    cloud: LaptopCloud, allow: Callable[..., None], vendor: Script
+) -> None:
+    tenant: Tenant = cloud.tenant()
+    tenant.admin("PUT", f"skills/{SKILL}", {})
+    backend = {"kind": "openai", "model": "m", "base_url": vendor.url}
+    before = tenant.admin("POST", f"skills/{SKILL}/policies", {"prompt": {"user": "{{ email }}"}, "backend": backend})["policy_id"]
+    tenant.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": before})
+    assert tenant.infer(inputs={"email": "?"})["text"] == "hello"
+    allow("sagemaker:*", "openai:*")  # OpenAI at its own address, and this vendor is at another
+    until(lambda: tenant.post("v1/infer", ASK).status_code == 503)
+    heard = len(vendor.asked)
+    made = tenant.post(f"v1/admin/skills/{SKILL}/policies", {"prompt": {"user": "another {{ email }}"}, "backend": backend})
+    assert (made.status_code, made.json()["error"]["param"]) == (400, "backend")
+    assert "openai@127.0.0.1:m" in made.json()["error"]["message"]
+    assert tenant.post("v1/decide", ASK).status_code == 403
+    assert tenant.post("v1/infer", ASK).status_code == 503
+    assert len(vendor.asked) == heard
+    allow("openai@127.0.0.1:*")
+    assert until(lambda: tenant.post("v1/infer", ASK).status_code == 200)
