@@ -29,7 +29,7 @@ from rlaas.telemetry.events import (
 )
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
-from rlaas.tenancy.budgets import Budget, Budgets, Cap
+from rlaas.tenancy.budgets import Budget, Budgets, Cap, Limit
 from rlaas.tenancy.prices import Price, PriceTable
 from tests.fakes.backend import EchoBackend
 from tests.fakes.counters import MemoryCounters
@@ -631,6 +631,14 @@ def test_nobody_is_told_to_ask_a_model_that_the_stage_does_not_allow() -> None:
         with pytest.raises(Forbidden, match="'sagemaker:v1'"):
             decide(InferRequest(skill=SKILL, inputs={"email": "?"}, dryrun=dryrun), ASKER, replace(gateway(store=store), allowed=stage))
     assert not store.events
+
+
+def test_the_platforms_ceiling_holds_whatever_the_tenants_budgets_say() -> None:
+    ceiling, counters = Limit(measure="requests", limit=1, window="day"), MemoryCounters()
+    spending = replace(limited(counters, 1_000, "requests"), ceilings=(ceiling,))
+    ask(MemoryEventStore(), spending=spending)
+    with pytest.raises(QuotaExceeded, match="the platform's ceiling of 1 requests a day has no room"):
+        ask(MemoryEventStore(), spending=spending)
 
 
 def test_a_decision_to_ask_oneself_spends_the_most_that_the_call_may_come_to_once() -> None:
