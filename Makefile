@@ -9,7 +9,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/rlaas/python:$(CURDIR)/clients/p
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-cloud up down status demo example test test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-defaults bench-pii bench-guardrails bench-grammars bench-experiments bench-decisions bench-mirroring bench-fairness bench-demo lock clean
+.PHONY: help setup setup-cloud up down status demo example test test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-defaults bench-pii bench-guardrails bench-grammars bench-experiments bench-decisions bench-mirroring bench-fairness bench-repetition bench-demo lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -106,6 +106,9 @@ bench-experiments: setup ## Ten million decisions checked, and the bandit's regr
 
 bench-decisions: setup ## How often rollouts and guards decide wrongly, how soon they see harm, what a look costs; about twenty minutes
 	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.decisions
+
+bench-repetition: setup ## How far one person who repeats himself moves what is counted; about four minutes
+	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.repetition
 
 bench-mirroring: setup ## 10,000 mirrored requests with a failing shadow: none is lost
 	$(VENV)/python -m benchmarks.mirroring

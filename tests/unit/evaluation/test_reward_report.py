@@ -81,7 +81,7 @@ def test_a_report_is_by_policy_and_leaves_answers_of_a_fallback_out() -> None:
         reward(4, 0.5, policy_id=v1, occurred_at=NOW + timedelta(days=1)),
         reward(5, 0.5, policy_id=v1, occurred_at=NOW + timedelta(days=2)),
     ):
-        store.put_new(prepare(made, TENANT, received_at=NOW))
+        store.put_new(prepare(made, TENANT, received_at=made.occurred_at or NOW))
     report = report_rewards(store, TENANT, SKILL, first=DAY, last=DAY + timedelta(days=1), unit="thread")
     assert {policy: figures.mean for policy, figures in report.policies.items()} == {v1: 0.75}
     assert report.others is not None
