@@ -48,6 +48,14 @@ def test_the_longest_names_fit_a_token() -> None:
     assert len(feedback_token(longest, scrubber=AS_IT_IS, now=NOW)) < LONGEST
 
 
+@pytest.mark.parametrize(
+    "text", ["", ".", TOKEN.replace(".", "=."), TOKEN.replace(".", "==."), TOKEN + "0", TOKEN[:-1], f" {TOKEN}", "\ud83d.x"]
+)
+def test_a_token_is_written_one_way(text: str) -> None:
+    with pytest.raises(Forbidden):
+        read_feedback_token(text, scrubber=AS_IT_IS, now=NOW, param="feedback_token")
+
+
 @given(st.one_of(st.text(max_size=60), st.integers(0, len(TOKEN) - 1).map(lambda at: TOKEN[:at] + "A" + TOKEN[at + 1 :])))
 def test_nothing_else_is_a_token(text: str) -> None:
     if text != TOKEN:
