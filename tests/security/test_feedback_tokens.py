@@ -202,9 +202,12 @@ def test_a_page_that_floods_is_told_to_wait_and_its_tenants_servers_are_not(clou
     flooding = page_of(cloud, tenant)
     body = {"events": [{"type": "feedback", **SENT}] * 25}
     with ThreadPoolExecutor(4) as senders:
-        answers = [*senders.map(lambda _: flooding.post("v1/events:batch", json=body), range(120))]
-        slow = [answer for answer in answers if answer.status_code == 429]
-        assert slow
-        assert {answer.headers["Retry-After"] for answer in slow} == {"1"}
+        slow: list[httpx.Response] = []
+        for _ in range(10):
+            answers = [*senders.map(lambda _: flooding.post("v1/events:batch", json=body), range(16))]
+            if slow := [answer for answer in answers if answer.status_code == 429]:
+                break
         own = [*senders.map(lambda _: tenant.http.get("v1/models").status_code, range(20))]
+    assert slow
+    assert {answer.headers["Retry-After"] for answer in slow} == {"1"}
     assert set(own) == {200}
