@@ -34,12 +34,13 @@ _ACTIONS = 100
 """Actions that one transaction takes."""
 _IDS = 100
 """Ids that one mark's condition names: an expression takes 4 KB."""
+_MILLISECOND = len("2026-03-01T12:00:00.000")
 _ATTEMPTS = 6
 _COUNTED = "ConditionalCheckFailed"
 
 
 class _Output(NamedTuple):
-    """An output and the request that it came in, which its tenant and the moment tell apart; two of one moment may share a mark."""
+    """An output and the request that it came in, which its tenant and the millisecond tell apart; two of one may share a mark."""
 
     tenant_id: str
     received_at: str
@@ -48,7 +49,7 @@ class _Output(NamedTuple):
     @property
     def mark(self) -> str:
         """The partition key of its mark."""
-        return f"T#{self.tenant_id}#{self.received_at}"
+        return f"T#{self.tenant_id}#{self.received_at[:_MILLISECOND]}"
 
 
 _New = dict[_Output, tuple[Account, Tally]]
