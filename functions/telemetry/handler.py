@@ -18,6 +18,7 @@ from rlaas.runtime.scrubbers import Scrubbers
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
 from rlaas.telemetry.feedback_token import FeedbackTokenRequest, feedback_token
 from rlaas.telemetry.ingest import Recorded, record, record_all
+from rlaas.telemetry.permission import FEEDBACK_ONLY
 from rlaas.tenancy.keys import require_scope
 
 MODELS: dict[str, type[AnyEvent]] = {
@@ -53,9 +54,17 @@ def permitted(event: Event, *, events: int = 1) -> Caller:
     return who
 
 
+def permitted_server(event: Event) -> Caller:
+    """The same, whose key must be a secret one."""
+    who = permitted(event)
+    if who.publishable:
+        raise Forbidden(FEEDBACK_ONLY, param="type")
+    return who
+
+
 def ingest(event_type: str, event: Event) -> Reply:
     """Record the request's event: 201 new, 202 new and waiting for what it refers to, 200 replayed."""
-    who = permitted(event)
+    who = permitted(event) if event_type == "feedback" else permitted_server(event)
     store, skills = stores()
     key = header(event, "Idempotency-Key")
     recorded = record(
@@ -100,9 +109,7 @@ def record_batch(event: Event) -> Reply:
 
 def token(event: Event) -> Reply:
     """What a page may give feedback on an output by, for a back end whose outputs are reported in the background."""
-    who = permitted(event)
-    if who.publishable:
-        raise Forbidden("a publishable key makes no tokens: ask with a secret key, in your back end")
+    who = permitted_server(event)
     shown = parse(FeedbackTokenRequest, event).shown()
     return Reply(200, {"feedback_token": feedback_token(shown, scrubber=scrubbers().of(who.tenant_id), now=utc_now())})
 

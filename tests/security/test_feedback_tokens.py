@@ -96,7 +96,7 @@ def test_a_page_says_nothing_without_a_token_or_beyond_it(cloud: LaptopCloud, te
     signed = {"skill": SKILL, "inputs": INPUTS, "interaction_id": decided["interaction_id"]}
     output = {"skill": SKILL, "interaction_id": signed["interaction_id"], "text": "Hi", "decision_token": token}
     assert tenant.post("v1/interaction.output", output).status_code == 400, "nor is it a decision"
-    refused(page.post("v1/feedback.token", json={"skill": SKILL, "output_id": other["output_id"]}), None)
+    refused(page.post("v1/feedback.token", json={"skill": SKILL, "output_id": other["output_id"]}), "type")
 
 
 def test_a_page_reports_no_other_event_alone_or_in_a_batch(cloud: LaptopCloud, tenant: Tenant, page: httpx.Client) -> None:

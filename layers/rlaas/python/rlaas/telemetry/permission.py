@@ -8,6 +8,8 @@ from rlaas.privacy.scrub import Scrubber
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted
 from rlaas.telemetry.feedback_token import Shown, read_feedback_token
 
+FEEDBACK_ONLY = "a publishable key gives feedback only; do this from your back end, with a secret key"
+"""What a page is told."""
 _NAMES = ("skill", "interaction_id", "output_id", "thread_id", "user_id")
 
 
@@ -23,7 +25,7 @@ def permitted(
     Raises: Forbidden, InvalidInput, naming the field.
     """
     if page_key_id is not None and not isinstance(event, FeedbackSubmitted):
-        raise Forbidden("a publishable key gives feedback only; report this from your back end", param="type")
+        raise Forbidden(FEEDBACK_ONLY, param="type")
     if not isinstance(event, FeedbackSubmitted):
         return event
     if event.page_key_id is not None:
