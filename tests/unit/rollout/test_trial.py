@@ -184,7 +184,7 @@ def test_nobody_takes_a_candidate_back_by_opening_threads(user: str | None, take
     world.later(100)
     state = seen(world)
     assert (state.evidence_of_harm().value >= 20) == taken_back
-    assert (state.test.n, state.counted.left_out) == ((120, 0) if taken_back else (65, 55))
+    assert (state.test.n, state.counted.left_out) == ((120, 0) if taken_back else (62, 58))
     assert state.served.candidate + state.served.control == state.test.n
     told = TrialEvidence.of(rollout_of(world), state)
     assert (told.left_out, told.people) == (state.counted.left_out, 120 if taken_back else 61)
@@ -197,12 +197,12 @@ def test_a_user_whom_only_the_interaction_names_is_one_person() -> None:
         name, decision = world.asked(f"m{number}", user="mallory")
         world.acted(world.answers(name, decision), "sent")
     world.later(100)
-    assert (seen(world).test.n, seen(world).watched.left_out) == (5, 15)
+    assert (seen(world).test.n, seen(world).watched.left_out) == (2, 18)
 
 
 def test_a_user_who_comes_each_day_is_watched_each_day_and_settled_once() -> None:
     world = begun()
-    for _ in range(3):
+    for _ in range(2):
         world.later(5)
         for _ in range(4):
             world.served("thread-1", text="")
@@ -210,8 +210,8 @@ def test_a_user_who_comes_each_day_is_watched_each_day_and_settled_once() -> Non
     state = seen(world)
     arm = "candidate" if state.test.candidate.n else "control"
     assert state.test.n == 1
-    assert getattr(state.served, arm) == getattr(state.harmed["empty"], arm) == 3
-    assert (len(state.harm.logs["empty"]), len(state.harm.daily["empty"])) == (1, 3)
+    assert getattr(state.served, arm) == getattr(state.harmed["empty"], arm) == 2
+    assert (len(state.harm.logs["empty"]), len(state.harm.daily["empty"])) == (1, 2)
 
 
 def test_the_evidence_is_told_with_what_it_is_held_against() -> None:

@@ -19,8 +19,10 @@ LEAST_OF_PAIRS = 0.1
 TIMES_EVEN = 2.0
 MANY = 20
 """So many people are a sample of all there will be; fewer are all there are, such as a team."""
-FREE = 5
-"""Units of anybody that count in any case, or nobody could begin."""
+FREE = 2
+"""Units of anybody that count in any case, or nobody could begin. Five in the first minutes were evidence already."""
+FREE_A_DAY = 5
+"""Those of a day that count wherever his share of all is not made: mornings are not for one person alone."""
 _REMEMBERED = 128
 """People counted at a time ("Space-Saving", Metwally, Agrawal & El Abbadi 2005): no count is short, nor over by more than 1/128 of all."""
 _KEPT_A_DAY = 0.8
@@ -58,9 +60,9 @@ class Tally:
     heard: float = 0.0
     counts: dict[str, float] = field(default_factory=dict)
 
-    def within(self, who: str, share: float) -> bool:
-        """Whether one unit more of `who` makes no more than `share`, or is free."""
-        return self._count(who) + 1 <= max(FREE, share * (self.heard + 1))
+    def within(self, who: str, share: float, *, free: int) -> bool:
+        """Whether one unit more of `who` makes no more than `share`, or is one of so many that are free."""
+        return self._count(who) + 1 <= max(free, share * (self.heard + 1))
 
     def add(self, who: str) -> None:
         """One unit more."""
@@ -110,7 +112,7 @@ class Voices:
         if not self.was_heard(who, at):
             self.left_out += 1
             return False
-        if not self.ever.within(who, share) or (people >= MANY and not self.today.within(who, share)):
+        if not self.ever.within(who, share, free=FREE) or (people >= MANY and not self.today.within(who, share, free=FREE_A_DAY)):
             self.silent.setdefault(self._hours(at), {})[who] = at.timestamp()
             self.left_out += 1
             return False
