@@ -87,8 +87,8 @@ def test_a_batch_follows_an_interaction_up_once_and_reads_no_text_that_it_brings
     records = [landed(furnished_stage, number, event) for number, event in enumerate([sent(), edit(), output("rol_1")])]
     asked = calls()
     assert follow({"Records": records}, lambda_context()) == {"batchItemFailures": []}
-    # What stands of the interaction and the output, and the skill's spec; whether there is a first reward; one reward, and its link.
-    assert asked == {"GetItem": 3, "BatchGetItem": 1, "PutItem": 2}
+    # What stands of the interaction and the output, and the skill's spec; one reward, and its link.
+    assert asked == {"GetItem": 3, "PutItem": 2}
     assert len([event for event in furnished_stage.events.by_interaction(TENANT, "i1") if event.event_type == "reward"]) == 1
 
 

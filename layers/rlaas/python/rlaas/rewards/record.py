@@ -86,6 +86,7 @@ class _Output:
     arrivals: Arrivals
     output_id: str
     known: dict[str, StoredEvent] = field(default_factory=dict)
+    overtaken: bool = False
 
     def up_to_date(self, said: Latest) -> RewardComputed | None:
         """The output's reward with `said`, if it is new.
@@ -119,10 +120,12 @@ class _Output:
             made = other.event()
             if not isinstance(made, RewardComputed) or made.event_ids == reward.event_ids:
                 return None
-            said = {**held.after(said).after(self._said_in(made)).latest}
+            said, self.overtaken = held.after(said).after(self._said_in(made)).latest, True
         raise _contended()
 
     def _by_first_reward(self) -> Standing:
+        if self.output_id in self.arrivals.landed and not self.overtaken:
+            return Standing()  # it most likely has none yet, and otherwise the write says so
         first = self._read([reward_id(self.output_id, 1)])
         made = first[0].event() if first else None
         return Standing(latest={**self._said_in(made)}, n=1) if isinstance(made, RewardComputed) else Standing()
