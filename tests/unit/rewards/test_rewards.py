@@ -269,6 +269,21 @@ def test_a_writer_that_dies_before_its_reward_leaves_it_to_the_next_delivery() -
     assert made.n == 1
 
 
+def test_an_output_with_rewards_from_before_standings_goes_on_from_these() -> None:
+    """Their `n` counted events, so that they took numbers without a standing."""
+    store = MemoryEventStore()
+    told = [edit("xxxx", "f0", minutes=0), action("sent", "f1", minutes=1), action("discarded", "f2", minutes=2)]
+    for event in (output(), *told):
+        store.put_new(event)
+    for n in range(1, len(told) + 1):
+        old = reward_of(output(), told[:n], HALVES, n=n)
+        assert old is not None
+        store.put_new(prepare(old, TENANT, received_at=NOW))
+    follow(store, action("sent", "f3", minutes=5))
+    last = rewards_in(store)["o1"]
+    assert (last.n, last.components, last.event_ids) == (4, {"edit_similarity": 0.0, "sent": 1.0}, ("f0", "f3"))
+
+
 def test_texts_too_long_to_compare_as_a_whole_say_so() -> None:
     made = reward_of(output(text="ab" * 10_000), [edit("ba" * 10_000 + "c")], HALVES, n=1)
     assert made is not None

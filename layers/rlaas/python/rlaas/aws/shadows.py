@@ -104,7 +104,7 @@ class Depth:
 
 
 class ShadowQueue:
-    """A queue of shadow tasks."""
+    """A queue of shadow tasks, of which SQS hands out those of tenants with little under way first."""
 
     def __init__(self, url: str, sqs: "SQSClient | None" = None) -> None:
         self._url = url
@@ -115,7 +115,7 @@ class ShadowQueue:
         refused: set[int] = set()
         for start in range(0, len(tasks), _SENT_TOGETHER):
             entries: list[SendMessageBatchRequestEntryTypeDef] = [
-                {"Id": str(start + at), "MessageBody": task.model_dump_json()}
+                {"Id": str(start + at), "MessageBody": task.model_dump_json(), "MessageGroupId": task.tenant_id}
                 for at, task in enumerate(tasks[start : start + _SENT_TOGETHER])
             ]
             with dependency("SQS"):
