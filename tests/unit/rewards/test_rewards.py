@@ -259,6 +259,16 @@ def test_feedback_followed_up_while_its_output_lands_is_in_the_last_reward() -> 
     assert rewards_in(store)["o1"].components == {"sent": 1.0, "edit_similarity": 0.5}
 
 
+def test_what_a_first_reward_lacks_is_in_the_next_though_its_own_feedback_is_older() -> None:
+    store = Racing()
+    store.put_new(edit("abxx", "newer", minutes=5))
+    store.overtaking = lambda: follow(store, output(), edit("xxxx", "older", minutes=1))
+    follow_up(store, edit("abxx", "newer", minutes=5))
+    for _ in range(2):
+        assert (rewards_in(store)["o1"].n, rewards_in(store)["o1"].event_ids) == (2, ("newer",))
+        assert follow_up(store, output(), edit("abxx", "newer", minutes=5), edit("xxxx", "older", minutes=1)) == []
+
+
 def test_a_writer_that_dies_before_its_reward_leaves_it_to_the_next_delivery() -> None:
     store = MemoryEventStore()
     follow(store, output())

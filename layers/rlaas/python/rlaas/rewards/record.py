@@ -86,7 +86,8 @@ class _Output:
     arrivals: Arrivals
     output_id: str
     known: dict[str, StoredEvent] = field(default_factory=dict)
-    overtaken: bool = False
+    taken: int = 0
+    """The `n` of a reward that others have made."""
 
     def up_to_date(self, said: Latest) -> RewardComputed | None:
         """The output's reward with `said`, if it is new.
@@ -101,8 +102,10 @@ class _Output:
             standing = held.after(said)
             if not standing.latest:
                 return None
+            if standing.n <= self.taken:
+                standing = Standing(latest=standing.latest, n=self.taken + 1)
             first = before.n == 0 and standing.n == 1
-            if not (standing is before or (first and self._seen() is not None)):
+            if not (standing.n == before.n or (first and self._seen() is not None)):
                 if not self.follow_up._put(self.arrivals, self.output_id, standing, before=before.n):
                     continue
                 if self._seen() is None:
@@ -111,20 +114,19 @@ class _Output:
             if reward is None:
                 return None
             now = self.follow_up.clock()
-            reward = reward.model_copy(
-                update={"occurred_at": now}
-            )  # lists go by this time, and whoever follows one may not miss a late reward
+            # Lists go by this time, and whoever follows one may not miss a late reward.
+            reward = reward.model_copy(update={"occurred_at": now})
             other = store.put_new(prepare(reward, self.arrivals.tenant_id, received_at=now))
             if other is None:
                 return reward
             made = other.event()
             if not isinstance(made, RewardComputed) or made.event_ids == reward.event_ids:
                 return None
-            said, self.overtaken = held.after(said).after(self._said_in(made)).latest, True
+            said, self.taken = held.after(said).after(self._said_in(made)).latest, made.n
         raise _contended()
 
     def _by_first_reward(self) -> Standing:
-        if self.output_id in self.arrivals.landed and not self.overtaken:
+        if self.output_id in self.arrivals.landed and not self.taken:
             return Standing()  # it most likely has none yet, and otherwise the write says so
         first = self._read([reward_id(self.output_id, 1)])
         made = first[0].event() if first else None
