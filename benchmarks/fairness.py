@@ -1,4 +1,4 @@
-"""What one tenant's flood costs another: time from feedback to reward, and time of a request. `make bench-fairness`; about seven minutes.
+"""What one tenant's flood costs another: time from feedback to reward, and time of a request. `make bench-fairness`; about five minutes.
 
 On a laptop cloud of its own, one tenant floods each shared consumer in turn, as hard as its limits allow: each connection sends again as
 soon as it is answered, and waits only where a 429 says so. Another tenant goes on as ever: an edit and its reward, and a request. A quiet
@@ -34,7 +34,7 @@ from rlaas.aws.events import DynamoEventStore
 from rlaas.rewards.reward import reward_id
 from tests.laptop_cloud import PROMPT, SKILL, LaptopCloud, Tenant, until
 
-QUIET_S, FLOOD_S = 25.0, 35.0
+QUIET_S, FLOOD_S = 15.0, 25.0
 CONNECTIONS = 4
 LARGE = "The parcel left on Monday. " * 6_800
 

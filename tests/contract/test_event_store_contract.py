@@ -1,12 +1,21 @@
+from __future__ import annotations
+
 from dataclasses import replace
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
-from rlaas.telemetry.events import InteractionCreated, OutputProduced, RewardComputed
+from rlaas.aws.events import DynamoEventStore
+from rlaas.rewards.standing import Said, Standing, StandingStore
+from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import EventStore, StoredEvent, Trial
-from tests.fakes.worlds import NOW, SKILL, TENANT
+from tests.contract.tables import make_table
+from tests.fakes.worlds import NOW, SKILL, TENANT, clock
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
 
 
 def interaction(name: str, *, tenant: str = TENANT, text: str = "hello", minutes: int = 0) -> StoredEvent:
@@ -173,3 +182,44 @@ def test_a_reward_comes_back_with_its_numbers(event_store: EventStore) -> None:
     (stored,) = event_store.by_day(TENANT, SKILL, "reward", NOW.date())
     assert stored == reward("rew_o1_1")
     assert stored.event() == reward("rew_o1_1").event()
+
+
+def test_heads_and_outlines_leave_payloads_out(event_store: StandingStore) -> None:
+    waiting = replace(output("o1", INTERACTION, minutes=1), pending=True)
+    bound = replace(output(OUTPUT, INTERACTION, minutes=2), pending=True)
+    for event in (bound, waiting, interaction(INTERACTION)):
+        event_store.put_new(event)
+    bare = [replace(event, payload="") for event in (interaction(INTERACTION), waiting, bound)]
+    assert event_store.heads(TENANT, ["o1", "nothing", OUTPUT]) == {"o1": bare[1], OUTPUT: bare[2]}
+    assert event_store.outline(TENANT, INTERACTION) == bare
+
+
+def test_a_standing_is_replaced_only_while_it_stands_and_is_no_event(event_store: StandingStore) -> None:
+    first = Standing(latest={"edit": Said(NOW, "f1")}, n=1)
+    second = first.after({"action": Said(NOW, "f2")})
+    assert event_store.standing(TENANT, INTERACTION, OUTPUT) == Standing()
+    assert event_store.put_standing(TENANT, INTERACTION, OUTPUT, first, before=0)
+    assert not event_store.put_standing(TENANT, INTERACTION, OUTPUT, second, before=0)
+    assert event_store.put_standing(TENANT, INTERACTION, OUTPUT, second, before=1)
+    assert not event_store.put_standing(TENANT, INTERACTION, OUTPUT, first, before=1)
+    assert event_store.standing(TENANT, INTERACTION, OUTPUT) == second
+    assert event_store.standing(TENANT, INTERACTION, "") == event_store.standing("other", INTERACTION, OUTPUT) == Standing()
+    assert event_store.by_interaction(TENANT, INTERACTION) == event_store.outline(TENANT, INTERACTION) == []
+
+
+def test_of_megabytes_of_feedback_some_is_left_out_and_no_answer_or_reward(dynamodb: DynamoDBClient) -> None:
+    store = DynamoEventStore(make_table(dynamodb, "events"), ttl_days=30, dynamodb=dynamodb, clock=clock)
+    ulid = INTERACTION.removeprefix("int_")
+    kept = [interaction(INTERACTION), output(OUTPUT, INTERACTION), reward(f"rew_{OUTPUT}_1")]
+    kept[2] = replace(kept[2], interaction_id=INTERACTION)
+    for event in kept:
+        store.put_new(event)
+    for number in range(24):
+        edit = FeedbackSubmitted(
+            feedback_id=f"fbk_{ulid}_{number}", interaction_id=INTERACTION, skill=SKILL, kind="edit", final_text="x" * 300_000
+        )
+        store.put_new(prepare(edit, TENANT, received_at=NOW))
+    found = store.by_interaction(TENANT, INTERACTION)
+    assert {event.event_id for event in found} >= {event.event_id for event in kept}
+    assert 2_000_000 < sum(len(event.payload) for event in found) < 6_000_000
+    assert {event.event_type for event in store.outline(TENANT, INTERACTION)} >= {"interaction", "output", "reward"}
