@@ -152,7 +152,7 @@ def record_all(
         except RlaasError as error:
             outcomes[place] = error
     ids = {stored.event_id for stored in prepared.values()}
-    found = store.get_many(tenant_id, {target for stored in prepared.values() for target in targets(stored).values()} - ids)
+    found = store.heads(tenant_id, {target for stored in prepared.values() for target in targets(stored).values()} - ids)
     imagined: dict[str, StoredEvent] = {}
     for event_types in _WAVES:
         wave = {place: stored for place, stored in prepared.items() if stored.event_type in event_types}
@@ -166,7 +166,7 @@ def record_all(
         first: dict[tuple[str, bool], int] = {}
         for place, stored in ready.items():
             first.setdefault((stored.event_id, place in dry), place)
-        held = store.get_many(tenant_id, [ready[place].event_id for place in dry]) if dry else {}
+        held = store.heads(tenant_id, [ready[place].event_id for place in dry]) if dry else {}
         put = [place for place in first.values() if place not in dry]
         answers: dict[int, StoredEvent | DependencyUnavailable | None] = {
             **{place: held.get(ready[place].event_id) for place in first.values() if place in dry},

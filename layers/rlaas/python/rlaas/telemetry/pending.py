@@ -37,7 +37,7 @@ def still_pending(store: EventStore, tenant_id: str, skill: str, *, since: datet
     """
     listed = store.pending(tenant_id, skill, since=since)
     while some := list(islice(listed, _LOOKED_AT_TOGETHER)):
-        found = store.get_many(tenant_id, {target for stored in some for target in targets(stored).values()})
+        found = store.heads(tenant_id, {target for stored in some for target in targets(stored).values()})
         for stored in some:
             if landed(stored, found):
                 store.settle(stored)
