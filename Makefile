@@ -107,7 +107,7 @@ bench-experiments: setup ## Ten million decisions checked, and the bandit's regr
 bench-decisions: setup ## How often rollouts and guards decide wrongly, how soon they see harm, what a look costs; about twenty minutes
 	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.decisions
 
-bench-repetition: setup ## How far one person who repeats himself moves what is counted; about four minutes
+bench-repetition: setup ## How far one person who repeats himself moves what is counted; about two minutes
 	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.repetition
 
 bench-mirroring: setup ## 10,000 mirrored requests with a failing shadow: none is lost

@@ -33,7 +33,7 @@ from rlaas.routing.bandit import ArmState, ArmStatistics, BanditSettings, alloca
 from rlaas.telemetry.events import Message, RewardComputed
 from rlaas.voices import Voices
 
-RUNS, ATTACKED_RUNS = 100, 10
+RUNS, ATTACKED_RUNS = 60, 8
 LOOK_EVERY = 5
 BEGAN = datetime(2026, 3, 2, tzinfo=UTC)
 SENT, WEIGHT = 0.6, 0.5
