@@ -210,3 +210,39 @@ def test_a_publishable_key_reports_from_its_own_pages_only(furnished_stage: Stag
         status, _ = call("/v1/feedback.submit", edit, scopes="telemetry", origins=origins, headers=headers)
         assert status == expected
     assert len(furnished_stage.items("events")) == 1
+
+
+ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+SENT = {"skill": SKILL, "kind": "action", "action": "sent"}
+
+
+def by_page(path: str, body: object) -> tuple[int, str | None]:
+    """The status of a page's request, and the field that it is refused for."""
+    page = "https://app.example.com"
+    status, answer = call(path, body, scopes="telemetry", origins=page, headers={"origin": page})
+    return status, answer["error"]["param"] if "error" in answer else None
+
+
+def test_what_a_page_may_not_say_is_refused_by_name_before_or_after_its_body_is_read(furnished_stage: Stage) -> None:
+    output = {"skill": SKILL, "interaction_id": f"int_{ULID}", "output_id": f"out_{ULID}_a", "text": "Hi", "user_id": "agent-7"}
+    token = call("/v1/interaction.output", output)[1]["feedback_token"]
+    said, _, proof = token.partition(".")
+    for wrong in (
+        "",
+        "x",
+        f"{said}.",
+        f"{said}.{'0' * len(proof)}",
+        f"{said}=.{proof}",
+        f"{said}==.{proof}",
+        f"{said[:-1]}.{proof}",
+        "é.x",
+    ):
+        assert by_page("/v1/feedback.submit", {**SENT, "feedback_token": wrong}) == (403, "feedback_token")
+    beyond = {"output_id": "o2", "interaction_id": "i2", "user_id": "agent-8", "thread_id": "t9", "skill": "another", "tags": ["held-out"]}
+    for field, value in beyond.items():
+        assert by_page("/v1/feedback.submit", {**SENT, "feedback_token": token, field: value}) == (403, field)
+    for path in ("/v1/interaction.create", "/v1/interaction.output", "/v1/task_result", "/v1/feedback.token"):
+        assert by_page(path, {}) == (403, "type")
+    assert by_page("/v1/events:batch", {"events": [{"type": "feedback", **SENT}] * 26}) == (400, "events")
+    assert call("/v1/interaction.output", {**output, "output_id": "o9", "decision_token": token})[0] == 400
+    assert by_page("/v1/feedback.submit", {**SENT, "feedback_token": token}) == (202, None)
