@@ -6544,7 +6544,7 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin */
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
                 403: {
                     headers: {
                         [name: string]: unknown;
@@ -9151,6 +9151,9 @@ export interface components {
         /**
          * RewardComputed
          * @description An output's reward from all feedback so far: the weighted mean of `components`, each in [0, 1]. Readers keep the highest `n`.
+         *
+         *     `event_ids` are the edit and the action that it is made from. `edit_measure` is `pieces` where the changed part of the texts was too
+         *     long to be compared as a whole: `edit_similarity` is then a lower bound, off by a few hundredths.
          */
         RewardComputed: {
             /**
@@ -9204,6 +9207,11 @@ export interface components {
             components: {
                 [key: string]: number;
             };
+            /**
+             * Edit Measure
+             * @default null
+             */
+            edit_measure?: "pieces" | null;
             /** N */
             n: number;
             /** Event Ids */
