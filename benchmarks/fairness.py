@@ -95,7 +95,7 @@ def floods(cloud: LaptopCloud, loud: Tenant) -> dict[str, Callable[[Tenant], htt
     output_id = drafted(loud, LARGE)
     chat = {"model": f"rlaas::{SKILL}", "messages": [{"role": "user", "content": "Where is it?"}], "stream": True}
     return {
-        "stream": lambda tenant: edited(tenant, output_id, f"{next(number)} {LARGE[: -next(number) % 1000 - 1]}"),
+        "stream": lambda tenant: edited(tenant, output_id, f"{next(number)} {LARGE[: -1 - next(number) % 1000]}"),
         "gateway": lambda tenant: tenant.post("v1/infer", {"skill": SKILL, "inputs": {"name": "Ada", "email": f"{next(number)}?"}}),
         "endpoint": lambda tenant: tenant.post("v1/chat/completions", chat),
         "admin": lambda tenant: tenant.post(

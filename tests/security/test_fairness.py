@@ -54,11 +54,11 @@ def test_large_edits_of_one_draft_make_few_rewards_and_another_tenants_does_not_
         list(senders.map(lambda number: edit(loud, output_id, f"{number} {LARGE[number * 100 :]}"), range(EDITS)))
     last = edit(loud, output_id, LARGE + "!")
     edit(tenant, other, "The parcel left on Tuesday.")
-    until(lambda: any(one["output_id"] == other for one in rewards(tenant)), seconds=10)
+    until(lambda: any(one["output_id"] == other for one in rewards(tenant)), seconds=20)
     until(lambda: any(one["event_ids"] == [last] for one in rewards(loud)), seconds=30)
     made = sorted(rewards(loud), key=lambda one: int(one["n"]))
     assert made[-1]["event_ids"] == [last]
-    assert len({one["n"] for one in made}) == len(made) <= EDITS
+    assert len({one["n"] for one in made}) == len(made) <= EDITS + 1
 
 
 def test_what_a_tenant_has_too_much_of_is_rewarded_all_the_same(tenant: Tenant, loud: Tenant) -> None:
@@ -67,14 +67,15 @@ def test_what_a_tenant_has_too_much_of_is_rewarded_all_the_same(tenant: Tenant, 
     assert {one["status"] for one in loud.post("v1/events:batch", {"events": events}).json()["results"]} == {201}
     other = drafted(tenant, "It left.")
     edit(tenant, other, "It left today.")
-    until(lambda: any(one["output_id"] == other for one in rewards(tenant)), seconds=10)
+    until(lambda: any(one["output_id"] == other for one in rewards(tenant)), seconds=20)
     until(lambda: {one["output_id"] for one in rewards(loud)} >= set(outputs))
 
 
 def test_texts_too_long_to_be_compared_as_a_whole_are_compared_and_the_reward_says_how(loud: Tenant) -> None:
-    words = " ".join(f"{number * 7919 % 10_007}" for number in range(9_000))
+    digits = " ".join(f"{number * 7919 % 10_007}" for number in range(9_000))
+    words = digits.translate(str.maketrans("0123456789", "abcdefghij"))
     output_id = drafted(loud, words)
-    edit(loud, output_id, words.replace("7", "seven"))
+    edit(loud, output_id, words.replace("h", "seven"))
     [reward] = until(lambda: rewards(loud))
     assert reward["edit_measure"] == "pieces"
     assert 0 < reward["components"]["edit_similarity"] < 1
