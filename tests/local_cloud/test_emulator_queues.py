@@ -28,7 +28,7 @@ def test_a_message_named_as_failed_is_handed_out_again_and_then_taken_for_dead_a
 
     dead = sqs.create_queue(QueueName=name())["QueueUrl"]
     redrive = json.dumps({"deadLetterTargetArn": arn(dead), "maxReceiveCount": 2})
-    queue = sqs.create_queue(QueueName=name(), Attributes={"VisibilityTimeout": "1", "RedrivePolicy": redrive})["QueueUrl"]
+    queue = sqs.create_queue(QueueName=name(), Attributes={"VisibilityTimeout": "5", "RedrivePolicy": redrive})["QueueUrl"]
     code = """
         import json
         def handler(event, context):
