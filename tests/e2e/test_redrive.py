@@ -18,24 +18,30 @@ BROKEN = {
 }
 
 
+def stream_mapping(cloud: LaptopCloud, function: str) -> str:
+    """The id of the mapping by which the function follows its table's stream; it may follow a queue as well."""
+    mappings = cloud.client("lambda").list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
+    [found] = [mapping["UUID"] for mapping in mappings if ":dynamodb:" in mapping["EventSourceArn"]]
+    return found
+
+
 @contextmanager
 def broken_consumers(cloud: LaptopCloud) -> Iterator[None]:
     """All three stream consumers fail on whatever comes, and the mappings give up after one more try instead of a day."""
     functions = cloud.client("lambda")
     settings = {}
-    for name, (variable, wrong) in BROKEN.items():
-        function = f"rlaas-local-{name}"
-        settings[function] = functions.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
-        functions.update_function_configuration(FunctionName=function, Environment={"Variables": {**settings[function], variable: wrong}})
-        [mapping] = functions.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
-        functions.update_event_source_mapping(UUID=mapping["UUID"], MaximumRetryAttempts=1)
     try:
+        for name, (variable, wrong) in BROKEN.items():
+            function = f"rlaas-local-{name}"
+            settings[function] = functions.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+            broken = {**settings[function], variable: wrong}
+            functions.update_function_configuration(FunctionName=function, Environment={"Variables": broken})
+            functions.update_event_source_mapping(UUID=stream_mapping(cloud, function), MaximumRetryAttempts=1)
         yield
     finally:
         for function, variables in settings.items():
             functions.update_function_configuration(FunctionName=function, Environment={"Variables": variables})
-            [mapping] = functions.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
-            functions.update_event_source_mapping(UUID=mapping["UUID"], MaximumRetryAttempts=-1)
+            functions.update_event_source_mapping(UUID=stream_mapping(cloud, function), MaximumRetryAttempts=-1)
 
 
 def report(tenant: Tenant) -> str:
