@@ -29,14 +29,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import httpx
-from ulid import ULID
 
 from benchmarks.result import percentile, report
 from local import apart
 from local.deployment import ROOT
 from rlaas.aws.events import DynamoEventStore
 from rlaas.rewards.reward import reward_id
-from tests.laptop_cloud import PROMPT, SKILL, LaptopCloud, Tenant, until
+from tests.laptop_cloud import PROMPT, SKILL, LaptopCloud, Tenant, drafted, until
 
 QUIET_S, FLOOD_S = 15.0, 25.0
 CONNECTIONS = 4
@@ -75,19 +74,6 @@ class Neighbour:
         while not self._events.heads(self._tenant.tenant_id, [name]):
             time.sleep(0.02)
         return time.monotonic() - began
-
-
-def drafted(tenant: Tenant, text: str) -> str:
-    """A new output, as a server reports it."""
-    interaction_id = f"int_{ULID()}"
-    output_id = interaction_id.replace("int_", "out_")
-    events = [
-        {"type": "interaction", "skill": SKILL, "interaction_id": interaction_id, "inputs": {"email": "Where is it?"}},
-        {"type": "output", "skill": SKILL, "interaction_id": interaction_id, "output_id": output_id, "text": text},
-    ]
-    answer = tenant.post("v1/events:batch", {"events": events})
-    assert {one["status"] for one in answer.json()["results"]} == {201}, answer.text
-    return output_id
 
 
 def edited(tenant: Tenant, output_id: str, final: str) -> httpx.Response:

@@ -136,6 +136,19 @@ class LaptopCloud:
         return int(count)
 
 
+def drafted(tenant: Tenant, text: str) -> str:
+    """An output that a server reports; its id."""
+    interaction_id = f"int_{ULID()}"
+    output_id = interaction_id.replace("int_", "out_")
+    events = [
+        {"type": "interaction", "skill": SKILL, "interaction_id": interaction_id, "inputs": {"email": "Where is it?"}},
+        {"type": "output", "skill": SKILL, "interaction_id": interaction_id, "output_id": output_id, "text": text},
+    ]
+    results = tenant.post("v1/events:batch", {"events": events}).json()["results"]
+    assert [one["status"] for one in results] == [201, 201], results
+    return output_id
+
+
 def until(done: Callable[[], Any], *, seconds: float = 60.0) -> Any:
     """What `done` returns once it is true; fails after `seconds`."""
     deadline = time.monotonic() + seconds

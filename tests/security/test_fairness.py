@@ -5,9 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from ulid import ULID
 
-from tests.laptop_cloud import SKILL, LaptopCloud, Tenant, until
+from tests.laptop_cloud import SKILL, LaptopCloud, Tenant, drafted, until
 
 LARGE = "The parcel left on Monday. " * 6_500
 """175 KB."""
@@ -19,19 +18,6 @@ def loud(cloud: LaptopCloud) -> Tenant:
     made = cloud.tenant()
     made.make_skill()
     return made
-
-
-def drafted(tenant: Tenant, text: str) -> str:
-    """An output that a server reports; its id."""
-    interaction_id = f"int_{ULID()}"
-    output_id = interaction_id.replace("int_", "out_")
-    events = [
-        {"type": "interaction", "skill": SKILL, "interaction_id": interaction_id, "inputs": {"email": "Where is it?"}},
-        {"type": "output", "skill": SKILL, "interaction_id": interaction_id, "output_id": output_id, "text": text},
-    ]
-    results = tenant.post("v1/events:batch", {"events": events}).json()["results"]
-    assert [one["status"] for one in results] == [201, 201], results
-    return output_id
 
 
 def edit(tenant: Tenant, output_id: str, final: str) -> str:
