@@ -18,7 +18,7 @@ from rlaas_sdk.configuration import destination, owner_of, spool_path
 from rlaas_sdk.delivery import Delivery, Stats, close_at_exit
 from rlaas_sdk.errors import EventDropped, InferenceFailed, InvalidEvent, NotConfigured, Refused, Undelivered
 from rlaas_sdk.events import About, Action, Common, Event, Message, ToolCall, Usage
-from rlaas_sdk.inference import Answer, answer_or_wait, request_body, token_or_wait, token_request_body
+from rlaas_sdk.inference import Answer, Answered, Request, feedback_token_request, inference_request
 from rlaas_sdk.losses import Losses
 from rlaas_sdk.spool import Spool
 from rlaas_sdk.transport import Transport, headers, jittered_s
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 Wrapped = TypeVar("Wrapped")
-Asked = TypeVar("Asked", Answer, str)
 REMEMBERED_INTERACTIONS = 1024
 
 
@@ -254,13 +253,11 @@ class _Recorder:
         if self.strict:
             raise error if isinstance(error, (InferenceFailed, InvalidEvent)) else InferenceFailed(str(error)) from error
 
-    def _headers(self) -> dict[str, str]:
+    def _headers(self, request: Request[Answered]) -> dict[str, str]:
         if self._delivery is None:
             raise InferenceFailed("not configured")
-        return headers(self._api_key)
-
-    def _infer_headers(self, body: Mapping[str, object]) -> dict[str, str]:
-        return {**self._headers(), "Idempotency-Key": str(body["interaction_id"])}
+        repeatable = {"Idempotency-Key": request.idempotency_key} if request.idempotency_key else {}
+        return headers(self._api_key) | repeatable
 
 
 class Client(_Recorder):
@@ -276,12 +273,7 @@ class Client(_Recorder):
         **about: Unpack[About],
     ) -> Answer | None:
         """The skill's answer; None where there was none within `infer_timeout_s` (InferenceFailed in a strict client)."""
-        try:
-            body = request_body(skill, interaction_id, inputs, messages, about)
-            return self._asked("infer", body, self._infer_headers(body), answer_or_wait)
-        except Exception as error:
-            self._infer_failed(error)
-            return None
+        return self._ask(lambda: inference_request(skill, interaction_id, inputs, messages, about))
 
     def feedback_token(
         self, skill: str, output_id: str, *, interaction_id: str | None = None, thread_id: str | None = None, user_id: str | None = None
@@ -291,20 +283,21 @@ class Client(_Recorder):
 
         `interaction_id` may be left out where `output_id` contains it.
         """
+        return self._ask(lambda: feedback_token_request(skill, output_id, interaction_id, thread_id, user_id))
+
+    def _ask(self, make: Callable[[], Request[Answered]]) -> Answered | None:
         try:
-            body = token_request_body(skill, output_id, interaction_id, thread_id, user_id)
-            return self._asked("feedback.token", body, self._headers(), token_or_wait)
+            return self._ask_in_thread(make())
         except Exception as error:
             self._infer_failed(error)
             return None
 
-    def _asked(
-        self, path: str, body: Mapping[str, object], sent: Mapping[str, str], read: Callable[[httpx.Response], Asked | float]
-    ) -> Asked:
+    def _ask_in_thread(self, request: Request[Answered]) -> Answered:
+        sent = self._headers(request)
         deadline = time.monotonic() + self._infer_timeout_s
         # In a thread of its own: no resolver, connection or answer can hold the caller beyond the bound.
-        outcome: queue.SimpleQueue[Asked | Exception] = queue.SimpleQueue()
-        threading.Thread(target=self._ask_until, args=(deadline, path, body, sent, read, outcome), name="rlaas-ask", daemon=True).start()
+        outcome: queue.SimpleQueue[Answered | Exception] = queue.SimpleQueue()
+        threading.Thread(target=self._ask_until, args=(deadline, request, sent, outcome), name="rlaas-ask", daemon=True).start()
         try:
             result = outcome.get(timeout=self._infer_timeout_s)
         except queue.Empty:
@@ -316,19 +309,17 @@ class Client(_Recorder):
     def _ask_until(
         self,
         deadline: float,
-        path: str,
-        body: Mapping[str, object],
+        request: Request[Answered],
         sent: Mapping[str, str],
-        read: Callable[[httpx.Response], Asked | float],
-        outcome: queue.SimpleQueue[Asked | Exception],
+        outcome: queue.SimpleQueue[Answered | Exception],
     ) -> None:
         failures = 0
         try:
             with httpx.Client(headers=dict(sent)) as http:
                 while True:
                     try:
-                        response = http.post(f"{self._api_url}/v1/{path}", json=body, timeout=max(deadline - time.monotonic(), 0.001))
-                        result = read(response)
+                        left_s = max(deadline - time.monotonic(), 0.001)
+                        result = request.read(http.post(f"{self._api_url}/v1/{request.path}", json=request.body, timeout=left_s))
                     except httpx.TransportError as error:
                         if isinstance(error, httpx.TimeoutException) or time.monotonic() >= deadline:
                             raise
@@ -383,44 +374,33 @@ class AsyncClient(_Recorder):
         **about: Unpack[About],
     ) -> Answer | None:
         """As Client.infer."""
-        import asyncio
-
-        try:
-            body = request_body(skill, interaction_id, inputs, messages, about)
-            asking = self._ask_patiently("infer", body, self._infer_headers(body), answer_or_wait)
-            return await asyncio.wait_for(asking, self._infer_timeout_s)
-        except asyncio.TimeoutError:
-            self._infer_failed(InferenceFailed(f"no answer within {self._infer_timeout_s} s"))
-        except Exception as error:
-            self._infer_failed(error)
-        return None
+        return await self._ask(lambda: inference_request(skill, interaction_id, inputs, messages, about))
 
     async def feedback_token(
         self, skill: str, output_id: str, *, interaction_id: str | None = None, thread_id: str | None = None, user_id: str | None = None
     ) -> str | None:
         """As Client.feedback_token."""
+        return await self._ask(lambda: feedback_token_request(skill, output_id, interaction_id, thread_id, user_id))
+
+    async def _ask(self, make: Callable[[], Request[Answered]]) -> Answered | None:
         import asyncio
 
         try:
-            body = token_request_body(skill, output_id, interaction_id, thread_id, user_id)
-            asking = self._ask_patiently("feedback.token", body, self._headers(), token_or_wait)
-            return await asyncio.wait_for(asking, self._infer_timeout_s)
+            return await asyncio.wait_for(self._ask_until_answered(make()), self._infer_timeout_s)
         except asyncio.TimeoutError:
             self._infer_failed(InferenceFailed(f"no answer within {self._infer_timeout_s} s"))
         except Exception as error:
             self._infer_failed(error)
         return None
 
-    async def _ask_patiently(
-        self, path: str, body: Mapping[str, object], sent: Mapping[str, str], read: Callable[[httpx.Response], Asked | float]
-    ) -> Asked:
+    async def _ask_until_answered(self, request: Request[Answered]) -> Answered:
         import asyncio
 
         failures = 0
-        async with httpx.AsyncClient(headers=dict(sent), timeout=self._infer_timeout_s) as http:
+        async with httpx.AsyncClient(headers=self._headers(request), timeout=self._infer_timeout_s) as http:
             while True:
                 try:
-                    result = read(await http.post(f"{self._api_url}/v1/{path}", json=body))
+                    result = request.read(await http.post(f"{self._api_url}/v1/{request.path}", json=request.body))
                 except httpx.TransportError:
                     result = 0.0
                 if not isinstance(result, float):

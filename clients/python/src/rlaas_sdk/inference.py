@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import httpx
 
@@ -14,6 +14,7 @@ from rlaas_sdk.events import About, Message, checked_skill
 from rlaas_sdk.transport import retry_after_s
 
 RETRIED = frozenset({429, 500, 502, 503, 504})
+Answered = TypeVar("Answered")
 
 
 @dataclass(frozen=True)
@@ -32,28 +33,40 @@ class Answer:
     feedback_token: str | None = None
 
 
-def request_body(
+@dataclass(frozen=True)
+class Request(Generic[Answered]):
+    """A POST to `/v1/<path>`. `read` gives what a response says, or the least seconds to wait before the next try."""
+
+    path: str
+    body: Mapping[str, object]
+    read: Callable[[httpx.Response], Answered | float]
+    idempotency_key: str | None = None
+
+
+def inference_request(
     skill: str, interaction_id: str | None, inputs: Mapping[str, str] | None, messages: Sequence[Message] | None, about: About
-) -> dict[str, object]:
-    """The request, its interaction's id made once. Raises: InvalidEvent."""
+) -> Request[Answer]:
+    """A request for an answer, its interaction's id made once. Raises: InvalidEvent."""
     if (inputs is None) == (messages is None):
         raise InvalidEvent("infer needs inputs or messages, not both")
-    body: dict[str, object] = {"skill": checked_skill(skill), "interaction_id": interaction_id or ids.interaction_id()}
-    asked = {"inputs": inputs, "messages": messages, **about}
-    return body | {name: value for name, value in asked.items() if value is not None}
+    interaction_id = interaction_id or ids.interaction_id()
+    body = {"skill": checked_skill(skill), "interaction_id": interaction_id, "inputs": inputs, "messages": messages, **about}
+    return Request("infer", _without_nulls(body), _answer_or_wait, idempotency_key=str(interaction_id))
 
 
-def token_request_body(
+def feedback_token_request(
     skill: str, output_id: str, interaction_id: str | None, thread_id: str | None, user_id: str | None
-) -> dict[str, object]:
-    """The request for what a page gives feedback by. Raises: InvalidEvent."""
-    named = {"interaction_id": interaction_id, "thread_id": thread_id, "user_id": user_id}
-    body: dict[str, object] = {"skill": checked_skill(skill), "output_id": output_id}
-    return body | {name: value for name, value in named.items() if value is not None}
+) -> Request[str]:
+    """A request for the token that a page gives feedback by. Raises: InvalidEvent."""
+    about = {"interaction_id": interaction_id, "thread_id": thread_id, "user_id": user_id}
+    return Request("feedback.token", _without_nulls({"skill": checked_skill(skill), "output_id": output_id, **about}), _token_or_wait)
 
 
-def answer_or_wait(response: httpx.Response) -> Answer | float:
-    """The answer, or the least seconds to wait before the next try. Raises: InferenceFailed."""
+def _without_nulls(body: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _answer_or_wait(response: httpx.Response) -> Answer | float:
     body = _body_or_wait(response)
     if isinstance(body, float):
         return body
@@ -74,8 +87,7 @@ def answer_or_wait(response: httpx.Response) -> Answer | float:
         raise _no_answer(response) from error
 
 
-def token_or_wait(response: httpx.Response) -> str | float:
-    """The token, or the least seconds to wait before the next try. Raises: InferenceFailed."""
+def _token_or_wait(response: httpx.Response) -> str | float:
     body = _body_or_wait(response)
     if isinstance(body, float):
         return body
