@@ -145,7 +145,8 @@ class Ceiling:
     """The platform's word on how many requests a second a tenant may send."""
 
     def __init__(self, cloud: LaptopCloud, loud: Tenant) -> None:
-        self._platform = Tenant(loud.tenant_id, cloud.connect(cloud.key(loud.tenant_id, ("platform",))))
+        operator = cloud.tenant().tenant_id  # of its own: what the loud one sends is not to be in the operator's way
+        self._platform = Tenant(operator, cloud.connect(cloud.key(operator, ("platform",))))
         self._path = f"tenants/{loud.tenant_id}/ceilings"
 
     def put(self, per_second: int | None) -> None:
