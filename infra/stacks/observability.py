@@ -64,6 +64,7 @@ class ObservabilityStack(RlaasStack):
             self._refused_calls(),
             *self._refused_reads_and_writes([data.registry, data.events, data.counters]),
             *self._stream_delays([data.lake.writer, data.reward_writer, data.audit_writer]),
+            self._follow_ups_delay(data),
             self._lost_shadows(),
             *self._trials(),
         ]
@@ -242,6 +243,15 @@ class ObservabilityStack(RlaasStack):
             )
             for consumer in consumers
         ]
+
+    def _follow_ups_delay(self, data: DataStack) -> cloudwatch.Alarm:
+        return self._alarm(
+            "FollowUpsDelay",
+            data.follow_ups.queue.metric_approximate_age_of_oldest_message(period=_MINUTE, statistic="Maximum"),
+            above=Duration.hours(1).to_seconds(),
+            periods=3,
+            says="Rewards of a tenant that sends more than its share are more than an hour behind",
+        )
 
     def _ended_executions(self, machines: Sequence[StateMachine]) -> None:
         """Tell of each execution that did not succeed, by name, which no metric would. A rollout that is taken back does succeed."""
