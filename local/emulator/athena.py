@@ -7,17 +7,30 @@ Stock ministack (services/athena.py):
 - shows a Parquet table with the columns its files have, so that one added to the table later is unknown. Here: the table's own columns,
   null where a file has none.
 - answers GetWorkGroup without the fields every workgroup has on AWS, which awswrangler reads unasked. Here: present.
+- has no UNLOAD. Here: to Parquet, by AWS's rules. The folder has to be empty; the files have names without an ending, and there is none
+  when there are no rows; a manifest beside the answers says which they are.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import tempfile
+import time
+import uuid
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import sqlglot
 from ministack.services import athena, s3
 
 RESULT_KEY = re.compile(r"(?P<name>[0-9a-f-]{36}\.csv)/(?P=name)(?P<suffix>\.metadata)?$")
+UNLOAD = re.compile(
+    r"\s*UNLOAD\s*\((?P<query>.*)\)\s*TO\s*'(?P<folder>(?:[^']|'')+)'\s*WITH\s*\((?P<options>.*)\)\s*;?\s*", re.DOTALL | re.IGNORECASE
+)
+OPTION = re.compile(r"(\w+)\s*=\s*'([^']*)'")
+FILE_BYTES = 64 * 1024**2
 WORKGROUP_DEFAULTS: dict[str, Any] = {
     "ResultConfiguration": {},
     "EnforceWorkGroupConfiguration": False,
@@ -36,8 +49,57 @@ def to_duckdb(query: str) -> str:
 
 
 async def _run_duckdb(query: str, database: str, catalog: str | None = None) -> dict[str, Any]:
+    if unload := UNLOAD.fullmatch(query):
+        return await _unload(unload, database, catalog)
     result: dict[str, Any] = await _stock_run(to_duckdb(query), database, catalog)
     return result
+
+
+async def _unload(statement: re.Match[str], database: str, catalog: str | None) -> dict[str, Any]:
+    """Write the answer's files. Their URIs are the only column, for the manifest; nobody can ask for it.
+
+    Raises: ValueError in AWS's words for a folder that is not empty.
+    """
+    options = {name.lower(): value.upper() for name, value in OPTION.findall(statement["options"])}
+    if options.get("format") != "PARQUET" or options.keys() - {"format", "compression"}:
+        raise ValueError(f"NOT_SUPPORTED: UNLOAD here writes Parquet alone, not with {options}")
+    folder = statement["folder"].replace("''", "'").rstrip("/") + "/"
+    place = urlparse(folder)
+    bucket, prefix = place.netloc, place.path.removeprefix("/")
+    if bucket not in s3._buckets:
+        raise ValueError(f"The S3 location provided to save your query results is invalid: {folder}")
+    if any(key.startswith(prefix) for key in s3._buckets[bucket]["objects"]):
+        raise ValueError(
+            f"HIVE_PATH_ALREADY_EXISTS: Target directory already exists: {folder}. You may need to manually clean the data at location "
+            f"'{folder}' before retrying. Athena will not delete data in your account."
+        )
+    with tempfile.TemporaryDirectory() as made:
+        parts = Path(made, "parts")
+        compression = options.get("compression", "GZIP")
+        how = f"FORMAT parquet, COMPRESSION {compression}, FILE_SIZE_BYTES {FILE_BYTES}"
+        copied = await _stock_run(f"COPY ({to_duckdb(statement['query'])}) TO '{parts}' ({how})", database, catalog)
+        written: list[str] = []
+        if copied["rows"][0][0]:
+            run = time.strftime("%Y%m%d_%H%M%S_00000_") + uuid.uuid4().hex[:5]
+            for part in sorted(parts.iterdir()):
+                written.append(f"{folder}{run}_{uuid.uuid4()}")
+                _store(written[-1], part.read_bytes(), "application/octet-stream")
+    return {"columns": ["file"], "rows": [[uri] for uri in written]}
+
+
+async def _save_query_results(query_id: str) -> None:
+    execution = athena._executions[query_id]
+    if not UNLOAD.fullmatch(execution["Query"]):
+        await _stock_save(query_id)
+        return
+    files = "".join(f"{uri}\n" for [uri] in execution["_results"]["rows"])
+    _store(execution["Statistics"]["DataManifestLocation"], files.encode(), "text/csv")
+    execution["_results"] = {"columns": [], "rows": []}
+
+
+def _store(uri: str, body: bytes, content_type: str) -> None:
+    place = urlparse(uri)
+    _stock_put(place.netloc, place.path.removeprefix("/"), body, {"content-type": content_type, "content-length": str(len(body))})
 
 
 def _start_query_execution(data: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
@@ -48,6 +110,11 @@ def _start_query_execution(data: dict[str, Any]) -> tuple[int, dict[str, str], b
     if location:
         data = {**data, "ResultConfiguration": {**(data.get("ResultConfiguration") or {}), "OutputLocation": location.rstrip("/") + "/"}}
     answer: tuple[int, dict[str, str], bytes] = _stock_start(data)
+    if answer[0] == 200 and UNLOAD.fullmatch(data.get("QueryString", "")):
+        execution = athena._executions[json.loads(answer[2])["QueryExecutionId"]]
+        results = execution["ResultConfiguration"]["OutputLocation"].removesuffix(".csv")
+        execution |= {"StatementType": "DML", "SubstatementType": "UNLOAD", "ResultConfiguration": {"OutputLocation": results}}
+        execution["Statistics"]["DataManifestLocation"] = f"{results}-manifest.csv"
     return answer
 
 
@@ -73,6 +140,7 @@ def _put_object(bucket: str, key: str, *rest: Any, **options: Any) -> Any:
 
 
 _stock_run = athena._run_duckdb
+_stock_save = athena._save_query_results
 _stock_start = athena._start_query_execution
 _stock_get = athena._get_workgroup
 _stock_relation = athena._table_relation
@@ -82,6 +150,7 @@ _stock_put = s3._put_object
 def install() -> None:
     """Hook in."""
     athena._run_duckdb = _run_duckdb
+    athena._save_query_results = _save_query_results
     athena._start_query_execution = _start_query_execution
     athena._get_workgroup = _get_workgroup
     athena._table_relation = _table_relation

@@ -1,7 +1,8 @@
-"""Step Functions -> SageMaker: `createTrainingJob[.sync]`, `createProcessingJob[.sync]` and `aws-sdk:sagemaker:*`; times out for good.
+"""Step Functions -> SageMaker: `createTrainingJob[.sync]`, `createProcessingJob[.sync]` and `aws-sdk:sagemaker:*`; -> Athena:
+`startQueryExecution[.sync]`; times out for good.
 
-Stock ministack (services/stepfunctions.py) knows no SageMaker, and leaves a task's work running when its TimeoutSeconds passed or its
-execution was stopped. Step Functions stops the job then, and so does this.
+Stock ministack (services/stepfunctions.py) knows neither, and leaves a task's work running when its TimeoutSeconds passed or its
+execution was stopped. Step Functions stops the job or the query then, and so does this.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import contextvars
 import json
 import re
+import threading
+import time
 from typing import Any
 
+from ministack.services import athena
 from ministack.services import stepfunctions as states
 
 from local.emulator.sagemaker import api, jobs
@@ -27,6 +31,8 @@ MODELLED = {
 }
 
 _execution: contextvars.ContextVar[Record | None] = contextvars.ContextVar("rlaas_execution", default=None)
+_out_of_time: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("rlaas_out_of_time", default=None)
+"""Set when the task's TimeoutSeconds have passed: its thread goes on and nobody waits for it."""
 
 
 def _failed(problem: ApiError, base_class: str) -> Exception:
@@ -39,7 +45,7 @@ def _milliseconds(value: Any) -> Any:
     """Times as the optimized integration gives them: epoch milliseconds."""
     if isinstance(value, dict):
         return {
-            key: int(inner * 1000) if key.endswith("Time") and isinstance(inner, float) else _milliseconds(inner)
+            key: int(inner * 1000) if key.endswith("Time") and isinstance(inner, int | float) else _milliseconds(inner)
             for key, inner in value.items()
         }
     return [_milliseconds(inner) for inner in value] if isinstance(value, list) else value
@@ -58,10 +64,9 @@ def _create_job(resource: str, data: Record) -> Record:
         return created
     job = jobs.find(kind, data[f"{kind}JobName"])
     while not job.ended.wait(WATCH_SECONDS):
-        execution = _execution.get()
-        if execution and execution["status"] != "RUNNING":
+        if _given_up():
             _stop(job)
-            raise states._ExecutionError("States.TaskFailed", "the execution was stopped")
+            raise states._ExecutionError("States.TaskFailed", "nobody waits for the job any more")
     described: Record = _milliseconds(api.call(f"Describe{kind}Job", {f"{kind}JobName": job.name}))
     if job.status != "Completed":
         raise states._ExecutionError("States.TaskFailed", json.dumps(described))
@@ -75,14 +80,42 @@ def _stop(job: jobs.Job) -> None:
         return  # it ended meanwhile
 
 
+def _start_query(resource: str, data: Record) -> Record:
+    started: Record = states._dispatch_aws_sdk_json(states._AWS_SDK_SERVICE_MAP["athena"], "athena", "startQueryExecution", data)
+    if not resource.endswith(".sync"):
+        return started
+    while True:
+        described: Record = json.loads(athena._get_query_execution(started)[2])
+        state = described["QueryExecution"]["Status"]["State"]
+        if state not in ("QUEUED", "RUNNING"):
+            break
+        if _given_up():
+            athena._stop_query_execution(started)
+            raise states._ExecutionError("States.TaskFailed", "nobody waits for the query any more")
+        time.sleep(WATCH_SECONDS)
+    described = _milliseconds(described)
+    if state != "SUCCEEDED":
+        raise states._ExecutionError("States.TaskFailed", json.dumps(described))
+    return described
+
+
+def _given_up() -> bool:
+    """Whether the execution was stopped, or the task had its time."""
+    execution, out_of_time = _execution.get(), _out_of_time.get()
+    return bool(execution and execution["status"] != "RUNNING") or bool(out_of_time and out_of_time.is_set())
+
+
 def _with_timeout(resource: str, data: Record, timeout: float) -> Any:
+    out_of_time = threading.Event()
+    token = _out_of_time.set(out_of_time)
     try:
         return _stock_with_timeout(resource, data, timeout)
     except states._ExecutionError as problem:
-        matched = JOB.match(resource)
-        if problem.error == "States.Timeout" and matched and matched[2]:
-            _stop(jobs.find(matched[1], data[f"{matched[1]}JobName"]))
+        if problem.error == "States.Timeout":
+            out_of_time.set()
         raise
+    finally:
+        _out_of_time.reset(token)
 
 
 def _execute_task(definition: Record, given: Any, execution: Record, context: Record) -> Any:
@@ -114,6 +147,7 @@ def install() -> None:
     """Hook in."""
     for kind in ("Training", "Processing"):
         states._SERVICE_DISPATCH[f"arn:aws:states:::sagemaker:create{kind}Job"] = _create_job
+    states._SERVICE_DISPATCH["arn:aws:states:::athena:startQueryExecution"] = _start_query
     states._invoke_resource_with_timeout = _with_timeout
     states._execute_task = _execute_task
     states._invoke_aws_sdk_integration = _aws_sdk

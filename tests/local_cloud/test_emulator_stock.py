@@ -177,6 +177,16 @@ def test_athena_stock_does_not_speak_trino(stock: Emulator) -> None:
     assert state == "FAILED"
 
 
+def test_athena_stock_has_no_unload(stock: Emulator) -> None:
+    athena, group = stock.client("athena"), name()
+    stock.client("s3").create_bucket(Bucket=group)
+    query = athena.start_query_execution(
+        QueryString=f"UNLOAD (SELECT 1 AS one) TO 's3://{group}/unload/' WITH (format = 'PARQUET')",
+        ResultConfiguration={"OutputLocation": f"s3://{group}/"},
+    )["QueryExecutionId"]
+    assert until(lambda: athena.get_query_execution(QueryExecutionId=query)["QueryExecution"]["Status"]["State"] == "FAILED")
+
+
 def test_athena_stock_does_not_know_a_column_that_files_lack(stock: Emulator) -> None:
     suffix = uuid.uuid4().hex[:8]
     bucket, database = f"lake-{suffix}", f"db_{suffix}"
@@ -258,9 +268,10 @@ def test_sagemaker_stock_has_none(stock: Emulator) -> None:
         stock.client("sagemaker").list_training_jobs()
 
 
-def test_stepfunctions_stock_has_no_sagemaker(stock: Emulator) -> None:
+@pytest.mark.parametrize("action", ["sagemaker:createTrainingJob.sync", "athena:startQueryExecution.sync"])
+def test_stepfunctions_stock_has_no_sagemaker_and_no_athena(stock: Emulator, action: str) -> None:
     states, machine = stock.client("stepfunctions"), name()
-    task = {"Type": "Task", "Resource": "arn:aws:states:::sagemaker:createTrainingJob.sync", "Parameters": {}, "End": True}
+    task = {"Type": "Task", "Resource": f"arn:aws:states:::{action}", "Parameters": {}, "End": True}
     arn = states.create_state_machine(name=machine, definition=json.dumps({"StartAt": "T", "States": {"T": task}}), roleArn=ROLE)[
         "stateMachineArn"
     ]
