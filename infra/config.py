@@ -214,7 +214,6 @@ LOCAL = StageConfig(
         processing_max_seconds=900,
         component_poll_seconds=1,
         settings=(
-            ("unload", False),  # the emulator's Athena has no UNLOAD
             # Two processor cores: small batches and few steps, about three minutes in all.
             ("batch_size", 2),
             ("sft_steps", 8),

@@ -1,8 +1,8 @@
-"""Events in the lake become a versioned dataset of preference pairs and demonstrations.
+"""A run's events become a versioned dataset of preference pairs and demonstrations.
 
-A SageMaker processing job: reads one tenant's and skill's events with Athena, writes train, validation and test Parquet files in TRL's
-conversational preference format, demonstrations.parquet in its prompt-completion format, and manifest.json under
-/opt/ml/processing/output/dataset.
+A SageMaker processing job without a network: reads the events of one tenant's skill from the files that Athena wrote for it under
+/opt/ml/processing/input/events, writes train, validation and test Parquet files in TRL's conversational preference format,
+demonstrations.parquet in its prompt-completion format, and manifest.json under /opt/ml/processing/output/dataset.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import logging
 import sys
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -45,99 +44,50 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("build_dataset")
 
-QUERY = """
-    SELECT event_type, event_id, skill, interaction_id, output_id, thread_id, policy_id, occurred_at, received_at, payload
-    FROM events
-    WHERE tenant_id = :tenant AND skill = :skill AND event_type IN ('interaction', 'output', 'feedback')
-      AND event_date BETWEEN :first_day AND :last_day AND received_at >= :since AND received_at < :until
-"""
-
 
 @dataclass(frozen=True)
 class Arguments:
-    """The job's command line. `since` (included) and `until` (excluded) bound the events by when they were received, RFC 3339."""
+    """The job's command line."""
 
     tenant: str
     skill: str
     version: str
-    database: str
-    workgroup: str
-    since: str
-    until: str
     min_pairs: int
     shares: SplitShares
-    unload: bool
 
     @classmethod
     def parse(cls, words: list[str]) -> Arguments:
         """Raises: SystemExit naming the argument that is missing or wrong."""
         parser = argparse.ArgumentParser(prog="build_dataset", description=__doc__)
-        for name in ("tenant", "skill", "version", "database", "workgroup"):
+        for name in ("tenant", "skill", "version"):
             parser.add_argument(f"--{name}", required=True)
-        parser.add_argument("--since", default="2020-01-01T00:00:00.000000Z", help="RFC 3339; default: everything")
-        parser.add_argument("--until", default=None, help="RFC 3339; default: now")
         parser.add_argument("--min-pairs", type=int, default=8, help="fewer training pairs than this fail the job")
         parser.add_argument("--validation-share", type=float, default=SplitShares().validation)
         parser.add_argument("--test-share", type=float, default=SplitShares().test)
-        parser.add_argument(
-            "--read-by", choices=("query", "unload"), default="query", help="Athena's UNLOAD to Parquet is what large lakes need"
-        )
         given = parser.parse_args(words)
         return cls(
             tenant=given.tenant,
             skill=given.skill,
             version=given.version,
-            database=given.database,
-            workgroup=given.workgroup,
-            since=rfc3339(datetime.fromisoformat(given.since)),
-            until=rfc3339(datetime.fromisoformat(given.until)) if given.until else rfc3339(utc_now()),
             min_pairs=given.min_pairs,
             shares=SplitShares(validation=given.validation_share, test=given.test_share),
-            unload=given.read_by == "unload",
         )
 
 
-def read_events(arguments: Arguments) -> Iterator[StoredEvent]:
-    """The tenant's events of the skill, by Athena; an event delivered twice comes twice."""
-    import awswrangler
+def read_events(tenant: str, folder: Path) -> Iterator[StoredEvent]:
+    """The tenant's events in the files that Athena wrote for the run (`rlaas.rollout.selection`); one delivered twice comes twice."""
+    import pyarrow.parquet
 
-    frame = awswrangler.athena.read_sql_query(
-        QUERY,
-        database=arguments.database,
-        workgroup=arguments.workgroup,
-        params={
-            "tenant": arguments.tenant,
-            "skill": arguments.skill,
-            "first_day": arguments.since[:10],
-            "last_day": arguments.until[:10],
-            "since": arguments.since,
-            "until": arguments.until,
-        },
-        paramstyle="named",
-        ctas_approach=False,
-        unload_approach=arguments.unload,
-        s3_output=unload_location(arguments.workgroup) if arguments.unload else None,
-        keep_files=False,  # they hold raw events: nothing but the dataset may remain
-    )
-    frame = frame.astype(object).where(frame.notna(), None)
-    for row in frame.to_dict("records"):
-        yield StoredEvent(
-            tenant_id=arguments.tenant,
-            payload_sha256=hashlib.sha256(row["payload"].encode()).hexdigest(),
-            **(row | {name: datetime.fromisoformat(row[name]).astimezone(UTC) for name in ("occurred_at", "received_at")}),
-        )
-
-
-def unload_location(workgroup: str) -> str:
-    """An empty prefix below the workgroup's answers, which the lake's bucket forgets in days whatever becomes of the job.
-
-    It must be the bucket of the answers: awswrangler reads no files from another one than the manifest's, and the manifest is an answer.
-    """
-    import awswrangler
-
-    group = awswrangler.athena.get_work_group(workgroup)["WorkGroup"]
-    answers: str = group["Configuration"]["ResultConfiguration"]["OutputLocation"]
-    return f"{answers.rstrip('/')}/unload/{uuid.uuid4()}/"
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
+            for row in batch.to_pylist():
+                if row["event_id"] is None:
+                    continue  # the row that there is of no events
+                yield StoredEvent(
+                    tenant_id=tenant,
+                    payload_sha256=hashlib.sha256(row["payload"].encode()).hexdigest(),
+                    **(row | {name: datetime.fromisoformat(row[name]).astimezone(UTC) for name in ("occurred_at", "received_at")}),
+                )
 
 
 def schema() -> pyarrow.Schema:
@@ -254,9 +204,10 @@ def main() -> int:
 def work() -> None:
     """Read the events and write the dataset. Raises: JobFailed when there are too few pairs to learn from."""
     arguments = Arguments.parse(sys.argv[1:])
-    events = list(read_events(arguments))
+    processing = ml_root() / "processing"
+    events = list(read_events(arguments.tenant, processing / "input" / "events"))
     logger.info("read %d events of %s/%s", len(events), arguments.tenant, arguments.skill)
-    manifest = build(arguments, events, ml_root() / "processing" / "output" / "dataset")
+    manifest = build(arguments, events, processing / "output" / "dataset")
     logger.info(
         "dataset %s: %s, %s; of %d outputs dropped %s",
         arguments.version,

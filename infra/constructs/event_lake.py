@@ -61,6 +61,13 @@ class EventLake(Construct):
             access_logs=access_logs,
             lifecycle=(
                 s3.LifecycleRule(id="answers", prefix="athena/", expiration=Duration.days(7)),
+                # Copies of events that a learning run was given; without a rule for its old versions they would stay for a month.
+                s3.LifecycleRule(
+                    id="unloaded",
+                    prefix="athena/unload/",
+                    expiration=Duration.days(1),
+                    noncurrent_version_expiration=Duration.days(1),
+                ),
                 s3.LifecycleRule(
                     id="cold",
                     prefix="events/",

@@ -50,6 +50,7 @@ class LearningPipeline(Construct):
             environment={
                 "REGISTRY_TABLE": registry.table_name,
                 "ARTIFACTS_BUCKET": artifacts.bucket_name,
+                "LAKE_BUCKET": lake.bucket.bucket_name,
                 "ENDPOINT_NAME": endpoint.endpoint_name,
                 "BASE_MODEL": endpoint.base_model,
                 "LEARNING_SETTINGS": json.dumps(dict(learning.settings)),
@@ -68,6 +69,8 @@ class LearningPipeline(Construct):
             name="learning",
             substitutions={
                 "LearningStepsFunctionArn": self.steps.target.function_arn,
+                "LakeDatabase": lake.database_name,
+                "LakeWorkgroup": lake.workgroup_name,
                 "DatasetRoleArn": dataset.role_arn,
                 "TrainRoleArn": train.role_arn,
                 "EvaluateRoleArn": evaluate.role_arn,
@@ -87,7 +90,30 @@ class LearningPipeline(Construct):
         self.state_machine.allow_invoke(self.steps.target)
         self.failures = failure_queue(self, config)
         self.state_machine.close_by(self.steps, failures=self.failures)
+        self._allow_selections(lake)
         self._allow_jobs(config, roles=[dataset, train, evaluate], endpoint=endpoint)
+
+    def _allow_selections(self, lake: EventLake) -> None:
+        """Let the state machine have Athena write events to files: Athena reads, finds and writes as whoever asks it.
+
+        On what it writes, AWS documents these actions as the ones that it needs of a caller.
+        """
+        stack = Stack.of(self)
+        events, answers = lake.bucket.objects("events/*"), lake.bucket.objects("athena/*")
+        catalog = stack.format_arn(service="athena", resource="datacatalog", resource_name="AwsDataCatalog")
+        ask = [f"athena:{verb}QueryExecution" for verb in ("Start", "Get", "Stop")]
+        write = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+        look = ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"]
+        for actions, resources in (
+            (ask, [lake.workgroup_arn]),
+            (["athena:GetDataCatalog"], [catalog]),
+            (["glue:GetDatabase", "glue:GetTable", "glue:GetPartitions"], lake.catalog_arns),
+            (["s3:GetObject"], [events]),
+            (write, [answers]),
+            (look, [lake.bucket.bucket_arn]),
+        ):
+            self.state_machine.add_to_role_policy(iam.PolicyStatement(actions=actions, resources=resources))
+        acknowledge_wildcards(self.state_machine, [events, answers], "The lake's files are data, and so are those that Athena writes.")
 
     def _allow_jobs(self, config: StageConfig, *, roles: Sequence[iam.IRole], endpoint: VllmEndpoint) -> None:
         """What the state machine may start: this stage's jobs with the jobs' roles, and adapters on this stage's endpoint."""
@@ -131,30 +157,19 @@ class LearningPipeline(Construct):
     ) -> tuple[SageMakerRole, SageMakerRole, SageMakerRole]:
         """What SageMaker may read and write for each job, which is also what the job's container may do itself, unless it is isolated.
 
-        A dataset is made from the lake, which holds all tenants' events, and can read nothing that was made before; training, which runs
-        the most code that is not ours, has no credentials; an evaluation sees neither lake nor adapters (decision 38).
+        Building a dataset and training have no credentials: SageMaker brings and takes what they read and write. An evaluation sees neither
+        lake nor adapters (decision 38).
         """
         datasets, runs = artifacts.objects("tenants/*/datasets/*"), artifacts.objects("tenants/*/runs/*")
-        data = "The objects are data: base models, each run's datasets and adapters, the lake's files. The prefix is what can be named."
+        data = "The objects are data: base models, each run's events, dataset and adapters. The prefix is what can be named."
 
-        dataset = self._job_role("DatasetRole", "What building a dataset may do", "Processing", images)
+        isolated = "whose container is isolated"
+        dataset = self._job_role("DatasetRole", f"What SageMaker may do for building a dataset, {isolated}", "Processing", images)
+        dataset.allow("s3:GetObject", on=[lake.bucket.objects("athena/unload/*")], wildcard_because=data)
         dataset.allow("s3:PutObject", "s3:AbortMultipartUpload", on=[datasets], wildcard_because=data)
-        dataset.allow("s3:GetObject", on=[lake.bucket.objects("events/*")], wildcard_because=data)
-        # Athena's answers, which the caller's role writes, and reads and tidies afterwards.
-        answers = lake.bucket.objects("athena/*")
-        dataset.allow("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", on=[answers], wildcard_because=data)
         dataset.allow("s3:ListBucket", "s3:GetBucketLocation", on=[artifacts.bucket_arn, lake.bucket.bucket_arn])
-        dataset.allow(
-            "athena:StartQueryExecution",
-            "athena:GetQueryExecution",
-            "athena:GetQueryResults",
-            "athena:StopQueryExecution",
-            "athena:GetWorkGroup",
-            on=[lake.workgroup_arn],
-        )
-        dataset.allow("glue:GetDatabase", "glue:GetTable", "glue:GetPartitions", on=lake.catalog_arns)
 
-        train = self._job_role("TrainRole", "What SageMaker may do for training, whose container is isolated", "Training", images)
+        train = self._job_role("TrainRole", f"What SageMaker may do for training, {isolated}", "Training", images)
         train.allow("s3:GetObject", on=[artifacts.objects("models/*"), datasets], wildcard_because=data)
         train.allow("s3:PutObject", "s3:AbortMultipartUpload", on=[runs], wildcard_because=data)
         train.allow("s3:ListBucket", "s3:GetBucketLocation", on=[artifacts.bucket_arn])

@@ -90,8 +90,8 @@ def test_a_container_has_a_network_only_where_its_code_calls_aws(templates: list
     """Without one it has no credentials either, and of all tenants' data only what SageMaker brings it."""
     networked = {name for name, asked in jobs().items() if not (asked.get("NetworkConfig") or asked).get("EnableNetworkIsolation")}
     asks_aws = {name for name in jobs() if re.search(r"boto3|awswrangler|rlaas\.aws", (ROOT / f"training_jobs/{name}.py").read_text())}
-    assert networked == asks_aws == {"build_dataset", "evaluate", "compact"}
-    assert "AWS_DEFAULT_REGION" not in json.dumps(jobs()["train"])
+    assert networked == asks_aws == {"evaluate", "compact"}
+    assert not [name for name in jobs().keys() - networked if "AWS_DEFAULT_REGION" in json.dumps(jobs()[name])]
     for config in STAGES:
         assert resource(templates, config.id, "Model")["Properties"]["EnableNetworkIsolation"] is True
 
@@ -100,8 +100,7 @@ def test_each_job_may_touch_what_it_reads_and_writes_and_nothing_of_the_others(t
     """By role, what a job may do to which prefix of which bucket; log groups, images and metrics apart."""
     data = {
         "Dataset": {
-            ("s3:GetObject", "lake/events/*"),
-            *((f"s3:{verb}", "lake/athena/*") for verb in ("GetObject", "PutObject", "DeleteObject", "AbortMultipartUpload")),
+            ("s3:GetObject", "lake/athena/unload/*"),
             *((f"s3:{verb}", "artifacts/tenants/*/datasets/*") for verb in ("PutObject", "AbortMultipartUpload")),
         },
         "Train": {
@@ -114,26 +113,51 @@ def test_each_job_may_touch_what_it_reads_and_writes_and_nothing_of_the_others(t
             *((f"s3:{verb}", "artifacts/tenants/*/runs/*/evaluation/*") for verb in ("PutObject", "AbortMultipartUpload")),
         },
     }
-    services = {"Dataset": {"athena", "glue"}, "Train": set(), "Evaluate": {"sagemaker"}}
+    services = {"Dataset": set(), "Train": set(), "Evaluate": {"sagemaker"}}
     for config in STAGES:
         [learning] = [template for template in templates if (template.stage, template.stack) == (config.id, "learning")]
         for job, allowed in data.items():
             [policy] = [p for name, p in learning.resources("AWS::IAM::Policy").items() if name.startswith(f"Learning{job}RolePolicy")]
-            statements = [
-                (action, text)
-                for statement in policy["Properties"]["PolicyDocument"]["Statement"]
-                for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
-                for one in (statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]])
-                for text in [json.dumps(one)]
-            ]
-            objects = {
-                (action, f"{found[1]}/{found[2]}")
-                for action, text in statements
-                if action.startswith("s3:") and (found := re.search(r'-(lake|artifacts)-.*-\d/([^"]+)"', text))
-            }
-            assert objects == allowed, (config.id, job)
+            statements = allowed_by(policy)
+            assert objects(statements) == allowed, (config.id, job)
             others = {action.partition(":")[0] for action, _ in statements} - {"s3", "ecr", "logs", "cloudwatch"}
             assert others == services[job], (config.id, job)
+
+
+def test_the_state_machine_may_have_athena_read_the_lake_and_write_below_its_answers(templates: list[Template]) -> None:
+    for config in STAGES:
+        [learning] = [template for template in templates if (template.stage, template.stack) == (config.id, "learning")]
+        policies = learning.resources("AWS::IAM::Policy").items()
+        [policy] = [p for name, p in policies if name.startswith("LearningStateMachineRoleDefaultPolicy")]
+        statements = allowed_by(policy)
+        assert objects(statements) == {
+            ("s3:GetObject", "lake/events/*"),
+            *((f"s3:{verb}", "lake/athena/*") for verb in ("GetObject", "PutObject", "AbortMultipartUpload", "ListMultipartUploadParts")),
+        }
+        asked = {(action, resource.rpartition(":")[2].strip('"]}')) for action, resource in statements if action.startswith("athena:")}
+        assert asked == {
+            *((f"athena:{verb}QueryExecution", f"workgroup/rlaas-{config.name}") for verb in ("Start", "Get", "Stop")),
+            ("athena:GetDataCatalog", "datacatalog/AwsDataCatalog"),
+        }
+
+
+def allowed_by(policy: Resource) -> list[tuple[str, str]]:
+    """Each action that a policy allows, with each resource, as JSON."""
+    return [
+        (action, json.dumps(resource))
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+        for resource in (statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]])
+    ]
+
+
+def objects(statements: list[tuple[str, str]]) -> set[tuple[str, str]]:
+    """What may be done to which objects, `<bucket>/<pattern>`."""
+    return {
+        (action, f"{found[1]}/{found[2]}")
+        for action, resource in statements
+        if action.startswith("s3:") and (found := re.search(r'-(lake|artifacts)-.*-\d/([^"]+)"', resource))
+    }
 
 
 def test_the_endpoints_logs_end_with_the_stages_retention(templates: list[Template]) -> None:

@@ -8,6 +8,7 @@ import re
 import uuid
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import awswrangler
@@ -16,11 +17,14 @@ import pytest
 
 from infra.constructs.event_lake import COLUMNS as EVENT_COLUMNS
 from rlaas.aws.lake import FirehoseLake
+from rlaas.rollout.selection import unload_statement
+from rlaas.runtime.state_machines import Failure
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported, Usage
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
 from tests.local_cloud.conftest import ROLE, ROOT, Emulator, until
 from tests.state_machines.conftest import create
+from training_jobs.build_dataset import read_events
 
 COLUMNS = [{"Name": "event_id", "Type": "string"}, {"Name": "payload", "Type": "string"}, {"Name": "value", "Type": "double"}]
 
@@ -108,12 +112,12 @@ def keys(emulator: Emulator, bucket: str, prefix: str) -> list[str]:
     return [entry["Key"] for entry in emulator.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])]
 
 
-def ask(emulator: Emulator, names: dict[str, str], query: str) -> list[dict[str, Any]]:
+def ask(emulator: Emulator, names: dict[str, str], query: str, **how: Any) -> list[dict[str, Any]]:
     session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
     awswrangler.config.athena_endpoint_url = awswrangler.config.s3_endpoint_url = awswrangler.config.glue_endpoint_url = emulator.url
     try:
         frame = awswrangler.athena.read_sql_query(
-            query, database=names["database"], workgroup=names["workgroup"], ctas_approach=False, boto3_session=session
+            query, database=names["database"], workgroup=names["workgroup"], ctas_approach=False, boto3_session=session, **how
         )
     finally:
         awswrangler.config.reset()  # it is the process's, and other tests' too
@@ -178,17 +182,58 @@ def test_a_result_lies_where_the_execution_says(emulator: Emulator, lake: dict[s
     assert body.decode().split() == ["one", "1"]
 
 
-def test_what_is_not_athenas_sql_fails_with_a_reason(emulator: Emulator, lake: dict[str, str]) -> None:
+def run_query(emulator: Emulator, names: dict[str, str], query: str) -> dict[str, Any]:
+    """The query's execution, ended."""
     athena = emulator.client("athena")
-    query = athena.start_query_execution(QueryString="SELECT FROM WHERE (", WorkGroup=lake["workgroup"])["QueryExecutionId"]
-    status = until(
+    started = athena.start_query_execution(
+        QueryString=query, WorkGroup=names["workgroup"], QueryExecutionContext={"Database": names["database"]}
+    )
+    ended: dict[str, Any] = until(
         lambda: (
             found
-            if (found := athena.get_query_execution(QueryExecutionId=query)["QueryExecution"]["Status"])["State"] == "FAILED"
+            if (found := athena.get_query_execution(QueryExecutionId=started["QueryExecutionId"])["QueryExecution"])["Status"]["State"]
+            in ("SUCCEEDED", "FAILED")
             else None
         )
     )
+    return ended
+
+
+@pytest.mark.parametrize("query", ["SELECT FROM WHERE (", "UNLOAD (SELECT FROM WHERE () TO 's3://b/f/' WITH (format = 'PARQUET')"])
+def test_what_is_not_athenas_sql_fails_with_a_reason(emulator: Emulator, lake: dict[str, str], query: str) -> None:
+    status = run_query(emulator, lake, query)["Status"]
+    assert status["State"] == "FAILED"
     assert status["StateChangeReason"]
+
+
+def test_an_answer_is_unloaded_to_files_without_an_ending_that_a_client_finds(emulator: Emulator, lake: dict[str, str]) -> None:
+    put(emulator, lake["stream"], [{"event_id": f"e{n}", "event_type": ("output", "feedback")[n % 2], "value": n} for n in range(10)])
+    until(lambda: len(keys(emulator, lake["bucket"], "events/")) == 2)
+    query = "SELECT event_id, value, json_extract_scalar(payload, '$.a') AS a FROM events WHERE event_type = 'output' ORDER BY event_id"
+    folder = f"s3://{lake['bucket']}/athena/unload/x"
+    assert ask(emulator, lake, query, unload_approach=True, s3_output=folder) == ask(emulator, lake, query)
+    [file] = [key for key in keys(emulator, lake["bucket"], "athena/unload/x/") if not key.endswith("-manifest.csv")]
+    assert "." not in file
+
+
+def test_of_no_rows_no_file_is_unloaded_and_none_beside_what_lies_there(emulator: Emulator, lake: dict[str, str]) -> None:
+    def unload(where: str) -> dict[str, Any]:
+        return run_query(
+            emulator,
+            lake,
+            f"UNLOAD (SELECT 1 AS one WHERE {where}) TO 's3://{lake['bucket']}/unload/' WITH (format = 'PARQUET', compression = 'SNAPPY')",
+        )
+
+    empty = unload("1 = 0")
+    assert (empty["Status"]["State"], empty["StatementType"], empty["SubstatementType"]) == ("SUCCEEDED", "DML", "UNLOAD")
+    assert keys(emulator, lake["bucket"], "unload/") == []
+    assert empty["Statistics"]["DataManifestLocation"] == f"s3://{lake['bucket']}/athena/{empty['QueryExecutionId']}-manifest.csv"
+    assert unload("1 = 1")["Status"]["State"] == "SUCCEEDED"
+    [file] = keys(emulator, lake["bucket"], "unload/")
+    again = unload("1 = 1")["Status"]
+    assert again["State"] == "FAILED"
+    assert again["StateChangeReason"].startswith("HIVE_PATH_ALREADY_EXISTS: ")
+    assert keys(emulator, lake["bucket"], "unload/") == [file]
 
 
 def test_a_column_added_to_the_table_is_null_where_older_files_lack_it(emulator: Emulator, lake: dict[str, str]) -> None:
@@ -267,6 +312,81 @@ def guide() -> list[tuple[str, list[list[str]]]]:
     return [
         (query, list(csv.reader(StringIO(table)))) for query, table in re.findall(r"```sql\n(.*?)```\n\n```csv\n(.*?)```", text, re.DOTALL)
     ]
+
+
+def select_events(emulator: Emulator, names: dict[str, str], statement: tuple[str, str], folder: str) -> dict[str, Any]:
+    """The learning machine's own state, as an execution of its own that ends with where the files are; its failures are tried again."""
+    state = json.loads((ROOT / "infra/state_machines/learning.asl.json").read_text())["States"]["SelectEvents"]
+    del state["Catch"]
+    retry = [{**state["Retry"][0], "ErrorEquals": ["States.TaskFailed"], "IntervalSeconds": 1, "MaxAttempts": 1}]
+    states = {
+        "Begin": {
+            "Type": "Pass",
+            "Assign": {"plan": {"select_events": {"statement": list(statement), "output_uri": folder}}},
+            "Next": "SelectEvents",
+        },
+        "SelectEvents": {**state, "Retry": retry},
+        "BuildDataset": {"Type": "Pass", "Output": "{% $events_uri %}", "End": True},
+    }
+    definition = json.dumps({"QueryLanguage": "JSONata", "StartAt": "Begin", "States": states})
+    for placeholder, value in (("LakeDatabase", names["database"]), ("LakeWorkgroup", names["workgroup"])):
+        definition = definition.replace(f"${{{placeholder}}}", value)
+    client = emulator.client("stepfunctions")
+    machine = client.create_state_machine(name=f"select-{uuid.uuid4().hex[:8]}", definition=definition, roleArn=ROLE)["stateMachineArn"]
+    execution = client.start_execution(stateMachineArn=machine, input="{}")["executionArn"]
+    ended: dict[str, Any] = until(
+        lambda: found if (found := client.describe_execution(executionArn=execution))["status"] != "RUNNING" else None, seconds=60
+    )
+    return ended
+
+
+def fetch(emulator: Emulator, bucket: str, prefix: str, folder: Path) -> Path:
+    """Everything below a prefix, as SageMaker brings it."""
+    folder.mkdir()
+    for key in keys(emulator, bucket, prefix):
+        emulator.client("s3").download_file(bucket, key, str(folder / key.removeprefix(prefix)))
+    return folder
+
+
+def selection(tenant_id: str, folder: str) -> tuple[str, str]:
+    return unload_statement(tenant_id=tenant_id, skill="reply", since=MORNING, until=MORNING + timedelta(days=1), folder=folder)
+
+
+def test_the_learning_machine_has_athena_write_what_the_dataset_is_made_of(
+    emulator: Emulator, event_lake: dict[str, str], tmp_path: Path
+) -> None:
+    deliver_twice(emulator, event_lake)
+    bucket, prefix = event_lake["bucket"], "athena/unload/acme/run_1/"
+    emulator.client("s3").put_object(Bucket=bucket, Key=f"{prefix}0/half", Body=b"of a try that failed")
+    folder = f"s3://{bucket}/{prefix}"
+    ended = select_events(emulator, event_lake, selection("acme", folder), folder)
+    assert (ended["status"], json.loads(ended.get("output", "null"))) == ("SUCCEEDED", f"{folder}1/"), ended.get("cause")
+    read = list(read_events("acme", fetch(emulator, bucket, f"{prefix}1/", tmp_path / "acme")))
+    first_day = [event for event in a_small_day() if event.tenant_id == "acme" and event.received_at == MORNING]
+    wanted = {event.event_id: event.payload for event in first_day if event.event_type in ("interaction", "output", "feedback")}
+    assert {event.event_id: event.payload for event in read} == wanted
+    assert len(read) == len(wanted) + 1  # the rating that came twice
+
+
+def test_a_selection_of_no_events_is_a_file_all_the_same(emulator: Emulator, event_lake: dict[str, str], tmp_path: Path) -> None:
+    folder = f"s3://{event_lake['bucket']}/athena/unload/nobody/run_1/"
+    ended = select_events(emulator, event_lake, selection("nobody", folder), folder)
+    assert ended["status"] == "SUCCEEDED", ended.get("cause")
+    files = fetch(emulator, event_lake["bucket"], "athena/unload/nobody/run_1/0/", tmp_path / "nobody")
+    assert len(list(files.iterdir())) == 1
+    assert list(read_events("nobody", files)) == []
+
+
+def test_a_query_that_fails_fails_its_task_with_athenas_reason(emulator: Emulator, event_lake: dict[str, str]) -> None:
+    wrong = (f"UNLOAD (SELECT no_such_column FROM events) TO 's3://{event_lake['bucket']}/unload/", "/' WITH (format = 'PARQUET')")
+    ended = select_events(emulator, event_lake, wrong, "")
+    assert ended["error"] == "States.TaskFailed"
+    query = json.loads(ended["cause"])["QueryExecution"]
+    assert (query["Status"]["State"], query["WorkGroup"]) == ("FAILED", event_lake["workgroup"])
+    assert isinstance(query["Status"]["SubmissionDateTime"], int)
+    assert "no_such_column" in Failure(Error=ended["error"], Cause=ended["cause"]).told
+    nowhere = select_events(emulator, {**event_lake, "workgroup": "primary"}, wrong, "")
+    assert (nowhere["error"], nowhere["cause"][:18]) == ("Athena.InvalidRequestException", "No output location")
 
 
 def test_the_guides_questions_have_the_guides_answers(emulator: Emulator, event_lake: dict[str, str]) -> None:

@@ -162,6 +162,7 @@ ROLLOUT = [
 _ADAPTERS = [{"name": "acme--reply--v1", "artifact_uri": "s3://b/model.tar.gz"}]
 _PLAN = told(
     run_id="run_1",
+    select_events={"statement": ["UNLOAD (SELECT 1) TO 's3://l/", "/' WITH (format = 'PARQUET')"], "output_uri": "s3://l/"},
     build_dataset={"job_name": "j1", "arguments": ["--tenant", "acme"], "output_uri": "s3://b/datasets/v1/"},
     train={"job_name": "j2", "hyperparameters": {}, "base_model_uri": "s3://b/models/m/", "output_uri": "s3://b/runs/run_1"},
     evaluate={"job_name": "j3", "arguments": ["--endpoint", "e"], "output_uri": "s3://b/runs/run_1/evaluation/"},
@@ -179,7 +180,8 @@ def _base(copies: int, status: str = "InService", **more: Any) -> Answer:
 
 
 _BEGUN = {"Begin": [_PLAN]}
-_BUILT = {**_BEGUN, "BuildDataset": [_DONE]}
+_SELECTED = {**_BEGUN, "SelectEvents": [_DONE]}
+_BUILT = {**_SELECTED, "BuildDataset": [_DONE]}
 _JOBS_DONE = {**_BUILT, "Train": [_DONE]}
 _TRAINED = {**_JOBS_DONE, "KeepAwake": [_DONE], "DescribeBase": [_base(1)]}
 _CREATED = {**_TRAINED, "CreateComponent": [_DONE]}
@@ -187,7 +189,7 @@ _LOADED = {**_CREATED, "DescribeComponent": [_component("Creating"), _component(
 _EVALUATED = {**_LOADED, "Evaluate": [_DONE]}
 _AWAKE = "MaySleep KeepAwake DescribeBase IsAwake"
 _LOADS = f"{_AWAKE} LoadAdapters CreateComponent WaitForComponent DescribeComponent ComponentReady"
-_TO_LOADED = f"Begin BuildDataset Train {_LOADS} WaitForComponent DescribeComponent ComponentReady Loaded"
+_TO_LOADED = f"Begin SelectEvents BuildDataset Train {_LOADS} WaitForComponent DescribeComponent ComponentReady Loaded"
 _RELEASES = "ReleaseAdapters DeleteComponent Released Ended"
 
 
@@ -217,23 +219,37 @@ LEARNING = [
     _decided("rejected"),
     _failed("fails-when-begin-is-refused", {"Begin": [fails("NotFound")]}, "Begin", "NotFound", tries=1),
     _failed(
+        "fails-when-athena-keeps-throttling",
+        {**_BEGUN, "SelectEvents": [fails("Athena.TooManyRequestsException")]},
+        "Begin SelectEvents",
+        "Athena.TooManyRequestsException",
+        tries=6,
+    ),
+    _failed(
+        "fails-when-the-query-fails",
+        {**_BEGUN, "SelectEvents": [fails("States.TaskFailed")]},
+        "Begin SelectEvents",
+        "States.TaskFailed",
+        tries=1,
+    ),
+    _failed(
         "fails-when-the-dataset-job-fails",
-        {**_BEGUN, "BuildDataset": [fails("States.TaskFailed")]},
-        "Begin BuildDataset",
+        {**_SELECTED, "BuildDataset": [fails("States.TaskFailed")]},
+        "Begin SelectEvents BuildDataset",
         "States.TaskFailed",
         tries=1,
     ),
     _failed(
         "fails-when-training-takes-too-long",
         {**_BUILT, "Train": [fails("States.Timeout")]},
-        "Begin BuildDataset Train",
+        "Begin SelectEvents BuildDataset Train",
         "States.Timeout",
         tries=1,
     ),
     _failed(
         "fails-when-sagemaker-keeps-throttling",
         {**_BUILT, "Train": [fails("SageMaker.AmazonSageMakerException")]},
-        "Begin BuildDataset Train",
+        "Begin SelectEvents BuildDataset Train",
         "SageMaker.AmazonSageMakerException",
         tries=4,
     ),
@@ -251,7 +267,7 @@ LEARNING = [
     _failed(
         "fails-when-no-copy-of-the-base-ever-runs",
         {**_TRAINED, "DescribeBase": [_base(0)]},
-        f"Begin BuildDataset Train MaySleep KeepAwake {'DescribeBase IsAwake WaitForBase ' * 239}DescribeBase IsAwake StaysAsleep",
+        f"Begin SelectEvents BuildDataset Train {_AWAKE} {'WaitForBase DescribeBase IsAwake ' * 239}StaysAsleep",
         "EndpointAsleep",
         tries=0,
         cause="EndpointName--base is InService with 0 copies after 240 looks: no reason given",
@@ -259,7 +275,7 @@ LEARNING = [
     _failed(
         "fails-when-the-base-has-failed",
         {**_TRAINED, "DescribeBase": [_base(0, "Failed", FailureReason="no such image")]},
-        f"Begin BuildDataset Train {_AWAKE} StaysAsleep",
+        f"Begin SelectEvents BuildDataset Train {_AWAKE} StaysAsleep",
         "EndpointAsleep",
         tries=0,
         cause="EndpointName--base is Failed with 0 copies after 1 looks: no such image",
@@ -267,28 +283,28 @@ LEARNING = [
     _failed(
         "fails-when-the-endpoint-cannot-be-kept-awake",
         {**_JOBS_DONE, "KeepAwake": [fails("ApplicationAutoScaling.ConcurrentUpdateException")]},
-        "Begin BuildDataset Train MaySleep KeepAwake",
+        "Begin SelectEvents BuildDataset Train MaySleep KeepAwake",
         "ApplicationAutoScaling.ConcurrentUpdateException",
         tries=6,
     ),
     _failed(
         "fails-when-the-base-is-not-there",
         {**_TRAINED, "DescribeBase": [fails("SageMaker.ValidationException")]},
-        "Begin BuildDataset Train MaySleep KeepAwake DescribeBase",
+        "Begin SelectEvents BuildDataset Train MaySleep KeepAwake DescribeBase",
         "SageMaker.ValidationException",
         tries=1,
     ),
     _failed(
         "fails-when-an-adapter-is-refused",
         {**_TRAINED, "CreateComponent": [fails("SageMaker.ResourceLimitExceededException")]},
-        f"Begin BuildDataset Train {_AWAKE} LoadAdapters CreateComponent",
+        f"Begin SelectEvents BuildDataset Train {_AWAKE} LoadAdapters CreateComponent",
         "SageMaker.ResourceLimitExceededException",
         tries=1,
     ),
     _failed(
         "fails-when-an-adapter-does-not-load",
         {**_CREATED, "DescribeComponent": [_component("Failed", FailureReason="rank 128 is too high")]},
-        f"Begin BuildDataset Train {_LOADS} AdapterFailed",
+        f"Begin SelectEvents BuildDataset Train {_LOADS} AdapterFailed",
         "AdapterFailed",
         tries=0,
         cause="acme--reply--v1 did not load: rank 128 is too high",
@@ -296,7 +312,7 @@ LEARNING = [
     _failed(
         "fails-when-an-adapter-loads-for-ever",
         {**_CREATED, "DescribeComponent": [_component("Creating")]},
-        f"Begin BuildDataset Train {_LOADS} {'WaitForComponent DescribeComponent ComponentReady ' * 239}AdapterTooSlow",
+        f"Begin SelectEvents BuildDataset Train {_LOADS} {'WaitForComponent DescribeComponent ComponentReady ' * 239}AdapterTooSlow",
         "AdapterTooSlow",
         tries=0,
         cause="acme--reply--v1 is still Creating after 240 looks",
@@ -315,18 +331,34 @@ LEARNING = [
         "NotFound",
         tries=1,
     ),
-    Case(
-        "fails-unrecorded-when-the-record-cannot-be-written",
-        {
-            **_BEGUN,
-            "BuildDataset": [fails("States.TaskFailed", json.dumps({"RoleArn": "arn:aws:iam::1", "ExitMessage": "3 pairs, 8 are needed"}))],
-            "RecordFailure": [fails("DependencyUnavailable", "DynamoDB is away")],
-        },
-        "Begin BuildDataset RecordFailure FailedUnrecorded",
-        status="FAILED",
-        error="FailedUnrecorded",
-        cause="States.TaskFailed: 3 pairs, 8 are needed; then DependencyUnavailable: DynamoDB is away",
-        tries=6,
+    *(
+        Case(
+            f"fails-unrecorded-when-the-record-cannot-be-written-after-{state}",
+            {
+                **_SELECTED,
+                state: [fails("States.TaskFailed", json.dumps(cause))],
+                "RecordFailure": [fails("DependencyUnavailable", "DynamoDB is away")],
+            },
+            f"{path} RecordFailure FailedUnrecorded",
+            status="FAILED",
+            error="FailedUnrecorded",
+            cause=f"States.TaskFailed: {told}; then DependencyUnavailable: DynamoDB is away",
+            tries=6,
+        )
+        for state, path, cause, told in (
+            (
+                "SelectEvents",
+                "Begin SelectEvents",
+                {"QueryExecution": {"Query": "UNLOAD ...", "Status": {"State": "FAILED", "StateChangeReason": "TABLE_NOT_FOUND"}}},
+                "TABLE_NOT_FOUND",
+            ),
+            (
+                "BuildDataset",
+                "Begin SelectEvents BuildDataset",
+                {"RoleArn": "arn:aws:iam::1", "ExitMessage": "3 pairs, 8 are needed"},
+                "3 pairs, 8 are needed",
+            ),
+        )
     ),
     Case(
         "says-which-adapter-it-left-loaded",

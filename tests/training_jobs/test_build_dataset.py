@@ -3,23 +3,24 @@
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pyarrow.parquet
 import pytest
-from moto import mock_aws
 
+from rlaas.clock import rfc3339
 from rlaas.preferences.dataset import SPLITS, DatasetManifest, read_messages
 from rlaas.preferences.left_out import ADVICE
+from rlaas.rollout.selection import COLUMNS
 from rlaas.telemetry.store import StoredEvent
 from rlaas.voices import FREE
 from training_jobs import build_dataset
 from training_jobs.build_dataset import Arguments, build, read_events
 from training_jobs.train import sha256
 
-WORDS = "--tenant acme --skill support-email-draft --version v1 --database d --workgroup w"
+WORDS = "--tenant acme --skill support-email-draft --version v1"
 
 
 def test_the_files_are_trl_preference_datasets_with_provenance_and_the_manifest_describes_them(
@@ -99,59 +100,45 @@ def test_tool_calls_and_tools_survive_the_files(tmp_path: Path, logged_by_others
     assert row["tools"] == '[{"function":{"name":"find_order"},"type":"function"}]'
 
 
+def write_files(events: list[StoredEvent], folder: Path, *, files: int = 1) -> None:
+    """As Athena writes a run's selection: Parquet without an ending, and one row of nulls whatever it selected."""
+    rows: list[dict[str, str | None]] = [
+        {name: rfc3339(value) if isinstance(value := getattr(event, name), datetime) else value for name in COLUMNS} for event in events
+    ]
+    rows.append(dict.fromkeys(COLUMNS))
+    folder.mkdir(parents=True)
+    columns = pyarrow.schema([(name, pyarrow.string()) for name in COLUMNS])
+    for number in range(files):
+        table = pyarrow.Table.from_pylist(rows[number::files], schema=columns)
+        pyarrow.parquet.write_table(table, folder / f"20260504_090000_00000_abcde_{number}")
+
+
+def test_the_events_are_those_that_athena_wrote(tmp_path: Path, week_of_events: list[StoredEvent]) -> None:
+    write_files(week_of_events, tmp_path / "events", files=3)
+    read = sorted(read_events("acme", tmp_path / "events"), key=lambda event: event.event_id)
+    expected = sorted(week_of_events, key=lambda event: event.event_id)
+    assert [replace(event, payload_sha256="0" * 64) for event in read] == expected
+
+
 def test_too_few_pairs_fail_the_job_with_what_fell_out(
-    ml_root: Path, monkeypatch: pytest.MonkeyPatch, run_job: Callable[..., int], logged_by_others: list[StoredEvent]
+    ml_root: Path, run_job: Callable[..., int], logged_by_others: list[StoredEvent]
 ) -> None:
-    monkeypatch.setattr(build_dataset, "read_events", lambda arguments: iter(logged_by_others[:2]))
+    write_files(logged_by_others[:2], ml_root / "processing/input/events")
     assert run_job(build_dataset.main, *WORDS.split()) == 1
     reason = (ml_root / "output" / "message").read_text()
     assert re.search(r"^0 training pairs of 1 outputs, at least 8 .* 1 no_feedback \(nobody edited", reason)
     assert (ml_root / "processing/output/dataset/manifest.json").exists()
 
 
+def test_a_run_without_any_event_fails_for_too_few_pairs(ml_root: Path, run_job: Callable[..., int]) -> None:
+    write_files([], ml_root / "processing/input/events")
+    assert run_job(build_dataset.main, *WORDS.split()) == 1
+    assert (ml_root / "output" / "message").read_text().startswith("0 training pairs of 0 outputs, at least 8 ")
+    manifest = DatasetManifest.model_validate_json((ml_root / "processing/output/dataset/manifest.json").read_text())
+    assert (manifest.events, manifest.events_since) == (0, None)
+
+
 def test_a_missing_argument_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        Arguments.parse(["--tenant", "acme", "--skill", "mail", "--version", "v1", "--database", "d"])
-    assert "--workgroup" in capsys.readouterr().err
-
-
-def test_what_is_unloaded_lies_with_athenas_answers_and_is_deleted_when_it_was_read(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, week_of_events: list[StoredEvent]
-) -> None:
-    """Athena itself is not there: the files are as its UNLOAD writes them, where it was told to."""
-    from awswrangler.athena import _read
-    from awswrangler.athena._utils import _QueryMetadata
-
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    columns = ("event_type", "event_id", "skill", "interaction_id", "output_id", "thread_id", "policy_id", "payload")
-    rows = [
-        {name: getattr(event, name) for name in columns}
-        | {name: getattr(event, name).isoformat() for name in ("occurred_at", "received_at")}
-        for event in week_of_events
-    ]
-    told: list[str] = []
-    with mock_aws():
-        s3, athena = boto3.client("s3"), boto3.client("athena")
-        s3.create_bucket(Bucket="lake")
-        answers = {"ResultConfiguration": {"OutputLocation": "s3://lake/athena/"}, "EnforceWorkGroupConfiguration": True}
-        athena.create_work_group(Name="w", Configuration=answers)
-
-        def unload(*, path: str, **_: Any) -> _QueryMetadata:
-            told.append(path)
-            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "part")
-            s3.upload_file(str(tmp_path / "part"), "lake", path.removeprefix("s3://lake/") + "part")
-            s3.put_object(Bucket="lake", Key="athena/q-manifest.csv", Body=f"{path}part\n")
-            s3.put_object(Bucket="lake", Key="athena/q.metadata")
-            return _QueryMetadata("q", {}, [], [], [], {}, [], None, "s3://lake/athena/q-manifest.csv", {})
-
-        monkeypatch.setattr(_read, "_unload", unload)
-        arguments = Arguments.parse([*WORDS.split(), "--read-by", "unload"])
-        read = list(read_events(arguments))
-        assert list(read_events(arguments)) == read
-        assert "Contents" not in s3.list_objects_v2(Bucket="lake")
-    assert {event.event_id for event in read} == {event.event_id for event in week_of_events}
-    assert all(path.startswith("s3://lake/athena/unload/") and path.endswith("/") for path in told)
-    assert len(set(told)) == 2  # UNLOAD wants its prefix empty, also for a job that is tried again
+        Arguments.parse(["--tenant", "acme", "--skill", "mail"])
+    assert "--version" in capsys.readouterr().err

@@ -71,7 +71,7 @@ def test_every_job_leaves_its_reason(ml_root: Path, run_job: Callable[..., int],
 
 
 def test_an_evaluation_without_held_out_threads_says_so(ml_root: Path, run_job: Callable[..., int]) -> None:
-    words = "--tenant acme --skill mail --version v1 --database d --workgroup w"
+    words = "--tenant acme --skill mail --version v1"
     build_dataset.build(build_dataset.Arguments.parse(words.split()), [], ml_root / "processing" / "input" / "dataset")
     components = [f"--{system}-component=c" for system in ("baseline", "candidate", "control")]
     assert run_job(evaluate.main, "--endpoint", "e", *components) == 1

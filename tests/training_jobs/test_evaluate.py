@@ -50,7 +50,7 @@ class Down:
 
 @pytest.fixture
 def dataset(tmp_path: Path, week_of_events: list[StoredEvent]) -> Path:
-    words = "--tenant acme --skill support-email-draft --version v4 --database d --workgroup w --test-share 0"
+    words = "--tenant acme --skill support-email-draft --version v4 --test-share 0"
     build(Arguments.parse(words.split()), week_of_events, tmp_path / "dataset")
     return tmp_path / "dataset"
 

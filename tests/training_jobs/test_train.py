@@ -23,7 +23,7 @@ SETTINGS = {
     "dpo_learning_rate": "5e-3",
     "max_length": "192",
 }
-WORDS = "--tenant acme --skill support-email-draft --version v1 --database d --workgroup w --test-share 0 --validation-share 0"
+WORDS = "--tenant acme --skill support-email-draft --version v1 --test-share 0 --validation-share 0"
 
 
 def lay_out(

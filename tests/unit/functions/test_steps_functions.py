@@ -29,7 +29,12 @@ WHO = {"tenant_id": TENANT, "skill": SKILL}
 def fresh(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("ROLLOUT_SETTINGS", json.dumps({"units_a_day": 5_000, "min_samples": 7}))
     monkeypatch.setenv("LEARNING_SETTINGS", json.dumps({"dpo_steps": 3}))
-    for name, value in {"ARTIFACTS_BUCKET": "artifacts", "ENDPOINT_NAME": "rlaas-test", "BASE_MODEL": "tiny"}.items():
+    for name, value in {
+        "ARTIFACTS_BUCKET": "artifacts",
+        "LAKE_BUCKET": "lake",
+        "ENDPOINT_NAME": "rlaas-test",
+        "BASE_MODEL": "tiny",
+    }.items():
         monkeypatch.setenv(name, value)
     for stores in (rollout_steps.stores, learning_steps.stores):
         stores.cache_clear()
@@ -127,11 +132,16 @@ def test_a_rollout_that_fails_or_is_stopped_goes_back_and_says_why(ready: Stage,
             "the job j2 ended as MaxRuntimeExceeded",
         ),
         ({"ProcessingJobName": "j1", "ProcessingJobStatus": "Stopped", "RoleArn": "arn:aws:iam::1"}, "the job j1 ended as Stopped"),
+        (
+            {"QueryExecution": {"Query": "UNLOAD ...", "Status": {"State": "FAILED", "StateChangeReason": "TABLE_NOT_FOUND: line 3:8"}}},
+            "TABLE_NOT_FOUND: line 3:8",
+        ),
+        ({"QueryExecution": {"Status": {"State": "CANCELLED"}}}, ""),
         ({"Anything": "else"}, ""),
     ],
-    ids=["training", "processing", "out of time", "stopped", "no words"],
+    ids=["training", "processing", "out of time", "stopped", "query", "query without words", "no words"],
 )
-def test_a_learning_run_begins_with_a_plan_and_fails_with_its_jobs_reason(ready: Stage, job: dict[str, str], told: str) -> None:
+def test_a_learning_run_begins_with_a_plan_and_fails_with_its_jobs_reason(ready: Stage, job: dict[str, Any], told: str) -> None:
     plan = learning_step("begin", settings={"sft_steps": 2})
     assert (plan["train"]["hyperparameters"]["sft_steps"], plan["train"]["hyperparameters"]["dpo_steps"]) == ("2", "3")
     answer = learning_step("fail", error={"Error": "States.TaskFailed", "Cause": json.dumps(job)})

@@ -21,7 +21,7 @@ from training_jobs import evaluate
 from training_jobs.build_dataset import Arguments
 
 RUN = "run_01JQZ4T3V7W8X9Y0Z1A2B3C4D5"
-PLACE = Place(stage="test", bucket="artifacts", endpoint="rlaas-test", base_model="smollm2")
+PLACE = Place(stage="test", lake="lake", bucket="artifacts", endpoint="rlaas-test", base_model="smollm2")
 DEFINITIONS = Path(__file__).parents[3] / "infra" / "state_machines"
 ROOT = f"s3://artifacts/tenants/{TENANT}/{SKILL}"
 ADAPTER = f"{ROOT}/runs/{RUN}/rlaas-test-train-01jqz4t3v7w8x9y0z1a2b3c4d5/output/model.tar.gz"
@@ -76,9 +76,11 @@ def test_the_plan_names_each_job_and_where_it_reads_and_writes(world: World) -> 
     words = asked["build_dataset"]["arguments"]
     given = dict(zip(words[::2], words[1::2], strict=True))
     assert given["--tenant"] == TENANT
-    assert (given["--database"], given["--workgroup"], given["--version"]) == ("rlaas_test", "rlaas-test", "v1")
-    assert (given["--since"], given["--until"]) == ("2026-02-19T12:00:00.000000Z", "2026-03-01T12:00:00.000000Z")
-    assert given["--test-share"] == "0.0"
+    assert (given["--version"], given["--test-share"]) == ("v1", "0.0")
+    statement = "2".join(asked["select_events"]["statement"])
+    assert "received_at >= '2026-02-19T12:00:00.000000Z' AND received_at < '2026-03-01T12:00:00.000000Z'" in statement
+    assert f"TO '{asked['select_events']['output_uri']}2/' WITH" in statement
+    assert asked["select_events"]["output_uri"] == f"s3://lake/athena/unload/{TENANT}/{RUN}/"
     assert asked["build_dataset"]["output_uri"] == f"{ROOT}/datasets/v1/"
     assert asked["train"]["hyperparameters"]["dpo_steps"] == "30"
     assert TrainingSettings.from_strings(asked["train"]["hyperparameters"]).base_model == "smollm2"
@@ -108,23 +110,30 @@ def test_whatever_a_job_reads_as_a_prefix_ends_where_the_next_version_is_another
     world.request()
     asked = cast(dict[str, Any], world.conductor.begin())
     read = [uri for path in DEFINITIONS.glob("*.asl.json") for uri in prefixes(json.loads(path.read_text()))]
-    assert len(read) == 3
+    assert len(read) == 4
     for uri in read:
+        if uri == "{% $events_uri %}":
+            [uri] = [
+                state["Assign"]["events_uri"]
+                for path in DEFINITIONS.glob("*.asl.json")
+                for state in json.loads(path.read_text())["States"].values()
+                if "events_uri" in state.get("Assign", {})
+            ]
+            assert uri.endswith(" & '/' %}")
+            continue
         job, field = uri.removeprefix("{% $plan.").removesuffix(" %}").split(".")
         assert asked[job][field].endswith("/"), uri
 
 
 def test_the_jobs_understand_their_arguments(world: World) -> None:
     baseline = world.registry.get_policy(TENANT, world.request().baseline)
-    for unload in (True, False):
-        run = world.request().model_copy(update={"version": 1, "settings": LearningSettings(unload=unload, min_pairs=3)})
-        asked = cast(dict[str, Any], plan(run, PLACE, baseline))
-        understood = Arguments.parse(asked["build_dataset"]["arguments"])
-        assert (understood.tenant, understood.min_pairs, understood.shares.test) == (TENANT, 3, 0.1)
-        assert understood.unload is unload
-        evaluation = evaluate.parse(asked["evaluate"]["arguments"])
-        assert (evaluation.baseline_component, evaluation.candidate_component) == ("v1", f"rlaas-test--{TENANT}--{SKILL}--v1")
-        assert (evaluation.max_tokens, evaluation.min_threads) == (baseline.sampling.max_tokens, 20)
+    run = world.request().model_copy(update={"version": 1, "settings": LearningSettings(min_pairs=3)})
+    asked = cast(dict[str, Any], plan(run, PLACE, baseline))
+    understood = Arguments.parse(asked["build_dataset"]["arguments"])
+    assert (understood.tenant, understood.min_pairs, understood.shares.test) == (TENANT, 3, 0.1)
+    evaluation = evaluate.parse(asked["evaluate"]["arguments"])
+    assert (evaluation.baseline_component, evaluation.candidate_component) == ("v1", f"rlaas-test--{TENANT}--{SKILL}--v1")
+    assert (evaluation.max_tokens, evaluation.min_threads) == (baseline.sampling.max_tokens, 20)
 
 
 def test_a_repeated_begin_keeps_the_version_and_a_next_run_takes_the_next(world: World) -> None:

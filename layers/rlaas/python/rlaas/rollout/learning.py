@@ -13,10 +13,11 @@ from typing import Literal, Protocol
 
 from pydantic import Field, JsonValue
 
-from rlaas.clock import Clock, Timestamp, rfc3339
+from rlaas.clock import Clock, Timestamp
 from rlaas.errors import Conflict, InvalidInput, NotFound
 from rlaas.evaluation.report import Criteria, PromotionReport
 from rlaas.ids import PolicyId, SkillName, TenantId, adapter_name, base_component, policy_id
+from rlaas.rollout.selection import unload_statement
 from rlaas.routing.policy import AdapterRef, Policy, SageMakerBackend
 from rlaas.routing.registry import Policies, Routes
 from rlaas.tenancy.registry import Change, Registry, dataset_key, run_key, skill_key
@@ -32,7 +33,6 @@ class LearningSettings(TrainingSettings):
 
     The events of the last `window_days` until the run begins; fewer than `min_pairs` training pairs fail it. Shares of the threads are
     kept for validation and testing, and the candidate must win on `min_threads` of them at `min_win_rate` (`evaluation.report.Criteria`).
-    `unload` reads the lake through Athena UNLOAD, which large lakes need.
     """
 
     window_days: int = Field(default=30, ge=1, le=3650)
@@ -41,7 +41,6 @@ class LearningSettings(TrainingSettings):
     test_share: float = Field(default=0.1, ge=0, lt=1)
     min_threads: int = Field(default=Criteria().min_threads, ge=2)
     min_win_rate: float = Field(default=Criteria().min_win_rate, ge=0.5, le=1)
-    unload: bool = True
 
 
 MOST: Mapping[str, float] = {
@@ -124,9 +123,10 @@ class Documents(Registry, Routes, Policies, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a stage's runs happen: its name, artifacts bucket, endpoint, and the base model under `models/` there."""
+    """Where a stage's runs happen: its name, its lake's bucket, its artifacts bucket with the base model under `models/`, its endpoint."""
 
     stage: str
+    lake: str
     bucket: str
     endpoint: str
     base_model: str
@@ -348,6 +348,7 @@ class _Where:
         root = f"s3://{place.bucket}/tenants/{run.tenant_id}/{run.skill}"
         self.jobs = {kind: f"rlaas-{place.stage}-{kind}-{tag}"[:63].rstrip("-") for kind in ("dataset", "train", "evaluate")}
         # What SageMaker reads as a prefix ends in a slash: without one, v1 is v10 as well.
+        self.events = f"s3://{place.lake}/athena/unload/{run.tenant_id}/{run.run_id}/"
         self.dataset = f"{root}/datasets/v{self.version}/"
         self.runs = f"{root}/runs/{run.run_id}"
         self.adapter = f"{self.runs}/{self.jobs['train']}/output/model.tar.gz"
@@ -359,28 +360,34 @@ class _Where:
 
 
 def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValue]:
-    """What the state machine passes to the jobs of a run that has its version: names, arguments and URIs, nothing larger."""
+    """What the state machine asks Athena and the jobs of a run that has its version: a statement, names, arguments and URIs."""
     where, settings = _Where(run, place), run.settings
     served = baseline.backend
     assert isinstance(served, SageMakerBackend)  # `request_run` sees to it
-    since = run.created_at - timedelta(days=settings.window_days)
     hyperparameters = {name: str(getattr(settings, name)) for name in TrainingSettings.model_fields}
     return {
         "run_id": run.run_id,
+        "select_events": {
+            "statement": [
+                *unload_statement(
+                    tenant_id=run.tenant_id,
+                    skill=run.skill,
+                    since=run.created_at - timedelta(days=settings.window_days),
+                    until=run.created_at,
+                    folder=where.events,
+                )
+            ],
+            "output_uri": where.events,
+        },
         "build_dataset": {
             "job_name": where.jobs["dataset"],
             "arguments": _arguments(
                 tenant=run.tenant_id,
                 skill=run.skill,
                 version=f"v{where.version}",
-                database=f"rlaas_{place.stage}",
-                workgroup=f"rlaas-{place.stage}",
-                since=rfc3339(since),
-                until=rfc3339(run.created_at),
                 min_pairs=str(settings.min_pairs),
                 validation_share=str(settings.validation_share),
                 test_share=str(settings.test_share),
-                read_by="unload" if settings.unload else "query",
             ),
             "output_uri": where.dataset,
         },

@@ -129,6 +129,7 @@ class LearningEnvironment(RegistryEnvironment):
     """For the learning run's steps: the stage's learning settings, which a run's own go before."""
 
     artifacts_bucket: str = Field(alias="ARTIFACTS_BUCKET")
+    lake_bucket: str = Field(alias="LAKE_BUCKET")
     endpoint_name: str = Field(alias="ENDPOINT_NAME")
     base_model: str = Field(alias="BASE_MODEL")
     learning_settings: Json[dict[str, JsonValue]] = Field(default={}, alias="LEARNING_SETTINGS")

@@ -20,7 +20,7 @@ class Failure(BaseModel):
 
     @property
     def told(self) -> str:
-        """The error in one line: of a function its message, of a SageMaker job its last words or else how it ended."""
+        """The error in one line: of a function its message, of a SageMaker job its last words or else how it ended, of a query why."""
         try:
             cause = json.loads(self.Cause)
         except ValueError:
@@ -34,6 +34,9 @@ def _message(cause: Mapping[str, JsonValue]) -> str:
     for name in ("errorMessage", "ExitMessage", "FailureReason"):
         if cause.get(name):
             return str(cause[name])
+    match cause:
+        case {"QueryExecution": {"Status": {"StateChangeReason": str(reason)}}}:
+            return reason
     for kind in ("Training", "Processing"):
         if job := cause.get(f"{kind}JobName"):
             return f"the job {job} ended as {cause.get('SecondaryStatus') or cause.get(f'{kind}JobStatus')}"
