@@ -96,7 +96,7 @@ class LearningPipeline(Construct):
     def _allow_selections(self, lake: EventLake) -> None:
         """Let the state machine have Athena write events to files: Athena reads, finds and writes as whoever asks it.
 
-        On what it writes, AWS documents these actions as the ones that it needs of a caller.
+        Where it writes, it needs the actions that AWS's guides list for the location of results.
         """
         stack = Stack.of(self)
         events, answers = lake.bucket.objects("events/*"), lake.bucket.objects("athena/*")
