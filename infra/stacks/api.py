@@ -9,9 +9,9 @@ from infra.config import StageConfig
 from infra.constructs.adapter_upkeep import AdapterUpkeep
 from infra.constructs.answering_function import KEYS_ARE_DATA, AnsweringFunction, vendor_keys
 from infra.constructs.entity_finder import EntityFinder
-from infra.constructs.grant_role import GrantRole
 from infra.constructs.guarded_rollout import GUARDS_ARE_DATA, GuardedRollout
 from infra.constructs.learning_pipeline import LearningPipeline
+from infra.constructs.lent_role import GrantRole
 from infra.constructs.python_function import PythonFunction
 from infra.constructs.redrive import Redrive
 from infra.constructs.rest_api import PublicApi

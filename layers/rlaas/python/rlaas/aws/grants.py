@@ -1,28 +1,22 @@
 """Short-lived leave to ask a SageMaker model oneself, by any OpenAI client: an address and a bearer token for one model."""
 
 import base64
-import json
 import os
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import cache
+from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import boto3
 from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
-from botocore.config import Config
 from botocore.credentials import Credentials
 
-from rlaas.aws.clients import dependency
+from rlaas.aws.lent_sessions import LIFETIME, Statement, lend, model_arns, sts_client
 from rlaas.routing.policy import SageMakerBackend
 
 if TYPE_CHECKING:
     from types_boto3_sts import STSClient
 
-LIFETIME = timedelta(minutes=15)
-"""The shortest that AWS lends a role for."""
 _TOKEN_HOST = "sagemaker.amazonaws.com"
 
 
@@ -43,7 +37,7 @@ class ModelGrants:
 
     def __init__(self, role_arn: str, *, sts: "STSClient | None" = None, runtime_url: str | None = None) -> None:
         self._role_arn = role_arn
-        self._sts = sts or _sts()
+        self._sts = sts or sts_client()
         self._region = self._sts.meta.region_name
         # The laptop cloud answers at the address that every AWS client there is given.
         base = runtime_url or os.environ.get("AWS_ENDPOINT_URL")
@@ -51,29 +45,19 @@ class ModelGrants:
 
     def make(self, backend: SageMakerBackend, *, tenant_id: str, now: datetime) -> Grant:
         """Leave for `tenant_id` to ask `backend` for a quarter of an hour. Raises: DependencyUnavailable."""
-        _, partition, _, _, account, _ = self._role_arn.split(":", 5)
-        arn = f"arn:{partition}:sagemaker:{self._region}:{account}"
-        asked = [f"{arn}:endpoint/{backend.endpoint}".lower()]
-        path = f"endpoints/{quote(backend.endpoint, safe='')}"
+        components, path = [], f"endpoints/{quote(backend.endpoint, safe='')}"
         if backend.component is not None:
-            asked.append(f"{arn}:inference-component/{backend.component}".lower())
+            components.append(backend.component)
             path += f"/inference-components/{quote(backend.component, safe='')}"
-        invoke = ["sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"]
-        policy = {
-            "Version": "2012-10-17",
-            "Statement": [
-                {"Effect": "Allow", "Action": invoke, "Resource": asked},
-                {"Effect": "Allow", "Action": "sagemaker:CallWithBearerToken", "Resource": "*"},
-            ],
-        }
-        with dependency("STS"):
-            lent = self._sts.assume_role(
-                RoleArn=self._role_arn,
-                RoleSessionName=f"grant-{tenant_id}",
-                DurationSeconds=int(LIFETIME.total_seconds()),
-                Policy=json.dumps(policy),
-            )["Credentials"]
-        credentials = Credentials(lent["AccessKeyId"], lent["SecretAccessKey"], lent["SessionToken"])
+        allowed: list[Statement] = [
+            {
+                "Effect": "Allow",
+                "Action": ["sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"],
+                "Resource": model_arns(self._role_arn, self._region, endpoint=backend.endpoint, components=components),
+            },
+            {"Effect": "Allow", "Action": "sagemaker:CallWithBearerToken", "Resource": "*"},
+        ]
+        credentials = lend(self._role_arn, allowed, name=f"grant-{tenant_id}", sts=self._sts)
         return Grant(f"{self._runtime_url}/{path}/openai/v1", _bearer_token(credentials, self._region), now + LIFETIME)
 
 
@@ -82,9 +66,3 @@ def _bearer_token(credentials: Credentials, region: str) -> str:
     SigV4QueryAuth(credentials, "sagemaker", region, expires=int(LIFETIME.total_seconds())).add_auth(request)
     presigned = str(request.url).removeprefix("https://") + "&Version=1"
     return f"sagemaker-api-key-{base64.b64encode(presigned.encode()).decode()}"
-
-
-@cache
-def _sts() -> "STSClient":
-    sts: STSClient = boto3.client("sts", config=Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "max_attempts": 2}))
-    return sts
