@@ -5,7 +5,8 @@ Stock ministack takes everybody who reaches the port for the developer: no key, 
 ministack's:
 
 - the cloud has one access key, made when it starts (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in this process's environment). A request
-  must be signed with it, or with credentials that STS lent to whoever had it; AWS's own signature, so the secret is never sent.
+  must be signed with it, or with credentials that STS lent to whoever had it; AWS's own signature, so the secret is never sent. What was
+  lent does on S3 and asks of models what its role and its session allow; other services do not look.
 - Host must be a name that leads to the loopback whoever asks, with this port: a page cannot make its own name the cloud's (DNS rebinding).
 - Origin, where there is one, must be the cloud's own, and nothing lets another page read an answer.
 - WebSockets are refused: nothing that is deployed has any.
@@ -21,7 +22,7 @@ import os
 import re
 import urllib.parse
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from ministack import app
@@ -64,9 +65,9 @@ def secret_of(access_key_id: str, session_token: str) -> str:
     return str(found.secret_access_key)
 
 
-def check_allowed(access_key_id: str, action: str, resources: Iterable[str]) -> None:
+def check_allowed(access_key_id: str, action: str, resources: Iterable[str], context: Mapping[str, object] | None = None) -> None:
     """Whether the holder of an access key may do `action` on every one of `resources` (ARNs). The cloud's own key may do everything; what
-    STS lent may do what its role allows and, where the session has a policy of its own, that allows too.
+    STS lent may do what its role allows and, where the session has a policy of its own, that allows too. `context` is what conditions read.
 
     Raises: Refused.
     """
@@ -75,12 +76,26 @@ def check_allowed(access_key_id: str, action: str, resources: Iterable[str]) -> 
         raise Refused(principal.code, principal.message)
     if principal.policies is None:
         return
+    read = {name.lower(): value for name, value in (context or {}).items()}
     for resource in resources:
-        asked = iam_evaluator.EvalContext(principal.arn, principal.type, principal.account, action, resource, responses.get_region())
+        asked = iam_evaluator.EvalContext(
+            principal.arn, principal.type, principal.account, action, resource, responses.get_region(), service_context=read
+        )
         found = iam_evaluator.evaluate(asked, principal.policies, *principal.limits)
         if found.decision != "Allow":
             message = iam_actions.identity_denial_message(action, principal.arn, resource, found.decision == "Deny")
             raise Refused("AccessDeniedException", message)
+
+
+def check_s3(access_key_id: str, method: str, path: str, query: Mapping[str, list[str]], headers: dict[str, str]) -> None:
+    """Whether the holder of an access key may do what a request asks of S3, where `path` has the bucket in it. Raises: Refused."""
+    if access_key_id == os.environ["AWS_ACCESS_KEY_ID"]:
+        return
+    action = f"s3:{iam_actions._s3_action(method, path, query)}"
+    resource = iam_actions.extract_resource_arn("s3", method, path, headers, b"", query, "", "")
+    check_allowed(access_key_id, action, [resource], iam_actions.s3_service_context(action, query, path, headers))
+    for besides, other in iam_actions.s3_additional_checks(method, path, headers, b"", query):  # what a copy reads
+        check_allowed(access_key_id, besides, [other])
 
 
 class Door:
@@ -118,7 +133,7 @@ class Door:
                 await _answer(send, 200, {}, b"")
                 return
             if not (host in self._names() and self._tokens.match(scope["path"])):
-                receive = await _check_signature(scope, headers, receive)
+                receive = await _check_signature(scope, headers, receive, by_path=host in self._names())
         except Refused as refusal:
             logger.info("refused %s %r: %s: %s", scope["method"], scope["path"], refusal.code, refusal.message)
             await _answer(send, *_refusal(scope, headers, refusal))
@@ -157,8 +172,11 @@ def _headers(scope: Scope) -> dict[str, str]:
     return found
 
 
-async def _check_signature(scope: Scope, headers: dict[str, str], receive: Receive) -> Receive:
-    """What ministack receives the request from. Raises: Refused unless its header, or its query, is signed by SigV4."""
+async def _check_signature(scope: Scope, headers: dict[str, str], receive: Receive, *, by_path: bool) -> Receive:
+    """What ministack receives the request from. `by_path` says that a bucket, if it is asked for one, is named there and not by the host.
+
+    Raises: Refused unless its header, or its query, is signed by SigV4, and by whoever may do on S3 what it asks there.
+    """
     query = urllib.parse.parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     presigned = "authorization" not in headers
     if presigned and query.get("X-Amz-Algorithm") != ["AWS4-HMAC-SHA256"]:
@@ -184,6 +202,9 @@ async def _check_signature(scope: Scope, headers: dict[str, str], receive: Recei
     failure = sigv4.header_signature_failure(signature, secret, scope["method"], path, query, headers, body, presigned=presigned)
     if failure is not None:
         raise Refused(*failure)
+    if signature.service == "s3":
+        named = scope["path"] if by_path else f"/{_host_of(scope).partition('.')[0]}{scope['path']}"
+        check_s3(signature.access_key_id, scope["method"], named, query, headers)
     return receive
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -231,6 +233,64 @@ def test_credentials_that_sts_lent_are_good_with_their_token_alone(emulator: Emu
         with pytest.raises(ClientError) as refused:
             tables(key, secret, token)
         assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+
+
+def test_what_sts_lent_does_on_s3_what_its_role_and_its_session_allow(emulator: Emulator) -> None:
+    iam, role, bucket = emulator.client("iam"), f"r-{uuid.uuid4().hex[:8]}", f"b-{uuid.uuid4().hex[:8]}"
+    owner = emulator.client("s3")
+    owner.create_bucket(Bucket=bucket)
+    for key in ("tenants/a/1", "tenants/b/1", "elsewhere/1"):
+        owner.put_object(Bucket=bucket, Key=key, Body=b"here")
+
+    def allowing(prefix: str) -> str:
+        arn = f"arn:aws:s3:::{bucket}"
+        listing = {"Condition": {"StringLike": {"s3:prefix": f"{prefix}*"}}}
+        statements: list[dict[str, Any]] = [
+            {"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": f"{arn}/{prefix}*"},
+            {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": arn, **listing},
+        ]
+        return json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+    trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]}
+    arn = iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    iam.put_role_policy(RoleName=role, PolicyName="data", PolicyDocument=allowing("tenants/"))
+
+    def works(prefix: str, **session: str) -> set[str]:
+        """What a session may do below a prefix; all else is denied."""
+        lent = emulator.client("sts").assume_role(RoleArn=arn, RoleSessionName="lent", **session)["Credentials"]
+        config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"max_attempts": 0})
+        keys = boto3.Session(lent["AccessKeyId"], lent["SecretAccessKey"], lent["SessionToken"], "us-east-1")
+        s3 = keys.client("s3", endpoint_url=emulator.url, config=config)
+        there, own = {"Bucket": bucket, "Key": f"{prefix}1"}, {"Bucket": bucket, "Key": f"{prefix}2"}
+        attempts: dict[str, Callable[[], object]] = {
+            "get": lambda: s3.get_object(**there),
+            "put": lambda: s3.put_object(**own, Body=b"x"),
+            "list": lambda: s3.list_objects_v2(Bucket=bucket, Prefix=prefix),
+            "list all": lambda: s3.list_objects_v2(Bucket=bucket),
+            "copy b's": lambda: s3.copy_object(**own, CopySource={"Bucket": bucket, "Key": "tenants/b/1"}),
+            "delete": lambda: s3.delete_object(**there),
+            "delete many": lambda: s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": f"{prefix}1"}]}),
+            "link": lambda: httpx.get(s3.generate_presigned_url("get_object", Params=there)).raise_for_status(),
+        }
+        worked, denials = set(), set()
+        for what, attempt in attempts.items():
+            try:
+                attempt()
+                worked.add(what)
+            except ClientError as denied:
+                denials.add(denied.response["Error"]["Code"])
+            except httpx.HTTPStatusError as denied:
+                denials.add("AccessDenied" if "AccessDenied" in denied.response.text else denied.response.text)
+        assert denials == {"AccessDenied"}
+        return worked
+
+    some = {"get", "put", "list", "link"}
+    assert works("tenants/b/") == some | {"copy b's"}
+    assert works("elsewhere/") == set()
+    narrowed = allowing("tenants/a/")
+    assert works("tenants/a/", Policy=narrowed) == some
+    assert works("tenants/b/", Policy=narrowed) == set()
+    assert works("elsewhere/", Policy=allowing("elsewhere/")) == set()  # a session's policy adds nothing to its role
 
 
 def test_a_client_learns_in_its_services_words_that_its_key_is_not_the_clouds(emulator: Emulator) -> None:
