@@ -2,7 +2,8 @@
 
 A SageMaker processing job without a network: reads the events of one tenant's skill from the files that Athena wrote for it under
 /opt/ml/processing/input/events, writes train, validation and test Parquet files in TRL's conversational preference format,
-demonstrations.parquet in its prompt-completion format, and manifest.json under /opt/ml/processing/output/dataset.
+demonstrations.parquet in its prompt-completion format, the test split's prompts as JSON lines (for a function, which reads no Parquet), and
+manifest.json under /opt/ml/processing/output/dataset.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from rlaas.clock import rfc3339, utc_now
 from rlaas.ids import canonical_sha256
 from rlaas.preferences.dataset import (
     SPLITS,
+    TEST_PROMPTS,
     DatasetManifest,
     DemonstrationsFile,
+    PromptsFile,
     SplitFile,
     SplitShares,
     demonstration_row,
+    held_out_prompt,
     shortfall,
     split_pairs,
     training_demonstrations,
@@ -150,6 +154,13 @@ def write_demonstrations(pairs: list[Pair], path: Path) -> DemonstrationsFile:
     return DemonstrationsFile(demonstrations=len(pairs), threads=len({pair.thread for pair in pairs}), sha256=digest)
 
 
+def write_test_prompts(pairs: list[Pair], path: Path) -> PromptsFile:
+    """Write what the models are asked in an evaluation, a line for each row of the test split."""
+    content = "".join(f"{held_out_prompt(pair).model_dump_json()}\n" for pair in pairs).encode()
+    path.write_bytes(content)
+    return PromptsFile(prompts=len(pairs), sha256=hashlib.sha256(content).hexdigest())
+
+
 def _write(rows: list[Mapping[str, object]], columns: pyarrow.Schema, path: Path) -> str:
     """Write a Parquet file and return its SHA-256."""
     import pyarrow.parquet
@@ -179,6 +190,7 @@ def build(arguments: Arguments, events: list[StoredEvent], output: Path) -> Data
         created_at=rfc3339(utc_now()),
         splits=files,
         demonstrations=write_demonstrations(shown, output / "demonstrations.parquet"),
+        test_prompts=write_test_prompts(kept["test"], output / TEST_PROMPTS),
         outputs=made.outputs,
         dropped=dropped,
         advice={reason: ADVICE[reason] for reason in dropped},

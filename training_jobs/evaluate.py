@@ -1,37 +1,29 @@
-"""Held-out prompts asked of the served baseline, candidate and SFT-only control; the promotion report.
+"""Answers to held-out prompts of baseline, candidate and SFT-only control, compared; the promotion report.
 
-A SageMaker processing job: reads /opt/ml/processing/input/dataset (test.parquet, manifest.json), asks the endpoint itself, so that what is
-judged is what is served, and writes promotion_report.json and .html to /opt/ml/processing/output/evaluation.
+A SageMaker processing job without a network: reads /opt/ml/processing/input/dataset (test.parquet, manifest.json) and .../input/answers,
+which the function ask_held_out had from the endpoint, and writes promotion_report.json and .html to /opt/ml/processing/output/evaluation.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import logging
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlaas.clock import rfc3339, utc_now
+from rlaas.evaluation.asking import MAX_INTERACTIONS, Answer, Question, no_prompts
 from rlaas.evaluation.comparison import SYSTEMS, HeldOutCase, System
 from rlaas.evaluation.report import Criteria, PromotionReport, promotion_report
-from rlaas.inference.backend import ChatCall
 from rlaas.preferences.dataset import DatasetManifest, read_messages
-from rlaas.routing.policy import SageMakerBackend, Sampling
 from training_jobs.ending import JobFailed, exit_status
 from training_jobs.ml_root import ml_root
 from training_jobs.promotion_page import promotion_page
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from pydantic import JsonValue
-
-    from rlaas.inference.backend import Backend
+    from collections.abc import Iterable, Mapping
 
 logger = logging.getLogger("evaluate")
 
@@ -41,11 +33,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="evaluate", description=__doc__)
     parser.add_argument("--endpoint", required=True)
     for system in ("baseline", "candidate", "control"):
-        parser.add_argument(f"--{system}-component", required=True, help="inference component that answers")
-    parser.add_argument("--max-tokens", type=int, default=256, help="longest answer; the served policies' own limit")
-    parser.add_argument("--max-interactions", type=int, default=2000, help="held-out interactions judged at most")
-    parser.add_argument("--concurrency", type=int, default=24, help="requests under way; the server answers them in one batch")
-    parser.add_argument("--timeout-seconds", type=float, default=120.0, help="for one answer")
+        parser.add_argument(f"--{system}-component", required=True, help="inference component that answered")
     defaults = Criteria()
     parser.add_argument("--min-threads", type=int, default=defaults.min_threads)
     parser.add_argument("--min-win-rate", type=float, default=defaults.min_win_rate)
@@ -60,69 +48,45 @@ def read_test_split(path: Path) -> list[dict[str, object]]:
     return rows
 
 
-def ask(
-    rows: Sequence[Mapping[str, object]],
-    components: Mapping[System, str],
-    backend: Backend,
-    *,
-    endpoint: str,
-    tenant_id: str,
-    sampling: Sampling,
-    concurrency: int,
-    timeout_s: float,
-) -> list[HeldOutCase]:
-    """Every system's answer to every row's prompt. Raises: DependencyUnavailable when the endpoint does not answer one."""
-    cases = [
-        HeldOutCase(str(row["interaction_id"]), str(row["thread"]), _text(row["chosen"]), answers={}, person=str(row.get("person") or ""))
-        for row in rows
-    ]
-    answers: list[dict[System, str]] = [{} for _ in rows]
-    with ThreadPoolExecutor(concurrency) as pool:
-        asked = {
-            pool.submit(
-                backend.complete,
-                SageMakerBackend(endpoint=endpoint, component=components[system]),
-                ChatCall(messages=read_messages(row["prompt"]), parameters={**sampling.parameters(), **_tools(row)}, tenant_id=tenant_id),
-                timeout_s=timeout_s,
-            ): (number, system)
-            for system in SYSTEMS
-            for number, row in enumerate(rows)
-        }
-        try:
-            for done, answer in enumerate(as_completed(asked), start=1):
-                number, system = asked[answer]
-                answers[number][system] = answer.result().text
-                if done % max(1, len(asked) // 10) == 0:
-                    logger.info("%d of %d answers", done, len(asked))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return [replace(case, answers=given) for case, given in zip(cases, answers, strict=True)]
+def read_answers(directory: Path) -> dict[Question, Answer]:
+    """The answers by row and system: of some to one question, the one that was kept first."""
+    answers: dict[Question, Answer] = {}
+    for path in sorted(directory.glob("*.jsonl")):
+        with path.open("rb") as lines:
+            for answer in map(Answer.model_validate_json, lines):
+                answers.setdefault((answer.row, answer.system), answer)
+    return answers
 
 
-def evaluate(arguments: argparse.Namespace, backend: Backend, dataset: Path, output: Path) -> PromotionReport:
-    """Ask, compare, decide, and write both forms of the report. Raises: JobFailed without held-out interactions."""
+def cases_of(rows: Iterable[Mapping[str, object]], answers: Mapping[Question, Answer]) -> list[HeldOutCase]:
+    """Each row with its answers. Raises: JobFailed when a system has not answered one, or answered another dataset's."""
+    cases = []
+    for number, row in enumerate(rows):
+        interaction_id, texts = str(row["interaction_id"]), dict[System, str]()
+        for system in SYSTEMS:
+            answer = answers.get((number, system))
+            if answer is None or answer.interaction_id != interaction_id:
+                raise JobFailed(f"held-out interaction {number} has no answer of {system}")
+            texts[system] = answer.text
+        person = str(row.get("person") or "")
+        cases.append(HeldOutCase(interaction_id, str(row["thread"]), read_messages(row["chosen"])[-1].content, texts, person=person))
+    return cases
+
+
+def evaluate(arguments: argparse.Namespace, dataset: Path, answers: Path, output: Path) -> PromotionReport:
+    """Compare, decide, and write both forms of the report. Raises: JobFailed without held-out interactions or an answer to each."""
     manifest = DatasetManifest.model_validate_json((dataset / "manifest.json").read_text(), extra="ignore")
     test_file = dataset / "test.parquet"
-    rows = read_test_split(test_file)[: arguments.max_interactions]
+    rows = read_test_split(test_file)[:MAX_INTERACTIONS]
     if not rows:
-        raise JobFailed(f"dataset {manifest.version} has no held-out interactions: collect more threads or raise the run's test_share")
+        raise JobFailed(no_prompts(manifest.version))
     components: dict[System, str] = {
         "baseline": arguments.baseline_component,
         "candidate": arguments.candidate_component,
         "sft_only": arguments.control_component,
     }
-    logger.info("%d held-out interactions of dataset %s, asked of %s", len(rows), manifest.version, components)
-    cases = ask(
-        rows,
-        components,
-        backend,
-        endpoint=arguments.endpoint,
-        tenant_id=manifest.tenant_id,
-        sampling=Sampling(temperature=0.0, max_tokens=arguments.max_tokens),
-        concurrency=arguments.concurrency,
-        timeout_s=arguments.timeout_seconds,
-    )
+    logger.info("%d held-out interactions of dataset %s, answered by %s", len(rows), manifest.version, components)
+    cases = cases_of(rows, read_answers(answers))
     report = promotion_report(
         cases,
         components,
@@ -145,24 +109,11 @@ def main() -> int:
 
 
 def work() -> None:
-    """Evaluate what the command line names, with the endpoint itself."""
+    """Evaluate what the command line names."""
     arguments = parse(sys.argv[1:])
-    from rlaas.aws.backends import Backends
-    from rlaas.aws.secrets import VendorKeys
-
     root = ml_root() / "processing"
-    report = evaluate(arguments, Backends(VendorKeys(None)), root / "input" / "dataset", root / "output" / "evaluation")
+    report = evaluate(arguments, root / "input" / "dataset", root / "input" / "answers", root / "output" / "evaluation")
     logger.info("%s: %s", report.decision, report.reason)
-
-
-def _tools(row: Mapping[str, object]) -> dict[str, JsonValue]:
-    """The tools that the request offered. They are shown and not to be called: what is judged are texts."""
-    tools = row["tools"]
-    return {"tools": json.loads(tools), "tool_choice": "none"} if isinstance(tools, str) else {}
-
-
-def _text(value: object) -> str:
-    return read_messages(value)[-1].content
 
 
 if __name__ == "__main__":

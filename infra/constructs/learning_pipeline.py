@@ -11,6 +11,7 @@ from infra.acknowledge import acknowledge_wildcards
 from infra.config import StageConfig
 from infra.constructs.event_lake import EventLake
 from infra.constructs.failures import failure_queue
+from infra.constructs.held_out_asker import HeldOutAsker
 from infra.constructs.image_repository import ImageRepository
 from infra.constructs.private_bucket import PrivateBucket
 from infra.constructs.python_function import PythonFunction
@@ -40,7 +41,7 @@ class LearningPipeline(Construct):
     ) -> None:
         super().__init__(scope, id)
         learning = config.learning
-        dataset, train, evaluate = self._job_roles(artifacts=artifacts, lake=lake, images=images, endpoint=endpoint)
+        dataset, train, evaluate = self._job_roles(artifacts=artifacts, lake=lake, images=images)
         self.steps = PythonFunction(
             self,
             "Steps",
@@ -62,6 +63,7 @@ class LearningPipeline(Construct):
             "s3:GetObject", on=[artifacts.objects("tenants/*")], wildcard_because="Each run's report is data under its tenant's prefix."
         )
         self.steps.allow("s3:ListBucket", on=[artifacts.bucket_arn])  # without it, S3 says of a missing report that it is forbidden
+        self.asker = HeldOutAsker(self, "Asker", config=config, artifacts=artifacts, endpoint=endpoint).function
         self.state_machine = StateMachine(
             self,
             "StateMachine",
@@ -71,6 +73,7 @@ class LearningPipeline(Construct):
                 "LearningStepsFunctionArn": self.steps.target.function_arn,
                 "LakeDatabase": lake.database_name,
                 "LakeWorkgroup": lake.workgroup_name,
+                "AskHeldOutFunctionArn": self.asker.target.function_arn,
                 "DatasetRoleArn": dataset.role_arn,
                 "TrainRoleArn": train.role_arn,
                 "EvaluateRoleArn": evaluate.role_arn,
@@ -88,6 +91,7 @@ class LearningPipeline(Construct):
             },
         )
         self.state_machine.allow_invoke(self.steps.target)
+        self.state_machine.allow_invoke(self.asker.target)
         self.failures = failure_queue(self, config)
         self.state_machine.close_by(self.steps, failures=self.failures)
         self._allow_selections(lake)
@@ -153,12 +157,11 @@ class LearningPipeline(Construct):
             acknowledge_wildcards(machine, statement.resources, TARGETS_HAVE_NO_NAMES)
 
     def _job_roles(
-        self, *, artifacts: PrivateBucket, lake: EventLake, images: ImageRepository, endpoint: VllmEndpoint
+        self, *, artifacts: PrivateBucket, lake: EventLake, images: ImageRepository
     ) -> tuple[SageMakerRole, SageMakerRole, SageMakerRole]:
         """What SageMaker may read and write for each job, which is also what the job's container may do itself, unless it is isolated.
 
-        Building a dataset and training have no credentials: SageMaker brings and takes what they read and write. An evaluation sees neither
-        lake nor adapters (decision 38).
+        Building a dataset, training and evaluation have no credentials: SageMaker brings and takes what they read and write (decision 38).
         """
         datasets, runs = artifacts.objects("tenants/*/datasets/*"), artifacts.objects("tenants/*/runs/*")
         data = "The objects are data: base models, each run's events, dataset and adapters. The prefix is what can be named."
@@ -174,13 +177,12 @@ class LearningPipeline(Construct):
         train.allow("s3:PutObject", "s3:AbortMultipartUpload", on=[runs], wildcard_because=data)
         train.allow("s3:ListBucket", "s3:GetBucketLocation", on=[artifacts.bucket_arn])
 
-        evaluate = self._job_role("EvaluateRole", "What an evaluation may do", "Processing", images)
-        evaluate.allow("s3:GetObject", on=[datasets], wildcard_because=data)
+        evaluate = self._job_role("EvaluateRole", "What SageMaker may do for evaluation, whose container is isolated", "Processing", images)
+        evaluate.allow("s3:GetObject", on=[datasets, artifacts.objects("tenants/*/runs/*/answers/*")], wildcard_because=data)
         evaluate.allow(
             "s3:PutObject", "s3:AbortMultipartUpload", on=[artifacts.objects("tenants/*/runs/*/evaluation/*")], wildcard_because=data
         )
         evaluate.allow("s3:ListBucket", "s3:GetBucketLocation", on=[artifacts.bucket_arn])
-        evaluate.allow("sagemaker:InvokeEndpoint", on=endpoint.arns, wildcard_because=ADAPTERS_ARE_DATA)
         return dataset, train, evaluate
 
     def _job_role(self, id: str, description: str, kind: str, images: ImageRepository) -> SageMakerRole:

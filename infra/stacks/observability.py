@@ -52,7 +52,7 @@ class ObservabilityStack(RlaasStack):
         functions = [
             *(api.authorizer, api.telemetry, api.inference, api.chat, api.admin, api.bootstrap, api.redrive.function),
             *(data.lake.writer, data.reward_writer, data.audit_writer),
-            *(learning.steps, upkeep.function, rollout.steps, rollout.watch, rollout.guard),
+            *(learning.steps, learning.asker, upkeep.function, rollout.steps, rollout.watch, rollout.guard),
             *(allocation.function, shadows.shadow, shadows.check),
         ]
         alarms = [

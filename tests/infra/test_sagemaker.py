@@ -7,8 +7,10 @@ from typing import Any
 
 import botocore.session
 
+from functions.ask_held_out import handler as ask_held_out
 from infra.config import STAGES
 from local.setup import TORCH
+from rlaas.aws.lent_sessions import LIFETIME
 from tests.infra.template import Resource, Template
 
 ROOT = Path(__file__).parents[2]
@@ -90,10 +92,20 @@ def test_a_container_has_a_network_only_where_its_code_calls_aws(templates: list
     """Without one it has no credentials either, and of all tenants' data only what SageMaker brings it."""
     networked = {name for name, asked in jobs().items() if not (asked.get("NetworkConfig") or asked).get("EnableNetworkIsolation")}
     asks_aws = {name for name in jobs() if re.search(r"boto3|awswrangler|rlaas\.aws", (ROOT / f"training_jobs/{name}.py").read_text())}
-    assert networked == asks_aws == {"evaluate", "compact"}
+    assert networked == asks_aws == {"compact"}
     assert not [name for name in jobs().keys() - networked if "AWS_DEFAULT_REGION" in json.dumps(jobs()[name])]
     for config in STAGES:
         assert resource(templates, config.id, "Model")["Properties"]["EnableNetworkIsolation"] is True
+
+
+def allowed_by(policy: Resource) -> list[tuple[str, str]]:
+    """Each action with each resource, as JSON."""
+    return [
+        (action, json.dumps(one))
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+        for one in (statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]])
+    ]
 
 
 def test_each_job_may_touch_what_it_reads_and_writes_and_nothing_of_the_others(templates: list[Template]) -> None:
@@ -110,10 +122,11 @@ def test_each_job_may_touch_what_it_reads_and_writes_and_nothing_of_the_others(t
         },
         "Evaluate": {
             ("s3:GetObject", "artifacts/tenants/*/datasets/*"),
+            ("s3:GetObject", "artifacts/tenants/*/runs/*/answers/*"),
             *((f"s3:{verb}", "artifacts/tenants/*/runs/*/evaluation/*") for verb in ("PutObject", "AbortMultipartUpload")),
         },
     }
-    services = {"Dataset": set(), "Train": set(), "Evaluate": {"sagemaker"}}
+    services: dict[str, set[str]] = {"Dataset": set(), "Train": set(), "Evaluate": set()}
     for config in STAGES:
         [learning] = [template for template in templates if (template.stage, template.stack) == (config.id, "learning")]
         for job, allowed in data.items():
@@ -141,14 +154,35 @@ def test_the_state_machine_may_have_athena_read_the_lake_and_write_below_its_ans
         }
 
 
-def allowed_by(policy: Resource) -> list[tuple[str, str]]:
-    """Each action that a policy allows, with each resource, as JSON."""
-    return [
-        (action, json.dumps(resource))
-        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
-        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
-        for resource in (statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]])
-    ]
+def test_whoever_asks_held_out_prompts_may_do_so_only_by_a_session_that_it_lends_itself(templates: list[Template]) -> None:
+    for config in STAGES:
+        [learning] = [template for template in templates if (template.stage, template.stack) == (config.id, "learning")]
+        policies, roles = learning.resources("AWS::IAM::Policy"), learning.resources("AWS::IAM::Role")
+        [own] = [name for name in roles if name.startswith("LearningAskerFunctionRole")]
+        [lent] = [name for name in roles if name.startswith("LearningAskerRole")]
+        by_role = {role: [policy for policy in policies.values() if {"Ref": role} in policy["Properties"]["Roles"]] for role in (own, lent)}
+        assert all("ManagedPolicyArns" not in roles[role]["Properties"] for role in (own, lent))
+        may = {(action, text) for policy in by_role[own] for action, text in allowed_by(policy)}
+        assert {action for action, _ in may} == {"sts:AssumeRole", "logs:CreateLogStream", "logs:PutLogEvents"}
+        assert {text for action, text in may if action == "sts:AssumeRole"} == {json.dumps({"Fn::GetAtt": [lent, "Arn"]})}
+        [trust] = roles[lent]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+        assert (trust["Action"], trust["Principal"]) == ("sts:AssumeRole", {"AWS": {"Fn::GetAtt": [own, "Arn"]}})
+        [policy] = by_role[lent]
+        most = {(action, re.sub(r'.*-artifacts-.*-\d/([^"]+)".*', r"\1", text)) for action, text in allowed_by(policy)}
+        data = {(action, key) for action, key in most if action.endswith("Object")}
+        assert data == {
+            ("s3:GetObject", "tenants/*/datasets/*"),
+            ("s3:GetObject", "tenants/*/runs/*/answers/*"),
+            ("s3:PutObject", "tenants/*/runs/*/answers/*"),
+        }
+        assert {action for action, _ in most - data} == {"s3:ListBucket", "sagemaker:InvokeEndpoint"}
+        [listing] = [one for one in policy["Properties"]["PolicyDocument"]["Statement"] if one["Action"] == "s3:ListBucket"]
+        assert listing["Condition"] == {"StringLike": {"s3:prefix": "tenants/*/runs/*/answers/"}}
+        [function] = [one for name, one in learning.resources("AWS::Lambda::Function").items() if name.startswith("LearningAsker")]
+        assert function["Properties"]["Role"] == {"Fn::GetAtt": [own, "Arn"]}
+        assert function["Properties"]["Timeout"] < LIFETIME.total_seconds(), "its session would end before it does"
+        assert function["Properties"]["Timeout"] < definition("learning")["AskHeldOut"]["TimeoutSeconds"]
+        assert function["Properties"]["Timeout"] / 2 > ask_held_out._NEEDED_MS / 1_000
 
 
 def objects(statements: list[tuple[str, str]]) -> set[tuple[str, str]]:

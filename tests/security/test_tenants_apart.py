@@ -6,6 +6,7 @@ no answer to A may.
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +14,16 @@ from typing import Any
 
 import httpx
 import pytest
+from botocore.exceptions import ClientError
 
+from rlaas.aws.held_out import HeldOutRun, session_of
 from rlaas.aws.registry import DynamoRegistry
+from rlaas.errors import RlaasError
+from rlaas.evaluation.asking import Answer, AskedRun
+from rlaas.evaluation.comparison import SYSTEMS
+from rlaas.preferences.dataset import TEST_PROMPTS, HeldOutPrompt
 from rlaas.rollout.learning import LearningRun, LearningSettings
+from rlaas.telemetry.events import Message
 from rlaas.tenancy.registry import Change, dataset_key, rollout_key, run_key
 from tests.laptop_cloud import SKILL, LaptopCloud, Tenant
 
@@ -255,3 +263,64 @@ def test_a_grant_does_not_reach_another_tenants_adapter(world: World) -> None:
     assert theirs != own
     headers = {"Authorization": f"Bearer {grant['api_key']}"}
     assert [httpx.post(url, json=chat, headers=headers, timeout=60).status_code for url in (own, theirs)] == [200, 403]
+
+
+def test_leave_to_ask_for_one_run_reaches_neither_models_nor_files_of_another_tenant(
+    cloud: LaptopCloud, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session that ask_held_out lends itself, by its deployed role."""
+    role = cloud.client("lambda").get_function_configuration(FunctionName="rlaas-local-ask_held_out")["Environment"]["Variables"]
+    s3 = cloud.client("s3")
+    [bucket] = [found["Name"] for found in s3.list_buckets()["Buckets"] if "-artifacts-" in found["Name"]]
+
+    def files(tenant: Tenant) -> list[str]:
+        """The prefixes of a dataset and of a run's answers."""
+        return [f"tenants/{tenant.tenant_id}/{SKILL}/{below}/" for below in ("datasets/v1", "runs/run_1/answers")]
+
+    for tenant in (world.a, world.b):
+        dataset, answers = files(tenant)
+        said = HeldOutPrompt(interaction_id="int_1", prompt=(Message(role="user", content=MARK),))
+        s3.put_object(Bucket=bucket, Key=f"{dataset}{TEST_PROMPTS}", Body=said.model_dump_json().encode())
+        s3.put_object(Bucket=bucket, Key=f"{answers}000000.jsonl", Body=b"")
+    dataset, answers = files(world.a)
+    own = AskedRun(
+        tenant_id=world.a.tenant_id,
+        dataset_version="v1",
+        dataset_uri=f"s3://{bucket}/{dataset}",
+        answers_uri=f"s3://{bucket}/{answers}",
+        endpoint="rlaas-local",
+        components=dict.fromkeys(SYSTEMS, "rlaas-local--base"),
+        max_tokens=1,
+    )
+    monkeypatch.setenv("AWS_ENDPOINT_URL", cloud.endpoint)
+    session = session_of(own, role["ASKING_ROLE_ARN"], sts=cloud.client("sts"))
+    mine = HeldOutRun(own, session)
+    [prompt] = mine.prompts()
+    assert isinstance(mine.ask("baseline", prompt), str)
+    mine.keep([Answer(row=0, interaction_id="int_1", system="baseline", text="x")])
+    assert mine.answered() == {(0, "baseline")}
+
+    dataset, answers = files(world.b)
+    theirs = HeldOutRun(
+        own.model_copy(
+            update={
+                "dataset_uri": f"s3://{bucket}/{dataset}",
+                "answers_uri": f"s3://{bucket}/{answers}",
+                "components": dict.fromkeys(SYSTEMS, world.adapter),
+            }
+        ),
+        session,
+    )
+    refused: tuple[Callable[[], object], ...] = (
+        theirs.prompts,
+        theirs.answered,
+        lambda: theirs.keep([]),
+        lambda: theirs.ask("candidate", prompt),
+    )
+    for attempt in refused:
+        with pytest.raises(RlaasError, match=r"AccessDenied|has no test_prompts"):
+            attempt()
+    with pytest.raises(ClientError, match="AccessDenied"):
+        session.client("s3").put_object(Bucket=bucket, Key=f"{answers}000000.jsonl", Body=b"mine")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        session.client("s3").put_object(Bucket=bucket, Key=f"{files(world.a)[0]}{TEST_PROMPTS}", Body=b"")

@@ -165,6 +165,7 @@ _PLAN = told(
     select_events={"statement": ["UNLOAD (SELECT 1) TO 's3://l/", "/' WITH (format = 'PARQUET')"], "output_uri": "s3://l/"},
     build_dataset={"job_name": "j1", "arguments": ["--tenant", "acme"], "output_uri": "s3://b/datasets/v1/"},
     train={"job_name": "j2", "hyperparameters": {}, "base_model_uri": "s3://b/models/m/", "output_uri": "s3://b/runs/run_1"},
+    ask_held_out={"dataset_uri": "s3://b/datasets/v1/", "answers_uri": "s3://b/runs/run_1/answers/", "endpoint": "e"},
     evaluate={"job_name": "j3", "arguments": ["--endpoint", "e"], "output_uri": "s3://b/runs/run_1/evaluation/"},
     adapters=_ADAPTERS,
 )
@@ -186,10 +187,12 @@ _JOBS_DONE = {**_BUILT, "Train": [_DONE]}
 _TRAINED = {**_JOBS_DONE, "KeepAwake": [_DONE], "DescribeBase": [_base(1)]}
 _CREATED = {**_TRAINED, "CreateComponent": [_DONE]}
 _LOADED = {**_CREATED, "DescribeComponent": [_component("Creating"), _component("InService")]}
-_EVALUATED = {**_LOADED, "Evaluate": [_DONE]}
+_ANSWERED = {**_LOADED, "AskHeldOut": [told(done=True, answered=9, questions=9)]}
+_EVALUATED = {**_ANSWERED, "Evaluate": [_DONE]}
 _AWAKE = "MaySleep KeepAwake DescribeBase IsAwake"
 _LOADS = f"{_AWAKE} LoadAdapters CreateComponent WaitForComponent DescribeComponent ComponentReady"
 _TO_LOADED = f"Begin SelectEvents BuildDataset Train {_LOADS} WaitForComponent DescribeComponent ComponentReady Loaded"
+_TO_ANSWERED = f"{_TO_LOADED} AskHeldOut AllAnswered"
 _RELEASES = "ReleaseAdapters DeleteComponent Released Ended"
 
 
@@ -197,7 +200,7 @@ def _decided(status: str) -> Case:
     return Case(
         f"ends-{status}",
         {**_EVALUATED, "Decide": [told(status=status, reason="the report", release=["acme--reply--v1--sft"])], "DeleteComponent": [_DONE]},
-        f"{_TO_LOADED} Evaluate Decide {_RELEASES} {status.capitalize()}",
+        f"{_TO_ANSWERED} Evaluate Decide {_RELEASES} {status.capitalize()}",
         output={"status": status, "reason": "the report", "adapters": [{"name": "acme--reply--v1--sft", "released": True}]},
     )
 
@@ -260,7 +263,7 @@ LEARNING = [
             "DescribeBase": [_base(0), _base(0, "Updating"), _base(1)],
             "Decide": [told(status="rejected", reason="the report", release=[])],
         },
-        _TO_LOADED.replace(_AWAKE, f"{_AWAKE} WaitForBase DescribeBase IsAwake WaitForBase DescribeBase IsAwake")
+        _TO_ANSWERED.replace(_AWAKE, f"{_AWAKE} WaitForBase DescribeBase IsAwake WaitForBase DescribeBase IsAwake")
         + " Evaluate Decide ReleaseAdapters Ended Rejected",
         output={"status": "rejected", "reason": "the report", "adapters": []},
     ),
@@ -317,17 +320,55 @@ LEARNING = [
         tries=0,
         cause="acme--reply--v1 is still Creating after 240 looks",
     ),
+    Case(
+        "asks-until-all-is-answered",
+        {
+            **_EVALUATED,
+            "AskHeldOut": [
+                told(done=False, answered=4, questions=9),
+                told(done=False, answered=8, questions=9),
+                told(done=True, answered=9, questions=9),
+            ],
+            "Decide": [told(status="rejected", reason="the report", release=[])],
+        },
+        f"{_TO_LOADED} {'AskHeldOut AllAnswered ' * 3}Evaluate Decide ReleaseAdapters Ended Rejected",
+        output={"status": "rejected", "reason": "the report", "adapters": []},
+        tries=0,
+    ),
     _failed(
         "fails-when-the-endpoint-is-down",
-        {**_LOADED, "Evaluate": [fails("States.TaskFailed")]},
-        f"{_TO_LOADED} Evaluate",
+        {**_LOADED, "AskHeldOut": [fails("DependencyUnavailable", "the model endpoint answered ModelError")]},
+        f"{_TO_LOADED} AskHeldOut",
+        "DependencyUnavailable",
+        tries=3,
+        cause="the model endpoint answered ModelError",
+    ),
+    _failed(
+        "fails-at-once-when-a-model-refuses-a-prompt",
+        {**_LOADED, "AskHeldOut": [fails("InvalidInput")]},
+        f"{_TO_LOADED} AskHeldOut",
+        "InvalidInput",
+        tries=1,
+    ),
+    _failed(
+        "fails-when-the-endpoint-answers-for-ever",
+        {**_LOADED, "AskHeldOut": [told(done=False, answered=8, questions=9)]},
+        f"{_TO_LOADED} {'AskHeldOut AllAnswered ' * 16}AnswersTooSlow",
+        "AnswersTooSlow",
+        tries=0,
+        cause="EndpointName gave 8 of 9 held-out answers in 16 rounds",
+    ),
+    _failed(
+        "fails-when-the-answers-cannot-be-judged",
+        {**_ANSWERED, "Evaluate": [fails("States.TaskFailed")]},
+        f"{_TO_ANSWERED} Evaluate",
         "States.TaskFailed",
         tries=1,
     ),
     _failed(
         "fails-when-the-report-is-missing",
         {**_EVALUATED, "Decide": [fails("NotFound")]},
-        f"{_TO_LOADED} Evaluate Decide",
+        f"{_TO_ANSWERED} Evaluate Decide",
         "NotFound",
         tries=1,
     ),
@@ -367,7 +408,7 @@ LEARNING = [
             "Decide": [told(status="registered", reason="the report", release=["acme--reply--v1--sft"])],
             "DeleteComponent": [fails("SageMaker.SageMakerException", "in use")],
         },
-        f"{_TO_LOADED} Evaluate Decide ReleaseAdapters DeleteComponent LeftLoaded Ended Registered",
+        f"{_TO_ANSWERED} Evaluate Decide ReleaseAdapters DeleteComponent LeftLoaded Ended Registered",
         output={
             "status": "registered",
             "reason": "the report",
@@ -381,7 +422,7 @@ LEARNING_ALWAYS_ON = [
     Case(
         "passes-at-once-where-the-endpoint-never-sleeps",
         {**_EVALUATED, "Decide": [told(status="rejected", reason="the report", release=[])]},
-        f"{_TO_LOADED} Evaluate Decide ReleaseAdapters Ended Rejected".replace("KeepAwake ", ""),
+        f"{_TO_ANSWERED} Evaluate Decide ReleaseAdapters Ended Rejected".replace("KeepAwake ", ""),
         output={"status": "rejected", "reason": "the report", "adapters": []},
     )
 ]

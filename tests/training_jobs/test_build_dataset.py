@@ -1,5 +1,6 @@
 """The dataset job's files and manifest."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from rlaas.clock import rfc3339
-from rlaas.preferences.dataset import SPLITS, DatasetManifest, read_messages
+from rlaas.preferences.dataset import SPLITS, TEST_PROMPTS, DatasetManifest, HeldOutPrompt, read_messages
 from rlaas.preferences.left_out import ADVICE
 from rlaas.rollout.selection import COLUMNS
 from rlaas.telemetry.store import StoredEvent
@@ -42,6 +43,23 @@ def test_the_files_are_trl_preference_datasets_with_provenance_and_the_manifest_
             assert len(row["feedback_ids"]) == 2
     assert manifest.events == len(week_of_events)
     assert manifest.columns == tuple(pyarrow.parquet.read_schema(tmp_path / "train.parquet").names)
+
+
+def test_the_test_splits_prompts_stand_by_themselves_in_its_order_and_without_what_people_sent(
+    tmp_path: Path, week_of_events: list[StoredEvent], logged_by_others: list[StoredEvent]
+) -> None:
+    manifest = build(Arguments.parse(f"{WORDS} --test-share 0.999".split()), [*week_of_events, *logged_by_others], tmp_path)
+    rows = pyarrow.parquet.read_table(tmp_path / "test.parquet").to_pylist()
+    lines = (tmp_path / TEST_PROMPTS).read_bytes().splitlines()
+    prompts = [HeldOutPrompt.model_validate_json(line) for line in lines]
+    assert [(said.interaction_id, said.prompt, said.tools) for said in prompts] == [
+        (row["interaction_id"], read_messages(row["prompt"]), row["tools"]) for row in rows
+    ]
+    assert any(said.tools for said in prompts)
+    assert any(message.tool_calls for said in prompts for message in said.prompt)
+    assert not any(json.dumps(row["chosen"][0]["content"]).encode() in line for row, line in zip(rows, lines, strict=True))
+    assert manifest.test_prompts is not None
+    assert (manifest.test_prompts.prompts, manifest.test_prompts.sha256) == (len(rows), sha256(tmp_path / TEST_PROMPTS))
 
 
 def test_events_delivered_twice_and_in_another_order_make_the_same_files(tmp_path: Path, week_of_events: list[StoredEvent]) -> None:

@@ -1,51 +1,36 @@
-"""The evaluation job: what it asks, what it writes, and what it does when the endpoint fails."""
+"""The evaluation job: what it reads of the answers, what it writes, and what it does when some are missing."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from rlaas.errors import DependencyUnavailable
+from rlaas.evaluation.asking import Answer, ask_on
+from rlaas.evaluation.comparison import System
 from rlaas.evaluation.report import PromotionReport
-from rlaas.inference.backend import BackendFailed, ChatCall, Choice, Completion, Delta
-from rlaas.routing.policy import BackendSpec
-from rlaas.telemetry.events import Usage
+from rlaas.preferences.dataset import TEST_PROMPTS, HeldOutPrompt
 from rlaas.telemetry.store import StoredEvent
+from tests.fakes.answers import MemoryAnswers
 from training_jobs import evaluate
 from training_jobs.build_dataset import Arguments, build
+from training_jobs.ending import JobFailed
 from training_jobs.train import sha256
 
 WORDS = (
     "--endpoint rlaas-local --baseline-component rlaas-local--base --candidate-component acme--mail--v1 "
-    "--control-component acme--mail--v1--sft --max-tokens 48 --min-threads 5"
+    "--control-component acme--mail--v1--sft --min-threads 5"
 )
 
 
-class Models:
-    """A backend whose candidate writes in the house's style and whose base model rambles."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, ChatCall]] = []
-
-    def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
-        self.asked.append((backend.model, call))
-        name = call.messages[-1].content.removeprefix("From: ").split()[0]
-        styled = f"Hi {name},\n\nWe are looking into it.\n\nBest,\nThe Northwind Support Team"
-        text = "Dear customer, <b>thank you</b> for writing." if backend.model == "rlaas-local--base" else styled
-        return Completion((Choice(text, "stop"),), Usage(input_tokens=9, output_tokens=9))
-
-    def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Iterator[Delta]:
-        raise AssertionError("an evaluation reads whole answers")
+def answered(system: System, prompt: HeldOutPrompt) -> str:
+    """What a candidate answers that writes in the house's style, and a base model that rambles."""
+    name = prompt.prompt[-1].content.removeprefix("From: ").split()[0]
+    styled = f"Hi {name},\n\nWe are looking into it.\n\nBest,\nThe Northwind Support Team"
+    return "Dear customer, <b>thank you</b> for writing." if system == "baseline" else styled
 
 
-class Down:
-    """A backend that does not answer."""
-
-    def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
-        raise BackendFailed("the model endpoint does not answer")
-
-    def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Iterator[Delta]:
-        raise BackendFailed("the model endpoint does not answer")
+def write(answers: list[Answer], path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(f"{answer.model_dump_json()}\n" for answer in answers))
 
 
 @pytest.fixture
@@ -55,25 +40,33 @@ def dataset(tmp_path: Path, week_of_events: list[StoredEvent]) -> Path:
     return tmp_path / "dataset"
 
 
-def test_every_system_is_asked_each_held_out_prompt_greedily_and_both_reports_are_written(dataset: Path, tmp_path: Path) -> None:
-    models = Models()
-    report = evaluate.evaluate(evaluate.parse(WORDS.split()), models, dataset, tmp_path / "out")
-    assert sorted(component for component, _ in models.asked) == [
-        *["acme--mail--v1"] * 6,
-        *["acme--mail--v1--sft"] * 6,
-        *["rlaas-local--base"] * 6,
-    ]
-    assert all(call.parameters == {"temperature": 0.0, "max_tokens": 48} for _, call in models.asked)
-    assert {call.tenant_id for _, call in models.asked} == {"acme"}
+@pytest.fixture
+def answers(dataset: Path) -> list[Answer]:
+    """What the systems answer to the dataset's prompts, asked as the function asks them."""
+    prompts = [HeldOutPrompt.model_validate_json(line) for line in (dataset / TEST_PROMPTS).read_bytes().splitlines()]
+    kept = MemoryAnswers()
+    ask_on(prompts, answered, kept, concurrency=4, time_is_left=lambda: True)
+    return kept.kept
+
+
+def evaluated(tmp_path: Path) -> PromotionReport:
+    return evaluate.evaluate(evaluate.parse(WORDS.split()), tmp_path / "dataset", tmp_path / "answers", tmp_path / "out")
+
+
+def test_the_answers_are_compared_and_both_reports_are_written(dataset: Path, answers: list[Answer], tmp_path: Path) -> None:
+    write(answers[:7], tmp_path / "answers" / "000000.jsonl")
+    write(answers[7:], tmp_path / "answers" / "000001.jsonl")
+    report = evaluated(tmp_path)
     assert report.promote
     assert report.candidate_over_baseline.win_rate == 1.0
-    assert report.candidate_over_sft_only.ties == 6
+    assert report.candidate_over_sft_only.ties == len(report.cases) == 6
     assert (report.dataset_version, report.test_sha256) == ("v4", sha256(dataset / "test.parquet"))
     assert PromotionReport.model_validate_json((tmp_path / "out" / "promotion_report.json").read_text()) == report
 
 
-def test_the_page_stands_alone_and_shows_answers_as_text(dataset: Path, tmp_path: Path) -> None:
-    evaluate.evaluate(evaluate.parse(WORDS.split()), Models(), dataset, tmp_path / "out")
+def test_the_page_stands_alone_and_shows_answers_as_text(answers: list[Answer], tmp_path: Path) -> None:
+    write(answers, tmp_path / "answers" / "000000.jsonl")
+    evaluated(tmp_path)
     page = (tmp_path / "out" / "promotion_report.html").read_text()
     assert page.count("<svg") == 2
     assert "src=" not in page
@@ -82,7 +75,21 @@ def test_the_page_stands_alone_and_shows_answers_as_text(dataset: Path, tmp_path
     assert "Promote" in page
 
 
-def test_an_endpoint_that_is_down_fails_the_job_and_leaves_no_report(dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(DependencyUnavailable):
-        evaluate.evaluate(evaluate.parse(WORDS.split()), Down(), dataset, tmp_path / "out")
+def test_of_two_answers_to_one_question_the_first_kept_is_judged(answers: list[Answer], tmp_path: Path) -> None:
+    write(answers, tmp_path / "answers" / "000000.jsonl")
+    once = evaluated(tmp_path)
+    write([answer.model_copy(update={"text": "no"}) for answer in answers], tmp_path / "answers" / "000001.jsonl")
+    assert evaluated(tmp_path).cases == once.cases
+
+
+@pytest.mark.parametrize("wrong", ["missing", "of another interaction"])
+def test_without_every_systems_answer_to_each_prompt_the_job_fails_and_leaves_no_report(
+    wrong: str, answers: list[Answer], tmp_path: Path
+) -> None:
+    [lost] = [answer for answer in answers if (answer.row, answer.system) == (3, "candidate")]
+    others = [answer for answer in answers if answer is not lost]
+    theirs = [lost.model_copy(update={"interaction_id": "int_other"})] if wrong != "missing" else []
+    write([*others, *theirs], tmp_path / "answers" / "000000.jsonl")
+    with pytest.raises(JobFailed, match="held-out interaction 3 has no answer of candidate"):
+        evaluated(tmp_path)
     assert not (tmp_path / "out").exists()

@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from rlaas.errors import Conflict, NotFound
-from rlaas.evaluation.comparison import HeldOutCase
+from rlaas.evaluation.asking import AskedRun
+from rlaas.evaluation.comparison import SYSTEMS, HeldOutCase
 from rlaas.evaluation.report import Criteria, promotion_report
 from rlaas.rollout.learning import Dataset, LearningRun, LearningSettings, Place, RunConductor, plan, request_run
 from rlaas.tenancy.registry import dataset_key, run_key
@@ -92,6 +93,12 @@ def test_the_plan_names_each_job_and_where_it_reads_and_writes(world: World) -> 
     assert asked["adapters"][0]["artifact_uri"] == ADAPTER
     assert asked["evaluate"]["arguments"][:4] == ["--endpoint", "rlaas-test", "--baseline-component", "v1"]
     assert all(asked[job]["job_name"].startswith("rlaas-test-") for job in ("build_dataset", "train", "evaluate"))
+    held_out = AskedRun.model_validate_json(json.dumps(asked["ask_held_out"]))
+    assert (held_out.dataset_uri, held_out.answers_uri) == (f"{ROOT}/datasets/v1/", f"{ROOT}/runs/{RUN}/answers/")
+    assert (held_out.tenant_id, held_out.dataset_version, held_out.max_tokens) == (TENANT, "v1", 256)
+    names = dict(zip(asked["evaluate"]["arguments"][2:8:2], asked["evaluate"]["arguments"][3:8:2], strict=True))
+    assert list(names) == ["--baseline-component", "--candidate-component", "--control-component"]
+    assert held_out.components == dict(zip(SYSTEMS, names.values(), strict=True))
     assert len(json.dumps(asked)) < 8192
 
 
@@ -133,7 +140,7 @@ def test_the_jobs_understand_their_arguments(world: World) -> None:
     assert (understood.tenant, understood.min_pairs, understood.shares.test) == (TENANT, 3, 0.1)
     evaluation = evaluate.parse(asked["evaluate"]["arguments"])
     assert (evaluation.baseline_component, evaluation.candidate_component) == ("v1", f"rlaas-test--{TENANT}--{SKILL}--v1")
-    assert (evaluation.max_tokens, evaluation.min_threads) == (baseline.sampling.max_tokens, 20)
+    assert evaluation.min_threads == 20
 
 
 def test_a_repeated_begin_keeps_the_version_and_a_next_run_takes_the_next(world: World) -> None:

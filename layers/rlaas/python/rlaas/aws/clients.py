@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 16
 """Requests of one client that may run side by side; what runs beyond would open a connection for each request and throw it away."""
-_CONFIG = Config(connect_timeout=1, read_timeout=5, retries={"mode": "standard", "max_attempts": 3}, max_pool_connections=CONNECTIONS)
+CONFIG = Config(connect_timeout=1, read_timeout=5, retries={"mode": "standard", "max_attempts": 3}, max_pool_connections=CONNECTIONS)
 
 
 @overload
@@ -48,7 +48,7 @@ def client(service: str) -> object:
 
 @cache
 def _client(service: str) -> object:
-    return boto3.client(service, config=_CONFIG)
+    return boto3.client(service, config=CONFIG)
 
 
 def error_code(error: ClientError) -> str:

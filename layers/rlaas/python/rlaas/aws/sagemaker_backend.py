@@ -36,13 +36,19 @@ _ASLEEP = "has no capacity to process this request"
 
 
 class SageMakerEndpoints:
-    """`Backend` for `SageMakerBackend`, by InvokeEndpoint and its streaming form. Every parameter passes through. One attempt a call."""
+    """`Backend` for `SageMakerBackend`, by InvokeEndpoint and its streaming form. Every parameter passes through. One attempt a call.
+
+    `runtime` asks in another name than the process's; its own time-out holds then (`runtime_client`).
+    """
+
+    def __init__(self, runtime: "SageMakerRuntimeClient | None" = None) -> None:
+        self._given = runtime
 
     def complete(self, backend: SageMakerBackend, call: ChatCall, *, timeout_s: float) -> Completion:
         """The whole answer. Raises: BackendFailed, NoCapacity while no copy runs, InvalidInput naming what the model server refuses."""
         until = time.monotonic() + timeout_s
         with aws_failures(VENDOR):
-            answer = _runtime(whole_seconds(timeout_s)).invoke_endpoint(
+            answer = self._runtime(timeout_s).invoke_endpoint(
                 EndpointName=backend.endpoint,
                 ContentType="application/json",
                 Accept="application/json",
@@ -60,7 +66,7 @@ class SageMakerEndpoints:
     def stream(self, backend: SageMakerBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
         """The answer piece by piece. Raises: as `complete`."""
         with aws_failures(VENDOR):
-            answer = _runtime(whole_seconds(timeout_s)).invoke_endpoint_with_response_stream(
+            answer = self._runtime(timeout_s).invoke_endpoint_with_response_stream(
                 EndpointName=backend.endpoint,
                 ContentType="application/json",
                 Accept="text/event-stream",
@@ -70,6 +76,9 @@ class SageMakerEndpoints:
             )
             with closing(answer["Body"]) as parts:
                 yield from deltas_of(VENDOR, event_data(_payloads(parts, call.ends_at)), choices=choices_asked(call.parameters))
+
+    def _runtime(self, timeout_s: float) -> "SageMakerRuntimeClient":
+        return self._given or _runtime(whole_seconds(timeout_s))
 
 
 def _body(call: ChatCall, *, stream: bool) -> bytes:
@@ -135,8 +144,11 @@ def whole_seconds(timeout_s: float) -> float:
     return timeout_s if timeout_s < 1 else float(math.ceil(timeout_s))
 
 
-@lru_cache(maxsize=32)
-def _runtime(timeout_s: float) -> "SageMakerRuntimeClient":
+def runtime_client(timeout_s: float, session: boto3.Session | None = None) -> "SageMakerRuntimeClient":
+    """A client that waits `timeout_s` for an answer, in the session's name or the process's own."""
     config = Config(connect_timeout=1, read_timeout=timeout_s, retries={"total_max_attempts": 1}, max_pool_connections=50)
-    runtime: SageMakerRuntimeClient = boto3.client("sagemaker-runtime", config=config)
+    runtime: SageMakerRuntimeClient = (session or boto3).client("sagemaker-runtime", config=config)
     return runtime
+
+
+_runtime = lru_cache(maxsize=32)(runtime_client)

@@ -16,6 +16,8 @@ from rlaas.wire import WireModel
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+TEST_PROMPTS = "test_prompts.jsonl"
+"""A dataset's file of what is asked in an evaluation, beside the Parquet files: functions read none."""
 
 
 class SplitShares(WireModel):
@@ -43,6 +45,21 @@ class DemonstrationsFile(WireModel):
     sha256: Sha256
 
 
+class PromptsFile(WireModel):
+    """`TEST_PROMPTS`: JSON lines in the order of the test split's rows."""
+
+    prompts: int
+    sha256: Sha256
+
+
+class HeldOutPrompt(WireModel, hide_input_in_errors=True):
+    """A line of it: what the models are asked, and nothing of what people then sent. `tools` is JSON."""
+
+    interaction_id: str
+    prompt: tuple[Message, ...]
+    tools: str | None = None
+
+
 class DatasetManifest(WireModel):
     """What a dataset version holds and what it was made from. Times are RFC 3339; `events_sha256` is of all events' sorted ids.
 
@@ -56,6 +73,7 @@ class DatasetManifest(WireModel):
     created_at: str
     splits: dict[Split, SplitFile]
     demonstrations: DemonstrationsFile | None = None
+    test_prompts: PromptsFile | None = None
     outputs: int = 0
     dropped: dict[DropReason, int]
     advice: dict[DropReason, str] = Field(default_factory=dict)
@@ -149,6 +167,11 @@ def trl_row(pair: Pair) -> Mapping[str, object]:
         "preferred_output_id": pair.preferred_output_id,
         "discarded": pair.discarded,
     }
+
+
+def held_out_prompt(pair: Pair) -> HeldOutPrompt:
+    """What whoever asks the models sees of a pair of the test split."""
+    return HeldOutPrompt(interaction_id=pair.interaction_id, prompt=pair.prompt, tools=pair.tools)
 
 
 def demonstration_row(pair: Pair) -> Mapping[str, object]:

@@ -22,7 +22,7 @@ from rlaas.tenancy.registry import Document, Registry
 from rlaas.tenancy.tenant import Skill
 
 SETTLED = timedelta(days=1)
-"""A younger adapter stays: its run evaluates it for three hours at most."""
+"""A younger adapter stays: its run asks it for some hours at most."""
 ADAPTERS_OF_A_RUN = 2
 """What a learning run loads: its candidate and the SFT-only control."""
 LOADING_S = 15.0

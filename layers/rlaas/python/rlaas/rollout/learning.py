@@ -15,6 +15,8 @@ from pydantic import Field, JsonValue
 
 from rlaas.clock import Clock, Timestamp
 from rlaas.errors import Conflict, InvalidInput, NotFound
+from rlaas.evaluation.asking import AskedRun
+from rlaas.evaluation.comparison import System
 from rlaas.evaluation.report import Criteria, PromotionReport
 from rlaas.ids import PolicyId, SkillName, TenantId, adapter_name, base_component, policy_id
 from rlaas.rollout.selection import unload_statement
@@ -353,6 +355,7 @@ class _Where:
         self.runs = f"{root}/runs/{run.run_id}"
         self.adapter = f"{self.runs}/{self.jobs['train']}/output/model.tar.gz"
         self.control_adapter = f"{self.runs}/{self.jobs['train']}/output/output.tar.gz"
+        self.answers = f"{self.runs}/answers/"
         self.evaluation = f"{self.runs}/evaluation/"
         self.report = f"{self.evaluation}promotion_report.json"
         self.candidate = adapter_name(place.endpoint, run.tenant_id, run.skill, self.version)
@@ -364,6 +367,20 @@ def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValu
     where, settings = _Where(run, place), run.settings
     served = baseline.backend
     assert isinstance(served, SageMakerBackend)  # `request_run` sees to it
+    components: dict[System, str] = {
+        "baseline": served.component or base_component(place.endpoint),
+        "candidate": where.candidate,
+        "sft_only": where.control,
+    }
+    asked = AskedRun(
+        tenant_id=run.tenant_id,
+        dataset_version=f"v{where.version}",
+        dataset_uri=where.dataset,
+        answers_uri=where.answers,
+        endpoint=place.endpoint,
+        components=components,
+        max_tokens=baseline.sampling.max_tokens,
+    )
     hyperparameters = {name: str(getattr(settings, name)) for name in TrainingSettings.model_fields}
     return {
         "run_id": run.run_id,
@@ -401,14 +418,14 @@ def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValu
             {"name": where.candidate, "artifact_uri": where.adapter},
             {"name": where.control, "artifact_uri": where.control_adapter},
         ],
+        "ask_held_out": asked.model_dump(mode="json"),
         "evaluate": {
             "job_name": where.jobs["evaluate"],
             "arguments": _arguments(
                 endpoint=place.endpoint,
-                baseline_component=served.component or base_component(place.endpoint),
-                candidate_component=where.candidate,
-                control_component=where.control,
-                max_tokens=str(baseline.sampling.max_tokens),
+                baseline_component=components["baseline"],
+                candidate_component=components["candidate"],
+                control_component=components["sft_only"],
                 min_threads=str(settings.min_threads),
                 min_win_rate=str(settings.min_win_rate),
             ),

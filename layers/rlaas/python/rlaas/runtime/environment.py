@@ -135,6 +135,12 @@ class LearningEnvironment(RegistryEnvironment):
     learning_settings: Json[dict[str, JsonValue]] = Field(default={}, alias="LEARNING_SETTINGS")
 
 
+class AskingEnvironment(Environment):
+    """For the function that asks held-out prompts, by leave of the role `asking_role_arn`."""
+
+    asking_role_arn: str = Field(alias="ASKING_ROLE_ARN")
+
+
 class AdaptersEnvironment(RegistryEnvironment):
     """For the function that keeps the endpoint's adapters up; `scale_to_zero` says that the endpoint gives its machines back."""
 

@@ -1,0 +1,36 @@
+"""What asks a learning run's models its held-out prompts, in its name alone."""
+
+from aws_cdk import Duration
+from constructs import Construct
+
+from infra.config import StageConfig
+from infra.constructs.lent_role import LentRole
+from infra.constructs.private_bucket import PrivateBucket
+from infra.constructs.python_function import PythonFunction
+from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, VllmEndpoint
+
+_DATA = "Datasets and answers are data; a session is narrowed to those of one run."
+
+
+class HeldOutAsker(Construct):
+    """The function `ask_held_out`, which may only lend itself a role, and the role, which no run's session holds in full."""
+
+    def __init__(self, scope: Construct, id: str, *, config: StageConfig, artifacts: PrivateBucket, endpoint: VllmEndpoint) -> None:
+        super().__init__(scope, id)
+        self.function = PythonFunction(
+            self,
+            "Function",
+            config=config,
+            name="ask_held_out",
+            description="Asks a learning run's held-out prompts, by leave for that run",
+            environment={},
+            timeout=Duration.minutes(10),  # less than a session lives, which is a quarter of an hour
+            memory_mib=1024,
+        )
+        about = "Lent by ask_held_out to itself, a quarter of an hour and one learning run at a time"
+        role = LentRole(self, "Role", description=about, lent_by=self.function, variable="ASKING_ROLE_ARN")
+        answers = "tenants/*/runs/*/answers/"
+        role.allow("s3:GetObject", on=[artifacts.objects("tenants/*/datasets/*")], wildcard_because=_DATA)
+        role.allow("s3:GetObject", "s3:PutObject", on=[artifacts.objects(f"{answers}*")], wildcard_because=_DATA)
+        role.allow("s3:ListBucket", on=[artifacts.bucket_arn], conditions={"StringLike": {"s3:prefix": answers}})
+        role.allow("sagemaker:InvokeEndpoint", on=endpoint.arns, wildcard_because=ADAPTERS_ARE_DATA)

@@ -1,0 +1,17 @@
+"""What systems answered, in memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rlaas.evaluation.asking import Answer, Question
+
+
+@dataclass
+class MemoryAnswers:
+    kept: list[Answer] = field(default_factory=list)
+
+    def answered(self) -> set[Question]:
+        return {(answer.row, answer.system) for answer in self.kept}
+
+    def keep(self, answers: Sequence[Answer]) -> None:
+        self.kept += answers

@@ -1,0 +1,211 @@
+"""The function that asks held-out prompts, on moto and a model server: what it lends itself, what it asks, what it keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+from pydantic import ValidationError
+
+from functions.ask_held_out import handler as ask_held_out
+from rlaas.aws import lent_sessions
+from rlaas.errors import DependencyUnavailable, InvalidInput, NotFound
+from rlaas.evaluation.asking import Answer
+from rlaas.preferences.dataset import HeldOutPrompt
+from rlaas.runtime.environment import environment
+from rlaas.telemetry.events import Message
+from tests.fakes.gateway import TimeLeft
+from tests.fakes.model_server import ModelServer, model_server
+
+ROLE = "arn:aws:iam::123456789012:role/asking"
+DATASET, ANSWERS = "tenants/acme/mail/datasets/v1/", "tenants/acme/mail/runs/run_1/answers/"
+COMPONENTS = {"baseline": "rlaas-test--base", "candidate": "rlaas-test--acme--mail--v1", "sft_only": "rlaas-test--acme--mail--v1--sft"}
+EVENT: dict[str, Any] = {
+    "tenant_id": "acme",
+    "dataset_version": "v1",
+    "dataset_uri": f"s3://artifacts/{DATASET}",
+    "answers_uri": f"s3://artifacts/{ANSWERS}",
+    "endpoint": "rlaas-test",
+    "components": COMPONENTS,
+    "max_tokens": 48.0,  # as JSONata may have it
+}
+TOOLS = [{"type": "function", "function": {"name": "find_order"}}]
+PROMPTS = [
+    HeldOutPrompt(interaction_id=f"int_{row}", prompt=(Message(role="user", content=f"Where is {row}?"),), tools=tools)
+    for row, tools in enumerate((None, json.dumps(TOOLS), None))
+]
+
+
+@dataclass
+class World:
+    s3: Any
+    models: ModelServer
+    lent: list[dict[str, Any]] = field(default_factory=list)
+    """What STS was asked for."""
+
+    def dataset(self, prompts: list[HeldOutPrompt]) -> None:
+        lines = "".join(f"{prompt.model_dump_json()}\n" for prompt in prompts)
+        self.s3.put_object(Bucket="artifacts", Key=f"{DATASET}test_prompts.jsonl", Body=lines.encode())
+
+    def files(self) -> dict[str, list[Answer]]:
+        """The answers kept, by file."""
+        found = self.s3.list_objects_v2(Bucket="artifacts", Prefix=ANSWERS).get("Contents", [])
+        return {
+            one["Key"].removeprefix(ANSWERS): [
+                Answer.model_validate_json(line)
+                for line in self.s3.get_object(Bucket="artifacts", Key=one["Key"])["Body"].read().splitlines()
+            ]
+            for one in found
+        }
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    variables = {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "RLAAS_STAGE": "test",
+        "ASKING_ROLE_ARN": ROLE,
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with model_server() as models, mock_aws():
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", models.url)
+        for remembered in (environment, lent_sessions.sts_client):
+            remembered.cache_clear()
+        made = World(boto3.client("s3"), models)
+        made.s3.create_bucket(Bucket="artifacts")
+        made.dataset(PROMPTS)
+        sts = lent_sessions.sts_client().meta.events
+        sts.register("provide-client-params.sts.AssumeRole", lambda params, **_: made.lent.append(params))
+        yield made
+    for remembered in (environment, lent_sessions.sts_client):
+        remembered.cache_clear()
+
+
+def call(milliseconds: int = 600_000, **event: Any) -> dict[str, object]:
+    return ask_held_out.handler({**EVENT, **event}, TimeLeft(milliseconds))
+
+
+def test_each_system_is_asked_greedily_and_tools_are_shown_and_not_to_be_called(world: World) -> None:
+    assert call() == {"done": True, "answered": 9, "questions": 9}
+    assert sorted((asked.endpoint, asked.component) for asked in world.models.asked) == sorted(
+        ("rlaas-test", component) for component in COMPONENTS.values() for _ in PROMPTS
+    )
+    for asked in world.models.asked:
+        row = int(asked.body["messages"][0]["content"][len("Where is ")])
+        greedy = {"messages": [{"role": "user", "content": f"Where is {row}?"}], "temperature": 0.0, "max_tokens": 48}
+        assert asked.body == {**greedy, **({"tools": TOOLS, "tool_choice": "none"} if row == 1 else {})}
+
+
+def test_answers_are_kept_a_file_a_call_and_a_repeated_call_asks_nothing(world: World) -> None:
+    world.models.down.add(COMPONENTS["sft_only"])
+    with pytest.raises(DependencyUnavailable, match=r"^the model endpoint answered ModelError$"):
+        call()
+    first = world.files()["000000.jsonl"]
+    assert {answer.system for answer in first} <= {"baseline", "candidate"}
+    world.models.down.clear()
+    assert call()["done"] is True
+    files = world.files()
+    assert files.keys() == {"000000.jsonl", "000001.jsonl"}
+    kept = [answer for file in files.values() for answer in file]
+    assert sorted((answer.row, answer.system) for answer in kept) == sorted((row, system) for row in range(3) for system in COMPONENTS)
+    assert {answer.text for answer in kept if (answer.interaction_id, answer.system) == ("int_2", "baseline")} == {
+        "rlaas-test--base: Where is 2?"
+    }
+    asked = len(world.models.asked)
+    assert call() == {"done": True, "answered": 9, "questions": 9}
+    assert len(world.models.asked) == asked
+    assert world.files().keys() == files.keys()
+
+
+def test_without_time_for_an_answer_nothing_is_asked(world: World) -> None:
+    with pytest.raises(DependencyUnavailable, match="9 held-out answers are missing"):
+        call(milliseconds=149_000)
+    assert world.models.asked == []
+
+
+def test_each_call_lends_itself_leave_for_the_one_run(world: World) -> None:
+    call()
+    call()
+    assert len(world.lent) == 2
+    asked = world.lent[0]
+    assert (asked["RoleArn"], asked["RoleSessionName"], asked["DurationSeconds"]) == (ROLE, "ask-acme", 900)
+    assert len(asked["Policy"]) <= 2_048
+    models = "arn:aws:sagemaker:us-east-1:123456789012"
+    allowed = {
+        (action, resource): statement.get("Condition")
+        for statement in json.loads(asked["Policy"])["Statement"]
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+        for resource in ([statement["Resource"]] if isinstance(statement["Resource"], str) else statement["Resource"])
+    }
+    assert allowed == {
+        ("s3:GetObject", f"arn:aws:s3:::artifacts/{DATASET}*"): None,
+        ("s3:GetObject", f"arn:aws:s3:::artifacts/{ANSWERS}*"): None,
+        ("s3:PutObject", f"arn:aws:s3:::artifacts/{ANSWERS}*"): None,
+        ("s3:ListBucket", "arn:aws:s3:::artifacts"): {"StringEquals": {"s3:prefix": ANSWERS}},
+        ("sagemaker:InvokeEndpoint", f"{models}:endpoint/rlaas-test"): None,
+        **{("sagemaker:InvokeEndpoint", f"{models}:inference-component/{name}"): None for name in COMPONENTS.values()},
+    }
+
+
+def test_the_longest_names_fit_into_a_sessions_policy(world: World) -> None:
+    tenant, skill, run, bucket = "t" * 20, "s" * 28, "r" * 80, "b" * 63
+    adapter = f"rlaas-{'s' * 8}--".ljust(63, "a")
+    with pytest.raises(DependencyUnavailable, match="NoSuchBucket"):
+        call(
+            tenant_id=tenant,
+            dataset_uri=f"s3://{bucket}/tenants/{tenant}/{skill}/datasets/v99999999/",
+            answers_uri=f"s3://{bucket}/tenants/{tenant}/{skill}/runs/{run}/answers/",
+            components=dict.fromkeys(COMPONENTS, adapter),
+        )
+    assert len(world.lent[0]["Policy"]) <= 2_048
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"answers_uri": "s3://artifacts/tenants/acme/mail/runs/*/answers/"},
+        {"dataset_uri": "s3://artifacts/tenants/acme/mail/datasets/v?/"},
+        {"answers_uri": "s3://artifacts/tenants/${aws:username}/answers/"},
+        {"components": {**COMPONENTS, "candidate": "rlaas-test--*--v1"}},
+    ],
+)
+def test_a_name_that_would_stand_for_others_is_lent_nothing(named: dict[str, Any], world: World) -> None:
+    with pytest.raises(InvalidInput):
+        call(**named)
+    assert world.lent == []
+
+
+def test_what_is_no_whole_prefix_is_lent_nothing(world: World) -> None:
+    with pytest.raises(ValidationError, match="dataset_uri"):
+        call(dataset_uri="s3://artifacts/tenants/acme/mail/datasets/v1")
+    assert world.lent == []
+
+
+def test_a_dataset_without_held_out_interactions_says_what_to_do(world: World) -> None:
+    world.dataset([])
+    with pytest.raises(NotFound, match="dataset v1 has no held-out interactions: collect more threads or raise the run's test_share"):
+        call()
+
+
+def test_a_dataset_of_an_older_image_says_what_to_do(world: World) -> None:
+    world.s3.delete_object(Bucket="artifacts", Key=f"{DATASET}test_prompts.jsonl")
+    with pytest.raises(NotFound, match=r"no test_prompts.jsonl: push this release"):
+        call()
+
+
+def test_an_error_shows_nobodys_words(world: World) -> None:
+    said = "Dear Ms Weber, your sister's diagnosis"
+    line = json.dumps({"interaction_id": "int_0", "prompt": [{"role": "user", "content": [said]}]})
+    world.s3.put_object(Bucket="artifacts", Key=f"{DATASET}test_prompts.jsonl", Body=line.encode())
+    with pytest.raises(ValidationError, match=r"prompt\.0\.content") as failed:
+        call()
+    assert said not in str(failed.value)
