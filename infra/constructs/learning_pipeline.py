@@ -78,7 +78,6 @@ class LearningPipeline(Construct):
                 "TrainRoleArn": train.role_arn,
                 "EvaluateRoleArn": evaluate.role_arn,
                 "LearningImageUri": images.image(learning.image_tag),
-                "Region": Stack.of(self).region,
                 "EndpointName": endpoint.endpoint_name,
                 "ScaleToZero": "true" if config.serving.scale_to_zero else "false",
                 "TrainingInstanceType": learning.training_instance_type,

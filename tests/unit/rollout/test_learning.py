@@ -117,7 +117,7 @@ def test_whatever_a_job_reads_as_a_prefix_ends_where_the_next_version_is_another
     world.request()
     asked = cast(dict[str, Any], world.conductor.begin())
     read = [uri for path in DEFINITIONS.glob("*.asl.json") for uri in prefixes(json.loads(path.read_text()))]
-    assert len(read) == 4
+    assert len(read) == 5
     for uri in read:
         if uri == "{% $events_uri %}":
             [uri] = [
