@@ -24,13 +24,14 @@ import numpy as np
 from benchmarks.decision_worlds import ALPHA, MIN_SAMPLES, SEED
 from benchmarks.decisions import Runner
 from benchmarks.result import report
+from rlaas.chat import Message
 from rlaas.evaluation.reward_report import reward_figures
 from rlaas.preferences.dataset import within_shares
 from rlaas.preferences.pairs import Pair
 from rlaas.rollout.harm import ROLLOUT_WEIGHTS, WORSE, HarmLedger, log_wealth, profit_over_control
 from rlaas.rollout.sequential import SequentialTest, SettledUnit
 from rlaas.routing.bandit import ArmState, ArmStatistics, BanditSettings, allocate
-from rlaas.telemetry.events import Message, RewardComputed
+from rlaas.telemetry.events import RewardComputed
 from rlaas.voices import Voices
 
 RUNS, ATTACKED_RUNS = 60, 8

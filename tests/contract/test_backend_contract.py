@@ -9,10 +9,10 @@ import pytest
 from rlaas.aws import bedrock_backend, sagemaker_backend
 from rlaas.aws.backends import Backends
 from rlaas.aws.secrets import VendorKeys
+from rlaas.chat import BackendFailed, ChatCall, Delta, Message, Usage
 from rlaas.errors import DependencyUnavailable, InvalidInput
-from rlaas.inference.backend import Backend, BackendFailed, ChatCall, Delta
+from rlaas.inference.backend import Backend
 from rlaas.routing.policy import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
-from rlaas.telemetry.events import Message, Usage
 from tests.fakes.backend import EchoBackend
 from tests.fakes.model_server import ModelServer, model_server
 

@@ -4,7 +4,8 @@ from datetime import date, timedelta
 
 import pytest
 
-from rlaas.telemetry.events import FeedbackSubmitted, OutputProduced, Usage
+from rlaas.chat import Usage
+from rlaas.telemetry.events import FeedbackSubmitted, OutputProduced
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
 from rlaas.telemetry.usage import Tally, UsageStore, grouped

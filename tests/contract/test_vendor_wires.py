@@ -17,10 +17,9 @@ from pydantic import TypeAdapter
 from rlaas.aws import bedrock_backend, sagemaker_backend
 from rlaas.aws.backends import Backends
 from rlaas.aws.secrets import VendorKeys
+from rlaas.chat import BackendFailed, ChatCall, Completion, Delta, Message
 from rlaas.errors import InvalidInput, RlaasError
-from rlaas.inference.backend import BackendFailed, ChatCall, Completion, Delta
 from rlaas.routing.policy import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
-from rlaas.telemetry.events import Message
 from tests.fakes.event_stream import event, exception
 from tests.fakes.loopback import Quiet, served
 

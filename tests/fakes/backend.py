@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from rlaas.chat import BackendFailed, ChatCall, Choice, Completion, Delta, Message, Usage
 from rlaas.errors import InvalidInput
-from rlaas.inference.backend import BackendFailed, ChatCall, Choice, Completion, Delta
 from rlaas.routing.policy import BackendSpec
-from rlaas.telemetry.events import Message, Usage
 
 
 @dataclass

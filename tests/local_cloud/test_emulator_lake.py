@@ -17,9 +17,10 @@ import pytest
 
 from infra.constructs.event_lake import COLUMNS as EVENT_COLUMNS
 from rlaas.aws.lake import FirehoseLake
+from rlaas.chat import Usage
 from rlaas.rollout.selection import unload_statement
 from rlaas.runtime.state_machines import Failure
-from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported, Usage
+from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
 from tests.local_cloud.conftest import ROLE, ROOT, Emulator, until

@@ -18,12 +18,12 @@ from botocore.exceptions import ClientError
 
 from rlaas.aws.held_out import HeldOutRun, session_of
 from rlaas.aws.registry import DynamoRegistry
+from rlaas.chat import Message
 from rlaas.errors import RlaasError
 from rlaas.evaluation.asking import Answer, AskedRun
 from rlaas.evaluation.comparison import SYSTEMS
 from rlaas.preferences.dataset import TEST_PROMPTS, HeldOutPrompt
 from rlaas.rollout.learning import LearningRun, LearningSettings
-from rlaas.telemetry.events import Message
 from rlaas.tenancy.registry import Change, dataset_key, rollout_key, run_key
 from tests.laptop_cloud import SKILL, LaptopCloud, Tenant
 

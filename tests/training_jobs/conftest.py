@@ -11,8 +11,9 @@ from pydantic import JsonValue
 from local import base_model
 from local.office.agents import OFFICE, react
 from local.office.templates import SYSTEM_PROMPT, week
+from rlaas.chat import Message
 from rlaas.preferences.pairs import HELD_OUT_TAG
-from rlaas.telemetry.events import AnyEvent, EventType, FeedbackSubmitted, InteractionCreated, Message, OutputProduced
+from rlaas.telemetry.events import AnyEvent, EventType, FeedbackSubmitted, InteractionCreated, OutputProduced
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
 

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from mangum import Mangum
 
+from rlaas.chat import Usage
 from rlaas.errors import Conflict, DependencyUnavailable
 from rlaas.routing.allowed_models import AllowedModels
 from rlaas.routing.hosts import may_go
 from rlaas.routing.route import MILLION
 from rlaas.runtime.admin_api import BODIES, Services, admin_app
 from rlaas.runtime.http import caller
-from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed, Usage
+from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed
 from rlaas.telemetry.ingest import prepare
 from rlaas.tenancy.audit import RegistryChange, append_change
 from rlaas.tenancy.budgets import Amount, Request, charges, stored_budgets

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rlaas.aws.openai_chat import completion_of, deltas_of
-from rlaas.telemetry.events import Usage
+from rlaas.chat import Usage
 
 
 def whole(usage: dict[str, Any] | None, finish_reason: str | None = "stop") -> bytes:

@@ -7,7 +7,7 @@ import pytest
 from moto import mock_aws
 
 from rlaas.aws.secrets import VendorKeys
-from rlaas.inference.backend import BackendFailed
+from rlaas.chat import BackendFailed
 
 
 @dataclass

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlaas.aws.server_sent_events import MAX_LINE_BYTES, event_data
-from rlaas.inference.backend import BackendFailed
+from rlaas.chat import BackendFailed
 
 STREAM = (
     '\ufeff: hello\nevent: greeting\ndata: {"text": "grüß"}\n\nid: 1\ndata:two\ndata:  lines\n\n\nretry: 5\n\ndata: 世界\n\ndata: [DONE]'

@@ -4,8 +4,8 @@ import pytest
 
 from rlaas.aws.anthropic_backend import blamed
 from rlaas.aws.vendor_failures import failure, retry_after_s, taken
+from rlaas.chat import BackendFailed
 from rlaas.errors import InvalidInput
-from rlaas.inference.backend import BackendFailed
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from rlaas.aws import vendor_http
 from rlaas.aws.vendor_http import VendorHttp, VendorRefused, is_public
-from rlaas.inference.backend import BackendFailed
+from rlaas.chat import BackendFailed
 
 Script = Callable[[socket.socket], None]
 

@@ -5,12 +5,11 @@ from itertools import count
 
 import pytest
 
+from rlaas.chat import BackendFailed, Message
 from rlaas.errors import DependencyUnavailable, InvalidInput
 from rlaas.evaluation.asking import Progress, ask_on
 from rlaas.evaluation.comparison import SYSTEMS, System
-from rlaas.inference.backend import BackendFailed
 from rlaas.preferences.dataset import HeldOutPrompt
-from rlaas.telemetry.events import Message
 from tests.fakes.answers import MemoryAnswers
 
 PROMPTS = [HeldOutPrompt(interaction_id=f"int_{row}", prompt=(Message(role="user", content=f"Where is {row}?"),)) for row in range(5)]

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from functions.ask_held_out import handler as ask_held_out
 from rlaas.aws import lent_sessions
+from rlaas.chat import Message
 from rlaas.errors import DependencyUnavailable, InvalidInput, NotFound
 from rlaas.evaluation.asking import Answer
 from rlaas.preferences.dataset import HeldOutPrompt
 from rlaas.runtime.environment import environment
-from rlaas.telemetry.events import Message
 from tests.fakes.gateway import TimeLeft
 from tests.fakes.model_server import ModelServer, model_server
 

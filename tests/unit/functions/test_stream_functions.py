@@ -14,11 +14,12 @@ from functions.reward_writer.handler import handler as follow
 from rlaas.aws import clients
 from rlaas.aws.events import item_of
 from rlaas.aws.usage import COUNTABLE, DynamoUsage
+from rlaas.chat import Usage
 from rlaas.clock import utc_now
 from rlaas.rewards.record import FollowUp
 from rlaas.rewards.standing import arrivals_of
 from rlaas.routing.assign import assign
-from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed, Usage
+from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.usage import Tally
 from rlaas.tenancy.audit import verify_chain

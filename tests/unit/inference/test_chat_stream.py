@@ -8,11 +8,10 @@ import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from rlaas.chat import CalledFunction, Choice, Delta, ToolCall, ToolCallDelta, Usage
 from rlaas.errors import DependencyUnavailable
-from rlaas.inference.backend import Choice, Delta, ToolCallDelta
 from rlaas.inference.chat_stream import chunks
 from rlaas.inference.collect import deltas_of
-from rlaas.telemetry.events import CalledFunction, ToolCall, Usage
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 USAGE = Usage(input_tokens=7, output_tokens=3)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from rlaas.chat import CalledFunction, Choice, Document, Message, ToolCall
 from rlaas.errors import DependencyUnavailable
-from rlaas.inference.backend import Choice
 from rlaas.inference.groundedness import LexicalOverlap
 from rlaas.inference.guarded import Guarded
 from rlaas.inference.guardrails import (
@@ -26,8 +26,7 @@ from rlaas.inference.guardrails import (
 from rlaas.inference.refusal import refusal_score
 from rlaas.routing.guardrails import Guardrails
 from rlaas.routing.json_schema import MAX_LOOKS, looks, values_in
-from rlaas.routing.prompt import Document
-from rlaas.telemetry.events import CalledFunction, EventBatch, Message, ToolCall
+from rlaas.telemetry.events import EventBatch
 from rlaas.telemetry.ingest import prepare_clean
 from tests.fakes.privacy import AS_IT_IS
 from tests.fakes.worlds import policy

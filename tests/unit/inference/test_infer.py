@@ -7,9 +7,21 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from rlaas.chat import (
+    BackendFailed,
+    CalledFunction,
+    ChatCall,
+    Choice,
+    Completion,
+    Delta,
+    Message,
+    NoCapacity,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
 from rlaas.errors import Conflict, DependencyUnavailable, Forbidden, InvalidInput, NotFound, QuotaExceeded
 from rlaas.inference.attempts import CircuitBreakers
-from rlaas.inference.backend import BackendFailed, ChatCall, Choice, Completion, Delta, NoCapacity, ToolCallDelta
 from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, decide, infer, infer_stream
 from rlaas.inference.spending import Spending
 from rlaas.privacy.scrub import Scrubber
@@ -17,16 +29,7 @@ from rlaas.routing.allowed_models import AllowedModels
 from rlaas.routing.assign import CONTROL
 from rlaas.routing.guardrails import Guardrails
 from rlaas.routing.policy import BackendSpec, OpenAIBackend
-from rlaas.telemetry.events import (
-    CalledFunction,
-    GuardrailActed,
-    InteractionCreated,
-    Message,
-    OutputProduced,
-    RequestFailed,
-    ToolCall,
-    Usage,
-)
+from rlaas.telemetry.events import GuardrailActed, InteractionCreated, OutputProduced, RequestFailed
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
 from rlaas.tenancy.budgets import Budget, Budgets, Cap, Limit

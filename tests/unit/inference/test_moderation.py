@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from rlaas.chat import Document, Message, ToolCall
 from rlaas.errors import DependencyUnavailable
 from rlaas.inference.guardrails import check_input, check_output
 from rlaas.inference.moderation import Judgement, Source
 from rlaas.routing.guardrails import Guardrails, Service
-from rlaas.routing.prompt import Document
-from rlaas.telemetry.events import Message, ToolCall
 
 
 @dataclass

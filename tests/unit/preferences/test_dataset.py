@@ -6,6 +6,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlaas.chat import Message
 from rlaas.preferences.dataset import (
     SPLITS,
     DatasetManifest,
@@ -18,7 +19,6 @@ from rlaas.preferences.dataset import (
 )
 from rlaas.preferences.left_out import ADVICE, DropReason
 from rlaas.preferences.pairs import Pair
-from rlaas.telemetry.events import Message
 from rlaas.voices import FREE, LEAST_OF_PAIRS, most_share
 
 

@@ -8,18 +8,10 @@ from typing import Any
 
 import pytest
 
+from rlaas.chat import CalledFunction, Message, ToolCall
 from rlaas.preferences.dataset import trl_row
 from rlaas.preferences.pairs import HELD_OUT_TAG, PairSet, build_pairs
-from rlaas.telemetry.events import (
-    AnyEvent,
-    CalledFunction,
-    EventType,
-    FeedbackSubmitted,
-    InteractionCreated,
-    Message,
-    OutputProduced,
-    ToolCall,
-)
+from rlaas.telemetry.events import AnyEvent, EventType, FeedbackSubmitted, InteractionCreated, OutputProduced
 from rlaas.telemetry.store import StoredEvent
 
 START = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)

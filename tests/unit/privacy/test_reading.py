@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlaas.chat import Message, ToolCall
 from rlaas.inference.guardrails import check_input, check_output
 from rlaas.privacy.reading import read
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import PrivacySettings
 from rlaas.routing.guardrails import Guardrails
-from rlaas.telemetry.events import InteractionCreated, Message, ToolCall
+from rlaas.telemetry.events import InteractionCreated
 from rlaas.telemetry.scrubbing import scrubbed
 
 SCRUBBER = Scrubber(PrivacySettings(), salt=b"s" * 32)

@@ -2,11 +2,12 @@
 
 from datetime import timedelta
 
+from rlaas.chat import Message
 from rlaas.preferences.pairs import build_pairs
 from rlaas.rewards.record import FollowUp
 from rlaas.rewards.standing import arrivals_of
 from rlaas.routing.assign import assign, shadow_decision
-from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, Message, OutputProduced, RewardComputed
+from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, OutputProduced, RewardComputed
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
 from tests.fakes.events import MemoryEventStore

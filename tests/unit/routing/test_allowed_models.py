@@ -6,7 +6,7 @@ from infra.config import LOCAL
 from rlaas.aws.backends import Backends
 from rlaas.aws.moderators import Moderators
 from rlaas.aws.secrets import VendorKeys
-from rlaas.inference.backend import BackendFailed, ChatCall
+from rlaas.chat import BackendFailed, ChatCall
 from rlaas.routing.allowed_models import AllowedModels, name_of
 from rlaas.routing.guardrails import BedrockGuardrail, Moderation
 from rlaas.routing.policy import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend

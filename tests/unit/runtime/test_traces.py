@@ -4,10 +4,9 @@ from typing import Any
 
 import pytest
 
-from rlaas.inference.backend import BackendFailed, ChatCall, Choice, Completion
+from rlaas.chat import BackendFailed, ChatCall, Choice, Completion, Message
 from rlaas.routing.policy import BackendSpec, OpenAIBackend
 from rlaas.runtime.traces import Trace, TracedBackend
-from rlaas.telemetry.events import Message
 from tests.fakes.backend import EchoBackend
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from rlaas.chat import Message
 from rlaas.errors import Conflict, DependencyUnavailable, Forbidden, InvalidInput, NotFound
 from rlaas.ids import interaction_of
 from rlaas.privacy.scrub import Scrubber
-from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, Message, OutputProduced, TaskResultReported
+from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
 from rlaas.telemetry.feedback_token import Shown, feedback_token
 from rlaas.telemetry.ingest import Recorded, prepare, record, record_all
 from rlaas.telemetry.pending import join_waiting, orphaned_at, still_pending

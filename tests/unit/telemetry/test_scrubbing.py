@@ -6,19 +6,10 @@ from typing import Any
 import pytest
 from pydantic import Field, JsonValue
 
+from rlaas.chat import CalledFunction, Document, Message, ToolCall
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import Action, CustomEntity, PrivacySettings
-from rlaas.routing.prompt import Document
-from rlaas.telemetry.events import (
-    AnyEvent,
-    CalledFunction,
-    FeedbackSubmitted,
-    InteractionCreated,
-    Message,
-    OutputProduced,
-    TaskResultReported,
-    ToolCall,
-)
+from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
 from rlaas.telemetry.ingest import record
 from rlaas.telemetry.scrubbing import scrubbed
 from rlaas.wire import WireModel

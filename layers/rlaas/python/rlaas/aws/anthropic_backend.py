@@ -20,10 +20,9 @@ from rlaas.aws.secrets import VendorKeys
 from rlaas.aws.trace_context import context_headers
 from rlaas.aws.vendor_failures import counted, failure
 from rlaas.aws.vendor_http import VendorHttp, VendorRefused
+from rlaas.chat import BackendFailed, CalledFunction, ChatCall, Choice, Completion, Delta, Message, ToolCall, ToolCallDelta, Usage
 from rlaas.errors import InvalidInput, RlaasError
-from rlaas.inference.backend import BackendFailed, ChatCall, Choice, Completion, Delta, ToolCallDelta
 from rlaas.routing.policy import AnthropicBackend
-from rlaas.telemetry.events import CalledFunction, Message, ToolCall, Usage
 
 VENDOR = "Anthropic"
 VERSION = "2023-06-01"

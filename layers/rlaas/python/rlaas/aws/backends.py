@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rlaas.aws.secrets import VendorKeys
-from rlaas.inference.backend import BackendFailed, ChatCall, Completion, Delta
+from rlaas.chat import BackendFailed, ChatCall, Completion, Delta
 from rlaas.routing.allowed_models import EVERY_MODEL, AllowedModels
 from rlaas.routing.policy import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
 

@@ -25,10 +25,9 @@ from rlaas.aws.openai_parameters import (
 from rlaas.aws.sagemaker_backend import aws_failures, whole_seconds
 from rlaas.aws.trace_context import trace_header
 from rlaas.aws.vendor_failures import counted, failure, retry_after_s
+from rlaas.chat import BackendFailed, CalledFunction, ChatCall, Choice, Completion, Delta, Message, ToolCall, ToolCallDelta, Usage
 from rlaas.errors import InvalidInput, RlaasError
-from rlaas.inference.backend import BackendFailed, ChatCall, Choice, Completion, Delta, ToolCallDelta
 from rlaas.routing.policy import BedrockBackend
-from rlaas.telemetry.events import CalledFunction, Message, ToolCall, Usage
 
 if TYPE_CHECKING:
     from types_boto3_bedrock_runtime import BedrockRuntimeClient

@@ -12,10 +12,10 @@ from pydantic import JsonValue
 from rlaas.aws.clients import CONFIG, dependency, error_code
 from rlaas.aws.lent_sessions import Statement, lend, model_arns, plain, sts_client
 from rlaas.aws.sagemaker_backend import SageMakerEndpoints, runtime_client
+from rlaas.chat import ChatCall
 from rlaas.errors import NotFound
 from rlaas.evaluation.asking import MAX_INTERACTIONS, Answer, AskedRun, Question, no_prompts
 from rlaas.evaluation.comparison import System
-from rlaas.inference.backend import ChatCall
 from rlaas.preferences.dataset import TEST_PROMPTS, HeldOutPrompt
 from rlaas.routing.policy import SageMakerBackend, Sampling
 

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rlaas.aws.secrets import VendorKeys
-from rlaas.inference.backend import BackendFailed
+from rlaas.chat import BackendFailed
 from rlaas.inference.moderation import Judgement, Source
 from rlaas.routing.allowed_models import EVERY_MODEL, AllowedModels
 from rlaas.routing.guardrails import BedrockService, ModerationService, Service

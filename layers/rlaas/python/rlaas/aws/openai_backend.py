@@ -8,7 +8,7 @@ from rlaas.aws.openai_chat import chat_body, choices_asked, completion_of, delta
 from rlaas.aws.secrets import VendorKeys
 from rlaas.aws.trace_context import context_headers
 from rlaas.aws.vendor_http import VendorHttp, VendorRefused
-from rlaas.inference.backend import ChatCall, Completion, Delta
+from rlaas.chat import ChatCall, Completion, Delta
 from rlaas.routing.hosts import host_of
 from rlaas.routing.policy import OpenAIBackend
 

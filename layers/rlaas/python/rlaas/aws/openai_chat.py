@@ -6,9 +6,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, JsonValue, ValidationError
 
 from rlaas.aws.vendor_failures import counted, failure
+from rlaas.chat import BackendFailed, CalledFunction, ChatCall, Choice, Completion, Delta, ToolCall, ToolCallDelta, Usage
 from rlaas.errors import RlaasError
-from rlaas.inference.backend import BackendFailed, ChatCall, Choice, Completion, Delta, ToolCallDelta
-from rlaas.telemetry.events import CalledFunction, ToolCall, Usage
 from rlaas.wire import Json
 
 

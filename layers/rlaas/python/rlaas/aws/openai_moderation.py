@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, ValidationError
 from rlaas.aws.secrets import VendorKeys
 from rlaas.aws.trace_context import hops_header
 from rlaas.aws.vendor_http import VendorHttp, VendorRefused
-from rlaas.inference.backend import BackendFailed
+from rlaas.chat import BackendFailed
 from rlaas.inference.moderation import Judgement, worded
 from rlaas.routing.guardrails import ModerationService
 from rlaas.wire import MAX_HOPS

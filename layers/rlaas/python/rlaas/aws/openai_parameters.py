@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from rlaas.aws.vendor_failures import taken
+from rlaas.chat import Message, ToolCall
 from rlaas.errors import InvalidInput
-from rlaas.telemetry.events import Message, ToolCall
 
 JsonObject = dict[str, JsonValue]
 

@@ -20,8 +20,8 @@ from rlaas.aws.server_sent_events import event_data
 from rlaas.aws.trace_context import traceparent
 from rlaas.aws.vendor_failures import retry_after_s
 from rlaas.aws.vendor_http import MAX_ANSWER_BYTES, MAX_STREAM_BYTES
+from rlaas.chat import BackendFailed, ChatCall, Completion, Delta, NoCapacity
 from rlaas.errors import RlaasError
-from rlaas.inference.backend import BackendFailed, ChatCall, Completion, Delta, NoCapacity
 from rlaas.routing.policy import SageMakerBackend
 
 if TYPE_CHECKING:

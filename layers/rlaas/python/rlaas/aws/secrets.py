@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from rlaas.aws.clients import error_code
-from rlaas.inference.backend import BackendFailed
+from rlaas.chat import BackendFailed
 from rlaas.routing.hosts import host_of, may_go
 
 if TYPE_CHECKING:

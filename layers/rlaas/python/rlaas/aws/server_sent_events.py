@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from rlaas.inference.backend import BackendFailed
+from rlaas.chat import BackendFailed
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
 

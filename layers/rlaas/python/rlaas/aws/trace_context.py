@@ -2,7 +2,7 @@
 
 import re
 
-from rlaas.inference.backend import ChatCall
+from rlaas.chat import ChatCall
 from rlaas.wire import HOPS
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")

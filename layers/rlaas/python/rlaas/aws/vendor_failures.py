@@ -7,9 +7,8 @@ from email.utils import parsedate_to_datetime
 
 from pydantic import JsonValue, ValidationError
 
+from rlaas.chat import BackendFailed, Usage
 from rlaas.errors import InvalidInput, RlaasError
-from rlaas.inference.backend import BackendFailed
-from rlaas.telemetry.events import Usage
 
 DID_NO_WORK = frozenset({429, 503, 529})
 """The statuses by which a vendor refuses a request before it does any work."""

@@ -31,7 +31,7 @@ from urllib3.response import BaseHTTPResponse
 
 from rlaas.aws.server_sent_events import event_data
 from rlaas.aws.vendor_failures import retry_after_s
-from rlaas.inference.backend import BackendFailed
+from rlaas.chat import BackendFailed
 
 CONNECT_TIMEOUT_S = 2.0
 MAX_ANSWER_BYTES = 8 * 1024 * 1024

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pydantic import JsonValue
 
-from rlaas.inference.backend import Choice, Delta
+from rlaas.chat import Choice, Delta
 from rlaas.telemetry.ingest import cut
 
 MAX_ANSWER_BYTES = 1024 * 1024

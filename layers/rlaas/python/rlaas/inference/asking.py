@@ -11,8 +11,9 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 
+from rlaas.chat import BackendFailed, ChatCall, Completion, Delta
 from rlaas.errors import InvalidInput
-from rlaas.inference.backend import Backend, BackendFailed, ChatCall, Completion, Delta
+from rlaas.inference.backend import Backend
 from rlaas.inference.collect import Collected
 from rlaas.inference.spending import Spending, is_believable
 from rlaas.routing.policy import BackendSpec, Policy

@@ -5,8 +5,8 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from rlaas.chat import BackendFailed, NoCapacity
 from rlaas.errors import DependencyUnavailable
-from rlaas.inference.backend import BackendFailed, NoCapacity
 from rlaas.routing.policy import BackendSpec, Policy
 
 T = TypeVar("T")

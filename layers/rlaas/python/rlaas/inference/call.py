@@ -4,11 +4,9 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from rlaas.inference.backend import ChatCall
+from rlaas.chat import ChatCall, Document, Message
 from rlaas.inference.prompt import offered_tools, render, render_before
 from rlaas.routing.policy import Policy
-from rlaas.routing.prompt import Document
-from rlaas.telemetry.events import Message
 
 
 def chat_call(

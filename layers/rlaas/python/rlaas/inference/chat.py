@@ -10,12 +10,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
+from rlaas.chat import Choice, Document, Message, ToolCall
 from rlaas.ids import ExternalId, UserId
-from rlaas.inference.backend import Choice
 from rlaas.inference.chat_stream import usage_of
 from rlaas.inference.infer import Answer, AnswerStream, InferRequest
-from rlaas.routing.prompt import Document
-from rlaas.telemetry.events import Message, ToolCall
 from rlaas.wire import Json, WireModel
 
 _PREFIX = "rlaas::"

@@ -6,8 +6,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from rlaas.inference.backend import Delta, ToolCallDelta
-from rlaas.telemetry.events import Usage
+from rlaas.chat import Delta, ToolCallDelta, Usage
 
 Chunk = dict[str, JsonValue]
 

@@ -3,8 +3,7 @@
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
-from rlaas.inference.backend import Choice, Completion, Delta, ToolCallDelta
-from rlaas.telemetry.events import CalledFunction, ToolCall, Usage
+from rlaas.chat import CalledFunction, Choice, Completion, Delta, ToolCall, ToolCallDelta, Usage
 
 
 def deltas_of(choices: Sequence[Choice], usage: Usage | None) -> Generator[Delta, None, None]:

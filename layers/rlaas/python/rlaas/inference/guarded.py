@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from rlaas.inference.backend import Choice
+from rlaas.chat import Choice, Document, Message
 from rlaas.inference.moderation import Moderator
 from rlaas.routing.policy import Policy
-from rlaas.routing.prompt import Document
-from rlaas.telemetry.events import GuardrailActed, Message
+from rlaas.telemetry.events import GuardrailActed
 
 if TYPE_CHECKING:
     from rlaas.inference.guardrails import GuardrailAction

@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from itertools import count
 from typing import TYPE_CHECKING, Literal
 
+from rlaas.chat import Document, Message, ToolCall
 from rlaas.ids import bound_id, canonical_json, derived_id, text_sha256
 from rlaas.inference.groundedness import GroundednessScorer, LexicalOverlap
 from rlaas.inference.injection import suspicion
@@ -44,9 +45,8 @@ from rlaas.routing.guardrails import (
     pattern_of,
 )
 from rlaas.routing.json_schema import MAX_LOOKS, looks, schema_validator, values_in
-from rlaas.routing.prompt import Document
 from rlaas.routing.terms import Hit, Terms
-from rlaas.telemetry.events import GuardrailActed, Message, ToolCall
+from rlaas.telemetry.events import GuardrailActed
 from rlaas.tenancy.budgets import estimated_tokens
 
 if TYPE_CHECKING:

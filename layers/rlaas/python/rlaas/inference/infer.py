@@ -10,13 +10,14 @@ from typing import Protocol, Self, TypeVar
 from pydantic import Field, field_validator, model_validator
 from ulid import ULID
 
+from rlaas.chat import BackendFailed, ChatCall, Choice, Completion, Delta, Document, Message, Usage
 from rlaas.clock import Clock
 from rlaas.errors import Conflict, DependencyUnavailable, Forbidden, InvalidInput, NotFound, PayloadTooLarge
 from rlaas.ids import ExternalId, PolicyId, SkillName, UserId, bound_id, derived_id, new_id, pseudonym_of
 from rlaas.inference.answer_size import CUT, MAX_ANSWER_BYTES, bounded, said
 from rlaas.inference.asking import Asking
 from rlaas.inference.attempts import Attempt, CircuitBreakers, first_answer
-from rlaas.inference.backend import Backend, BackendFailed, ChatCall, Choice, Completion, Delta
+from rlaas.inference.backend import Backend
 from rlaas.inference.call import chat_call
 from rlaas.inference.collect import Collected, deltas_of
 from rlaas.inference.guarded import Blocked, Guarded, needs_whole_answer
@@ -27,9 +28,8 @@ from rlaas.privacy.scrub import Scrubber
 from rlaas.routing.allowed_models import EVERY_MODEL, AllowedModels
 from rlaas.routing.assign import CONTROL, PINNED, Decision, assign, pinned
 from rlaas.routing.policy import Policy
-from rlaas.routing.prompt import Document
 from rlaas.routing.route import Route
-from rlaas.telemetry.events import InteractionCreated, Message, OutputProduced, RequestFailed, Tag, Usage
+from rlaas.telemetry.events import InteractionCreated, OutputProduced, RequestFailed, Tag
 from rlaas.telemetry.feedback_token import Shown, feedback_token
 from rlaas.telemetry.ingest import MAX_STORED_BYTES, MIN_ANSWER_BYTES, made_id, prepare, prepare_answer, prepare_clean, same_event
 from rlaas.telemetry.store import EventStore, StoredEvent

@@ -11,9 +11,9 @@ from jinja2.compiler import CodeGenerator, Frame
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import JsonValue
 
+from rlaas.chat import Document, Message
 from rlaas.errors import InvalidInput
-from rlaas.routing.prompt import Document, FewShotNode, Prompt, RetrievalNode, SystemNode, TextNode, UserNode
-from rlaas.telemetry.events import Message
+from rlaas.routing.prompt import FewShotNode, Prompt, RetrievalNode, SystemNode, TextNode, UserNode
 
 MAX_PROMPT_BYTES = 256 * 1024
 """The largest prompt, in bytes of UTF-8: with its answer it is stored in one item, which DynamoDB ends at 400 KB."""

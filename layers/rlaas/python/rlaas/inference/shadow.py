@@ -9,12 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from rlaas.chat import ChatCall, Completion
 from rlaas.clock import Clock
 from rlaas.errors import NotFound
 from rlaas.ids import PolicyId, TenantId, derived_id, interaction_of, policy_version
 from rlaas.inference.answer_size import bounded
 from rlaas.inference.asking import Asking
-from rlaas.inference.backend import Backend, ChatCall, Completion
+from rlaas.inference.backend import Backend
 from rlaas.inference.call import chat_call
 from rlaas.inference.guarded import Blocked, Guarded
 from rlaas.inference.moderation import Moderator

@@ -8,11 +8,10 @@ from typing import Self
 
 from pydantic import JsonValue
 
+from rlaas.chat import ChatCall, Completion, Usage
 from rlaas.ids import PolicyId, canonical_json
-from rlaas.inference.backend import ChatCall, Completion
 from rlaas.routing.policy import BackendSpec, Policy
 from rlaas.routing.route import Route
-from rlaas.telemetry.events import Usage
 from rlaas.tenancy.budgets import NOTHING, Amount, Budgets, Limit, Request, charges, estimated_tokens
 from rlaas.tenancy.counters import Counters, Reservation, reserve, settle, spent_arms
 from rlaas.tenancy.prices import PriceTable, cost

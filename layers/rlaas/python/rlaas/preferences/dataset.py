@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from rlaas.chat import Message
 from rlaas.ids import Sha256, SkillName, TenantId
 from rlaas.preferences.left_out import LONGEST_REASON, DropReason, explained
 from rlaas.preferences.pairs import Pair
-from rlaas.telemetry.events import Message
 from rlaas.voices import FREE, LEAST_OF_PAIRS, cap
 from rlaas.wire import WireModel
 

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from rlaas.chat import Message
 from rlaas.ids import canonical_sha256
 from rlaas.preferences.left_out import MIN_WORDS, DropReason
 from rlaas.preferences.prompts import prompt_of, sameness, tools_of
 from rlaas.preferences.words import count_words, evenly_spaced
-from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, Message, OutputProduced
+from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced
 from rlaas.telemetry.store import StoredEvent
 from rlaas.voices import person
 

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
+from rlaas.chat import Message
 from rlaas.ids import canonical_json
 from rlaas.preferences.words import evenly_spaced
-from rlaas.telemetry.events import InteractionCreated, Message, OutputProduced
+from rlaas.telemetry.events import InteractionCreated, OutputProduced
 
 
 def prompt_of(output: OutputProduced, interaction: InteractionCreated | None) -> tuple[Message, ...]:

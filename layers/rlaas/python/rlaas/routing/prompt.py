@@ -114,13 +114,6 @@ Node = Annotated[
 ]
 
 
-class Document(WireModel):
-    """A document that comes with a request, to ground the answer on."""
-
-    text: str
-    source: Annotated[str, Field(max_length=2000)] = ""
-
-
 class Prompt(WireModel):
     """The graph. Without `inputs`, whatever templates speak of that is no node is an input."""
 

@@ -16,9 +16,10 @@ from rlaas.aws.events import DynamoEventStore
 from rlaas.aws.moderators import Moderators
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.aws.secrets import VendorKeys
+from rlaas.chat import Delta
 from rlaas.clock import utc_now
 from rlaas.inference.attempts import CircuitBreakers
-from rlaas.inference.backend import Backend, Delta
+from rlaas.inference.backend import Backend
 from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, infer, infer_stream
 from rlaas.routing.allowed_models import AllowedModels
 from rlaas.runtime.environment import EventsEnvironment, InferenceEnvironment, IngestEnvironment

@@ -13,8 +13,9 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
+from rlaas.chat import ChatCall, Completion, Delta
 from rlaas.clock import utc_now
-from rlaas.inference.backend import Backend, ChatCall, Completion, Delta
+from rlaas.inference.backend import Backend
 from rlaas.inference.collect import Collected
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import PrivacySettings

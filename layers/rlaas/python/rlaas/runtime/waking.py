@@ -6,8 +6,9 @@ would never wake the base that it lives in; ours count for the stage, whoever wa
 
 from collections.abc import Generator
 
+from rlaas.chat import ChatCall, Completion, Delta, NoCapacity
 from rlaas.clock import utc_now
-from rlaas.inference.backend import Backend, ChatCall, Completion, Delta, NoCapacity
+from rlaas.inference.backend import Backend
 from rlaas.routing.policy import BackendSpec
 from rlaas.runtime.metrics import emit
 

@@ -5,13 +5,13 @@ Ids that the client leaves out are made by the service. Free data goes into `met
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
+from rlaas.chat import Document, Message, ToolCall, Usage
 from rlaas.clock import Timestamp
 from rlaas.ids import ExternalId, MetricName, PolicyId, SkillName, UserId, interaction_of
 from rlaas.routing.assign import Decision
 from rlaas.routing.decision_token import LONGEST
-from rlaas.routing.prompt import Document
 from rlaas.telemetry.feedback_token import LONGEST as LONGEST_FEEDBACK_TOKEN
 from rlaas.wire import Json, WireModel
 
@@ -20,59 +20,9 @@ Tag = Annotated[str, Field(min_length=1, max_length=64)]
 Label = Annotated[str, Field(min_length=1, max_length=128)]
 KeyId = Annotated[str, Field(pattern=r"^[0-9A-Za-z]{1,64}$")]
 FeedbackToken = Annotated[str, Field(max_length=LONGEST_FEEDBACK_TOKEN)]
-_MOST_TOKENS = 10**9
 MOST_REPORTED_TOKENS = 10**7
 """Of one output, as an application reports it: no model reads more."""
 _DAY_MS = 24 * 3600 * 1000
-
-
-class CalledFunction(WireModel):
-    """The function a model calls; `arguments` is the JSON it wrote, which may be malformed."""
-
-    name: Annotated[str, Field(max_length=256)]
-    arguments: str
-
-
-class ToolCall(WireModel):
-    """A model's call of a tool."""
-
-    id: Annotated[str, Field(max_length=256)]
-    type: Literal["function"] = "function"
-    function: CalledFunction
-
-
-class Message(WireModel):
-    """One message of a chat, as OpenAI has it: an assistant may call tools, and a tool's message answers one call."""
-
-    role: Literal["system", "user", "assistant", "tool"]
-    content: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
-    tool_call_id: Annotated[str, Field(max_length=256)] | None = None
-
-    @model_validator(mode="after")
-    def _says_or_calls_something(self) -> Self:
-        if "content" not in self.model_fields_set and not (self.role == "assistant" and self.tool_calls):
-            raise ValueError("needs content")
-        if (self.role == "tool") != (self.tool_call_id is not None):
-            raise ValueError("a message of role tool, and no other, has a tool_call_id")
-        return self
-
-    def plain(self) -> dict[str, JsonValue]:
-        """The message as OpenAI's chat API takes it."""
-        said: dict[str, JsonValue] = {"role": self.role, "content": self.content}
-        if self.tool_calls:
-            said["tool_calls"] = [call.model_dump(mode="json") for call in self.tool_calls]
-        if self.tool_call_id is not None:
-            said["tool_call_id"] = self.tool_call_id
-        return said
-
-
-class Usage(WireModel):
-    """Tokens read and written; `cached_tokens` of those read came from the backend's prompt cache."""
-
-    input_tokens: int = Field(ge=0, le=_MOST_TOKENS)
-    output_tokens: int = Field(ge=0, le=_MOST_TOKENS)
-    cached_tokens: int = Field(default=0, ge=0, le=_MOST_TOKENS)
 
 
 class Event(WireModel):
