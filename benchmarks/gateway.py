@@ -20,8 +20,8 @@ from benchmarks.gateway_peers import litellm_cpu_s, mock_model, tensorzero_cpu_s
 from benchmarks.result import percentile, report
 from rlaas.inference.infer import Asker, Gateway, InferRequest, infer
 from rlaas.inference.spending import Spending
+from rlaas.policies.backend import OpenAIBackend
 from rlaas.routing.assign import assign
-from rlaas.routing.policy import OpenAIBackend
 from rlaas.tenancy.budgets import Budgets
 from rlaas.tenancy.ceilings import TenantLimits
 from rlaas.tenancy.prices import PriceTable

@@ -19,10 +19,10 @@ from benchmarks.injection_set import Prompt, prompts
 from benchmarks.refusal_set import DRAFTS, REFUSALS
 from benchmarks.result import percentile, report
 from rlaas.chat import Message
-from rlaas.inference.guardrails import REFUSED, check_input, check_output
-from rlaas.inference.injection import suspicion
-from rlaas.inference.refusal import refusal_score
-from rlaas.routing.guardrails import Guardrails, Injection
+from rlaas.policies.guardrails.checks import REFUSED, check_input, check_output
+from rlaas.policies.guardrails.injection import suspicion
+from rlaas.policies.guardrails.refusal import refusal_score
+from rlaas.policies.guardrails.settings import Guardrails, Injection
 
 THRESHOLD = Injection().threshold
 MAIL = (

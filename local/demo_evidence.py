@@ -15,7 +15,7 @@ import boto3
 from rapidfuzz.distance import Levenshtein
 
 from rlaas.aws.audit_log import DynamoAuditLog
-from rlaas.routing.registry import route_key
+from rlaas.routing.route_store import route_key
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed
 from rlaas.telemetry.store import MODELS
 from rlaas.tenancy.audit import verify_chain

@@ -20,7 +20,7 @@ from rlaas.aws.tenants import DynamoTenants
 from rlaas.aws.trials import DynamoTrials
 from rlaas.aws.usage import DynamoUsage
 from rlaas.clock import utc_now
-from rlaas.routing.allowed_models import AllowedModels
+from rlaas.policies.allowed_models import AllowedModels
 from rlaas.runtime.admin_api import Services, admin_app
 from rlaas.runtime.admission import admitted
 from rlaas.runtime.environment import AdminEnvironment, environment

@@ -8,8 +8,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from rlaas.aws.shadows import DynamoShadowLedger
 from rlaas.clock import utc_now
-from rlaas.inference.backend import Backend
 from rlaas.inference.shadow import ShadowGateway, ShadowTask, answer_unseen
+from rlaas.policies.backend import Backend
 from rlaas.runtime import answering
 from rlaas.runtime.environment import InferenceEnvironment, environment
 from rlaas.runtime.log import logger

@@ -11,8 +11,7 @@ from rlaas.aws.backends import Backends
 from rlaas.aws.secrets import VendorKeys
 from rlaas.chat import BackendFailed, ChatCall, Delta, Message, Usage
 from rlaas.errors import DependencyUnavailable, InvalidInput
-from rlaas.inference.backend import Backend
-from rlaas.routing.policy import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
+from rlaas.policies.backend import AnthropicBackend, Backend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
 from tests.fakes.backend import EchoBackend
 from tests.fakes.model_server import ModelServer, model_server
 

@@ -10,7 +10,7 @@ import pytest
 from rlaas.aws import bedrock_backend
 from rlaas.aws.moderators import Moderators
 from rlaas.errors import RlaasError
-from rlaas.routing.guardrails import BedrockService, ModerationService
+from rlaas.policies.guardrails.settings import BedrockService, ModerationService
 from tests.contract.test_vendor_wires import Keys, Vendor, Wire, serving
 
 WIRES = Path(__file__).parent / "moderation_wires"

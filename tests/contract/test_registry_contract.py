@@ -8,8 +8,9 @@ import pytest
 from rlaas.aws.audit_log import registry_change
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.errors import Conflict, InvalidInput, NotFound
-from rlaas.routing.registry import Policies, Routes
+from rlaas.policies.policy_store import Policies
 from rlaas.routing.route import Arm, RouteTarget
+from rlaas.routing.route_store import Routes
 from rlaas.telemetry.store import SkillSource
 from rlaas.tenancy.keys import KeySource, make_key
 from rlaas.tenancy.registry import Change, Registry, skill_key, to_cursor

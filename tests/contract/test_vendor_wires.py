@@ -19,7 +19,7 @@ from rlaas.aws.backends import Backends
 from rlaas.aws.secrets import VendorKeys
 from rlaas.chat import BackendFailed, ChatCall, Completion, Delta, Message
 from rlaas.errors import InvalidInput, RlaasError
-from rlaas.routing.policy import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
+from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
 from tests.fakes.event_stream import event, exception
 from tests.fakes.loopback import Quiet, served
 

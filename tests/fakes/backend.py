@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from rlaas.chat import BackendFailed, ChatCall, Choice, Completion, Delta, Message, Usage
 from rlaas.errors import InvalidInput
-from rlaas.routing.policy import BackendSpec
+from rlaas.policies.backend import BackendSpec
 
 
 @dataclass

@@ -9,9 +9,10 @@ from pydantic import BaseModel
 
 from rlaas.errors import Conflict, NotFound
 from rlaas.ids import canonical_sha256, policy_version
-from rlaas.routing.policy import Policy
-from rlaas.routing.registry import policy_key, route_key
+from rlaas.policies.bundle import Policy
+from rlaas.policies.policy_store import policy_key
 from rlaas.routing.route import Route
+from rlaas.routing.route_store import route_key
 from rlaas.tenancy.audit import Content
 from rlaas.tenancy.keys import ApiKey
 from rlaas.tenancy.registry import Change, Document, Page, Stored, from_cursor, key_key, skill_key, to_cursor

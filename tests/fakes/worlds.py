@@ -2,9 +2,10 @@
 
 from datetime import UTC, datetime
 
+from rlaas.policies.backend import SageMakerBackend
+from rlaas.policies.bundle import Policy, PolicyBundle
+from rlaas.policies.prompt_graph import ShortPrompt
 from rlaas.privacy.settings import TenantPrivacy
-from rlaas.routing.policy import Policy, PolicyBundle, SageMakerBackend
-from rlaas.routing.prompt import ShortPrompt
 from rlaas.routing.route import Arm, Route, RouteTarget
 from rlaas.tenancy.registry import PRIVACY, Change, skill_key
 from rlaas.tenancy.tenant import Skill

@@ -24,7 +24,7 @@ from rlaas import ids
 from rlaas.aws.adapters import SageMakerAdapters
 from rlaas.aws.grants import ModelGrants, _bearer_token
 from rlaas.errors import Conflict
-from rlaas.routing.policy import SageMakerBackend
+from rlaas.policies.backend import SageMakerBackend
 from tests.local_cloud.conftest import ROLE, ROOT, Emulator, until
 
 IMAGE = "000000000000.dkr.ecr.us-east-1.amazonaws.com/stage/{}:1"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from rlaas.ids import SkillName, TenantId, adapter_name, adapters_owner, base_component
-from rlaas.routing.policy import AdapterRef
+from rlaas.policies.bundle import AdapterRef
 
 SHAPE = botocore.session.get_session().get_service_model("sagemaker").shape_for("InferenceComponentName")
 SKILLS = st.one_of(

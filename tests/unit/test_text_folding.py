@@ -9,10 +9,10 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlaas.inference.injection import suspicion
+from rlaas.policies.guardrails.injection import suspicion
+from rlaas.policies.guardrails.terms import Terms
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import PrivacySettings
-from rlaas.routing.terms import Terms
 from rlaas.text_folding import INVISIBLE, SHAPING, folded, places
 
 EVERY_CHARACTER = [chr(code) for code in range(sys.maxunicode + 1)]

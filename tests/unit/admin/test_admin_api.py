@@ -13,8 +13,8 @@ from mangum import Mangum
 
 from rlaas.chat import Usage
 from rlaas.errors import Conflict, DependencyUnavailable
-from rlaas.routing.allowed_models import AllowedModels
-from rlaas.routing.hosts import may_go
+from rlaas.policies.allowed_models import AllowedModels
+from rlaas.policies.hosts import may_go
 from rlaas.routing.route import MILLION
 from rlaas.runtime.admin_api import BODIES, Services, admin_app
 from rlaas.runtime.http import caller

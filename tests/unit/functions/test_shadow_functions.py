@@ -15,7 +15,7 @@ from functions.shadow import handler as shadow
 from rlaas.aws.shadows import DynamoShadowLedger
 from rlaas.ids import derived_id
 from rlaas.inference.shadow import ShadowTask
-from rlaas.routing.guardrails import BlockList, Guardrails
+from rlaas.policies.guardrails.settings import BlockList, Guardrails
 from rlaas.routing.route import Arm
 from rlaas.telemetry.events import OutputProduced
 from rlaas.tenancy.budgets import BUDGETS, Budget, Budgets

@@ -10,9 +10,9 @@ from rlaas.errors import PayloadTooLarge
 from rlaas.inference.answer_size import MAX_ANSWER_BYTES, bounded
 from rlaas.inference.infer import Asker, Gateway, InferRequest, infer, infer_stream
 from rlaas.inference.spending import Spending
+from rlaas.policies.backend import BackendSpec
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import CustomEntity, PrivacySettings
-from rlaas.routing.policy import BackendSpec
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced
 from rlaas.telemetry.ingest import MAX_STORED_BYTES, prepare_answer, record, record_all
 from rlaas.tenancy.budgets import Budgets

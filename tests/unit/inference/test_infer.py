@@ -24,11 +24,11 @@ from rlaas.errors import Conflict, DependencyUnavailable, Forbidden, InvalidInpu
 from rlaas.inference.attempts import CircuitBreakers
 from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, decide, infer, infer_stream
 from rlaas.inference.spending import Spending
+from rlaas.policies.allowed_models import AllowedModels
+from rlaas.policies.backend import BackendSpec, OpenAIBackend
+from rlaas.policies.guardrails.settings import Guardrails
 from rlaas.privacy.scrub import Scrubber
-from rlaas.routing.allowed_models import AllowedModels
 from rlaas.routing.assign import CONTROL
-from rlaas.routing.guardrails import Guardrails
-from rlaas.routing.policy import BackendSpec, OpenAIBackend
 from rlaas.telemetry.events import GuardrailActed, InteractionCreated, OutputProduced, RequestFailed
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent

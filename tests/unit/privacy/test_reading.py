@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlaas.chat import Message, ToolCall
-from rlaas.inference.guardrails import check_input, check_output
+from rlaas.policies.guardrails.checks import check_input, check_output
+from rlaas.policies.guardrails.settings import Guardrails
 from rlaas.privacy.reading import read
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import PrivacySettings
-from rlaas.routing.guardrails import Guardrails
 from rlaas.telemetry.events import InteractionCreated
 from rlaas.telemetry.scrubbing import scrubbed
 

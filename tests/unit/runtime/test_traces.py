@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rlaas.chat import BackendFailed, ChatCall, Choice, Completion, Message
-from rlaas.routing.policy import BackendSpec, OpenAIBackend
+from rlaas.policies.backend import BackendSpec, OpenAIBackend
 from rlaas.runtime.traces import Trace, TracedBackend
 from tests.fakes.backend import EchoBackend
 

@@ -22,7 +22,7 @@ from rlaas.aws.vendor_failures import counted, failure
 from rlaas.aws.vendor_http import VendorHttp, VendorRefused
 from rlaas.chat import BackendFailed, CalledFunction, ChatCall, Choice, Completion, Delta, Message, ToolCall, ToolCallDelta, Usage
 from rlaas.errors import InvalidInput, RlaasError
-from rlaas.routing.policy import AnthropicBackend
+from rlaas.policies.backend import AnthropicBackend
 
 VENDOR = "Anthropic"
 VERSION = "2023-06-01"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from rlaas.aws.secrets import VendorKeys
 from rlaas.chat import BackendFailed, ChatCall, Completion, Delta
-from rlaas.routing.allowed_models import EVERY_MODEL, AllowedModels
-from rlaas.routing.policy import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
+from rlaas.policies.allowed_models import EVERY_MODEL, AllowedModels
+from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
 
 if TYPE_CHECKING:
     from rlaas.aws.anthropic_backend import AnthropicMessages

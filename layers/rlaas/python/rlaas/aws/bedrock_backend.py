@@ -27,7 +27,7 @@ from rlaas.aws.trace_context import trace_header
 from rlaas.aws.vendor_failures import counted, failure, retry_after_s
 from rlaas.chat import BackendFailed, CalledFunction, ChatCall, Choice, Completion, Delta, Message, ToolCall, ToolCallDelta, Usage
 from rlaas.errors import InvalidInput, RlaasError
-from rlaas.routing.policy import BedrockBackend
+from rlaas.policies.backend import BedrockBackend
 
 if TYPE_CHECKING:
     from types_boto3_bedrock_runtime import BedrockRuntimeClient

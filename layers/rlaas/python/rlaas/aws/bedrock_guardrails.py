@@ -5,8 +5,8 @@ from typing import Any
 
 from rlaas.aws.bedrock_backend import runtime
 from rlaas.aws.sagemaker_backend import aws_failures, whole_seconds
-from rlaas.inference.moderation import Judgement, Source, worded
-from rlaas.routing.guardrails import BedrockService
+from rlaas.policies.guardrails.moderation import Judgement, Source, worded
+from rlaas.policies.guardrails.settings import BedrockService
 
 
 class BedrockGuardrails:

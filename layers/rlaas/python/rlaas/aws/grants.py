@@ -12,7 +12,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from rlaas.aws.lent_sessions import LIFETIME, Statement, lend, model_arns, sts_client
-from rlaas.routing.policy import SageMakerBackend
+from rlaas.policies.backend import SageMakerBackend
 
 if TYPE_CHECKING:
     from types_boto3_sts import STSClient

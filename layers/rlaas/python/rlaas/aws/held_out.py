@@ -16,8 +16,9 @@ from rlaas.chat import ChatCall
 from rlaas.errors import NotFound
 from rlaas.evaluation.asking import MAX_INTERACTIONS, Answer, AskedRun, Question, no_prompts
 from rlaas.evaluation.comparison import System
+from rlaas.policies.backend import SageMakerBackend
+from rlaas.policies.bundle import Sampling
 from rlaas.preferences.dataset import TEST_PROMPTS, HeldOutPrompt
-from rlaas.routing.policy import SageMakerBackend, Sampling
 
 if TYPE_CHECKING:
     from types_boto3_sts import STSClient

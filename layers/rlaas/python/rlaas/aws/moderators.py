@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from rlaas.aws.secrets import VendorKeys
 from rlaas.chat import BackendFailed
-from rlaas.inference.moderation import Judgement, Source
-from rlaas.routing.allowed_models import EVERY_MODEL, AllowedModels
-from rlaas.routing.guardrails import BedrockService, ModerationService, Service
+from rlaas.policies.allowed_models import EVERY_MODEL, AllowedModels
+from rlaas.policies.guardrails.moderation import Judgement, Source
+from rlaas.policies.guardrails.settings import BedrockService, ModerationService, Service
 
 if TYPE_CHECKING:
     from rlaas.aws.bedrock_guardrails import BedrockGuardrails

@@ -9,8 +9,8 @@ from rlaas.aws.secrets import VendorKeys
 from rlaas.aws.trace_context import context_headers
 from rlaas.aws.vendor_http import VendorHttp, VendorRefused
 from rlaas.chat import ChatCall, Completion, Delta
-from rlaas.routing.hosts import host_of
-from rlaas.routing.policy import OpenAIBackend
+from rlaas.policies.backend import OpenAIBackend
+from rlaas.policies.hosts import host_of
 
 
 class OpenAIServers:

@@ -9,8 +9,8 @@ from rlaas.aws.secrets import VendorKeys
 from rlaas.aws.trace_context import hops_header
 from rlaas.aws.vendor_http import VendorHttp, VendorRefused
 from rlaas.chat import BackendFailed
-from rlaas.inference.moderation import Judgement, worded
-from rlaas.routing.guardrails import ModerationService
+from rlaas.policies.guardrails.moderation import Judgement, worded
+from rlaas.policies.guardrails.settings import ModerationService
 from rlaas.wire import MAX_HOPS
 
 Score = Annotated[float, Field(ge=0, le=1)]

@@ -22,7 +22,7 @@ from rlaas.aws.vendor_failures import retry_after_s
 from rlaas.aws.vendor_http import MAX_ANSWER_BYTES, MAX_STREAM_BYTES
 from rlaas.chat import BackendFailed, ChatCall, Completion, Delta, NoCapacity
 from rlaas.errors import RlaasError
-from rlaas.routing.policy import SageMakerBackend
+from rlaas.policies.backend import SageMakerBackend
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker_runtime import SageMakerRuntimeClient

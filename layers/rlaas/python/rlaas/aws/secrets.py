@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from rlaas.aws.clients import error_code
 from rlaas.chat import BackendFailed
-from rlaas.routing.hosts import host_of, may_go
+from rlaas.policies.hosts import host_of, may_go
 
 if TYPE_CHECKING:
     from types_boto3_secretsmanager import SecretsManagerClient

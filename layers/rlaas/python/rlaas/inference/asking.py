@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 
 from rlaas.chat import BackendFailed, ChatCall, Completion, Delta
 from rlaas.errors import InvalidInput
-from rlaas.inference.backend import Backend
 from rlaas.inference.collect import Collected
 from rlaas.inference.spending import Spending, is_believable
-from rlaas.routing.policy import BackendSpec, Policy
+from rlaas.policies.backend import Backend, BackendSpec
+from rlaas.policies.bundle import Policy
 from rlaas.tenancy.budgets import NOTHING, Amount
 
 _MOST_TOOL_CALLS = 128

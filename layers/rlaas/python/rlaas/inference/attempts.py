@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from rlaas.chat import BackendFailed, NoCapacity
 from rlaas.errors import DependencyUnavailable
-from rlaas.routing.policy import BackendSpec, Policy
+from rlaas.policies.backend import BackendSpec
+from rlaas.policies.bundle import Policy
 
 T = TypeVar("T")
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from rlaas.chat import ChatCall, Document, Message
-from rlaas.inference.prompt import offered_tools, render, render_before
-from rlaas.routing.policy import Policy
+from rlaas.policies.bundle import Policy
+from rlaas.policies.render_prompt import offered_tools, render, render_before
 
 
 def chat_call(

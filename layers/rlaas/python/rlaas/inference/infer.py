@@ -17,17 +17,17 @@ from rlaas.ids import ExternalId, PolicyId, SkillName, UserId, bound_id, derived
 from rlaas.inference.answer_size import CUT, MAX_ANSWER_BYTES, bounded, said
 from rlaas.inference.asking import Asking
 from rlaas.inference.attempts import Attempt, CircuitBreakers, first_answer
-from rlaas.inference.backend import Backend
 from rlaas.inference.call import chat_call
 from rlaas.inference.collect import Collected, deltas_of
-from rlaas.inference.guarded import Blocked, Guarded, needs_whole_answer
-from rlaas.inference.moderation import Moderator
-from rlaas.inference.prompt import finished
+from rlaas.inference.guardrail_session import Blocked, Guarded, needs_whole_answer
 from rlaas.inference.spending import Question, Spending, Spent
+from rlaas.policies.allowed_models import EVERY_MODEL, AllowedModels
+from rlaas.policies.backend import Backend
+from rlaas.policies.bundle import Policy
+from rlaas.policies.guardrails.moderation import Moderator
+from rlaas.policies.render_prompt import finished
 from rlaas.privacy.scrub import Scrubber
-from rlaas.routing.allowed_models import EVERY_MODEL, AllowedModels
 from rlaas.routing.assign import CONTROL, PINNED, Decision, assign, pinned
-from rlaas.routing.policy import Policy
 from rlaas.routing.route import Route
 from rlaas.telemetry.events import InteractionCreated, OutputProduced, RequestFailed, Tag
 from rlaas.telemetry.feedback_token import Shown, feedback_token

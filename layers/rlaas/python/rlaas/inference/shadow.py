@@ -15,15 +15,15 @@ from rlaas.errors import NotFound
 from rlaas.ids import PolicyId, TenantId, derived_id, interaction_of, policy_version
 from rlaas.inference.answer_size import bounded
 from rlaas.inference.asking import Asking
-from rlaas.inference.backend import Backend
 from rlaas.inference.call import chat_call
-from rlaas.inference.guarded import Blocked, Guarded
-from rlaas.inference.moderation import Moderator
-from rlaas.inference.prompt import finished
+from rlaas.inference.guardrail_session import Blocked, Guarded
 from rlaas.inference.spending import Question, Spending, Spent
+from rlaas.policies.backend import Backend
+from rlaas.policies.bundle import Policy
+from rlaas.policies.guardrails.moderation import Moderator
+from rlaas.policies.render_prompt import finished
 from rlaas.privacy.scrub import Scrubber
 from rlaas.routing.assign import shadow_decision
-from rlaas.routing.policy import Policy
 from rlaas.telemetry.events import InteractionCreated, OutputProduced
 from rlaas.telemetry.ingest import prepare, prepare_answer
 from rlaas.telemetry.store import EventStore, StoredEvent

@@ -10,7 +10,8 @@ from pydantic import JsonValue
 
 from rlaas.chat import ChatCall, Completion, Usage
 from rlaas.ids import PolicyId, canonical_json
-from rlaas.routing.policy import BackendSpec, Policy
+from rlaas.policies.backend import BackendSpec
+from rlaas.policies.bundle import Policy
 from rlaas.routing.route import Route
 from rlaas.tenancy.budgets import NOTHING, Amount, Budgets, Limit, Request, charges, estimated_tokens
 from rlaas.tenancy.counters import Counters, Reservation, reserve, settle, spent_arms

@@ -14,8 +14,9 @@ from typing import Protocol
 
 from rlaas.errors import Conflict, DependencyUnavailable, RlaasError
 from rlaas.ids import adapter_name, adapters_owner
-from rlaas.routing.policy import Policy, SageMakerBackend
-from rlaas.routing.registry import Policies
+from rlaas.policies.backend import SageMakerBackend
+from rlaas.policies.bundle import Policy
+from rlaas.policies.policy_store import Policies
 from rlaas.routing.route import Route
 from rlaas.tenancy.ceilings import check_ceiling
 from rlaas.tenancy.registry import Document, Registry

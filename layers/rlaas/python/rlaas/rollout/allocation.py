@@ -27,8 +27,8 @@ from rlaas.rewards.record import RewardSpecs
 from rlaas.rollout.harm import HarmLedger, Kind, log_wealth, profit_over_bound, weigh
 from rlaas.rollout.settlement import Dealt, Harms, decisions, first_of_units, harms_of, person_of, served_that_day, settle
 from rlaas.routing.bandit import ArmState, ArmStatistics, BanditSettings, Share, allocate
-from rlaas.routing.registry import Routes
 from rlaas.routing.route import MILLION, Arm, Route
+from rlaas.routing.route_store import Routes
 from rlaas.telemetry.store import EventStore
 from rlaas.tenancy.tenant import RewardSpec
 from rlaas.voices import Voices

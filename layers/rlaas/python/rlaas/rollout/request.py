@@ -4,10 +4,11 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from rlaas.errors import Conflict, InvalidInput, NotFound
+from rlaas.policies.policy_store import Policies
 from rlaas.rollout.plan import Ask, Plan, Terms, Traffic, plan, planned_steps, traffic_of
 from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep, live_arms
-from rlaas.routing.registry import Policies, Routes
 from rlaas.routing.route import Route
+from rlaas.routing.route_store import Routes
 from rlaas.telemetry.events import RewardComputed
 from rlaas.telemetry.store import EventStore
 from rlaas.tenancy.registry import Change, Registry, rollout_key, skill_key

@@ -23,7 +23,23 @@ from rlaas.clock import Clock, rfc3339
 from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, QuotaExceeded, RlaasError, Unauthorized
 from rlaas.evaluation.reward_report import report_rewards
 from rlaas.ids import MetricName, PolicyId, TenantId, base_component, derived_id, new_id
-from rlaas.inference.prompt import check as check_prompt
+from rlaas.policies.allowed_models import EVERY_MODEL, AllowedModels, check_models
+from rlaas.policies.backend import BackendSpec, SageMakerBackend
+from rlaas.policies.bundle import (
+    AdapterRef,
+    Policy,
+    PolicyArchive,
+    PolicyBundle,
+    Sampling,
+    SecretHosts,
+    check_components,
+    check_secrets,
+    differences,
+)
+from rlaas.policies.guardrails.settings import Guardrails
+from rlaas.policies.policy_store import Policies, archive_key
+from rlaas.policies.prompt_graph import AnyPrompt, graph_of
+from rlaas.policies.render_prompt import check as check_prompt
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import PrivacySettings, TenantPrivacy, check_custom
 from rlaas.privacy.texts import scrubbed
@@ -34,25 +50,9 @@ from rlaas.rollout.request import request_rollout
 from rlaas.rollout.steps import Rollout, RolloutSettings
 from rlaas.rollout.trial import TrialState, TrialStore
 from rlaas.rollout.trial_evidence import TrialEvidence
-from rlaas.routing.allowed_models import EVERY_MODEL, AllowedModels, check_models
 from rlaas.routing.bandit import BanditSettings
-from rlaas.routing.guardrails import Guardrails
-from rlaas.routing.policy import (
-    AdapterRef,
-    BackendSpec,
-    Policy,
-    PolicyArchive,
-    PolicyBundle,
-    SageMakerBackend,
-    Sampling,
-    SecretHosts,
-    check_components,
-    check_secrets,
-    differences,
-)
-from rlaas.routing.prompt import AnyPrompt, graph_of
-from rlaas.routing.registry import Policies, Routes, archive_key
 from rlaas.routing.route import MOST_ARMS, MOST_SHADOWS, Arm, ArmMode, Route, Unit
+from rlaas.routing.route_store import Routes
 from rlaas.runtime.http import (
     Caller,
     Event,

@@ -19,9 +19,9 @@ from rlaas.aws.secrets import VendorKeys
 from rlaas.chat import Delta
 from rlaas.clock import utc_now
 from rlaas.inference.attempts import CircuitBreakers
-from rlaas.inference.backend import Backend
 from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, infer, infer_stream
-from rlaas.routing.allowed_models import AllowedModels
+from rlaas.policies.allowed_models import AllowedModels
+from rlaas.policies.backend import Backend
 from rlaas.runtime.environment import EventsEnvironment, InferenceEnvironment, IngestEnvironment
 from rlaas.runtime.http import Caller
 from rlaas.runtime.limits import limits

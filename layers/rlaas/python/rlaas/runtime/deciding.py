@@ -12,8 +12,9 @@ from rlaas.clock import rfc3339, utc_now
 from rlaas.errors import InvalidInput, NotFound
 from rlaas.inference.flags import CannotEvaluate, evaluate, evaluate_all, targeting_key
 from rlaas.inference.infer import Asker, InferRequest, decide
+from rlaas.policies.backend import SageMakerBackend
+from rlaas.policies.bundle import Policy
 from rlaas.routing.decision_token import Granted, token_of
-from rlaas.routing.policy import Policy, SageMakerBackend
 from rlaas.runtime.answering import gateway, scrubbers, stores
 from rlaas.runtime.environment import DecidingEnvironment
 from rlaas.runtime.http import Caller, Event, body_of

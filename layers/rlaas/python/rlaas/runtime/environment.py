@@ -74,7 +74,7 @@ class RedriveEnvironment(FailuresEnvironment):
 
 
 class ModelsEnvironment(Environment):
-    """For functions that ask models, or take policies that name them: which ones the stage allows (`rlaas.routing.allowed_models`)."""
+    """For functions that ask models, or take policies that name them: which ones the stage allows (`rlaas.policies.allowed_models`)."""
 
     allowed_models: Json[tuple[str, ...]] = Field(default=("*",), alias="ALLOWED_MODELS")
 

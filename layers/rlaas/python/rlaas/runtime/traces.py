@@ -15,11 +15,10 @@ from urllib.parse import urlsplit
 
 from rlaas.chat import ChatCall, Completion, Delta
 from rlaas.clock import utc_now
-from rlaas.inference.backend import Backend
 from rlaas.inference.collect import Collected
+from rlaas.policies.backend import Backend, BackendSpec
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import PrivacySettings
-from rlaas.routing.policy import BackendSpec
 from rlaas.runtime.metrics import Unit, emit
 
 Value = str | int | float | bool | list[str] | None

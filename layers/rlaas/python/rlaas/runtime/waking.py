@@ -8,8 +8,7 @@ from collections.abc import Generator
 
 from rlaas.chat import ChatCall, Completion, Delta, NoCapacity
 from rlaas.clock import utc_now
-from rlaas.inference.backend import Backend
-from rlaas.routing.policy import BackendSpec
+from rlaas.policies.backend import Backend, BackendSpec
 from rlaas.runtime.metrics import emit
 
 

@@ -99,7 +99,7 @@ def redrive_key(redrive_id: str) -> str:
 class Registry(Protocol):
     """Documents of tenants. Every write is one conditional write (a key's: one transaction); a lost race raises `Conflict`.
 
-    Policies and routes have Protocols of their own in `rlaas.routing.registry`; one adapter serves them all.
+    Policies and routes have Protocols of their own in `rlaas.routing.route_store`; one adapter serves them all.
     """
 
     def get(self, model: type[Document], tenant_id: str, sort_key: str) -> Stored[Document]:

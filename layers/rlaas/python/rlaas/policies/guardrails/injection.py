@@ -24,7 +24,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
-from rlaas.routing.terms import Terms, Word, words
+from rlaas.policies.guardrails.terms import Terms, Word, words
 from rlaas.text_folding import INVISIBLE, SHAPING
 
 MAX_CHARACTERS = 512 * 1024

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from rlaas.routing.guardrails import Service
+from rlaas.policies.guardrails.settings import Service
 
 Source = Literal["input", "output"]
 _NO_WORD = re.compile(r"[^A-Za-z0-9/_-]+")

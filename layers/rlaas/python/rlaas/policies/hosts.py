@@ -2,6 +2,9 @@
 
 import re
 from collections.abc import Collection
+from typing import Annotated
+
+from pydantic import Field
 
 OPENAI = "api.openai.com"
 ANTHROPIC = "api.anthropic.com"
@@ -24,3 +27,10 @@ def may_go(base_url: str, *, hosts: Collection[str], own: str) -> bool:
 def is_own(base_url: str, own: str) -> bool:
     """Whether the address is the vendor's own host, and nobody on the way reads along."""
     return host_of(base_url) == own and base_url.startswith("https://")
+
+
+SecretName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+"""The tenant's secret in Secrets Manager that holds a vendor's key and the hosts it may go to: `rlaas/<stage>/<tenant>/<name>`."""
+
+
+BaseUrl = Annotated[str, Field(pattern=r"^https?://[^\s?#@]{1,500}$")]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from pydantic import ConfigDict, Field, JsonValue, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from rlaas.ids import canonical_json
+from rlaas.policies.hosts import OPENAI, BaseUrl, SecretName
+from rlaas.policies.json_schema import schema_validator
 from rlaas.privacy.settings import PatternEntity, compiled
-from rlaas.routing.hosts import OPENAI
-from rlaas.routing.json_schema import schema_validator
 from rlaas.wire import Json, WireModel
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ GuardrailName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([-_][a-z0-
 Term = Annotated[str, Field(min_length=1, max_length=200)]
 Pattern = Annotated[str, Field(min_length=1, max_length=500)]
 Share = Annotated[float, Field(ge=0, le=1)]
-SecretName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-"""The tenant's secret in Secrets Manager that holds a vendor's key and the hosts it may go to: `rlaas/<stage>/<tenant>/<name>`."""
-BaseUrl = Annotated[str, Field(pattern=r"^https?://[^\s?#@]{1,500}$")]
 PERSONAL: tuple[PatternEntity, ...] = (
     "EMAIL_ADDRESS",
     "CREDIT_CARD",
@@ -87,7 +84,7 @@ class _Terms(WireModel):
     @field_validator("terms", "excuses", check_fields=False)
     @classmethod
     def _have_words(cls, terms: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        from rlaas.routing.terms import words  # its expressions take 3 ms to compile, and only policies with terms need them
+        from rlaas.policies.guardrails.terms import words  # its expressions take 3 ms to compile, and only policies with terms need them
 
         empty = next((term for term in terms if not words(term)), None)
         if empty is not None:
@@ -167,7 +164,7 @@ class Topic(WireModel):
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:
-        from rlaas.routing.terms import words
+        from rlaas.policies.guardrails.terms import words
 
         if len({tuple(words(term)) for term in self.terms if words(term)}) < max(self.at_least, 1):
             raise ValueError("has fewer terms than at_least")

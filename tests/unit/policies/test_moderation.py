@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from rlaas.chat import Document, Message, ToolCall
 from rlaas.errors import DependencyUnavailable
-from rlaas.inference.guardrails import check_input, check_output
-from rlaas.inference.moderation import Judgement, Source
-from rlaas.routing.guardrails import Guardrails, Service
+from rlaas.policies.guardrails.checks import check_input, check_output
+from rlaas.policies.guardrails.moderation import Judgement, Source
+from rlaas.policies.guardrails.settings import Guardrails, Service
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from rlaas.routing.terms import words
+from rlaas.policies.guardrails.terms import words
 
 SHORTEST_WORD = 4
 """Letters of a content word; numbers count whatever their length."""

@@ -10,20 +10,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from itertools import count
 from typing import TYPE_CHECKING, Literal
 
 from rlaas.chat import Document, Message, ToolCall
-from rlaas.ids import bound_id, canonical_json, derived_id, text_sha256
-from rlaas.inference.groundedness import GroundednessScorer, LexicalOverlap
-from rlaas.inference.injection import suspicion
-from rlaas.inference.moderation import Judgement, Moderator
-from rlaas.inference.refusal import refusal_score
-from rlaas.privacy.patterns import Span
-from rlaas.privacy.reading import read
-from rlaas.privacy.scrub import Scrubber, canonical
-from rlaas.privacy.settings import PATTERN_ENTITIES, PatternEntity, PrivacySettings, Work
-from rlaas.routing.guardrails import (
+from rlaas.ids import canonical_json
+from rlaas.policies.guardrails.groundedness import GroundednessScorer, LexicalOverlap
+from rlaas.policies.guardrails.injection import suspicion
+from rlaas.policies.guardrails.moderation import Judgement, Moderator
+from rlaas.policies.guardrails.refusal import refusal_score
+from rlaas.policies.guardrails.settings import (
     AllowList,
     AnswerBlockList,
     BlockList,
@@ -44,9 +39,12 @@ from rlaas.routing.guardrails import (
     Topics,
     pattern_of,
 )
-from rlaas.routing.json_schema import MAX_LOOKS, looks, schema_validator, values_in
-from rlaas.routing.terms import Hit, Terms
-from rlaas.telemetry.events import GuardrailActed
+from rlaas.policies.guardrails.terms import Hit, Terms
+from rlaas.policies.json_schema import MAX_LOOKS, looks, schema_validator, values_in
+from rlaas.privacy.patterns import Span
+from rlaas.privacy.reading import read
+from rlaas.privacy.scrub import Scrubber, canonical
+from rlaas.privacy.settings import PATTERN_ENTITIES, PatternEntity, PrivacySettings, Work
 from rlaas.tenancy.budgets import estimated_tokens
 
 if TYPE_CHECKING:
@@ -242,46 +240,6 @@ def needs_whole_output(config: Guardrails) -> bool:
         guardrail.action != "flag" or guardrail.fails_closed or (isinstance(guardrail, StructuredOutput) and guardrail.fences == "unwrap")
         for guardrail in config.output
     )
-
-
-def acted(
-    actions: Sequence[GuardrailAction],
-    *,
-    tenant_id: str,
-    skill: str,
-    interaction_id: str,
-    policy_id: str,
-    thread_id: str | None = None,
-    user_id: str | None = None,
-    output_id: str | None = None,
-    start: int = 0,
-) -> list[GuardrailActed]:
-    """The events of `actions`, the first at position `start`. Ids come from interaction, output, policy and position, so doing it twice
-    makes the same events."""
-    made = []
-    for position, action in zip(count(start), actions, strict=False):
-        parts = (output_id or "", policy_id, action.stage, str(position))
-        bound = bound_id("grd", interaction_id, text_sha256("/".join(parts))[:16])
-        made.append(
-            GuardrailActed(
-                skill=skill,
-                thread_id=thread_id,
-                user_id=user_id,
-                guardrail_id=bound or derived_id("grd", tenant_id, interaction_id, *parts),
-                interaction_id=interaction_id,
-                output_id=output_id,
-                policy_id=policy_id,
-                stage=action.stage,
-                guardrail=action.guardrail,
-                kind=action.kind,
-                action=action.action,
-                reason=action.reason,
-                score=action.score,
-                failed=action.failed,
-                position=position,
-            )
-        )
-    return made
 
 
 def _acted_on(

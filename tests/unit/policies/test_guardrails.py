@@ -12,20 +12,12 @@ from pydantic import ValidationError
 
 from rlaas.chat import CalledFunction, Choice, Document, Message, ToolCall
 from rlaas.errors import DependencyUnavailable
-from rlaas.inference.groundedness import LexicalOverlap
-from rlaas.inference.guarded import Guarded
-from rlaas.inference.guardrails import (
-    MAX_CHARACTERS,
-    InputVerdict,
-    OutputVerdict,
-    acted,
-    check_input,
-    check_output,
-    needs_whole_output,
-)
-from rlaas.inference.refusal import refusal_score
-from rlaas.routing.guardrails import Guardrails
-from rlaas.routing.json_schema import MAX_LOOKS, looks, values_in
+from rlaas.inference.guardrail_session import Guarded, acted
+from rlaas.policies.guardrails.checks import MAX_CHARACTERS, InputVerdict, OutputVerdict, check_input, check_output, needs_whole_output
+from rlaas.policies.guardrails.groundedness import LexicalOverlap
+from rlaas.policies.guardrails.refusal import refusal_score
+from rlaas.policies.guardrails.settings import Guardrails
+from rlaas.policies.json_schema import MAX_LOOKS, looks, values_in
 from rlaas.telemetry.events import EventBatch
 from rlaas.telemetry.ingest import prepare_clean
 from tests.fakes.privacy import AS_IT_IS

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 from rlaas.chat import Choice, Document, Message
-from rlaas.inference.moderation import Moderator
-from rlaas.routing.policy import Policy
+from rlaas.ids import bound_id, derived_id, text_sha256
+from rlaas.policies.bundle import Policy
+from rlaas.policies.guardrails.moderation import Moderator
 from rlaas.telemetry.events import GuardrailActed
 
 if TYPE_CHECKING:
-    from rlaas.inference.guardrails import GuardrailAction
+    from rlaas.policies.guardrails.checks import GuardrailAction
 
 BLOCKED = "content_filter"
 """Why an answer ended that a guardrail put in the place of another, in OpenAI's words."""
@@ -41,7 +43,7 @@ class Guarded:
         """The inputs, messages and documents that may go to the backend. Raises: Blocked."""
         if not policy.guardrails.input:
             return self.inputs, self.messages, self.documents
-        from rlaas.inference.guardrails import check_input
+        from rlaas.policies.guardrails.checks import check_input
 
         verdict = check_input(
             policy.guardrails, self.messages or (), self.inputs, self.documents, tenant_id=self.tenant_id, moderator=self.moderator
@@ -59,7 +61,7 @@ class Guarded:
         """The choices as the caller may have them; `None` asks the backend once more, which it does not when this is `again`."""
         if not policy.guardrails.output:
             return tuple(choices)
-        from rlaas.inference.guardrails import check_output
+        from rlaas.policies.guardrails.checks import check_output
 
         checked = []
         for choice in choices:
@@ -99,7 +101,6 @@ class Guarded:
         """What was done, as events; the same ones however often it is asked."""
         if not self._done:
             return []
-        from rlaas.inference.guardrails import acted
 
         return [
             event
@@ -127,6 +128,46 @@ def needs_whole_answer(policy: Policy) -> bool:
         return True
     if not policy.guardrails.output:
         return False
-    from rlaas.inference.guardrails import needs_whole_output
+    from rlaas.policies.guardrails.checks import needs_whole_output
 
     return needs_whole_output(policy.guardrails)
+
+
+def acted(
+    actions: "Sequence[GuardrailAction]",
+    *,
+    tenant_id: str,
+    skill: str,
+    interaction_id: str,
+    policy_id: str,
+    thread_id: str | None = None,
+    user_id: str | None = None,
+    output_id: str | None = None,
+    start: int = 0,
+) -> list[GuardrailActed]:
+    """The events of `actions`, the first at position `start`. Ids come from interaction, output, policy and position, so doing it twice
+    makes the same events."""
+    made = []
+    for position, action in zip(count(start), actions, strict=False):
+        parts = (output_id or "", policy_id, action.stage, str(position))
+        bound = bound_id("grd", interaction_id, text_sha256("/".join(parts))[:16])
+        made.append(
+            GuardrailActed(
+                skill=skill,
+                thread_id=thread_id,
+                user_id=user_id,
+                guardrail_id=bound or derived_id("grd", tenant_id, interaction_id, *parts),
+                interaction_id=interaction_id,
+                output_id=output_id,
+                policy_id=policy_id,
+                stage=action.stage,
+                guardrail=action.guardrail,
+                kind=action.kind,
+                action=action.action,
+                reason=action.reason,
+                score=action.score,
+                failed=action.failed,
+                position=position,
+            )
+        )
+    return made

@@ -2,36 +2,13 @@
 
 from typing import Protocol
 
-from rlaas.routing.policy import Policy
 from rlaas.routing.route import Route
 from rlaas.tenancy.registry import Change
-
-
-def policy_key(skill: str, version: int) -> str:
-    """The sort key of a policy version; they sort by number."""
-    return f"POLICY#{skill}#{version:08d}"
-
-
-def archive_key(policy_id: str) -> str:
-    """The sort key of the note that says whether a policy is archived."""
-    return f"ARCHIVED#{policy_id}"
 
 
 def route_key(skill: str) -> str:
     """The sort key of a skill's route."""
     return f"ROUTE#{skill}"
-
-
-class Policies(Protocol):
-    """Immutable policies."""
-
-    def put_policy(self, policy: Policy, change: Change) -> None:
-        """Store a new policy version. Raises: Conflict when the number is taken."""
-        ...
-
-    def get_policy(self, tenant_id: str, policy_id: str) -> Policy:
-        """An immutable policy, which may be remembered for ever. Raises: NotFound."""
-        ...
 
 
 class Routes(Protocol):

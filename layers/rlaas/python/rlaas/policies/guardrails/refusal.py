@@ -14,7 +14,7 @@ from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 
-from rlaas.routing.terms import Terms, Word, words
+from rlaas.policies.guardrails.terms import Terms, Word, words
 
 OPENING_WORDS = 60
 """A refusal stands in the first words of an answer; what comes later is an answer with a caveat."""

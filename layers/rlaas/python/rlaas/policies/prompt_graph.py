@@ -1,4 +1,4 @@
-"""A prompt: a graph of templated nodes over declared inputs. Data only; `rlaas.inference.prompt` checks and renders it.
+"""A prompt: a graph of templated nodes over declared inputs. Data only; `rlaas.policies.render_prompt` checks and renders it.
 
 Nodes that speak (`system`, `few_shot`, `user`) become the messages, in the order they stand in. `text` and `retrieval` nodes become text
 that templates of other nodes name like an input; `tools` are offered to the model; `output` says what is done to its answer.

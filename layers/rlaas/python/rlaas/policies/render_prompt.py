@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from rlaas.chat import Document, Message
 from rlaas.errors import InvalidInput
-from rlaas.routing.prompt import FewShotNode, Prompt, RetrievalNode, SystemNode, TextNode, UserNode
+from rlaas.policies.prompt_graph import FewShotNode, Prompt, RetrievalNode, SystemNode, TextNode, UserNode
 
 MAX_PROMPT_BYTES = 256 * 1024
 """The largest prompt, in bytes of UTF-8: with its answer it is stored in one item, which DynamoDB ends at 400 KB."""

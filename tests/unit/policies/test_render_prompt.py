@@ -6,9 +6,9 @@ from pydantic import TypeAdapter
 
 from rlaas.chat import Document, Message
 from rlaas.errors import InvalidInput
-from rlaas.inference.prompt import _SANDBOX as SANDBOX
-from rlaas.inference.prompt import MAX_PROMPT_BYTES, check, finished, offered_tools, render, render_before
-from rlaas.routing.prompt import AnyPrompt, Prompt, ShortPrompt, graph_of
+from rlaas.policies.prompt_graph import AnyPrompt, Prompt, ShortPrompt, graph_of
+from rlaas.policies.render_prompt import _SANDBOX as SANDBOX
+from rlaas.policies.render_prompt import MAX_PROMPT_BYTES, check, finished, offered_tools, render, render_before
 
 TOOL = {"function": {"name": "find_order", "description": "An order by its number", "parameters": {"type": "object"}}}
 GRAPH = {

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from benchmarks.guardrails import refusal_quality
-from rlaas.inference.refusal import refusal_score
+from rlaas.policies.guardrails.refusal import refusal_score
 
 
 @pytest.mark.parametrize(

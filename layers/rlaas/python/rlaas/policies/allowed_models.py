@@ -4,9 +4,10 @@ import re
 from dataclasses import dataclass
 
 from rlaas.errors import InvalidInput
-from rlaas.routing.guardrails import BedrockService, ModerationService, Service
-from rlaas.routing.hosts import host_of, is_own
-from rlaas.routing.policy import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, PolicyBundle, SageMakerBackend, servers
+from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
+from rlaas.policies.bundle import PolicyBundle, servers
+from rlaas.policies.guardrails.settings import BedrockService, ModerationService, Service
+from rlaas.policies.hosts import host_of, is_own
 
 
 @dataclass(frozen=True, slots=True)

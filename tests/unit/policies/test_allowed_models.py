@@ -7,9 +7,9 @@ from rlaas.aws.backends import Backends
 from rlaas.aws.moderators import Moderators
 from rlaas.aws.secrets import VendorKeys
 from rlaas.chat import BackendFailed, ChatCall
-from rlaas.routing.allowed_models import AllowedModels, name_of
-from rlaas.routing.guardrails import BedrockGuardrail, Moderation
-from rlaas.routing.policy import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
+from rlaas.policies.allowed_models import AllowedModels, name_of
+from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
+from rlaas.policies.guardrails.settings import BedrockGuardrail, Moderation
 
 SERVERS: dict[str, Any] = {
     "sagemaker:rlaas-dev--base": SageMakerBackend(endpoint="rlaas-dev", component="rlaas-dev--base"),

@@ -2,22 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Protocol, Self
+from typing import Annotated, Protocol, Self
 
-from pydantic import Discriminator, Field, JsonValue, Tag
+from pydantic import Field, JsonValue
 
 from rlaas.clock import Timestamp
 from rlaas.errors import InvalidInput
 from rlaas.ids import PolicyId, Sha256, SkillName, TenantId, adapters_owner, base_component, canonical_sha256, policy_id
-from rlaas.routing.guardrails import BaseUrl, Guardrails, ModerationService, SecretName, Service
-from rlaas.routing.hosts import ANTHROPIC, OPENAI, is_own
-from rlaas.routing.prompt import Prompt
+from rlaas.policies.backend import AnthropicBackend, BackendSpec, OpenAIBackend, SageMakerBackend
+from rlaas.policies.guardrails.settings import Guardrails, ModerationService, Service
+from rlaas.policies.hosts import is_own
+from rlaas.policies.prompt_graph import Prompt
 from rlaas.tenancy.prices import Price
 from rlaas.wire import WireModel
-
-Timeout = Annotated[float, Field(gt=0, le=900)]
-"""How long one answer may take, in seconds; what is left of the request's own time bounds it too."""
-ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class AdapterRef(WireModel):
@@ -43,63 +40,6 @@ class Sampling(WireModel):
         """The same as OpenAI's parameters."""
         said = self.model_dump(mode="json", exclude_none=True, exclude={"stop"})
         return {**said, "stop": list(self.stop)} if self.stop else said
-
-
-class SageMakerBackend(WireModel):
-    """A SageMaker endpoint that speaks OpenAI's chat format; `component` is the inference component (base model, adapter) that answers."""
-
-    kind: Literal["sagemaker"] = "sagemaker"
-    endpoint: str
-    component: str | None = None
-    timeout_s: Timeout = 25.0
-
-    @property
-    def model(self) -> str:
-        """What answers, as metering and traces name it."""
-        return self.component or self.endpoint
-
-
-class OpenAIBackend(WireModel):
-    """OpenAI, or any server that speaks its chat API (vLLM, TGI, Ollama): `base_url` up to and with `/v1`."""
-
-    OWN_HOST: ClassVar[str] = OPENAI
-
-    kind: Literal["openai"] = "openai"
-    model: ModelName
-    base_url: BaseUrl = "https://api.openai.com/v1"
-    secret: SecretName | None = None
-    timeout_s: Timeout = 25.0
-
-
-class AnthropicBackend(WireModel):
-    """Anthropic's Messages API."""
-
-    OWN_HOST: ClassVar[str] = ANTHROPIC
-
-    kind: Literal["anthropic"] = "anthropic"
-    model: ModelName
-    base_url: BaseUrl = "https://api.anthropic.com/v1"
-    secret: SecretName
-    timeout_s: Timeout = 25.0
-
-
-class BedrockBackend(WireModel):
-    """A model or inference profile behind Bedrock's Converse API, in the stage's own account; `region` None is the stage's."""
-
-    kind: Literal["bedrock"] = "bedrock"
-    model: ModelName
-    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")] | None = None
-    timeout_s: Timeout = 25.0
-
-
-BackendSpec = Annotated[
-    Annotated[SageMakerBackend, Tag("sagemaker")]
-    | Annotated[OpenAIBackend, Tag("openai")]
-    | Annotated[AnthropicBackend, Tag("anthropic")]
-    | Annotated[BedrockBackend, Tag("bedrock")],
-    Discriminator(lambda given: given.get("kind", "sagemaker") if isinstance(given, dict) else getattr(given, "kind", None)),
-]
-"""Where a policy's model answers; one that does not say its kind is a SageMaker endpoint."""
 
 
 class PolicyBundle(WireModel):

@@ -1,0 +1,1 @@
+"""Policies: the immutable bundle that answers: its backend, its prompt, its guardrails."""

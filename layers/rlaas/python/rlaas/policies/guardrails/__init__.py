@@ -1,0 +1,1 @@
+"""Guardrails: what a policy lets in and out, and how each one looks."""
