@@ -20,11 +20,11 @@ from benchmarks.gateway_peers import litellm_cpu_s, mock_model, tensorzero_cpu_s
 from benchmarks.result import percentile, report
 from rlaas.inference.infer import Asker, Gateway, InferRequest, infer
 from rlaas.inference.spending import Spending
+from rlaas.metering.budgets import Budgets
+from rlaas.metering.ceilings import TenantLimits
+from rlaas.metering.prices import PriceTable
 from rlaas.policies.backend import OpenAIBackend
 from rlaas.routing.assign import assign
-from rlaas.tenancy.budgets import Budgets
-from rlaas.tenancy.ceilings import TenantLimits
-from rlaas.tenancy.prices import PriceTable
 from tests.fakes.backend import EchoBackend
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore

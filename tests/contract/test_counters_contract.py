@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from rlaas.errors import QuotaExceeded
-from rlaas.tenancy.budgets import Amount, Budget, Budgets, Cap, Charge, Request, charges
-from rlaas.tenancy.counters import Counters, Mark, Write, count, releasing, reserve, settle, spent_arms, standing
+from rlaas.metering.budgets import Amount, Budget, Budgets, Cap, Charge, Request, charges
+from rlaas.metering.ledger import Counters, Mark, Write, count, releasing, reserve, settle, spent_arms, standing
 from tests.fakes.worlds import NOW, SKILL, TENANT
 
 REQUEST = Request(skill=SKILL, key_id="k" * 26, capped=(f"{SKILL}@v2", Cap(requests=2)))

@@ -11,10 +11,10 @@ from rlaas.errors import Conflict, InvalidInput, NotFound
 from rlaas.policies.policy_store import Policies
 from rlaas.routing.route import Arm, RouteTarget
 from rlaas.routing.route_store import Routes
+from rlaas.skills.skill import RewardSpec, Skill
 from rlaas.telemetry.store import SkillSource
 from rlaas.tenancy.keys import KeySource, make_key
 from rlaas.tenancy.registry import Change, Registry, skill_key, to_cursor
-from rlaas.tenancy.tenant import RewardSpec, Skill
 from tests.contract.tables import make_table
 from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, policy, route
 

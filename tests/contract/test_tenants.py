@@ -7,8 +7,9 @@ import pytest
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.aws.tenants import DynamoTenants
 from rlaas.errors import InvalidInput
+from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import TENANT, skill_key
-from rlaas.tenancy.tenant import Skill, Tenant
+from rlaas.tenancy.tenant import Tenant
 from tests.contract.tables import make_table
 from tests.fakes.worlds import CHANGE, NOW
 

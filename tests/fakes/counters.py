@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from threading import Lock
 
-from rlaas.tenancy.counters import Item, Mark, Write, Written
+from rlaas.metering.ledger import Item, Mark, Write, Written
 
 
 @dataclass

@@ -13,10 +13,10 @@ from rlaas.policies.bundle import Policy
 from rlaas.policies.policy_store import policy_key
 from rlaas.routing.route import Route
 from rlaas.routing.route_store import route_key
+from rlaas.skills.skill import Metric, RewardSpec, Skill
 from rlaas.tenancy.audit import Content
 from rlaas.tenancy.keys import ApiKey
 from rlaas.tenancy.registry import Change, Document, Page, Stored, from_cursor, key_key, skill_key, to_cursor
-from rlaas.tenancy.tenant import Metric, RewardSpec, Skill
 
 
 def content_of(stored: Stored[BaseModel]) -> str:

@@ -7,8 +7,8 @@ from rlaas.policies.bundle import Policy, PolicyBundle
 from rlaas.policies.prompt_graph import ShortPrompt
 from rlaas.privacy.settings import TenantPrivacy
 from rlaas.routing.route import Arm, Route, RouteTarget
+from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import PRIVACY, Change, skill_key
-from rlaas.tenancy.tenant import Skill
 from tests.fakes.registry import MemoryRegistry
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

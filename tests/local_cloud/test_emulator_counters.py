@@ -13,8 +13,8 @@ from botocore.config import Config
 
 from rlaas.aws.counters import DynamoCounters
 from rlaas.errors import QuotaExceeded
-from rlaas.tenancy.budgets import Amount, Budget, Budgets, Request, charges
-from rlaas.tenancy.counters import GRACE, Reservation, reserve, settle, standing
+from rlaas.metering.budgets import Amount, Budget, Budgets, Request, charges
+from rlaas.metering.ledger import GRACE, Reservation, reserve, settle, standing
 from tests.contract.tables import make_table
 from tests.fakes.worlds import NOW
 from tests.local_cloud.conftest import Emulator

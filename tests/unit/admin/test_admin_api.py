@@ -13,6 +13,8 @@ from mangum import Mangum
 
 from rlaas.chat import Usage
 from rlaas.errors import Conflict, DependencyUnavailable
+from rlaas.metering.budgets import Amount, Request, charges, stored_budgets
+from rlaas.metering.ledger import reserve, settle
 from rlaas.policies.allowed_models import AllowedModels
 from rlaas.policies.hosts import may_go
 from rlaas.routing.route import MILLION
@@ -21,8 +23,6 @@ from rlaas.runtime.http import caller
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed
 from rlaas.telemetry.ingest import prepare
 from rlaas.tenancy.audit import RegistryChange, append_change
-from rlaas.tenancy.budgets import Amount, Request, charges, stored_budgets
-from rlaas.tenancy.counters import reserve, settle
 from rlaas.tenancy.keys import ApiKey
 from rlaas.tenancy.registry import TENANT as TENANT_KEY
 from rlaas.tenancy.registry import Page, to_cursor

@@ -24,8 +24,8 @@ from rlaas.aws.registry import DynamoRegistry
 from rlaas.privacy.settings import TenantPrivacy
 from rlaas.runtime import admission, answering, deciding, limits
 from rlaas.runtime.environment import environment
+from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import PRIVACY, skill_key
-from rlaas.tenancy.tenant import Skill
 from tests.contract.tables import make_table
 from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, policy, route
 

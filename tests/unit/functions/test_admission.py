@@ -9,9 +9,9 @@ import pytest
 from functions.admin.handler import handler as admin
 from functions.inference.handler import handler as inference
 from functions.telemetry.handler import handler as telemetry
+from rlaas.metering.ceilings import CEILINGS, Ceilings
 from rlaas.runtime import admission
 from rlaas.runtime.environment import environment
-from rlaas.tenancy.ceilings import CEILINGS, Ceilings
 from tests.fakes.gateway import lambda_context, proxy_event
 from tests.fakes.worlds import CHANGE, TENANT
 from tests.unit.functions.conftest import Stage

@@ -15,10 +15,10 @@ from functions.shadow import handler as shadow
 from rlaas.aws.shadows import DynamoShadowLedger
 from rlaas.ids import derived_id
 from rlaas.inference.shadow import ShadowTask
+from rlaas.metering.budgets import BUDGETS, Budget, Budgets
 from rlaas.policies.guardrails.settings import BlockList, Guardrails
 from rlaas.routing.route import Arm
 from rlaas.telemetry.events import OutputProduced
-from rlaas.tenancy.budgets import BUDGETS, Budget, Budgets
 from tests.fakes.gateway import lambda_context
 from tests.fakes.mirroring import MAX_RECEIVES, Mirroring, make_lake, make_queues
 from tests.fakes.model_server import ModelServer, model_server

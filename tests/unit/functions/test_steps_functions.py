@@ -16,8 +16,8 @@ from rlaas.errors import Conflict, InvalidInput, NotFound
 from rlaas.rollout.learning import LearningRun
 from rlaas.rollout.steps import Rollout
 from rlaas.runtime.state_machines import Failure
+from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import rollout_key, run_key, skill_key
-from rlaas.tenancy.tenant import Skill
 from tests.fakes.gateway import lambda_context
 from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, policy, route
 from tests.unit.functions.conftest import Stage

@@ -19,13 +19,13 @@ from rlaas.clock import utc_now
 from rlaas.rewards.record import FollowUp
 from rlaas.rewards.standing import arrivals_of
 from rlaas.routing.assign import assign
+from rlaas.skills.skill import Skill
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.usage import Tally
 from rlaas.tenancy.audit import verify_chain
 from rlaas.tenancy.keys import make_key
 from rlaas.tenancy.registry import Change, skill_key
-from rlaas.tenancy.tenant import Skill
 from tests.fakes.gateway import lambda_context
 from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, route
 from tests.unit.functions.conftest import Stage

@@ -10,13 +10,13 @@ from rlaas.errors import PayloadTooLarge
 from rlaas.inference.answer_size import MAX_ANSWER_BYTES, bounded
 from rlaas.inference.infer import Asker, Gateway, InferRequest, infer, infer_stream
 from rlaas.inference.spending import Spending
+from rlaas.metering.budgets import Budgets
+from rlaas.metering.prices import PriceTable
 from rlaas.policies.backend import BackendSpec
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import CustomEntity, PrivacySettings
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced
 from rlaas.telemetry.ingest import MAX_STORED_BYTES, prepare_answer, record, record_all
-from rlaas.tenancy.budgets import Budgets
-from rlaas.tenancy.prices import PriceTable
 from tests.fakes.backend import EchoBackend
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore

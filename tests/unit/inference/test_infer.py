@@ -24,6 +24,8 @@ from rlaas.errors import Conflict, DependencyUnavailable, Forbidden, InvalidInpu
 from rlaas.inference.attempts import CircuitBreakers
 from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, decide, infer, infer_stream
 from rlaas.inference.spending import Spending
+from rlaas.metering.budgets import Budget, Budgets, Cap, Limit
+from rlaas.metering.prices import Price, PriceTable
 from rlaas.policies.allowed_models import AllowedModels
 from rlaas.policies.backend import BackendSpec, OpenAIBackend
 from rlaas.policies.guardrails.settings import Guardrails
@@ -32,8 +34,6 @@ from rlaas.routing.assign import CONTROL
 from rlaas.telemetry.events import GuardrailActed, InteractionCreated, OutputProduced, RequestFailed
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
-from rlaas.tenancy.budgets import Budget, Budgets, Cap, Limit
-from rlaas.tenancy.prices import Price, PriceTable
 from tests.fakes.backend import EchoBackend
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore

@@ -22,8 +22,8 @@ from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep, StepRecor
 from rlaas.rollout.trial import LookPoint, TrialState
 from rlaas.rollout.trial_evidence import TrialEvidence
 from rlaas.routing.assign import Candidate, Decision
+from rlaas.skills.skill import RewardSpec
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed
-from rlaas.tenancy.tenant import RewardSpec
 
 SKILL = "support-email-draft"
 START = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)

@@ -11,10 +11,10 @@ from rlaas.rewards.record import FollowUp
 from rlaas.rewards.reward import latest_rewards, reward_of
 from rlaas.rewards.standing import Standing, arrivals_of
 from rlaas.routing.assign import Decision, assign
+from rlaas.skills.skill import RewardSpec
 from rlaas.telemetry.events import FeedbackSubmitted, OutputProduced, RewardComputed
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
-from rlaas.tenancy.tenant import RewardSpec
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.worlds import NOW, SKILL, TENANT, canary, clock, furnished, route
 

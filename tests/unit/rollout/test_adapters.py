@@ -11,8 +11,8 @@ from rlaas.policies.bundle import AdapterRef, Policy, PolicyBundle
 from rlaas.policies.prompt_graph import ShortPrompt
 from rlaas.rollout.adapters import Upkeep, ensure_loaded, keep_up, unload_all
 from rlaas.routing.route import Arm, RouteTarget
+from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import skill_key
-from rlaas.tenancy.tenant import Skill
 from tests.fakes.adapters import MemoryAdapters
 from tests.fakes.registry import MemoryRegistry
 from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, route

@@ -13,10 +13,10 @@ from rlaas.rollout.settlement import Harms
 from rlaas.routing.assign import Decision, assign, shadow_decision
 from rlaas.routing.bandit import BanditSettings, CostGuard, LatencyGuard, RateGuard
 from rlaas.routing.route import Arm, Route
+from rlaas.skills.skill import MissingValues, RewardSpec, Skill
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, GuardrailActed, OutputProduced
 from rlaas.telemetry.ingest import prepare
 from rlaas.tenancy.registry import skill_key
-from rlaas.tenancy.tenant import MissingValues, RewardSpec, Skill
 from tests.fakes.bandits import MemoryBandits
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.registry import MemoryRegistry

@@ -9,8 +9,8 @@ from rlaas.errors import Conflict, InvalidInput, NotFound
 from rlaas.rollout.conduct import Conductor, take_back
 from rlaas.rollout.sequential import Outcome
 from rlaas.rollout.steps import RolloutSettings, RolloutStep
+from rlaas.skills.skill import RewardSpec, Skill
 from rlaas.tenancy.registry import Change, skill_key
-from rlaas.tenancy.tenant import RewardSpec, Skill
 from tests.fakes.registry import MemoryRegistry
 from tests.fakes.trials import NEW, OLD, SETTINGS, World
 from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary

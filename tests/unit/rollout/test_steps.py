@@ -6,7 +6,7 @@ from rlaas.rollout.sequential import Outcome, SequentialTest, analyse
 from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep, with_candidate, with_promotion
 from rlaas.routing.assign import CONTROL, assign
 from rlaas.routing.route import Arm
-from rlaas.tenancy.tenant import RewardSpec
+from rlaas.skills.skill import RewardSpec
 from tests.fakes.worlds import NOW, SKILL, TENANT, route
 
 CANDIDATE = f"{SKILL}@v2"

@@ -12,9 +12,9 @@ from rlaas.rollout.plan import would_have_taken
 from rlaas.rollout.steps import Rollout
 from rlaas.rollout.trial import TrialState, caught_up, look
 from rlaas.rollout.trial_evidence import TrialEvidence
+from rlaas.skills.skill import MissingValues, RewardSpec, Skill
 from rlaas.telemetry.events import OutputProduced
 from rlaas.tenancy.registry import rollout_key, skill_key
-from rlaas.tenancy.tenant import MissingValues, RewardSpec, Skill
 from tests.fakes.trials import NEW, OLD, SETTINGS, World
 from tests.fakes.worlds import CHANGE, SKILL, TENANT
 

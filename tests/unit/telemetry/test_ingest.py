@@ -14,13 +14,13 @@ from rlaas.chat import Message
 from rlaas.errors import Conflict, DependencyUnavailable, Forbidden, InvalidInput, NotFound
 from rlaas.ids import interaction_of
 from rlaas.privacy.scrub import Scrubber
+from rlaas.skills.skill import Metric, Skill
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
 from rlaas.telemetry.feedback_token import Shown, feedback_token
 from rlaas.telemetry.ingest import Recorded, prepare, record, record_all
 from rlaas.telemetry.pending import join_waiting, orphaned_at, still_pending
 from rlaas.telemetry.store import StoredEvent
 from rlaas.tenancy.registry import skill_key
-from rlaas.tenancy.tenant import Metric, Skill
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.privacy import AS_IT_IS
 from tests.fakes.registry import MemoryRegistry

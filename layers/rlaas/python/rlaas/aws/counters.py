@@ -7,8 +7,8 @@ from botocore.exceptions import ClientError
 
 from rlaas.aws.clients import client, dependency, held_item
 from rlaas.errors import DependencyUnavailable
-from rlaas.tenancy.budgets import BUDGETS
-from rlaas.tenancy.counters import Item, Write, Written
+from rlaas.metering.budgets import BUDGETS
+from rlaas.metering.ledger import Item, Write, Written
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient

@@ -15,9 +15,9 @@ from rlaas.chat import BackendFailed, ChatCall, Completion, Delta
 from rlaas.errors import InvalidInput
 from rlaas.inference.collect import Collected
 from rlaas.inference.spending import Spending, is_believable
+from rlaas.metering.budgets import NOTHING, Amount
 from rlaas.policies.backend import Backend, BackendSpec
 from rlaas.policies.bundle import Policy
-from rlaas.tenancy.budgets import NOTHING, Amount
 
 _MOST_TOOL_CALLS = 128
 _LONGEST_NAME = 256

@@ -21,6 +21,10 @@ from rlaas.inference.call import chat_call
 from rlaas.inference.collect import Collected, deltas_of
 from rlaas.inference.guardrail_session import Blocked, Guarded, needs_whole_answer
 from rlaas.inference.spending import Question, Spending, Spent
+from rlaas.metering.budgets import NOTHING
+from rlaas.metering.budgets import Request as BudgetRequest
+from rlaas.metering.ledger import Reservation
+from rlaas.metering.prices import usd
 from rlaas.policies.allowed_models import EVERY_MODEL, AllowedModels
 from rlaas.policies.backend import Backend
 from rlaas.policies.bundle import Policy
@@ -33,10 +37,6 @@ from rlaas.telemetry.events import InteractionCreated, OutputProduced, RequestFa
 from rlaas.telemetry.feedback_token import Shown, feedback_token
 from rlaas.telemetry.ingest import MAX_STORED_BYTES, MIN_ANSWER_BYTES, made_id, prepare, prepare_answer, prepare_clean, same_event
 from rlaas.telemetry.store import EventStore, StoredEvent
-from rlaas.tenancy.budgets import NOTHING
-from rlaas.tenancy.budgets import Request as BudgetRequest
-from rlaas.tenancy.counters import Reservation
-from rlaas.tenancy.prices import usd
 from rlaas.wire import Json, WireModel
 
 T = TypeVar("T")

@@ -18,6 +18,8 @@ from rlaas.inference.asking import Asking
 from rlaas.inference.call import chat_call
 from rlaas.inference.guardrail_session import Blocked, Guarded
 from rlaas.inference.spending import Question, Spending, Spent
+from rlaas.metering.budgets import NOTHING, Request
+from rlaas.metering.prices import usd
 from rlaas.policies.backend import Backend
 from rlaas.policies.bundle import Policy
 from rlaas.policies.guardrails.moderation import Moderator
@@ -27,8 +29,6 @@ from rlaas.routing.assign import shadow_decision
 from rlaas.telemetry.events import InteractionCreated, OutputProduced
 from rlaas.telemetry.ingest import prepare, prepare_answer
 from rlaas.telemetry.store import EventStore, StoredEvent
-from rlaas.tenancy.budgets import NOTHING, Request
-from rlaas.tenancy.prices import usd
 from rlaas.wire import MAX_HOPS, WireModel
 
 TIMEOUT_S = 40.0

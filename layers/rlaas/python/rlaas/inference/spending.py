@@ -10,12 +10,12 @@ from pydantic import JsonValue
 
 from rlaas.chat import ChatCall, Completion, Usage
 from rlaas.ids import PolicyId, canonical_json
+from rlaas.metering.budgets import NOTHING, Amount, Budgets, Limit, Request, charges, estimated_tokens
+from rlaas.metering.ledger import Counters, Reservation, reserve, settle, spent_arms
+from rlaas.metering.prices import PriceTable, cost
 from rlaas.policies.backend import BackendSpec
 from rlaas.policies.bundle import Policy
 from rlaas.routing.route import Route
-from rlaas.tenancy.budgets import NOTHING, Amount, Budgets, Limit, Request, charges, estimated_tokens
-from rlaas.tenancy.counters import Counters, Reservation, reserve, settle, spent_arms
-from rlaas.tenancy.prices import PriceTable, cost
 
 _TOOLS_PROMPT_TOKENS = 530
 """What Anthropic puts in front of a request's tools, by its documentation, in the most talkative of its models."""

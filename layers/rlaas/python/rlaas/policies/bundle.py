@@ -9,11 +9,11 @@ from pydantic import Field, JsonValue
 from rlaas.clock import Timestamp
 from rlaas.errors import InvalidInput
 from rlaas.ids import PolicyId, Sha256, SkillName, TenantId, adapters_owner, base_component, canonical_sha256, policy_id
+from rlaas.metering.prices import Price
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, OpenAIBackend, SageMakerBackend
 from rlaas.policies.guardrails.settings import Guardrails, ModerationService, Service
 from rlaas.policies.hosts import is_own
 from rlaas.policies.prompt_graph import Prompt
-from rlaas.tenancy.prices import Price
 from rlaas.wire import WireModel
 
 

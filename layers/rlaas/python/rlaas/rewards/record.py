@@ -11,11 +11,11 @@ from rlaas.clock import Clock
 from rlaas.errors import DependencyUnavailable
 from rlaas.rewards.reward import reward_id, reward_of
 from rlaas.rewards.standing import Arrivals, Kind, Latest, Said, Standing, StandingStore, said_by
+from rlaas.skills.skill import RewardSpec
 from rlaas.telemetry.events import RewardComputed
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.pending import join_waiting
 from rlaas.telemetry.store import StoredEvent
-from rlaas.tenancy.tenant import RewardSpec
 
 _ATTEMPTS = 5
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from rlaas.ids import derived_id
 from rlaas.rewards.similarity import Measure, compare
+from rlaas.skills.skill import RewardSpec
 from rlaas.telemetry.events import FeedbackSubmitted, OutputProduced, RewardComputed
 from rlaas.telemetry.store import StoredEvent
-from rlaas.tenancy.tenant import RewardSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from typing import Protocol
 
 from rlaas.errors import Conflict, DependencyUnavailable, RlaasError
 from rlaas.ids import adapter_name, adapters_owner
+from rlaas.metering.ceilings import check_ceiling
 from rlaas.policies.backend import SageMakerBackend
 from rlaas.policies.bundle import Policy
 from rlaas.policies.policy_store import Policies
 from rlaas.routing.route import Route
-from rlaas.tenancy.ceilings import check_ceiling
+from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import Document, Registry
-from rlaas.tenancy.tenant import Skill
 
 SETTLED = timedelta(days=1)
 """A younger adapter stays: its run asks it for some hours at most."""

@@ -29,8 +29,8 @@ from rlaas.rollout.settlement import Dealt, Harms, decisions, first_of_units, ha
 from rlaas.routing.bandit import ArmState, ArmStatistics, BanditSettings, Share, allocate
 from rlaas.routing.route import MILLION, Arm, Route
 from rlaas.routing.route_store import Routes
+from rlaas.skills.skill import RewardSpec
 from rlaas.telemetry.store import EventStore
-from rlaas.tenancy.tenant import RewardSpec
 from rlaas.voices import Voices
 from rlaas.wire import WireModel
 

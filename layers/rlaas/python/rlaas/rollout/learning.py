@@ -24,8 +24,8 @@ from rlaas.policies.bundle import AdapterRef, Policy
 from rlaas.policies.policy_store import Policies
 from rlaas.rollout.selection import unload_statement
 from rlaas.routing.route_store import Routes
+from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import Change, Registry, dataset_key, run_key, skill_key
-from rlaas.tenancy.tenant import Skill
 from rlaas.training.settings import TrainingSettings
 from rlaas.wire import Json, WireModel
 

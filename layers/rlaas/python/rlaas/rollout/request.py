@@ -9,10 +9,10 @@ from rlaas.rollout.plan import Ask, Plan, Terms, Traffic, plan, planned_steps, t
 from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep, live_arms
 from rlaas.routing.route import Route
 from rlaas.routing.route_store import Routes
+from rlaas.skills.skill import Skill
 from rlaas.telemetry.events import RewardComputed
 from rlaas.telemetry.store import EventStore
 from rlaas.tenancy.registry import Change, Registry, rollout_key, skill_key
-from rlaas.tenancy.tenant import Skill
 
 _ENOUGH_HISTORY = 5000
 """Rewards that are read to plan from."""

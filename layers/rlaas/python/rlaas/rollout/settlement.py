@@ -19,9 +19,9 @@ from typing import TypeVar
 
 from rlaas.rewards.reward import components_of
 from rlaas.routing.assign import CONTROL, Decision
+from rlaas.skills.skill import RewardSpec
 from rlaas.telemetry.events import GuardrailActed, InteractionCreated, OutputProduced, RequestFailed, RewardComputed
 from rlaas.telemetry.store import EventStore, StoredEvent
-from rlaas.tenancy.tenant import RewardSpec
 from rlaas.voices import person
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from rlaas.rollout.harm import HarmBounds
 from rlaas.rollout.plan import Plan
 from rlaas.rollout.sequential import Analysis, Gate, Outcome, SequentialTest
 from rlaas.routing.route import Arm, Route
-from rlaas.tenancy.tenant import RewardSpec
+from rlaas.skills.skill import RewardSpec
 from rlaas.wire import WireModel
 
 MAX_LOOKS = 2000

@@ -13,8 +13,8 @@ from pydantic import Field, field_validator, model_validator
 
 from rlaas.clock import Timestamp
 from rlaas.ids import PolicyId, SkillName, TenantId
+from rlaas.metering.budgets import Cap
 from rlaas.routing.bandit import BanditSettings
-from rlaas.tenancy.budgets import Cap
 from rlaas.wire import WireModel
 
 MILLION = 1_000_000

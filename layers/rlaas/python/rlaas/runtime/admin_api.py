@@ -23,6 +23,10 @@ from rlaas.clock import Clock, rfc3339
 from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, QuotaExceeded, RlaasError, Unauthorized
 from rlaas.evaluation.reward_report import report_rewards
 from rlaas.ids import MetricName, PolicyId, TenantId, base_component, derived_id, new_id
+from rlaas.metering.budgets import BUDGETS, Budgets, Cap, Limit, ceiling_counter, stored_budgets, window_end, window_start
+from rlaas.metering.ceilings import CEILINGS, Ceilings, check_ceiling, limits_of, stored_ceilings
+from rlaas.metering.ledger import Counters, Item, count, standing
+from rlaas.metering.prices import ModelName, Price, PriceTable, append_prices, current_prices, prices_at, usd
 from rlaas.policies.allowed_models import EVERY_MODEL, AllowedModels, check_models
 from rlaas.policies.backend import BackendSpec, SageMakerBackend
 from rlaas.policies.bundle import (
@@ -67,15 +71,12 @@ from rlaas.runtime.http import (
 )
 from rlaas.runtime.log import refused as tell_refused
 from rlaas.runtime.state_machines import settings_of
+from rlaas.skills.skill import Metric, RewardSpec, Skill
 from rlaas.telemetry.pending import orphaned_at, still_pending
 from rlaas.telemetry.store import EventStore, StoredEvent
 from rlaas.telemetry.usage import Group, Tally, UsageStore, grouped
 from rlaas.tenancy.audit import AuditEntry, AuditLog, Contents, Newest, verify_chain
-from rlaas.tenancy.budgets import BUDGETS, Budgets, Cap, Limit, ceiling_counter, stored_budgets, window_end, window_start
-from rlaas.tenancy.ceilings import CEILINGS, Ceilings, check_ceiling, limits_of, stored_ceilings
-from rlaas.tenancy.counters import Counters, Item, count, standing
 from rlaas.tenancy.keys import ApiKey, KeySource, KeyTerms, check_gives, check_revokes, make_key, require_scope
-from rlaas.tenancy.prices import ModelName, Price, PriceTable, append_prices, current_prices, prices_at, usd
 from rlaas.tenancy.redrive import Redrive, Redriver
 from rlaas.tenancy.registry import (
     PRIVACY,
@@ -93,7 +94,7 @@ from rlaas.tenancy.registry import (
     skill_key,
     to_cursor,
 )
-from rlaas.tenancy.tenant import Metric, RewardSpec, Skill, Tenant
+from rlaas.tenancy.tenant import Tenant
 from rlaas.wire import Json, WireModel
 
 logger = Logger(service="rlaas")

@@ -18,8 +18,8 @@ from rlaas.routing.decision_token import Granted, token_of
 from rlaas.runtime.answering import gateway, scrubbers, stores
 from rlaas.runtime.environment import DecidingEnvironment
 from rlaas.runtime.http import Caller, Event, body_of
+from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import skill_key
-from rlaas.tenancy.tenant import Skill
 
 Body = dict[str, JsonValue]
 _LISTED = 1000

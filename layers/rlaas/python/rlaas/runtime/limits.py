@@ -5,7 +5,7 @@ from functools import cache
 
 from rlaas.aws.registry import DynamoRegistry
 from rlaas.clock import Clock, utc_now
-from rlaas.tenancy.ceilings import TenantLimits, limits_of
+from rlaas.metering.ceilings import TenantLimits, limits_of
 from rlaas.tenancy.registry import Registry
 
 REMEMBERED = timedelta(seconds=10)

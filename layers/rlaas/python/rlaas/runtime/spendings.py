@@ -4,9 +4,9 @@ from datetime import datetime
 
 from rlaas.clock import Clock
 from rlaas.inference.spending import Spending
+from rlaas.metering.ledger import Counters
+from rlaas.metering.prices import PriceTable, current_prices
 from rlaas.runtime.limits import REMEMBERED, Limits
-from rlaas.tenancy.counters import Counters
-from rlaas.tenancy.prices import PriceTable, current_prices
 from rlaas.tenancy.registry import Registry
 
 

@@ -15,6 +15,7 @@ from rlaas.ids import IdPrefix, bound_id, canonical_json, derived_id, new_id, te
 from rlaas.privacy.scrub import Scrubber
 from rlaas.routing.assign import Decision
 from rlaas.routing.decision_token import read_token
+from rlaas.skills.skill import Metric
 from rlaas.telemetry.events import (
     MOST_REPORTED_TOKENS,
     AnyEvent,
@@ -31,7 +32,6 @@ from rlaas.telemetry.feedback_token import Shown, feedback_token
 from rlaas.telemetry.permission import permitted
 from rlaas.telemetry.scrubbing import scrubbed
 from rlaas.telemetry.store import EventStore, Mark, SkillSource, StoredEvent, Trial
-from rlaas.tenancy.tenant import Metric
 
 MAX_EVENT_BYTES = 256 * 1024
 """The largest event taken, in bytes of JSON."""

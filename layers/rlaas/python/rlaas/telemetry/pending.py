@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 
+from rlaas.skills.skill import ATTRIBUTION_WINDOW_HOURS, Metric
 from rlaas.telemetry.events import FeedbackSubmitted, TaskResultReported
 from rlaas.telemetry.ingest import landed, targets
 from rlaas.telemetry.store import EventStore, StoredEvent
-from rlaas.tenancy.tenant import ATTRIBUTION_WINDOW_HOURS, Metric
 
 _LOOKED_AT_TOGETHER = 50
 

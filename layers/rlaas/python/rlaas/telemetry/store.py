@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from rlaas.errors import DependencyUnavailable
 from rlaas.routing.assign import Decision
+from rlaas.skills.skill import Metric
 from rlaas.telemetry.events import (
     AnyEvent,
     EventType,
@@ -18,7 +19,6 @@ from rlaas.telemetry.events import (
     RewardComputed,
     TaskResultReported,
 )
-from rlaas.tenancy.tenant import Metric
 
 MODELS: dict[EventType, type[AnyEvent]] = {
     "interaction": InteractionCreated,

@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields
 from datetime import UTC, date
 from typing import Literal, Protocol
 
+from rlaas.metering.prices import nano_usd
 from rlaas.telemetry.events import OutputProduced
 from rlaas.telemetry.store import StoredEvent
-from rlaas.tenancy.prices import nano_usd
 
 Group = Literal["day", "skill", "policy", "key"]
 """What usage is told apart by."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rlaas.chat import Document, Message, ToolCall
 from rlaas.ids import canonical_json
+from rlaas.metering.budgets import estimated_tokens
 from rlaas.policies.guardrails.groundedness import GroundednessScorer, LexicalOverlap
 from rlaas.policies.guardrails.injection import suspicion
 from rlaas.policies.guardrails.moderation import Judgement, Moderator
@@ -45,7 +46,6 @@ from rlaas.privacy.patterns import Span
 from rlaas.privacy.reading import read
 from rlaas.privacy.scrub import Scrubber, canonical
 from rlaas.privacy.settings import PATTERN_ENTITIES, PatternEntity, PrivacySettings, Work
-from rlaas.tenancy.budgets import estimated_tokens
 
 if TYPE_CHECKING:
     import jsonschema_rs

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from rlaas.errors import QuotaExceeded
-from rlaas.tenancy.budgets import NOTHING, Amount, Budget, Budgets, Cap, Charge, Request, charges, window_start
-from rlaas.tenancy.counters import GRACE, Counters, Reservation, Write, Written, reserve, settle, spent_arms, standing
+from rlaas.metering.budgets import NOTHING, Amount, Budget, Budgets, Cap, Charge, Request, charges, window_start
+from rlaas.metering.ledger import GRACE, Counters, Reservation, Write, Written, reserve, settle, spent_arms, standing
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.worlds import NOW, SKILL, TENANT
 

@@ -10,7 +10,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from rlaas.errors import NotFound, QuotaExceeded
-from rlaas.tenancy.budgets import BUDGETS, Budgets, Limit, ceiling_counter
+from rlaas.metering.budgets import BUDGETS, Budgets, Limit, ceiling_counter
 from rlaas.tenancy.registry import Change, Registry, Stored
 from rlaas.wire import WireModel
 

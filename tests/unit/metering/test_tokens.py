@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rlaas.tenancy.budgets import estimated_tokens
+from rlaas.metering.budgets import estimated_tokens
 
 RECORDED: dict[str, Any] = json.loads(Path(__file__).with_name("token_counts.json").read_text())
 

@@ -13,7 +13,7 @@ into it: a request counts in the window it began in. What windows and buckets le
 that saw it, unconditionally, since nothing can bring it back. A reservation expires between one and two lifetimes after it was made;
 then whoever is refused, or sees it, gives its amount back by one write on the condition that the bucket is as it was seen.
 
-Invariants, whatever is repeated, lost or killed (`tests/unit/tenancy/test_counters.py` holds them under random interleavings):
+Invariants, whatever is repeated, lost or killed (`tests/unit/metering/test_ledger.py` holds them under random interleavings):
 1. `spent` of a window that is not over is the sum of what settled in it and of what open reservations hold of it: it is never less than
    what was truly spent and reported.
 2. A reservation is made only where `spent` stays within the limit, so `spent` exceeds it only by what requests cost beyond their own
@@ -34,7 +34,7 @@ from typing import NamedTuple, Protocol, cast, get_args
 
 from rlaas.errors import DependencyUnavailable, QuotaExceeded
 from rlaas.ids import PolicyId
-from rlaas.tenancy.budgets import Amount, Cap, Charge, Window, capped_counters, spoken, window_end, window_start
+from rlaas.metering.budgets import Amount, Cap, Charge, Window, capped_counters, spoken, window_end, window_start
 
 GRACE = 5
 """How far apart clocks may be, in seconds: what is over by less is not yet removed or released."""

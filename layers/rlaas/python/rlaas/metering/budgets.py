@@ -1,7 +1,7 @@
 """Budgets: how much a tenant, a skill or a key may spend in a window of time, and what one request asks of each of them.
 
 What is counted is named by a counter, such as `skill/reply:usd:day`: two budgets of a tenant never share one, and a budget that gets
-another name or limit goes on counting where it was. The counting itself is in `rlaas.tenancy.counters`.
+another name or limit goes on counting where it was. The counting itself is in `rlaas.metering.ledger`.
 """
 
 import math
@@ -15,7 +15,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from rlaas.errors import NotFound
 from rlaas.ids import PolicyId, SkillName
-from rlaas.tenancy.prices import nano_usd
+from rlaas.metering.prices import nano_usd
 from rlaas.tenancy.registry import Change, Registry, Stored
 from rlaas.wire import WireModel
 
@@ -221,7 +221,7 @@ def estimated_tokens(texts: Iterable[str]) -> int:
     bytes of UTF-8 two, and four for each text.
 
     Tokenizers differ twofold and more, above all on numbers and outside of English, and this is for the most wasteful of them:
-    `tests/unit/tenancy/test_tokens.py` holds it against five. What it misses is the reservation error, which settling mends.
+    `tests/unit/metering/test_tokens.py` holds it against five. What it misses is the reservation error, which settling mends.
     """
     return sum(map(_estimated_tokens, texts))
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlaas.tenancy.budgets import Amount, Budget, Budgets, Cap, Limit, Request, Window, charges, spoken, window_end, window_start
-from rlaas.tenancy.prices import Price, PriceTable, cost, nano_usd, usd
+from rlaas.metering.budgets import Amount, Budget, Budgets, Cap, Limit, Request, Window, charges, spoken, window_end, window_start
+from rlaas.metering.prices import Price, PriceTable, cost, nano_usd, usd
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 KEY = "01hqzz0000000000000000000a"

@@ -1,0 +1,1 @@
+"""Skills: the tasks that policies compete to do well."""
