@@ -40,7 +40,7 @@ from benchmarks.telemetry_price import (
     follow_up,
     invocation_usd,
 )
-from rlaas.aws.usage import DynamoUsage
+from rlaas.adapters.aws.usage import DynamoUsage
 from rlaas.telemetry.store import StoredEvent
 from tests.fakes.privacy import AS_IT_IS
 

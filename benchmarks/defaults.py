@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.result import report
 from infra.config import STAGES
-from rlaas.aws.vendor_http import MAX_ANSWER_BYTES, MAX_STREAM_BYTES
+from rlaas.adapters.models.vendor_http import MAX_ANSWER_BYTES, MAX_STREAM_BYTES
 from rlaas.policies.guardrails.settings import Service
 
 BUSIEST_HOUR = 0.1

@@ -33,7 +33,7 @@ import httpx
 from benchmarks.result import percentile, report
 from local import apart
 from local.deployment import ROOT
-from rlaas.aws.events import DynamoEventStore
+from rlaas.adapters.aws.events import DynamoEventStore
 from rlaas.rewards.reward import reward_id
 from tests.laptop_cloud import PROMPT, SKILL, LaptopCloud, Tenant, drafted, until
 

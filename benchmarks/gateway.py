@@ -90,8 +90,8 @@ def import_ms() -> float:
 def ours_cpu_s(model_url: str, requests: int) -> float:
     """CPU seconds of this process for `requests` requests through the function `inference`, the mock asked over HTTP."""
     from functions.inference.handler import handler
-    from rlaas.aws.backends import Backends
-    from rlaas.aws.secrets import VendorKeys
+    from rlaas.adapters.aws.secrets import VendorKeys
+    from rlaas.adapters.models.backends import Backends
     from rlaas.runtime import admission, answering
 
     registry = MemoryRegistry()
@@ -123,9 +123,9 @@ def with_aws_clients(requests: int) -> tuple[float, list[Call], str]:
     from urllib3 import HTTPResponse
 
     from functions.inference.handler import handler
-    from rlaas.aws.clients import client
-    from rlaas.aws.registry import DynamoRegistry
-    from rlaas.aws.sagemaker_backend import _runtime
+    from rlaas.adapters.aws.clients import client
+    from rlaas.adapters.aws.registry import DynamoRegistry
+    from rlaas.adapters.models.sagemaker import _runtime
     from rlaas.privacy.settings import TenantPrivacy
     from rlaas.tenancy.registry import PRIVACY
 

@@ -13,7 +13,7 @@ from typing import Any, cast, get_args
 
 from benchmarks.prices import usd
 from benchmarks.result import report
-from rlaas.aws.lake import FirehoseLake
+from rlaas.adapters.aws.lake import FirehoseLake
 from rlaas.telemetry.events import EventType
 from rlaas.telemetry.store import StoredEvent
 

@@ -17,10 +17,10 @@ import boto3
 from moto import mock_aws
 
 from benchmarks.result import report
-from rlaas.aws import clients
-from rlaas.aws.events import DynamoEventStore
-from rlaas.aws.registry import DynamoRegistry
-from rlaas.aws.shadows import DynamoShadowLedger
+from rlaas.adapters.aws import clients
+from rlaas.adapters.aws.events import DynamoEventStore
+from rlaas.adapters.aws.registry import DynamoRegistry
+from rlaas.adapters.aws.shadows import DynamoShadowLedger
 from rlaas.clock import utc_now
 from rlaas.privacy.settings import TenantPrivacy
 from rlaas.routing.route import Arm

@@ -19,10 +19,10 @@ from spacy.language import Language
 
 from benchmarks.pii_documents import Document, documents
 from benchmarks.result import report
+from rlaas.adapters.presidio.finder import PresidioFinder
 from rlaas.privacy.patterns import Span
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import MODEL_ENTITIES, PATTERN_ENTITIES, Action, PrivacySettings
-from rlaas.runtime.presidio import PresidioFinder
 
 DOCUMENTS = 2_000
 KINDS = (*PATTERN_ENTITIES, *MODEL_ENTITIES)

@@ -24,7 +24,7 @@ from datetime import timedelta
 from benchmarks.lake import lake_usd_per_million
 from benchmarks.office_requests import BATCH, ingest, requests
 from benchmarks.prices import usd
-from rlaas.aws.events import item_of
+from rlaas.adapters.aws.events import item_of
 from rlaas.errors import DependencyUnavailable
 from rlaas.rewards.record import FollowUp
 from rlaas.rewards.standing import Standing, StandingStore, arrivals_of

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import boto3
 from rapidfuzz.distance import Levenshtein
 
-from rlaas.aws.audit_log import DynamoAuditLog
+from rlaas.adapters.aws.audit_log import DynamoAuditLog
 from rlaas.routing.route_store import route_key
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed
 from rlaas.telemetry.store import MODELS

@@ -29,7 +29,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlaas.aws.clients import client, dependency
+from rlaas.adapters.aws.clients import client, dependency
 from rlaas.clock import utc_now
 from rlaas.errors import DependencyUnavailable
 from training_jobs.ending import JobFailed, exit_status

@@ -7,18 +7,18 @@ from typing import Any, cast
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from mangum import Mangum
 
-from rlaas.aws.adapters import SageMakerAdapters
-from rlaas.aws.audit_log import DynamoAuditLog
-from rlaas.aws.counters import DynamoCounters
-from rlaas.aws.events import DynamoEventStore
-from rlaas.aws.executions import StateMachine
-from rlaas.aws.metrics_alarms import CloudWatchGuards
-from rlaas.aws.redrive import LambdaRedriver
-from rlaas.aws.registry import DynamoRegistry
-from rlaas.aws.secrets import VendorKeys
-from rlaas.aws.tenants import DynamoTenants
-from rlaas.aws.trials import DynamoTrials
-from rlaas.aws.usage import DynamoUsage
+from rlaas.adapters.aws.audit_log import DynamoAuditLog
+from rlaas.adapters.aws.counters import DynamoCounters
+from rlaas.adapters.aws.events import DynamoEventStore
+from rlaas.adapters.aws.executions import StateMachine
+from rlaas.adapters.aws.inference_components import SageMakerAdapters
+from rlaas.adapters.aws.metrics_alarms import CloudWatchGuards
+from rlaas.adapters.aws.redrive import LambdaRedriver
+from rlaas.adapters.aws.registry import DynamoRegistry
+from rlaas.adapters.aws.secrets import VendorKeys
+from rlaas.adapters.aws.tenants import DynamoTenants
+from rlaas.adapters.aws.trials import DynamoTrials
+from rlaas.adapters.aws.usage import DynamoUsage
 from rlaas.clock import utc_now
 from rlaas.policies.allowed_models import AllowedModels
 from rlaas.runtime.admin_api import Services, admin_app

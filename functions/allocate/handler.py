@@ -7,9 +7,9 @@ from functools import cache
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rlaas.aws.events import DynamoEventStore
-from rlaas.aws.registry import DynamoRegistry
-from rlaas.aws.trials import DynamoBandits, RoutesOnTrial
+from rlaas.adapters.aws.events import DynamoEventStore
+from rlaas.adapters.aws.registry import DynamoRegistry
+from rlaas.adapters.aws.trials import DynamoBandits, RoutesOnTrial
 from rlaas.clock import utc_now
 from rlaas.errors import RlaasError
 from rlaas.rollout.allocation import allocate_route

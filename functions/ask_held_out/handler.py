@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rlaas.aws.held_out import ANSWER_S, HeldOutRun, session_of
+from rlaas.adapters.aws.held_out import ANSWER_S, HeldOutRun, session_of
 from rlaas.evaluation.asking import AskedRun, ask_on
 from rlaas.runtime.environment import AskingEnvironment, environment
 from rlaas.runtime.log import logger

@@ -5,9 +5,9 @@ from functools import cache, partial
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rlaas.aws.audit_log import DynamoAuditLog, registry_change
+from rlaas.adapters.aws.audit_log import DynamoAuditLog, registry_change
+from rlaas.adapters.aws.stream_batches import BatchResponse, StreamRecord, each, left_of, records_of
 from rlaas.runtime.environment import AuditEnvironment, environment
-from rlaas.runtime.streams import BatchResponse, StreamRecord, each, left_of, records_of
 from rlaas.tenancy.audit import append_change
 
 

@@ -5,7 +5,7 @@ from functools import cache
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rlaas.aws.registry import DynamoRegistry
+from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.clock import utc_now
 from rlaas.errors import Unauthorized
 from rlaas.runtime.environment import RegistryEnvironment, environment

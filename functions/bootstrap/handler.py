@@ -7,7 +7,7 @@ from functools import cache
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import Field, ValidationError
 
-from rlaas.aws.registry import DynamoRegistry
+from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.clock import utc_now
 from rlaas.errors import Conflict
 from rlaas.ids import TenantId

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from rlaas.adapters.presidio.finder import PresidioFinder
 from rlaas.privacy.entities import FindEntities, FoundEntities
-from rlaas.runtime.presidio import PresidioFinder
 
 finder = PresidioFinder()
 """Made while the environment is initialized, with the model's first use, so that the first request waits for nothing else."""

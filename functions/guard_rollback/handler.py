@@ -6,8 +6,8 @@ from functools import cache
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rlaas.aws.metrics_alarms import GuardRaised
-from rlaas.aws.registry import DynamoRegistry
+from rlaas.adapters.aws.metrics_alarms import GuardRaised
+from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.clock import utc_now
 from rlaas.errors import Conflict
 from rlaas.rollout.conduct import take_back

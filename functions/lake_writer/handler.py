@@ -8,16 +8,16 @@ from functools import cache
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rlaas.aws.events import stored_event
-from rlaas.aws.failures import SetAside
-from rlaas.aws.lake import FirehoseLake
-from rlaas.aws.shadows import DynamoShadowLedger, ShadowQueue
+from rlaas.adapters.aws.events import stored_event
+from rlaas.adapters.aws.failures import SetAside
+from rlaas.adapters.aws.lake import FirehoseLake
+from rlaas.adapters.aws.shadows import DynamoShadowLedger, ShadowQueue
+from rlaas.adapters.aws.stream_batches import BatchResponse, StreamRecord, new_image, read_each, records_of, unhandled
 from rlaas.clock import utc_now
 from rlaas.inference.shadow import ShadowTask, shadow_tasks
 from rlaas.runtime.environment import LakeEnvironment, environment
 from rlaas.runtime.log import logger
 from rlaas.runtime.metrics import emit
-from rlaas.runtime.streams import BatchResponse, StreamRecord, new_image, read_each, records_of, unhandled
 from rlaas.telemetry.store import StoredEvent
 
 

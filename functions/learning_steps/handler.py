@@ -7,9 +7,9 @@ from typing import Literal
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel, JsonValue
 
-from rlaas.aws.artifact_store import S3Artifacts
-from rlaas.aws.executions import stopped_execution
-from rlaas.aws.registry import DynamoRegistry
+from rlaas.adapters.aws.artifact_store import S3Artifacts
+from rlaas.adapters.aws.executions import stopped_execution
+from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.clock import utc_now
 from rlaas.rollout.learning import LearningSettings, Place, RunConductor, request_run
 from rlaas.runtime.environment import LearningEnvironment, environment

@@ -14,9 +14,9 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel
 
-from rlaas.aws.adapters import SageMakerAdapters, let_sleep
-from rlaas.aws.executions import StateMachine
-from rlaas.aws.registry import DynamoRegistry
+from rlaas.adapters.aws.executions import StateMachine
+from rlaas.adapters.aws.inference_components import SageMakerAdapters, let_sleep
+from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.clock import utc_now
 from rlaas.rollout.adapters import Adapters, Upkeep, keep_up, unload_all
 from rlaas.runtime.environment import AdaptersEnvironment, environment

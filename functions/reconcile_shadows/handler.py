@@ -6,7 +6,7 @@ from functools import cache
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rlaas.aws.shadows import DynamoShadowLedger, ShadowQueue
+from rlaas.adapters.aws.shadows import DynamoShadowLedger, ShadowQueue
 from rlaas.clock import utc_now
 from rlaas.runtime.environment import ReconcileEnvironment, environment
 from rlaas.runtime.metrics import emit

@@ -5,8 +5,8 @@ from functools import cache
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rlaas.aws.failures import BATCHES, KeptObjects
-from rlaas.aws.redrive import Consumers, DeadShadows, FailedCalls, KeptBatches, KeptRedriver, UndeliveredEvents
+from rlaas.adapters.aws.failures import BATCHES, KeptObjects
+from rlaas.adapters.aws.redrive import Consumers, DeadShadows, FailedCalls, KeptBatches, KeptRedriver, UndeliveredEvents
 from rlaas.clock import utc_now
 from rlaas.runtime.environment import RedriveEnvironment, environment
 from rlaas.runtime.log import logger

@@ -12,18 +12,11 @@ from time import monotonic
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rlaas.aws.events import DynamoEventStore, stored_event
-from rlaas.aws.failures import SetAside
-from rlaas.aws.follow_ups import FollowUpQueue, put_off
-from rlaas.aws.registry import DynamoRegistry
-from rlaas.aws.usage import COUNTABLE, DynamoUsage
-from rlaas.clock import utc_now
-from rlaas.errors import DependencyUnavailable
-from rlaas.rewards.record import FollowUp
-from rlaas.rewards.standing import Arrivals, arrivals_of
-from rlaas.runtime.environment import RewardEnvironment, environment
-from rlaas.runtime.log import logger
-from rlaas.runtime.streams import (
+from rlaas.adapters.aws.events import DynamoEventStore, stored_event
+from rlaas.adapters.aws.failures import SetAside
+from rlaas.adapters.aws.follow_ups import FollowUpQueue, put_off
+from rlaas.adapters.aws.registry import DynamoRegistry
+from rlaas.adapters.aws.stream_batches import (
     BatchResponse,
     StreamRecord,
     begin_again_at,
@@ -35,6 +28,13 @@ from rlaas.runtime.streams import (
     records_of,
     unhandled,
 )
+from rlaas.adapters.aws.usage import COUNTABLE, DynamoUsage
+from rlaas.clock import utc_now
+from rlaas.errors import DependencyUnavailable
+from rlaas.rewards.record import FollowUp
+from rlaas.rewards.standing import Arrivals, arrivals_of
+from rlaas.runtime.environment import RewardEnvironment, environment
+from rlaas.runtime.log import logger
 from rlaas.telemetry.store import StoredEvent
 
 SHARE_S = 0.1

@@ -7,11 +7,11 @@ from typing import Literal
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel, JsonValue
 
-from rlaas.aws.events import DynamoEventStore
-from rlaas.aws.executions import stopped_execution
-from rlaas.aws.metrics_alarms import CloudWatchGuards
-from rlaas.aws.registry import DynamoRegistry
-from rlaas.aws.trials import DynamoTrials
+from rlaas.adapters.aws.events import DynamoEventStore
+from rlaas.adapters.aws.executions import stopped_execution
+from rlaas.adapters.aws.metrics_alarms import CloudWatchGuards
+from rlaas.adapters.aws.registry import DynamoRegistry
+from rlaas.adapters.aws.trials import DynamoTrials
 from rlaas.clock import utc_now
 from rlaas.rollout.conduct import Conductor
 from rlaas.rollout.request import request_rollout

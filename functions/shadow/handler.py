@@ -6,7 +6,8 @@ from typing import TypedDict, cast
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rlaas.aws.shadows import DynamoShadowLedger
+from rlaas.adapters.aws.shadows import DynamoShadowLedger
+from rlaas.adapters.aws.stream_batches import BatchResponse, ItemFailure
 from rlaas.clock import utc_now
 from rlaas.inference.shadow import ShadowGateway, ShadowTask, answer_unseen
 from rlaas.policies.backend import Backend
@@ -14,7 +15,6 @@ from rlaas.runtime import answering
 from rlaas.runtime.environment import InferenceEnvironment, environment
 from rlaas.runtime.log import logger
 from rlaas.runtime.metrics import emit
-from rlaas.runtime.streams import BatchResponse, ItemFailure
 
 
 class Message(TypedDict):

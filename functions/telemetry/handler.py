@@ -5,9 +5,9 @@ from functools import cache, partial
 
 from pydantic import JsonValue
 
-from rlaas.aws.entity_finder import LambdaEntityFinder
-from rlaas.aws.events import DynamoEventStore
-from rlaas.aws.registry import DynamoRegistry
+from rlaas.adapters.aws.entity_finder import LambdaEntityFinder
+from rlaas.adapters.aws.events import DynamoEventStore
+from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.clock import utc_now
 from rlaas.errors import Forbidden, RlaasError
 from rlaas.runtime.admission import admitted

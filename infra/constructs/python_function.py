@@ -179,7 +179,7 @@ class PythonFunction(Construct):
 
         What fails is tried again for as long as the stream keeps it, less an hour to hand it over in: then the batch is written whole
         into the bucket of `failures`. A record that no retry can help is set aside by the function itself, at once
-        (`rlaas.runtime.streams`), so that it keeps nobody waiting.
+        (`rlaas.adapters.aws.stream_batches`), so that it keeps nobody waiting.
         """
         self.function.add_event_source(
             sources.DynamoEventSource(

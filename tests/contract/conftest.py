@@ -9,11 +9,11 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from rlaas.aws.audit_log import DynamoAuditLog
-from rlaas.aws.counters import DynamoCounters
-from rlaas.aws.events import DynamoEventStore
-from rlaas.aws.registry import DynamoRegistry
-from rlaas.aws.usage import DynamoUsage
+from rlaas.adapters.aws.audit_log import DynamoAuditLog
+from rlaas.adapters.aws.counters import DynamoCounters
+from rlaas.adapters.aws.events import DynamoEventStore
+from rlaas.adapters.aws.registry import DynamoRegistry
+from rlaas.adapters.aws.usage import DynamoUsage
 from tests.contract.tables import make_table
 from tests.fakes.audit import MemoryAuditLog
 from tests.fakes.counters import MemoryCounters

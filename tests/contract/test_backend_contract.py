@@ -6,9 +6,10 @@ from threading import Event
 
 import pytest
 
-from rlaas.aws import bedrock_backend, sagemaker_backend
-from rlaas.aws.backends import Backends
-from rlaas.aws.secrets import VendorKeys
+from rlaas.adapters.aws.secrets import VendorKeys
+from rlaas.adapters.models import bedrock as bedrock_backend
+from rlaas.adapters.models import sagemaker as sagemaker_backend
+from rlaas.adapters.models.backends import Backends
 from rlaas.chat import BackendFailed, ChatCall, Delta, Message, Usage
 from rlaas.errors import DependencyUnavailable, InvalidInput
 from rlaas.policies.backend import AnthropicBackend, Backend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend

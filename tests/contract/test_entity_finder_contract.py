@@ -6,8 +6,8 @@ from threading import Event
 import pytest
 
 from functions.find_entities.handler import finder, handler
-from rlaas.aws import entity_finder
-from rlaas.aws.entity_finder import CALL_CHARACTERS, LambdaEntityFinder
+from rlaas.adapters.aws import entity_finder
+from rlaas.adapters.aws.entity_finder import CALL_CHARACTERS, LambdaEntityFinder
 from rlaas.errors import DependencyUnavailable
 from rlaas.privacy.scrub import EntityFinder
 from rlaas.privacy.settings import MODEL_ENTITIES

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rlaas.aws.events import DynamoEventStore
+from rlaas.adapters.aws.events import DynamoEventStore
 from rlaas.rewards.standing import Said, Standing, StandingStore
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed
 from rlaas.telemetry.ingest import prepare

@@ -7,7 +7,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from rlaas.aws.metrics_alarms import CloudWatchGuards
+from rlaas.adapters.aws.metrics_alarms import CloudWatchGuards
 from rlaas.rollout.conduct import Guard, Guards
 from tests.fakes.guards import MemoryGuards
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.office_requests import ingest, requests
 from benchmarks.telemetry_price import MeteredStore, follow_up
-from rlaas.aws.events import DynamoEventStore
+from rlaas.adapters.aws.events import DynamoEventStore
 from tests.contract.tables import make_table
 from tests.fakes.privacy import AS_IT_IS
 from tests.fakes.worlds import clock

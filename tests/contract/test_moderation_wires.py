@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rlaas.aws import bedrock_backend
-from rlaas.aws.moderators import Moderators
+from rlaas.adapters.models import bedrock as bedrock_backend
+from rlaas.adapters.models.moderators import Moderators
 from rlaas.errors import RlaasError
 from rlaas.policies.guardrails.settings import BedrockService, ModerationService
 from tests.contract.test_vendor_wires import Keys, Vendor, Wire, serving

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rlaas.aws.audit_log import registry_change
-from rlaas.aws.registry import DynamoRegistry
+from rlaas.adapters.aws.audit_log import registry_change
+from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.errors import Conflict, InvalidInput, NotFound
 from rlaas.policies.policy_store import Policies
 from rlaas.routing.route import Arm, RouteTarget

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rlaas.aws.registry import DynamoRegistry
-from rlaas.aws.tenants import DynamoTenants
+from rlaas.adapters.aws.registry import DynamoRegistry
+from rlaas.adapters.aws.tenants import DynamoTenants
 from rlaas.errors import InvalidInput
 from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import TENANT, skill_key

@@ -14,9 +14,10 @@ from urllib.parse import unquote
 import pytest
 from pydantic import TypeAdapter
 
-from rlaas.aws import bedrock_backend, sagemaker_backend
-from rlaas.aws.backends import Backends
-from rlaas.aws.secrets import VendorKeys
+from rlaas.adapters.aws.secrets import VendorKeys
+from rlaas.adapters.models import bedrock as bedrock_backend
+from rlaas.adapters.models import sagemaker as sagemaker_backend
+from rlaas.adapters.models.backends import Backends
 from rlaas.chat import BackendFailed, ChatCall, Completion, Delta, Message
 from rlaas.errors import InvalidInput, RlaasError
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from functions.lake_writer.handler import handler as follow
 from functions.shadow.handler import handler as shadow
-from rlaas.aws.events import DynamoEventStore, item_of
+from rlaas.adapters.aws.events import DynamoEventStore, item_of
 from rlaas.ids import bound_id, derived_id
 from rlaas.routing.assign import assign
 from rlaas.routing.route import Route

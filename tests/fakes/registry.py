@@ -1,4 +1,4 @@
-"""The registry in memory: every Protocol that `rlaas.aws.registry.DynamoRegistry` serves."""
+"""The registry in memory: every Protocol that `rlaas.adapters.aws.registry.DynamoRegistry` serves."""
 
 import re
 from collections.abc import Iterator

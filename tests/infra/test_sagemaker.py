@@ -10,7 +10,7 @@ import botocore.session
 from functions.ask_held_out import handler as ask_held_out
 from infra.config import STAGES
 from local.setup import TORCH
-from rlaas.aws.lent_sessions import LIFETIME
+from rlaas.adapters.aws.lent_sessions import LIFETIME
 from tests.infra.template import Resource, Template
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +91,7 @@ def jobs() -> dict[str, dict[str, Any]]:
 def test_a_container_has_a_network_only_where_its_code_calls_aws(templates: list[Template]) -> None:
     """Without one it has no credentials either, and of all tenants' data only what SageMaker brings it."""
     networked = {name for name, asked in jobs().items() if not (asked.get("NetworkConfig") or asked).get("EnableNetworkIsolation")}
-    asks_aws = {name for name in jobs() if re.search(r"boto3|awswrangler|rlaas\.aws", (ROOT / f"training_jobs/{name}.py").read_text())}
+    asks_aws = {name for name in jobs() if re.search(r"boto3|awswrangler|rlaas\.adapters", (ROOT / f"training_jobs/{name}.py").read_text())}
     assert networked == asks_aws == {"compact"}
     assert not [name for name in jobs().keys() - networked if "AWS_DEFAULT_REGION" in json.dumps(jobs()[name])]
     for config in STAGES:

@@ -18,7 +18,7 @@ from cfnlint.config import ManualArgs
 import app
 from infra.config import STAGES, StageConfig
 from infra.constructs import event_lake
-from rlaas.aws.lake import lake_record
+from rlaas.adapters.aws.lake import lake_record
 from rlaas.ids import adapter_name, base_component
 from rlaas.runtime import environment
 from rlaas.runtime.metrics import NAMESPACE

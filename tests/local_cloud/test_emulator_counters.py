@@ -11,7 +11,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from rlaas.aws.counters import DynamoCounters
+from rlaas.adapters.aws.counters import DynamoCounters
 from rlaas.errors import QuotaExceeded
 from rlaas.metering.budgets import Amount, Budget, Budgets, Request, charges
 from rlaas.metering.ledger import GRACE, Reservation, reserve, settle, standing

@@ -16,7 +16,7 @@ import boto3
 import pytest
 
 from infra.constructs.event_lake import COLUMNS as EVENT_COLUMNS
-from rlaas.aws.lake import FirehoseLake
+from rlaas.adapters.aws.lake import FirehoseLake
 from rlaas.chat import Usage
 from rlaas.rollout.selection import unload_statement
 from rlaas.runtime.state_machines import Failure

@@ -21,8 +21,8 @@ from botocore.exceptions import ClientError
 from local.cloud import faults
 from local.demo_evidence import DeployedStack
 from rlaas import ids
-from rlaas.aws.adapters import SageMakerAdapters
-from rlaas.aws.grants import ModelGrants, _bearer_token
+from rlaas.adapters.aws.grants import ModelGrants, _bearer_token
+from rlaas.adapters.aws.inference_components import SageMakerAdapters
 from rlaas.errors import Conflict
 from rlaas.policies.backend import SageMakerBackend
 from tests.local_cloud.conftest import ROLE, ROOT, Emulator, until

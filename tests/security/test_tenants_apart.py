@@ -16,8 +16,8 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
-from rlaas.aws.held_out import HeldOutRun, session_of
-from rlaas.aws.registry import DynamoRegistry
+from rlaas.adapters.aws.held_out import HeldOutRun, session_of
+from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.chat import Message
 from rlaas.errors import RlaasError
 from rlaas.evaluation.asking import Answer, AskedRun

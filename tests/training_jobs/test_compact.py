@@ -13,7 +13,7 @@ import pytest
 from moto import mock_aws
 from pyarrow import parquet
 
-from rlaas.aws import clients
+from rlaas.adapters.aws import clients
 from training_jobs import compact
 
 BUCKET, DAY = "lake", "2025-05-04"

@@ -17,10 +17,10 @@ from functions.bootstrap import handler as bootstrap
 from functions.reward_writer import handler as reward_writer
 from functions.telemetry import handler as telemetry
 from functions.watch_rollouts import handler as watch_rollouts
-from rlaas.aws import clients
-from rlaas.aws.audit_log import DynamoAuditLog
-from rlaas.aws.events import DynamoEventStore
-from rlaas.aws.registry import DynamoRegistry
+from rlaas.adapters.aws import clients
+from rlaas.adapters.aws.audit_log import DynamoAuditLog
+from rlaas.adapters.aws.events import DynamoEventStore
+from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.privacy.settings import TenantPrivacy
 from rlaas.runtime import admission, answering, deciding, limits
 from rlaas.runtime.environment import environment

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from functions.allocate.handler import handler
-from rlaas.aws.trials import DynamoBandits
+from rlaas.adapters.aws.trials import DynamoBandits
 from rlaas.routing.assign import assign
 from rlaas.routing.bandit import BanditSettings
 from rlaas.routing.route import Arm

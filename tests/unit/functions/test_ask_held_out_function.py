@@ -13,7 +13,7 @@ from moto import mock_aws
 from pydantic import ValidationError
 
 from functions.ask_held_out import handler as ask_held_out
-from rlaas.aws import lent_sessions
+from rlaas.adapters.aws import lent_sessions
 from rlaas.chat import Message
 from rlaas.errors import DependencyUnavailable, InvalidInput, NotFound
 from rlaas.evaluation.asking import Answer

@@ -24,7 +24,7 @@ from tests.unit.functions.conftest import Stage
 def model(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
     with model_server() as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", server.url)
-        from rlaas.aws.sagemaker_backend import _runtime
+        from rlaas.adapters.models.sagemaker import _runtime
 
         _runtime.cache_clear()
         yield server

@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 
 from functions.lake_writer import handler as lake_writer
-from rlaas.aws.events import item_of
-from rlaas.aws.lake import FirehoseLake, lake_record
+from rlaas.adapters.aws.events import item_of
+from rlaas.adapters.aws.lake import FirehoseLake, lake_record
 from rlaas.telemetry.events import InteractionCreated
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent

@@ -15,8 +15,8 @@ import pytest
 from functions.audit_writer import handler as audit_writer
 from functions.redrive import handler as redrive
 from functions.reward_writer import handler as reward_writer
-from rlaas.aws import redrive as redriving
-from rlaas.aws.failures import SetAside
+from rlaas.adapters.aws import redrive as redriving
+from rlaas.adapters.aws.failures import SetAside
 from rlaas.clock import utc_now
 from rlaas.errors import InvalidInput
 from rlaas.tenancy.audit import verify_chain

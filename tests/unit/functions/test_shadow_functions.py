@@ -12,7 +12,7 @@ import pytest
 from functions.lake_writer import handler as lake_writer
 from functions.reconcile_shadows import handler as reconcile
 from functions.shadow import handler as shadow
-from rlaas.aws.shadows import DynamoShadowLedger
+from rlaas.adapters.aws.shadows import DynamoShadowLedger
 from rlaas.ids import derived_id
 from rlaas.inference.shadow import ShadowTask
 from rlaas.metering.budgets import BUDGETS, Budget, Budgets
@@ -50,7 +50,7 @@ def mirroring(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterat
 def model(mirroring: Mirroring, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
     with model_server() as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", server.url)
-        from rlaas.aws.sagemaker_backend import _runtime
+        from rlaas.adapters.models.sagemaker import _runtime
 
         _runtime.cache_clear()
         yield server

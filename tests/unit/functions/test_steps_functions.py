@@ -11,7 +11,7 @@ import pytest
 
 from functions.learning_steps import handler as learning_steps
 from functions.rollout_steps import handler as rollout_steps
-from rlaas.aws.executions import StateMachine
+from rlaas.adapters.aws.executions import StateMachine
 from rlaas.errors import Conflict, InvalidInput, NotFound
 from rlaas.rollout.learning import LearningRun
 from rlaas.rollout.steps import Rollout

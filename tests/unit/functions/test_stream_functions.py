@@ -11,9 +11,9 @@ import pytest
 from functions.audit_writer.handler import handler as audit
 from functions.reward_writer import handler as reward_writer
 from functions.reward_writer.handler import handler as follow
-from rlaas.aws import clients
-from rlaas.aws.events import item_of
-from rlaas.aws.usage import COUNTABLE, DynamoUsage
+from rlaas.adapters.aws import clients
+from rlaas.adapters.aws.events import item_of
+from rlaas.adapters.aws.usage import COUNTABLE, DynamoUsage
 from rlaas.chat import Usage
 from rlaas.clock import utc_now
 from rlaas.rewards.record import FollowUp

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from functions.watch_rollouts.handler import handler
-from rlaas.aws.metrics_alarms import CloudWatchGuards
-from rlaas.aws.trials import DynamoTrials
+from rlaas.adapters.aws.metrics_alarms import CloudWatchGuards
+from rlaas.adapters.aws.trials import DynamoTrials
 from rlaas.rollout.conduct import Conductor
 from rlaas.rollout.request import request_rollout
 from rlaas.rollout.steps import RolloutSettings, RolloutStep

@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 
 from infra.config import LOCAL
-from rlaas.aws.backends import Backends
-from rlaas.aws.moderators import Moderators
-from rlaas.aws.secrets import VendorKeys
+from rlaas.adapters.aws.secrets import VendorKeys
+from rlaas.adapters.models.backends import Backends
+from rlaas.adapters.models.moderators import Moderators
 from rlaas.chat import BackendFailed, ChatCall
 from rlaas.policies.allowed_models import AllowedModels, name_of
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from rlaas.aws.rates import DynamoRates
+from rlaas.adapters.aws.rates import DynamoRates
 from rlaas.clock import utc_now
 from rlaas.errors import Forbidden
 from rlaas.runtime.environment import RateEnvironment, environment

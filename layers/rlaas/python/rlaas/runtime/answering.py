@@ -8,14 +8,14 @@ from functools import cache
 
 from pydantic import JsonValue
 
-from rlaas.aws.backends import Backends
-from rlaas.aws.counters import DynamoCounters
-from rlaas.aws.entity_finder import TIMEOUT_S as FINDER_S
-from rlaas.aws.entity_finder import LambdaEntityFinder
-from rlaas.aws.events import DynamoEventStore
-from rlaas.aws.moderators import Moderators
-from rlaas.aws.registry import DynamoRegistry
-from rlaas.aws.secrets import VendorKeys
+from rlaas.adapters.aws.counters import DynamoCounters
+from rlaas.adapters.aws.entity_finder import TIMEOUT_S as FINDER_S
+from rlaas.adapters.aws.entity_finder import LambdaEntityFinder
+from rlaas.adapters.aws.events import DynamoEventStore
+from rlaas.adapters.aws.registry import DynamoRegistry
+from rlaas.adapters.aws.secrets import VendorKeys
+from rlaas.adapters.models.backends import Backends
+from rlaas.adapters.models.moderators import Moderators
 from rlaas.chat import Delta
 from rlaas.clock import utc_now
 from rlaas.inference.attempts import CircuitBreakers

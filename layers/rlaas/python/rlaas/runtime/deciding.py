@@ -6,8 +6,8 @@ from functools import cache
 
 from pydantic import JsonValue
 
-from rlaas.aws.grants import ModelGrants
-from rlaas.aws.lent_sessions import LIFETIME
+from rlaas.adapters.aws.grants import ModelGrants
+from rlaas.adapters.aws.lent_sessions import LIFETIME
 from rlaas.clock import rfc3339, utc_now
 from rlaas.errors import InvalidInput, NotFound
 from rlaas.inference.flags import CannotEvaluate, evaluate, evaluate_all, targeting_key

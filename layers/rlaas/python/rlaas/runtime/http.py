@@ -128,7 +128,7 @@ def caller(event: Event) -> Caller:
 
 
 def _hops(event: Event) -> int:
-    """What the gateway that sent the request said (`rlaas.aws.trace_context`). Raises: InvalidInput where it is no number."""
+    """What the gateway that sent the request said (`rlaas.adapters.models.trace_context`). Raises: InvalidInput where it is no number."""
     said = header(event, HOPS) or "0"
     if not re.fullmatch(r"[0-9]{1,3}", said):
         raise InvalidInput(f"{HOPS} is a whole number", param=HOPS)

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from functools import cache
 
-from rlaas.aws.registry import DynamoRegistry
+from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.clock import Clock, utc_now
 from rlaas.metering.ceilings import TenantLimits, limits_of
 from rlaas.tenancy.registry import Registry

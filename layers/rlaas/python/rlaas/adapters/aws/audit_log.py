@@ -1,0 +1,151 @@
+"""The audit chain on DynamoDB, and the registry's stream read as changes."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, cast
+
+from botocore.exceptions import ClientError
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from rlaas.adapters.aws.clients import client, dependency
+from rlaas.adapters.aws.dynamodb_items import AttributeValue, from_item, to_item
+from rlaas.ids import TenantId, text_sha256
+from rlaas.tenancy.audit import AuditEntry, RegistryChange
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
+
+NOT_AUDITED = "SEQ#"
+"""How the sort keys of the registry's counters begin."""
+_LAST_SEQ = 10**12 - 1
+_TENANT_ID: TypeAdapter[str] = TypeAdapter(TenantId)
+
+
+class DynamoAuditLog:
+    """`AuditLog` on one table. Beside each entry lies a mark under its registry event's id, written in one transaction with it."""
+
+    def __init__(self, table: str, dynamodb: "DynamoDBClient | None" = None) -> None:
+        self._table = table
+        self._dynamodb = dynamodb or client("dynamodb")
+
+    def last(self, tenant_id: str) -> AuditEntry | None:
+        """The newest entry, strongly consistent."""
+        entries = self._entries(tenant_id, after=0, limit=1, newest_first=True)
+        return entries[0] if entries else None
+
+    def append(self, entry: AuditEntry) -> bool:
+        """Store `entry` and its mark unless one of the two is taken; whether they were stored."""
+        partition = f"T#{entry.tenant_id}"
+        items: list[dict[str, JsonValue]] = [
+            {"pk": partition, "sk": f"{entry.seq:012d}", **entry.model_dump(mode="json")},
+            {"pk": partition, "sk": f"EVENT#{entry.registry_event_id}", "seq": entry.seq},
+        ]
+        puts: list[TransactWriteItemTypeDef] = [
+            {
+                "Put": {
+                    "TableName": self._table,
+                    "Item": to_item(item),
+                    "ConditionExpression": "attribute_not_exists(pk)",
+                }
+            }
+            for item in items
+        ]
+        try:
+            with dependency("DynamoDB"):
+                self._dynamodb.transact_write_items(TransactItems=puts)
+        except ClientError:
+            return False
+        return True
+
+    def recorded(self, tenant_id: str, registry_event_id: str) -> bool:
+        """Whether this change already has its entry."""
+        with dependency("DynamoDB"):
+            answer = self._dynamodb.get_item(
+                TableName=self._table,
+                Key=to_item({"pk": f"T#{tenant_id}", "sk": f"EVENT#{registry_event_id}"}),
+                ConsistentRead=True,
+            )
+        return "Item" in answer
+
+    def entries(self, tenant_id: str, *, after: int = 0, limit: int = 100) -> list[AuditEntry]:
+        """Up to `limit` entries with `seq > after`, in order."""
+        return self._entries(tenant_id, after=after, limit=limit, newest_first=False)
+
+    def _entries(self, tenant_id: str, *, after: int, limit: int, newest_first: bool) -> list[AuditEntry]:
+        with dependency("DynamoDB"):
+            answer = self._dynamodb.query(
+                TableName=self._table,
+                KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
+                ExpressionAttributeValues=to_item({":pk": f"T#{tenant_id}", ":first": f"{after + 1:012d}", ":last": f"{_LAST_SEQ:012d}"}),
+                ScanIndexForward=not newest_first,
+                Limit=limit,
+                ConsistentRead=True,
+            )
+        return [_entry(from_item(item)) for item in answer["Items"]]
+
+
+def registry_change(record: Mapping[str, object]) -> RegistryChange | None:
+    """The change that a record of the registry's stream tells; `None` for counters, for the authorizer's copy of a key, and for an item
+    in a partition that cannot be a tenant's.
+
+    A change made by hand has its entry, too, though the item may lack what RLaaS writes, or hold what it would not.
+    """
+    stream = cast(Mapping[str, Mapping[str, AttributeValue]], record["dynamodb"])
+    before, after = (from_item(stream.get(image, {})) for image in ("OldImage", "NewImage"))
+    item = after or before
+    partition, target = cast(str, item["pk"]), cast(str, item["sk"])
+    if not partition.startswith("T#") or target.startswith(NOT_AUDITED) or not _is_tenant(partition.removeprefix("T#")):
+        return None
+    event_name = cast(str, record["eventName"])
+    return RegistryChange(
+        registry_event_id=cast(str, record["eventID"]),
+        tenant_id=partition.removeprefix("T#"),
+        at=changed_at(item) or datetime.fromtimestamp(cast(Mapping[str, float], record["dynamodb"])["ApproximateCreationDateTime"], UTC),
+        actor=_text(item.get("changed_by")),
+        action={"INSERT": "create", "MODIFY": "change", "REMOVE": "delete"}[event_name],
+        target=target,
+        before_version=_version(before),
+        after_version=_version(after),
+        reason=_text(item.get("reason")),
+        content_sha256=content_sha256(after) if after else None,
+    )
+
+
+def content_sha256(item: Mapping[str, JsonValue]) -> str:
+    """The hash of all of an item of the registry, whatever was put there by hand."""
+    return text_sha256(json.dumps(item, sort_keys=True, separators=(",", ":"), default=repr))
+
+
+def _is_tenant(name: str) -> bool:
+    try:
+        _TENANT_ID.validate_python(name)
+    except ValidationError:
+        return False
+    return True
+
+
+def changed_at(item: Mapping[str, JsonValue]) -> datetime | None:
+    """When the item says that it was changed; None where it does not, or not with a time zone."""
+    with suppress(KeyError, TypeError, ValueError):
+        at = datetime.fromisoformat(cast(str, item["changed_at"]))
+        if at.tzinfo is not None:
+            return at
+    return None
+
+
+def _text(value: JsonValue) -> str:
+    return value if isinstance(value, str) else "unknown"
+
+
+def _version(item: Mapping[str, JsonValue]) -> int | None:
+    version = item.get("version")
+    return version if isinstance(version, int) else None
+
+
+def _entry(item: dict[str, JsonValue]) -> AuditEntry:
+    return AuditEntry.model_validate(
+        {"before_version": None, "after_version": None, "content_sha256": None, **item}, strict=False, extra="ignore"
+    )

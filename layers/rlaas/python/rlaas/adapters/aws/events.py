@@ -1,0 +1,374 @@
+"""The hot store of events on DynamoDB: one item an event, addressed by its id."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
+from typing import TYPE_CHECKING, cast
+
+from botocore.exceptions import ClientError
+from pydantic import JsonValue
+
+from rlaas.adapters.aws.clients import CONNECTIONS, client, condition_failed, dependency, held_item
+from rlaas.adapters.aws.dynamodb_items import AttributeValue, from_item, to_item
+from rlaas.clock import Clock, rfc3339, utc_now
+from rlaas.errors import DependencyUnavailable
+from rlaas.ids import interaction_of
+from rlaas.rewards.standing import Standing
+from rlaas.telemetry.events import EventType
+from rlaas.telemetry.store import Mark, StoredEvent, Trial
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_dynamodb.type_defs import AttributeValueTypeDef, KeysAndAttributesTypeDef, QueryInputTypeDef, UpdateItemInputTypeDef
+
+_LISTED_BY_DAY = ("reward", "guardrail")
+_MARKS: tuple[Mark, ...] = ("mirrored", "shadow")
+_LINK, _STANDING = "link", "standing"
+_BATCH_ATTEMPTS = 5
+_READ_TOGETHER = 100
+"""Keys that one BatchGetItem takes."""
+_PAGES = 4
+"""MB that are read of one interaction."""
+_MOST_LINKED, _LINKED_TOGETHER = 4_000_000, 20
+"""Characters of those events that only links lead to, and how many are read in one call."""
+_NO_PAYLOAD = (
+    *("pk", "sk", "event_type", "event_id", "tenant_id", "skill", "interaction_id", "output_id", "thread_id", "policy_id"),
+    *("occurred_at", "received_at", "payload_sha256", "pending", "expires_at", *_MARKS),
+)
+_NAMES = {f"#{name}": name for name in _NO_PAYLOAD}
+_PROJECTION = ", ".join(_NAMES)
+
+
+class DynamoEventStore:
+    """`EventStore` on one table.
+
+    An event lies under its interaction when its id names that (see `bound_id`), so that one write stores it and one query finds all of an
+    interaction. Any other event lies under its own id, which keeps that id unique too, and a link under its interaction leads to it.
+    Events live `ttl_days`; DynamoDB deletes them late, so reads leave expired ones out.
+    """
+
+    def __init__(self, table: str, *, ttl_days: int = 365, dynamodb: "DynamoDBClient | None" = None, clock: Clock = utc_now) -> None:
+        self._table = table
+        self._lifetime = timedelta(days=ttl_days)
+        self._dynamodb = dynamodb or client("dynamodb")
+        self._clock = clock
+
+    def put_new(self, event: StoredEvent) -> StoredEvent | None:
+        """Store `event` by one conditional PutItem, after its link if it needs one; `None` when it was new, else what holds its id."""
+        expires_at = event.received_at + self._lifetime
+        if event.interaction_id is not None and _partition(event.tenant_id, event.event_id) != _under(
+            event.tenant_id, event.interaction_id
+        ):
+            with dependency("DynamoDB"):
+                self._dynamodb.put_item(TableName=self._table, Item=_link(event, expires_at=expires_at))
+        try:
+            with dependency("DynamoDB"):
+                self._dynamodb.put_item(
+                    TableName=self._table,
+                    Item=item_of(event, expires_at=expires_at),
+                    ConditionExpression="attribute_not_exists(pk)",
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+        except ClientError as error:
+            return stored_event(held_item(error))
+        return None
+
+    def put_each(self, events: Sequence[StoredEvent]) -> list[StoredEvent | DependencyUnavailable | None]:
+        """`put_new` of each, up to 16 at a time."""
+        if len(events) <= 1:
+            return [self._tried(event) for event in events]
+        with ThreadPoolExecutor(min(CONNECTIONS, len(events))) as writers:
+            return list(writers.map(self._tried, events))
+
+    def _tried(self, event: StoredEvent) -> StoredEvent | DependencyUnavailable | None:
+        try:
+            return self.put_new(event)
+        except DependencyUnavailable as error:
+            return error
+
+    def get_many(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
+        """The events with these ids, by consistent BatchGetItems of 100."""
+        return {event.event_id: event for event in self._read(tenant_id, event_ids)}
+
+    def heads(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
+        """`get_many` without payloads."""
+        return {event.event_id: event for event in self._read(tenant_id, event_ids, payloads=False)}
+
+    def _read(self, tenant_id: str, event_ids: Iterable[str], *, payloads: bool = True) -> Iterator[StoredEvent]:
+        keys = [_key(tenant_id, event_id) for event_id in dict.fromkeys(event_ids)]
+        for start in range(0, len(keys), _READ_TOGETHER):
+            for item in self._get(keys[start : start + _READ_TOGETHER], payloads=payloads):
+                if self._live(item) and is_event(item):
+                    yield stored_event(item)
+
+    def _get(self, keys: "list[dict[str, AttributeValueTypeDef]]", *, payloads: bool) -> list[Mapping[str, AttributeValue]]:
+        found: list[Mapping[str, AttributeValue]] = []
+        for _ in range(_BATCH_ATTEMPTS):
+            if not keys:
+                return found
+            wanted: KeysAndAttributesTypeDef = {"Keys": keys, "ConsistentRead": True}
+            if not payloads:
+                wanted |= {"ProjectionExpression": _PROJECTION, "ExpressionAttributeNames": _NAMES}
+            with dependency("DynamoDB"):
+                answer = self._dynamodb.batch_get_item(RequestItems={self._table: wanted})
+            found += answer["Responses"].get(self._table, [])
+            keys = [to_item(from_item(key)) for key in answer["UnprocessedKeys"].get(self._table, {"Keys": []})["Keys"]]
+        raise DependencyUnavailable("DynamoDB left keys unread")
+
+    def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+        """The events of an interaction in the order received: consistent queries of up to 4 MB, and up to as much of what only links lead
+        to. From the last id down, so that what is left out is feedback (`fbk_...`) and not rewards or outputs."""
+        query: QueryInputTypeDef = {**self._partition_of(tenant_id, interaction_id), "ScanIndexForward": False}
+        items = list(self._items(query, pages=_PAGES))
+        linked = [cast(str, item["sk"]["S"]) for item in items if item["event_type"] == {"S": _LINK}]
+        found = {event.event_id: event for event in (stored_event(item) for item in items if is_event(item) and self._live(item))}
+        read = 0
+        while linked and read < _MOST_LINKED:
+            together, linked = linked[:_LINKED_TOGETHER], linked[_LINKED_TOGETHER:]
+            more = self.get_many(tenant_id, together)
+            found |= more
+            read += sum(len(event.payload) for event in more.values())
+        ours = (event for event in found.values() if event.interaction_id == interaction_id)
+        return sorted(ours, key=lambda event: (event.received_at, event.event_id))
+
+    def outline(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
+        """As `by_interaction`: one consistent query of up to 1 MB, and a read of a hundred that only links lead to."""
+        query: QueryInputTypeDef = {
+            **self._partition_of(tenant_id, interaction_id),
+            "ScanIndexForward": False,
+            "ProjectionExpression": _PROJECTION,
+            "ExpressionAttributeNames": _NAMES,
+        }
+        items = list(self._items(query, pages=1))
+        linked = [cast(str, item["sk"]["S"]) for item in items if item["event_type"] == {"S": _LINK}]
+        found = [stored_event(item) for item in items if is_event(item) and self._live(item)]
+        found += self.heads(tenant_id, linked[:_READ_TOGETHER]).values()
+        ours = (event for event in found if event.interaction_id == interaction_id)
+        return sorted(ours, key=lambda event: (event.received_at, event.event_id))
+
+    def _partition_of(self, tenant_id: str, interaction_id: str) -> "QueryInputTypeDef":
+        return {
+            "TableName": self._table,
+            "ConsistentRead": True,
+            "KeyConditionExpression": "pk = :partition",
+            "ExpressionAttributeValues": to_item({":partition": _under(tenant_id, interaction_id)}),
+        }
+
+    def standing(self, tenant_id: str, interaction_id: str, output_id: str) -> Standing:
+        """One consistent GetItem."""
+        with dependency("DynamoDB"):
+            answer = self._dynamodb.get_item(
+                TableName=self._table, Key=_standing_key(tenant_id, interaction_id, output_id), ConsistentRead=True
+            )
+        item = answer.get("Item")
+        return Standing.model_validate_json(item["standing"]["S"]) if item and self._live(item) else Standing()
+
+    def put_standing(self, tenant_id: str, interaction_id: str, output_id: str, standing: Standing, *, before: int) -> bool:
+        """One PutItem, on condition that `n` is still `before`."""
+        values: dict[str, JsonValue] = {
+            "event_type": _STANDING,
+            "n": standing.n,
+            "standing": standing.model_dump_json(),
+            "expires_at": int((self._clock() + self._lifetime).timestamp()),
+        }
+        try:
+            with dependency("DynamoDB"):
+                self._dynamodb.put_item(
+                    TableName=self._table,
+                    Item={**_standing_key(tenant_id, interaction_id, output_id), **to_item(values)},
+                    ConditionExpression="n = :n" if before else "attribute_not_exists(pk) OR expires_at < :now",
+                    ExpressionAttributeValues=to_item({":n": before} if before else {":now": int(self._clock().timestamp())}),
+                )
+        except ClientError as error:
+            if not condition_failed(error):
+                raise
+            return False
+        return True
+
+    def by_day(
+        self, tenant_id: str, skill: str, event_type: EventType, day: date, *, since: datetime | None = None
+    ) -> Iterator[StoredEvent]:
+        """Rewards or guardrails' actions of one day (UTC) by time, by the index `by_day`."""
+        if event_type not in _LISTED_BY_DAY:
+            raise ValueError(f"{event_type} events are not listed by day, only {' and '.join(_LISTED_BY_DAY)} events")
+        return self._listed(f"T#{tenant_id}#{skill}#{event_type}#{day.isoformat()}", since=since)
+
+    def by_trial(self, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime) -> Iterator[StoredEvent]:
+        """The trial's outputs and failures by the time of their decision, by the index `by_trial`: a query a day (UTC)."""
+        day, last = after.astimezone(UTC).date(), until.astimezone(UTC).date()
+        while day <= last:
+            query: QueryInputTypeDef = {
+                "TableName": self._table,
+                "IndexName": "by_trial",
+                "KeyConditionExpression": "gsi_trial = :partition AND decided_at BETWEEN :after AND :until",
+                "ExpressionAttributeValues": to_item(
+                    {":partition": _trial_day(tenant_id, skill, trial, day), ":after": rfc3339(after), ":until": rfc3339(until)}
+                ),
+            }
+            found = (stored_event(item) for item in self._items(query) if self._live(item))
+            yield from (event for event in found if event.trial is not None and event.trial.decided_at > after)
+            day += timedelta(days=1)
+
+    def by_unit(self, tenant_id: str, skill: str, trial: str, unit: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
+        """The outputs and failures of the unit's decisions in the trial, by the index `by_unit`: few are asked for at a time."""
+        query: QueryInputTypeDef = {
+            "TableName": self._table,
+            "IndexName": "by_unit",
+            "KeyConditionExpression": "gsi_unit = :partition" + (" AND decided_at >= :since" if since else ""),
+            "ExpressionAttributeValues": to_item(
+                {":partition": _trial_unit(tenant_id, skill, trial, unit), ":since": rfc3339(since) if since else None}
+            ),
+            "Limit": 5,
+        }
+        return (stored_event(item) for item in self._items(query) if self._live(item))
+
+    def pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
+        """The skill's pending events by time, by the index `by_day`."""
+        return self._listed(_waiting(tenant_id, skill), since=since)
+
+    def settle(self, event: StoredEvent) -> None:
+        """Take `event` off the list of pending ones; its payload stays as it is, and what has expired stays away."""
+        listed = _day_of(event)
+        update: UpdateItemInputTypeDef = {
+            "TableName": self._table,
+            "Key": _key(event.tenant_id, event.event_id),
+            "ConditionExpression": "attribute_exists(pk)",
+            "UpdateExpression": "SET gsi_day = :day REMOVE #pending" if listed else "REMOVE gsi_day, #pending",
+            "ExpressionAttributeNames": {"#pending": "pending"},
+        }
+        if listed:
+            update["ExpressionAttributeValues"] = to_item({":day": listed})
+        with suppress(ClientError), dependency("DynamoDB"):  # only a failed condition gets through as a ClientError
+            self._dynamodb.update_item(**update)
+
+    def _listed(self, partition: str, *, since: datetime | None) -> Iterator[StoredEvent]:
+        query: QueryInputTypeDef = {
+            "TableName": self._table,
+            "IndexName": "by_day",
+            "KeyConditionExpression": "gsi_day = :partition" + (" AND received_at >= :since" if since else ""),
+            "ExpressionAttributeValues": to_item({":partition": partition, ":since": rfc3339(since) if since else None}),
+        }
+        return (stored_event(item) for item in self._items(query) if self._live(item))
+
+    def _items(self, query: "QueryInputTypeDef", *, pages: int | None = None) -> Iterator[Mapping[str, AttributeValue]]:
+        for _ in range(pages) if pages else count():
+            with dependency("DynamoDB"):
+                answer = self._dynamodb.query(**query)
+            yield from answer["Items"]
+            if "LastEvaluatedKey" not in answer:
+                return
+            query["ExclusiveStartKey"] = to_item(from_item(answer["LastEvaluatedKey"]))
+
+    def _live(self, item: Mapping[str, AttributeValue]) -> bool:
+        return float(cast(str, item["expires_at"]["N"])) > self._clock().timestamp()
+
+
+def is_event(item: Mapping[str, AttributeValue]) -> bool:
+    """Whether an item or a stream image of the table is an event: no link to one, and not what stands said of one."""
+    return item.get("event_type") not in ({"S": _LINK}, {"S": _STANDING})
+
+
+def stored_event(item: Mapping[str, AttributeValue]) -> StoredEvent:
+    """The event that an item or a stream image of the table holds."""
+    values = cast(dict[str, str], from_item(item))
+    return StoredEvent(
+        event_type=cast(EventType, values["event_type"]),
+        event_id=values["event_id"],
+        tenant_id=values["tenant_id"],
+        skill=values["skill"],
+        interaction_id=values.get("interaction_id"),
+        output_id=values.get("output_id"),
+        thread_id=values.get("thread_id"),
+        policy_id=values.get("policy_id"),
+        occurred_at=datetime.fromisoformat(values["occurred_at"]),
+        received_at=datetime.fromisoformat(values["received_at"]),
+        payload_sha256=values["payload_sha256"],
+        payload=values.get("payload", ""),
+        pending="pending" in values,
+        marks=tuple(mark for mark in _MARKS if mark in values),
+        trial=Trial(values["trial"], values["unit"], datetime.fromisoformat(values["decided_at"])) if "trial" in values else None,
+    )
+
+
+def _under(tenant_id: str, name: str) -> str:
+    return f"T#{tenant_id}#{name}"
+
+
+def _partition(tenant_id: str, event_id: str) -> str:
+    """Where the event with this id lies: under the interaction that the id names, else under the id."""
+    return _under(tenant_id, interaction_of(event_id) or event_id)
+
+
+def _waiting(tenant_id: str, skill: str) -> str:
+    return f"T#{tenant_id}#{skill}#pending"
+
+
+def _key(tenant_id: str, event_id: str) -> "dict[str, AttributeValueTypeDef]":
+    return to_item({"pk": _partition(tenant_id, event_id), "sk": event_id})
+
+
+def _standing_key(tenant_id: str, interaction_id: str, output_id: str) -> "dict[str, AttributeValueTypeDef]":
+    return to_item({"pk": _under(tenant_id, interaction_id), "sk": f"STANDING#{output_id}"})
+
+
+def _link(event: StoredEvent, *, expires_at: datetime) -> "dict[str, AttributeValueTypeDef]":
+    return to_item(
+        {
+            "pk": _under(event.tenant_id, str(event.interaction_id)),
+            "sk": event.event_id,
+            "event_type": _LINK,
+            "expires_at": int(expires_at.timestamp()),
+        }
+    )
+
+
+def _day_of(event: StoredEvent) -> str | None:
+    """The list that `event` stands in when it is not pending."""
+    if event.event_type not in _LISTED_BY_DAY:
+        return None
+    return f"T#{event.tenant_id}#{event.skill}#{event.event_type}#{rfc3339(event.received_at)[:10]}"
+
+
+def _trial_day(tenant_id: str, skill: str, trial: str, day: date) -> str:
+    return f"T#{tenant_id}#{skill}#{trial}#{day.isoformat()}"
+
+
+def _trial_unit(tenant_id: str, skill: str, trial: str, unit: str) -> str:
+    return f"T#{tenant_id}#{skill}#{trial}#unit#{unit}"
+
+
+def _in_trial(event: StoredEvent, trial: Trial) -> dict[str, JsonValue]:
+    return {
+        "trial": trial.name,
+        "unit": trial.unit,
+        "decided_at": rfc3339(trial.decided_at),
+        "gsi_trial": _trial_day(event.tenant_id, event.skill, trial.name, trial.decided_at.astimezone(UTC).date()),
+        "gsi_unit": _trial_unit(event.tenant_id, event.skill, trial.name, trial.unit),
+    }
+
+
+def item_of(event: StoredEvent, *, expires_at: datetime) -> "dict[str, AttributeValueTypeDef]":
+    """The item that holds `event` until `expires_at`."""
+    listed = _waiting(event.tenant_id, event.skill) if event.pending else _day_of(event)
+    values: dict[str, JsonValue] = {
+        "event_type": event.event_type,
+        "event_id": event.event_id,
+        "tenant_id": event.tenant_id,
+        "skill": event.skill,
+        "interaction_id": event.interaction_id,
+        "output_id": event.output_id,
+        "thread_id": event.thread_id,
+        "policy_id": event.policy_id,
+        "occurred_at": rfc3339(event.occurred_at),
+        "received_at": rfc3339(event.received_at),
+        "payload_sha256": event.payload_sha256,
+        "payload": event.payload,
+        "pending": event.pending or None,
+        "expires_at": int(expires_at.timestamp()),
+        "gsi_day": listed,
+        **dict.fromkeys(event.marks, True),
+        **(_in_trial(event, event.trial) if event.trial is not None else {}),
+    }
+    return {**_key(event.tenant_id, event.event_id), **to_item(values)}

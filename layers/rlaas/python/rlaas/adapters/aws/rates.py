@@ -1,0 +1,70 @@
+"""How much a tenant, and each of its pages' keys, has sent in this second, on DynamoDB: one conditional UpdateItem a request."""
+
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from rlaas.adapters.aws.clients import client, condition_failed, dependency, error_code
+from rlaas.clock import Clock
+from rlaas.errors import QuotaExceeded
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+
+_KEPT_S = 60
+"""How long a second's item is wanted, by clocks that may be apart; the table's TTL removes it at some time after."""
+_PAGES_SHARE = 2
+"""Of what its tenant may send in requests, the part that a page's key may send in events."""
+_TOO_OFTEN = frozenset({"ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded"})
+
+
+class DynamoRates:
+    """At most `per_second` requests of each tenant in each second, over all processes, on the counters table; and half as many events of
+    each publishable key, which anyone may read: those have items of their own, so that no page takes what the tenant's servers need."""
+
+    def __init__(self, table: str, *, per_second: int, clock: Clock, dynamodb: "DynamoDBClient | None" = None) -> None:
+        self._table = table
+        self._per_second = per_second
+        self._clock = clock
+        self._dynamodb = dynamodb or client("dynamodb")
+
+    def take(self, tenant_id: str, *, at_most: int | None = None) -> None:
+        """Count one request of the tenant's servers, of `at_most` so many in this second where the platform's ceiling is lower than the
+        stage's. Raises: as `_count`."""
+        most = self._most(at_most)
+        whose = "the most that one tenant may" if most == self._per_second else "the platform's ceiling for it"
+        self._count(f"T#{tenant_id}", 1, most=most, said=f"the tenant sends more than {most} requests a second, {whose}")
+
+    def take_page(self, tenant_id: str, key_id: str, *, events: int, at_most: int | None = None) -> None:
+        """Count the events that a page's request brings, of half as many as `take` lets through. Raises: as `_count`."""
+        most = max(1, self._most(at_most) // _PAGES_SHARE)
+        said = f"the pages of this key send more than {most} events a second, the most that one publishable key may"
+        self._count(f"T#{tenant_id}#PAGE#{key_id}", events, most=most, said=said)
+
+    def _most(self, at_most: int | None) -> int:
+        return self._per_second if at_most is None else min(at_most, self._per_second)
+
+    def _count(self, partition: str, number: int, *, most: int, said: str) -> None:
+        """Count `number` where less than `most` were counted in this second. A write that is sent twice may count twice.
+
+        Raises: QuotaExceeded, to be tried again after a second, where none is left, or more comes than an item bears (some 1,000
+        writes a second); DependencyUnavailable.
+        """
+        second = int(self._clock().timestamp())
+        with dependency("DynamoDB"):
+            try:
+                self._dynamodb.update_item(
+                    TableName=self._table,
+                    Key={"pk": {"S": partition}, "sk": {"S": f"RATE#{second}"}},
+                    ConditionExpression="attribute_not_exists(taken) OR taken < :most",
+                    UpdateExpression="SET expires_at = :end ADD taken :more",
+                    ExpressionAttributeValues={
+                        ":most": {"N": str(most)},
+                        ":more": {"N": str(number)},
+                        ":end": {"N": str(second + _KEPT_S)},
+                    },
+                )
+            except ClientError as error:
+                if not condition_failed(error) and error_code(error) not in _TOO_OFTEN:
+                    raise
+                raise QuotaExceeded(f"{said}; send them more slowly", retry_after_s=1) from error

@@ -1,0 +1,354 @@
+"""The registry on DynamoDB: `T#<tenant>` partitions, one item a document, every write conditional."""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
+
+from botocore.exceptions import ClientError
+from pydantic import BaseModel, JsonValue
+
+from rlaas.adapters.aws.audit_log import NOT_AUDITED, changed_at, content_sha256
+from rlaas.adapters.aws.clients import client, dependency, held_item
+from rlaas.adapters.aws.dynamodb_items import AttributeValue, from_item, to_attribute, to_item
+from rlaas.clock import rfc3339
+from rlaas.errors import Conflict, NotFound
+from rlaas.ids import policy_version
+from rlaas.policies.bundle import Policy
+from rlaas.policies.policy_store import policy_key
+from rlaas.routing.route import Route
+from rlaas.routing.route_store import route_key
+from rlaas.skills.skill import Metric, RewardSpec, Skill
+from rlaas.tenancy.audit import Content
+from rlaas.tenancy.keys import ApiKey
+from rlaas.tenancy.registry import LONGEST_KEY, Change, Document, Page, Stored, from_cursor, key_key, skill_key, to_cursor
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_dynamodb.type_defs import AttributeValueTypeDef, QueryInputTypeDef, TransactWriteItemTypeDef
+
+
+TRIALS_INDEX = "trials"
+"""The index that lists routes on trial: only these items carry its attribute `gsi_trial`, which says by what."""
+BANDITS, ROLLOUTS = "BANDIT", "ROLLOUT"
+"""Its two partitions."""
+
+
+class DynamoRegistry:
+    """`Registry`, `KeySource`, `Policies`, `Routes`, `SkillSource` and `RewardSpecs` on one table."""
+
+    def __init__(self, table: str, dynamodb: "DynamoDBClient | None" = None) -> None:
+        self._table = table
+        self._dynamodb = dynamodb or client("dynamodb")
+        self._policies: dict[tuple[str, str], Policy] = {}
+        self._skills: set[tuple[str, str]] = set()
+
+    # Documents
+
+    def get(self, model: type[Document], tenant_id: str, sort_key: str) -> Stored[Document]:
+        """The document there, strongly consistent. Raises: NotFound."""
+        item = self._item(f"T#{tenant_id}", sort_key, consistent=True)
+        if item is None:
+            raise NotFound(f"there is no {_spoken(sort_key)}")
+        return _stored(model, item)
+
+    def list(
+        self,
+        model: type[Document],
+        tenant_id: str,
+        prefix: str,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        newest_first: bool = False,
+    ) -> Page[Document]:
+        """Documents whose sort key begins with `prefix`. Raises: InvalidInput on a bad cursor."""
+        if len(prefix) > LONGEST_KEY:
+            return Page(items=(), cursor=None)
+        partition = f"T#{tenant_id}"
+        query: QueryInputTypeDef = {
+            "TableName": self._table,
+            "KeyConditionExpression": "pk = :pk AND begins_with(sk, :prefix)",
+            "ExpressionAttributeValues": to_item({":pk": partition, ":prefix": prefix}),
+            "Limit": limit,
+            "ScanIndexForward": not newest_first,
+            "ConsistentRead": True,
+        }
+        if cursor is not None:
+            query["ExclusiveStartKey"] = to_item({"pk": partition, "sk": from_cursor(cursor, pattern=re.escape(prefix) + ".+")})
+        with dependency("DynamoDB"):
+            answer = self._dynamodb.query(**query)
+        last = answer.get("LastEvaluatedKey")
+        return Page(
+            items=tuple(_stored(model, from_item(item)) for item in answer["Items"]),
+            cursor=to_cursor(last["sk"]["S"]) if last else None,
+        )
+
+    def put(self, tenant_id: str, sort_key: str, document: BaseModel, change: Change) -> None:
+        """Store a new document as version 1. Raises: Conflict."""
+        self._write(f"T#{tenant_id}", sort_key, document, change, expected_version=0)
+
+    def replace(self, tenant_id: str, sort_key: str, document: BaseModel, *, expected_version: int, change: Change) -> int:
+        """Replace version `expected_version`; the new version. Raises: Conflict."""
+        self._write(f"T#{tenant_id}", sort_key, document, change, expected_version=expected_version)
+        return expected_version + 1
+
+    def next_number(self, tenant_id: str, skill: str, what: str) -> int:
+        """The next number of a sequence, by an atomic ADD."""
+        with dependency("DynamoDB"):
+            answer = self._dynamodb.update_item(
+                TableName=self._table,
+                Key=to_item({"pk": f"T#{tenant_id}", "sk": f"SEQ#{skill}#{what}"}),
+                UpdateExpression="ADD #n :one",
+                ExpressionAttributeNames={"#n": "n"},
+                ExpressionAttributeValues=to_item({":one": 1}),
+                ReturnValues="UPDATED_NEW",
+            )
+        return int(answer["Attributes"]["n"]["N"])
+
+    def has_skill(self, tenant_id: str, skill: str) -> bool:
+        """Whether the tenant has the skill; skills are never deleted, so a yes is remembered."""
+        if (tenant_id, skill) in self._skills:
+            return True
+        if self._item(f"T#{tenant_id}", skill_key(skill)) is None:
+            return False
+        self._skills.add((tenant_id, skill))
+        return True
+
+    def metrics(self, tenant_id: str, skill: str) -> dict[str, Metric]:
+        """The skill's metrics by name, as of now. Raises: NotFound."""
+        return self.get(Skill, tenant_id, skill_key(skill)).document.metrics
+
+    def reward_spec(self, tenant_id: str, skill: str) -> RewardSpec:
+        """How the skill is rewarded, as of now. Raises: NotFound."""
+        return self.get(Skill, tenant_id, skill_key(skill)).document.reward
+
+    # Policies
+
+    def put_policy(self, policy: Policy, change: Change) -> None:
+        """Store a new policy version. Raises: Conflict."""
+        self.put(policy.tenant_id, policy_key(policy.skill, policy.version), policy, change)
+
+    def get_policy(self, tenant_id: str, policy_id: str) -> Policy:
+        """An immutable policy, remembered for the life of the process. Raises: NotFound."""
+        cached = self._policies.get((tenant_id, policy_id))
+        if cached is None:
+            try:
+                cached = self.get(Policy, tenant_id, policy_key(*policy_version(policy_id))).document
+            except (ValueError, NotFound):
+                raise NotFound(f"there is no policy {policy_id!r}", param="policy_id") from None
+            self._policies[tenant_id, policy_id] = cached
+        return cached
+
+    # Routes
+
+    def get_route(self, tenant_id: str, skill: str) -> Route:
+        """The current route, strongly consistent. Raises: NotFound."""
+        return self._route(tenant_id, skill, consistent=True)
+
+    def current_route(self, tenant_id: str, skill: str) -> Route:
+        """The route for one request: a single eventually consistent read, never cached. Raises: NotFound."""
+        return self._route(tenant_id, skill, consistent=False)
+
+    def write_route(self, route: Route, *, expected_version: int) -> None:
+        """Store `route`, which follows `expected_version`. Raises: Conflict."""
+        if route.version != expected_version + 1:
+            raise ValueError(f"route version {route.version} does not follow {expected_version}")
+        change = Change(actor=route.changed_by, reason=route.reason, at=route.changed_at)
+        self._write(f"T#{route.tenant_id}", route_key(route.skill), route, change, expected_version=expected_version)
+
+    def rollback(self, tenant_id: str, skill: str, change: Change, *, rollout_id: str | None = None) -> Route:
+        """Put the last good target back by one UpdateItem that copies it inside the item. Raises: NotFound, Conflict."""
+        condition = "attribute_type(#body.#last_good, :map) AND #body.#mode = :normal"
+        values: dict[str, JsonValue] = {":map": "M", ":normal": "normal"}
+        if rollout_id is not None:
+            condition += " AND #body.#rollout_id = :rollout_id"
+            values[":rollout_id"] = rollout_id
+        names = ("body", "control", "arms", "last_good", "mode", "version", "changed_by", "reason", "changed_at")
+        try:
+            with dependency("DynamoDB"):
+                answer = self._dynamodb.update_item(
+                    TableName=self._table,
+                    Key=to_item({"pk": f"T#{tenant_id}", "sk": route_key(skill)}),
+                    ConditionExpression=condition,
+                    UpdateExpression=(
+                        "SET #body.#control = #body.#last_good.#control, #body.#arms = #body.#last_good.#arms, "
+                        "#body.#mode = :rolled_back, #body.#version = #body.#version + :one, #version = #version + :one, "
+                        "#body.#changed_by = :actor, #body.#reason = :reason, #body.#changed_at = :at, "
+                        "#changed_by = :actor, #reason = :reason, #changed_at = :at REMOVE gsi_trial"
+                    ),
+                    ExpressionAttributeNames={f"#{name}": name for name in (*names, *(["rollout_id"] if rollout_id is not None else []))},
+                    ExpressionAttributeValues=to_item(
+                        {
+                            **values,
+                            ":rolled_back": "rolled_back",
+                            ":one": 1,
+                            ":actor": change.actor,
+                            ":reason": change.reason,
+                            ":at": rfc3339(change.at),
+                        }
+                    ),
+                    ReturnValues="ALL_NEW",
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+        except ClientError as error:
+            return _not_rolled_back(held_item(error), skill, rollout_id)
+        return _stored(Route, from_item(answer["Attributes"])).document
+
+    # Keys
+
+    def create_key(self, key: ApiKey, change: Change) -> None:
+        """Store a new key in both its places, in one transaction. Raises: Conflict."""
+        self._write_key(key, change, expected_version=0)
+
+    def find_key(self, key_id: str) -> ApiKey | None:
+        """The key with this id, as the authorizer reads it."""
+        item = self._item(f"KEY#{key_id}", "KEY")
+        return _stored(ApiKey, item).document if item else None
+
+    def revoke_key(self, tenant_id: str, key_id: str, change: Change) -> ApiKey:
+        """Revoke a key in both its places, in one transaction. Raises: NotFound."""
+        stored = self.get(ApiKey, tenant_id, key_key(key_id))
+        if stored.document.revoked_at is not None:
+            return stored.document
+        revoked = stored.document.model_copy(update={"revoked_at": change.at})
+        self._write_key(revoked, change, expected_version=stored.version)
+        return revoked
+
+    # All items
+
+    def contents(self, tenant_id: str) -> Iterator[Content]:
+        """Everything of the tenant that has entries in its audit, by consistent queries of 1 MB."""
+        query: QueryInputTypeDef = {
+            "TableName": self._table,
+            "KeyConditionExpression": "pk = :pk",
+            "ExpressionAttributeValues": to_item({":pk": f"T#{tenant_id}"}),
+            "ConsistentRead": True,
+        }
+        while True:
+            with dependency("DynamoDB"):
+                answer = self._dynamodb.query(**query)
+            for item in map(from_item, answer["Items"]):
+                target = cast(str, item["sk"])
+                if not target.startswith(NOT_AUDITED):
+                    version = item.get("version")
+                    since = changed_at(item) or datetime.min.replace(tzinfo=UTC)
+                    yield Content(target, version if isinstance(version, int) else None, content_sha256(item), since)
+            if "LastEvaluatedKey" not in answer:
+                return
+            query["ExclusiveStartKey"] = to_item(from_item(answer["LastEvaluatedKey"]))
+
+    # One item
+
+    def _item(self, partition: str, sort_key: str, *, consistent: bool = False) -> dict[str, JsonValue] | None:
+        if len(sort_key) > LONGEST_KEY:
+            return None
+        with dependency("DynamoDB"):
+            answer = self._dynamodb.get_item(
+                TableName=self._table, Key=to_item({"pk": partition, "sk": sort_key}), ConsistentRead=consistent
+            )
+        return from_item(answer["Item"]) if "Item" in answer else None
+
+    def _route(self, tenant_id: str, skill: str, *, consistent: bool) -> Route:
+        item = self._item(f"T#{tenant_id}", route_key(skill), consistent=consistent)
+        if item is None:
+            raise NotFound(f"the skill {skill!r} has no route", param="skill")
+        return _stored(Route, item).document
+
+    def _write(self, partition: str, sort_key: str, document: BaseModel, change: Change, *, expected_version: int) -> None:
+        try:
+            with dependency("DynamoDB"):
+                self._dynamodb.put_item(
+                    TableName=self._table,
+                    Item=_item(partition, sort_key, document, change, expected_version + 1),
+                    **_condition(expected_version),
+                )
+        except ClientError:
+            raise _lost_race(sort_key, expected_version) from None
+
+    def _write_key(self, key: ApiKey, change: Change, *, expected_version: int) -> None:
+        places = ((f"T#{key.tenant_id}", key_key(key.key_id)), (f"KEY#{key.key_id}", "KEY"))
+        writes: list[TransactWriteItemTypeDef] = [
+            {
+                "Put": {
+                    "TableName": self._table,
+                    "Item": _item(partition, sort_key, key, change, expected_version + 1),
+                    "ReturnValuesOnConditionCheckFailure": "NONE",
+                    **_condition(expected_version),
+                }
+            }
+            for partition, sort_key in places
+        ]
+        try:
+            with dependency("DynamoDB"):
+                self._dynamodb.transact_write_items(TransactItems=writes)
+        except ClientError:
+            raise _lost_race(key_key(key.key_id), expected_version) from None
+
+
+class _Condition(TypedDict):
+    ConditionExpression: str
+    ExpressionAttributeNames: NotRequired[dict[str, str]]
+    ExpressionAttributeValues: "NotRequired[dict[str, AttributeValueTypeDef]]"
+
+
+def _condition(expected_version: int) -> _Condition:
+    if expected_version == 0:
+        return {"ConditionExpression": "attribute_not_exists(pk)"}
+    return {
+        "ConditionExpression": "#version = :expected",
+        "ExpressionAttributeNames": {"#version": "version"},
+        "ExpressionAttributeValues": to_item({":expected": expected_version}),
+    }
+
+
+def _item(partition: str, sort_key: str, document: BaseModel, change: Change, version: int) -> "dict[str, AttributeValueTypeDef]":
+    values: dict[str, JsonValue] = {
+        "pk": partition,
+        "sk": sort_key,
+        "version": version,
+        "changed_by": change.actor,
+        "reason": change.reason,
+        "changed_at": rfc3339(change.at),
+        "gsi_trial": _on_trial(document) if isinstance(document, Route) else None,
+    }
+    return {**to_item(values), "body": to_attribute(document.model_dump(mode="json"))}
+
+
+def _on_trial(route: Route) -> str | None:
+    if route.rollout_id is not None and route.mode == "normal":
+        return ROLLOUTS
+    return BANDITS if route.bandit is not None else None
+
+
+def _stored(model: type[Document], item: Mapping[str, JsonValue]) -> Stored[Document]:
+    change = Change(
+        actor=cast(str, item["changed_by"]),
+        reason=cast(str, item["reason"]),
+        at=datetime.fromisoformat(cast(str, item["changed_at"])),
+    )
+    document = model.model_validate(item["body"], strict=False, extra="ignore")
+    return Stored(document=document, version=cast(int, item["version"]), change=change)
+
+
+def _lost_race(sort_key: str, expected_version: int) -> Conflict:
+    if expected_version == 0:
+        return Conflict(f"there is already a {_spoken(sort_key)}")
+    return Conflict(f"the {_spoken(sort_key)} is no longer at version {expected_version}", param="expected_version")
+
+
+def _not_rolled_back(item: Mapping[str, AttributeValue], skill: str, rollout_id: str | None) -> Route:
+    if not item:
+        raise NotFound(f"the skill {skill!r} has no route", param="skill")
+    route = _stored(Route, from_item(item)).document
+    if rollout_id is not None and route.rollout_id != rollout_id:
+        raise Conflict(f"the route of {skill!r} no longer belongs to {rollout_id}")
+    if route.mode == "rolled_back":
+        return route
+    raise Conflict(f"the route of {skill!r} has no last good version to go back to")
+
+
+def _spoken(sort_key: str) -> str:
+    """A sort key as words: `POLICY#reply#00000002` is `policy reply 2`."""
+    kind, *rest = sort_key.split("#")
+    return " ".join([kind.lower(), *(part.lstrip("0") if part.isdigit() else part for part in rest)])

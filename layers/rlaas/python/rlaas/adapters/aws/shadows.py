@@ -1,0 +1,146 @@
+"""Mirrored requests on SQS and DynamoDB: the queue they wait in, and the ledger of those that have no output yet.
+
+A request is entered into the ledger before it is sent, and struck out when its output is stored. What is in the ledger is therefore under
+way, dead, or lost: sampled = outputs + entries. An entry lives as long as a dead letter is kept.
+"""
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, cast
+
+from rlaas.adapters.aws.clients import client, dependency
+from rlaas.adapters.aws.dynamodb_items import from_item, to_item
+from rlaas.clock import rfc3339
+from rlaas.errors import DependencyUnavailable
+from rlaas.inference.shadow import ShadowTask
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_dynamodb.type_defs import QueryInputTypeDef, WriteRequestTypeDef
+    from types_boto3_sqs import SQSClient
+    from types_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
+
+_SHARDS = 8
+"""Partitions of the ledger: a partition takes 1,000 writes a second."""
+_WRITTEN_TOGETHER, _SENT_TOGETHER, _ATTEMPTS = 25, 10, 5
+KEPT = timedelta(days=14)
+"""How long a dead letter and its entry are kept."""
+
+
+class DynamoShadowLedger:
+    """The requests that were mirrored and have no output yet."""
+
+    def __init__(self, table: str, dynamodb: "DynamoDBClient | None" = None) -> None:
+        self._table = table
+        self._dynamodb = dynamodb or client("dynamodb")
+
+    def enter(self, tasks: Iterable[ShadowTask], *, at: datetime) -> None:
+        """Enter `tasks`, 25 in a write; one that is there is entered anew. Raises: DependencyUnavailable."""
+        items = {_name(task): task for task in tasks}
+        writes: list[WriteRequestTypeDef] = [
+            {
+                "PutRequest": {
+                    "Item": to_item({"pk": _shard(name), "sk": name, "at": rfc3339(at), "expires_at": int((at + KEPT).timestamp())})
+                }
+            }
+            for name in items
+        ]
+        for start in range(0, len(writes), _WRITTEN_TOGETHER):
+            self._write(writes[start : start + _WRITTEN_TOGETHER])
+
+    def _write(self, writes: "Sequence[WriteRequestTypeDef]") -> None:
+        for _ in range(_ATTEMPTS):
+            with dependency("DynamoDB"):
+                answer = self._dynamodb.batch_write_item(RequestItems={self._table: writes})
+            left = answer.get("UnprocessedItems", {}).get(self._table, [])
+            if not left:
+                return
+            writes = cast("Sequence[WriteRequestTypeDef]", left)
+        raise DependencyUnavailable("DynamoDB left items unwritten")
+
+    def strike(self, task: ShadowTask) -> None:
+        """Its output is stored. Raises: DependencyUnavailable."""
+        name = _name(task)
+        with dependency("DynamoDB"):
+            self._dynamodb.delete_item(TableName=self._table, Key=to_item({"pk": _shard(name), "sk": name}))
+
+    def entries(self, *, before: datetime) -> int:
+        """How many were entered before `before` and have no output, strongly consistent."""
+        return sum(self._count(f"SHADOW#{shard}", before) for shard in range(_SHARDS))
+
+    def _count(self, partition: str, before: datetime) -> int:
+        query: QueryInputTypeDef = {
+            "TableName": self._table,
+            "KeyConditionExpression": "pk = :partition",
+            "FilterExpression": "#at < :before AND expires_at > :now",
+            "ExpressionAttributeNames": {"#at": "at"},
+            "ExpressionAttributeValues": to_item({":partition": partition, ":before": rfc3339(before), ":now": int(before.timestamp())}),
+            "Select": "COUNT",
+            "ConsistentRead": True,
+        }
+        total = 0
+        while True:
+            with dependency("DynamoDB"):
+                answer = self._dynamodb.query(**query)
+            total += answer["Count"]
+            if "LastEvaluatedKey" not in answer:
+                return total
+            query["ExclusiveStartKey"] = to_item(from_item(answer["LastEvaluatedKey"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """Messages in a queue, about: waiting, and handed out and not yet answered for."""
+
+    waiting: int
+    handed_out: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.waiting + self.handed_out
+
+
+class ShadowQueue:
+    """A queue of shadow tasks, of which SQS hands out those of tenants with little under way first."""
+
+    def __init__(self, url: str, sqs: "SQSClient | None" = None) -> None:
+        self._url = url
+        self._sqs = sqs or client("sqs")
+
+    def send(self, tasks: Sequence[ShadowTask]) -> set[int]:
+        """Send `tasks`, ten in a call; the places of those that were refused. Raises: DependencyUnavailable."""
+        refused: set[int] = set()
+        for start in range(0, len(tasks), _SENT_TOGETHER):
+            entries: list[SendMessageBatchRequestEntryTypeDef] = [
+                {"Id": str(start + at), "MessageBody": task.model_dump_json(), "MessageGroupId": task.tenant_id}
+                for at, task in enumerate(tasks[start : start + _SENT_TOGETHER])
+            ]
+            with dependency("SQS"):
+                answer = self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries)
+            refused |= {int(failure["Id"]) for failure in answer.get("Failed", [])}
+        return refused
+
+    def depth(self) -> Depth:
+        """How many messages there are. Raises: DependencyUnavailable."""
+        with dependency("SQS"):
+            counts = self._sqs.get_queue_attributes(
+                QueueUrl=self._url,
+                AttributeNames=[
+                    "ApproximateNumberOfMessages",
+                    "ApproximateNumberOfMessagesDelayed",
+                    "ApproximateNumberOfMessagesNotVisible",
+                ],
+            )["Attributes"]
+        waiting = int(counts["ApproximateNumberOfMessages"]) + int(counts["ApproximateNumberOfMessagesDelayed"])
+        return Depth(waiting=waiting, handed_out=int(counts["ApproximateNumberOfMessagesNotVisible"]))
+
+
+def _name(task: ShadowTask) -> str:
+    return f"{task.tenant_id}#{task.shadow_id}"
+
+
+def _shard(name: str) -> str:
+    return f"SHADOW#{zlib.crc32(name.encode()) % _SHARDS}"

@@ -1,0 +1,49 @@
+"""All tenants of a stage, found by a scan: a rare question of the platform's operators, so no index is kept for it."""
+
+from typing import TYPE_CHECKING, cast
+
+from pydantic import JsonValue
+
+from rlaas.adapters.aws.clients import client, dependency
+from rlaas.adapters.aws.dynamodb_items import from_item, to_item
+from rlaas.tenancy.registry import TENANT, Change, Page, Stored, from_cursor, to_cursor
+from rlaas.tenancy.tenant import Tenant
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_dynamodb.type_defs import ScanInputTypeDef
+
+
+class DynamoTenants:
+    """`Tenants` on the registry's table."""
+
+    def __init__(self, table: str, dynamodb: "DynamoDBClient | None" = None) -> None:
+        self._table = table
+        self._dynamodb = dynamodb or client("dynamodb")
+
+    def list(self, *, limit: int, cursor: str | None) -> Page[Tenant]:
+        """Up to `limit` tenants. Raises: InvalidInput on a bad cursor."""
+        scan: ScanInputTypeDef = {
+            "TableName": self._table,
+            "FilterExpression": "sk = :tenant",
+            "ExpressionAttributeValues": to_item({":tenant": TENANT}),
+        }
+        if cursor is not None:
+            scan["ExclusiveStartKey"] = to_item({"pk": from_cursor(cursor, pattern=r"T#[a-z0-9-]+"), "sk": TENANT})
+        found: list[Stored[Tenant]] = []
+        while True:
+            with dependency("DynamoDB"):
+                answer = self._dynamodb.scan(**scan)
+            found += (_stored(from_item(item)) for item in answer["Items"])
+            if len(found) >= limit:
+                taken = tuple(found[:limit])
+                return Page(items=taken, cursor=to_cursor(f"T#{taken[-1].document.tenant_id}"))
+            if "LastEvaluatedKey" not in answer:
+                return Page(items=tuple(found), cursor=None)
+            scan["ExclusiveStartKey"] = to_item(from_item(answer["LastEvaluatedKey"]))
+
+
+def _stored(item: dict[str, JsonValue]) -> Stored[Tenant]:
+    tenant = Tenant.model_validate(item["body"], strict=False, extra="ignore")
+    change = Change(actor=cast(str, item["changed_by"]), reason=cast(str, item["reason"]), at=tenant.created_at)
+    return Stored(document=tenant, version=cast(int, item["version"]), change=change)

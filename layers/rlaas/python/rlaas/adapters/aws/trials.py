@@ -1,0 +1,111 @@
+"""Trials on DynamoDB: what bandits and rollouts know, in the counters, and the routes on trial by the registry's index `trials`.
+
+No stream follows the counters, so that looks leave no trace in the audit and changed routes do.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, cast
+
+from botocore.exceptions import ClientError
+
+from rlaas.adapters.aws.clients import client, dependency
+from rlaas.adapters.aws.dynamodb_items import from_item, to_item
+from rlaas.adapters.aws.registry import BANDITS, ROLLOUTS, TRIALS_INDEX
+from rlaas.errors import Conflict
+from rlaas.rollout.allocation import BanditStatistics
+from rlaas.rollout.trial import TrialState
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_dynamodb.type_defs import QueryInputTypeDef
+
+
+class _Items:
+    """One item a trial, replaced on the condition that its version is the one before."""
+
+    def __init__(self, counters: str, dynamodb: "DynamoDBClient | None" = None) -> None:
+        self._counters = counters
+        self._dynamodb = dynamodb or client("dynamodb")
+
+    def body(self, tenant_id: str, sort_key: str) -> str | None:
+        """The state, strongly consistent."""
+        with dependency("DynamoDB"):
+            answer = self._dynamodb.get_item(
+                TableName=self._counters, Key=to_item({"pk": f"T#{tenant_id}", "sk": sort_key}), ConsistentRead=True
+            )
+        return cast(str, from_item(answer["Item"])["body"]) if "Item" in answer else None
+
+    def replace(self, tenant_id: str, sort_key: str, body: str, *, version: int) -> None:
+        """Store `version`, which follows the one stored. Raises: Conflict."""
+        try:
+            with dependency("DynamoDB"):
+                self._dynamodb.put_item(
+                    TableName=self._counters,
+                    Item=to_item({"pk": f"T#{tenant_id}", "sk": sort_key, "version": version, "body": body}),
+                    ConditionExpression="#version = :before OR (:before = :none AND attribute_not_exists(pk))",
+                    ExpressionAttributeNames={"#version": "version"},
+                    ExpressionAttributeValues=to_item({":before": version - 1, ":none": 0}),
+                )
+        except ClientError:
+            raise Conflict(f"another look at {sort_key} was faster") from None
+
+
+class DynamoBandits:
+    """`BanditStore`."""
+
+    def __init__(self, counters: str, dynamodb: "DynamoDBClient | None" = None) -> None:
+        self._items = _Items(counters, dynamodb)
+
+    def load(self, tenant_id: str, skill: str) -> BanditStatistics | None:
+        """The statistics, strongly consistent."""
+        body = self._items.body(tenant_id, f"BANDIT#{skill}")
+        return None if body is None else BanditStatistics.model_validate_json(body, extra="ignore")
+
+    def save(self, statistics: BanditStatistics) -> None:
+        """Store the version that follows. Raises: Conflict."""
+        key = f"BANDIT#{statistics.skill}"
+        self._items.replace(statistics.tenant_id, key, statistics.model_dump_json(), version=statistics.version)
+
+
+class DynamoTrials:
+    """`TrialStore`."""
+
+    def __init__(self, counters: str, dynamodb: "DynamoDBClient | None" = None) -> None:
+        self._items = _Items(counters, dynamodb)
+
+    def load(self, tenant_id: str, skill: str, rollout_id: str) -> TrialState | None:
+        """The state, strongly consistent."""
+        body = self._items.body(tenant_id, f"TRIAL#{skill}#{rollout_id}")
+        return None if body is None else TrialState.model_validate_json(body, extra="ignore")
+
+    def save(self, state: TrialState) -> None:
+        """Store the version that follows. Raises: Conflict."""
+        key = f"TRIAL#{state.skill}#{state.rollout_id}"
+        self._items.replace(state.tenant_id, key, state.model_dump_json(), version=state.version)
+
+
+class RoutesOnTrial:
+    """The tenant and skill of each route with a bandit or in a rollout."""
+
+    def __init__(self, registry: str, dynamodb: "DynamoDBClient | None" = None) -> None:
+        self._registry = registry
+        self._dynamodb = dynamodb or client("dynamodb")
+
+    def list(self, kind: Literal["bandit", "rollout"]) -> Iterator[tuple[str, str]]:
+        """All tenants' routes of one kind; may lag a write by a moment."""
+        query: QueryInputTypeDef = {
+            "TableName": self._registry,
+            "IndexName": TRIALS_INDEX,
+            "KeyConditionExpression": "gsi_trial = :kind",
+            "ExpressionAttributeValues": to_item({":kind": BANDITS if kind == "bandit" else ROLLOUTS}),
+            "ProjectionExpression": "pk, sk",
+        }
+        while True:
+            with dependency("DynamoDB"):
+                answer = self._dynamodb.query(**query)
+            for item in answer["Items"]:
+                key = cast(dict[str, str], from_item(item))
+                yield key["pk"].removeprefix("T#"), key["sk"].removeprefix("ROUTE#")
+            if "LastEvaluatedKey" not in answer:
+                return
+            query["ExclusiveStartKey"] = to_item(from_item(answer["LastEvaluatedKey"]))

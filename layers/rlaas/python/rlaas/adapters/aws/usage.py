@@ -1,0 +1,188 @@
+"""Usage on DynamoDB: a tally a day and account, each output added exactly once.
+
+A stream delivers at least once, and in other batches the second time. So a mark holds the ids of the outputs that were counted, and a
+transaction adds to the marks together with the sums that they make: all of it is stored, or nothing. Outputs that came in one request
+share a mark, since a write of a few ids costs what a write of one does. Marks are forgotten after two weeks. No stream delivers an output
+that late; of one that a redrive does (`COUNTABLE`), nobody knows any more whether it was counted.
+"""
+
+import random
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from botocore.exceptions import ClientError
+
+from rlaas.adapters.aws.clients import client, dependency
+from rlaas.adapters.aws.dynamodb_items import from_item, to_item
+from rlaas.clock import Clock, rfc3339, utc_now
+from rlaas.errors import DependencyUnavailable
+from rlaas.telemetry.store import StoredEvent
+from rlaas.telemetry.usage import Account, Tally, used
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_dynamodb.type_defs import QueryInputTypeDef, TransactWriteItemTypeDef
+
+_MARKED_FOR = timedelta(days=15)
+COUNTABLE = timedelta(days=14)
+"""How long after it was received an output may be counted."""
+_ACTIONS = 100
+"""Actions that one transaction takes."""
+_IDS = 100
+"""Ids that one mark's condition names: an expression takes 4 KB."""
+_MILLISECOND = len("2026-03-01T12:00:00.000")
+_ATTEMPTS = 6
+_COUNTED = "ConditionalCheckFailed"
+
+
+class _Output(NamedTuple):
+    """An output and the request that it came in, which its tenant and the millisecond tell apart; two of one may share a mark."""
+
+    tenant_id: str
+    received_at: str
+    output_id: str
+
+    @property
+    def mark(self) -> str:
+        """The partition key of its mark."""
+        return f"T#{self.tenant_id}#{self.received_at[:_MILLISECOND]}"
+
+
+_New = dict[_Output, tuple[Account, Tally]]
+
+
+class DynamoUsage:
+    """`UsageStore` on the counters table."""
+
+    def __init__(self, table: str, dynamodb: "DynamoDBClient | None" = None, clock: Clock = utc_now) -> None:
+        self._table = table
+        self._dynamodb = dynamodb or client("dynamodb")
+        self._clock = clock
+
+    def count(self, outputs: Sequence[StoredEvent]) -> None:
+        """Add each output once, those of one account together.
+
+        Raises: DependencyUnavailable; counting all of them again then misses none and doubles none.
+        """
+        new = {
+            _Output(output.tenant_id, rfc3339(output.received_at), output.event_id): found
+            for output in outputs
+            if (found := used(output)) is not None
+        }
+        pending = list(new.items())
+        while pending:
+            together, pending = _fitting(pending)
+            self._counted(dict(together))
+
+    def between(self, tenant_id: str, first: date, last: date) -> Iterator[tuple[Account, Tally]]:
+        """The tenant's accounts by day, by a query; may lag a write by a moment."""
+        query: QueryInputTypeDef = {
+            "TableName": self._table,
+            "KeyConditionExpression": "pk = :pk AND sk BETWEEN :first AND :last",
+            "ExpressionAttributeValues": to_item(
+                {":pk": f"T#{tenant_id}", ":first": f"USAGE#{first.isoformat()}#", ":last": f"USAGE#{last.isoformat()}#~"}
+            ),
+        }
+        while True:
+            with dependency("DynamoDB"):
+                answer = self._dynamodb.query(**query)
+            for item in answer["Items"]:
+                yield _account(tenant_id, cast(dict[str, str], from_item(item)))
+            if "LastEvaluatedKey" not in answer:
+                return
+            query["ExclusiveStartKey"] = to_item(from_item(answer["LastEvaluatedKey"]))
+
+    def _counted(self, new: _New) -> None:
+        """One transaction. Those counted before are left out and it is tried again, as it is when another writer of a sum was faster."""
+        for attempt in range(_ATTEMPTS):
+            if not new:
+                return
+            marks = list(_by_mark(new))
+            try:
+                with dependency("DynamoDB"):
+                    self._dynamodb.transact_write_items(TransactItems=self._transaction(new))
+                return
+            except ClientError as error:
+                reasons = cast("list[Mapping[str, object]]", error.response.get("CancellationReasons", []))
+            held = {mark: _ids(reason) for mark, reason in zip(marks, reasons, strict=False) if reason.get("Code") == _COUNTED}
+            before = {output for output in new if output.output_id in held.get(output.mark, ())}
+            new = {output: found for output, found in new.items() if output not in before}
+            if not before:
+                time.sleep(0.02 * 2**attempt * random.random())
+        raise DependencyUnavailable("the usage of the tenant is being counted by others")
+
+    def _transaction(self, new: _New) -> "list[TransactWriteItemTypeDef]":
+        expires_at = int((self._clock() + _MARKED_FOR).timestamp())
+        sums: dict[Account, Tally] = defaultdict(Tally)
+        for account, tally in new.values():
+            sums[account] += tally
+        marks: list[TransactWriteItemTypeDef] = [
+            {
+                "Update": {
+                    "TableName": self._table,
+                    "Key": to_item({"pk": mark, "sk": "COUNTED"}),
+                    "UpdateExpression": "SET expires_at = :expires_at ADD outputs :outputs",
+                    "ConditionExpression": " AND ".join(f"NOT contains(outputs, :o{number})" for number in range(len(ids))),
+                    "ExpressionAttributeValues": {
+                        **to_item({":expires_at": expires_at, **{f":o{number}": id for number, id in enumerate(ids)}}),
+                        ":outputs": {"SS": ids},
+                    },
+                    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                }
+            }
+            for mark, ids in _by_mark(new).items()
+        ]
+        added: list[TransactWriteItemTypeDef] = [
+            {
+                "Update": {
+                    "TableName": self._table,
+                    "Key": to_item({"pk": f"T#{account.tenant_id}", "sk": _sort_key(account)}),
+                    "UpdateExpression": "ADD " + ", ".join(f"#{name} :{name}" for name in asdict(tally)),
+                    "ExpressionAttributeNames": {f"#{name}": name for name in asdict(tally)},
+                    "ExpressionAttributeValues": to_item({f":{name}": amount for name, amount in asdict(tally).items()}),
+                }
+            }
+            for account, tally in sums.items()
+        ]
+        return [*marks, *added]
+
+
+def _by_mark(new: _New) -> dict[str, list[str]]:
+    marks: dict[str, list[str]] = defaultdict(list)
+    for output in new:
+        marks[output.mark].append(output.output_id)
+    return marks
+
+
+def _ids(reason: Mapping[str, object]) -> list[str]:
+    """The ids that a mark held which refused some of them."""
+    return cast("Mapping[str, Mapping[str, list[str]]]", reason["Item"])["outputs"]["SS"]
+
+
+_Pending = list[tuple[_Output, tuple[Account, Tally]]]
+
+
+def _fitting(pending: _Pending) -> tuple[_Pending, _Pending]:
+    """As many as one transaction takes, and the rest."""
+    accounts: set[Account] = set()
+    marks: Counter[str] = Counter()
+    for number, (output, (account, _)) in enumerate(pending):
+        accounts.add(account)
+        marks[output.mark] += 1
+        if len(marks) + len(accounts) > _ACTIONS or marks[output.mark] > _IDS:
+            return pending[:number], pending[number:]
+    return pending, []
+
+
+def _sort_key(account: Account) -> str:
+    return f"USAGE#{account.day.isoformat()}#{account.skill}#{account.policy_id}#{account.key_id}"
+
+
+def _account(tenant_id: str, item: Mapping[str, str]) -> tuple[Account, Tally]:
+    _, day, skill, policy_id, key_id = item["sk"].split("#")
+    tally = Tally(**{field.name: int(item[field.name]) for field in fields(Tally)})
+    return Account(tenant_id, date.fromisoformat(day), skill, policy_id, key_id), tally

@@ -1,0 +1,1 @@
+"""Models: whatever answers a chat or judges a text, each behind `Backend` or `Moderator`."""

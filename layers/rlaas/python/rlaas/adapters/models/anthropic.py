@@ -1,0 +1,322 @@
+"""Answers from Anthropic's Messages API, asked and read as OpenAI's chat."""
+
+import re
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from typing import Literal
+
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from rlaas.adapters.aws.secrets import VendorKeys
+from rlaas.adapters.models.openai_parameters import (
+    JsonObject,
+    NamedTool,
+    Parameters,
+    arguments_of,
+    arguments_text,
+    parameters_of,
+    system_of,
+    turns_of,
+)
+from rlaas.adapters.models.trace_context import context_headers
+from rlaas.adapters.models.vendor_failures import counted, failure
+from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
+from rlaas.chat import BackendFailed, CalledFunction, ChatCall, Choice, Completion, Delta, Message, ToolCall, ToolCallDelta, Usage
+from rlaas.errors import InvalidInput, RlaasError
+from rlaas.policies.backend import AnthropicBackend
+
+VENDOR = "Anthropic"
+VERSION = "2023-06-01"
+TAKES = frozenset(Parameters.model_fields)
+# What the API does when they are left out. Its newer models refuse to be told, and some refuse to be told both.
+DEFAULTS: Mapping[str, JsonValue] = {"temperature": 1, "top_p": 1}
+_FINISH_REASONS = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+_BLAMED = re.compile(r"`?([a-z_]{1,32})\b")
+_OURS: Mapping[str, str] = {
+    "stop_sequences": "stop",
+    "output_config": "response_format",
+    "system": "messages",
+    "metadata": "user",
+    "prompt": "messages",
+    **{name: name for name in ("messages", "max_tokens", "temperature", "top_p", "top_k", "tools", "tool_choice", "model")},
+}
+"""OpenAI's names of what the API complains of. `prompt` opens the sentence about a prompt that is too long."""
+_SPENT = re.compile(r"credit balance|usage limit|spend limit", re.IGNORECASE)
+
+
+class _Block(BaseModel):
+    type: str
+    text: str = ""
+    id: str = ""
+    name: str = ""
+    input: JsonObject = {}
+
+
+class _Usage(BaseModel):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+
+    def plain(self) -> Usage | None:
+        """All tokens read: `input_tokens` counts only those that the cache had nothing to do with."""
+        cached = self.cache_read_input_tokens or 0
+        read = (self.input_tokens or 0) + (self.cache_creation_input_tokens or 0) + cached
+        return counted(read=read, written=self.output_tokens or 0, cached=cached)
+
+    def with_later(self, later: "_Usage") -> "_Usage":
+        """A stream's counts are cumulative, and what it does not repeat stands."""
+        return self.model_copy(update=later.model_dump(exclude_none=True))
+
+
+class _StopDetails(BaseModel):
+    explanation: str | None = None
+
+
+class _Answer(BaseModel):
+    content: list[_Block]
+    model: str | None = None
+    stop_reason: str | None = None
+    stop_details: _StopDetails | None = None
+    usage: _Usage
+
+
+class _Started(BaseModel):
+    model: str | None = None
+    usage: _Usage = _Usage()
+
+
+class _Piece(BaseModel):
+    type: str | None = None
+    text: str = ""
+    partial_json: str = ""
+    stop_reason: str | None = None
+    stop_details: _StopDetails | None = None
+
+
+class _Event(BaseModel):
+    type: str
+    index: int = 0
+    message: _Started | None = None
+    content_block: _Block | None = None
+    delta: _Piece | None = None
+    usage: _Usage | None = None
+
+
+class _Error(BaseModel):
+    type: str | None = None
+    message: str = ""
+
+
+class _Refusal(BaseModel):
+    error: _Error
+
+
+class AnthropicMessages:
+    """`Backend` for `AnthropicBackend`."""
+
+    def __init__(self, http: VendorHttp, secrets: VendorKeys) -> None:
+        self._http = http
+        self._secrets = secrets
+
+    def complete(self, backend: AnthropicBackend, call: ChatCall, *, timeout_s: float) -> Completion:
+        """The whole answer. Raises: BackendFailed, InvalidInput naming what Anthropic does not take or refuses."""
+        body = messages_body(backend.model, call)
+        try:
+            content = self._http.whole(VENDOR, _url(backend), body, self._headers(backend, call), timeout_s=timeout_s)
+        except VendorRefused as refusal:
+            raise _refused(refusal) from None
+        return completion_of(content)
+
+    def stream(self, backend: AnthropicBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
+        """The answer piece by piece. Raises: as `complete`."""
+        body = {**messages_body(backend.model, call), "stream": True}
+        headers = self._headers(backend, call)
+        events = self._http.events(VENDOR, _url(backend), body, headers, is_last=_is_last, timeout_s=timeout_s, ends_at=call.ends_at)
+        try:
+            for delta in deltas_of(events):
+                yield delta
+                events.heard()
+        except VendorRefused as refusal:
+            raise _refused(refusal) from None
+        finally:
+            events.close()
+
+    def _headers(self, backend: AnthropicBackend, call: ChatCall) -> Mapping[str, str]:
+        key = self._secrets.key(call.tenant_id, backend.secret, base_url=backend.base_url, own_host=backend.OWN_HOST)
+        return {"x-api-key": key, "anthropic-version": VERSION, **context_headers(call)}
+
+
+def messages_body(model: str, call: ChatCall) -> JsonObject:
+    """The Messages API's request. Raises: InvalidInput naming what it does not take, or `max_tokens`, which it cannot do without."""
+    asked = parameters_of(VENDOR, call.parameters, TAKES, defaults=DEFAULTS)
+    if asked.longest is None:
+        raise InvalidInput(f"{VENDOR} needs max_tokens", param="max_tokens")
+    body: JsonObject = {"model": model, "max_tokens": asked.longest, "messages": [_turn(*turn) for turn in turns_of(call.messages)]}
+    output: JsonObject = {}
+    if asked.response_format is not None:
+        output["format"] = {"type": "json_schema", "schema": asked.response_format.json_schema.json_schema}
+    if asked.reasoning_effort is not None:
+        output["effort"] = asked.reasoning_effort
+    optional: JsonObject = {
+        "system": system_of(call.messages),
+        "temperature": asked.temperature,
+        "top_p": asked.top_p,
+        "top_k": asked.top_k,
+        "stop_sequences": list[JsonValue](asked.stops),
+        "tools": _tools(asked),
+        "tool_choice": _tool_choice(asked),
+        "output_config": output,
+        "metadata": {"user_id": asked.user} if asked.user else None,
+    }
+    return body | {name: value for name, value in optional.items() if value not in (None, "", [], {})}
+
+
+def _turn(role: Literal["user", "assistant"], messages: Iterable[Message]) -> JsonValue:
+    return {"role": role, "content": [block for message in messages for block in _blocks(message)]}
+
+
+def _blocks(message: Message) -> Iterator[JsonValue]:
+    if message.role == "tool":
+        yield {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.content}
+        return
+    if message.content:
+        yield {"type": "text", "text": message.content}
+    for call in message.tool_calls:
+        yield {"type": "tool_use", "id": call.id, "name": call.function.name, "input": arguments_of(call)}
+
+
+def _tools(asked: Parameters) -> list[JsonValue]:
+    tools: list[JsonValue] = []
+    for tool in asked.tools or ():
+        function = tool.function
+        said: JsonObject = {"name": function.name, "input_schema": function.parameters}
+        if function.description:
+            said["description"] = function.description
+        if function.strict:
+            said["strict"] = True
+        tools.append(said)
+    return tools
+
+
+def _tool_choice(asked: Parameters) -> JsonObject | None:
+    choice: JsonObject | None = None
+    if isinstance(asked.tool_choice, NamedTool):
+        choice = {"type": "tool", "name": asked.tool_choice.function.name}
+    elif asked.tool_choice is not None:
+        choice = {"type": {"required": "any"}.get(asked.tool_choice, asked.tool_choice)}
+    if asked.parallel_tool_calls is False and asked.tools and asked.tool_choice != "none":
+        choice = {**(choice or {"type": "auto"}), "disable_parallel_tool_use": True}
+    return choice
+
+
+def completion_of(content: bytes) -> Completion:
+    """The answer in a Message. Raises: BackendFailed when it is none."""
+    try:
+        answer = _Answer.model_validate_json(content)
+    except ValidationError as error:
+        raise _nonsense() from error
+    if answer.stop_reason is None:
+        raise _nonsense()
+    calls = (
+        ToolCall(id=block.id, function=CalledFunction(name=block.name, arguments=arguments_text(block.input)))
+        for block in answer.content
+        if block.type == "tool_use"
+    )
+    choice = Choice(
+        text="".join(block.text for block in answer.content if block.type == "text"),
+        finish_reason=finish_reason(answer.stop_reason),
+        tool_calls=tuple(calls),
+        refusal=answer.stop_details.explanation if answer.stop_details else None,
+    )
+    return Completion(choices=(choice,), usage=answer.usage.plain(), model=answer.model)
+
+
+def deltas_of(events: Iterable[bytes]) -> Iterator[Delta]:
+    """The answer piece by piece; the usage last of all.
+
+    Raises: BackendFailed on an error in the stream, on nonsense, and when it ends before its `message_stop`.
+    """
+    tools: dict[int, _StreamedTool] = {}
+    usage, model, finished, stopped = _Usage(), None, False, False
+    for data in events:
+        try:
+            event = _Event.model_validate_json(data)
+        except ValidationError as error:
+            raise _nonsense() from error
+        match event:
+            case _Event(type="message_start", message=_Started() as started):
+                usage, model = started.usage, started.model
+            case _Event(type="content_block_start", content_block=_Block(type="tool_use") as block):
+                tools[event.index] = _StreamedTool(len(tools))
+                yield Delta(tool_calls=(ToolCallDelta(tools[event.index].index, id=block.id, name=block.name),), model=model)
+            case _Event(type="content_block_start", content_block=_Block(type="text") as block) if block.text:
+                yield Delta(text=block.text, model=model)
+            case _Event(type="content_block_delta", delta=_Piece(type="text_delta") as piece) if piece.text:
+                yield Delta(text=piece.text, model=model)
+            case _Event(type="content_block_delta", delta=_Piece(type="input_json_delta") as piece) if piece.partial_json:
+                tool = tools.setdefault(event.index, _StreamedTool(len(tools)))
+                tool.wrote = True
+                yield Delta(tool_calls=(ToolCallDelta(tool.index, arguments=piece.partial_json),), model=model)
+            case _Event(type="content_block_stop") if event.index in tools and not tools[event.index].wrote:
+                yield Delta(tool_calls=(ToolCallDelta(tools[event.index].index, arguments="{}"),), model=model)
+            case _Event(type="message_delta", delta=_Piece() as piece):
+                usage = usage.with_later(event.usage or _Usage())
+                if piece.stop_reason is not None:
+                    finished = True
+                    refusal = piece.stop_details.explanation if piece.stop_details else None
+                    yield Delta(finish_reason=finish_reason(piece.stop_reason), refusal=refusal, model=model)
+            case _Event(type="message_stop"):
+                stopped = True
+            case _Event(type="error"):
+                raise BackendFailed(f"{VENDOR} failed in mid-answer")
+            case _:
+                pass
+    if not (finished and stopped):
+        raise BackendFailed(f"{VENDOR} broke off before the answer was finished")
+    yield Delta(usage=usage.plain(), model=model)
+
+
+class _StreamedTool:
+    """A tool call under way: its place among the calls, and whether it has said anything of its arguments."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.wrote = False
+
+
+def finish_reason(stop_reason: str) -> str:
+    """OpenAI's word for Anthropic's."""
+    return _FINISH_REASONS.get(stop_reason, "stop")
+
+
+def blamed(message: str) -> str | None:
+    """The parameter, by OpenAI's name, that a complaint of Anthropic's is about: its messages begin with it."""
+    match = _BLAMED.match(message)
+    return _OURS.get(match[1]) if match else None
+
+
+def _refused(refusal: VendorRefused) -> RlaasError:
+    try:
+        error = _Refusal.model_validate_json(refusal.content).error
+    except ValidationError:
+        error = _Error()
+    if refusal.status == 400 and _SPENT.search(error.message):
+        return BackendFailed(f"{VENDOR}'s account has nothing left to spend", nothing_done=True)
+    return failure(VENDOR, refusal.status, code=error.type, param=blamed(error.message), retry_after_s=refusal.retry_after_s)
+
+
+def _is_last(data: bytes) -> bool:
+    return b'"message_stop"' in data[:40]
+
+
+def _url(backend: AnthropicBackend) -> str:
+    return f"{backend.base_url.rstrip('/')}/messages"
+
+
+def _nonsense() -> BackendFailed:
+    return BackendFailed(f"{VENDOR}'s answer is not a message")

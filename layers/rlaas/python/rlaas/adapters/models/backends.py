@@ -1,0 +1,93 @@
+"""Where policies' models answer: each kind's own adapter, loaded when it is first asked."""
+
+from collections.abc import Generator
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from rlaas.adapters.aws.secrets import VendorKeys
+from rlaas.chat import BackendFailed, ChatCall, Completion, Delta
+from rlaas.policies.allowed_models import EVERY_MODEL, AllowedModels
+from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
+
+if TYPE_CHECKING:
+    from rlaas.adapters.models.anthropic import AnthropicMessages
+    from rlaas.adapters.models.bedrock import BedrockModels
+    from rlaas.adapters.models.openai import OpenAIServers
+    from rlaas.adapters.models.sagemaker import SageMakerEndpoints
+    from rlaas.adapters.models.vendor_http import VendorHttp
+
+
+class Backends:
+    """`Backend` for every kind. One for a process: it holds the connections.
+
+    Models that are not `allowed` are not asked, whatever policies from before name. `private_addresses` lets policies name servers by http
+    and on the private network: for a stage on one's own machine, and no other.
+    """
+
+    def __init__(self, keys: VendorKeys, *, private_addresses: bool = False, allowed: AllowedModels = EVERY_MODEL) -> None:
+        self._keys = keys
+        self._private_addresses = private_addresses
+        self._allowed = allowed
+
+    def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
+        """The whole answer within `timeout_s` seconds. Raises: BackendFailed, InvalidInput naming the parameter."""
+        self._check(backend)
+        match backend:
+            case SageMakerBackend():
+                return self._sagemaker.complete(backend, call, timeout_s=timeout_s)
+            case OpenAIBackend():
+                return self._openai.complete(backend, call, timeout_s=timeout_s)
+            case AnthropicBackend():
+                return self._anthropic.complete(backend, call, timeout_s=timeout_s)
+            case BedrockBackend():
+                return self._bedrock.complete(backend, call, timeout_s=timeout_s)
+
+    def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
+        """The answer piece by piece, `timeout_s` seconds between pieces; nothing is sent before the first is asked for.
+
+        Raises: as `complete`.
+        """
+        self._check(backend)
+        match backend:
+            case SageMakerBackend():
+                return self._sagemaker.stream(backend, call, timeout_s=timeout_s)
+            case OpenAIBackend():
+                return self._openai.stream(backend, call, timeout_s=timeout_s)
+            case AnthropicBackend():
+                return self._anthropic.stream(backend, call, timeout_s=timeout_s)
+            case BedrockBackend():
+                return self._bedrock.stream(backend, call, timeout_s=timeout_s)
+
+    def _check(self, backend: BackendSpec) -> None:
+        if (refusal := self._allowed.refusal(backend)) is not None:
+            raise BackendFailed(refusal, nothing_done=True)
+
+    @cached_property
+    def _http(self) -> "VendorHttp":
+        from rlaas.adapters.models.vendor_http import VendorHttp
+
+        return VendorHttp(private_addresses=self._private_addresses)
+
+    @cached_property
+    def _sagemaker(self) -> "SageMakerEndpoints":
+        from rlaas.adapters.models.sagemaker import SageMakerEndpoints
+
+        return SageMakerEndpoints()
+
+    @cached_property
+    def _openai(self) -> "OpenAIServers":
+        from rlaas.adapters.models.openai import OpenAIServers
+
+        return OpenAIServers(self._http, self._keys)
+
+    @cached_property
+    def _anthropic(self) -> "AnthropicMessages":
+        from rlaas.adapters.models.anthropic import AnthropicMessages
+
+        return AnthropicMessages(self._http, self._keys)
+
+    @cached_property
+    def _bedrock(self) -> "BedrockModels":
+        from rlaas.adapters.models.bedrock import BedrockModels
+
+        return BedrockModels()

@@ -1,0 +1,285 @@
+"""Answers from Bedrock's Converse API, asked and read as OpenAI's chat."""
+
+import json
+import re
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError, EventStreamError, ParamValidationError
+from pydantic import JsonValue
+
+from rlaas.adapters.models.openai_parameters import (
+    JsonObject,
+    NamedTool,
+    Parameters,
+    arguments_of,
+    arguments_text,
+    parameters_of,
+    system_of,
+    turns_of,
+)
+from rlaas.adapters.models.sagemaker import aws_failures, whole_seconds
+from rlaas.adapters.models.trace_context import trace_header
+from rlaas.adapters.models.vendor_failures import counted, failure, retry_after_s
+from rlaas.chat import BackendFailed, CalledFunction, ChatCall, Choice, Completion, Delta, Message, ToolCall, ToolCallDelta, Usage
+from rlaas.errors import InvalidInput, RlaasError
+from rlaas.policies.backend import BedrockBackend
+
+if TYPE_CHECKING:
+    from types_boto3_bedrock_runtime import BedrockRuntimeClient
+    from types_boto3_bedrock_runtime.type_defs import (
+        ContentBlockOutputTypeDef,
+        ConverseStreamOutputTypeDef,
+        TokenUsageTypeDef,
+    )
+
+VENDOR = "Bedrock"
+TAKES = frozenset(Parameters.model_fields) - {"top_k", "user", "parallel_tool_calls"}
+# Anthropic's newer models refuse to be told even what they do anyway; other makers' models have other defaults.
+_ANTHROPIC_DEFAULTS: Mapping[str, JsonValue] = {"temperature": 1, "top_p": 1}
+_FINISH_REASONS = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "guardrail_intervened": "content_filter",
+    "content_filtered": "content_filter",
+}
+_MALFORMED = frozenset({"malformed_model_output", "malformed_tool_use"})
+_STATUSES = {
+    "ValidationException": 400,
+    "AccessDeniedException": 403,
+    "ResourceNotFoundException": 404,
+    "ModelTimeoutException": 408,
+    "ModelErrorException": 424,
+    "ModelStreamErrorException": 424,
+    "ThrottlingException": 429,
+    "ModelNotReadyException": 429,
+    "InternalServerException": 500,
+    "ServiceUnavailableException": 503,
+}
+_POLICYS_FAULT = re.compile(r"model id|inference profile|on-demand throughput|does\S* support tool|end of its life", re.IGNORECASE)
+_BLAMED = re.compile(
+    r"\b(inferenceConfig\.(?:maxTokens|temperature|topP|stopSequences)|toolConfig|outputConfig|messages|system"
+    r"|max_tokens|maximum tokens|temperature|top_p|stop_sequences|tools|tool_choice|output_config"
+    r"|[Ii]nput is too long|prompt is too long)\b"
+)
+_OURS = {
+    "inferenceConfig.maxTokens": "max_tokens",
+    "inferenceConfig.temperature": "temperature",
+    "inferenceConfig.topP": "top_p",
+    "inferenceConfig.stopSequences": "stop",
+    "toolConfig": "tools",
+    "outputConfig": "response_format",
+    "output_config": "response_format",
+    "stop_sequences": "stop",
+    "maximum tokens": "max_tokens",
+    "system": "messages",
+    "Input is too long": "messages",
+    "input is too long": "messages",
+    "prompt is too long": "messages",
+}
+"""OpenAI's names of what Bedrock, or the model behind it, complains of."""
+
+
+class BedrockModels:
+    """`Backend` for `BedrockBackend`. One attempt a call."""
+
+    def complete(self, backend: BedrockBackend, call: ChatCall, *, timeout_s: float) -> Completion:
+        """The whole answer. Raises: BackendFailed, InvalidInput naming what Bedrock does not take or refuses."""
+        request = _converse_request(backend.model, call)
+        with _failures():
+            answer = runtime(backend.region, whole_seconds(timeout_s)).converse(**request)
+            if answer["stopReason"] in _MALFORMED:
+                raise _malformed()
+            blocks = answer["output"].get("message", {}).get("content", ())
+            choice = Choice(
+                text="".join(block.get("text", "") for block in blocks),
+                finish_reason=finish_reason(answer["stopReason"]),
+                tool_calls=tuple(_tool_calls(blocks)),
+            )
+            return Completion(choices=(choice,), usage=_usage(answer["usage"]), model=backend.model)
+
+    def stream(self, backend: BedrockBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
+        """The answer piece by piece. Raises: as `complete`."""
+        request = _converse_request(backend.model, call)
+        with _failures():
+            answer = runtime(backend.region, whole_seconds(timeout_s)).converse_stream(**request)
+            with closing(answer["stream"]) as events:
+                yield from deltas_of(events, backend.model)
+
+
+def _converse_request(model: str, call: ChatCall) -> dict[str, Any]:
+    """Converse's arguments. Raises: InvalidInput naming what it does not take."""
+    asked = parameters_of(VENDOR, call.parameters, TAKES, defaults=_ANTHROPIC_DEFAULTS if "anthropic." in model else None)
+    if asked.tool_choice == "none" and any(message.tool_calls for message in call.messages):
+        raise InvalidInput(f"{VENDOR} cannot be kept from calling tools that the messages call", param="tool_choice")
+    system = system_of(call.messages)
+    inference: JsonObject = {
+        "maxTokens": asked.longest,
+        "temperature": asked.temperature,
+        "topP": asked.top_p,
+        "stopSequences": list[JsonValue](asked.stops) or None,
+    }
+    request: dict[str, object] = {
+        "modelId": model,
+        "messages": [_turn(*turn) for turn in turns_of(call.messages)],
+        "system": [{"text": system}] if system else None,
+        "inferenceConfig": {name: value for name, value in inference.items() if value is not None},
+        "toolConfig": _tool_config(asked),
+        "outputConfig": _output_config(asked),
+        "requestMetadata": trace_header(call),
+    }
+    return {name: value for name, value in request.items() if value}
+
+
+def _turn(role: Literal["user", "assistant"], messages: Iterable[Message]) -> JsonObject:
+    return {"role": role, "content": [block for message in messages for block in _blocks(message)]}
+
+
+def _blocks(message: Message) -> Iterator[JsonObject]:
+    if message.role == "tool":
+        yield {"toolResult": {"toolUseId": message.tool_call_id, "content": [{"text": message.content}]}}
+        return
+    if message.content:
+        yield {"text": message.content}
+    for call in message.tool_calls:
+        yield {"toolUse": {"toolUseId": call.id, "name": call.function.name, "input": arguments_of(call)}}
+
+
+def _tool_config(asked: Parameters) -> JsonObject | None:
+    """Converse has no `none`: tools that may not be called are not named."""
+    if not asked.tools or asked.tool_choice == "none":
+        return None
+    tools: list[JsonValue] = []
+    for tool in asked.tools:
+        function = tool.function
+        said: JsonObject = {"name": function.name, "inputSchema": {"json": function.parameters}}
+        if function.description:
+            said["description"] = function.description
+        if function.strict:
+            said["strict"] = True
+        tools.append({"toolSpec": said})
+    config: JsonObject = {"tools": tools}
+    if isinstance(asked.tool_choice, NamedTool):
+        config["toolChoice"] = {"tool": {"name": asked.tool_choice.function.name}}
+    elif asked.tool_choice is not None:
+        config["toolChoice"] = {"any" if asked.tool_choice == "required" else "auto": {}}
+    return config
+
+
+def _output_config(asked: Parameters) -> JsonObject:
+    config: JsonObject = {}
+    if asked.response_format is not None:
+        schema = asked.response_format.json_schema
+        said: JsonObject = {"name": schema.name, "schema": json.dumps(schema.json_schema, ensure_ascii=False)}
+        if schema.description:
+            said["description"] = schema.description
+        config["textFormat"] = {"type": "json_schema", "structure": {"jsonSchema": said}}
+    if asked.reasoning_effort is not None:
+        config["effort"] = asked.reasoning_effort
+    return config
+
+
+def deltas_of(events: "Iterable[ConverseStreamOutputTypeDef]", model: str) -> Iterator[Delta]:
+    """The answer piece by piece; the usage last of all.
+
+    Raises: BackendFailed when the stream ends before its `messageStop`, and what reading `events` raises.
+    """
+    tools: dict[int, int] = {}
+    silent: set[int] = set()
+    usage: Usage | None = None
+    finished = False
+    for event in events:
+        if start := event.get("contentBlockStart"):
+            if tool := start["start"].get("toolUse"):
+                at = tools[start["contentBlockIndex"]] = len(tools)
+                silent.add(at)
+                yield Delta(tool_calls=(ToolCallDelta(at, id=tool["toolUseId"], name=tool["name"]),), model=model)
+        elif piece := event.get("contentBlockDelta"):
+            if text := piece["delta"].get("text"):
+                yield Delta(text=text, model=model)
+            if arguments := piece["delta"].get("toolUse", {}).get("input"):
+                at = tools[piece["contentBlockIndex"]]
+                silent.discard(at)
+                yield Delta(tool_calls=(ToolCallDelta(at, arguments=arguments),), model=model)
+        elif end := event.get("contentBlockStop"):
+            if (at := tools.get(end["contentBlockIndex"], -1)) in silent:
+                yield Delta(tool_calls=(ToolCallDelta(at, arguments="{}"),), model=model)
+        elif stop := event.get("messageStop"):
+            if stop["stopReason"] in _MALFORMED:
+                raise _malformed()
+            finished = True
+            yield Delta(finish_reason=finish_reason(stop["stopReason"]), model=model)
+        elif metadata := event.get("metadata"):
+            usage = _usage(metadata["usage"])
+    if not finished:
+        raise BackendFailed(f"{VENDOR} broke off before the answer was finished")
+    if usage is not None:
+        yield Delta(usage=usage, model=model)
+
+
+def finish_reason(stop_reason: str) -> str:
+    """OpenAI's word for Bedrock's."""
+    return _FINISH_REASONS.get(stop_reason, "stop")
+
+
+def _tool_calls(blocks: "Iterable[ContentBlockOutputTypeDef]") -> Iterator[ToolCall]:
+    for block in blocks:
+        if tool := block.get("toolUse"):
+            yield ToolCall(id=tool["toolUseId"], function=CalledFunction(name=tool["name"], arguments=arguments_text(tool["input"])))
+
+
+def _usage(usage: "TokenUsageTypeDef") -> Usage | None:
+    """All tokens read: `inputTokens` counts only those that the cache had nothing to do with."""
+    cached = usage.get("cacheReadInputTokens", 0)
+    read = usage["inputTokens"] + cached + usage.get("cacheWriteInputTokens", 0)
+    return counted(read=read, written=usage["outputTokens"], cached=cached)
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    with aws_failures(VENDOR):
+        try:
+            yield
+        except ParamValidationError as error:
+            raise failure(VENDOR, 400, param=_blamed(str(error))) from error
+        except ClientError as error:
+            raise _answered(error) from error
+        except KeyError as error:
+            raise BackendFailed(f"{VENDOR}'s answer is not a Converse answer") from error
+
+
+def _answered(error: ClientError) -> RlaasError:
+    code = error.response["Error"]["Code"]
+    name = code[:1].upper() + code[1:]
+    message = error.response["Error"].get("Message", "")
+    response = cast(Mapping[str, Any], error.response)
+    original = response.get("originalStatusCode")
+    status = original if name == "ModelErrorException" and isinstance(original, int) else _STATUSES.get(name, 500)
+    if _POLICYS_FAULT.search(message) and status == 400:
+        return BackendFailed(f"{VENDOR} does not serve this model so", nothing_done=True)
+    if isinstance(error, EventStreamError) and status != 400:
+        return BackendFailed(f"{VENDOR} failed in mid-answer ({name})")
+    headers: Mapping[str, str] = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return failure(VENDOR, status, code=name, param=_blamed(message), retry_after_s=retry_after_s(headers))
+
+
+def _blamed(message: str) -> str | None:
+    match = _BLAMED.search(message)
+    return _OURS.get(match[1], match[1]) if match else None
+
+
+def _malformed() -> BackendFailed:
+    return BackendFailed(f"{VENDOR}'s model wrote what cannot be read")
+
+
+@lru_cache(maxsize=32)
+def runtime(region: str | None, timeout_s: float) -> "BedrockRuntimeClient":
+    """The client for a region (None: the stage's own) and a time-out. One attempt a call."""
+    config = Config(connect_timeout=1, read_timeout=timeout_s, retries={"total_max_attempts": 1}, max_pool_connections=50)
+    runtime: BedrockRuntimeClient = boto3.client("bedrock-runtime", region_name=region, config=config)
+    return runtime

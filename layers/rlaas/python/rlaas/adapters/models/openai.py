@@ -1,0 +1,64 @@
+"""Answers from OpenAI, or from any server that speaks its chat API (vLLM, TGI, Ollama)."""
+
+from collections.abc import Generator, Mapping
+
+from pydantic import JsonValue
+
+from rlaas.adapters.aws.secrets import VendorKeys
+from rlaas.adapters.models.openai_chat import chat_body, choices_asked, completion_of, deltas_of, is_done, refused
+from rlaas.adapters.models.trace_context import context_headers
+from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
+from rlaas.chat import ChatCall, Completion, Delta
+from rlaas.policies.backend import OpenAIBackend
+from rlaas.policies.hosts import host_of
+
+
+class OpenAIServers:
+    """`Backend` for `OpenAIBackend`. Every parameter passes through; the server says which it does not take."""
+
+    def __init__(self, http: VendorHttp, secrets: VendorKeys) -> None:
+        self._http = http
+        self._secrets = secrets
+
+    def complete(self, backend: OpenAIBackend, call: ChatCall, *, timeout_s: float) -> Completion:
+        """The whole answer. Raises: BackendFailed, InvalidInput naming what the server refuses."""
+        vendor, url, headers = self._addressed(backend, call)
+        try:
+            content = self._http.whole(vendor, url, _body(backend, call, stream=False), headers, timeout_s=timeout_s)
+        except VendorRefused as refusal:
+            raise refused(vendor, refusal.status, refusal.content, retry_after_s=refusal.retry_after_s) from None
+        return completion_of(vendor, content)
+
+    def stream(self, backend: OpenAIBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
+        """The answer piece by piece. Raises: as `complete`."""
+        vendor, url, headers = self._addressed(backend, call)
+        body = _body(backend, call, stream=True)
+        events = self._http.events(vendor, url, body, headers, is_last=is_done, timeout_s=timeout_s, ends_at=call.ends_at)
+        try:
+            for delta in deltas_of(vendor, events, choices=choices_asked(call.parameters)):
+                yield delta
+                events.heard()
+        except VendorRefused as refusal:
+            raise refused(vendor, refusal.status, refusal.content, retry_after_s=refusal.retry_after_s) from None
+        finally:
+            events.close()
+
+    def _addressed(self, backend: OpenAIBackend, call: ChatCall) -> tuple[str, str, Mapping[str, str]]:
+        headers = context_headers(call)
+        if backend.secret is not None:
+            key = self._secrets.key(call.tenant_id, backend.secret, base_url=backend.base_url, own_host=backend.OWN_HOST)
+            headers["authorization"] = f"Bearer {key}"
+        base = backend.base_url.rstrip("/")
+        return "OpenAI" if _is_openai(backend) else "the model server", f"{base}/chat/completions", headers
+
+
+def _body(backend: OpenAIBackend, call: ChatCall, *, stream: bool) -> dict[str, JsonValue]:
+    body = chat_body(call, stream=stream, model=backend.model)
+    # OpenAI gave `max_tokens` a new name, and its reasoning models refuse the old one; other servers know the old one best.
+    if _is_openai(backend) and "max_tokens" in body:
+        body.setdefault("max_completion_tokens", body.pop("max_tokens"))
+    return body
+
+
+def _is_openai(backend: OpenAIBackend) -> bool:
+    return host_of(backend.base_url) == backend.OWN_HOST

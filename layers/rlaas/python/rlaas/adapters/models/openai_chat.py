@@ -1,0 +1,206 @@
+"""OpenAI's chat completions on the wire: what is asked, what is answered, and what is streamed."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, JsonValue, ValidationError
+
+from rlaas.adapters.models.vendor_failures import counted, failure
+from rlaas.chat import BackendFailed, CalledFunction, ChatCall, Choice, Completion, Delta, ToolCall, ToolCallDelta, Usage
+from rlaas.errors import RlaasError
+from rlaas.wire import Json
+
+
+class _Function(BaseModel):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(BaseModel):
+    id: str | None = None
+    function: _Function
+    index: int | None = None
+
+
+class _Message(BaseModel):
+    content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+def _said(reason: str | None) -> str | None:
+    return reason[:128] if reason else None  # some servers send an empty one with every piece
+
+
+_FinishReason = Annotated[str | None, AfterValidator(_said)]
+
+
+class _Choice(BaseModel):
+    index: int = 0
+    message: _Message
+    finish_reason: _FinishReason = None
+    logprobs: Json = None
+
+
+class _PromptDetails(BaseModel):
+    cached_tokens: int | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int = 0
+    prompt_tokens_details: _PromptDetails | None = None
+
+    def plain(self) -> Usage | None:
+        cached = self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
+        return counted(read=self.prompt_tokens, written=self.completion_tokens, cached=cached or 0)
+
+
+class _ChatCompletion(BaseModel):
+    choices: list[_Choice]
+    usage: _Usage | None = None
+    model: str | None = None
+
+
+class _StreamedChoice(BaseModel):
+    index: int = 0
+    delta: _Message = _Message()
+    finish_reason: _FinishReason = None
+    logprobs: Json = None
+
+
+class _Chunk(BaseModel):
+    choices: list[_StreamedChoice] = []
+    usage: _Usage | None = None
+    model: str | None = None
+    error: JsonValue = None
+
+
+class _Error(BaseModel):
+    type: str | None = None
+    code: str | int | None = None
+    param: str | None = None
+
+
+class _Refusal(BaseModel):
+    """An error's body: OpenAI's, or vLLM's of old with the fields outermost."""
+
+    error: _Error | None = None
+    type: str | None = None
+    param: str | None = None
+
+
+def chat_body(call: ChatCall, *, stream: bool, model: str | None = None) -> dict[str, JsonValue]:
+    """The request's body: every parameter as it is, nulls left out. A stream is always asked for its usage."""
+    body: dict[str, JsonValue] = {name: value for name, value in call.parameters.items() if value is not None}
+    body.pop("stream_options", None)
+    if model is not None:
+        body["model"] = model
+    body["messages"] = [message.plain() for message in call.messages]
+    if stream:
+        body["stream"] = True
+        body["stream_options"] = {"include_usage": True}
+    return body
+
+
+def completion_of(vendor: str, content: bytes) -> Completion:
+    """The answer in a whole response's body. Raises: BackendFailed when it is none."""
+    try:
+        answer = _ChatCompletion.model_validate_json(content)
+        choices = tuple(map(_choice, sorted(answer.choices, key=lambda choice: choice.index)))
+    except ValidationError as error:
+        raise _nonsense(vendor) from error
+    if not choices:
+        raise _nonsense(vendor)
+    return Completion(choices=choices, usage=answer.usage.plain() if answer.usage else None, model=answer.model)
+
+
+def deltas_of(vendor: str, events: Iterable[bytes], *, choices: int) -> Iterator[Delta]:
+    """The answer piece by piece from each event's data; the usage, where the server tells it, last of all.
+
+    Raises: BackendFailed on an error in the stream, on nonsense, and when it ends before each of `choices` has finished.
+    """
+    finished: set[int] = set()
+    usage: Usage | None = None
+    model: str | None = None
+    for data in events:
+        if is_done(data):
+            break
+        try:
+            chunk = _Chunk.model_validate_json(data)
+        except ValidationError as error:
+            raise _nonsense(vendor) from error
+        if chunk.error is not None:
+            raise BackendFailed(f"{vendor} failed in mid-answer")
+        usage = chunk.usage.plain() if chunk.usage else usage
+        model = chunk.model or model
+        for choice in chunk.choices:
+            if choice.finish_reason:
+                finished.add(choice.index)
+            yield _delta(choice, model)
+    if not finished.issuperset(range(choices)):
+        raise BackendFailed(f"{vendor} broke off before the answer was finished")
+    if usage is not None:
+        yield Delta(usage=usage, model=model)
+
+
+def is_done(data: bytes) -> bool:
+    """Whether this is the data of a stream's last event."""
+    return data == b"[DONE]"
+
+
+def refused(vendor: str, status: int, content: bytes | str, *, retry_after_s: float | None = None) -> RlaasError:
+    """What a response other than 200 means, from its status and OpenAI's error body."""
+    try:
+        body = _Refusal.model_validate_json(content)
+    except ValidationError:
+        return failure(vendor, status, retry_after_s=retry_after_s)
+    said = body.error or _Error(type=body.type, param=body.param)
+    return failure(
+        vendor, status, code=said.code if isinstance(said.code, str) else said.type, param=said.param, retry_after_s=retry_after_s
+    )
+
+
+def choices_asked(parameters: Mapping[str, JsonValue]) -> int:
+    """How many choices `parameters` ask for."""
+    asked = parameters.get("n")
+    return asked if isinstance(asked, int) and asked > 0 else 1
+
+
+def _choice(choice: _Choice) -> Choice:
+    calls = (
+        ToolCall(id=call.id or "", function=CalledFunction(name=call.function.name or "", arguments=call.function.arguments or ""))
+        for call in choice.message.tool_calls or ()
+    )
+    return Choice(
+        text=choice.message.content or "",
+        finish_reason=choice.finish_reason,
+        tool_calls=tuple(calls),
+        refusal=choice.message.refusal,
+        logprobs=choice.logprobs,
+    )
+
+
+def _delta(choice: _StreamedChoice, model: str | None) -> Delta:
+    calls = tuple(
+        ToolCallDelta(
+            index=position if call.index is None else call.index,
+            arguments=call.function.arguments or "",
+            id=call.id or None,
+            name=call.function.name or None,
+        )
+        for position, call in enumerate(choice.delta.tool_calls or ())
+    )
+    return Delta(
+        index=choice.index,
+        text=choice.delta.content or "",
+        tool_calls=calls,
+        refusal=choice.delta.refusal,
+        finish_reason=choice.finish_reason,
+        logprobs=choice.logprobs,
+        model=model,
+    )
+
+
+def _nonsense(vendor: str) -> BackendFailed:
+    return BackendFailed(f"{vendor}'s answer is not a chat completion")

@@ -1,0 +1,138 @@
+"""OpenAI's chat request, read for vendors who have another: its parameters with their types, and its messages as turns."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from rlaas.adapters.models.vendor_failures import taken
+from rlaas.chat import Message, ToolCall
+from rlaas.errors import InvalidInput
+
+JsonObject = dict[str, JsonValue]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class ToolFunction(_Strict):
+    """A function that the model may call; `parameters` is its arguments' JSON schema."""
+
+    name: str
+    description: str | None = None
+    parameters: JsonObject = Field(default_factory=lambda: JsonObject(type="object", properties={}))
+    strict: bool | None = None
+
+
+class FunctionTool(_Strict):
+    """A tool of the kind `function`, the only one that is passed on."""
+
+    type: Literal["function"]
+    function: ToolFunction
+
+
+class NamedFunction(_Strict):
+    """A function by its name."""
+
+    name: str
+
+
+class NamedTool(_Strict):
+    """The one tool that the model has to call."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class JsonSchema(_Strict):
+    """The JSON schema of a structured answer."""
+
+    name: str
+    description: str | None = None
+    json_schema: JsonObject = Field(alias="schema")
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(_Strict):
+    """An answer in JSON that fits a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+class Parameters(_Strict):
+    """What vendors other than OpenAI can be told; each of them takes some of it."""
+
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=1)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    top_k: int | None = Field(default=None, ge=0)
+    stop: str | list[str] | None = None
+    tools: list[FunctionTool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: JsonSchemaFormat | None = None
+    reasoning_effort: Literal["low", "medium", "high", "xhigh"] | None = None
+    user: str | None = None
+
+    @property
+    def longest(self) -> int | None:
+        """The most tokens of the answer."""
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def stops(self) -> list[str]:
+        """The texts that end the answer."""
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+
+def parameters_of(
+    vendor: str, given: Mapping[str, JsonValue], takes: frozenset[str], *, defaults: Mapping[str, JsonValue] | None = None
+) -> Parameters:
+    """`given` as `vendor` takes it. Raises: InvalidInput naming the parameter that it does not take, or not with this value."""
+    told = taken(vendor, given, takes, defaults=defaults)
+    try:
+        return Parameters.model_validate(told)
+    except ValidationError as error:
+        name = str(error.errors(include_input=False, include_url=False)[0]["loc"][0])
+        raise InvalidInput(f"{vendor} does not take {name!r} as it is", param=name) from None
+
+
+def system_of(messages: Iterable[Message]) -> str:
+    """The system messages' texts, wherever they stand."""
+    return "\n\n".join(message.content for message in messages if message.role == "system" and message.content)
+
+
+def turns_of(messages: Iterable[Message]) -> list[tuple[Literal["user", "assistant"], list[Message]]]:
+    """The other messages as turns that alternate: what tools answered belongs to the user's turn. Raises: InvalidInput on an empty one."""
+    turns: list[tuple[Literal["user", "assistant"], list[Message]]] = []
+    for message in messages:
+        if message.role == "system":
+            continue
+        if not message.content and not message.tool_calls and message.role != "tool":
+            raise InvalidInput("a message says nothing", param="messages")
+        role: Literal["user", "assistant"] = "assistant" if message.role == "assistant" else "user"
+        if turns and turns[-1][0] == role:
+            turns[-1][1].append(message)
+        else:
+            turns.append((role, [message]))
+    return turns
+
+
+def arguments_of(call: ToolCall) -> JsonObject:
+    """The arguments that a model wrote for a tool. Raises: InvalidInput when they are no JSON object."""
+    try:
+        arguments = json.loads(call.function.arguments or "{}")
+    except ValueError:
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise InvalidInput("a tool call's arguments are not a JSON object", param="messages")
+    return arguments
+
+
+def arguments_text(arguments: Mapping[str, JsonValue]) -> str:
+    """A tool call's arguments as OpenAI's clients take them."""
+    return json.dumps(arguments, ensure_ascii=False)

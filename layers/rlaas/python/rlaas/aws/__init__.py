@@ -1,1 +1,0 @@
-"""Adapters of the rooms' Protocols on AWS: the only place that imports boto3."""

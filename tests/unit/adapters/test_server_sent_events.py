@@ -1,0 +1,41 @@
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlaas.adapters.models.server_sent_events import MAX_LINE_BYTES, event_data
+from rlaas.chat import BackendFailed
+
+STREAM = (
+    '\ufeff: hello\nevent: greeting\ndata: {"text": "grüß"}\n\nid: 1\ndata:two\ndata:  lines\n\n\nretry: 5\n\ndata: 世界\n\ndata: [DONE]'
+)
+EVENTS = ['{"text": "grüß"}', "two\n lines", "世界", "[DONE]"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@given(cuts=st.lists(st.integers(0, 200), max_size=12))
+def test_events_are_the_same_however_the_bytes_are_cut(end: str, cuts: list[int]) -> None:
+    stream = STREAM.replace("\n", end).encode()
+    places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
+    chunks = [stream[start:stop] for start, stop in pairwise(places)]
+    assert [data.decode() for data in event_data(chunks)] == EVENTS
+
+
+def test_one_byte_at_a_time() -> None:
+    stream = STREAM.replace("\n", "\r\n").encode()
+    assert [data.decode() for data in event_data(stream[at : at + 1] for at in range(len(stream)))] == EVENTS
+
+
+def test_an_event_is_told_as_soon_as_its_blank_line_is_here() -> None:
+    def chunks() -> object:
+        yield b"data: 1\n\n"
+        raise AssertionError("asked for more")
+
+    assert next(event_data(chunks())) == b"1"  # type: ignore[arg-type]
+
+
+def test_a_line_without_end_is_given_up() -> None:
+    endless = (b"x" * 65_536 for _ in range(MAX_LINE_BYTES // 65_536 + 1))
+    with pytest.raises(BackendFailed):
+        list(event_data(endless))
