@@ -92,7 +92,7 @@ def ours_cpu_s(model_url: str, requests: int) -> float:
     from functions.inference.handler import handler
     from rlaas.adapters.aws.secrets import VendorKeys
     from rlaas.adapters.models.backends import Backends
-    from rlaas.runtime import admission, answering
+    from rlaas.api import admission, answering
 
     registry = MemoryRegistry()
     bundle = policy(1).model_copy(update={"backend": OpenAIBackend(model="mock-model", base_url=model_url)})
@@ -154,7 +154,8 @@ def with_aws_clients(requests: int) -> tuple[float, list[Call], str]:
         text = json.dumps(body).encode()
         return AWSResponse(request.url, 200, HTTPHeaders(), HTTPResponse(_Wire(text), preload_content=False))
 
-    from rlaas.runtime import admission, answering, limits
+    from rlaas.api import admission, answering
+    from rlaas.runtime import limits
 
     printed = io.StringIO()
     with _environment(), contextlib.redirect_stdout(printed):

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from functions.telemetry.handler import MODELS
 from local.office.templates import cases
+from rlaas.api.http import batched
 from rlaas.errors import RlaasError
 from rlaas.privacy.scrub import Scrubber
-from rlaas.runtime.http import batched
 from rlaas.telemetry.ingest import record_all
 from rlaas.telemetry.store import EventStore
 from tests.fakes.gateway import proxy_event

@@ -11,10 +11,10 @@ from pathlib import Path
 from pydantic import BaseModel, JsonValue
 from pydantic.json_schema import models_json_schema
 
+from rlaas.api.admin.app import BODIES as ADMIN_BODIES
+from rlaas.api.admin.app import Services, admin_app
 from rlaas.inference.chat import ChatRequest
 from rlaas.inference.infer import InferRequest
-from rlaas.runtime.admin_api import BODIES as ADMIN_BODIES
-from rlaas.runtime.admin_api import Services, admin_app
 from rlaas.telemetry.events import EventBatch, FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed, TaskResultReported
 from rlaas.telemetry.feedback_token import FeedbackTokenRequest
 from rlaas.telemetry.store import MODELS

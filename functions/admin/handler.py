@@ -19,10 +19,10 @@ from rlaas.adapters.aws.secrets import VendorKeys
 from rlaas.adapters.aws.tenants import DynamoTenants
 from rlaas.adapters.aws.trials import DynamoTrials
 from rlaas.adapters.aws.usage import DynamoUsage
+from rlaas.api.admin.app import Services, admin_app
+from rlaas.api.admission import admitted
 from rlaas.clock import utc_now
 from rlaas.policies.allowed_models import AllowedModels
-from rlaas.runtime.admin_api import Services, admin_app
-from rlaas.runtime.admission import admitted
 from rlaas.runtime.environment import AdminEnvironment, environment
 
 

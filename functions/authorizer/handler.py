@@ -6,10 +6,10 @@ from functools import cache
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from rlaas.adapters.aws.registry import DynamoRegistry
+from rlaas.api.http import header
 from rlaas.clock import utc_now
 from rlaas.errors import Unauthorized
 from rlaas.runtime.environment import RegistryEnvironment, environment
-from rlaas.runtime.http import header
 from rlaas.tenancy.keys import authenticate
 
 

@@ -13,11 +13,10 @@ from rlaas.errors import Conflict
 from rlaas.ids import TenantId
 from rlaas.privacy.settings import TenantPrivacy
 from rlaas.runtime.environment import RegistryEnvironment, environment
-from rlaas.runtime.http import invalid_input
 from rlaas.tenancy.keys import Scope, make_key
 from rlaas.tenancy.registry import PRIVACY, TENANT, Change
 from rlaas.tenancy.tenant import Tenant
-from rlaas.wire import WireModel
+from rlaas.wire import WireModel, invalid_input
 
 
 class BootstrapRequest(WireModel):

@@ -2,14 +2,14 @@
 
 import os
 
+from rlaas.api import web
+from rlaas.api.admission import admitted
+from rlaas.api.answering import answered, streamed
+from rlaas.api.http import Event, header, parse
 from rlaas.clock import utc_now
 from rlaas.inference.chat import ChatRequest, extras, to_completion, to_infer
 from rlaas.inference.chat_stream import chunks
-from rlaas.runtime import web
-from rlaas.runtime.admission import admitted
-from rlaas.runtime.answering import answered, streamed
 from rlaas.runtime.environment import InferenceEnvironment, environment
-from rlaas.runtime.http import Event, header, parse
 from rlaas.tenancy.keys import require_scope
 
 

@@ -1,11 +1,11 @@
 """Answers: `/v1/infer`; who would answer: `/v1/decide`, `/v1/models`, and OpenFeature's remote evaluation."""
 
+from rlaas.api import answering, deciding
+from rlaas.api.admission import admitted
+from rlaas.api.hot_paths import Reply, serving
+from rlaas.api.http import Caller, Event, header, named, parse
 from rlaas.inference.infer import InferRequest
-from rlaas.runtime import answering, deciding
-from rlaas.runtime.admission import admitted
-from rlaas.runtime.api import Reply, serving
 from rlaas.runtime.environment import DecidingEnvironment, environment
-from rlaas.runtime.http import Caller, Event, header, named, parse
 from rlaas.tenancy.keys import require_scope
 
 

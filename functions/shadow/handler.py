@@ -8,10 +8,10 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from rlaas.adapters.aws.shadows import DynamoShadowLedger
 from rlaas.adapters.aws.stream_batches import BatchResponse, ItemFailure
+from rlaas.api import answering
 from rlaas.clock import utc_now
 from rlaas.inference.shadow import ShadowGateway, ShadowTask, answer_unseen
 from rlaas.policies.backend import Backend
-from rlaas.runtime import answering
 from rlaas.runtime.environment import InferenceEnvironment, environment
 from rlaas.runtime.log import logger
 from rlaas.runtime.metrics import emit

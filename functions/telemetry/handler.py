@@ -8,12 +8,12 @@ from pydantic import JsonValue
 from rlaas.adapters.aws.entity_finder import LambdaEntityFinder
 from rlaas.adapters.aws.events import DynamoEventStore
 from rlaas.adapters.aws.registry import DynamoRegistry
+from rlaas.api.admission import admitted
+from rlaas.api.hot_paths import Reply, serving
+from rlaas.api.http import Caller, Event, batched, caller, error_body, header, parse, request_id, status_of
 from rlaas.clock import utc_now
 from rlaas.errors import Forbidden, RlaasError
-from rlaas.runtime.admission import admitted
-from rlaas.runtime.api import Reply, serving
 from rlaas.runtime.environment import IngestEnvironment, environment
-from rlaas.runtime.http import Caller, Event, batched, caller, error_body, header, parse, request_id, status_of
 from rlaas.runtime.scrubbers import Scrubbers
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
 from rlaas.telemetry.feedback_token import FeedbackTokenRequest, feedback_token

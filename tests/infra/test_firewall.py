@@ -6,7 +6,7 @@ import re
 import pytest
 
 from infra.config import STAGES
-from rlaas.runtime.http import MAX_BATCH_BYTES
+from rlaas.api.http import MAX_BATCH_BYTES
 from tests.infra.template import Template
 
 

@@ -19,10 +19,10 @@ import app
 from infra.config import STAGES, StageConfig
 from infra.constructs import event_lake
 from rlaas.adapters.aws.lake import lake_record
+from rlaas.api.web import READY_PATH
 from rlaas.ids import adapter_name, base_component
 from rlaas.runtime import environment
 from rlaas.runtime.metrics import NAMESPACE
-from rlaas.runtime.web import READY_PATH
 from rlaas.telemetry.events import EventType, InteractionCreated
 from rlaas.telemetry.ingest import prepare
 from tests.infra.template import Template

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from mangum import Mangum
 
+from rlaas.api.admin.app import BODIES, Services, admin_app
+from rlaas.api.http import caller
 from rlaas.chat import Usage
 from rlaas.errors import Conflict, DependencyUnavailable
 from rlaas.metering.budgets import Amount, Request, charges, stored_budgets
@@ -18,8 +20,6 @@ from rlaas.metering.ledger import reserve, settle
 from rlaas.policies.allowed_models import AllowedModels
 from rlaas.policies.hosts import may_go
 from rlaas.routing.route import MILLION
-from rlaas.runtime.admin_api import BODIES, Services, admin_app
-from rlaas.runtime.http import caller
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed
 from rlaas.telemetry.ingest import prepare
 from rlaas.tenancy.audit import RegistryChange, append_change

@@ -21,8 +21,9 @@ from rlaas.adapters.aws import clients
 from rlaas.adapters.aws.audit_log import DynamoAuditLog
 from rlaas.adapters.aws.events import DynamoEventStore
 from rlaas.adapters.aws.registry import DynamoRegistry
+from rlaas.api import admission, answering, deciding
 from rlaas.privacy.settings import TenantPrivacy
-from rlaas.runtime import admission, answering, deciding, limits
+from rlaas.runtime import limits
 from rlaas.runtime.environment import environment
 from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import PRIVACY, skill_key

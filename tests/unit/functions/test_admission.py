@@ -9,8 +9,8 @@ import pytest
 from functions.admin.handler import handler as admin
 from functions.inference.handler import handler as inference
 from functions.telemetry.handler import handler as telemetry
+from rlaas.api import admission
 from rlaas.metering.ceilings import CEILINGS, Ceilings
-from rlaas.runtime import admission
 from rlaas.runtime.environment import environment
 from tests.fakes.gateway import lambda_context, proxy_event
 from tests.fakes.worlds import CHANGE, TENANT

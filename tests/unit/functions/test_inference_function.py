@@ -11,8 +11,8 @@ import pytest
 from functions.chat import handler as chat
 from functions.inference.handler import handler
 from functions.telemetry.handler import handler as telemetry
+from rlaas.api import web
 from rlaas.ids import pseudonym_of
-from rlaas.runtime import web
 from rlaas.telemetry.events import OutputProduced
 from tests.fakes.gateway import lambda_context, proxy_event
 from tests.fakes.model_server import ModelServer, model_server

@@ -4,11 +4,11 @@ import logging
 
 import pytest
 
+from rlaas.api.hot_paths import serving
+from rlaas.api.http import Event, parse
 from rlaas.errors import NotFound
 from rlaas.inference.chat import ChatRequest
 from rlaas.inference.infer import InferRequest
-from rlaas.runtime.api import serving
-from rlaas.runtime.http import Event, parse
 from rlaas.runtime.log import schema_path
 from rlaas.telemetry.events import InteractionCreated
 from tests.fakes.gateway import lambda_context, proxy_event

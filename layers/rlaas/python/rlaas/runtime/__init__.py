@@ -1,1 +1,1 @@
-"""Wiring for Lambda: the typed environment, HTTP in and out, logs and metrics."""
+"""Runtime: what every function stands on: the typed environment, logs, metrics, traces."""

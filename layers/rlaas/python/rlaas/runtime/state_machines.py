@@ -7,7 +7,7 @@ from typing import TypeVar
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from rlaas.errors import InvalidInput
-from rlaas.runtime.http import invalid_input
+from rlaas.wire import invalid_input
 
 Settings = TypeVar("Settings", bound=BaseModel)
 

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler
 
 from pydantic import JsonValue
 
+from rlaas.api.http import Event, error_body, internal_error_body, request_id, retry_after, status_of
 from rlaas.errors import NotFound, RlaasError, Unauthorized
-from rlaas.runtime.http import Event, error_body, internal_error_body, request_id, retry_after, status_of
 from rlaas.runtime.log import logger, refused, where
 
 READY_PATH = "/ready"

@@ -16,6 +16,7 @@ from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.adapters.aws.secrets import VendorKeys
 from rlaas.adapters.models.backends import Backends
 from rlaas.adapters.models.moderators import Moderators
+from rlaas.api.http import Caller
 from rlaas.chat import Delta
 from rlaas.clock import utc_now
 from rlaas.inference.attempts import CircuitBreakers
@@ -23,7 +24,6 @@ from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferReq
 from rlaas.policies.allowed_models import AllowedModels
 from rlaas.policies.backend import Backend
 from rlaas.runtime.environment import EventsEnvironment, InferenceEnvironment, IngestEnvironment
-from rlaas.runtime.http import Caller
 from rlaas.runtime.limits import limits
 from rlaas.runtime.metrics import Unit, emit
 from rlaas.runtime.scrubbers import Scrubbers

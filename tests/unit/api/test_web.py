@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from rlaas.api import web
+from rlaas.api.http import Event, caller, header, parse
 from rlaas.errors import DependencyUnavailable, QuotaExceeded
-from rlaas.runtime import web
-from rlaas.runtime.http import Event, caller, header, parse
 from rlaas.wire import WireModel
 from tests.fakes.gateway import proxy_event
 

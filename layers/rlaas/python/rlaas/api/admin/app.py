@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, JsonValue, ValidationError, field_validator
 from starlette.exceptions import HTTPException
 
+from rlaas.api.http import Caller, Event, error_body, header, internal_error_body, parse, request_id, retry_after, status_of
 from rlaas.clock import Clock, rfc3339
 from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, QuotaExceeded, RlaasError, Unauthorized
 from rlaas.evaluation.reward_report import report_rewards
@@ -57,18 +58,6 @@ from rlaas.rollout.trial_evidence import TrialEvidence
 from rlaas.routing.bandit import BanditSettings
 from rlaas.routing.route import MOST_ARMS, MOST_SHADOWS, Arm, ArmMode, Route, Unit
 from rlaas.routing.route_store import Routes
-from rlaas.runtime.http import (
-    Caller,
-    Event,
-    error_body,
-    header,
-    internal_error_body,
-    invalid_input,
-    parse,
-    request_id,
-    retry_after,
-    status_of,
-)
 from rlaas.runtime.log import refused as tell_refused
 from rlaas.runtime.state_machines import settings_of
 from rlaas.skills.skill import Metric, RewardSpec, Skill
@@ -95,7 +84,7 @@ from rlaas.tenancy.registry import (
     to_cursor,
 )
 from rlaas.tenancy.tenant import Tenant
-from rlaas.wire import Json, WireModel
+from rlaas.wire import Json, WireModel, invalid_input
 
 logger = Logger(service="rlaas")
 

@@ -3,10 +3,10 @@
 from functools import cache
 
 from rlaas.adapters.aws.rates import DynamoRates
+from rlaas.api.http import Caller, Event, caller
 from rlaas.clock import utc_now
 from rlaas.errors import Forbidden
 from rlaas.runtime.environment import RateEnvironment, environment
-from rlaas.runtime.http import Caller, Event, caller
 from rlaas.runtime.limits import limits
 from rlaas.wire import MAX_HOPS
 

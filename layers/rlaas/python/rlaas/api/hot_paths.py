@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import JsonValue
 
+from rlaas.api.http import Event, error_body, internal_error_body, request_id, retry_after, status_of
 from rlaas.errors import NotFound, RlaasError
-from rlaas.runtime.http import Event, error_body, internal_error_body, request_id, retry_after, status_of
 from rlaas.runtime.log import logger, refused, where
 
 

@@ -8,6 +8,8 @@ from pydantic import JsonValue
 
 from rlaas.adapters.aws.grants import ModelGrants
 from rlaas.adapters.aws.lent_sessions import LIFETIME
+from rlaas.api.answering import gateway, scrubbers, stores
+from rlaas.api.http import Caller, Event, body_of
 from rlaas.clock import rfc3339, utc_now
 from rlaas.errors import InvalidInput, NotFound
 from rlaas.inference.flags import CannotEvaluate, evaluate, evaluate_all, targeting_key
@@ -15,9 +17,7 @@ from rlaas.inference.infer import Asker, InferRequest, decide
 from rlaas.policies.backend import SageMakerBackend
 from rlaas.policies.bundle import Policy
 from rlaas.routing.decision_token import Granted, token_of
-from rlaas.runtime.answering import gateway, scrubbers, stores
 from rlaas.runtime.environment import DecidingEnvironment
-from rlaas.runtime.http import Caller, Event, body_of
 from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import skill_key
 

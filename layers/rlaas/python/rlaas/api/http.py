@@ -5,7 +5,7 @@ import binascii
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar, cast
 from urllib.parse import unquote
@@ -23,7 +23,7 @@ from rlaas.errors import (
     RlaasError,
     Unauthorized,
 )
-from rlaas.wire import HOPS
+from rlaas.wire import HOPS, invalid_input
 
 MAX_BODY_BYTES = 256 * 1024
 """The largest body, and the largest event of a batch, in bytes."""
@@ -200,29 +200,6 @@ def _one_of(models: Mapping[str, type[Model]], one: object) -> "Model | InvalidI
         return models[kind].model_validate_json(text)
     except ValidationError as error:
         return invalid_input(error, one)
-
-
-def invalid_input(error: ValidationError, given: object) -> InvalidInput:
-    """A pydantic error over `given` (a parsed body) as ours: paths and reasons, never the values."""
-    faults: dict[str, str] = {}
-    for fault in error.errors(include_url=False, include_context=False, include_input=False):
-        path = ".".join(_path(fault["loc"], given, missing=fault["type"] == "missing"))
-        faults.setdefault(path, fault["msg"].removeprefix("Value error, "))
-    message = "; ".join(f"{path}: {reason}" if path else reason for path, reason in faults.items())
-    return InvalidInput(message, param=next(iter(faults)) or None)
-
-
-def _path(places: Sequence[int | str], given: object, *, missing: bool) -> Iterator[str]:
-    """Where in `given` a fault is; its last place is in no body where a field is `missing`.
-
-    pydantic's places also name the branches of unions, which are in no body either.
-    """
-    for place in places:
-        if (isinstance(given, dict) and place in given) or (isinstance(given, list) and isinstance(place, int) and place < len(given)):
-            yield str(place)
-            given = given[place]  # type: ignore[index]
-    if missing:
-        yield str(places[-1])
 
 
 def _json(body: bytes) -> object:
