@@ -20,12 +20,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rlaas.rollout.allocation import HarmRecord, breach, count_harms
-from rlaas.rollout.harm import ROLLOUT_WEIGHTS, WORSE, HarmBounds, HarmLedger, Kind, log_wealth, profit_over_control, weigh
+from rlaas.experiments.allocation import HarmRecord, breach, count_harms
+from rlaas.experiments.harm import ROLLOUT_WEIGHTS, WORSE, HarmBounds, HarmLedger, Kind, log_wealth, profit_over_control, weigh
+from rlaas.experiments.sequential import Gate, Outcome, SequentialTest, SettledUnit, analyse
+from rlaas.experiments.settlement import Harms
 from rlaas.rollout.plan import Ask
-from rlaas.rollout.sequential import Gate, Outcome, SequentialTest, SettledUnit, analyse
-from rlaas.rollout.settlement import Harms
-from rlaas.routing.bandit import BanditSettings, RateGuard
+from rlaas.routing.bandit_settings import BanditSettings, RateGuard
 
 SEED = 20261126
 ALPHA, RATIO_ALPHA, MIN_SAMPLES = 0.05, 0.001, 20

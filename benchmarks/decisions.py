@@ -41,9 +41,9 @@ from scipy import stats
 from benchmarks import decision_worlds as worlds
 from benchmarks.decision_worlds import ALPHA, AT_MOST_DAYS, LAG, SEED, WINDOW, Arm, Ended, Stream, Verdict, World
 from benchmarks.result import report
-from rlaas.rollout.harm import Kind, log_wealth, profit_over_control
+from rlaas.experiments.harm import Kind, log_wealth, profit_over_control
+from rlaas.experiments.sequential import SequentialTest, SettledUnit
 from rlaas.rollout.plan import Ask, Plan, Terms, Traffic, plan, planned_steps
-from rlaas.rollout.sequential import SequentialTest, SettledUnit
 from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep
 from rlaas.rollout.trial import TrialState, look
 from rlaas.telemetry.store import StoredEvent

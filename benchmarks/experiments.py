@@ -7,7 +7,7 @@ against what was taken by chi-square, and the share of the units that moved is b
 Bandit. Bernoulli arms, 2 to 10 of them, whose means are drawn anew for each seed; rewards come after a delay, and allocations are made at
 intervals, so that every policy decides from what is known by then, as the service does. All policies see the same rewards (common random
 numbers). Cumulative regret is what the best arm would have earned more, in rewards, averaged over the seeds. Thompson is the service's own
-code (`rlaas.routing.bandit`). A last arm, with errors above its guard's bound, is dropped after so many samples of its own.
+code (`rlaas.experiments.bandit`). A last arm, with errors above its guard's bound, is dropped after so many samples of its own.
 """
 
 import math
@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from benchmarks.result import report
-from rlaas.rollout.allocation import HarmRecord, breach, count_harms
-from rlaas.rollout.harm import HarmLedger
-from rlaas.rollout.settlement import Harms
+from rlaas.experiments.allocation import HarmRecord, breach, count_harms
+from rlaas.experiments.bandit import ArmState, ArmStatistics, allocate
+from rlaas.experiments.harm import HarmLedger
+from rlaas.experiments.settlement import Harms
 from rlaas.routing.assign import CONTROL, assign, bucket
-from rlaas.routing.bandit import ArmState, ArmStatistics, BanditSettings, RateGuard, allocate
+from rlaas.routing.bandit_settings import BanditSettings, RateGuard
 from rlaas.routing.route import MILLION, Arm, Route
 from tests.fakes.worlds import NOW, SKILL, TENANT
 

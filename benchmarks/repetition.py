@@ -26,11 +26,12 @@ from benchmarks.decisions import Runner
 from benchmarks.result import report
 from rlaas.chat import Message
 from rlaas.evaluation.reward_report import reward_figures
+from rlaas.experiments.bandit import ArmState, ArmStatistics, allocate
+from rlaas.experiments.harm import ROLLOUT_WEIGHTS, WORSE, HarmLedger, log_wealth, profit_over_control
+from rlaas.experiments.sequential import SequentialTest, SettledUnit
 from rlaas.preferences.dataset import within_shares
 from rlaas.preferences.pairs import Pair
-from rlaas.rollout.harm import ROLLOUT_WEIGHTS, WORSE, HarmLedger, log_wealth, profit_over_control
-from rlaas.rollout.sequential import SequentialTest, SettledUnit
-from rlaas.routing.bandit import ArmState, ArmStatistics, BanditSettings, allocate
+from rlaas.routing.bandit_settings import BanditSettings
 from rlaas.telemetry.events import RewardComputed
 from rlaas.voices import Voices
 

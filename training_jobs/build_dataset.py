@@ -79,7 +79,7 @@ class Arguments:
 
 
 def read_events(tenant: str, folder: Path) -> Iterator[StoredEvent]:
-    """The tenant's events in the files that Athena wrote for the run (`rlaas.rollout.selection`); one delivered twice comes twice."""
+    """The tenant's events in the files that Athena wrote for the run (`rlaas.learning.selection`); one delivered twice comes twice."""
     import pyarrow.parquet
 
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):

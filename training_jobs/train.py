@@ -26,8 +26,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from rlaas.learning.training import PhaseReport, TrainingReport, TrainingSettings
 from rlaas.preferences.dataset import DatasetManifest, read_messages
-from rlaas.training.settings import PhaseReport, TrainingReport, TrainingSettings
 from training_jobs.ending import JobFailed, exit_status
 from training_jobs.ml_root import ml_root
 

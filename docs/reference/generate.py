@@ -13,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from rlaas.api.admin.app import BODIES as ADMIN_BODIES
 from rlaas.api.admin.app import Services, admin_app
-from rlaas.inference.chat import ChatRequest
+from rlaas.inference.chat_completions import ChatRequest
 from rlaas.inference.infer import InferRequest
 from rlaas.telemetry.events import EventBatch, FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed, TaskResultReported
 from rlaas.telemetry.feedback_token import FeedbackTokenRequest

@@ -12,7 +12,7 @@ from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.adapters.aws.trials import DynamoBandits, RoutesOnTrial
 from rlaas.clock import utc_now
 from rlaas.errors import RlaasError
-from rlaas.rollout.allocation import allocate_route
+from rlaas.experiments.allocation import allocate_route
 from rlaas.runtime.environment import AllocationEnvironment, environment
 from rlaas.runtime.metrics import emit
 

@@ -7,8 +7,8 @@ from rlaas.api.admission import admitted
 from rlaas.api.answering import answered, streamed
 from rlaas.api.http import Event, header, parse
 from rlaas.clock import utc_now
-from rlaas.inference.chat import ChatRequest, extras, to_completion, to_infer
-from rlaas.inference.chat_stream import chunks
+from rlaas.inference.chat_completion_chunks import chunks
+from rlaas.inference.chat_completions import ChatRequest, extras, to_completion, to_infer
 from rlaas.runtime.environment import InferenceEnvironment, environment
 from rlaas.tenancy.keys import require_scope
 

@@ -18,7 +18,7 @@ from rlaas.adapters.aws.executions import StateMachine
 from rlaas.adapters.aws.inference_components import SageMakerAdapters, let_sleep
 from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.clock import utc_now
-from rlaas.rollout.adapters import Adapters, Upkeep, keep_up, unload_all
+from rlaas.learning.adapter_upkeep import Adapters, Upkeep, keep_up, unload_all
 from rlaas.runtime.environment import AdaptersEnvironment, environment
 from rlaas.runtime.metrics import emit
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from rlaas.errors import Conflict
-from rlaas.rollout.adapters import Loaded
+from rlaas.learning.adapter_upkeep import Loaded
 from tests.fakes.worlds import NOW
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from rlaas.errors import Conflict
-from rlaas.rollout.allocation import BanditStatistics
+from rlaas.experiments.allocation import BanditStatistics
 
 
 @dataclass

@@ -18,7 +18,7 @@ import pytest
 from infra.constructs.event_lake import COLUMNS as EVENT_COLUMNS
 from rlaas.adapters.aws.lake import FirehoseLake
 from rlaas.chat import Usage
-from rlaas.rollout.selection import unload_statement
+from rlaas.learning.selection import unload_statement
 from rlaas.runtime.state_machines import Failure
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
 from rlaas.telemetry.ingest import prepare

@@ -22,8 +22,8 @@ from rlaas.chat import Message
 from rlaas.errors import RlaasError
 from rlaas.evaluation.asking import Answer, AskedRun
 from rlaas.evaluation.comparison import SYSTEMS
+from rlaas.learning.runs import LearningRun, LearningSettings
 from rlaas.preferences.dataset import TEST_PROMPTS, HeldOutPrompt
-from rlaas.rollout.learning import LearningRun, LearningSettings
 from rlaas.tenancy.registry import Change, dataset_key, rollout_key, run_key
 from tests.laptop_cloud import SKILL, LaptopCloud, Tenant
 

@@ -12,9 +12,9 @@ import pyarrow.parquet
 import pytest
 
 from rlaas.clock import rfc3339
+from rlaas.learning.selection import COLUMNS
 from rlaas.preferences.dataset import SPLITS, TEST_PROMPTS, DatasetManifest, HeldOutPrompt, read_messages
 from rlaas.preferences.left_out import ADVICE
-from rlaas.rollout.selection import COLUMNS
 from rlaas.telemetry.store import StoredEvent
 from rlaas.voices import FREE
 from training_jobs import build_dataset

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+from rlaas.learning.training import TrainingReport
 from rlaas.telemetry.store import StoredEvent
-from rlaas.training.settings import TrainingReport
 from training_jobs import train
 from training_jobs.build_dataset import Arguments, build
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner, Result
 
-from rlaas.rollout.learning import Dataset, LearningRun, fail_run
+from rlaas.learning.runs import Dataset, LearningRun, fail_run
 from rlaas.tenancy.registry import Change, dataset_key, run_key
 from rlaas_sdk.learning import learn_command
 from tests.fakes.worlds import SKILL, TENANT

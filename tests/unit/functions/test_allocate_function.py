@@ -7,7 +7,7 @@ import pytest
 from functions.allocate.handler import handler
 from rlaas.adapters.aws.trials import DynamoBandits
 from rlaas.routing.assign import assign
-from rlaas.routing.bandit import BanditSettings
+from rlaas.routing.bandit_settings import BanditSettings
 from rlaas.routing.route import Arm
 from rlaas.telemetry.events import FeedbackSubmitted, OutputProduced
 from rlaas.telemetry.ingest import prepare

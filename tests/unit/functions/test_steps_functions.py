@@ -13,7 +13,7 @@ from functions.learning_steps import handler as learning_steps
 from functions.rollout_steps import handler as rollout_steps
 from rlaas.adapters.aws.executions import StateMachine
 from rlaas.errors import Conflict, InvalidInput, NotFound
-from rlaas.rollout.learning import LearningRun
+from rlaas.learning.runs import LearningRun
 from rlaas.rollout.steps import Rollout
 from rlaas.runtime.state_machines import Failure
 from rlaas.skills.skill import Skill

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from rlaas.errors import Conflict, InvalidInput, NotFound
+from rlaas.experiments.sequential import Outcome
 from rlaas.rollout.conduct import Conductor, take_back
-from rlaas.rollout.sequential import Outcome
 from rlaas.rollout.steps import RolloutSettings, RolloutStep
 from rlaas.skills.skill import RewardSpec, Skill
 from rlaas.tenancy.registry import Change, skill_key

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from rlaas.experiments.sequential import SequentialTest, SettledUnit
 from rlaas.rollout.plan import Ask, Terms, Traffic, expected_units, plan, planned_steps, traffic_of
-from rlaas.rollout.sequential import SequentialTest, SettledUnit
 from rlaas.telemetry.events import RewardComputed
 
 TERMS = Terms(alpha=0.05, at_most_days=14, window_days=1, gain=0.2)

@@ -1,8 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
+from rlaas.experiments.sequential import Outcome, SequentialTest, analyse
 from rlaas.rollout.plan import Ask, Terms, Traffic, plan
-from rlaas.rollout.sequential import Outcome, SequentialTest, analyse
 from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep, with_candidate, with_promotion
 from rlaas.routing.assign import CONTROL, assign
 from rlaas.routing.route import Arm

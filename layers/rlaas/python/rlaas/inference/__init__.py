@@ -1,1 +1,1 @@
-"""Inference: render the policy's prompt, ask its backend, store what was said and why."""
+"""Inference: a request decided, asked, checked and recorded."""

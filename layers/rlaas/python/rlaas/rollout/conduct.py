@@ -12,9 +12,9 @@ from typing import Literal, Protocol
 
 from rlaas.clock import Clock
 from rlaas.errors import Conflict
+from rlaas.experiments.sequential import Outcome, analyse
 from rlaas.rollout.plan import would_have_taken
 from rlaas.rollout.request import Documents, find_rollout
-from rlaas.rollout.sequential import Outcome, analyse
 from rlaas.rollout.steps import Rollout, live_arms, with_candidate, with_promotion
 from rlaas.rollout.trial import TrialState, TrialStore, look
 from rlaas.routing.route import Route

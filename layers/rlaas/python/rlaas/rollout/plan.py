@@ -14,7 +14,7 @@ from statistics import NormalDist
 from pydantic import Field
 
 from rlaas.evaluation.reward_report import rewarded_units
-from rlaas.rollout.sequential import SHARES, STAKES, Gate, SequentialTest
+from rlaas.experiments.sequential import SHARES, STAKES, Gate, SequentialTest
 from rlaas.routing.route import Unit
 from rlaas.telemetry.events import RewardComputed
 from rlaas.wire import WireModel

@@ -8,10 +8,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from rlaas.clock import Timestamp
+from rlaas.experiments.harm import HarmBounds
+from rlaas.experiments.sequential import Analysis, Gate, Outcome, SequentialTest
 from rlaas.ids import PolicyId, SkillName, TenantId
-from rlaas.rollout.harm import HarmBounds
 from rlaas.rollout.plan import Plan
-from rlaas.rollout.sequential import Analysis, Gate, Outcome, SequentialTest
 from rlaas.routing.route import Arm, Route
 from rlaas.skills.skill import RewardSpec
 from rlaas.wire import WireModel

@@ -24,10 +24,9 @@ from typing import Protocol, Self
 from pydantic import Field
 
 from rlaas.clock import Timestamp
-from rlaas.ids import SkillName, TenantId, text_sha256
-from rlaas.rollout.harm import ROLLOUT_WEIGHTS, WORSE, Evidence, HarmLedger, Kind, log_wealth, profit_over_control, weigh
-from rlaas.rollout.sequential import SequentialTest, SettledUnit
-from rlaas.rollout.settlement import (
+from rlaas.experiments.harm import ROLLOUT_WEIGHTS, WORSE, Evidence, HarmLedger, Kind, log_wealth, profit_over_control, weigh
+from rlaas.experiments.sequential import SequentialTest, SettledUnit
+from rlaas.experiments.settlement import (
     Dealt,
     Served,
     decisions,
@@ -39,6 +38,7 @@ from rlaas.rollout.settlement import (
     settle,
     stratum_of,
 )
+from rlaas.ids import SkillName, TenantId, text_sha256
 from rlaas.rollout.steps import Rollout
 from rlaas.telemetry.store import EventStore, StoredEvent
 from rlaas.voices import Voices

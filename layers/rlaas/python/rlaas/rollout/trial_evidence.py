@@ -3,8 +3,8 @@
 from typing import Self
 
 from rlaas.clock import Timestamp
+from rlaas.experiments.sequential import ArmSums
 from rlaas.ids import PolicyId
-from rlaas.rollout.sequential import ArmSums
 from rlaas.rollout.steps import Rollout
 from rlaas.rollout.trial import LookPoint, TrialState
 from rlaas.wire import WireModel

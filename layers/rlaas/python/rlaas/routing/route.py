@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from rlaas.clock import Timestamp
 from rlaas.ids import PolicyId, SkillName, TenantId
 from rlaas.metering.budgets import Cap
-from rlaas.routing.bandit import BanditSettings
+from rlaas.routing.bandit_settings import BanditSettings
 from rlaas.wire import WireModel
 
 MILLION = 1_000_000

@@ -1,1 +1,1 @@
-"""Tenancy: tenants, their keys, the registry of their documents and the audit of every change."""
+"""Tenancy: tenants, their keys, the registry of their records and the audit of every change."""

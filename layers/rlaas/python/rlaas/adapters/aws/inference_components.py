@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from rlaas.adapters.aws.clients import client, dependency, error_code
 from rlaas.errors import Conflict
 from rlaas.ids import adapters_owner, base_component
-from rlaas.rollout.adapters import Loaded
+from rlaas.learning.adapter_upkeep import Loaded
 
 if TYPE_CHECKING:
     from types_boto3_sagemaker import SageMakerClient

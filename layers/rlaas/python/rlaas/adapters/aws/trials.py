@@ -12,7 +12,7 @@ from rlaas.adapters.aws.clients import client, dependency
 from rlaas.adapters.aws.dynamodb_items import from_item, to_item
 from rlaas.adapters.aws.registry import BANDITS, ROLLOUTS, TRIALS_INDEX
 from rlaas.errors import Conflict
-from rlaas.rollout.allocation import BanditStatistics
+from rlaas.experiments.allocation import BanditStatistics
 from rlaas.rollout.trial import TrialState
 
 if TYPE_CHECKING:

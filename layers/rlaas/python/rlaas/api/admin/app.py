@@ -24,6 +24,8 @@ from rlaas.clock import Clock, rfc3339
 from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, QuotaExceeded, RlaasError, Unauthorized
 from rlaas.evaluation.reward_report import report_rewards
 from rlaas.ids import MetricName, PolicyId, TenantId, base_component, derived_id, new_id
+from rlaas.learning.adapter_upkeep import ADAPTERS_OF_A_RUN, Adapters, check_adapters, ensure_loaded
+from rlaas.learning.runs import Dataset, LearningRun, LearningSettings, fail_run, request_run
 from rlaas.metering.budgets import BUDGETS, Budgets, Cap, Limit, ceiling_counter, stored_budgets, window_end, window_start
 from rlaas.metering.ceilings import CEILINGS, Ceilings, check_ceiling, limits_of, stored_ceilings
 from rlaas.metering.ledger import Counters, Item, count, standing
@@ -48,14 +50,12 @@ from rlaas.policies.render_prompt import check as check_prompt
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import PrivacySettings, TenantPrivacy, check_custom
 from rlaas.privacy.texts import scrubbed
-from rlaas.rollout.adapters import ADAPTERS_OF_A_RUN, Adapters, check_adapters, ensure_loaded
 from rlaas.rollout.conduct import Conductor, Guards, take_back
-from rlaas.rollout.learning import Dataset, LearningRun, LearningSettings, fail_run, request_run
 from rlaas.rollout.request import request_rollout
 from rlaas.rollout.steps import Rollout, RolloutSettings
 from rlaas.rollout.trial import TrialState, TrialStore
 from rlaas.rollout.trial_evidence import TrialEvidence
-from rlaas.routing.bandit import BanditSettings
+from rlaas.routing.bandit_settings import BanditSettings
 from rlaas.routing.route import MOST_ARMS, MOST_SHADOWS, Arm, ArmMode, Route, Unit
 from rlaas.routing.route_store import Routes
 from rlaas.runtime.log import refused as tell_refused

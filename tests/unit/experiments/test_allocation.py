@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 import pytest
 
 from rlaas.errors import Conflict
-from rlaas.rollout.allocation import ACTOR, Allocated, HarmRecord, allocate_route, breach, count_harms
-from rlaas.rollout.harm import HarmLedger
-from rlaas.rollout.settlement import Harms
+from rlaas.experiments.allocation import ACTOR, Allocated, HarmRecord, allocate_route, breach, count_harms
+from rlaas.experiments.harm import HarmLedger
+from rlaas.experiments.settlement import Harms
 from rlaas.routing.assign import Decision, assign, shadow_decision
-from rlaas.routing.bandit import BanditSettings, CostGuard, LatencyGuard, RateGuard
+from rlaas.routing.bandit_settings import BanditSettings, CostGuard, LatencyGuard, RateGuard
 from rlaas.routing.route import Arm, Route
 from rlaas.skills.skill import MissingValues, RewardSpec, Skill
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, GuardrailActed, OutputProduced

@@ -24,7 +24,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rlaas.rollout.sequential import SHARES, STAKES
+from rlaas.experiments.sequential import SHARES, STAKES
 from rlaas.wire import WireModel
 
 Kind = Literal["failed", "empty", "unsafe", "slow", "unsent", "dear"]

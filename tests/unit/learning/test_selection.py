@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rlaas.clock import rfc3339
-from rlaas.rollout.selection import COLUMNS, unload_statement
+from rlaas.learning.selection import COLUMNS, unload_statement
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOSTILE = ["x' OR tenant_id <> '", "x') TO 's3://elsewhere/' --", "'", "''", "a\\' OR 1=1 --", 'a"b', "a;DROP TABLE events", "ä\n'x"]

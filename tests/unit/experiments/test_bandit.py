@@ -9,18 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from rlaas.routing.bandit import (
-    ArmState,
-    ArmStatistics,
-    BanditSettings,
-    Beta,
-    Posterior,
-    StudentT,
-    allocate,
-    best_probabilities,
-    posterior,
-    whole,
-)
+from rlaas.experiments.bandit import ArmState, ArmStatistics, Beta, Posterior, StudentT, allocate, best_probabilities, posterior, whole
+from rlaas.routing.bandit_settings import BanditSettings
 from rlaas.routing.route import MILLION
 
 SEED = 20261125

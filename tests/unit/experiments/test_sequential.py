@@ -7,7 +7,7 @@ from statistics import median
 
 import pytest
 
-from rlaas.rollout.sequential import GRID, Analysis, Gate, Outcome, SequentialTest, SettledUnit, analyse
+from rlaas.experiments.sequential import GRID, Analysis, Gate, Outcome, SequentialTest, SettledUnit, analyse
 
 SEED = 20260101
 GATE = Gate(alpha=0.05, ratio_alpha=0.001, margin=0.0, min_samples=5, max_wait_seconds=3600)

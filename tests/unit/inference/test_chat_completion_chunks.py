@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from rlaas.chat import CalledFunction, Choice, Delta, ToolCall, ToolCallDelta, Usage
 from rlaas.errors import DependencyUnavailable
-from rlaas.inference.chat_stream import chunks
+from rlaas.inference.chat_completion_chunks import chunks
 from rlaas.inference.collect import deltas_of
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

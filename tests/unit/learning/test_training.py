@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from rlaas.training.settings import TrainingSettings
+from rlaas.learning.training import TrainingSettings
 
 
 def test_settings_survive_the_way_through_strings() -> None:

@@ -22,11 +22,12 @@ from typing import Protocol, Self
 from pydantic import Field
 
 from rlaas.clock import Timestamp
+from rlaas.experiments.bandit import ArmState, ArmStatistics, Share, allocate
+from rlaas.experiments.harm import HarmLedger, Kind, log_wealth, profit_over_bound, weigh
+from rlaas.experiments.settlement import Dealt, Harms, decisions, first_of_units, harms_of, person_of, served_that_day, settle
 from rlaas.ids import PolicyId, SkillName, TenantId
 from rlaas.rewards.record import RewardSpecs
-from rlaas.rollout.harm import HarmLedger, Kind, log_wealth, profit_over_bound, weigh
-from rlaas.rollout.settlement import Dealt, Harms, decisions, first_of_units, harms_of, person_of, served_that_day, settle
-from rlaas.routing.bandit import ArmState, ArmStatistics, BanditSettings, Share, allocate
+from rlaas.routing.bandit_settings import BanditSettings
 from rlaas.routing.route import MILLION, Arm, Route
 from rlaas.routing.route_store import Routes
 from rlaas.skills.skill import RewardSpec

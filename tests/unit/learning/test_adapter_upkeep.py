@@ -6,10 +6,10 @@ import pytest
 
 from rlaas.errors import Conflict, DependencyUnavailable
 from rlaas.ids import adapter_name
+from rlaas.learning.adapter_upkeep import Upkeep, ensure_loaded, keep_up, unload_all
 from rlaas.policies.backend import SageMakerBackend
 from rlaas.policies.bundle import AdapterRef, Policy, PolicyBundle
 from rlaas.policies.prompt_graph import ShortPrompt
-from rlaas.rollout.adapters import Upkeep, ensure_loaded, keep_up, unload_all
 from rlaas.routing.route import Arm, RouteTarget
 from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import skill_key

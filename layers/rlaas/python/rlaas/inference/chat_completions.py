@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, JsonValue, ValidationInfo, field_validat
 
 from rlaas.chat import Choice, Document, Message, ToolCall
 from rlaas.ids import ExternalId, UserId
-from rlaas.inference.chat_stream import usage_of
+from rlaas.inference.chat_completion_chunks import usage_of
 from rlaas.inference.infer import Answer, AnswerStream, InferRequest
 from rlaas.wire import Json, WireModel
 

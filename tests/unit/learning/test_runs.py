@@ -12,9 +12,9 @@ from rlaas.errors import Conflict, NotFound
 from rlaas.evaluation.asking import AskedRun
 from rlaas.evaluation.comparison import SYSTEMS, HeldOutCase
 from rlaas.evaluation.report import Criteria, promotion_report
-from rlaas.rollout.learning import Dataset, LearningRun, LearningSettings, Place, RunConductor, plan, request_run
+from rlaas.learning.runs import Dataset, LearningRun, LearningSettings, Place, RunConductor, plan, request_run
+from rlaas.learning.training import TrainingSettings
 from rlaas.tenancy.registry import dataset_key, run_key
-from rlaas.training.settings import TrainingSettings
 from tests.fakes.artifacts import MemoryArtifacts
 from tests.fakes.registry import MemoryRegistry
 from tests.fakes.worlds import NOW, SKILL, TENANT, clock, furnished

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlaas.rollout.harm import HarmLedger, log_wealth, profit_over_bound, profit_over_control, weigh
-from rlaas.rollout.sequential import SHARES, STAKES
+from rlaas.experiments.harm import HarmLedger, log_wealth, profit_over_bound, profit_over_control, weigh
+from rlaas.experiments.sequential import SHARES, STAKES
 
 SEED = 20260101
 DAY = date(2026, 1, 5)

@@ -19,14 +19,14 @@ from rlaas.evaluation.asking import AskedRun
 from rlaas.evaluation.comparison import System
 from rlaas.evaluation.report import Criteria, PromotionReport
 from rlaas.ids import PolicyId, SkillName, TenantId, adapter_name, base_component, policy_id
+from rlaas.learning.selection import unload_statement
+from rlaas.learning.training import TrainingSettings
 from rlaas.policies.backend import SageMakerBackend
 from rlaas.policies.bundle import AdapterRef, Policy
 from rlaas.policies.policy_store import Policies
-from rlaas.rollout.selection import unload_statement
 from rlaas.routing.route_store import Routes
 from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import Change, Registry, dataset_key, run_key, skill_key
-from rlaas.training.settings import TrainingSettings
 from rlaas.wire import Json, WireModel
 
 _ATTEMPTS = 5

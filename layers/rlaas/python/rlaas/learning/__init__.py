@@ -1,0 +1,1 @@
+"""Learning: runs from events to an adapter. The work itself is SageMaker's, in `training_jobs`."""
