@@ -1,0 +1,58 @@
+"""What the glossary and the architecture say of the code is there."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PACKAGE = ROOT / "layers/rlaas/python/rlaas"
+GLOSSARY = (ROOT / "docs/glossary.md").read_text()
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def code_names(text: str) -> list[str]:
+    """What stands in the last column of the glossary's tables as dotted names."""
+    return re.findall(r"\| `([a-z_]+(?:\.\w+)*)` \|$", text, re.MULTILINE)
+
+
+def paths(text: str) -> set[str]:
+    return set(re.findall(r"`((?:[\w.-]+/)+[\w.-]*)`", text))
+
+
+@pytest.mark.parametrize("name", code_names(GLOSSARY))
+def test_every_word_of_the_glossary_is_where_it_says(name: str) -> None:
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            place: object = importlib.import_module("rlaas." + ".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            fields = getattr(place, "model_fields", {})
+            assert part in fields or hasattr(place, part), name
+            place = fields[part] if part in fields else getattr(place, part)
+        return
+    pytest.fail(f"there is no {name}")
+
+
+def test_the_glossary_has_each_word_once() -> None:
+    words = re.findall(r"^\| ([a-z][\w -]*) \|", GLOSSARY, re.MULTILINE)
+    assert len(words) > 50
+    assert len(set(words) - {"word"}) == len([word for word in words if word != "word"])
+
+
+@pytest.mark.parametrize("text", [ARCHITECTURE, CONTRIBUTING], ids=["architecture", "contributing"])
+def test_every_path_is_there(text: str) -> None:
+    named = paths(text)
+    assert len(named) > 5
+    assert {path for path in named if not (ROOT / path).exists() and not (PACKAGE / path).exists()} == set()
+
+
+def test_every_room_and_every_function_is_in_the_architecture() -> None:
+    rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    functions = {path.parent.name for path in ROOT.glob("functions/*/handler.py")} - {"bootstrap", "find_entities", "learning_steps", "rollout_steps"}
+    missing = {name for name in rooms | functions if not re.search(rf"\b{name}\b", ARCHITECTURE)}
+    assert missing == set()
