@@ -53,6 +53,11 @@ def test_every_path_is_there(text: str) -> None:
 
 def test_every_room_and_every_function_is_in_the_architecture() -> None:
     rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
-    functions = {path.parent.name for path in ROOT.glob("functions/*/handler.py")} - {"bootstrap", "find_entities", "learning_steps", "rollout_steps"}
+    functions = {path.parent.name for path in ROOT.glob("functions/*/handler.py")} - {
+        "bootstrap",
+        "find_entities",
+        "learning_steps",
+        "rollout_steps",
+    }
     missing = {name for name in rooms | functions if not re.search(rf"\b{name}\b", ARCHITECTURE)}
     assert missing == set()

@@ -15,7 +15,8 @@ MAX_HOPS = 1
 
 
 class WireModel(BaseModel):
-    """A frozen, strict value. Parse requests with `model_validate_json`; read stored ones with `stored`."""
+    """A frozen, strict value. Parse requests with `model_validate_json`; read what is stored with `extra="ignore"`,
+    since a later release may have written it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
 

@@ -383,7 +383,6 @@ def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValu
         components=components,
         max_tokens=baseline.sampling.max_tokens,
     )
-    hyperparameters = {name: str(getattr(settings, name)) for name in TrainingSettings.model_fields}
     return {
         "run_id": run.run_id,
         "select_events": {
@@ -412,7 +411,7 @@ def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValu
         },
         "train": {
             "job_name": where.jobs["train"],
-            "hyperparameters": {**hyperparameters, "base_model": place.base_model},
+            "hyperparameters": {**settings.to_strings(), "base_model": place.base_model},
             "base_model_uri": f"s3://{place.bucket}/models/{place.base_model}/",
             "output_uri": where.runs,
         },

@@ -37,8 +37,8 @@ class TrainingSettings(BaseModel):
         return cls.model_validate_strings(dict(hyperparameters))
 
     def to_strings(self) -> dict[str, str]:
-        """What SageMaker's HyperParameters take."""
-        return {name: str(value) for name, value in self.model_dump().items()}
+        """What SageMaker's HyperParameters take: the fields of this class, of a subclass too."""
+        return {name: str(getattr(self, name)) for name in TrainingSettings.model_fields}
 
 
 class PhaseReport(WireModel):

@@ -55,7 +55,8 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event at rest. `payload` is its canonical JSON with every id and time filled in; `payload_sha256` is of what the client sent.
+    """An event at rest. `payload` is its canonical JSON with every id and time filled in; `payload_sha256` is of what the client
+    sent; the lake does not keep it.
 
     `pending` says that what the event refers to had not landed when it was last looked at.
     """
@@ -70,7 +71,7 @@ class StoredEvent:
     policy_id: str | None
     occurred_at: datetime
     received_at: datetime
-    payload_sha256: str
+    payload_sha256: str | None
     payload: str
     pending: bool = False
     marks: tuple[Mark, ...] = ()
