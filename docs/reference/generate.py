@@ -6,13 +6,16 @@ A test holds what is checked in equal to what this makes.
 """
 
 import json
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, JsonValue
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
-from rlaas.api.admin.app import BODIES as ADMIN_BODIES
-from rlaas.api.admin.app import Services, admin_app
+from rlaas.api.admin.app import ROUTERS, admin_app
+from rlaas.api.admin.operations import operations_of
+from rlaas.api.admin.services import Services
 from rlaas.inference.chat_completions import ChatRequest
 from rlaas.inference.infer import InferRequest
 from rlaas.telemetry.events import EventBatch, FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed, TaskResultReported
@@ -74,16 +77,17 @@ def documents() -> dict[Path, str]:
 
 def openapi() -> dict[str, JsonValue]:
     """The OpenAPI 3.1 document: what applications call, and administration."""
-    admin = admin_app(_not_called, _not_called)
+    admin, administration = admin_app(_not_called, _not_called), operations_of(ROUTERS)
     models: list[type[BaseModel]] = [
         *(model for model, _, _ in _TELEMETRY.values()),
         *(model for model, _ in _INFERENCE.values()),
         FeedbackTokenRequest,
         EventBatch,
         RewardComputed,
-        *ADMIN_BODIES,
+        *(operation.body for operation in administration if operation.body is not None),
     ]
     _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
+    sent = _sent_schemas([model for operation in administration for model in operation.answers], schemas["$defs"])
     paths: dict[str, JsonValue] = {}
     for path, (model, id_field, summary) in _TELEMETRY.items():
         answers = {"200": "Recorded before", "201": "Recorded", "202": "Recorded; what it refers to has not landed yet"}
@@ -111,11 +115,38 @@ def openapi() -> dict[str, JsonValue]:
         "info": {"title": "RLaaS", "version": "1", "description": "What applications call, and administration under `/v1/admin`."},
         "paths": {**paths, **{path: _administration(operations) for path, operations in admin.openapi()["paths"].items()}},
         "components": {
-            "schemas": {**schemas["$defs"], "BatchResult": _BATCH_RESULT, "Error": _ERROR},
+            "schemas": {**schemas["$defs"], "BatchResult": _BATCH_RESULT, "Error": _ERROR, **sent},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "rlk_<id>_<secret>"}},
         },
         "security": [{"key": []}],
     }
+
+
+class _Sent(GenerateJsonSchema):
+    """The schemas of what is sent: with every field, those too that have a default."""
+
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        return True
+
+
+def _sent_schemas(models: Sequence[type[BaseModel]], bodies: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """The schemas of `models` as they are sent. One that has another shape in `bodies` is named `...-Output`."""
+    modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "serialization") for model in models]
+    _, schemas = models_json_schema(modes, ref_template=_REF, schema_generator=_Sent)
+    sent: dict[str, JsonValue] = schemas["$defs"]
+    twice: set[str] = set()
+    while more := {name for name in sent if name in bodies and bodies[name] != _renamed(sent[name], twice)} - twice:
+        twice |= more
+    return {f"{name}-Output" if name in twice else name: _renamed(schema, twice) for name, schema in sent.items()}
+
+
+def _renamed(schema: JsonValue, names: Collection[str]) -> JsonValue:
+    """`schema`, in which references to `names` are to their outputs."""
+    text = json.dumps(schema)
+    for name in names:
+        text = text.replace(f'"{_REF.format(model=name)}"', f'"{_REF.format(model=name)}-Output"')
+    renamed: JsonValue = json.loads(text)
+    return renamed
 
 
 def _not_called() -> Services:
@@ -191,7 +222,8 @@ def _administration(operations: dict[str, dict[str, JsonValue]]) -> JsonValue:
     """The operations of an admin path, with our errors in the place of FastAPI's."""
     described: dict[str, JsonValue] = {}
     for method, operation in operations.items():
-        answers = {"200": "The document, or the page", **({} if method == "get" else {"201": "Made", "202": "Started"})}
+        answers = operation["responses"]
+        assert isinstance(answers, dict)
         parameters = operation.get("parameters", [])
         assert isinstance(parameters, list)
         described[method] = {
@@ -199,7 +231,7 @@ def _administration(operations: dict[str, dict[str, JsonValue]]) -> JsonValue:
             "description": operation.get("description", "") or "Needs the scope `admin`; tenants need `platform`.",
             "parameters": [*parameters, *([_IDEMPOTENCY_KEY] if method == "post" else [])],
             **({"requestBody": operation["requestBody"]} if "requestBody" in operation else {}),
-            "responses": {**{status: _json(text, {"type": "object"}) for status, text in answers.items()}, **_refusals()},
+            "responses": {**{status: answer for status, answer in answers.items() if status.startswith("2")}, **_refusals()},
         }
     return described
 

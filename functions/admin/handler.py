@@ -19,7 +19,8 @@ from rlaas.adapters.aws.secrets import VendorKeys
 from rlaas.adapters.aws.tenants import DynamoTenants
 from rlaas.adapters.aws.trials import DynamoTrials
 from rlaas.adapters.aws.usage import DynamoUsage
-from rlaas.api.admin.app import Services, admin_app
+from rlaas.api.admin.app import admin_app
+from rlaas.api.admin.services import Services
 from rlaas.api.admission import admitted
 from rlaas.clock import utc_now
 from rlaas.policies.allowed_models import AllowedModels

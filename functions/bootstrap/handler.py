@@ -1,7 +1,6 @@
 """The first key of a stage: makes a tenant and a key. Invocable by IAM only; the key's text is in the answer and nowhere else."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cache
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -9,12 +8,12 @@ from pydantic import Field, ValidationError
 
 from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.clock import utc_now
-from rlaas.errors import Conflict
 from rlaas.ids import TenantId
 from rlaas.privacy.settings import TenantPrivacy
 from rlaas.runtime.environment import RegistryEnvironment, environment
+from rlaas.tenancy.create_tenant import ensure_tenant
 from rlaas.tenancy.keys import Scope, make_key
-from rlaas.tenancy.registry import PRIVACY, TENANT, Change
+from rlaas.tenancy.registry import Change
 from rlaas.tenancy.tenant import Tenant
 from rlaas.wire import WireModel, invalid_input
 
@@ -39,9 +38,8 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, str]:
     except ValidationError as error:
         raise invalid_input(error, event) from None
     change = Change(actor="bootstrap", reason="bootstrap", at=utc_now())
-    for sort_key, document in ((PRIVACY, TenantPrivacy()), (TENANT, Tenant(tenant_id=request.tenant_id, created_at=change.at))):
-        with suppress(Conflict):  # the tenant exists: this is one more key for it
-            registry().put(request.tenant_id, sort_key, document, change)
+    tenant = Tenant(tenant_id=request.tenant_id, created_at=change.at)
+    ensure_tenant(registry(), tenant, privacy=TenantPrivacy(), change=change)
     key, text = make_key(tenant_id=request.tenant_id, scopes=request.scopes, created_at=change.at)
     registry().create_key(key, change)
     return {"tenant_id": request.tenant_id, "key_id": key.key_id, "api_key": text}

@@ -11,7 +11,8 @@ from rlaas.adapters.aws.artifact_store import S3Artifacts
 from rlaas.adapters.aws.executions import stopped_execution
 from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.clock import utc_now
-from rlaas.learning.runs import LearningSettings, Place, RunConductor, request_run
+from rlaas.learning.runs import LearningSettings, Place, RunConductor
+from rlaas.learning.start_run import request_run
 from rlaas.runtime.environment import LearningEnvironment, environment
 from rlaas.runtime.state_machines import Failure, settings_of
 

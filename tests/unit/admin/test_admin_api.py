@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from mangum import Mangum
 
-from rlaas.api.admin.app import BODIES, Services, admin_app
+from rlaas.api.admin.app import ROUTERS, admin_app
+from rlaas.api.admin.operations import operations_of
+from rlaas.api.admin.services import Services
 from rlaas.api.http import caller
 from rlaas.chat import Usage
 from rlaas.errors import Conflict, DependencyUnavailable
@@ -27,6 +29,7 @@ from rlaas.tenancy.keys import ApiKey
 from rlaas.tenancy.registry import TENANT as TENANT_KEY
 from rlaas.tenancy.registry import Page, to_cursor
 from rlaas.tenancy.tenant import Tenant
+from tests.declared_answers import check_answer
 from tests.fakes.adapters import MemoryAdapters
 from tests.fakes.audit import MemoryAuditLog
 from tests.fakes.counters import MemoryCounters
@@ -118,7 +121,9 @@ class Api:
         event["queryStringParameters"] = query
         event["multiValueQueryStringParameters"] = {name: [value] for name, value in (query or {}).items()} or None
         answer = self._app(event, lambda_context())  # type: ignore[arg-type]
-        return answer["statusCode"], json.loads(answer["body"])
+        status, content = answer["statusCode"], json.loads(answer["body"])
+        check_answer(method, path, status, content)
+        return status, content
 
 
 @pytest.fixture
@@ -692,7 +697,8 @@ def test_every_mutation_is_described_with_its_body() -> None:
         for method, operation in operations.items()
         if method in ("post", "put")
     }
-    assert bodies == {model.__name__ for model in BODIES}
+    assert bodies == {operation.body.__name__ for operation in operations_of(ROUTERS) if operation.body}
+    assert len(bodies) == 14
 
 
 def test_privacy_settings_are_put_at_a_version_and_the_salt_is_never_shown(api: Api) -> None:

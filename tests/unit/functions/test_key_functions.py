@@ -4,6 +4,8 @@ from functions.authorizer.handler import handler as authorize
 from functions.bootstrap.handler import handler as bootstrap
 from rlaas.clock import utc_now
 from rlaas.errors import InvalidInput
+from rlaas.privacy.settings import TenantPrivacy
+from rlaas.tenancy.create_tenant import create_tenant
 from rlaas.tenancy.registry import TENANT as TENANT_KEY
 from rlaas.tenancy.registry import Change
 from rlaas.tenancy.tenant import Tenant
@@ -38,6 +40,14 @@ def test_a_second_bootstrap_makes_another_key_for_the_same_tenant(stage: Stage) 
     first, second = (bootstrap({"tenant_id": "acme", "scopes": ["infer"]}, lambda_context()) for _ in range(2))
     assert first["key_id"] != second["key_id"]
     allowed(f"Bearer {first['api_key']}")
+
+
+def test_a_bootstrap_makes_a_key_for_a_tenant_that_the_platform_made_and_leaves_it_as_it_is(stage: Stage) -> None:
+    change = Change(actor="key:1", reason="tenant made", at=utc_now())
+    named = Tenant(tenant_id="acme", name="Acme", created_at=change.at)
+    create_tenant(stage.registry, named, privacy=TenantPrivacy(), change=change)
+    allowed(f"Bearer {bootstrap({'tenant_id': 'acme', 'scopes': ['platform']}, lambda_context())['api_key']}")
+    assert stage.registry.get(Tenant, "acme", TENANT_KEY).document == named
 
 
 def test_a_revoked_or_unknown_key_is_unauthorized_and_logged_nowhere(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:

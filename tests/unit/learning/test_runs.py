@@ -12,7 +12,8 @@ from rlaas.errors import Conflict, NotFound
 from rlaas.evaluation.asking import AskedRun
 from rlaas.evaluation.comparison import SYSTEMS, HeldOutCase
 from rlaas.evaluation.report import Criteria, promotion_report
-from rlaas.learning.runs import Dataset, LearningRun, LearningSettings, Place, RunConductor, plan, request_run
+from rlaas.learning.runs import Dataset, LearningRun, LearningSettings, Place, RunConductor, plan
+from rlaas.learning.start_run import request_run
 from rlaas.learning.training import TrainingSettings
 from rlaas.tenancy.registry import dataset_key, run_key
 from tests.fakes.artifacts import MemoryArtifacts
@@ -156,7 +157,7 @@ def test_a_recommended_adapter_becomes_the_next_policy_with_its_provenance(world
     world.registry.next_number(TENANT, SKILL, "policy")
     world.jobs_end(better=True)
     run = world.conductor.decide()
-    assert (run.status, run.policy_id, run.ended_at) == ("registered", f"{SKILL}@v3", NOW)
+    assert (run.status, run.registered_policy_id, run.ended_at) == ("registered", f"{SKILL}@v3", NOW)
     policy = world.registry.get_policy(TENANT, f"{SKILL}@v3")
     baseline = world.registry.get_policy(TENANT, run.baseline)
     assert (policy.prompt, policy.sampling) == (baseline.prompt, baseline.sampling)
@@ -185,7 +186,7 @@ def test_an_adapter_that_is_no_better_is_rejected_and_unloaded(world: World) -> 
     world.conductor.begin()
     world.jobs_end(better=False)
     run = world.conductor.decide()
-    assert (run.status, run.policy_id) == ("rejected", None)
+    assert (run.status, run.registered_policy_id) == ("rejected", None)
     assert run.report_uri == f"{ROOT}/runs/{RUN}/evaluation/promotion_report.json"
     assert world.conductor.to_release() == [f"rlaas-test--{TENANT}--{SKILL}--v1", f"rlaas-test--{TENANT}--{SKILL}--v1--sft"]
 

@@ -6,7 +6,7 @@ rollout may then ship. A run never changes the route.
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, Protocol
@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from pydantic import Field, JsonValue
 
 from rlaas.clock import Clock, Timestamp
-from rlaas.errors import Conflict, InvalidInput, NotFound
+from rlaas.errors import Conflict, NotFound
 from rlaas.evaluation.asking import AskedRun
 from rlaas.evaluation.comparison import System
 from rlaas.evaluation.report import Criteria, PromotionReport
@@ -25,8 +25,7 @@ from rlaas.policies.backend import SageMakerBackend
 from rlaas.policies.bundle import AdapterRef, Policy
 from rlaas.policies.policy_store import Policies
 from rlaas.routing.route_store import Routes
-from rlaas.skills.skill import Skill
-from rlaas.tenancy.registry import Change, Registry, dataset_key, run_key, skill_key
+from rlaas.tenancy.registry import Change, Registry, dataset_key, run_key
 from rlaas.wire import Json, WireModel
 
 _ATTEMPTS = 5
@@ -47,34 +46,6 @@ class LearningSettings(TrainingSettings):
     min_win_rate: float = Field(default=Criteria().min_win_rate, ge=0.5, le=1)
 
 
-MOST: Mapping[str, float] = {
-    "lora_rank": 16,
-    "lora_alpha": 1024,
-    "batch_size": 64,
-    "max_length": 8192,
-    "sft_steps": 10_000,
-    "dpo_steps": 10_000,
-    "sft_learning_rate": 1,
-    "dpo_learning_rate": 1,
-    "beta": 100,
-    "sft_weight": 100,
-    "window_days": 3650,
-    "min_pairs": 1_000_000,
-    "min_threads": 1_000_000,
-}
-"""The most that a run may be asked for: what stages serve (`max_lora_rank`, `max_model_len` in `infra/config.py`), and about a day of one
-machine. Runs that were recorded before may hold more."""
-
-
-def check_settings(settings: LearningSettings) -> None:
-    """Raises: InvalidInput naming the first setting that is beyond what a run may be asked for."""
-    for name, most in MOST.items():
-        if not getattr(settings, name) <= most:
-            raise InvalidInput(f"{name} is at most {most}", param=f"settings.{name}")
-    if not 0 <= settings.seed < 2**32:
-        raise InvalidInput("seed is a whole number below 2**32", param="settings.seed")
-
-
 class LearningRun(WireModel):
     """A learning run from its request to its end. `version` is N of its dataset and adapter; `policy_version` that of its policy."""
 
@@ -92,7 +63,7 @@ class LearningRun(WireModel):
     ended_at: Timestamp | None = None
 
     @property
-    def policy_id(self) -> str | None:
+    def registered_policy_id(self) -> str | None:
         """The policy it registered."""
         return policy_id(self.skill, self.policy_version) if self.policy_version is not None and self.status == "registered" else None
 
@@ -134,51 +105,6 @@ class Place:
     bucket: str
     endpoint: str
     base_model: str
-
-
-def request_run(
-    documents: Documents,
-    *,
-    tenant_id: str,
-    skill: str,
-    run_id: str,
-    settings: LearningSettings,
-    actor: str,
-    reason: str,
-    clock: Clock,
-    admit: Callable[[], None] = lambda: None,
-) -> LearningRun:
-    """Record a run against the skill's present control, once `admit` lets it. The same request again finds the one recorded.
-
-    Raises: InvalidInput for settings beyond their bounds, NotFound without the skill or its route, Conflict when the id holds another run
-    or the control is not a model of the endpoint; what `admit` does.
-    """
-    key = run_key(skill, run_id)
-    try:
-        recorded = documents.get(LearningRun, tenant_id, key).document
-    except NotFound:
-        pass
-    else:
-        if recorded.settings != settings:
-            raise Conflict(f"{run_id} is another learning run already")
-        return recorded
-    check_settings(settings)
-    documents.get(Skill, tenant_id, skill_key(skill))
-    now, control = clock(), documents.get_route(tenant_id, skill).control
-    if not isinstance(documents.get_policy(tenant_id, control).backend, SageMakerBackend):
-        raise Conflict(f"the control {control} does not answer from this stage's endpoint, where an adapter would be judged against it")
-    run = LearningRun(
-        run_id=run_id,
-        tenant_id=tenant_id,
-        skill=skill,
-        settings=settings,
-        baseline=control,
-        reason=reason,
-        created_at=now,
-    )
-    admit()
-    documents.put(tenant_id, key, run, Change(actor=actor, reason=reason, at=now))
-    return run
 
 
 def fail_run(documents: Documents, run: LearningRun, error: str, *, clock: Clock) -> LearningRun:

@@ -9,9 +9,9 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from rlaas.errors import NotFound, QuotaExceeded
+from rlaas.errors import Conflict, NotFound, QuotaExceeded
 from rlaas.metering.budgets import BUDGETS, Budgets, Limit, ceiling_counter
-from rlaas.tenancy.registry import Change, Registry, Stored
+from rlaas.tenancy.registry import Change, Registry, Stored, Written, replace_document
 from rlaas.wire import WireModel
 
 CEILINGS = f"{BUDGETS}#CEILINGS"
@@ -52,6 +52,15 @@ def stored_ceilings(registry: Registry, tenant_id: str) -> Stored[Ceilings]:
         return registry.get(Ceilings, tenant_id, CEILINGS)
     except NotFound:
         return Stored(Ceilings(), 0, Change(actor="", reason="", at=datetime.fromtimestamp(0, UTC)))
+
+
+def put_ceilings(registry: Registry, tenant_id: str, ceilings: Ceilings, *, expected_version: int, change: Change) -> Written[Ceilings]:
+    """Put the tenant's ceilings in the place of version `expected_version`. Raises: Conflict when another is there."""
+    current = stored_ceilings(registry, tenant_id)
+    try:
+        return replace_document(registry, tenant_id, CEILINGS, ceilings, current=current, expected_version=expected_version, change=change)
+    except Conflict:
+        raise Conflict(f"the ceilings are no longer at version {expected_version}", param="expected_version") from None
 
 
 def limits_of(registry: Registry, tenant_id: str) -> TenantLimits:

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, field_validator
 
 from rlaas.errors import Conflict
-from rlaas.tenancy.registry import Change, Registry
+from rlaas.tenancy.registry import Change, Registry, Written
 from rlaas.wire import WireModel
 
 NANO = 1_000_000_000
@@ -96,3 +96,15 @@ def append_prices(registry: Registry, tenant_id: str, table: PriceTable, change:
         registry.put(tenant_id, prices_key(table.version), table, change)
     except Conflict:
         raise lost from None
+
+
+def put_prices(
+    registry: Registry, tenant_id: str, prices: dict[ModelName, Price], *, expected_version: int, change: Change
+) -> Written[PriceTable]:
+    """Put `prices` behind version `expected_version`, unless they are the newest. Raises: Conflict when another version is the newest."""
+    current = current_prices(registry, tenant_id)
+    if current.prices == prices and current.version > 0:
+        return Written(current, current.version, replay=True)
+    table = PriceTable(version=expected_version + 1, prices=prices)
+    append_prices(registry, tenant_id, table, change)
+    return Written(table, table.version)

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from rlaas.errors import NotFound
 from rlaas.policies.bundle import Policy
 from rlaas.tenancy.registry import Change
 
@@ -16,6 +17,11 @@ def archive_key(policy_id: str) -> str:
     return f"ARCHIVED#{policy_id}"
 
 
+def policies_key(skill: str) -> str:
+    """What the sort keys of a skill's policy versions begin with."""
+    return f"POLICY#{skill}#"
+
+
 class Policies(Protocol):
     """Immutable policies."""
 
@@ -26,3 +32,14 @@ class Policies(Protocol):
     def get_policy(self, tenant_id: str, policy_id: str) -> Policy:
         """An immutable policy, which may be remembered for ever. Raises: NotFound."""
         ...
+
+
+def find_policy(policies: Policies, tenant_id: str, skill: str, policy_id: str, *, param: str = "policy_id") -> Policy:
+    """A policy of `skill`. Raises: NotFound, blaming `param`, for one that is none of its."""
+    try:
+        policy = policies.get_policy(tenant_id, policy_id)
+    except NotFound as missing:
+        raise NotFound(missing.detail, param=param) from None
+    if policy.skill != skill:
+        raise NotFound(f"{policy_id!r} is not a policy of {skill!r}", param=param)
+    return policy

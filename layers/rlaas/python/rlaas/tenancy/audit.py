@@ -18,6 +18,7 @@ from rlaas.wire import WireModel
 
 GENESIS = "0" * 64
 """The `prev_hash` of a tenant's first entry."""
+_PAGE = 1000
 
 
 class RegistryChange(WireModel):
@@ -143,6 +144,33 @@ class Newest:
                 raise ValueError(f"{content.target} is not what the audit says: a change of it has no entry")
         if gone:
             raise ValueError(f"{min(gone)} is gone, and the audit does not say so")
+
+
+class ChainState(WireModel):
+    """Whether a tenant's chain holds: its length if so, else its first fault."""
+
+    intact: bool
+    length: int | None
+    fault: str | None
+
+
+def inspect_chain(log: AuditLog, contents: Contents, tenant_id: str, *, before: datetime) -> ChainState:
+    """Whether every entry follows from the one before, from the first to the last, and the registry holds what they say, except for changes
+    after `before`."""
+
+    def entries() -> Iterator[AuditEntry]:
+        page = log.entries(tenant_id, limit=_PAGE)
+        while page:
+            yield from page
+            page = log.entries(tenant_id, after=page[-1].seq, limit=_PAGE)
+
+    newest = Newest()
+    try:
+        length = verify_chain(newest.noting(entries()))
+        newest.check(contents.contents(tenant_id), before=before)
+        return ChainState(intact=True, length=length, fault=None)
+    except ValueError as fault:
+        return ChainState(intact=False, length=None, fault=str(fault))
 
 
 def _rank(entry: AuditEntry) -> float:

@@ -71,9 +71,10 @@ def make_key(
     created_at: datetime,
     expires_at: datetime | None = None,
     origins: Iterable[str] = (),
+    key_id: str | None = None,
 ) -> tuple[ApiKey, str]:
-    """A new key to store and its text to show once; the secret has 256 random bits."""
-    key_id, secret = str(ULID()).lower(), secrets.token_urlsafe(32)
+    """A new key to store and its text to show once; the secret has 256 random bits. `key_id` is a ULID in lower case."""
+    key_id, secret = key_id or str(ULID()).lower(), secrets.token_urlsafe(32)
     key = ApiKey(
         key_id=key_id,
         tenant_id=tenant_id,
@@ -98,6 +99,14 @@ def authenticate(authorization: str | None, *, keys: KeySource, now: datetime) -
     proved = hmac.compare_digest(_sha256(match[2] if match else ""), key.secret_sha256 if key else "0" * 64)
     if not proved or key is None or key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
         raise Unauthorized("a valid API key is needed: Authorization: Bearer rlk_<id>_<secret>")
+    return key
+
+
+def active_key(keys: KeySource, key_id: str) -> ApiKey:
+    """A caller's key as it is now. Raises: Unauthorized for one that was revoked since API Gateway last asked."""
+    key = keys.find_key(key_id)
+    if key is None or key.revoked_at is not None:
+        raise Unauthorized("the API key was revoked")
     return key
 
 

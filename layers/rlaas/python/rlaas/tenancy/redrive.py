@@ -5,6 +5,8 @@ from typing import Literal, Protocol
 from pydantic import Field
 
 from rlaas.clock import Timestamp
+from rlaas.ids import new_id
+from rlaas.tenancy.registry import Change, Registry, from_cursor, redrive_key, to_cursor
 from rlaas.wire import WireModel
 
 Place = Literal["batches", "calls", "shadows", "lake"]
@@ -48,3 +50,16 @@ class Redriver(Protocol):
         Raises: InvalidInput, DependencyUnavailable.
         """
         ...
+
+
+def play_page(redriver: Redriver, registry: Registry, tenant_id: str, *, cursor: str | None, change: Change) -> RedrivePage:
+    """One page of a redrive that an operator of `tenant_id` begins, or continues at `cursor`. The first is entered into the audit.
+
+    Raises: InvalidInput for a cursor that no page gave out, DependencyUnavailable.
+    """
+    position = None if cursor is None else from_cursor(cursor, pattern=r"[0-9]{13} [a-z]+ .*")
+    if position is None:
+        redrive = Redrive(redrive_id=new_id("red"), started_at=change.at)
+        registry.put(tenant_id, redrive_key(redrive.redrive_id), redrive, change)
+    page = redriver.play(position)
+    return page.model_copy(update={"cursor": None if page.cursor is None else to_cursor(page.cursor)})

@@ -50,6 +50,15 @@ class Page(Generic[Document]):
     cursor: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Written(Generic[Document]):
+    """What a request put. `replay` says that the same stood there before, and nothing was written."""
+
+    document: Document
+    version: int
+    replay: bool = False
+
+
 def to_cursor(position: str) -> str:
     """A place in a list as the opaque text that clients are given."""
     return base64.urlsafe_b64encode(position.encode()).decode()
@@ -138,3 +147,33 @@ class Registry(Protocol):
     def revoke_key(self, tenant_id: str, key_id: str, change: Change) -> ApiKey:
         """Revoke a key from `change.at` on; one revoked before stays as it is. Raises: NotFound."""
         ...
+
+
+def list_all(registry: Registry, model: type[Document], tenant_id: str, prefix: str) -> list[Stored[Document]]:
+    """Every document whose sort key begins with `prefix`, in its order."""
+    page = registry.list(model, tenant_id, prefix)
+    items = [*page.items]
+    while page.cursor is not None:
+        page = registry.list(model, tenant_id, prefix, cursor=page.cursor)
+        items += page.items
+    return items
+
+
+def replace_document(
+    registry: Registry,
+    tenant_id: str,
+    sort_key: str,
+    document: Document,
+    *,
+    current: Stored[Document],
+    expected_version: int,
+    change: Change,
+) -> Written[Document]:
+    """Put `document` in the place of version `expected_version`, unless it is what stands there: `current`, version 0 of which is nowhere.
+
+    Raises: Conflict when another version is there.
+    """
+    if current.document == document and current.version > 0:
+        return Written(document, current.version, replay=True)
+    version = registry.replace(tenant_id, sort_key, document, expected_version=expected_version, change=change)
+    return Written(document, version)

@@ -1,0 +1,53 @@
+"""What the admin API answers: the JSON of a model as it was stored, and beside it what the request came to."""
+
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, JsonValue
+
+from rlaas.api.admin.call import Call
+from rlaas.tenancy.registry import Document, Written
+from rlaas.wire import WireModel
+
+Item = TypeVar("Item", bound=BaseModel)
+
+
+class ListPage(WireModel, Generic[Item]):
+    """Some of a list, and the cursor that continues it."""
+
+    data: tuple[Item, ...]
+    next_cursor: str | None
+
+
+def answer(status: int, model: BaseModel, **more: JsonValue) -> JSONResponse:
+    """The fields of `model`, and `more` behind them."""
+    return JSONResponse({**dumped(model), **more}, status_code=status)
+
+
+def written_answer(written: Written[Document], *, status: int = 200) -> JSONResponse:
+    """What was put, and whether it stood there before; `status` is that of something new."""
+    return answer(200 if written.replay else status, written.document, idempotent_replay=written.replay)
+
+
+def version_answer(written: Written[Document]) -> JSONResponse:
+    """The same of a document that is changed at its version."""
+    return answer(200, written.document, version=written.version, idempotent_replay=written.replay)
+
+
+def page_answer(items: Iterable[dict[str, JsonValue]], cursor: str | None) -> JSONResponse:
+    """A page of a list."""
+    return JSONResponse({"data": [*items], "next_cursor": cursor})
+
+
+def list_answer(
+    call: Call, model: type[Document], prefix: str, limit: int, cursor: str | None, *, newest_first: bool = True
+) -> JSONResponse:
+    """A page of the tenant's documents whose sort key begins with `prefix`."""
+    page = call.services.documents.list(model, call.tenant_id, prefix, limit=limit, cursor=cursor, newest_first=newest_first)
+    return page_answer((dumped(stored.document) for stored in page.items), page.cursor)
+
+
+def dumped(model: BaseModel) -> dict[str, JsonValue]:
+    """The JSON of `model`."""
+    return model.model_dump(mode="json")

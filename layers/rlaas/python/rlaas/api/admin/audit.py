@@ -1,0 +1,33 @@
+"""The audit of a tenant's changes."""
+
+from datetime import timedelta
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from rlaas.api.admin.answers import ListPage, dumped
+from rlaas.api.admin.call import AdminCall, Limit
+from rlaas.api.admin.operations import operation
+from rlaas.tenancy.audit import AuditEntry, ChainState, inspect_chain
+from rlaas.tenancy.registry import from_cursor, to_cursor
+
+router = APIRouter(prefix="/v1/admin/audit")
+_LAG = timedelta(minutes=10)
+"""How long after a change its entry may be missing: then an alarm says that the audit stands still."""
+
+
+class AuditPage(ListPage[AuditEntry]):
+    """Some entries of the audit, from the first on; with the first page whether the whole chain holds."""
+
+    chain: ChainState | None
+
+
+@router.get("", **operation(ok=AuditPage))
+def list_audit(call: AdminCall, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
+    """Entries from the first on, and with the first page whether the whole chain holds, for which the whole registry is read."""
+    here = call.services
+    after = 0 if cursor is None else int(from_cursor(cursor, pattern=r"[0-9]{1,11}"))
+    entries = here.audit.entries(call.tenant_id, after=after, limit=limit)
+    more = to_cursor(str(entries[-1].seq)) if len(entries) == limit else None
+    chain = inspect_chain(here.audit, here.documents, call.tenant_id, before=here.clock() - _LAG) if cursor is None else None
+    return JSONResponse({"data": [dumped(entry) for entry in entries], "next_cursor": more, "chain": dumped(chain) if chain else None})

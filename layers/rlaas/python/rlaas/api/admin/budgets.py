@@ -1,0 +1,104 @@
+"""What a tenant may spend, and what it has spent of that."""
+
+from datetime import datetime
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from pydantic import Field, JsonValue
+
+from rlaas.api.admin.answers import answer, dumped, version_answer
+from rlaas.api.admin.call import REASON, AdminCall
+from rlaas.api.admin.operations import operation
+from rlaas.clock import Timestamp, rfc3339
+from rlaas.metering.budget_usage import usage_of_window
+from rlaas.metering.budgets import Budget, Budgets, Limit, ceiling_counter, stored_budgets
+from rlaas.metering.budgets import put_budgets as put
+from rlaas.metering.ceilings import Ceilings, limits_of
+from rlaas.metering.ledger import Item
+from rlaas.wire import WireModel
+
+router = APIRouter(prefix="/v1/admin/budgets")
+
+
+class BudgetsRequest(Budgets):
+    """The budgets to put in place of version `expected_version` (0: there are none yet)."""
+
+    expected_version: int = Field(ge=0)
+    reason: str = REASON
+
+
+class BudgetsAnswer(Budgets):
+    """The tenant's budgets, the version to change them at (0: there are none yet), and the platform's ceilings."""
+
+    version: int = Field(ge=0)
+    ceilings: Ceilings
+
+
+class PutBudgetsAnswer(Budgets):
+    """Budgets that were put now, or stood there before."""
+
+    version: int = Field(ge=1)
+    idempotent_replay: bool
+
+
+class LimitUsage(Limit):
+    """A ceiling, and what its window has spent, `set_aside` for requests in flight included."""
+
+    spent: float = Field(ge=0)
+    set_aside: float = Field(ge=0)
+    resets_at: Timestamp
+
+
+class BudgetUsage(Budget):
+    """A budget, and what its window has spent, `set_aside` for requests in flight included."""
+
+    spent: float = Field(ge=0)
+    set_aside: float = Field(ge=0)
+    resets_at: Timestamp
+
+
+class BudgetsUsage(WireModel):
+    """What each budget and each of the platform's ceilings has spent."""
+
+    data: tuple[BudgetUsage, ...]
+    ceilings: tuple[LimitUsage, ...]
+
+
+@router.get("", **operation(ok=BudgetsAnswer))
+def get_budgets(call: AdminCall) -> JSONResponse:
+    """Every budget, and the version to change them at; and the platform's ceilings, which only the platform changes."""
+    stored = stored_budgets(call.services.documents, call.tenant_id)
+    return answer(200, stored.document, version=stored.version, ceilings=dumped(call.ceilings()))
+
+
+@router.put("", **operation(BudgetsRequest, ok=PutBudgetsAnswer))
+def put_budgets(call: AdminCall) -> JSONResponse:
+    """In force for every request from ten seconds on. What was spent stays counted, under other names and limits too."""
+    request = call.body(BudgetsRequest)
+    written = put(
+        call.services.documents,
+        call.tenant_id,
+        Budgets(budgets=request.budgets),
+        expected_version=request.expected_version,
+        change=call.change(request.reason),
+    )
+    return version_answer(written)
+
+
+@router.get("/usage", **operation(ok=BudgetsUsage))
+def get_budgets_usage(call: AdminCall) -> JSONResponse:
+    """What the window of each budget and each of the platform's ceilings has spent, how much of that is only set aside for requests in
+    flight, and when the next one begins."""
+    now = call.services.clock()
+    item = call.services.counters.read(call.tenant_id)
+    limits = limits_of(call.services.documents, call.tenant_id)
+    content: dict[str, JsonValue] = {
+        "data": [_usage_body(budget, budget.counter, item, now) for budget in limits.budgets],
+        "ceilings": [_usage_body(limit, ceiling_counter(limit), item, now) for limit in limits.spending],
+    }
+    return JSONResponse(content)
+
+
+def _usage_body(limit: Limit, counter: str, item: Item, now: datetime) -> dict[str, JsonValue]:
+    usage = usage_of_window(limit, counter, item, now=now)
+    return {**dumped(limit), "spent": usage.spent, "set_aside": usage.set_aside, "resets_at": rfc3339(usage.resets_at)}

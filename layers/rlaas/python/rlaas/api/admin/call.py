@@ -1,0 +1,144 @@
+"""One call of the admin API: the services, who calls, and what is read from the raw event."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Query, Request
+from pydantic import BaseModel, Field
+
+from rlaas.api.admin.services import Services
+from rlaas.api.http import Caller, Event, header, parse
+from rlaas.errors import InvalidInput, NotFound
+from rlaas.learning.adapter_upkeep import ensure_loaded
+from rlaas.metering.ceilings import Ceilings, stored_ceilings
+from rlaas.policies.bundle import Policy
+from rlaas.privacy.scrub import Scrubber
+from rlaas.privacy.settings import TenantPrivacy
+from rlaas.privacy.texts import scrubbed
+from rlaas.tenancy.create_key import Maker
+from rlaas.tenancy.keys import Scope, require_scope
+from rlaas.tenancy.registry import PRIVACY, Change
+
+Model = TypeVar("Model", bound=BaseModel)
+REASON = Field(default="by the admin API", min_length=1, max_length=500)
+"""Why a mutation is made, as its entry in the audit says."""
+_IN_FORCE = frozenset(
+    """
+    tenant_id policy_id scopes origins cursor actions allow custom phone_regions budgets spending prices reward metrics prompt sampling
+    guardrails base_model adapter backend fallbacks price control arms unit bandit settings
+    """.split()  # noqa: SIM905
+)
+"""Fields that something is done by, word for word: ids, settings, prompts. All else of a request is only kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request: the services, who calls, and the raw event."""
+
+    services: Services
+    who: Caller
+    event: Event
+
+    @property
+    def tenant_id(self) -> str:
+        """The caller's tenant."""
+        return self.who.tenant_id
+
+    @property
+    def actor(self) -> str:
+        """The caller, as the audit names him."""
+        return f"key:{self.who.key_id}"
+
+    @property
+    def maker(self) -> Maker:
+        """The caller's key, as one that makes keys."""
+        return Maker(self.who.tenant_id, self.who.key_id)
+
+    def body(self, model: type[Model]) -> Model:
+        """The request's body, without what patterns find of personal data in reasons, descriptions and whatever else is only kept. Raises:
+        InvalidInput naming the field."""
+        [clean] = scrubbed([parse(model, self.event)], self._scrubber(), kept=_IN_FORCE)
+        return clean
+
+    def ceilings(self) -> Ceilings:
+        """What the platform lets the caller's tenant have."""
+        return stored_ceilings(self.services.documents, self.tenant_id).document
+
+    def load(self, policy: Policy, param: str) -> None:
+        """See that the adapters of `policy` can be asked. Raises: what `ensure_loaded` does, blaming `param`."""
+        here = self.services
+        ensure_loaded(policy, here.adapters, endpoint=here.endpoint, param=param, most=self.ceilings().adapters)
+
+    def change(self, reason: str) -> Change:
+        """A change by the caller, now."""
+        return Change(actor=self.actor, reason=reason, at=self.services.clock())
+
+    def request_name(self, kind: str, *scope: str) -> str | None:
+        """What the request's `Idempotency-Key` stands for; `None` when it has none."""
+        key = header(self.event, "Idempotency-Key")
+        if key is None:
+            return None
+        if not key.isascii() or not key.isprintable() or not 1 <= len(key) <= 255:
+            raise InvalidInput("an Idempotency-Key has 1 to 255 printable ASCII characters", param="Idempotency-Key")
+        return "/".join((kind, self.tenant_id, *scope, key))
+
+    def _scrubber(self) -> Scrubber:
+        """What the tenant wants done with personal data; nobody is asked for names here."""
+        try:
+            privacy = self.services.documents.get(TenantPrivacy, self.tenant_id, PRIVACY).document
+        except NotFound:
+            privacy = TenantPrivacy()
+        return Scrubber(privacy.settings, salt=bytes.fromhex(privacy.salt)).by_patterns
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How calls are let in: `services` is called once per request, and `caller` says who calls, or refuses him."""
+
+    services: Callable[[], Services]
+    caller: Callable[[Event], Caller]
+
+    def call(self, request: Request, *scopes: Scope) -> Call:
+        """The call of somebody who holds the first of `scopes` that he holds. Raises: Unauthorized, Forbidden naming the last."""
+        event = event_of(request)
+        who = self.caller(event)
+        require_scope(who.scopes, next((scope for scope in scopes if scope in who.scopes), scopes[-1]))
+        return Call(self.services(), who, event)
+
+
+def event_of(request: Request) -> Event:
+    """API Gateway's event, as Mangum hands it on."""
+    event = request.scope.get("aws.event")
+    return event if isinstance(event, dict) else {}
+
+
+def _admin(request: Request) -> Call:
+    access: Access = request.app.state.access
+    return access.call(request, "admin")
+
+
+def _platform(request: Request) -> Call:
+    access: Access = request.app.state.access
+    return access.call(request, "platform")
+
+
+def _admin_or_platform(request: Request) -> Call:
+    access: Access = request.app.state.access
+    return access.call(request, "platform", "admin")
+
+
+AdminCall = Annotated[Call, Depends(_admin)]
+PlatformCall = Annotated[Call, Depends(_platform)]
+EitherCall = Annotated[Call, Depends(_admin_or_platform)]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+FirstDay = Annotated[date, Query(alias="from")]
+LastDay = Annotated[date, Query(alias="to")]
+_MOST_DAYS = 93
+
+
+def check_days(first: date, last: date) -> None:
+    """Raises: InvalidInput for days that are too many or in the wrong order."""
+    if not 0 <= (last - first).days < _MOST_DAYS:
+        raise InvalidInput(f"from is not after to, and they are less than {_MOST_DAYS} days apart", param="to")

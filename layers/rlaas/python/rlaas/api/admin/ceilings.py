@@ -1,0 +1,52 @@
+"""The most that a tenant may have, which the platform says."""
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from rlaas.api.admin.answers import answer, version_answer
+from rlaas.api.admin.call import REASON, PlatformCall
+from rlaas.api.admin.operations import operation
+from rlaas.metering.ceilings import Ceilings, stored_ceilings
+from rlaas.metering.ceilings import put_ceilings as put
+from rlaas.tenancy.create_tenant import find_tenant
+
+router = APIRouter(prefix="/v1/admin/tenants/{tenant_id}/ceilings")
+
+
+class CeilingsRequest(Ceilings):
+    """The ceilings to put in place of version `expected_version` (0: there are none yet)."""
+
+    expected_version: int = Field(ge=0)
+    reason: str = REASON
+
+
+class CeilingsAnswer(Ceilings):
+    """A tenant's ceilings, and the version to change them at (0: there are none yet)."""
+
+    version: int = Field(ge=0)
+
+
+class PutCeilingsAnswer(CeilingsAnswer):
+    """Ceilings that were put now, or stood there before."""
+
+    idempotent_replay: bool
+
+
+@router.get("", **operation(ok=CeilingsAnswer))
+def get_ceilings(call: PlatformCall, tenant_id: str) -> JSONResponse:
+    """The most that the tenant may have, and the version to change it at. Needs the scope `platform`."""
+    find_tenant(call.services.documents, tenant_id)
+    stored = stored_ceilings(call.services.documents, tenant_id)
+    return answer(200, stored.document, version=stored.version)
+
+
+@router.put("", **operation(CeilingsRequest, ok=PutCeilingsAnswer))
+def put_ceilings(call: PlatformCall, tenant_id: str) -> JSONResponse:
+    """In force for every request from ten seconds on; the tenant's own administrators read them and cannot lift them. Needs the scope
+    `platform`."""
+    request, documents = call.body(CeilingsRequest), call.services.documents
+    find_tenant(documents, tenant_id)
+    ceilings = Ceilings(**{name: getattr(request, name) for name in Ceilings.model_fields})
+    change = call.change(request.reason)
+    return version_answer(put(documents, tenant_id, ceilings, expected_version=request.expected_version, change=change))

@@ -1,0 +1,20 @@
+"""Datasets of a skill: what was learned from."""
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from rlaas.api.admin.answers import ListPage, list_answer
+from rlaas.api.admin.call import AdminCall, Limit
+from rlaas.api.admin.operations import operation
+from rlaas.learning.runs import Dataset
+
+router = APIRouter(prefix="/v1/admin/skills/{skill}/datasets")
+
+
+class DatasetPage(ListPage[Dataset]):
+    """Some of the skill's datasets, the newest first."""
+
+
+@router.get("", **operation(ok=DatasetPage))
+def list_datasets(call: AdminCall, skill: str, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
+    return list_answer(call, Dataset, f"DATASET#{skill}#", limit, cursor)

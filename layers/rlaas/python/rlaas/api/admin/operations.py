@@ -1,0 +1,50 @@
+"""What the OpenAPI document says of an operation: the body it takes, and the type of each of its answers.
+
+FastAPI neither reads the body nor checks the answer: `parse` does the one, so that errors are those of every other endpoint, and a test
+holds every answer against its type.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+
+Types = type[BaseModel] | tuple[type[BaseModel], ...]
+"""The type of an answer, or the types of which it has one."""
+_MEANINGS: Mapping[str, str] = {"200": "The document, or the page", "201": "Made", "202": "Started"}
+
+
+class Operation(dict[str, Any]):
+    """An operation's part of the document, with the models that it refers to by name."""
+
+    def __init__(self, body: type[BaseModel] | None, answers: Mapping[str, tuple[type[BaseModel], ...]]) -> None:
+        super().__init__(responses={status: _response(status, models) for status, models in answers.items()})
+        if body is not None:
+            self["requestBody"] = {"required": True, "content": {"application/json": {"schema": _reference(body)}}}
+        self.body = body
+        self.answers = tuple(model for models in answers.values() for model in models)
+
+
+def operation(body: type[BaseModel] | None = None, *, ok: Types = (), made: Types = (), started: Types = ()) -> dict[str, Any]:
+    """What a route is declared with: the `body` it takes, and what it answers with 200, 201 and 202."""
+    types = {"200": ok, "201": made, "202": started}
+    answers = {status: types if isinstance(types, tuple) else (types,) for status, types in types.items() if types != ()}
+    return {"status_code": int(min(answers)), "openapi_extra": Operation(body, answers)}
+
+
+def operations_of(routers: Iterable[APIRouter]) -> list[Operation]:
+    """The operations of `routers`, in their order."""
+    routes = (route for router in routers for route in router.routes)
+    return [route.openapi_extra for route in routes if isinstance(route, APIRoute) and isinstance(route.openapi_extra, Operation)]
+
+
+def _response(status: str, models: tuple[type[BaseModel], ...]) -> dict[str, Any]:
+    schemas = [_reference(model) for model in models]
+    schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+    return {"description": _MEANINGS[status], "content": {"application/json": {"schema": schema}}}
+
+
+def _reference(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}

@@ -1,0 +1,121 @@
+"""Policies of a skill."""
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from pydantic import ConfigDict, Field
+
+from rlaas.api.admin.answers import ListPage, answer, list_answer, written_answer
+from rlaas.api.admin.call import REASON, AdminCall, Limit
+from rlaas.api.admin.operations import operation
+from rlaas.ids import PolicyId
+from rlaas.policies.archive import archive_policy as archive
+from rlaas.policies.archive import is_archived
+from rlaas.policies.bundle import Policy, PolicyArchive, differences
+from rlaas.policies.policy_store import find_policy, policies_key
+from rlaas.policies.register import PolicyTerms, StageModels, register_policy
+from rlaas.routing.change_route import routed_policies
+from rlaas.skills.put_skill import find_skill
+from rlaas.wire import Json, WireModel
+
+router = APIRouter(prefix="/v1/admin/skills/{skill}/policies")
+
+
+class PolicyRequest(PolicyTerms):
+    """A policy to register. Left out, the base model and the backend are the stage's own."""
+
+    reason: str = REASON
+
+
+class ArchiveRequest(WireModel):
+    """Whether a policy is archived."""
+
+    archived: bool
+    reason: str = REASON
+
+
+class NewPolicyAnswer(Policy):
+    """A policy that was registered now, or an equal one that was before."""
+
+    idempotent_replay: bool
+
+
+class PolicyAnswer(Policy):
+    """A policy, and whether it is archived."""
+
+    archived: bool
+
+
+class PolicyPage(ListPage[Policy]):
+    """Some of the skill's policies, the newest first."""
+
+
+class PolicyChange(WireModel):
+    """A place in a bundle that two policies disagree on; null where one has nothing there."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    path: str
+    before: Json = Field(alias="from")
+    after: Json = Field(alias="to")
+
+
+class PolicyDiff(WireModel):
+    """What of the bundle `against` was changed to make `policy_id`."""
+
+    policy_id: PolicyId
+    against: PolicyId
+    changes: tuple[PolicyChange, ...]
+
+
+class ArchiveAnswer(PolicyArchive):
+    """Whether a policy is archived, and was before."""
+
+    idempotent_replay: bool
+
+
+@router.post("", **operation(PolicyRequest, ok=NewPolicyAnswer, made=NewPolicyAnswer))
+def create_policy(call: AdminCall, skill: str) -> JSONResponse:
+    here = call.services
+    find_skill(here.documents, call.tenant_id, skill)
+    request = call.body(PolicyRequest)
+    stage = StageModels(endpoint=here.endpoint, base_model=here.base_model, allowed=here.allowed, secrets=here.secrets)
+    change = call.change(request.reason)
+    return written_answer(register_policy(here.documents, call.tenant_id, skill, request, stage=stage, change=change), status=201)
+
+
+@router.get("", **operation(ok=PolicyPage))
+def list_policies(call: AdminCall, skill: str, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
+    return list_answer(call, Policy, policies_key(skill), limit, cursor)
+
+
+@router.get("/{policy_id}", **operation(ok=PolicyAnswer))
+def get_policy(call: AdminCall, skill: str, policy_id: str) -> JSONResponse:
+    documents = call.services.documents
+    policy = find_policy(documents, call.tenant_id, skill, policy_id)
+    return answer(200, policy, archived=is_archived(documents, call.tenant_id, policy_id))
+
+
+@router.get("/{policy_id}/diff", **operation(ok=PolicyDiff))
+def diff_policies(call: AdminCall, skill: str, policy_id: str, against: str) -> JSONResponse:
+    """What of the bundle `against` was changed to make `policy_id`, field by field."""
+    documents = call.services.documents
+    after = find_policy(documents, call.tenant_id, skill, policy_id)
+    before = find_policy(documents, call.tenant_id, skill, against, param="against")
+    changes = [{"path": change.path, "from": change.before, "to": change.after} for change in differences(before, after)]
+    return JSONResponse({"policy_id": policy_id, "against": against, "changes": changes})
+
+
+@router.put("/{policy_id}/archived", **operation(ArchiveRequest, ok=ArchiveAnswer))
+def archive_policy(call: AdminCall, skill: str, policy_id: str) -> JSONResponse:
+    """An archived policy stays readable and cannot be routed to; one that a route names or would go back to cannot be archived."""
+    request, documents = call.body(ArchiveRequest), call.services.documents
+    written = archive(
+        documents,
+        call.tenant_id,
+        skill,
+        policy_id,
+        archived=request.archived,
+        routed=lambda: routed_policies(documents, call.tenant_id, skill),
+        change=call.change(request.reason),
+    )
+    return written_answer(written)

@@ -1,0 +1,51 @@
+"""What models cost a tenant."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from rlaas.api.admin.answers import answer, written_answer
+from rlaas.api.admin.call import REASON, AdminCall
+from rlaas.api.admin.operations import operation
+from rlaas.metering.prices import ModelName, Price, PriceTable, current_prices, prices_at
+from rlaas.metering.prices import put_prices as put
+from rlaas.wire import WireModel
+
+router = APIRouter(prefix="/v1/admin/prices")
+
+
+class PricesRequest(WireModel):
+    """The prices to follow version `expected_version` (0: there are none yet)."""
+
+    prices: dict[ModelName, Price] = Field(max_length=500)
+    expected_version: int = Field(ge=0)
+    reason: str = REASON
+
+
+class PutPricesAnswer(PriceTable):
+    """Prices that were put now, or were the newest before."""
+
+    idempotent_replay: bool
+
+
+@router.get("", **operation(ok=PriceTable))
+def get_prices(call: AdminCall, version: Annotated[int | None, Query(ge=1)] = None) -> JSONResponse:
+    """The newest prices, or those of a version: `price_version` of an output says which were its own."""
+    documents = call.services.documents
+    return answer(200, current_prices(documents, call.tenant_id) if version is None else prices_at(documents, call.tenant_id, version))
+
+
+@router.put("", **operation(PricesRequest, ok=PutPricesAnswer))
+def put_prices(call: AdminCall) -> JSONResponse:
+    """A new version, for every request from ten seconds on; what was answered before keeps its cost."""
+    request = call.body(PricesRequest)
+    written = put(
+        call.services.documents,
+        call.tenant_id,
+        request.prices,
+        expected_version=request.expected_version,
+        change=call.change(request.reason),
+    )
+    return written_answer(written)

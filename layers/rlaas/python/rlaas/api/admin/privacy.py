@@ -1,0 +1,58 @@
+"""What a tenant wants done with personal data."""
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from rlaas.api.admin.answers import answer
+from rlaas.api.admin.call import REASON, AdminCall
+from rlaas.api.admin.operations import operation
+from rlaas.privacy.settings import PrivacySettings, TenantPrivacy, check_custom
+from rlaas.tenancy.registry import PRIVACY, replace_document
+
+router = APIRouter(prefix="/v1/admin/privacy")
+
+
+class PrivacyRequest(PrivacySettings):
+    """The settings to put in place of version `expected_version`."""
+
+    expected_version: int = Field(ge=1)
+    reason: str = REASON
+
+
+class PrivacyAnswer(PrivacySettings):
+    """The tenant's settings, and the version to change them at."""
+
+    version: int = Field(ge=1)
+
+
+class PutPrivacyAnswer(PrivacyAnswer):
+    """Settings that were put now, or stood there before."""
+
+    idempotent_replay: bool
+
+
+@router.get("", **operation(ok=PrivacyAnswer))
+def get_privacy(call: AdminCall) -> JSONResponse:
+    """What is done with each kind of personal data, and the version to change it at."""
+    stored = call.services.documents.get(TenantPrivacy, call.tenant_id, PRIVACY)
+    return answer(200, stored.document.settings, version=stored.version)
+
+
+@router.put("", **operation(PrivacyRequest, ok=PutPrivacyAnswer))
+def put_privacy(call: AdminCall) -> JSONResponse:
+    """In force for every event that comes in from ten seconds on; what is stored stays as it is."""
+    request, documents = call.body(PrivacyRequest), call.services.documents
+    current = documents.get(TenantPrivacy, call.tenant_id, PRIVACY)
+    settings = PrivacySettings(**{name: getattr(request, name) for name in PrivacySettings.model_fields})
+    check_custom(settings)
+    written = replace_document(
+        documents,
+        call.tenant_id,
+        PRIVACY,
+        current.document.model_copy(update={"settings": settings}),
+        current=current,
+        expected_version=request.expected_version,
+        change=call.change(request.reason),
+    )
+    return answer(200, settings, version=written.version, idempotent_replay=written.replay)

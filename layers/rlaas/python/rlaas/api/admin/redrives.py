@@ -1,0 +1,39 @@
+"""Playing again what failed and is kept, for the platform."""
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from rlaas.api.admin.answers import answer
+from rlaas.api.admin.call import REASON, PlatformCall
+from rlaas.api.admin.operations import operation
+from rlaas.tenancy.redrive import Place, RedrivePage, play_page
+from rlaas.wire import WireModel
+
+router = APIRouter(prefix="/v1/admin/redrives")
+
+
+class RedriveRequest(WireModel):
+    """A page of a redrive; `cursor` is the page's before. A `dryrun` says how much is kept where, and plays nothing."""
+
+    cursor: Annotated[str, Field(max_length=500)] | None = None
+    dryrun: bool = False
+    reason: str = REASON
+
+
+class RedriveDryRun(WireModel):
+    """How much is kept where, counted up to 10,000."""
+
+    waiting: dict[Place, int]
+
+
+@router.post("", **operation(RedriveRequest, ok=(RedrivePage, RedriveDryRun)))
+def redrive(call: PlatformCall) -> JSONResponse:
+    """Play again what failed and is kept, of all tenants, some seconds' worth; the first page is entered into the audit."""
+    request, here = call.body(RedriveRequest), call.services
+    if request.dryrun:
+        return answer(200, RedriveDryRun(waiting=here.redriver.waiting()))
+    change = call.change(request.reason)
+    return answer(200, play_page(here.redriver, here.documents, call.tenant_id, cursor=request.cursor, change=change))

@@ -1,0 +1,86 @@
+"""A policy is registered: checked, given the next number of its skill, and never changed. Equal policies are one policy."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic import Field
+
+from rlaas.ids import base_component
+from rlaas.metering.ceilings import check_ceiling, stored_ceilings
+from rlaas.metering.prices import Price
+from rlaas.policies.allowed_models import AllowedModels, check_models
+from rlaas.policies.backend import BackendSpec, SageMakerBackend
+from rlaas.policies.bundle import AdapterRef, Policy, PolicyBundle, Sampling, SecretHosts, check_components, check_secrets
+from rlaas.policies.guardrails.settings import Guardrails
+from rlaas.policies.policy_store import Policies, policies_key
+from rlaas.policies.prompt_graph import AnyPrompt, graph_of
+from rlaas.policies.render_prompt import check
+from rlaas.tenancy.registry import Change, Registry, Written, list_all
+from rlaas.wire import WireModel
+
+
+class Documents(Registry, Policies, Protocol):
+    """The registry with its policies."""
+
+
+class PolicyTerms(WireModel):
+    """What a policy is to be. Left out, the base model and the backend are the stage's own."""
+
+    prompt: AnyPrompt
+    sampling: Sampling = Sampling()
+    guardrails: Guardrails = Guardrails()
+    base_model: str | None = None
+    adapter: AdapterRef | None = None
+    backend: BackendSpec | None = None
+    fallbacks: tuple[BackendSpec, ...] = Field(default=(), max_length=4)
+    price: Price | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageModels:
+    """What the policies of a stage may ask: its endpoint and the base model there, the models that its operators allow, and secrets where
+    they may be sent."""
+
+    endpoint: str
+    base_model: str
+    allowed: AllowedModels
+    secrets: SecretHosts
+
+
+def register_policy(
+    documents: Documents, tenant_id: str, skill: str, terms: PolicyTerms, *, stage: StageModels, change: Change
+) -> Written[Policy]:
+    """Register a policy of `skill`; one with the same bundle is found again.
+
+    Raises: InvalidInput naming what of the terms cannot be; QuotaExceeded where the skill has as many policies as it may.
+    """
+    bundle = _bundle(terms, stage)
+    check_components(bundle, tenant_id, endpoint=stage.endpoint)
+    check_models(bundle, stage.allowed)
+    check_secrets(bundle, tenant_id, stage.secrets)
+    digest = bundle.digest()
+    policies = [stored.document for stored in list_all(documents, Policy, tenant_id, policies_key(skill))]
+    for policy in policies:
+        if policy.sha256 == digest:
+            return Written(policy, policy.version, replay=True)
+    check_ceiling(stored_ceilings(documents, tenant_id).document.policies_per_skill, len(policies), "policies of a skill")
+    number = documents.next_number(tenant_id, skill, "policy")
+    policy = Policy.of(bundle, tenant_id=tenant_id, skill=skill, version=number, created_at=change.at)
+    documents.put_policy(policy, change)
+    return Written(policy, policy.version)
+
+
+def _bundle(terms: PolicyTerms, stage: StageModels) -> PolicyBundle:
+    """The bundle that `terms` come to on the stage, once its prompt was rendered."""
+    prompt = graph_of(terms.prompt)
+    check(prompt)
+    return PolicyBundle(
+        base_model=terms.base_model or stage.base_model,
+        adapter=terms.adapter,
+        prompt=prompt,
+        sampling=terms.sampling,
+        guardrails=terms.guardrails,
+        backend=terms.backend or SageMakerBackend(endpoint=stage.endpoint, component=base_component(stage.endpoint)),
+        fallbacks=terms.fallbacks,
+        price=terms.price,
+    )

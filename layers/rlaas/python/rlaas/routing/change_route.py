@@ -1,0 +1,157 @@
+"""A route is put in the place of the one before: whether it may be, and what it becomes."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from pydantic import Field, ValidationError, field_validator
+
+from rlaas.errors import Conflict, InvalidInput, NotFound
+from rlaas.ids import PolicyId, new_id
+from rlaas.metering.budgets import Cap
+from rlaas.policies.archive import is_archived
+from rlaas.policies.bundle import Policy
+from rlaas.policies.policy_store import Policies, find_policy
+from rlaas.routing.bandit_settings import BanditSettings
+from rlaas.routing.route import MOST_ARMS, MOST_SHADOWS, Arm, ArmMode, Route, Unit
+from rlaas.routing.route_store import Routes
+from rlaas.tenancy.registry import Change, Registry, Written
+from rlaas.wire import WireModel, invalid_input
+
+Load = Callable[[Policy, str], None]
+"""Sees that a policy can be asked, before a route names it at a place of the request. Raises: DependencyUnavailable, Conflict, ..."""
+
+
+class Documents(Registry, Routes, Policies, Protocol):
+    """The registry with its routes and policies."""
+
+
+class ArmRequest(WireModel):
+    """An arm of a route; see `Arm`."""
+
+    policy_id: PolicyId
+    mode: ArmMode
+    weight: float = Field(ge=0, le=1)
+    cap: Cap | None = None
+
+
+class RouteTerms(WireModel):
+    """What a route is to be; `unit` is fixed by the first."""
+
+    expected_version: int = Field(ge=0)
+    control: PolicyId
+    arms: tuple[ArmRequest, ...] = Field(default=(), max_length=MOST_ARMS)
+    unit: Unit | None = None
+    bandit: BanditSettings | None = None
+
+    @field_validator("arms")
+    @classmethod
+    def _have_few_shadows(cls, arms: tuple[ArmRequest, ...]) -> tuple[ArmRequest, ...]:
+        if (shadows := sum(arm.mode == "shadow" for arm in arms)) > MOST_SHADOWS:
+            raise ValueError(f"{shadows} arms are shadows, and at most {MOST_SHADOWS} may be")
+        return arms
+
+
+def change_route(documents: Documents, tenant_id: str, skill: str, terms: RouteTerms, *, change: Change, load: Load) -> Written[Route]:
+    """Put a route of `skill` in the place of version `expected_version`; the same request again finds the one it put.
+
+    What the route does not name yet is loaded first, and nothing else is: taking from what it names must not wait for the endpoint.
+
+    Raises: NotFound for a policy that is none of the skill's; Conflict for an archived one, or when another version is there; InvalidInput
+    for a route that cannot be; what `load` does.
+    """
+    places = _policies_by_place(terms)
+    for place, policy_id in places.items():
+        find_policy(documents, tenant_id, skill, policy_id, param=place)
+        if is_archived(documents, tenant_id, policy_id):
+            raise Conflict(f"{policy_id} is archived", param=place)
+    current = find_route(documents, tenant_id, skill)
+    if current is not None and _was_put_by(terms, change, current):
+        return Written(current, current.version, replay=True)
+    version = current.version if current else 0
+    if version != terms.expected_version:
+        raise Conflict(f"the route is at version {version}", param="expected_version")
+    try:
+        route = _next_route(current, terms, tenant_id=tenant_id, skill=skill, change=change)
+    except ValidationError as error:
+        raise invalid_input(error, terms.model_dump()) from None
+    routed = routed_policies(documents, tenant_id, skill)
+    for place, policy_id in places.items():
+        if policy_id not in routed:
+            load(find_policy(documents, tenant_id, skill, policy_id), place)
+    documents.write_route(route, expected_version=terms.expected_version)
+    return Written(route, route.version)
+
+
+def routed_policies(routes: Routes, tenant_id: str, skill: str) -> set[str]:
+    """The policies that the skill's route names or would go back to."""
+    route = find_route(routes, tenant_id, skill)
+    if route is None:
+        return set()
+    targets = [route.target, *([route.last_good] if route.last_good else [])]
+    return {policy_id for target in targets for policy_id in (target.control, *(arm.policy_id for arm in target.arms))}
+
+
+def find_route(routes: Routes, tenant_id: str, skill: str) -> Route | None:
+    """The skill's route, to be changed; `None` where there is none yet."""
+    try:
+        return routes.get_route(tenant_id, skill)
+    except NotFound:
+        return None
+
+
+def _policies_by_place(terms: RouteTerms) -> Mapping[str, str]:
+    return {"control": terms.control, **{f"arms.{at}.policy_id": arm.policy_id for at, arm in enumerate(terms.arms)}}
+
+
+def _arms(terms: RouteTerms) -> tuple[Arm, ...]:
+    return tuple(Arm(policy_id=arm.policy_id, mode=arm.mode, weight=arm.weight, cap=arm.cap) for arm in terms.arms)
+
+
+def _was_put_by(terms: RouteTerms, change: Change, route: Route) -> bool:
+    """Whether `route` is what this very request put before."""
+    requested = [(arm.policy_id, arm.mode, arm.weight, arm.cap) for arm in terms.arms]
+    present = [(arm.policy_id, arm.mode, arm.weight, arm.cap) for arm in route.arms]
+    return (route.version, route.control, present, route.bandit, route.changed_by, route.reason) == (
+        terms.expected_version + 1,
+        terms.control,
+        requested,
+        _bandit(route, terms),
+        change.actor,
+        change.reason,
+    )
+
+
+def _bandit(current: Route | None, terms: RouteTerms) -> BanditSettings | None:
+    """The settings of the request, else those there are; the defaults for a first arm of mode `bandit`."""
+    settings = terms.bandit or (current.bandit if current else None)
+    return settings or (BanditSettings() if any(arm.mode == "bandit" for arm in terms.arms) else None)
+
+
+def _next_route(current: Route | None, terms: RouteTerms, *, tenant_id: str, skill: str, change: Change) -> Route:
+    """The route that follows. What a running rollout has put is not yet known to be good, so the way back stays that from before it."""
+    if current is None:
+        return Route(
+            tenant_id=tenant_id,
+            skill=skill,
+            version=1,
+            control=terms.control,
+            arms=_arms(terms),
+            unit=terms.unit or "thread",
+            salt=new_id("dec"),
+            bandit=_bandit(None, terms),
+            changed_by=change.actor,
+            reason=change.reason,
+            changed_at=change.at,
+        )
+    if terms.unit not in (None, current.unit):
+        raise InvalidInput(f"the unit is {current.unit} and cannot change: every unit would change arm", param="unit")
+    return current.succeed(
+        control=terms.control,
+        arms=_arms(terms),
+        last_good=current.last_good if current.rollout_id is not None else current.target,
+        rollout_id=None,
+        changed_by=change.actor,
+        reason=change.reason,
+        changed_at=change.at,
+        bandit=_bandit(current, terms),
+    )

@@ -1,0 +1,66 @@
+"""A skill is put under its name: made, or changed to what the request says."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from rlaas.errors import NotFound
+from rlaas.ids import MetricName
+from rlaas.skills.skill import Metric, RewardSpec, Skill
+from rlaas.tenancy.registry import Change, Registry, Written, skill_key
+from rlaas.wire import Json, WireModel, invalid_input
+
+
+class SkillTerms(WireModel):
+    """What a skill is to be."""
+
+    description: Annotated[str, Field(max_length=2000)] = ""
+    reward: RewardSpec = RewardSpec()
+    metrics: dict[MetricName, Metric] = Field(default_factory=dict, max_length=100)
+    metadata: dict[str, Json] = Field(default_factory=dict)
+
+
+def put_skill(
+    registry: Registry, tenant_id: str, name: str, terms: SkillTerms, *, change: Change, admit: Callable[[], None]
+) -> Written[Skill]:
+    """Make the skill `name`, once `admit` lets it, or change it; the version of a new one is 1.
+
+    Raises: InvalidInput for a name that is none, Conflict on a lost race; what `admit` does.
+    """
+    key = skill_key(name)
+    try:
+        current = registry.get(Skill, tenant_id, key)
+    except NotFound:
+        skill = _skill(tenant_id, name, terms, created_at=change.at)
+        admit()
+        registry.put(tenant_id, key, skill, change)
+        return Written(skill, version=1)
+    skill = _skill(tenant_id, name, terms, created_at=current.document.created_at)
+    if skill == current.document:
+        return Written(skill, current.version, replay=True)
+    return Written(skill, registry.replace(tenant_id, key, skill, expected_version=current.version, change=change))
+
+
+def find_skill(registry: Registry, tenant_id: str, name: str) -> Skill:
+    """The skill `name`. Raises: NotFound."""
+    try:
+        return registry.get(Skill, tenant_id, skill_key(name)).document
+    except NotFound:
+        raise NotFound(f"there is no skill {name!r}", param="skill") from None
+
+
+def _skill(tenant_id: str, name: str, terms: SkillTerms, *, created_at: datetime) -> Skill:
+    try:
+        return Skill(
+            tenant_id=tenant_id,
+            skill=name,
+            description=terms.description,
+            reward=terms.reward,
+            metrics=terms.metrics,
+            metadata=terms.metadata,
+            created_at=created_at,
+        )
+    except ValidationError as error:
+        raise invalid_input(error, {"skill": name}) from None

@@ -1,0 +1,69 @@
+"""Keys are made and revoked by keys: what a caller may give and take, and a secret that is shown once."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from rlaas.errors import Conflict, NotFound
+from rlaas.ids import derived_id
+from rlaas.tenancy.keys import ApiKey, KeySource, KeyTerms, active_key, check_gives, check_revokes, make_key
+from rlaas.tenancy.registry import TENANT, Change, Registry, key_key
+from rlaas.tenancy.tenant import Tenant
+
+
+class Keys(Registry, KeySource, Protocol):
+    """The registry with what the authorizer reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """The key that a request came with, and its tenant."""
+
+    tenant_id: str
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key as stored, and its text; `None` for one that an earlier request made."""
+
+    key: ApiKey
+    text: str | None
+
+
+def create_key(keys: Keys, maker: Maker, terms: KeyTerms, *, tenant_id: str, request_name: str | None, change: Change) -> NewKey:
+    """Make a key of `tenant_id`. The same request again, by its `request_name`, finds the key that it made, without its text.
+
+    Raises: NotFound for another tenant than the maker's that is none; Unauthorized when the maker was revoked; Forbidden for terms that it
+    may not give; Conflict when the name made a key on other terms.
+    """
+    if tenant_id != maker.tenant_id:
+        keys.get(Tenant, tenant_id, TENANT)
+    check_gives(active_key(keys, maker.key_id), terms)
+    key, text = make_key(
+        tenant_id=tenant_id,
+        scopes=terms.scopes,
+        created_at=change.at,
+        expires_at=terms.expires_at,
+        origins=terms.origins,
+        key_id=derived_id("dec", request_name).removeprefix("dec_").lower() if request_name is not None else None,
+    )
+    try:
+        keys.create_key(key, change)
+    except Conflict:
+        earlier = keys.get(ApiKey, tenant_id, key_key(key.key_id)).document
+        if (earlier.scopes, earlier.expires_at, earlier.origins) != (key.scopes, key.expires_at, key.origins):
+            raise Conflict("this Idempotency-Key made another key", param="Idempotency-Key") from None
+        return NewKey(earlier, None)
+    return NewKey(key, text)
+
+
+def revoke_key(keys: Keys, maker: Maker, key_id: str, *, any_tenants: bool, change: Change) -> ApiKey:
+    """Revoke a key of the maker's tenant; of any tenant with `any_tenants`.
+
+    Raises: NotFound, Unauthorized when the maker was revoked, Forbidden or Conflict for a key that it may not revoke.
+    """
+    key = keys.find_key(key_id)
+    if key is None or (key.tenant_id != maker.tenant_id and not any_tenants):
+        raise NotFound(f"there is no key {key_id!r}", param="key_id")
+    check_revokes(active_key(keys, maker.key_id), key)
+    return keys.revoke_key(key.tenant_id, key_id, change)

@@ -1,0 +1,44 @@
+"""A tenant is made with its privacy settings, once: by the platform through the API, or with the first key of a stage."""
+
+from contextlib import suppress
+
+from pydantic import BaseModel
+
+from rlaas.errors import Conflict, NotFound
+from rlaas.tenancy.registry import PRIVACY, TENANT, Change, Registry, Written
+from rlaas.tenancy.tenant import Tenant
+
+
+def create_tenant(registry: Registry, tenant: Tenant, *, privacy: BaseModel, change: Change) -> Written[Tenant]:
+    """Make `tenant`. The same request again finds the one that it made.
+
+    Raises: Conflict when there is another tenant with its id.
+    """
+    if ensure_tenant(registry, tenant, privacy=privacy, change=change):
+        return Written(tenant, version=1)
+    stored = registry.get(Tenant, tenant.tenant_id, TENANT)
+    if stored.document.model_copy(update={"created_at": tenant.created_at}) != tenant:
+        raise Conflict(f"there is another tenant {tenant.tenant_id!r}", param="tenant_id")
+    return Written(stored.document, stored.version, replay=True)
+
+
+def ensure_tenant(registry: Registry, tenant: Tenant, *, privacy: BaseModel, change: Change) -> bool:
+    """Make `tenant` unless there is one with its id, whatever its name; whether it was made.
+
+    `privacy` is what the tenant wants done with personal data. It is put first, so that no tenant is ever without.
+    """
+    with suppress(Conflict):
+        registry.put(tenant.tenant_id, PRIVACY, privacy, change)
+    try:
+        registry.put(tenant.tenant_id, TENANT, tenant, change)
+    except Conflict:
+        return False
+    return True
+
+
+def find_tenant(registry: Registry, tenant_id: str) -> Tenant:
+    """The tenant. Raises: NotFound."""
+    try:
+        return registry.get(Tenant, tenant_id, TENANT).document
+    except NotFound:
+        raise NotFound(f"there is no tenant {tenant_id!r}", param="tenant_id") from None
