@@ -14,8 +14,18 @@ from pydantic import BaseModel, JsonValue
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
 from rlaas.api.admin.app import ROUTERS, admin_app
-from rlaas.api.admin.operations import operations_of
+from rlaas.api.admin.operations import operations_of, schema_of
 from rlaas.api.admin.services import Services
+from rlaas.api.hot_answers import (
+    ChatCompletion,
+    DecideAnswer,
+    DecideDryRun,
+    Flag,
+    FlagList,
+    InferAnswer,
+    ListedModel,
+    ModelList,
+)
 from rlaas.inference.chat_completions import ChatRequest
 from rlaas.inference.infer import InferRequest
 from rlaas.telemetry.events import EventBatch, FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed, TaskResultReported
@@ -42,11 +52,17 @@ _TELEMETRY: dict[str, tuple[type[BaseModel], str, str]] = {
     "/v1/feedback.submit": (FeedbackSubmitted, "feedback_id", "Report what the user did with the answer"),
     "/v1/task_result": (TaskResultReported, "task_result_id", "Report what came of it"),
 }
-_INFERENCE: dict[str, tuple[type[BaseModel], str]] = {
-    "/v1/infer": (InferRequest, "Answer by the policy that the unit is routed to"),
-    "/v1/chat/completions": (ChatRequest, "The same for OpenAI's clients, streamed with `stream`; `id` is the output id"),
-    "/v1/decide": (InferRequest, "Who is to answer and with what, for callers that ask the model themselves"),
+_Models = Sequence[type[BaseModel]]
+_INFERENCE: dict[str, tuple[type[BaseModel], str, _Models]] = {
+    "/v1/infer": (InferRequest, "Answer by the policy that the unit is routed to", (InferAnswer, DecideDryRun)),
+    "/v1/chat/completions": (
+        ChatRequest,
+        "The same for OpenAI's clients, streamed with `stream`; `id` is the output id",
+        (ChatCompletion,),
+    ),
+    "/v1/decide": (InferRequest, "Who is to answer and with what, for callers that ask the model themselves", (DecideAnswer, DecideDryRun)),
 }
+_LOOKED_UP: _Models = (ModelList, ListedModel, Flag, FlagList)
 _EVALUATION: JsonValue = {
     "type": "object",
     "properties": {"context": {"type": "object", "properties": {"targetingKey": {"type": ["string", "null"], "maxLength": 512}}}},
@@ -80,20 +96,21 @@ def openapi() -> dict[str, JsonValue]:
     admin, administration = admin_app(_not_called, _not_called), operations_of(ROUTERS)
     models: list[type[BaseModel]] = [
         *(model for model, _, _ in _TELEMETRY.values()),
-        *(model for model, _ in _INFERENCE.values()),
+        *(model for model, _, _ in _INFERENCE.values()),
         FeedbackTokenRequest,
         EventBatch,
         RewardComputed,
         *(operation.body for operation in administration if operation.body is not None),
     ]
     _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
-    sent = _sent_schemas([model for operation in administration for model in operation.answers], schemas["$defs"])
+    answers = [*(model for *_, models in _INFERENCE.values() for model in models), *_LOOKED_UP]
+    answers += [model for operation in administration for model in operation.answers]
     paths: dict[str, JsonValue] = {}
     for path, (model, id_field, summary) in _TELEMETRY.items():
-        answers = {"200": "Recorded before", "201": "Recorded", "202": "Recorded; what it refers to has not landed yet"}
+        meanings = {"200": "Recorded before", "201": "Recorded", "202": "Recorded; what it refers to has not landed yet"}
         token = {"feedback_token": _TEXT} if model is OutputProduced else {}
         body = _object({id_field: {"type": "string"}, **_RECORDED, **token})
-        paths[path] = {"post": _operation(model, summary, "telemetry", {status: _json(text, body) for status, text in answers.items()})}
+        paths[path] = {"post": _operation(model, summary, "telemetry", {status: _json(text, body) for status, text in meanings.items()})}
     token_for = "What a page that shows an output gives feedback by; answers of `/v1/infer` and reported outputs bring it"
     made = _json("The token, for 30 days", _object({"feedback_token": _TEXT}))
     paths["/v1/feedback.token"] = {"post": _operation(FeedbackTokenRequest, token_for, "telemetry", {"200": made})}
@@ -101,21 +118,21 @@ def openapi() -> dict[str, JsonValue]:
     batch = "Report up to 500 events of any type, 5 MiB at most (of a page 25 and 512 KiB); each is taken or refused by itself"
     told = _json("What became of each, in the order sent", results)
     paths["/v1/events:batch"] = {"post": _operation(EventBatch, batch, "telemetry", {"200": told})}
-    for path, (model, summary) in _INFERENCE.items():
-        paths[path] = {"post": _operation(model, summary, "infer", {"200": _json("The answer", {"type": "object"})})}
+    for path, (model, summary, sent) in _INFERENCE.items():
+        paths[path] = {"post": _operation(model, summary, "infer", {"200": _json("The answer", schema_of(sent))})}
     chat = paths["/v1/chat/completions"]
     assert isinstance(chat, dict)
     chat["post"]["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
-    paths["/v1/models"] = {"get": _asked("The skills and policies, as OpenAI's models", [])}
-    paths["/v1/models/{model}"] = {"get": _asked("One of them", ["model"])}
-    paths["/ofrep/v1/evaluate/flags/{key}"] = {"post": _evaluation("A skill's arm for a unit, by OpenFeature's protocol", ["key"])}
-    paths["/ofrep/v1/evaluate/flags"] = {"post": _evaluation("Every skill's arm for a unit", [])}
+    paths["/v1/models"] = {"get": _asked("The skills and policies, as OpenAI's models", ModelList, [])}
+    paths["/v1/models/{model}"] = {"get": _asked("One of them", ListedModel, ["model"])}
+    paths["/ofrep/v1/evaluate/flags/{key}"] = {"post": _evaluation("A skill's arm for a unit, by OpenFeature's protocol", Flag, ["key"])}
+    paths["/ofrep/v1/evaluate/flags"] = {"post": _evaluation("Every skill's arm for a unit", FlagList, [])}
     return {
         "openapi": "3.1.0",
         "info": {"title": "RLaaS", "version": "1", "description": "What applications call, and administration under `/v1/admin`."},
         "paths": {**paths, **{path: _administration(operations) for path, operations in admin.openapi()["paths"].items()}},
         "components": {
-            "schemas": {**schemas["$defs"], "BatchResult": _BATCH_RESULT, "Error": _ERROR, **sent},
+            "schemas": {**schemas["$defs"], "BatchResult": _BATCH_RESULT, "Error": _ERROR, **_sent_schemas(answers, schemas["$defs"])},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "rlk_<id>_<secret>"}},
         },
         "security": [{"key": []}],
@@ -197,18 +214,18 @@ def _operation(model: type[BaseModel], summary: str, scope: str, answers: dict[s
     }
 
 
-def _asked(summary: str, named: list[str]) -> JsonValue:
+def _asked(summary: str, sent: type[BaseModel], named: list[str]) -> JsonValue:
     return {
         "summary": summary,
         "description": "Needs the scope `infer`.",
         "parameters": [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in named],
-        "responses": {"200": _json("As asked", {"type": "object"}), **_refusals()},
+        "responses": {"200": _json("As asked", schema_of([sent])), **_refusals()},
     }
 
 
-def _evaluation(summary: str, named: list[str]) -> JsonValue:
+def _evaluation(summary: str, sent: type[BaseModel], named: list[str]) -> JsonValue:
     """OFREP's answers to what is wrong with an evaluation have its own shape."""
-    operation = _asked(summary, named)
+    operation = _asked(summary, sent, named)
     assert isinstance(operation, dict)
     answers = operation["responses"]
     assert isinstance(answers, dict)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest.mock import ANY
 
+import httpx
 import openai
 import pytest
 
@@ -13,10 +14,13 @@ from functions.inference.handler import handler
 from functions.telemetry.handler import handler as telemetry
 from rlaas.api import web
 from rlaas.ids import pseudonym_of
+from rlaas.policies.backend import AnthropicBackend, BedrockBackend, OpenAIBackend
+from rlaas.policies.bundle import Policy
 from rlaas.telemetry.events import OutputProduced
+from tests.declared_answers import check_answer
 from tests.fakes.gateway import lambda_context, proxy_event
 from tests.fakes.model_server import ModelServer, model_server
-from tests.fakes.worlds import SKILL, TENANT, canary, route
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, policy, route
 from tests.unit.functions.conftest import Stage
 
 
@@ -32,11 +36,14 @@ def model(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[M
 
 
 def call(path: str, body: object, **event: Any) -> tuple[int, dict[str, Any]]:
-    answer = handler(proxy_event(path, body, **event), lambda_context())
+    request = proxy_event(path, body, **event)
+    answer = handler(request, lambda_context())
     assert isinstance(answer["body"], str)
     status = answer["statusCode"]
     assert isinstance(status, int)
-    return status, json.loads(answer["body"])
+    content = json.loads(answer["body"])
+    check_answer(request["httpMethod"], path, status, content)
+    return status, content
 
 
 def test_infer_answers_with_its_decision_and_stores_it(
@@ -149,6 +156,11 @@ def test_infer_needs_its_scope(model: ModelServer) -> None:
     assert call("/v1/infer", {}, scopes="telemetry")[0] == 403
 
 
+def check_completion(answer: httpx.Response) -> None:
+    if answer.headers["Content-Type"] == "application/json":
+        check_answer("POST", answer.request.url.path, answer.status_code, json.loads(answer.read()))
+
+
 @pytest.fixture
 def client(model: ModelServer) -> Iterator[openai.OpenAI]:
     """OpenAI's own client; its requests come to the function `chat` as Lambda Web Adapter sends them."""
@@ -157,7 +169,9 @@ def client(model: ModelServer) -> Iterator[openai.OpenAI]:
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    with openai.OpenAI(api_key="rlk_x", base_url=url, default_headers={web.CONTEXT_HEADER: context}, max_retries=0) as made:
+    wire = httpx.Client(event_hooks={"response": [check_completion]})
+    headers = {web.CONTEXT_HEADER: context}
+    with openai.OpenAI(api_key="rlk_x", base_url=url, default_headers=headers, max_retries=0, http_client=wire) as made:
         yield made
     server.shutdown()
     thread.join()
@@ -239,6 +253,29 @@ def test_a_decision_comes_back_with_the_output_in_its_token(furnished_stage: Sta
     assert stored.decision is not None
     assert (stored.decision.model_dump(mode="json"), stored.policy_id) == (body["decision"], f"{SKILL}@v2")
     assert stored.decision_token is None
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [OpenAIBackend(model="gpt-4.1", secret="openai"), AnthropicBackend(model="claude", secret="anthropic"), BedrockBackend(model="nova")],
+    ids=lambda backend: backend.kind,
+)
+def test_a_decision_for_a_vendors_model_says_what_to_ask_and_keeps_the_name_of_the_secret(
+    furnished_stage: Stage, backend: OpenAIBackend | AnthropicBackend | BedrockBackend
+) -> None:
+    bundle = policy(3).model_copy(update={"backend": backend})
+    vendors = Policy.of(bundle, tenant_id=TENANT, skill=SKILL, version=3, created_at=NOW)
+    furnished_stage.registry.put_policy(vendors, CHANGE)
+    called = {"id": "call_1", "type": "function", "function": {"name": "find_order", "arguments": "{}"}}
+    messages = [
+        {"role": "user", "content": "Where is it?"},
+        {"role": "assistant", "content": "", "tool_calls": [called]},
+        {"role": "tool", "content": "on its way", "tool_call_id": "call_1"},
+    ]
+    status, body = call("/v1/decide", {"skill": SKILL, "policy_id": f"{SKILL}@v3", "messages": messages})
+    assert (status, body["grant"], body["messages"]) == (200, None, messages)
+    assert (body["backend"]["kind"], body["backend"]["model"]) == (backend.kind, backend.model)
+    assert "secret" not in body["backend"]
 
 
 def test_a_decision_that_rlaas_did_not_make_is_refused(furnished_stage: Stage) -> None:

@@ -4,7 +4,7 @@ FastAPI neither reads the body nor checks the answer: `parse` does the one, so t
 holds every answer against its type.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -40,10 +40,14 @@ def operations_of(routers: Iterable[APIRouter]) -> list[Operation]:
     return [route.openapi_extra for route in routes if isinstance(route, APIRoute) and isinstance(route.openapi_extra, Operation)]
 
 
-def _response(status: str, models: tuple[type[BaseModel], ...]) -> dict[str, Any]:
-    schemas = [_reference(model) for model in models]
-    schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
-    return {"description": _MEANINGS[status], "content": {"application/json": {"schema": schema}}}
+def schema_of(models: Sequence[type[BaseModel]]) -> dict[str, Any]:
+    """The schema of an answer that is one of `models`, by their names."""
+    references = [_reference(model) for model in models]
+    return references[0] if len(references) == 1 else {"anyOf": references}
+
+
+def _response(status: str, models: Sequence[type[BaseModel]]) -> dict[str, Any]:
+    return {"description": _MEANINGS[status], "content": {"application/json": {"schema": schema_of(models)}}}
 
 
 def _reference(model: type[BaseModel]) -> dict[str, str]:

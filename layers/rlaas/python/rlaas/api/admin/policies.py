@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from rlaas.api.admin.answers import ListPage, answer, list_answer, written_answer
 from rlaas.api.admin.call import REASON, AdminCall, Limit
@@ -51,8 +51,6 @@ class PolicyPage(ListPage[Policy]):
 
 class PolicyChange(WireModel):
     """A place in a bundle that two policies disagree on; null where one has nothing there."""
-
-    model_config = ConfigDict(serialize_by_alias=True)
 
     path: str
     before: Json = Field(alias="from")

@@ -1,0 +1,207 @@
+"""What applications are answered: the types of `/v1/infer`, `/v1/decide`, OpenAI's and OpenFeature's operations.
+
+The functions make their answers by hand; tests hold what they send against these.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+from pydantic import ConfigDict, Field, JsonValue
+
+from rlaas.chat import ToolCall, Usage
+from rlaas.clock import Timestamp
+from rlaas.ids import PolicyId, SkillName
+from rlaas.policies.backend import AnthropicBackend, BedrockBackend, OpenAIBackend, SageMakerBackend
+from rlaas.routing.assign import Decision
+from rlaas.wire import Json, WireModel
+
+
+def _sometimes(*names: str) -> Callable[[dict[str, JsonValue]], None]:
+    """Fields `names` are left out where there is nothing to say."""
+
+    def change(schema: dict[str, JsonValue]) -> None:
+        required = schema["required"]
+        assert isinstance(required, list)
+        schema["required"] = [name for name in required if name not in names]
+
+    return change
+
+
+def _never(name: str) -> Callable[[dict[str, JsonValue]], None]:
+    """The field `name` is not sent."""
+
+    def change(schema: dict[str, JsonValue]) -> None:
+        _sometimes(name)(schema)
+        properties = schema["properties"]
+        assert isinstance(properties, dict)
+        del properties[name]
+
+    return change
+
+
+class InferAnswer(WireModel):
+    """What the skill's policy answered; `cost_usd` is null where the model has no price."""
+
+    interaction_id: str
+    output_id: str
+    feedback_token: str
+    text: str
+    tool_calls: tuple[ToolCall, ...]
+    policy_id: PolicyId
+    decision: Decision
+    usage: Usage | None
+    cost_usd: float | None
+    finish_reason: str | None
+    latency_ms: float
+    idempotent_replay: bool
+
+
+class AskedOpenAI(OpenAIBackend):
+    """OpenAI, or a server that speaks its API, without the name of its secret."""
+
+    model_config = ConfigDict(json_schema_extra=_never("secret"))
+
+
+class AskedAnthropic(AnthropicBackend):
+    """Anthropic, without the name of its secret."""
+
+    model_config = ConfigDict(json_schema_extra=_never("secret"))
+
+
+class AskedMessage(WireModel):
+    """A message as OpenAI's chat API takes it."""
+
+    model_config = ConfigDict(json_schema_extra=_sometimes("tool_calls", "tool_call_id"))
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+    tool_calls: tuple[ToolCall, ...]
+    tool_call_id: str
+
+
+class DecideDryRun(WireModel):
+    """Who would answer, and what he would be asked."""
+
+    interaction_id: str
+    output_id: str
+    policy_id: PolicyId
+    decision: Decision
+    backend: SageMakerBackend | AskedOpenAI | AskedAnthropic | BedrockBackend
+    messages: tuple[AskedMessage, ...]
+    parameters: dict[str, Json]
+
+
+class Grant(WireModel):
+    """Leave to ask a model of the endpoint, by OpenAI's API."""
+
+    base_url: str
+    api_key: str
+    expires_at: Timestamp
+
+
+class DecideAnswer(DecideDryRun):
+    """Who is to answer and what he is to be asked; `decision_token` goes with the report of what he answered."""
+
+    decision_token: str
+    feedback_token: str
+    grant: Grant | None
+    idempotent_replay: bool
+
+
+class ChatMessage(WireModel):
+    """What the model said."""
+
+    model_config = ConfigDict(json_schema_extra=_sometimes("tool_calls"))
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: str | None
+    tool_calls: tuple[ToolCall, ...]
+
+
+class ChatChoice(WireModel):
+    """One of the answers."""
+
+    index: int
+    message: ChatMessage
+    logprobs: Json
+    finish_reason: str
+
+
+class CachedTokens(WireModel):
+    """The tokens of a prompt that came from the backend's cache."""
+
+    cached_tokens: int
+
+
+class ChatUsage(WireModel):
+    """Tokens, by OpenAI's names."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: CachedTokens
+
+
+class ChatCompletion(WireModel):
+    """OpenAI's chat completion; RLaaS's own fields stand under `rlaas::`."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: tuple[ChatChoice, ...]
+    usage: ChatUsage | None
+    interaction_id: str = Field(alias="rlaas::interaction_id")
+    policy_id: PolicyId = Field(alias="rlaas::policy_id")
+    decision: Decision = Field(alias="rlaas::decision")
+    feedback_token: str = Field(alias="rlaas::feedback_token")
+    cost_usd: float | None = Field(alias="rlaas::cost_usd")
+
+
+class ListedModel(WireModel):
+    """A skill or a policy, as OpenAI's model."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(WireModel):
+    """The tenant's skills, then their policies."""
+
+    object: Literal["list"]
+    data: tuple[ListedModel, ...]
+
+
+class FlagMetadata(WireModel):
+    """How the arm was dealt."""
+
+    propensity: float
+    route_version: int
+    reason: str
+
+
+class Flag(WireModel):
+    """A skill's arm: its value is the policy that answers."""
+
+    key: SkillName
+    value: PolicyId
+    variant: str
+    reason: Literal["SPLIT", "STATIC"]
+    metadata: FlagMetadata
+
+
+class FlagRefusal(WireModel):
+    """A skill whose arm depends on a unit that the request does not name."""
+
+    key: SkillName
+    errorCode: str
+    errorDetails: str
+
+
+class FlagList(WireModel):
+    """Every skill's arm."""
+
+    flags: tuple[Flag | FlagRefusal, ...]
