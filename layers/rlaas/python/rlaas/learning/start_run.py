@@ -29,8 +29,8 @@ MOST: Mapping[str, float] = {
     "min_pairs": 1_000_000,
     "min_threads": 1_000_000,
 }
-"""The most that a run may be asked for: what stages serve (`max_lora_rank`, `max_model_len` in `infra/config.py`), and about a day of one
-machine. Runs that were recorded before may hold more."""
+"""The most that a run may be asked for: what stages serve (`max_lora_rank`, `max_model_len` in `infra/config.py`),
+and about a day of one machine. Runs that were recorded before may hold more."""
 
 
 def check_settings(settings: LearningSettings) -> None:
@@ -102,10 +102,11 @@ def request_run(
     clock: Clock,
     admit: Callable[[], None] = lambda: None,
 ) -> LearningRun:
-    """Record a run against the skill's present control, once `admit` lets it. The same request again finds the one recorded.
+    """Record a run against the skill's present control, once `admit` lets it. The same request again finds the one
+    recorded.
 
-    Raises: InvalidInput for settings beyond their bounds, NotFound without the skill or its route, Conflict when the id holds another run
-    or the control is not a model of the endpoint; what `admit` does.
+    Raises: InvalidInput for settings beyond their bounds, NotFound without the skill or its route, Conflict when the id
+    holds another run or the control is not a model of the endpoint; what `admit` does.
     """
     key = run_key(skill, run_id)
     try:

@@ -10,8 +10,8 @@ from rlaas.metering.prices import usd
 
 @dataclass(frozen=True, slots=True)
 class WindowUsage:
-    """What a window has spent, and how much of that is only set aside for requests in flight: in the limit's measure, US dollars for `usd`.
-    `resets_at` is when the next window begins."""
+    """What a window has spent, and how much of that is only set aside for requests in flight: in the limit's
+    measure, US dollars for `usd`. `resets_at` is when the next window begins."""
 
     spent: float
     set_aside: float

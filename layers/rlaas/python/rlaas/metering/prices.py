@@ -101,7 +101,10 @@ def append_prices(registry: Registry, tenant_id: str, table: PriceTable, change:
 def put_prices(
     registry: Registry, tenant_id: str, prices: dict[ModelName, Price], *, expected_version: int, change: Change
 ) -> Written[PriceTable]:
-    """Put `prices` behind version `expected_version`, unless they are the newest. Raises: Conflict when another version is the newest."""
+    """Put `prices` behind version `expected_version`, unless they are the newest already.
+
+    Raises: Conflict when another version is the newest.
+    """
     current = current_prices(registry, tenant_id)
     if current.prices == prices and current.version > 0:
         return Written(current, current.version, replay=True)

@@ -1,4 +1,5 @@
-"""A policy is registered: checked, given the next number of its skill, and never changed. Equal policies are one policy."""
+"""A policy is registered: checked, given the next number of its skill, and never changed. Equal policies are one
+policy."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -38,8 +39,8 @@ class PolicyTerms(WireModel):
 
 @dataclass(frozen=True, slots=True)
 class StageModels:
-    """What the policies of a stage may ask: its endpoint and the base model there, the models that its operators allow, and secrets where
-    they may be sent."""
+    """What the policies of a stage may ask: its endpoint and the base model there, the models that its operators
+    allow, and secrets where they may be sent."""
 
     endpoint: str
     base_model: str
@@ -52,7 +53,8 @@ def register_policy(
 ) -> Written[Policy]:
     """Register a policy of `skill`; one with the same bundle is found again.
 
-    Raises: InvalidInput naming what of the terms cannot be; QuotaExceeded where the skill has as many policies as it may.
+    Raises: InvalidInput naming what of the terms cannot be; QuotaExceeded where the skill has as many policies as it
+    may.
     """
     bundle = _bundle(terms, stage)
     check_components(bundle, tenant_id, endpoint=stage.endpoint)

@@ -22,8 +22,9 @@ def start_rollout(
     load: Callable[[Policy, str], None],
     start: Callable[[str, dict[str, JsonValue]], None],
 ) -> Rollout:
-    """Record the conductor's rollout and `start` its execution, by the rollout's id and with its input, once `load` has seen that the
-    candidate can be asked. When it does not start, the record says so. A `dryrun` only says what the rollout would be.
+    """Record the conductor's rollout and `start` its execution, by the rollout's id and with its input, once `load` has
+    seen that the candidate can be asked. When it does not start, the record says so. A `dryrun` only says what the
+    rollout would be.
 
     Raises: what `request_rollout` and `load` do, DependencyUnavailable.
     """

@@ -18,7 +18,7 @@ from rlaas.tenancy.registry import Change, Registry, Written
 from rlaas.wire import WireModel, invalid_input
 
 Load = Callable[[Policy, str], None]
-"""Sees that a policy can be asked, before a route names it at a place of the request. Raises: DependencyUnavailable, Conflict, ..."""
+"""Sees that a policy can answer, before a route names it at a place of the request. Raises: any RlaasError."""
 
 
 class Documents(Registry, Routes, Policies, Protocol):
@@ -54,10 +54,11 @@ class RouteTerms(WireModel):
 def change_route(documents: Documents, tenant_id: str, skill: str, terms: RouteTerms, *, change: Change, load: Load) -> Written[Route]:
     """Put a route of `skill` in the place of version `expected_version`; the same request again finds the one it put.
 
-    What the route does not name yet is loaded first, and nothing else is: taking from what it names must not wait for the endpoint.
+    What the route does not name yet is loaded first, and nothing else is: taking from what it names must not wait for
+    the endpoint.
 
-    Raises: NotFound for a policy that is none of the skill's; Conflict for an archived one, or when another version is there; InvalidInput
-    for a route that cannot be; what `load` does.
+    Raises: NotFound for a policy that is none of the skill's; Conflict for an archived one, or when another version is
+    there; InvalidInput for a route that cannot be; what `load` does.
     """
     places = _policies_by_place(terms)
     for place, policy_id in places.items():
@@ -128,7 +129,8 @@ def _bandit(current: Route | None, terms: RouteTerms) -> BanditSettings | None:
 
 
 def _next_route(current: Route | None, terms: RouteTerms, *, tenant_id: str, skill: str, change: Change) -> Route:
-    """The route that follows. What a running rollout has put is not yet known to be good, so the way back stays that from before it."""
+    """The route that follows. What a running rollout has put is not yet known to be good, so the way back stays that
+    from before it."""
     if current is None:
         return Route(
             tenant_id=tenant_id,

@@ -155,8 +155,8 @@ class ChainState(WireModel):
 
 
 def inspect_chain(log: AuditLog, contents: Contents, tenant_id: str, *, before: datetime) -> ChainState:
-    """Whether every entry follows from the one before, from the first to the last, and the registry holds what they say, except for changes
-    after `before`."""
+    """Whether every entry follows from the one before, from the first to the last, and the registry holds what they
+    say, except for changes after `before`."""
 
     def entries() -> Iterator[AuditEntry]:
         page = log.entries(tenant_id, limit=_PAGE)

@@ -31,10 +31,11 @@ class NewKey:
 
 
 def create_key(keys: Keys, maker: Maker, terms: KeyTerms, *, tenant_id: str, request_name: str | None, change: Change) -> NewKey:
-    """Make a key of `tenant_id`. The same request again, by its `request_name`, finds the key that it made, without its text.
+    """Make a key of `tenant_id`. The same request again, by its `request_name`, finds the key that it made, without its
+    text.
 
-    Raises: NotFound for another tenant than the maker's that is none; Unauthorized when the maker was revoked; Forbidden for terms that it
-    may not give; Conflict when the name made a key on other terms.
+    Raises: NotFound for another tenant than the maker's that is none; Unauthorized when the maker was revoked;
+    Forbidden for terms that it may not give; Conflict when the name made a key on other terms.
     """
     if tenant_id != maker.tenant_id:
         keys.get(Tenant, tenant_id, TENANT)

@@ -1,4 +1,5 @@
-"""A tenant is made with its privacy settings, once: by the platform through the API, or with the first key of a stage."""
+"""A tenant is made with its privacy settings, once: by the platform through the API, or with the first key of a
+stage."""
 
 from contextlib import suppress
 

@@ -73,7 +73,7 @@ def make_key(
     origins: Iterable[str] = (),
     key_id: str | None = None,
 ) -> tuple[ApiKey, str]:
-    """A new key to store and its text to show once; the secret has 256 random bits. `key_id` is a ULID in lower case."""
+    """A new key to store and its text to show once. Its secret has 256 random bits; `key_id` is a ULID in lower case."""
     key_id, secret = key_id or str(ULID()).lower(), secrets.token_urlsafe(32)
     key = ApiKey(
         key_id=key_id,

@@ -1,4 +1,5 @@
-"""Playing again what failed and was kept: what is asked, what came of it. All of a stage, so for the platform's operators."""
+"""Playing again what failed and was kept: what is asked, what came of it. All of a stage, so for the platform's
+operators."""
 
 from typing import Literal, Protocol
 
@@ -10,7 +11,8 @@ from rlaas.tenancy.registry import Change, Registry, from_cursor, redrive_key, t
 from rlaas.wire import WireModel
 
 Place = Literal["batches", "calls", "shadows", "lake"]
-"""Stream records that a consumer failed on; calls by EventBridge that failed; mirrored requests; what Firehose could not write."""
+"""Stream records that a consumer failed on; calls by EventBridge that failed; mirrored requests; what Firehose could
+not write."""
 
 
 class Left(WireModel):
@@ -21,8 +23,8 @@ class Left(WireModel):
 
 
 class RedrivePage(WireModel):
-    """What one page of a redrive came to. `superseded` were scheduled calls, which a later one has done the work of; they are dropped.
-    `cursor` continues; without one nothing is left to try."""
+    """What one page of a redrive came to. `superseded` were scheduled calls, which a later one has done the work of;
+    they are dropped. `cursor` continues; without one nothing is left to try."""
 
     handled: int = Field(default=0, ge=0)
     superseded: int = Field(default=0, ge=0)
@@ -53,7 +55,8 @@ class Redriver(Protocol):
 
 
 def play_page(redriver: Redriver, registry: Registry, tenant_id: str, *, cursor: str | None, change: Change) -> RedrivePage:
-    """One page of a redrive that an operator of `tenant_id` begins, or continues at `cursor`. The first is entered into the audit.
+    """One page of a redrive that an operator of `tenant_id` begins, or continues at `cursor`. The first is entered into
+    the audit.
 
     Raises: InvalidInput for a cursor that no page gave out, DependencyUnavailable.
     """

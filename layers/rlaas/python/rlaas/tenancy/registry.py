@@ -1,6 +1,8 @@
-"""The registry: every document of a tenant, versioned, each change made by one conditional write that names who and why.
+"""The registry: every document of a tenant, versioned, each change made by one conditional write that names who and
+why.
 
-Documents are pydantic models that their rooms define; the sort keys here are their addresses. `Registry` is generic over them.
+Documents are pydantic models that their rooms define; the sort keys here are their addresses. `Registry` is generic
+over them.
 """
 
 import base64
@@ -106,7 +108,8 @@ def redrive_key(redrive_id: str) -> str:
 
 
 class Registry(Protocol):
-    """Documents of tenants. Every write is one conditional write (a key's: one transaction); a lost race raises `Conflict`.
+    """Documents of tenants. Every write is one conditional write (a key's: one transaction); a lost race raises
+    `Conflict`.
 
     Policies and routes have Protocols of their own in `rlaas.routing.route_store`; one adapter serves them all.
     """
@@ -125,7 +128,8 @@ class Registry(Protocol):
         cursor: str | None = None,
         newest_first: bool = False,
     ) -> Page[Document]:
-        """Documents whose sort key begins with `prefix` (such as `POLICY#<skill>#`), in its order. Raises: InvalidInput on a bad cursor."""
+        """Documents whose sort key begins with `prefix` (such as `POLICY#<skill>#`), in its order. Raises:
+        InvalidInput on a bad cursor."""
         ...
 
     def put(self, tenant_id: str, sort_key: str, document: BaseModel, change: Change) -> None:
@@ -133,7 +137,8 @@ class Registry(Protocol):
         ...
 
     def replace(self, tenant_id: str, sort_key: str, document: BaseModel, *, expected_version: int, change: Change) -> int:
-        """Replace version `expected_version`; the new version, one higher. Raises: Conflict when it is not the current one."""
+        """Replace version `expected_version`; the new version, one higher. Raises: Conflict when it is not the
+        current one."""
         ...
 
     def next_number(self, tenant_id: str, skill: str, what: str) -> int:
@@ -169,7 +174,8 @@ def replace_document(
     expected_version: int,
     change: Change,
 ) -> Written[Document]:
-    """Put `document` in the place of version `expected_version`, unless it is what stands there: `current`, version 0 of which is nowhere.
+    """Put `document` in the place of version `expected_version`, unless it is what stands there: `current`, version 0
+    of which is nowhere.
 
     Raises: Conflict when another version is there.
     """

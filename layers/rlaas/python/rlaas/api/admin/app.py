@@ -1,8 +1,10 @@
-"""The admin API: a tenant's keys, budgets, skills, policies, routes, learning runs, rollouts, audit; and, for the platform, its tenants.
+"""The admin API: a tenant's keys, budgets, skills, policies, routes, learning runs, rollouts, audit; and, for the
+platform, its tenants.
 
-FastAPI behind Mangum, a router for each resource. Bodies are read by the same `parse` as every other endpoint's, so errors have the one
-shape and name the field. Every mutation may be repeated: what has a name is put once under it, equal policies are one policy, keys, runs
-and rollouts take an id from the `Idempotency-Key`, and a route is replaced at `expected_version`.
+FastAPI behind Mangum, a router for each resource. Bodies are read by the same `parse` as every other endpoint's, so
+errors have the one shape and name the field. Every mutation may be repeated: what has a name is put once under it,
+equal policies are one policy, keys, runs and rollouts take an id from the `Idempotency-Key`, and a route is replaced at
+`expected_version`.
 """
 
 from collections.abc import Awaitable, Callable

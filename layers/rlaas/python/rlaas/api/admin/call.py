@@ -57,8 +57,8 @@ class Call:
         return Maker(self.who.tenant_id, self.who.key_id)
 
     def body(self, model: type[Model]) -> Model:
-        """The request's body, without what patterns find of personal data in reasons, descriptions and whatever else is only kept. Raises:
-        InvalidInput naming the field."""
+        """The request's body, without what patterns find of personal data in reasons, descriptions and whatever else
+        is only kept. Raises: InvalidInput naming the field."""
         [clean] = scrubbed([parse(model, self.event)], self._scrubber(), kept=_IN_FORCE)
         return clean
 
@@ -101,7 +101,8 @@ class Access:
     caller: Callable[[Event], Caller]
 
     def call(self, request: Request, *scopes: Scope) -> Call:
-        """The call of somebody who holds the first of `scopes` that he holds. Raises: Unauthorized, Forbidden naming the last."""
+        """The call of somebody who holds the first of `scopes` that he holds. Raises: Unauthorized, Forbidden naming
+        the last."""
         event = event_of(request)
         who = self.caller(event)
         require_scope(who.scopes, next((scope for scope in scopes if scope in who.scopes), scopes[-1]))

@@ -25,7 +25,8 @@ router = APIRouter(prefix="/v1/admin/skills/{skill}")
 
 
 class PendingEvent(WireModel):
-    """Feedback or a task result whose interaction or output has not landed; `orphaned` once its attribution window has ended."""
+    """Feedback or a task result whose interaction or output has not landed; `orphaned` once its attribution window
+    has ended."""
 
     event_type: EventType
     event_id: str

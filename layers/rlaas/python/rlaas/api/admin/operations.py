@@ -1,7 +1,7 @@
 """What the OpenAPI document says of an operation: the body it takes, and the type of each of its answers.
 
-FastAPI neither reads the body nor checks the answer: `parse` does the one, so that errors are those of every other endpoint, and a test
-holds every answer against its type.
+FastAPI neither reads the body nor checks the answer: `parse` does the one, so that errors are those of every other
+endpoint, and a test holds every answer against its type.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -24,7 +24,8 @@ def _without_groups(schema: dict[str, JsonValue]) -> None:
 
 
 class UsageSum(WireModel):
-    """Requests, tokens (`cached_tokens` are some of `input_tokens`) and US dollars, of what they were asked to be told apart by."""
+    """Requests, tokens (`cached_tokens` are some of `input_tokens`) and US dollars, of what they were asked to be
+    told apart by."""
 
     model_config = ConfigDict(json_schema_extra=_without_groups)
 
