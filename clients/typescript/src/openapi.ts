@@ -928,7 +928,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["InferAnswer"] | components["schemas"]["DecideDryRun"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -1055,7 +1055,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["ChatCompletion"];
                         "text/event-stream": string;
                     };
                 };
@@ -1183,7 +1183,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["DecideAnswer"] | components["schemas"]["DecideDryRun"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -1301,7 +1301,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["ModelList"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -1423,7 +1423,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["ListedModel"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -1555,7 +1555,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["Flag"];
                     };
                 };
                 /** @description The flag cannot be evaluated */
@@ -1691,7 +1691,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["FlagList"];
                     };
                 };
                 /** @description The flag cannot be evaluated */
@@ -1820,7 +1820,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["TenantPage"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -1933,7 +1933,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["TenantAnswer"];
                     };
                 };
                 /** @description Made */
@@ -1942,16 +1942,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Started */
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["TenantAnswer"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -2071,7 +2062,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["CeilingsAnswer"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -2183,25 +2174,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Made */
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Started */
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["PutCeilingsAnswer"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -2329,25 +2302,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Made */
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Started */
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["RedrivePage"] | components["schemas"]["RedriveDryRun"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -2468,7 +2423,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["KeyPage"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -2581,7 +2536,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["NewKeyAnswer"];
                     };
                 };
                 /** @description Made */
@@ -2590,16 +2545,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Started */
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["NewKeyAnswer"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -2722,25 +2668,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Made */
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Started */
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["KeyAnswer"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -2857,7 +2785,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["PrivacyAnswer"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -2966,25 +2894,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Made */
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Started */
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["PutPrivacyAnswer"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -3103,7 +3013,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["BudgetsAnswer"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -3212,25 +3122,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Made */
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Started */
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["PutBudgetsAnswer"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -3350,7 +3242,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["BudgetsUsage"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -3472,7 +3364,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["PriceTable"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -3581,25 +3473,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Made */
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Started */
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["PutPricesAnswer"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -3722,7 +3596,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["UsageAnswer"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -3845,7 +3719,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["SkillPage"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -3967,7 +3841,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["Skill"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -4078,7 +3952,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["Skill"] | components["schemas"]["SkillAnswer"];
                     };
                 };
                 /** @description Made */
@@ -4087,16 +3961,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Started */
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["SkillAnswer"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -4220,7 +4085,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["PolicyPage"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -4335,7 +4200,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["NewPolicyAnswer"];
                     };
                 };
                 /** @description Made */
@@ -4344,16 +4209,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Started */
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["NewPolicyAnswer"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -4474,7 +4330,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["PolicyAnswer"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -4599,7 +4455,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["PolicyDiff"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -4727,25 +4583,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Made */
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Started */
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["ArchiveAnswer"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -4866,7 +4704,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["Route"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -4977,7 +4815,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["RouteAnswer"];
                     };
                 };
                 /** @description Made */
@@ -4986,16 +4824,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Started */
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["RouteAnswer"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -5125,25 +4954,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Made */
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Started */
-                202: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["Route"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -5266,7 +5077,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["LearningRunPage"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -5375,31 +5186,13 @@ export interface paths {
                 };
             };
             responses: {
-                /** @description The document, or the page */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Made */
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
                 /** @description Started */
                 202: {
                     headers: {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["LearningRun"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -5520,7 +5313,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["LearningRunAnswer"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -5645,7 +5438,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["RolloutPage"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -5760,16 +5553,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
-                    };
-                };
-                /** @description Made */
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["Rollout"];
                     };
                 };
                 /** @description Started */
@@ -5778,7 +5562,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["Rollout"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -5899,7 +5683,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["Rollout"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -6022,7 +5806,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["TrialEvidence"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -6147,7 +5931,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["DatasetPage"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -6272,7 +6056,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["PendingPage"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -6398,7 +6182,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["RewardPage"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -6523,7 +6307,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["RewardReport"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -6646,7 +6430,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
-                        "application/json": Record<string, never>;
+                        "application/json": components["schemas"]["AuditPage"];
                     };
                 };
                 /** @description InvalidInput: `param` is the path of the first field that does not fit */
@@ -9805,6 +9589,3487 @@ export interface components {
                 param: string | null;
                 request_id: string | null;
             };
+        };
+        /**
+         * AllowList
+         * @description Holds when what the caller sent has none of the terms and patterns.
+         */
+        "AllowList-Output": {
+            /**
+             * Terms
+             * @default []
+             */
+            terms: string[];
+            /**
+             * Patterns
+             * @default []
+             */
+            patterns: string[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "allow_list";
+            /**
+             * Action
+             * @default block
+             * @enum {string}
+             */
+            action: "block" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure: ("open" | "closed") | null;
+        };
+        /**
+         * AnswerBedrockGuardrail
+         * @description Holds when the guardrail intervenes on the answer or the arguments of its calls; `redact` as for inputs.
+         */
+        "AnswerBedrockGuardrail-Output": {
+            /**
+             * Timeout S
+             * @default 2
+             */
+            timeout_s: number;
+            /** Guardrail Id */
+            guardrail_id: string;
+            /**
+             * Version
+             * @default DRAFT
+             */
+            version: string;
+            /**
+             * Region
+             * @default null
+             */
+            region: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "bedrock_guardrail";
+            /**
+             * Action
+             * @default block
+             * @enum {string}
+             */
+            action: "block" | "redact" | "regenerate" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure: ("open" | "closed") | null;
+            /**
+             * Then
+             * @default null
+             */
+            then: ("block" | "flag") | null;
+        };
+        /**
+         * AnswerBlockList
+         * @description Terms and patterns that must not be answered; a find within one of `excuses` is none.
+         */
+        "AnswerBlockList-Output": {
+            /**
+             * Terms
+             * @default []
+             */
+            terms: string[];
+            /**
+             * Patterns
+             * @default []
+             */
+            patterns: string[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "block_list";
+            /**
+             * Action
+             * @default block
+             * @enum {string}
+             */
+            action: "block" | "redact" | "regenerate" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure: ("open" | "closed") | null;
+            /**
+             * Then
+             * @default null
+             */
+            then: ("block" | "flag") | null;
+            /**
+             * Excuses
+             * @default []
+             */
+            excuses: string[];
+        };
+        /**
+         * AnswerModeration
+         * @description Holds when the server objects to the answer or the arguments of its calls.
+         */
+        "AnswerModeration-Output": {
+            /**
+             * Timeout S
+             * @default 2
+             */
+            timeout_s: number;
+            /**
+             * Model
+             * @default omni-moderation-latest
+             */
+            model: string;
+            /**
+             * Base Url
+             * @default https://api.openai.com/v1
+             */
+            base_url: string;
+            /**
+             * Secret
+             * @default null
+             */
+            secret: string | null;
+            /** Thresholds */
+            thresholds: {
+                [key: string]: number;
+            };
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "moderation";
+            /**
+             * Action
+             * @default block
+             * @enum {string}
+             */
+            action: "block" | "regenerate" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure: ("open" | "closed") | null;
+            /**
+             * Then
+             * @default null
+             */
+            then: ("block" | "flag") | null;
+        };
+        /**
+         * AnthropicBackend
+         * @description Anthropic's Messages API.
+         */
+        "AnthropicBackend-Output": {
+            /**
+             * Kind
+             * @default anthropic
+             * @constant
+             */
+            kind: "anthropic";
+            /** Model */
+            model: string;
+            /**
+             * Base Url
+             * @default https://api.anthropic.com/v1
+             */
+            base_url: string;
+            /** Secret */
+            secret: string;
+            /**
+             * Timeout S
+             * @default 25
+             */
+            timeout_s: number;
+        };
+        /**
+         * ArchiveAnswer
+         * @description Whether a policy is archived, and was before.
+         */
+        ArchiveAnswer: {
+            /** Policy Id */
+            policy_id: string;
+            /** Archived */
+            archived: boolean;
+            /** Idempotent Replay */
+            idempotent_replay: boolean;
+        };
+        /**
+         * Arm
+         * @description A policy beside the control. `weight` is its share of live traffic, or the share of requests that are mirrored for mode `shadow`.
+         *
+         *     The bandit moves the weights of arms of mode `bandit`. `dropped` says why it stopped one, which then has weight 0 until somebody
+         *     gives it a weight again.
+         */
+        Arm: {
+            /** Policy Id */
+            policy_id: string;
+            /**
+             * Mode
+             * @enum {string}
+             */
+            mode: "canary" | "ab" | "shadow" | "bandit";
+            /** Weight */
+            weight: number;
+            /**
+             * Spans
+             * @default []
+             */
+            spans: [
+                number,
+                number
+            ][];
+            /**
+             * Dropped
+             * @default null
+             */
+            dropped: string | null;
+            /**
+             * @description What the arm may spend in a day before its share goes back to the control.
+             * @default null
+             */
+            cap: components["schemas"]["Cap-Output"] | null;
+        };
+        /**
+         * ArmEvidence
+         * @description What a trial knows of one arm. Counts are units; `missing` is the share of settled ones for which something never came,
+         *     `answered_mean` the mean reward of those that the arm itself answered.
+         */
+        ArmEvidence: {
+            /** Policy Id */
+            policy_id: string;
+            /** Served */
+            served: number;
+            /** Settled */
+            settled: number;
+            /** Mean */
+            mean: number | null;
+            /** Missing */
+            missing: number | null;
+            /** Answered Mean */
+            answered_mean: number | null;
+            /** Harmed */
+            harmed: {
+                [key: string]: number;
+            };
+        };
+        /**
+         * AskedAnthropic
+         * @description Anthropic, without the name of its secret.
+         */
+        AskedAnthropic: {
+            /**
+             * Kind
+             * @default anthropic
+             * @constant
+             */
+            kind: "anthropic";
+            /** Model */
+            model: string;
+            /**
+             * Base Url
+             * @default https://api.anthropic.com/v1
+             */
+            base_url: string;
+            /**
+             * Timeout S
+             * @default 25
+             */
+            timeout_s: number;
+        };
+        /**
+         * AskedMessage
+         * @description A message as OpenAI's chat API takes it.
+         */
+        AskedMessage: {
+            /**
+             * Role
+             * @enum {string}
+             */
+            role: "system" | "user" | "assistant" | "tool";
+            /** Content */
+            content: string;
+            /** Tool Calls */
+            tool_calls?: components["schemas"]["ToolCall-Output"][];
+            /** Tool Call Id */
+            tool_call_id?: string;
+        };
+        /**
+         * AskedOpenAI
+         * @description OpenAI, or a server that speaks its API, without the name of its secret.
+         */
+        AskedOpenAI: {
+            /**
+             * Kind
+             * @default openai
+             * @constant
+             */
+            kind: "openai";
+            /** Model */
+            model: string;
+            /**
+             * Base Url
+             * @default https://api.openai.com/v1
+             */
+            base_url: string;
+            /**
+             * Timeout S
+             * @default 25
+             */
+            timeout_s: number;
+        };
+        /**
+         * AuditEntry
+         * @description A change at its place in the tenant's chain. `hash` covers every other field.
+         */
+        AuditEntry: {
+            /** Registry Event Id */
+            registry_event_id: string;
+            /** Tenant Id */
+            tenant_id: string;
+            /** At */
+            at: string;
+            /** Actor */
+            actor: string;
+            /** Action */
+            action: string;
+            /** Target */
+            target: string;
+            /** Before Version */
+            before_version: number | null;
+            /** After Version */
+            after_version: number | null;
+            /** Reason */
+            reason: string;
+            /**
+             * Content Sha256
+             * @description Of the whole item after the change; null where it is gone, and in entries older than this field.
+             * @default null
+             */
+            content_sha256: string | null;
+            /** Seq */
+            seq: number;
+            /** Prev Hash */
+            prev_hash: string;
+            /** Hash */
+            hash: string;
+        };
+        /**
+         * AuditPage
+         * @description Some entries of the audit, from the first on; with the first page whether the whole chain holds.
+         */
+        AuditPage: {
+            /** Data */
+            data: components["schemas"]["AuditEntry"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+            chain: components["schemas"]["ChainState"] | null;
+        };
+        /**
+         * BanditSettings
+         * @description How a route's bandit allots traffic to its control and its arms of mode `bandit`; other live arms keep their weights.
+         *
+         *     Every arm that is not dropped gets at least `min_probability` of what there is to allot, and an equal share until `min_samples_per_arm`
+         *     of its units, each counted once a day, are settled. A decision is settled when `window_hours` have passed since it, with the reward it
+         *     has by then and the skill's declared values for what never came. Old rewards lose half their weight every `half_life_days`.
+         *
+         *     Guards look `lag_seconds` after the request, without waiting for the window. `alpha` bounds the probability that an arm which keeps
+         *     within its bounds is ever dropped, however often it is looked at and however little traffic there is; so bounds may be what you mean.
+         */
+        "BanditSettings-Output": {
+            /**
+             * Reward
+             * @default continuous
+             * @enum {string}
+             */
+            reward: "binary" | "continuous";
+            /**
+             * Success At
+             * @default 0.5
+             */
+            success_at: number;
+            /**
+             * Min Probability
+             * @default 0.02
+             */
+            min_probability: number;
+            /**
+             * Min Samples Per Arm
+             * @default 50
+             */
+            min_samples_per_arm: number;
+            /**
+             * Half Life Days
+             * @default null
+             */
+            half_life_days: number | null;
+            /**
+             * Window Hours
+             * @default 24
+             */
+            window_hours: number;
+            /**
+             * Lag Seconds
+             * @default 120
+             */
+            lag_seconds: number;
+            /**
+             * Alpha
+             * @default 0.05
+             */
+            alpha: number;
+            /** @default null */
+            error_rate: components["schemas"]["RateGuard"] | null;
+            /** @default null */
+            safety_rate: components["schemas"]["RateGuard"] | null;
+            /** @default null */
+            latency: components["schemas"]["LatencyGuard"] | null;
+            /** @default null */
+            cost: components["schemas"]["CostGuard"] | null;
+        };
+        /**
+         * BedrockBackend
+         * @description A model or inference profile behind Bedrock's Converse API, in the stage's own account; `region` None is the stage's.
+         */
+        "BedrockBackend-Output": {
+            /**
+             * Kind
+             * @default bedrock
+             * @constant
+             */
+            kind: "bedrock";
+            /** Model */
+            model: string;
+            /**
+             * Region
+             * @default null
+             */
+            region: string | null;
+            /**
+             * Timeout S
+             * @default 25
+             */
+            timeout_s: number;
+        };
+        /**
+         * BedrockGuardrail
+         * @description Holds when the guardrail intervenes on what users, tools, inputs and documents say.
+         *
+         *     `redact` takes out the personal data that it masks, and blocks where it blocks.
+         */
+        "BedrockGuardrail-Output": {
+            /**
+             * Timeout S
+             * @default 2
+             */
+            timeout_s: number;
+            /** Guardrail Id */
+            guardrail_id: string;
+            /**
+             * Version
+             * @default DRAFT
+             */
+            version: string;
+            /**
+             * Region
+             * @default null
+             */
+            region: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "bedrock_guardrail";
+            /**
+             * Action
+             * @default block
+             * @enum {string}
+             */
+            action: "block" | "redact" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure: ("open" | "closed") | null;
+        };
+        /**
+         * BlockList
+         * @description Terms and patterns that must not be sent; a find within one of `excuses` is none (`kill` in `kill switch`).
+         */
+        "BlockList-Output": {
+            /**
+             * Terms
+             * @default []
+             */
+            terms: string[];
+            /**
+             * Patterns
+             * @default []
+             */
+            patterns: string[];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "block_list";
+            /**
+             * Action
+             * @default block
+             * @enum {string}
+             */
+            action: "block" | "redact" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure: ("open" | "closed") | null;
+            /**
+             * Excuses
+             * @default []
+             */
+            excuses: string[];
+        };
+        /**
+         * Budget
+         * @description A limit of what a tenant's users ask in all, of one skill or with one key, or of the mirrored requests.
+         */
+        "Budget-Output": {
+            /**
+             * Measure
+             * @enum {string}
+             */
+            measure: "requests" | "tokens" | "usd";
+            /** Limit */
+            limit: number;
+            /**
+             * Window
+             * @enum {string}
+             */
+            window: "second" | "minute" | "hour" | "day" | "month";
+            /** Name */
+            name: string;
+            /**
+             * Scope
+             * @default tenant
+             * @enum {string}
+             */
+            scope: "tenant" | "skill" | "key" | "shadow";
+            /**
+             * Skill
+             * @default null
+             */
+            skill: string | null;
+            /**
+             * Key Id
+             * @default null
+             */
+            key_id: string | null;
+        };
+        /**
+         * BudgetUsage
+         * @description A budget, and what its window has spent, `set_aside` for requests in flight included.
+         */
+        BudgetUsage: {
+            /**
+             * Measure
+             * @enum {string}
+             */
+            measure: "requests" | "tokens" | "usd";
+            /** Limit */
+            limit: number;
+            /**
+             * Window
+             * @enum {string}
+             */
+            window: "second" | "minute" | "hour" | "day" | "month";
+            /** Name */
+            name: string;
+            /**
+             * Scope
+             * @default tenant
+             * @enum {string}
+             */
+            scope: "tenant" | "skill" | "key" | "shadow";
+            /**
+             * Skill
+             * @default null
+             */
+            skill: string | null;
+            /**
+             * Key Id
+             * @default null
+             */
+            key_id: string | null;
+            /** Spent */
+            spent: number;
+            /** Set Aside */
+            set_aside: number;
+            /** Resets At */
+            resets_at: string;
+        };
+        /**
+         * BudgetsAnswer
+         * @description The tenant's budgets, the version to change them at (0: there are none yet), and the platform's ceilings.
+         */
+        BudgetsAnswer: {
+            /**
+             * Budgets
+             * @default []
+             */
+            budgets: components["schemas"]["Budget-Output"][];
+            /** Version */
+            version: number;
+            ceilings: components["schemas"]["Ceilings"];
+        };
+        /**
+         * BudgetsUsage
+         * @description What each budget and each of the platform's ceilings has spent.
+         */
+        BudgetsUsage: {
+            /** Data */
+            data: components["schemas"]["BudgetUsage"][];
+            /** Ceilings */
+            ceilings: components["schemas"]["LimitUsage"][];
+        };
+        /**
+         * CachedTokens
+         * @description The tokens of a prompt that came from the backend's cache.
+         */
+        CachedTokens: {
+            /** Cached Tokens */
+            cached_tokens: number;
+        };
+        /**
+         * Cap
+         * @description How much one arm of a route may spend in a day (UTC) before its share goes back to the control. What is left out is not capped.
+         */
+        "Cap-Output": {
+            /**
+             * Requests
+             * @default null
+             */
+            requests: number | null;
+            /**
+             * Tokens
+             * @default null
+             */
+            tokens: number | null;
+            /**
+             * Usd
+             * @default null
+             */
+            usd: number | null;
+        };
+        /**
+         * Ceilings
+         * @description The most that a tenant may have; what is left out is not capped.
+         *
+         *     `spending` counts everything that models are asked for the tenant, mirrored requests too. `adapters` are loaded at the endpoint at a
+         *     time, `skills` and `policies_per_skill` are made through the API; what there is already stays.
+         */
+        Ceilings: {
+            /**
+             * Spending
+             * @default []
+             */
+            spending: components["schemas"]["Limit"][];
+            /**
+             * Requests Per Second
+             * @default null
+             */
+            requests_per_second: number | null;
+            /**
+             * Learning Runs Per Day
+             * @default null
+             */
+            learning_runs_per_day: number | null;
+            /**
+             * Adapters
+             * @default null
+             */
+            adapters: number | null;
+            /**
+             * Skills
+             * @default null
+             */
+            skills: number | null;
+            /**
+             * Policies Per Skill
+             * @default null
+             */
+            policies_per_skill: number | null;
+        };
+        /**
+         * CeilingsAnswer
+         * @description A tenant's ceilings, and the version to change them at (0: there are none yet).
+         */
+        CeilingsAnswer: {
+            /**
+             * Spending
+             * @default []
+             */
+            spending: components["schemas"]["Limit"][];
+            /**
+             * Requests Per Second
+             * @default null
+             */
+            requests_per_second: number | null;
+            /**
+             * Learning Runs Per Day
+             * @default null
+             */
+            learning_runs_per_day: number | null;
+            /**
+             * Adapters
+             * @default null
+             */
+            adapters: number | null;
+            /**
+             * Skills
+             * @default null
+             */
+            skills: number | null;
+            /**
+             * Policies Per Skill
+             * @default null
+             */
+            policies_per_skill: number | null;
+            /** Version */
+            version: number;
+        };
+        /**
+         * ChainState
+         * @description Whether a tenant's chain holds: its length if so, else its first fault.
+         */
+        ChainState: {
+            /** Intact */
+            intact: boolean;
+            /** Length */
+            length: number | null;
+            /** Fault */
+            fault: string | null;
+        };
+        /**
+         * ChatChoice
+         * @description One of the answers.
+         */
+        ChatChoice: {
+            /** Index */
+            index: number;
+            message: components["schemas"]["ChatMessage-Output"];
+            logprobs: components["schemas"]["JsonValue"];
+            /** Finish Reason */
+            finish_reason: string;
+        };
+        /**
+         * ChatCompletion
+         * @description OpenAI's chat completion; RLaaS's own fields stand under `rlaas::`.
+         */
+        ChatCompletion: {
+            /** Id */
+            id: string;
+            /**
+             * Object
+             * @constant
+             */
+            object: "chat.completion";
+            /** Created */
+            created: number;
+            /** Model */
+            model: string;
+            /** Choices */
+            choices: components["schemas"]["ChatChoice"][];
+            usage: components["schemas"]["ChatUsage"] | null;
+            /** Rlaas::Interaction Id */
+            "rlaas::interaction_id": string;
+            /** Rlaas::Policy Id */
+            "rlaas::policy_id": string;
+            "rlaas::decision": components["schemas"]["Decision-Output"];
+            /** Rlaas::Feedback Token */
+            "rlaas::feedback_token": string;
+            /** Rlaas::Cost Usd */
+            "rlaas::cost_usd": number | null;
+        };
+        /**
+         * ChatMessage
+         * @description What the model said.
+         */
+        "ChatMessage-Output": {
+            /**
+             * Role
+             * @constant
+             */
+            role: "assistant";
+            /** Content */
+            content: string | null;
+            /** Refusal */
+            refusal: string | null;
+            /** Tool Calls */
+            tool_calls?: components["schemas"]["ToolCall-Output"][];
+        };
+        /**
+         * ChatUsage
+         * @description Tokens, by OpenAI's names.
+         */
+        ChatUsage: {
+            /** Prompt Tokens */
+            prompt_tokens: number;
+            /** Completion Tokens */
+            completion_tokens: number;
+            /** Total Tokens */
+            total_tokens: number;
+            prompt_tokens_details: components["schemas"]["CachedTokens"];
+        };
+        /**
+         * CustomEntity
+         * @description A kind of the tenant's own, such as its customer numbers, by a regular expression in RE2's syntax (linear time, so no lookaround).
+         */
+        "CustomEntity-Output": {
+            /** Name */
+            name: string;
+            /** Pattern */
+            pattern: string;
+            /**
+             * Action
+             * @default mask
+             * @enum {string}
+             */
+            action: "mask" | "hash" | "drop" | "keep";
+        };
+        /**
+         * Dataset
+         * @description A dataset version: where it lies, which run built it, and its manifest.
+         */
+        Dataset: {
+            /** Tenant Id */
+            tenant_id: string;
+            /** Skill */
+            skill: string;
+            /** Version */
+            version: number;
+            /** Uri */
+            uri: string;
+            /** Run Id */
+            run_id: string;
+            /** Manifest */
+            manifest: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+            /** Created At */
+            created_at: string;
+        };
+        /**
+         * DatasetPage
+         * @description Some of the skill's datasets, the newest first.
+         */
+        DatasetPage: {
+            /** Data */
+            data: components["schemas"]["Dataset"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /**
+         * DecideAnswer
+         * @description Who is to answer and what he is to be asked; `decision_token` goes with the report of what he answered.
+         */
+        DecideAnswer: {
+            /** Interaction Id */
+            interaction_id: string;
+            /** Output Id */
+            output_id: string;
+            /** Policy Id */
+            policy_id: string;
+            decision: components["schemas"]["Decision-Output"];
+            /** Backend */
+            backend: components["schemas"]["SageMakerBackend-Output"] | components["schemas"]["AskedOpenAI"] | components["schemas"]["AskedAnthropic"] | components["schemas"]["BedrockBackend-Output"];
+            /** Messages */
+            messages: components["schemas"]["AskedMessage"][];
+            /** Parameters */
+            parameters: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+            /** Decision Token */
+            decision_token: string;
+            /** Feedback Token */
+            feedback_token: string;
+            grant: components["schemas"]["Grant"] | null;
+            /** Idempotent Replay */
+            idempotent_replay: boolean;
+        };
+        /**
+         * DecideDryRun
+         * @description Who would answer, and what he would be asked.
+         */
+        DecideDryRun: {
+            /** Interaction Id */
+            interaction_id: string;
+            /** Output Id */
+            output_id: string;
+            /** Policy Id */
+            policy_id: string;
+            decision: components["schemas"]["Decision-Output"];
+            /** Backend */
+            backend: components["schemas"]["SageMakerBackend-Output"] | components["schemas"]["AskedOpenAI"] | components["schemas"]["AskedAnthropic"] | components["schemas"]["BedrockBackend-Output"];
+            /** Messages */
+            messages: components["schemas"]["AskedMessage"][];
+            /** Parameters */
+            parameters: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+        };
+        /**
+         * Decision
+         * @description What was decided and how likely it was: the record every off-policy estimate rests on.
+         *
+         *     `propensity` is the probability of the arm taken. Decisions with `cached`, `fallback`, `pinned` or `shadow` true are left out of
+         *     estimates: another arm than the one `drawn` answered, or no chance was in it, or no user saw the answer. `shadows` are the policies
+         *     that are to answer the same request unseen; they are no candidates. `bandit`: a bandit deals the shares.
+         */
+        "Decision-Output": {
+            /** Decision Id */
+            decision_id: string;
+            /** Route Version */
+            route_version: number;
+            /** Candidates */
+            candidates: components["schemas"]["Candidate"][];
+            /** Policy Id */
+            policy_id: string;
+            /** Arm */
+            arm: string;
+            /** Propensity */
+            propensity: number;
+            /** Bucket */
+            bucket: number;
+            /**
+             * Unit
+             * @enum {string}
+             */
+            unit: "thread" | "user" | "interaction";
+            /** Reason */
+            reason: string;
+            /**
+             * Rollout Id
+             * @default null
+             */
+            rollout_id: string | null;
+            /** Decided At */
+            decided_at: string;
+            /**
+             * Cached
+             * @default false
+             */
+            cached: boolean;
+            /**
+             * Fallback
+             * @default false
+             */
+            fallback: boolean;
+            /**
+             * Pinned
+             * @default false
+             */
+            pinned: boolean;
+            /**
+             * Drawn
+             * @default null
+             */
+            drawn: string | null;
+            /**
+             * Bandit
+             * @default false
+             */
+            bandit: boolean;
+            /**
+             * Shadow
+             * @default false
+             */
+            shadow: boolean;
+            /**
+             * Shadows
+             * @default []
+             */
+            shadows: string[];
+        };
+        /**
+         * Flag
+         * @description A skill's arm: its value is the policy that answers.
+         */
+        Flag: {
+            /** Key */
+            key: string;
+            /** Value */
+            value: string;
+            /** Variant */
+            variant: string;
+            /**
+             * Reason
+             * @enum {string}
+             */
+            reason: "SPLIT" | "STATIC";
+            metadata: components["schemas"]["FlagMetadata"];
+        };
+        /**
+         * FlagList
+         * @description Every skill's arm.
+         */
+        FlagList: {
+            /** Flags */
+            flags: (components["schemas"]["Flag"] | components["schemas"]["FlagRefusal"])[];
+        };
+        /**
+         * FlagMetadata
+         * @description How the arm was dealt.
+         */
+        FlagMetadata: {
+            /** Propensity */
+            propensity: number;
+            /** Route Version */
+            route_version: number;
+            /** Reason */
+            reason: string;
+        };
+        /**
+         * FlagRefusal
+         * @description A skill whose arm depends on a unit that the request does not name.
+         */
+        FlagRefusal: {
+            /** Key */
+            key: string;
+            /** Errorcode */
+            errorCode: string;
+            /** Errordetails */
+            errorDetails: string;
+        };
+        /**
+         * Function
+         * @description A function the model may call; `parameters` is a JSON Schema.
+         */
+        "Function-Output": {
+            /** Name */
+            name: string;
+            /**
+             * Description
+             * @default
+             */
+            description: string;
+            /** Parameters */
+            parameters: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+            /**
+             * Strict
+             * @default null
+             */
+            strict: boolean | null;
+        };
+        /**
+         * Grant
+         * @description Leave to ask a model of the endpoint, by OpenAI's API.
+         */
+        Grant: {
+            /** Base Url */
+            base_url: string;
+            /** Api Key */
+            api_key: string;
+            /** Expires At */
+            expires_at: string;
+        };
+        /**
+         * Groundedness
+         * @description Holds when `scorer` gives the answer less than `min_score` against the request's documents; without documents the score is 0.
+         *
+         *     `lexical` is the share of the answer's content words and numbers that stand in the documents: a floor, blind to negation and paraphrase.
+         */
+        "Groundedness-Output": {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "groundedness";
+            /**
+             * Action
+             * @default flag
+             * @enum {string}
+             */
+            action: "block" | "regenerate" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure: ("open" | "closed") | null;
+            /**
+             * Then
+             * @default null
+             */
+            then: ("block" | "flag") | null;
+            /**
+             * Scorer
+             * @default lexical
+             */
+            scorer: string;
+            /**
+             * Min Score
+             * @default 0.5
+             */
+            min_score: number;
+        };
+        /**
+         * Guardrails
+         * @description A policy's guardrails, in the order they look: each sees what those before it left. `safe_answer` is what a block answers.
+         */
+        "Guardrails-Output": {
+            /**
+             * Input
+             * @default []
+             */
+            input: (components["schemas"]["SizeLimit-Output"] | components["schemas"]["PersonalData-Output"] | components["schemas"]["BlockList-Output"] | components["schemas"]["AllowList-Output"] | components["schemas"]["Injection-Output"] | components["schemas"]["Topics-Output"] | components["schemas"]["BedrockGuardrail-Output"] | components["schemas"]["Moderation-Output"])[];
+            /**
+             * Output
+             * @default []
+             */
+            output: (components["schemas"]["PersonalDataLeak-Output"] | components["schemas"]["AnswerBlockList-Output"] | components["schemas"]["Refusal-Output"] | components["schemas"]["StructuredOutput-Output"] | components["schemas"]["Groundedness-Output"] | components["schemas"]["AnswerBedrockGuardrail-Output"] | components["schemas"]["AnswerModeration-Output"])[];
+            /**
+             * Safe Answer
+             * @default I'm sorry, but I can't help with that.
+             */
+            safe_answer: string;
+        };
+        /**
+         * HarmBounds
+         * @description How much more often than its control a candidate may do harm, as shares of its units, and from how many milliseconds on an answer is
+         *     slow.
+         */
+        HarmBounds: {
+            /**
+             * Failed
+             * @default 0.02
+             */
+            failed: number;
+            /**
+             * Empty
+             * @default 0.02
+             */
+            empty: number;
+            /**
+             * Unsafe
+             * @default 0.02
+             */
+            unsafe: number;
+            /**
+             * Slow
+             * @default 0.05
+             */
+            slow: number;
+            /**
+             * Slow Ms
+             * @default 15000
+             */
+            slow_ms: number;
+        };
+        /**
+         * InferAnswer
+         * @description What the skill's policy answered; `cost_usd` is null where the model has no price.
+         */
+        InferAnswer: {
+            /** Interaction Id */
+            interaction_id: string;
+            /** Output Id */
+            output_id: string;
+            /** Feedback Token */
+            feedback_token: string;
+            /** Text */
+            text: string;
+            /** Tool Calls */
+            tool_calls: components["schemas"]["ToolCall-Output"][];
+            /** Policy Id */
+            policy_id: string;
+            decision: components["schemas"]["Decision-Output"];
+            usage: components["schemas"]["Usage-Output"] | null;
+            /** Cost Usd */
+            cost_usd: number | null;
+            /** Finish Reason */
+            finish_reason: string | null;
+            /** Latency Ms */
+            latency_ms: number;
+            /** Idempotent Replay */
+            idempotent_replay: boolean;
+        };
+        /**
+         * Injection
+         * @description Attempts to overrule the prompt: injections, jailbreaks, attempts to read it. By rules; docs/guardrails.md has their figures.
+         *
+         *     Looks at what users, tools, inputs and documents say, not at system and assistant messages. `threshold` is on the rules' score.
+         */
+        "Injection-Output": {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "injection";
+            /**
+             * Action
+             * @default block
+             * @enum {string}
+             */
+            action: "block" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure: ("open" | "closed") | null;
+            /**
+             * Threshold
+             * @default 0.5
+             */
+            threshold: number;
+        };
+        /**
+         * KeyAnswer
+         * @description A key, without its secret.
+         */
+        KeyAnswer: {
+            /** Scopes */
+            scopes: ("infer" | "telemetry" | "admin" | "platform")[];
+            /**
+             * Origins
+             * @default []
+             */
+            origins: string[];
+            /**
+             * Expires At
+             * @default null
+             */
+            expires_at: string | null;
+            /** Key Id */
+            key_id: string;
+            /** Tenant Id */
+            tenant_id: string;
+            /** Created At */
+            created_at: string;
+            /** Revoked At */
+            revoked_at: string | null;
+        };
+        /**
+         * KeyPage
+         * @description Some of the tenant's keys.
+         */
+        KeyPage: {
+            /** Data */
+            data: components["schemas"]["KeyAnswer"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /**
+         * LearningRun
+         * @description A learning run from its request to its end. `version` is N of its dataset and adapter; `policy_version` that of its policy.
+         */
+        LearningRun: {
+            /** Run Id */
+            run_id: string;
+            /** Tenant Id */
+            tenant_id: string;
+            /** Skill */
+            skill: string;
+            settings: components["schemas"]["LearningSettings"];
+            /** Baseline */
+            baseline: string;
+            /**
+             * Status
+             * @default running
+             * @enum {string}
+             */
+            status: "running" | "registered" | "rejected" | "failed";
+            /** Reason */
+            reason: string;
+            /**
+             * Version
+             * @default null
+             */
+            version: number | null;
+            /**
+             * Policy Version
+             * @default null
+             */
+            policy_version: number | null;
+            /**
+             * Report Uri
+             * @default null
+             */
+            report_uri: string | null;
+            /** Created At */
+            created_at: string;
+            /**
+             * Ended At
+             * @default null
+             */
+            ended_at: string | null;
+        };
+        /**
+         * LearningRunAnswer
+         * @description A learning run, and the policy that it registered.
+         */
+        LearningRunAnswer: {
+            /** Run Id */
+            run_id: string;
+            /** Tenant Id */
+            tenant_id: string;
+            /** Skill */
+            skill: string;
+            settings: components["schemas"]["LearningSettings"];
+            /** Baseline */
+            baseline: string;
+            /**
+             * Status
+             * @default running
+             * @enum {string}
+             */
+            status: "running" | "registered" | "rejected" | "failed";
+            /** Reason */
+            reason: string;
+            /**
+             * Version
+             * @default null
+             */
+            version: number | null;
+            /**
+             * Policy Version
+             * @default null
+             */
+            policy_version: number | null;
+            /**
+             * Report Uri
+             * @default null
+             */
+            report_uri: string | null;
+            /** Created At */
+            created_at: string;
+            /**
+             * Ended At
+             * @default null
+             */
+            ended_at: string | null;
+            /** Policy Id */
+            policy_id: string | null;
+        };
+        /**
+         * LearningRunPage
+         * @description Some of the skill's learning runs, the newest first.
+         */
+        LearningRunPage: {
+            /** Data */
+            data: components["schemas"]["LearningRun"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /**
+         * LearningSettings
+         * @description What a run learns from, and the hyperparameters it learns with.
+         *
+         *     The events of the last `window_days` until the run begins; fewer than `min_pairs` training pairs fail it. Shares of the threads are
+         *     kept for validation and testing, and the candidate must win on `min_threads` of them at `min_win_rate` (`evaluation.report.Criteria`).
+         */
+        LearningSettings: {
+            /**
+             * Base Model
+             * @description the base model's name, written into the adapter
+             * @default base
+             */
+            base_model: string;
+            /**
+             * Lora Rank
+             * @default 8
+             */
+            lora_rank: number;
+            /**
+             * Lora Alpha
+             * @default 16
+             */
+            lora_alpha: number;
+            /**
+             * Batch Size
+             * @default 4
+             */
+            batch_size: number;
+            /**
+             * Max Length
+             * @description tokens of prompt and answer together; longer pairs are cut
+             * @default 256
+             */
+            max_length: number;
+            /**
+             * Sft Steps
+             * @default 6
+             */
+            sft_steps: number;
+            /**
+             * Sft Learning Rate
+             * @default 0.0005
+             */
+            sft_learning_rate: number;
+            /**
+             * Dpo Steps
+             * @default 24
+             */
+            dpo_steps: number;
+            /**
+             * Dpo Learning Rate
+             * @default 0.0003
+             */
+            dpo_learning_rate: number;
+            /**
+             * Beta
+             * @description DPO's inverse temperature: how dearly leaving the reference model is paid
+             * @default 0.1
+             */
+            beta: number;
+            /**
+             * Sft Weight
+             * @default 1
+             */
+            sft_weight: number;
+            /**
+             * Seed
+             * @default 7
+             */
+            seed: number;
+            /**
+             * Window Days
+             * @default 30
+             */
+            window_days: number;
+            /**
+             * Min Pairs
+             * @default 8
+             */
+            min_pairs: number;
+            /**
+             * Validation Share
+             * @default 0.05
+             */
+            validation_share: number;
+            /**
+             * Test Share
+             * @default 0.1
+             */
+            test_share: number;
+            /**
+             * Min Threads
+             * @default 20
+             */
+            min_threads: number;
+            /**
+             * Min Win Rate
+             * @default 0.55
+             */
+            min_win_rate: number;
+        };
+        /**
+         * Left
+         * @description Something that stays where it is kept, and why.
+         */
+        Left: {
+            /** What */
+            what: string;
+            /** Why */
+            why: string;
+        };
+        /**
+         * LimitUsage
+         * @description A ceiling, and what its window has spent, `set_aside` for requests in flight included.
+         */
+        LimitUsage: {
+            /**
+             * Measure
+             * @enum {string}
+             */
+            measure: "requests" | "tokens" | "usd";
+            /** Limit */
+            limit: number;
+            /**
+             * Window
+             * @enum {string}
+             */
+            window: "second" | "minute" | "hour" | "day" | "month";
+            /** Spent */
+            spent: number;
+            /** Set Aside */
+            set_aside: number;
+            /** Resets At */
+            resets_at: string;
+        };
+        /**
+         * ListedModel
+         * @description A skill or a policy, as OpenAI's model.
+         */
+        ListedModel: {
+            /** Id */
+            id: string;
+            /**
+             * Object
+             * @constant
+             */
+            object: "model";
+            /** Created */
+            created: number;
+            /** Owned By */
+            owned_by: string;
+        };
+        /**
+         * LookPoint
+         * @description What a look saw: the evidence for the step's claim and of harm, and the units settled in each arm.
+         */
+        LookPoint: {
+            /** At */
+            at: string;
+            /** Better */
+            better: number;
+            /** Harm */
+            harm: number;
+            /** N Candidate */
+            n_candidate: number;
+            /** N Control */
+            n_control: number;
+        };
+        /**
+         * Metric
+         * @description A metric that feedback may report: its type, what it is about, which way is better, and how long after the interaction it may come.
+         *
+         *     Feedback whose interaction has not landed when `attribution_window_hours` have passed is reported as orphaned.
+         */
+        "Metric-Output": {
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "boolean" | "float" | "comment" | "demonstration";
+            /**
+             * Level
+             * @default interaction
+             * @enum {string}
+             */
+            level: "interaction" | "thread";
+            /**
+             * Direction
+             * @default null
+             */
+            direction: ("maximize" | "minimize") | null;
+            /**
+             * Attribution Window Hours
+             * @default 168
+             */
+            attribution_window_hours: number;
+        };
+        /**
+         * MissingValues
+         * @description What a component is worth, in [0, 1], when its attribution window has closed and it never came: what silence means.
+         *
+         *     A component without a declared value counts as 0, and trials stop when it is missing more often for one arm than for the other.
+         */
+        "MissingValues-Output": {
+            /**
+             * Edit Similarity
+             * @default null
+             */
+            edit_similarity: number | null;
+            /**
+             * Sent
+             * @default null
+             */
+            sent: number | null;
+        };
+        /**
+         * ModelList
+         * @description The tenant's skills, then their policies.
+         */
+        ModelList: {
+            /**
+             * Object
+             * @constant
+             */
+            object: "list";
+            /** Data */
+            data: components["schemas"]["ListedModel"][];
+        };
+        /**
+         * Moderation
+         * @description Holds when the server objects to what users, tools, inputs and documents say.
+         */
+        "Moderation-Output": {
+            /**
+             * Timeout S
+             * @default 2
+             */
+            timeout_s: number;
+            /**
+             * Model
+             * @default omni-moderation-latest
+             */
+            model: string;
+            /**
+             * Base Url
+             * @default https://api.openai.com/v1
+             */
+            base_url: string;
+            /**
+             * Secret
+             * @default null
+             */
+            secret: string | null;
+            /** Thresholds */
+            thresholds: {
+                [key: string]: number;
+            };
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "moderation";
+            /**
+             * Action
+             * @default block
+             * @enum {string}
+             */
+            action: "block" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure: ("open" | "closed") | null;
+        };
+        /**
+         * NewKeyAnswer
+         * @description A key that was made now, with its text, which is shown this once; or by the same request before, without.
+         */
+        NewKeyAnswer: {
+            /** Scopes */
+            scopes: ("infer" | "telemetry" | "admin" | "platform")[];
+            /**
+             * Origins
+             * @default []
+             */
+            origins: string[];
+            /**
+             * Expires At
+             * @default null
+             */
+            expires_at: string | null;
+            /** Key Id */
+            key_id: string;
+            /** Tenant Id */
+            tenant_id: string;
+            /** Created At */
+            created_at: string;
+            /** Revoked At */
+            revoked_at: string | null;
+            /** Api Key */
+            api_key: string | null;
+            /** Idempotent Replay */
+            idempotent_replay: boolean;
+        };
+        /**
+         * NewPolicyAnswer
+         * @description A policy that was registered now, or an equal one that was before.
+         */
+        NewPolicyAnswer: {
+            /** Base Model */
+            base_model: string;
+            /** @default null */
+            adapter: components["schemas"]["AdapterRef"] | null;
+            prompt: components["schemas"]["Prompt-Output"];
+            sampling: components["schemas"]["Sampling-Output"];
+            guardrails: components["schemas"]["Guardrails-Output"];
+            /** Backend */
+            backend: components["schemas"]["SageMakerBackend-Output"] | components["schemas"]["OpenAIBackend-Output"] | components["schemas"]["AnthropicBackend-Output"] | components["schemas"]["BedrockBackend-Output"];
+            /**
+             * Fallbacks
+             * @default []
+             */
+            fallbacks: (components["schemas"]["SageMakerBackend-Output"] | components["schemas"]["OpenAIBackend-Output"] | components["schemas"]["AnthropicBackend-Output"] | components["schemas"]["BedrockBackend-Output"])[];
+            /**
+             * @description What its tokens cost; left out, the tenant's prices by model say so.
+             * @default null
+             */
+            price: components["schemas"]["Price-Output"] | null;
+            /** Policy Id */
+            policy_id: string;
+            /** Tenant Id */
+            tenant_id: string;
+            /** Skill */
+            skill: string;
+            /** Version */
+            version: number;
+            /** Sha256 */
+            sha256: string;
+            /** Created At */
+            created_at: string;
+            /** Idempotent Replay */
+            idempotent_replay: boolean;
+        };
+        /**
+         * OpenAIBackend
+         * @description OpenAI, or any server that speaks its chat API (vLLM, TGI, Ollama): `base_url` up to and with `/v1`.
+         */
+        "OpenAIBackend-Output": {
+            /**
+             * Kind
+             * @default openai
+             * @constant
+             */
+            kind: "openai";
+            /** Model */
+            model: string;
+            /**
+             * Base Url
+             * @default https://api.openai.com/v1
+             */
+            base_url: string;
+            /**
+             * Secret
+             * @default null
+             */
+            secret: string | null;
+            /**
+             * Timeout S
+             * @default 25
+             */
+            timeout_s: number;
+        };
+        /**
+         * OutputNode
+         * @description What is done to the answer: cut before the first of `cut_at`, then stripped of blanks at both ends.
+         */
+        "OutputNode-Output": {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "output";
+            /** Name */
+            name: string;
+            /**
+             * Cut At
+             * @default []
+             */
+            cut_at: string[];
+            /**
+             * Strip
+             * @default true
+             */
+            strip: boolean;
+        };
+        /**
+         * PendingEvent
+         * @description Feedback or a task result whose interaction or output has not landed; `orphaned` once its attribution window
+         *     has ended.
+         */
+        PendingEvent: {
+            /**
+             * Event Type
+             * @enum {string}
+             */
+            event_type: "interaction" | "output" | "feedback" | "task_result" | "reward" | "guardrail" | "failure";
+            /** Event Id */
+            event_id: string;
+            /** Interaction Id */
+            interaction_id: string | null;
+            /** Output Id */
+            output_id: string | null;
+            /** Received At */
+            received_at: string;
+            /** Orphaned At */
+            orphaned_at: string;
+            /** Orphaned */
+            orphaned: boolean;
+        };
+        /**
+         * PendingPage
+         * @description Some of the events that wait, the oldest first.
+         */
+        PendingPage: {
+            /** Data */
+            data: components["schemas"]["PendingEvent"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /**
+         * PersonalData
+         * @description Personal data in what the caller sent: `redact` puts `<EMAIL_ADDRESS>` in its place before the backend sees it. `allow` lists texts
+         *     that look like it and are none, such as the company's own address.
+         */
+        "PersonalData-Output": {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "pii";
+            /**
+             * Action
+             * @default redact
+             * @enum {string}
+             */
+            action: "block" | "redact" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure: ("open" | "closed") | null;
+            /**
+             * Entities
+             * @default [
+             *       "EMAIL_ADDRESS",
+             *       "CREDIT_CARD",
+             *       "IBAN_CODE",
+             *       "US_SSN",
+             *       "IP_ADDRESS",
+             *       "PHONE_NUMBER",
+             *       "MAC_ADDRESS",
+             *       "CRYPTO",
+             *       "UK_NHS",
+             *       "STREET_ADDRESS"
+             *     ]
+             */
+            entities: ("EMAIL_ADDRESS" | "CREDIT_CARD" | "IBAN_CODE" | "US_SSN" | "IP_ADDRESS" | "PHONE_NUMBER" | "URL" | "MAC_ADDRESS" | "CRYPTO" | "UK_NHS" | "STREET_ADDRESS")[];
+            /**
+             * Allow
+             * @default []
+             */
+            allow: string[];
+        };
+        /**
+         * PersonalDataLeak
+         * @description Personal data in the answer that stands neither in the request nor in its documents.
+         */
+        "PersonalDataLeak-Output": {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "pii_leak";
+            /**
+             * Action
+             * @default redact
+             * @enum {string}
+             */
+            action: "block" | "redact" | "regenerate" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure: ("open" | "closed") | null;
+            /**
+             * Then
+             * @default null
+             */
+            then: ("block" | "flag") | null;
+            /**
+             * Entities
+             * @default [
+             *       "EMAIL_ADDRESS",
+             *       "CREDIT_CARD",
+             *       "IBAN_CODE",
+             *       "US_SSN",
+             *       "IP_ADDRESS",
+             *       "PHONE_NUMBER",
+             *       "MAC_ADDRESS",
+             *       "CRYPTO",
+             *       "UK_NHS",
+             *       "STREET_ADDRESS"
+             *     ]
+             */
+            entities: ("EMAIL_ADDRESS" | "CREDIT_CARD" | "IBAN_CODE" | "US_SSN" | "IP_ADDRESS" | "PHONE_NUMBER" | "URL" | "MAC_ADDRESS" | "CRYPTO" | "UK_NHS" | "STREET_ADDRESS")[];
+            /**
+             * Allow
+             * @default []
+             */
+            allow: string[];
+        };
+        /**
+         * Plan
+         * @description What a plan is expected to take on this traffic; `None` where that has no end.
+         *
+         *     `days` until a candidate that gains `gain` is shipped, the last window included; `least_gain`: what is found in four of five cases, if
+         *     anything is.
+         */
+        Plan: {
+            traffic: components["schemas"]["Traffic"];
+            /** Gain */
+            gain: number;
+            /** Steps */
+            steps: components["schemas"]["PlannedStep"][];
+            /** Units */
+            units: number | null;
+            /** Days */
+            days: number | null;
+            /** At Most Days */
+            at_most_days: number;
+            /** Power */
+            power: components["schemas"]["Power"][];
+            /** Least Gain */
+            least_gain: number | null;
+            /** Can Conclude */
+            can_conclude: boolean;
+            /** Advice */
+            advice: string;
+        };
+        /**
+         * PlannedStep
+         * @description One step of a plan: its share and margin, and what it is expected to take for a candidate that gains `Plan.gain`.
+         */
+        PlannedStep: {
+            /** Weight */
+            weight: number;
+            /** Margin */
+            margin: number;
+            /** Units */
+            units: number | null;
+            /** Days */
+            days: number | null;
+        };
+        /**
+         * Policy
+         * @description An immutable version of a bundle, `<skill>@v<N>`.
+         */
+        Policy: {
+            /** Base Model */
+            base_model: string;
+            /** @default null */
+            adapter: components["schemas"]["AdapterRef"] | null;
+            prompt: components["schemas"]["Prompt-Output"];
+            sampling: components["schemas"]["Sampling-Output"];
+            guardrails: components["schemas"]["Guardrails-Output"];
+            /** Backend */
+            backend: components["schemas"]["SageMakerBackend-Output"] | components["schemas"]["OpenAIBackend-Output"] | components["schemas"]["AnthropicBackend-Output"] | components["schemas"]["BedrockBackend-Output"];
+            /**
+             * Fallbacks
+             * @default []
+             */
+            fallbacks: (components["schemas"]["SageMakerBackend-Output"] | components["schemas"]["OpenAIBackend-Output"] | components["schemas"]["AnthropicBackend-Output"] | components["schemas"]["BedrockBackend-Output"])[];
+            /**
+             * @description What its tokens cost; left out, the tenant's prices by model say so.
+             * @default null
+             */
+            price: components["schemas"]["Price-Output"] | null;
+            /** Policy Id */
+            policy_id: string;
+            /** Tenant Id */
+            tenant_id: string;
+            /** Skill */
+            skill: string;
+            /** Version */
+            version: number;
+            /** Sha256 */
+            sha256: string;
+            /** Created At */
+            created_at: string;
+        };
+        /**
+         * PolicyAnswer
+         * @description A policy, and whether it is archived.
+         */
+        PolicyAnswer: {
+            /** Base Model */
+            base_model: string;
+            /** @default null */
+            adapter: components["schemas"]["AdapterRef"] | null;
+            prompt: components["schemas"]["Prompt-Output"];
+            sampling: components["schemas"]["Sampling-Output"];
+            guardrails: components["schemas"]["Guardrails-Output"];
+            /** Backend */
+            backend: components["schemas"]["SageMakerBackend-Output"] | components["schemas"]["OpenAIBackend-Output"] | components["schemas"]["AnthropicBackend-Output"] | components["schemas"]["BedrockBackend-Output"];
+            /**
+             * Fallbacks
+             * @default []
+             */
+            fallbacks: (components["schemas"]["SageMakerBackend-Output"] | components["schemas"]["OpenAIBackend-Output"] | components["schemas"]["AnthropicBackend-Output"] | components["schemas"]["BedrockBackend-Output"])[];
+            /**
+             * @description What its tokens cost; left out, the tenant's prices by model say so.
+             * @default null
+             */
+            price: components["schemas"]["Price-Output"] | null;
+            /** Policy Id */
+            policy_id: string;
+            /** Tenant Id */
+            tenant_id: string;
+            /** Skill */
+            skill: string;
+            /** Version */
+            version: number;
+            /** Sha256 */
+            sha256: string;
+            /** Created At */
+            created_at: string;
+            /** Archived */
+            archived: boolean;
+        };
+        /**
+         * PolicyChange
+         * @description A place in a bundle that two policies disagree on; null where one has nothing there.
+         */
+        PolicyChange: {
+            /** Path */
+            path: string;
+            from: components["schemas"]["JsonValue"];
+            to: components["schemas"]["JsonValue"];
+        };
+        /**
+         * PolicyDiff
+         * @description What of the bundle `against` was changed to make `policy_id`.
+         */
+        PolicyDiff: {
+            /** Policy Id */
+            policy_id: string;
+            /** Against */
+            against: string;
+            /** Changes */
+            changes: components["schemas"]["PolicyChange"][];
+        };
+        /**
+         * PolicyPage
+         * @description Some of the skill's policies, the newest first.
+         */
+        PolicyPage: {
+            /** Data */
+            data: components["schemas"]["Policy"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /**
+         * Power
+         * @description The probability that a candidate which gains `gain` in mean reward is shipped within the plan's time.
+         */
+        Power: {
+            /** Gain */
+            gain: number;
+            /** Probability */
+            probability: number;
+        };
+        /**
+         * Price
+         * @description US dollars per million tokens read, read from the backend's cache (left out: as much as any other), and written.
+         */
+        "Price-Output": {
+            /** Input */
+            input: number;
+            /** Output */
+            output: number;
+            /**
+             * Cached Input
+             * @default null
+             */
+            cached_input: number | null;
+        };
+        /**
+         * PriceTable
+         * @description Version `version` of a tenant's prices by model, as backends name it. A model that is not in it costs nothing.
+         */
+        PriceTable: {
+            /**
+             * Version
+             * @default 0
+             */
+            version: number;
+            /** Prices */
+            prices: {
+                [key: string]: components["schemas"]["Price-Output"];
+            };
+        };
+        /**
+         * PrivacyAnswer
+         * @description The tenant's settings, and the version to change them at.
+         */
+        PrivacyAnswer: {
+            /** Actions */
+            actions: {
+                [key: string]: "mask" | "hash" | "drop" | "keep";
+            };
+            /**
+             * Allow
+             * @default []
+             */
+            allow: string[];
+            /**
+             * Custom
+             * @default []
+             */
+            custom: components["schemas"]["CustomEntity-Output"][];
+            /**
+             * Phone Regions
+             * @default [
+             *       "US",
+             *       "GB"
+             *     ]
+             */
+            phone_regions: string[];
+            /** Version */
+            version: number;
+        };
+        /**
+         * Prompt
+         * @description The graph. Without `inputs`, whatever templates speak of that is no node is an input.
+         */
+        "Prompt-Output": {
+            /**
+             * Inputs
+             * @default null
+             */
+            inputs: {
+                [key: string]: components["schemas"]["PromptInput-Output"];
+            } | null;
+            /** Nodes */
+            nodes: (components["schemas"]["TextNode"] | components["schemas"]["SystemNode"] | components["schemas"]["UserNode"] | components["schemas"]["FewShotNode"] | components["schemas"]["RetrievalNode-Output"] | components["schemas"]["ToolsNode-Output"] | components["schemas"]["OutputNode-Output"])[];
+        };
+        /**
+         * PromptInput
+         * @description An input that requests bring.
+         */
+        "PromptInput-Output": {
+            /**
+             * Required
+             * @default true
+             */
+            required: boolean;
+            /**
+             * Description
+             * @default
+             */
+            description: string;
+        };
+        /**
+         * PutBudgetsAnswer
+         * @description Budgets that were put now, or stood there before.
+         */
+        PutBudgetsAnswer: {
+            /**
+             * Budgets
+             * @default []
+             */
+            budgets: components["schemas"]["Budget-Output"][];
+            /** Version */
+            version: number;
+            /** Idempotent Replay */
+            idempotent_replay: boolean;
+        };
+        /**
+         * PutCeilingsAnswer
+         * @description Ceilings that were put now, or stood there before.
+         */
+        PutCeilingsAnswer: {
+            /**
+             * Spending
+             * @default []
+             */
+            spending: components["schemas"]["Limit"][];
+            /**
+             * Requests Per Second
+             * @default null
+             */
+            requests_per_second: number | null;
+            /**
+             * Learning Runs Per Day
+             * @default null
+             */
+            learning_runs_per_day: number | null;
+            /**
+             * Adapters
+             * @default null
+             */
+            adapters: number | null;
+            /**
+             * Skills
+             * @default null
+             */
+            skills: number | null;
+            /**
+             * Policies Per Skill
+             * @default null
+             */
+            policies_per_skill: number | null;
+            /** Version */
+            version: number;
+            /** Idempotent Replay */
+            idempotent_replay: boolean;
+        };
+        /**
+         * PutPricesAnswer
+         * @description Prices that were put now, or were the newest before.
+         */
+        PutPricesAnswer: {
+            /**
+             * Version
+             * @default 0
+             */
+            version: number;
+            /** Prices */
+            prices: {
+                [key: string]: components["schemas"]["Price-Output"];
+            };
+            /** Idempotent Replay */
+            idempotent_replay: boolean;
+        };
+        /**
+         * PutPrivacyAnswer
+         * @description Settings that were put now, or stood there before.
+         */
+        PutPrivacyAnswer: {
+            /** Actions */
+            actions: {
+                [key: string]: "mask" | "hash" | "drop" | "keep";
+            };
+            /**
+             * Allow
+             * @default []
+             */
+            allow: string[];
+            /**
+             * Custom
+             * @default []
+             */
+            custom: components["schemas"]["CustomEntity-Output"][];
+            /**
+             * Phone Regions
+             * @default [
+             *       "US",
+             *       "GB"
+             *     ]
+             */
+            phone_regions: string[];
+            /** Version */
+            version: number;
+            /** Idempotent Replay */
+            idempotent_replay: boolean;
+        };
+        /**
+         * RedriveDryRun
+         * @description How much is kept where, counted up to 10,000.
+         */
+        RedriveDryRun: {
+            /** Waiting */
+            waiting: {
+                [key: string]: number;
+            };
+        };
+        /**
+         * RedrivePage
+         * @description What one page of a redrive came to. `superseded` were scheduled calls, which a later one has done the work of;
+         *     they are dropped. `cursor` continues; without one nothing is left to try.
+         */
+        RedrivePage: {
+            /**
+             * Handled
+             * @default 0
+             */
+            handled: number;
+            /**
+             * Superseded
+             * @default 0
+             */
+            superseded: number;
+            /**
+             * Left
+             * @default []
+             */
+            left: components["schemas"]["Left"][];
+            /**
+             * Cursor
+             * @default null
+             */
+            cursor: string | null;
+        };
+        /**
+         * Refusal
+         * @description The model declines to answer, by rules in eight languages, or by the backend's own word.
+         */
+        "Refusal-Output": {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "refusal";
+            /**
+             * Action
+             * @default flag
+             * @enum {string}
+             */
+            action: "block" | "regenerate" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure: ("open" | "closed") | null;
+            /**
+             * Then
+             * @default null
+             */
+            then: ("block" | "flag") | null;
+        };
+        /**
+         * RetrievalNode
+         * @description The slot for the documents that come with a request: the template once for each, best first, joined by blank lines.
+         *
+         *     The template speaks of `document.text`, `document.source` and `number` (from 1).
+         */
+        "RetrievalNode-Output": {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "retrieval";
+            /** Name */
+            name: string;
+            /**
+             * Template
+             * @default [{{ number }}] {{ document.text }}
+             */
+            template: string;
+            /**
+             * Max Documents
+             * @default 5
+             */
+            max_documents: number;
+        };
+        /**
+         * Reward
+         * @description A reward as it was computed. What it does not have is left out.
+         */
+        Reward: {
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version: "1";
+            /** Skill */
+            skill: string;
+            /**
+             * Thread Id
+             * @default null
+             */
+            thread_id?: string | null;
+            /**
+             * User Id
+             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
+             * @default null
+             */
+            user_id?: string | null;
+            /**
+             * Occurred At
+             * @default null
+             */
+            occurred_at?: string | null;
+            /** Metadata */
+            metadata: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+            /**
+             * Tags
+             * @default []
+             */
+            tags: string[];
+            /**
+             * Dryrun
+             * @description Check and answer as ever, and store nothing.
+             * @default false
+             */
+            dryrun: boolean;
+            /** Reward Id */
+            reward_id: string;
+            /** Interaction Id */
+            interaction_id: string;
+            /** Output Id */
+            output_id: string;
+            /** Reward */
+            reward: number;
+            /** Components */
+            components: {
+                [key: string]: number;
+            };
+            /**
+             * Edit Measure
+             * @default null
+             */
+            edit_measure?: "pieces" | null;
+            /** N */
+            n: number;
+            /** Event Ids */
+            event_ids: string[];
+            /**
+             * Policy Id
+             * @default null
+             */
+            policy_id?: string | null;
+            /**
+             * Arm
+             * @default null
+             */
+            arm?: string | null;
+            /**
+             * Propensity
+             * @default null
+             */
+            propensity?: number | null;
+            /**
+             * Route Version
+             * @default null
+             */
+            route_version?: number | null;
+            /**
+             * Rollout Id
+             * @default null
+             */
+            rollout_id?: string | null;
+            /**
+             * Fallback
+             * @default false
+             */
+            fallback: boolean;
+        };
+        /**
+         * RewardFigures
+         * @description The mean reward of `units`, each counted once by the mean of its `drafts`, where nobody makes more than his share.
+         *
+         *     `low` and `high` hold the mean with 95%: that of all people to come where `people` are `sampled` (from 20 on), else that of more `units`
+         *     of the same people. `counted` is what the units came to after `capped_people` had been capped, `largest_share` what the person with most
+         *     of them makes of it.
+         */
+        RewardFigures: {
+            /** Mean */
+            mean: number;
+            /** Low */
+            low: number;
+            /** High */
+            high: number;
+            /**
+             * Sampled
+             * @enum {string}
+             */
+            sampled: "people" | "units";
+            /** Drafts */
+            drafts: number;
+            /** Units */
+            units: number;
+            /** People */
+            people: number;
+            /** Counted */
+            counted: number;
+            /** Capped People */
+            capped_people: number;
+            /** Largest Share */
+            largest_share: number;
+        };
+        /**
+         * RewardPage
+         * @description Some of a day's rewards, the oldest first.
+         */
+        RewardPage: {
+            /** Data */
+            data: components["schemas"]["Reward"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /**
+         * RewardReport
+         * @description The rewards of a skill's days by policy; `others` are of drafts that no policy wrote. Answers of a fallback are left out. `unit` is
+         *     what keeps its arm.
+         */
+        RewardReport: {
+            /**
+             * Unit
+             * @enum {string}
+             */
+            unit: "thread" | "user" | "interaction";
+            /** Policies */
+            policies: {
+                [key: string]: components["schemas"]["RewardFigures"];
+            };
+            /** @default null */
+            others: components["schemas"]["RewardFigures"] | null;
+        };
+        /**
+         * RewardSpec
+         * @description The weight of each component in a skill's reward: their weighted mean. A zero weight leaves a component out.
+         */
+        "RewardSpec-Output": {
+            /**
+             * Edit Similarity
+             * @default 0.5
+             */
+            edit_similarity: number;
+            /**
+             * Sent
+             * @default 0.5
+             */
+            sent: number;
+            /**
+             * @default {
+             *       "edit_similarity": null,
+             *       "sent": null
+             *     }
+             */
+            missing: components["schemas"]["MissingValues-Output"];
+        };
+        /**
+         * Rollout
+         * @description A rollout of `candidate` over `control`, from its request to its end.
+         *
+         *     `requested` are the settings as they came, `settings` those with the steps planned; `plan` says what the plan was expected to take.
+         *     It is judged by `reward_spec`, the skill's as it was then, whatever becomes of that. `prior_mean` and `prior_unsent` are the control's
+         *     mean reward and share of drafts not sent before it began. `alarm_at` and `rolled_back_at` say when the guard's alarm was raised and
+         *     when the route was taken back.
+         */
+        Rollout: {
+            /** Rollout Id */
+            rollout_id: string;
+            /** Tenant Id */
+            tenant_id: string;
+            /** Skill */
+            skill: string;
+            /** Control */
+            control: string;
+            /** Candidate */
+            candidate: string;
+            /** @default null */
+            requested: components["schemas"]["RolloutSettings"] | null;
+            settings: components["schemas"]["RolloutSettings"];
+            /** @default null */
+            plan: components["schemas"]["Plan"] | null;
+            reward_spec: components["schemas"]["RewardSpec-Output"];
+            /**
+             * Status
+             * @default starting
+             * @enum {string}
+             */
+            status: "starting" | "running" | "shipped" | "rolled_back" | "inconclusive" | "superseded" | "failed";
+            /** Reason */
+            reason: string;
+            /**
+             * Steps
+             * @default []
+             */
+            steps: components["schemas"]["StepRecord"][];
+            /**
+             * Prior Mean
+             * @default 0.5
+             */
+            prior_mean: number;
+            /**
+             * Prior Unsent
+             * @default 0.5
+             */
+            prior_unsent: number;
+            /** Created At */
+            created_at: string;
+            /**
+             * Ended At
+             * @default null
+             */
+            ended_at: string | null;
+            /**
+             * Alarm At
+             * @default null
+             */
+            alarm_at: string | null;
+            /**
+             * Rolled Back At
+             * @default null
+             */
+            rolled_back_at: string | null;
+        };
+        /**
+         * RolloutPage
+         * @description Some of the skill's rollouts, the newest first.
+         */
+        RolloutPage: {
+            /** Data */
+            data: components["schemas"]["Rollout"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /**
+         * RolloutSettings
+         * @description How a rollout is run. Promotion to 100% follows the last step's success.
+         *
+         *     Without `steps` they are planned from the skill's own traffic: the first asks for safety, the last for `objective`: that the candidate
+         *     is better, or not worse than control by `margin`. A plan has to find a gain of `gain` (in reward) in half of all cases at least, within
+         *     `max_wait_seconds` of the rollout's beginning.
+         *
+         *     `alpha` bounds the probability of promoting a candidate that is no better (by the last step's margin), and of taking back one that does
+         *     no harm. `min_samples` are settled units per arm. A unit is settled `window_hours` after its decision, with the reward it has by then;
+         *     `lag_seconds` are what a request and the store's indexes may take before a decision is looked at. Units are compared within their
+         *     stratum: their user, or a field of the interaction's metadata (`metadata.<name>`). `units_a_day` stands in for the skill's own traffic.
+         */
+        RolloutSettings: {
+            /**
+             * Steps
+             * @default null
+             */
+            steps: components["schemas"]["RolloutStep"][] | null;
+            /**
+             * Objective
+             * @default benefit
+             * @enum {string}
+             */
+            objective: "benefit" | "non_inferiority";
+            /**
+             * Margin
+             * @default 0.05
+             */
+            margin: number;
+            /**
+             * Gain
+             * @default 0.2
+             */
+            gain: number;
+            /**
+             * Alpha
+             * @default 0.05
+             */
+            alpha: number;
+            /**
+             * Ratio Alpha
+             * @default 0.001
+             */
+            ratio_alpha: number;
+            /**
+             * Min Samples
+             * @default 20
+             */
+            min_samples: number;
+            /**
+             * Max Wait Seconds
+             * @default 1209600
+             */
+            max_wait_seconds: number;
+            /**
+             * Poll Seconds
+             * @default 900
+             */
+            poll_seconds: number;
+            /**
+             * Window Hours
+             * @default 24
+             */
+            window_hours: number;
+            /**
+             * Lag Seconds
+             * @default 120
+             */
+            lag_seconds: number;
+            /**
+             * History Days
+             * @default 7
+             */
+            history_days: number;
+            /**
+             * Units A Day
+             * @default null
+             */
+            units_a_day: number | null;
+            /**
+             * Stratify By
+             * @default user
+             */
+            stratify_by: string | null;
+            /**
+             * @default {
+             *       "failed": 0.02,
+             *       "empty": 0.02,
+             *       "unsafe": 0.02,
+             *       "slow": 0.05,
+             *       "slow_ms": 15000
+             *     }
+             */
+            harm: components["schemas"]["HarmBounds"];
+            /**
+             * Alarm Period Seconds
+             * @default 60
+             */
+            alarm_period_seconds: number;
+        };
+        /**
+         * RolloutStep
+         * @description One canary step: the candidate's share, and how much worse than control (in reward) it must be shown not to be.
+         *
+         *     A margin of 0 asks for proof that it is better. What is left out comes from the settings.
+         */
+        RolloutStep: {
+            /** Weight */
+            weight: number;
+            /**
+             * Margin
+             * @default 0
+             */
+            margin: number;
+            /**
+             * Min Samples
+             * @default null
+             */
+            min_samples: number | null;
+            /**
+             * Max Wait Seconds
+             * @default null
+             */
+            max_wait_seconds: number | null;
+        };
+        /**
+         * Route
+         * @description A version of the routing of one skill. Make the next one with `succeed`, the way back is `Routes.rollback`.
+         */
+        Route: {
+            /** Control */
+            control: string;
+            /**
+             * Arms
+             * @default []
+             */
+            arms: components["schemas"]["Arm"][];
+            /** Tenant Id */
+            tenant_id: string;
+            /** Skill */
+            skill: string;
+            /** Version */
+            version: number;
+            /**
+             * Unit
+             * @default thread
+             * @enum {string}
+             */
+            unit: "thread" | "user" | "interaction";
+            /** Salt */
+            salt: string;
+            /**
+             * Rollout Id
+             * @default null
+             */
+            rollout_id: string | null;
+            /** @default null */
+            bandit: components["schemas"]["BanditSettings-Output"] | null;
+            /** @default null */
+            last_good: components["schemas"]["RouteTarget"] | null;
+            /**
+             * Mode
+             * @default normal
+             * @enum {string}
+             */
+            mode: "normal" | "rolled_back";
+            /** Changed By */
+            changed_by: string;
+            /** Reason */
+            reason: string;
+            /** Changed At */
+            changed_at: string;
+        };
+        /**
+         * RouteAnswer
+         * @description A route that was put now, or by the same request before.
+         */
+        RouteAnswer: {
+            /** Control */
+            control: string;
+            /**
+             * Arms
+             * @default []
+             */
+            arms: components["schemas"]["Arm"][];
+            /** Tenant Id */
+            tenant_id: string;
+            /** Skill */
+            skill: string;
+            /** Version */
+            version: number;
+            /**
+             * Unit
+             * @default thread
+             * @enum {string}
+             */
+            unit: "thread" | "user" | "interaction";
+            /** Salt */
+            salt: string;
+            /**
+             * Rollout Id
+             * @default null
+             */
+            rollout_id: string | null;
+            /** @default null */
+            bandit: components["schemas"]["BanditSettings-Output"] | null;
+            /** @default null */
+            last_good: components["schemas"]["RouteTarget"] | null;
+            /**
+             * Mode
+             * @default normal
+             * @enum {string}
+             */
+            mode: "normal" | "rolled_back";
+            /** Changed By */
+            changed_by: string;
+            /** Reason */
+            reason: string;
+            /** Changed At */
+            changed_at: string;
+            /** Idempotent Replay */
+            idempotent_replay: boolean;
+        };
+        /**
+         * RouteTarget
+         * @description The part of a route that decides: what a rollback restores.
+         */
+        RouteTarget: {
+            /** Control */
+            control: string;
+            /**
+             * Arms
+             * @default []
+             */
+            arms: components["schemas"]["Arm"][];
+        };
+        /**
+         * SageMakerBackend
+         * @description A SageMaker endpoint that speaks OpenAI's chat format; `component` is the inference component (base model, adapter) that answers.
+         */
+        "SageMakerBackend-Output": {
+            /**
+             * Kind
+             * @default sagemaker
+             * @constant
+             */
+            kind: "sagemaker";
+            /** Endpoint */
+            endpoint: string;
+            /**
+             * Component
+             * @default null
+             */
+            component: string | null;
+            /**
+             * Timeout S
+             * @default 25
+             */
+            timeout_s: number;
+        };
+        /**
+         * Sampling
+         * @description How the backend samples unless the request says otherwise; `max_tokens` bounds the answer.
+         */
+        "Sampling-Output": {
+            /**
+             * Temperature
+             * @description null: the backend's own, which some models insist on.
+             * @default 0
+             */
+            temperature: number | null;
+            /**
+             * Top P
+             * @default null
+             */
+            top_p: number | null;
+            /**
+             * Max Tokens
+             * @default 256
+             */
+            max_tokens: number;
+            /**
+             * Seed
+             * @default null
+             */
+            seed: number | null;
+            /**
+             * Stop
+             * @default []
+             */
+            stop: string[];
+        };
+        /**
+         * SizeLimit
+         * @description Holds when what the caller sent is longer than one of the limits. Tokens are estimated as for
+         *     budgets (`estimated_tokens`): about the most that any tokenizer makes of it, English has about two thirds of it.
+         */
+        "SizeLimit-Output": {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "size";
+            /**
+             * Action
+             * @default block
+             * @enum {string}
+             */
+            action: "block" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure: ("open" | "closed") | null;
+            /**
+             * Max Characters
+             * @default null
+             */
+            max_characters: number | null;
+            /**
+             * Max Tokens
+             * @default null
+             */
+            max_tokens: number | null;
+            /**
+             * Max Messages
+             * @default null
+             */
+            max_messages: number | null;
+        };
+        /**
+         * Skill
+         * @description A task that policies compete to do well.
+         */
+        Skill: {
+            /** Tenant Id */
+            tenant_id: string;
+            /** Skill */
+            skill: string;
+            /**
+             * Description
+             * @default
+             */
+            description: string;
+            reward: components["schemas"]["RewardSpec-Output"];
+            /** Metrics */
+            metrics: {
+                [key: string]: components["schemas"]["Metric-Output"];
+            };
+            /** Created At */
+            created_at: string;
+            /** Metadata */
+            metadata: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+        };
+        /**
+         * SkillAnswer
+         * @description A skill that was made now, or was so before.
+         */
+        SkillAnswer: {
+            /** Tenant Id */
+            tenant_id: string;
+            /** Skill */
+            skill: string;
+            /**
+             * Description
+             * @default
+             */
+            description: string;
+            reward: components["schemas"]["RewardSpec-Output"];
+            /** Metrics */
+            metrics: {
+                [key: string]: components["schemas"]["Metric-Output"];
+            };
+            /** Created At */
+            created_at: string;
+            /** Metadata */
+            metadata: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+            /** Idempotent Replay */
+            idempotent_replay: boolean;
+        };
+        /**
+         * SkillPage
+         * @description Some of the tenant's skills, by name.
+         */
+        SkillPage: {
+            /** Data */
+            data: components["schemas"]["Skill"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /**
+         * StepRecord
+         * @description What was known at a step's last look, of all units of the rollout so far, by the arm they were dealt.
+         *
+         *     Counts are units; `low` and `high` bound the difference in mean reward at 1 - alpha at all looks. `missing_*` are the shares of units
+         *     for which something never came; `answered_mean_*` are of those units only that the arm itself answered, and no basis for a decision.
+         *     `evidence` is for the step's claim, `harm` for taking the candidate back: both are held against 1/alpha. `harm_since`: when a look
+         *     first saw that much harm.
+         */
+        StepRecord: {
+            /** Step */
+            step: number;
+            /** Weight */
+            weight: number;
+            /** Route Version */
+            route_version: number;
+            /**
+             * Outcome
+             * @default continue
+             * @enum {string}
+             */
+            outcome: "advance" | "rollback" | "continue" | "inconclusive" | "promoted";
+            /** Reason */
+            reason: string;
+            /**
+             * N Control
+             * @default 0
+             */
+            n_control: number;
+            /**
+             * N Candidate
+             * @default 0
+             */
+            n_candidate: number;
+            /**
+             * Mean Control
+             * @default null
+             */
+            mean_control: number | null;
+            /**
+             * Mean Candidate
+             * @default null
+             */
+            mean_candidate: number | null;
+            /**
+             * Answered Mean Control
+             * @default null
+             */
+            answered_mean_control: number | null;
+            /**
+             * Answered Mean Candidate
+             * @default null
+             */
+            answered_mean_candidate: number | null;
+            /**
+             * Missing Control
+             * @default null
+             */
+            missing_control: number | null;
+            /**
+             * Missing Candidate
+             * @default null
+             */
+            missing_candidate: number | null;
+            /**
+             * Low
+             * @default -1
+             */
+            low: number;
+            /**
+             * High
+             * @default 1
+             */
+            high: number;
+            /**
+             * Evidence
+             * @default 1
+             */
+            evidence: number;
+            /**
+             * Harm
+             * @default 0
+             */
+            harm: number;
+            /**
+             * Harm Since
+             * @default null
+             */
+            harm_since: string | null;
+            /** Started At */
+            started_at: string;
+            /**
+             * Ended At
+             * @default null
+             */
+            ended_at: string | null;
+        };
+        /**
+         * StructuredOutput
+         * @description The answer must be JSON that fits `json_schema` (draft 2020-12; patterns without lookaround, references by `#/...` only, recursion
+         *     along one path).
+         *
+         *     `fences`: an answer that is one code fence around its JSON is taken without the fence (`unwrap`), or does not fit (`refuse`). An answer
+         *     without text that calls tools is not looked at.
+         */
+        "StructuredOutput-Output": {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "json_schema";
+            /**
+             * Action
+             * @default regenerate
+             * @enum {string}
+             */
+            action: "block" | "regenerate" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure: ("open" | "closed") | null;
+            /**
+             * Then
+             * @default null
+             */
+            then: ("block" | "flag") | null;
+            /** Json Schema */
+            json_schema: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+            /**
+             * Fences
+             * @default unwrap
+             * @enum {string}
+             */
+            fences: "unwrap" | "refuse";
+        };
+        /**
+         * Tenant
+         * @description A company or team: the isolation boundary of everything stored.
+         */
+        Tenant: {
+            /** Tenant Id */
+            tenant_id: string;
+            /**
+             * Name
+             * @default
+             */
+            name: string;
+            /** Created At */
+            created_at: string;
+            /** Metadata */
+            metadata: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+        };
+        /**
+         * TenantAnswer
+         * @description A tenant that was made now, or by the same request before.
+         */
+        TenantAnswer: {
+            /** Tenant Id */
+            tenant_id: string;
+            /**
+             * Name
+             * @default
+             */
+            name: string;
+            /** Created At */
+            created_at: string;
+            /** Metadata */
+            metadata: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+            /** Idempotent Replay */
+            idempotent_replay: boolean;
+        };
+        /**
+         * TenantPage
+         * @description Some tenants, in no particular order.
+         */
+        TenantPage: {
+            /** Data */
+            data: components["schemas"]["Tenant"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /**
+         * Tool
+         * @description A tool as OpenAI has it.
+         */
+        "Tool-Output": {
+            /**
+             * Type
+             * @default function
+             * @constant
+             */
+            type: "function";
+            function: components["schemas"]["Function-Output"];
+        };
+        /**
+         * ToolCall
+         * @description A model's call of a tool.
+         */
+        "ToolCall-Output": {
+            /** Id */
+            id: string;
+            /**
+             * Type
+             * @default function
+             * @constant
+             */
+            type: "function";
+            function: components["schemas"]["CalledFunction"];
+        };
+        /**
+         * ToolsNode
+         * @description The tools offered, unless the request brings its own.
+         */
+        "ToolsNode-Output": {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "tools";
+            /** Name */
+            name: string;
+            /** Tools */
+            tools: components["schemas"]["Tool-Output"][];
+            /**
+             * Tool Choice
+             * @default auto
+             * @enum {string}
+             */
+            tool_choice: "auto" | "none" | "required";
+        };
+        /**
+         * Topic
+         * @description A topic by its words: it is spoken of when at least `at_least` different ones of its terms occur.
+         */
+        "Topic-Output": {
+            /** Name */
+            name: string;
+            /** Terms */
+            terms: string[];
+            /**
+             * At Least
+             * @default 1
+             */
+            at_least: number;
+        };
+        /**
+         * Topics
+         * @description Holds when a denied topic is spoken of, or topics are allowed and none of them is. Keywords, not understanding.
+         */
+        "Topics-Output": {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "topics";
+            /**
+             * Action
+             * @default flag
+             * @enum {string}
+             */
+            action: "block" | "flag";
+            /**
+             * Name
+             * @default null
+             */
+            name: string | null;
+            /**
+             * On Failure
+             * @default null
+             */
+            on_failure: ("open" | "closed") | null;
+            /**
+             * Allowed
+             * @default []
+             */
+            allowed: components["schemas"]["Topic-Output"][];
+            /**
+             * Denied
+             * @default []
+             */
+            denied: components["schemas"]["Topic-Output"][];
+        };
+        /**
+         * Traffic
+         * @description A skill's recent past: units a day, the mean and standard deviation of the control's reward, and the share of its drafts not sent.
+         *
+         *     `sampled` units of `people` are behind it; without any, mean and deviation are those of a reward that nobody knows anything about.
+         *     Nobody makes more of it than his share (`rlaas.voices`).
+         */
+        Traffic: {
+            /** Units A Day */
+            units_a_day: number;
+            /**
+             * Reward Mean
+             * @default 0.5
+             */
+            reward_mean: number;
+            /**
+             * Reward Sd
+             * @default 0.5
+             */
+            reward_sd: number;
+            /**
+             * Unsent
+             * @default null
+             */
+            unsent: number | null;
+            /**
+             * Sampled
+             * @default 0
+             */
+            sampled: number;
+            /**
+             * People
+             * @default 0
+             */
+            people: number;
+        };
+        /**
+         * TrialEvidence
+         * @description What a trial has seen, for people: both arms, harm by kind, and the evidence over time beside the `threshold` it is held against.
+         *
+         *     `people` (at most 128 are told apart) are behind the settled units of late; `left_out` are units of people who had made their share.
+         */
+        TrialEvidence: {
+            /** Rollout Id */
+            rollout_id: string;
+            /** Threshold */
+            threshold: number;
+            /** Harm */
+            harm: number;
+            /** Harm Reason */
+            harm_reason: string;
+            /** Watched Until */
+            watched_until: string;
+            /** Settled Until */
+            settled_until: string;
+            candidate: components["schemas"]["ArmEvidence"];
+            control: components["schemas"]["ArmEvidence"];
+            /**
+             * People
+             * @default 0
+             */
+            people: number;
+            /**
+             * Left Out
+             * @default 0
+             */
+            left_out: number;
+            /** Points */
+            points: components["schemas"]["LookPoint"][];
+        };
+        /**
+         * Usage
+         * @description Tokens read and written; `cached_tokens` of those read came from the backend's prompt cache.
+         */
+        "Usage-Output": {
+            /** Input Tokens */
+            input_tokens: number;
+            /** Output Tokens */
+            output_tokens: number;
+            /**
+             * Cached Tokens
+             * @default 0
+             */
+            cached_tokens: number;
+        };
+        /**
+         * UsageAnswer
+         * @description The sums, in the order of what they are told apart by.
+         */
+        UsageAnswer: {
+            /** Data */
+            data: components["schemas"]["UsageSum"][];
+        };
+        /**
+         * UsageSum
+         * @description Requests, tokens (`cached_tokens` are some of `input_tokens`) and US dollars, of what they were asked to be
+         *     told apart by.
+         */
+        UsageSum: {
+            /**
+             * Day
+             * @default null
+             */
+            day?: string | null;
+            /**
+             * Skill
+             * @default null
+             */
+            skill?: string | null;
+            /**
+             * Policy
+             * @default null
+             */
+            policy?: string | null;
+            /**
+             * Key
+             * @default null
+             */
+            key?: string | null;
+            /** Requests */
+            requests: number;
+            /** Input Tokens */
+            input_tokens: number;
+            /** Cached Tokens */
+            cached_tokens: number;
+            /** Output Tokens */
+            output_tokens: number;
+            /** Cost Usd */
+            cost_usd: number;
         };
     };
     responses: never;
