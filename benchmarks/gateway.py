@@ -18,7 +18,9 @@ from typing import Any, cast
 
 from benchmarks.gateway_peers import litellm_cpu_s, mock_model, tensorzero_cpu_s
 from benchmarks.result import percentile, report
-from rlaas.inference.infer import Asker, Gateway, InferRequest, infer
+from rlaas.inference.decide import Asker, InferRequest
+from rlaas.inference.gateway import Gateway
+from rlaas.inference.infer import infer
 from rlaas.inference.spending import Spending
 from rlaas.metering.budgets import Budgets
 from rlaas.metering.ceilings import TenantLimits

@@ -27,7 +27,7 @@ from rlaas.api.hot_answers import (
     ModelList,
 )
 from rlaas.inference.chat_completions import ChatRequest
-from rlaas.inference.infer import InferRequest
+from rlaas.inference.decide import InferRequest
 from rlaas.telemetry.events import EventBatch, FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed, TaskResultReported
 from rlaas.telemetry.feedback_token import FeedbackTokenRequest
 from rlaas.telemetry.store import MODELS

@@ -4,7 +4,7 @@ from rlaas.api import answering, deciding
 from rlaas.api.admission import admitted
 from rlaas.api.hot_paths import Reply, serving
 from rlaas.api.http import Caller, Event, header, named, parse
-from rlaas.inference.infer import InferRequest
+from rlaas.inference.decide import InferRequest
 from rlaas.runtime.environment import DecidingEnvironment, environment
 from rlaas.tenancy.keys import require_scope
 

@@ -10,7 +10,8 @@ from rlaas.adapters.aws.shadows import DynamoShadowLedger
 from rlaas.adapters.aws.stream_batches import BatchResponse, ItemFailure
 from rlaas.api import answering
 from rlaas.clock import utc_now
-from rlaas.inference.shadow import ShadowGateway, ShadowTask, answer_unseen
+from rlaas.inference.gateway import Gateway
+from rlaas.inference.shadow import ShadowTask, answer_unseen
 from rlaas.policies.backend import Backend
 from rlaas.runtime.environment import InferenceEnvironment, environment
 from rlaas.runtime.log import logger
@@ -40,8 +41,8 @@ def answered(task: ShadowTask) -> bool:
     """Do one task; whether its output is new."""
     settings = environment(InferenceEnvironment)
     store, registry = answering.stores(settings)
-    gateway = ShadowGateway(
-        policies=registry,
+    gateway = Gateway(
+        routes=registry,
         backend=backend(),
         store=store,
         scrubber=answering.scrubbers(settings).of(task.tenant_id),

@@ -7,8 +7,10 @@ import pytest
 
 from rlaas.chat import CalledFunction, ChatCall, Choice, Completion, Delta, Message, ToolCall
 from rlaas.errors import PayloadTooLarge
-from rlaas.inference.answer_size import MAX_ANSWER_BYTES, bounded
-from rlaas.inference.infer import Asker, Gateway, InferRequest, infer, infer_stream
+from rlaas.inference.check import MAX_ANSWER_BYTES, bound_choices
+from rlaas.inference.decide import Asker, InferRequest
+from rlaas.inference.gateway import Gateway
+from rlaas.inference.infer import infer, infer_stream
 from rlaas.inference.spending import Spending
 from rlaas.metering.budgets import Budgets
 from rlaas.metering.prices import PriceTable
@@ -116,11 +118,11 @@ def test_a_stream_without_end_ends() -> None:
 
 def test_what_an_answer_holds_besides_its_text_is_bounded_too() -> None:
     call = ToolCall(id="1", function=CalledFunction(name="f", arguments="x" * 2_000_000))
-    [one] = bounded([Choice("hi", "tool_calls", tool_calls=(call,), logprobs=["x" * 2_000_000])])
+    [one] = bound_choices([Choice("hi", "tool_calls", tool_calls=(call,), logprobs=["x" * 2_000_000])])
     assert (one.text, one.tool_calls, one.logprobs, one.finish_reason) == ("hi", (), None, "length")
-    choices = bounded([Choice("x" * 900_000, "stop") for _ in range(16)])
+    choices = bound_choices([Choice("x" * 900_000, "stop") for _ in range(16)])
     assert sum(len(choice.text) for choice in choices) <= MAX_ANSWER_BYTES
-    assert bounded([Choice("hi", "stop", logprobs=[1])]) == (Choice("hi", "stop", logprobs=[1]),)
+    assert bound_choices([Choice("hi", "stop", logprobs=[1])]) == (Choice("hi", "stop", logprobs=[1]),)
 
 
 def test_an_output_stays_storable_whatever_of_it_a_mask_makes_large() -> None:

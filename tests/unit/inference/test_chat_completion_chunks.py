@@ -11,7 +11,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from rlaas.chat import CalledFunction, Choice, Delta, ToolCall, ToolCallDelta, Usage
 from rlaas.errors import DependencyUnavailable
 from rlaas.inference.chat_completion_chunks import chunks
-from rlaas.inference.collect import deltas_of
+from rlaas.inference.collect import split_choices
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 USAGE = Usage(input_tokens=7, output_tokens=3)
@@ -93,7 +93,7 @@ def test_choices_that_interleave_each_begin_with_their_role() -> None:
 
 def test_a_whole_answer_streams_to_the_same_answer() -> None:
     choices = [Choice("Dear Ada", "stop", refusal=None), Choice("", "tool_calls", tool_calls=(CALL,)), Choice("", None, refusal="No.")]
-    made = accumulated(stream(deltas_of(choices, USAGE), include_usage=True))
+    made = accumulated(stream(split_choices(choices, USAGE), include_usage=True))
     assert [choice.finish_reason for choice in made.choices] == ["stop", "tool_calls", "stop"]
     assert (made.choices[0].message.content, made.choices[2].message.refusal) == ("Dear Ada", "No.")
     [call] = made.choices[1].message.tool_calls or []

@@ -21,8 +21,11 @@ from rlaas.chat import (
     Usage,
 )
 from rlaas.errors import Conflict, DependencyUnavailable, Forbidden, InvalidInput, NotFound, QuotaExceeded
-from rlaas.inference.attempts import CircuitBreakers
-from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, decide, infer, infer_stream
+from rlaas.inference.circuit_breakers import CircuitBreakers
+from rlaas.inference.decide import Asker, InferRequest
+from rlaas.inference.gateway import Gateway
+from rlaas.inference.infer import AnswerStream, decide, infer, infer_stream
+from rlaas.inference.record import Answer
 from rlaas.inference.spending import Spending
 from rlaas.metering.budgets import Budget, Budgets, Cap, Limit
 from rlaas.metering.prices import Price, PriceTable
@@ -291,11 +294,11 @@ def test_a_circuit_opens_after_failures_in_a_row_and_lets_one_request_try_again(
     breakers = CircuitBreakers(lambda: now[0], failures=2, open_s=10)
     for _ in range(2):
         assert breakers.allows("a")
-        breakers.failed("a")
+        breakers.note_failure("a")
     assert (breakers.allows("a"), breakers.allows("b")) == (False, True)
     now[0] = 11
     assert (breakers.allows("a"), breakers.allows("a")) == (True, False)
-    breakers.answered("a")
+    breakers.note_answer("a")
     assert (breakers.allows("a"), breakers.allows("a")) == (True, True)
 
 

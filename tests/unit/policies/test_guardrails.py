@@ -10,18 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rlaas.chat import CalledFunction, Choice, Document, Message, ToolCall
+from rlaas.chat import CalledFunction, Document, Message, ToolCall
 from rlaas.errors import DependencyUnavailable
-from rlaas.inference.guardrail_session import Guarded, acted
 from rlaas.policies.guardrails.checks import MAX_CHARACTERS, InputVerdict, OutputVerdict, check_input, check_output, needs_whole_output
 from rlaas.policies.guardrails.groundedness import LexicalOverlap
 from rlaas.policies.guardrails.refusal import refusal_score
 from rlaas.policies.guardrails.settings import Guardrails
 from rlaas.policies.json_schema import MAX_LOOKS, looks, values_in
 from rlaas.telemetry.events import EventBatch
-from rlaas.telemetry.ingest import prepare_clean
-from tests.fakes.privacy import AS_IT_IS
-from tests.fakes.worlds import policy
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 SAFE = "Please write to the office."
@@ -431,21 +427,6 @@ def test_guardrails_survive_being_stored() -> None:
     assert Guardrails.model_validate_json(config.model_dump_json()) == config
 
 
-def test_every_action_becomes_one_event_however_often_it_is_told() -> None:
-    verdict = asked("a@example.com secret", {"kind": "pii"}, {"kind": "block_list", "terms": ["secret"]})
-    about = {"tenant_id": "acme", "skill": "emails", "policy_id": "emails@v1"}
-    bound = acted(verdict.actions, interaction_id="int_01JD0000000000000000000000", **about)  # type: ignore[arg-type]
-    assert bound == acted(verdict.actions, interaction_id="int_01JD0000000000000000000000", **about)  # type: ignore[arg-type]
-    assert all(event.guardrail_id.startswith("grd_01JD0000000000000000000000_") for event in bound)
-    assert len({event.guardrail_id for event in bound}) == 2
-    named = acted(verdict.actions, interaction_id="mine", **about)  # type: ignore[arg-type]
-    assert len({event.guardrail_id for event in named}) == 2
-    stored = prepare_clean(named[1], "acme", received_at=NOON, scrubber=AS_IT_IS)
-    assert (stored.event_type, stored.interaction_id, stored.event_id) == ("guardrail", "mine", named[1].guardrail_id)
-    assert stored.event() == named[1].model_copy(update={"occurred_at": NOON})
-    assert "secret" not in stored.payload
-
-
 EVERYTHING = guardrails(
     input=[
         {"kind": "size", "max_tokens": 10, "action": "flag"},
@@ -533,23 +514,6 @@ def test_work_grows_no_faster_than_the_text(piece: str) -> None:
     steps(look(1))
     small, large = steps(look(50)), steps(look(400))
     assert large <= 8 * 1.15 * small
-
-
-def test_what_was_taken_out_of_an_answer_stands_neither_in_its_refusal_nor_in_its_logprobs() -> None:
-    config = Guardrails.model_validate_json('{"output": [{"kind": "pii_leak"}]}')
-    logprobs = {"content": [{"token": "4111111111111111", "logprob": -0.1}]}
-    choices = [
-        Choice("It is 4111111111111111", "stop", logprobs=logprobs),
-        Choice("", "stop", refusal="I won't tell ada@shop.example", logprobs=logprobs),
-        Choice("Nothing here", "stop", logprobs=logprobs),
-    ]
-    checked = Guarded("acme", None, {}, (), None).outgoing(policy(1).model_copy(update={"guardrails": config}), choices, again=False)
-    assert checked is not None
-    assert [(choice.text, choice.refusal, choice.logprobs) for choice in checked] == [
-        ("It is <CREDIT_CARD>", None, None),
-        ("", "I won't tell <EMAIL_ADDRESS>", None),
-        ("Nothing here", None, logprobs),
-    ]
 
 
 @pytest.mark.parametrize(

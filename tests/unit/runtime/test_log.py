@@ -8,7 +8,7 @@ from rlaas.api.hot_paths import serving
 from rlaas.api.http import Event, parse
 from rlaas.errors import NotFound
 from rlaas.inference.chat_completions import ChatRequest
-from rlaas.inference.infer import InferRequest
+from rlaas.inference.decide import InferRequest
 from rlaas.runtime.log import schema_path
 from rlaas.telemetry.events import InteractionCreated
 from tests.fakes.gateway import lambda_context, proxy_event

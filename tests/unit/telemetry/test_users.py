@@ -6,7 +6,7 @@ import pytest
 
 from rlaas.ids import pseudonym_of
 from rlaas.inference.chat_completions import ChatRequest, to_infer
-from rlaas.inference.infer import InferRequest
+from rlaas.inference.decide import InferRequest
 from rlaas.telemetry.events import InteractionCreated
 from rlaas_sdk.imports.identity import external_id
 

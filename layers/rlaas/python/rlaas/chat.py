@@ -97,9 +97,13 @@ class NoCapacity(BackendFailed):
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """One question to a model. `parameters` are OpenAI's by name (`temperature`, `max_tokens`, `tools`, `response_format`, `stop`, ...),
-    without `model`, `messages` and `stream`, which the backend fills in. `hops` counts the gateways that the request has passed before this
-    one. A stream ends by `ends_at` on the monotonic clock, whatever each of its pieces may take; None leaves it to those."""
+    """One question to a model.
+
+    `parameters` are OpenAI's by name (`temperature`, `max_tokens`, `tools`, `response_format`, `stop`, ...), without
+    `model`, `messages` and `stream`, which the backend fills in. `traceparent` is W3C's trace context of the span that
+    makes the call. `hops` counts the gateways that the request has passed before this one. A stream ends by `ends_at` on
+    the monotonic clock, whatever each of its pieces may take; None leaves it to those.
+    """
 
     messages: tuple[Message, ...]
     parameters: Mapping[str, JsonValue]

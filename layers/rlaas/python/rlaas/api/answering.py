@@ -19,8 +19,11 @@ from rlaas.adapters.models.moderators import Moderators
 from rlaas.api.http import Caller
 from rlaas.chat import Delta
 from rlaas.clock import utc_now
-from rlaas.inference.attempts import CircuitBreakers
-from rlaas.inference.infer import Answer, AnswerStream, Asker, Gateway, InferRequest, infer, infer_stream
+from rlaas.inference.circuit_breakers import CircuitBreakers
+from rlaas.inference.decide import Asker, InferRequest
+from rlaas.inference.gateway import Gateway
+from rlaas.inference.infer import AnswerStream, infer, infer_stream
+from rlaas.inference.record import Answer
 from rlaas.policies.allowed_models import AllowedModels
 from rlaas.policies.backend import Backend
 from rlaas.runtime.environment import EventsEnvironment, InferenceEnvironment, IngestEnvironment

@@ -12,8 +12,9 @@ from rlaas.api.answering import gateway, scrubbers, stores
 from rlaas.api.http import Caller, Event, body_of
 from rlaas.clock import rfc3339, utc_now
 from rlaas.errors import InvalidInput, NotFound
+from rlaas.inference.decide import Asker, InferRequest
 from rlaas.inference.flags import CannotEvaluate, evaluate, evaluate_all, targeting_key
-from rlaas.inference.infer import Asker, InferRequest, decide
+from rlaas.inference.infer import decide
 from rlaas.policies.backend import SageMakerBackend
 from rlaas.policies.bundle import Policy
 from rlaas.routing.decision_token import Granted, token_of

@@ -22,8 +22,9 @@ def chunks(
 ) -> Generator[Chunk, None, None]:
     """`deltas` as chunks of one id, model and time; `extras` stand in the first one.
 
-    Each choice begins with its role. With `include_usage` every chunk has the key `usage`, null but in the last, which has no choices. What
-    `deltas` raises before its first delta is raised before the first chunk; closing this closes `deltas`.
+    Each choice begins with its role. With `include_usage` every chunk has the key `usage`, null but in the last,
+    which has no choices. What `deltas` raises before its first delta is raised before the first chunk; closing this
+    closes `deltas`.
     """
     head: Chunk = {"id": completion_id, "object": "chat.completion.chunk", "created": int(created.timestamp()), "model": model}
     tail: Chunk = {"usage": None} if include_usage else {}

@@ -1,8 +1,9 @@
 """The OpenAI chat API in front of `infer`: requests in, completions out.
 
-The model is `rlaas::<skill>`, or `rlaas::<skill>@v<N>` for one policy of it. The messages pass through as they are; the policy that the
-thread is routed to puts its own in front, unless the request brings a system message. RLaaS's extras stand beside the standard fields under
-`rlaas::`. Every other parameter goes to the backend, over what the policy says; one that the backend does not take is refused by name.
+The model is `rlaas::<skill>`, or `rlaas::<skill>@v<N>` for one policy of it. The messages pass through as they are;
+the policy that the thread is routed to puts its own in front, unless the request brings a system message. RLaaS's
+extras stand beside the standard fields under `rlaas::`. Every other parameter goes to the backend, over what the
+policy says; one that the backend does not take is refused by name.
 """
 
 from datetime import datetime
@@ -13,7 +14,9 @@ from pydantic import ConfigDict, Field, JsonValue, ValidationInfo, field_validat
 from rlaas.chat import Choice, Document, Message, ToolCall
 from rlaas.ids import ExternalId, UserId
 from rlaas.inference.chat_completion_chunks import usage_of
-from rlaas.inference.infer import Answer, AnswerStream, InferRequest
+from rlaas.inference.decide import InferRequest
+from rlaas.inference.infer import AnswerStream
+from rlaas.inference.record import Answer
 from rlaas.wire import Json, WireModel
 
 _PREFIX = "rlaas::"
@@ -27,7 +30,7 @@ class TextPart(WireModel):
 
 
 class ChatMessage(WireModel):
-    """A message with text content, as a string or as text parts. Fields that only say who speaks are taken and not kept."""
+    """A message with text content, a string or text parts. Fields that only say who speaks are taken and not kept."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | tuple[TextPart, ...] | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from rlaas.chat import CalledFunction, Choice, Completion, Delta, ToolCall, ToolCallDelta, Usage
 
 
-def deltas_of(choices: Sequence[Choice], usage: Usage | None) -> Generator[Delta, None, None]:
+def split_choices(choices: Sequence[Choice], usage: Usage | None) -> Generator[Delta, None, None]:
     """A whole answer as a stream: each choice in one piece, then why it ended; the usage last."""
     for index, choice in enumerate(choices):
         calls = (ToolCallDelta(at, call.function.arguments, call.id, call.function.name) for at, call in enumerate(choice.tool_calls))

@@ -1,6 +1,7 @@
-"""Routes as feature flags: the OpenFeature Remote Evaluation Protocol (OFREP 0.2), for flag clients that only want to know the arm.
+"""Routes as feature flags, by the OpenFeature Remote Evaluation Protocol (OFREP 0.2).
 
-A flag's key is the skill, its value the policy that answers, its variant the arm; the context's `targetingKey` is the unit.
+They are for flag clients that only want to know the arm. A flag's key is the skill, its value the policy that
+answers, its variant the arm; the context's `targetingKey` is the unit.
 """
 
 import re
@@ -11,7 +12,7 @@ from pydantic import JsonValue
 
 from rlaas.errors import NotFound
 from rlaas.ids import new_id, pseudonym_of
-from rlaas.inference.infer import RouteSource
+from rlaas.inference.gateway import RouteSource
 from rlaas.routing.assign import Decision, assign
 
 _MOST_FLAGS = 100

@@ -1,10 +1,9 @@
-"""What a request may spend and has spent: set aside before the model is asked, settled after."""
+"""What calls of models may cost and have cost, and a tenant's budgets that they are spent from."""
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
 
 from pydantic import JsonValue
 
@@ -23,7 +22,7 @@ _TOOLS_PROMPT_TOKENS = 530
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What an answer cost; `priced` says that there was a price, and `version` which prices it stands in (None: the policy's own)."""
+    """What an answer cost. `priced` says that there was a price, `version` in which table (None: the policy's own)."""
 
     amount: Amount
     priced: bool
@@ -31,7 +30,7 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PossibleCall:
     """A call that a policy may make: of one of its `backends`, at most `times` times."""
 
     policy: Policy
@@ -39,16 +38,13 @@ class Question:
     backends: tuple[BackendSpec, ...]
     times: int = 1
 
-    @classmethod
-    def of(cls, policy: Policy, call: ChatCall) -> Self:
-        """`call` with the policy's fallbacks, and once more where its guardrails may have it answered again."""
-        again = any(guardrail.action == "regenerate" for guardrail in policy.guardrails.output)
-        return cls(policy, call, (policy.backend, *policy.fallbacks), times=2 if again else 1)
-
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """A tenant's budgets and prices. What a process that dies had set aside comes back after `lifetime_s` to twice that, in seconds."""
+    """A tenant's budgets and prices.
+
+    What a process that dies had set aside comes back after `lifetime_s` seconds to twice that.
+    """
 
     counters: Counters
     budgets: Budgets
@@ -62,15 +58,15 @@ class Spending:
         caps = {arm.policy_id: arm.cap for arm in route.arms if arm.live and arm.cap is not None}
         return spent_arms(self.counters.read(tenant_id), caps, now=now) if caps else frozenset()
 
-    def begin(self, tenant_id: str, request: Request, questions: Iterable[Question], *, now: datetime) -> Reservation | None:
-        """Set aside the most that one of `questions` is thought to come to; None, and none is looked at, where nothing limits it.
+    def begin(self, tenant_id: str, request: Request, calls: Iterable[PossibleCall], *, now: datetime) -> Reservation | None:
+        """Set aside the most that one of `calls` is thought to come to.
 
-        Raises: QuotaExceeded, DependencyUnavailable.
+        None, and no call is looked at, where nothing limits the request. Raises: QuotaExceeded, DependencyUnavailable.
         """
         due = charges(self.budgets, request, now=now, ceilings=self.ceilings)
         if not due:
             return None
-        amounts = [amount for question in questions for amount in self._amounts(question)]
+        amounts = [amount for call in calls for amount in self._amounts(call)]
         return reserve(
             self.counters,
             tenant_id,
@@ -87,24 +83,24 @@ class Spending:
             settle(self.counters, reservation, spent, now=now)
 
     def spent(self, policy: Policy, model: str, call: ChatCall, completion: Completion) -> Spent:
-        """What `completion` by `model` cost; of one that was cut off, about what it did."""
+        """What `completion` by `model` cost; where nobody said how many tokens it took, about what it did."""
         usage = completion.usage
         if usage is None:
             written = estimated_tokens(choice.text for choice in completion.choices)
-            usage = Usage(input_tokens=_prompt_tokens(call), output_tokens=written)
-        return self._spent(policy, model, usage)
+            usage = Usage(input_tokens=_count_prompt_tokens(call), output_tokens=written)
+        return self._price(policy, model, usage)
 
     def most(self, policy: Policy, model: str, call: ChatCall) -> Amount:
-        """What `call` of `model` may come to, as it is set aside for."""
-        return self._spent(policy, model, _most_used(call, times=1)).amount
+        """The most that `call` of `model` may come to, as it is set aside for."""
+        return self._price(policy, model, _estimate_most(call, times=1)).amount
 
-    def _amounts(self, question: Question) -> Iterator[Amount]:
-        """What the question may come to, by each of its backends."""
-        usage = _most_used(question.call, times=question.times)
-        for backend in question.backends:
-            yield self._spent(question.policy, backend.model, usage).amount
+    def _amounts(self, possible: PossibleCall) -> Iterator[Amount]:
+        """What the call may come to, by each of its backends."""
+        usage = _estimate_most(possible.call, times=possible.times)
+        for backend in possible.backends:
+            yield self._price(possible.policy, backend.model, usage).amount
 
-    def _spent(self, policy: Policy, model: str, usage: Usage) -> Spent:
+    def _price(self, policy: Policy, model: str, usage: Usage) -> Spent:
         own = policy.price if model == policy.backend.model else None  # its fallbacks are other models
         price = own or self.prices.prices.get(model)
         nano = 0
@@ -115,25 +111,31 @@ class Spending:
 
 
 def is_believable(usage: Usage, call: ChatCall) -> bool:
-    """Whether a vendor may have counted so for `call`: at most ten times what is set aside for it, and nothing cached that was not read."""
-    most = _most_used(call, times=10)
+    """Whether a vendor may have counted so for `call`.
+
+    At most ten times what is set aside for it is believed, and nothing cached that was not read.
+    """
+    most = _estimate_most(call, times=10)
     return usage.cached_tokens <= usage.input_tokens <= most.input_tokens and usage.output_tokens <= most.output_tokens
 
 
-def _most_used(call: ChatCall, *, times: int) -> Usage:
-    return Usage(input_tokens=times * _prompt_tokens(call), output_tokens=times * _most_written(call.parameters))
+def _estimate_most(call: ChatCall, *, times: int) -> Usage:
+    return Usage(input_tokens=times * _count_prompt_tokens(call), output_tokens=times * _bound_output_tokens(call.parameters))
 
 
-def _prompt_tokens(call: ChatCall) -> int:
+def _count_prompt_tokens(call: ChatCall) -> int:
     """About what the model reads: the messages, the calls of tools in them, the tools and the schema it is shown."""
-    called = [tool.function.model_dump_json() for message in call.messages for tool in message.tool_calls]
-    shown = [canonical_json(call.parameters[name]) for name in ("tools", "response_format") if name in call.parameters]
+    arguments = [tool.function.model_dump_json() for message in call.messages for tool in message.tool_calls]
+    schemas = [canonical_json(call.parameters[name]) for name in ("tools", "response_format") if name in call.parameters]
     vendors_own = _TOOLS_PROMPT_TOKENS if "tools" in call.parameters else 0
-    return estimated_tokens([*(message.content for message in call.messages), *called, *shown]) + vendors_own
+    return estimated_tokens([*(message.content for message in call.messages), *arguments, *schemas]) + vendors_own
 
 
-def _most_written(parameters: Mapping[str, JsonValue]) -> int:
-    """The most tokens of all choices together. Every call says how long an answer may be: its policy does where the request does not."""
+def _bound_output_tokens(parameters: Mapping[str, JsonValue]) -> int:
+    """The most tokens of all choices together.
+
+    Every call says how long an answer may be: its policy does where the request does not.
+    """
     bounds = [bound for name in ("max_tokens", "max_completion_tokens") if isinstance(bound := parameters.get(name), int)]
     choices = parameters.get("n")
     return max(bounds) * (choices if isinstance(choices, int) else 1)

@@ -9,7 +9,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def traceparent(call: ChatCall) -> str | None:
-    """The call's W3C `traceparent`, if it is one: it comes from the caller's own header, and goes into ours."""
+    """The call's W3C `traceparent`, if it is one: parts of it are the caller's own, and it goes into a header of ours."""
     return call.traceparent if call.traceparent is not None and _TRACEPARENT.fullmatch(call.traceparent) else None
 
 

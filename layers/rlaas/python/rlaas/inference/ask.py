@@ -1,0 +1,375 @@
+"""The fourth stage: backends are asked one after another, the arm's and then the control's, until one answers.
+
+Backends are servers that tenants name. What they answer may be of any shape: whatever their adapters raise is the
+failure of a backend here, and every answer is looked at before anybody works with it. What was sent to them may be
+charged for: a call counts as the most that it can come to until it is known what it cost, or that nothing was done.
+No error makes it free, since none gets out of here: the exchange holds the error beside what was spent until then.
+"""
+
+import random
+import time
+from collections.abc import Callable, Generator, Hashable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from rlaas.chat import BackendFailed, ChatCall, Completion, Delta, NoCapacity, Usage
+from rlaas.errors import DependencyUnavailable, InvalidInput
+from rlaas.inference.decide import Assignment
+from rlaas.inference.gateway import Gateway
+from rlaas.inference.render import Actions, Blocked, Question, admit, render_admitted
+from rlaas.inference.spending import is_believable
+from rlaas.metering.budgets import NOTHING, Amount
+from rlaas.metering.ledger import Reservation
+from rlaas.policies.backend import BackendSpec
+from rlaas.policies.bundle import Policy
+from rlaas.routing.assign import CONTROL, Decision
+
+STREAM_S = 110.0
+"""How long a streamed answer may take, in seconds."""
+_FIRST_SHARE = 0.55
+"""What of the time left a backend may take while others follow it."""
+_LONGEST_PAUSE_S = 2.0
+"""A backend that asks to wait longer than this before it is asked again is given up on."""
+_LEAST_TIME_S = 0.5
+"""With less time left than this nobody is asked."""
+_BLOCKED_BY_CONTROL = "the arm did not answer, and the control's guardrails block the request"
+_MOST_TOOL_CALLS = 128
+_LONGEST_NAME = 256
+_LONGEST_REASON = 128
+"""As events have room for."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAnswer:
+    """An answer of which the first piece is there, if the backend says anything. Whoever has it closes `rest`."""
+
+    first: tuple[Delta, ...]
+    rest: Generator[Delta, None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request's exchange with models, as far as it has come: an answer, a stream or an error, or none of them yet."""
+
+    assignment: Assignment
+    question: Question | Blocked
+    """What was asked last, by the arm's policy or the control's; or what its guardrails answer in place."""
+    reservation: Reservation | None
+    decision: Decision
+    """As dealt; of an answer, with who gave it and why nobody before did."""
+    actions: Actions
+    """What guardrails have done."""
+    asked_at: float | None = None
+    """When the first backend was asked, on the gateway's timer, in seconds; None where nobody was."""
+    backend: BackendSpec | None = None
+    """Who answered."""
+    answer: Completion | None = None
+    stream: OpenAnswer | None = None
+    error: BaseException | None = None
+    failures: tuple[str, ...] = ()
+    """Why backends did not answer, and how many seconds those that said so ask to wait."""
+    waits_s: tuple[float, ...] = ()
+    wasted: Amount = NOTHING
+    """What calls have come to that brought no answer."""
+    cost: Amount = NOTHING
+    """What the answer cost; while it streams, the most that it can come to."""
+
+    @property
+    def spent(self) -> Amount:
+        """What all calls have come to: the request once, and the tokens of each of them."""
+        return self.cost if self.wasted is NOTHING else _add(self.wasted, self.cost)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody else is to be asked."""
+        ends = (self.answer, self.stream, self.error)
+        return any(end is not None for end in ends) or isinstance(self.question, Blocked)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A backend to ask for a policy. `more` says that others follow."""
+
+    policy: Policy
+    backend: BackendSpec
+    more: bool
+
+    @property
+    def circuit(self) -> Hashable:
+        """What fails together. A tenant's own: another's key or address says nothing about this one's."""
+        return self.policy.tenant_id, self.backend
+
+
+_Call = Callable[[Exchange, Question, BackendSpec, Gateway, float, float], Exchange]
+"""Asks a backend a question: within so many seconds, and by a moment on the gateway's timer."""
+
+
+def open_exchange(assignment: Assignment, question: Question | Blocked, reservation: Reservation | None) -> Exchange:
+    """The exchange before anybody is asked."""
+    return Exchange(assignment, question, reservation, assignment.decision, question.actions)
+
+
+def ask_whole(exchange: Exchange, gateway: Gateway) -> Exchange:
+    """The exchange with a whole answer. Raises nothing: an error is the exchange's."""
+    within_s = gateway.within_s - exchange.assignment.policy.guardrails.answer_wait_s
+    return _ask_in_turn(exchange, _complete, gateway, within_s=within_s)
+
+
+def ask_stream(exchange: Exchange, gateway: Gateway) -> Exchange:
+    """The exchange with an answer whose first piece is there; until then fallbacks answer as for a whole one.
+
+    Raises nothing: an error is the exchange's.
+    """
+    return _ask_in_turn(exchange, _open, gateway, within_s=STREAM_S)
+
+
+def close_stream(exchange: Exchange, completion: Completion, gateway: Gateway, *, complete: bool) -> Exchange:
+    """The exchange with what its stream added up to.
+
+    A stream that is not `complete` counts in full unless the backend told its usage.
+    """
+    question, backend, cost = exchange.question, exchange.backend, exchange.cost
+    if isinstance(question, Question) and backend is not None and (complete or completion.usage is not None):
+        cost = gateway.spending.spent(question.policy, backend.model, question.call, completion).amount
+    return replace(exchange, stream=None, answer=completion, cost=cost)
+
+
+def ask_alone(exchange: Exchange, gateway: Gateway, *, timeout_s: float) -> Exchange:
+    """The exchange with a whole answer of the policy's own backend, which is asked once, within `timeout_s` seconds.
+
+    Raises nothing: an error is the exchange's.
+    """
+    backend, question = exchange.assignment.policy.backend, exchange.question
+    if isinstance(question, Blocked):
+        return replace(exchange, backend=backend)
+    asked_at, timeout_s = gateway.timer(), min(backend.timeout_s, timeout_s)
+    return _ask_backend(replace(exchange, asked_at=asked_at), question, backend, _complete, gateway, timeout_s, asked_at + timeout_s)
+
+
+def ask_again(exchange: Exchange, gateway: Gateway) -> Exchange:
+    """The exchange with a second answer of the same backend; with the first once more where it gives none.
+
+    Its usage is that of both. Raises nothing: an error is the exchange's.
+    """
+    question, backend, first = exchange.question, exchange.backend, exchange.answer
+    if not isinstance(question, Question) or backend is None or first is None:
+        raise ValueError("nobody has answered yet")
+    until = exchange.assignment.started + gateway.within_s - exchange.assignment.policy.guardrails.answer_wait_s
+    timeout_s = max(1.0, until - gateway.timer())
+    unanswered = replace(exchange, answer=None, wasted=exchange.spent, cost=NOTHING)
+    repeated = _ask_backend(unanswered, question, backend, _complete, gateway, timeout_s, until)
+    if repeated.error is not None and not isinstance(repeated.error, BackendFailed | InvalidInput):
+        return repeated
+    second = repeated.answer or Completion(first.choices, usage=Usage(input_tokens=0, output_tokens=0))
+    both = Completion(second.choices, usage=_add_usage(first.usage, second.usage), model=second.model)
+    return replace(repeated, answer=both, error=None)
+
+
+def _ask_in_turn(exchange: Exchange, call: _Call, gateway: Gateway, *, within_s: float) -> Exchange:
+    """Ask one backend after another within `within_s` seconds of the request's start."""
+    if exchange.is_over:
+        return exchange
+    assignment = exchange.assignment
+    exchange = Exchange(assignment, exchange.question, exchange.reservation, exchange.decision, exchange.actions, asked_at=gateway.timer())
+    until = assignment.started + within_s
+    try:
+        for attempt in _list_attempts(assignment, gateway):
+            exchange, wait_s = _try(exchange, attempt, call, gateway, until=until)
+            if wait_s is not None:
+                gateway.pause(wait_s)
+                exchange, _ = _try(exchange, attempt, call, gateway, until=until, repeats=True)
+            if exchange.is_over:
+                return exchange
+    except BaseException as error:
+        return replace(exchange, error=error)
+    detail = f"no model answered: {'; '.join(exchange.failures)}"
+    return replace(exchange, error=DependencyUnavailable(detail, retry_after_s=min(exchange.waits_s, default=None)))
+
+
+def _list_attempts(assignment: Assignment, gateway: Gateway) -> Iterator[_Attempt]:
+    """The arm's backends, then the control's, whose policy is read when its turn comes."""
+    backends = (assignment.policy.backend, *assignment.policy.fallbacks)
+    for place, backend in enumerate(backends, 1):
+        yield _Attempt(assignment.policy, backend, more=place < len(backends) or assignment.control is not None)
+    if assignment.control is None:
+        return
+    control = gateway.routes.get_policy(assignment.asker.tenant_id, assignment.control)
+    backends = (control.backend, *control.fallbacks)
+    for place, backend in enumerate(backends, 1):
+        yield _Attempt(control, backend, more=place < len(backends))
+
+
+def _try(
+    exchange: Exchange, attempt: _Attempt, call: _Call, gateway: Gateway, *, until: float, repeats: bool = False
+) -> tuple[Exchange, float | None]:
+    """The exchange after one backend was asked; and, where it is to be asked once more, after how many seconds."""
+    if not repeats and not gateway.breakers.allows(attempt.circuit):
+        return _note_failure(exchange, attempt, "failed too often just now"), None
+    left = until - gateway.timer()
+    if left < _LEAST_TIME_S:
+        return _note_failure(exchange, attempt, "no time left"), None
+    if exchange.question.policy is not attempt.policy:
+        exchange = _turn_to(attempt.policy, exchange, gateway)
+    question = exchange.question
+    if exchange.error is not None or isinstance(question, Blocked):
+        return exchange, None
+    timeout_s = min(attempt.backend.timeout_s, left * _FIRST_SHARE if attempt.more else left)
+    exchange = _ask_backend(exchange, question, attempt.backend, call, gateway, timeout_s, until)
+    error = exchange.error
+    if error is None:
+        gateway.breakers.note_answer(attempt.circuit)
+        return _note_fallback(exchange), None
+    if not isinstance(error, BackendFailed):
+        return exchange, None
+    if not isinstance(error, NoCapacity):  # one that sleeps says so at once, and has to hear that it is wanted
+        gateway.breakers.note_failure(attempt.circuit)
+    exchange = replace(exchange, error=None)
+    wait_s = error.retry_after_s if error.retry_after_s is not None else random.uniform(0.05, 0.25)
+    if error.safe_to_repeat and not repeats and not attempt.more and wait_s <= min(_LONGEST_PAUSE_S, left / 2):
+        return exchange, wait_s
+    return _note_failure(exchange, attempt, error.detail, wait_s=error.retry_after_s), None
+
+
+def _turn_to(policy: Policy, exchange: Exchange, gateway: Gateway) -> Exchange:
+    """The exchange with the question of another policy, once its guardrails have looked at the request."""
+    admitted = admit(exchange.assignment, policy, gateway)
+    exchange = replace(exchange, actions=(*exchange.actions, *admitted.actions))
+    if isinstance(admitted, Blocked):
+        exchange = replace(exchange, question=admitted, backend=policy.backend, failures=(_BLOCKED_BY_CONTROL,))
+        return _note_fallback(exchange)
+    try:
+        return replace(exchange, question=render_admitted(exchange.assignment, admitted, gateway))
+    except BaseException as error:
+        return replace(exchange, error=error)
+
+
+def _ask_backend(
+    exchange: Exchange, question: Question, backend: BackendSpec, call: _Call, gateway: Gateway, timeout_s: float, until: float
+) -> Exchange:
+    """The exchange with the backend's answer and its cost, or with the error and what the call may have cost."""
+    try:
+        return call(exchange, question, backend, gateway, timeout_s, until)
+    except BaseException as error:
+        free = isinstance(error, InvalidInput) or (isinstance(error, BackendFailed) and error.nothing_done)
+        most = NOTHING if free else gateway.spending.most(question.policy, backend.model, question.call)
+        return replace(exchange, error=error, wasted=_add(exchange.wasted, most))
+
+
+def _complete(exchange: Exchange, question: Question, backend: BackendSpec, gateway: Gateway, timeout_s: float, _: float) -> Exchange:
+    """The exchange with the whole answer. A usage that cannot be is left out, and the call then counts in full."""
+    call, spending = question.call, gateway.spending
+    with _reading():
+        answer = gateway.backend.complete(backend, call, timeout_s=timeout_s)
+        _check_completion(answer, call)
+    if answer.usage is None or is_believable(answer.usage, call):
+        cost = spending.spent(question.policy, backend.model, call, answer).amount
+    else:
+        answer, cost = replace(answer, usage=None), spending.most(question.policy, backend.model, call)
+    return replace(exchange, backend=backend, answer=answer, cost=cost)
+
+
+def _open(exchange: Exchange, question: Question, backend: BackendSpec, gateway: Gateway, timeout_s: float, until: float) -> Exchange:
+    """The exchange with the first piece of an answer: `timeout_s` seconds for each piece, all of them by `until`."""
+    most = gateway.spending.most(question.policy, backend.model, question.call)
+    call = replace(question.call, ends_at=time.monotonic() + until - gateway.timer())
+    pieces = _read_pieces(backend, call, gateway, timeout_s)
+    return replace(exchange, backend=backend, stream=OpenAnswer(tuple(islice(pieces, 1)), pieces), cost=most)
+
+
+def _read_pieces(backend: BackendSpec, call: ChatCall, gateway: Gateway, timeout_s: float) -> Generator[Delta, None, None]:
+    """The pieces of a stream, looked at. Raises: BackendFailed, and before the first piece InvalidInput."""
+    begun = False
+    with _reading():
+        try:
+            with closing(_make_closable(gateway.backend.stream(backend, call, timeout_s=timeout_s))) as deltas:
+                for delta in deltas:
+                    begun = True
+                    _check_piece(delta, call)
+                    if delta.usage is not None and not is_believable(delta.usage, call):
+                        delta = replace(delta, usage=None)
+                    yield delta
+        except InvalidInput as error:
+            if begun:
+                raise BackendFailed("the backend failed in mid-answer") from error
+            raise
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Whatever a backend's adapter raises but its two own errors is a failure of the backend."""
+    try:
+        yield
+    except (BackendFailed, InvalidInput):
+        raise
+    except Exception as error:
+        raise BackendFailed(f"the backend's answer cannot be read: {type(error).__name__}") from error
+
+
+def _make_closable(deltas: Iterator[Delta]) -> Generator[Delta, None, None]:
+    """`deltas`, which end with this."""
+    try:
+        yield from deltas
+    finally:
+        close = getattr(deltas, "close", None)
+        if close is not None:
+            close()
+
+
+def _check_completion(completion: Completion, call: ChatCall) -> None:
+    """Raises: BackendFailed where the answer has choices that nobody asked for, or what has no room in an output."""
+    if not 1 <= len(completion.choices) <= _count_choices(call):
+        raise BackendFailed("the backend answered with another number of choices than it was asked for")
+    for choice in completion.choices:
+        if len(choice.tool_calls) > _MOST_TOOL_CALLS or len(choice.finish_reason or "") > _LONGEST_REASON:
+            raise BackendFailed("the backend's answer has more than there is room for")
+
+
+def _check_piece(delta: Delta, call: ChatCall) -> None:
+    """The same for a piece, so that the pieces make an answer."""
+    if not 0 <= delta.index < _count_choices(call):
+        raise BackendFailed("the backend's stream has a choice that was not asked for")
+    names = (text for piece in delta.tool_calls for text in (piece.id or "", piece.name or ""))
+    if not all(0 <= piece.index < _MOST_TOOL_CALLS for piece in delta.tool_calls) or max(map(len, names), default=0) > _LONGEST_NAME:
+        raise BackendFailed("the backend's stream has a tool call beyond all bounds")
+    if len(delta.finish_reason or "") > _LONGEST_REASON:
+        raise BackendFailed("the backend's answer has more than there is room for")
+
+
+def _count_choices(call: ChatCall) -> int:
+    number = call.parameters.get("n")
+    return number if isinstance(number, int) else 1
+
+
+def _note_failure(exchange: Exchange, attempt: _Attempt, reason: str, *, wait_s: float | None = None) -> Exchange:
+    backend = attempt.backend
+    failure = f"{attempt.policy.policy_id} by {backend.kind} {backend.model}: {reason}"
+    waits_s = exchange.waits_s if wait_s is None else (*exchange.waits_s, wait_s)
+    return replace(exchange, failures=(*exchange.failures, failure), waits_s=waits_s)
+
+
+def _note_fallback(exchange: Exchange) -> Exchange:
+    """Have the decision say who answered, and why nobody before did."""
+    if not exchange.failures:
+        return exchange
+    decision, policy = exchange.decision, exchange.question.policy
+    changes: dict[str, object] = {"reason": f"fallback: {'; '.join(exchange.failures)}"[:1000], "fallback": True}
+    if policy.policy_id != decision.policy_id:
+        control = decision.candidates[0]
+        changes |= {"policy_id": control.policy_id, "arm": CONTROL, "propensity": control.probability, "drawn": decision.arm}
+    return replace(exchange, decision=decision.model_copy(update=changes))
+
+
+def _add(one: Amount, other: Amount) -> Amount:
+    """Both together, as one request."""
+    return Amount(one.tokens + other.tokens, one.nano_usd + other.nano_usd, max(one.requests, other.requests))
+
+
+def _add_usage(one: Usage | None, other: Usage | None) -> Usage | None:
+    if one is None or other is None:
+        return None
+    return Usage(
+        input_tokens=one.input_tokens + other.input_tokens,
+        output_tokens=one.output_tokens + other.output_tokens,
+        cached_tokens=one.cached_tokens + other.cached_tokens,
+    )

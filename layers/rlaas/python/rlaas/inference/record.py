@@ -1,0 +1,279 @@
+"""The last stage: what was spent is settled, the output is stored with its decision and with what guardrails did."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ulid import ULID
+
+from rlaas.chat import Choice, Usage
+from rlaas.errors import Conflict, DependencyUnavailable
+from rlaas.ids import bound_id, derived_id, text_sha256
+from rlaas.inference.ask import Exchange
+from rlaas.inference.check import Outcome
+from rlaas.inference.decide import Assignment, bind_output_id
+from rlaas.inference.gateway import Gateway
+from rlaas.inference.render import PolicyAction, Question
+from rlaas.inference.reserve import settle_budgets
+from rlaas.metering.prices import usd
+from rlaas.routing.assign import Decision
+from rlaas.telemetry.events import GuardrailActed, InteractionCreated, OutputProduced, RequestFailed
+from rlaas.telemetry.feedback_token import Shown, feedback_token
+from rlaas.telemetry.ingest import prepare, prepare_answer, prepare_clean, same_event
+from rlaas.telemetry.store import StoredEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the caller gets. `replay` says it was stored before; `overhead_ms` is the time spent outside the backend."""
+
+    interaction_id: str
+    output_id: str
+    policy_id: str
+    decision: Decision
+    choices: tuple[Choice, ...]
+    usage: Usage | None
+    cost_usd: float | None
+    """US dollars; None where the model has no price."""
+    latency_ms: float
+    overhead_ms: float
+    replay: bool
+    feedback_token: str
+    """What the page that shows it gives feedback by."""
+    settled: bool = True
+    """False when what it spent could not be settled: the budgets then hold what was set aside until that expires."""
+
+    @property
+    def text(self) -> str:
+        """The first choice's text, which is the output that feedback is about."""
+        return self.choices[0].text
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the first choice ended."""
+        return self.choices[0].finish_reason
+
+
+def recall_answer(exchange: Exchange, gateway: Gateway) -> Answer | None:
+    """Store the interaction; the answer where this very request got one before, which then spends nothing.
+
+    Raises: Conflict when the interaction's id holds another payload or its output is none of the gateway's,
+    DependencyUnavailable.
+    """
+    assignment = exchange.assignment
+    answer = None
+    try:
+        if record_interaction(assignment, gateway):
+            return None
+        stored = gateway.store.get_many(assignment.asker.tenant_id, [assignment.output_id]).get(assignment.output_id)
+        if stored is None:
+            return None
+        answer = replay_answer(assignment, stored, gateway)
+    except BaseException:
+        record_unanswered(exchange, gateway)
+        raise
+    record_unanswered(exchange, gateway)
+    return answer
+
+
+def record_interaction(assignment: Assignment, gateway: Gateway) -> bool:
+    """Store the interaction; whether it is new.
+
+    Raises: Conflict when its id holds another payload, DependencyUnavailable.
+    """
+    request = assignment.request
+    fields = {name: getattr(request, name) for name in request.model_fields_set & InteractionCreated.model_fields.keys()}
+    interaction = prepare_clean(
+        InteractionCreated(**{**fields, "interaction_id": assignment.interaction_id}),
+        assignment.asker.tenant_id,
+        received_at=gateway.clock(),
+        scrubber=gateway.scrubber,
+    )
+    earlier = gateway.store.put_new(interaction)
+    if earlier is not None and not same_event(earlier, interaction):
+        raise Conflict(f"the id {assignment.interaction_id!r} holds another payload", param="interaction_id")
+    return earlier is None
+
+
+def record_answer(outcome: Outcome, gateway: Gateway) -> Answer:
+    """Settle what the answer cost; store the output and what guardrails did.
+
+    What is paid for is kept: where an event that is none of the gateway's has taken the output's id, under another one.
+
+    Raises: DependencyUnavailable.
+    """
+    exchange = outcome.exchange
+    assignment, tenant_id = exchange.assignment, exchange.assignment.asker.tenant_id
+    output_id = assignment.output_id
+    try:
+        settled = settle_budgets(exchange.reservation, exchange.spent, gateway)
+        output = _build_output(outcome, gateway)
+        stored = prepare_answer(output, tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
+        earlier = gateway.store.put_new(stored)
+        if earlier is not None and not _is_gateways_own(earlier):
+            output_id = bind_output_id(assignment.interaction_id, str(ULID()))
+            output = output.model_copy(update={"output_id": output_id})
+            stored = prepare_answer(output, tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
+            earlier = gateway.store.put_new(stored)
+    finally:
+        _record_actions(exchange, output_id, gateway)
+    if earlier is not None:
+        return replay_answer(assignment, earlier, gateway)
+    return Answer(
+        interaction_id=assignment.interaction_id,
+        output_id=output_id,
+        policy_id=exchange.decision.policy_id,
+        decision=exchange.decision,
+        choices=outcome.choices,
+        usage=outcome.usage,
+        cost_usd=output.cost_usd,
+        latency_ms=outcome.latency_ms,
+        overhead_ms=(gateway.timer() - assignment.started) * 1000 - outcome.latency_ms,
+        replay=False,
+        feedback_token=make_feedback_token(assignment, output_id, gateway),
+        settled=settled,
+    )
+
+
+def record_unseen(outcome: Outcome, gateway: Gateway) -> bool:
+    """As `record_answer`, of an answer that nobody sees: whether its output is new. Raises: DependencyUnavailable."""
+    exchange = outcome.exchange
+    assignment = exchange.assignment
+    try:
+        settle_budgets(exchange.reservation, exchange.spent, gateway)
+        output = _build_output(outcome, gateway)
+        stored = prepare_answer(output, assignment.asker.tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
+        return gateway.store.put_new(stored) is None
+    finally:
+        _record_actions(exchange, assignment.output_id, gateway)
+
+
+def record_unanswered(exchange: Exchange, gateway: Gateway) -> None:
+    """Settle what was spent and store what guardrails did for a request that gets no new answer.
+
+    Where no model answered, that is stored, too: it counts for the arm that was dealt. A mirrored request is tried
+    again and leaves no failure. Raises: DependencyUnavailable.
+    """
+    settle_budgets(exchange.reservation, exchange.spent, gateway)
+    try:
+        if isinstance(exchange.error, DependencyUnavailable) and not exchange.decision.shadow:
+            _record_failure(exchange, exchange.error.detail, gateway)
+    finally:
+        _record_actions(exchange, exchange.assignment.output_id, gateway)
+
+
+def replay_answer(assignment: Assignment, stored: StoredEvent, gateway: Gateway) -> Answer:
+    """The answer that was stored before. Raises: Conflict for what is none of the gateway's."""
+    output = stored.event()
+    if not isinstance(output, OutputProduced) or output.decision is None:
+        raise Conflict("the interaction's output was reported by the application; ask under another id", param="interaction_id")
+    return Answer(
+        interaction_id=output.interaction_id,
+        output_id=stored.event_id,
+        policy_id=output.decision.policy_id,
+        decision=output.decision,
+        choices=(Choice(text=output.text, finish_reason=output.finish_reason, tool_calls=output.tool_calls),),
+        usage=output.usage,
+        cost_usd=output.cost_usd,
+        latency_ms=output.latency_ms or 0.0,
+        overhead_ms=0.0,
+        replay=True,
+        feedback_token=make_feedback_token(assignment, stored.event_id, gateway),
+    )
+
+
+def make_feedback_token(assignment: Assignment, output_id: str, gateway: Gateway) -> str:
+    """What a page that shows the output gives feedback by."""
+    request = assignment.request
+    shown = Shown(request.skill, assignment.interaction_id, output_id, request.thread_id, request.user_id)
+    return feedback_token(shown, scrubber=gateway.scrubber, now=gateway.clock())
+
+
+def guardrail_events(actions: Sequence[PolicyAction], assignment: Assignment, output_id: str) -> list[GuardrailActed]:
+    """The events of what guardrails did for a request, in their order.
+
+    Ids come from interaction, output, policy and position, so that doing it twice makes the same events.
+    """
+    request, interaction_id, events = assignment.request, assignment.interaction_id, []
+    for position, (policy_id, action) in enumerate((one.policy_id, one.action) for one in actions):
+        parts = (output_id, policy_id, action.stage, str(position))
+        bound = bound_id("grd", interaction_id, text_sha256("/".join(parts))[:16])
+        events.append(
+            GuardrailActed(
+                skill=request.skill,
+                thread_id=request.thread_id,
+                user_id=request.user_id,
+                guardrail_id=bound or derived_id("grd", assignment.asker.tenant_id, interaction_id, *parts),
+                interaction_id=interaction_id,
+                output_id=output_id,
+                policy_id=policy_id,
+                stage=action.stage,
+                guardrail=action.guardrail,
+                kind=action.kind,
+                action=action.action,
+                reason=action.reason,
+                score=action.score,
+                failed=action.failed,
+                position=position,
+            )
+        )
+    return events
+
+
+def _record_actions(exchange: Exchange, output_id: str, gateway: Gateway) -> None:
+    """Store what guardrails did, each once."""
+    if not exchange.actions:
+        return
+    tenant_id, now = exchange.assignment.asker.tenant_id, gateway.clock()
+    events = guardrail_events(exchange.actions, exchange.assignment, output_id)
+    gateway.store.put_each([prepare(event, tenant_id, received_at=now) for event in events])
+
+
+def _record_failure(exchange: Exchange, reason: str, gateway: Gateway) -> None:
+    """Store that nobody answered. A second try of the request has a decision, and so a failure, of its own."""
+    assignment, decision = exchange.assignment, exchange.decision
+    request, tail = assignment.request, decision.decision_id.removeprefix("dec_")
+    interaction_id = assignment.interaction_id
+    failure = RequestFailed(
+        skill=request.skill,
+        thread_id=request.thread_id,
+        user_id=request.user_id,
+        failure_id=bound_id("fal", interaction_id, tail) or derived_id("fal", interaction_id, tail),
+        interaction_id=interaction_id,
+        decision=decision,
+        reason=reason[:500],
+    )
+    gateway.store.put_new(prepare(failure, assignment.asker.tenant_id, received_at=gateway.clock()))
+
+
+def _build_output(outcome: Outcome, gateway: Gateway) -> OutputProduced:
+    exchange, choice = outcome.exchange, outcome.choices[0]
+    assignment, request, question, answer = exchange.assignment, exchange.assignment.request, exchange.question, exchange.answer
+    model = exchange.backend.model if exchange.backend is not None else None
+    spent = None
+    if isinstance(question, Question) and answer is not None and model is not None:
+        spent = gateway.spending.spent(question.policy, model, question.call, answer)
+    return OutputProduced(
+        skill=request.skill,
+        thread_id=request.thread_id,
+        user_id=request.user_id,
+        output_id=assignment.output_id,
+        interaction_id=assignment.interaction_id,
+        policy_id=exchange.decision.policy_id,
+        text=choice.text,
+        tool_calls=choice.tool_calls,
+        messages=question.call.messages if isinstance(question, Question) else None,
+        decision=exchange.decision,
+        usage=outcome.usage,
+        latency_ms=outcome.latency_ms,
+        finish_reason=choice.finish_reason,
+        model=model,
+        cost_usd=usd(spent.amount.nano_usd) if spent is not None and spent.priced else None,
+        price_version=spent.version if spent is not None else None,
+        key_id=assignment.asker.key_id,
+    )
+
+
+def _is_gateways_own(stored: StoredEvent) -> bool:
+    """Whether the gateway made it: nobody else can say by whose key a model was asked."""
+    output = stored.event()
+    return isinstance(output, OutputProduced) and output.key_id is not None

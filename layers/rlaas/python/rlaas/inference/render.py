@@ -1,0 +1,152 @@
+"""The second stage: the policy's guardrails look at what the caller sent, and its prompt is rendered over that."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
+
+from rlaas.chat import ChatCall, Choice, Document, Message
+from rlaas.errors import PayloadTooLarge
+from rlaas.inference.decide import Assignment
+from rlaas.inference.gateway import Gateway
+from rlaas.policies.bundle import Policy
+from rlaas.policies.render_prompt import offered_tools, render, render_before
+from rlaas.privacy.scrub import Scrubber
+from rlaas.telemetry.ingest import MAX_STORED_BYTES, MIN_ANSWER_BYTES
+
+if TYPE_CHECKING:
+    from rlaas.policies.guardrails.checks import GuardrailAction
+
+BLOCKED = "content_filter"
+"""Why an answer ended that a guardrail put in the place of another, in OpenAI's words."""
+_SMALL_PROMPT = 16 * 1024
+"""Characters of a prompt that no mask makes too large."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyAction:
+    """What a guardrail of a policy did."""
+
+    policy_id: str
+    action: "GuardrailAction"
+
+
+Actions = tuple[PolicyAction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What the caller sent as a policy's guardrails let it in, with what they took out of it."""
+
+    policy: Policy
+    inputs: dict[str, str] | None
+    messages: tuple[Message, ...] | None
+    documents: tuple[Document, ...]
+    actions: Actions = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A policy's guardrails keep the request from its backend; `answer` is what the caller gets."""
+
+    policy: Policy
+    answer: Choice
+    actions: Actions
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a policy asks its backend."""
+
+    policy: Policy
+    call: ChatCall
+    actions: Actions = ()
+
+
+def render_question(assignment: Assignment, policy: Policy, gateway: Gateway) -> Question | Blocked:
+    """The question of `policy`, unless its guardrails block the request. Raises: as `render_admitted`."""
+    admitted = admit(assignment, policy, gateway)
+    return admitted if isinstance(admitted, Blocked) else render_admitted(assignment, admitted, gateway)
+
+
+def admit(assignment: Assignment, policy: Policy, gateway: Gateway) -> Admitted | Blocked:
+    """The request as the guardrails of `policy` let it in. A policy without guardrails loads none of their code."""
+    request = assignment.request
+    if not policy.guardrails.input:
+        return Admitted(policy, request.inputs, request.messages, request.documents)
+    from rlaas.policies.guardrails.checks import check_input
+
+    verdict = check_input(
+        policy.guardrails,
+        request.messages or (),
+        request.inputs,
+        request.documents,
+        tenant_id=assignment.asker.tenant_id,
+        moderator=gateway.moderator,
+    )
+    actions = tuple(PolicyAction(policy.policy_id, action) for action in verdict.actions)
+    if verdict.answer is not None:
+        return Blocked(policy, Choice(text=verdict.answer, finish_reason=BLOCKED), actions)
+    return Admitted(
+        policy,
+        verdict.inputs if request.inputs is not None else None,
+        verdict.messages if request.messages is not None else None,
+        verdict.documents,
+        actions,
+    )
+
+
+def render_admitted(assignment: Assignment, admitted: Admitted, gateway: Gateway) -> Question:
+    """The policy's prompt over what was let in.
+
+    Raises: InvalidInput naming the input that the prompt misses, PayloadTooLarge where the prompt leaves its answer no
+    room in one item.
+    """
+    call = _render_call(assignment, admitted)
+    if not assignment.decision.shadow:  # a mirrored request was let in before
+        _check_size(call, gateway.scrubber)
+    return Question(admitted.policy, call, admitted.actions)
+
+
+def render_unguarded(assignment: Assignment, policy: Policy) -> Question:
+    """The question of a policy whose guardrails have not looked yet. Raises: InvalidInput."""
+    request = assignment.request
+    return Question(policy, _render_call(assignment, Admitted(policy, request.inputs, request.messages, request.documents)))
+
+
+def _render_call(assignment: Assignment, admitted: Admitted) -> ChatCall:
+    """The prompt over the inputs; or in front of a chat's messages that bring no system message of their own."""
+    policy, inputs, messages = admitted.policy, admitted.inputs or {}, admitted.messages
+    if messages is None:
+        messages = render(policy.prompt, inputs, admitted.documents)
+    elif not any(message.role == "system" for message in messages):
+        messages = render_before(messages, policy.prompt, inputs, admitted.documents)
+    return ChatCall(
+        messages=messages,
+        parameters=_merge_parameters(policy, assignment.request.parameters),
+        tenant_id=assignment.asker.tenant_id,
+        hops=assignment.asker.hops,
+    )
+
+
+def _merge_parameters(policy: Policy, given: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """The request's parameters over the policy's; OpenAI's newer word for the longest answer replaces the older."""
+    own = {**policy.sampling.parameters(), **offered_tools(policy.prompt)}
+    parameters = {name: value for name, value in given.items() if value is not None}
+    if "max_completion_tokens" in parameters:
+        del own["max_tokens"]
+    if "tools" in parameters:
+        own.pop("tool_choice", None)
+    return {**own, **parameters}
+
+
+def _check_size(call: ChatCall, scrubber: Scrubber) -> None:
+    """Refuse, before anybody is paid, a prompt that leaves its answer no room in one item once it is masked."""
+    texts = [text for message in call.messages for text in (message.content, *(one.function.arguments for one in message.tool_calls))]
+    if sum(map(len, texts)) < _SMALL_PROMPT:
+        return
+    size = sum(len(text.encode(errors="surrogatepass")) for text in scrubber.by_patterns.texts(texts))
+    most = MAX_STORED_BYTES - MIN_ANSWER_BYTES
+    if size > most:
+        raise PayloadTooLarge(f"the prompt has {size} bytes with its personal data masked; at most {most} are stored")
