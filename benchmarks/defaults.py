@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.result import report
 from infra.config import STAGES
 from rlaas.adapters.models.vendor_http import MAX_ANSWER_BYTES, MAX_STREAM_BYTES
-from rlaas.policies.guardrails.settings import Service
+from rlaas.policies.guardrails.moderation import Service
 
 BUSIEST_HOUR = 0.1
 CLUMP = 5

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from rlaas.adapters.models import bedrock as bedrock_backend
 from rlaas.adapters.models.moderators import Moderators
 from rlaas.errors import RlaasError
-from rlaas.policies.guardrails.settings import BedrockService, ModerationService
+from rlaas.policies.guardrails.moderation import BedrockService, ModerationService
 from tests.contract.test_vendor_wires import Keys, Vendor, Wire, serving
 
 WIRES = Path(__file__).parent / "moderation_wires"
@@ -42,7 +41,7 @@ def test_wire(service: Vendor, path: Path) -> None:
 
     def judged() -> object:
         judgement = moderators.judge(guardrail(path.parent.name, service.url, wire), wire["texts"], source=wire["source"], tenant_id="acme")
-        return judgement and json.loads(json.dumps(asdict(judgement)))
+        return judgement and json.loads(json.dumps(judgement._asdict()))
 
     if "failed" in wire:
         with pytest.raises(RlaasError) as failed:

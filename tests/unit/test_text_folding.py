@@ -9,7 +9,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlaas.policies.guardrails.injection import suspicion
+from rlaas.policies.guardrails.injection_signals import suspicion
 from rlaas.policies.guardrails.terms import Terms
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import PrivacySettings

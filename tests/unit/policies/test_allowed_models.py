@@ -9,7 +9,7 @@ from rlaas.adapters.models.moderators import Moderators
 from rlaas.chat import BackendFailed, ChatCall
 from rlaas.policies.allowed_models import AllowedModels, name_of
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
-from rlaas.policies.guardrails.settings import BedrockGuardrail, Moderation
+from rlaas.policies.guardrails.moderation import BedrockGuardrail, Moderation
 
 SERVERS: dict[str, Any] = {
     "sagemaker:rlaas-dev--base": SageMakerBackend(endpoint="rlaas-dev", component="rlaas-dev--base"),

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from rlaas.chat import Document, Message, ToolCall
 from rlaas.errors import DependencyUnavailable
 from rlaas.policies.guardrails.checks import check_input, check_output
-from rlaas.policies.guardrails.moderation import Judgement, Source
-from rlaas.policies.guardrails.settings import Guardrails, Service
+from rlaas.policies.guardrails.guardrail import Stage
+from rlaas.policies.guardrails.moderation import Judgement, Service
+from rlaas.policies.guardrails.settings import Guardrails
 
 
 @dataclass
@@ -21,9 +22,9 @@ class Judge:
 
     judgement: Judgement | None = None
     fails: bool = False
-    asked: list[tuple[str, list[str], Source, str]] = field(default_factory=list)
+    asked: list[tuple[str, list[str], Stage, str]] = field(default_factory=list)
 
-    def judge(self, guardrail: Service, texts: Sequence[str], *, source: Source, tenant_id: str) -> Judgement | None:
+    def judge(self, guardrail: Service, texts: Sequence[str], *, source: Stage, tenant_id: str) -> Judgement | None:
         self.asked.append((type(guardrail).__name__, [*texts], source, tenant_id))
         if self.fails:
             raise DependencyUnavailable("it is away")

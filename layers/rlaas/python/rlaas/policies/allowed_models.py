@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rlaas.errors import InvalidInput
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
 from rlaas.policies.bundle import PolicyBundle, servers
-from rlaas.policies.guardrails.settings import BedrockService, ModerationService, Service
+from rlaas.policies.guardrails.moderation import BedrockService, ModerationService, Service
 from rlaas.policies.hosts import host_of, is_own
 
 

@@ -5,14 +5,14 @@ from typing import Any
 
 from rlaas.adapters.models.bedrock import runtime
 from rlaas.adapters.models.sagemaker import aws_failures, whole_seconds
-from rlaas.policies.guardrails.moderation import Judgement, Source, worded
-from rlaas.policies.guardrails.settings import BedrockService
+from rlaas.policies.guardrails.guardrail import Stage
+from rlaas.policies.guardrails.moderation import BedrockService, Judgement, worded
 
 
 class BedrockGuardrails:
     """Judges by ApplyGuardrail, in one attempt."""
 
-    def judge(self, guardrail: BedrockService, texts: Sequence[str], *, source: Source) -> Judgement | None:
+    def judge(self, guardrail: BedrockService, texts: Sequence[str], *, source: Stage) -> Judgement | None:
         """What the guardrail acts on. Raises: BackendFailed, InvalidInput where Bedrock finds fault with the request."""
         with aws_failures("Bedrock"):
             answer = runtime(guardrail.region, whole_seconds(guardrail.timeout_s)).apply_guardrail(

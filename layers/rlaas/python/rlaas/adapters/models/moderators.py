@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from rlaas.adapters.aws.secrets import VendorKeys
 from rlaas.chat import BackendFailed
 from rlaas.policies.allowed_models import EVERY_MODEL, AllowedModels
-from rlaas.policies.guardrails.moderation import Judgement, Source
-from rlaas.policies.guardrails.settings import BedrockService, ModerationService, Service
+from rlaas.policies.guardrails.guardrail import Stage
+from rlaas.policies.guardrails.moderation import BedrockService, Judgement, ModerationService, Service
 
 if TYPE_CHECKING:
     from rlaas.adapters.models.bedrock_guardrails import BedrockGuardrails
@@ -23,7 +23,7 @@ class Moderators:
         self._private_addresses = private_addresses
         self._allowed = allowed
 
-    def judge(self, guardrail: Service, texts: Sequence[str], *, source: Source, tenant_id: str) -> Judgement | None:
+    def judge(self, guardrail: Service, texts: Sequence[str], *, source: Stage, tenant_id: str) -> Judgement | None:
         """One call. Raises: BackendFailed, InvalidInput where the service finds fault with the request."""
         if (refusal := self._allowed.refusal(guardrail)) is not None:
             raise BackendFailed(refusal, nothing_done=True)

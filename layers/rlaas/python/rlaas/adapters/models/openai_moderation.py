@@ -9,8 +9,7 @@ from rlaas.adapters.aws.secrets import VendorKeys
 from rlaas.adapters.models.trace_context import hops_header
 from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
 from rlaas.chat import BackendFailed
-from rlaas.policies.guardrails.moderation import Judgement, worded
-from rlaas.policies.guardrails.settings import ModerationService
+from rlaas.policies.guardrails.moderation import Judgement, ModerationService, worded
 from rlaas.wire import MAX_HOPS
 
 Score = Annotated[float, Field(ge=0, le=1)]

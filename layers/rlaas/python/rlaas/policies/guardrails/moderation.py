@@ -1,18 +1,51 @@
-"""Guardrails that somebody else judges by: what they are asked, and what they answer."""
+"""Guardrails that services judge by, a guardrail of Amazon Bedrock or a moderation server: what they are asked, and what they answer."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Protocol
 
-from rlaas.policies.guardrails.settings import Service
+from pydantic import ConfigDict, Field, StringConstraints
 
-Source = Literal["input", "output"]
-_NO_WORD = re.compile(r"[^A-Za-z0-9/_-]+")
+from rlaas.policies.guardrails.guardrail import AnswerGuardrail, AnswerTexts, Find, Judge, RequestGuardrail, RequestTexts, Share, Stage
+from rlaas.policies.hosts import OPENAI, BaseUrl, SecretName
+from rlaas.wire import WireModel
+
+if TYPE_CHECKING:
+    from rlaas.privacy.patterns import Span
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Service(WireModel):
+    """What a guardrail has that a service judges by. It gets the texts as those before it left them."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    timeout_s: float = Field(default=2.0, gt=0, le=5)
+    """How long it may take, in seconds; then the guardrail has failed."""
+
+
+class BedrockService(Service):
+    """A guardrail of Amazon Bedrock in the stage's own account, by ApplyGuardrail; `region` None is the stage's."""
+
+    guardrail_id: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{1,64}$")]
+    version: Annotated[str, StringConstraints(pattern=r"^([1-9][0-9]{0,7}|DRAFT)$")] = "DRAFT"
+    region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")] | None = None
+
+
+class ModerationService(Service):
+    """A server that speaks OpenAI's moderation API, `base_url` up to and with `/v1`. `secret` is the tenant's, as a backend's.
+
+    Without `thresholds` (a category's score, from 0 to 1) the server's own flag decides.
+    """
+
+    OWN_HOST: ClassVar[str] = OPENAI
+
+    model: Annotated[str, Field(min_length=1, max_length=256)] = "omni-moderation-latest"
+    base_url: BaseUrl = "https://api.openai.com/v1"
+    secret: SecretName | None = None
+    thresholds: dict[Annotated[str, Field(min_length=1, max_length=64)], Share] = Field(default_factory=dict, max_length=64)
+
+
+class Judgement(NamedTuple):
     """Why a service objects, in its own words for it, never the text's. `found` are the stretches of the texts that it would take out,
     with what each is; `must_block` says that taking them out is not enough."""
 
@@ -25,11 +58,83 @@ class Judgement:
 class Moderator(Protocol):
     """Asks the services that guardrails name."""
 
-    def judge(self, guardrail: Service, texts: Sequence[str], *, source: Source, tenant_id: str) -> Judgement | None:
+    def judge(self, guardrail: Service, texts: Sequence[str], *, source: Stage, tenant_id: str) -> Judgement | None:
         """What the service objects to in `texts`, all together; None when to nothing. Raises: RlaasError when it does not answer."""
         ...
 
 
+class BedrockGuardrail(RequestGuardrail, BedrockService):
+    """Holds when the guardrail intervenes on what users, tools, inputs and documents say.
+
+    `redact` takes out the personal data that it masks, and blocks where it blocks.
+    """
+
+    kind: Literal["bedrock_guardrail"] = "bedrock_guardrail"
+    action: Literal["block", "redact", "flag"] = "block"
+
+    def look_at(self, request: RequestTexts) -> Find | None:
+        """What the guardrail objects to."""
+        return _ask_service(self, request.judge, request.untrusted, request.texts)
+
+
+class AnswerBedrockGuardrail(AnswerGuardrail, BedrockService):
+    """Holds when the guardrail intervenes on the answer or the arguments of its calls; `redact` as for inputs."""
+
+    kind: Literal["bedrock_guardrail"] = "bedrock_guardrail"
+    action: Literal["block", "redact", "regenerate", "flag"] = "block"
+
+    def look_at(self, answer: AnswerTexts) -> Find | None:
+        """What the guardrail objects to."""
+        return _ask_service(self, answer.judge, answer.texts, answer.texts)
+
+
+class Moderation(RequestGuardrail, ModerationService):
+    """Holds when the server objects to what users, tools, inputs and documents say."""
+
+    kind: Literal["moderation"] = "moderation"
+    action: Literal["block", "flag"] = "block"
+
+    def look_at(self, request: RequestTexts) -> Find | None:
+        """What the server objects to."""
+        return _ask_service(self, request.judge, request.untrusted, request.texts)
+
+
+class AnswerModeration(AnswerGuardrail, ModerationService):
+    """Holds when the server objects to the answer or the arguments of its calls."""
+
+    kind: Literal["moderation"] = "moderation"
+    action: Literal["block", "regenerate", "flag"] = "block"
+
+    def look_at(self, answer: AnswerTexts) -> Find | None:
+        """What the server objects to."""
+        return _ask_service(self, answer.judge, answer.texts, answer.texts)
+
+
+def _ask_service(service: Service, judge: Judge, judged: Sequence[str], texts: Sequence[str]) -> Find | None:
+    """What `service` finds in the `judged` texts, which can then be taken out of all `texts`."""
+    not_blank = [text for text in judged if text.strip()]
+    judgement = judge(service, not_blank) if not_blank else None
+    if judgement is None:
+        return None
+
+    def without() -> list[str]:
+        from rlaas.policies.guardrails.redaction import put_labels
+        from rlaas.privacy.reading import read
+
+        readings = [*map(read, texts)]
+        return put_labels(readings, [_occurrences(reading.text, judgement.found) for reading in readings])
+
+    return Find(", ".join(judgement.reasons[:4]), score=judgement.score, without=without, must_block=judgement.must_block)
+
+
+def _occurrences(text: str, stretches: Sequence[tuple[str, str]]) -> "Iterator[Span]":
+    from rlaas.privacy.patterns import Span
+
+    for stretch, label in dict.fromkeys(stretches):
+        for match in re.finditer(re.escape(stretch), text):
+            yield Span(match.start(), match.end(), label)
+
+
 def worded(name: str) -> str:
     """A name that a service or its operators gave, as one short word that is safe in events and logs."""
-    return _NO_WORD.sub("_", name)[:40]
+    return re.sub(r"[^A-Za-z0-9/_-]+", "_", name)[:40]

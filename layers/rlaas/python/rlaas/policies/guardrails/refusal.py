@@ -1,4 +1,4 @@
-"""Whether an answer declines to answer, by rules in English, German, French, Spanish, Italian, Portuguese, Dutch and Polish.
+"""The guardrail of answers that decline to answer, by rules in English, German, French, Spanish, Italian, Portuguese, Dutch and Polish.
 
 A refusal is the writer's own (`I`, or nobody in front of the verb) being unable, unwilling or not allowed, and a verb of what was asked of
 an assistant: helping, complying, promoting, or giving an answer, a text or this. What a business declines in an ordinary letter is none: an
@@ -7,40 +7,57 @@ beside it, each a little. The vocabulary is `refusal_phrases.json`; all of it lo
 """
 
 import json
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from rlaas.policies.guardrails.terms import Terms, Word, words
+from rlaas.policies.guardrails.guardrail import AnswerGuardrail, AnswerTexts, Find
 
+if TYPE_CHECKING:
+    from rlaas.policies.guardrails.terms import Terms, Word
+
+REFUSED = 0.5
+"""From this score on an answer is a refusal."""
 OPENING_WORDS = 60
 """A refusal stands in the first words of an answer; what comes later is an answer with a caveat."""
 REACH = 14
 """How many words after its verb a sentence says what is declined."""
 
-_SENTENCE_ENDS = re.compile(r"[.!?\n]")
+_SENTENCE_ENDS = frozenset(".!?\n")
 _DECLINES, _DECLINES_TO_GIVE = 0.9, 0.7
 
 
-@dataclass(frozen=True, slots=True)
-class _Rules:
+class Refusal(AnswerGuardrail):
+    """The model declines to answer, by rules in eight languages, or by the backend's own word."""
+
+    kind: Literal["refusal"] = "refusal"
+    action: Literal["block", "regenerate", "flag"] = "flag"
+
+    def look_at(self, answer: AnswerTexts) -> Find | None:
+        """How surely the answer is a refusal."""
+        score = 1.0 if answer.refusal else refusal_score(answer.texts[0])
+        return Find("declines to answer", score=score) if score >= REFUSED else None
+
+
+class _Rules(NamedTuple):
     """The vocabulary, all languages together: words by what they do, ways of being unable, phrases with their weights.
 
     The first `names_nobody` of the ways say nothing of who is unable (cannot), the others do (no puedo)."""
 
     words: dict[str, frozenset[str]]
-    unable: Terms
+    unable: "Terms"
     names_nobody: int
-    declining: Terms
-    phrases: Terms
+    declining: "Terms"
+    phrases: "Terms"
     weights: tuple[float, ...]
 
 
 @cache
 def _rules() -> _Rules:
+    from rlaas.policies.guardrails.terms import Terms
+
     given = json.loads(Path(__file__).with_name("refusal_phrases.json").read_text(encoding="utf-8"))
     listed = [(phrase, float(weight)) for weight, phrases in given["phrases"].items() for phrase in phrases]
     return _Rules(
@@ -54,7 +71,9 @@ def _rules() -> _Rules:
 
 
 def refusal_score(text: str) -> float:
-    """How much `text` looks like a refusal, from 0 to 1; from 0.5 on it is taken for one."""
+    """How much `text` looks like a refusal, from 0 to 1; from `REFUSED` on it is taken for one."""
+    from rlaas.policies.guardrails.terms import words
+
     rules = _rules()
     given = words(text[: OPENING_WORDS * 40])[:OPENING_WORDS]
     opening = [word.text for word in given]
@@ -66,11 +85,11 @@ def refusal_score(text: str) -> float:
     return 1.0 - passed
 
 
-def _sentences(text: str, given: Sequence[Word]) -> Iterator[list[str]]:
+def _sentences(text: str, given: "Sequence[Word]") -> Iterator[list[str]]:
     sentence: list[str] = []
     for word, after in zip_longest(given, given[1:]):
         sentence.append(word.text)
-        if after is None or _SENTENCE_ENDS.search(text, word.end, after.start):
+        if after is None or not _SENTENCE_ENDS.isdisjoint(text[word.end : after.start]):
             yield sentence
             sentence = []
 

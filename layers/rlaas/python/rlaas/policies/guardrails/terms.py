@@ -97,3 +97,9 @@ class Terms:
                     yield term, first, last
                 last += 1
                 node = node.next.get(given[last]) if last < len(given) else None
+
+
+@lru_cache(maxsize=256)
+def term_tree(terms: tuple[str, ...]) -> Terms:
+    """The tree of a guardrail's terms, made once."""
+    return Terms(terms)

@@ -1,0 +1,58 @@
+"""The guardrail of what is spoken of."""
+
+from collections.abc import Sequence
+from typing import Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from rlaas.policies.guardrails.guardrail import Find, GuardrailName, RequestGuardrail, RequestTexts, Term
+from rlaas.wire import WireModel
+
+
+class Topic(WireModel):
+    """A topic by its words: it is spoken of when at least `at_least` different ones of its terms occur."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    name: GuardrailName
+    terms: tuple[Term, ...] = Field(min_length=1, max_length=500)
+    at_least: int = Field(default=1, ge=1, le=20)
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> Self:
+        from rlaas.policies.guardrails.terms import words
+
+        if len({tuple(words(term)) for term in self.terms if words(term)}) < max(self.at_least, 1):
+            raise ValueError("has fewer terms than at_least")
+        return self
+
+    def is_spoken_of(self, texts: Sequence[str]) -> bool:
+        """Whether enough of its terms occur in `texts`."""
+        from rlaas.policies.guardrails.terms import term_tree
+
+        return len({hit.term for text in texts for hit in term_tree(self.terms).hits(text)}) >= self.at_least
+
+
+class Topics(RequestGuardrail):
+    """Holds when a denied topic is spoken of, or topics are allowed and none of them is. Keywords, not understanding."""
+
+    kind: Literal["topics"] = "topics"
+    action: Literal["block", "flag"] = "flag"
+    allowed: tuple[Topic, ...] = Field(default=(), max_length=20)
+    denied: tuple[Topic, ...] = Field(default=(), max_length=20)
+
+    @model_validator(mode="after")
+    def _names_topics(self) -> Self:
+        if not self.allowed and not self.denied:
+            raise ValueError("needs allowed or denied topics")
+        return self
+
+    def look_at(self, request: RequestTexts) -> Find | None:
+        """The first denied topic, or that no allowed one is spoken of; documents do not speak for the request."""
+        texts = request.without_documents
+        denied = next((topic for topic in self.denied if topic.is_spoken_of(texts)), None)
+        if denied is not None:
+            return Find(f"speaks of {denied.name}")
+        if self.allowed and not any(topic.is_spoken_of(texts) for topic in self.allowed):
+            return Find("speaks of none of the allowed topics")
+        return None
