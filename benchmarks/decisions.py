@@ -337,7 +337,7 @@ def begun() -> tuple[Office, Rollout]:
     """A rollout in its first step, always the same."""
     office = Office(events=_IndexedEvents())
     office.begun(RolloutSettings(steps=(RolloutStep(weight=0.1, margin=0.1), RolloutStep(weight=0.5))))
-    return office, office.registry.get(Rollout, TENANT, rollout_key(SKILL, "rol_1")).document
+    return office, office.registry.get(Rollout, TENANT, rollout_key(SKILL, "rol_1")).record
 
 
 def state_after(units: int) -> TrialState:

@@ -32,7 +32,7 @@ def services() -> Services:
     """The stage's services, made on first use."""
     settings = environment(AdminEnvironment)
     return Services(
-        documents=DynamoRegistry(settings.registry_table),
+        records=DynamoRegistry(settings.registry_table),
         tenants=DynamoTenants(settings.registry_table),
         events=DynamoEventStore(settings.events_table, ttl_days=settings.event_ttl_days),
         audit=DynamoAuditLog(settings.audit_table),

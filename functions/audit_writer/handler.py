@@ -1,4 +1,4 @@
-"""The registry's stream into the audit: no change of a tenant's documents without its entry in the chain."""
+"""The registry's stream into the audit: no change of a tenant's records without its entry in the chain."""
 
 from collections.abc import Mapping
 from functools import cache, partial

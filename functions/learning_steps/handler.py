@@ -46,7 +46,7 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValu
     stage = environment(LearningEnvironment)
     registry, artifacts = stores()
     conductor = RunConductor(
-        documents=registry,
+        records=registry,
         artifacts=artifacts,
         clock=utc_now,
         place=Place(

@@ -54,7 +54,7 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValu
         step = Step.model_validate(event)
     registry, events, trials, guards = stores()
     conductor = Conductor(
-        documents=registry,
+        records=registry,
         events=events,
         trials=trials,
         guards=guards,

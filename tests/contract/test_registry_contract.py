@@ -43,7 +43,7 @@ def skill(name: str = SKILL, description: str = "") -> Skill:
 def test_a_document_comes_back_as_it_was_put(registry: Whole) -> None:
     registry.put(TENANT, skill_key(SKILL), skill(), CHANGE)
     stored = registry.get(Skill, TENANT, skill_key(SKILL))
-    assert (stored.document, stored.version, stored.change) == (skill(), 1, CHANGE)
+    assert (stored.record, stored.version, stored.change) == (skill(), 1, CHANGE)
 
 
 def test_documents_of_other_tenants_are_not_found(registry: Whole) -> None:
@@ -58,7 +58,7 @@ def test_a_second_put_conflicts_and_changes_nothing(registry: Whole) -> None:
     registry.put(TENANT, skill_key(SKILL), skill(), CHANGE)
     with pytest.raises(Conflict):
         registry.put(TENANT, skill_key(SKILL), skill(description="another"), LATER)
-    assert registry.get(Skill, TENANT, skill_key(SKILL)).document.description == ""
+    assert registry.get(Skill, TENANT, skill_key(SKILL)).record.description == ""
 
 
 def test_of_two_replacements_of_one_version_the_second_loses(registry: Whole) -> None:
@@ -68,7 +68,7 @@ def test_of_two_replacements_of_one_version_the_second_loses(registry: Whole) ->
         registry.replace(TENANT, skill_key(SKILL), skill(description="second"), expected_version=1, change=LATER)
     assert lost.value.param == "expected_version"
     stored = registry.get(Skill, TENANT, skill_key(SKILL))
-    assert (stored.document.description, stored.version, stored.change) == ("first", 2, LATER)
+    assert (stored.record.description, stored.version, stored.change) == ("first", 2, LATER)
 
 
 def test_a_document_that_is_not_there_cannot_be_replaced(registry: Whole) -> None:
@@ -85,7 +85,7 @@ def test_pages_follow_each_other_by_cursor_in_both_directions(registry: Whole) -
         cursor = None
         while True:
             page = registry.list(Skill, TENANT, "SKILL#", limit=2, cursor=cursor, newest_first=newest_first)
-            seen += [stored.document.skill for stored in page.items]
+            seen += [stored.record.skill for stored in page.items]
             cursor = page.cursor
             if cursor is None:
                 break

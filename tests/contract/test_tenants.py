@@ -27,7 +27,7 @@ def test_tenants_are_found_among_all_documents_and_walked_by_cursor(dynamodb: Dy
     seen: list[str] = []
     page = tenants.list(limit=2, cursor=None)
     while True:
-        seen += [stored.document.tenant_id for stored in page.items]
+        seen += [stored.record.tenant_id for stored in page.items]
         if page.cursor is None:
             break
         page = tenants.list(limit=2, cursor=page.cursor)

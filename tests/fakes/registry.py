@@ -16,55 +16,55 @@ from rlaas.routing.route_store import route_key
 from rlaas.skills.skill import Metric, RewardSpec, Skill
 from rlaas.tenancy.audit import Content
 from rlaas.tenancy.keys import ApiKey
-from rlaas.tenancy.registry import Change, Document, Page, Stored, from_cursor, key_key, skill_key, to_cursor
+from rlaas.tenancy.registry import Change, Page, Record, Stored, from_cursor, key_key, skill_key, to_cursor
 
 
 def content_of(stored: Stored[BaseModel]) -> str:
-    return canonical_sha256([stored.document.model_dump(mode="json"), stored.change.actor, stored.change.reason])
+    return canonical_sha256([stored.record.model_dump(mode="json"), stored.change.actor, stored.change.reason])
 
 
 @dataclass
 class MemoryRegistry:
-    documents: dict[tuple[str, str], Stored[BaseModel]] = field(default_factory=dict)
+    records: dict[tuple[str, str], Stored[BaseModel]] = field(default_factory=dict)
     numbers: dict[tuple[str, str, str], int] = field(default_factory=dict)
     callers: dict[str, ApiKey] = field(default_factory=dict)
-    """Keys that no tenant's documents hold."""
+    """Keys that no tenant's records hold."""
 
-    def get(self, model: type[Document], tenant_id: str, sort_key: str) -> Stored[Document]:
-        stored = self.documents.get((tenant_id, sort_key))
-        if stored is None or not isinstance(stored.document, model):
+    def get(self, model: type[Record], tenant_id: str, sort_key: str) -> Stored[Record]:
+        stored = self.records.get((tenant_id, sort_key))
+        if stored is None or not isinstance(stored.record, model):
             raise NotFound(f"there is no {sort_key}")
-        return Stored(stored.document, stored.version, stored.change)
+        return Stored(stored.record, stored.version, stored.change)
 
     def contents(self, tenant_id: str) -> Iterator[Content]:
-        for (tenant, sort_key), stored in self.documents.items():
+        for (tenant, sort_key), stored in self.records.items():
             if tenant == tenant_id:
                 yield Content(sort_key, stored.version, content_of(stored), stored.change.at)
 
     def list(
-        self, model: type[Document], tenant_id: str, prefix: str, *, limit: int = 100, cursor: str | None = None, newest_first: bool = False
-    ) -> Page[Document]:
+        self, model: type[Record], tenant_id: str, prefix: str, *, limit: int = 100, cursor: str | None = None, newest_first: bool = False
+    ) -> Page[Record]:
         last = from_cursor(cursor, pattern=re.escape(prefix) + ".+") if cursor is not None else None
-        keys = sorted((sk for tenant, sk in self.documents if tenant == tenant_id and sk.startswith(prefix)), reverse=newest_first)
+        keys = sorted((sk for tenant, sk in self.records if tenant == tenant_id and sk.startswith(prefix)), reverse=newest_first)
         after = (sk for sk in keys if last is None or (sk < last if newest_first else sk > last))
         taken = list(islice(after, limit))
         more = len(taken) == limit
         return Page(tuple(self._read(model, tenant_id, sk) for sk in taken), to_cursor(taken[-1]) if more else None)
 
-    def _read(self, model: type[Document], tenant_id: str, sort_key: str) -> Stored[Document]:
+    def _read(self, model: type[Record], tenant_id: str, sort_key: str) -> Stored[Record]:
         """As the tables do: the body as `model`, whatever put it."""
-        stored = self.documents[tenant_id, sort_key]
-        body = stored.document.model_dump(mode="json")
+        stored = self.records[tenant_id, sort_key]
+        body = stored.record.model_dump(mode="json")
         return Stored(model.model_validate(body, strict=False, extra="ignore"), stored.version, stored.change)
 
-    def put(self, tenant_id: str, sort_key: str, document: BaseModel, change: Change) -> None:
-        self.replace(tenant_id, sort_key, document, expected_version=0, change=change)
+    def put(self, tenant_id: str, sort_key: str, record: BaseModel, change: Change) -> None:
+        self.replace(tenant_id, sort_key, record, expected_version=0, change=change)
 
-    def replace(self, tenant_id: str, sort_key: str, document: BaseModel, *, expected_version: int, change: Change) -> int:
-        current = self.documents.get((tenant_id, sort_key))
+    def replace(self, tenant_id: str, sort_key: str, record: BaseModel, *, expected_version: int, change: Change) -> int:
+        current = self.records.get((tenant_id, sort_key))
         if (current.version if current else 0) != expected_version:
             raise Conflict(f"{sort_key} is not at version {expected_version}", param="expected_version" if expected_version else None)
-        self.documents[tenant_id, sort_key] = Stored(document, expected_version + 1, change)
+        self.records[tenant_id, sort_key] = Stored(record, expected_version + 1, change)
         return expected_version + 1
 
     def next_number(self, tenant_id: str, skill: str, what: str) -> int:
@@ -73,26 +73,26 @@ class MemoryRegistry:
         return number
 
     def has_skill(self, tenant_id: str, skill: str) -> bool:
-        return (tenant_id, skill_key(skill)) in self.documents
+        return (tenant_id, skill_key(skill)) in self.records
 
     def metrics(self, tenant_id: str, skill: str) -> dict[str, Metric]:
-        return self.get(Skill, tenant_id, skill_key(skill)).document.metrics
+        return self.get(Skill, tenant_id, skill_key(skill)).record.metrics
 
     def reward_spec(self, tenant_id: str, skill: str) -> RewardSpec:
-        return self.get(Skill, tenant_id, skill_key(skill)).document.reward
+        return self.get(Skill, tenant_id, skill_key(skill)).record.reward
 
     def put_policy(self, policy: Policy, change: Change) -> None:
         self.put(policy.tenant_id, policy_key(policy.skill, policy.version), policy, change)
 
     def get_policy(self, tenant_id: str, policy_id: str) -> Policy:
         try:
-            return self.get(Policy, tenant_id, policy_key(*policy_version(policy_id))).document
+            return self.get(Policy, tenant_id, policy_key(*policy_version(policy_id))).record
         except (ValueError, NotFound):
             raise NotFound(f"there is no policy {policy_id!r}", param="policy_id") from None
 
     def get_route(self, tenant_id: str, skill: str) -> Route:
         try:
-            return self.get(Route, tenant_id, route_key(skill)).document
+            return self.get(Route, tenant_id, route_key(skill)).record
         except NotFound:
             raise NotFound(f"the skill {skill!r} has no route", param="skill") from None
 
@@ -131,13 +131,13 @@ class MemoryRegistry:
         self.put(key.tenant_id, key_key(key.key_id), key, change)
 
     def find_key(self, key_id: str) -> ApiKey | None:
-        found = [stored.document for (_, sk), stored in self.documents.items() if sk == key_key(key_id)]
+        found = [stored.record for (_, sk), stored in self.records.items() if sk == key_key(key_id)]
         return found[0] if found and isinstance(found[0], ApiKey) else self.callers.get(key_id)
 
     def revoke_key(self, tenant_id: str, key_id: str, change: Change) -> ApiKey:
         stored = self.get(ApiKey, tenant_id, key_key(key_id))
-        if stored.document.revoked_at is not None:
-            return stored.document
-        revoked = stored.document.model_copy(update={"revoked_at": change.at})
+        if stored.record.revoked_at is not None:
+            return stored.record
+        revoked = stored.record.model_copy(update={"revoked_at": change.at})
         self.replace(tenant_id, key_key(key_id), revoked, expected_version=stored.version, change=change)
         return revoked

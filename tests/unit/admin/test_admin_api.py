@@ -51,7 +51,7 @@ class MemoryTenants:
     registry: MemoryRegistry
 
     def list(self, *, limit: int, cursor: str | None) -> Page[Tenant]:
-        found = [self.registry.get(Tenant, tenant, sk) for tenant, sk in self.registry.documents if sk == TENANT_KEY]
+        found = [self.registry.get(Tenant, tenant, sk) for tenant, sk in self.registry.records if sk == TENANT_KEY]
         return Page(tuple(found[:limit]), None)
 
 
@@ -93,7 +93,7 @@ class Api:
         self.until: datetime | None = None
         """When the caller's key expires."""
         self.services = Services(
-            documents=self.registry,
+            records=self.registry,
             tenants=MemoryTenants(self.registry),
             events=self.events,
             audit=self.audit,
@@ -170,9 +170,9 @@ def refused(answer: tuple[int, Any], status: int, kind: str, param: str | None) 
 def test_a_refusal_has_the_one_body_and_names_the_field(
     api: Api, method: str, path: str, body: object, status: int, kind: str, param: str | None
 ) -> None:
-    before = dict(api.registry.documents)
+    before = dict(api.registry.records)
     refused(api.call(method, path, body), status, kind, param)
-    assert api.registry.documents == before
+    assert api.registry.records == before
 
 
 @pytest.mark.parametrize("query", [{"limit": "0"}, {"limit": "many"}])
@@ -192,7 +192,7 @@ def test_a_request_that_passed_no_authorizer_is_unauthorized(api: Api) -> None:
 
 
 def test_a_failure_nobody_foresaw_shows_nothing_of_itself(api: Api) -> None:
-    api.services = replace(api.services, documents=None)  # type: ignore[arg-type]
+    api.services = replace(api.services, records=None)  # type: ignore[arg-type]
     answer = api.call("GET", f"{HERE}/route")
     refused(answer, 500, "InternalError", None)
     assert "NoneType" not in json.dumps(answer[1])
@@ -407,9 +407,9 @@ def test_a_policy_asks_the_base_model_or_adapters_of_its_tenant_and_no_others(ap
 )
 def test_a_policy_that_sends_a_secret_where_it_may_not_go_is_refused(api: Api, bundle: dict[str, Any], param: str) -> None:
     api.registry.numbers[TENANT, SKILL, "policy"] = 2
-    before = len(api.registry.documents)
+    before = len(api.registry.records)
     refused(api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, **bundle}), 400, "InvalidInput", param)
-    assert len(api.registry.documents) == before
+    assert len(api.registry.records) == before
     api.secrets.hosts = frozenset({"evil.example"})
     assert api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, **bundle})[0] == 201
 
@@ -736,7 +736,7 @@ def test_budgets_are_put_at_a_version_and_say_what_is_left_of_them(api: Api) -> 
     assert api.call("PUT", "/v1/admin/budgets", body)[1]["idempotent_replay"] is True
     refused(api.call("PUT", "/v1/admin/budgets", {**body, "budgets": [DAILY]}), 409, "Conflict", "expected_version")
 
-    budgets = stored_budgets(api.registry, TENANT).document
+    budgets = stored_budgets(api.registry, TENANT).record
     due = charges(budgets, Request(skill=SKILL, key_id="key1"), now=NOW)
     for number in range(2):
         estimate = Amount(tokens=10, nano_usd=200_000_000)
@@ -863,7 +863,7 @@ def test_reasons_descriptions_and_metadata_are_kept_without_personal_data(api: A
     said = {"description": f"for {MAIL}", "metadata": {MAIL: [4111111111111111.0]}, "reason": f"{MAIL} paid by {CARD}"}
     status, skill = api.call("PUT", f"{HERE}", said)
     assert (status, skill["description"], skill["metadata"]) == (200, "for <EMAIL_ADDRESS>", {"<EMAIL_ADDRESS>": ["<CREDIT_CARD>"]})
-    assert api.registry.documents[TENANT, f"SKILL#{SKILL}"].change.reason == "<EMAIL_ADDRESS> paid by <CREDIT_CARD>"
+    assert api.registry.records[TENANT, f"SKILL#{SKILL}"].change.reason == "<EMAIL_ADDRESS> paid by <CREDIT_CARD>"
     assert api.call("PUT", f"{HERE}", said)[1]["idempotent_replay"] is True
     api.registry.numbers[TENANT, SKILL, "policy"] = 2
     status, policy = api.call("POST", f"{HERE}/policies", {"prompt": {"system": f"Write to {MAIL}", "user": "{{ email }}"}})
@@ -891,7 +891,7 @@ def test_a_route_has_as_many_shadows_as_a_decision_can_name(api: Api) -> None:
 
 def test_a_tail_dropped_from_the_audit_is_seen_by_what_it_leaves_without_an_entry(api: Api) -> None:
     def entered(target: str, version: int) -> None:
-        stored = api.registry.documents[TENANT, target]
+        stored = api.registry.records[TENANT, target]
         change = RegistryChange(
             registry_event_id=f"{target}-{version}",
             tenant_id=TENANT,
@@ -909,7 +909,7 @@ def test_a_tail_dropped_from_the_audit_is_seen_by_what_it_leaves_without_an_entr
     def chain() -> Any:
         return api.call("GET", "/v1/admin/audit")[1]["chain"]
 
-    api.registry.documents = {place: stored for place, stored in api.registry.documents.items() if place == (TENANT, f"SKILL#{SKILL}")}
+    api.registry.records = {place: stored for place, stored in api.registry.records.items() if place == (TENANT, f"SKILL#{SKILL}")}
     target = f"SKILL#{SKILL}"
     entered(target, 1)
     for version in (2, 3):
@@ -925,8 +925,8 @@ def test_a_tail_dropped_from_the_audit_is_seen_by_what_it_leaves_without_an_entr
     )
     assert "version 9" in chain()["fault"]
     api.audit.chains[TENANT] = whole
-    stored = api.registry.documents[TENANT, target]
-    api.registry.documents[TENANT, target] = replace(stored, document=stored.document.model_copy(update={"description": "by hand"}))
+    stored = api.registry.records[TENANT, target]
+    api.registry.records[TENANT, target] = replace(stored, record=stored.record.model_copy(update={"description": "by hand"}))
     assert chain()["intact"] is False
-    del api.registry.documents[TENANT, target]
+    del api.registry.records[TENANT, target]
     assert chain()["fault"] == f"{target} is gone, and the audit does not say so"

@@ -37,7 +37,7 @@ def test_a_run_is_started_and_the_latest_shown(url: str) -> None:
 
 def test_a_failed_run_says_why_and_what_its_dataset_left_out(api: Api, url: str) -> None:
     run_id = rlaas(url, "start").output.split()[0]
-    run = api.registry.get(LearningRun, TENANT, run_key(SKILL, run_id)).document
+    run = api.registry.get(LearningRun, TENANT, run_key(SKILL, run_id)).record
     fail_run(api.registry, run, "5 pairs of 8", clock=clock)
     splits = {"train": {"pairs": 5}, "validation": {"pairs": 0}, "test": {"pairs": 1}}
     manifest = {"splits": splits, "dropped": LEFT_OUT, "advice": ADVICE}

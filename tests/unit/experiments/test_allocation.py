@@ -57,7 +57,7 @@ class World:
         """A reward is how much of a draft was kept; what silence means."""
         held = self.registry.get(Skill, TENANT, skill_key(SKILL))
         spec = RewardSpec(edit_similarity=1.0, sent=0.0, missing=missing)
-        skill = held.document.model_copy(update={"reward": spec})
+        skill = held.record.model_copy(update={"reward": spec})
         self.registry.replace(TENANT, skill_key(SKILL), skill, expected_version=held.version, change=CHANGE)
 
     @property

@@ -46,7 +46,7 @@ def raise_(event: dict[str, Any]) -> dict[str, object]:
 
 
 def record(stage: Stage) -> Rollout:
-    return stage.registry.get(Rollout, TENANT, rollout_key(SKILL, "rol_1")).document
+    return stage.registry.get(Rollout, TENANT, rollout_key(SKILL, "rol_1")).record
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def allowed(header: str) -> dict[str, object]:
 
 def test_the_first_key_makes_the_tenant_and_opens_every_path_of_the_stage(stage: Stage) -> None:
     made = bootstrap({"tenant_id": "acme", "scopes": ["infer", "admin"]}, lambda_context())
-    assert stage.registry.get(Tenant, "acme", TENANT_KEY).document.tenant_id == "acme"
+    assert stage.registry.get(Tenant, "acme", TENANT_KEY).record.tenant_id == "acme"
     policy = allowed(f"Bearer {made['api_key']}")
     assert policy["context"] == {"tenant_id": "acme", "key_id": made["key_id"], "scopes": "infer admin", "origins": ""}
     assert policy["policyDocument"] == {
@@ -47,7 +47,7 @@ def test_a_bootstrap_makes_a_key_for_a_tenant_that_the_platform_made_and_leaves_
     named = Tenant(tenant_id="acme", name="Acme", created_at=change.at)
     create_tenant(stage.registry, named, privacy=TenantPrivacy(), change=change)
     allowed(f"Bearer {bootstrap({'tenant_id': 'acme', 'scopes': ['platform']}, lambda_context())['api_key']}")
-    assert stage.registry.get(Tenant, "acme", TENANT_KEY).document == named
+    assert stage.registry.get(Tenant, "acme", TENANT_KEY).record == named
 
 
 def test_a_revoked_or_unknown_key_is_unauthorized_and_logged_nowhere(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,7 +71,7 @@ def test_a_rollout_begins_with_the_stages_settings_under_its_own(ready: Stage) -
     settings = {"steps": [{"weight": 0.2}], "poll_seconds": 1_000}
     answer = step("begin", policy_id=f"{SKILL}@v2", settings=settings)
     assert answer == {"rollout_id": "rol_1", "steps": 1, "poll_seconds": 1_000}
-    rollout = ready.registry.get(Rollout, TENANT, rollout_key(SKILL, "rol_1")).document
+    rollout = ready.registry.get(Rollout, TENANT, rollout_key(SKILL, "rol_1")).record
     assert (rollout.status, rollout.settings.units_a_day, rollout.settings.min_samples) == ("running", 5_000, 7)
     (alarm,) = boto3.client("cloudwatch").describe_alarms()["MetricAlarms"]
     assert alarm["AlarmName"] == f"rlaas-test-guard--{TENANT}--{SKILL}"
@@ -113,7 +113,7 @@ def test_a_rollout_that_fails_or_is_stopped_goes_back_and_says_why(ready: Stage,
     else:
         cause = json.dumps({"errorType": "KeyError", "errorMessage": "nothing there"})
         assert step("abort", error={"Error": "KeyError", "Cause": cause}) == {"status": "failed"}
-    rollout = ready.registry.get(Rollout, TENANT, rollout_key(SKILL, "rol_1")).document
+    rollout = ready.registry.get(Rollout, TENANT, rollout_key(SKILL, "rol_1")).record
     told = "ExecutionStopped: the execution ended as ABORTED Stopped: by an operator" if by_hand else "KeyError: nothing there"
     assert (rollout.status, rollout.reason) == ("failed", told)
     assert ready.registry.get_route(TENANT, SKILL).arms == ()
@@ -147,14 +147,14 @@ def test_a_learning_run_begins_with_a_plan_and_fails_with_its_jobs_reason(ready:
     answer = learning_step("fail", error={"Error": "States.TaskFailed", "Cause": json.dumps(job)})
     assert answer["reason"] == f"States.TaskFailed: {told}".removesuffix(": ")
     assert answer["release"] == [adapter["name"] for adapter in plan["adapters"]]
-    run = ready.registry.get(LearningRun, TENANT, run_key(SKILL, "run_1")).document
+    run = ready.registry.get(LearningRun, TENANT, run_key(SKILL, "run_1")).record
     assert (run.status, run.reason) == ("failed", answer["reason"])
 
 
 def test_a_learning_run_stopped_by_hand_has_failed(ready: Stage) -> None:
     learning_step("begin")
     learning_steps.handler(stopped("run_1", WHO), lambda_context())
-    assert ready.registry.get(LearningRun, TENANT, run_key(SKILL, "run_1")).document.status == "failed"
+    assert ready.registry.get(LearningRun, TENANT, run_key(SKILL, "run_1")).record.status == "failed"
 
 
 def test_a_decision_without_a_report_is_not_found(ready: Stage) -> None:

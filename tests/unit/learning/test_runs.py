@@ -165,7 +165,7 @@ def test_a_recommended_adapter_becomes_the_next_policy_with_its_provenance(world
     assert policy.adapter is not None
     assert (policy.adapter.run_id, policy.adapter.dataset_version) == (RUN, "v1")
     assert policy.adapter.sha256 == hashlib.sha256(b"weights").hexdigest()
-    dataset = world.registry.get(Dataset, TENANT, dataset_key(SKILL, 1)).document
+    dataset = world.registry.get(Dataset, TENANT, dataset_key(SKILL, 1)).record
     assert (dataset.run_id, dataset.manifest["events"]) == (RUN, 7)
     assert world.conductor.to_release() == [f"rlaas-test--{TENANT}--{SKILL}--v1--sft"]
     assert world.registry.get_route(TENANT, SKILL).version == 1
@@ -196,7 +196,7 @@ def test_a_missing_report_is_an_error_and_decides_nothing(world: World) -> None:
     world.conductor.begin()
     with pytest.raises(NotFound, match="promotion_report"):
         world.conductor.decide()
-    assert world.registry.get(LearningRun, TENANT, run_key(SKILL, RUN)).document.status == "running"
+    assert world.registry.get(LearningRun, TENANT, run_key(SKILL, RUN)).record.status == "running"
 
 
 def test_a_failure_is_recorded_once_and_names_what_to_unload(world: World) -> None:

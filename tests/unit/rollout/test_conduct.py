@@ -194,7 +194,7 @@ def test_a_thousandth_of_the_traffic_harms_nothing_and_ends_inconclusive(world: 
 def test_a_reward_spec_that_changes_meanwhile_changes_nothing_for_the_rollout(world: World) -> None:
     conductor = world.begun()
     skill = world.registry.get(Skill, TENANT, skill_key(SKILL))
-    changed = skill.document.model_copy(update={"reward": RewardSpec(edit_similarity=1.0, sent=0.0)})
+    changed = skill.record.model_copy(update={"reward": RewardSpec(edit_similarity=1.0, sent=0.0)})
     world.registry.replace(TENANT, skill_key(SKILL), changed, expected_version=skill.version, change=CHANGE)
     traffic(world, 200, candidate=0.95)
     assert conductor.analyse(0)[0] is Outcome.ADVANCE
@@ -352,10 +352,10 @@ def test_a_lost_race_for_the_route_is_looked_at_again_and_lost_for_good(world: W
 
 
 class RacingRegistry(MemoryRegistry):
-    """The same documents, and somebody who writes the route just before the first write."""
+    """The same records, and somebody who writes the route just before the first write."""
 
     def __init__(self, registry: MemoryRegistry) -> None:
-        super().__init__(registry.documents, registry.numbers)
+        super().__init__(registry.records, registry.numbers)
         self.raced = False
 
     def write_route(self, route, *, expected_version):  # type: ignore[no-untyped-def]

@@ -20,14 +20,14 @@ from tests.fakes.worlds import CHANGE, SKILL, TENANT
 
 
 def rollout_of(world: World) -> Rollout:
-    return world.registry.get(Rollout, TENANT, rollout_key(SKILL, "rol_1")).document
+    return world.registry.get(Rollout, TENANT, rollout_key(SKILL, "rol_1")).record
 
 
 def begun(spec: RewardSpec | None = None) -> World:
     world = World()
     if spec is not None:
         held = world.registry.get(Skill, TENANT, skill_key(SKILL))
-        changed = held.document.model_copy(update={"reward": spec})
+        changed = held.record.model_copy(update={"reward": spec})
         world.registry.replace(TENANT, skill_key(SKILL), changed, expected_version=held.version, change=CHANGE)
     world.begun()
     return world

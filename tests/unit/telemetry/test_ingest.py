@@ -192,7 +192,7 @@ def judged(metric: str, value: bool | float | str, **fields: Any) -> FeedbackSub
 def measured() -> MemoryRegistry:
     registry = furnished()
     held = registry.get(Skill, TENANT, skill_key(SKILL))
-    skill = held.document.model_copy(update={"metrics": METRICS})
+    skill = held.record.model_copy(update={"metrics": METRICS})
     registry.replace(TENANT, skill_key(SKILL), skill, expected_version=held.version, change=CHANGE)
     return registry
 

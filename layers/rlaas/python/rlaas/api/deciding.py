@@ -64,9 +64,9 @@ def models(who: Caller, *, settings: DecidingEnvironment) -> Iterator[JsonValue]
     """The caller's skills, then their policies, as OpenAI's models; a thousand of each at most."""
     _, registry = stores(settings)
     for skill in registry.list(Skill, who.tenant_id, skill_key(""), limit=_LISTED).items:
-        yield _model(f"{_PREFIX}{skill.document.skill}", skill.document.created_at.timestamp(), who)
+        yield _model(f"{_PREFIX}{skill.record.skill}", skill.record.created_at.timestamp(), who)
     for policy in registry.list(Policy, who.tenant_id, "POLICY#", limit=_LISTED, newest_first=True).items:
-        yield _model(f"{_PREFIX}{policy.document.policy_id}", policy.document.created_at.timestamp(), who)
+        yield _model(f"{_PREFIX}{policy.record.policy_id}", policy.record.created_at.timestamp(), who)
 
 
 def model(who: Caller, name: str, *, settings: DecidingEnvironment) -> Body:
@@ -77,7 +77,7 @@ def model(who: Caller, name: str, *, settings: DecidingEnvironment) -> Body:
         if "@" in asked:
             made = registry.get_policy(who.tenant_id, asked).created_at
         else:
-            made = registry.get(Skill, who.tenant_id, skill_key(asked)).document.created_at
+            made = registry.get(Skill, who.tenant_id, skill_key(asked)).record.created_at
     except NotFound:
         raise NotFound(f"there is no model {name!r}", param="model") from None
     return _model(f"{_PREFIX}{asked}", made.timestamp(), who)
@@ -99,7 +99,7 @@ def flag(key: str, who: Caller, event: Event, *, settings: DecidingEnvironment) 
 def flags(who: Caller, event: Event, *, settings: DecidingEnvironment) -> tuple[int, Body]:
     """OFREP's answer about every skill."""
     _, registry = stores(settings)
-    skills = (stored.document.skill for stored in registry.list(Skill, who.tenant_id, skill_key(""), limit=_LISTED).items)
+    skills = (stored.record.skill for stored in registry.list(Skill, who.tenant_id, skill_key(""), limit=_LISTED).items)
     try:
         unit = targeting_key(_body(event, key=None), key=None)
     except CannotEvaluate as refused:

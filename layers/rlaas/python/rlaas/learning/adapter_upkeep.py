@@ -20,7 +20,7 @@ from rlaas.policies.bundle import Policy
 from rlaas.policies.policy_store import Policies
 from rlaas.routing.route import Route
 from rlaas.skills.skill import Skill
-from rlaas.tenancy.registry import Document, Registry
+from rlaas.tenancy.registry import Record, Registry
 
 SETTLED = timedelta(days=1)
 """A younger adapter stays: its run asks it for some hours at most."""
@@ -66,8 +66,8 @@ class Adapters(Protocol):
         ...
 
 
-class Documents(Registry, Policies, Protocol):
-    """The registry with its policies; routes are read as its documents."""
+class Records(Registry, Policies, Protocol):
+    """The registry with its policies; routes are read as its records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def ensure_loaded(policy: Policy, adapters: Adapters, *, endpoint: str, param: s
 
 
 def keep_up(
-    documents: Documents, adapters: Adapters, *, endpoint: str, now: datetime, dry_run: bool, time_is_left: Callable[[], bool]
+    records: Records, adapters: Adapters, *, endpoint: str, now: datetime, dry_run: bool, time_is_left: Callable[[], bool]
 ) -> Upkeep:
     """Unload what nothing names and load what a route names and is missing, tenant by tenant of those that have adapters loaded.
 
@@ -143,8 +143,8 @@ def keep_up(
     for tenant_id, loaded in theirs.items():
         if not time_is_left():
             break
-        routed = dict(_routed(documents, tenant_id, endpoint))
-        waiting = _Waiting(documents, tenant_id, endpoint)
+        routed = dict(_routed(records, tenant_id, endpoint))
+        waiting = _Waiting(records, tenant_id, endpoint)
         for adapter in loaded:
             left -= 1
             if adapter.name in routed or now - adapter.created_at < SETTLED or waiting.names(adapter.name):
@@ -180,44 +180,44 @@ def _asked(policy: Policy, endpoint: str) -> Iterator[tuple[str, str | None]]:
             yield backend.component, own.artifact_uri if own is not None else None
 
 
-def _routed(documents: Documents, tenant_id: str, endpoint: str) -> Iterator[tuple[str, str | None]]:
+def _routed(records: Records, tenant_id: str, endpoint: str) -> Iterator[tuple[str, str | None]]:
     """The adapters that the tenant's routes name, or would name again after a rollback."""
-    for route in _every(documents, Route, tenant_id, "ROUTE#"):
+    for route in _every(records, Route, tenant_id, "ROUTE#"):
         targets = [route.target, *([route.last_good] if route.last_good is not None else [])]
         named = {target.control for target in targets} | {arm.policy_id for target in targets for arm in target.arms}
         for policy_id in sorted(named):
-            yield from _asked(documents.get_policy(tenant_id, policy_id), endpoint)
+            yield from _asked(records.get_policy(tenant_id, policy_id), endpoint)
 
 
 class _Waiting:
     """The tenant's adapters that no route names yet: the newest one of each skill, unless a newer took its place. Read when first asked."""
 
-    def __init__(self, documents: Documents, tenant_id: str, endpoint: str) -> None:
-        self._documents, self._tenant_id, self._endpoint = documents, tenant_id, endpoint
+    def __init__(self, records: Records, tenant_id: str, endpoint: str) -> None:
+        self._records, self._tenant_id, self._endpoint = records, tenant_id, endpoint
         self._skills: list[str] | None = None
         self._newest: dict[str, frozenset[str]] = {}
 
     def names(self, name: str) -> bool:
         """Whether `name` is the newest adapter of its skill."""
         if self._skills is None:
-            self._skills = [skill.skill for skill in _every(self._documents, Skill, self._tenant_id, "SKILL#")]
+            self._skills = [skill.skill for skill in _every(self._records, Skill, self._tenant_id, "SKILL#")]
         version = int(name.removesuffix("--sft").rpartition("--v")[2])
         owners = [skill for skill in self._skills if adapter_name(self._endpoint, self._tenant_id, skill, version) == name]
         return any(name in self._newest_of(skill) for skill in owners)
 
     def _newest_of(self, skill: str) -> frozenset[str]:
         if skill not in self._newest:
-            page = self._documents.list(Policy, self._tenant_id, f"POLICY#{skill}#", limit=_NEWEST, newest_first=True)
-            asked = ([component for component, _ in _asked(stored.document, self._endpoint)] for stored in page.items)
+            page = self._records.list(Policy, self._tenant_id, f"POLICY#{skill}#", limit=_NEWEST, newest_first=True)
+            asked = ([component for component, _ in _asked(stored.record, self._endpoint)] for stored in page.items)
             self._newest[skill] = frozenset(next((components for components in asked if components), []))
         return self._newest[skill]
 
 
-def _every(documents: Documents, model: type[Document], tenant_id: str, prefix: str) -> Iterable[Document]:
+def _every(records: Records, model: type[Record], tenant_id: str, prefix: str) -> Iterable[Record]:
     cursor: str | None = None
     while True:
-        page = documents.list(model, tenant_id, prefix, cursor=cursor)
-        yield from (stored.document for stored in page.items)
+        page = records.list(model, tenant_id, prefix, cursor=cursor)
+        yield from (stored.record for stored in page.items)
         cursor = page.cursor
         if cursor is None:
             return

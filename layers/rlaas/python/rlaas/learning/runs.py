@@ -1,4 +1,4 @@
-"""A learning run as a document, and its states: what its jobs are asked to do, and what becomes of the result.
+"""A learning run as a record, and its states: what its jobs are asked to do, and what becomes of the result.
 
 A run makes dataset vN and adapter vN; when the promotion report recommends the adapter it becomes the skill's next policy, which a
 rollout may then ship. A run never changes the route.
@@ -92,7 +92,7 @@ class Artifacts(Protocol):
         ...
 
 
-class Documents(Registry, Routes, Policies, Protocol):
+class Records(Registry, Routes, Policies, Protocol):
     """The registry with its routes and policies."""
 
 
@@ -107,16 +107,16 @@ class Place:
     base_model: str
 
 
-def fail_run(documents: Documents, run: LearningRun, error: str, *, clock: Clock) -> LearningRun:
+def fail_run(records: Records, run: LearningRun, error: str, *, clock: Clock) -> LearningRun:
     """Write why a run failed. One that has ended stays as it is."""
-    return _close(documents, run, "failed", error, report_uri=None, clock=clock)
+    return _close(records, run, "failed", error, report_uri=None, clock=clock)
 
 
 @dataclass(frozen=True, slots=True)
 class RunConductor:
     """The states of one learning run, each safe to repeat."""
 
-    documents: Documents
+    records: Records
     artifacts: Artifacts
     clock: Clock
     place: Place
@@ -128,9 +128,9 @@ class RunConductor:
         """Allocate the run's version and say what each job is to be called, to read and to write."""
         run = self._run()
         if run.version is None:
-            number = self.documents.next_number(self.tenant_id, self.skill, "dataset")
+            number = self.records.next_number(self.tenant_id, self.skill, "dataset")
             run = self._amend(lambda current: current.model_copy(update={"version": current.version or number}))
-        baseline = self.documents.get_policy(self.tenant_id, run.baseline)
+        baseline = self.records.get_policy(self.tenant_id, run.baseline)
         return plan(run, self.place, baseline)
 
     def decide(self) -> LearningRun:
@@ -147,7 +147,7 @@ class RunConductor:
         if not report.promote:
             return self._close("rejected", report.reason, report_uri=where.report)
         if run.policy_version is None:
-            number = self.documents.next_number(self.tenant_id, self.skill, "policy")
+            number = self.records.next_number(self.tenant_id, self.skill, "policy")
             run = self._amend(lambda current: current.model_copy(update={"policy_version": current.policy_version or number}))
         self._register_policy(run, where)
         return self._close("registered", report.reason, report_uri=where.report)
@@ -155,7 +155,7 @@ class RunConductor:
     def fail(self, error: str) -> LearningRun | None:
         """Write why the run failed; `None` when nothing of it was recorded. A run that has ended stays as it is."""
         try:
-            return fail_run(self.documents, self._run(), error, clock=self.clock)
+            return fail_run(self.records, self._run(), error, clock=self.clock)
         except NotFound:
             return None
 
@@ -185,7 +185,7 @@ class RunConductor:
 
     def _register_policy(self, run: LearningRun, where: "_Where") -> None:
         assert run.policy_version is not None
-        baseline = self.documents.get_policy(self.tenant_id, run.baseline)
+        baseline = self.records.get_policy(self.tenant_id, run.baseline)
         adapter = AdapterRef(
             name=where.candidate,
             artifact_uri=where.adapter,
@@ -202,31 +202,31 @@ class RunConductor:
             created_at=self.clock(),
         )
         try:
-            self.documents.put_policy(policy, self._change(f"registered by {self.run_id}"))
+            self.records.put_policy(policy, self._change(f"registered by {self.run_id}"))
         except Conflict:
             return  # an earlier try put it: the number is this run's alone
 
-    def _put_once(self, key: str, document: WireModel) -> None:
+    def _put_once(self, key: str, record: WireModel) -> None:
         try:
-            self.documents.put(self.tenant_id, key, document, self._change(f"made by {self.run_id}"))
+            self.records.put(self.tenant_id, key, record, self._change(f"made by {self.run_id}"))
         except Conflict:
             return  # an earlier try put it: the number is this run's alone
 
     def _close(self, status: Literal["registered", "rejected"], reason: str, *, report_uri: str) -> LearningRun:
-        return _close(self.documents, self._run(), status, reason, report_uri=report_uri, clock=self.clock)
+        return _close(self.records, self._run(), status, reason, report_uri=report_uri, clock=self.clock)
 
     def _run(self) -> LearningRun:
-        return self.documents.get(LearningRun, self.tenant_id, run_key(self.skill, self.run_id)).document
+        return self.records.get(LearningRun, self.tenant_id, run_key(self.skill, self.run_id)).record
 
     def _amend(self, transition: Callable[[LearningRun], LearningRun]) -> LearningRun:
-        return _amend(self.documents, self._run(), transition, clock=self.clock)
+        return _amend(self.records, self._run(), transition, clock=self.clock)
 
     def _change(self, reason: str) -> Change:
         return Change(actor=f"learning:{self.run_id}", reason=reason, at=self.clock())
 
 
 def _close(
-    documents: Documents,
+    records: Records,
     run: LearningRun,
     status: Literal["registered", "rejected", "failed"],
     reason: str,
@@ -241,11 +241,11 @@ def _close(
             return current
         return current.model_copy(update={"status": status, "reason": reason, "report_uri": report_uri, "ended_at": now})
 
-    return _amend(documents, run, closed, clock=clock)
+    return _amend(records, run, closed, clock=clock)
 
 
 def _amend(
-    documents: Documents,
+    records: Records,
     run: LearningRun,
     transition: Callable[[LearningRun], LearningRun],
     *,
@@ -254,17 +254,17 @@ def _amend(
 ) -> LearningRun:
     """Replace the record by its successor; look again when another writer was faster."""
     key = run_key(run.skill, run.run_id)
-    stored = documents.get(LearningRun, run.tenant_id, key)
-    successor = transition(stored.document)
-    if successor == stored.document:
+    stored = records.get(LearningRun, run.tenant_id, key)
+    successor = transition(stored.record)
+    if successor == stored.record:
         return successor
     change = Change(actor=f"learning:{run.run_id}", reason=successor.reason, at=clock())
     try:
-        documents.replace(run.tenant_id, key, successor, expected_version=stored.version, change=change)
+        records.replace(run.tenant_id, key, successor, expected_version=stored.version, change=change)
     except Conflict:
         if attempts == 1:
             raise
-        return _amend(documents, run, transition, clock=clock, attempts=attempts - 1)
+        return _amend(records, run, transition, clock=clock, attempts=attempts - 1)
     return successor
 
 

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 from rlaas.clock import Clock
 from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, QuotaExceeded
 from rlaas.learning.adapter_upkeep import ADAPTERS_OF_A_RUN, Adapters, check_adapters
-from rlaas.learning.runs import Documents, LearningRun, LearningSettings, fail_run
+from rlaas.learning.runs import LearningRun, LearningSettings, Records, fail_run
 from rlaas.metering.ceilings import Ceilings
 from rlaas.metering.ledger import Counters, count
 from rlaas.policies.backend import SageMakerBackend
@@ -43,7 +43,7 @@ def check_settings(settings: LearningSettings) -> None:
 
 
 def start_run(
-    documents: Documents,
+    records: Records,
     *,
     tenant_id: str,
     skill: str,
@@ -60,7 +60,7 @@ def start_run(
     Raises: what `request_run` does, DependencyUnavailable.
     """
     run = request_run(
-        documents,
+        records,
         tenant_id=tenant_id,
         skill=skill,
         run_id=run_id,
@@ -73,7 +73,7 @@ def start_run(
     try:
         start(run.run_id, {"tenant_id": tenant_id, "skill": skill, "run_id": run.run_id, "settings": run.settings.model_dump(mode="json")})
     except DependencyUnavailable as error:
-        fail_run(documents, run, error.detail, clock=clock)
+        fail_run(records, run, error.detail, clock=clock)
         raise
     return run
 
@@ -91,7 +91,7 @@ def admit_run(adapters: Adapters, counters: Counters, tenant_id: str, ceilings: 
 
 
 def request_run(
-    documents: Documents,
+    records: Records,
     *,
     tenant_id: str,
     skill: str,
@@ -110,7 +110,7 @@ def request_run(
     """
     key = run_key(skill, run_id)
     try:
-        recorded = documents.get(LearningRun, tenant_id, key).document
+        recorded = records.get(LearningRun, tenant_id, key).record
     except NotFound:
         pass
     else:
@@ -118,9 +118,9 @@ def request_run(
             raise Conflict(f"{run_id} is another learning run already")
         return recorded
     check_settings(settings)
-    documents.get(Skill, tenant_id, skill_key(skill))
-    now, control = clock(), documents.get_route(tenant_id, skill).control
-    if not isinstance(documents.get_policy(tenant_id, control).backend, SageMakerBackend):
+    records.get(Skill, tenant_id, skill_key(skill))
+    now, control = clock(), records.get_route(tenant_id, skill).control
+    if not isinstance(records.get_policy(tenant_id, control).backend, SageMakerBackend):
         raise Conflict(f"the control {control} does not answer from this stage's endpoint, where an adapter would be judged against it")
     run = LearningRun(
         run_id=run_id,
@@ -132,5 +132,5 @@ def request_run(
         created_at=now,
     )
     admit()
-    documents.put(tenant_id, key, run, Change(actor=actor, reason=reason, at=now))
+    records.put(tenant_id, key, run, Change(actor=actor, reason=reason, at=now))
     return run

@@ -16,7 +16,7 @@ from pydantic import Field, StringConstraints, model_validator
 from rlaas.errors import Conflict, NotFound
 from rlaas.ids import PolicyId, SkillName
 from rlaas.metering.prices import nano_usd
-from rlaas.tenancy.registry import Change, Registry, Stored, Written, replace_document
+from rlaas.tenancy.registry import Change, Registry, Stored, Written, replace_record
 from rlaas.wire import WireModel
 
 BUDGETS = "BUDGETS"
@@ -108,7 +108,7 @@ def put_budgets(registry: Registry, tenant_id: str, budgets: Budgets, *, expecte
     """Put the tenant's budgets in the place of version `expected_version`. Raises: Conflict when another is there."""
     current = stored_budgets(registry, tenant_id)
     try:
-        return replace_document(registry, tenant_id, BUDGETS, budgets, current=current, expected_version=expected_version, change=change)
+        return replace_record(registry, tenant_id, BUDGETS, budgets, current=current, expected_version=expected_version, change=change)
     except Conflict:
         raise Conflict(f"the budgets are no longer at version {expected_version}", param="expected_version") from None
 

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from rlaas.errors import Conflict, NotFound, QuotaExceeded
 from rlaas.metering.budgets import BUDGETS, Budgets, Limit, ceiling_counter
-from rlaas.tenancy.registry import Change, Registry, Stored, Written, replace_document
+from rlaas.tenancy.registry import Change, Registry, Stored, Written, replace_record
 from rlaas.wire import WireModel
 
 CEILINGS = f"{BUDGETS}#CEILINGS"
@@ -58,14 +58,14 @@ def put_ceilings(registry: Registry, tenant_id: str, ceilings: Ceilings, *, expe
     """Put the tenant's ceilings in the place of version `expected_version`. Raises: Conflict when another is there."""
     current = stored_ceilings(registry, tenant_id)
     try:
-        return replace_document(registry, tenant_id, CEILINGS, ceilings, current=current, expected_version=expected_version, change=change)
+        return replace_record(registry, tenant_id, CEILINGS, ceilings, current=current, expected_version=expected_version, change=change)
     except Conflict:
         raise Conflict(f"the ceilings are no longer at version {expected_version}", param="expected_version") from None
 
 
 def limits_of(registry: Registry, tenant_id: str) -> TenantLimits:
     """Budgets and ceilings, by one query. Raises: DependencyUnavailable."""
-    parts = [stored.document for stored in registry.list(TenantLimits, tenant_id, BUDGETS).items]
+    parts = [stored.record for stored in registry.list(TenantLimits, tenant_id, BUDGETS).items]
     return TenantLimits(**{name: getattr(part, name) for part in parts for name in part.model_fields_set})
 
 

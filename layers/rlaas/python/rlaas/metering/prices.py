@@ -78,12 +78,12 @@ def prices_key(version: int | None = None) -> str:
 def current_prices(registry: Registry, tenant_id: str) -> PriceTable:
     """The newest prices; an empty table of version 0 for a tenant that has none."""
     page = registry.list(PriceTable, tenant_id, prices_key(), limit=1, newest_first=True)
-    return page.items[0].document if page.items else PriceTable()
+    return page.items[0].record if page.items else PriceTable()
 
 
 def prices_at(registry: Registry, tenant_id: str, version: int) -> PriceTable:
     """Version `version`. Raises: NotFound."""
-    return registry.get(PriceTable, tenant_id, prices_key(version)).document
+    return registry.get(PriceTable, tenant_id, prices_key(version)).record
 
 
 def append_prices(registry: Registry, tenant_id: str, table: PriceTable, change: Change) -> None:

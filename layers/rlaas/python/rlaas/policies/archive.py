@@ -9,12 +9,12 @@ from rlaas.policies.policy_store import Policies, archive_key, find_policy
 from rlaas.tenancy.registry import Change, Registry, Written
 
 
-class Documents(Registry, Policies, Protocol):
+class Records(Registry, Policies, Protocol):
     """The registry with its policies."""
 
 
 def archive_policy(
-    documents: Documents,
+    records: Records,
     tenant_id: str,
     skill: str,
     policy_id: str,
@@ -27,23 +27,23 @@ def archive_policy(
 
     Raises: NotFound for a policy that is none of the skill's, Conflict when one that is routed to would be archived.
     """
-    find_policy(documents, tenant_id, skill, policy_id)
+    find_policy(records, tenant_id, skill, policy_id)
     if archived and policy_id in routed():
         raise Conflict(f"the route of {skill!r} names {policy_id} or would go back to it", param="policy_id")
     key, archive = archive_key(policy_id), PolicyArchive(policy_id=policy_id, archived=archived)
     try:
-        current = documents.get(PolicyArchive, tenant_id, key)
+        current = records.get(PolicyArchive, tenant_id, key)
     except NotFound:
-        documents.put(tenant_id, key, archive, change)
+        records.put(tenant_id, key, archive, change)
         return Written(archive, version=1)
-    if current.document == archive:
+    if current.record == archive:
         return Written(archive, current.version, replay=True)
-    return Written(archive, documents.replace(tenant_id, key, archive, expected_version=current.version, change=change))
+    return Written(archive, records.replace(tenant_id, key, archive, expected_version=current.version, change=change))
 
 
 def is_archived(registry: Registry, tenant_id: str, policy_id: str) -> bool:
     """Whether the policy is archived."""
     try:
-        return registry.get(PolicyArchive, tenant_id, archive_key(policy_id)).document.archived
+        return registry.get(PolicyArchive, tenant_id, archive_key(policy_id)).record.archived
     except NotFound:
         return False

@@ -20,7 +20,7 @@ from rlaas.tenancy.registry import Change, Registry, Written, list_all
 from rlaas.wire import WireModel
 
 
-class Documents(Registry, Policies, Protocol):
+class Records(Registry, Policies, Protocol):
     """The registry with its policies."""
 
 
@@ -49,7 +49,7 @@ class StageModels:
 
 
 def register_policy(
-    documents: Documents, tenant_id: str, skill: str, terms: PolicyTerms, *, stage: StageModels, change: Change
+    records: Records, tenant_id: str, skill: str, terms: PolicyTerms, *, stage: StageModels, change: Change
 ) -> Written[Policy]:
     """Register a policy of `skill`; one with the same bundle is found again.
 
@@ -61,14 +61,14 @@ def register_policy(
     check_models(bundle, stage.allowed)
     check_secrets(bundle, tenant_id, stage.secrets)
     digest = bundle.digest()
-    policies = [stored.document for stored in list_all(documents, Policy, tenant_id, policies_key(skill))]
+    policies = [stored.record for stored in list_all(records, Policy, tenant_id, policies_key(skill))]
     for policy in policies:
         if policy.sha256 == digest:
             return Written(policy, policy.version, replay=True)
-    check_ceiling(stored_ceilings(documents, tenant_id).document.policies_per_skill, len(policies), "policies of a skill")
-    number = documents.next_number(tenant_id, skill, "policy")
+    check_ceiling(stored_ceilings(records, tenant_id).record.policies_per_skill, len(policies), "policies of a skill")
+    number = records.next_number(tenant_id, skill, "policy")
     policy = Policy.of(bundle, tenant_id=tenant_id, skill=skill, version=number, created_at=change.at)
-    documents.put_policy(policy, change)
+    records.put_policy(policy, change)
     return Written(policy, policy.version)
 
 

@@ -14,7 +14,7 @@ from rlaas.clock import Clock
 from rlaas.errors import Conflict
 from rlaas.experiments.sequential import Outcome, analyse
 from rlaas.rollout.plan import would_have_taken
-from rlaas.rollout.request import Documents, find_rollout
+from rlaas.rollout.request import Records, find_rollout
 from rlaas.rollout.steps import Rollout, live_arms, with_candidate, with_promotion
 from rlaas.rollout.trial import TrialState, TrialStore, look
 from rlaas.routing.route import Route
@@ -49,7 +49,7 @@ class Guards(Protocol):
 
 
 def take_back(
-    documents: Documents, *, tenant_id: str, skill: str, change: Change, rollout_id: str | None = None, alarm_at: datetime | None = None
+    records: Records, *, tenant_id: str, skill: str, change: Change, rollout_id: str | None = None, alarm_at: datetime | None = None
 ) -> Route:
     """The way back for the guard and for operators: one conditional write of the route, then the rollout's record of it.
 
@@ -57,12 +57,12 @@ def take_back(
 
     Raises: NotFound without a route, Conflict when there is no way back or the route belongs to something else.
     """
-    route = documents.rollback(tenant_id, skill, change, rollout_id=rollout_id)
+    route = records.rollback(tenant_id, skill, change, rollout_id=rollout_id)
     if route.rollout_id is not None:
         key = rollout_key(skill, route.rollout_id)
-        if find_rollout(documents, tenant_id, key) is not None:
+        if find_rollout(records, tenant_id, key) is not None:
             _amend(
-                documents,
+                records,
                 tenant_id,
                 key,
                 lambda rollout: rollout.taken_back("rolled_back", route, alarm_at=alarm_at),
@@ -75,7 +75,7 @@ def take_back(
 class Conductor:
     """The steps of one rollout."""
 
-    documents: Documents
+    records: Records
     events: EventStore
     trials: TrialStore
     guards: Guards
@@ -103,7 +103,7 @@ class Conductor:
         """Give the candidate the share of step `index` (from 0) in one conditional write of the route."""
         rollout = self.rollout()
         for _ in range(_ATTEMPTS):
-            route = self.documents.get_route(self.tenant_id, self.skill)
+            route = self.records.get_route(self.tenant_id, self.skill)
             if rollout.owns(route) and _weight(route, rollout) == rollout.settings.planned[index].weight:
                 self._amend(partial(Rollout.weighted, index=index, route_version=route.version, at=self.clock()))
                 return "running"
@@ -111,7 +111,7 @@ class Conductor:
             if not (untouched or rollout.owns(route)):
                 break
             try:
-                self.documents.write_route(with_candidate(route, rollout, index, at=self.clock()), expected_version=route.version)
+                self.records.write_route(with_candidate(route, rollout, index, at=self.clock()), expected_version=route.version)
             except Conflict:
                 continue  # somebody wrote in between: look again whose the route is
         return "superseded"
@@ -147,7 +147,7 @@ class Conductor:
     def analyse(self, index: int) -> tuple[Outcome | Literal["superseded"], TrialState | None]:
         """Look once more at what is known in step `index`, and record what was seen; what was seen, unless the rollout is superseded."""
         rollout = self.rollout()
-        route = self.documents.get_route(self.tenant_id, self.skill)
+        route = self.records.get_route(self.tenant_id, self.skill)
         if not rollout.owns(route):
             return "superseded", None
         state, now = self.watch(), self.clock()
@@ -175,14 +175,14 @@ class Conductor:
         """Make the candidate the control in one conditional write; the old control stays the way back."""
         rollout = self.rollout()
         for _ in range(_ATTEMPTS):
-            route = self.documents.get_route(self.tenant_id, self.skill)
+            route = self.records.get_route(self.tenant_id, self.skill)
             if rollout.promoted(route):
                 self._amend(partial(Rollout.shipped, route_version=route.version, reason=route.reason, at=route.changed_at))
                 return "shipped"
             if not rollout.owns(route):
                 break
             try:
-                self.documents.write_route(with_promotion(route, rollout, at=self.clock()), expected_version=route.version)
+                self.records.write_route(with_promotion(route, rollout, at=self.clock()), expected_version=route.version)
             except Conflict:
                 continue  # somebody wrote in between: look again whose the route is
         return "superseded"
@@ -200,7 +200,7 @@ class Conductor:
     def finish(self) -> Rollout:
         """Delete the guard and close the record; a rollout that was superseded says by whom and why."""
         self.guards.delete(self.tenant_id, self.skill, self.rollout_id)
-        route = self.documents.get_route(self.tenant_id, self.skill)
+        route = self.records.get_route(self.tenant_id, self.skill)
 
         def close(rollout: Rollout) -> Rollout:
             if rollout.status == "running" and route.rollout_id == rollout.rollout_id and route.mode == "rolled_back":
@@ -215,7 +215,7 @@ class Conductor:
 
         `None` when nothing was recorded. A rollout that has ended stays as it is.
         """
-        rollout = find_rollout(self.documents, self.tenant_id, self._key)
+        rollout = find_rollout(self.records, self.tenant_id, self._key)
         if rollout is None or rollout.ended_at is not None:
             return rollout
         self._back(f"rollout failed: {error}")
@@ -224,7 +224,7 @@ class Conductor:
 
     def rollout(self) -> Rollout:
         """The rollout as recorded. Raises: NotFound."""
-        return self.documents.get(Rollout, self.tenant_id, self._key).document
+        return self.records.get(Rollout, self.tenant_id, self._key).record
 
     @property
     def _key(self) -> str:
@@ -233,13 +233,13 @@ class Conductor:
     def _back(self, reason: str) -> Route | None:
         change = Change(actor=f"rollout:{self.rollout_id}", reason=reason, at=self.clock())
         try:
-            return self.documents.rollback(self.tenant_id, self.skill, change, rollout_id=self.rollout_id)
+            return self.records.rollback(self.tenant_id, self.skill, change, rollout_id=self.rollout_id)
         except Conflict:
             return None  # the route is no longer this rollout's: nothing of it is left to take back
 
     def _amend(self, transition: Callable[[Rollout], Rollout]) -> Rollout:
         change = Change(actor=f"rollout:{self.rollout_id}", reason="rollout progress", at=self.clock())
-        return _amend(self.documents, self.tenant_id, self._key, transition, change)
+        return _amend(self.records, self.tenant_id, self._key, transition, change)
 
 
 def _weight(route: Route, rollout: Rollout) -> float | None:
@@ -247,7 +247,7 @@ def _weight(route: Route, rollout: Rollout) -> float | None:
 
 
 def _amend(
-    documents: Documents,
+    records: Records,
     tenant_id: str,
     key: str,
     transition: Callable[[Rollout], Rollout],
@@ -255,14 +255,14 @@ def _amend(
     attempts: int = _ATTEMPTS,
 ) -> Rollout:
     """Replace the record by its successor; look again when another writer (the guard, the state machine) was faster."""
-    stored: Stored[Rollout] = documents.get(Rollout, tenant_id, key)
-    successor = transition(stored.document)
-    if successor == stored.document:
+    stored: Stored[Rollout] = records.get(Rollout, tenant_id, key)
+    successor = transition(stored.record)
+    if successor == stored.record:
         return successor
     try:
-        documents.replace(tenant_id, key, successor, expected_version=stored.version, change=change)
+        records.replace(tenant_id, key, successor, expected_version=stored.version, change=change)
     except Conflict:
         if attempts == 1:
             raise
-        return _amend(documents, tenant_id, key, transition, change, attempts - 1)
+        return _amend(records, tenant_id, key, transition, change, attempts - 1)
     return successor

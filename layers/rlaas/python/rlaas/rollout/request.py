@@ -20,19 +20,19 @@ _DAY_SECONDS = 86_400
 _STARTS_WITHIN = timedelta(minutes=15)
 
 
-class Documents(Registry, Routes, Policies, Protocol):
+class Records(Registry, Routes, Policies, Protocol):
     """The registry with its routes and policies."""
 
 
 def plan_rollout(
-    documents: Documents, events: EventStore, *, tenant_id: str, skill: str, settings: RolloutSettings, now: datetime
+    records: Records, events: EventStore, *, tenant_id: str, skill: str, settings: RolloutSettings, now: datetime
 ) -> tuple[RolloutSettings, Plan]:
     """`settings` with their steps planned where they name none, and what the plan is expected to take on the skill's own traffic.
 
     Raises: NotFound without a skill or route.
     """
-    documents.get(Skill, tenant_id, skill_key(skill))
-    route = documents.get_route(tenant_id, skill)
+    records.get(Skill, tenant_id, skill_key(skill))
+    route = records.get_route(tenant_id, skill)
     traffic = _traffic(events, route, settings, now)
     if settings.units_a_day is not None:
         traffic = traffic.model_copy(update={"units_a_day": settings.units_a_day})
@@ -52,7 +52,7 @@ def plan_rollout(
 
 
 def request_rollout(
-    documents: Documents,
+    records: Records,
     events: EventStore,
     *,
     tenant_id: str,
@@ -71,22 +71,22 @@ def request_rollout(
     cannot conclude, Conflict when the route has live arms, another rollout of the skill has not ended or the id holds another rollout.
     """
     key = rollout_key(skill, rollout_id)
-    recorded = find_rollout(documents, tenant_id, key)
+    recorded = find_rollout(records, tenant_id, key)
     if recorded is not None:
         if recorded.candidate != candidate or settings not in (recorded.requested, recorded.settings):
             raise Conflict(f"{rollout_id} is another rollout already")
         return recorded
-    if documents.get_policy(tenant_id, candidate).skill != skill:
+    if records.get_policy(tenant_id, candidate).skill != skill:
         raise InvalidInput(f"{candidate} is not a policy of {skill!r}", param="policy_id")
-    route = documents.get_route(tenant_id, skill)
+    route = records.get_route(tenant_id, skill)
     if route.control == candidate:
         raise InvalidInput(f"{candidate} is the control already", param="policy_id")
     if live_arms(route):
         raise Conflict(f"the route of {skill!r} has live arms beside its control; end them first")
-    running = _running(documents, tenant_id, skill, now)
+    running = _running(records, tenant_id, skill, now)
     if running is not None:
         raise Conflict(f"the rollout {running} of {skill!r} has not ended")
-    planned, expected = plan_rollout(documents, events, tenant_id=tenant_id, skill=skill, settings=settings, now=now)
+    planned, expected = plan_rollout(records, events, tenant_id=tenant_id, skill=skill, settings=settings, now=now)
     if not expected.can_conclude and not dryrun:
         raise InvalidInput(f"this plan cannot conclude: {expected.advice}", param="settings")
     rollout = Rollout(
@@ -98,21 +98,21 @@ def request_rollout(
         requested=settings,
         settings=planned,
         plan=expected,
-        reward_spec=documents.get(Skill, tenant_id, skill_key(skill)).document.reward,
+        reward_spec=records.get(Skill, tenant_id, skill_key(skill)).record.reward,
         prior_mean=expected.traffic.reward_mean,
         prior_unsent=min(0.95, max(0.05, expected.traffic.unsent if expected.traffic.unsent is not None else 0.5)),
         reason=reason,
         created_at=now,
     )
     if not dryrun:
-        documents.put(tenant_id, key, rollout, Change(actor=actor, reason=reason, at=now))
+        records.put(tenant_id, key, rollout, Change(actor=actor, reason=reason, at=now))
     return rollout
 
 
-def find_rollout(documents: Documents, tenant_id: str, key: str) -> Rollout | None:
+def find_rollout(records: Records, tenant_id: str, key: str) -> Rollout | None:
     """The rollout under `key`; `None` where there is none."""
     try:
-        return documents.get(Rollout, tenant_id, key).document
+        return records.get(Rollout, tenant_id, key).record
     except NotFound:
         return None
 
@@ -137,12 +137,12 @@ def _traffic(events: EventStore, route: Route, settings: RolloutSettings, now: d
     return traffic_of(rewards, unit=route.unit, since=since, until=now)
 
 
-def _running(documents: Documents, tenant_id: str, skill: str, now: datetime) -> str | None:
+def _running(records: Records, tenant_id: str, skill: str, now: datetime) -> str | None:
     cursor, more = None, True
     while more:
-        page = documents.list(Rollout, tenant_id, rollout_key(skill, ""), cursor=cursor)
+        page = records.list(Rollout, tenant_id, rollout_key(skill, ""), cursor=cursor)
         for stored in page.items:
-            rollout = stored.document
+            rollout = stored.record
             if rollout.status == "running" or (rollout.status == "starting" and now - rollout.created_at < _STARTS_WITHIN):
                 return rollout.rollout_id
         cursor, more = page.cursor, page.cursor is not None

@@ -31,7 +31,7 @@ def start_rollout(
     if candidate.skill == conductor.skill and not dryrun:
         load(candidate, "policy_id")
     rollout = request_rollout(
-        conductor.documents,
+        conductor.records,
         conductor.events,
         tenant_id=conductor.tenant_id,
         skill=conductor.skill,

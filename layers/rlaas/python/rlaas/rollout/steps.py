@@ -1,4 +1,4 @@
-"""A rollout as a document: its settings, its steps with what each one saw, and how it moves from one to the next."""
+"""A rollout as a record: its settings, its steps with what each one saw, and how it moves from one to the next."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -21,7 +21,7 @@ Load = Callable[[Policy, str], None]
 """Sees that a policy can answer, before a route names it at a place of the request. Raises: any RlaasError."""
 
 
-class Documents(Registry, Routes, Policies, Protocol):
+class Records(Registry, Routes, Policies, Protocol):
     """The registry with its routes and policies."""
 
 
@@ -51,7 +51,7 @@ class RouteTerms(WireModel):
         return arms
 
 
-def change_route(documents: Documents, tenant_id: str, skill: str, terms: RouteTerms, *, change: Change, load: Load) -> Written[Route]:
+def change_route(records: Records, tenant_id: str, skill: str, terms: RouteTerms, *, change: Change, load: Load) -> Written[Route]:
     """Put a route of `skill` in the place of version `expected_version`; the same request again finds the one it put.
 
     What the route does not name yet is loaded first, and nothing else is: taking from what it names must not wait for
@@ -62,10 +62,10 @@ def change_route(documents: Documents, tenant_id: str, skill: str, terms: RouteT
     """
     places = _policies_by_place(terms)
     for place, policy_id in places.items():
-        find_policy(documents, tenant_id, skill, policy_id, param=place)
-        if is_archived(documents, tenant_id, policy_id):
+        find_policy(records, tenant_id, skill, policy_id, param=place)
+        if is_archived(records, tenant_id, policy_id):
             raise Conflict(f"{policy_id} is archived", param=place)
-    current = find_route(documents, tenant_id, skill)
+    current = find_route(records, tenant_id, skill)
     if current is not None and _was_put_by(terms, change, current):
         return Written(current, current.version, replay=True)
     version = current.version if current else 0
@@ -75,11 +75,11 @@ def change_route(documents: Documents, tenant_id: str, skill: str, terms: RouteT
         route = _next_route(current, terms, tenant_id=tenant_id, skill=skill, change=change)
     except ValidationError as error:
         raise invalid_input(error, terms.model_dump()) from None
-    routed = routed_policies(documents, tenant_id, skill)
+    routed = routed_policies(records, tenant_id, skill)
     for place, policy_id in places.items():
         if policy_id not in routed:
-            load(find_policy(documents, tenant_id, skill, policy_id), place)
-    documents.write_route(route, expected_version=terms.expected_version)
+            load(find_policy(records, tenant_id, skill, policy_id), place)
+    records.write_route(route, expected_version=terms.expected_version)
     return Written(route, route.version)
 
 

@@ -1,4 +1,4 @@
-"""Where routes and policies are kept: the part of the registry whose documents this room knows."""
+"""Where routes and policies are kept: the part of the registry whose records this room knows."""
 
 from typing import Protocol
 

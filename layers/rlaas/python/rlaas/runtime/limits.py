@@ -15,8 +15,8 @@ REMEMBERED = timedelta(seconds=10)
 class Limits:
     """Limits by tenant; a tenant's are read again when they are ten seconds old."""
 
-    def __init__(self, documents: Registry, *, clock: Clock) -> None:
-        self._documents = documents
+    def __init__(self, records: Registry, *, clock: Clock) -> None:
+        self._records = records
         self._clock = clock
         self._known: dict[str, tuple[datetime, TenantLimits]] = {}
 
@@ -25,7 +25,7 @@ class Limits:
         now = self._clock()
         known = self._known.get(tenant_id)
         if known is None or now - known[0] > REMEMBERED:
-            known = self._known[tenant_id] = (now, limits_of(self._documents, tenant_id))
+            known = self._known[tenant_id] = (now, limits_of(self._records, tenant_id))
         return known[1]
 
 

@@ -14,8 +14,8 @@ REMEMBERED = timedelta(seconds=10)
 class Scrubbers:
     """Scrubbers by tenant; a tenant's settings are read again when they are ten seconds old."""
 
-    def __init__(self, documents: Registry, *, clock: Clock, finder: EntityFinder) -> None:
-        self._documents = documents
+    def __init__(self, records: Registry, *, clock: Clock, finder: EntityFinder) -> None:
+        self._records = records
         self._clock = clock
         self._finder = finder
         self._known: dict[str, tuple[datetime, Scrubber]] = {}
@@ -25,7 +25,7 @@ class Scrubbers:
         now = self._clock()
         known = self._known.get(tenant_id)
         if known is None or now - known[0] > REMEMBERED:
-            privacy = self._documents.get(TenantPrivacy, tenant_id, PRIVACY).document
+            privacy = self._records.get(TenantPrivacy, tenant_id, PRIVACY).record
             if known is not None and known[1].settings == privacy.settings:
                 known = (now, known[1])
             else:

@@ -37,8 +37,8 @@ def put_skill(
         admit()
         registry.put(tenant_id, key, skill, change)
         return Written(skill, version=1)
-    skill = _skill(tenant_id, name, terms, created_at=current.document.created_at)
-    if skill == current.document:
+    skill = _skill(tenant_id, name, terms, created_at=current.record.created_at)
+    if skill == current.record:
         return Written(skill, current.version, replay=True)
     return Written(skill, registry.replace(tenant_id, key, skill, expected_version=current.version, change=change))
 
@@ -46,7 +46,7 @@ def put_skill(
 def find_skill(registry: Registry, tenant_id: str, name: str) -> Skill:
     """The skill `name`. Raises: NotFound."""
     try:
-        return registry.get(Skill, tenant_id, skill_key(name)).document
+        return registry.get(Skill, tenant_id, skill_key(name)).record
     except NotFound:
         raise NotFound(f"there is no skill {name!r}", param="skill") from None
 

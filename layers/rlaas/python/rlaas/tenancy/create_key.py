@@ -51,7 +51,7 @@ def create_key(keys: Keys, maker: Maker, terms: KeyTerms, *, tenant_id: str, req
     try:
         keys.create_key(key, change)
     except Conflict:
-        earlier = keys.get(ApiKey, tenant_id, key_key(key.key_id)).document
+        earlier = keys.get(ApiKey, tenant_id, key_key(key.key_id)).record
         if (earlier.scopes, earlier.expires_at, earlier.origins) != (key.scopes, key.expires_at, key.origins):
             raise Conflict("this Idempotency-Key made another key", param="Idempotency-Key") from None
         return NewKey(earlier, None)

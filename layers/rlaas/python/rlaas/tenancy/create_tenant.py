@@ -18,9 +18,9 @@ def create_tenant(registry: Registry, tenant: Tenant, *, privacy: BaseModel, cha
     if ensure_tenant(registry, tenant, privacy=privacy, change=change):
         return Written(tenant, version=1)
     stored = registry.get(Tenant, tenant.tenant_id, TENANT)
-    if stored.document.model_copy(update={"created_at": tenant.created_at}) != tenant:
+    if stored.record.model_copy(update={"created_at": tenant.created_at}) != tenant:
         raise Conflict(f"there is another tenant {tenant.tenant_id!r}", param="tenant_id")
-    return Written(stored.document, stored.version, replay=True)
+    return Written(stored.record, stored.version, replay=True)
 
 
 def ensure_tenant(registry: Registry, tenant: Tenant, *, privacy: BaseModel, change: Change) -> bool:
@@ -40,6 +40,6 @@ def ensure_tenant(registry: Registry, tenant: Tenant, *, privacy: BaseModel, cha
 def find_tenant(registry: Registry, tenant_id: str) -> Tenant:
     """The tenant. Raises: NotFound."""
     try:
-        return registry.get(Tenant, tenant_id, TENANT).document
+        return registry.get(Tenant, tenant_id, TENANT).record
     except NotFound:
         raise NotFound(f"there is no tenant {tenant_id!r}", param="tenant_id") from None

@@ -1,7 +1,7 @@
-"""The registry: every document of a tenant, versioned, each change made by one conditional write that names who and
+"""The registry: every record of a tenant, versioned, each change made by one conditional write that names who and
 why.
 
-Documents are pydantic models that their rooms define; the sort keys here are their addresses. `Registry` is generic
+Records are pydantic models that their rooms define; the sort keys here are their addresses. `Registry` is generic
 over them.
 """
 
@@ -16,19 +16,19 @@ from pydantic import BaseModel
 from rlaas.errors import InvalidInput
 from rlaas.tenancy.keys import ApiKey
 
-Document = TypeVar("Document", bound=BaseModel)
+Record = TypeVar("Record", bound=BaseModel)
 
 LONGEST_KEY = 255
 """Characters of the longest sort key; nothing lies under a longer one. DynamoDB takes 1,024 bytes."""
 TENANT = "TENANT"
-"""The sort key of a tenant's own document."""
+"""The sort key of a tenant's own record."""
 PRIVACY = "PRIVACY"
 """The sort key of what a tenant wants done with personal data; made with the tenant."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Who changes a document, why, when; the audit entry is made from it."""
+    """Who changes a record, why, when; the audit entry is made from it."""
 
     actor: str
     reason: str
@@ -36,27 +36,27 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored(Generic[Document]):
-    """A document as read, with the version to pass as `expected_version` when replacing it."""
+class Stored(Generic[Record]):
+    """A record as read, with the version to pass as `expected_version` when replacing it."""
 
-    document: Document
+    record: Record
     version: int
     change: Change
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[Document]):
-    """Some documents, and the cursor that continues after them (`None` at the end)."""
+class Page(Generic[Record]):
+    """Some records, and the cursor that continues after them (`None` at the end)."""
 
-    items: tuple[Stored[Document], ...]
+    items: tuple[Stored[Record], ...]
     cursor: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Written(Generic[Document]):
+class Written(Generic[Record]):
     """What a request put. `replay` says that the same stood there before, and nothing was written."""
 
-    document: Document
+    record: Record
     version: int
     replay: bool = False
 
@@ -108,35 +108,35 @@ def redrive_key(redrive_id: str) -> str:
 
 
 class Registry(Protocol):
-    """Documents of tenants. Every write is one conditional write (a key's: one transaction); a lost race raises
+    """Records of tenants. Every write is one conditional write (a key's: one transaction); a lost race raises
     `Conflict`.
 
     Policies and routes have Protocols of their own in `rlaas.routing.route_store`; one adapter serves them all.
     """
 
-    def get(self, model: type[Document], tenant_id: str, sort_key: str) -> Stored[Document]:
-        """The document there, strongly consistent. Raises: NotFound."""
+    def get(self, model: type[Record], tenant_id: str, sort_key: str) -> Stored[Record]:
+        """The record there, strongly consistent. Raises: NotFound."""
         ...
 
     def list(
         self,
-        model: type[Document],
+        model: type[Record],
         tenant_id: str,
         prefix: str,
         *,
         limit: int = 100,
         cursor: str | None = None,
         newest_first: bool = False,
-    ) -> Page[Document]:
-        """Documents whose sort key begins with `prefix` (such as `POLICY#<skill>#`), in its order. Raises:
+    ) -> Page[Record]:
+        """Records whose sort key begins with `prefix` (such as `POLICY#<skill>#`), in its order. Raises:
         InvalidInput on a bad cursor."""
         ...
 
-    def put(self, tenant_id: str, sort_key: str, document: BaseModel, change: Change) -> None:
-        """Store a new document as version 1. Raises: Conflict when there is one."""
+    def put(self, tenant_id: str, sort_key: str, record: BaseModel, change: Change) -> None:
+        """Store a new record as version 1. Raises: Conflict when there is one."""
         ...
 
-    def replace(self, tenant_id: str, sort_key: str, document: BaseModel, *, expected_version: int, change: Change) -> int:
+    def replace(self, tenant_id: str, sort_key: str, record: BaseModel, *, expected_version: int, change: Change) -> int:
         """Replace version `expected_version`; the new version, one higher. Raises: Conflict when it is not the
         current one."""
         ...
@@ -154,8 +154,8 @@ class Registry(Protocol):
         ...
 
 
-def list_all(registry: Registry, model: type[Document], tenant_id: str, prefix: str) -> list[Stored[Document]]:
-    """Every document whose sort key begins with `prefix`, in its order."""
+def list_all(registry: Registry, model: type[Record], tenant_id: str, prefix: str) -> list[Stored[Record]]:
+    """Every record whose sort key begins with `prefix`, in its order."""
     page = registry.list(model, tenant_id, prefix)
     items = [*page.items]
     while page.cursor is not None:
@@ -164,22 +164,22 @@ def list_all(registry: Registry, model: type[Document], tenant_id: str, prefix: 
     return items
 
 
-def replace_document(
+def replace_record(
     registry: Registry,
     tenant_id: str,
     sort_key: str,
-    document: Document,
+    record: Record,
     *,
-    current: Stored[Document],
+    current: Stored[Record],
     expected_version: int,
     change: Change,
-) -> Written[Document]:
-    """Put `document` in the place of version `expected_version`, unless it is what stands there: `current`, version 0
+) -> Written[Record]:
+    """Put `record` in the place of version `expected_version`, unless it is what stands there: `current`, version 0
     of which is nowhere.
 
     Raises: Conflict when another version is there.
     """
-    if current.document == document and current.version > 0:
-        return Written(document, current.version, replay=True)
-    version = registry.replace(tenant_id, sort_key, document, expected_version=expected_version, change=change)
-    return Written(document, version)
+    if current.record == record and current.version > 0:
+        return Written(record, current.version, replay=True)
+    version = registry.replace(tenant_id, sort_key, record, expected_version=expected_version, change=change)
+    return Written(record, version)

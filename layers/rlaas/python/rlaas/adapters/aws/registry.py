@@ -1,4 +1,4 @@
-"""The registry on DynamoDB: `T#<tenant>` partitions, one item a document, every write conditional."""
+"""The registry on DynamoDB: `T#<tenant>` partitions, one item a record, every write conditional."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ from rlaas.routing.route_store import route_key
 from rlaas.skills.skill import Metric, RewardSpec, Skill
 from rlaas.tenancy.audit import Content
 from rlaas.tenancy.keys import ApiKey
-from rlaas.tenancy.registry import LONGEST_KEY, Change, Document, Page, Stored, from_cursor, key_key, skill_key, to_cursor
+from rlaas.tenancy.registry import LONGEST_KEY, Change, Page, Record, Stored, from_cursor, key_key, skill_key, to_cursor
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -43,10 +43,10 @@ class DynamoRegistry:
         self._policies: dict[tuple[str, str], Policy] = {}
         self._skills: set[tuple[str, str]] = set()
 
-    # Documents
+    # Records
 
-    def get(self, model: type[Document], tenant_id: str, sort_key: str) -> Stored[Document]:
-        """The document there, strongly consistent. Raises: NotFound."""
+    def get(self, model: type[Record], tenant_id: str, sort_key: str) -> Stored[Record]:
+        """The record there, strongly consistent. Raises: NotFound."""
         item = self._item(f"T#{tenant_id}", sort_key, consistent=True)
         if item is None:
             raise NotFound(f"there is no {_spoken(sort_key)}")
@@ -54,15 +54,15 @@ class DynamoRegistry:
 
     def list(
         self,
-        model: type[Document],
+        model: type[Record],
         tenant_id: str,
         prefix: str,
         *,
         limit: int = 100,
         cursor: str | None = None,
         newest_first: bool = False,
-    ) -> Page[Document]:
-        """Documents whose sort key begins with `prefix`. Raises: InvalidInput on a bad cursor."""
+    ) -> Page[Record]:
+        """Records whose sort key begins with `prefix`. Raises: InvalidInput on a bad cursor."""
         if len(prefix) > LONGEST_KEY:
             return Page(items=(), cursor=None)
         partition = f"T#{tenant_id}"
@@ -84,13 +84,13 @@ class DynamoRegistry:
             cursor=to_cursor(last["sk"]["S"]) if last else None,
         )
 
-    def put(self, tenant_id: str, sort_key: str, document: BaseModel, change: Change) -> None:
-        """Store a new document as version 1. Raises: Conflict."""
-        self._write(f"T#{tenant_id}", sort_key, document, change, expected_version=0)
+    def put(self, tenant_id: str, sort_key: str, record: BaseModel, change: Change) -> None:
+        """Store a new record as version 1. Raises: Conflict."""
+        self._write(f"T#{tenant_id}", sort_key, record, change, expected_version=0)
 
-    def replace(self, tenant_id: str, sort_key: str, document: BaseModel, *, expected_version: int, change: Change) -> int:
+    def replace(self, tenant_id: str, sort_key: str, record: BaseModel, *, expected_version: int, change: Change) -> int:
         """Replace version `expected_version`; the new version. Raises: Conflict."""
-        self._write(f"T#{tenant_id}", sort_key, document, change, expected_version=expected_version)
+        self._write(f"T#{tenant_id}", sort_key, record, change, expected_version=expected_version)
         return expected_version + 1
 
     def next_number(self, tenant_id: str, skill: str, what: str) -> int:
@@ -117,11 +117,11 @@ class DynamoRegistry:
 
     def metrics(self, tenant_id: str, skill: str) -> dict[str, Metric]:
         """The skill's metrics by name, as of now. Raises: NotFound."""
-        return self.get(Skill, tenant_id, skill_key(skill)).document.metrics
+        return self.get(Skill, tenant_id, skill_key(skill)).record.metrics
 
     def reward_spec(self, tenant_id: str, skill: str) -> RewardSpec:
         """How the skill is rewarded, as of now. Raises: NotFound."""
-        return self.get(Skill, tenant_id, skill_key(skill)).document.reward
+        return self.get(Skill, tenant_id, skill_key(skill)).record.reward
 
     # Policies
 
@@ -134,7 +134,7 @@ class DynamoRegistry:
         cached = self._policies.get((tenant_id, policy_id))
         if cached is None:
             try:
-                cached = self.get(Policy, tenant_id, policy_key(*policy_version(policy_id))).document
+                cached = self.get(Policy, tenant_id, policy_key(*policy_version(policy_id))).record
             except (ValueError, NotFound):
                 raise NotFound(f"there is no policy {policy_id!r}", param="policy_id") from None
             self._policies[tenant_id, policy_id] = cached
@@ -193,7 +193,7 @@ class DynamoRegistry:
                 )
         except ClientError as error:
             return _not_rolled_back(held_item(error), skill, rollout_id)
-        return _stored(Route, from_item(answer["Attributes"])).document
+        return _stored(Route, from_item(answer["Attributes"])).record
 
     # Keys
 
@@ -204,14 +204,14 @@ class DynamoRegistry:
     def find_key(self, key_id: str) -> ApiKey | None:
         """The key with this id, as the authorizer reads it."""
         item = self._item(f"KEY#{key_id}", "KEY")
-        return _stored(ApiKey, item).document if item else None
+        return _stored(ApiKey, item).record if item else None
 
     def revoke_key(self, tenant_id: str, key_id: str, change: Change) -> ApiKey:
         """Revoke a key in both its places, in one transaction. Raises: NotFound."""
         stored = self.get(ApiKey, tenant_id, key_key(key_id))
-        if stored.document.revoked_at is not None:
-            return stored.document
-        revoked = stored.document.model_copy(update={"revoked_at": change.at})
+        if stored.record.revoked_at is not None:
+            return stored.record
+        revoked = stored.record.model_copy(update={"revoked_at": change.at})
         self._write_key(revoked, change, expected_version=stored.version)
         return revoked
 
@@ -253,14 +253,14 @@ class DynamoRegistry:
         item = self._item(f"T#{tenant_id}", route_key(skill), consistent=consistent)
         if item is None:
             raise NotFound(f"the skill {skill!r} has no route", param="skill")
-        return _stored(Route, item).document
+        return _stored(Route, item).record
 
-    def _write(self, partition: str, sort_key: str, document: BaseModel, change: Change, *, expected_version: int) -> None:
+    def _write(self, partition: str, sort_key: str, record: BaseModel, change: Change, *, expected_version: int) -> None:
         try:
             with dependency("DynamoDB"):
                 self._dynamodb.put_item(
                     TableName=self._table,
-                    Item=_item(partition, sort_key, document, change, expected_version + 1),
+                    Item=_item(partition, sort_key, record, change, expected_version + 1),
                     **_condition(expected_version),
                 )
         except ClientError:
@@ -302,7 +302,7 @@ def _condition(expected_version: int) -> _Condition:
     }
 
 
-def _item(partition: str, sort_key: str, document: BaseModel, change: Change, version: int) -> "dict[str, AttributeValueTypeDef]":
+def _item(partition: str, sort_key: str, record: BaseModel, change: Change, version: int) -> "dict[str, AttributeValueTypeDef]":
     values: dict[str, JsonValue] = {
         "pk": partition,
         "sk": sort_key,
@@ -310,9 +310,9 @@ def _item(partition: str, sort_key: str, document: BaseModel, change: Change, ve
         "changed_by": change.actor,
         "reason": change.reason,
         "changed_at": rfc3339(change.at),
-        "gsi_trial": _on_trial(document) if isinstance(document, Route) else None,
+        "gsi_trial": _on_trial(record) if isinstance(record, Route) else None,
     }
-    return {**to_item(values), "body": to_attribute(document.model_dump(mode="json"))}
+    return {**to_item(values), "body": to_attribute(record.model_dump(mode="json"))}
 
 
 def _on_trial(route: Route) -> str | None:
@@ -321,14 +321,14 @@ def _on_trial(route: Route) -> str | None:
     return BANDITS if route.bandit is not None else None
 
 
-def _stored(model: type[Document], item: Mapping[str, JsonValue]) -> Stored[Document]:
+def _stored(model: type[Record], item: Mapping[str, JsonValue]) -> Stored[Record]:
     change = Change(
         actor=cast(str, item["changed_by"]),
         reason=cast(str, item["reason"]),
         at=datetime.fromisoformat(cast(str, item["changed_at"])),
     )
-    document = model.model_validate(item["body"], strict=False, extra="ignore")
-    return Stored(document=document, version=cast(int, item["version"]), change=change)
+    record = model.model_validate(item["body"], strict=False, extra="ignore")
+    return Stored(record=record, version=cast(int, item["version"]), change=change)
 
 
 def _lost_race(sort_key: str, expected_version: int) -> Conflict:
@@ -340,7 +340,7 @@ def _lost_race(sort_key: str, expected_version: int) -> Conflict:
 def _not_rolled_back(item: Mapping[str, AttributeValue], skill: str, rollout_id: str | None) -> Route:
     if not item:
         raise NotFound(f"the skill {skill!r} has no route", param="skill")
-    route = _stored(Route, from_item(item)).document
+    route = _stored(Route, from_item(item)).record
     if rollout_id is not None and route.rollout_id != rollout_id:
         raise Conflict(f"the route of {skill!r} no longer belongs to {rollout_id}")
     if route.mode == "rolled_back":

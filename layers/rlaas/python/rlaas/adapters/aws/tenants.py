@@ -37,7 +37,7 @@ class DynamoTenants:
             found += (_stored(from_item(item)) for item in answer["Items"])
             if len(found) >= limit:
                 taken = tuple(found[:limit])
-                return Page(items=taken, cursor=to_cursor(f"T#{taken[-1].document.tenant_id}"))
+                return Page(items=taken, cursor=to_cursor(f"T#{taken[-1].record.tenant_id}"))
             if "LastEvaluatedKey" not in answer:
                 return Page(items=tuple(found), cursor=None)
             scan["ExclusiveStartKey"] = to_item(from_item(answer["LastEvaluatedKey"]))
@@ -46,4 +46,4 @@ class DynamoTenants:
 def _stored(item: dict[str, JsonValue]) -> Stored[Tenant]:
     tenant = Tenant.model_validate(item["body"], strict=False, extra="ignore")
     change = Change(actor=cast(str, item["changed_by"]), reason=cast(str, item["reason"]), at=tenant.created_at)
-    return Stored(document=tenant, version=cast(int, item["version"]), change=change)
+    return Stored(record=tenant, version=cast(int, item["version"]), change=change)

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, JsonValue
 
 from rlaas.api.admin.call import Call
-from rlaas.tenancy.registry import Document, Written
+from rlaas.tenancy.registry import Record, Written
 from rlaas.wire import WireModel
 
 Item = TypeVar("Item", bound=BaseModel)
@@ -25,14 +25,14 @@ def answer(status: int, model: BaseModel, **more: JsonValue) -> JSONResponse:
     return JSONResponse({**dumped(model), **more}, status_code=status)
 
 
-def written_answer(written: Written[Document], *, status: int = 200) -> JSONResponse:
+def written_answer(written: Written[Record], *, status: int = 200) -> JSONResponse:
     """What was put, and whether it stood there before; `status` is that of something new."""
-    return answer(200 if written.replay else status, written.document, idempotent_replay=written.replay)
+    return answer(200 if written.replay else status, written.record, idempotent_replay=written.replay)
 
 
-def version_answer(written: Written[Document]) -> JSONResponse:
-    """The same of a document that is changed at its version."""
-    return answer(200, written.document, version=written.version, idempotent_replay=written.replay)
+def version_answer(written: Written[Record]) -> JSONResponse:
+    """The same of a record that is changed at its version."""
+    return answer(200, written.record, version=written.version, idempotent_replay=written.replay)
 
 
 def page_answer(items: Iterable[dict[str, JsonValue]], cursor: str | None) -> JSONResponse:
@@ -40,12 +40,10 @@ def page_answer(items: Iterable[dict[str, JsonValue]], cursor: str | None) -> JS
     return JSONResponse({"data": [*items], "next_cursor": cursor})
 
 
-def list_answer(
-    call: Call, model: type[Document], prefix: str, limit: int, cursor: str | None, *, newest_first: bool = True
-) -> JSONResponse:
-    """A page of the tenant's documents whose sort key begins with `prefix`."""
-    page = call.services.documents.list(model, call.tenant_id, prefix, limit=limit, cursor=cursor, newest_first=newest_first)
-    return page_answer((dumped(stored.document) for stored in page.items), page.cursor)
+def list_answer(call: Call, model: type[Record], prefix: str, limit: int, cursor: str | None, *, newest_first: bool = True) -> JSONResponse:
+    """A page of the tenant's records whose sort key begins with `prefix`."""
+    page = call.services.records.list(model, call.tenant_id, prefix, limit=limit, cursor=cursor, newest_first=newest_first)
+    return page_answer((dumped(stored.record) for stored in page.items), page.cursor)
 
 
 def dumped(model: BaseModel) -> dict[str, JsonValue]:

@@ -67,8 +67,8 @@ class BudgetsUsage(WireModel):
 @router.get("", **operation(ok=BudgetsAnswer))
 def get_budgets(call: AdminCall) -> JSONResponse:
     """Every budget, and the version to change them at; and the platform's ceilings, which only the platform changes."""
-    stored = stored_budgets(call.services.documents, call.tenant_id)
-    return answer(200, stored.document, version=stored.version, ceilings=dumped(call.ceilings()))
+    stored = stored_budgets(call.services.records, call.tenant_id)
+    return answer(200, stored.record, version=stored.version, ceilings=dumped(call.ceilings()))
 
 
 @router.put("", **operation(BudgetsRequest, ok=PutBudgetsAnswer))
@@ -76,7 +76,7 @@ def put_budgets(call: AdminCall) -> JSONResponse:
     """In force for every request from ten seconds on. What was spent stays counted, under other names and limits too."""
     request = call.body(BudgetsRequest)
     written = put(
-        call.services.documents,
+        call.services.records,
         call.tenant_id,
         Budgets(budgets=request.budgets),
         expected_version=request.expected_version,
@@ -91,7 +91,7 @@ def get_budgets_usage(call: AdminCall) -> JSONResponse:
     flight, and when the next one begins."""
     now = call.services.clock()
     item = call.services.counters.read(call.tenant_id)
-    limits = limits_of(call.services.documents, call.tenant_id)
+    limits = limits_of(call.services.records, call.tenant_id)
     content: dict[str, JsonValue] = {
         "data": [_usage_body(budget, budget.counter, item, now) for budget in limits.budgets],
         "ceilings": [_usage_body(limit, ceiling_counter(limit), item, now) for limit in limits.spending],

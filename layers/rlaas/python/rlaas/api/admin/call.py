@@ -64,7 +64,7 @@ class Call:
 
     def ceilings(self) -> Ceilings:
         """What the platform lets the caller's tenant have."""
-        return stored_ceilings(self.services.documents, self.tenant_id).document
+        return stored_ceilings(self.services.records, self.tenant_id).record
 
     def load(self, policy: Policy, param: str) -> None:
         """See that the adapters of `policy` can be asked. Raises: what `ensure_loaded` does, blaming `param`."""
@@ -87,7 +87,7 @@ class Call:
     def _scrubber(self) -> Scrubber:
         """What the tenant wants done with personal data; nobody is asked for names here."""
         try:
-            privacy = self.services.documents.get(TenantPrivacy, self.tenant_id, PRIVACY).document
+            privacy = self.services.records.get(TenantPrivacy, self.tenant_id, PRIVACY).record
         except NotFound:
             privacy = TenantPrivacy()
         return Scrubber(privacy.settings, salt=bytes.fromhex(privacy.salt)).by_patterns

@@ -36,17 +36,17 @@ class PutCeilingsAnswer(CeilingsAnswer):
 @router.get("", **operation(ok=CeilingsAnswer))
 def get_ceilings(call: PlatformCall, tenant_id: str) -> JSONResponse:
     """The most that the tenant may have, and the version to change it at. Needs the scope `platform`."""
-    find_tenant(call.services.documents, tenant_id)
-    stored = stored_ceilings(call.services.documents, tenant_id)
-    return answer(200, stored.document, version=stored.version)
+    find_tenant(call.services.records, tenant_id)
+    stored = stored_ceilings(call.services.records, tenant_id)
+    return answer(200, stored.record, version=stored.version)
 
 
 @router.put("", **operation(CeilingsRequest, ok=PutCeilingsAnswer))
 def put_ceilings(call: PlatformCall, tenant_id: str) -> JSONResponse:
     """In force for every request from ten seconds on; the tenant's own administrators read them and cannot lift them. Needs the scope
     `platform`."""
-    request, documents = call.body(CeilingsRequest), call.services.documents
-    find_tenant(documents, tenant_id)
+    request, records = call.body(CeilingsRequest), call.services.records
+    find_tenant(records, tenant_id)
     ceilings = Ceilings(**{name: getattr(request, name) for name in Ceilings.model_fields})
     change = call.change(request.reason)
-    return version_answer(put(documents, tenant_id, ceilings, expected_version=request.expected_version, change=change))
+    return version_answer(put(records, tenant_id, ceilings, expected_version=request.expected_version, change=change))

@@ -51,7 +51,7 @@ def create_key(call: EitherCall) -> JSONResponse:
     if tenant_id != call.tenant_id:
         require_scope(call.who.scopes, "platform")
     new = create(
-        call.services.documents,
+        call.services.records,
         call.maker,
         request,
         tenant_id=tenant_id,
@@ -65,15 +65,15 @@ def create_key(call: EitherCall) -> JSONResponse:
 
 @router.get("", **operation(ok=KeyPage))
 def list_keys(call: AdminCall, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
-    page = call.services.documents.list(ApiKey, call.tenant_id, key_key(""), limit=limit, cursor=cursor)
-    return page_answer((_without_secret(stored.document) for stored in page.items), page.cursor)
+    page = call.services.records.list(ApiKey, call.tenant_id, key_key(""), limit=limit, cursor=cursor)
+    return page_answer((_without_secret(stored.record) for stored in page.items), page.cursor)
 
 
 @router.delete("/{key_id}", **operation(ok=KeyAnswer))
 def revoke_key(call: EitherCall, key_id: str) -> JSONResponse:
     """A key of the caller's tenant; a platform key revokes any tenant's."""
     any_tenants = "platform" in call.who.scopes
-    key = revoke(call.services.documents, call.maker, key_id, any_tenants=any_tenants, change=call.change("revoked"))
+    key = revoke(call.services.records, call.maker, key_id, any_tenants=any_tenants, change=call.change("revoked"))
     return JSONResponse(_without_secret(key))
 
 

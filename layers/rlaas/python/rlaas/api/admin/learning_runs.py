@@ -43,7 +43,7 @@ def start_learning_run(call: AdminCall, skill: str) -> JSONResponse:
         admit_run(here.adapters, here.counters, call.tenant_id, call.ceilings(), endpoint=here.endpoint, clock=here.clock)
 
     run = start_run(
-        here.documents,
+        here.records,
         tenant_id=call.tenant_id,
         skill=skill,
         run_id=derived_id("run", name) if name else new_id("run"),
@@ -64,5 +64,5 @@ def list_learning_runs(call: AdminCall, skill: str, limit: Limit = 100, cursor: 
 
 @router.get("/{run_id}", **operation(ok=LearningRunAnswer))
 def get_learning_run(call: AdminCall, skill: str, run_id: str) -> JSONResponse:
-    run = call.services.documents.get(LearningRun, call.tenant_id, run_key(skill, run_id)).document
+    run = call.services.records.get(LearningRun, call.tenant_id, run_key(skill, run_id)).record
     return answer(200, run, policy_id=run.registered_policy_id)

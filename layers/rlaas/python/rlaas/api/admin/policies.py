@@ -74,11 +74,11 @@ class ArchiveAnswer(PolicyArchive):
 @router.post("", **operation(PolicyRequest, ok=NewPolicyAnswer, made=NewPolicyAnswer))
 def create_policy(call: AdminCall, skill: str) -> JSONResponse:
     here = call.services
-    find_skill(here.documents, call.tenant_id, skill)
+    find_skill(here.records, call.tenant_id, skill)
     request = call.body(PolicyRequest)
     stage = StageModels(endpoint=here.endpoint, base_model=here.base_model, allowed=here.allowed, secrets=here.secrets)
     change = call.change(request.reason)
-    return written_answer(register_policy(here.documents, call.tenant_id, skill, request, stage=stage, change=change), status=201)
+    return written_answer(register_policy(here.records, call.tenant_id, skill, request, stage=stage, change=change), status=201)
 
 
 @router.get("", **operation(ok=PolicyPage))
@@ -88,17 +88,17 @@ def list_policies(call: AdminCall, skill: str, limit: Limit = 100, cursor: str |
 
 @router.get("/{policy_id}", **operation(ok=PolicyAnswer))
 def get_policy(call: AdminCall, skill: str, policy_id: str) -> JSONResponse:
-    documents = call.services.documents
-    policy = find_policy(documents, call.tenant_id, skill, policy_id)
-    return answer(200, policy, archived=is_archived(documents, call.tenant_id, policy_id))
+    records = call.services.records
+    policy = find_policy(records, call.tenant_id, skill, policy_id)
+    return answer(200, policy, archived=is_archived(records, call.tenant_id, policy_id))
 
 
 @router.get("/{policy_id}/diff", **operation(ok=PolicyDiff))
 def diff_policies(call: AdminCall, skill: str, policy_id: str, against: str) -> JSONResponse:
     """What of the bundle `against` was changed to make `policy_id`, field by field."""
-    documents = call.services.documents
-    after = find_policy(documents, call.tenant_id, skill, policy_id)
-    before = find_policy(documents, call.tenant_id, skill, against, param="against")
+    records = call.services.records
+    after = find_policy(records, call.tenant_id, skill, policy_id)
+    before = find_policy(records, call.tenant_id, skill, against, param="against")
     changes = [{"path": change.path, "from": change.before, "to": change.after} for change in differences(before, after)]
     return JSONResponse({"policy_id": policy_id, "against": against, "changes": changes})
 
@@ -106,14 +106,14 @@ def diff_policies(call: AdminCall, skill: str, policy_id: str, against: str) -> 
 @router.put("/{policy_id}/archived", **operation(ArchiveRequest, ok=ArchiveAnswer))
 def archive_policy(call: AdminCall, skill: str, policy_id: str) -> JSONResponse:
     """An archived policy stays readable and cannot be routed to; one that a route names or would go back to cannot be archived."""
-    request, documents = call.body(ArchiveRequest), call.services.documents
+    request, records = call.body(ArchiveRequest), call.services.records
     written = archive(
-        documents,
+        records,
         call.tenant_id,
         skill,
         policy_id,
         archived=request.archived,
-        routed=lambda: routed_policies(documents, call.tenant_id, skill),
+        routed=lambda: routed_policies(records, call.tenant_id, skill),
         change=call.change(request.reason),
     )
     return written_answer(written)

@@ -33,8 +33,8 @@ class PutPricesAnswer(PriceTable):
 @router.get("", **operation(ok=PriceTable))
 def get_prices(call: AdminCall, version: Annotated[int | None, Query(ge=1)] = None) -> JSONResponse:
     """The newest prices, or those of a version: `price_version` of an output says which were its own."""
-    documents = call.services.documents
-    return answer(200, current_prices(documents, call.tenant_id) if version is None else prices_at(documents, call.tenant_id, version))
+    records = call.services.records
+    return answer(200, current_prices(records, call.tenant_id) if version is None else prices_at(records, call.tenant_id, version))
 
 
 @router.put("", **operation(PricesRequest, ok=PutPricesAnswer))
@@ -42,7 +42,7 @@ def put_prices(call: AdminCall) -> JSONResponse:
     """A new version, for every request from ten seconds on; what was answered before keeps its cost."""
     request = call.body(PricesRequest)
     written = put(
-        call.services.documents,
+        call.services.records,
         call.tenant_id,
         request.prices,
         expected_version=request.expected_version,

@@ -8,7 +8,7 @@ from rlaas.api.admin.answers import answer
 from rlaas.api.admin.call import REASON, AdminCall
 from rlaas.api.admin.operations import operation
 from rlaas.privacy.settings import PrivacySettings, TenantPrivacy, check_custom
-from rlaas.tenancy.registry import PRIVACY, replace_document
+from rlaas.tenancy.registry import PRIVACY, replace_record
 
 router = APIRouter(prefix="/v1/admin/privacy")
 
@@ -35,22 +35,22 @@ class PutPrivacyAnswer(PrivacyAnswer):
 @router.get("", **operation(ok=PrivacyAnswer))
 def get_privacy(call: AdminCall) -> JSONResponse:
     """What is done with each kind of personal data, and the version to change it at."""
-    stored = call.services.documents.get(TenantPrivacy, call.tenant_id, PRIVACY)
-    return answer(200, stored.document.settings, version=stored.version)
+    stored = call.services.records.get(TenantPrivacy, call.tenant_id, PRIVACY)
+    return answer(200, stored.record.settings, version=stored.version)
 
 
 @router.put("", **operation(PrivacyRequest, ok=PutPrivacyAnswer))
 def put_privacy(call: AdminCall) -> JSONResponse:
     """In force for every event that comes in from ten seconds on; what is stored stays as it is."""
-    request, documents = call.body(PrivacyRequest), call.services.documents
-    current = documents.get(TenantPrivacy, call.tenant_id, PRIVACY)
+    request, records = call.body(PrivacyRequest), call.services.records
+    current = records.get(TenantPrivacy, call.tenant_id, PRIVACY)
     settings = PrivacySettings(**{name: getattr(request, name) for name in PrivacySettings.model_fields})
     check_custom(settings)
-    written = replace_document(
-        documents,
+    written = replace_record(
+        records,
         call.tenant_id,
         PRIVACY,
-        current.document.model_copy(update={"settings": settings}),
+        current.record.model_copy(update={"settings": settings}),
         current=current,
         expected_version=request.expected_version,
         change=call.change(request.reason),

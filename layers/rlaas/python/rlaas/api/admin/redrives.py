@@ -36,4 +36,4 @@ def redrive(call: PlatformCall) -> JSONResponse:
     if request.dryrun:
         return answer(200, RedriveDryRun(waiting=here.redriver.waiting()))
     change = call.change(request.reason)
-    return answer(200, play_page(here.redriver, here.documents, call.tenant_id, cursor=request.cursor, change=change))
+    return answer(200, play_page(here.redriver, here.records, call.tenant_id, cursor=request.cursor, change=change))

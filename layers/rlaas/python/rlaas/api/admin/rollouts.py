@@ -37,7 +37,7 @@ class RolloutPage(ListPage[Rollout]):
 @router.post("", **operation(RolloutRequest, ok=Rollout, started=Rollout))
 def start_rollout(call: AdminCall, skill: str) -> JSONResponse:
     request, here = call.body(RolloutRequest), call.services
-    candidate = here.documents.get_policy(call.tenant_id, request.policy_id)
+    candidate = here.records.get_policy(call.tenant_id, request.policy_id)
     name = call.request_name("rollout", skill)
     rollout = start(
         _conductor(call, skill, derived_id("rol", name) if name else new_id("rol")),
@@ -59,7 +59,7 @@ def list_rollouts(call: AdminCall, skill: str, limit: Limit = 100, cursor: str |
 
 @router.get("/{rollout_id}", **operation(ok=Rollout))
 def get_rollout(call: AdminCall, skill: str, rollout_id: str) -> JSONResponse:
-    return answer(200, call.services.documents.get(Rollout, call.tenant_id, rollout_key(skill, rollout_id)).document)
+    return answer(200, call.services.records.get(Rollout, call.tenant_id, rollout_key(skill, rollout_id)).record)
 
 
 @router.get("/{rollout_id}/evidence", **operation(ok=TrialEvidence))
@@ -72,4 +72,4 @@ def get_evidence(call: AdminCall, skill: str, rollout_id: str) -> JSONResponse:
 
 def _conductor(call: Call, skill: str, rollout_id: str) -> Conductor:
     here = call.services
-    return Conductor(here.documents, here.events, here.trials, here.guards, here.clock, call.tenant_id, skill, rollout_id)
+    return Conductor(here.records, here.events, here.trials, here.guards, here.clock, call.tenant_id, skill, rollout_id)

@@ -42,15 +42,15 @@ class RouteAnswer(Route):
 
 @router.get("/route", **operation(ok=Route))
 def get_route(call: AdminCall, skill: str) -> JSONResponse:
-    return answer(200, call.services.documents.get_route(call.tenant_id, skill))
+    return answer(200, call.services.records.get_route(call.tenant_id, skill))
 
 
 @router.put("/route", **operation(RouteRequest, ok=RouteAnswer, made=RouteAnswer))
 def put_route(call: AdminCall, skill: str) -> JSONResponse:
-    documents = call.services.documents
-    find_skill(documents, call.tenant_id, skill)
+    records = call.services.records
+    find_skill(records, call.tenant_id, skill)
     request = call.body(RouteRequest)
-    written = change_route(documents, call.tenant_id, skill, request, change=call.change(request.reason), load=call.load)
+    written = change_route(records, call.tenant_id, skill, request, change=call.change(request.reason), load=call.load)
     return written_answer(written, status=201 if written.version == 1 else 200)
 
 
@@ -58,4 +58,4 @@ def put_route(call: AdminCall, skill: str) -> JSONResponse:
 def roll_back(call: AdminCall, skill: str) -> JSONResponse:
     request = call.body(RollbackRequest)
     change = call.change(request.reason)
-    return answer(200, take_back(call.services.documents, tenant_id=call.tenant_id, skill=skill, change=change))
+    return answer(200, take_back(call.services.records, tenant_id=call.tenant_id, skill=skill, change=change))

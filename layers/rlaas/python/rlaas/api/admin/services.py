@@ -23,7 +23,7 @@ from rlaas.tenancy.registry import Page, Registry
 from rlaas.tenancy.tenant import Tenant
 
 
-class Documents(Registry, Routes, Policies, KeySource, Contents, Protocol):
+class Records(Registry, Routes, Policies, KeySource, Contents, Protocol):
     """Everything the registry's adapter serves."""
 
 
@@ -47,7 +47,7 @@ class Executions(Protocol):
 class Services:
     """What the admin API works with. The settings are the stage's, under those that a request gives."""
 
-    documents: Documents
+    records: Records
     tenants: Tenants
     events: EventStore
     audit: AuditLog

@@ -38,20 +38,20 @@ def list_skills(call: AdminCall, limit: Limit = 100, cursor: str | None = None) 
 
 @router.put("/{skill}", **operation(SkillRequest, ok=(Skill, SkillAnswer), made=SkillAnswer))
 def put_skill(call: AdminCall, skill: str) -> JSONResponse:
-    request, documents = call.body(SkillRequest), call.services.documents
+    request, records = call.body(SkillRequest), call.services.records
 
     def admit() -> None:
         if (most := call.ceilings().skills) is not None:
-            check_ceiling(most, len(list_all(documents, Skill, call.tenant_id, skill_key(""))), "skills")
+            check_ceiling(most, len(list_all(records, Skill, call.tenant_id, skill_key(""))), "skills")
 
-    written = put(documents, call.tenant_id, skill, request, change=call.change(request.reason), admit=admit)
+    written = put(records, call.tenant_id, skill, request, change=call.change(request.reason), admit=admit)
     if written.replay:
-        return answer(200, written.document, idempotent_replay=True)
+        return answer(200, written.record, idempotent_replay=True)
     if written.version == 1:
-        return answer(201, written.document, idempotent_replay=False)
-    return answer(200, written.document)
+        return answer(201, written.record, idempotent_replay=False)
+    return answer(200, written.record)
 
 
 @router.get("/{skill}", **operation(ok=Skill))
 def get_skill(call: AdminCall, skill: str) -> JSONResponse:
-    return answer(200, find_skill(call.services.documents, call.tenant_id, skill))
+    return answer(200, find_skill(call.services.records, call.tenant_id, skill))

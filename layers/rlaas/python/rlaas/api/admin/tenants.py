@@ -41,10 +41,10 @@ def create_tenant(call: PlatformCall) -> JSONResponse:
     request = call.body(TenantRequest)
     change = call.change("tenant made")
     tenant = Tenant(**request.model_dump(), created_at=change.at)
-    return written_answer(create(call.services.documents, tenant, privacy=TenantPrivacy(), change=change), status=201)
+    return written_answer(create(call.services.records, tenant, privacy=TenantPrivacy(), change=change), status=201)
 
 
 @router.get("", **operation(ok=TenantPage))
 def list_tenants(call: PlatformCall, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
     page = call.services.tenants.list(limit=limit, cursor=cursor)
-    return page_answer((dumped(stored.document) for stored in page.items), page.cursor)
+    return page_answer((dumped(stored.record) for stored in page.items), page.cursor)
