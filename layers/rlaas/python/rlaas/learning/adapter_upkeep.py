@@ -6,7 +6,7 @@ unloaded; a route that is to name it again has it loaded first.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -20,7 +20,7 @@ from rlaas.policies.bundle import Policy
 from rlaas.policies.policy_store import Policies
 from rlaas.routing.route import Route
 from rlaas.skills.skill import Skill
-from rlaas.tenancy.registry import Record, Registry
+from rlaas.tenancy.registry import Registry, list_all
 
 SETTLED = timedelta(days=1)
 """A younger adapter stays: its run asks it for some hours at most."""
@@ -182,7 +182,7 @@ def _asked(policy: Policy, endpoint: str) -> Iterator[tuple[str, str | None]]:
 
 def _routed(records: Records, tenant_id: str, endpoint: str) -> Iterator[tuple[str, str | None]]:
     """The adapters that the tenant's routes name, or would name again after a rollback."""
-    for route in _every(records, Route, tenant_id, "ROUTE#"):
+    for route in list_all(records, Route, tenant_id, "ROUTE#"):
         targets = [route.target, *([route.last_good] if route.last_good is not None else [])]
         named = {target.control for target in targets} | {arm.policy_id for target in targets for arm in target.arms}
         for policy_id in sorted(named):
@@ -200,7 +200,7 @@ class _Waiting:
     def names(self, name: str) -> bool:
         """Whether `name` is the newest adapter of its skill."""
         if self._skills is None:
-            self._skills = [skill.skill for skill in _every(self._records, Skill, self._tenant_id, "SKILL#")]
+            self._skills = [skill.skill for skill in list_all(self._records, Skill, self._tenant_id, "SKILL#")]
         version = int(name.removesuffix("--sft").rpartition("--v")[2])
         owners = [skill for skill in self._skills if adapter_name(self._endpoint, self._tenant_id, skill, version) == name]
         return any(name in self._newest_of(skill) for skill in owners)
@@ -211,13 +211,3 @@ class _Waiting:
             asked = ([component for component, _ in _asked(stored.record, self._endpoint)] for stored in page.items)
             self._newest[skill] = frozenset(next((components for components in asked if components), []))
         return self._newest[skill]
-
-
-def _every(records: Records, model: type[Record], tenant_id: str, prefix: str) -> Iterable[Record]:
-    cursor: str | None = None
-    while True:
-        page = records.list(model, tenant_id, prefix, cursor=cursor)
-        yield from (stored.record for stored in page.items)
-        cursor = page.cursor
-        if cursor is None:
-            return

@@ -61,7 +61,7 @@ def register_policy(
     check_models(bundle, stage.allowed)
     check_secrets(bundle, tenant_id, stage.secrets)
     digest = bundle.digest()
-    policies = [stored.record for stored in list_all(records, Policy, tenant_id, policies_key(skill))]
+    policies = [*list_all(records, Policy, tenant_id, policies_key(skill))]
     for policy in policies:
         if policy.sha256 == digest:
             return Written(policy, policy.version, replay=True)

@@ -12,7 +12,7 @@ from rlaas.routing.route_store import Routes
 from rlaas.skills.skill import Skill
 from rlaas.telemetry.events import RewardComputed
 from rlaas.telemetry.store import EventStore
-from rlaas.tenancy.registry import Change, Registry, rollout_key, skill_key
+from rlaas.tenancy.registry import Change, Registry, list_all, rollout_key, skill_key
 
 _ENOUGH_HISTORY = 5000
 """Rewards that are read to plan from."""
@@ -138,12 +138,7 @@ def _traffic(events: EventStore, route: Route, settings: RolloutSettings, now: d
 
 
 def _running(records: Records, tenant_id: str, skill: str, now: datetime) -> str | None:
-    cursor, more = None, True
-    while more:
-        page = records.list(Rollout, tenant_id, rollout_key(skill, ""), cursor=cursor)
-        for stored in page.items:
-            rollout = stored.record
-            if rollout.status == "running" or (rollout.status == "starting" and now - rollout.created_at < _STARTS_WITHIN):
-                return rollout.rollout_id
-        cursor, more = page.cursor, page.cursor is not None
+    for rollout in list_all(records, Rollout, tenant_id, rollout_key(skill, "")):
+        if rollout.status == "running" or (rollout.status == "starting" and now - rollout.created_at < _STARTS_WITHIN):
+            return rollout.rollout_id
     return None

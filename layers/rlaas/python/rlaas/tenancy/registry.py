@@ -7,6 +7,7 @@ over them.
 
 import base64
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
@@ -154,14 +155,13 @@ class Registry(Protocol):
         ...
 
 
-def list_all(registry: Registry, model: type[Record], tenant_id: str, prefix: str) -> list[Stored[Record]]:
-    """Every record whose sort key begins with `prefix`, in its order."""
+def list_all(registry: Registry, model: type[Record], tenant_id: str, prefix: str) -> Iterator[Record]:
+    """Every record whose sort key begins with `prefix`, in its order, read page by page."""
     page = registry.list(model, tenant_id, prefix)
-    items = [*page.items]
+    yield from (stored.record for stored in page.items)
     while page.cursor is not None:
         page = registry.list(model, tenant_id, prefix, cursor=page.cursor)
-        items += page.items
-    return items
+        yield from (stored.record for stored in page.items)
 
 
 def replace_record(

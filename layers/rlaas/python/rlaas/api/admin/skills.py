@@ -42,7 +42,7 @@ def put_skill(call: AdminCall, skill: str) -> JSONResponse:
 
     def admit() -> None:
         if (most := call.ceilings().skills) is not None:
-            check_ceiling(most, len(list_all(records, Skill, call.tenant_id, skill_key(""))), "skills")
+            check_ceiling(most, sum(1 for _ in list_all(records, Skill, call.tenant_id, skill_key(""))), "skills")
 
     written = put(records, call.tenant_id, skill, request, change=call.change(request.reason), admit=admit)
     if written.replay:
