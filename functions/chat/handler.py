@@ -5,7 +5,7 @@ import os
 from rlaas.api import web
 from rlaas.api.admission import admitted
 from rlaas.api.answering import answered, streamed
-from rlaas.api.http import Event, header, parse
+from rlaas.api.http import Body, Event, header, parse
 from rlaas.clock import utc_now
 from rlaas.inference.chat_completion_chunks import chunks
 from rlaas.inference.chat_completions import ChatRequest, extras, to_completion, to_infer
@@ -13,7 +13,7 @@ from rlaas.runtime.environment import InferenceEnvironment, environment
 from rlaas.tenancy.keys import require_scope
 
 
-def chat(event: Event) -> web.Body | web.Stream:
+def chat(event: Event) -> Body | web.Stream:
     """One request of an OpenAI client."""
     who = admitted(event)
     require_scope(who.scopes, "infer")

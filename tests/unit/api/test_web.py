@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rlaas.api import web
-from rlaas.api.http import Event, caller, header, parse
+from rlaas.api.http import Body, Event, caller, header, parse
 from rlaas.errors import DependencyUnavailable, QuotaExceeded
 from rlaas.wire import WireModel
 from tests.fakes.gateway import proxy_event
@@ -32,7 +32,7 @@ class Speaker:
         self.go_on = threading.Event()
         self.events: list[Event] = []
 
-    def whole(self, event: Event) -> web.Body:
+    def whole(self, event: Event) -> Body:
         self.events.append(event)
         return {"text": parse(Say, event).text, "tenant": caller(event).tenant_id, "origin": header(event, "Origin")}
 
@@ -55,7 +55,7 @@ class Speaker:
         finally:
             self.closed.set()
 
-    def limited(self, event: Event) -> web.Body:
+    def limited(self, event: Event) -> Body:
         error = QuotaExceeded("spent")
         error.retry_after_s = 1.2
         raise error

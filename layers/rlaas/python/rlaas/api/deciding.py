@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from rlaas.adapters.aws.grants import ModelGrants
 from rlaas.adapters.aws.lent_sessions import LIFETIME
 from rlaas.api.answering import gateway, scrubbers, stores
-from rlaas.api.http import Caller, Event, body_of
+from rlaas.api.http import Body, Caller, Event, body_of
 from rlaas.clock import rfc3339, utc_now
 from rlaas.errors import InvalidInput, NotFound
 from rlaas.inference.decide import Asker, InferRequest
@@ -22,7 +22,6 @@ from rlaas.runtime.environment import DecidingEnvironment
 from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import skill_key
 
-Body = dict[str, JsonValue]
 _LISTED = 1000
 _PREFIX = "rlaas::"
 

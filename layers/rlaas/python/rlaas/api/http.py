@@ -43,6 +43,8 @@ _STATUS: dict[type[RlaasError], int] = {
 
 Model = TypeVar("Model", bound=BaseModel)
 Event = Mapping[str, object]
+Body = dict[str, JsonValue]
+"""What an answer says, in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def status_of(error: RlaasError) -> int:
     return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
 
 
-def error_body(error: RlaasError, request_id: str) -> dict[str, JsonValue]:
+def error_body(error: RlaasError, request_id: str) -> Body:
     """The one shape of every error answer."""
     return {
         "error": {
@@ -86,7 +88,7 @@ def retry_after(error: Exception) -> dict[str, str]:
     return {} if seconds is None else {"Retry-After": str(math.ceil(seconds))}
 
 
-def internal_error_body(request_id: str) -> dict[str, JsonValue]:
+def internal_error_body(request_id: str) -> Body:
     """The answer to a failure nobody foresaw: nothing of it is shown, the id finds it in the log."""
     return {
         "error": {

@@ -10,9 +10,7 @@ import socketserver
 from collections.abc import Callable, Generator, Mapping
 from http.server import BaseHTTPRequestHandler
 
-from pydantic import JsonValue
-
-from rlaas.api.http import Event, error_body, internal_error_body, request_id, retry_after, status_of
+from rlaas.api.http import Body, Event, error_body, internal_error_body, request_id, retry_after, status_of
 from rlaas.errors import NotFound, RlaasError, Unauthorized
 from rlaas.runtime.log import logger, refused, where
 
@@ -20,11 +18,10 @@ READY_PATH = "/ready"
 """Where the adapter asks whether the function is up (AWS_LWA_READINESS_CHECK_PATH)."""
 CONTEXT_HEADER = "x-amzn-request-context"
 
-Body = dict[str, JsonValue]
 Stream = Generator[Body, None, None]
 """The parts of a streamed answer. It raises before its first part what becomes an ordinary error answer, and is closed when the client has
 left, so that it can account for what was produced."""
-Handle = Callable[[Event], Body | Stream]
+Responder = Callable[[Event], Body | Stream]
 """Answers one request, whole or in parts. Raises: any RlaasError."""
 
 
@@ -32,11 +29,11 @@ class ClientLeft(Exception):
     """Nobody reads the answer any more."""
 
 
-def server(routes: Mapping[str, Handle], *, port: int) -> socketserver.ThreadingTCPServer:
+def server(routes: Mapping[str, Responder], *, port: int) -> socketserver.ThreadingTCPServer:
     """A server of POST requests, by path, on `port` of the loopback (0: any free one), listening already."""
 
     class Routed(_Exchange):
-        handles = routes
+        responders = routes
 
     return _Server(("127.0.0.1", port), Routed)
 
@@ -53,7 +50,7 @@ class _Exchange(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    handles: Mapping[str, Handle]
+    responders: Mapping[str, Responder]
 
     def do_GET(self) -> None:
         """Readiness."""
@@ -65,10 +62,10 @@ class _Exchange(BaseHTTPRequestHandler):
         try:
             event = self._event()
             identifier = request_id(event)
-            handle = self.handles.get(self.path.partition("?")[0])
-            if handle is None:
+            respond = self.responders.get(self.path.partition("?")[0])
+            if respond is None:
                 raise NotFound("there is nothing at this path")
-            answer = handle(event)
+            answer = respond(event)
             if isinstance(answer, dict):
                 self._whole(200, answer, identifier)
             else:
@@ -112,13 +109,13 @@ class _Exchange(BaseHTTPRequestHandler):
         except ClientLeft:
             raise
         except Exception as error:
-            self._part(_json(_told(error, identifier)))
+            self._part(_json(_failure_body(error, identifier)))
         finally:
             rest.close()
         self._send(b"0\r\n\r\n")
 
     def _refuse(self, error: Exception, identifier: str) -> None:
-        body = _told(error, identifier)
+        body = _failure_body(error, identifier)
         try:
             self._whole(status_of(error) if isinstance(error, RlaasError) else 500, body, identifier, retry_after(error))
         except ClientLeft:
@@ -149,7 +146,7 @@ class _Exchange(BaseHTTPRequestHandler):
         """API Gateway keeps the access log."""
 
 
-def _told(error: Exception, identifier: str) -> Body:
+def _failure_body(error: Exception, identifier: str) -> Body:
     """The error's body, and a line in the log."""
     if isinstance(error, RlaasError):
         refused(error, identifier, status=status_of(error))
