@@ -91,7 +91,9 @@ def jobs() -> dict[str, dict[str, Any]]:
 def test_a_container_has_a_network_only_where_its_code_calls_aws(templates: list[Template]) -> None:
     """Without one it has no credentials either, and of all tenants' data only what SageMaker brings it."""
     networked = {name for name, asked in jobs().items() if not (asked.get("NetworkConfig") or asked).get("EnableNetworkIsolation")}
-    asks_aws = {name for name in jobs() if re.search(r"boto3|awswrangler|rlaas\.adapters", (ROOT / f"training_jobs/{name}.py").read_text())}
+    asks_aws = {
+        name for name in jobs() if re.search(r"boto3|awswrangler|rlaas\.adapters", (ROOT / f"training_jobs/{name}/job.py").read_text())
+    }
     assert networked == asks_aws == {"compact"}
     assert not [name for name in jobs().keys() - networked if "AWS_DEFAULT_REGION" in json.dumps(jobs()[name])]
     for config in STAGES:

@@ -25,7 +25,7 @@ from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
 from tests.local_cloud.conftest import ROLE, ROOT, Emulator, until
 from tests.state_machines.conftest import create
-from training_jobs.build_dataset import read_events
+from training_jobs.build_dataset.job import read_events
 
 COLUMNS = [{"Name": "event_id", "Type": "string"}, {"Name": "payload", "Type": "string"}, {"Name": "value", "Type": "double"}]
 

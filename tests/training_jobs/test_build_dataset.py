@@ -17,9 +17,9 @@ from rlaas.preferences.dataset import SPLITS, TEST_PROMPTS, DatasetManifest, Hel
 from rlaas.preferences.left_out import ADVICE
 from rlaas.telemetry.store import StoredEvent
 from rlaas.voices import FREE
-from training_jobs import build_dataset
-from training_jobs.build_dataset import Arguments, build, read_events
-from training_jobs.train import sha256
+from training_jobs.build_dataset import job as build_dataset
+from training_jobs.build_dataset.job import Arguments, build, read_events
+from training_jobs.train.job import sha256
 
 WORDS = "--tenant acme --skill support-email-draft --version v1"
 

@@ -14,7 +14,7 @@ from moto import mock_aws
 from pyarrow import parquet
 
 from rlaas.adapters.aws import clients
-from training_jobs import compact
+from training_jobs.compact import job as compact
 
 BUCKET, DAY = "lake", "2025-05-04"
 COLUMNS = ("tenant_id", "event_id", "skill", "policy_id", "occurred_at", "received_at", "payload")

@@ -7,8 +7,11 @@ import pytest
 
 from rlaas.errors import DependencyUnavailable
 from rlaas.preferences.dataset import DatasetManifest
-from training_jobs import build_dataset, compact, evaluate, train
+from training_jobs.build_dataset import job as build_dataset
+from training_jobs.compact import job as compact
 from training_jobs.ending import REASON_BYTES, JobFailed, exit_status
+from training_jobs.evaluate import job as evaluate
+from training_jobs.train import job as train
 
 SAID = "Dear Ms Weber, your sister's diagnosis"
 

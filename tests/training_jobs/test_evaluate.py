@@ -10,10 +10,10 @@ from rlaas.evaluation.report import PromotionReport
 from rlaas.preferences.dataset import TEST_PROMPTS, HeldOutPrompt
 from rlaas.telemetry.store import StoredEvent
 from tests.fakes.answers import MemoryAnswers
-from training_jobs import evaluate
-from training_jobs.build_dataset import Arguments, build
+from training_jobs.build_dataset.job import Arguments, build
 from training_jobs.ending import JobFailed
-from training_jobs.train import sha256
+from training_jobs.evaluate import job as evaluate
+from training_jobs.train.job import sha256
 
 WORDS = (
     "--endpoint rlaas-local --baseline-component rlaas-local--base --candidate-component acme--mail--v1 "

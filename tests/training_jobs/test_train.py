@@ -11,8 +11,8 @@ from transformers import AutoTokenizer
 
 from rlaas.learning.training import TrainingReport
 from rlaas.telemetry.store import StoredEvent
-from training_jobs import train
-from training_jobs.build_dataset import Arguments, build
+from training_jobs.build_dataset.job import Arguments, build
+from training_jobs.train import job as train
 
 SETTINGS = {
     "base_model": "tiny",

@@ -8,7 +8,7 @@ import trl.trainer.utils
 from transformers import AutoModelForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
-from training_jobs.train import score_answers_only
+from training_jobs.train.job import score_answers_only
 
 
 @pytest.fixture(autouse=True)

@@ -19,8 +19,8 @@ from rlaas.tenancy.registry import dataset_key, run_key
 from tests.fakes.artifacts import MemoryArtifacts
 from tests.fakes.registry import MemoryRegistry
 from tests.fakes.worlds import NOW, SKILL, TENANT, clock, furnished
-from training_jobs import evaluate
-from training_jobs.build_dataset import Arguments
+from training_jobs.build_dataset.job import Arguments
+from training_jobs.evaluate import job as evaluate
 
 RUN = "run_01JQZ4T3V7W8X9Y0Z1A2B3C4D5"
 PLACE = Place(stage="test", lake="lake", bucket="artifacts", endpoint="rlaas-test", base_model="smollm2")

@@ -19,8 +19,8 @@ from rlaas.evaluation.comparison import SYSTEMS, HeldOutCase, System
 from rlaas.evaluation.report import Criteria, PromotionReport, promotion_report
 from rlaas.preferences.dataset import DatasetManifest, read_messages
 from training_jobs.ending import JobFailed, exit_status
+from training_jobs.evaluate.promotion_page import promotion_page
 from training_jobs.ml_root import ml_root
-from training_jobs.promotion_page import promotion_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -114,7 +114,3 @@ def work() -> None:
     root = ml_root() / "processing"
     report = evaluate(arguments, root / "input" / "dataset", root / "input" / "answers", root / "output" / "evaluation")
     logger.info("%s: %s", report.decision, report.reason)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -330,7 +330,3 @@ def work() -> None:
             f"{len(failed)} of {len(due)} partitions stay as they were, the first {failed[0]}: the job's log has a line for each; "
             "they are due again the next day"
         )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,11 +14,9 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import re
 import resource
 import shutil
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -344,8 +342,3 @@ def publish(model: PeftModel, directory: Path, *, base_model_name: str) -> None:
 def sha256(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    sys.exit(main())

@@ -230,7 +230,3 @@ def work() -> None:
     )
     if reason := shortfall(manifest):
         raise JobFailed(reason)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

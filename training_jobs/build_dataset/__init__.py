@@ -1,0 +1,1 @@
+"""A run's events become a versioned dataset."""

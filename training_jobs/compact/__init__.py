@@ -1,0 +1,1 @@
+"""A day's many small files of the lake become few large ones."""

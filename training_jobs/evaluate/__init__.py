@@ -1,0 +1,1 @@
+"""Answers to held-out prompts become the promotion report."""

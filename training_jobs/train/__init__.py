@@ -1,0 +1,1 @@
+"""A dataset becomes two adapters: SFT then DPO, and an SFT-only control."""
