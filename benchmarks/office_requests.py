@@ -4,11 +4,11 @@ import itertools
 import time
 from collections.abc import Iterator
 
-from functions.telemetry.handler import MODELS
 from local.office.templates import cases
 from rlaas.api.http import batched
 from rlaas.errors import RlaasError
 from rlaas.privacy.scrub import Scrubber
+from rlaas.telemetry.events import REPORTED
 from rlaas.telemetry.ingest import record_all
 from rlaas.telemetry.store import EventStore
 from tests.fakes.gateway import proxy_event
@@ -48,7 +48,7 @@ def ingest(asked: list[dict[str, object]], store: EventStore, scrubber: Scrubber
     skills = furnished()
     started = time.process_time()
     for event in asked:
-        given = batched(MODELS, event, limit=500)
+        given = batched(REPORTED, event, limit=500)
         taken = [one for one in given if not isinstance(one, RlaasError)]
         outcomes = record_all(taken, TENANT, store, clock, skills=skills, scrubber=scrubber)
         assert not any(isinstance(outcome, RlaasError) for outcome in outcomes)

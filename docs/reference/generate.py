@@ -7,10 +7,12 @@ A test holds what is checked in equal to what this makes.
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache, reduce
+from operator import or_
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, Field, JsonValue, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
 from rlaas.api.admin.app import ROUTERS, admin_app
@@ -28,9 +30,18 @@ from rlaas.api.hot_answers import (
 )
 from rlaas.inference.chat_completions import ChatRequest
 from rlaas.inference.decide import InferRequest
-from rlaas.telemetry.events import EventBatch, FeedbackSubmitted, InteractionCreated, OutputProduced, RewardComputed, TaskResultReported
+from rlaas.telemetry.events import (
+    MAX_BATCH,
+    REPORTED,
+    FeedbackSubmitted,
+    InteractionCreated,
+    OutputProduced,
+    RewardComputed,
+    TaskResultReported,
+)
 from rlaas.telemetry.feedback_token import FeedbackTokenRequest
 from rlaas.telemetry.store import MODELS
+from rlaas.wire import WireModel
 
 HERE = Path(__file__).parent
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -91,6 +102,22 @@ def documents() -> dict[Path, str]:
     return {path: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for path, document in made.items()}
 
 
+@cache
+def batch_model() -> type[BaseModel]:
+    """A batch as the service reads it: of each event, the model that its `type` names."""
+    words = {"interaction": "An interaction", "output": "An output", "feedback": "Feedback", "task_result": "A task result"}
+    events = [
+        create_model(
+            "Batched" + kind.title().replace("_", ""), __base__=model, __doc__=f"{words[kind]} in a batch.", type=(Literal[kind], ...)
+        )
+        for kind, model in REPORTED.items()
+    ]
+    any_event = Annotated[reduce(or_, events), Field(discriminator="type")]
+    limits = Field(min_length=1, max_length=MAX_BATCH)
+    doc = "Events to record, in any order; each is taken or refused by itself."
+    return create_model("EventBatch", __base__=WireModel, __doc__=doc, events=(tuple[any_event, ...], limits))
+
+
 def openapi() -> dict[str, JsonValue]:
     """The OpenAPI 3.1 document: what applications call, and administration."""
     admin, administration = admin_app(_not_called, _not_called), operations_of(ROUTERS)
@@ -98,7 +125,7 @@ def openapi() -> dict[str, JsonValue]:
         *(model for model, _, _ in _TELEMETRY.values()),
         *(model for model, _, _ in _INFERENCE.values()),
         FeedbackTokenRequest,
-        EventBatch,
+        batch_model(),
         RewardComputed,
         *(operation.body for operation in administration if operation.body is not None),
     ]
@@ -117,7 +144,7 @@ def openapi() -> dict[str, JsonValue]:
     results = _object({"results": {"type": "array", "items": {"$ref": "#/components/schemas/BatchResult"}}})
     batch = "Report up to 500 events of any type, 5 MiB at most (of a page 25 and 512 KiB); each is taken or refused by itself"
     told = _json("What became of each, in the order sent", results)
-    paths["/v1/events:batch"] = {"post": _operation(EventBatch, batch, "telemetry", {"200": told})}
+    paths["/v1/events:batch"] = {"post": _operation(batch_model(), batch, "telemetry", {"200": told})}
     for path, (model, summary, sent) in _INFERENCE.items():
         paths[path] = {"post": _operation(model, summary, "infer", {"200": _json("The answer", schema_of(sent))})}
     chat = paths["/v1/chat/completions"]

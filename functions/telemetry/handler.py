@@ -15,19 +15,12 @@ from rlaas.clock import utc_now
 from rlaas.errors import Forbidden, RlaasError
 from rlaas.runtime.environment import IngestEnvironment, environment
 from rlaas.runtime.scrubbers import Scrubbers
-from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
+from rlaas.telemetry.events import MAX_BATCH, REPORTED
 from rlaas.telemetry.feedback_token import FeedbackTokenRequest, feedback_token
 from rlaas.telemetry.ingest import Recorded, record, record_all
 from rlaas.telemetry.permission import FEEDBACK_ONLY
 from rlaas.tenancy.keys import require_scope
 
-MODELS: dict[str, type[AnyEvent]] = {
-    "interaction": InteractionCreated,
-    "output": OutputProduced,
-    "feedback": FeedbackSubmitted,
-    "task_result": TaskResultReported,
-}
-MAX_BATCH = 500
 MAX_PAGE_BATCH, MAX_PAGE_BATCH_BYTES = 25, 512 * 1024
 """Of a publishable key: events and bytes of one batch."""
 
@@ -68,7 +61,7 @@ def ingest(event_type: str, event: Event) -> Reply:
     store, skills = stores()
     key = header(event, "Idempotency-Key")
     recorded = record(
-        parse(MODELS[event_type], event),
+        parse(REPORTED[event_type], event),
         who.tenant_id,
         store,
         utc_now,
@@ -84,11 +77,11 @@ def record_batch(event: Event) -> Reply:
     """Up to 500 events of any type, 25 of a page; the answer says for each, in the order sent, what the endpoint of its type would have
     said."""
     if caller(event).publishable:
-        given = batched(MODELS, event, limit=MAX_PAGE_BATCH, most_bytes=MAX_PAGE_BATCH_BYTES)
+        given = batched(REPORTED, event, limit=MAX_PAGE_BATCH, most_bytes=MAX_PAGE_BATCH_BYTES)
         who = permitted(event, events=len(given))
     else:
         who = permitted(event)
-        given = batched(MODELS, event, limit=MAX_BATCH)
+        given = batched(REPORTED, event, limit=MAX_BATCH)
     store, skills = stores()
     key = header(event, "Idempotency-Key")
     outcomes = iter(

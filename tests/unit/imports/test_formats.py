@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlaas.telemetry.events import EventBatch
+from rlaas.telemetry.events import REPORTED
 from rlaas_sdk.imports import langfuse_export, litellm_logs, openai_logs
 from rlaas_sdk.imports.exchange import Making
 from rlaas_sdk.imports.files import SourceFile
@@ -237,7 +237,8 @@ def test_whatever_stands_in_a_row_it_becomes_events_or_is_refused(data: st.DataO
     for part in parts_of({name: spoilt(value) for name, value in row.items()}):
         with suppress(RowRefused, RowSkipped):
             for event in read(part, Making(Identity(format_name, SKILL)), "own"):
-                EventBatch.model_validate_json(json.dumps({"events": [event]}))
+                body = {name: value for name, value in event.items() if name != "type"}
+                REPORTED[event["type"]].model_validate_json(json.dumps(body))
 
 
 def test_an_unregistered_metric_is_refused_with_the_services_words(service: Service, rlaas_import: Command) -> None:

@@ -11,7 +11,7 @@ import pytest
 from rlaas.preferences.dataset import trl_row
 from rlaas.preferences.pairs import PairSet, build_pairs
 from rlaas.telemetry import ingest
-from rlaas.telemetry.events import EventBatch, FeedbackSubmitted, InteractionCreated, OutputProduced
+from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced
 from rlaas_sdk.imports import langfuse_export, litellm_logs, openai_logs
 from rlaas_sdk.imports.csv_columns import ColumnMap
 from rlaas_sdk.imports.exchange import Making
@@ -29,7 +29,6 @@ TICKETS = ColumnMap.parse(["prompt=asked", "text=draft", "final_text=sent", "act
 def learned(*rows: list[JsonObject]) -> PairSet:
     """The pairs of the rows' events, checked and stored as the service does it."""
     events = [event for row in rows for event in row]
-    EventBatch.model_validate_json(json.dumps({"events": events}))
     now = datetime.now(UTC)
     told = [(str(event["type"]), {name: value for name, value in event.items() if name != "type"}) for event in events]
     return build_pairs(ingest.prepare(MODELS[kind].model_validate_json(json.dumps(body)), "acme", received_at=now) for kind, body in told)

@@ -18,7 +18,7 @@ from rlaas.policies.guardrails.guardrail import MAX_CHARACTERS
 from rlaas.policies.guardrails.refusal import refusal_score
 from rlaas.policies.guardrails.settings import Guardrails
 from rlaas.policies.json_schema import MAX_LOOKS, looks, values_in
-from rlaas.telemetry.events import EventBatch
+from rlaas.telemetry.events import REPORTED
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 SAFE = "Please write to the office."
@@ -331,8 +331,7 @@ def test_a_schema_whose_paths_multiply_is_refused_with_the_bundle(schema: dict[s
 
 
 def test_events_of_guardrails_are_made_here_alone() -> None:
-    with pytest.raises(ValidationError):
-        EventBatch.model_validate_json('{"events": [{"type": "guardrail", "skill": "emails"}]}')
+    assert "guardrail" not in REPORTED
 
 
 def test_a_schema_that_is_itself_does_not_hang() -> None:

@@ -3,6 +3,7 @@
 Ids that the client leaves out are made by the service. Free data goes into `metadata`; any other unknown field is refused by name.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -193,36 +194,13 @@ class RequestFailed(Event):
     reason: Annotated[str, Field(max_length=500)]
 
 
-class BatchedInteraction(InteractionCreated):
-    """An interaction in a batch."""
-
-    type: Literal["interaction"]
-
-
-class BatchedOutput(OutputProduced):
-    """An output in a batch."""
-
-    type: Literal["output"]
-
-
-class BatchedFeedback(FeedbackSubmitted):
-    """Feedback in a batch."""
-
-    type: Literal["feedback"]
-
-
-class BatchedTaskResult(TaskResultReported):
-    """A task result in a batch."""
-
-    type: Literal["task_result"]
-
-
-class EventBatch(WireModel):
-    """Events to record, in any order; each is taken or refused by itself."""
-
-    events: tuple[Annotated[BatchedInteraction | BatchedOutput | BatchedFeedback | BatchedTaskResult, Field(discriminator="type")], ...] = (
-        Field(min_length=1, max_length=500)
-    )
-
-
 AnyEvent = InteractionCreated | OutputProduced | FeedbackSubmitted | TaskResultReported | RewardComputed | GuardrailActed | RequestFailed
+REPORTED: Mapping[str, type[AnyEvent]] = {
+    "interaction": InteractionCreated,
+    "output": OutputProduced,
+    "feedback": FeedbackSubmitted,
+    "task_result": TaskResultReported,
+}
+"""What clients report, by the type that each event of a batch names."""
+MAX_BATCH = 500
+"""The most events of one batch."""

@@ -9,22 +9,16 @@ from rlaas.errors import DependencyUnavailable
 from rlaas.routing.assign import Decision
 from rlaas.skills.skill import Metric
 from rlaas.telemetry.events import (
+    REPORTED,
     AnyEvent,
     EventType,
-    FeedbackSubmitted,
     GuardrailActed,
-    InteractionCreated,
-    OutputProduced,
     RequestFailed,
     RewardComputed,
-    TaskResultReported,
 )
 
-MODELS: dict[EventType, type[AnyEvent]] = {
-    "interaction": InteractionCreated,
-    "output": OutputProduced,
-    "feedback": FeedbackSubmitted,
-    "task_result": TaskResultReported,
+MODELS: dict[str, type[AnyEvent]] = {
+    **REPORTED,
     "reward": RewardComputed,
     "guardrail": GuardrailActed,
     "failure": RequestFailed,
