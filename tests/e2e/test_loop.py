@@ -1,5 +1,6 @@
 """The loop on the deployed laptop cloud: learn, evaluate, ship, and take back; and what becomes of runs that fail."""
 
+import json
 from typing import Any
 
 from openai import OpenAI
@@ -19,6 +20,14 @@ def run_to_its_end(tenant: Tenant, settings: dict[str, Any]) -> dict[str, Any]:
 def route(tenant: Tenant) -> dict[str, Any]:
     """The route as it is."""
     return tenant.admin("GET", f"skills/{SKILL}/route")
+
+
+def promotion_report(cloud: LaptopCloud, run: dict[str, Any]) -> dict[str, Any]:
+    """What the run was decided by; fails when it ended without a decision."""
+    assert run["report_uri"], run["reason"]
+    bucket, _, key = run["report_uri"].removeprefix("s3://").partition("/")
+    report: dict[str, Any] = json.loads(cloud.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
+    return report
 
 
 def rewards_on(tenant: Tenant, day: str) -> list[dict[str, Any]]:
@@ -52,7 +61,11 @@ def test_edits_become_a_dataset_an_adapter_and_a_judgement(cloud: LaptopCloud) -
     until(lambda: cloud.lake_events(tenant.tenant_id) == 24 * 4)  # interaction, output, edit, action
     before = route(tenant)
     run = run_to_its_end(tenant, {"test_share": 0.0, "validation_share": 0.0, "min_threads": 4, "sft_steps": 2, "dpo_steps": 2})
-    assert run["status"] in ("registered", "rejected"), run["reason"]
+    report = promotion_report(cloud, run)
+    assert run["status"] == {"promote": "registered", "reject": "rejected"}[report["decision"]], run["reason"]
+    assert len(tenant.admin("GET", f"skills/{SKILL}/policies")["data"]) == (2 if report["decision"] == "promote" else 1)
+    assert (report["decision"] == "promote") == all(finding["met"] for finding in report["findings"])
+    assert set(report["systems"]) == {"baseline", "candidate", "sft_only"}
     assert route(tenant) == before
     [dataset] = tenant.admin("GET", f"skills/{SKILL}/datasets")["data"]
     manifest = dataset["manifest"]
