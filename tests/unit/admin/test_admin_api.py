@@ -232,6 +232,8 @@ def test_a_repeated_key_request_makes_one_key_and_keeps_its_secret(api: Api) -> 
     assert (status, replay["key_id"], replay["api_key"]) == (200, key["key_id"], None)
     assert key["api_key"].startswith(f"rlk_{key['key_id']}_")
     refused(api.call("POST", "/v1/admin/keys", {"scopes": ["admin"]}, **again), 409, "Conflict", "Idempotency-Key")
+    blank = {"headers": {"Idempotency-Key": "first key"}}
+    refused(api.call("POST", "/v1/admin/keys", {"scopes": ["admin"]}, **blank), 400, "InvalidInput", "Idempotency-Key")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The base of every model that crosses a wire: unknown fields refused by name, nothing coerced, no NaN; and what bounds a loop of wires."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
@@ -58,3 +59,9 @@ def _path(places: Sequence[int | str], given: object, *, missing: bool) -> Itera
             given = given[place]  # type: ignore[index]
     if missing:
         yield str(places[-1])
+
+
+def check_idempotency_key(key: str) -> None:
+    """Raises: InvalidInput for anything but 1 to 255 visible ASCII characters."""
+    if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
+        raise InvalidInput("an Idempotency-Key has 1 to 255 visible ASCII characters", param="Idempotency-Key")

@@ -1,6 +1,5 @@
 """The one way in for events: validated references, an id, one conditional write."""
 
-import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -32,9 +31,8 @@ from rlaas.telemetry.feedback_token import Shown, feedback_token
 from rlaas.telemetry.permission import permitted
 from rlaas.telemetry.scrubbing import scrubbed
 from rlaas.telemetry.store import EventStore, Mark, SkillSource, StoredEvent, Trial
+from rlaas.wire import check_idempotency_key
 
-MAX_EVENT_BYTES = 256 * 1024
-"""The largest event taken, in bytes of JSON."""
 MAX_STORED_BYTES = 380 * 1024
 """The largest event stored, in bytes of JSON: masks may be longer than what they stand for, and an item of DynamoDB ends at 400 KB."""
 MIN_ANSWER_BYTES = 64 * 1024
@@ -356,8 +354,7 @@ def made_id(tenant_id: str, event_type: EventType, prefix: IdPrefix, idempotency
     """The id of an event that brings none: the one its idempotency key always gives, else a fresh one that names the interaction it is
     about, where it can. Raises: InvalidInput."""
     if idempotency_key is not None:
-        if not re.fullmatch(r"[\x21-\x7e]{1,255}", idempotency_key):
-            raise InvalidInput("an Idempotency-Key has 1 to 255 visible ASCII characters", param="Idempotency-Key")
+        check_idempotency_key(idempotency_key)
         return derived_id(prefix, tenant_id, event_type, idempotency_key)
     return (interaction_id and bound_id(prefix, interaction_id, str(ULID())[-10:])) or new_id(prefix)
 

@@ -20,6 +20,7 @@ from rlaas.privacy.texts import scrubbed
 from rlaas.tenancy.create_key import Maker
 from rlaas.tenancy.keys import Scope, require_scope
 from rlaas.tenancy.registry import PRIVACY, Change
+from rlaas.wire import check_idempotency_key
 
 Model = TypeVar("Model", bound=BaseModel)
 REASON = Field(default="by the admin API", min_length=1, max_length=500)
@@ -80,8 +81,7 @@ class Call:
         key = header(self.event, "Idempotency-Key")
         if key is None:
             return None
-        if not key.isascii() or not key.isprintable() or not 1 <= len(key) <= 255:
-            raise InvalidInput("an Idempotency-Key has 1 to 255 printable ASCII characters", param="Idempotency-Key")
+        check_idempotency_key(key)
         return "/".join((kind, self.tenant_id, *scope, key))
 
     def _scrubber(self) -> Scrubber:
