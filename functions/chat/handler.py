@@ -4,7 +4,7 @@ import os
 
 from rlaas.api import web
 from rlaas.api.admission import admitted
-from rlaas.api.answering import answered, streamed
+from rlaas.api.answering import answer_request, stream_request
 from rlaas.api.http import Body, Event, header, parse
 from rlaas.clock import utc_now
 from rlaas.inference.chat_completion_chunks import chunks
@@ -20,9 +20,9 @@ def chat(event: Event) -> Body | web.Stream:
     request, settings = parse(ChatRequest, event), environment(InferenceEnvironment)
     key, trace = header(event, "Idempotency-Key"), header(event, "traceparent")
     if not request.stream:
-        answer = answered(to_infer(request), who, settings=settings, idempotency_key=key, traceparent=trace)
+        answer = answer_request(to_infer(request), who, settings=settings, idempotency_key=key, traceparent=trace)
         return to_completion(request, answer, created=utc_now())
-    stream = streamed(to_infer(request), who, settings=settings, idempotency_key=key, traceparent=trace)
+    stream = stream_request(to_infer(request), who, settings=settings, idempotency_key=key, traceparent=trace)
     return chunks(
         stream.deltas,
         completion_id=stream.output_id,

@@ -21,15 +21,15 @@ def infer(event: Event) -> Reply:
     who, settings = permitted(event), environment(DecidingEnvironment)
     request, key = parse(InferRequest, event), header(event, "Idempotency-Key")
     if request.dryrun:
-        return Reply(200, deciding.decided(request, who, settings=settings, idempotency_key=key))
-    result = answering.answered(request, who, settings=settings, idempotency_key=key, traceparent=header(event, "traceparent"))
-    return Reply(200, answering.told(result))
+        return Reply(200, deciding.decide_request(request, who, settings=settings, idempotency_key=key))
+    result = answering.answer_request(request, who, settings=settings, idempotency_key=key, traceparent=header(event, "traceparent"))
+    return Reply(200, answering.infer_body(result))
 
 
 def decide(event: Event) -> Reply:
     """The decision, what to ask, and leave to ask the model oneself."""
     who, settings, key = permitted(event), environment(DecidingEnvironment), header(event, "Idempotency-Key")
-    return Reply(200, deciding.decided(parse(InferRequest, event), who, settings=settings, idempotency_key=key))
+    return Reply(200, deciding.decide_request(parse(InferRequest, event), who, settings=settings, idempotency_key=key))
 
 
 def models(event: Event) -> Reply:

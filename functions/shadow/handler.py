@@ -1,4 +1,4 @@
-"""The shadows' queue: asks the shadow policy, stores what it said as an output of its own, and strikes the task out of the ledger."""
+"""The shadows' queue: a shadow policy answers, its output is stored, and its task is struck out of the ledger."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -37,7 +37,7 @@ def backend() -> Backend:
     return answering.backends(settings.stage, settings.allowed_models)
 
 
-def answered(task: ShadowTask) -> bool:
+def answer_task(task: ShadowTask) -> bool:
     """Do one task; whether its output is new."""
     settings = environment(InferenceEnvironment)
     store, registry = answering.stores(settings)
@@ -62,7 +62,7 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> BatchResponse:
     for message in cast(Sequence[Message], event["Records"]):
         try:
             task = ShadowTask.model_validate_json(message["body"])
-            outputs += answered(task)
+            outputs += answer_task(task)
         except Exception as error:
             logger.warning(
                 "shadow failed", message_id=message["messageId"], error=type(error).__name__, detail=getattr(error, "detail", None)

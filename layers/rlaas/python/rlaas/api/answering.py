@@ -1,4 +1,4 @@
-"""The inference use case on the stage's stores, measured: for `/v1/infer` and for `/v1/chat/completions`, whole and streamed."""
+"""Inference on the stage's stores, measured: for `/v1/infer` and `/v1/chat/completions`, whole and streamed."""
 
 import time
 from collections.abc import Generator
@@ -61,7 +61,10 @@ def spendings(settings: InferenceEnvironment) -> Spendings:
 
 @cache
 def backends(stage: str, allowed: tuple[str, ...]) -> Backend:
-    """The process's connections to the models that the stage allows. On the laptop a policy may name a server on the laptop itself."""
+    """The process's connections to the models that the stage allows.
+
+    On the laptop a policy may name a server on the laptop itself.
+    """
     models = Backends(VendorKeys(stage), private_addresses=stage == "local", allowed=AllowedModels(allowed))
     return WakingBackend(models, stage=stage)
 
@@ -79,7 +82,7 @@ def breakers() -> CircuitBreakers:
 
 
 def gateway(who: Caller, settings: InferenceEnvironment, trace: Trace | None = None) -> Gateway:
-    """What the caller's requests are answered with; each call of a model is told of in `trace`."""
+    """What the caller's requests are answered with; `trace` tells of each call of a model."""
     store, registry = stores(settings)
     models = backends(settings.stage, settings.allowed_models)
     scrubber = scrubbers(settings).of(who.tenant_id)
@@ -97,10 +100,10 @@ def gateway(who: Caller, settings: InferenceEnvironment, trace: Trace | None = N
     )
 
 
-def answered(
+def answer_request(
     request: InferRequest, who: Caller, *, settings: InferenceEnvironment, idempotency_key: str | None, traceparent: str | None
 ) -> Answer:
-    """The whole answer, told of in the request's trace. Raises what `infer` does."""
+    """The whole answer; the request's trace tells of it. Raises: as `infer`."""
     span = _Request(request, who, Trace.of(traceparent, stage=settings.stage))
     try:
         result = infer(
@@ -113,10 +116,10 @@ def answered(
     return result
 
 
-def streamed(
+def stream_request(
     request: InferRequest, who: Caller, *, settings: InferenceEnvironment, idempotency_key: str | None, traceparent: str | None
 ) -> AnswerStream:
-    """The answer as it comes, told of when it ends. Raises what `infer_stream` does."""
+    """The answer as it comes; the request's trace tells of it when it ends. Raises: as `infer_stream`."""
     span = _Request(request, who, Trace.of(traceparent, stage=settings.stage))
     try:
         stream = infer_stream(
@@ -139,9 +142,9 @@ def streamed(
             raise
         span.end(stream)
 
-    begun = deltas()
-    next(begun)  # what is closed before it has begun runs no line of its own, and closes nothing
-    return replace(stream, deltas=begun)
+    pieces = deltas()
+    next(pieces)  # what is closed before it has begun runs no line of its own, and closes nothing
+    return replace(stream, deltas=pieces)
 
 
 class _Request:
@@ -154,7 +157,7 @@ class _Request:
         self._started_ns = time.time_ns()
 
     def end(self, result: Answer | AnswerStream | None = None, *, error: BaseException | None = None) -> None:
-        """Tell of it. Replays are told of in the trace alone."""
+        """Tell of the request in its trace and, unless it was a replay, in metrics."""
         attributes: dict[str, Value] = {"rlaas.tenant_id": self._who.tenant_id, "rlaas.skill": self._request.skill}
         if result is not None:
             decision = result.decision
@@ -190,8 +193,8 @@ class _Request:
         emit(metrics, dimensions={"stage": self.trace.stage}, at=utc_now(), properties=properties)
 
 
-def told(result: Answer) -> dict[str, JsonValue]:
-    """What `/v1/infer` answers."""
+def infer_body(result: Answer) -> dict[str, JsonValue]:
+    """The body that `/v1/infer` answers with."""
     return {
         "interaction_id": result.interaction_id,
         "output_id": result.output_id,

@@ -1,4 +1,4 @@
-"""Who would answer, for those who ask the model themselves or only want to know: `/v1/decide`, `/v1/models`, OpenFeature's evaluation."""
+"""Who would answer, for those who ask the model themselves or want to know: `/v1/decide`, `/v1/models`, OpenFeature."""
 
 import json
 from collections.abc import Iterator
@@ -32,29 +32,34 @@ def grants(role_arn: str) -> ModelGrants:
     return ModelGrants(role_arn)
 
 
-def decided(request: InferRequest, who: Caller, *, settings: DecidingEnvironment, idempotency_key: str | None) -> Body:
-    """The decision and what to ask; unless it is a dry run also the token that the output is to be reported with, and for a SageMaker model
-    leave to ask it, once an interaction: that is what was paid for. Raises what `decide` does."""
-    found = decide(request, Asker(who.tenant_id, who.key_id, hops=who.hops), gateway(who, settings), idempotency_key=idempotency_key)
+def decide_request(request: InferRequest, who: Caller, *, settings: DecidingEnvironment, idempotency_key: str | None) -> Body:
+    """The decision and what to ask.
+
+    Unless it is a dry run also the token that the output is to be reported with, and for a SageMaker model leave to ask
+    it, once an interaction: that is what was paid for. Raises: as `decide`.
+    """
+    handover = decide(request, Asker(who.tenant_id, who.key_id, hops=who.hops), gateway(who, settings), idempotency_key=idempotency_key)
     body: Body = {
-        "interaction_id": found.interaction_id,
-        "output_id": found.output_id,
-        "policy_id": found.decision.policy_id,
-        "decision": found.decision.model_dump(mode="json"),
-        "backend": found.policy.backend.model_dump(mode="json", exclude={"secret"}),
-        "messages": [message.plain() for message in found.call.messages],
-        "parameters": dict(found.call.parameters),
+        "interaction_id": handover.interaction_id,
+        "output_id": handover.output_id,
+        "policy_id": handover.decision.policy_id,
+        "decision": handover.decision.model_dump(mode="json"),
+        "backend": handover.policy.backend.model_dump(mode="json", exclude={"secret"}),
+        "messages": [message.plain() for message in handover.call.messages],
+        "parameters": dict(handover.call.parameters),
     }
     if request.dryrun:
         return body
     now = utc_now()
-    granted = Granted(interaction_id=found.interaction_id, output_id=found.output_id, decision=found.decision, expires_at=now + LIFETIME)
+    granted = Granted(
+        interaction_id=handover.interaction_id, output_id=handover.output_id, decision=handover.decision, expires_at=now + LIFETIME
+    )
     body["decision_token"] = token_of(granted, scrubber=scrubbers(settings).of(who.tenant_id))
-    body["feedback_token"] = found.feedback_token
+    body["feedback_token"] = handover.feedback_token
     body["grant"] = None
-    body["idempotent_replay"] = found.replay
-    if isinstance(found.policy.backend, SageMakerBackend) and not found.replay:
-        grant = grants(settings.grant_role_arn).make(found.policy.backend, tenant_id=who.tenant_id, now=now)
+    body["idempotent_replay"] = handover.replay
+    if isinstance(handover.policy.backend, SageMakerBackend) and not handover.replay:
+        grant = grants(settings.grant_role_arn).make(handover.policy.backend, tenant_id=who.tenant_id, now=now)
         body["grant"] = {"base_url": grant.base_url, "api_key": grant.api_key, "expires_at": rfc3339(grant.expires_at)}
     return body
 

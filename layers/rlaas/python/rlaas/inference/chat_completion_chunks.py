@@ -29,23 +29,23 @@ def chunks(
     head: Chunk = {"id": completion_id, "object": "chat.completion.chunk", "created": int(created.timestamp()), "model": model}
     tail: Chunk = {"usage": None} if include_usage else {}
     first: Chunk = dict(extras)
-    begun: set[int] = set()
+    indexes: set[int] = set()
     usage: Usage | None = None
     with closing(deltas):
         for delta in deltas:
             usage = delta.usage or usage
-            if not _says_something(delta):
+            if not _has_content(delta):
                 continue
-            said = _said(delta, begins=delta.index not in begun)
-            begun.add(delta.index)
-            choice: Chunk = {"index": delta.index, "delta": said, "logprobs": delta.logprobs, "finish_reason": delta.finish_reason}
+            piece = _build_piece(delta, is_first=delta.index not in indexes)
+            indexes.add(delta.index)
+            choice: Chunk = {"index": delta.index, "delta": piece, "logprobs": delta.logprobs, "finish_reason": delta.finish_reason}
             yield {**head, "choices": [choice], **tail, **first}
             first = {}
     if include_usage:
-        yield {**head, "choices": [], "usage": usage_of(usage) if usage else None, **first}
+        yield {**head, "choices": [], "usage": build_usage(usage) if usage else None, **first}
 
 
-def usage_of(usage: Usage) -> Chunk:
+def build_usage(usage: Usage) -> Chunk:
     """OpenAI's `usage`."""
     return {
         "prompt_tokens": usage.input_tokens,
@@ -55,21 +55,21 @@ def usage_of(usage: Usage) -> Chunk:
     }
 
 
-def _says_something(delta: Delta) -> bool:
+def _has_content(delta: Delta) -> bool:
     return bool(delta.text or delta.tool_calls or delta.refusal or delta.finish_reason or delta.logprobs is not None)
 
 
-def _said(delta: Delta, *, begins: bool) -> Chunk:
-    said: Chunk = {"role": "assistant", "content": None if delta.tool_calls else "", "refusal": None} if begins else {}
+def _build_piece(delta: Delta, *, is_first: bool) -> Chunk:
+    piece: Chunk = {"role": "assistant", "content": None if delta.tool_calls else "", "refusal": None} if is_first else {}
     if delta.text:
-        said["content"] = delta.text
+        piece["content"] = delta.text
     if delta.refusal:
-        said["refusal"] = delta.refusal
+        piece["refusal"] = delta.refusal
     if delta.tool_calls:
-        said["tool_calls"] = [_call(call) for call in delta.tool_calls]
-    return said
+        piece["tool_calls"] = [_build_call(call) for call in delta.tool_calls]
+    return piece
 
 
-def _call(call: ToolCallDelta) -> Chunk:
+def _build_call(call: ToolCallDelta) -> Chunk:
     function: Chunk = {"arguments": call.arguments} if call.name is None else {"name": call.name, "arguments": call.arguments}
     return {"index": call.index, **({} if call.id is None else {"id": call.id, "type": "function"}), "function": function}

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, JsonValue, ValidationInfo, field_validat
 
 from rlaas.chat import Choice, Document, Message, ToolCall
 from rlaas.ids import ExternalId, UserId
-from rlaas.inference.chat_completion_chunks import usage_of
+from rlaas.inference.chat_completion_chunks import build_usage
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.infer import AnswerStream
 from rlaas.inference.record import Answer
@@ -128,10 +128,10 @@ _OURS = ("thread_id", "user_id", "interaction_id", "inputs", "documents", "tags"
 
 def to_infer(request: ChatRequest) -> InferRequest:
     """The same request to `infer`."""
-    asked = request.model.removeprefix(_PREFIX)
+    name = request.model.removeprefix(_PREFIX)
     return InferRequest(
-        skill=asked.partition("@")[0],
-        policy_id=asked if "@" in asked else None,
+        skill=name.partition("@")[0],
+        policy_id=name if "@" in name else None,
         messages=tuple(message.plain() for message in request.messages),
         inputs=request.inputs,
         documents=request.documents,
@@ -151,8 +151,8 @@ def to_completion(request: ChatRequest, answer: Answer, *, created: datetime) ->
         "object": "chat.completion",
         "created": int(created.timestamp()),
         "model": request.model,
-        "choices": [_choice(choice, index) for index, choice in enumerate(answer.choices)],
-        "usage": usage_of(answer.usage) if answer.usage else None,
+        "choices": [_build_choice(choice, index) for index, choice in enumerate(answer.choices)],
+        "usage": build_usage(answer.usage) if answer.usage else None,
         **extras(answer),
         "rlaas::cost_usd": answer.cost_usd,
     }
@@ -168,7 +168,7 @@ def extras(answer: Answer | AnswerStream) -> dict[str, JsonValue]:
     }
 
 
-def _choice(choice: Choice, index: int) -> dict[str, JsonValue]:
+def _build_choice(choice: Choice, index: int) -> dict[str, JsonValue]:
     message: dict[str, JsonValue] = {
         "role": "assistant",
         "content": choice.text if choice.text or not choice.tool_calls else None,

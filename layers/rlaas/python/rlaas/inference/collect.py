@@ -24,7 +24,7 @@ class _Partial:
 
 
 class Collected:
-    """The pieces so far."""
+    """The pieces of a streamed answer so far."""
 
     def __init__(self) -> None:
         self._choices: dict[int, _Partial] = {}
@@ -35,8 +35,7 @@ class Collected:
         """Take a piece in, and hand it back."""
         self._usage = delta.usage or self._usage
         self._model = delta.model or self._model
-        said = delta.text or delta.refusal or delta.tool_calls or delta.finish_reason
-        if said:
+        if delta.text or delta.refusal or delta.tool_calls or delta.finish_reason:
             partial = self._choices.setdefault(delta.index, _Partial())
             partial.texts.append(delta.text)
             partial.refusals.append(delta.refusal or "")
@@ -48,10 +47,10 @@ class Collected:
     def completion(self, *, cut_off: str | None = None) -> Completion:
         """The answer so far; choices that have not ended end with the reason `cut_off`."""
         partials = [self._choices[index] for index in sorted(self._choices)] or [_Partial()]
-        return Completion(choices=tuple(_whole(partial, cut_off) for partial in partials), usage=self._usage, model=self._model)
+        return Completion(choices=tuple(_join(partial, cut_off) for partial in partials), usage=self._usage, model=self._model)
 
 
-def _whole(partial: _Partial, cut_off: str | None) -> Choice:
+def _join(partial: _Partial, cut_off: str | None) -> Choice:
     calls = (
         ToolCall(
             id=next((piece.id for piece in pieces if piece.id), ""),

@@ -52,10 +52,10 @@ def evaluate(skill: str, unit: str | None, tenant_id: str, *, routes: RouteSourc
         route = routes.current_route(tenant_id, skill)
     except NotFound as error:
         raise CannotEvaluate(404, "FLAG_NOT_FOUND", error.detail, key=skill) from None
-    named = pseudonym_of(unit) if route.unit == "user" else unit
-    decision = assign(route, named or "", decision_id=new_id("dec"), decided_at=now)
+    pseudonym = pseudonym_of(unit) if route.unit == "user" else unit
+    decision = assign(route, pseudonym or "", decision_id=new_id("dec"), decided_at=now)
     splits = sum(candidate.probability > 0 for candidate in decision.candidates) > 1
-    if splits and named is None:
+    if splits and pseudonym is None:
         details = f"the route of {skill} splits its traffic by {route.unit}: context.targetingKey says for which one"
         raise CannotEvaluate(400, "TARGETING_KEY_MISSING", details, key=skill)
     return {
