@@ -18,6 +18,7 @@ from cfnlint.config import ManualArgs
 import app
 from infra.config import STAGES, StageConfig
 from infra.constructs import event_lake
+from rlaas.adapters.aws.keys import authorizer_partition, tenant_partition
 from rlaas.adapters.aws.lake import lake_record
 from rlaas.api.web import READY_PATH
 from rlaas.ids import adapter_name, base_component
@@ -249,7 +250,18 @@ def test_the_authorizer_reads_nothing_but_keys(templates: list[Template]) -> Non
             (policy,) = (resource for name, resource in policies if name.startswith("AuthorizerFunction"))
             reads = [statement for statement in _statements(policy) if any("dynamodb" in action for action in _listed(statement["Action"]))]
             assert [statement["Action"] for statement in reads] == ["dynamodb:GetItem"]
-            assert reads[0]["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["KEY#*"]}}
+            assert reads[0]["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [authorizer_partition("*")]}}
+
+
+def test_the_audit_follows_the_partitions_of_tenants(templates: list[Template]) -> None:
+    of_tenants = {"dynamodb": {"Keys": {"pk": {"S": [{"prefix": tenant_partition("")}]}}}}
+    filters = [
+        [json.loads(each["Pattern"]) for each in mapping["Properties"]["FilterCriteria"]["Filters"]]
+        for template in templates
+        for name, mapping in template.resources("AWS::Lambda::EventSourceMapping").items()
+        if name.startswith("AuditWriter")
+    ]
+    assert filters == [[of_tenants]] * len(STAGES)
 
 
 FUNCTIONS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/handler.py"))

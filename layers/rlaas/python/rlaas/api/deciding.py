@@ -17,10 +17,11 @@ from rlaas.inference.flags import CannotEvaluate, evaluate, evaluate_all, target
 from rlaas.inference.infer import decide
 from rlaas.policies.backend import SageMakerBackend
 from rlaas.policies.bundle import Policy
+from rlaas.policies.policy_store import POLICY_PREFIX
 from rlaas.routing.decision_token import Granted, token_of
 from rlaas.runtime.environment import DecidingEnvironment
 from rlaas.skills.skill import Skill
-from rlaas.tenancy.registry import skill_key
+from rlaas.tenancy.registry import SKILL_PREFIX, skill_key
 
 _LISTED = 1000
 _PREFIX = "rlaas::"
@@ -67,9 +68,9 @@ def decide_request(request: InferRequest, who: Caller, *, settings: DecidingEnvi
 def models(who: Caller, *, settings: DecidingEnvironment) -> Iterator[JsonValue]:
     """The caller's skills, then their policies, as OpenAI's models; a thousand of each at most."""
     _, registry = stores(settings)
-    for skill in registry.list(Skill, who.tenant_id, skill_key(""), limit=_LISTED).items:
+    for skill in registry.list(Skill, who.tenant_id, SKILL_PREFIX, limit=_LISTED).items:
         yield _model(f"{_PREFIX}{skill.record.skill}", skill.record.created_at.timestamp(), who)
-    for policy in registry.list(Policy, who.tenant_id, "POLICY#", limit=_LISTED, newest_first=True).items:
+    for policy in registry.list(Policy, who.tenant_id, POLICY_PREFIX, limit=_LISTED, newest_first=True).items:
         yield _model(f"{_PREFIX}{policy.record.policy_id}", policy.record.created_at.timestamp(), who)
 
 
@@ -103,7 +104,7 @@ def flag(key: str, who: Caller, event: Event, *, settings: DecidingEnvironment) 
 def flags(who: Caller, event: Event, *, settings: DecidingEnvironment) -> tuple[int, Body]:
     """OFREP's answer about every skill."""
     _, registry = stores(settings)
-    skills = (stored.record.skill for stored in registry.list(Skill, who.tenant_id, skill_key(""), limit=_LISTED).items)
+    skills = (stored.record.skill for stored in registry.list(Skill, who.tenant_id, SKILL_PREFIX, limit=_LISTED).items)
     try:
         unit = targeting_key(_body(event, key=None), key=None)
     except CannotEvaluate as refused:

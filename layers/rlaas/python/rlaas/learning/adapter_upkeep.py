@@ -17,10 +17,11 @@ from rlaas.ids import adapter_name, adapters_owner
 from rlaas.metering.ceilings import check_ceiling
 from rlaas.policies.backend import SageMakerBackend
 from rlaas.policies.bundle import Policy
-from rlaas.policies.policy_store import Policies
+from rlaas.policies.policy_store import Policies, policy_prefix
 from rlaas.routing.route import Route
+from rlaas.routing.route_store import ROUTE_PREFIX
 from rlaas.skills.skill import Skill
-from rlaas.tenancy.registry import Registry, list_all
+from rlaas.tenancy.registry import SKILL_PREFIX, Registry, list_all
 
 SETTLED = timedelta(days=1)
 """A younger adapter stays: its run asks it for some hours at most."""
@@ -182,7 +183,7 @@ def _asked(policy: Policy, endpoint: str) -> Iterator[tuple[str, str | None]]:
 
 def _routed(records: Records, tenant_id: str, endpoint: str) -> Iterator[tuple[str, str | None]]:
     """The adapters that the tenant's routes name, or would name again after a rollback."""
-    for route in list_all(records, Route, tenant_id, "ROUTE#"):
+    for route in list_all(records, Route, tenant_id, ROUTE_PREFIX):
         targets = [route.target, *([route.last_good] if route.last_good is not None else [])]
         named = {target.control for target in targets} | {arm.policy_id for target in targets for arm in target.arms}
         for policy_id in sorted(named):
@@ -200,14 +201,14 @@ class _Waiting:
     def names(self, name: str) -> bool:
         """Whether `name` is the newest adapter of its skill."""
         if self._skills is None:
-            self._skills = [skill.skill for skill in list_all(self._records, Skill, self._tenant_id, "SKILL#")]
+            self._skills = [skill.skill for skill in list_all(self._records, Skill, self._tenant_id, SKILL_PREFIX)]
         version = int(name.removesuffix("--sft").rpartition("--v")[2])
         owners = [skill for skill in self._skills if adapter_name(self._endpoint, self._tenant_id, skill, version) == name]
         return any(name in self._newest_of(skill) for skill in owners)
 
     def _newest_of(self, skill: str) -> frozenset[str]:
         if skill not in self._newest:
-            page = self._records.list(Policy, self._tenant_id, f"POLICY#{skill}#", limit=_NEWEST, newest_first=True)
+            page = self._records.list(Policy, self._tenant_id, policy_prefix(skill), limit=_NEWEST, newest_first=True)
             asked = ([component for component, _ in _asked(stored.record, self._endpoint)] for stored in page.items)
             self._newest[skill] = frozenset(next((components for components in asked if components), []))
         return self._newest[skill]

@@ -69,15 +69,18 @@ def _pico(usd_per_million: float) -> int:
 
 # The registry keeps each version for good, so that every cost can be told from its tokens.
 
+PRICES_PREFIX = "PRICES#"
+"""How the sort keys of a tenant's prices begin."""
 
-def prices_key(version: int | None = None) -> str:
-    """The sort key of a version; without one, the beginning of all of them."""
-    return "PRICES#" + ("" if version is None else f"{version:08d}")
+
+def prices_key(version: int) -> str:
+    """The sort key of a version; they sort by number."""
+    return f"{PRICES_PREFIX}{version:08d}"
 
 
 def current_prices(registry: Registry, tenant_id: str) -> PriceTable:
     """The newest prices; an empty table of version 0 for a tenant that has none."""
-    page = registry.list(PriceTable, tenant_id, prices_key(), limit=1, newest_first=True)
+    page = registry.list(PriceTable, tenant_id, PRICES_PREFIX, limit=1, newest_first=True)
     return page.items[0].record if page.items else PriceTable()
 
 

@@ -6,10 +6,18 @@ from rlaas.errors import NotFound
 from rlaas.policies.bundle import Policy
 from rlaas.tenancy.registry import Change
 
+POLICY_PREFIX = "POLICY#"
+"""How the sort keys of policies begin."""
+
+
+def policy_prefix(skill: str) -> str:
+    """How the sort keys of a skill's policies begin."""
+    return f"{POLICY_PREFIX}{skill}#"
+
 
 def policy_key(skill: str, version: int) -> str:
     """The sort key of a policy version; they sort by number."""
-    return f"POLICY#{skill}#{version:08d}"
+    return f"{policy_prefix(skill)}{version:08d}"
 
 
 def archive_key(policy_id: str) -> str:

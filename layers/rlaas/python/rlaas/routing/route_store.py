@@ -1,14 +1,17 @@
-"""Where routes and policies are kept: the part of the registry whose records this room knows."""
+"""Where routes are kept: the part of the registry whose records this room knows."""
 
 from typing import Protocol
 
 from rlaas.routing.route import Route
 from rlaas.tenancy.registry import Change
 
+ROUTE_PREFIX = "ROUTE#"
+"""How the sort keys of routes begin."""
+
 
 def route_key(skill: str) -> str:
     """The sort key of a skill's route."""
-    return f"ROUTE#{skill}"
+    return f"{ROUTE_PREFIX}{skill}"
 
 
 class Routes(Protocol):

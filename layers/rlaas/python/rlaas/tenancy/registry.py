@@ -26,6 +26,9 @@ TENANT = "TENANT"
 PRIVACY = "PRIVACY"
 """The sort key of what a tenant wants done with personal data; made with the tenant."""
 
+SKILL_PREFIX = "SKILL#"
+"""How the sort keys of skills begin."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -85,12 +88,17 @@ def key_key(key_id: str) -> str:
 
 def skill_key(skill: str) -> str:
     """The sort key of a skill."""
-    return f"SKILL#{skill}"
+    return f"{SKILL_PREFIX}{skill}"
+
+
+def dataset_prefix(skill: str) -> str:
+    """How the sort keys of a skill's datasets begin."""
+    return f"DATASET#{skill}#"
 
 
 def dataset_key(skill: str, version: int) -> str:
     """The sort key of a dataset version; they sort by number."""
-    return f"DATASET#{skill}#{version:08d}"
+    return f"{dataset_prefix(skill)}{version:08d}"
 
 
 def run_key(skill: str, run_id: str) -> str:
@@ -112,7 +120,7 @@ class Registry(Protocol):
     """Records of tenants. Every write is one conditional write (a key's: one transaction); a lost race raises
     `Conflict`.
 
-    Policies and routes have Protocols of their own in `rlaas.routing.route_store`; one adapter serves them all.
+    Policies and routes have Protocols of their own in their rooms; one adapter serves them all.
     """
 
     def get(self, model: type[Record], tenant_id: str, sort_key: str) -> Stored[Record]:

@@ -11,6 +11,15 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from rlaas.adapters.aws.clients import client, dependency
 from rlaas.adapters.aws.dynamodb_items import AttributeValue, from_item, to_item
+from rlaas.adapters.aws.keys import (
+    LAST_ENTRY,
+    SEQUENCE_PREFIX,
+    entry_mark_key,
+    entry_sort_key,
+    item_key,
+    tenant_of,
+    tenant_partition,
+)
 from rlaas.ids import TenantId, text_sha256
 from rlaas.tenancy.audit import AuditEntry, RegistryChange
 
@@ -18,9 +27,6 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
-NOT_AUDITED = "SEQ#"
-"""How the sort keys of the registry's counters begin."""
-_LAST_SEQ = 10**12 - 1
 _TENANT_ID: TypeAdapter[str] = TypeAdapter(TenantId)
 
 
@@ -38,16 +44,18 @@ class DynamoAuditLog:
 
     def append(self, entry: AuditEntry) -> bool:
         """Store `entry` and its mark unless one of the two is taken; whether they were stored."""
-        partition = f"T#{entry.tenant_id}"
-        items: list[dict[str, JsonValue]] = [
-            {"pk": partition, "sk": f"{entry.seq:012d}", **entry.model_dump(mode="json")},
-            {"pk": partition, "sk": f"EVENT#{entry.registry_event_id}", "seq": entry.seq},
+        items = [
+            {
+                **item_key(tenant_partition(entry.tenant_id), entry_sort_key(entry.seq)),
+                **to_item(entry.model_dump(mode="json")),
+            },
+            {**entry_mark_key(entry.tenant_id, entry.registry_event_id), **to_item({"seq": entry.seq})},
         ]
         puts: list[TransactWriteItemTypeDef] = [
             {
                 "Put": {
                     "TableName": self._table,
-                    "Item": to_item(item),
+                    "Item": item,
                     "ConditionExpression": "attribute_not_exists(pk)",
                 }
             }
@@ -65,7 +73,7 @@ class DynamoAuditLog:
         with dependency("DynamoDB"):
             answer = self._dynamodb.get_item(
                 TableName=self._table,
-                Key=to_item({"pk": f"T#{tenant_id}", "sk": f"EVENT#{registry_event_id}"}),
+                Key=entry_mark_key(tenant_id, registry_event_id),
                 ConsistentRead=True,
             )
         return "Item" in answer
@@ -79,12 +87,14 @@ class DynamoAuditLog:
             answer = self._dynamodb.query(
                 TableName=self._table,
                 KeyConditionExpression="pk = :pk AND sk BETWEEN :first AND :last",
-                ExpressionAttributeValues=to_item({":pk": f"T#{tenant_id}", ":first": f"{after + 1:012d}", ":last": f"{_LAST_SEQ:012d}"}),
+                ExpressionAttributeValues=to_item(
+                    {":pk": tenant_partition(tenant_id), ":first": entry_sort_key(after + 1), ":last": entry_sort_key(LAST_ENTRY)}
+                ),
                 ScanIndexForward=not newest_first,
                 Limit=limit,
                 ConsistentRead=True,
             )
-        return [_entry(from_item(item)) for item in answer["Items"]]
+        return [_to_entry(from_item(item)) for item in answer["Items"]]
 
 
 def registry_change(record: Mapping[str, object]) -> RegistryChange | None:
@@ -96,13 +106,13 @@ def registry_change(record: Mapping[str, object]) -> RegistryChange | None:
     stream = cast(Mapping[str, Mapping[str, AttributeValue]], record["dynamodb"])
     before, after = (from_item(stream.get(image, {})) for image in ("OldImage", "NewImage"))
     item = after or before
-    partition, target = cast(str, item["pk"]), cast(str, item["sk"])
-    if not partition.startswith("T#") or target.startswith(NOT_AUDITED) or not _is_tenant(partition.removeprefix("T#")):
+    tenant_id, target = tenant_of(cast(str, item["pk"])), cast(str, item["sk"])
+    if not _is_tenant(tenant_id) or target.startswith(SEQUENCE_PREFIX):
         return None
     event_name = cast(str, record["eventName"])
     return RegistryChange(
         registry_event_id=cast(str, record["eventID"]),
-        tenant_id=partition.removeprefix("T#"),
+        tenant_id=tenant_id,
         at=changed_at(item) or datetime.fromtimestamp(cast(Mapping[str, float], record["dynamodb"])["ApproximateCreationDateTime"], UTC),
         actor=_text(item.get("changed_by")),
         action={"INSERT": "create", "MODIFY": "change", "REMOVE": "delete"}[event_name],
@@ -145,7 +155,7 @@ def _version(item: Mapping[str, JsonValue]) -> int | None:
     return version if isinstance(version, int) else None
 
 
-def _entry(item: dict[str, JsonValue]) -> AuditEntry:
+def _to_entry(item: dict[str, JsonValue]) -> AuditEntry:
     return AuditEntry.model_validate(
         {"before_version": None, "after_version": None, "content_sha256": None, **item}, strict=False, extra="ignore"
     )

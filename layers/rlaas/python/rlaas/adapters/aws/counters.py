@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 from botocore.exceptions import ClientError
 
 from rlaas.adapters.aws.clients import client, dependency, held_item
+from rlaas.adapters.aws.keys import item_key, tenant_partition
 from rlaas.errors import DependencyUnavailable
 from rlaas.metering.budgets import BUDGETS
 from rlaas.metering.ledger import Item, Write, Written
@@ -33,7 +34,7 @@ class DynamoCounters:
             with dependency("DynamoDB"):
                 answer = self._dynamodb.update_item(
                     TableName=self._table,
-                    Key=_key(tenant_id),
+                    Key=item_key(tenant_partition(tenant_id), BUDGETS),
                     ConditionExpression=conditions,
                     UpdateExpression=expression.changes(write),
                     ExpressionAttributeNames=expression.names,
@@ -51,7 +52,7 @@ class DynamoCounters:
     def read(self, tenant_id: str) -> Item:
         """The item by one eventually consistent GetItem."""
         with dependency("DynamoDB"):
-            answer = self._dynamodb.get_item(TableName=self._table, Key=_key(tenant_id))
+            answer = self._dynamodb.get_item(TableName=self._table, Key=item_key(tenant_partition(tenant_id), BUDGETS))
         return _item(answer.get("Item", {}))
 
 
@@ -65,28 +66,28 @@ class _Expression:
 
     def conditions(self, write: Write) -> str:
         """The condition of `write`."""
-        wanted = [
+        conditions = [
             f"(attribute_not_exists({self._name(name)}) OR {self._name(name)} <= {self._value(n)})" for name, n in write.at_most.items()
         ]
         if write.has is not None:
-            wanted.append(f"contains({self._name(write.has.attribute)}, {self._value(write.has.id)})")
+            conditions.append(f"contains({self._name(write.has.attribute)}, {self._value(write.has.id)})")
         if write.lacks is not None:
-            wanted.append(f"NOT contains({self._name(write.lacks.attribute)}, {self._value(write.lacks.id)})")
+            conditions.append(f"NOT contains({self._name(write.lacks.attribute)}, {self._value(write.lacks.id)})")
         for name, value in write.unchanged.items():
-            found = self._name(name)
-            wanted.append(f"attribute_not_exists({found})" if value is None else f"{found} = {self._value(value)}")
-        return " AND ".join(wanted)
+            attribute = self._name(name)
+            conditions.append(f"attribute_not_exists({attribute})" if value is None else f"{attribute} = {self._value(value)}")
+        return " AND ".join(conditions)
 
     def changes(self, write: Write) -> str:
         """The update of `write`."""
-        added = [f"{self._name(name)} {self._value(amount)}" for name, amount in write.add.items()]
+        additions = [f"{self._name(name)} {self._value(amount)}" for name, amount in write.add.items()]
         if write.mark is not None:
-            added.append(f"{self._name(write.mark.attribute)} {self._value(frozenset({write.mark.id}))}")
-        deleted = [f"{self._name(write.unmark.attribute)} {self._value(frozenset({write.unmark.id}))}"] if write.unmark else []
+            additions.append(f"{self._name(write.mark.attribute)} {self._value(frozenset({write.mark.id}))}")
+        deletions = [f"{self._name(write.unmark.attribute)} {self._value(frozenset({write.unmark.id}))}"] if write.unmark else []
         clauses = {
             "SET": [f"{self._name(name)} = {self._value(value)}" for name, value in write.put.items()],
-            "ADD": added,
-            "DELETE": deleted,
+            "ADD": additions,
+            "DELETE": deletions,
             "REMOVE": [self._name(name) for name in write.remove],
         }
         return " ".join(f"{verb} {', '.join(changes)}" for verb, changes in clauses.items() if changes)
@@ -104,15 +105,11 @@ class _Expression:
         return placeholder
 
 
-def _key(tenant_id: str) -> "dict[str, AttributeValueTypeDef]":
-    return {"pk": {"S": f"T#{tenant_id}"}, "sk": {"S": BUDGETS}}
-
-
 def _item(attributes: Mapping[str, Mapping[str, object]]) -> Item:
-    found: dict[str, int | frozenset[str]] = {}
+    values: dict[str, int | frozenset[str]] = {}
     for name, value in attributes.items():
         if "N" in value:
-            found[name] = int(cast(str, value["N"]))
+            values[name] = int(cast(str, value["N"]))
         elif "SS" in value:
-            found[name] = frozenset(cast("list[str]", value["SS"]))
-    return found
+            values[name] = frozenset(cast("list[str]", value["SS"]))
+    return values

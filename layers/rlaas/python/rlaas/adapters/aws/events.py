@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
-from itertools import count
 from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import ClientError
@@ -12,9 +11,19 @@ from pydantic import JsonValue
 
 from rlaas.adapters.aws.clients import CONNECTIONS, client, condition_failed, dependency, held_item
 from rlaas.adapters.aws.dynamodb_items import AttributeValue, from_item, to_item
+from rlaas.adapters.aws.keys import (
+    day_partition,
+    event_key,
+    events_partition,
+    item_key,
+    pending_partition,
+    standing_key,
+    trial_partition,
+    unit_partition,
+)
+from rlaas.adapters.aws.pages import read_items
 from rlaas.clock import Clock, rfc3339, utc_now
 from rlaas.errors import DependencyUnavailable
-from rlaas.ids import interaction_of
 from rlaas.rewards.standing import Standing
 from rlaas.telemetry.events import EventType
 from rlaas.telemetry.store import Mark, StoredEvent, Trial
@@ -58,9 +67,7 @@ class DynamoEventStore:
     def put_new(self, event: StoredEvent) -> StoredEvent | None:
         """Store `event` by one conditional PutItem, after its link if it needs one; `None` when it was new, else what holds its id."""
         expires_at = event.received_at + self._lifetime
-        if event.interaction_id is not None and _partition(event.tenant_id, event.event_id) != _under(
-            event.tenant_id, event.interaction_id
-        ):
+        if event.interaction_id is not None and event_key(event.tenant_id, event.event_id) != _link_key(event):
             with dependency("DynamoDB"):
                 self._dynamodb.put_item(TableName=self._table, Item=_link(event, expires_at=expires_at))
         try:
@@ -78,11 +85,11 @@ class DynamoEventStore:
     def put_each(self, events: Sequence[StoredEvent]) -> list[StoredEvent | DependencyUnavailable | None]:
         """`put_new` of each, up to 16 at a time."""
         if len(events) <= 1:
-            return [self._tried(event) for event in events]
+            return [self._try_to_put(event) for event in events]
         with ThreadPoolExecutor(min(CONNECTIONS, len(events))) as writers:
-            return list(writers.map(self._tried, events))
+            return list(writers.map(self._try_to_put, events))
 
-    def _tried(self, event: StoredEvent) -> StoredEvent | DependencyUnavailable | None:
+    def _try_to_put(self, event: StoredEvent) -> StoredEvent | DependencyUnavailable | None:
         try:
             return self.put_new(event)
         except DependencyUnavailable as error:
@@ -97,23 +104,23 @@ class DynamoEventStore:
         return {event.event_id: event for event in self._read(tenant_id, event_ids, payloads=False)}
 
     def _read(self, tenant_id: str, event_ids: Iterable[str], *, payloads: bool = True) -> Iterator[StoredEvent]:
-        keys = [_key(tenant_id, event_id) for event_id in dict.fromkeys(event_ids)]
+        keys = [event_key(tenant_id, event_id) for event_id in dict.fromkeys(event_ids)]
         for start in range(0, len(keys), _READ_TOGETHER):
             for item in self._get(keys[start : start + _READ_TOGETHER], payloads=payloads):
                 if self._live(item) and is_event(item):
                     yield stored_event(item)
 
     def _get(self, keys: "list[dict[str, AttributeValueTypeDef]]", *, payloads: bool) -> list[Mapping[str, AttributeValue]]:
-        found: list[Mapping[str, AttributeValue]] = []
+        items: list[Mapping[str, AttributeValue]] = []
         for _ in range(_BATCH_ATTEMPTS):
             if not keys:
-                return found
-            wanted: KeysAndAttributesTypeDef = {"Keys": keys, "ConsistentRead": True}
+                return items
+            request: KeysAndAttributesTypeDef = {"Keys": keys, "ConsistentRead": True}
             if not payloads:
-                wanted |= {"ProjectionExpression": _PROJECTION, "ExpressionAttributeNames": _NAMES}
+                request |= {"ProjectionExpression": _PROJECTION, "ExpressionAttributeNames": _NAMES}
             with dependency("DynamoDB"):
-                answer = self._dynamodb.batch_get_item(RequestItems={self._table: wanted})
-            found += answer["Responses"].get(self._table, [])
+                answer = self._dynamodb.batch_get_item(RequestItems={self._table: request})
+            items += answer["Responses"].get(self._table, [])
             keys = [to_item(from_item(key)) for key in answer["UnprocessedKeys"].get(self._table, {"Keys": []})["Keys"]]
         raise DependencyUnavailable("DynamoDB left keys unread")
 
@@ -121,17 +128,17 @@ class DynamoEventStore:
         """The events of an interaction in the order received: consistent queries of up to 4 MB, and up to as much of what only links lead
         to. From the last id down, so that what is left out is feedback (`fbk_...`) and not rewards or outputs."""
         query: QueryInputTypeDef = {**self._partition_of(tenant_id, interaction_id), "ScanIndexForward": False}
-        items = list(self._items(query, pages=_PAGES))
-        linked = [cast(str, item["sk"]["S"]) for item in items if item["event_type"] == {"S": _LINK}]
-        found = {event.event_id: event for event in (stored_event(item) for item in items if is_event(item) and self._live(item))}
-        read = 0
-        while linked and read < _MOST_LINKED:
-            together, linked = linked[:_LINKED_TOGETHER], linked[_LINKED_TOGETHER:]
-            more = self.get_many(tenant_id, together)
-            found |= more
-            read += sum(len(event.payload) for event in more.values())
-        ours = (event for event in found.values() if event.interaction_id == interaction_id)
-        return sorted(ours, key=lambda event: (event.received_at, event.event_id))
+        items = list(read_items(self._dynamodb, "query", query, most_pages=_PAGES))
+        linked = [item["sk"]["S"] for item in items if item["event_type"] == {"S": _LINK}]
+        events = {event.event_id: event for event in (stored_event(item) for item in items if is_event(item) and self._live(item))}
+        characters = 0
+        while linked and characters < _MOST_LINKED:
+            next_ids, linked = linked[:_LINKED_TOGETHER], linked[_LINKED_TOGETHER:]
+            linked_events = self.get_many(tenant_id, next_ids)
+            events |= linked_events
+            characters += sum(len(event.payload) for event in linked_events.values())
+        of_interaction = (event for event in events.values() if event.interaction_id == interaction_id)
+        return sorted(of_interaction, key=lambda event: (event.received_at, event.event_id))
 
     def outline(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
         """As `by_interaction`: one consistent query of up to 1 MB, and a read of a hundred that only links lead to."""
@@ -141,26 +148,26 @@ class DynamoEventStore:
             "ProjectionExpression": _PROJECTION,
             "ExpressionAttributeNames": _NAMES,
         }
-        items = list(self._items(query, pages=1))
-        linked = [cast(str, item["sk"]["S"]) for item in items if item["event_type"] == {"S": _LINK}]
-        found = [stored_event(item) for item in items if is_event(item) and self._live(item)]
-        found += self.heads(tenant_id, linked[:_READ_TOGETHER]).values()
-        ours = (event for event in found if event.interaction_id == interaction_id)
-        return sorted(ours, key=lambda event: (event.received_at, event.event_id))
+        items = list(read_items(self._dynamodb, "query", query, most_pages=1))
+        linked = [item["sk"]["S"] for item in items if item["event_type"] == {"S": _LINK}]
+        events = [stored_event(item) for item in items if is_event(item) and self._live(item)]
+        events += self.heads(tenant_id, linked[:_READ_TOGETHER]).values()
+        of_interaction = (event for event in events if event.interaction_id == interaction_id)
+        return sorted(of_interaction, key=lambda event: (event.received_at, event.event_id))
 
     def _partition_of(self, tenant_id: str, interaction_id: str) -> "QueryInputTypeDef":
         return {
             "TableName": self._table,
             "ConsistentRead": True,
             "KeyConditionExpression": "pk = :partition",
-            "ExpressionAttributeValues": to_item({":partition": _under(tenant_id, interaction_id)}),
+            "ExpressionAttributeValues": to_item({":partition": events_partition(tenant_id, interaction_id)}),
         }
 
     def standing(self, tenant_id: str, interaction_id: str, output_id: str) -> Standing:
         """One consistent GetItem."""
         with dependency("DynamoDB"):
             answer = self._dynamodb.get_item(
-                TableName=self._table, Key=_standing_key(tenant_id, interaction_id, output_id), ConsistentRead=True
+                TableName=self._table, Key=standing_key(tenant_id, interaction_id, output_id), ConsistentRead=True
             )
         item = answer.get("Item")
         return Standing.model_validate_json(item["standing"]["S"]) if item and self._live(item) else Standing()
@@ -177,7 +184,7 @@ class DynamoEventStore:
             with dependency("DynamoDB"):
                 self._dynamodb.put_item(
                     TableName=self._table,
-                    Item={**_standing_key(tenant_id, interaction_id, output_id), **to_item(values)},
+                    Item={**standing_key(tenant_id, interaction_id, output_id), **to_item(values)},
                     ConditionExpression="n = :n" if before else "attribute_not_exists(pk) OR expires_at < :now",
                     ExpressionAttributeValues=to_item({":n": before} if before else {":now": int(self._clock().timestamp())}),
                 )
@@ -193,7 +200,7 @@ class DynamoEventStore:
         """Rewards or guardrails' actions of one day (UTC) by time, by the index `by_day`."""
         if event_type not in _LISTED_BY_DAY:
             raise ValueError(f"{event_type} events are not listed by day, only {' and '.join(_LISTED_BY_DAY)} events")
-        return self._listed(f"T#{tenant_id}#{skill}#{event_type}#{day.isoformat()}", since=since)
+        return self._list(day_partition(tenant_id, skill, event_type, day), since=since)
 
     def by_trial(self, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime) -> Iterator[StoredEvent]:
         """The trial's outputs and failures by the time of their decision, by the index `by_trial`: a query a day (UTC)."""
@@ -204,11 +211,11 @@ class DynamoEventStore:
                 "IndexName": "by_trial",
                 "KeyConditionExpression": "gsi_trial = :partition AND decided_at BETWEEN :after AND :until",
                 "ExpressionAttributeValues": to_item(
-                    {":partition": _trial_day(tenant_id, skill, trial, day), ":after": rfc3339(after), ":until": rfc3339(until)}
+                    {":partition": trial_partition(tenant_id, skill, trial, day), ":after": rfc3339(after), ":until": rfc3339(until)}
                 ),
             }
-            found = (stored_event(item) for item in self._items(query) if self._live(item))
-            yield from (event for event in found if event.trial is not None and event.trial.decided_at > after)
+            events = (stored_event(item) for item in read_items(self._dynamodb, "query", query) if self._live(item))
+            yield from (event for event in events if event.trial is not None and event.trial.decided_at > after)
             day += timedelta(days=1)
 
     def by_unit(self, tenant_id: str, skill: str, trial: str, unit: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
@@ -218,22 +225,22 @@ class DynamoEventStore:
             "IndexName": "by_unit",
             "KeyConditionExpression": "gsi_unit = :partition" + (" AND decided_at >= :since" if since else ""),
             "ExpressionAttributeValues": to_item(
-                {":partition": _trial_unit(tenant_id, skill, trial, unit), ":since": rfc3339(since) if since else None}
+                {":partition": unit_partition(tenant_id, skill, trial, unit), ":since": rfc3339(since) if since else None}
             ),
             "Limit": 5,
         }
-        return (stored_event(item) for item in self._items(query) if self._live(item))
+        return (stored_event(item) for item in read_items(self._dynamodb, "query", query) if self._live(item))
 
     def pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
         """The skill's pending events by time, by the index `by_day`."""
-        return self._listed(_waiting(tenant_id, skill), since=since)
+        return self._list(pending_partition(tenant_id, skill), since=since)
 
     def settle(self, event: StoredEvent) -> None:
         """Take `event` off the list of pending ones; its payload stays as it is, and what has expired stays away."""
         listed = _day_of(event)
         update: UpdateItemInputTypeDef = {
             "TableName": self._table,
-            "Key": _key(event.tenant_id, event.event_id),
+            "Key": event_key(event.tenant_id, event.event_id),
             "ConditionExpression": "attribute_exists(pk)",
             "UpdateExpression": "SET gsi_day = :day REMOVE #pending" if listed else "REMOVE gsi_day, #pending",
             "ExpressionAttributeNames": {"#pending": "pending"},
@@ -243,23 +250,14 @@ class DynamoEventStore:
         with suppress(ClientError), dependency("DynamoDB"):  # only a failed condition gets through as a ClientError
             self._dynamodb.update_item(**update)
 
-    def _listed(self, partition: str, *, since: datetime | None) -> Iterator[StoredEvent]:
+    def _list(self, partition: str, *, since: datetime | None) -> Iterator[StoredEvent]:
         query: QueryInputTypeDef = {
             "TableName": self._table,
             "IndexName": "by_day",
             "KeyConditionExpression": "gsi_day = :partition" + (" AND received_at >= :since" if since else ""),
             "ExpressionAttributeValues": to_item({":partition": partition, ":since": rfc3339(since) if since else None}),
         }
-        return (stored_event(item) for item in self._items(query) if self._live(item))
-
-    def _items(self, query: "QueryInputTypeDef", *, pages: int | None = None) -> Iterator[Mapping[str, AttributeValue]]:
-        for _ in range(pages) if pages else count():
-            with dependency("DynamoDB"):
-                answer = self._dynamodb.query(**query)
-            yield from answer["Items"]
-            if "LastEvaluatedKey" not in answer:
-                return
-            query["ExclusiveStartKey"] = to_item(from_item(answer["LastEvaluatedKey"]))
+        return (stored_event(item) for item in read_items(self._dynamodb, "query", query) if self._live(item))
 
     def _live(self, item: Mapping[str, AttributeValue]) -> bool:
         return float(cast(str, item["expires_at"]["N"])) > self._clock().timestamp()
@@ -292,66 +290,37 @@ def stored_event(item: Mapping[str, AttributeValue]) -> StoredEvent:
     )
 
 
-def _under(tenant_id: str, name: str) -> str:
-    return f"T#{tenant_id}#{name}"
-
-
-def _partition(tenant_id: str, event_id: str) -> str:
-    """Where the event with this id lies: under the interaction that the id names, else under the id."""
-    return _under(tenant_id, interaction_of(event_id) or event_id)
-
-
-def _waiting(tenant_id: str, skill: str) -> str:
-    return f"T#{tenant_id}#{skill}#pending"
-
-
-def _key(tenant_id: str, event_id: str) -> "dict[str, AttributeValueTypeDef]":
-    return to_item({"pk": _partition(tenant_id, event_id), "sk": event_id})
-
-
-def _standing_key(tenant_id: str, interaction_id: str, output_id: str) -> "dict[str, AttributeValueTypeDef]":
-    return to_item({"pk": _under(tenant_id, interaction_id), "sk": f"STANDING#{output_id}"})
+def _link_key(event: StoredEvent) -> "dict[str, AttributeValueTypeDef]":
+    return item_key(events_partition(event.tenant_id, str(event.interaction_id)), event.event_id)
 
 
 def _link(event: StoredEvent, *, expires_at: datetime) -> "dict[str, AttributeValueTypeDef]":
-    return to_item(
-        {
-            "pk": _under(event.tenant_id, str(event.interaction_id)),
-            "sk": event.event_id,
-            "event_type": _LINK,
-            "expires_at": int(expires_at.timestamp()),
-        }
-    )
+    return {
+        **_link_key(event),
+        **to_item({"event_type": _LINK, "expires_at": int(expires_at.timestamp())}),
+    }
 
 
 def _day_of(event: StoredEvent) -> str | None:
     """The list that `event` stands in when it is not pending."""
     if event.event_type not in _LISTED_BY_DAY:
         return None
-    return f"T#{event.tenant_id}#{event.skill}#{event.event_type}#{rfc3339(event.received_at)[:10]}"
+    return day_partition(event.tenant_id, event.skill, event.event_type, event.received_at.astimezone(UTC).date())
 
 
-def _trial_day(tenant_id: str, skill: str, trial: str, day: date) -> str:
-    return f"T#{tenant_id}#{skill}#{trial}#{day.isoformat()}"
-
-
-def _trial_unit(tenant_id: str, skill: str, trial: str, unit: str) -> str:
-    return f"T#{tenant_id}#{skill}#{trial}#unit#{unit}"
-
-
-def _in_trial(event: StoredEvent, trial: Trial) -> dict[str, JsonValue]:
+def _trial_values(event: StoredEvent, trial: Trial) -> dict[str, JsonValue]:
     return {
         "trial": trial.name,
         "unit": trial.unit,
         "decided_at": rfc3339(trial.decided_at),
-        "gsi_trial": _trial_day(event.tenant_id, event.skill, trial.name, trial.decided_at.astimezone(UTC).date()),
-        "gsi_unit": _trial_unit(event.tenant_id, event.skill, trial.name, trial.unit),
+        "gsi_trial": trial_partition(event.tenant_id, event.skill, trial.name, trial.decided_at.astimezone(UTC).date()),
+        "gsi_unit": unit_partition(event.tenant_id, event.skill, trial.name, trial.unit),
     }
 
 
 def item_of(event: StoredEvent, *, expires_at: datetime) -> "dict[str, AttributeValueTypeDef]":
     """The item that holds `event` until `expires_at`."""
-    listed = _waiting(event.tenant_id, event.skill) if event.pending else _day_of(event)
+    listed = pending_partition(event.tenant_id, event.skill) if event.pending else _day_of(event)
     values: dict[str, JsonValue] = {
         "event_type": event.event_type,
         "event_id": event.event_id,
@@ -369,6 +338,6 @@ def item_of(event: StoredEvent, *, expires_at: datetime) -> "dict[str, Attribute
         "expires_at": int(expires_at.timestamp()),
         "gsi_day": listed,
         **dict.fromkeys(event.marks, True),
-        **(_in_trial(event, event.trial) if event.trial is not None else {}),
+        **(_trial_values(event, event.trial) if event.trial is not None else {}),
     }
-    return {**_key(event.tenant_id, event.event_id), **to_item(values)}
+    return {**event_key(event.tenant_id, event.event_id), **to_item(values)}

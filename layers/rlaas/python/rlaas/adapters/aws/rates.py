@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from rlaas.adapters.aws.clients import client, condition_failed, dependency, error_code
+from rlaas.adapters.aws.keys import page_partition, rate_key, tenant_partition
 from rlaas.clock import Clock
 from rlaas.errors import QuotaExceeded
 
@@ -33,18 +34,18 @@ class DynamoRates:
         stage's. Raises: as `_count`."""
         most = self._most(at_most)
         whose = "the most that one tenant may" if most == self._per_second else "the platform's ceiling for it"
-        self._count(f"T#{tenant_id}", 1, most=most, said=f"the tenant sends more than {most} requests a second, {whose}")
+        self._count(tenant_partition(tenant_id), 1, most=most, message=f"the tenant sends more than {most} requests a second, {whose}")
 
     def take_page(self, tenant_id: str, key_id: str, *, events: int, at_most: int | None = None) -> None:
         """Count the events that a page's request brings, of half as many as `take` lets through. Raises: as `_count`."""
         most = max(1, self._most(at_most) // _PAGES_SHARE)
-        said = f"the pages of this key send more than {most} events a second, the most that one publishable key may"
-        self._count(f"T#{tenant_id}#PAGE#{key_id}", events, most=most, said=said)
+        message = f"the pages of this key send more than {most} events a second, the most that one publishable key may"
+        self._count(page_partition(tenant_id, key_id), events, most=most, message=message)
 
     def _most(self, at_most: int | None) -> int:
         return self._per_second if at_most is None else min(at_most, self._per_second)
 
-    def _count(self, partition: str, number: int, *, most: int, said: str) -> None:
+    def _count(self, partition: str, number: int, *, most: int, message: str) -> None:
         """Count `number` where less than `most` were counted in this second. A write that is sent twice may count twice.
 
         Raises: QuotaExceeded, to be tried again after a second, where none is left, or more comes than an item bears (some 1,000
@@ -55,7 +56,7 @@ class DynamoRates:
             try:
                 self._dynamodb.update_item(
                     TableName=self._table,
-                    Key={"pk": {"S": partition}, "sk": {"S": f"RATE#{second}"}},
+                    Key=rate_key(partition, second),
                     ConditionExpression="attribute_not_exists(taken) OR taken < :most",
                     UpdateExpression="SET expires_at = :end ADD taken :more",
                     ExpressionAttributeValues={
@@ -67,4 +68,4 @@ class DynamoRates:
             except ClientError as error:
                 if not condition_failed(error) and error_code(error) not in _TOO_OFTEN:
                     raise
-                raise QuotaExceeded(f"{said}; send them more slowly", retry_after_s=1) from error
+                raise QuotaExceeded(f"{message}; send them more slowly", retry_after_s=1) from error

@@ -8,9 +8,20 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 from botocore.exceptions import ClientError
 from pydantic import BaseModel, JsonValue
 
-from rlaas.adapters.aws.audit_log import NOT_AUDITED, changed_at, content_sha256
+from rlaas.adapters.aws.audit_log import changed_at, content_sha256
 from rlaas.adapters.aws.clients import client, dependency, held_item
 from rlaas.adapters.aws.dynamodb_items import AttributeValue, from_item, to_attribute, to_item
+from rlaas.adapters.aws.keys import (
+    AUTHORIZER_SORT_KEY,
+    BANDITS,
+    ROLLOUTS,
+    SEQUENCE_PREFIX,
+    authorizer_partition,
+    item_key,
+    sequence_key,
+    tenant_partition,
+)
+from rlaas.adapters.aws.pages import read_items
 from rlaas.clock import rfc3339
 from rlaas.errors import Conflict, NotFound
 from rlaas.ids import policy_version
@@ -28,12 +39,6 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb.type_defs import AttributeValueTypeDef, QueryInputTypeDef, TransactWriteItemTypeDef
 
 
-TRIALS_INDEX = "trials"
-"""The index that lists routes on trial: only these items carry its attribute `gsi_trial`, which says by what."""
-BANDITS, ROLLOUTS = "BANDIT", "ROLLOUT"
-"""Its two partitions."""
-
-
 class DynamoRegistry:
     """`Registry`, `KeySource`, `Policies`, `Routes`, `SkillSource` and `RewardSpecs` on one table."""
 
@@ -47,10 +52,10 @@ class DynamoRegistry:
 
     def get(self, model: type[Record], tenant_id: str, sort_key: str) -> Stored[Record]:
         """The record there, strongly consistent. Raises: NotFound."""
-        item = self._item(f"T#{tenant_id}", sort_key, consistent=True)
+        item = self._item(tenant_partition(tenant_id), sort_key, consistent=True)
         if item is None:
-            raise NotFound(f"there is no {_spoken(sort_key)}")
-        return _stored(model, item)
+            raise NotFound(f"there is no {_name_in_words(sort_key)}")
+        return _to_stored(model, item)
 
     def list(
         self,
@@ -65,7 +70,7 @@ class DynamoRegistry:
         """Records whose sort key begins with `prefix`. Raises: InvalidInput on a bad cursor."""
         if len(prefix) > LONGEST_KEY:
             return Page(items=(), cursor=None)
-        partition = f"T#{tenant_id}"
+        partition = tenant_partition(tenant_id)
         query: QueryInputTypeDef = {
             "TableName": self._table,
             "KeyConditionExpression": "pk = :pk AND begins_with(sk, :prefix)",
@@ -75,22 +80,22 @@ class DynamoRegistry:
             "ConsistentRead": True,
         }
         if cursor is not None:
-            query["ExclusiveStartKey"] = to_item({"pk": partition, "sk": from_cursor(cursor, pattern=re.escape(prefix) + ".+")})
+            query["ExclusiveStartKey"] = item_key(partition, from_cursor(cursor, pattern=re.escape(prefix) + ".+"))
         with dependency("DynamoDB"):
             answer = self._dynamodb.query(**query)
         last = answer.get("LastEvaluatedKey")
         return Page(
-            items=tuple(_stored(model, from_item(item)) for item in answer["Items"]),
+            items=tuple(_to_stored(model, from_item(item)) for item in answer["Items"]),
             cursor=to_cursor(last["sk"]["S"]) if last else None,
         )
 
     def put(self, tenant_id: str, sort_key: str, record: BaseModel, change: Change) -> None:
         """Store a new record as version 1. Raises: Conflict."""
-        self._write(f"T#{tenant_id}", sort_key, record, change, expected_version=0)
+        self._write(tenant_partition(tenant_id), sort_key, record, change, expected_version=0)
 
     def replace(self, tenant_id: str, sort_key: str, record: BaseModel, *, expected_version: int, change: Change) -> int:
         """Replace version `expected_version`; the new version. Raises: Conflict."""
-        self._write(f"T#{tenant_id}", sort_key, record, change, expected_version=expected_version)
+        self._write(tenant_partition(tenant_id), sort_key, record, change, expected_version=expected_version)
         return expected_version + 1
 
     def next_number(self, tenant_id: str, skill: str, what: str) -> int:
@@ -98,7 +103,7 @@ class DynamoRegistry:
         with dependency("DynamoDB"):
             answer = self._dynamodb.update_item(
                 TableName=self._table,
-                Key=to_item({"pk": f"T#{tenant_id}", "sk": f"SEQ#{skill}#{what}"}),
+                Key=sequence_key(tenant_id, skill, what),
                 UpdateExpression="ADD #n :one",
                 ExpressionAttributeNames={"#n": "n"},
                 ExpressionAttributeValues=to_item({":one": 1}),
@@ -110,7 +115,7 @@ class DynamoRegistry:
         """Whether the tenant has the skill; skills are never deleted, so a yes is remembered."""
         if (tenant_id, skill) in self._skills:
             return True
-        if self._item(f"T#{tenant_id}", skill_key(skill)) is None:
+        if self._item(tenant_partition(tenant_id), skill_key(skill)) is None:
             return False
         self._skills.add((tenant_id, skill))
         return True
@@ -155,7 +160,7 @@ class DynamoRegistry:
         if route.version != expected_version + 1:
             raise ValueError(f"route version {route.version} does not follow {expected_version}")
         change = Change(actor=route.changed_by, reason=route.reason, at=route.changed_at)
-        self._write(f"T#{route.tenant_id}", route_key(route.skill), route, change, expected_version=expected_version)
+        self._write(tenant_partition(route.tenant_id), route_key(route.skill), route, change, expected_version=expected_version)
 
     def rollback(self, tenant_id: str, skill: str, change: Change, *, rollout_id: str | None = None) -> Route:
         """Put the last good target back by one UpdateItem that copies it inside the item. Raises: NotFound, Conflict."""
@@ -169,7 +174,7 @@ class DynamoRegistry:
             with dependency("DynamoDB"):
                 answer = self._dynamodb.update_item(
                     TableName=self._table,
-                    Key=to_item({"pk": f"T#{tenant_id}", "sk": route_key(skill)}),
+                    Key=item_key(tenant_partition(tenant_id), route_key(skill)),
                     ConditionExpression=condition,
                     UpdateExpression=(
                         "SET #body.#control = #body.#last_good.#control, #body.#arms = #body.#last_good.#arms, "
@@ -192,8 +197,8 @@ class DynamoRegistry:
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )
         except ClientError as error:
-            return _not_rolled_back(held_item(error), skill, rollout_id)
-        return _stored(Route, from_item(answer["Attributes"])).record
+            return _explain_no_rollback(held_item(error), skill, rollout_id)
+        return _to_stored(Route, from_item(answer["Attributes"])).record
 
     # Keys
 
@@ -203,8 +208,8 @@ class DynamoRegistry:
 
     def find_key(self, key_id: str) -> ApiKey | None:
         """The key with this id, as the authorizer reads it."""
-        item = self._item(f"KEY#{key_id}", "KEY")
-        return _stored(ApiKey, item).record if item else None
+        item = self._item(authorizer_partition(key_id), AUTHORIZER_SORT_KEY)
+        return _to_stored(ApiKey, item).record if item else None
 
     def revoke_key(self, tenant_id: str, key_id: str, change: Change) -> ApiKey:
         """Revoke a key in both its places, in one transaction. Raises: NotFound."""
@@ -222,21 +227,15 @@ class DynamoRegistry:
         query: QueryInputTypeDef = {
             "TableName": self._table,
             "KeyConditionExpression": "pk = :pk",
-            "ExpressionAttributeValues": to_item({":pk": f"T#{tenant_id}"}),
+            "ExpressionAttributeValues": to_item({":pk": tenant_partition(tenant_id)}),
             "ConsistentRead": True,
         }
-        while True:
-            with dependency("DynamoDB"):
-                answer = self._dynamodb.query(**query)
-            for item in map(from_item, answer["Items"]):
-                target = cast(str, item["sk"])
-                if not target.startswith(NOT_AUDITED):
-                    version = item.get("version")
-                    since = changed_at(item) or datetime.min.replace(tzinfo=UTC)
-                    yield Content(target, version if isinstance(version, int) else None, content_sha256(item), since)
-            if "LastEvaluatedKey" not in answer:
-                return
-            query["ExclusiveStartKey"] = to_item(from_item(answer["LastEvaluatedKey"]))
+        for item in map(from_item, read_items(self._dynamodb, "query", query)):
+            target = cast(str, item["sk"])
+            if not target.startswith(SEQUENCE_PREFIX):
+                version = item.get("version")
+                since = changed_at(item) or datetime.min.replace(tzinfo=UTC)
+                yield Content(target, version if isinstance(version, int) else None, content_sha256(item), since)
 
     # One item
 
@@ -244,16 +243,14 @@ class DynamoRegistry:
         if len(sort_key) > LONGEST_KEY:
             return None
         with dependency("DynamoDB"):
-            answer = self._dynamodb.get_item(
-                TableName=self._table, Key=to_item({"pk": partition, "sk": sort_key}), ConsistentRead=consistent
-            )
+            answer = self._dynamodb.get_item(TableName=self._table, Key=item_key(partition, sort_key), ConsistentRead=consistent)
         return from_item(answer["Item"]) if "Item" in answer else None
 
     def _route(self, tenant_id: str, skill: str, *, consistent: bool) -> Route:
-        item = self._item(f"T#{tenant_id}", route_key(skill), consistent=consistent)
+        item = self._item(tenant_partition(tenant_id), route_key(skill), consistent=consistent)
         if item is None:
             raise NotFound(f"the skill {skill!r} has no route", param="skill")
-        return _stored(Route, item).record
+        return _to_stored(Route, item).record
 
     def _write(self, partition: str, sort_key: str, record: BaseModel, change: Change, *, expected_version: int) -> None:
         try:
@@ -264,10 +261,13 @@ class DynamoRegistry:
                     **_condition(expected_version),
                 )
         except ClientError:
-            raise _lost_race(sort_key, expected_version) from None
+            raise _make_conflict(sort_key, expected_version) from None
 
     def _write_key(self, key: ApiKey, change: Change, *, expected_version: int) -> None:
-        places = ((f"T#{key.tenant_id}", key_key(key.key_id)), (f"KEY#{key.key_id}", "KEY"))
+        places = (
+            (tenant_partition(key.tenant_id), key_key(key.key_id)),
+            (authorizer_partition(key.key_id), AUTHORIZER_SORT_KEY),
+        )
         writes: list[TransactWriteItemTypeDef] = [
             {
                 "Put": {
@@ -283,7 +283,7 @@ class DynamoRegistry:
             with dependency("DynamoDB"):
                 self._dynamodb.transact_write_items(TransactItems=writes)
         except ClientError:
-            raise _lost_race(key_key(key.key_id), expected_version) from None
+            raise _make_conflict(key_key(key.key_id), expected_version) from None
 
 
 class _Condition(TypedDict):
@@ -304,24 +304,22 @@ def _condition(expected_version: int) -> _Condition:
 
 def _item(partition: str, sort_key: str, record: BaseModel, change: Change, version: int) -> "dict[str, AttributeValueTypeDef]":
     values: dict[str, JsonValue] = {
-        "pk": partition,
-        "sk": sort_key,
         "version": version,
         "changed_by": change.actor,
         "reason": change.reason,
         "changed_at": rfc3339(change.at),
-        "gsi_trial": _on_trial(record) if isinstance(record, Route) else None,
+        "gsi_trial": _index_partition(record) if isinstance(record, Route) else None,
     }
-    return {**to_item(values), "body": to_attribute(record.model_dump(mode="json"))}
+    return {**item_key(partition, sort_key), **to_item(values), "body": to_attribute(record.model_dump(mode="json"))}
 
 
-def _on_trial(route: Route) -> str | None:
+def _index_partition(route: Route) -> str | None:
     if route.rollout_id is not None and route.mode == "normal":
         return ROLLOUTS
     return BANDITS if route.bandit is not None else None
 
 
-def _stored(model: type[Record], item: Mapping[str, JsonValue]) -> Stored[Record]:
+def _to_stored(model: type[Record], item: Mapping[str, JsonValue]) -> Stored[Record]:
     change = Change(
         actor=cast(str, item["changed_by"]),
         reason=cast(str, item["reason"]),
@@ -331,16 +329,16 @@ def _stored(model: type[Record], item: Mapping[str, JsonValue]) -> Stored[Record
     return Stored(record=record, version=cast(int, item["version"]), change=change)
 
 
-def _lost_race(sort_key: str, expected_version: int) -> Conflict:
+def _make_conflict(sort_key: str, expected_version: int) -> Conflict:
     if expected_version == 0:
-        return Conflict(f"there is already a {_spoken(sort_key)}")
-    return Conflict(f"the {_spoken(sort_key)} is no longer at version {expected_version}", param="expected_version")
+        return Conflict(f"there is already a {_name_in_words(sort_key)}")
+    return Conflict(f"the {_name_in_words(sort_key)} is no longer at version {expected_version}", param="expected_version")
 
 
-def _not_rolled_back(item: Mapping[str, AttributeValue], skill: str, rollout_id: str | None) -> Route:
+def _explain_no_rollback(item: Mapping[str, AttributeValue], skill: str, rollout_id: str | None) -> Route:
     if not item:
         raise NotFound(f"the skill {skill!r} has no route", param="skill")
-    route = _stored(Route, from_item(item)).record
+    route = _to_stored(Route, from_item(item)).record
     if rollout_id is not None and route.rollout_id != rollout_id:
         raise Conflict(f"the route of {skill!r} no longer belongs to {rollout_id}")
     if route.mode == "rolled_back":
@@ -348,7 +346,7 @@ def _not_rolled_back(item: Mapping[str, AttributeValue], skill: str, rollout_id:
     raise Conflict(f"the route of {skill!r} has no last good version to go back to")
 
 
-def _spoken(sort_key: str) -> str:
+def _name_in_words(sort_key: str) -> str:
     """A sort key as words: `POLICY#reply#00000002` is `policy reply 2`."""
     kind, *rest = sort_key.split("#")
     return " ".join([kind.lower(), *(part.lstrip("0") if part.isdigit() else part for part in rest)])

@@ -4,14 +4,15 @@ A request is entered into the ledger before it is sent, and struck out when its 
 way, dead, or lost: sampled = outputs + entries. An entry lives as long as a dead letter is kept.
 """
 
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
 from rlaas.adapters.aws.clients import client, dependency
-from rlaas.adapters.aws.dynamodb_items import from_item, to_item
+from rlaas.adapters.aws.dynamodb_items import to_item
+from rlaas.adapters.aws.keys import shadow_key, shadow_partitions
+from rlaas.adapters.aws.pages import read_pages
 from rlaas.clock import rfc3339
 from rlaas.errors import DependencyUnavailable
 from rlaas.inference.shadow import ShadowTask
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
     from types_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
-_SHARDS = 8
-"""Partitions of the ledger: a partition takes 1,000 writes a second."""
 _WRITTEN_TOGETHER, _SENT_TOGETHER, _ATTEMPTS = 25, 10, 5
 KEPT = timedelta(days=14)
 """How long a dead letter and its entry are kept."""
@@ -38,14 +37,10 @@ class DynamoShadowLedger:
 
     def enter(self, tasks: Iterable[ShadowTask], *, at: datetime) -> None:
         """Enter `tasks`, 25 in a write; one that is there is entered anew. Raises: DependencyUnavailable."""
-        items = {_name(task): task for task in tasks}
+        values = to_item({"at": rfc3339(at), "expires_at": int((at + KEPT).timestamp())})
         writes: list[WriteRequestTypeDef] = [
-            {
-                "PutRequest": {
-                    "Item": to_item({"pk": _shard(name), "sk": name, "at": rfc3339(at), "expires_at": int((at + KEPT).timestamp())})
-                }
-            }
-            for name in items
+            {"PutRequest": {"Item": {**shadow_key(tenant_id, shadow_id), **values}}}
+            for tenant_id, shadow_id in dict.fromkeys((task.tenant_id, task.shadow_id) for task in tasks)
         ]
         for start in range(0, len(writes), _WRITTEN_TOGETHER):
             self._write(writes[start : start + _WRITTEN_TOGETHER])
@@ -54,21 +49,20 @@ class DynamoShadowLedger:
         for _ in range(_ATTEMPTS):
             with dependency("DynamoDB"):
                 answer = self._dynamodb.batch_write_item(RequestItems={self._table: writes})
-            left = answer.get("UnprocessedItems", {}).get(self._table, [])
-            if not left:
+            unprocessed = answer.get("UnprocessedItems", {}).get(self._table, [])
+            if not unprocessed:
                 return
-            writes = cast("Sequence[WriteRequestTypeDef]", left)
+            writes = cast("Sequence[WriteRequestTypeDef]", unprocessed)
         raise DependencyUnavailable("DynamoDB left items unwritten")
 
     def strike(self, task: ShadowTask) -> None:
         """Its output is stored. Raises: DependencyUnavailable."""
-        name = _name(task)
         with dependency("DynamoDB"):
-            self._dynamodb.delete_item(TableName=self._table, Key=to_item({"pk": _shard(name), "sk": name}))
+            self._dynamodb.delete_item(TableName=self._table, Key=shadow_key(task.tenant_id, task.shadow_id))
 
     def entries(self, *, before: datetime) -> int:
         """How many were entered before `before` and have no output, strongly consistent."""
-        return sum(self._count(f"SHADOW#{shard}", before) for shard in range(_SHARDS))
+        return sum(self._count(partition, before) for partition in shadow_partitions())
 
     def _count(self, partition: str, before: datetime) -> int:
         query: QueryInputTypeDef = {
@@ -80,14 +74,7 @@ class DynamoShadowLedger:
             "Select": "COUNT",
             "ConsistentRead": True,
         }
-        total = 0
-        while True:
-            with dependency("DynamoDB"):
-                answer = self._dynamodb.query(**query)
-            total += answer["Count"]
-            if "LastEvaluatedKey" not in answer:
-                return total
-            query["ExclusiveStartKey"] = to_item(from_item(answer["LastEvaluatedKey"]))
+        return sum(page["Count"] for page in read_pages(self._dynamodb, "query", query))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +123,3 @@ class ShadowQueue:
             )["Attributes"]
         waiting = int(counts["ApproximateNumberOfMessages"]) + int(counts["ApproximateNumberOfMessagesDelayed"])
         return Depth(waiting=waiting, handed_out=int(counts["ApproximateNumberOfMessagesNotVisible"]))
-
-
-def _name(task: ShadowTask) -> str:
-    return f"{task.tenant_id}#{task.shadow_id}"
-
-
-def _shard(name: str) -> str:
-    return f"SHADOW#{zlib.crc32(name.encode()) % _SHARDS}"

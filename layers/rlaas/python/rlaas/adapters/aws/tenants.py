@@ -1,11 +1,14 @@
 """All tenants of a stage, found by a scan: a rare question of the platform's operators, so no index is kept for it."""
 
+from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 from pydantic import JsonValue
 
-from rlaas.adapters.aws.clients import client, dependency
+from rlaas.adapters.aws.clients import client
 from rlaas.adapters.aws.dynamodb_items import from_item, to_item
+from rlaas.adapters.aws.keys import TENANT_PARTITION, item_key, tenant_partition
+from rlaas.adapters.aws.pages import read_items
 from rlaas.tenancy.registry import TENANT, Change, Page, Stored, from_cursor, to_cursor
 from rlaas.tenancy.tenant import Tenant
 
@@ -29,21 +32,13 @@ class DynamoTenants:
             "ExpressionAttributeValues": to_item({":tenant": TENANT}),
         }
         if cursor is not None:
-            scan["ExclusiveStartKey"] = to_item({"pk": from_cursor(cursor, pattern=r"T#[a-z0-9-]+"), "sk": TENANT})
-        found: list[Stored[Tenant]] = []
-        while True:
-            with dependency("DynamoDB"):
-                answer = self._dynamodb.scan(**scan)
-            found += (_stored(from_item(item)) for item in answer["Items"])
-            if len(found) >= limit:
-                taken = tuple(found[:limit])
-                return Page(items=taken, cursor=to_cursor(f"T#{taken[-1].record.tenant_id}"))
-            if "LastEvaluatedKey" not in answer:
-                return Page(items=tuple(found), cursor=None)
-            scan["ExclusiveStartKey"] = to_item(from_item(answer["LastEvaluatedKey"]))
+            scan["ExclusiveStartKey"] = item_key(from_cursor(cursor, pattern=TENANT_PARTITION), TENANT)
+        tenants = tuple(_to_stored(from_item(item)) for item in islice(read_items(self._dynamodb, "scan", scan), limit))
+        last = tenants[-1].record.tenant_id if len(tenants) == limit else None
+        return Page(items=tenants, cursor=None if last is None else to_cursor(tenant_partition(last)))
 
 
-def _stored(item: dict[str, JsonValue]) -> Stored[Tenant]:
+def _to_stored(item: dict[str, JsonValue]) -> Stored[Tenant]:
     tenant = Tenant.model_validate(item["body"], strict=False, extra="ignore")
     change = Change(actor=cast(str, item["changed_by"]), reason=cast(str, item["reason"]), at=tenant.created_at)
     return Stored(record=tenant, version=cast(int, item["version"]), change=change)

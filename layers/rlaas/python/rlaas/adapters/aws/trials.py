@@ -10,10 +10,21 @@ from botocore.exceptions import ClientError
 
 from rlaas.adapters.aws.clients import client, dependency
 from rlaas.adapters.aws.dynamodb_items import from_item, to_item
-from rlaas.adapters.aws.registry import BANDITS, ROLLOUTS, TRIALS_INDEX
+from rlaas.adapters.aws.keys import (
+    BANDITS,
+    ROLLOUTS,
+    TRIALS_INDEX,
+    bandit_sort_key,
+    item_key,
+    tenant_of,
+    tenant_partition,
+    trial_sort_key,
+)
+from rlaas.adapters.aws.pages import read_items
 from rlaas.errors import Conflict
 from rlaas.experiments.allocation import BanditStatistics
 from rlaas.rollout.trial import TrialState
+from rlaas.routing.route_store import ROUTE_PREFIX
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -31,7 +42,7 @@ class _Items:
         """The state, strongly consistent."""
         with dependency("DynamoDB"):
             answer = self._dynamodb.get_item(
-                TableName=self._counters, Key=to_item({"pk": f"T#{tenant_id}", "sk": sort_key}), ConsistentRead=True
+                TableName=self._counters, Key=item_key(tenant_partition(tenant_id), sort_key), ConsistentRead=True
             )
         return cast(str, from_item(answer["Item"])["body"]) if "Item" in answer else None
 
@@ -41,7 +52,7 @@ class _Items:
             with dependency("DynamoDB"):
                 self._dynamodb.put_item(
                     TableName=self._counters,
-                    Item=to_item({"pk": f"T#{tenant_id}", "sk": sort_key, "version": version, "body": body}),
+                    Item={**item_key(tenant_partition(tenant_id), sort_key), **to_item({"version": version, "body": body})},
                     ConditionExpression="#version = :before OR (:before = :none AND attribute_not_exists(pk))",
                     ExpressionAttributeNames={"#version": "version"},
                     ExpressionAttributeValues=to_item({":before": version - 1, ":none": 0}),
@@ -58,12 +69,12 @@ class DynamoBandits:
 
     def load(self, tenant_id: str, skill: str) -> BanditStatistics | None:
         """The statistics, strongly consistent."""
-        body = self._items.body(tenant_id, f"BANDIT#{skill}")
+        body = self._items.body(tenant_id, bandit_sort_key(skill))
         return None if body is None else BanditStatistics.model_validate_json(body, extra="ignore")
 
     def save(self, statistics: BanditStatistics) -> None:
         """Store the version that follows. Raises: Conflict."""
-        key = f"BANDIT#{statistics.skill}"
+        key = bandit_sort_key(statistics.skill)
         self._items.replace(statistics.tenant_id, key, statistics.model_dump_json(), version=statistics.version)
 
 
@@ -75,12 +86,12 @@ class DynamoTrials:
 
     def load(self, tenant_id: str, skill: str, rollout_id: str) -> TrialState | None:
         """The state, strongly consistent."""
-        body = self._items.body(tenant_id, f"TRIAL#{skill}#{rollout_id}")
+        body = self._items.body(tenant_id, trial_sort_key(skill, rollout_id))
         return None if body is None else TrialState.model_validate_json(body, extra="ignore")
 
     def save(self, state: TrialState) -> None:
         """Store the version that follows. Raises: Conflict."""
-        key = f"TRIAL#{state.skill}#{state.rollout_id}"
+        key = trial_sort_key(state.skill, state.rollout_id)
         self._items.replace(state.tenant_id, key, state.model_dump_json(), version=state.version)
 
 
@@ -100,12 +111,5 @@ class RoutesOnTrial:
             "ExpressionAttributeValues": to_item({":kind": BANDITS if kind == "bandit" else ROLLOUTS}),
             "ProjectionExpression": "pk, sk",
         }
-        while True:
-            with dependency("DynamoDB"):
-                answer = self._dynamodb.query(**query)
-            for item in answer["Items"]:
-                key = cast(dict[str, str], from_item(item))
-                yield key["pk"].removeprefix("T#"), key["sk"].removeprefix("ROUTE#")
-            if "LastEvaluatedKey" not in answer:
-                return
-            query["ExclusiveStartKey"] = to_item(from_item(answer["LastEvaluatedKey"]))
+        for item in read_items(self._dynamodb, "query", query):
+            yield tenant_of(item["pk"]["S"]), item["sk"]["S"].removeprefix(ROUTE_PREFIX)

@@ -18,7 +18,17 @@ from botocore.exceptions import ClientError
 
 from rlaas.adapters.aws.clients import client, dependency
 from rlaas.adapters.aws.dynamodb_items import from_item, to_item
-from rlaas.clock import Clock, rfc3339, utc_now
+from rlaas.adapters.aws.keys import (
+    item_key,
+    tenant_partition,
+    usage_account,
+    usage_mark,
+    usage_mark_key,
+    usage_range,
+    usage_sort_key,
+)
+from rlaas.adapters.aws.pages import read_items
+from rlaas.clock import Clock, utc_now
 from rlaas.errors import DependencyUnavailable
 from rlaas.telemetry.store import StoredEvent
 from rlaas.telemetry.usage import Account, Tally, used
@@ -34,22 +44,15 @@ _ACTIONS = 100
 """Actions that one transaction takes."""
 _IDS = 100
 """Ids that one mark's condition names: an expression takes 4 KB."""
-_MILLISECOND = len("2026-03-01T12:00:00.000")
 _ATTEMPTS = 6
 _COUNTED = "ConditionalCheckFailed"
 
 
 class _Output(NamedTuple):
-    """An output and the request that it came in, which its tenant and the millisecond tell apart; two of one may share a mark."""
+    """An output and the mark of the request that it came in: its tenant and the millisecond, which two requests may share."""
 
-    tenant_id: str
-    received_at: str
+    mark: str
     output_id: str
-
-    @property
-    def mark(self) -> str:
-        """The partition key of its mark."""
-        return f"T#{self.tenant_id}#{self.received_at[:_MILLISECOND]}"
 
 
 _New = dict[_Output, tuple[Account, Tally]]
@@ -69,34 +72,27 @@ class DynamoUsage:
         Raises: DependencyUnavailable; counting all of them again then misses none and doubles none.
         """
         new = {
-            _Output(output.tenant_id, rfc3339(output.received_at), output.event_id): found
+            _Output(usage_mark(output.tenant_id, output.received_at), output.event_id): usage
             for output in outputs
-            if (found := used(output)) is not None
+            if (usage := used(output)) is not None
         }
         pending = list(new.items())
         while pending:
-            together, pending = _fitting(pending)
-            self._counted(dict(together))
+            batch, pending = _split_by_transaction(pending)
+            self._count_once(dict(batch))
 
     def between(self, tenant_id: str, first: date, last: date) -> Iterator[tuple[Account, Tally]]:
         """The tenant's accounts by day, by a query; may lag a write by a moment."""
+        lowest, highest = usage_range(first, last)
         query: QueryInputTypeDef = {
             "TableName": self._table,
-            "KeyConditionExpression": "pk = :pk AND sk BETWEEN :first AND :last",
-            "ExpressionAttributeValues": to_item(
-                {":pk": f"T#{tenant_id}", ":first": f"USAGE#{first.isoformat()}#", ":last": f"USAGE#{last.isoformat()}#~"}
-            ),
+            "KeyConditionExpression": "pk = :pk AND sk BETWEEN :lowest AND :highest",
+            "ExpressionAttributeValues": to_item({":pk": tenant_partition(tenant_id), ":lowest": lowest, ":highest": highest}),
         }
-        while True:
-            with dependency("DynamoDB"):
-                answer = self._dynamodb.query(**query)
-            for item in answer["Items"]:
-                yield _account(tenant_id, cast(dict[str, str], from_item(item)))
-            if "LastEvaluatedKey" not in answer:
-                return
-            query["ExclusiveStartKey"] = to_item(from_item(answer["LastEvaluatedKey"]))
+        for item in read_items(self._dynamodb, "query", query):
+            yield _account(tenant_id, cast(dict[str, str], from_item(item)))
 
-    def _counted(self, new: _New) -> None:
+    def _count_once(self, new: _New) -> None:
         """One transaction. Those counted before are left out and it is tried again, as it is when another writer of a sum was faster."""
         for attempt in range(_ATTEMPTS):
             if not new:
@@ -108,10 +104,10 @@ class DynamoUsage:
                 return
             except ClientError as error:
                 reasons = cast("list[Mapping[str, object]]", error.response.get("CancellationReasons", []))
-            held = {mark: _ids(reason) for mark, reason in zip(marks, reasons, strict=False) if reason.get("Code") == _COUNTED}
-            before = {output for output in new if output.output_id in held.get(output.mark, ())}
-            new = {output: found for output, found in new.items() if output not in before}
-            if not before:
+            ids = {mark: _ids(reason) for mark, reason in zip(marks, reasons, strict=False) if reason.get("Code") == _COUNTED}
+            counted = {output for output in new if output.output_id in ids.get(output.mark, ())}
+            new = {output: usage for output, usage in new.items() if output not in counted}
+            if not counted:
                 time.sleep(0.02 * 2**attempt * random.random())
         raise DependencyUnavailable("the usage of the tenant is being counted by others")
 
@@ -124,7 +120,7 @@ class DynamoUsage:
             {
                 "Update": {
                     "TableName": self._table,
-                    "Key": to_item({"pk": mark, "sk": "COUNTED"}),
+                    "Key": usage_mark_key(mark),
                     "UpdateExpression": "SET expires_at = :expires_at ADD outputs :outputs",
                     "ConditionExpression": " AND ".join(f"NOT contains(outputs, :o{number})" for number in range(len(ids))),
                     "ExpressionAttributeValues": {
@@ -136,11 +132,14 @@ class DynamoUsage:
             }
             for mark, ids in _by_mark(new).items()
         ]
-        added: list[TransactWriteItemTypeDef] = [
+        additions: list[TransactWriteItemTypeDef] = [
             {
                 "Update": {
                     "TableName": self._table,
-                    "Key": to_item({"pk": f"T#{account.tenant_id}", "sk": _sort_key(account)}),
+                    "Key": item_key(
+                        tenant_partition(account.tenant_id),
+                        usage_sort_key(account.day, account.skill, account.policy_id, account.key_id),
+                    ),
                     "UpdateExpression": "ADD " + ", ".join(f"#{name} :{name}" for name in asdict(tally)),
                     "ExpressionAttributeNames": {f"#{name}": name for name in asdict(tally)},
                     "ExpressionAttributeValues": to_item({f":{name}": amount for name, amount in asdict(tally).items()}),
@@ -148,7 +147,7 @@ class DynamoUsage:
             }
             for account, tally in sums.items()
         ]
-        return [*marks, *added]
+        return [*marks, *additions]
 
 
 def _by_mark(new: _New) -> dict[str, list[str]]:
@@ -166,7 +165,7 @@ def _ids(reason: Mapping[str, object]) -> list[str]:
 _Pending = list[tuple[_Output, tuple[Account, Tally]]]
 
 
-def _fitting(pending: _Pending) -> tuple[_Pending, _Pending]:
+def _split_by_transaction(pending: _Pending) -> tuple[_Pending, _Pending]:
     """As many as one transaction takes, and the rest."""
     accounts: set[Account] = set()
     marks: Counter[str] = Counter()
@@ -178,11 +177,7 @@ def _fitting(pending: _Pending) -> tuple[_Pending, _Pending]:
     return pending, []
 
 
-def _sort_key(account: Account) -> str:
-    return f"USAGE#{account.day.isoformat()}#{account.skill}#{account.policy_id}#{account.key_id}"
-
-
 def _account(tenant_id: str, item: Mapping[str, str]) -> tuple[Account, Tally]:
-    _, day, skill, policy_id, key_id = item["sk"].split("#")
+    day, skill, policy_id, key_id = usage_account(item["sk"])
     tally = Tally(**{field.name: int(item[field.name]) for field in fields(Tally)})
-    return Account(tenant_id, date.fromisoformat(day), skill, policy_id, key_id), tally
+    return Account(tenant_id, day, skill, policy_id, key_id), tally
