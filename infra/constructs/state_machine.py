@@ -1,7 +1,7 @@
 """A state machine written in `infra/state_machines/<name>.asl.json`."""
 
+import json
 from collections.abc import Mapping
-from pathlib import Path
 
 from aws_cdk import Duration
 from aws_cdk import aws_events as events
@@ -15,8 +15,7 @@ from constructs import Construct
 from infra.acknowledge import acknowledge
 from infra.config import StageConfig
 from infra.constructs.python_function import PythonFunction, log_group
-
-DEFINITIONS = Path(__file__).parent.parent / "state_machines"
+from infra.state_machines.definitions import read_definition
 
 
 class StateMachine(sfn.StateMachine):
@@ -30,7 +29,7 @@ class StateMachine(sfn.StateMachine):
             scope,
             id,
             state_machine_name=f"{config.prefix}-{name}",
-            definition_body=sfn.DefinitionBody.from_file(str(DEFINITIONS / f"{name}.asl.json")),
+            definition_body=sfn.DefinitionBody.from_string(json.dumps(read_definition(name), indent=2)),
             definition_substitutions=dict(substitutions),
             logs=sfn.LogOptions(
                 destination=log_group(scope, f"{id}Logs", config=config, name=f"/aws/vendedlogs/states/{config.prefix}-{name}"),

@@ -9,6 +9,7 @@ import botocore.session
 
 from functions.ask_held_out import handler as ask_held_out
 from infra.config import STAGES
+from infra.state_machines.definitions import read_definition
 from local.setup import TORCH
 from rlaas.adapters.aws.lent_sessions import LIFETIME
 from tests.infra.template import Resource, Template
@@ -72,7 +73,7 @@ def test_the_learning_image_takes_the_projects_torch_in_a_build_for_old_drivers(
 
 
 def definition(name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((ROOT / f"infra/state_machines/{name}.asl.json").read_text())["States"]
+    loaded: dict[str, Any] = read_definition(name)["States"]
     return loaded
 
 
@@ -216,7 +217,7 @@ def test_the_endpoints_logs_end_with_the_stages_retention(templates: list[Templa
 
 def test_every_group_that_jobs_log_to_is_limited_and_may_be(templates: list[Template]) -> None:
     """All stages of an account share them, so a state sets their end: for all stages the same."""
-    states = json.loads((ROOT / "infra/state_machines/compaction.asl.json").read_text())["States"].values()
+    states = definition("compaction").values()
     limited = [state["Arguments"] for state in states if state.get("Resource", "").endswith(":putRetentionPolicy")]
     assert {arguments["LogGroupName"] for arguments in limited} == {"/aws/sagemaker/ProcessingJobs", "/aws/sagemaker/TrainingJobs"}
     assert len({arguments["RetentionInDays"] for arguments in limited}) == 1

@@ -18,6 +18,7 @@ import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from infra.state_machines.definitions import read_definition
 from local.cloud import faults
 from local.demo_evidence import DeployedStack
 from rlaas import ids
@@ -25,7 +26,7 @@ from rlaas.adapters.aws.grants import ModelGrants, _bearer_token
 from rlaas.adapters.aws.inference_components import SageMakerAdapters
 from rlaas.errors import Conflict
 from rlaas.policies.backend import SageMakerBackend
-from tests.local_cloud.conftest import ROLE, ROOT, Emulator, until
+from tests.local_cloud.conftest import ROLE, Emulator, until
 
 IMAGE = "000000000000.dkr.ecr.us-east-1.amazonaws.com/stage/{}:1"
 
@@ -693,7 +694,7 @@ def test_the_jobs_logs_get_an_end_once_they_are_there(emulator: Emulator, bucket
     job = training_job(bucket)
     emulator.client("sagemaker").create_training_job(**job)
     ended(emulator, job["TrainingJobName"])
-    states = json.loads((ROOT / "infra/state_machines/compaction.asl.json").read_text())["States"]
+    states = read_definition("compaction")["States"]
     limit = {field: states["LimitTrainingLogs"][field] for field in ("Resource", "Arguments")}
     assert run(emulator, limit)["status"] == "SUCCEEDED"
     group = limit["Arguments"]["LogGroupName"]

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.local_cloud.conftest import ROLE, ROOT, Emulator, start, until
+from infra.state_machines.definitions import read_definition
+from tests.local_cloud.conftest import ROLE, Emulator, start, until
 from tests.state_machines.cases import COMPACTION, LEARNING, LEARNING_ALWAYS_ON, ROLLOUT, Case
 
-DEFINITIONS = ROOT / "infra/state_machines"
 MACHINES: Mapping[str, Sequence[Case]] = {
     "rollout": ROLLOUT,
     "learning": LEARNING,
@@ -30,8 +30,8 @@ def defined(machine: str) -> str:
 
 
 def text_of(machine: str) -> str:
-    """The state machine's definition as written."""
-    return (DEFINITIONS / f"{defined(machine)}.asl.json").read_text()
+    """The state machine's definition as it is deployed, `${...}` and all."""
+    return json.dumps(read_definition(defined(machine)))
 
 
 def definition(machine: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""State machines, as Amazon States Language with JSONata."""
