@@ -1,7 +1,9 @@
 """What the glossary and the architecture say of the code is there."""
 
+import ast
 import importlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,33 @@ def test_every_room_and_every_function_is_in_the_architecture() -> None:
     }
     missing = {name for name in rooms | functions if not re.search(rf"\b{name}\b", ARCHITECTURE)}
     assert missing == set()
+
+
+RAISED = {"Conflict", "DependencyUnavailable", "Forbidden", "InvalidInput", "NotFound", "QuotaExceeded", "Unauthorized", "ValueError"}
+
+
+def raising(tree: ast.Module) -> Iterator[tuple[ast.FunctionDef, set[str]]]:
+    """The public functions that raise errors by themselves, and which; validators of pydantic report theirs by field."""
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef) or function.name.startswith("_"):
+            continue
+        if any(isinstance(by, ast.Name) and by.id.endswith("_validator") for by in function.decorator_list):
+            continue
+        names = {
+            raised.exc.func.id
+            for raised in ast.walk(function)
+            if isinstance(raised, ast.Raise) and isinstance(raised.exc, ast.Call) and isinstance(raised.exc.func, ast.Name)
+        }
+        if names & RAISED:
+            yield function, names & RAISED
+
+
+def test_a_public_function_that_raises_says_so() -> None:
+    silent = [
+        f"{path.relative_to(PACKAGE)}: {function.name} raises {', '.join(sorted(names))}"
+        for path in PACKAGE.rglob("*.py")
+        if path.parent.name not in ("api", "admin")  # entry points: they answer with errors
+        for function, names in raising(ast.parse(path.read_text()))
+        if "Raises:" not in (ast.get_docstring(function) or "")
+    ]
+    assert silent == []

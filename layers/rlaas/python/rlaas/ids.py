@@ -85,7 +85,7 @@ def policy_id(skill: str, version: int) -> str:
 
 
 def policy_version(identifier: str) -> tuple[str, int]:
-    """The skill and version of a policy id; `ValueError` when it is not one."""
+    """The skill and version of a policy id. Raises: ValueError when it is not one."""
     match = re.fullmatch(r"([a-z0-9]+(?:-[a-z0-9]+)*)@v([1-9][0-9]*)", identifier)
     if match is None:
         raise ValueError(f"not a policy id: {identifier!r}, expected <skill>@v<N>")

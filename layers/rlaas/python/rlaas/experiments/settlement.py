@@ -38,7 +38,7 @@ class Dealt:
 
     @classmethod
     def of(cls, stored: StoredEvent) -> "Dealt":
-        """The decision of an output or failure that a trial lists."""
+        """The decision of an output or failure that a trial lists. Raises: ValueError for any other event."""
         event = stored.event()
         if not isinstance(event, OutputProduced | RequestFailed) or event.decision is None:
             raise ValueError(f"{stored.event_id} has no decision")
@@ -106,7 +106,10 @@ def side_by_side(read: Callable[[Dealt], T], dealt: Sequence[Dealt]) -> Iterator
 
 
 def is_first_of_unit(events: EventStore, dealt: Dealt, *, lag: timedelta, of_day: bool = False) -> bool:
-    """Whether this is the first decision of its unit in the trial, or on its day (UTC), of those reported within `lag`."""
+    """Whether this is the first decision of its unit in the trial, or on its day (UTC), of those reported within `lag`.
+
+    Raises: ValueError for a decision of no trial, DependencyUnavailable.
+    """
     trial = dealt.stored.trial
     if trial is None:
         raise ValueError(f"{dealt.stored.event_id} is of no trial")

@@ -150,7 +150,7 @@ def ask_alone(exchange: Exchange, gateway: Gateway, *, timeout_s: float) -> Exch
 def ask_again(exchange: Exchange, gateway: Gateway) -> Exchange:
     """The exchange with a second answer of the same backend; with the first once more where it gives none.
 
-    Its usage is that of both. Raises nothing: an error is the exchange's.
+    Its usage is that of both; an error is the exchange's. Raises: ValueError where nobody has answered yet.
     """
     question, backend, first = exchange.question, exchange.backend, exchange.answer
     if not isinstance(question, Question) or backend is None or first is None:

@@ -25,6 +25,7 @@ def components_of(output: StoredEvent, feedback: Sequence[StoredEvent]) -> Compo
 
     `sent` is 1 for an output sent and 0 for one discarded or regenerated. `edit_similarity` compares the text with its final form; it
     is 0 for an output not sent and 1 for one sent without an edit. The edit and the action that arrived last count.
+    Raises: ValueError when `output` is not an output.
     """
     produced = output.event()
     if not isinstance(produced, OutputProduced):
@@ -49,7 +50,10 @@ def components_of(output: StoredEvent, feedback: Sequence[StoredEvent]) -> Compo
 
 
 def reward_of(output: StoredEvent, feedback: Sequence[StoredEvent], spec: RewardSpec, *, n: int) -> RewardComputed | None:
-    """The weighted mean of the components that the feedback on `output` gives so far; `None` while it gives none."""
+    """The weighted mean, in [0, 1], of the components that the feedback on `output` gives so far; None while it gives none.
+
+    `n` numbers the rewards of an output, from 1. Raises: ValueError when `output` is not an output.
+    """
     produced = output.event()
     if not isinstance(produced, OutputProduced):
         raise ValueError(f"{output.event_id} is not an output")

@@ -29,7 +29,7 @@ class Granted(WireModel):
 
 
 def token_of(granted: Granted, *, scrubber: Scrubber) -> str:
-    """`granted` as a token of the scrubber's tenant."""
+    """`granted` as a token of the scrubber's tenant: its canonical JSON in base64url, a dot, and 128 bits of a keyed digest."""
     return signed(canonical_json(granted.model_dump(mode="json")), digest=scrubber.digest_for(_PURPOSE))
 
 

@@ -34,6 +34,7 @@ def still_pending(store: EventStore, tenant_id: str, skill: str, *, since: datet
     """The skill's events that wait for their interaction or output, by the time they were received, from `since` on.
 
     Each is looked at again, and settled where what it waited for is there after all.
+    Raises: DependencyUnavailable.
     """
     listed = store.pending(tenant_id, skill, since=since)
     while some := list(islice(listed, _LOOKED_AT_TOGETHER)):

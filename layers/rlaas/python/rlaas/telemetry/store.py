@@ -110,7 +110,10 @@ class EventStore(Protocol):
     def by_day(
         self, tenant_id: str, skill: str, event_type: EventType, day: date, *, since: datetime | None = None
     ) -> Iterator[StoredEvent]:
-        """Rewards or guardrails' actions that were received on `day` (UTC), from `since` on, by time; may lag a write by a moment."""
+        """Rewards or guardrails' actions that were received on `day` (UTC), from `since` on, by time.
+
+        May lag a write by a moment. Raises: ValueError for another type of event, DependencyUnavailable.
+        """
         ...
 
     def by_trial(self, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime) -> Iterator[StoredEvent]:

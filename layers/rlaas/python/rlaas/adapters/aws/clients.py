@@ -72,7 +72,7 @@ def held_item(error: ClientError) -> Mapping[str, Mapping[str, object]]:
 
 @contextmanager
 def dependency(name: str) -> Iterator[None]:
-    """Turn what botocore raises inside into `DependencyUnavailable`, naming the service and its error code.
+    """Raises: DependencyUnavailable for what botocore raises inside, naming the service and its error code.
 
     A failed condition passes through as the `ClientError` it is: it is an answer, not a failure.
     """

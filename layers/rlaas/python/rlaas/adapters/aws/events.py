@@ -197,7 +197,10 @@ class DynamoEventStore:
     def by_day(
         self, tenant_id: str, skill: str, event_type: EventType, day: date, *, since: datetime | None = None
     ) -> Iterator[StoredEvent]:
-        """Rewards or guardrails' actions of one day (UTC) by time, by the index `by_day`."""
+        """Rewards or guardrails' actions of one day (UTC) by time, by the index `by_day`.
+
+        Raises: ValueError for another type of event, DependencyUnavailable.
+        """
         if event_type not in _LISTED_BY_DAY:
             raise ValueError(f"{event_type} events are not listed by day, only {' and '.join(_LISTED_BY_DAY)} events")
         return self._list(day_partition(tenant_id, skill, event_type, day), since=since)
