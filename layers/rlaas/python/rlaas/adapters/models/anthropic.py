@@ -242,22 +242,19 @@ def deltas_of(events: Iterable[bytes]) -> Iterator[Delta]:
     Raises: BackendFailed on an error in the stream, on nonsense, and when it ends before its `message_stop`.
     """
     tools: dict[int, _StreamedTool] = {}
-    usage, model, finished, stopped = _Usage(), None, False, False
-    for data in events:
-        try:
-            event = _Event.model_validate_json(data)
-        except ValidationError as error:
-            raise _nonsense() from error
+    usage, model, finished = _Usage(), None, False
+    for event in _read_events(events):
         match event:
             case _Event(type="message_start", message=_Started() as started):
                 usage, model = started.usage, started.model
             case _Event(type="content_block_start", content_block=_Block(type="tool_use") as block):
                 tools[event.index] = _StreamedTool(len(tools))
                 yield Delta(tool_calls=(ToolCallDelta(tools[event.index].index, id=block.id, name=block.name),), model=model)
-            case _Event(type="content_block_start", content_block=_Block(type="text") as block) if block.text:
-                yield Delta(text=block.text, model=model)
-            case _Event(type="content_block_delta", delta=_Piece(type="text_delta") as piece) if piece.text:
-                yield Delta(text=piece.text, model=model)
+            case (
+                _Event(type="content_block_start", content_block=_Block(type="text", text=text))
+                | _Event(type="content_block_delta", delta=_Piece(type="text_delta", text=text))
+            ) if text:
+                yield Delta(text=text, model=model)
             case _Event(type="content_block_delta", delta=_Piece(type="input_json_delta") as piece) if piece.partial_json:
                 tool = tools.setdefault(event.index, _StreamedTool(len(tools)))
                 tool.wrote = True
@@ -270,15 +267,25 @@ def deltas_of(events: Iterable[bytes]) -> Iterator[Delta]:
                     finished = True
                     refusal = piece.stop_details.explanation if piece.stop_details else None
                     yield Delta(finish_reason=finish_reason(piece.stop_reason), refusal=refusal, model=model)
-            case _Event(type="message_stop"):
-                stopped = True
-            case _Event(type="error"):
-                raise BackendFailed(f"{VENDOR} failed in mid-answer")
-            case _:
-                pass
-    if not (finished and stopped):
-        raise BackendFailed(f"{VENDOR} broke off before the answer was finished")
+    if not finished:
+        raise _broken_off()
     yield Delta(usage=usage.plain(), model=model)
+
+
+def _read_events(contents: Iterable[bytes]) -> Iterator[_Event]:
+    """The events of a whole stream. Raises: BackendFailed, as `deltas_of` does."""
+    stopped = False
+    for content in contents:
+        try:
+            event = _Event.model_validate_json(content)
+        except ValidationError as error:
+            raise _nonsense() from error
+        if event.type == "error":
+            raise BackendFailed(f"{VENDOR} failed in mid-answer")
+        stopped = stopped or event.type == "message_stop"
+        yield event
+    if not stopped:
+        raise _broken_off()
 
 
 class _StreamedTool:
@@ -316,6 +323,10 @@ def _is_last(data: bytes) -> bool:
 
 def _url(backend: AnthropicBackend) -> str:
     return f"{backend.base_url.rstrip('/')}/messages"
+
+
+def _broken_off() -> BackendFailed:
+    return BackendFailed(f"{VENDOR} broke off before the answer was finished")
 
 
 def _nonsense() -> BackendFailed:

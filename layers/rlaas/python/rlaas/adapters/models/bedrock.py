@@ -194,11 +194,10 @@ def deltas_of(events: "Iterable[ConverseStreamOutputTypeDef]", model: str) -> It
     usage: Usage | None = None
     finished = False
     for event in events:
-        if start := event.get("contentBlockStart"):
-            if tool := start["start"].get("toolUse"):
-                at = tools[start["contentBlockIndex"]] = len(tools)
-                silent.add(at)
-                yield Delta(tool_calls=(ToolCallDelta(at, id=tool["toolUseId"], name=tool["name"]),), model=model)
+        if (start := event.get("contentBlockStart")) and (tool := start["start"].get("toolUse")):
+            at = tools[start["contentBlockIndex"]] = len(tools)
+            silent.add(at)
+            yield Delta(tool_calls=(ToolCallDelta(at, id=tool["toolUseId"], name=tool["name"]),), model=model)
         elif piece := event.get("contentBlockDelta"):
             if text := piece["delta"].get("text"):
                 yield Delta(text=text, model=model)
@@ -206,9 +205,8 @@ def deltas_of(events: "Iterable[ConverseStreamOutputTypeDef]", model: str) -> It
                 at = tools[piece["contentBlockIndex"]]
                 silent.discard(at)
                 yield Delta(tool_calls=(ToolCallDelta(at, arguments=arguments),), model=model)
-        elif end := event.get("contentBlockStop"):
-            if (at := tools.get(end["contentBlockIndex"], -1)) in silent:
-                yield Delta(tool_calls=(ToolCallDelta(at, arguments="{}"),), model=model)
+        elif (end := event.get("contentBlockStop")) and (at := tools.get(end["contentBlockIndex"], -1)) in silent:
+            yield Delta(tool_calls=(ToolCallDelta(at, arguments="{}"),), model=model)
         elif stop := event.get("messageStop"):
             if stop["stopReason"] in _MALFORMED:
                 raise _malformed()
