@@ -45,74 +45,57 @@ def pattern_spans(text: str, entities: Sequence[PatternEntity], phone_regions: S
     """Every occurrence of `entities` in `text`, in no order; they may overlap."""
     wanted = set(entities)
     digits = _SOME_DIGITS.search(text) is not None
-    if "EMAIL_ADDRESS" in wanted and "@" in text:
-        yield from _found(_EMAIL, text, "EMAIL_ADDRESS")
-    if "URL" in wanted and ("://" in text or "www." in text.lower()):
-        yield from _found(_URL, text, "URL", trim=".,;:!?)]}")
+    for pattern in _PATTERNS:
+        if pattern.entity in wanted and (digits or not pattern.of_digits) and pattern.may_be_in(text):
+            yield from pattern.spans(text)
     cards = [*card_numbers(text)] if digits and wanted & {"CREDIT_CARD", "PHONE_NUMBER"} else []
     if "CREDIT_CARD" in wanted:
         yield from (Span(start, end, "CREDIT_CARD") for start, end in cards)
-    if digits and "US_SSN" in wanted:
-        yield from _found(_SSN, text, "US_SSN")
-        yield from _found(_SSN_BARE, text, "US_SSN", group=1)
-    if digits and "UK_NHS" in wanted:
-        yield from _found(_NHS, text, "UK_NHS", valid=_nhs)
-        yield from _found(_NHS_NAMED, text, "UK_NHS", valid=_nhs, group=1)
     if digits and "PHONE_NUMBER" in wanted:
         yield from (Span(start, end, "PHONE_NUMBER") for start, end in phone_numbers(text, phone_regions, cards))
-    if "IBAN_CODE" in wanted and digits:
-        for match in _IBAN.finditer(text):
-            end = _iban_end(match[0])
-            if end:
-                yield Span(match.start(), match.start() + end, "IBAN_CODE")
-    if "IP_ADDRESS" in wanted:
-        if text.count(".") >= 3:
-            yield from _found(_IPV4, text, "IP_ADDRESS", valid=_ip)
-        if text.count(":") >= 2:
-            yield from _found(_IPV6, text, "IP_ADDRESS", valid=_ip)
-    if "MAC_ADDRESS" in wanted and (text.count(":") >= 5 or text.count("-") >= 5):
-        yield from _found(_MAC, text, "MAC_ADDRESS")
-    if "MAC_ADDRESS" in wanted and text.count(".") >= 2:
-        yield from _found(_MAC_DOTTED, text, "MAC_ADDRESS", valid=lambda found: not found.replace(".", "").isdecimal())
     if "STREET_ADDRESS" in wanted:
         yield from (Span(start, end, "STREET_ADDRESS") for start, end in street_addresses(text))
-    if "CRYPTO" in wanted:
-        yield from _found(_BITCOIN, text, "CRYPTO", valid=_crypto)
 
 
-def _found(
-    expression: re.Pattern[str],
-    text: str,
-    entity: PatternEntity,
-    *,
-    valid: Callable[[str], bool] = lambda _: True,
-    group: int = 0,
-    trim: str = "",
-) -> Iterator[Span]:
-    for match in expression.finditer(text):
-        found = match[group].rstrip(trim) if trim else match[group]
-        if valid(found):
-            yield Span(match.start(group), match.start(group) + len(found), entity)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pattern:
+    """What one expression finds: in its `group`, as far as `trim` leaves of it, when that is `valid`."""
+
+    entity: PatternEntity
+    expression: re.Pattern[str]
+    group: int = 0
+    of_digits: bool = False
+    """Whether it needs `_SOME_DIGITS`."""
+    may_be_in: Callable[[str], bool] = lambda _: True
+    """A glance at a text."""
+    trim: Callable[[str], str] = str
+    valid: Callable[[str], bool] = bool
+
+    def spans(self, text: str) -> Iterator[Span]:
+        for match in self.expression.finditer(text):
+            found = self.trim(match[self.group])
+            if self.valid(found):
+                yield Span(match.start(self.group), match.start(self.group) + len(found), self.entity)
 
 
 def _digits(text: str) -> list[int]:
     return [int(character) for character in text if character.isdecimal()]
 
 
-def _iban_end(text: str) -> int:
-    """Where the IBAN that begins `text` ends; 0 when none does.
+def _iban(text: str) -> str:
+    """The IBAN that begins `text`; nothing when none does.
 
     Words behind it may look like a part of it, so its country's length decides.
     """
     plain = [(place, character) for place, character in enumerate(text) if character not in " -"]
     length = _IBAN_LENGTHS.get("".join(character for _, character in plain[:2]).upper(), 0)
     if not length or len(plain) < length:
-        return 0
+        return ""
     code = "".join(character for _, character in plain[:length]).upper()
     end = plain[length - 1][0] + 1
     if end < len(text) and text[end].isalnum():
-        return 0
-    return end if int("".join(str(int(character, 36)) for character in code[4:] + code[:4])) % 97 == 1 else 0
+        return ""
+    return text[:end] if int("".join(str(int(character, 36)) for character in code[4:] + code[:4])) % 97 == 1 else ""
 
 
 def _ip(text: str) -> bool:
@@ -162,3 +145,27 @@ _IBAN_LENGTHS = {
     **dict.fromkeys(("RU",), 33),
 }
 """Characters of an IBAN by country (SWIFT IBAN Registry)."""
+_PATTERNS = (
+    _Pattern(entity="EMAIL_ADDRESS", expression=_EMAIL, may_be_in=lambda text: "@" in text),
+    _Pattern(
+        entity="URL",
+        expression=_URL,
+        may_be_in=lambda text: "://" in text or "www." in text.lower(),
+        trim=lambda found: found.rstrip(".,;:!?)]}"),
+    ),
+    _Pattern(entity="US_SSN", expression=_SSN, of_digits=True),
+    _Pattern(entity="US_SSN", expression=_SSN_BARE, of_digits=True, group=1),
+    _Pattern(entity="UK_NHS", expression=_NHS, of_digits=True, valid=_nhs),
+    _Pattern(entity="UK_NHS", expression=_NHS_NAMED, of_digits=True, valid=_nhs, group=1),
+    _Pattern(entity="IBAN_CODE", expression=_IBAN, of_digits=True, trim=_iban),
+    _Pattern(entity="IP_ADDRESS", expression=_IPV4, may_be_in=lambda text: text.count(".") >= 3, valid=_ip),
+    _Pattern(entity="IP_ADDRESS", expression=_IPV6, may_be_in=lambda text: text.count(":") >= 2, valid=_ip),
+    _Pattern(entity="MAC_ADDRESS", expression=_MAC, may_be_in=lambda text: text.count(":") >= 5 or text.count("-") >= 5),
+    _Pattern(
+        entity="MAC_ADDRESS",
+        expression=_MAC_DOTTED,
+        may_be_in=lambda text: text.count(".") >= 2,
+        valid=lambda found: not found.replace(".", "").isdecimal(),
+    ),
+    _Pattern(entity="CRYPTO", expression=_BITCOIN, valid=_crypto),
+)
