@@ -27,7 +27,7 @@ def infer(event: Event) -> Reply:
 
 
 def decide(event: Event) -> Reply:
-    """The decision, what to ask, and leave to ask the model oneself."""
+    """The decision, what to ask the model, and a grant with which the caller asks it directly."""
     who, settings, key = permitted(event), environment(DecidingEnvironment), header(event, "Idempotency-Key")
     return Reply(200, deciding.decide_request(parse(InferRequest, event), who, settings=settings, idempotency_key=key))
 

@@ -1,6 +1,6 @@
 """The events' stream into the lake, and the requests that drew shadows into the shadows' queue.
 
-One function for both: a stream's shard bears two readers, and `reward_writer` is the other.
+One function does both: a shard of a DynamoDB stream serves at most two readers, and `reward_writer` is the other.
 """
 
 from collections.abc import Mapping, Sequence

@@ -56,7 +56,7 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, ob
         done = kept_up(settings, dry_run=request.dry_run, time_is_left=time_is_left)
     told: dict[str, object] = {**asdict(done), "kept": len(done.kept)}
     logger.info("adapters", dry_run=request.dry_run, adapters=told)
-    if not request.dry_run and (done.unloaded or done.loaded or done.failed):  # a metric costs by the hours it is told of
+    if not request.dry_run and (done.unloaded or done.loaded or done.failed):  # a metric is billed for each hour in which it has a value
         emit(
             {
                 "AdaptersUnloaded": (len(done.unloaded), "Count"),

@@ -7492,7 +7492,7 @@ export interface components {
         };
         /**
          * ChatMessage
-         * @description A message with text content, as a string or as text parts. Fields that only say who speaks are taken and not kept.
+         * @description A message with text content, a string or text parts. Fields that only say who speaks are taken and not kept.
          */
         ChatMessage: {
             /**
@@ -8065,8 +8065,8 @@ export interface components {
          * InferRequest
          * @description Inputs for the skill's prompt, or the messages of a chat, which then stand in place of its user part.
          *
-         *     `parameters` are OpenAI's by name and go before the policy's own sampling and tools. A `dryrun` is decided and rendered; no model is
-         *     asked and nothing is stored.
+         *     `parameters` are OpenAI's by name and go before the policy's own sampling and tools. A `dryrun` is decided and
+         *     rendered; no model is asked and nothing is stored.
          */
         InferRequest: {
             /** Skill */
@@ -10697,7 +10697,7 @@ export interface components {
         };
         /**
          * Grant
-         * @description Leave to ask a model of the endpoint, by OpenAI's API.
+         * @description A grant: the address and the key with which an OpenAI client asks one model of the endpoint.
          */
         Grant: {
             /** Base Url */

@@ -89,7 +89,7 @@ class BackendFailed(DependencyUnavailable):
 
 
 class NoCapacity(BackendFailed):
-    """No machine holds the model: it sleeps, and whoever tells of this (`runtime.waking`) wakes it. Certainly no work was done."""
+    """No machine holds the model: it sleeps until `runtime.waking` reports the call. No work was done."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, safe_to_repeat=True, nothing_done=True, retry_after_s=ASLEEP_S)

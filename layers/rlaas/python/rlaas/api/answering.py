@@ -82,7 +82,7 @@ def breakers() -> CircuitBreakers:
 
 
 def gateway(who: Caller, settings: InferenceEnvironment, trace: Trace | None = None) -> Gateway:
-    """What the caller's requests are answered with; `trace` tells of each call of a model."""
+    """What the caller's requests are answered with; `trace` gets a span for each call of a model."""
     store, registry = stores(settings)
     models = backends(settings.stage, settings.allowed_models)
     scrubber = scrubbers(settings).of(who.tenant_id)
@@ -103,7 +103,7 @@ def gateway(who: Caller, settings: InferenceEnvironment, trace: Trace | None = N
 def answer_request(
     request: InferRequest, who: Caller, *, settings: InferenceEnvironment, idempotency_key: str | None, traceparent: str | None
 ) -> Answer:
-    """The whole answer; the request's trace tells of it. Raises: as `infer`."""
+    """The whole answer, with a span in the request's trace. Raises: as `infer`."""
     span = _Request(request, who, Trace.of(traceparent, stage=settings.stage))
     try:
         result = infer(
@@ -119,7 +119,7 @@ def answer_request(
 def stream_request(
     request: InferRequest, who: Caller, *, settings: InferenceEnvironment, idempotency_key: str | None, traceparent: str | None
 ) -> AnswerStream:
-    """The answer as it comes; the request's trace tells of it when it ends. Raises: as `infer_stream`."""
+    """The answer piece by piece, with a span in the request's trace when it ends. Raises: as `infer_stream`."""
     span = _Request(request, who, Trace.of(traceparent, stage=settings.stage))
     try:
         stream = infer_stream(

@@ -92,7 +92,7 @@ class DecideDryRun(WireModel):
 
 
 class Grant(WireModel):
-    """Leave to ask a model of the endpoint, by OpenAI's API."""
+    """A grant: the address and the key with which an OpenAI client asks one model of the endpoint."""
 
     base_url: str
     api_key: str

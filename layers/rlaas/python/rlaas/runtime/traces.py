@@ -155,7 +155,7 @@ class _Call:
             self._first_chunk_s = time.perf_counter() - self._started
 
     def end(self, completion: Completion | None = None, *, error: BaseException | None = None) -> None:
-        """Tell of it."""
+        """Emit the span."""
         seconds = time.perf_counter() - self._started
         usage = completion.usage if completion is not None else None
         provider = _PROVIDERS[self._backend.kind]

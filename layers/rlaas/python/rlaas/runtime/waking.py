@@ -13,7 +13,7 @@ from rlaas.runtime.metrics import emit
 
 
 class WakingBackend:
-    """`Backend` that tells of every call that found its model asleep: answers, streams and shadows alike."""
+    """A `Backend` that emits a metric for every call that found its model asleep: answers, streams and shadows alike."""
 
     def __init__(self, backend: Backend, *, stage: str) -> None:
         self._backend = backend

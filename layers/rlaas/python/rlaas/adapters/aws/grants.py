@@ -1,4 +1,4 @@
-"""Short-lived leave to ask a SageMaker model oneself, by any OpenAI client: an address and a bearer token for one model."""
+"""Grants: an address and a short-lived bearer token with which any OpenAI client asks one SageMaker model directly."""
 
 import base64
 import os
