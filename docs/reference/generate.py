@@ -179,12 +179,12 @@ def _sent_schemas(models: Sequence[type[BaseModel]], bodies: Mapping[str, JsonVa
     _, schemas = models_json_schema(modes, ref_template=_REF, schema_generator=_Sent)
     sent: dict[str, JsonValue] = schemas["$defs"]
     twice: set[str] = set()
-    while more := {name for name in sent if name in bodies and bodies[name] != _renamed(sent[name], twice)} - twice:
+    while more := {name for name in sent if name in bodies and bodies[name] != _rename_references(sent[name], twice)} - twice:
         twice |= more
-    return {f"{name}-Output" if name in twice else name: _renamed(schema, twice) for name, schema in sent.items()}
+    return {f"{name}-Output" if name in twice else name: _rename_references(schema, twice) for name, schema in sent.items()}
 
 
-def _renamed(schema: JsonValue, names: Collection[str]) -> JsonValue:
+def _rename_references(schema: JsonValue, names: Collection[str]) -> JsonValue:
     """`schema`, in which references to `names` are to their outputs."""
     text = json.dumps(schema)
     for name in names:

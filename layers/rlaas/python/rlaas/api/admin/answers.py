@@ -22,7 +22,7 @@ class ListPage(WireModel, Generic[Item]):
 
 def answer(status: int, model: BaseModel, **more: JsonValue) -> JSONResponse:
     """The fields of `model`, and `more` behind them."""
-    return JSONResponse({**dumped(model), **more}, status_code=status)
+    return JSONResponse({**to_json(model), **more}, status_code=status)
 
 
 def written_answer(written: Written[Record], *, status: int = 200) -> JSONResponse:
@@ -43,9 +43,9 @@ def page_answer(items: Iterable[dict[str, JsonValue]], cursor: str | None) -> JS
 def list_answer(call: Call, model: type[Record], prefix: str, limit: int, cursor: str | None, *, newest_first: bool = True) -> JSONResponse:
     """A page of the tenant's records whose sort key begins with `prefix`."""
     page = call.services.records.list(model, call.tenant_id, prefix, limit=limit, cursor=cursor, newest_first=newest_first)
-    return page_answer((dumped(stored.record) for stored in page.items), page.cursor)
+    return page_answer((to_json(stored.record) for stored in page.items), page.cursor)
 
 
-def dumped(model: BaseModel) -> dict[str, JsonValue]:
+def to_json(model: BaseModel) -> dict[str, JsonValue]:
     """The JSON of `model`."""
     return model.model_dump(mode="json")

@@ -5,7 +5,7 @@ from datetime import timedelta
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from rlaas.api.admin.answers import ListPage, dumped
+from rlaas.api.admin.answers import ListPage, to_json
 from rlaas.api.admin.call import AdminCall, Limit
 from rlaas.api.admin.operations import operation
 from rlaas.tenancy.audit import AuditEntry, ChainState, inspect_chain
@@ -30,4 +30,4 @@ def list_audit(call: AdminCall, limit: Limit = 100, cursor: str | None = None) -
     entries = here.audit.entries(call.tenant_id, after=after, limit=limit)
     more = to_cursor(str(entries[-1].seq)) if len(entries) == limit else None
     chain = inspect_chain(here.audit, here.records, call.tenant_id, before=here.clock() - _LAG) if cursor is None else None
-    return JSONResponse({"data": [dumped(entry) for entry in entries], "next_cursor": more, "chain": dumped(chain) if chain else None})
+    return JSONResponse({"data": [to_json(entry) for entry in entries], "next_cursor": more, "chain": to_json(chain) if chain else None})

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import Field, JsonValue
 
-from rlaas.api.admin.answers import answer, dumped, version_answer
+from rlaas.api.admin.answers import answer, to_json, version_answer
 from rlaas.api.admin.call import REASON, AdminCall
 from rlaas.api.admin.operations import operation
 from rlaas.clock import Timestamp, rfc3339
@@ -68,7 +68,7 @@ class BudgetsUsage(WireModel):
 def get_budgets(call: AdminCall) -> JSONResponse:
     """Every budget, and the version to change them at; and the platform's ceilings, which only the platform changes."""
     stored = stored_budgets(call.services.records, call.tenant_id)
-    return answer(200, stored.record, version=stored.version, ceilings=dumped(call.ceilings()))
+    return answer(200, stored.record, version=stored.version, ceilings=to_json(call.ceilings()))
 
 
 @router.put("", **operation(BudgetsRequest, ok=PutBudgetsAnswer))
@@ -101,4 +101,4 @@ def get_budgets_usage(call: AdminCall) -> JSONResponse:
 
 def _usage_body(limit: Limit, counter: str, item: Item, now: datetime) -> dict[str, JsonValue]:
     usage = usage_of_window(limit, counter, item, now=now)
-    return {**dumped(limit), "spent": usage.spent, "set_aside": usage.set_aside, "resets_at": rfc3339(usage.resets_at)}
+    return {**to_json(limit), "spent": usage.spent, "set_aside": usage.set_aside, "resets_at": rfc3339(usage.resets_at)}

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from rlaas.api.admin.answers import ListPage, dumped, page_answer, written_answer
+from rlaas.api.admin.answers import ListPage, page_answer, to_json, written_answer
 from rlaas.api.admin.call import Limit, PlatformCall
 from rlaas.api.admin.operations import operation
 from rlaas.ids import TenantId
@@ -47,4 +47,4 @@ def create_tenant(call: PlatformCall) -> JSONResponse:
 @router.get("", **operation(ok=TenantPage))
 def list_tenants(call: PlatformCall, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
     page = call.services.tenants.list(limit=limit, cursor=cursor)
-    return page_answer((dumped(stored.record) for stored in page.items), page.cursor)
+    return page_answer((to_json(stored.record) for stored in page.items), page.cursor)
