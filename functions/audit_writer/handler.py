@@ -6,7 +6,7 @@ from functools import cache, partial
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from rlaas.adapters.aws.audit_log import DynamoAuditLog, registry_change
-from rlaas.adapters.aws.stream_batches import BatchResponse, StreamRecord, each, left_of, records_of
+from rlaas.adapters.aws.stream_batches import BatchResponse, StreamRecord, do_in_order, records_of, report_first_failure
 from rlaas.runtime.environment import AuditEnvironment, environment
 from rlaas.tenancy.audit import append_change
 
@@ -26,4 +26,4 @@ def follow(record: StreamRecord) -> None:
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> BatchResponse:
     """The Lambda entry point."""
-    return left_of(event, each(event, [([record], partial(follow, record)) for record in records_of(event)]))
+    return report_first_failure(event, do_in_order(event, [([record], partial(follow, record)) for record in records_of(event)]))

@@ -12,7 +12,7 @@ from rlaas.adapters.aws.events import stored_event
 from rlaas.adapters.aws.failures import SetAside
 from rlaas.adapters.aws.lake import FirehoseLake
 from rlaas.adapters.aws.shadows import DynamoShadowLedger, ShadowQueue
-from rlaas.adapters.aws.stream_batches import BatchResponse, StreamRecord, new_image, read_each, records_of, unhandled
+from rlaas.adapters.aws.stream_batches import BatchResponse, StreamRecord, new_image, read_each, records_of, report_failures
 from rlaas.clock import utc_now
 from rlaas.inference.shadow import ShadowTask, shadow_tasks
 from rlaas.runtime.environment import LakeEnvironment, environment
@@ -67,6 +67,6 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> BatchRespons
     """Deliver and mirror every new event; what Firehose or the queue keeps refusing is delivered again from the first such event on."""
     inserts = [record for record in records_of(event) if record["eventName"] == "INSERT"]
     keeper = SetAside(environment(LakeEnvironment).failures_bucket, context.invoked_function_arn)
-    found, failed = read_each(event, inserts, read, keeper=keeper)
-    refused = {*lake().deliver([new for _, (new, _) in found]), *mirror([tasks for _, (_, tasks) in found])}
-    return unhandled([*failed, *(found[at][0] for at in sorted(refused))])
+    new_events, failures = read_each(event, inserts, read, keeper=keeper)
+    refused = {*lake().deliver([new for _, (new, _) in new_events]), *mirror([tasks for _, (_, tasks) in new_events])}
+    return report_failures([*failures, *(new_events[place][0] for place in sorted(refused))])

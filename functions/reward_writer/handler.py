@@ -20,13 +20,13 @@ from rlaas.adapters.aws.stream_batches import (
     BatchResponse,
     StreamRecord,
     begin_again_at,
-    each,
+    do_in_order,
     is_redrive,
-    left_of,
     new_image,
     read_each,
     records_of,
-    unhandled,
+    report_failures,
+    report_first_failure,
 )
 from rlaas.adapters.aws.usage import COUNTABLE, DynamoUsage
 from rlaas.clock import utc_now
@@ -67,19 +67,19 @@ class Turns:
     def __init__(self, follow_up: FollowUp) -> None:
         self.late: list[tuple[list[StreamRecord], Arrivals]] = []
         self._follow_up = follow_up
-        self._taken: defaultdict[str, float] = defaultdict(float)
+        self._seconds: defaultdict[str, float] = defaultdict(float)
 
     def take(self, records: list[StreamRecord], events: list[StoredEvent]) -> None:
         """Follow up the events of an interaction while its tenant has a share left."""
         arrivals = arrivals_of(events)
-        if self._taken[arrivals.tenant_id] > SHARE_S:
+        if self._seconds[arrivals.tenant_id] > SHARE_S:
             self.late.append((records, arrivals))
             return
         began = monotonic()
         try:
             self._follow_up(arrivals, {event.event_id: event for event in events})
         finally:
-            self._taken[arrivals.tenant_id] += monotonic() - began
+            self._seconds[arrivals.tenant_id] += monotonic() - began
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> BatchResponse:
@@ -87,39 +87,39 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> BatchRespons
     events, registry = stores()
     follow_up = FollowUp(events, cache(registry.reward_spec), utc_now)
     if (arrivals := put_off(event)) is not None:
-        for one in arrivals:
-            follow_up(one)
-        return unhandled([])
+        for arrival in arrivals:
+            follow_up(arrival)
+        return report_failures([])
     settings = environment(RewardEnvironment)
     keeper = SetAside(settings.failures_bucket, context.invoked_function_arn)
     inserts = [record for record in records_of(event) if record["eventName"] == "INSERT"]
-    found, failed = read_each(event, inserts, read, keeper=keeper)
+    new_events, failures = read_each(event, inserts, read, keeper=keeper)
     countable = utc_now() - COUNTABLE if is_redrive(event) else datetime.min.replace(tzinfo=UTC)
     try:
-        if outputs := [new for _, new in found if new.event_type == "output" and new.received_at >= countable]:
+        if outputs := [new for _, new in new_events if new.event_type == "output" and new.received_at >= countable]:
             usage().count(outputs)
     except DependencyUnavailable as error:
         logger.error("usage not counted", detail=error.detail)
         return begin_again_at(records_of(event)[0])
     turns = Turns(follow_up)
-    works = [(records, partial(turns.take, records, arrived)) for records, arrived in _in_turn(found)]
-    failed += each(event, works, keeper=keeper)
+    works = [(records, partial(turns.take, records, its_events)) for records, its_events in _group_by_interaction(new_events)]
+    failures += do_in_order(event, works, keeper=keeper)
     try:
         if turns.late:
-            FollowUpQueue(settings.follow_ups_queue_url, context.invoked_function_arn).send([one for _, one in turns.late])
+            FollowUpQueue(settings.follow_ups_queue_url, context.invoked_function_arn).send([arrivals for _, arrivals in turns.late])
     except DependencyUnavailable as error:
         logger.error("not put off", detail=error.detail)
-        failed += [record for records, _ in turns.late for record in records]
-    return left_of(event, failed)
+        failures += [record for records, _ in turns.late for record in records]
+    return report_first_failure(event, failures)
 
 
-def _in_turn(found: list[tuple[StreamRecord, StoredEvent]]) -> list[tuple[list[StreamRecord], list[StoredEvent]]]:
+def _group_by_interaction(new_events: list[tuple[StreamRecord, StoredEvent]]) -> list[tuple[list[StreamRecord], list[StoredEvent]]]:
     """The records and events of each interaction; those of tenants with few records first."""
-    together: dict[tuple[str, str], tuple[list[StreamRecord], list[StoredEvent]]] = {}
-    for record, stored in found:
+    groups: dict[tuple[str, str], tuple[list[StreamRecord], list[StoredEvent]]] = {}
+    for record, stored in new_events:
         if stored.interaction_id is not None:
-            records, events = together.setdefault((stored.tenant_id, stored.interaction_id), ([], []))
+            records, events = groups.setdefault((stored.tenant_id, stored.interaction_id), ([], []))
             records.append(record)
             events.append(stored)
-    of_tenant = Counter(stored.tenant_id for _, stored in found)
-    return [some for _, some in sorted(together.items(), key=lambda item: of_tenant[item[0][0]])]
+    of_tenant = Counter(stored.tenant_id for _, stored in new_events)
+    return [group for _, group in sorted(groups.items(), key=lambda item: of_tenant[item[0][0]])]

@@ -1,4 +1,8 @@
-"""DynamoDB stream batches: what was handled, what is set aside, and from where to begin again."""
+"""DynamoDB stream batches: what was handled, what is set aside, and from where to begin again.
+
+Powertools' `BatchProcessor` cannot do this: for streams it goes on after a failure, which breaks the order, handles one record at a time,
+where rewards handle an interaction's together, and sets nothing aside; stopping at a failure is its FIFO processor's, for SQS only.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypedDict, TypeVar, cast
@@ -34,7 +38,7 @@ class Keeper(Protocol):
         ...
 
 
-def each(
+def do_in_order(
     event: Mapping[str, object],
     works: Iterable[tuple[Sequence[StreamRecord], Callable[[], None]]],
     *,
@@ -46,36 +50,36 @@ def each(
     that would fail for ever are set aside and the rest go on. When a batch is played again (`redrive`), nothing is set aside, as it
     is kept already: with a `keeper`, all works are tried.
     """
-    left: list[StreamRecord] = []
-    waiting = list(works)
-    for place, (records, work) in enumerate(waiting):
+    remaining: list[StreamRecord] = []
+    all_works = list(works)
+    for place, (records, work) in enumerate(all_works):
         try:
             work()
         except Exception as error:
-            failed = [record for record in records if not _out_of_the_way(event, record, error, keeper)]
-            left += failed
-            if failed and (keeper is None or not is_redrive(event)):
-                return left + [record for others, _ in waiting[place + 1 :] for record in others]
-    return left
+            failures = [record for record in records if not _set_aside(event, record, error, keeper)]
+            remaining += failures
+            if failures and (keeper is None or not is_redrive(event)):
+                return remaining + [record for later, _ in all_works[place + 1 :] for record in later]
+    return remaining
 
 
 def read_each(
     event: Mapping[str, object], records: Iterable[StreamRecord], read: Callable[[StreamRecord], Value], *, keeper: Keeper
 ) -> tuple[list[tuple[StreamRecord, Value]], list[StreamRecord]]:
     """The `records` with what `read` makes of them, and those that were neither read nor set aside."""
-    found: list[tuple[StreamRecord, Value]] = []
-    failed: list[StreamRecord] = []
+    values: list[tuple[StreamRecord, Value]] = []
+    failures: list[StreamRecord] = []
     for record in records:
         try:
-            found.append((record, read(record)))
+            values.append((record, read(record)))
         except Exception as error:
-            if not _out_of_the_way(event, record, error, keeper):
-                failed.append(record)
-    return found, failed
+            if not _set_aside(event, record, error, keeper):
+                failures.append(record)
+    return values, failures
 
 
-def _out_of_the_way(event: Mapping[str, object], record: StreamRecord, error: Exception, keeper: Keeper | None) -> bool:
-    """Whether the stream may go on without `record`, since it is kept."""
+def _set_aside(event: Mapping[str, object], record: StreamRecord, error: Exception, keeper: Keeper | None) -> bool:
+    """Whether `record` is kept, so that the stream may go on without it."""
     logger.error("stream record failed", event_id=record.get("eventID"), error=type(error).__name__, detail=_safe(error))
     if keeper is None or is_redrive(event) or _may_pass(error):
         return False
@@ -107,18 +111,18 @@ def records_of(event: Mapping[str, object]) -> Sequence[StreamRecord]:
 
 def begin_again_at(record: StreamRecord) -> BatchResponse:
     """Everything from `record` on is to be delivered again."""
-    return unhandled([record])
+    return report_failures([record])
 
 
-def left_of(event: Mapping[str, object], failed: Sequence[StreamRecord]) -> BatchResponse:
-    """The batch is to be delivered again from the first of `failed` on; of one that is played again, all of these are named."""
+def report_first_failure(event: Mapping[str, object], failures: Sequence[StreamRecord]) -> BatchResponse:
+    """The batch is to be delivered again from the first of `failures` on; of one that is played again, all of these are named."""
     if is_redrive(event):
-        return unhandled(failed)
-    return unhandled([record for record in records_of(event) if any(record is one for one in failed)][:1])
+        return report_failures(failures)
+    return report_failures([record for record in records_of(event) if any(record is failure for failure in failures)][:1])
 
 
-def unhandled(records: Iterable[StreamRecord]) -> BatchResponse:
-    """Nothing but `records` is left; the stream delivers everything from the first of them on again."""
+def report_failures(records: Iterable[StreamRecord]) -> BatchResponse:
+    """All but `records` are handled; the stream delivers everything from the first of them on again."""
     return {"batchItemFailures": [{"itemIdentifier": cast(Mapping[str, str], record["dynamodb"])["SequenceNumber"]} for record in records]}
 
 
