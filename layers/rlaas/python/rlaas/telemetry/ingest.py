@@ -2,21 +2,20 @@
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache, partial
 
 from pydantic import BaseModel, JsonValue
 from ulid import ULID
 
 from rlaas.clock import Clock
-from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound, PayloadTooLarge, RlaasError
+from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, PayloadTooLarge, RlaasError
 from rlaas.ids import IdPrefix, bound_id, canonical_json, derived_id, new_id, text_sha256
 from rlaas.privacy.scrub import Scrubber
 from rlaas.routing.assign import Decision
-from rlaas.routing.decision_token import read_token
 from rlaas.skills.skill import Metric
+from rlaas.telemetry.checking import add_decision, check_event
 from rlaas.telemetry.events import (
-    MOST_REPORTED_TOKENS,
     AnyEvent,
     EventType,
     FeedbackSubmitted,
@@ -37,11 +36,6 @@ MAX_STORED_BYTES = 380 * 1024
 """The largest event stored, in bytes of JSON: masks may be longer than what they stand for, and an item of DynamoDB ends at 400 KB."""
 MIN_ANSWER_BYTES = 64 * 1024
 """What a prompt leaves for the answer that is stored with it, in bytes of JSON."""
-
-FIRST_DAY = datetime(2020, 1, 1, tzinfo=UTC)
-"""The lake's first day: no event occurred before it."""
-CLOCK_SKEW = timedelta(days=1)
-"""How far ahead of the service's clock a client's may be."""
 
 _NOT_OF_THE_EVENT = {"dryrun", "feedback_token", "preferred_feedback_token"}
 """What a request says about itself: neither stored nor part of what makes two payloads the same."""
@@ -117,119 +111,107 @@ def record_all(
     it is more than an item holds once it is masked, Conflict when the id holds another payload, DependencyUnavailable when a write failed.
     Raises: DependencyUnavailable when nothing could be read or scrubbed.
     """
-    received_at = clock()
+    batch = _Batch(tenant_id, clock(), scrubber, cache(partial(skills.has_skill, tenant_id)), cache(partial(skills.metrics, tenant_id)))
+    keys = idempotency_keys or [None] * len(events)
     outcomes: dict[int, Recorded | RlaasError] = {}
     allowed: dict[int, AnyEvent] = {}
-    prepared: dict[int, StoredEvent] = {}
-    tokens: dict[int, str] = {}
-    has_skill = cache(partial(skills.has_skill, tenant_id))
-    metrics_of = cache(partial(skills.metrics, tenant_id))
-    keys = idempotency_keys or [None] * len(events)
+    prepared: list[_Prepared] = []
     for place, (event, key) in enumerate(zip(events, keys, strict=True)):
         try:
-            allowed[place] = permitted(event, page_key_id, scrubber=scrubber, now=received_at, idempotency_key=key)
+            allowed[place] = permitted(event, page_key_id, scrubber=scrubber, now=batch.received_at, idempotency_key=key)
         except RlaasError as error:
             outcomes[place] = error
     clean = dict(zip(allowed, scrubbed([*allowed.values()], scrubber), strict=True))
     for place, event in allowed.items():
         try:
-            _check(event, received_at=received_at, has_skill=has_skill, metrics_of=metrics_of)
-            if isinstance(event, OutputProduced):
-                event, clean[place] = (_decided(one, event, scrubber, received_at) for one in (event, clean[place]))
-            prepared[place] = stored = prepare(
-                event,
-                tenant_id,
-                received_at=received_at + timedelta(microseconds=place),
-                clean=clean[place],
-                digest=scrubber.digest,
-                idempotency_key=keys[place],
-            )
-            if isinstance(event, OutputProduced):
-                shown = Shown(event.skill, event.interaction_id, stored.event_id, event.thread_id, event.user_id)
-                tokens[place] = feedback_token(shown, scrubber=scrubber, now=received_at)
+            prepared.append(batch.prepare(place, event, clean[place], keys[place]))
         except RlaasError as error:
             outcomes[place] = error
-    ids = {stored.event_id for stored in prepared.values()}
-    found = store.heads(tenant_id, {target for stored in prepared.values() for target in targets(stored).values()} - ids)
+    ids = {one.stored.event_id for one in prepared}
+    found = store.heads(tenant_id, {target for one in prepared for target in targets(one.stored).values()} - ids)
     imagined: dict[str, StoredEvent] = {}
+
+    def look_up(dry: Sequence[StoredEvent]) -> list[StoredEvent | None]:
+        held = store.heads(tenant_id, [stored.event_id for stored in dry])
+        return [held.get(stored.event_id) for stored in dry]
+
     for event_types in _WAVES:
-        wave = {place: stored for place, stored in prepared.items() if stored.event_type in event_types}
-        ready: dict[int, StoredEvent] = {}
-        for place, stored in wave.items():
-            try:
-                ready[place] = replace(stored, pending=_pending(stored, imagined | found if events[place].dryrun else found))
-            except InvalidInput as error:
-                outcomes[place] = error
-        dry = {place for place in ready if events[place].dryrun}
-        first: dict[tuple[str, bool], int] = {}
-        for place, stored in ready.items():
-            first.setdefault((stored.event_id, place in dry), place)
-        held = store.heads(tenant_id, [ready[place].event_id for place in dry]) if dry else {}
-        put = [place for place in first.values() if place not in dry]
-        answers: dict[int, StoredEvent | DependencyUnavailable | None] = {
-            **{place: held.get(ready[place].event_id) for place in first.values() if place in dry},
-            **dict(zip(put, store.put_each([ready[place] for place in put]), strict=True)),
-        }
-        for place, stored in ready.items():
-            leader = first[stored.event_id, place in dry]
-            answer = answers[leader] if place == leader else answers[leader] or ready[leader]
-            outcomes[place] = _outcome(stored, answer, tokens.get(place))
-            if not isinstance(answer, DependencyUnavailable):
-                seen = imagined if place in dry else found
-                seen[stored.event_id] = answer or stored
+        wave = [one for one in prepared if one.stored.event_type in event_types]
+        answers, there = _put([one for one in wave if one.dry], imagined | found, look_up)
+        outcomes |= answers
+        imagined |= there
+        answers, there = _put([one for one in wave if not one.dry], found, store.put_each)
+        outcomes |= answers
+        found |= there
     return [outcomes[place] for place in range(len(events))]
 
 
-def _check(
-    event: AnyEvent, *, received_at: datetime, has_skill: Callable[[str], bool], metrics_of: Callable[[str], Mapping[str, Metric]]
-) -> None:
-    if event.occurred_at is not None and not FIRST_DAY <= event.occurred_at <= received_at + CLOCK_SKEW:
-        raise InvalidInput("events occur between 2020 and a day after the service's clock", param="occurred_at")
-    if not has_skill(event.skill):
-        raise NotFound(f"there is no skill {event.skill!r}", param="skill")
-    if isinstance(event, OutputProduced) and event.usage is not None:
-        for field, tokens in event.usage.model_dump().items():
-            if tokens > MOST_REPORTED_TOKENS:
-                raise InvalidInput(f"at most {MOST_REPORTED_TOKENS:,} tokens are believed of one output", param=f"usage.{field}")
-    if isinstance(event, FeedbackSubmitted) and event.metric is not None:
-        name, value, field = event.metric, event.value, "metric"
-    elif isinstance(event, TaskResultReported):
-        name, value, field = event.name, event.value, "name"
-    else:
-        return
-    registered = metrics_of(event.skill)
-    metric = registered.get(name)
-    if metric is None:
-        if field == "name":
-            return
-        names = ", ".join(sorted(registered)) or "none"
-        raise InvalidInput(f"the skill {event.skill!r} has no metric {name!r}; registered: {names}", param=field)
-    if not metric.takes(value):
-        raise InvalidInput(f"the metric {name!r} is of type {metric.type}", param="value")
-    if isinstance(event, FeedbackSubmitted) and (metric.level == "thread") != (event.about is None):
-        needed = "thread_id and no interaction_id or output_id" if metric.level == "thread" else "interaction_id"
-        raise InvalidInput(f"the metric {name!r} is of level {metric.level}: it needs {needed}", param="interaction_id")
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """The event at `place` of a batch as it will be stored, or would be if it is `dry`, with an output's feedback token."""
+
+    place: int
+    stored: StoredEvent
+    dry: bool
+    token: str | None
 
 
-def _decided(event: AnyEvent, given: OutputProduced, scrubber: Scrubber, now: datetime) -> AnyEvent:
-    """`event` with the decision that the token of `given` holds; its ids and policy are the token's. Raises: InvalidInput."""
-    if given.decision is not None:
-        raise InvalidInput("decisions are RLaaS's own; send the decision_token that /v1/decide gave", param="decision")
-    for field in ("cost_usd", "price_version", "key_id"):
-        if getattr(given, field) is not None:
-            raise InvalidInput("only RLaaS says what an answer cost and who asked", param=field)
-    if given.decision_token is None:
-        return event
-    granted = read_token(given.decision_token, scrubber=scrubber, now=now)
-    told = {
-        "interaction_id": granted.interaction_id,
-        "output_id": granted.output_id,
-        "policy_id": granted.decision.policy_id,
-    }
-    for field, value in told.items():
-        if getattr(given, field) not in (None, value):
-            raise InvalidInput(f"the decision_token is for {value!r}", param=field)
-    return event.model_copy(update={**told, "decision": granted.decision, "decision_token": None})
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Whose events came when, and what they are checked and scrubbed by."""
+
+    tenant_id: str
+    received_at: datetime
+    scrubber: Scrubber
+    has_skill: Callable[[str], bool]
+    metrics_of: Callable[[str], Mapping[str, Metric]]
+
+    def prepare(self, place: int, event: AnyEvent, clean: AnyEvent, idempotency_key: str | None) -> _Prepared:
+        """Raises: what the event is refused with."""
+        check_event(event, received_at=self.received_at, has_skill=self.has_skill, metrics_of=self.metrics_of)
+        if isinstance(event, OutputProduced):
+            event, clean = (add_decision(one, event, self.scrubber, self.received_at) for one in (event, clean))
+        stored = prepare(
+            event,
+            self.tenant_id,
+            received_at=self.received_at + timedelta(microseconds=place),
+            clean=clean,
+            digest=self.scrubber.digest,
+            idempotency_key=idempotency_key,
+        )
+        token = None
+        if isinstance(event, OutputProduced):
+            shown = Shown(event.skill, event.interaction_id, stored.event_id, event.thread_id, event.user_id)
+            token = feedback_token(shown, scrubber=self.scrubber, now=self.received_at)
+        return _Prepared(place, stored, event.dryrun, token)
+
+
+def _put(
+    events: Sequence[_Prepared],
+    found: Mapping[str, StoredEvent],
+    put_each: Callable[[Sequence[StoredEvent]], Sequence[StoredEvent | DependencyUnavailable | None]],
+) -> tuple[dict[int, Recorded | RlaasError], dict[str, StoredEvent]]:
+    """Put those of `events` that fit what is `found`, of several with one id the first: what became of each, and what is there now."""
+    outcomes: dict[int, Recorded | RlaasError] = {}
+    fitting: list[_Prepared] = []
+    first: dict[str, StoredEvent] = {}
+    for one in events:
+        try:
+            stored = replace(one.stored, pending=_pending(one.stored, found))
+        except InvalidInput as error:
+            outcomes[one.place] = error
+            continue
+        fitting.append(replace(one, stored=stored))
+        first.setdefault(stored.event_id, stored)
+    answers = dict(zip(first, put_each([*first.values()]), strict=True)) if first else {}
+    there: dict[str, StoredEvent] = {}
+    for one in fitting:
+        leader = first[one.stored.event_id]
+        answer = answers[one.stored.event_id]
+        outcomes[one.place] = _outcome(one.stored, answer if one.stored is leader else answer or leader, one.token)
+        if not isinstance(answer, DependencyUnavailable):
+            there[leader.event_id] = answer or leader
+    return outcomes, there
 
 
 def _outcome(stored: StoredEvent, answer: StoredEvent | DependencyUnavailable | None, token: str | None) -> Recorded | RlaasError:
