@@ -154,9 +154,15 @@ def main() -> int:
         return 1
     others = [[other_python(arguments.other_python)]] if arguments.other_python else []
     lanes = [[step for step in lane if not step.is_done()] for lane in [*steps(), *others]]
+    failures = install(lanes) if any(lanes) else []
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return 1 if failures else 0
+
+
+def install(lanes: list[list[Step]]) -> list[str]:
+    """Run the first lane, then the others side by side, and say how it goes; what failed."""
     missing = [step for lane in lanes for step in lane]
-    if not missing:
-        return 0
     longest = max(sum(step.about_seconds for step in lane) for lane in lanes)
     started = time.monotonic()
     lock = threading.Lock()
@@ -186,12 +192,9 @@ def main() -> int:
         if waited >= 20 and not failures:
             waited = 0.0
             say("still installing: " + ", ".join(step.name for step in missing if not step.is_done()))
-    for failure in failures:
-        print(failure, file=sys.stderr)
-    if failures:
-        return 1
-    say("everything is installed")
-    return 0
+    if not failures:
+        say("everything is installed")
+    return failures
 
 
 if __name__ == "__main__":

@@ -293,22 +293,7 @@ class _Where:
 def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValue]:
     """What the state machine asks Athena and the jobs of a run that has its version: a statement, names, arguments and URIs."""
     where, settings = _Where(run, place), run.settings
-    served = baseline.backend
-    assert isinstance(served, SageMakerBackend)  # `request_run` sees to it
-    components: dict[System, str] = {
-        "baseline": served.component or base_component(place.endpoint),
-        "candidate": where.candidate,
-        "sft_only": where.control,
-    }
-    asked = AskedRun(
-        tenant_id=run.tenant_id,
-        dataset_version=f"v{where.version}",
-        dataset_uri=where.dataset,
-        answers_uri=where.answers,
-        endpoint=place.endpoint,
-        components=components,
-        max_tokens=baseline.sampling.max_tokens,
-    )
+    asked = _asked(run, place, where, baseline)
     return {
         "run_id": run.run_id,
         "select_events": {
@@ -350,15 +335,34 @@ def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValu
             "job_name": where.jobs["evaluate"],
             "arguments": _arguments(
                 endpoint=place.endpoint,
-                baseline_component=components["baseline"],
-                candidate_component=components["candidate"],
-                control_component=components["sft_only"],
+                baseline_component=asked.components["baseline"],
+                candidate_component=where.candidate,
+                control_component=where.control,
                 min_threads=str(settings.min_threads),
                 min_win_rate=str(settings.min_win_rate),
             ),
             "output_uri": where.evaluation,
         },
     }
+
+
+def _asked(run: LearningRun, place: Place, where: _Where, baseline: Policy) -> AskedRun:
+    served = baseline.backend
+    assert isinstance(served, SageMakerBackend)  # `request_run` sees to it
+    components: dict[System, str] = {
+        "baseline": served.component or base_component(place.endpoint),
+        "candidate": where.candidate,
+        "sft_only": where.control,
+    }
+    return AskedRun(
+        tenant_id=run.tenant_id,
+        dataset_version=f"v{where.version}",
+        dataset_uri=where.dataset,
+        answers_uri=where.answers,
+        endpoint=place.endpoint,
+        components=components,
+        max_tokens=baseline.sampling.max_tokens,
+    )
 
 
 def _arguments(**values: str) -> list[JsonValue]:
