@@ -31,6 +31,9 @@ def raises(error: BaseException) -> Callable[[], None]:
     return job
 
 
+LINE_THAT_RAISES = raises.__code__.co_firstlineno + 2
+
+
 def test_a_job_that_ends_well_says_nothing(ml_root: Path) -> None:
     assert exit_status(lambda: None) == 0
     assert not (ml_root / "output").exists()
@@ -46,7 +49,7 @@ def test_the_reason_is_the_jobs_own_or_our_errors(ml_root: Path) -> None:
 
 def test_data_in_another_librarys_message_is_not_shown(ml_root: Path) -> None:
     assert ends(ml_root, raises(ValueError(f"could not convert {SAID!r}"))) == (
-        "ValueError in test_ending.py, line 26; the job's log has the rest"
+        f"ValueError in test_ending.py, line {LINE_THAT_RAISES}; the job's log has the rest"
     )
     told = ends(ml_root, lambda: DatasetManifest.model_validate({"tenant_id": [SAID]}) and None)
     assert "tenant_id: Input should be a valid string" in told
