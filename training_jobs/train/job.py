@@ -20,6 +20,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     import torch
     from datasets import Dataset
-    from peft import PeftModel
+    from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 logger = logging.getLogger("train")
@@ -95,102 +96,29 @@ def gpu_driver() -> str:
 def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapter: Path, control: Path) -> TrainingReport:
     """Train on `dataset` and write the adapter and its control. Raises: JobFailed when there is nothing to learn from."""
     import torch
-    from peft import LoraConfig, PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
-    from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+    from transformers import AutoTokenizer
 
     score_answers_only()
     started = time.monotonic()
-    manifest = DatasetManifest.model_validate_json((dataset / "manifest.json").read_text(), extra="ignore")
     tokenizer = AutoTokenizer.from_pretrained(base_model)
-    read_pairs = read_rows(dataset / "train.parquet", ("prompt", "chosen", "rejected", "tools"))
-    pair_rows, left_out = learnable(read_pairs, tokenizer, settings.max_length)
-    if len(pair_rows) < manifest.min_pairs or not pair_rows:
-        raise JobFailed(too_few(manifest, len(pair_rows), left_out))
-    shown_rows, shown_left_out = learnable(
-        read_rows(dataset / "demonstrations.parquet", ("prompt", "completion", "tools")), tokenizer, settings.max_length
-    )
-    left_out.update(shown_left_out)
-    pairs = conversations(pair_rows)
-    demonstrations = conversations(
-        [{"prompt": row["prompt"], "completion": row["chosen"], "tools": row["tools"]} for row in pair_rows] + shown_rows
-    )
-    on_gpu = torch.cuda.is_available()
+    lessons = Lessons.read(dataset, tokenizer, settings.max_length)
+    manifest = lessons.manifest
     dtype = fast_dtype()
-    device = torch.cuda.get_device_name() if on_gpu else f"cpu, {torch.get_num_threads()} threads, {dtype}"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads, {dtype}"
     logger.info(
         "%d pairs and %d demonstrations of dataset %s, left out %s; %s; %s",
-        len(pairs),
-        len(shown_rows),
+        len(lessons.pairs),
+        lessons.shown,
         manifest.version,
-        dict(left_out),
+        dict(lessons.left_out),
         device,
         settings,
     )
-    lora = LoraConfig(
-        r=settings.lora_rank, lora_alpha=settings.lora_alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-
     with tempfile.TemporaryDirectory() as scratch:
-        common: dict[str, Any] = {
-            "output_dir": scratch,
-            "per_device_train_batch_size": settings.batch_size,
-            "max_length": settings.max_length,
-            "lr_scheduler_type": "cosine",
-            "warmup_steps": 2,
-            "seed": settings.seed,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "report_to": "none",
-            "disable_tqdm": True,
-            "gradient_checkpointing": False,
-            "use_cpu": not on_gpu,
-            "bf16": on_gpu,
-        }
-
-        def base() -> PreTrainedModel:
-            return AutoModelForCausalLM.from_pretrained(base_model, dtype=dtype)
-
-        def after_sft() -> PeftModel:
-            set_seed(settings.seed)
-            return PeftModel.from_pretrained(base(), sft_adapter, is_trainable=True)
-
-        def sft(model: PreTrainedModel | PeftModel, steps: int, phase: str, peft_config: LoraConfig | None = None) -> PhaseReport:
-            trainer = SFTTrainer(
-                model=model,
-                args=SFTConfig(learning_rate=settings.sft_learning_rate, max_steps=steps, **common),
-                train_dataset=demonstrations,
-                processing_class=tokenizer,
-                peft_config=peft_config,
-            )
-            figures = run(trainer, phase)
-            publish(cast("PeftModel", trainer.model), Path(scratch) / phase, base_model_name=settings.base_model)
-            return figures
-
-        sft_adapter = Path(scratch) / "sft"
-        set_seed(settings.seed)
-        sft_report = sft(base(), settings.sft_steps, "sft", lora)
-
-        trainer = DPOTrainer(
-            model=after_sft(),
-            args=DPOConfig(
-                learning_rate=settings.dpo_learning_rate,
-                max_steps=settings.dpo_steps,
-                beta=settings.beta,
-                loss_type=["sigmoid", "sft"],
-                loss_weights=[1.0, settings.sft_weight],
-                **common,
-            ),
-            train_dataset=pairs,
-            processing_class=tokenizer,
-        )
-        dpo_report = run(trainer, "dpo")
-        trained = cast("PeftModel", trainer.model)
-        trainable, _ = trained.get_nb_trainable_parameters()
-        publish(trained, adapter, base_model_name=settings.base_model)
-        del trainer, trained
-
-        control_report = sft(after_sft(), settings.dpo_steps, "sft_only")
+        training = Training(settings, lessons, tokenizer, base_model, dtype, Path(scratch))
+        sft_report = training.run_sft(settings.sft_steps, "sft")
+        dpo_report, trainable = training.run_dpo(adapter)
+        control_report = training.run_sft(settings.dpo_steps, "sft_only", after="sft")
         shutil.copytree(Path(scratch) / "sft_only", control, dirs_exist_ok=True)
 
     report = TrainingReport(
@@ -198,9 +126,9 @@ def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapte
         base_model=settings.base_model,
         dataset_version=manifest.version,
         dataset_sha256=manifest.splits["train"].sha256,
-        pairs=len(pairs),
-        demonstrations=len(shown_rows),
-        left_out=dict(left_out.items()),
+        pairs=len(lessons.pairs),
+        demonstrations=lessons.shown,
+        left_out=dict(lessons.left_out.items()),
         sft=sft_report,
         dpo=dpo_report,
         sft_only=control_report,
@@ -216,6 +144,124 @@ def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapte
         (directory / "training_report.json").write_text(report.model_dump_json(indent=2) + "\n")
     logger.info("trained in %.0f s, peak %.0f MiB", report.seconds, report.peak_memory_mib)
     return report
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What a dataset teaches a base model: pairs for DPO; for SFT their chosen texts and, after these, `shown` demonstrations."""
+
+    manifest: DatasetManifest
+    pairs: Dataset
+    demonstrations: Dataset
+    shown: int
+    left_out: Counter[LeftOut]
+
+    @classmethod
+    def read(cls, dataset: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Lessons:
+        """Raises: JobFailed when there are too few pairs."""
+        manifest = DatasetManifest.model_validate_json((dataset / "manifest.json").read_text(), extra="ignore")
+        pairs, left_out = learnable(read_rows(dataset / "train.parquet", ("prompt", "chosen", "rejected", "tools")), tokenizer, max_length)
+        if len(pairs) < manifest.min_pairs or not pairs:
+            raise JobFailed(too_few(manifest, len(pairs), left_out))
+        shown, shown_left_out = learnable(
+            read_rows(dataset / "demonstrations.parquet", ("prompt", "completion", "tools")), tokenizer, max_length
+        )
+        chosen = [{"prompt": row["prompt"], "completion": row["chosen"], "tools": row["tools"]} for row in pairs]
+        return cls(manifest, conversations(pairs), conversations(chosen + shown), len(shown), left_out + shown_left_out)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The phases of a training. Each begins at the base model, or at the adapter of an earlier phase, which lies in `scratch`."""
+
+    settings: TrainingSettings
+    lessons: Lessons
+    tokenizer: PreTrainedTokenizerBase
+    base_model: Path
+    dtype: torch.dtype
+    scratch: Path
+
+    def run_sft(self, steps: int, phase: str, *, after: str | None = None) -> PhaseReport:
+        """Learn to write what is demonstrated; the adapter goes to `scratch` under the phase's name."""
+        from transformers import set_seed
+        from trl import SFTConfig, SFTTrainer
+
+        set_seed(self.settings.seed)
+        trainer = SFTTrainer(
+            model=self._adapter_of(after) if after else self._base(),
+            args=SFTConfig(learning_rate=self.settings.sft_learning_rate, max_steps=steps, **self._arguments()),
+            train_dataset=self.lessons.demonstrations,
+            processing_class=self.tokenizer,
+            peft_config=None if after else self._lora(),
+        )
+        report = run(trainer, phase)
+        publish(cast("PeftModel", trainer.model), self.scratch / phase, base_model_name=self.settings.base_model)
+        return report
+
+    def run_dpo(self, directory: Path) -> tuple[PhaseReport, int]:
+        """Learn, after SFT, to prefer what was chosen; the adapter goes to `directory`. How it went, and the parameters trained."""
+        from transformers import set_seed
+        from trl import DPOConfig, DPOTrainer
+
+        set_seed(self.settings.seed)
+        trainer = DPOTrainer(
+            model=self._adapter_of("sft"),
+            args=DPOConfig(
+                learning_rate=self.settings.dpo_learning_rate,
+                max_steps=self.settings.dpo_steps,
+                beta=self.settings.beta,
+                loss_type=["sigmoid", "sft"],
+                loss_weights=[1.0, self.settings.sft_weight],
+                **self._arguments(),
+            ),
+            train_dataset=self.lessons.pairs,
+            processing_class=self.tokenizer,
+        )
+        report = run(trainer, "dpo")
+        trained = cast("PeftModel", trainer.model)
+        publish(trained, directory, base_model_name=self.settings.base_model)
+        return report, trained.get_nb_trainable_parameters()[0]
+
+    def _base(self) -> PreTrainedModel:
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_pretrained(self.base_model, dtype=self.dtype)
+
+    def _adapter_of(self, phase: str) -> PeftModel:
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(self._base(), self.scratch / phase, is_trainable=True)
+
+    def _lora(self) -> LoraConfig:
+        from peft import LoraConfig
+
+        return LoraConfig(
+            r=self.settings.lora_rank,
+            lora_alpha=self.settings.lora_alpha,
+            lora_dropout=0.0,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
+
+    def _arguments(self) -> dict[str, Any]:
+        import torch
+
+        on_gpu = torch.cuda.is_available()
+        return {
+            "output_dir": str(self.scratch),
+            "per_device_train_batch_size": self.settings.batch_size,
+            "max_length": self.settings.max_length,
+            "lr_scheduler_type": "cosine",
+            "warmup_steps": 2,
+            "seed": self.settings.seed,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "report_to": "none",
+            "disable_tqdm": True,
+            "gradient_checkpointing": False,
+            "use_cpu": not on_gpu,
+            "bf16": on_gpu,
+        }
 
 
 def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
