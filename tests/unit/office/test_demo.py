@@ -10,8 +10,8 @@ from infra.config import LOCAL
 from local import demo_stage
 from local.archives import extract
 from local.cloud import faults
-from local.demo import DemoSettings, scramble, situation_of
 from local.demo_stage import Show
+from local.demo_steps import DemoSettings, scramble, situation_of
 from rlaas.rollout.plan import Ask, Terms, Traffic, plan
 from rlaas.rollout.steps import RolloutSettings
 from rlaas.runtime.state_machines import settings_of

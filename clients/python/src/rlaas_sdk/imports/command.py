@@ -7,6 +7,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -109,13 +110,11 @@ def import_command(
 
     planned = plan(columns.events_of) if columns else plan(litellm_logs.events_of if format_name == "litellm" else openai_logs.events_of)
     with tempfile.TemporaryDirectory() as scratch:
-        state = State(Path(scratch, "state") if dry_run else _state_path(report, planned), planned.key())
-        if format_name == "langfuse":
-            planned = plan(LangfuseReader(state, frozenset(ratings)).events_of, langfuse_export.parts_of)
-        try:
+        state_file = Path(scratch, "state") if dry_run else _state_path(report, planned)
+        with closing(State(state_file, planned.key())) as state:
+            if format_name == "langfuse":
+                planned = plan(LangfuseReader(state, frozenset(ratings)).events_of, langfuse_export.parts_of)
             totals = _run(planned, state)
-        finally:
-            state.close()
     if totals.refused_rows:
         where = f"; see {report}" if report else "; run it with --report FILE to see which"
         click.echo(f"{totals.refused_rows:,} of {totals.rows:,} rows were refused{where}", err=True)

@@ -1,0 +1,49 @@
+"""Files and functions stay as small as the conventions have them; what may be larger is named here, with its reason."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+PACKAGE = "layers/rlaas/python/rlaas"
+FILE_LINES = 400
+FUNCTION_LINES = 60
+LONGER = {
+    f"{PACKAGE}/adapters/aws/redrive.py": "a class for each place where failed work waits, none of them long",
+}
+"""Files, and functions as `file:function`, that may be longer, and why."""
+
+
+def sources(folder: str) -> Iterator[tuple[str, str]]:
+    """Paths of a folder's Python files from the repository's root, and their text."""
+    for file in sorted((ROOT / folder).rglob("*.py")):
+        yield str(file.relative_to(ROOT)), file.read_text()
+
+
+def functions(text: str) -> Iterator[tuple[str, int]]:
+    """Names of all functions and methods, and their lines, decorators apart."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            yield node.name, node.end_lineno - node.lineno + 1
+
+
+def test_no_file_of_the_package_has_over_400_lines() -> None:
+    lines = {path: len(text.splitlines()) for path, text in sources(PACKAGE)}
+    assert len(lines) > 100
+    assert {path: count for path, count in lines.items() if count > FILE_LINES and path not in LONGER} == {}
+
+
+def test_no_function_has_over_60_lines() -> None:
+    lines = [
+        (f"{path}:{name}", count)
+        for folder in (PACKAGE, "functions", "training_jobs", "local", "clients/python/src")
+        for path, text in sources(folder)
+        for name, count in functions(text)
+    ]
+    assert len(lines) > 1000
+    assert [(name, count) for name, count in lines if count > FUNCTION_LINES and name not in LONGER] == []
+
+
+def test_what_may_be_longer_is_there() -> None:
+    assert {name for name in LONGER if not (ROOT / name.partition(":")[0]).exists()} == set()
