@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -41,6 +40,18 @@ AGAINST_PEERS = 1_000
 ROUNDS = 3
 """Of each its least seconds count: what else the machine does only adds to them."""
 IMPORTS = 5
+VARIABLES = {
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "bench",
+    "AWS_SECRET_ACCESS_KEY": "bench",
+    "RLAAS_STAGE": "bench",
+    "REGISTRY_TABLE": "registry",
+    "EVENTS_TABLE": "events",
+    "COUNTERS_TABLE": "counters",
+    "TENANT_REQUESTS_PER_SECOND": "1000000",
+    "FIND_ENTITIES_FUNCTION": "find_entities",
+    "GRANT_ROLE_ARN": "arn:aws:iam::123456789012:role/grants",
+}
 INPUTS = {"email": "where is my parcel? " * 20}
 
 
@@ -94,22 +105,24 @@ def ours_cpu_s(model_url: str, requests: int) -> float:
     from functions.inference.handler import handler
     from rlaas.adapters.aws.secrets import VendorKeys
     from rlaas.adapters.models.backends import Backends
-    from rlaas.api import admission, answering
+    from rlaas.runtime.stage import Stage, replace_stage
 
     registry = MemoryRegistry()
     bundle = policy(1).model_copy(update={"backend": OpenAIBackend(model="mock-model", base_url=model_url)})
     registry.put_policy(bundle, CHANGE)
     registry.write_route(route(), expected_version=0)
-    backends = Backends(VendorKeys(None), private_addresses=True)
-
-    def gateway(*_: object) -> Gateway:
-        made = in_memory(registry)
-        return Gateway(routes=made.routes, backend=backends, store=made.store, scrubber=AS_IT_IS, spending=made.spending, clock=clock)
-
-    answering.gateway = cast(Any, gateway)
-    admission.rates = cast(Any, lambda: SimpleNamespace(take=lambda tenant_id, at_most: None))
-    cast(Any, admission).limits = lambda table: SimpleNamespace(of=lambda tenant_id: TenantLimits())
-    with _environment(), contextlib.redirect_stdout(io.StringIO()):
+    stage, spending = Stage(VARIABLES), Spending(MemoryCounters(), Budgets(), PriceTable())
+    parts = {
+        "registry": registry,
+        "events": MemoryEventStore(),
+        "backends": Backends(VendorKeys(None), private_addresses=True),
+        "scrubbers": SimpleNamespace(of=lambda tenant_id: AS_IT_IS),
+        "spendings": SimpleNamespace(of=lambda tenant_id: spending),
+        "limits": SimpleNamespace(of=lambda tenant_id: TenantLimits()),
+        "rates": SimpleNamespace(take=lambda tenant_id, at_most: None),
+    }
+    vars(stage).update(parts)
+    with replace_stage(stage), contextlib.redirect_stdout(io.StringIO()):
         return _handled(handler, requests)
 
 
@@ -156,19 +169,17 @@ def with_aws_clients(requests: int) -> tuple[float, list[Call], str]:
         text = json.dumps(body).encode()
         return AWSResponse(request.url, 200, HTTPHeaders(), HTTPResponse(_Wire(text), preload_content=False))
 
-    from rlaas.api import admission, answering
-    from rlaas.runtime import limits
+    from rlaas.runtime.stage import Stage, replace_stage
 
     printed = io.StringIO()
-    with _environment(), contextlib.redirect_stdout(printed):
+    os.environ.update(VARIABLES)
+    with replace_stage(Stage(VARIABLES)), contextlib.redirect_stdout(printed):
         for service in (client("dynamodb"), _runtime(25.0)):
             service.meta.events.register("before-send", cast(Any, answered))
         registry = DynamoRegistry("registry")
         registry.put(TENANT, PRIVACY, TenantPrivacy(), CHANGE)
         registry.put_policy(policy(1), CHANGE)
         registry.write_route(route(), expected_version=0)
-        for remembered in (admission.rates, limits.limits, answering.stores, answering.scrubbers, answering.spendings, answering.backends):
-            remembered.cache_clear()
         _handled(handler, 10)  # settings are read, policies remembered
         calls.clear()
         printed.truncate(printed.seek(0))
@@ -180,27 +191,6 @@ class _Wire(io.BytesIO):
     """An answer's bytes, as if a socket gave them."""
 
     fp = SimpleNamespace(raw=SimpleNamespace(_sock=SimpleNamespace(settimeout=lambda _: None)))
-
-
-@contextlib.contextmanager
-def _environment() -> Iterator[None]:
-    from rlaas.runtime.environment import environment
-
-    settings = {
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "bench",
-        "AWS_SECRET_ACCESS_KEY": "bench",
-        "RLAAS_STAGE": "bench",
-        "REGISTRY_TABLE": "registry",
-        "EVENTS_TABLE": "events",
-        "COUNTERS_TABLE": "counters",
-        "TENANT_REQUESTS_PER_SECOND": "1000000",
-        "FIND_ENTITIES_FUNCTION": "find_entities",
-        "GRANT_ROLE_ARN": "arn:aws:iam::123456789012:role/grants",
-    }
-    os.environ.update(settings)
-    environment.cache_clear()
-    yield
 
 
 def _handled(handler: Any, requests: int) -> float:

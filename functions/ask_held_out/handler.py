@@ -10,8 +10,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from rlaas.adapters.aws.held_out import ANSWER_S, HeldOutRun, session_of
 from rlaas.evaluation.asking import AskedRun, ask_on
-from rlaas.runtime.environment import AskingEnvironment, environment
+from rlaas.runtime.environment import AskingEnvironment
 from rlaas.runtime.log import logger
+from rlaas.runtime.stage import current_stage
 
 CONCURRENCY = 24
 """Requests under way; the server answers them in one batch."""
@@ -22,7 +23,7 @@ _NEEDED_MS = 1_000 * (ANSWER_S + 30)
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, object]:
     """Ask what has not been answered; whether all has been. Raises: `RlaasError`s by name, for Retry and Catch."""
     run = AskedRun.model_validate_json(json.dumps(event))
-    held_out = HeldOutRun(run, session_of(run, environment(AskingEnvironment).asking_role_arn))
+    held_out = HeldOutRun(run, session_of(run, current_stage().settings(AskingEnvironment).asking_role_arn))
     progress = ask_on(
         held_out.prompts(),
         held_out.ask,

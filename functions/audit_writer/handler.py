@@ -1,27 +1,21 @@
 """The registry's stream into the audit: no change of a tenant's records without its entry in the chain."""
 
 from collections.abc import Mapping
-from functools import cache, partial
+from functools import partial
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rlaas.adapters.aws.audit_log import DynamoAuditLog, registry_change
+from rlaas.adapters.aws.audit_log import registry_change
 from rlaas.adapters.aws.stream_batches import BatchResponse, StreamRecord, do_in_order, records_of, report_first_failure
-from rlaas.runtime.environment import AuditEnvironment, environment
+from rlaas.runtime.stage import current_stage
 from rlaas.tenancy.audit import append_change
-
-
-@cache
-def log() -> DynamoAuditLog:
-    """The audit log, made on first use."""
-    return DynamoAuditLog(environment(AuditEnvironment).audit_table)
 
 
 def follow(record: StreamRecord) -> None:
     """Chain one change onto its tenant's log."""
     change = registry_change(record)
     if change is not None:
-        append_change(change, log())
+        append_change(change, current_stage().audit)
 
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> BatchResponse:

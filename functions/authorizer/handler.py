@@ -1,22 +1,16 @@
 """Lambda REQUEST authorizer: the key in the Authorization header, as a policy for the whole API and the caller's context."""
 
 from collections.abc import Mapping
-from functools import cache
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.api.http import header
 from rlaas.clock import utc_now
 from rlaas.errors import Unauthorized
-from rlaas.runtime.environment import RegistryEnvironment, environment
+from rlaas.runtime.stage import current_stage, import_ahead
 from rlaas.tenancy.keys import authenticate
 
-
-@cache
-def registry() -> DynamoRegistry:
-    """The registry, made on first use."""
-    return DynamoRegistry(environment(RegistryEnvironment).registry_table)
+import_ahead("adapters.aws.registry")
 
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, object]:
@@ -25,7 +19,7 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, object]:
     API Gateway answers 401 to the exception `Unauthorized`, whose text it fixes.
     """
     try:
-        key = authenticate(header(event, "Authorization"), keys=registry(), now=utc_now())
+        key = authenticate(header(event, "Authorization"), keys=current_stage().registry, now=utc_now())
     except Unauthorized:
         raise Exception("Unauthorized") from None
     api_and_stage = "/".join(str(event["methodArn"]).split("/")[:2])

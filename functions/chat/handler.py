@@ -9,7 +9,7 @@ from rlaas.api.http import Body, Event, header, parse
 from rlaas.clock import utc_now
 from rlaas.inference.chat_completion_chunks import chunks
 from rlaas.inference.chat_completions import ChatRequest, extras, to_completion, to_infer
-from rlaas.runtime.environment import InferenceEnvironment, environment
+from rlaas.runtime.stage import current_stage
 from rlaas.tenancy.keys import require_scope
 
 
@@ -17,12 +17,12 @@ def chat(event: Event) -> Body | web.Stream:
     """One request of an OpenAI client."""
     who = admitted(event)
     require_scope(who.scopes, "infer")
-    request, settings = parse(ChatRequest, event), environment(InferenceEnvironment)
+    request, stage = parse(ChatRequest, event), current_stage()
     key, trace = header(event, "Idempotency-Key"), header(event, "traceparent")
     if not request.stream:
-        answer = answer_request(to_infer(request), who, settings=settings, idempotency_key=key, traceparent=trace)
+        answer = answer_request(to_infer(request), who, stage=stage, idempotency_key=key, traceparent=trace)
         return to_completion(request, answer, created=utc_now())
-    stream = stream_request(to_infer(request), who, settings=settings, idempotency_key=key, traceparent=trace)
+    stream = stream_request(to_infer(request), who, stage=stage, idempotency_key=key, traceparent=trace)
     return chunks(
         stream.deltas,
         completion_id=stream.output_id,

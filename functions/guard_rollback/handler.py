@@ -1,26 +1,18 @@
 """A guard alarm takes its skill back to the last good route: one conditional write, then the rollout's record of it."""
 
 from collections.abc import Mapping
-from functools import cache
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from rlaas.adapters.aws.metrics_alarms import GuardRaised
-from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.clock import utc_now
 from rlaas.errors import Conflict
 from rlaas.rollout.conduct import take_back
-from rlaas.runtime.environment import RegistryEnvironment, environment
+from rlaas.runtime.stage import current_stage
 from rlaas.tenancy.registry import Change
 
 logger = Logger(service="rlaas")
-
-
-@cache
-def registry() -> DynamoRegistry:
-    """The registry, made on first use."""
-    return DynamoRegistry(environment(RegistryEnvironment).registry_table)
 
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, object]:
@@ -31,7 +23,7 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, object]:
     change = Change(actor=f"alarm:{raised.alarm}", reason=f"guard alarm: {raised.reason}", at=utc_now())
     try:
         route = take_back(
-            registry(),
+            current_stage().registry,
             tenant_id=raised.tenant_id,
             skill=raised.skill,
             change=change,

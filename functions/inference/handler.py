@@ -5,7 +5,7 @@ from rlaas.api.admission import admitted
 from rlaas.api.hot_paths import Reply, serving
 from rlaas.api.http import Caller, Event, header, named, parse
 from rlaas.inference.decide import InferRequest
-from rlaas.runtime.environment import DecidingEnvironment, environment
+from rlaas.runtime.stage import current_stage
 from rlaas.tenancy.keys import require_scope
 
 
@@ -18,39 +18,39 @@ def permitted(event: Event) -> Caller:
 
 def infer(event: Event) -> Reply:
     """The skill's inputs in, the draft and its decision out."""
-    who, settings = permitted(event), environment(DecidingEnvironment)
+    who, stage = permitted(event), current_stage()
     request, key = parse(InferRequest, event), header(event, "Idempotency-Key")
     if request.dryrun:
-        return Reply(200, deciding.decide_request(request, who, settings=settings, idempotency_key=key))
-    result = answering.answer_request(request, who, settings=settings, idempotency_key=key, traceparent=header(event, "traceparent"))
+        return Reply(200, deciding.decide_request(request, who, stage=stage, idempotency_key=key))
+    result = answering.answer_request(request, who, stage=stage, idempotency_key=key, traceparent=header(event, "traceparent"))
     return Reply(200, answering.infer_body(result))
 
 
 def decide(event: Event) -> Reply:
-    """The decision, what to ask the model, and a grant with which the caller asks it directly."""
-    who, settings, key = permitted(event), environment(DecidingEnvironment), header(event, "Idempotency-Key")
-    return Reply(200, deciding.decide_request(parse(InferRequest, event), who, settings=settings, idempotency_key=key))
+    """The decision, what to ask, and leave to ask the model oneself."""
+    who, stage, key = permitted(event), current_stage(), header(event, "Idempotency-Key")
+    return Reply(200, deciding.decide_request(parse(InferRequest, event), who, stage=stage, idempotency_key=key))
 
 
 def models(event: Event) -> Reply:
     """The tenant's skills and policies, as models of the OpenAI API."""
-    found = deciding.models(permitted(event), settings=environment(DecidingEnvironment))
+    found = deciding.models(permitted(event), stage=current_stage())
     return Reply(200, {"object": "list", "data": [*found]})
 
 
 def model(event: Event) -> Reply:
     """One of them."""
-    return Reply(200, deciding.model(permitted(event), named(event, "model"), settings=environment(DecidingEnvironment)))
+    return Reply(200, deciding.model(permitted(event), named(event, "model"), stage=current_stage()))
 
 
 def flag(event: Event) -> Reply:
     """A skill's arm for a unit."""
-    return Reply(*deciding.flag(named(event, "key"), permitted(event), event, settings=environment(DecidingEnvironment)))
+    return Reply(*deciding.flag(named(event, "key"), permitted(event), event, stage=current_stage()))
 
 
 def flags(event: Event) -> Reply:
     """Every skill's arm for a unit."""
-    return Reply(*deciding.flags(permitted(event), event, settings=environment(DecidingEnvironment)))
+    return Reply(*deciding.flags(permitted(event), event, stage=current_stage()))
 
 
 handler = serving(

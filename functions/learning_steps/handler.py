@@ -1,19 +1,17 @@
 """The Lambda states of the `learning` state machine: begin, decide, fail; each safe to repeat."""
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Literal
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel, JsonValue
 
-from rlaas.adapters.aws.artifact_store import S3Artifacts
 from rlaas.adapters.aws.executions import stopped_execution
-from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.clock import utc_now
 from rlaas.learning.runs import LearningSettings, Place, RunConductor
 from rlaas.learning.start_run import request_run
-from rlaas.runtime.environment import LearningEnvironment, environment
+from rlaas.runtime.environment import LearningEnvironment
+from rlaas.runtime.stage import Stage, current_stage
 from rlaas.runtime.state_machines import Failure, settings_of
 
 
@@ -29,45 +27,27 @@ class Step(BaseModel):
     error: Failure | None = None
 
 
-@cache
-def stores() -> tuple[DynamoRegistry, S3Artifacts]:
-    """The registry and the artifacts, made on first use."""
-    return DynamoRegistry(environment(LearningEnvironment).registry_table), S3Artifacts()
+def step_of(event: Mapping[str, object]) -> Step:
+    """The step that `event` asks for; an execution stopped from outside has failed."""
+    stopped = stopped_execution(event)
+    if stopped is None:
+        return Step.model_validate(event)
+    error = Failure(Error="ExecutionStopped", Cause=stopped.reason)
+    return Step.model_validate({"run_id": stopped.name, **stopped.input, "step": "fail", "error": error})
 
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValue]:
-    """Do one step; an execution stopped from outside has failed. Raises: `RlaasError`s by name, for Retry and Catch."""
-    stopped = stopped_execution(event)
-    if stopped is not None:
-        error = Failure(Error="ExecutionStopped", Cause=stopped.reason)
-        step = Step.model_validate({"run_id": stopped.name, **stopped.input, "step": "fail", "error": error})
-    else:
-        step = Step.model_validate(event)
-    stage = environment(LearningEnvironment)
-    registry, artifacts = stores()
-    conductor = RunConductor(
-        records=registry,
-        artifacts=artifacts,
-        clock=utc_now,
-        place=Place(
-            stage=stage.stage,
-            lake=stage.lake_bucket,
-            bucket=stage.artifacts_bucket,
-            endpoint=stage.endpoint_name,
-            base_model=stage.base_model,
-        ),
-        tenant_id=step.tenant_id,
-        skill=step.skill,
-        run_id=step.run_id,
-    )
+    """Do one step. Raises: `RlaasError`s by name, for Retry and Catch."""
+    stage, step = current_stage(), step_of(event)
+    conductor = RunConductor(stage.registry, stage.artifacts, utc_now, place_of(stage), step.tenant_id, step.skill, step.run_id)
     match step.step:
         case "begin":
             request_run(
-                registry,
+                stage.registry,
                 tenant_id=step.tenant_id,
                 skill=step.skill,
                 run_id=step.run_id,
-                settings=settings_of(LearningSettings, stage.learning_settings, step.settings),
+                settings=settings_of(LearningSettings, stage.settings(LearningEnvironment).learning_settings, step.settings),
                 actor=f"execution:{step.run_id}",
                 reason=step.reason,
                 clock=utc_now,
@@ -80,3 +60,15 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValu
             told = step.error.told if step.error else "no error was given"
             conductor.fail(told)
             return {"status": "failed", "reason": told, "release": conductor.to_release()}
+
+
+def place_of(stage: Stage) -> Place:
+    """Where the stage's learning runs read and write."""
+    settings = stage.settings(LearningEnvironment)
+    return Place(
+        stage=stage.name,
+        lake=settings.lake_bucket,
+        bucket=settings.artifacts_bucket,
+        endpoint=settings.endpoint_name,
+        base_model=settings.base_model,
+    )

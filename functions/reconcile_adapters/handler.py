@@ -7,20 +7,18 @@ every adapter, so that the endpoint can be deleted.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import cache
 from typing import Literal
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel
 
-from rlaas.adapters.aws.executions import StateMachine
-from rlaas.adapters.aws.inference_components import SageMakerAdapters, let_sleep
-from rlaas.adapters.aws.registry import DynamoRegistry
+from rlaas.adapters.aws.inference_components import let_sleep
 from rlaas.clock import utc_now
-from rlaas.learning.adapter_upkeep import Adapters, Upkeep, keep_up, unload_all
-from rlaas.runtime.environment import AdaptersEnvironment, environment
+from rlaas.learning.adapter_upkeep import Upkeep, keep_up, unload_all
+from rlaas.runtime.environment import AdaptersEnvironment
 from rlaas.runtime.metrics import emit
+from rlaas.runtime.stage import Stage, current_stage
 
 logger = Logger(service="rlaas")
 _NEEDED_MS = 30_000
@@ -35,25 +33,20 @@ class Request(BaseModel):
     unload: Literal["all"] | None = None
 
 
-@cache
-def adapters() -> Adapters:
-    """The endpoint's adapters, made on first use."""
-    return SageMakerAdapters(environment(AdaptersEnvironment).endpoint_name)
-
-
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, object]:
     """One look; what it did, by the adapters' names. Raises: DependencyUnavailable when it could not even look."""
-    settings, request = environment(AdaptersEnvironment), Request.model_validate(event)
+    stage, request = current_stage(), Request.model_validate(event)
 
     def time_is_left() -> bool:
         return context.get_remaining_time_in_millis() >= _NEEDED_MS
 
     if request.unload:
-        done = unload_all(adapters(), pause=lambda: time.sleep(_PAUSE_S), time_is_left=time_is_left)
+        done = unload_all(stage.adapters, pause=lambda: time.sleep(_PAUSE_S), time_is_left=time_is_left)
     else:
-        if settings.scale_to_zero and not request.dry_run and not StateMachine(settings.learning_state_machine_arn).is_running():
+        settings = stage.settings(AdaptersEnvironment)
+        if settings.scale_to_zero and not request.dry_run and not stage.learning.is_running():
             let_sleep(settings.endpoint_name)
-        done = kept_up(settings, dry_run=request.dry_run, time_is_left=time_is_left)
+        done = kept_up(stage, dry_run=request.dry_run, time_is_left=time_is_left)
     told: dict[str, object] = {**asdict(done), "kept": len(done.kept)}
     logger.info("adapters", dry_run=request.dry_run, adapters=told)
     if not request.dry_run and (done.unloaded or done.loaded or done.failed):  # a metric is billed for each hour in which it has a value
@@ -63,19 +56,19 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, ob
                 "AdaptersLoaded": (len(done.loaded), "Count"),
                 "AdaptersFailed": (len(done.failed), "Count"),
             },
-            dimensions={"stage": settings.stage},
+            dimensions={"stage": stage.name},
             at=utc_now(),
             properties={},
         )
     return told
 
 
-def kept_up(settings: AdaptersEnvironment, *, dry_run: bool, time_is_left: Callable[[], bool]) -> Upkeep:
+def kept_up(stage: Stage, *, dry_run: bool, time_is_left: Callable[[], bool]) -> Upkeep:
     """Compare what is loaded with what the stage's routes and policies name."""
     return keep_up(
-        DynamoRegistry(settings.registry_table),
-        adapters(),
-        endpoint=settings.endpoint_name,
+        stage.registry,
+        stage.adapters,
+        endpoint=stage.settings(AdaptersEnvironment).endpoint_name,
         now=utc_now(),
         dry_run=dry_run,
         time_is_left=time_is_left,

@@ -2,25 +2,15 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import cache
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rlaas.adapters.aws.shadows import DynamoShadowLedger, ShadowQueue
 from rlaas.clock import utc_now
-from rlaas.runtime.environment import ReconcileEnvironment, environment
 from rlaas.runtime.metrics import emit
+from rlaas.runtime.stage import current_stage
 
 SETTLED = timedelta(minutes=5)
 """Younger entries may not have reached the queue yet, and the queue's counts lag by up to a minute."""
-
-
-@cache
-def ways() -> tuple[DynamoShadowLedger, ShadowQueue, ShadowQueue]:
-    """The ledger, the queue and the dead letters, made on first use."""
-    settings = environment(ReconcileEnvironment)
-    ledger = DynamoShadowLedger(settings.counters_table)
-    return ledger, ShadowQueue(settings.shadow_queue_url), ShadowQueue(settings.dead_letter_queue_url)
 
 
 def handler(_: Mapping[str, object], __: LambdaContext) -> dict[str, int]:
@@ -29,10 +19,10 @@ def handler(_: Mapping[str, object], __: LambdaContext) -> dict[str, int]:
     The queues are counted first: whatever has its output by the time the ledger is read is no entry any more, so work done in between can
     hide a loss until the next look and never makes one up.
     """
-    ledger, queue, dead = ways()
+    stage = current_stage()
     before = utc_now() - SETTLED
-    under_way, dead_letters = queue.depth().total, dead.depth().total
-    entries = ledger.entries(before=before)
+    under_way, dead_letters = stage.shadow_queue.depth().total, stage.dead_shadows.depth().total
+    entries = stage.shadow_ledger.entries(before=before)
     counts = {"entries": entries, "under_way": under_way, "dead": dead_letters, "lost": max(0, entries - under_way - dead_letters)}
     if entries or under_way or dead_letters:  # CloudWatch bills a metric for each hour in which it is sent
         emit(
@@ -42,7 +32,7 @@ def handler(_: Mapping[str, object], __: LambdaContext) -> dict[str, int]:
                 "ShadowDead": (dead_letters, "Count"),
                 "ShadowLost": (counts["lost"], "Count"),
             },
-            dimensions={"stage": environment(ReconcileEnvironment).stage},
+            dimensions={"stage": stage.name},
             at=utc_now(),
             properties={},
         )

@@ -12,10 +12,8 @@ from time import monotonic
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from rlaas.adapters.aws.events import DynamoEventStore, stored_event
-from rlaas.adapters.aws.failures import SetAside
-from rlaas.adapters.aws.follow_ups import FollowUpQueue, put_off
-from rlaas.adapters.aws.registry import DynamoRegistry
+from rlaas.adapters.aws.events import stored_event
+from rlaas.adapters.aws.follow_ups import put_off
 from rlaas.adapters.aws.stream_batches import (
     BatchResponse,
     StreamRecord,
@@ -28,30 +26,17 @@ from rlaas.adapters.aws.stream_batches import (
     report_failures,
     report_first_failure,
 )
-from rlaas.adapters.aws.usage import COUNTABLE, DynamoUsage
+from rlaas.adapters.aws.usage import COUNTABLE
 from rlaas.clock import utc_now
 from rlaas.errors import DependencyUnavailable
 from rlaas.rewards.record import FollowUp
 from rlaas.rewards.standing import Arrivals, arrivals_of
-from rlaas.runtime.environment import RewardEnvironment, environment
 from rlaas.runtime.log import logger
+from rlaas.runtime.stage import current_stage
 from rlaas.telemetry.store import StoredEvent
 
 SHARE_S = 0.1
 """Seconds that one tenant may take of a batch, not counting its first interaction."""
-
-
-@cache
-def stores() -> tuple[DynamoEventStore, DynamoRegistry]:
-    """The events and the registry, made on first use."""
-    settings = environment(RewardEnvironment)
-    return DynamoEventStore(settings.events_table, ttl_days=settings.event_ttl_days), DynamoRegistry(settings.registry_table)
-
-
-@cache
-def usage() -> DynamoUsage:
-    """The tallies of usage, made on first use."""
-    return DynamoUsage(environment(RewardEnvironment).counters_table)
 
 
 def read(record: StreamRecord) -> StoredEvent:
@@ -84,20 +69,19 @@ class Turns:
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> BatchResponse:
     """The Lambda entry point: a batch of the stream, or what was put off."""
-    events, registry = stores()
-    follow_up = FollowUp(events, cache(registry.reward_spec), utc_now)
+    stage = current_stage()
+    follow_up = FollowUp(stage.events, cache(stage.registry.reward_spec), utc_now)
     if (arrivals := put_off(event)) is not None:
         for arrival in arrivals:
             follow_up(arrival)
         return report_failures([])
-    settings = environment(RewardEnvironment)
-    keeper = SetAside(settings.failures_bucket, context.invoked_function_arn)
+    keeper = stage.keeper(context.invoked_function_arn)
     inserts = [record for record in records_of(event) if record["eventName"] == "INSERT"]
     new_events, failures = read_each(event, inserts, read, keeper=keeper)
     countable = utc_now() - COUNTABLE if is_redrive(event) else datetime.min.replace(tzinfo=UTC)
     try:
         if outputs := [new for _, new in new_events if new.event_type == "output" and new.received_at >= countable]:
-            usage().count(outputs)
+            stage.usage.count(outputs)
     except DependencyUnavailable as error:
         logger.error("usage not counted", detail=error.detail)
         return begin_again_at(records_of(event)[0])
@@ -106,7 +90,7 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> BatchRespons
     failures += do_in_order(event, works, keeper=keeper)
     try:
         if turns.late:
-            FollowUpQueue(settings.follow_ups_queue_url, context.invoked_function_arn).send([arrivals for _, arrivals in turns.late])
+            stage.follow_ups(context.invoked_function_arn).send([arrivals for _, arrivals in turns.late])
     except DependencyUnavailable as error:
         logger.error("not put off", detail=error.detail)
         failures += [record for records, _ in turns.late for record in records]

@@ -1,23 +1,19 @@
 """The states of the `rollout` state machine: one step per call, each safe to repeat."""
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Literal
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel, JsonValue
 
-from rlaas.adapters.aws.events import DynamoEventStore
 from rlaas.adapters.aws.executions import stopped_execution
-from rlaas.adapters.aws.metrics_alarms import CloudWatchGuards
-from rlaas.adapters.aws.registry import DynamoRegistry
-from rlaas.adapters.aws.trials import DynamoTrials
 from rlaas.clock import utc_now
 from rlaas.rollout.conduct import Conductor
 from rlaas.rollout.request import request_rollout
 from rlaas.rollout.steps import RolloutSettings
-from rlaas.runtime.environment import RolloutEnvironment, environment
+from rlaas.runtime.environment import RolloutEnvironment
 from rlaas.runtime.harm_metric import emit_harm
+from rlaas.runtime.stage import Stage, current_stage
 from rlaas.runtime.state_machines import Failure, settings_of
 
 
@@ -35,60 +31,28 @@ class Step(BaseModel):
     error: Failure | None = None
 
 
-@cache
-def stores() -> tuple[DynamoRegistry, DynamoEventStore, DynamoTrials, CloudWatchGuards]:
-    """The registry, the events, the trials and the guards, made on first use."""
-    settings = environment(RolloutEnvironment)
-    events = DynamoEventStore(settings.events_table, ttl_days=settings.event_ttl_days)
-    trials = DynamoTrials(settings.counters_table)
-    return DynamoRegistry(settings.registry_table), events, trials, CloudWatchGuards(settings.stage)
+def step_of(event: Mapping[str, object]) -> Step:
+    """The step that `event` asks for; an execution stopped from outside is aborted."""
+    stopped = stopped_execution(event)
+    if stopped is None:
+        return Step.model_validate(event)
+    error = Failure(Error="ExecutionStopped", Cause=stopped.reason)
+    return Step.model_validate({"rollout_id": stopped.name, **stopped.input, "step": "abort", "error": error})
 
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValue]:
-    """Do one step; an execution stopped from outside is aborted. Raises: `RlaasError`s by name, for Retry and Catch."""
-    stopped = stopped_execution(event)
-    if stopped is not None:
-        error = Failure(Error="ExecutionStopped", Cause=stopped.reason)
-        step = Step.model_validate({"rollout_id": stopped.name, **stopped.input, "step": "abort", "error": error})
-    else:
-        step = Step.model_validate(event)
-    registry, events, trials, guards = stores()
-    conductor = Conductor(
-        records=registry,
-        events=events,
-        trials=trials,
-        guards=guards,
-        clock=utc_now,
-        tenant_id=step.tenant_id,
-        skill=step.skill,
-        rollout_id=step.rollout_id,
-    )
+    """Do one step. Raises: `RlaasError`s by name, for Retry and Catch."""
+    stage, step = current_stage(), step_of(event)
+    conductor = Conductor(stage.registry, stage.events, stage.trials, stage.guards, utc_now, step.tenant_id, step.skill, step.rollout_id)
     match step.step:
         case "begin":
-            request_rollout(
-                registry,
-                events,
-                tenant_id=step.tenant_id,
-                skill=step.skill,
-                rollout_id=step.rollout_id,
-                candidate=step.policy_id,
-                settings=settings_of(RolloutSettings, environment(RolloutEnvironment).rollout_settings, step.settings),
-                actor=f"execution:{step.rollout_id}",
-                reason=step.reason,
-                now=utc_now(),
-            )
-            rollout = conductor.begin()
-            return {
-                "rollout_id": step.rollout_id,
-                "steps": len(rollout.settings.planned),
-                "poll_seconds": rollout.settings.poll_seconds,
-            }
+            return begin(step, conductor, stage)
         case "set_weight":
             return {"state": conductor.set_weight(step.index)}
         case "analyse":
             outcome, state = conductor.analyse(step.index)
             if state is not None:
-                emit_harm(state, conductor.rollout().candidate, stage=environment(RolloutEnvironment).stage, at=utc_now())
+                emit_harm(state, conductor.rollout().candidate, stage=stage.name, at=utc_now())
             return {"outcome": outcome}
         case "promote":
             return {"state": conductor.promote()}
@@ -102,3 +66,21 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValu
         case "abort":
             aborted = conductor.abort(step.error.told if step.error else "no error was given")
             return {"status": aborted.status if aborted else "failed"}
+
+
+def begin(step: Step, conductor: Conductor, stage: Stage) -> dict[str, JsonValue]:
+    """Record the rollout and begin it."""
+    request_rollout(
+        stage.registry,
+        stage.events,
+        tenant_id=step.tenant_id,
+        skill=step.skill,
+        rollout_id=step.rollout_id,
+        candidate=step.policy_id,
+        settings=settings_of(RolloutSettings, stage.settings(RolloutEnvironment).rollout_settings, step.settings),
+        actor=f"execution:{step.rollout_id}",
+        reason=step.reason,
+        now=utc_now(),
+    )
+    settings = conductor.begin().settings
+    return {"rollout_id": step.rollout_id, "steps": len(settings.planned), "poll_seconds": settings.poll_seconds}

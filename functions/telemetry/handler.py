@@ -1,43 +1,26 @@
 """What users do with each answer: `/v1/interaction.create`, `/v1/interaction.output`, `/v1/feedback.submit`, `/v1/task_result`, and many
 of them at once: `/v1/events:batch`. And what pages may speak of: `/v1/feedback.token`."""
 
-from functools import cache, partial
+from functools import partial
 
 from pydantic import JsonValue
 
-from rlaas.adapters.aws.entity_finder import LambdaEntityFinder
-from rlaas.adapters.aws.events import DynamoEventStore
-from rlaas.adapters.aws.registry import DynamoRegistry
 from rlaas.api.admission import admitted
 from rlaas.api.hot_paths import Reply, serving
 from rlaas.api.http import Caller, Event, batched, caller, error_body, header, parse, request_id, status_of
 from rlaas.clock import utc_now
 from rlaas.errors import Forbidden, RlaasError
-from rlaas.runtime.environment import IngestEnvironment, environment
-from rlaas.runtime.scrubbers import Scrubbers
+from rlaas.runtime.stage import current_stage, import_ahead
 from rlaas.telemetry.events import MAX_BATCH, REPORTED
 from rlaas.telemetry.feedback_token import FeedbackTokenRequest, feedback_token
 from rlaas.telemetry.ingest import Recorded, record, record_all
 from rlaas.telemetry.permission import FEEDBACK_ONLY
 from rlaas.tenancy.keys import require_scope
 
+import_ahead("adapters.aws.entity_finder", "adapters.aws.events", "runtime.scrubbers")
+
 MAX_PAGE_BATCH, MAX_PAGE_BATCH_BYTES = 25, 512 * 1024
 """Of a publishable key: events and bytes of one batch."""
-
-
-@cache
-def stores() -> tuple[DynamoEventStore, DynamoRegistry]:
-    """The events and the registry, made on first use."""
-    settings = environment(IngestEnvironment)
-    return DynamoEventStore(settings.events_table, ttl_days=settings.event_ttl_days), DynamoRegistry(settings.registry_table)
-
-
-@cache
-def scrubbers() -> Scrubbers:
-    """The tenants' scrubbers, made on first use."""
-    settings = environment(IngestEnvironment)
-    finder = LambdaEntityFinder(settings.find_entities_function, at_once=settings.find_entities_at_once)
-    return Scrubbers(stores()[1], clock=utc_now, finder=finder)
 
 
 def permitted(event: Event, *, events: int = 1) -> Caller:
@@ -58,15 +41,15 @@ def permitted_server(event: Event) -> Caller:
 def ingest(event_type: str, event: Event) -> Reply:
     """Record the request's event: 201 new, 202 new and waiting for what it refers to, 200 replayed."""
     who = permitted(event) if event_type == "feedback" else permitted_server(event)
-    store, skills = stores()
+    stage = current_stage()
     key = header(event, "Idempotency-Key")
     recorded = record(
         parse(REPORTED[event_type], event),
         who.tenant_id,
-        store,
+        stage.events,
         utc_now,
-        skills=skills,
-        scrubber=scrubbers().of(who.tenant_id),
+        skills=stage.registry,
+        scrubber=stage.scrubbers.of(who.tenant_id),
         idempotency_key=key,
         page_key_id=_page_key(who),
     )
@@ -82,16 +65,16 @@ def record_batch(event: Event) -> Reply:
     else:
         who = permitted(event)
         given = batched(REPORTED, event, limit=MAX_BATCH)
-    store, skills = stores()
+    stage = current_stage()
     key = header(event, "Idempotency-Key")
     outcomes = iter(
         record_all(
             [one for one in given if not isinstance(one, RlaasError)],
             who.tenant_id,
-            store,
+            stage.events,
             utc_now,
-            skills=skills,
-            scrubber=scrubbers().of(who.tenant_id),
+            skills=stage.registry,
+            scrubber=stage.scrubbers.of(who.tenant_id),
             idempotency_keys=[f"{key}/{place}" if key else None for place, one in enumerate(given) if not isinstance(one, RlaasError)],
             page_key_id=_page_key(who),
         )
@@ -104,7 +87,7 @@ def token(event: Event) -> Reply:
     """What a page may give feedback on an output by, for a back end whose outputs are reported in the background."""
     who = permitted_server(event)
     shown = parse(FeedbackTokenRequest, event).shown()
-    return Reply(200, {"feedback_token": feedback_token(shown, scrubber=scrubbers().of(who.tenant_id), now=utc_now())})
+    return Reply(200, {"feedback_token": feedback_token(shown, scrubber=current_stage().scrubbers.of(who.tenant_id), now=utc_now())})
 
 
 def _page_key(who: Caller) -> str | None:

@@ -535,11 +535,30 @@ def _listed(value: object) -> list[Any]:
 
 
 def _environments(handler: Path) -> set[str]:
-    """The models that a handler asks `environment(...)` for."""
-    calls = [node for node in ast.walk(ast.parse(handler.read_text())) if isinstance(node, ast.Call)]
-    asked = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "environment"]
-    admits = any(isinstance(node, ast.Name) and node.id == "admitted" for node in ast.walk(ast.parse(handler.read_text())))
-    return {model.id for model in asked if isinstance(model, ast.Name)} | ({"RateEnvironment"} if admits else set())
+    """The models of the environment that a handler reads, and those that the parts are made from which it takes from the stage."""
+    room = ROOT / "layers" / "rlaas" / "python" / "rlaas"
+    parts = {
+        node.name: node for node in ast.walk(ast.parse((room / "runtime" / "stage.py").read_text())) if isinstance(node, ast.FunctionDef)
+    }
+    read: set[str] = set()
+    trees: list[ast.AST] = [ast.parse(handler.read_text())]
+    seen: set[str] = set()
+    while trees:
+        for node in ast.walk(trees.pop()):
+            match node:
+                case ast.Call(func=ast.Attribute(attr="settings"), args=[ast.Name(id=model)]):
+                    read.add(model)
+                case ast.Attribute(value=ast.Name(id="stage" | "self") | ast.Call(func=ast.Name(id="current_stage")), attr=part):
+                    if part in parts and part not in seen:
+                        seen.add(part)
+                        trees.append(parts[part])
+                case ast.ImportFrom(module=str(module), names=names) if module.startswith("rlaas.api"):
+                    for name in (f"{module}.{each.name}".removeprefix("rlaas.").replace(".", "/") for each in names):
+                        for path in (room / f"{name}.py", (room / name).parent.with_suffix(".py")):
+                            if path.exists() and str(path) not in seen:
+                                seen.add(str(path))
+                                trees.append(ast.parse(path.read_text()))
+    return read
 
 
 def test_a_queue_that_a_function_reads_keeps_what_cannot_be_done(templates: list[Template]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,21 +11,12 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from functions.allocate import handler as allocate
-from functions.audit_writer import handler as audit_writer
-from functions.authorizer import handler as authorizer
-from functions.bootstrap import handler as bootstrap
-from functions.reward_writer import handler as reward_writer
-from functions.telemetry import handler as telemetry
-from functions.watch_rollouts import handler as watch_rollouts
 from rlaas.adapters.aws import clients
 from rlaas.adapters.aws.audit_log import DynamoAuditLog
 from rlaas.adapters.aws.events import DynamoEventStore
 from rlaas.adapters.aws.registry import DynamoRegistry
-from rlaas.api import admission, answering, deciding
 from rlaas.privacy.settings import TenantPrivacy
-from rlaas.runtime import limits
-from rlaas.runtime.environment import environment
+from rlaas.runtime import stage as runtime
 from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import PRIVACY, skill_key
 from tests.contract.tables import make_table
@@ -32,29 +24,6 @@ from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, policy, route
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
-
-_REMEMBERED = (
-    environment,
-    clients._client,
-    authorizer.registry,
-    bootstrap.registry,
-    admission.rates,
-    allocate.stores,
-    audit_writer.log,
-    answering.backends,
-    answering.breakers,
-    answering.moderators,
-    answering.scrubbers,
-    answering.spendings,
-    answering.stores,
-    deciding.grants,
-    limits.limits,
-    reward_writer.stores,
-    reward_writer.usage,
-    telemetry.stores,
-    telemetry.scrubbers,
-    watch_rollouts.stores,
-)
 
 
 @dataclass
@@ -91,9 +60,8 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    with mock_aws():
-        for remembered in _REMEMBERED:
-            remembered.cache_clear()
+    clients._client.cache_clear()
+    with mock_aws(), runtime.replace_stage(runtime.Stage(os.environ)):
         dynamodb = boto3.client("dynamodb")
         boto3.client("s3").create_bucket(Bucket="failures")
         monkeypatch.setenv("FOLLOW_UPS_QUEUE_URL", boto3.client("sqs").create_queue(QueueName="follow-ups")["QueueUrl"])
@@ -104,8 +72,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         yield Stage(
             dynamodb, DynamoRegistry("registry", dynamodb), DynamoEventStore("events", dynamodb=dynamodb), DynamoAuditLog("audit", dynamodb)
         )
-    for remembered in _REMEMBERED:
-        remembered.cache_clear()
+    clients._client.cache_clear()
 
 
 @pytest.fixture

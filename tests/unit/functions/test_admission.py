@@ -9,9 +9,7 @@ import pytest
 from functions.admin.handler import handler as admin
 from functions.inference.handler import handler as inference
 from functions.telemetry.handler import handler as telemetry
-from rlaas.api import admission
 from rlaas.metering.ceilings import CEILINGS, Ceilings
-from rlaas.runtime.environment import environment
 from tests.fakes.gateway import lambda_context, proxy_event
 from tests.fakes.worlds import CHANGE, TENANT
 from tests.unit.functions.conftest import Stage
@@ -30,8 +28,6 @@ def test_the_next_request_of_a_full_second_is_refused(
     monkeypatch.setenv("TENANT_REQUESTS_PER_SECOND", "1")
     for name in ("ENDPOINT_NAME", "BASE_MODEL", "LEARNING_STATE_MACHINE_ARN", "ROLLOUT_STATE_MACHINE_ARN", "AUDIT_TABLE"):
         monkeypatch.setenv(name, "audit")
-    environment.cache_clear()
-    admission.rates.cache_clear()
     event = proxy_event(path, {"events": []} if method == "POST" else "", scopes=scope, method=method)
     answers = [handler(event, lambda_context()) for _ in range(5)]  # at most one second begins anew in between
     refused = [answer for answer in answers if answer["statusCode"] == 429]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from rlaas.chat import Message
 from rlaas.errors import DependencyUnavailable, InvalidInput, NotFound
 from rlaas.evaluation.asking import Answer
 from rlaas.preferences.dataset import HeldOutPrompt
-from rlaas.runtime.environment import environment
+from rlaas.runtime.stage import Stage, replace_stage
 from tests.fakes.gateway import TimeLeft
 from tests.fakes.model_server import ModelServer, model_server
 
@@ -76,18 +77,16 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    with model_server() as models, mock_aws():
+    with model_server() as models, mock_aws(), replace_stage(Stage(os.environ)):
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", models.url)
-        for remembered in (environment, lent_sessions.sts_client):
-            remembered.cache_clear()
+        lent_sessions.sts_client.cache_clear()
         made = World(boto3.client("s3"), models)
         made.s3.create_bucket(Bucket="artifacts")
         made.dataset(PROMPTS)
         sts = lent_sessions.sts_client().meta.events
         sts.register("provide-client-params.sts.AssumeRole", lambda params, **_: made.lent.append(params))
         yield made
-    for remembered in (environment, lent_sessions.sts_client):
-        remembered.cache_clear()
+    lent_sessions.sts_client.cache_clear()
 
 
 def call(milliseconds: int = 600_000, **event: Any) -> dict[str, object]:

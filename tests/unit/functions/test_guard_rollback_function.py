@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -13,13 +12,6 @@ from rlaas.tenancy.registry import rollout_key
 from tests.fakes.gateway import lambda_context
 from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT
 from tests.unit.functions.conftest import Stage
-
-
-@pytest.fixture(autouse=True)
-def fresh(stage: Stage) -> Iterator[None]:
-    guard_rollback.registry.cache_clear()
-    yield
-    guard_rollback.registry.cache_clear()
 
 
 def alarm(state: str = "ALARM", rollout_id: str = "rol_1") -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 from functions.lake_writer import handler as lake_writer
 from rlaas.adapters.aws.events import item_of
 from rlaas.adapters.aws.lake import FirehoseLake, lake_record
+from rlaas.runtime.stage import Stage, replace_stage
 from rlaas.telemetry.events import InteractionCreated
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
@@ -97,16 +98,15 @@ def test_records_and_calls_stay_within_firehoses_limits(count: int, size: int, p
     assert firehose.taken == [f"i{number}" for number in range(count)]
 
 
-def test_the_stream_is_read_again_from_the_first_event_of_a_refused_record(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stream_is_read_again_from_the_first_event_of_a_refused_record() -> None:
     given = events(5, size=LARGE)
-    lake = FirehoseLake("stream", cast(Any, Firehose({"i3": 99})), sleep=lambda _: None)
-    monkeypatch.setattr(lake_writer, "lake", lambda: lake)
-    for name, value in SETTINGS.items():
-        monkeypatch.setenv(name, value)
+    stage = Stage(SETTINGS)
+    stage.lake = FirehoseLake("stream", cast(Any, Firehose({"i3": 99})), sleep=lambda _: None)
     images = [item_of(event, expires_at=NOW) for event in given]
     removal = {"eventName": "REMOVE", "dynamodb": {"SequenceNumber": "100"}}
     records = [{"eventName": "INSERT", "dynamodb": {"SequenceNumber": str(n), "NewImage": image}} for n, image in enumerate(images)]
-    answer = lake_writer.handler({"Records": [removal, *records]}, lambda_context())
+    with replace_stage(stage):
+        answer = lake_writer.handler({"Records": [removal, *records]}, lambda_context())
     assert answer["batchItemFailures"][0] == {"itemIdentifier": "2"}  # the stream takes the first
 
 

@@ -12,6 +12,7 @@ import pytest
 from functions.reconcile_adapters import handler as upkeep
 from rlaas.clock import utc_now
 from rlaas.ids import adapter_name
+from rlaas.runtime.stage import current_stage
 from tests.fakes.adapters import MemoryAdapters
 from tests.fakes.gateway import TimeLeft
 from tests.fakes.loopback import Quiet, served
@@ -40,10 +41,10 @@ def machine(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def adapters(machine: str, monkeypatch: pytest.MonkeyPatch) -> MemoryAdapters:
+def adapters(machine: str) -> MemoryAdapters:
     made = MemoryAdapters()
     made.add(GONE, utc_now() - timedelta(days=2))
-    monkeypatch.setattr(upkeep, "adapters", lambda: made)
+    current_stage().adapters = made
     return made
 
 

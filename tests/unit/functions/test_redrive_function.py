@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -19,6 +18,7 @@ from rlaas.adapters.aws import redrive as redriving
 from rlaas.adapters.aws.failures import SetAside
 from rlaas.clock import utc_now
 from rlaas.errors import InvalidInput
+from rlaas.runtime.stage import current_stage
 from rlaas.tenancy.audit import verify_chain
 from rlaas.tenancy.redrive import RedrivePage
 from tests.fakes.functions import FunctionsHere
@@ -66,7 +66,7 @@ class Kept:
 
 
 @pytest.fixture
-def kept(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
+def kept(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Kept:
     sqs = boto3.client("sqs")
     queues = {name: sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("failures", "dead-shadows", "shadows")}
     guarded: list[Any] = []
@@ -95,9 +95,7 @@ def kept(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ke
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    redrive.redriver.cache_clear()
-    yield Kept(furnished_stage, functions, guarded, queues)
-    redrive.redriver.cache_clear()
+    return Kept(furnished_stage, functions, guarded, queues)
 
 
 def rewards(kept: Kept) -> int:
@@ -167,7 +165,7 @@ def test_a_page_ends_in_time_and_the_next_goes_on_after_it(kept: Kept, monkeypat
         now += timedelta(seconds=6)
         return now
 
-    monkeypatch.setattr(redrive.redriver(), "_clock", slow)
+    monkeypatch.setattr(current_stage().kept, "_clock", slow)
     seen: list[str] = []
     page = kept.play()
     for _ in range(5):

@@ -1,6 +1,7 @@
 """Mirroring on moto, from the stream's record to the shadow's output or the dead letter, and the check that nothing is lost."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 
-from functions.lake_writer import handler as lake_writer
 from functions.reconcile_shadows import handler as reconcile
 from functions.shadow import handler as shadow
 from rlaas.adapters.aws.shadows import DynamoShadowLedger
@@ -19,6 +19,7 @@ from rlaas.metering.budgets import BUDGETS, Budget, Budgets
 from rlaas.policies.guardrails.lists import BlockList
 from rlaas.policies.guardrails.settings import Guardrails
 from rlaas.routing.route import Arm
+from rlaas.runtime import stage as runtime
 from rlaas.telemetry.events import OutputProduced
 from tests.fakes.gateway import lambda_context
 from tests.fakes.mirroring import MAX_RECEIVES, Mirroring, make_lake, make_queues
@@ -30,21 +31,16 @@ if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
 
 MIRRORED = route(arms=(Arm(policy_id=f"{SKILL}@v2", mode="shadow", weight=1.0),))
-_REMEMBERED = (lake_writer.lake, lake_writer.shadows, shadow.ledger, reconcile.ways)
 
 
 @pytest.fixture
-def mirroring(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirroring]:
+def mirroring(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Mirroring:
     sqs: SQSClient = boto3.client("sqs")
     queue, dead = make_queues(sqs)
     monkeypatch.setenv("SHADOW_QUEUE_URL", queue)
     monkeypatch.setenv("DEAD_LETTER_QUEUE_URL", dead)
     monkeypatch.setenv("DELIVERY_STREAM", make_lake(boto3.client("firehose"), boto3.client("s3")))
-    for remembered in _REMEMBERED:
-        remembered.cache_clear()
-    yield Mirroring(furnished_stage.events, sqs, queue, dead)
-    for remembered in _REMEMBERED:
-        remembered.cache_clear()
+    return Mirroring(furnished_stage.events, sqs, queue, dead)
 
 
 @pytest.fixture
@@ -137,15 +133,11 @@ def test_a_task_delivered_twice_leaves_one_output_and_asks_once(furnished_stage:
 
 
 def test_what_the_queue_refuses_is_delivered_again_from_the_first_such_record(
-    mirroring: Mirroring, monkeypatch: pytest.MonkeyPatch
+    mirroring: Mirroring,
 ) -> None:
     records = [mirroring.serve(MIRRORED, number, NOW) for number in range(3)]
-    monkeypatch.setenv("SHADOW_QUEUE_URL", mirroring.queue + "-gone")
-    from rlaas.runtime.environment import environment
-
-    environment.cache_clear()
-    lake_writer.shadows.cache_clear()
-    with pytest.raises(Exception, match="SQS"):
+    without_queue = runtime.Stage({**os.environ, "SHADOW_QUEUE_URL": mirroring.queue + "-gone"})
+    with runtime.replace_stage(without_queue), pytest.raises(Exception, match="SQS"):
         mirroring.mirror(records)
     assert open_entries() == 3  # what the stream delivers again enters them anew
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import boto3
@@ -26,7 +25,7 @@ WHO = {"tenant_id": TENANT, "skill": SKILL}
 
 
 @pytest.fixture(autouse=True)
-def fresh(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def settings(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROLLOUT_SETTINGS", json.dumps({"units_a_day": 5_000, "min_samples": 7}))
     monkeypatch.setenv("LEARNING_SETTINGS", json.dumps({"dpo_steps": 3}))
     for name, value in {
@@ -36,11 +35,6 @@ def fresh(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "BASE_MODEL": "tiny",
     }.items():
         monkeypatch.setenv(name, value)
-    for stores in (rollout_steps.stores, learning_steps.stores):
-        stores.cache_clear()
-    yield
-    for stores in (rollout_steps.stores, learning_steps.stores):
-        stores.cache_clear()
 
 
 @pytest.fixture

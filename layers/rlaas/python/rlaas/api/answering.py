@@ -4,110 +4,52 @@ import time
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
-from functools import cache
 
 from pydantic import JsonValue
 
-from rlaas.adapters.aws.counters import DynamoCounters
 from rlaas.adapters.aws.entity_finder import TIMEOUT_S as FINDER_S
-from rlaas.adapters.aws.entity_finder import LambdaEntityFinder
-from rlaas.adapters.aws.events import DynamoEventStore
-from rlaas.adapters.aws.registry import DynamoRegistry
-from rlaas.adapters.aws.secrets import VendorKeys
-from rlaas.adapters.models.backends import Backends
-from rlaas.adapters.models.moderators import Moderators
 from rlaas.api.http import Caller
 from rlaas.chat import Delta
 from rlaas.clock import utc_now
-from rlaas.inference.circuit_breakers import CircuitBreakers
 from rlaas.inference.decide import Asker, InferRequest
 from rlaas.inference.gateway import Gateway
 from rlaas.inference.infer import AnswerStream, infer, infer_stream
 from rlaas.inference.record import Answer
-from rlaas.policies.allowed_models import AllowedModels
-from rlaas.policies.backend import Backend
-from rlaas.runtime.environment import EventsEnvironment, InferenceEnvironment, IngestEnvironment
-from rlaas.runtime.limits import limits
 from rlaas.runtime.metrics import Unit, emit
-from rlaas.runtime.scrubbers import Scrubbers
-from rlaas.runtime.spendings import Spendings
+from rlaas.runtime.stage import Stage, import_ahead
 from rlaas.runtime.traces import SERVER, Trace, TracedBackend, Value
-from rlaas.runtime.waking import WakingBackend
+
+import_ahead("adapters.aws.counters", "adapters.aws.events", "adapters.aws.registry", "adapters.aws.secrets")
+import_ahead("adapters.models.backends", "adapters.models.moderators")
+import_ahead("runtime.limits", "runtime.scrubbers", "runtime.spendings", "runtime.waking")
 
 ANSWER_S = 27.0
 """When a whole answer must be there, in seconds: it is scrubbed and stored within the 29 that API Gateway waits."""
 
 
-@cache
-def stores(settings: EventsEnvironment) -> tuple[DynamoEventStore, DynamoRegistry]:
-    """The events and the registry, made on first use."""
-    return DynamoEventStore(settings.events_table, ttl_days=settings.event_ttl_days), DynamoRegistry(settings.registry_table)
-
-
-@cache
-def scrubbers(settings: IngestEnvironment) -> Scrubbers:
-    """The tenants' scrubbers, made on first use."""
-    finder = LambdaEntityFinder(settings.find_entities_function, at_once=settings.find_entities_at_once)
-    return Scrubbers(stores(settings)[1], clock=utc_now, finder=finder)
-
-
-@cache
-def spendings(settings: InferenceEnvironment) -> Spendings:
-    """The tenants' budgets and prices, made on first use."""
-    counters = DynamoCounters(settings.counters_table)
-    known = limits(settings.registry_table)
-    return Spendings(stores(settings)[1], counters, known, clock=utc_now, lifetime_s=settings.reservation_seconds)
-
-
-@cache
-def backends(stage: str, allowed: tuple[str, ...]) -> Backend:
-    """The process's connections to the models that the stage allows.
-
-    On the laptop a policy may name a server on the laptop itself.
-    """
-    models = Backends(VendorKeys(stage), private_addresses=stage == "local", allowed=AllowedModels(allowed))
-    return WakingBackend(models, stage=stage)
-
-
-@cache
-def moderators(stage: str, allowed: tuple[str, ...]) -> Moderators:
-    """The process's connections to the services that guardrails are judged by."""
-    return Moderators(VendorKeys(stage), private_addresses=stage == "local", allowed=AllowedModels(allowed))
-
-
-@cache
-def breakers() -> CircuitBreakers:
-    """The process's circuit breakers."""
-    return CircuitBreakers(time.perf_counter)
-
-
-def gateway(who: Caller, settings: InferenceEnvironment, trace: Trace | None = None) -> Gateway:
+def gateway(who: Caller, stage: Stage, trace: Trace | None = None) -> Gateway:
     """What the caller's requests are answered with; `trace` gets a span for each call of a model."""
-    store, registry = stores(settings)
-    models = backends(settings.stage, settings.allowed_models)
-    scrubber = scrubbers(settings).of(who.tenant_id)
+    scrubber = stage.scrubbers.of(who.tenant_id)
     return Gateway(
-        routes=registry,
-        backend=TracedBackend(models, trace) if trace is not None else models,
-        store=store,
+        routes=stage.registry,
+        backend=TracedBackend(stage.backends, trace) if trace is not None else stage.backends,
+        store=stage.events,
         scrubber=scrubber,
-        spending=spendings(settings).of(who.tenant_id),
+        spending=stage.spendings.of(who.tenant_id),
         clock=utc_now,
-        moderator=moderators(settings.stage, settings.allowed_models),
-        allowed=AllowedModels(settings.allowed_models),
-        breakers=breakers(),
+        moderator=stage.moderators,
+        allowed=stage.allowed,
+        breakers=stage.breakers,
         within_s=ANSWER_S - (FINDER_S if scrubber.settings.model_entities else 0.0),
     )
 
 
-def answer_request(
-    request: InferRequest, who: Caller, *, settings: InferenceEnvironment, idempotency_key: str | None, traceparent: str | None
-) -> Answer:
+def answer_request(request: InferRequest, who: Caller, *, stage: Stage, idempotency_key: str | None, traceparent: str | None) -> Answer:
     """The whole answer, with a span in the request's trace. Raises: as `infer`."""
-    span = _Request(request, who, Trace.of(traceparent, stage=settings.stage))
+    span = _Request(request, who, Trace.of(traceparent, stage=stage.name))
     try:
         result = infer(
-            request, Asker(who.tenant_id, who.key_id, hops=who.hops), gateway(who, settings, span.trace), idempotency_key=idempotency_key
+            request, Asker(who.tenant_id, who.key_id, hops=who.hops), gateway(who, stage, span.trace), idempotency_key=idempotency_key
         )
     except BaseException as error:
         span.end(error=error)
@@ -117,13 +59,13 @@ def answer_request(
 
 
 def stream_request(
-    request: InferRequest, who: Caller, *, settings: InferenceEnvironment, idempotency_key: str | None, traceparent: str | None
+    request: InferRequest, who: Caller, *, stage: Stage, idempotency_key: str | None, traceparent: str | None
 ) -> AnswerStream:
     """The answer piece by piece, with a span in the request's trace when it ends. Raises: as `infer_stream`."""
-    span = _Request(request, who, Trace.of(traceparent, stage=settings.stage))
+    span = _Request(request, who, Trace.of(traceparent, stage=stage.name))
     try:
         stream = infer_stream(
-            request, Asker(who.tenant_id, who.key_id, hops=who.hops), gateway(who, settings, span.trace), idempotency_key=idempotency_key
+            request, Asker(who.tenant_id, who.key_id, hops=who.hops), gateway(who, stage, span.trace), idempotency_key=idempotency_key
         )
     except BaseException as error:
         span.end(error=error)

@@ -2,13 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from functools import cache
 
 from pydantic import JsonValue
 
-from rlaas.adapters.aws.grants import ModelGrants
 from rlaas.adapters.aws.lent_sessions import LIFETIME
-from rlaas.api.answering import gateway, scrubbers, stores
+from rlaas.api.answering import gateway
 from rlaas.api.http import Body, Caller, Event, body_of
 from rlaas.clock import rfc3339, utc_now
 from rlaas.errors import InvalidInput, NotFound
@@ -19,27 +17,23 @@ from rlaas.policies.backend import SageMakerBackend
 from rlaas.policies.bundle import Policy
 from rlaas.policies.policy_store import POLICY_PREFIX
 from rlaas.routing.decision_token import Granted, token_of
-from rlaas.runtime.environment import DecidingEnvironment
+from rlaas.runtime.stage import Stage, import_ahead
 from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import SKILL_PREFIX, skill_key
+
+import_ahead("adapters.aws.grants")
 
 _LISTED = 1000
 _PREFIX = "rlaas::"
 
 
-@cache
-def grants(role_arn: str) -> ModelGrants:
-    """Makes grants of the role."""
-    return ModelGrants(role_arn)
-
-
-def decide_request(request: InferRequest, who: Caller, *, settings: DecidingEnvironment, idempotency_key: str | None) -> Body:
+def decide_request(request: InferRequest, who: Caller, *, stage: Stage, idempotency_key: str | None) -> Body:
     """The decision and what to ask.
 
-    Unless it is a dry run also the token that the output is to be reported with, and for a SageMaker model leave to ask
-    it, once an interaction: that is what was paid for. Raises: as `decide`.
+    Unless it is a dry run also the token that the output is to be reported with, and for a SageMaker model a grant, one
+    for each interaction: that is what was paid for. Raises: as `decide`.
     """
-    handover = decide(request, Asker(who.tenant_id, who.key_id, hops=who.hops), gateway(who, settings), idempotency_key=idempotency_key)
+    handover = decide(request, Asker(who.tenant_id, who.key_id, hops=who.hops), gateway(who, stage), idempotency_key=idempotency_key)
     body: Body = {
         "interaction_id": handover.interaction_id,
         "output_id": handover.output_id,
@@ -55,34 +49,32 @@ def decide_request(request: InferRequest, who: Caller, *, settings: DecidingEnvi
     granted = Granted(
         interaction_id=handover.interaction_id, output_id=handover.output_id, decision=handover.decision, expires_at=now + LIFETIME
     )
-    body["decision_token"] = token_of(granted, scrubber=scrubbers(settings).of(who.tenant_id))
+    body["decision_token"] = token_of(granted, scrubber=stage.scrubbers.of(who.tenant_id))
     body["feedback_token"] = handover.feedback_token
     body["grant"] = None
     body["idempotent_replay"] = handover.replay
     if isinstance(handover.policy.backend, SageMakerBackend) and not handover.replay:
-        grant = grants(settings.grant_role_arn).make(handover.policy.backend, tenant_id=who.tenant_id, now=now)
+        grant = stage.grants.make(handover.policy.backend, tenant_id=who.tenant_id, now=now)
         body["grant"] = {"base_url": grant.base_url, "api_key": grant.api_key, "expires_at": rfc3339(grant.expires_at)}
     return body
 
 
-def models(who: Caller, *, settings: DecidingEnvironment) -> Iterator[JsonValue]:
+def models(who: Caller, *, stage: Stage) -> Iterator[JsonValue]:
     """The caller's skills, then their policies, as OpenAI's models; a thousand of each at most."""
-    _, registry = stores(settings)
-    for skill in registry.list(Skill, who.tenant_id, SKILL_PREFIX, limit=_LISTED).items:
+    for skill in stage.registry.list(Skill, who.tenant_id, SKILL_PREFIX, limit=_LISTED).items:
         yield _model(f"{_PREFIX}{skill.record.skill}", skill.record.created_at.timestamp(), who)
-    for policy in registry.list(Policy, who.tenant_id, POLICY_PREFIX, limit=_LISTED, newest_first=True).items:
+    for policy in stage.registry.list(Policy, who.tenant_id, POLICY_PREFIX, limit=_LISTED, newest_first=True).items:
         yield _model(f"{_PREFIX}{policy.record.policy_id}", policy.record.created_at.timestamp(), who)
 
 
-def model(who: Caller, name: str, *, settings: DecidingEnvironment) -> Body:
+def model(who: Caller, name: str, *, stage: Stage) -> Body:
     """The caller's skill or policy `name` as OpenAI's model. Raises: NotFound."""
-    _, registry = stores(settings)
     asked = name.removeprefix(_PREFIX)
     try:
         if "@" in asked:
-            made = registry.get_policy(who.tenant_id, asked).created_at
+            made = stage.registry.get_policy(who.tenant_id, asked).created_at
         else:
-            made = registry.get(Skill, who.tenant_id, skill_key(asked)).record.created_at
+            made = stage.registry.get(Skill, who.tenant_id, skill_key(asked)).record.created_at
     except NotFound:
         raise NotFound(f"there is no model {name!r}", param="model") from None
     return _model(f"{_PREFIX}{asked}", made.timestamp(), who)
@@ -92,24 +84,23 @@ def _model(name: str, created: float, who: Caller) -> Body:
     return {"id": name, "object": "model", "created": int(created), "owned_by": who.tenant_id}
 
 
-def flag(key: str, who: Caller, event: Event, *, settings: DecidingEnvironment) -> tuple[int, Body]:
+def flag(key: str, who: Caller, event: Event, *, stage: Stage) -> tuple[int, Body]:
     """OFREP's answer about one skill: its status and body."""
     try:
         unit = targeting_key(_body(event, key=key), key=key)
-        return 200, evaluate(key, unit, who.tenant_id, routes=stores(settings)[1], now=utc_now())
+        return 200, evaluate(key, unit, who.tenant_id, routes=stage.registry, now=utc_now())
     except CannotEvaluate as refused:
         return refused.status, refused.body
 
 
-def flags(who: Caller, event: Event, *, settings: DecidingEnvironment) -> tuple[int, Body]:
+def flags(who: Caller, event: Event, *, stage: Stage) -> tuple[int, Body]:
     """OFREP's answer about every skill."""
-    _, registry = stores(settings)
-    skills = (stored.record.skill for stored in registry.list(Skill, who.tenant_id, SKILL_PREFIX, limit=_LISTED).items)
+    skills = (stored.record.skill for stored in stage.registry.list(Skill, who.tenant_id, SKILL_PREFIX, limit=_LISTED).items)
     try:
         unit = targeting_key(_body(event, key=None), key=None)
     except CannotEvaluate as refused:
         return refused.status, refused.body
-    return 200, {"flags": [*evaluate_all(skills, unit, who.tenant_id, routes=registry, now=utc_now())]}
+    return 200, {"flags": [*evaluate_all(skills, unit, who.tenant_id, routes=stage.registry, now=utc_now())]}
 
 
 def _body(event: Event, *, key: str | None) -> JsonValue:

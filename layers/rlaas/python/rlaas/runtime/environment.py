@@ -1,12 +1,6 @@
-"""The typed environment: each function reads the model that names what it needs, once, when first asked."""
-
-import os
-from functools import cache
-from typing import TypeVar
+"""The typed environment: what functions are told, by what it is for. A process reads it through its stage (`rlaas.runtime.stage`)."""
 
 from pydantic import BaseModel, ConfigDict, Field, Json, JsonValue
-
-Settings = TypeVar("Settings", bound="Environment")
 
 
 class Environment(BaseModel):
@@ -125,12 +119,23 @@ class RolloutEnvironment(EventsEnvironment, CountersEnvironment):
     rollout_settings: Json[dict[str, JsonValue]] = Field(default={}, alias="ROLLOUT_SETTINGS")
 
 
-class LearningEnvironment(RegistryEnvironment):
+class EndpointEnvironment(Environment):
+    """For functions that know the endpoint."""
+
+    endpoint_name: str = Field(alias="ENDPOINT_NAME")
+
+
+class RunsEnvironment(Environment):
+    """For functions that start learning runs, or ask whether one goes on."""
+
+    learning_state_machine_arn: str = Field(alias="LEARNING_STATE_MACHINE_ARN")
+
+
+class LearningEnvironment(RegistryEnvironment, EndpointEnvironment):
     """For the learning run's steps: the stage's learning settings, which a run's own go before."""
 
     artifacts_bucket: str = Field(alias="ARTIFACTS_BUCKET")
     lake_bucket: str = Field(alias="LAKE_BUCKET")
-    endpoint_name: str = Field(alias="ENDPOINT_NAME")
     base_model: str = Field(alias="BASE_MODEL")
     learning_settings: Json[dict[str, JsonValue]] = Field(default={}, alias="LEARNING_SETTINGS")
 
@@ -141,27 +146,16 @@ class AskingEnvironment(Environment):
     asking_role_arn: str = Field(alias="ASKING_ROLE_ARN")
 
 
-class AdaptersEnvironment(RegistryEnvironment):
+class AdaptersEnvironment(RegistryEnvironment, EndpointEnvironment, RunsEnvironment):
     """For the function that keeps the endpoint's adapters up; `scale_to_zero` says that the endpoint gives its machines back."""
 
-    endpoint_name: str = Field(alias="ENDPOINT_NAME")
-    learning_state_machine_arn: str = Field(alias="LEARNING_STATE_MACHINE_ARN")
     scale_to_zero: bool = Field(alias="SCALE_TO_ZERO")
 
 
-class AdminEnvironment(RolloutEnvironment, ModelsEnvironment):
+class AdminEnvironment(RolloutEnvironment, ModelsEnvironment, AuditEnvironment, EndpointEnvironment, RunsEnvironment):
     """For the admin API."""
 
-    audit_table: str = Field(alias="AUDIT_TABLE")
-    endpoint_name: str = Field(alias="ENDPOINT_NAME")
     base_model: str = Field(alias="BASE_MODEL")
-    learning_state_machine_arn: str = Field(alias="LEARNING_STATE_MACHINE_ARN")
     rollout_state_machine_arn: str = Field(alias="ROLLOUT_STATE_MACHINE_ARN")
     redrive_function: str = Field(alias="REDRIVE_FUNCTION")
     learning_settings: Json[dict[str, JsonValue]] = Field(default={}, alias="LEARNING_SETTINGS")
-
-
-@cache
-def environment(settings: type[Settings]) -> Settings:
-    """The process's environment as `settings`. Raises: pydantic.ValidationError naming each variable that is missing or malformed."""
-    return settings.model_validate(os.environ)

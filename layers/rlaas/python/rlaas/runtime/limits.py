@@ -1,10 +1,8 @@
 """Each tenant's budgets and ceilings, from the registry, remembered for a moment by whatever lets requests in and pays for them."""
 
 from datetime import datetime, timedelta
-from functools import cache
 
-from rlaas.adapters.aws.registry import DynamoRegistry
-from rlaas.clock import Clock, utc_now
+from rlaas.clock import Clock
 from rlaas.metering.ceilings import TenantLimits, limits_of
 from rlaas.tenancy.registry import Registry
 
@@ -27,9 +25,3 @@ class Limits:
         if known is None or now - known[0] > REMEMBERED:
             known = self._known[tenant_id] = (now, limits_of(self._records, tenant_id))
         return known[1]
-
-
-@cache
-def limits(registry_table: str) -> Limits:
-    """The process's limits, made on first use."""
-    return Limits(DynamoRegistry(registry_table), clock=utc_now)

@@ -1,0 +1,86 @@
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from rlaas.runtime.environment import EventsEnvironment
+from rlaas.runtime.stage import Stage, current_stage, replace_stage
+
+VARIABLES = {
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "RLAAS_STAGE": "test",
+    "REGISTRY_TABLE": "r",
+    "EVENTS_TABLE": "e",
+    "EVENT_TTL_DAYS": "7",
+    "COUNTERS_TABLE": "c",
+    "AUDIT_TABLE": "a",
+    "TENANT_REQUESTS_PER_SECOND": "1",
+    "FIND_ENTITIES_FUNCTION": "find_entities",
+    "GRANT_ROLE_ARN": "arn:aws:iam::123456789012:role/grants",
+    "ENDPOINT_NAME": "rlaas-test",
+    "BASE_MODEL": "tiny",
+    "LEARNING_STATE_MACHINE_ARN": "learning",
+    "ROLLOUT_STATE_MACHINE_ARN": "rollout",
+    "REDRIVE_FUNCTION": "redrive",
+}
+ANSWERING = "registry events counters limits rates scrubbers spendings allowed secrets backends moderators breakers"
+PARTS = {
+    "authorizer": "registry",
+    "telemetry": "registry events limits rates scrubbers",
+    "inference": f"{ANSWERING} grants",
+    "chat": ANSWERING,
+    "admin": "registry tenants events audit guards trials counters usage learning rollouts adapters redriver secrets allowed limits rates",
+}
+"""What functions that a user waits for take from the stage."""
+
+
+def test_the_environment_is_read_once_and_typed() -> None:
+    stage = Stage(VARIABLES)
+    settings = stage.settings(EventsEnvironment)
+    assert (settings.stage, settings.events_table, settings.event_ttl_days) == ("test", "e", 7)
+    assert stage.settings(EventsEnvironment) is settings
+
+
+def test_a_missing_variable_is_named() -> None:
+    with pytest.raises(ValidationError, match="EVENTS_TABLE"):
+        Stage({"RLAAS_STAGE": "test", "REGISTRY_TABLE": "r"}).settings(EventsEnvironment)
+
+
+def test_another_stage_takes_the_place_of_the_processs_own_for_a_while() -> None:
+    before = current_stage()
+    with replace_stage(Stage(VARIABLES)) as stage:
+        assert current_stage() is stage
+        assert stage.name == "test"
+    assert current_stage() is before
+
+
+def imported(statement: str) -> list[str]:
+    """What is printed by a process of its own."""
+    variables = {"PYTHONPATH": ":".join(sys.path), **VARIABLES}
+    done = subprocess.run([sys.executable, "-c", statement], env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_no_request_of_a_user_waits_for_an_import(name: str) -> None:
+    program = f"""
+import sys
+import functions.{name}.handler
+from rlaas.runtime.stage import current_stage
+loaded = set(sys.modules)
+for part in {PARTS[name].split()}:
+    getattr(current_stage(), part)
+print(*(module for module in set(sys.modules) - loaded if module.startswith("rlaas")))
+"""
+    assert imported(program) == []
+
+
+def test_who_asks_for_the_registry_loads_nothing_that_answers() -> None:
+    program = "import sys; from rlaas.runtime.stage import current_stage; current_stage().registry; print(*sys.modules)"
+    loaded = set(imported(program))
+    assert "rlaas.adapters.aws.registry" in loaded
+    assert not {"rlaas.inference", "rlaas.adapters.aws.events", "rlaas.adapters.models", "rlaas.runtime.scrubbers"} & loaded
