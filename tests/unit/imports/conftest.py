@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from rlaas.telemetry.events import BatchedFeedback, BatchedInteraction, BatchedOutput, BatchedTaskResult
+from rlaas.telemetry.events import REPORTED
 from tests.fakes.loopback import Quiet, served
 
 SKILL = "support-email-draft"
@@ -25,12 +25,6 @@ KEY = "rlk_1_secret"
 SAMPLES = Path(__file__).parent / "samples"
 PROGRAM = ("-m", "rlaas_sdk.cli")
 SDK = Path(__file__).parents[3] / "clients" / "python" / "src"
-MODELS: dict[str, tuple[type[BaseModel], str]] = {
-    "interaction": (BatchedInteraction, "interaction_id"),
-    "output": (BatchedOutput, "output_id"),
-    "feedback": (BatchedFeedback, "feedback_id"),
-    "task_result": (BatchedTaskResult, "task_result_id"),
-}
 
 
 @dataclass
@@ -62,15 +56,16 @@ class Service:
         return [event for event in self.events.values() if event["type"] == event_type]
 
     def take(self, event: dict[str, Any]) -> dict[str, Any]:
-        model, id_field = MODELS[event["type"]]
+        body = {name: value for name, value in event.items() if name != "type"}
         try:
-            model.model_validate_json(json.dumps(event))
+            REPORTED[event["type"]].model_validate_json(json.dumps(body))
         except ValidationError as error:
             return refusal(400, "invalid_input", error.errors()[0]["msg"], ".".join(map(str, error.errors()[0]["loc"])))
         if event["skill"] != SKILL:
             return refusal(404, "not_found", f"there is no skill {event['skill']!r}", "skill")
         if event.get("metric") is not None and event["metric"] not in self.metrics:
             return refusal(400, "invalid_input", f"no metric {event['metric']!r}; there are {sorted(self.metrics)}", "metric")
+        id_field = f"{event['type']}_id"
         event_id = event[id_field]
         if event_id in self.busy_ids:
             self.busy_ids.remove(event_id)
