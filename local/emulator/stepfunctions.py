@@ -19,6 +19,7 @@ from ministack.services import stepfunctions as states
 
 from local.emulator.sagemaker import api, jobs
 from local.emulator.sagemaker.errors import ApiError
+from local.emulator.sagemaker.job import Job
 
 Record = dict[str, Any]
 JOB = re.compile(r"^arn:aws:states:::sagemaker:create(Training|Processing)Job(\.sync)?$")
@@ -73,7 +74,7 @@ def _create_job(resource: str, data: Record) -> Record:
     return described
 
 
-def _stop(job: jobs.Job) -> None:
+def _stop(job: Job) -> None:
     try:
         job.stop()
     except ApiError:

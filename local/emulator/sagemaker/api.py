@@ -22,8 +22,9 @@ from ministack.core import concurrency, responses, router, sigv4
 from ministack.services import lambda_svc
 
 from local.emulator import door
-from local.emulator.sagemaker import hosting, jobs
+from local.emulator.sagemaker import components, hosted, hosting, jobs
 from local.emulator.sagemaker.errors import ApiError, failure_reason
+from local.emulator.sagemaker.server import ADAPTER_HEADER, chunks
 
 Record = dict[str, Any]
 Answer = tuple[int, dict[str, str], Any]
@@ -47,12 +48,12 @@ OPERATIONS: dict[str, Callable[[Record], Record]] = {
     "UpdateEndpoint": hosting.update_endpoint,
     "DeleteEndpoint": hosting.delete_endpoint,
     "ListEndpoints": hosting.list_endpoints,
-    "CreateInferenceComponent": hosting.create_inference_component,
-    "DescribeInferenceComponent": hosting.describe_inference_component,
-    "ListInferenceComponents": hosting.list_inference_components,
-    "UpdateInferenceComponent": hosting.update_inference_component,
-    "UpdateInferenceComponentRuntimeConfig": hosting.update_inference_component_runtime_config,
-    "DeleteInferenceComponent": hosting.delete_inference_component,
+    "CreateInferenceComponent": components.create_inference_component,
+    "DescribeInferenceComponent": components.describe_inference_component,
+    "ListInferenceComponents": components.list_inference_components,
+    "UpdateInferenceComponent": components.update_inference_component,
+    "UpdateInferenceComponentRuntimeConfig": components.update_inference_component_runtime_config,
+    "DeleteInferenceComponent": components.delete_inference_component,
     "CreateModelPackageGroup": hosting.create_model_package_group,
     "DescribeModelPackageGroup": hosting.describe_model_package_group,
     "DeleteModelPackageGroup": hosting.delete_model_package_group,
@@ -158,10 +159,10 @@ def _runtime_error(problem: ApiError) -> Answer:
 
 
 def _invoke(endpoint: str, headers: Mapping[str, str], body: bytes, stream: bool) -> tuple[urllib3.BaseHTTPResponse, str]:
-    server, adapter, variant = hosting.target(endpoint, headers.get("x-amzn-sagemaker-inference-component"))
+    server, adapter, variant = hosted.target(endpoint, headers.get("x-amzn-sagemaker-inference-component"))
     forwarded = {name: headers[key] for key, name in PASSED_ON.items() if headers.get(key)}
     if adapter:
-        forwarded[hosting.ADAPTER_HEADER] = adapter
+        forwarded[ADAPTER_HEADER] = adapter
     return server.invoke(body, forwarded, stream=stream), variant
 
 
@@ -181,7 +182,7 @@ async def _invoke_streaming(endpoint: str, headers: Mapping[str, str], body: byt
 
     def read() -> None:
         try:
-            for chunk in hosting.chunks(answer):
+            for chunk in chunks(answer):
                 frame = lambda_svc._es_encode_message(
                     {":event-type": "PayloadPart", ":content-type": "application/octet-stream", ":message-type": "event"}, chunk
                 )
@@ -227,7 +228,7 @@ async def _openai(endpoint: str, component: str | None, headers: Mapping[str, st
 
     def read() -> None:
         try:
-            for chunk in hosting.chunks(answer):
+            for chunk in chunks(answer):
                 loop.call_soon_threadsafe(parts.put_nowait, chunk)
         finally:
             loop.call_soon_threadsafe(parts.put_nowait, b"")
@@ -328,4 +329,4 @@ def install() -> None:
 def stop_all() -> None:
     """End every process of jobs and endpoints."""
     jobs.stop_all()
-    hosting.stop_all()
+    hosted.stop_all()

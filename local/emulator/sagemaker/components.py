@@ -1,0 +1,194 @@
+"""Inference components, as the API asks for them: bases, each with a process, and the adapters on them."""
+
+from __future__ import annotations
+
+import time
+
+from local.emulator.children import in_background
+from local.emulator.sagemaker.errors import ApiError, failure_reason
+from local.emulator.sagemaker.hosted import COMPONENTS, ENDPOINTS, MODELS, Component, Endpoint, Record, arn_of, find, server_of_model
+from local.emulator.sagemaker.server import START_SECONDS, Server
+
+PAGE = 10
+
+
+def create_inference_component(request: Record) -> Record:
+    """CreateInferenceComponent: a model of its own, or an adapter on the base component it names."""
+    name = request["InferenceComponentName"]
+    if name in COMPONENTS:
+        raise ApiError(
+            "ValidationException", f'Cannot create already existing inference component "{arn_of("inference-component", name)}".'
+        )
+    endpoint: Endpoint = find(ENDPOINTS, "endpoint", request["EndpointName"])
+    if endpoint.record["EndpointStatus"] != "InService":
+        raise ApiError("ValidationException", f'Endpoint "{request["EndpointName"]}" is in status {endpoint.record["EndpointStatus"]}')
+    specification = request.get("Specification") or {}
+    container, base = specification.get("Container") or {}, specification.get("BaseInferenceComponentName")
+    now = time.time()
+    record: Record = {
+        "InferenceComponentName": name,
+        "InferenceComponentArn": arn_of("inference-component", name),
+        "EndpointName": request["EndpointName"],
+        "EndpointArn": endpoint.record["EndpointArn"],
+        "VariantName": request.get("VariantName") or endpoint.record["ProductionVariants"][0]["VariantName"],
+        "Specification": _described(specification),
+        "RuntimeConfig": {"DesiredCopyCount": (request.get("RuntimeConfig") or {}).get("CopyCount", 1), "CurrentCopyCount": 0},
+        "InferenceComponentStatus": "Creating",
+        "CreationTime": now,
+        "LastModifiedTime": now,
+    }
+    if base:
+        host: Component = find(COMPONENTS, "inference component", base)
+        if host.status != "InService" or host.server is None or host.copies == 0:
+            found = f"is in status {host.status} with {host.copies} copies"
+            raise ApiError("ValidationException", f'Base inference component "{base}" {found}, it must be InService with one at least')
+        if not container.get("ArtifactUrl"):
+            raise ApiError("ValidationException", "an adapter inference component needs Specification.Container.ArtifactUrl")
+        component = Component(record, host.server, base, container["ArtifactUrl"])
+    else:
+        component = Component(record, _server_of(specification, name))
+    COMPONENTS[name] = component
+    in_background(_start, component, specification, name=f"component-{name}")
+    return {"InferenceComponentArn": record["InferenceComponentArn"]}
+
+
+def update_inference_component(request: Record) -> Record:
+    """UpdateInferenceComponent: a base starts anew with the changed specification and gets its adapters back."""
+    name = request["InferenceComponentName"]
+    component: Component = find(COMPONENTS, "inference component", name)
+    if component.base:
+        raise ApiError("ValidationException", f"{name} is an adapter: create another instead of changing it")
+    if specification := request.get("Specification"):
+        old, component.server = component.server, _server_of(specification, name)
+        component.record |= {
+            "Specification": _described(specification),
+            "InferenceComponentStatus": "Updating",
+            "LastModifiedTime": time.time(),
+        }
+        component.record.pop("FailureReason", None)
+        if old:
+            old.stop()
+        in_background(_start, component, specification, name=f"component-{name}")
+    return {"InferenceComponentArn": component.record["InferenceComponentArn"]}
+
+
+def update_inference_component_runtime_config(request: Record) -> Record:
+    """UpdateInferenceComponentRuntimeConfig: a base's copies; without any its process ends, and from none on it gets its adapters back."""
+    name = request["InferenceComponentName"]
+    component: Component = find(COMPONENTS, "inference component", name)
+    if component.base:
+        raise ApiError("ValidationException", f"{name} is an adapter: it has the copies of its base {component.base}")
+    if component.status != "InService":
+        raise ApiError("ValidationException", f'Cannot update inference component "{name}" while it is in status {component.status}')
+    counts, copies = component.record["RuntimeConfig"], request["DesiredRuntimeConfig"]["CopyCount"]
+    counts["DesiredCopyCount"] = copies
+    component.record |= {"InferenceComponentStatus": "Updating", "LastModifiedTime": time.time()}
+    if copies and not counts["CurrentCopyCount"]:
+        in_background(_start, component, component.record["Specification"], name=f"component-{name}")
+    else:
+        counts["CurrentCopyCount"] = copies
+        in_background(_settle, component, name=f"component-{name}")
+    return {"InferenceComponentArn": component.record["InferenceComponentArn"]}
+
+
+def _settle(component: Component) -> None:
+    if not component.copies and component.server:
+        component.server.stop()
+    component.record |= {"InferenceComponentStatus": "InService", "LastModifiedTime": time.time()}
+
+
+def _server_of(specification: Record, name: str) -> Server:
+    """The process that a base component's specification asks for."""
+    group, container = f"/aws/sagemaker/InferenceComponents/{name}", specification.get("Container") or {}
+    environment = container.get("Environment") or {}
+    if specification.get("ModelName"):
+        return server_of_model(find(MODELS, "model", specification["ModelName"]), group, name, environment)
+    if not container.get("Image"):
+        raise ApiError("ValidationException", "Specification needs ModelName, Container.Image, or BaseInferenceComponentName")
+    return Server(
+        image_uri=container["Image"],
+        artifacts_uri=container.get("ArtifactUrl"),
+        compressed=True,
+        environment=environment,
+        log_group=group,
+        name=name,
+    )
+
+
+def _described(specification: Record) -> Record:
+    described = dict(specification)
+    if container := dict(described.get("Container") or {}):
+        if uri := container.pop("Image", None):
+            container["DeployedImage"] = {"SpecifiedImage": uri, "ResolvedImage": uri}
+        described["Container"] = container
+    return described
+
+
+def _start(component: Component, specification: Record) -> None:
+    name = component.record["InferenceComponentName"]
+    seconds = (specification.get("StartupParameters") or {}).get("ContainerStartupHealthCheckTimeoutInSeconds", START_SECONDS)
+    assert component.server is not None
+    try:
+        if component.base and component.artifact:
+            component.server.load_adapter(name, component.artifact)
+        else:
+            component.server.start(seconds)
+            for other in list(COMPONENTS.values()):
+                if other.base == name and other.artifact:
+                    other.server = component.server
+                    component.server.load_adapter(other.record["InferenceComponentName"], other.artifact)
+        component.record["RuntimeConfig"]["CurrentCopyCount"] = component.record["RuntimeConfig"]["DesiredCopyCount"]
+        component.record["InferenceComponentStatus"] = "InService"
+    except Exception as problem:
+        component.record |= {"InferenceComponentStatus": "Failed", "FailureReason": failure_reason(f"starting {name}", problem)}
+    component.record["LastModifiedTime"] = time.time()
+
+
+def describe_inference_component(request: Record) -> Record:
+    """DescribeInferenceComponent."""
+    component: Component = find(COMPONENTS, "inference component", request["InferenceComponentName"])
+    return component.described()
+
+
+def list_inference_components(request: Record) -> Record:
+    """ListInferenceComponents, a page of it."""
+    shown = ("InferenceComponentName", "InferenceComponentArn", "EndpointName", "EndpointArn", "VariantName", "InferenceComponentStatus")
+    kept = [
+        component.described()
+        for component in COMPONENTS.values()
+        if request.get("NameContains", "") in component.record["InferenceComponentName"]
+    ]
+    if endpoint := request.get("EndpointNameEquals"):
+        kept = [record for record in kept if record["EndpointName"] == endpoint]
+    if status := request.get("StatusEquals"):
+        kept = [record for record in kept if record["InferenceComponentStatus"] == status]
+    times = ("CreationTime", "LastModifiedTime")
+    start, most = int(request.get("NextToken", 0)), request.get("MaxResults", PAGE)
+    found: Record = {"InferenceComponents": [{key: record[key] for key in (*shown, *times)} for record in kept[start : start + most]]}
+    return {**found, "NextToken": str(start + most)} if start + most < len(kept) else found
+
+
+def delete_inference_component(request: Record) -> Record:
+    """DeleteInferenceComponent: unloads an adapter, stops a base that has no adapters."""
+    name = request["InferenceComponentName"]
+    component: Component = find(COMPONENTS, "inference component", name)
+    if component.status == "Deleting":
+        return {}
+    adapters = sorted(other.record["InferenceComponentName"] for other in COMPONENTS.values() if other.base == name)
+    if adapters:
+        raise ApiError("ValidationException", f'Cannot delete base inference component "{name}" with adapters on it: {", ".join(adapters)}')
+    was = component.status
+    component.record |= {"InferenceComponentStatus": "Deleting", "LastModifiedTime": time.time()}
+    in_background(_remove, name, component, was, name=f"delete-{name}")
+    return {}
+
+
+def _remove(name: str, component: Component, was: str) -> None:
+    try:
+        if component.server and component.base is None:
+            component.server.stop()
+        elif component.server and was != "Failed" and component.server.running():
+            component.server.unload_adapter(name)
+        del COMPONENTS[name]
+    except Exception as problem:
+        component.record |= {"InferenceComponentStatus": "Failed", "FailureReason": failure_reason(f"removing {name}", problem)}
