@@ -341,20 +341,15 @@ def _methods(template: Properties, physical: Mapping[str, str], client: Client) 
         properties = resource.get("Properties", {})
         if resource["Type"] == "AWS::ApiGateway::Method":
             rest, parent = physical.get(_ref(properties["RestApiId"])), properties["ResourceId"]
-            resource_id = physical.get(_ref(parent)) if "Ref" in parent else api.get_resources(restApiId=rest, limit=1)["items"][0]["id"]
+            resource_id = physical.get(_ref(parent))
             if "Fn::GetAtt" in parent:
                 roots = [item for item in api.get_resources(restApiId=rest, limit=500)["items"] if item["path"] == "/"]
                 resource_id = roots[0]["id"]
             found = api.get_method(restApiId=rest, resourceId=resource_id, httpMethod=properties["HttpMethod"])
             yield f"{logical_id} AuthorizationType", properties.get("AuthorizationType"), found.get("authorizationType")
-            if properties.get("RequestValidatorId"):
-                yield (
-                    f"{logical_id} RequestValidatorId",
-                    physical.get(_ref(properties["RequestValidatorId"])),
-                    found.get("requestValidatorId"),
-                )
-            if properties.get("AuthorizerId"):
-                yield f"{logical_id} AuthorizerId", physical.get(_ref(properties["AuthorizerId"])), found.get("authorizerId")
+            for named, its_name in (("RequestValidatorId", "requestValidatorId"), ("AuthorizerId", "authorizerId")):
+                if properties.get(named):
+                    yield f"{logical_id} {named}", physical.get(_ref(properties[named])), found.get(its_name)
             mode = (properties.get("Integration") or {}).get("ResponseTransferMode")
             if mode:
                 yield f"{logical_id} ResponseTransferMode", mode, found["methodIntegration"].get("responseTransferMode")
