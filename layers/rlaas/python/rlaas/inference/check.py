@@ -10,6 +10,7 @@ from rlaas.chat import Choice, Delta, Usage
 from rlaas.inference.ask import Exchange
 from rlaas.inference.gateway import Gateway
 from rlaas.inference.render import BLOCKED, Actions, Blocked, PolicyAction
+from rlaas.inference.spending import Spent
 from rlaas.policies.bundle import Policy
 from rlaas.policies.render_prompt import finished
 from rlaas.telemetry.ingest import cut
@@ -27,6 +28,8 @@ class Outcome:
 
     exchange: Exchange
     choices: tuple[Choice, ...]
+    spent: Spent | None
+    """What the answer cost by its usage, or about; None where nobody was asked."""
     latency_ms: float
     """From the first backend's being asked to the answer's being looked at, in milliseconds."""
     regenerate: bool = False
@@ -56,10 +59,10 @@ def check_answer(exchange: Exchange, gateway: Gateway, *, again: bool = False) -
     """
     if exchange.error is not None:
         raise exchange.error
-    question, completion = exchange.question, exchange.answer
+    question, completion, backend = exchange.question, exchange.answer, exchange.backend
     if isinstance(question, Blocked):
-        return Outcome(exchange, (question.answer,), _elapsed_ms(exchange, gateway))
-    if completion is None:
+        return Outcome(exchange, (question.answer,), None, _elapsed_ms(exchange, gateway))
+    if completion is None or backend is None:
         raise ValueError("nobody was asked")
     policy, choices = question.policy, bound_choices(completion.choices)
     if policy.prompt.output is not None:
@@ -68,7 +71,8 @@ def check_answer(exchange: Exchange, gateway: Gateway, *, again: bool = False) -
     if policy.guardrails.output:
         choices, actions, regenerate = _guard_choices(choices, exchange, policy, gateway, again=again)
         exchange = replace(exchange, actions=(*exchange.actions, *actions))
-    return Outcome(exchange, choices, _elapsed_ms(exchange, gateway), regenerate)
+    spent = gateway.spending.spent(policy, backend.model, question.call, completion)
+    return Outcome(exchange, choices, spent, _elapsed_ms(exchange, gateway), regenerate)
 
 
 def bound_choices(choices: Sequence[Choice]) -> tuple[Choice, ...]:

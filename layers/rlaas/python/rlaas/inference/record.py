@@ -106,7 +106,7 @@ def record_answer(outcome: Outcome, gateway: Gateway) -> Answer:
     output_id = assignment.output_id
     try:
         settled = settle_budgets(exchange.reservation, exchange.spent, gateway)
-        output = _build_output(outcome, gateway)
+        output = _build_output(outcome)
         stored = prepare_answer(output, tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
         earlier = gateway.store.put_new(stored)
         if earlier is not None and not _is_gateways_own(earlier):
@@ -140,7 +140,7 @@ def record_unseen(outcome: Outcome, gateway: Gateway) -> bool:
     assignment = exchange.assignment
     try:
         settle_budgets(exchange.reservation, exchange.spent, gateway)
-        output = _build_output(outcome, gateway)
+        output = _build_output(outcome)
         stored = prepare_answer(output, assignment.asker.tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
         return gateway.store.put_new(stored) is None
     finally:
@@ -245,13 +245,9 @@ def _record_failure(exchange: Exchange, reason: str, gateway: Gateway) -> None:
     gateway.store.put_new(prepare(failure, assignment.asker.tenant_id, received_at=gateway.clock()))
 
 
-def _build_output(outcome: Outcome, gateway: Gateway) -> OutputProduced:
+def _build_output(outcome: Outcome) -> OutputProduced:
     exchange, choice = outcome.exchange, outcome.choices[0]
-    assignment, request, question, answer = exchange.assignment, exchange.assignment.request, exchange.question, exchange.answer
-    model = exchange.backend.model if exchange.backend is not None else None
-    spent = None
-    if isinstance(question, Question) and answer is not None and model is not None:
-        spent = gateway.spending.spent(question.policy, model, question.call, answer)
+    assignment, request, question, spent = exchange.assignment, exchange.assignment.request, exchange.question, outcome.spent
     return OutputProduced(
         skill=request.skill,
         thread_id=request.thread_id,
@@ -266,7 +262,7 @@ def _build_output(outcome: Outcome, gateway: Gateway) -> OutputProduced:
         usage=outcome.usage,
         latency_ms=outcome.latency_ms,
         finish_reason=choice.finish_reason,
-        model=model,
+        model=exchange.backend.model if exchange.backend is not None else None,
         cost_usd=usd(spent.amount.nano_usd) if spent is not None and spent.priced else None,
         price_version=spent.version if spent is not None else None,
         key_id=assignment.asker.key_id,
