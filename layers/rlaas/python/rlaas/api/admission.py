@@ -5,7 +5,7 @@ from rlaas.errors import Forbidden
 from rlaas.runtime.stage import current_stage, import_ahead
 from rlaas.wire import MAX_HOPS
 
-import_ahead("adapters.aws.rates", "adapters.aws.registry", "runtime.limits")
+import_ahead("adapters.aws.rates", "adapters.aws.registry", "metering.ceilings")
 
 
 def admitted(event: Event, *, events: int = 1) -> Caller:

@@ -21,7 +21,7 @@ from rlaas.runtime.traces import SERVER, Trace, TracedBackend, Value
 
 import_ahead("adapters.aws.counters", "adapters.aws.events", "adapters.aws.registry", "adapters.aws.secrets")
 import_ahead("adapters.models.backends", "adapters.models.moderators")
-import_ahead("runtime.limits", "runtime.scrubbers", "runtime.spendings", "runtime.waking")
+import_ahead("metering.ceilings", "runtime.scrubbers", "runtime.spendings", "runtime.waking")
 
 ANSWER_S = 27.0
 """When a whole answer must be there, in seconds: it is scrubbed and stored within the 29 that API Gateway waits."""

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
@@ -33,6 +33,7 @@ from rlaas.runtime.environment import (
     RewardEnvironment,
     RunsEnvironment,
 )
+from rlaas.runtime.remembered import Remembered
 
 if TYPE_CHECKING:
     from rlaas.adapters.aws.artifact_store import S3Artifacts
@@ -56,9 +57,9 @@ if TYPE_CHECKING:
     from rlaas.adapters.aws.usage import DynamoUsage
     from rlaas.adapters.models.moderators import Moderators
     from rlaas.inference.circuit_breakers import CircuitBreakers
+    from rlaas.metering.ceilings import TenantLimits
     from rlaas.policies.allowed_models import AllowedModels
     from rlaas.policies.backend import Backend
-    from rlaas.runtime.limits import Limits
     from rlaas.runtime.scrubbers import Scrubbers
     from rlaas.runtime.spendings import Spendings
 
@@ -146,11 +147,11 @@ class Stage:
     # What answers requests.
 
     @cached_property
-    def limits(self) -> "Limits":
+    def limits(self) -> "Remembered[TenantLimits]":
         """Each tenant's budgets and ceilings."""
-        from rlaas.runtime.limits import Limits
+        from rlaas.metering.ceilings import limits_of
 
-        return Limits(self.registry, clock=utc_now)
+        return Remembered(partial(limits_of, self.registry), clock=utc_now)
 
     @cached_property
     def rates(self) -> "DynamoRates":
