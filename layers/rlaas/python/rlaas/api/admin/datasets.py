@@ -7,6 +7,7 @@ from rlaas.api.admin.answers import ListPage, list_answer
 from rlaas.api.admin.call import AdminCall, Limit
 from rlaas.api.admin.operations import operation
 from rlaas.learning.runs import Dataset
+from rlaas.tenancy.registry import dataset_prefix
 
 router = APIRouter(prefix="/v1/admin/skills/{skill}/datasets")
 
@@ -17,4 +18,4 @@ class DatasetPage(ListPage[Dataset]):
 
 @router.get("", **operation(ok=DatasetPage))
 def list_datasets(call: AdminCall, skill: str, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
-    return list_answer(call, Dataset, f"DATASET#{skill}#", limit, cursor)
+    return list_answer(call, Dataset, dataset_prefix(skill), limit, cursor)
