@@ -11,6 +11,7 @@ from infra.constructs.learning_pipeline import LearningPipeline
 from infra.constructs.python_function import PythonFunction
 from infra.constructs.tenant_table import TenantTable
 from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, TARGETS_HAVE_NO_NAMES, VllmEndpoint
+from rlaas.runtime.environment import AdaptersEnvironment
 
 EVERY = Duration.hours(1)
 """Between two looks; a machine that a dead run kept awake is given back that much later at most."""
@@ -30,12 +31,13 @@ class AdapterUpkeep(Construct):
             config=config,
             name="reconcile_adapters",
             description="Loads the adapters that routes name, unloads those that nothing names, lets the endpoint sleep",
-            environment={
-                "REGISTRY_TABLE": registry.table_name,
-                "ENDPOINT_NAME": endpoint.endpoint_name,
-                "LEARNING_STATE_MACHINE_ARN": machine.state_machine_arn,
-                "SCALE_TO_ZERO": "true" if config.serving.scale_to_zero else "false",
-            },
+            environment=AdaptersEnvironment.model_construct(
+                stage=config.name,
+                registry_table=registry.table_name,
+                endpoint_name=endpoint.endpoint_name,
+                learning_state_machine_arn=machine.state_machine_arn,
+                scale_to_zero=config.serving.scale_to_zero,
+            ),
             timeout=Duration.minutes(10),
         )
         self.function.allow("dynamodb:GetItem", "dynamodb:Query", on=[registry.table_arn])

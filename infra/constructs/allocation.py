@@ -9,6 +9,7 @@ from infra.config import StageConfig
 from infra.constructs.failures import failure_queue
 from infra.constructs.python_function import PythonFunction
 from infra.constructs.tenant_table import TenantTable
+from rlaas.runtime.environment import AllocationEnvironment
 
 EVERY = Duration.minutes(5)
 """Between two allocations; a bad arm gets traffic for that much longer than its guard needs."""
@@ -27,12 +28,13 @@ class Allocation(Construct):
             config=config,
             name="allocate",
             description="Sets the shares of bandits' arms from what became of their decisions",
-            environment={
-                "REGISTRY_TABLE": registry.table_name,
-                "EVENTS_TABLE": events.table_name,
-                "EVENT_TTL_DAYS": str(config.event_ttl_days),
-                "COUNTERS_TABLE": counters.table_name,
-            },
+            environment=AllocationEnvironment.model_construct(
+                stage=config.name,
+                registry_table=registry.table_name,
+                events_table=events.table_name,
+                event_ttl_days=config.event_ttl_days,
+                counters_table=counters.table_name,
+            ),
             timeout=Duration.minutes(10),
             memory_mib=1_024,
         )

@@ -1,7 +1,5 @@
 """A function that answers by models."""
 
-import json
-
 from aws_cdk import Duration, Stack
 from constructs import Construct
 
@@ -10,6 +8,7 @@ from infra.constructs.entity_finder import EntityFinder
 from infra.constructs.python_function import PythonFunction
 from infra.constructs.tenant_table import TenantTable
 from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, VllmEndpoint
+from rlaas.runtime.environment import AnsweringEnvironment
 
 MODELS_ARE_DATA = "Policies name their Bedrock models, guardrails and regions; a policy is made through the admin API, and audited."
 KEYS_ARE_DATA = "Tenants' vendor keys are named rlaas/<stage>/<tenant>/<name> when they are made; the adapter binds the tenant."
@@ -47,16 +46,18 @@ class AnsweringFunction(PythonFunction):
             config=config,
             name=name,
             description=description,
-            environment={
-                "REGISTRY_TABLE": registry.table_name,
-                "EVENTS_TABLE": events.table_name,
-                "EVENT_TTL_DAYS": str(config.event_ttl_days),
-                "COUNTERS_TABLE": counters.table_name,
-                "TENANT_REQUESTS_PER_SECOND": str(config.api.tenant_rate_per_second),
-                "ALLOWED_MODELS": json.dumps(config.allowed_models),
-                **finder.settings,
-                "RESERVATION_SECONDS": str(config.api.reservation_seconds or int(timeout.to_seconds())),
-            },
+            environment=AnsweringEnvironment.model_construct(
+                stage=config.name,
+                registry_table=registry.table_name,
+                events_table=events.table_name,
+                event_ttl_days=config.event_ttl_days,
+                counters_table=counters.table_name,
+                tenant_requests_per_second=config.api.tenant_rate_per_second,
+                allowed_models=config.allowed_models,
+                find_entities_function=finder.target.function_arn,
+                find_entities_at_once=config.privacy.at_once,
+                reservation_seconds=config.api.reservation_seconds or int(timeout.to_seconds()),
+            ),
             timeout=timeout,
             memory_mib=768,  # most of its time it waits for a model, and each GiB is paid for all that time
             user_facing=user_facing,

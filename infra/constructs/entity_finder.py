@@ -5,10 +5,11 @@ from constructs import Construct
 
 from infra.config import StageConfig
 from infra.constructs.python_function import PythonFunction
+from rlaas.runtime.environment import Environment
 
 
 class EntityFinder(PythonFunction):
-    """Reachable by lambda:Invoke only, for the functions that store texts: give them `settings` and let them `serve`."""
+    """Reachable by lambda:Invoke only, for the functions that store texts: name it to them and let it `serve` them."""
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig) -> None:
         super().__init__(
@@ -17,16 +18,11 @@ class EntityFinder(PythonFunction):
             config=config,
             name="find_entities",
             description="Finds names of people and places in texts, before they are stored",
-            environment={},
+            environment=Environment.model_construct(stage=config.name),
             timeout=Duration.seconds(10),
             memory_mib=config.privacy.memory_mib,
             packages=("deps", "entities"),
         )
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """What a function that asks it is told."""
-        return {"FIND_ENTITIES_FUNCTION": self.target.function_arn, "FIND_ENTITIES_AT_ONCE": str(self.config.privacy.at_once)}
 
     def serve(self, function: PythonFunction) -> None:
         """Let `function` ask."""

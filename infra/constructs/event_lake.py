@@ -15,6 +15,7 @@ from infra.config import StageConfig
 from infra.constructs.failures import Failures
 from infra.constructs.private_bucket import PrivateBucket
 from infra.constructs.python_function import PythonFunction, log_group
+from rlaas.runtime.environment import LakeEnvironment
 
 EVENT_TYPES = ("interaction", "output", "feedback", "task_result", "reward", "guardrail", "failure")
 """What `event_type` can be; a test holds it equal to `rlaas.telemetry.events.EventType`."""
@@ -99,7 +100,11 @@ class EventLake(Construct):
             config=config,
             name="lake_writer",
             description="Sends new events to Firehose, and requests that drew shadows to their queue",
-            environment={"DELIVERY_STREAM": self.delivery_stream.ref, "FAILURES_BUCKET": failures.bucket.bucket_name},
+            environment=LakeEnvironment.model_construct(
+                stage=config.name,
+                delivery_stream=self.delivery_stream.ref,
+                failures_bucket=failures.bucket.bucket_name,
+            ),
             timeout=Duration.minutes(1),
         )
         self.writer.allow("firehose:PutRecordBatch", on=[self.delivery_stream.attr_arn])

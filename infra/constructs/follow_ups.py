@@ -8,6 +8,7 @@ from constructs import Construct
 from infra.config import StageConfig
 from infra.constructs.failures import Failures
 from infra.constructs.python_function import PythonFunction
+from rlaas.runtime.environment import FollowUpsEnvironment
 
 _ATTEMPTS = 5
 
@@ -31,7 +32,7 @@ class FollowUps(Construct):
             visibility_timeout=Duration.seconds(6 * timeout.to_seconds()),  # as Lambda's guide has it for queues
             dead_letter_queue=sqs.DeadLetterQueue(queue=failures.queue, max_receive_count=_ATTEMPTS),
         )
-        writer.function.add_environment("FOLLOW_UPS_QUEUE_URL", self.queue.queue_url)
+        writer.tell(FollowUpsEnvironment.model_construct(stage=config.name, follow_ups_queue_url=self.queue.queue_url))
         writer.allow("sqs:SendMessage", on=[self.queue.queue_arn])
         writer.function.add_event_source(
             sources.SqsEventSource(self.queue, batch_size=1, report_batch_item_failures=True, max_concurrency=config.follow_ups_at_once)

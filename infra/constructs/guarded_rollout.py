@@ -1,7 +1,5 @@
 """Rollouts in steps, and the guard that takes one back when its alarm fires."""
 
-import json
-
 from aws_cdk import ArnFormat, Duration, Stack
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
@@ -12,6 +10,7 @@ from infra.constructs.failures import failure_queue
 from infra.constructs.python_function import PythonFunction
 from infra.constructs.state_machine import StateMachine
 from infra.constructs.tenant_table import TenantTable
+from rlaas.runtime.environment import RegistryEnvironment, RolloutEnvironment
 
 EVERY = Duration.minutes(1)
 """Between two looks of the guard."""
@@ -33,13 +32,14 @@ class GuardedRollout(Construct):
             service="cloudwatch", resource="alarm", resource_name=f"{guards}*", arn_format=ArnFormat.COLON_RESOURCE_NAME
         )
         """Every rollout's guard alarm, for IAM policies."""
-        environment = {
-            "REGISTRY_TABLE": registry.table_name,
-            "EVENTS_TABLE": events_table.table_name,
-            "COUNTERS_TABLE": counters.table_name,
-            "EVENT_TTL_DAYS": str(config.event_ttl_days),
-            "ROLLOUT_SETTINGS": json.dumps(dict(config.rollout.settings)),
-        }
+        environment = RolloutEnvironment.model_construct(
+            stage=config.name,
+            registry_table=registry.table_name,
+            events_table=events_table.table_name,
+            counters_table=counters.table_name,
+            event_ttl_days=config.event_ttl_days,
+            rollout_settings=dict(config.rollout.settings),
+        )
         self.steps = PythonFunction(
             self,
             "Steps",
@@ -106,7 +106,7 @@ class GuardedRollout(Construct):
             config=config,
             name="guard_rollback",
             description="Puts a skill's route back on its last good version when its guard alarm fires",
-            environment={"REGISTRY_TABLE": registry.table_name},
+            environment=RegistryEnvironment.model_construct(stage=config.name, registry_table=registry.table_name),
             timeout=Duration.seconds(30),
             user_facing=True,  # until it has run, users get the bad policy's answers
             reserved_concurrency=5,

@@ -8,6 +8,7 @@ from infra.constructs.lent_role import LentRole
 from infra.constructs.private_bucket import PrivateBucket
 from infra.constructs.python_function import PythonFunction
 from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, VllmEndpoint
+from rlaas.runtime.environment import AskingEnvironment, Environment
 
 _DATA = "Datasets and answers are data; a session is narrowed to those of one run."
 
@@ -23,12 +24,13 @@ class HeldOutAsker(Construct):
             config=config,
             name="ask_held_out",
             description="Asks a learning run's held-out prompts, by leave for that run",
-            environment={},
+            environment=Environment.model_construct(stage=config.name),
             timeout=Duration.minutes(10),  # less than a session lives, which is a quarter of an hour
             memory_mib=1024,
         )
         about = "Lent by ask_held_out to itself, a quarter of an hour and one learning run at a time"
-        role = LentRole(self, "Role", description=about, lent_by=self.function, variable="ASKING_ROLE_ARN")
+        role = LentRole(self, "Role", description=about, lent_by=self.function)
+        self.function.tell(AskingEnvironment.model_construct(stage=config.name, asking_role_arn=role.role_arn))
         answers = "tenants/*/runs/*/answers/"
         role.allow("s3:GetObject", on=[artifacts.objects("tenants/*/datasets/*")], wildcard_because=_DATA)
         role.allow("s3:GetObject", "s3:PutObject", on=[artifacts.objects(f"{answers}*")], wildcard_because=_DATA)

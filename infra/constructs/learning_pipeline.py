@@ -1,6 +1,5 @@
 """Learning runs: dataset -> training -> evaluation -> decision, as SageMaker jobs that a state machine calls."""
 
-import json
 from collections.abc import Sequence
 
 from aws_cdk import Duration, Stack
@@ -19,6 +18,7 @@ from infra.constructs.sagemaker_role import SageMakerRole
 from infra.constructs.state_machine import StateMachine
 from infra.constructs.tenant_table import TenantTable
 from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, TARGETS_HAVE_NO_NAMES, VllmEndpoint
+from rlaas.runtime.environment import LearningEnvironment
 
 # Step Functions' own rules that tell it when a job has ended (`.sync`); it makes them itself under these names.
 _SYNC_RULES = ("StepFunctionsGetEventsForSageMakerTrainingJobsRule", "StepFunctionsGetEventsForSageMakerProcessingJobsRule")
@@ -48,14 +48,15 @@ class LearningPipeline(Construct):
             config=config,
             name="learning_steps",
             description="Begins, decides and closes learning runs",
-            environment={
-                "REGISTRY_TABLE": registry.table_name,
-                "ARTIFACTS_BUCKET": artifacts.bucket_name,
-                "LAKE_BUCKET": lake.bucket.bucket_name,
-                "ENDPOINT_NAME": endpoint.endpoint_name,
-                "BASE_MODEL": endpoint.base_model,
-                "LEARNING_SETTINGS": json.dumps(dict(learning.settings)),
-            },
+            environment=LearningEnvironment.model_construct(
+                stage=config.name,
+                registry_table=registry.table_name,
+                artifacts_bucket=artifacts.bucket_name,
+                lake_bucket=lake.bucket.bucket_name,
+                endpoint_name=endpoint.endpoint_name,
+                base_model=endpoint.base_model,
+                learning_settings=dict(learning.settings),
+            ),
             timeout=Duration.seconds(30),
         )
         self.steps.allow("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:Query", on=[registry.table_arn])

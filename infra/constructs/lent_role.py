@@ -9,12 +9,13 @@ from constructs import Construct
 from infra.acknowledge import acknowledge_wildcards
 from infra.constructs.python_function import PythonFunction
 from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, VllmEndpoint
+from rlaas.runtime.environment import GrantingEnvironment
 
 
 class LentRole(iam.Role):
-    """A role that `lent_by` alone may assume; the function finds its ARN in the environment, as `variable`."""
+    """A role that `lent_by` alone may assume; tell the function its ARN."""
 
-    def __init__(self, scope: Construct, id: str, *, description: str, lent_by: PythonFunction, variable: str) -> None:
+    def __init__(self, scope: Construct, id: str, *, description: str, lent_by: PythonFunction) -> None:
         lender = lent_by.function.role
         assert lender is not None
         super().__init__(
@@ -25,7 +26,6 @@ class LentRole(iam.Role):
             max_session_duration=Duration.hours(1),
         )
         lent_by.allow("sts:AssumeRole", on=[self.role_arn])
-        lent_by.function.add_environment(variable, self.role_arn)
 
     def allow(
         self, *actions: str, on: Sequence[str], conditions: Mapping[str, object] | None = None, wildcard_because: str | None = None
@@ -40,7 +40,8 @@ class GrantRole(LentRole):
 
     def __init__(self, scope: Construct, id: str, *, endpoint: VllmEndpoint, lent_by: PythonFunction) -> None:
         about = "Lent to callers who ask a model themselves, a quarter of an hour and one model at a time"
-        super().__init__(scope, id, description=about, lent_by=lent_by, variable="GRANT_ROLE_ARN")
+        super().__init__(scope, id, description=about, lent_by=lent_by)
+        lent_by.tell(GrantingEnvironment.model_construct(stage=lent_by.config.name, grant_role_arn=self.role_arn))
         self.allow(
             *("sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"),
             on=endpoint.arns,

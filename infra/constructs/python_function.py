@@ -1,5 +1,6 @@
 """A Lambda function of `functions/<name>` on the shared layers."""
 
+import json
 from collections.abc import Mapping, Sequence
 
 from aws_cdk import AssetHashType, Duration, RemovalPolicy, Stack
@@ -15,6 +16,7 @@ from infra import bundling
 from infra.acknowledge import acknowledge, acknowledge_wildcards
 from infra.config import StageConfig
 from infra.constructs.failures import BATCHES, Failures, KeptRecords, failure_queue
+from rlaas.runtime.environment import Environment
 
 _RLAAS = bundling.ROOT / "layers" / "rlaas"
 _STREAM_KEEPS = Duration.hours(23)
@@ -97,7 +99,7 @@ class PythonFunction(Construct):
         config: StageConfig,
         name: str,
         description: str,
-        environment: Mapping[str, str],
+        environment: Environment,
         timeout: Duration,
         memory_mib: int = 512,
         user_facing: bool = False,
@@ -137,12 +139,11 @@ class PythonFunction(Construct):
             system_log_level_v2=lambda_.SystemLogLevel.WARN,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,
             environment={
-                "RLAAS_STAGE": config.name,
                 "POWERTOOLS_SERVICE_NAME": name,
                 "POWERTOOLS_METRICS_NAMESPACE": "RLaaS",
                 "POWERTOOLS_LOG_LEVEL": "INFO",
                 **(_WEB_SERVER if web_server else {}),
-                **environment,
+                **_variables(environment),
             },
         )
         write_logs.apply_before(self.function)
@@ -157,6 +158,11 @@ class PythonFunction(Construct):
             "functions on the machine's own Python.",
             "AwsSolutions-L1",
         )
+
+    def tell(self, environment: Environment) -> None:
+        """Add what is known only now to the function's environment."""
+        for name, value in _variables(environment).items():
+            self.function.add_environment(name, value)
 
     def allow(
         self, *actions: str, on: Sequence[str], conditions: Mapping[str, object] | None = None, wildcard_because: str | None = None
@@ -209,6 +215,12 @@ class PythonFunction(Construct):
         """
         self.target.configure_async_invoke(on_failure=destinations.SqsDestination(failure_queue(self, self.config)), retry_attempts=2)
         return self.target
+
+
+def _variables(environment: Environment) -> dict[str, str]:
+    """What `environment` was given, as the process reads it. CDK's values are known only when it is deployed, so nothing is validated."""
+    given = environment.model_dump(by_alias=True, exclude_unset=True)
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
 
 
 def web_adapter(scope: Construct, config: StageConfig) -> lambda_.ILayerVersion:

@@ -1,6 +1,5 @@
 """What plays again what failed, and counts what has not been played again."""
 
-import json
 from collections.abc import Sequence
 
 from aws_cdk import Duration
@@ -13,6 +12,7 @@ from infra.constructs.event_lake import EventLake
 from infra.constructs.failures import BATCHES, Failures, failure_queue
 from infra.constructs.python_function import PythonFunction
 from infra.constructs.shadows import ShadowQueue
+from rlaas.runtime.environment import RedriveEnvironment
 
 COUNT_EVERY = Duration.minutes(15)
 _KEPT = "Lambda and Firehose name what they keep; the prefix is what can be named."
@@ -41,16 +41,17 @@ class Redrive(Construct):
             config=config,
             name="redrive",
             description="Plays again what failed and was kept, and counts it",
-            environment={
-                "FAILURES_BUCKET": failures.bucket.bucket_name,
-                "FAILURES_QUEUE_URL": failures.queue.queue_url,
-                "LAKE_BUCKET": lake.bucket.bucket_name,
-                "DELIVERY_STREAM": lake.delivery_stream.ref,
-                "SHADOW_QUEUE_URL": shadows.queue.queue_url,
-                "DEAD_LETTER_QUEUE_URL": shadows.dead_letters.queue_url,
-                "CONSUMERS": json.dumps([function.target.function_arn for function in consumers]),
-                "IN_ORDER": in_order.target.function_arn,
-            },
+            environment=RedriveEnvironment.model_construct(
+                stage=config.name,
+                failures_bucket=failures.bucket.bucket_name,
+                failures_queue_url=failures.queue.queue_url,
+                lake_bucket=lake.bucket.bucket_name,
+                delivery_stream=lake.delivery_stream.ref,
+                shadow_queue_url=shadows.queue.queue_url,
+                dead_letter_queue_url=shadows.dead_letters.queue_url,
+                consumers=tuple(function.target.function_arn for function in consumers),
+                in_order=in_order.target.function_arn,
+            ),
             timeout=Duration.seconds(28),  # the admin API waits for it, and API Gateway for that
         )
         function = self.function

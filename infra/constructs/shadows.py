@@ -14,6 +14,7 @@ from infra.constructs.failures import dead_letter_queue, failure_queue
 from infra.constructs.python_function import PythonFunction
 from infra.constructs.tenant_table import TenantTable
 from infra.constructs.vllm_endpoint import VllmEndpoint
+from rlaas.runtime.environment import MirrorEnvironment, ReconcileEnvironment
 
 
 class ShadowQueue(Construct):
@@ -35,8 +36,10 @@ class ShadowQueue(Construct):
 
     def filled_by(self, function: PythonFunction, ledger: TenantTable) -> None:
         """Let `function` send tasks and enter them into the ledger."""
-        function.function.add_environment("SHADOW_QUEUE_URL", self.queue.queue_url)
-        function.function.add_environment("COUNTERS_TABLE", ledger.table_name)
+        told = MirrorEnvironment.model_construct(
+            stage=function.config.name, shadow_queue_url=self.queue.queue_url, counters_table=ledger.table_name
+        )
+        function.tell(told)
         function.allow("sqs:SendMessage", on=[self.queue.queue_arn])
         function.allow("dynamodb:BatchWriteItem", on=[ledger.table_arn])
 
@@ -85,11 +88,12 @@ class Shadows(Construct):
             config=config,
             name="reconcile_shadows",
             description="Checks that sampled = outputs + dead letters + what is under way",
-            environment={
-                "COUNTERS_TABLE": counters.table_name,
-                "SHADOW_QUEUE_URL": waiting.queue.queue_url,
-                "DEAD_LETTER_QUEUE_URL": waiting.dead_letters.queue_url,
-            },
+            environment=ReconcileEnvironment.model_construct(
+                stage=config.name,
+                counters_table=counters.table_name,
+                shadow_queue_url=waiting.queue.queue_url,
+                dead_letter_queue_url=waiting.dead_letters.queue_url,
+            ),
             timeout=Duration.minutes(5),
         )
         self.check.allow("dynamodb:Query", on=[counters.table_arn])

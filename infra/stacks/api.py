@@ -1,7 +1,5 @@
 """What applications call."""
 
-import json
-
 from aws_cdk import CfnOutput, Duration
 from constructs import Construct
 
@@ -18,6 +16,7 @@ from infra.constructs.rest_api import PublicApi
 from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, VllmEndpoint
 from infra.stacks.data import DataStack
 from infra.stacks.rlaas_stack import RlaasStack
+from rlaas.runtime.environment import AdminEnvironment, RegistryEnvironment, TelemetryEnvironment
 
 TELEMETRY_PATHS = (
     "v1/interaction.create",
@@ -112,7 +111,7 @@ class ApiStack(RlaasStack):
             config=self.config,
             name="authorizer",
             description="Who is calling: looks a key up by its id",
-            environment={"REGISTRY_TABLE": data.registry.table_name},
+            environment=RegistryEnvironment.model_construct(stage=self.config.name, registry_table=data.registry.table_name),
             timeout=Duration.seconds(5),
             user_facing=True,
             reserved_concurrency=100,
@@ -132,14 +131,16 @@ class ApiStack(RlaasStack):
             config=self.config,
             name="telemetry",
             description="Takes interactions, outputs, feedback and task results, one or many at once",
-            environment={
-                "REGISTRY_TABLE": data.registry.table_name,
-                "EVENTS_TABLE": data.events.table_name,
-                "EVENT_TTL_DAYS": str(self.config.event_ttl_days),
-                "COUNTERS_TABLE": data.counters.table_name,
-                "TENANT_REQUESTS_PER_SECOND": str(self.config.api.tenant_rate_per_second),
-                **finder.settings,
-            },
+            environment=TelemetryEnvironment.model_construct(
+                stage=self.config.name,
+                registry_table=data.registry.table_name,
+                events_table=data.events.table_name,
+                event_ttl_days=self.config.event_ttl_days,
+                counters_table=data.counters.table_name,
+                tenant_requests_per_second=self.config.api.tenant_rate_per_second,
+                find_entities_function=finder.target.function_arn,
+                find_entities_at_once=self.config.privacy.at_once,
+            ),
             timeout=Duration.seconds(29),  # as long as API Gateway waits; most of it only where names are looked for in long texts
             user_facing=True,
         )
@@ -156,22 +157,23 @@ class ApiStack(RlaasStack):
             config=self.config,
             name="admin",
             description="Tenants, keys, skills, policies, routes, learning runs, rollouts, audit",
-            environment={
-                "REGISTRY_TABLE": data.registry.table_name,
-                "EVENTS_TABLE": data.events.table_name,
-                "EVENT_TTL_DAYS": str(self.config.event_ttl_days),
-                "AUDIT_TABLE": data.audit.table_name,
-                "COUNTERS_TABLE": data.counters.table_name,
-                "TENANT_REQUESTS_PER_SECOND": str(self.config.api.tenant_rate_per_second),
-                "ALLOWED_MODELS": json.dumps(self.config.allowed_models),
-                "ENDPOINT_NAME": endpoint.endpoint_name,
-                "BASE_MODEL": endpoint.base_model,
-                "LEARNING_STATE_MACHINE_ARN": learning.state_machine.state_machine_arn,
-                "ROLLOUT_STATE_MACHINE_ARN": rollout.state_machine.state_machine_arn,
-                "REDRIVE_FUNCTION": self.redrive.function.target.function_arn,
-                "LEARNING_SETTINGS": json.dumps(dict(self.config.learning.settings)),
-                "ROLLOUT_SETTINGS": json.dumps(dict(self.config.rollout.settings)),
-            },
+            environment=AdminEnvironment.model_construct(
+                stage=self.config.name,
+                registry_table=data.registry.table_name,
+                events_table=data.events.table_name,
+                event_ttl_days=self.config.event_ttl_days,
+                audit_table=data.audit.table_name,
+                counters_table=data.counters.table_name,
+                tenant_requests_per_second=self.config.api.tenant_rate_per_second,
+                allowed_models=self.config.allowed_models,
+                endpoint_name=endpoint.endpoint_name,
+                base_model=endpoint.base_model,
+                learning_state_machine_arn=learning.state_machine.state_machine_arn,
+                rollout_state_machine_arn=rollout.state_machine.state_machine_arn,
+                redrive_function=self.redrive.function.target.function_arn,
+                learning_settings=dict(self.config.learning.settings),
+                rollout_settings=dict(self.config.rollout.settings),
+            ),
             timeout=Duration.seconds(29),
             memory_mib=1_024,
             reserved_concurrency=20,
@@ -212,7 +214,7 @@ class ApiStack(RlaasStack):
             config=self.config,
             name="bootstrap",
             description="Makes a tenant with a key and returns the key once; for operators, by lambda:Invoke",
-            environment={"REGISTRY_TABLE": data.registry.table_name},
+            environment=RegistryEnvironment.model_construct(stage=self.config.name, registry_table=data.registry.table_name),
             timeout=Duration.seconds(10),
         )
         function.allow("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", on=[data.registry.table_arn])

@@ -16,6 +16,7 @@ from infra.constructs.python_function import PythonFunction
 from infra.constructs.shadows import ShadowQueue
 from infra.constructs.tenant_table import TenantTable
 from infra.stacks.rlaas_stack import RlaasStack
+from rlaas.runtime.environment import AuditEnvironment, RewardEnvironment
 
 _LANES = 10
 """Readers side by side of a shard, each with its own partition keys in order: an interaction's events, a tenant's documents."""
@@ -94,13 +95,14 @@ class DataStack(RlaasStack):
             config=self.config,
             name="reward_writer",
             description="Turns feedback into rewards and outputs into usage",
-            environment={
-                "COUNTERS_TABLE": self.counters.table_name,
-                "EVENTS_TABLE": self.events.table_name,
-                "REGISTRY_TABLE": self.registry.table_name,
-                "EVENT_TTL_DAYS": str(self.config.event_ttl_days),
-                "FAILURES_BUCKET": self.failures.bucket.bucket_name,
-            },
+            environment=RewardEnvironment.model_construct(
+                stage=self.config.name,
+                counters_table=self.counters.table_name,
+                events_table=self.events.table_name,
+                registry_table=self.registry.table_name,
+                event_ttl_days=self.config.event_ttl_days,
+                failures_bucket=self.failures.bucket.bucket_name,
+            ),
             timeout=Duration.minutes(1),
         )
         writer.allow("dynamodb:GetItem", on=[self.registry.table_arn])
@@ -118,7 +120,7 @@ class DataStack(RlaasStack):
             config=self.config,
             name="audit_writer",
             description="Appends every change of the registry to its tenant's audit chain",
-            environment={"AUDIT_TABLE": self.audit.table_name},
+            environment=AuditEnvironment.model_construct(stage=self.config.name, audit_table=self.audit.table_name),
             timeout=Duration.minutes(1),
         )
         # Append-only: entries are put where none is, and read to find the chain's end; never updated or deleted.

@@ -1,4 +1,4 @@
-"""The typed environment: what functions are told, by what it is for. A process reads it through its stage (`rlaas.runtime.stage`)."""
+"""The typed environment: what functions are told, by what it is for. CDK writes it; a process reads it through its stage."""
 
 from pydantic import BaseModel, ConfigDict, Field, Json, JsonValue
 
@@ -50,6 +50,10 @@ class FailuresEnvironment(Environment):
 
 
 class RewardEnvironment(EventsEnvironment, CountersEnvironment, FailuresEnvironment):
+    """For the reward writer."""
+
+
+class FollowUpsEnvironment(Environment):
     """For the reward writer: where it puts off what one tenant has too much of."""
 
     follow_ups_queue_url: str = Field(alias="FOLLOW_UPS_QUEUE_URL")
@@ -79,8 +83,16 @@ class InferenceEnvironment(IngestEnvironment, CountersEnvironment, ModelsEnviron
     reservation_seconds: int = Field(default=60, ge=1, alias="RESERVATION_SECONDS")
 
 
-class DecidingEnvironment(InferenceEnvironment):
-    """For the function that also lets callers ask models themselves, by leave of the role `grant_role_arn`."""
+class TelemetryEnvironment(IngestEnvironment, RateEnvironment):
+    """For the function that takes events."""
+
+
+class AnsweringEnvironment(InferenceEnvironment, RateEnvironment):
+    """For functions that answer requests, and shadows."""
+
+
+class GrantingEnvironment(Environment):
+    """For the function that lets callers ask models themselves, by leave of the role `grant_role_arn`."""
 
     grant_role_arn: str = Field(alias="GRANT_ROLE_ARN")
 
@@ -101,8 +113,8 @@ class ReconcileEnvironment(MirrorEnvironment):
     dead_letter_queue_url: str = Field(alias="DEAD_LETTER_QUEUE_URL")
 
 
-class LakeEnvironment(MirrorEnvironment, FailuresEnvironment):
-    """For the lake writer, which also mirrors."""
+class LakeEnvironment(FailuresEnvironment):
+    """For the lake writer, which also mirrors (`MirrorEnvironment`)."""
 
     delivery_stream: str = Field(alias="DELIVERY_STREAM")
 
@@ -152,7 +164,7 @@ class AdaptersEnvironment(RegistryEnvironment, EndpointEnvironment, RunsEnvironm
     scale_to_zero: bool = Field(alias="SCALE_TO_ZERO")
 
 
-class AdminEnvironment(RolloutEnvironment, ModelsEnvironment, AuditEnvironment, EndpointEnvironment, RunsEnvironment):
+class AdminEnvironment(RolloutEnvironment, RateEnvironment, ModelsEnvironment, AuditEnvironment, EndpointEnvironment, RunsEnvironment):
     """For the admin API."""
 
     base_model: str = Field(alias="BASE_MODEL")

@@ -16,11 +16,12 @@ from rlaas.runtime.environment import (
     AdminEnvironment,
     AuditEnvironment,
     CountersEnvironment,
-    DecidingEnvironment,
     EndpointEnvironment,
     Environment,
     EventsEnvironment,
     FailuresEnvironment,
+    FollowUpsEnvironment,
+    GrantingEnvironment,
     InferenceEnvironment,
     IngestEnvironment,
     LakeEnvironment,
@@ -30,7 +31,6 @@ from rlaas.runtime.environment import (
     ReconcileEnvironment,
     RedriveEnvironment,
     RegistryEnvironment,
-    RewardEnvironment,
     RunsEnvironment,
 )
 from rlaas.runtime.remembered import Remembered
@@ -220,7 +220,7 @@ class Stage:
         """Makes grants, with which callers ask a model directly."""
         from rlaas.adapters.aws.grants import ModelGrants
 
-        return ModelGrants(self.settings(DecidingEnvironment).grant_role_arn)
+        return ModelGrants(self.settings(GrantingEnvironment).grant_role_arn)
 
     # What mirrors requests.
 
@@ -308,7 +308,7 @@ class Stage:
         """Where the reward writer `function_arn` puts off what one tenant has too much of."""
         from rlaas.adapters.aws.follow_ups import FollowUpQueue
 
-        return FollowUpQueue(self.settings(RewardEnvironment).follow_ups_queue_url, function_arn)
+        return FollowUpQueue(self.settings(FollowUpsEnvironment).follow_ups_queue_url, function_arn)
 
     @cached_property
     def redriver(self) -> "LambdaRedriver":
