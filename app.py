@@ -1,6 +1,6 @@
 """The CDK app: one stage per region of `infra.config.STAGES`.
 
-`cdk deploy -c stage=dev-us-east-1 '**'` deploys one of them; `python app.py` synthesizes every one into cdk.out, without an account, the
+`cdk deploy -c stage=dev-us-east-1 '**'` deploys one of them; `make synth` synthesizes every one into cdk.out, without an account, the
 network or the CDK command line.
 """
 
