@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,6 +74,16 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
             dynamodb, DynamoRegistry("registry", dynamodb), DynamoEventStore("events", dynamodb=dynamodb), DynamoAuditLog("audit", dynamodb)
         )
     clients._client.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def event_loop() -> Iterator[None]:
+    """Mangum runs the admin API in its thread's own loop, which an `asyncio.run` of an earlier test takes away."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 @pytest.fixture
