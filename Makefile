@@ -113,7 +113,7 @@ bench-repetition: setup ## How far one person who repeats himself moves what is 
 bench-mirroring: setup ## 10,000 mirrored requests with a failing shadow: none is lost
 	$(VENV)/python -m benchmarks.mirroring
 
-bench-fairness: setup ## What one tenant's flood costs another on each shared consumer; about five minutes
+bench-fairness: setup ## What one tenant's flood costs another on each shared consumer; about twenty minutes
 	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.fairness
 
 bench-demo: setup ## The figures of the last `make demo`

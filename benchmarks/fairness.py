@@ -1,20 +1,22 @@
-"""What one tenant's flood costs another: time from feedback to reward, and time of a request. `make bench-fairness`; about seven minutes.
+"""What one tenant's flood costs another: time from feedback to reward, and time of a request. `make bench-fairness`; about twenty minutes.
 
 On a laptop cloud of its own, one tenant floods each shared consumer in turn, as hard as its limits allow: each connection sends again as
 soon as it is answered, and waits only where a 429 says so. Another tenant goes on as ever: an edit and its reward, and a request. A quiet
-phase comes before each flood, so that both meet the same machine, and the worst ratio of the 99th percentiles is what is reported.
+phase comes before each flood; a flood's 99th percentile is held against that of all quiet phases, and the worst ratio is reported.
 
-Limits are a matter of what a stage bears. In `prod` a tenant may send a tenth of what the API takes (200 requests a second of 2,000). So
-each flood comes twice: without a limit (the laptop's own is 500 a second, which two cores never see), which tells how much the machine
-bears (`open_*`), and under the platform's ceiling of a tenth of that, one a second at least. The latter is what is reported.
+Limits are a matter of what a stage bears: on AWS a tenant may send a tenth of what the API takes (`ApiConfig.tenant_rate_per_second`). So
+each flood comes first without a limit (the laptop's own is 500 a second, which two cores never see), which tells how much the machine
+bears (`open_*`), and then under the platform's ceiling of a half, a quarter and a tenth of that. The tenth is what is reported.
 
 - stream: edits of 184 KB on one draft
 - gateway: drafts by `/v1/infer`, whose model is the stage's own
 - endpoint: streams of chat, as long as the policy lets them be
 - admin: a new policy with each request
 
-Clients, emulator, functions and model share the machine's cores here; on AWS each call of a function has its own. `busy_request_ratio`
-tells how much of a ratio that is: how much longer a request takes beside as many processes as a flood has connections, which only count.
+Clients, emulator, functions and model share the machine's cores here, and every AWS call of every function goes through the emulator's one
+process; on AWS each call of a function has a processor of its own, and DynamoDB is not one process. Two things tell how much of a ratio
+that is. `*_read_*`: how much longer one read of DynamoDB takes in the same flood, with no function of ours in it; a reward takes
+many such calls in turn. `busy_*`: how much longer all takes beside as many processes as a flood has connections, which only count.
 """
 
 from __future__ import annotations
@@ -37,13 +39,28 @@ from rlaas.adapters.aws.events import DynamoEventStore
 from rlaas.rewards.reward import reward_id
 from tests.laptop_cloud import PROMPT, SKILL, LaptopCloud, Tenant, drafted, until
 
-QUIET_S, FLOOD_S = 15.0, 25.0
+QUIET_S = 15.0
+FLOODS = {"open": (None, 25.0), "half": (1 / 2, 25.0), "quarter": (1 / 4, 40.0), "tenth": (1 / 10, 60.0)}
+"""By name: the part of what the machine bears that a tenant may send, and how many seconds it is measured for."""
 CONNECTIONS = 4
 HEARD_AFTER_S = 11.0
 """Ceilings are remembered for ten seconds."""
 LARGE = "The parcel left on Monday. " * 6_800
 
-Times = tuple[list[float], list[float]]
+
+class Times:
+    """Seconds from feedback to reward, of each request, and of each read of DynamoDB."""
+
+    def __init__(self) -> None:
+        self.rewards: list[float] = []
+        self.requests: list[float] = []
+        self.reads: list[float] = []
+
+    def add(self, more: Times) -> None:
+        """Those of another phase."""
+        self.rewards += more.rewards
+        self.requests += more.requests
+        self.reads += more.reads
 
 
 class Neighbour:
@@ -55,16 +72,18 @@ class Neighbour:
         self._events = DynamoEventStore("rlaas-local-events", dynamodb=cloud.client("dynamodb"))
 
     def go_on(self, seconds: float) -> Times:
-        """Seconds from feedback to reward, and seconds of each request."""
-        rewards: list[float] = []
-        requests: list[float] = []
+        """How long each thing took."""
+        times = Times()
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            rewards.append(self._reward_s())
+            times.rewards.append(self._reward_s())
             began = time.monotonic()
             self._tenant.infer()
-            requests.append(time.monotonic() - began)
-        return rewards, requests
+            asked = time.monotonic()
+            self._events.heads(self._tenant.tenant_id, ["none"])
+            times.requests.append(asked - began)
+            times.reads.append(time.monotonic() - asked)
+        return times
 
     def _reward_s(self) -> float:
         output_id = drafted(self._tenant, "The parcel left on Monday.")
@@ -157,50 +176,60 @@ class Ceiling:
 
 
 def figures(cloud: LaptopCloud) -> dict[str, float]:
-    """All floods, each beside the quiet phase before it."""
+    """All floods beside all quiet phases."""
     neighbour, loud = Neighbour(cloud), cloud.tenant()
     loud.make_skill()
     ceiling = Ceiling(cloud, loud)
     neighbour.go_on(5.0)  # warm
-    found: dict[str, float] = {}
-    quiet: Times = ([], [])
-    for name, send in floods(cloud, loud).items():
-        for limited in (False, True):
-            ceiling.put(max(1, round(found[f"open_{name}_flood_per_s"] / 10)) if limited else None)
-            before = neighbour.go_on(QUIET_S)
+    quiet, flooded = Times(), dict[str, Times]()
+    rates: dict[str, float] = {}
+    consumers = floods(cloud, loud)
+    for consumer, send in consumers.items():
+        for limit, (part, seconds) in FLOODS.items():
+            name = f"{limit}_{consumer}"
+            ceiling.put(None if part is None else max(1, round(rates[f"open_{consumer}_flood_per_s"] * part)))
+            quiet.add(neighbour.go_on(QUIET_S))
             with flooding(cloud, loud, send) as statuses:
-                during = neighbour.go_on(FLOOD_S)
+                flooded[name] = neighbour.go_on(seconds)
             settled(cloud)
             answered = sum(status < 400 for status in statuses)
             wrong = {status for status in statuses if status >= 400 and status != 429}
-            told = name if limited else f"open_{name}"
-            found |= ratios(told, before, during) | {f"{told}_flood_per_s": answered / FLOOD_S}
-            print(f"{told}: {len(statuses)} sent, {answered} taken, failures but for 429: {wrong or 'none'}", flush=True)
-            quiet[0].extend(before[0])
-            quiet[1].extend(before[1])
+            rates[f"{name}_flood_per_s"] = answered / seconds
+            print(f"{name}: {len(statuses)} sent, {answered} taken, failures but for 429: {wrong or 'none'}", flush=True)
     with counting():
-        beside = neighbour.go_on(FLOOD_S)
-    limited_only = {name: value for name, value in found.items() if not name.startswith("open_")}
+        busy = ratios("busy", quiet, neighbour.go_on(FLOODS["open"][1]))
+    found = {key: value for name, times in flooded.items() for key, value in ratios(name, quiet, times).items()}
+    worst = {
+        f"{limit}_{what}_delay_ratio": max(found[f"{limit}_{consumer}_{what}_delay_ratio"] for consumer in consumers)
+        for limit in FLOODS
+        for what in ("reward", "request")
+    }
     return {
-        "reward_delay_ratio": max(value for name, value in limited_only.items() if name.endswith("_reward_delay_ratio")),
-        "request_delay_ratio": max(value for name, value in limited_only.items() if name.endswith("_request_delay_ratio")),
-        "busy_reward_ratio": percentile(beside[0], 0.99) / percentile(quiet[0], 0.99),
-        "busy_request_ratio": percentile(beside[1], 0.99) / percentile(quiet[1], 0.99),
+        "reward_delay_ratio": worst["tenth_reward_delay_ratio"],
+        "request_delay_ratio": worst["tenth_request_delay_ratio"],
+        **worst,
+        "quiet_samples": len(quiet.rewards),
+        "quiet_reward_p99_ms": 1000 * percentile(quiet.rewards, 0.99),
+        "quiet_request_p99_ms": 1000 * percentile(quiet.requests, 0.99),
+        "quiet_read_p99_ms": 1000 * percentile(quiet.reads, 0.99),
+        **busy,
         **found,
+        **rates,
     }
 
 
-def ratios(name: str, before: Times, during: Times) -> dict[str, float]:
-    """The 99th percentiles, in ms, and how they compare."""
-    told: dict[str, float] = {}
-    for what, quiet, flooded in zip(("reward", "request"), before, during, strict=True):
-        told |= {
-            f"{name}_{what}_delay_ratio": percentile(flooded, 0.99) / percentile(quiet, 0.99),
-            f"{name}_{what}_p50_ratio": statistics.median(flooded) / statistics.median(quiet),
-            f"{name}_{what}_quiet_p99_ms": 1000 * percentile(quiet, 0.99),
-            f"{name}_{what}_flooded_p99_ms": 1000 * percentile(flooded, 0.99),
-        }
-    return told
+def ratios(name: str, quiet: Times, flooded: Times) -> dict[str, float]:
+    """How the 99th percentiles and the medians compare, and in how many samples."""
+    pairs = {
+        "reward": (quiet.rewards, flooded.rewards),
+        "request": (quiet.requests, flooded.requests),
+        "read": (quiet.reads, flooded.reads),
+    }
+    compared: dict[str, float] = {f"{name}_samples": len(flooded.rewards)}
+    for what, (before, during) in pairs.items():
+        compared[f"{name}_{what}_delay_ratio"] = percentile(during, 0.99) / percentile(before, 0.99)
+        compared[f"{name}_{what}_p50_ratio"] = statistics.median(during) / statistics.median(before)
+    return compared
 
 
 def main() -> None:
