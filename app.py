@@ -1,7 +1,7 @@
 """The CDK app: one stage per region of `infra.config.STAGES`.
 
-`cdk deploy -c stage=dev-us-east-1 '**'` deploys one of them; `make synth` synthesizes every one into cdk.out, without an account, the
-network or the CDK command line.
+`cdk deploy -c stage=dev-us-east-1 '**'` deploys one of them; `make synth` synthesizes every one into cdk.out, without
+an account, the network or the CDK command line.
 """
 
 import json
@@ -20,7 +20,8 @@ ROOT = Path(__file__).parent
 
 def build(outdir: str | None = None, context: dict[str, Any] | None = None) -> cdk.App:
     """The app with every stage, or the one that the context `stage` names (`local`, `dev-us-east-1`, ...)."""
-    # What the command line would say, for when it is not there: cdk.json's feature flags, and that no layer has to be built.
+    # What the command line would say, for when it is not there: cdk.json's feature flags, and that no layer has to be
+    # built.
     defaults = json.loads((ROOT / "cdk.json").read_text())["context"] | {"aws:cdk:bundling-stacks": []}
     app = cdk.App(outdir=outdir, context=defaults | (context or {}))
     wanted = app.node.try_get_context("stage")

@@ -1,12 +1,14 @@
-"""What a stage costs: a month in which nobody calls it, a million events, a million inferences. `make bench-cost`; offline, a minute.
+"""What a stage costs: a month in which nobody calls it, a million events, a million inferences. `make bench-cost`;
+offline, a minute.
 
-Idle: from the templates of the dev and prod stages (`idle_cost`). Events: `telemetry_price`, with all that follows them: rewards, their way
-into the lake, and the marks by which each output counts once. The function's processor time is the one that `make bench-telemetry` last
-counted on the laptop cloud. Inferences: the deployed function's code in this process, before AWS clients whose calls are answered here and
-counted as they are billed, with the log lines that it printed; an answer of the model takes `MODEL_S`, for which the function is paid too.
+Idle: from the templates of the dev and prod stages (`idle_cost`). Events: `telemetry_price`, with all that follows
+them: rewards, their way into the lake, and the marks by which each output counts once. The function's processor time is
+the one that `make bench-telemetry` last counted on the laptop cloud. Inferences: the deployed function's code in this
+process, before AWS clients whose calls are answered here and counted as they are billed, with the log lines that it
+printed; an answer of the model takes `MODEL_S`, for which the function is paid too.
 
-Not in an inference's price: the GPU (an `ml.g5.xlarge` is `gpu_hour_usd`, whatever it answers) or the vendor, budgets (two writes more),
-names found in texts (a function more), and what is paid by the month.
+Not in an inference's price: the GPU (an `ml.g5.xlarge` is `gpu_hour_usd`, whatever it answers) or the vendor, budgets
+(two writes more), names found in texts (a function more), and what is paid by the month.
 """
 
 from __future__ import annotations
@@ -147,7 +149,8 @@ def inference_figures() -> dict[str, float]:
 
 
 def _followed_usd(payload: int) -> float:
-    """The two events of a million inferences in the stream: to the lake, looked at for rewards, each output counted by itself."""
+    """The two events of a million inferences in the stream: to the lake, looked at for rewards, each output counted by
+    itself."""
     batch = round(2 * INFERENCES_PER_S)  # what a stream brings in the second that it waits for more
     lake = lake_usd_per_million(payload, batch=batch, events_per_second=2 * INFERENCES_PER_S)["lake_usd"]
     store = MeteredStore()

@@ -1,12 +1,13 @@
 """Worlds in which a candidate meets its control, and rollouts in them: what `benchmarks.decisions` measures.
 
-Units come as a Poisson process. A unit has a decision time, an arm by the weight of that time, and a fate in each arm: whether its draft is
-sent, when somebody acts on it (or never), whether the candidate failed and left the answer to the control, whether nobody answered. Both
-fates are drawn before the arm, from common random numbers.
+Units come as a Poisson process. A unit has a decision time, an arm by the weight of that time, and a fate in each arm:
+whether its draft is sent, when somebody acts on it (or never), whether the candidate failed and left the answer to the
+control, whether nobody answered. Both fates are drawn before the arm, from common random numbers.
 
-Evidence is the service's own (`rlaas.rollout`): `Trial` gives its classes each unit as `rlaas.rollout.trial` does, and nothing of their
-mathematics is done again here. Times are days since the rollout began. Decisions, actions and closed windows are all seen `LAG` later in
-the service; it is added where a time is told or a weight changes. All is drawn from `SEED` and the run's number.
+Evidence is the service's own (`rlaas.rollout`): `Trial` gives its classes each unit as `rlaas.rollout.trial` does, and
+nothing of their mathematics is done again here. Times are days since the rollout began. Decisions, actions and closed
+windows are all seen `LAG` later in the service; it is added where a time is told or a weight changes. All is drawn from
+`SEED` and the run's number.
 """
 
 import heapq
@@ -44,10 +45,11 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """How an arm's drafts fare. Delays are exponential, their means in windows; `within`: none is longer than the window (drawn again).
+    """How an arm's drafts fare. Delays are exponential, their means in windows; `within`: none is longer than the
+    window (drawn again).
 
-    `never`: nobody acts, and nothing tells it from an action that is yet to come. `fails`: the share of requests that the control answers
-    in its place. `nobody`: the share that nobody answers.
+    `never`: nobody acts, and nothing tells it from an action that is yet to come. `fails`: the share of requests that
+    the control answers in its place. `nobody`: the share that nobody answers.
     """
 
     sent: float = 0.6
@@ -61,9 +63,9 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Two arms and their traffic: `units` at `a_day`, dealt by `weight`, from the middle on by `later_weight` (and then `later_sent` of
-    both arms' drafts are sent). `hard` is the share of requests whose drafts nobody sends; they are those that `Arm.fails` takes first.
-    A draft that is sent is worth `worth`."""
+    """Two arms and their traffic: `units` at `a_day`, dealt by `weight`, from the middle on by `later_weight` (and then
+    `later_sent` of both arms' drafts are sent). `hard` is the share of requests whose drafts nobody sends; they are
+    those that `Arm.fails` takes first. A draft that is sent is worth `worth`."""
 
     candidate: Arm = Arm()
     control: Arm = Arm()
@@ -196,9 +198,10 @@ def _day(number: int) -> date:
 class Trial:
     """A rollout's evidence, unit by unit, as `rlaas.rollout.trial` keeps it.
 
-    `harmful` says whether the guard's alarm is due, and once it was stays. It is what a look after every single event would have found: to
-    save time the ledger is asked only when the bets since it was last asked could, all won, have reached what the alarm takes.
-    Units that are never empty, unsafe or slow only lower that wealth, so those kinds are left out.
+    `harmful` says whether the guard's alarm is due, and once it was stays. It is what a look after every single event
+    would have found: to save time the ledger is asked only when the bets since it was last asked could, all won, have
+    reached what the alarm takes. Units that are never empty, unsafe or slow only lower that wealth, so those kinds are
+    left out.
     """
 
     def __init__(self, world: World, margins: tuple[float, ...] = (0.0,), *, eager: bool = True) -> None:
@@ -219,7 +222,8 @@ class Trial:
         self._bet("unsent", unit, self._unsent(unit, not unit.candidate))
 
     def act(self, unit: Unit, *, sent: bool) -> None:
-        """It is known whether it was sent; so far it counted as sent for the candidate and as not sent for the control."""
+        """It is known whether it was sent; so far it counted as sent for the candidate and as not sent for the
+        control."""
         if sent != unit.candidate:
             before, after = (self._unsent(unit, unsent) for unsent in (not unit.candidate, not sent))
             self.ledger.add("unsent", _day(int(unit.at)), before, times=-1)
@@ -345,7 +349,8 @@ def _decided(trial: Trial) -> Verdict | None:
 
 
 def detected(run: int, world: World) -> tuple[float, float]:
-    """Hours until the guard, reading every event, sees harm, and units dealt to the candidate by then; infinite when it never does."""
+    """Hours until the guard, reading every event, sees harm, and units dealt to the candidate by then; infinite when it
+    never does."""
     trial = Trial(world)
     for at in _played(trial, world, run):
         if trial.harmful:
@@ -365,8 +370,8 @@ class Ended:
 
 
 def rolled_out(run: int, world: World, asks: tuple[Ask, ...]) -> Ended:
-    """One rollout by `asks` with a look every 900 seconds. A step's weight changes at the look that passes the one before, and by then its
-    units are settled; those decided before keep the weight they were dealt with."""
+    """One rollout by `asks` with a look every 900 seconds. A step's weight changes at the look that passes the one
+    before, and by then its units are settled; those decided before keep the weight they were dealt with."""
     stream, trial = Stream(world, run), Trial(world, tuple(ask.margin for ask in asks), eager=False)
     clockwork, at = Clockwork(trial), stream.at.tolist()
     place = step = 0

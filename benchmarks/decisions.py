@@ -1,23 +1,27 @@
-"""Whether rollouts and guards decide rightly, and how soon: the service's own evidence in simulated worlds, beside the rules it had before.
+"""Whether rollouts and guards decide rightly, and how soon: the service's own evidence in simulated worlds, beside the
+rules it had before.
 
-False decisions. The candidate is as good as its control while outcomes come late, do not come, requests fail, levels drift. Each world is
-told by the shares of its runs in which the candidate was ever found better (`advance_*`) and ever found harmful (`rollback_*`), looked at
-after every event; a share may be over alpha = 0.05 by chance only. `*_canary` is at 10%, the others at 50%. Two worlds are in no maximum:
-`fallback`, whose candidate fails on hard requests that the control then answers: taking it back is right, advancing it is not; and
-`beyond_window`, where 37% of the control's good outcomes come after the window: those are lost to it by declaration. A share that is over
-alpha after the first runs is taken of twice as many fresh ones instead (in the table of power too), so that a maximum over worlds is
-no maximum of noise.
+False decisions. The candidate is as good as its control while outcomes come late, do not come, requests fail, levels
+drift. Each world is told by the shares of its runs in which the candidate was ever found better (`advance_*`) and ever
+found harmful (`rollback_*`), looked at after every event; a share may be over alpha = 0.05 by chance only. `*_canary`
+is at 10%, the others at 50%. Two worlds are in no maximum: `fallback`, whose candidate fails on hard requests that the
+control then answers: taking it back is right, advancing it is not; and `beyond_window`, where 37% of the control's good
+outcomes come after the window: those are lost to it by declaration. A share that is over alpha after the first runs is
+taken of twice as many fresh ones instead (in the table of power too), so that a maximum over worlds is no maximum of
+noise.
 
-Before: units in the order in which their outcomes came, answers of a fallback left out, and an alarm on the mean reward (below the
-control's less 0.15 in 2 of 3 one-minute periods; `old_rollback_RATE_a_minute` is within a day at that many of the candidate's outcomes).
+Before: units in the order in which their outcomes came, answers of a fallback left out, and an alarm on the mean reward
+(below the control's less 0.15 in 2 of 3 one-minute periods; `old_rollback_RATE_a_minute` is within a day at that many
+of the candidate's outcomes).
 
 Detection. Hours until the guard's alarm at a 10% canary, medians; 336 stands for "not within 14 days".
 
-Power. Default plans from traffic, alpha 0.05, 14 days, windows of a day, drafts sent at 60% before: the share that is shipped, beside what
-the plan said, the plan of before (two days a step, without its alarm) and a z-test at the end of 14 days at 50:50.
+Power. Default plans from traffic, alpha 0.05, 14 days, windows of a day, drafts sent at 60% before: the share that is
+shipped, beside what the plan said, the plan of before (two days a step, without its alarm) and a z-test at the end of
+14 days at 50:50.
 
-A look. State of a million settled units, and a look at 1,000 new ones with their windows closed: CPU and memory of a process of its own.
-The store is in memory: what DynamoDB takes is not in it."""
+A look. State of a million settled units, and a look at 1,000 new ones with their windows closed: CPU and memory of a
+process of its own. The store is in memory: what DynamoDB takes is not in it."""
 
 import json
 import math
@@ -57,7 +61,8 @@ LOOK_UNITS, LOOK_NEW = 1_000_000, 1_000
 RATES = (50, 200, 1_000, 5_000)
 GAINS = (-0.10, -0.05, 0.0, 0.02, 0.05, 0.10, 0.20)
 MORE_RUNS = {(50, 0.0): 5.0, (200, 0.0): 5.0, (1_000, 0.0): 5.0, (5_000, 0.02): 0.5, (5_000, 0.05): 0.5}
-"""Units a day and gains with more or fewer runs than the others: a share near alpha needs many, and some rollouts are long."""
+"""Units a day and gains with more or fewer runs than the others: a share near alpha needs many, and some rollouts are
+long."""
 TRAFFIC = {0.1: 1_500, 1.0: 1_500, 5.0: 3_000, 20.0: 5_000, 100.0: 10_000, 1_000.0: 20_000}
 """Units a minute, and how many there are in all."""
 LOOKS = {"each": 1, "50": 50, "once": 10**9}
@@ -96,7 +101,8 @@ class Runner:
 
 
 def equal_worlds() -> dict[str, World]:
-    """Worlds in which the candidate is no better and no worse; those by the minute have rewards of 0.9 three times of four, else 0."""
+    """Worlds in which the candidate is no better and no worse; those by the minute have rewards of 0.9 three times of
+    four, else 0."""
     late_good = Arm(sent_delay=1.0, within=True)
     silent, failing, often = Arm(never=0.3), Arm(nobody=0.1), Arm(sent=0.75, sent_delay=1 / 24, discard_delay=1 / 24)
     held = {
@@ -166,7 +172,8 @@ def _told(name: str, verdicts: list[Verdict]) -> Figures:
 
 
 def old_advances(run: int, world: World) -> bool:
-    """Whether the candidate is ever better among the units whose outcome has come, in that order, without answers of a fallback."""
+    """Whether the candidate is ever better among the units whose outcome has come, in that order, without answers of a
+    fallback."""
     units = Stream(world, run).dealt()
     come = sorted((unit for unit in units if unit.acted_at <= units[-1].at and not unit.failed), key=lambda unit: unit.acted_at)
     test = SequentialTest.against((0.0,), world.prior_mean, grid=())
@@ -236,7 +243,8 @@ def once_shipped(run: int, world: World) -> bool:
 
 
 def bad_world(effect: float, fails: float, a_day: float) -> World:
-    """A canary of 10% that is sent less often by `effect`, or fails on a share `fails`; a fifth of the drafts is never answered."""
+    """A canary of 10% that is sent less often by `effect`, or fails on a share `fails`; a fifth of the drafts is never
+    answered."""
     arm = Arm(sent_delay=1 / 24, discard_delay=1 / 24, never=0.2)
     units = int(min(a_day * AT_MOST_DAYS, 150_000))
     return World(replace(arm, sent=arm.sent + effect, fails=fails), arm, units=units, a_day=a_day, weight=0.1)
@@ -266,7 +274,8 @@ def detection(runner: Runner, runs: int) -> Figures:
 
 
 def default_plan(a_day: float, gain: float = 0.2) -> tuple[tuple[Ask, ...], Plan]:
-    """The steps that traffic of so many units a day gets, and what `plan` expects of them; `gain` is one that it tells the power for."""
+    """The steps that traffic of so many units a day gets, and what `plan` expects of them; `gain` is one that it tells
+    the power for."""
     traffic = Traffic(units_a_day=a_day, reward_mean=0.6, reward_sd=0.49, unsent=0.4)
     terms = Terms(alpha=ALPHA, at_most_days=AT_MOST_DAYS, window_days=WINDOW + LAG, gain=0.2)
     asks = planned_steps(traffic, terms, last_margin=0.0, min_samples=worlds.MIN_SAMPLES)
@@ -314,7 +323,8 @@ def power_of(runner: Runner, a_day: float, gain: float, runs: int) -> Figures:
 
 @dataclass
 class _IndexedEvents(MemoryEventStore):
-    """The store in memory, with an index for what a look asks of each decision, so that the look is measured and not the fake."""
+    """The store in memory, with an index for what a look asks of each decision, so that the look is measured and not
+    the fake."""
 
     around: dict[str, list[StoredEvent]] = field(default_factory=dict)
     units: dict[str, list[StoredEvent]] = field(default_factory=dict)
@@ -355,7 +365,8 @@ def state_after(units: int) -> TrialState:
 
 
 def measured_look(path: Path, new: int) -> Figures:
-    """CPU of loading the state at `path`, one look at `new` decisions, and dumping it; and the most memory this process ever had."""
+    """CPU of loading the state at `path`, one look at `new` decisions, and dumping it; and the most memory this process
+    ever had."""
     (office, rollout), text = begun(), path.read_text()
     office.now = rollout.created_at + timedelta(days=13)
     for place in range(new):

@@ -1,8 +1,9 @@
-"""What traffic the defaults bear: tenants of 200 to ten million requests a day against each limit that a stage sets by itself.
+"""What traffic the defaults bear: tenants of 200 to ten million requests a day against each limit that a stage sets by
+itself.
 
-Limits are read from the configuration and the code that holds them; arrivals are simulated. A day's busiest hour has a tenth of its
-requests, and they come in clumps (an agent's parallel calls, an inbox that is opened): a geometric number of `CLUMP` on average, at one
-moment.
+Limits are read from the configuration and the code that holds them; arrivals are simulated. A day's busiest hour has a
+tenth of its requests, and they come in clumps (an agent's parallel calls, an inbox that is opened): a geometric number
+of `CLUMP` on average, at one moment.
 """
 
 import heapq
@@ -47,8 +48,9 @@ def refused_by_the_rates() -> dict[str, float]:
 
 
 def refused_for_want_of_concurrency() -> dict[str, float]:
-    """Calls that find no place: of the authorizer while so many keys a second that API Gateway does not remember come suddenly to two warm
-    environments, of the admin API under so many requests a second; and how long the last of so many rollbacks at once waits."""
+    """Calls that find no place: of the authorizer while so many keys a second that API Gateway does not remember come
+    suddenly to two warm environments, of the admin API under so many requests a second; and how long the last of so
+    many rollbacks at once waits."""
     found: dict[str, float] = {}
     for per_second in (10, 100, 500, 2_000):
         found[f"authorizer_{per_second}_new_keys_per_s_refused_ratio"] = _refused(per_second, AUTHORIZE_S, places=AUTHORIZERS, warm=2)
@@ -60,8 +62,8 @@ def refused_for_want_of_concurrency() -> dict[str, float]:
 
 
 def late_judges() -> dict[str, float]:
-    """The share of calls of a moderation service that take longer than the default time, were its latency lognormal with a median of 0.25 s
-    and this 99th percentile."""
+    """The share of calls of a moderation service that take longer than the default time, were its latency lognormal
+    with a median of 0.25 s and this 99th percentile."""
     allowed = Service().timeout_s
     found = {}
     for p99 in (0.6, 1.0, 2.0, 4.0):
@@ -71,7 +73,8 @@ def late_judges() -> dict[str, float]:
 
 
 def longest_streams() -> dict[str, float]:
-    """How many tokens fit into a stream, at the most bytes an event that a recorded one took, and into a whole answer, at 5 bytes each."""
+    """How many tokens fit into a stream, at the most bytes an event that a recorded one took, and into a whole answer,
+    at 5 bytes each."""
     wires = [path.read_bytes() for path in WIRES.glob("*/stream_*.txt")]
     widest = max(len(wire) / wire.count(b"data:") for wire in wires)
     return {
@@ -82,7 +85,8 @@ def longest_streams() -> dict[str, float]:
 
 
 def _refused(per_second: float, takes_s: float, *, places: int, warm: int, seconds: float = 60.0) -> float:
-    """The share of calls that found all `places` taken. An environment that is not warm takes `RESTORE_S` longer, once."""
+    """The share of calls that found all `places` taken. An environment that is not warm takes `RESTORE_S` longer,
+    once."""
     chance = random.Random(f"{per_second} {places}")
     busy: list[float] = []
     idle, made, now, came, refused = warm, warm, 0.0, 0, 0

@@ -1,4 +1,5 @@
-"""What DynamoDB bills for a call, in write and read request units: by the items' sizes, a write once more for each index it is in."""
+"""What DynamoDB bills for a call, in write and read request units: by the items' sizes, a write once more for each
+index it is in."""
 
 import math
 from collections.abc import Mapping

@@ -1,13 +1,16 @@
-"""Whether experiments are honest: 10 tenants' decisions, checked; and what the bandit's learning costs beside other ways to learn.
+"""Whether experiments are honest: 10 tenants' decisions, checked; and what the bandit's learning costs beside other
+ways to learn.
 
-Decisions. Each tenant's route has a salt, weights and a history of ramps of its own. Counted are sample ratio tests that fail at 1e-3,
-units that did not stay where they were, and units that a change of weights moved though it needed not; the logged propensities are tested
-against what was taken by chi-square, and the share of the units that moved is beside the least that could.
+Decisions. Each tenant's route has a salt, weights and a history of ramps of its own. Counted are sample ratio tests
+that fail at 1e-3, units that did not stay where they were, and units that a change of weights moved though it needed
+not; the logged propensities are tested against what was taken by chi-square, and the share of the units that moved is
+beside the least that could.
 
-Bandit. Bernoulli arms, 2 to 10 of them, whose means are drawn anew for each seed; rewards come after a delay, and allocations are made at
-intervals, so that every policy decides from what is known by then, as the service does. All policies see the same rewards (common random
-numbers). Cumulative regret is what the best arm would have earned more, in rewards, averaged over the seeds. Thompson is the service's own
-code (`rlaas.experiments.bandit`). A last arm, with errors above its guard's bound, is dropped after so many samples of its own.
+Bandit. Bernoulli arms, 2 to 10 of them, whose means are drawn anew for each seed; rewards come after a delay, and
+allocations are made at intervals, so that every policy decides from what is known by then, as the service does. All
+policies see the same rewards (common random numbers). Cumulative regret is what the best arm would have earned more, in
+rewards, averaged over the seeds. Thompson is the service's own code (`rlaas.experiments.bandit`). A last arm, with
+errors above its guard's bound, is dropped after so many samples of its own.
 """
 
 import math
@@ -41,7 +44,8 @@ RATIO_ALPHA = 1e-3
 SEED = 20261125
 SEEDS = 1_000
 ROUNDS, PER_ROUND, DELAY_ROUNDS = 40, 250, 2
-"""Allocations of one simulation, decisions between two of them, and how many allocations later their rewards are known."""
+"""Allocations of one simulation, decisions between two of them, and how many allocations later their rewards are
+known."""
 EPSILON = 0.1
 ERROR_RATE, ERROR_BOUND, LOOK_EVERY = 0.3, 0.1, 100
 
@@ -53,8 +57,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Checked:
-    """What became of one tenant's decisions: the p-value of each version's sample ratio test; of candidates looked at, the probability that
-    was logged, how many and how many of them were taken; the rest are counts of units."""
+    """What became of one tenant's decisions: the p-value of each version's sample ratio test; of candidates looked at,
+    the probability that was logged, how many and how many of them were taken; the rest are counts of units."""
 
     ratio_p: tuple[float, ...]
     logged: tuple[tuple[float, int, int], ...]
@@ -69,9 +73,10 @@ class Checked:
 def tenant(number: int, decisions: int) -> Checked:
     """One tenant's decisions over the versions of its route: a ramp of one arm, and a change of all arms at once.
 
-    Every version is asked about units of its own, so that its tests are independent of the others', and each of these also what it was
-    before the change. Units are looked up on the arms' spans all together; each hundredth is decided by `assign`, twice, and what it says
-    has to be the same both times and the same as the look-up. Of each decision one candidate is looked at for calibration, in turn.
+    Every version is asked about units of its own, so that its tests are independent of the others', and each of these
+    also what it was before the change. Units are looked up on the arms' spans all together; each hundredth is decided
+    by `assign`, twice, and what it says has to be the same both times and the same as the look-up. Of each decision one
+    candidate is looked at for calibration, in turn.
     """
     rng = np.random.default_rng([SEED, number])
     arms = 2 + number % 5
@@ -130,7 +135,8 @@ def _owners(route: Route) -> NDArray[np.int64]:
 
 
 def calibration_p(logged: Iterable[tuple[float, int, int]]) -> float:
-    """The p-value of a chi-square test that what was logged with probability p was taken with probability p, in twenty bins of p."""
+    """The p-value of a chi-square test that what was logged with probability p was taken with probability p, in twenty
+    bins of p."""
     due, variance, found = np.zeros(20), np.zeros(20), np.zeros(20)
     for p, n, k in logged:
         at = min(19, int(p * 20))
@@ -197,7 +203,8 @@ def simulate(seed: int) -> dict[str, float]:
 
 
 def _regret(dealer: Callable[[Floats, Floats, int], Floats], means: Floats, uniforms: Floats, rewards: Floats) -> float:
-    """Deal round by round from what is known `DELAY_ROUNDS` later; the shares of a round are fixed, as a route's are."""
+    """Deal round by round from what is known `DELAY_ROUNDS` later; the shares of a round are fixed, as a route's
+    are."""
     arms = len(means)
     counts, successes = np.zeros((ROUNDS + DELAY_ROUNDS, arms)), np.zeros((ROUNDS + DELAY_ROUNDS, arms))
     regret = 0.0

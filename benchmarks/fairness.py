@@ -1,22 +1,26 @@
-"""What one tenant's flood costs another: time from feedback to reward, and time of a request. `make bench-fairness`; about twenty minutes.
+"""What one tenant's flood costs another: time from feedback to reward, and time of a request. `make bench-fairness`;
+about twenty minutes.
 
-On a laptop cloud of its own, one tenant floods each shared consumer in turn, as hard as its limits allow: each connection sends again as
-soon as it is answered, and waits only where a 429 says so. Another tenant goes on as ever: an edit and its reward, and a request. A quiet
-phase comes before each flood; a flood's 99th percentile is held against that of all quiet phases, and the worst ratio is reported.
+On a laptop cloud of its own, one tenant floods each shared consumer in turn, as hard as its limits allow: each
+connection sends again as soon as it is answered, and waits only where a 429 says so. Another tenant goes on as ever: an
+edit and its reward, and a request. A quiet phase comes before each flood; a flood's 99th percentile is held against
+that of all quiet phases, and the worst ratio is reported.
 
-Limits are a matter of what a stage bears: on AWS a tenant may send a tenth of what the API takes (`ApiConfig.tenant_rate_per_second`). So
-each flood comes first without a limit (the laptop's own is 500 a second, which two cores never see), which tells how much the machine
-bears (`open_*`), and then under the platform's ceiling of a half, a quarter and a tenth of that. The tenth is what is reported.
+Limits are a matter of what a stage bears: on AWS a tenant may send a tenth of what the API takes
+(`ApiConfig.tenant_rate_per_second`). So each flood comes first without a limit (the laptop's own is 500 a second, which
+two cores never see), which tells how much the machine bears (`open_*`), and then under the platform's ceiling of a
+half, a quarter and a tenth of that. The tenth is what is reported.
 
 - stream: edits of 184 KB on one draft
 - gateway: drafts by `/v1/infer`, whose model is the stage's own
 - endpoint: streams of chat, as long as the policy lets them be
 - admin: a new policy with each request
 
-Clients, emulator, functions and model share the machine's cores here, and every AWS call of every function goes through the emulator's one
-process; on AWS each call of a function has a processor of its own, and DynamoDB is not one process. Two things tell how much of a ratio
-that is. `*_read_*`: how much longer one read of DynamoDB takes in the same flood, with no function of ours in it; a reward takes
-many such calls in turn. `busy_*`: how much longer all takes beside as many processes as a flood has connections, which only count.
+Clients, emulator, functions and model share the machine's cores here, and every AWS call of every function goes through
+the emulator's one process; on AWS each call of a function has a processor of its own, and DynamoDB is not one process.
+Two things tell how much of a ratio that is. `*_read_*`: how much longer one read of DynamoDB takes in the same flood,
+with no function of ours in it; a reward takes many such calls in turn. `busy_*`: how much longer all takes beside as
+many processes as a flood has connections, which only count.
 """
 
 from __future__ import annotations
@@ -117,7 +121,8 @@ def floods(cloud: LaptopCloud, loud: Tenant) -> dict[str, Callable[[Tenant], htt
 
 @contextmanager
 def flooding(cloud: LaptopCloud, loud: Tenant, send: Callable[[Tenant], httpx.Response]) -> Iterator[list[int]]:
-    """Every connection sends again as soon as it is answered, and after what `Retry-After` says; the statuses so far."""
+    """Every connection sends again as soon as it is answered, and after what `Retry-After` says; the statuses so
+    far."""
     statuses: list[int] = []
     over = threading.Event()
 

@@ -19,7 +19,8 @@ CANNED = {
 
 
 class FaultProxy:
-    """TCP to `host:port` through a loopback port, as `mode` says: open, refuse connections, hang, cut off the answer, 500, 429."""
+    """TCP to `host:port` through a loopback port, as `mode` says: open, refuse connections, hang, cut off the answer,
+    500, 429."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)

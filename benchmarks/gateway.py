@@ -1,8 +1,10 @@
-"""The gateway's own work: in memory with the backend's time taken out, beside peers before the same mock, and with AWS's clients.
+"""The gateway's own work: in memory with the backend's time taken out, beside peers before the same mock, and with
+AWS's clients.
 
-`cpu_s_per_1000` is the whole of one process: API Gateway's event in, the decision, the call of the mock over HTTP, what is stored (in
-memory), the answer out. LiteLLM's figure is its proxy's process, TensorZero's that of a caller with the gateway embedded; all three ask the
-same mock in the same run. With AWS's clients the services' answers are made in the process: what is counted is our side of each call.
+`cpu_s_per_1000` is the whole of one process: API Gateway's event in, the decision, the call of the mock over HTTP, what
+is stored (in memory), the answer out. LiteLLM's figure is its proxy's process, TensorZero's that of a caller with the
+gateway embedded; all three ask the same mock in the same run. With AWS's clients the services' answers are made in the
+process: what is counted is our side of each call.
 """
 
 import contextlib
@@ -89,7 +91,8 @@ def decision_us() -> list[float]:
 
 
 def import_ms() -> float:
-    """Milliseconds to import the inference handler in a process that has boto3's DynamoDB client; the least of some runs."""
+    """Milliseconds to import the inference handler in a process that has boto3's DynamoDB client; the least of some
+    runs."""
     program = (
         "import time, boto3; boto3.client('dynamodb', region_name='us-east-1'); started = time.perf_counter(); "
         "import functions.inference.handler; print((time.perf_counter() - started) * 1000)"
@@ -101,7 +104,8 @@ def import_ms() -> float:
 
 
 def ours_cpu_s(model_url: str, requests: int) -> float:
-    """CPU seconds of this process for `requests` requests through the function `inference`, the mock asked over HTTP."""
+    """CPU seconds of this process for `requests` requests through the function `inference`, the mock asked over
+    HTTP."""
     from functions.inference.handler import handler
     from rlaas.adapters.aws.secrets import VendorKeys
     from rlaas.adapters.models.backends import Backends
@@ -131,8 +135,8 @@ Call = tuple[str, dict[str, Any], dict[str, Any]]
 
 
 def with_aws_clients(requests: int) -> tuple[float, list[Call], str]:
-    """Client-side CPU seconds of `requests` requests where stores and model are AWS's, answered here; and the calls and log lines of
-    those and of a tenth of them before."""
+    """Client-side CPU seconds of `requests` requests where stores and model are AWS's, answered here; and the calls and
+    log lines of those and of a tenth of them before."""
     from botocore.awsrequest import AWSResponse
     from botocore.compat import HTTPHeaders
     from urllib3 import HTTPResponse

@@ -1,6 +1,8 @@
-"""LiteLLM's proxy and TensorZero's embedded gateway on this machine, each in an environment of its own, before the same mock model as ours.
+"""LiteLLM's proxy and TensorZero's embedded gateway on this machine, each in an environment of its own, before the same
+mock model as ours.
 
-`python -m benchmarks.gateway_peers mock` is the mock: it answers every POST with one chat completion of about a hundred tokens at once.
+`python -m benchmarks.gateway_peers mock` is the mock: it answers every POST with one chat completion of about a hundred
+tokens at once.
 """
 
 import asyncio

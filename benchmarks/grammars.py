@@ -1,5 +1,6 @@
-"""How long the shared endpoint is held up by schemas as large as its door takes: compiling one, and a token's mask, by the library
-that it uses (llguidance) and by vLLM's usual one (xgrammar). Runs in the serving environment, on the laptop's base model's tokenizer.
+"""How long the shared endpoint is held up by schemas as large as its door takes: compiling one, and a token's mask, by
+the library that it uses (llguidance) and by vLLM's usual one (xgrammar). Runs in the serving environment, on the
+laptop's base model's tokenizer.
 """
 
 import json

@@ -1,10 +1,11 @@
-"""What guardrails find and cost: recall and precision of the rules on labelled prompts and answers, microseconds per check.
+"""What guardrails find and cost: recall and precision of the rules on labelled prompts and answers, microseconds per
+check.
 
     python -m benchmarks.guardrails [--external FILE.jsonl]
 
-The labelled prompts are `benchmarks.injection_set`, the labelled answers `benchmarks.refusal_set`, which the rules were written beside.
-`--external` measures the rules for injections on sets from elsewhere as well, one JSON object a line with `text`, `attack` (true or false)
-and `set`; their figures are kept apart, under `guardrails_external`.
+The labelled prompts are `benchmarks.injection_set`, the labelled answers `benchmarks.refusal_set`, which the rules were
+written beside. `--external` measures the rules for injections on sets from elsewhere as well, one JSON object a line
+with `text`, `attack` (true or false) and `set`; their figures are kept apart, under `guardrails_external`.
 """
 
 import argparse

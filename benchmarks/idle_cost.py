@@ -1,8 +1,8 @@
 """What a stage costs in a month in which nobody calls it, from its synthesized templates.
 
-Every type of resource is either counted or named in `FREE` with the reason why it costs nothing until it is used; a type that is in neither
-is an error, so that nothing new is overlooked. What no template says is assumed, and named here: how long a scheduled call takes, how long
-the daily compaction runs, how often Lambda asks an empty queue.
+Every type of resource is either counted or named in `FREE` with the reason why it costs nothing until it is used; a
+type that is in neither is an error, so that nothing new is overlooked. What no template says is assumed, and named
+here: how long a scheduled call takes, how long the daily compaction runs, how often Lambda asks an empty queue.
 
 Not in it, because no template makes them: images, the base model and whatever events, adapters and logs are kept.
 """
@@ -24,7 +24,8 @@ HOURS = 730.0
 """In a month."""
 SECONDS = HOURS * 3600
 SCHEDULED_CALL_S, COLD_START_S = 0.1, 1.5
-"""Assumed, as billed: a scheduled call that finds nothing to do, and what a call takes besides when the one before is long ago."""
+"""Assumed, as billed: a scheduled call that finds nothing to do, and what a call takes besides when the one before is
+long ago."""
 STAYS_WARM_S = 300
 POLLS_PER_MINUTE = 15
 """Lambda asks a queue by five connections of twenty seconds each."""
@@ -118,7 +119,8 @@ def _alarm_usd(alarm: Resource) -> float:
 
 
 def _scaling_alarms_usd(policy: Resource) -> float:
-    """Application Auto Scaling makes two alarms, to grow and to shrink, for a policy that tracks a metric; others come with their own."""
+    """Application Auto Scaling makes two alarms, to grow and to shrink, for a policy that tracks a metric; others come
+    with their own."""
     if policy["PolicyType"] != "TargetTrackingScaling":
         return 0.0
     tracked = policy["TargetTrackingScalingPolicyConfiguration"]["PredefinedMetricSpecification"]["PredefinedMetricType"]

@@ -1,7 +1,9 @@
-"""Labelled prompts for the injection rules: what customers write, much of it close to an attack, and attacks, plain and disguised.
+"""Labelled prompts for the injection rules: what customers write, much of it close to an attack, and attacks, plain and
+disguised.
 
-Written for this purpose, by people who had read the rules: it tells regressions and cost, and flatters the rules. The figures that were
-measured on other people's sets stand in docs/decisions/0013-guardrails-are-rules.md. The same seed gives the same set.
+Written for this purpose, by people who had read the rules: it tells regressions and cost, and flatters the rules. The
+figures that were measured on other people's sets stand in docs/decisions/0013-guardrails-are-rules.md. The same seed
+gives the same set.
 """
 
 import base64

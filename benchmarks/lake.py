@@ -1,7 +1,8 @@
 """What a million events cost on their way into the lake: calls of the real lake writer, counted, times list prices.
 
-us-east-1, direct PUT, the first 500 TB a month. Firehose's page says what is billed (GB ingested with each record rounded up to 5 KB,
-conversion of those GB, GB and objects delivered to dynamic partitions); left out are JQ hours, which only AWS can count.
+us-east-1, direct PUT, the first 500 TB a month. Firehose's page says what is billed (GB ingested with each record
+rounded up to 5 KB, conversion of those GB, GB and objects delivered to dynamic partitions); left out are JQ hours,
+which only AWS can count.
 """
 
 from __future__ import annotations
@@ -43,10 +44,12 @@ class CountingFirehose:
 def lake_usd_per_million(
     event_bytes: int, *, batch: int = 100, events_per_second: float = 100.0, buffer_seconds: int = 300, sample: int = 10_000
 ) -> dict[str, float]:
-    """What a million events with payloads of `event_bytes` bytes take: Firehose calls, records, GB as billed, objects, and USD.
+    """What a million events with payloads of `event_bytes` bytes take: Firehose calls, records, GB as billed, objects,
+    and USD.
 
-    `batch` is how many events one stream batch brings the lake writer (the event source's size; fewer when traffic is low). The number of
-    objects follows from the rate and Firehose's buffer: one for each event type a buffer, for two event dates at once.
+    `batch` is how many events one stream batch brings the lake writer (the event source's size; fewer when traffic is
+    low). The number of objects follows from the rate and Firehose's buffer: one for each event type a buffer, for two
+    event dates at once.
     """
     firehose = CountingFirehose()
     lake = FirehoseLake("bench", cast(Any, firehose))

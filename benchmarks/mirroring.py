@@ -1,7 +1,9 @@
-"""No mirrored request is lost: 10,000 sampled, the shadow's model failing 3 of 10, each ends as an output or as a dead letter.
+"""No mirrored request is lost: 10,000 sampled, the shadow's model failing 3 of 10, each ends as an output or as a dead
+letter.
 
-The functions are the stage's own, on moto's DynamoDB and SQS; the model is a server on the loopback that fails on prompts by their number,
-and half of these only the first two times, so that retries matter. 1% of the stream's records and of the queue's messages come twice.
+The functions are the stage's own, on moto's DynamoDB and SQS; the model is a server on the loopback that fails on
+prompts by their number, and half of these only the first two times, so that retries matter. 1% of the stream's records
+and of the queue's messages come twice.
 """
 
 import json

@@ -1,7 +1,8 @@
-"""How much personal data in texts is found, beside stock Presidio in the same run: recall and precision per kind, documents per second.
+"""How much personal data in texts is found, beside stock Presidio in the same run: recall and precision per kind,
+documents per second.
 
-A labelled occurrence counts as found when all its letters and digits lie in finds of its kind; a find is right when it touches a label of
-its kind. Rates are documents per second of processor time, so of one core.
+A labelled occurrence counts as found when all its letters and digits lie in finds of its kind; a find is right when it
+touches a label of its kind. Rates are documents per second of processor time, so of one core.
 """
 
 import re
@@ -31,7 +32,8 @@ Finder = Callable[[Sequence[str]], list[list[Span]]]
 
 
 class StockPresidio:
-    """Presidio as its documentation sets it up, on a model that is loaded; the list of top-level domains is the one it carries."""
+    """Presidio as its documentation sets it up, on a model that is loaded; the list of top-level domains is the one it
+    carries."""
 
     def __init__(self, model: Language) -> None:
         tldextract.tldextract.TLD_EXTRACTOR = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)

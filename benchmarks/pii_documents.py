@@ -1,7 +1,7 @@
 """Labelled texts with personal data in them: e-mails, chats, tickets and notes. Knows nothing of what finds it.
 
-Values are Faker's and `phonenumbers`' examples, in the ways people write them; sentences are this file's own. Beside personal data every
-document carries what only resembles it: orders, dates, prices, versions, products, companies.
+Values are Faker's and `phonenumbers`' examples, in the ways people write them; sentences are this file's own. Beside
+personal data every document carries what only resembles it: orders, dates, prices, versions, products, companies.
 """
 
 import random

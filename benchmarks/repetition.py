@@ -1,13 +1,16 @@
-"""How far one person who repeats himself moves a reward report, a rollout, a bandit and a dataset, with `rlaas.voices` and without.
+"""How far one person who repeats himself moves a reward report, a rollout, a bandit and a dataset, with `rlaas.voices`
+and without.
 
-He opens k threads a day, spread over it, and knows which policy answered: he discards one's drafts and sends the other's, though all are
-equally good. Worlds: a team of 3 (200 units a day, 7 days), 30 people (200 a day, 7 days) and 300 (2,000 a day, 2 days); other people's
-drafts are sent at 60%. `plain_*` counts every unit, as before there were voices.
+He opens k threads a day, spread over it, and knows which policy answered: he discards one's drafts and sends the
+other's, though all are equally good. Worlds: a team of 3 (200 units a day, 7 days), 30 people (200 a day, 7 days) and
+300 (2,000 a day, 2 days); other people's drafts are sent at 60%. `plain_*` counts every unit, as before there were
+voices.
 
-Rollouts, at 50%: `ship_*` and `back_*` are the shares of runs in which the equal candidate was ever found better, or harmful, looked at
-every few units. With k = 0 these are false decisions, at most alpha = 0.05 but for chance; `zipf`: the n-th person works 1/n as much as
-the first. `kept_*`: the share of honest people's units that count. Bandits: what one of two equal arms gets after 3 days, mean of runs.
-Reports: the mean of a day's rewards, honest ones 0.6. Datasets: his share of the pairs to train on."""
+Rollouts, at 50%: `ship_*` and `back_*` are the shares of runs in which the equal candidate was ever found better, or
+harmful, looked at every few units. With k = 0 these are false decisions, at most alpha = 0.05 but for chance; `zipf`:
+the n-th person works 1/n as much as the first. `kept_*`: the share of honest people's units that count. Bandits: what
+one of two equal arms gets after 3 days, mean of runs. Reports: the mean of a day's rewards, honest ones 0.6. Datasets:
+his share of the pairs to train on."""
 
 import math
 import os
@@ -47,7 +50,8 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Office:
-    """`people` who make `a_day` units between them, with `zipf` the n-th 1/n as many as the first; and one with `repeated` more a day."""
+    """`people` who make `a_day` units between them, with `zipf` the n-th 1/n as many as the first; and one with
+    `repeated` more a day."""
 
     people: int
     a_day: float
@@ -81,8 +85,8 @@ def _heard(office: Office, rng: np.random.Generator, *, capped: bool) -> Iterato
 
 
 def rolled_out(run: int, office: Office, ships: bool, capped: bool) -> tuple[bool, bool, float]:
-    """Whether an equal candidate was ever found better, or harmful, and the share of honest units that count. Somebody who repeats himself
-    has what he wants at the first of these that he is after."""
+    """Whether an equal candidate was ever found better, or harmful, and the share of honest units that count. Somebody
+    who repeats himself has what he wants at the first of these that he is after."""
     rng = np.random.default_rng([SEED, 7, run])
     test, ledger = SequentialTest.against((0.0,), SENT, grid=()), HarmLedger(first=BEGAN.toordinal())
     better, harmful, honest = False, False, 0
@@ -145,7 +149,8 @@ def bandits(runner: Runner, runs: int) -> Figures:
 
 
 def reports() -> Figures:
-    """The mean of a day's rewards where somebody gives nothing k times: on one draft's thread, and on threads of his own."""
+    """The mean of a day's rewards where somebody gives nothing k times: on one draft's thread, and on threads of his
+    own."""
     figures: Figures = {}
     for name, office in OFFICES.items():
         for k in (0, *REPEATED):

@@ -1,4 +1,5 @@
-"""A benchmark's figures, printed as a table and kept as JSON with the machine, date, revision and command they belong to."""
+"""A benchmark's figures, printed as a table and kept as JSON with the machine, date, revision and command they belong
+to."""
 
 import json
 import os

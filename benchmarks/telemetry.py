@@ -1,7 +1,7 @@
 """Telemetry: what it takes, costs and survives. `make bench-telemetry`; about twenty minutes, most of them chaos.
 
-In process, events taken per second and core; in a host, what the Python SDK costs; and on a laptop cloud of its own, started and stopped
-here beside whatever the user runs, the price of a million events and the chaos of 200,000.
+In process, events taken per second and core; in a host, what the Python SDK costs; and on a laptop cloud of its own,
+started and stopped here beside whatever the user runs, the price of a million events and the chaos of 200,000.
 """
 
 import argparse
@@ -45,7 +45,8 @@ def ingest_figures() -> dict[str, float]:
 
 
 def function_cpu_s(running: Cloud, state: Path, *, number: int = 100) -> float:
-    """Seconds of a core that the deployed telemetry function takes for a request of 25 new events, after as many to warm up."""
+    """Seconds of a core that the deployed telemetry function takes for a request of 25 new events, after as many to
+    warm up."""
     with httpx.Client(
         base_url=running.api_url.rstrip("/") + "/", headers={"Authorization": f"Bearer {running.api_key}"}, timeout=60
     ) as http:

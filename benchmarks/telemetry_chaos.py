@@ -1,12 +1,14 @@
-"""Chaos: SDK processes report through a network that fails and are SIGKILLed, the service is killed too; then it is counted who has what.
+"""Chaos: SDK processes report through a network that fails and are SIGKILLed, the service is killed too; then it is
+counted who has what.
 
-The service is the deployed one: API Gateway, authorizer, functions, DynamoDB, its stream, Firehose and Parquet of a laptop cloud. What is
-killed of it are the functions' execution environments, the telemetry function's in mid-request. The emulator itself is not: it stands for
-AWS's managed services and holds their tables in memory.
+The service is the deployed one: API Gateway, authorizer, functions, DynamoDB, its stream, Firehose and Parquet of a
+laptop cloud. What is killed of it are the functions' execution environments, the telemetry function's in mid-request.
+The emulator itself is not: it stands for AWS's managed services and holds their tables in memory.
 
-What counts as spooled is what a trigger in the spool's own transaction has seen, as acknowledged what the SDK then took out again. What an
-SDK process only had in memory when it was killed is neither spooled nor lost: the SDK documents it (`durable=True`, which half of the
-processes use, leaves none of it). The lake is read as docs/lake.md says, one row per tenant and event.
+What counts as spooled is what a trigger in the spool's own transaction has seen, as acknowledged what the SDK then took
+out again. What an SDK process only had in memory when it was killed is neither spooled nor lost: the SDK documents it
+(`durable=True`, which half of the processes use, leaves none of it). The lake is read as docs/lake.md says, one row per
+tenant and event.
 """
 
 from __future__ import annotations
@@ -98,9 +100,11 @@ class Stores:
 
 
 def chaos(running: Cloud, state: Path, *, events: int, reporters: int, folder: Path, faults_s: float, seed: int = SEED) -> dict[str, float]:
-    """Have `reporters` SDK processes report `events` in all as the tenant of `running`, a laptop cloud with its state in `state`.
+    """Have `reporters` SDK processes report `events` in all as the tenant of `running`, a laptop cloud with its state
+    in `state`.
 
-    Faults and kills last until all is reported and sent, `faults_s` at most. Two processes share a spool. The tenant must be new.
+    Faults and kills last until all is reported and sent, `faults_s` at most. Two processes share a spool. The tenant
+    must be new.
     Raises: RuntimeError when the spools are not empty `LONGEST_DRAIN_S` after the last fault.
     """
     began, chance = time.monotonic(), random.Random(seed)
@@ -170,7 +174,8 @@ def chaos(running: Cloud, state: Path, *, events: int, reporters: int, folder: P
 
 
 class _Reporter:
-    """One SDK process, started again with the same spool after each kill, until it has reported its share and emptied its spool."""
+    """One SDK process, started again with the same spool after each kill, until it has reported its share and emptied
+    its spool."""
 
     def __init__(self, number: int, events: int, url: str, key: str, spool: Path, folder: Path) -> None:
         self._progress, self._spool = folder / f"progress-{number}", spool

@@ -1,16 +1,19 @@
-"""What a million events cost at AWS's list prices (us-east-1, on demand, no free tier), from the calls that were counted.
+"""What a million events cost at AWS's list prices (us-east-1, on demand, no free tier), from the calls that were
+counted.
 
-Counted or measured on the simulated office (an interaction, its output, the edit and what was done with it; 25 events a request): units
-of DynamoDB, bytes of answers, Firehose's records, CPU time of the deployed function. A test holds the counted calls equal to those that
-the real adapter makes. Assumed, and named below: how long DynamoDB takes, what a log line holds, how many events come together.
+Counted or measured on the simulated office (an interaction, its output, the edit and what was done with it; 25 events a
+request): units of DynamoDB, bytes of answers, Firehose's records, CPU time of the deployed function. A test holds the
+counted calls equal to those that the real adapter makes. Assumed, and named below: how long DynamoDB takes, what a log
+line holds, how many events come together.
 
-In `million_events_usd`: API Gateway, WAF, authorizer, the function, its log lines and the access log, the answers' way out, DynamoDB's
-writes and reads, the stream (free to Lambda) and its reader, Firehose with conversion and partitioning, S3's PUTs. Nothing is asked of
-KMS, SQS or X-Ray where nothing fails. Not in it: what is paid by the month whatever comes (the web ACL and its rules, metrics, alarms,
-SnapStart's cache, the daily compaction); the call of another function that tenants pay for who have names found in texts; keeping events
-(`million_events_kept_month_usd`: table and backups; the lake's Parquet is a tenth of that); JQ processing, which only AWS can count (its
-own example has 70 hours, 5 USD, for 740 GB); and following events up. That is the learning loop's work, done for feedback and not for
-ingestion, and a price of its own: `million_events_rewards_usd`, for the same million events.
+In `million_events_usd`: API Gateway, WAF, authorizer, the function, its log lines and the access log, the answers' way
+out, DynamoDB's writes and reads, the stream (free to Lambda) and its reader, Firehose with conversion and partitioning,
+S3's PUTs. Nothing is asked of KMS, SQS or X-Ray where nothing fails. Not in it: what is paid by the month whatever
+comes (the web ACL and its rules, metrics, alarms, SnapStart's cache, the daily compaction); the call of another
+function that tenants pay for who have names found in texts; keeping events (`million_events_kept_month_usd`: table and
+backups; the lake's Parquet is a tenth of that); JQ processing, which only AWS can count (its own example has 70 hours,
+5 USD, for 740 GB); and following events up. That is the learning loop's work, done for feedback and not for ingestion,
+and a price of its own: `million_events_rewards_usd`, for the same million events.
 """
 
 from __future__ import annotations
@@ -37,10 +40,11 @@ MILLION = 1_000_000
 GB = 1024**3
 FUNCTION_GIB, FUNCTION_CORES = 0.5, 512 / 1769  # AWS gives a function of 1,769 MiB one core
 DYNAMODB_S = 0.005
-"""Assumed for one round trip to DynamoDB; a request waits for five, one after another: its tenant's rate, what it refers to, and three
-waves of writes."""
+"""Assumed for one round trip to DynamoDB; a request waits for five, one after another: its tenant's rate, what it
+refers to, and three waves of writes."""
 EVENTS_PER_S = 100.0
-"""Assumed rate, which says how full the stream's batches and Firehose's files are, and how often the authorizer's answer is remembered."""
+"""Assumed rate, which says how full the stream's batches and Firehose's files are, and how often the authorizer's
+answer is remembered."""
 REGISTRY_READS = 3
 """A request's: whether the skill is there, its metrics, the tenant's privacy."""
 STREAM_BATCH = 100
@@ -124,7 +128,8 @@ def follow_up(landed: Sequence[StoredEvent], store: StandingStore) -> None:
 
 
 def figures(function_cpu_s: float) -> dict[str, float]:
-    """USD per million events, where one request of 25 takes the telemetry function `function_cpu_s` seconds of a whole core."""
+    """USD per million events, where one request of 25 takes the telemetry function `function_cpu_s` seconds of a whole
+    core."""
     asked = requests(250)
     store = MeteredStore()
     ingest(asked, store, AS_IT_IS)
@@ -165,7 +170,8 @@ def figures(function_cpu_s: float) -> dict[str, float]:
 
 
 def rewards_usd(store: MeteredStore, lake_usd: float) -> float:
-    """Following up a million events like those in `store`: joins, rewards with their way into the lake, and the function that does it."""
+    """Following up a million events like those in `store`: joins, rewards with their way into the lake, and the
+    function that does it."""
     landed = list(store.events.values())
     store.puts = store.keys_read = store.gets = store.queries = 0
     store.write_units = store.read_units = 0

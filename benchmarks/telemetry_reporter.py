@@ -1,4 +1,5 @@
-"""One SDK process of the chaos benchmark: reports events until it has reported its share and its spool is empty, or is killed.
+"""One SDK process of the chaos benchmark: reports events until it has reported its share and its spool is empty, or is
+killed.
 
 It imports nothing but the SDK, since it is started anew after each kill.
 """

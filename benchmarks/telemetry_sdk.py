@@ -1,6 +1,8 @@
-"""What the Python SDK costs its host: a call of `submit_feedback()`, and the import. `python -m benchmarks.telemetry_sdk`.
+"""What the Python SDK costs its host: a call of `submit_feedback()`, and the import. `python -m
+benchmarks.telemetry_sdk`.
 
-The service behind is on loopback, in a process of its own, and answers every batch; the SDK spools and sends in the background meanwhile.
+The service behind is on loopback, in a process of its own, and answers every batch; the SDK spools and sends in the
+background meanwhile.
 """
 
 import json
@@ -45,7 +47,8 @@ def serve() -> None:
 
 
 def submit_feedback_us() -> list[float]:
-    """Microseconds of each call in a busy host, after a warm-up of a tenth: between two calls the host does work of its own."""
+    """Microseconds of each call in a busy host, after a warm-up of a tenth: between two calls the host does work of its
+    own."""
     from rlaas_sdk import Client
 
     server = subprocess.Popen(

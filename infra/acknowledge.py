@@ -7,7 +7,8 @@ from constructs import IConstruct
 
 
 def acknowledge(scope: IConstruct, reason: str, *rules: str) -> None:
-    """Accept `rules` (`AwsSolutions-S1`, or `AwsSolutions-IAM5[Resource::...]` for one finding) below `scope`, for `reason`."""
+    """Accept `rules` (`AwsSolutions-S1`, or `AwsSolutions-IAM5[Resource::...]` for one finding) below `scope`, for
+    `reason`."""
     for rule in rules:
         Validations.of(scope).acknowledge(Acknowledgment(id=rule, reason=reason))
 

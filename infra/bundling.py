@@ -1,7 +1,8 @@
 """The third-party Lambda layers, built by pip for the functions' own Python and architecture: no Docker, no emulation.
 
-Each `layers/<name>/requirements.lock` is a layer. What is built is kept as `.rlaas/layers/<name>-<fingerprint>.zip`, ready to upload, and
-made again only when the lock or the target changes. `python -m infra.bundling` builds the laptop cloud's, as set-up does.
+Each `layers/<name>/requirements.lock` is a layer. What is built is kept as `.rlaas/layers/<name>-<fingerprint>.zip`,
+ready to upload, and made again only when the lock or the target changes. `python -m infra.bundling` builds the laptop
+cloud's, as set-up does.
 """
 
 import compileall
@@ -31,9 +32,11 @@ UNZIPPED_LIMIT_BYTES = 250 * 1024 * 1024
 
 _SECONDS: dict[Packages, int] = {"deps": 20, "entities": 60}
 _WHEEL_MACHINE = {"arm64": "aarch64", "x86_64": "x86_64"}
-# Newest first: pip takes the best wheel of those named. Lambda's Python 3.12 and later run on Amazon Linux 2023 (glibc 2.34).
+# Newest first: pip takes the best wheel of those named. Lambda's Python 3.12 and later run on Amazon Linux 2023 (glibc
+# 2.34).
 _WHEEL_PLATFORMS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
-# Command-line entry points, type stubs, tests, and the sources that extension modules were compiled from: no function imports them.
+# Command-line entry points, type stubs, tests, and the sources that extension modules were compiled from: no function
+# imports them.
 _UNUSED = (
     *("bin", "**/*.pyi", "**/__pycache__", "**/*.pyx", "**/*.pxd", "**/*.cpp"),
     *("*/tests", "numpy/**/tests", "numpy/f2py", "thinc/extra/tests"),
@@ -86,7 +89,8 @@ def third_party_layer(packages: Packages, runtime: RuntimeConfig) -> Path:
 
 
 def check_size(name: str, parts: Iterable[Path]) -> int:
-    """Bytes that `parts` (zips of layers and directories of sources) unzip to, which is what the function `name` weighs on Lambda.
+    """Bytes that `parts` (zips of layers and directories of sources) unzip to, which is what the function `name` weighs
+    on Lambda.
 
     Raises: LayersTooLarge.
     """
@@ -127,16 +131,18 @@ def _install(packages: Packages, runtime: RuntimeConfig, target: Path) -> None:
     for library in target.rglob("*.so*"):
         strip_symbols(library)
     if runtime.python == f"{sys.version_info.major}.{sys.version_info.minor}":
-        # Layers are read-only where they run, so bytecode that is not in them is made anew by every worker. Only the running Python can
-        # make it; `unchecked` because zipping changes the sources' times. On AWS, SnapStart makes this moot.
+        # Layers are read-only where they run, so bytecode that is not in them is made anew by every worker. Only the
+        # running Python can make it; `unchecked` because zipping changes the sources' times. On AWS, SnapStart makes
+        # this moot.
         compileall.compile_dir(target, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
 
 
 def strip_symbols(library: Path) -> None:
-    """Cut from an ELF shared object what the dynamic loader never reads: symbol tables, debug information, section headers.
+    """Cut from an ELF shared object what the dynamic loader never reads: symbol tables, debug information, section
+    headers.
 
-    What it reads lies in the segments that the program headers name, so all behind the last of them can go. spaCy's modules shrink to an
-    eighth. In Python because the machine's own `strip` knows the machine's own architecture only.
+    What it reads lies in the segments that the program headers name, so all behind the last of them can go. spaCy's
+    modules shrink to an eighth. In Python because the machine's own `strip` knows the machine's own architecture only.
     """
     content = library.read_bytes()
     if not content.startswith(_ELF64_LITTLE):

@@ -1,4 +1,5 @@
-"""What differs between stages: literals only, so that every stage synthesizes without an account, credentials or a network."""
+"""What differs between stages: literals only, so that every stage synthesizes without an account, credentials or a
+network."""
 
 import platform
 import re
@@ -9,7 +10,8 @@ from typing import Literal
 Architecture = Literal["arm64", "x86_64"]
 
 _LONGEST_NAME = 8
-"""Of a stage, in characters: an adapter's inference component names stage, tenant, skill and version in 63 (`rlaas.ids.adapter_name`)."""
+"""Of a stage, in characters: an adapter's inference component names stage, tenant, skill and version in 63
+(`rlaas.ids.adapter_name`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +22,11 @@ class RuntimeConfig:
     """Minor version, such as `3.13`."""
     architecture: Architecture
     snap_start: bool
-    """Publish versions from a snapshot behind the alias `live`, for the functions a user waits for; 4 USD a month and GiB (decision 23)."""
+    """Publish versions from a snapshot behind the alias `live`, for the functions a user waits for; 4 USD a month and
+    GiB (decision 23)."""
     reserved: bool
-    """Set concurrency aside for the functions that have to run while a tenant floods the others; the account needs a quota of 1,000."""
+    """Set concurrency aside for the functions that have to run while a tenant floods the others; the account needs a
+    quota of 1,000."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,8 @@ class ApiConfig:
     stream_seconds: int = 120
     """How long a streamed answer may take; API Gateway takes up to 900."""
     reservation_seconds: int | None = None
-    """How long a budget waits for a request to settle, and after twice as long gives its reservation back; None: the function's timeout."""
+    """How long a budget waits for a request to settle, and after twice as long gives its reservation back; None: the
+    function's timeout."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +60,13 @@ class PrivacyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GpuSystem:
-    """What SageMaker boots a GPU instance with. Without one it takes the instance type's own: g5's driver 470 runs no image of today."""
+    """What SageMaker boots a GPU instance with. Without one it takes the instance type's own: g5's driver 470 runs no
+    image of today."""
 
     ami: str
     cuda: str
-    """What its driver runs, as SageMaker's API reference says of `InferenceAmiVersion`; the image's is in containers/vllm/Dockerfile."""
+    """What its driver runs, as SageMaker's API reference says of `InferenceAmiVersion`; the image's is in
+    containers/vllm/Dockerfile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,14 +151,16 @@ class StageConfig:
     rollout: RolloutConfig
     shadow: ShadowConfig = ShadowConfig()
     allowed_models: tuple[str, ...] = ("*",)
-    """Which models policies may ask: patterns as in docs/security.md, such as `sagemaker:*` or `bedrock:*anthropic.*`."""
+    """Which models policies may ask: patterns as in docs/security.md, such as `sagemaker:*` or
+    `bedrock:*anthropic.*`."""
     follow_ups_at_once: int = 10
     """Calls at a time for what tenants have too much of for their share of the events' stream; SQS takes 2 and more."""
     alarm_email: str | None = None
     """Who is woken. None: nobody, as each deployment says, until somebody subscribes to the topic (docs/operate.md)."""
 
     def __post_init__(self) -> None:
-        """Raises: ValueError for a name that would make another stage's names match this one's, or adapters' names too long."""
+        """Raises: ValueError for a name that would make another stage's names match this one's, or adapters' names too
+        long."""
         if len(self.name) > _LONGEST_NAME or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.name):
             asked = f"lower-case words joined by single hyphens, at most {_LONGEST_NAME} characters"
             raise ValueError(f"the stage's name {self.name!r} is not {asked}")

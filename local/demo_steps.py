@@ -146,7 +146,8 @@ class Demo:
         return answered
 
     async def delivered(self) -> None:
-        """Wait until every acknowledged event is in the lake and every draft's feedback is in its reward. Raises: DemoFailed."""
+        """Wait until every acknowledged event is in the lake and every draft's feedback is in its reward. Raises:
+        DemoFailed."""
         deadline = time.monotonic() + self.settings.delivery_seconds
         sent = set(self.office.ledger.acknowledged)
         while True:
@@ -190,7 +191,8 @@ class Demo:
         return PromotionReport.model_validate_json(answer["Body"].read())
 
     async def rollout(self, policy_id: str, name: str, seed: int, *, load_after: float = 0.0) -> Rollout:
-        """A rollout of `policy_id` under live traffic of held-out issues, which goes on for `load_after` seconds more; its record."""
+        """A rollout of `policy_id` under live traffic of held-out issues, which goes on for `load_after` seconds more;
+        its record."""
         request: dict[str, object] = {"policy_id": policy_id, "settings": self.settings.rollout, "reason": "demo"}
         rollout = await self.admin.call("POST", f"skills/{SKILL}/rollouts", request)
         bell = asyncio.Event()
@@ -254,7 +256,8 @@ class Demo:
             )
 
     async def make_bad_policy(self, good: dict[str, object]) -> str:
-        """Publish the good policy's adapter with scrambled weights, load it and register it, as any adapter; the policy's id."""
+        """Publish the good policy's adapter with scrambled weights, load it and register it, as any adapter; the
+        policy's id."""
         adapter = cast("dict[str, object]", good["adapter"])
         backend = cast("dict[str, object]", good["backend"])
         source = urlsplit(str(adapter["artifact_uri"]))
@@ -320,7 +323,8 @@ def situation_of(document: dict[str, object]) -> str:
 
 
 def scramble(packed: Path, directory: Path, *, gain: float, seed: int) -> str:
-    """Shuffle the numbers inside each LoRA `B` matrix of a PEFT adapter and multiply them by `gain`, as a diverged run might leave them.
+    """Shuffle the numbers inside each LoRA `B` matrix of a PEFT adapter and multiply them by `gain`, as a diverged run
+    might leave them.
 
     `packed` is a tar.gz whose root is the adapter; it is written anew. Returns the SHA-256 of the new file.
     """

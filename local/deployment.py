@@ -56,7 +56,8 @@ class Deployment:
 
     @contextmanager
     def synthesized(self) -> Iterator[None]:
-        """Within it the assembly is that of the sources; it is written once for all clouds, and not anew while one of them deploys it."""
+        """Within it the assembly is that of the sources; it is written once for all clouds, and not anew while one of
+        them deploys it."""
         with self.assembly.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
             while not self._is_current():
@@ -85,7 +86,8 @@ class Deployment:
         )
 
     def deploy(self, stacks: Sequence[str], *, news: Callable[[str], None]) -> None:
-        """Deploy `stacks`, side by side where they do not depend on each other; `news` hears of each resource that is done."""
+        """Deploy `stacks`, side by side where they do not depend on each other; `news` hears of each resource that is
+        done."""
         names = [f"{STAGE}/{stack}" for stack in stacks]
         options = ["--require-approval", "never", "--exclusively", "--method", "direct", "--concurrency", "4", "--progress", "events"]
         self._cdk(["deploy", "--app", str(self.assembly), *options, *names], f"deploy-{stacks[0]}", news)

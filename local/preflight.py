@@ -1,4 +1,5 @@
-"""What a machine must have before anything long starts; each lack is one line that says how to mend it. Standard library only."""
+"""What a machine must have before anything long starts; each lack is one line that says how to mend it. Standard
+library only."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The laptop cloud's processes: one by its pid file, all by the mark in their environment.
 
-A pid alone proves nothing, since the kernel gives it away again; with the process's start time it names one process for good. Everything
-the emulator starts (functions' workers, jobs, vLLM) carries RLAAS_CLOUD=<state directory> in its environment, so leftovers of a cloud that
-was killed are found without any file.
+A pid alone proves nothing, since the kernel gives it away again; with the process's start time it names one process for
+good. Everything the emulator starts (functions' workers, jobs, vLLM) carries RLAAS_CLOUD=<state directory> in its
+environment, so leftovers of a cloud that was killed are found without any file.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def read(file: Path) -> Process | None:
 
 
 def marked(state: Path, *others: str) -> list[Process]:
-    """Every living process of the cloud whose state lies in `state`, but this one; with `others` ("NAME=value"), those that have these in
-    their environment too."""
+    """Every living process of the cloud whose state lies in `state`, but this one; with `others` ("NAME=value"), those
+    that have these in their environment too."""
     wanted = {entry.encode() for entry in (f"{MARK}={state}", *others)}
     found = []
     for entry in filter(str.isdigit, (path.name for path in Path("/proc").iterdir())):
@@ -95,7 +95,8 @@ def marked(state: Path, *others: str) -> list[Process]:
 
 
 def end(state: Path, *, first: Process | None, seconds: float) -> int:
-    """End the whole cloud of `state`: `first` (the emulator) by SIGTERM, so that it ends its children in order, then whatever is left.
+    """End the whole cloud of `state`: `first` (the emulator) by SIGTERM, so that it ends its children in order, then
+    whatever is left.
 
     Returns how many had to be killed.
     """

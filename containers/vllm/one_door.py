@@ -1,15 +1,17 @@
-"""One way to the model: SageMaker's hosting route, where the adapter is the one that SageMaker names in a header, or none.
+"""One way to the model: SageMaker's hosting route, where the adapter is the one that SageMaker names in a header, or
+none.
 
-On AWS nobody but SageMaker reaches the container. Where it stands on a port that others reach, too, RLAAS_HOSTING_KEY is set, and every
-request must carry it: vLLM by itself answers every page of every browser on the machine.
+On AWS nobody but SageMaker reaches the container. Where it stands on a port that others reach, too, RLAAS_HOSTING_KEY
+is set, and every request must carry it: vLLM by itself answers every page of every browser on the machine.
 
-vLLM's own chat route answers with whatever model the body names, which may be any tenant's adapter that is loaded. AWS does not say which
-of the two its OpenAI-compatible path asks, so here the one leads to the other.
+vLLM's own chat route answers with whatever model the body names, which may be any tenant's adapter that is loaded. AWS
+does not say which of the two its OpenAI-compatible path asks, so here the one leads to the other.
 
-All tenants of a stage share this server, by the gateway and by the grants of `/v1/decide`, and what one of them asks for, others wait for.
-So a chat may have the fields that are named here and no others of vLLM's many, and what is compiled for it (a schema, a tool's arguments)
-is bounded in what takes llguidance long, as `make bench-grammars` measures: items and properties that are counted, numbers that others must
-be multiples of, long texts. Patterns and lengths of texts take it no time.
+All tenants of a stage share this server, by the gateway and by the grants of `/v1/decide`, and what one of them asks
+for, others wait for. So a chat may have the fields that are named here and no others of vLLM's many, and what is
+compiled for it (a schema, a tool's arguments) is bounded in what takes llguidance long, as `make bench-grammars`
+measures: items and properties that are counted, numbers that others must be multiples of, long texts. Patterns and
+lengths of texts take it no time.
 """
 
 import hmac
@@ -143,7 +145,8 @@ def _check_schemas(chat: Mapping[str, Any]) -> None:
 
 
 def _counted(part: object, name: str, *, depth: int = 0) -> int:
-    """What the counts and divisors of a schema add up to. Raises: NotTaken, blaming `name`, for depth and long texts."""
+    """What the counts and divisors of a schema add up to. Raises: NotTaken, blaming `name`, for depth and long
+    texts."""
     if depth > MAX_DEPTH:
         raise NotTaken(name, f"is nested deeper than {MAX_DEPTH}")
     if isinstance(part, list):

@@ -1,18 +1,19 @@
 """The serving container's command: vLLM with run-time LoRA adapters behind SageMaker's hosting routes.
 
-SageMaker starts it as `serve`; the laptop cloud starts the same file with the serving environment's Python. Settings are
-environment variables, named as AWS's own vLLM images name them:
+SageMaker starts it as `serve`; the laptop cloud starts the same file with the serving environment's Python. Settings
+are environment variables, named as AWS's own vLLM images name them:
 
     PORT                  where to listen (8080)
     HOST                  address to bind (0.0.0.0; the laptop cloud sets 127.0.0.1)
     SM_VLLM_MODEL         directory of the base model (/opt/ml/model)
-    SM_VLLM_<OPTION>      any other `vllm serve` option: SM_VLLM_MAX_MODEL_LEN=1024 is `--max-model-len 1024`; `true` is a bare flag
+    SM_VLLM_<OPTION>      any other `vllm serve` option: SM_VLLM_MAX_MODEL_LEN=1024 is `--max-model-len 1024`;
+                          `true` is a bare flag
 
-The adapters are loaded by POST /adapters only. vLLM's filesystem and hub resolvers, which would turn a name in a request into a path
-without checking it, stay off.
+The adapters are loaded by POST /adapters only. vLLM's filesystem and hub resolvers, which would turn a name in a
+request into a path without checking it, stay off.
 
-This process stays as vLLM's parent, because vLLM's engine and worker processes outlive a killed API server: it ends the whole
-process group when it is told to stop, when vLLM ends, or when its own parent is gone.
+This process stays as vLLM's parent, because vLLM's engine and worker processes outlive a killed API server: it ends the
+whole process group when it is told to stop, when vLLM ends, or when its own parent is gone.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ OPTIONS = {
     "max-cpu-loras": "16",
     "max-lora-rank": "16",
     "middleware": "one_door.ChatByInvocations",
-    # It makes masks as it goes: a text's `maxLength` alone takes xgrammar seconds, in which other tenants wait (`make bench-grammars`).
+    # It makes masks as it goes: a text's `maxLength` alone takes xgrammar seconds, in which other tenants wait (`make
+    # bench-grammars`).
     "structured-outputs-config": '{"backend": "guidance", "disable_any_whitespace": true}',
 }
 SETTINGS = {
@@ -47,7 +49,8 @@ SETTINGS = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_HOST_IP": "127.0.0.1",  # its processes find each other without a network, which the endpoint's containers have not
 }
-# On CPU, without a limit, the cache takes half the memory. All cores compute, and a waiting thread sleeps: others may need the cores.
+# On CPU, without a limit, the cache takes half the memory. All cores compute, and a waiting thread sleeps: others may
+# need the cores.
 CPU_SETTINGS = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -68,7 +71,8 @@ def on_cpu() -> bool:
 
 
 def fast_dtype() -> str:
-    """bfloat16 where the arithmetic is in hardware; elsewhere float32, which is up to eight times as fast on such a processor."""
+    """bfloat16 where the arithmetic is in hardware; elsewhere float32, which is up to eight times as fast on such a
+    processor."""
     if not on_cpu():
         return "bfloat16"
     features = Path("/proc/cpuinfo").read_text().split()
@@ -122,7 +126,8 @@ def end_group() -> None:
 
 
 def main() -> int:
-    """Run vLLM until it ends, a signal asks it to, or the parent process is gone; returns vLLM's exit status, 0 when asked."""
+    """Run vLLM until it ends, a signal asks it to, or the parent process is gone; returns vLLM's exit status, 0 when
+    asked."""
     parent = os.getppid()
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)

@@ -1,4 +1,7 @@
-/** Bundles the page into dist/. The SDK is linked from this repository, where it has a React of its own for its tests: it shall share the page's. */
+/**
+ * Bundles the page into dist/. The SDK is linked from this repository, where it has a React of its own for its tests:
+ * it shall share the page's.
+ */
 import { copyFileSync } from "node:fs";
 
 import { build } from "esbuild";

@@ -1,4 +1,5 @@
-"""What the back end asks of RLaaS: a skill to draft with, a publishable key for the page, and drafts. Standard library only."""
+"""What the back end asks of RLaaS: a skill to draft with, a publishable key for the page, and drafts. Standard library
+only."""
 
 from __future__ import annotations
 
@@ -60,13 +61,15 @@ class Rlaas(NamedTuple):
             self.call("PUT", f"admin/skills/{SKILL}/route", route)
 
     def publishable_key(self, origins: list[str]) -> str:
-        """A key for pages of `origins`: it gives feedback on drafts whose token it has, and expires after `KEY_LIFETIME`."""
+        """A key for pages of `origins`: it gives feedback on drafts whose token it has, and expires after
+        `KEY_LIFETIME`."""
         expires_at = (datetime.now(UTC) + KEY_LIFETIME).strftime("%Y-%m-%dT%H:%M:%SZ")
         body = {"scopes": ["telemetry"], "origins": origins, "expires_at": expires_at, "reason": "the email example's page"}
         return str(self.call("POST", "admin/keys", body)["api_key"])
 
     def draft(self, email: dict[str, str]) -> dict[str, str]:
-        """A reply to `email` as the page's hook takes it: the text, its id, and the token by which the page gives feedback on it."""
+        """A reply to `email` as the page's hook takes it: the text, its id, and the token by which the page gives
+        feedback on it."""
         inputs = {"name": email["name"], "email": f"{email['subject']}\n\n{email['body']}"}
         answer = self.call("POST", "infer", {"skill": SKILL, "inputs": inputs, "thread_id": f"email-{email['id']}"})
         return {"skill": SKILL, **{name: answer[name] for name in ("output_id", "text", "feedback_token")}}

@@ -1,4 +1,5 @@
-"""The back end: serves the page, drafts by RLaaS, and takes the replies (a real one would mail them). Standard library only.
+"""The back end: serves the page, drafts by RLaaS, and takes the replies (a real one would mail them). Standard library
+only.
 
 RLAAS_API_URL=... RLAAS_API_KEY=rlk_... python examples/email_draft/server.py [--port 8080]
 """
@@ -43,7 +44,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Inbox
 
     def parse_request(self) -> bool:
-        """Refuse what another page sends, by its own name or by one that it made lead here: it would draft at this one's cost."""
+        """Refuse what another page sends, by its own name or by one that it made lead here: it would draft at this
+        one's cost."""
         if not super().parse_request():
             return False
         origin = self.headers.get("Origin", f"http://{self.headers.get('Host')}")

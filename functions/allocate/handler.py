@@ -1,4 +1,5 @@
-"""The schedule of the bandits: for each route with one, what became of its decisions since, and its shares from that."""
+"""The schedule of the bandits: for each route with one, what became of its decisions since, and its shares from
+that."""
 
 import random
 from collections.abc import Mapping
@@ -18,7 +19,8 @@ _NEEDED_MS = 60_000
 
 
 def handler(_: Mapping[str, object], context: LambdaContext) -> dict[str, int]:
-    """Look at every bandit, in another order each time; one that fails leaves its route as it is and holds up no other."""
+    """Look at every bandit, in another order each time; one that fails leaves its route as it is and holds up no
+    other."""
     stage = current_stage()
     waiting = list(stage.routes_on_trial.list("bandit"))
     random.shuffle(waiting)

@@ -1,4 +1,5 @@
-"""Asks a learning run's held-out prompts of its three systems, as many as it has time for; called again until all are answered.
+"""Asks a learning run's held-out prompts of its three systems, as many as it has time for; called again until all are
+answered.
 
 What it may read, write and ask it lends itself anew in each call, for the one run: its own role may do nothing else.
 """
@@ -17,7 +18,8 @@ from rlaas.runtime.stage import current_stage
 CONCURRENCY = 24
 """Requests under way; the server answers them in one batch."""
 _NEEDED_MS = 1_000 * (ANSWER_S + 30)
-"""With less time left no other prompt is asked: an answer may take as long as it may, and what was answered has to be stored."""
+"""With less time left no other prompt is asked: an answer may take as long as it may, and what was answered has to be
+stored."""
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, object]:

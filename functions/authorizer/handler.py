@@ -1,4 +1,5 @@
-"""Lambda REQUEST authorizer: the key in the Authorization header, as a policy for the whole API and the caller's context."""
+"""Lambda REQUEST authorizer: the key in the Authorization header, as a policy for the whole API and the caller's
+context."""
 
 from collections.abc import Mapping
 
@@ -14,7 +15,8 @@ import_ahead("adapters.aws.registry")
 
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, object]:
-    """Allow every method and path of this stage (functions check scopes), so that one cached policy serves all of a key's calls.
+    """Allow every method and path of this stage (functions check scopes), so that one cached policy serves all of a
+    key's calls.
 
     API Gateway answers 401 to the exception `Unauthorized`, whose text it fixes.
     """

@@ -1,4 +1,5 @@
-"""The first key of a stage: makes a tenant and a key. Invocable by IAM only; the key's text is in the answer and nowhere else."""
+"""The first key of a stage: makes a tenant and a key. Invocable by IAM only; the key's text is in the answer and
+nowhere else."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,5 @@
-"""Finds names of people and places, and other personal data that takes a model or context, for the functions that store texts."""
+"""Finds names of people and places, and other personal data that takes a model or context, for the functions that store
+texts."""
 
 from collections.abc import Mapping
 
@@ -8,7 +9,8 @@ from rlaas.adapters.presidio.finder import PresidioFinder
 from rlaas.privacy.entities import FindEntities, FoundEntities
 
 finder = PresidioFinder()
-"""Made while the environment is initialized, with the model's first use, so that the first request waits for nothing else."""
+"""Made while the environment is initialized, with the model's first use, so that the first request waits for nothing
+else."""
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, object]:

@@ -47,7 +47,8 @@ def mirror(tasks_of: Sequence[Sequence[ShadowTask]]) -> list[int]:
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> BatchResponse:
-    """Deliver and mirror every new event; what Firehose or the queue keeps refusing is delivered again from the first such event on."""
+    """Deliver and mirror every new event; what Firehose or the queue keeps refusing is delivered again from the first
+    such event on."""
     inserts = [record for record in records_of(event) if record["eventName"] == "INSERT"]
     stage = current_stage()
     new_events, failures = read_each(event, inserts, read, keeper=stage.keeper(context.invoked_function_arn))

@@ -1,7 +1,8 @@
-"""The upkeep of the endpoint: lets it sleep when no learning run needs it, unloads adapters nothing names, loads those that routes miss.
+"""The upkeep of the endpoint: lets it sleep when no learning run needs it, unloads adapters nothing names, loads those
+that routes miss.
 
-Called by the hour and whenever a learning run has ended. By hand: {"dry_run": true} says what would be done, {"unload": "all"} unloads
-every adapter, so that the endpoint can be deleted.
+Called by the hour and whenever a learning run has ended. By hand: {"dry_run": true} says what would be done, {"unload":
+"all"} unloads every adapter, so that the endpoint can be deleted.
 """
 
 import time

@@ -14,10 +14,11 @@ SETTLED = timedelta(minutes=5)
 
 
 def handler(_: Mapping[str, object], __: LambdaContext) -> dict[str, int]:
-    """Compare the ledger's entries, each a sampled request without an output, with the messages there are. What has none is lost.
+    """Compare the ledger's entries, each a sampled request without an output, with the messages there are. What has
+    none is lost.
 
-    The queues are counted first: whatever has its output by the time the ledger is read is no entry any more, so work done in between can
-    hide a loss until the next look and never makes one up.
+    The queues are counted first: whatever has its output by the time the ledger is read is no entry any more, so work
+    done in between can hide a loss until the next look and never makes one up.
     """
     stage = current_stage()
     before = utc_now() - SETTLED

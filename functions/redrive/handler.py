@@ -1,4 +1,5 @@
-"""Plays again what failed and was kept, a page a call, for the admin API; and counts it, so that an alarm tells while something waits."""
+"""Plays again what failed and was kept, a page a call, for the admin API; and counts it, so that an alarm tells while
+something waits."""
 
 from collections.abc import Mapping
 

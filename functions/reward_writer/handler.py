@@ -1,7 +1,8 @@
 """The events' stream into rewards, and outputs into usage.
 
-All tenants share the stream. So what one event costs is bounded (`rlaas.rewards.standing`), the events of an interaction in a batch are
-followed up together, and a tenant that takes more of a batch than its share waits in a queue of its own while the stream goes on.
+All tenants share the stream. So what one event costs is bounded (`rlaas.rewards.standing`), the events of an
+interaction in a batch are followed up together, and a tenant that takes more of a batch than its share waits in a queue
+of its own while the stream goes on.
 """
 
 from collections import Counter, defaultdict

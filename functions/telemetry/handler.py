@@ -1,5 +1,5 @@
-"""What users do with each answer: `/v1/interaction.create`, `/v1/interaction.output`, `/v1/feedback.submit`, `/v1/task_result`, and many
-of them at once: `/v1/events:batch`. And what pages may speak of: `/v1/feedback.token`."""
+"""What users do with each answer: `/v1/interaction.create`, `/v1/interaction.output`, `/v1/feedback.submit`,
+`/v1/task_result`, and many of them at once: `/v1/events:batch`. And what pages may speak of: `/v1/feedback.token`."""
 
 from functools import partial
 
@@ -57,8 +57,8 @@ def ingest(event_type: str, event: Event) -> Reply:
 
 
 def record_batch(event: Event) -> Reply:
-    """Up to 500 events of any type, 25 of a page; the answer says for each, in the order sent, what the endpoint of its type would have
-    said."""
+    """Up to 500 events of any type, 25 of a page; the answer says for each, in the order sent, what the endpoint of its
+    type would have said."""
     if caller(event).publishable:
         given = batched(REPORTED, event, limit=MAX_PAGE_BATCH, most_bytes=MAX_PAGE_BATCH_BYTES)
         who = permitted(event, events=len(given))

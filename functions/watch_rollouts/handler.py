@@ -1,4 +1,5 @@
-"""The schedule of the guards: for each rollout that has a route, what became known since, and the evidence of harm from that."""
+"""The schedule of the guards: for each rollout that has a route, what became known since, and the evidence of harm from
+that."""
 
 import random
 from collections.abc import Callable, Mapping

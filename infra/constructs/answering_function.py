@@ -21,7 +21,8 @@ def vendor_keys(scope: Construct, config: StageConfig) -> str:
 
 
 class AnsweringFunction(PythonFunction):
-    """A function with all that answering takes: routes and policies, prices and budgets, the events, every backend's leave."""
+    """A function with all that answering takes: routes and policies, prices and budgets, the events, every backend's
+    leave."""
 
     def __init__(
         self,

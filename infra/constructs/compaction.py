@@ -19,7 +19,8 @@ _SYNC_RULE = "StepFunctionsGetEventsForSageMakerProcessingJobsRule"
 
 
 class Compaction(Construct):
-    """The state machine `rlaas-<stage>-compaction`, begun every day at 03:30 UTC, when the day before has long been delivered."""
+    """The state machine `rlaas-<stage>-compaction`, begun every day at 03:30 UTC, when the day before has long been
+    delivered."""
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig, lake: EventLake, images: ImageRepository) -> None:
         super().__init__(scope, id)
@@ -56,7 +57,8 @@ class Compaction(Construct):
         )
 
     def _allow_job(self, config: StageConfig, role: iam.IRole) -> None:
-        """What the state machine may do: start compaction jobs of this stage with `role`, and say how long the jobs' logs are kept."""
+        """What the state machine may do: start compaction jobs of this stage with `role`, and say how long the jobs'
+        logs are kept."""
         stack = Stack.of(self)
         jobs = stack.format_arn(service="sagemaker", resource="processing-job", resource_name=f"{config.prefix}-compaction-*")
         logs = [

@@ -33,7 +33,8 @@ COLUMNS = (
     "received_at",
     "payload",
 )
-"""The table's columns, all strings (times are RFC 3339, `payload` is canonical JSON). Partition keys: event_type, event_date."""
+"""The table's columns, all strings (times are RFC 3339, `payload` is canonical JSON). Partition keys: event_type,
+event_date."""
 
 _FIRST_DAY = "2020-01-01"
 _MIB_PER_PARTITION = 64  # the least that Firehose takes with dynamic partitioning and format conversion
@@ -62,7 +63,8 @@ class EventLake(Construct):
             access_logs=access_logs,
             lifecycle=(
                 s3.LifecycleRule(id="answers", prefix="athena/", expiration=Duration.days(7)),
-                # Copies of events that a learning run was given; without a rule for its old versions they would stay for a month.
+                # Copies of events that a learning run was given; without a rule for its old versions they would stay
+                # for a month.
                 s3.LifecycleRule(
                     id="unloaded",
                     prefix="athena/unload/",
@@ -117,7 +119,8 @@ class EventLake(Construct):
         )
 
     def _events_table(self) -> glue.CfnTable:
-        """Parquet under `events/`, its partitions computed from their names (projection), so that no crawler has to find them."""
+        """Parquet under `events/`, its partitions computed from their names (projection), so that no crawler has to
+        find them."""
         location = f"s3://{self.bucket.bucket_name}/events/"
         parquet = "org.apache.hadoop.hive.ql.io.parquet"
         return glue.CfnTable(
@@ -154,7 +157,8 @@ class EventLake(Construct):
         )
 
     def _delivery_stream(self, config: StageConfig, table: glue.CfnTable) -> firehose.CfnDeliveryStream:
-        """Records of many JSON events in; Parquet files out, partitioned by the `event_type` and `event_date` that each event carries.
+        """Records of many JSON events in; Parquet files out, partitioned by the `event_type` and `event_date` that each
+        event carries.
 
         What Firehose can neither partition nor convert lies under `errors/` with the reason.
         """
@@ -200,8 +204,9 @@ class EventLake(Construct):
                 processing_configuration=destination.ProcessingConfigurationProperty(
                     enabled=True,
                     processors=[
-                        # The writer packs many events into one record: "If your data is aggregated, dynamic partitioning can be only be
-                        # applied if your data is first deaggregated" (developer guide), here by consecutive JSON objects, 500 a record.
+                        # The writer packs many events into one record: "If your data is aggregated, dynamic
+                        # partitioning can be only be applied if your data is first deaggregated" (developer guide),
+                        # here by consecutive JSON objects, 500 a record.
                         destination.ProcessorProperty(
                             type="RecordDeAggregation",
                             parameters=[destination.ProcessorParameterProperty(parameter_name="SubRecordType", parameter_value="JSON")],

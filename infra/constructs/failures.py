@@ -26,13 +26,15 @@ def dead_letter_queue(scope: Construct, id: str, *, name: str | None = None) -> 
 
 
 def failure_queue(scope: Construct, config: StageConfig) -> sqs.IQueue:
-    """The stage's queue of failed calls, by its name: rules of every stack send there, and its policy would otherwise wait for them all."""
+    """The stage's queue of failed calls, by its name: rules of every stack send there, and its policy would otherwise
+    wait for them all."""
     return sqs.Queue.from_queue_arn(scope, "FailureQueue", Stack.of(scope).format_arn(service="sqs", resource=_queue_name(config)))
 
 
 @jsii.implements(lambda_.IEventSourceDlq)
 class KeptRecords:
-    """The bucket as the destination of a stream's batches that failed: CDK's own would let the function read and delete there, too."""
+    """The bucket as the destination of a stream's batches that failed: CDK's own would let the function read and delete
+    there, too."""
 
     def __init__(self, bucket: PrivateBucket) -> None:
         self._bucket = bucket
@@ -45,9 +47,11 @@ class KeptRecords:
 
 
 class Failures(Construct):
-    """The bucket `rlaas-<stage>-failures-...` of stream records and the queue `rlaas-<stage>-failures` of calls by EventBridge.
+    """The bucket `rlaas-<stage>-failures-...` of stream records and the queue `rlaas-<stage>-failures` of calls by
+    EventBridge.
 
-    Lambda writes whole batches into the bucket (below `aws/lambda/`), where they stay until they are played again or deleted by hand.
+    Lambda writes whole batches into the bucket (below `aws/lambda/`), where they stay until they are played again or
+    deleted by hand.
     """
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig, access_logs: s3.IBucket) -> None:

@@ -6,16 +6,18 @@ from constructs import Construct
 
 from infra.config import StageConfig
 
-# Rules of AWS's groups that read bodies as if they were web forms. Ours hold customers' e-mails and prompts (markup, links, any length), so
-# these rules only count; the functions validate the bodies against their models.
-# A refusal would also stop every SDK behind it: what comes after such an event waits for it.
+# Rules of AWS's groups that read bodies as if they were web forms. Ours hold customers' e-mails and prompts (markup,
+# links, any length), so these rules only count; the functions validate the bodies against their models. A refusal would
+# also stop every SDK behind it: what comes after such an event waits for it.
 _COUNTED_ONLY = ("SizeRestrictions_BODY", "CrossSiteScripting_BODY", "GenericRFI_BODY", "GenericLFI_BODY", "EC2MetaDataSSRF_BODY")
-# Back ends often send no User-Agent: HTTP clients of Go, Rust and the shell leave it out when they are told to, and it proves nothing.
+# Back ends often send no User-Agent: HTTP clients of Go, Rust and the shell leave it out when they are told to, and it
+# proves nothing.
 _HEADERS_COUNTED_ONLY = ("NoUserAgent_HEADER",)
 _INPUTS_COUNTED_ONLY = ("Log4JRCE_BODY", "JavaDeserializationRCE_BODY")
 
-# A Content-Length of 6,000,000 bytes or more, which Lambda does not take. A batch may have 5 MiB and an event 256 KiB, which the functions
-# check exactly; this keeps larger bodies from being paid for. WAF itself can only measure the first 64 KiB of a body.
+# A Content-Length of 6,000,000 bytes or more, which Lambda does not take. A batch may have 5 MiB and an event 256 KiB,
+# which the functions check exactly; this keeps larger bodies from being paid for. WAF itself can only measure the first
+# 64 KiB of a body.
 _LARGE_BODY = r"^([6-9][0-9]{6}|[1-9][0-9]{7,})$"
 _WINDOW_S = 300
 
@@ -23,9 +25,10 @@ _WINDOW_S = 300
 class Firewall(Construct):
     """AWS's managed rules for common exploits, known bad inputs and bad addresses; rate limits; no huge bodies.
 
-    Rates are averages over five minutes, which WAF looks at every ten seconds or so. A key may send what its tenant may; an address what
-    the whole API takes, since a company's back ends, and all pages of its users, may stand behind one. So the limit per address stops
-    floods of requests without a valid key, and nobody else. The exact limit per tenant is the functions' own.
+    Rates are averages over five minutes, which WAF looks at every ten seconds or so. A key may send what its tenant
+    may; an address what the whole API takes, since a company's back ends, and all pages of its users, may stand behind
+    one. So the limit per address stops floods of requests without a valid key, and nobody else. The exact limit per
+    tenant is the functions' own.
     """
 
     def __init__(

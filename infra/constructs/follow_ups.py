@@ -1,4 +1,5 @@
-"""What one tenant has too much of for its share of a batch of the events' stream: it waits here, and holds up no other tenant."""
+"""What one tenant has too much of for its share of a batch of the events' stream: it waits here, and holds up no other
+tenant."""
 
 from aws_cdk import Duration
 from aws_cdk import aws_lambda_event_sources as sources
@@ -16,7 +17,8 @@ _ATTEMPTS = 5
 class FollowUps(Construct):
     """A queue that `writer` fills from the stream and empties itself, `follow_ups_at_once` messages at a time.
 
-    A standard queue whose messages carry their tenant as group: SQS hands out those of tenants with little under way first (a fair queue).
+    A standard queue whose messages carry their tenant as group: SQS hands out those of tenants with little under way
+    first (a fair queue).
     """
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig, writer: PythonFunction, failures: Failures) -> None:

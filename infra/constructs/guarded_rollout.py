@@ -18,7 +18,8 @@ GUARDS_ARE_DATA = "Each rollout puts its own guard alarm; the prefix is what can
 
 
 class GuardedRollout(Construct):
-    """The state machine `rlaas-<stage>-rollout`, and the way back from an alarm `rlaas-<stage>-guard--<tenant>--<skill>`.
+    """The state machine `rlaas-<stage>-rollout`, and the way back from an alarm
+    `rlaas-<stage>-guard--<tenant>--<skill>`.
 
     The way back does not go through the state machine: EventBridge calls a function that writes the route once.
     """

@@ -14,7 +14,8 @@ _DATA = "Datasets and answers are data; a session is narrowed to those of one ru
 
 
 class HeldOutAsker(Construct):
-    """The function `ask_held_out`, which may only lend itself a role, and the role, which no run's session holds in full."""
+    """The function `ask_held_out`, which may only lend itself a role, and the role, which no run's session holds in
+    full."""
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig, artifacts: PrivateBucket, endpoint: VllmEndpoint) -> None:
         super().__init__(scope, id)

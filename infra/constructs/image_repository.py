@@ -8,7 +8,8 @@ from infra.config import StageConfig
 
 
 class ImageRepository(ecr.Repository):
-    """The repository `rlaas-<stage>/<name>`, which CI pushes to: scanned, and a pushed tag never moves, so that it says what ran."""
+    """The repository `rlaas-<stage>/<name>`, which CI pushes to: scanned, and a pushed tag never moves, so that it says
+    what ran."""
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig, name: str) -> None:
         super().__init__(

@@ -120,7 +120,8 @@ class LearningPipeline(Construct):
         acknowledge_wildcards(self.state_machine, [events, answers], "The lake's files are data, and so are those that Athena writes.")
 
     def _allow_jobs(self, config: StageConfig, *, roles: Sequence[iam.IRole], endpoint: VllmEndpoint) -> None:
-        """What the state machine may start: this stage's jobs with the jobs' roles, and adapters on this stage's endpoint."""
+        """What the state machine may start: this stage's jobs with the jobs' roles, and adapters on this stage's
+        endpoint."""
         stack = Stack.of(self)
         machine = self.state_machine
         job_arns = [
@@ -159,9 +160,11 @@ class LearningPipeline(Construct):
     def _job_roles(
         self, *, artifacts: PrivateBucket, lake: EventLake, images: ImageRepository
     ) -> tuple[SageMakerRole, SageMakerRole, SageMakerRole]:
-        """What SageMaker may read and write for each job, which is also what the job's container may do itself, unless it is isolated.
+        """What SageMaker may read and write for each job, which is also what the job's container may do itself, unless
+        it is isolated.
 
-        Building a dataset, training and evaluation have no credentials: SageMaker brings and takes what they read and write (decision 38).
+        Building a dataset, training and evaluation have no credentials: SageMaker brings and takes what they read and
+        write (decision 38).
         """
         datasets, runs = artifacts.objects("tenants/*/datasets/*"), artifacts.objects("tenants/*/runs/*")
         data = "The objects are data: base models, each run's events, dataset and adapters. The prefix is what can be named."

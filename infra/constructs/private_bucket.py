@@ -10,9 +10,9 @@ from infra.config import StageConfig
 class PrivateBucket(s3.Bucket):
     """The bucket `rlaas-<stage>-<name>-<account>-<region>`: no public access, TLS only, versioned, access logged.
 
-    Encrypted with S3's own keys, for the reason given at `TenantTable`. Old versions go after 30 days, so that a mistaken overwrite can be
-    undone and deleting a person's data is complete within a month. `auto_delete_objects` is never set: a stack that is deleted keeps
-    its data, and the laptop cloud drops its state whole.
+    Encrypted with S3's own keys, for the reason given at `TenantTable`. Old versions go after 30 days, so that a
+    mistaken overwrite can be undone and deleting a person's data is complete within a month. `auto_delete_objects` is
+    never set: a stack that is deleted keeps its data, and the laptop cloud drops its state whole.
     """
 
     def __init__(

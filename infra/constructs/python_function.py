@@ -27,8 +27,8 @@ _EXCLUDED = ["**/__pycache__", "**/*.pyc"]
 class PythonLayers(Construct):
     """The `rlaas` package and third-party packages, as layers.
 
-    Each stack has its own: a layer's address changes with every version, and a stack that took it from another would go on with the old
-    one until its own template happened to change.
+    Each stack has its own: a layer's address changes with every version, and a stack that took it from another would go
+    on with the old one until its own template happened to change.
     """
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig) -> None:
@@ -50,8 +50,9 @@ class PythonLayers(Construct):
     def _of_packages(self, packages: bundling.Packages) -> lambda_.LayerVersion:
         if packages not in self._third_party:
             runtime = self._config.runtime
-            # `cdk deploy` bundles the stacks it deploys. Where CDK says that nothing is bundled (tests, `make synth`), the lock stands
-            # for the layer, so that no pip and no network is needed; under another hash, so that nobody deploys it for the layer.
+            # `cdk deploy` bundles the stacks it deploys. Where CDK says that nothing is bundled (tests, `make synth`),
+            # the lock stands for the layer, so that no pip and no network is needed; under another hash, so that nobody
+            # deploys it for the layer.
             content, fingerprint = bundling.lock(packages).parent, f"unbuilt-{bundling.fingerprint(packages, runtime)}"
             if Stack.of(self).bundling_required:
                 content, fingerprint = bundling.third_party_layer(packages, runtime), bundling.fingerprint(packages, runtime)
@@ -82,13 +83,16 @@ class PythonLayers(Construct):
 
 
 class PythonFunction(Construct):
-    """`functions/<name>/handler.py` as the function `rlaas-<stage>-<name>`: own role, own log group, the layers of `packages` and `rlaas`.
+    """`functions/<name>/handler.py` as the function `rlaas-<stage>-<name>`: own role, own log group, the layers of
+    `packages` and `rlaas`.
 
-    With `web_server` the runtime starts `functions/<name>/run.sh` behind Lambda Web Adapter, and what it answers is streamed.
+    With `web_server` the runtime starts `functions/<name>/run.sh` behind Lambda Web Adapter, and what it answers is
+    streamed.
 
-    The role may write to the function's own log group and nothing else; give it the rest through `allow`. Callers use `target`: the
-    alias `live` of the newest version where the stage has SnapStart and `user_facing` is set, else the function itself. Where the stage
-    sets concurrency aside, `reserved_concurrency` calls at a time are the function's own, and it never has more.
+    The role may write to the function's own log group and nothing else; give it the rest through `allow`. Callers use
+    `target`: the alias `live` of the newest version where the stage has SnapStart and `user_facing` is set, else the
+    function itself. Where the stage sets concurrency aside, `reserved_concurrency` calls at a time are the function's
+    own, and it never has more.
     """
 
     def __init__(
@@ -181,11 +185,12 @@ class PythonFunction(Construct):
         failures: Failures,
         lanes: int = 1,
     ) -> None:
-        """Call the function with `table`'s changes, in order within a partition key; a shard's keys are spread over `lanes`.
+        """Call the function with `table`'s changes, in order within a partition key; a shard's keys are spread over
+        `lanes`.
 
-        What fails is tried again for as long as the stream keeps it, less an hour to hand it over in: then the batch is written whole
-        into the bucket of `failures`. A record that no retry can help is set aside by the function itself, at once
-        (`rlaas.adapters.aws.stream_batches`), so that it keeps nobody waiting.
+        What fails is tried again for as long as the stream keeps it, less an hour to hand it over in: then the batch is
+        written whole into the bucket of `failures`. A record that no retry can help is set aside by the function
+        itself, at once (`rlaas.adapters.aws.stream_batches`), so that it keeps nobody waiting.
         """
         self.function.add_event_source(
             sources.DynamoEventSource(
@@ -209,7 +214,8 @@ class PythonFunction(Construct):
         )
 
     def keep_failed_calls(self) -> lambda_.IFunction:
-        """For a function that EventBridge calls: what still fails after two retries goes whole to the stage's queue. Returns `target`.
+        """For a function that EventBridge calls: what still fails after two retries goes whole to the stage's queue.
+        Returns `target`.
 
         The dead letter queue of a rule only gets what could not be handed to the function at all.
         """
@@ -218,13 +224,15 @@ class PythonFunction(Construct):
 
 
 def _variables(environment: Environment) -> dict[str, str]:
-    """What `environment` was given, as the process reads it. CDK's values are known only when it is deployed, so nothing is validated."""
+    """What `environment` was given, as the process reads it. CDK's values are known only when it is deployed, so
+    nothing is validated."""
     given = environment.model_dump(by_alias=True, exclude_unset=True)
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
 
 
 def web_adapter(scope: Construct, config: StageConfig) -> lambda_.ILayerVersion:
-    """Lambda Web Adapter, which turns invocations into HTTP requests: AWS's own layer, at a version that knows SnapStart (1.1.0)."""
+    """Lambda Web Adapter, which turns invocations into HTTP requests: AWS's own layer, at a version that knows
+    SnapStart (1.1.0)."""
     name = {"arm64": "LambdaAdapterLayerArm64", "x86_64": "LambdaAdapterLayerX86"}[config.runtime.architecture]
     arn = f"arn:{Stack.of(scope).partition}:lambda:{config.region}:{_WEB_ADAPTER_ACCOUNT}:layer:{name}:{_WEB_ADAPTER_VERSION}"
     return lambda_.LayerVersion.from_layer_version_arn(scope, "WebAdapter", arn)

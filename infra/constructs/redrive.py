@@ -19,7 +19,8 @@ _KEPT = "Lambda and Firehose name what they keep; the prefix is what can be name
 
 
 class Redrive(Construct):
-    """The function `redrive`: a page of work a call for the admin API, and every quarter of an hour the metric `Unhandled`."""
+    """The function `redrive`: a page of work a call for the admin API, and every quarter of an hour the metric
+    `Unhandled`."""
 
     def __init__(
         self,

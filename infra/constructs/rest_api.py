@@ -1,7 +1,7 @@
 """The public REST API, and every refusal of the gateway in the service's own error body.
 
-Its one stage is called `api` and its paths begin with `/v1`, so that functions see the same path behind `<url>/api` and behind a custom
-domain.
+Its one stage is called `api` and its paths begin with `/v1`, so that functions see the same path behind `<url>/api` and
+behind a custom domain.
 """
 
 import json
@@ -17,8 +17,8 @@ from infra.config import StageConfig
 from infra.constructs.firewall import Firewall
 from infra.constructs.python_function import log_group
 
-# What API Gateway refuses by itself, before any function is asked: its response type -> status (None: the fallbacks keep each refusal's
-# own), error type and code of our errors, and the message where API Gateway's own would mislead.
+# What API Gateway refuses by itself, before any function is asked: its response type -> status (None: the fallbacks
+# keep each refusal's own), error type and code of our errors, and the message where API Gateway's own would mislead.
 _GATEWAY_ERRORS: tuple[tuple[str, int | None, str, str, str | None], ...] = (
     ("DEFAULT_4XX", None, "InvalidInput", "invalid_input", None),
     ("DEFAULT_5XX", None, "InternalError", "internal_error", "something went wrong on our side; the request id finds it in the log"),
@@ -77,7 +77,8 @@ class PublicApi(Construct):
                 access_log_format=apigateway.AccessLogFormat.custom(json.dumps(_ACCESS_LOG)),
             ),
         )
-        # API Gateway logs its errors to a group of this name, and makes one that never forgets if there is none when the stage begins.
+        # API Gateway logs its errors to a group of this name, and makes one that never forgets if there is none when
+        # the stage begins.
         error_log = log_group(self, "ErrorLog", config=config, name=f"API-Gateway-Execution-Logs_{self.api.rest_api_id}/{_STAGE}")
         self.api.deployment_stage.node.add_dependency(error_log)
         self._authorizer = apigateway.RequestAuthorizer(
@@ -133,8 +134,9 @@ class PublicApi(Construct):
     ) -> None:
         """Send `method` on each of `paths` to `function`, for callers with a key; `from_browsers` answers preflights.
 
-        Pages of every origin may ask: a key in a header decides, no cookie, and a publishable key names its origins itself. With
-        `streams_for` what the function sends is passed on as it comes, for that long at most; it must be one that streams.
+        Pages of every origin may ask: a key in a header decides, no cookie, and a publishable key names its origins
+        itself. With `streams_for` what the function sends is passed on as it comes, for that long at most; it must be
+        one that streams.
         """
         integration = apigateway.LambdaIntegration(
             function,

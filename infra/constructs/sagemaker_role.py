@@ -11,7 +11,8 @@ from infra.acknowledge import acknowledge_wildcards
 
 
 class SageMakerRole(iam.Role):
-    """A role for SageMaker containers of `images` that log to `log_groups`; `policy` holds that and what is allowed besides.
+    """A role for SageMaker containers of `images` that log to `log_groups`; `policy` holds that and what is allowed
+    besides.
 
     Depend on `policy` where SageMaker checks the role at once (models, endpoints).
     """

@@ -1,4 +1,5 @@
-"""Mirrored requests: the events' stream -> lake_writer -> queue -> shadow -> events, and the check that none is lost."""
+"""Mirrored requests: the events' stream -> lake_writer -> queue -> shadow -> events, and the check that none is
+lost."""
 
 from aws_cdk import Duration
 from aws_cdk import aws_events as rules

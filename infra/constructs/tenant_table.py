@@ -10,13 +10,15 @@ from infra.config import StageConfig
 
 
 class TenantTable(dynamodb.Table):
-    """The table `rlaas-<stage>-<name>` with keys `pk` and `sk`: pay per request, point-in-time recovery, optional TTL and stream.
+    """The table `rlaas-<stage>-<name>` with keys `pk` and `sk`: pay per request, point-in-time recovery, optional TTL
+    and stream.
 
-    Encrypted with the key that AWS owns: it costs nothing, while a key of ours would add its rent and a KMS call to the hot path and
-    keep nobody out whom the table's IAM policies let in. A tenant who needs an own key gets an own stage.
+    Encrypted with the key that AWS owns: it costs nothing, while a key of ours would add its rent and a KMS call to the
+    hot path and keep nobody out whom the table's IAM policies let in. A tenant who needs an own key gets an own stage.
 
-    Kept when its stack is deleted, but not when the deployment that made it fails: the next one would find the name taken. That is why it
-    has no deletion protection, which a failed deployment cannot lift; DynamoDB keeps the backup of a deleted table for 35 days.
+    Kept when its stack is deleted, but not when the deployment that made it fails: the next one would find the name
+    taken. That is why it has no deletion protection, which a failed deployment cannot lift; DynamoDB keeps the backup
+    of a deleted table for 35 days.
     """
 
     def __init__(
@@ -30,7 +32,8 @@ class TenantTable(dynamodb.Table):
         stream: dynamodb.StreamViewType | None = None,
         indexes: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
-        """`expires_at` is the TTL attribute; `indexes` maps an index's name to its partition and sort attributes (strings)."""
+        """`expires_at` is the TTL attribute; `indexes` maps an index's name to its partition and sort attributes
+        (strings)."""
         super().__init__(
             scope,
             id,

@@ -19,8 +19,9 @@ ADAPTERS_ARE_DATA = "Adapters are named rlaas-<stage>--<tenant>--<skill>--vN whe
 
 TARGETS_HAVE_NO_NAMES = "Application Auto Scaling makes up the ids of scalable targets; a condition holds it to inference components."
 _DIMENSION = "sagemaker:inference-component:DesiredCopyCount"
-# A reservation and no limit: what a copy takes beyond it is the instance's own to give. SageMaker places no copy that reserves more than
-# the instance has left beside its agents, and one GPU a copy already says how many copies an instance holds.
+# A reservation and no limit: what a copy takes beyond it is the instance's own to give. SageMaker places no copy that
+# reserves more than the instance has left beside its agents, and one GPU a copy already says how many copies an
+# instance holds.
 RESERVED_CORES = 1
 RESERVED_MIB = 1_024
 
@@ -28,7 +29,8 @@ RESERVED_MIB = 1_024
 class VllmEndpoint(Construct):
     """Endpoint `rlaas-<stage>` with the base inference component `rlaas-<stage>--base`.
 
-    An adapter is one more inference component, named by `rlaas.ids.adapter_name`, made by a learning run; it takes no machine of its own.
+    An adapter is one more inference component, named by `rlaas.ids.adapter_name`, made by a learning run; it takes no
+    machine of its own.
     """
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig, artifacts: PrivateBucket, images: ImageRepository) -> None:
@@ -126,7 +128,8 @@ class VllmEndpoint(Construct):
         self.adapter_arns = stack.format_arn(
             service="sagemaker", resource="inference-component", resource_name=f"{self.endpoint_name}--*--v*"
         )
-        """The inference component of every adapter of this stage and of no other: their names are data (`rlaas.ids.adapter_name`)."""
+        """The inference component of every adapter of this stage and of no other: their names are data
+        (`rlaas.ids.adapter_name`)."""
         self.base_arn = stack.format_arn(service="sagemaker", resource="inference-component", resource_name=self.component_name)
         self.arns = [self.endpoint_arn, self.base_arn, self.adapter_arns]
         """The endpoint, its base component and its adapters, for IAM policies."""
@@ -152,10 +155,12 @@ class VllmEndpoint(Construct):
         ]
 
     def _scale(self, config: StageConfig) -> None:
-        """Copies of the base follow the requests in flight, down to none; the first request refused then brings one back.
+        """Copies of the base follow the requests in flight, down to none; the first request refused then brings one
+        back.
 
-        The gateway says that it was refused (`rlaas.runtime.waking`): SageMaker's own count is kept under the name of the adapter asked.
-        While the one copy starts more requests are refused, and each minute of them must not ask for one copy more: it is set, not added.
+        The gateway says that it was refused (`rlaas.runtime.waking`): SageMaker's own count is kept under the name of
+        the adapter asked. While the one copy starts more requests are refused, and each minute of them must not ask for
+        one copy more: it is set, not added.
         """
         target = autoscaling.ScalableTarget(
             self,

@@ -207,7 +207,8 @@ class ApiStack(RlaasStack):
         return function
 
     def _bootstrap(self, data: DataStack) -> PythonFunction:
-        """Reachable by `lambda:Invoke` only, so that whoever may do that in this account makes the first tenant and key."""
+        """Reachable by `lambda:Invoke` only, so that whoever may do that in this account makes the first tenant and
+        key."""
         function = PythonFunction(
             self,
             "Bootstrap",

@@ -19,11 +19,13 @@ from infra.stacks.rlaas_stack import RlaasStack
 from rlaas.runtime.environment import AuditEnvironment, RewardEnvironment
 
 _LANES = 10
-"""Readers side by side of a shard, each with its own partition keys in order: an interaction's events, a tenant's documents."""
+"""Readers side by side of a shard, each with its own partition keys in order: an interaction's events, a tenant's
+documents."""
 
 
 class DataStack(RlaasStack):
-    """Stateful: its resources stay when it is deleted (except on the laptop), and their logical ids are locked by a test."""
+    """Stateful: its resources stay when it is deleted (except on the laptop), and their logical ids are locked by a
+    test."""
 
     def __init__(self, scope: Construct, *, config: StageConfig) -> None:
         super().__init__(scope, "data", config=config)

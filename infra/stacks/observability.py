@@ -73,7 +73,8 @@ class ObservabilityStack(RlaasStack):
         self._bus(learning, rollout)
 
     def _alarm_topic(self) -> sns.Topic:
-        """Those who are woken. Enforcing TLS gives the topic a policy, and with it the default goes, by which this account may publish."""
+        """Those who are woken. Enforcing TLS gives the topic a policy, and with it the default goes, by which this
+        account may publish."""
         topic = sns.Topic(self, "Alarms", topic_name=f"{self.config.prefix}-alarms", enforce_ssl=True)
         alarms = self.format_arn(service="cloudwatch", resource="alarm", resource_name="*", arn_format=ArnFormat.COLON_RESOURCE_NAME)
         topic.add_to_resource_policy(
@@ -254,7 +255,8 @@ class ObservabilityStack(RlaasStack):
         )
 
     def _ended_executions(self, machines: Sequence[StateMachine]) -> None:
-        """Tell of each execution that did not succeed, by name, which no metric would. A rollout that is taken back does succeed."""
+        """Tell of each execution that did not succeed, by name, which no metric would. A rollout that is taken back
+        does succeed."""
         execution, status = events.EventField.from_path("$.detail.executionArn"), events.EventField.from_path("$.detail.status")
         events.Rule(
             self,
@@ -342,7 +344,8 @@ class ObservabilityStack(RlaasStack):
         )
 
     def _bus(self, learning: LearningPipeline, rollout: GuardedRollout) -> None:
-        """How learning runs and rollouts go and end, on one bus: rules of other teams listen there and need not know our state machines."""
+        """How learning runs and rollouts go and end, on one bus: rules of other teams listen there and need not know
+        our state machines."""
         bus = events.EventBus(self, "Bus", event_bus_name=self.config.prefix, description="What happens in RLaaS")
         events.Rule(
             self,

@@ -1,8 +1,8 @@
 """Starts ministack with our additions: `python -m local.emulator`, in the emulator's own environment.
 
-Settings are ministack's environment variables (GATEWAY_PORT, BIND_HOST, STATE_DIR, S3_DATA_DIR, TMPDIR), the key that its callers sign with
-(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), and ours (RLAAS_IMAGES, RLAAS_LOG_DIR, RLAAS_CLOUD, RLAAS_OWNER, RLAAS_FIREHOSE_SECONDS);
-`local.cloud` and the tests set them.
+Settings are ministack's environment variables (GATEWAY_PORT, BIND_HOST, STATE_DIR, S3_DATA_DIR, TMPDIR), the key that
+its callers sign with (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), and ours (RLAAS_IMAGES, RLAAS_LOG_DIR, RLAAS_CLOUD,
+RLAAS_OWNER, RLAAS_FIREHOSE_SECONDS); `local.cloud` and the tests set them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ OWNER_SECONDS = 0.5
 def stop(signum: int, frame: types.FrameType | None) -> None:
     """End the children, then this process.
 
-    Stock would wait for the requests in flight, a CloudFormation call that hangs among them, and leave its children to themselves.
+    Stock would wait for the requests in flight, a CloudFormation call that hangs among them, and leave its children to
+    themselves.
     """
     watchdog = threading.Timer(STOP_SECONDS, os._exit, (1,))
     watchdog.daemon = True

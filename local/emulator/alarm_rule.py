@@ -18,10 +18,11 @@ class AlarmRule:
     treat_missing: str
 
     def state(self, breaching: Sequence[bool | None]) -> State | None:
-        """The state that `breaching` (one entry a period, oldest first, None where there is no data) asks for; None keeps the present one.
+        """The state that `breaching` (one entry a period, oldest first, None where there is no data) asks for; None
+        keeps the present one.
 
-        "How alarm state is evaluated when data is missing", Amazon CloudWatch User Guide: with N real points the newest N decide and
-        missing ones are passed over; with fewer, the missing ones are filled as TreatMissingData says.
+        "How alarm state is evaluated when data is missing", Amazon CloudWatch User Guide: with N real points the newest
+        N decide and missing ones are passed over; with fewer, the missing ones are filled as TreatMissingData says.
         """
         real = [point for point in breaching if point is not None]
         if len(real) >= self.periods:

@@ -1,7 +1,8 @@
 """API Gateway's response streaming: a Lambda proxy integration with `responseTransferMode` STREAM.
 
-Stock ministack (services/apigateway_v1.py) drops the mode, cannot read such an integration's URI, and answers when the function is done.
-Here the answer goes on to the client as the function makes it. As on AWS, a client that leaves does not stop the function.
+Stock ministack (services/apigateway_v1.py) drops the mode, cannot read such an integration's URI, and answers when the
+function is done. Here the answer goes on to the client as the function makes it. As on AWS, a client that leaves does
+not stop the function.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@ Stock ministack (services/athena.py):
 - hands the query to DuckDB as it is. Here: translated from Athena's dialect by sqlglot.
 - stores the result as `<id>.csv/<id>.csv` and reports `<id>.csv`. Here: stored where it is reported.
 - lets an OutputLocation without a closing slash run into the query's id. Here: a slash between.
-- shows a Parquet table with the columns its files have, so that one added to the table later is unknown. Here: the table's own columns,
-  null where a file has none.
+- shows a Parquet table with the columns its files have, so that one added to the table later is unknown. Here: the
+  table's own columns, null where a file has none.
 - answers GetWorkGroup without the fields every workgroup has on AWS, which awswrangler reads unasked. Here: present.
-- has no UNLOAD. Here: to Parquet, by AWS's rules. The folder has to be empty; the files have names without an ending, and there is none
-  when there are no rows; a manifest beside the answers says which they are.
+- has no UNLOAD. Here: to Parquet, by AWS's rules. The folder has to be empty; the files have names without an ending,
+  and there is none when there are no rows; a manifest beside the answers says which they are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Resource types that stock ministack's CloudFormation refuses: SageMaker's, EventBridge archives, a web ACL's association.
+"""Resource types that stock ministack's CloudFormation refuses: SageMaker's, EventBridge archives, a web ACL's
+association.
 
-Creating one is calling the service's API, so that the template and boto3 cannot disagree; what CloudFormation waits for (an endpoint in
-service), this waits for.
+Creating one is calling the service's API, so that the template and boto3 cannot disagree; what CloudFormation waits for
+(an endpoint in service), this waits for.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def _sagemaker(kind: str, *, wait: str | None = None) -> dict[str, Any]:
     name_property, arn_property = f"{kind}Name", f"{kind}Arn"
 
     def named(logical_id: str, properties: Properties, stack_name: str) -> str:
-        """The given name, or one that changes with the content, so that a changed model or configuration is a new one, as on AWS."""
+        """The given name, or one that changes with the content, so that a changed model or configuration is a new one,
+        as on AWS."""
         if properties.get(name_property):
             return str(properties[name_property])
         digest = hashlib.sha256(json.dumps(properties, sort_keys=True).encode()).hexdigest()[:8]
@@ -142,7 +144,8 @@ def _camel(value: Any) -> Any:
 
 
 def _with_logging(provision: Callable[..., Created]) -> Callable[..., Created]:
-    """Stock keeps a state machine's LoggingConfiguration in the template's words, which DescribeStateMachine cannot answer."""
+    """Stock keeps a state machine's LoggingConfiguration in the template's words, which DescribeStateMachine cannot
+    answer."""
 
     def provisioned(*arguments: Any) -> Created:
         arn, attributes = provision(*arguments)
@@ -154,7 +157,8 @@ def _with_logging(provision: Callable[..., Created]) -> Callable[..., Created]:
 
 
 def _runs_on_worker_thread(resource_type: str) -> bool:
-    """Stock runs a create on the event loop unless it knows the type to be slow; an endpoint would stop everything until it is up."""
+    """Stock runs a create on the event loop unless it knows the type to be slow; an endpoint would stop everything
+    until it is up."""
     return resource_type.startswith("AWS::SageMaker::") or bool(_stock_on_worker_thread(resource_type))
 
 

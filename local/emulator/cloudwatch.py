@@ -1,8 +1,9 @@
 """CloudWatch: alarms that mean what they say, their state changes on EventBridge, and embedded metrics.
 
 Stock ministack (services/cloudwatch.py):
-- evaluates an alarm over the points of every dimension of its metric, lumps all its periods together, and ignores DatapointsToAlarm and
-  TreatMissingData; it looks only when a metric is put. Here: `AlarmRule`, when a matching point lands and once a second.
+- evaluates an alarm over the points of every dimension of its metric, lumps all its periods together, and ignores
+  DatapointsToAlarm and TreatMissingData; it looks only when a metric is put. Here: `AlarmRule`, when a matching point
+  lands and once a second.
 - tells SNS of a state change, and not EventBridge. Here: `CloudWatch Alarm State Change` on the default bus.
 - does not read the embedded metric format. Here: each line that lands in a log group is read.
 """
@@ -90,7 +91,8 @@ def _evaluate_matching(metrics: Iterable[tuple[str, str]]) -> None:
 
 
 def _tick() -> None:
-    """Evaluate every alarm of every account and region once a second: data that stops coming is a reason to change state, too."""
+    """Evaluate every alarm of every account and region once a second: data that stops coming is a reason to change
+    state, too."""
     while True:
         time.sleep(TICK_SECONDS)
         for account, region, _ in list(cloudwatch._alarms._data):
@@ -141,7 +143,8 @@ def announce(alarm: dict[str, Any], old_state: str, new_state: str, reason: str)
 
 
 def embedded_metrics(message: str, now_ms: float) -> list[tuple[str, dict[str, Any]]]:
-    """(namespace, MetricDatum) of each metric in a log line of CloudWatch's embedded metric format; empty for any other line."""
+    """(namespace, MetricDatum) of each metric in a log line of CloudWatch's embedded metric format; empty for any other
+    line."""
     start = message.find("{")
     if start < 0 or '"CloudWatchMetrics"' not in message:
         return []

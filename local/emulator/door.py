@@ -1,18 +1,21 @@
 """Who may speak to the cloud that stands on a port of the loopback: whoever signs with its key.
 
-Stock ministack takes everybody who reaches the port for the developer: no key, any Host, any Origin, and any page may read its answers
-(`Access-Control-Allow-Origin: *`). But whatever page the developer's browser shows reaches the loopback, too. Here, before a request is
-ministack's:
+Stock ministack takes everybody who reaches the port for the developer: no key, any Host, any Origin, and any page may
+read its answers (`Access-Control-Allow-Origin: *`). But whatever page the developer's browser shows reaches the
+loopback, too. Here, before a request is ministack's:
 
-- the cloud has one access key, made when it starts (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in this process's environment). A request
-  must be signed with it, or with credentials that STS lent to whoever had it; AWS's own signature, so the secret is never sent. What was
-  lent does on S3 and asks of models what its role and its session allow; other services do not look.
-- Host must be a name that leads to the loopback whoever asks, with this port: a page cannot make its own name the cloud's (DNS rebinding).
+- the cloud has one access key, made when it starts (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in this process's
+  environment). A request must be signed with it, or with credentials that STS lent to whoever had it; AWS's own
+  signature, so the secret is never sent. What was lent does on S3 and asks of models what its role and its session
+  allow; other services do not look.
+- Host must be a name that leads to the loopback whoever asks, with this port: a page cannot make its own name the
+  cloud's (DNS rebinding).
 - Origin, where there is one, must be the cloud's own, and nothing lets another page read an answer.
 - WebSockets are refused: nothing that is deployed has any.
 
-API Gateway's own path is for everyone, as on AWS: who may call is the deployed API's to say, and which page may read. OpenAI's path of the
-model endpoints takes a token in place of a signature (see sagemaker/api.py), and the health check tells nothing but that somebody is here.
+API Gateway's own path is for everyone, as on AWS: who may call is the deployed API's to say, and which page may read.
+OpenAI's path of the model endpoints takes a token in place of a signature (see sagemaker/api.py), and the health check
+tells nothing but that somebody is here.
 """
 
 from __future__ import annotations
@@ -39,7 +42,8 @@ API = re.compile(r"/_aws/execute-api/[^/]+/[^/]+(?:/(?!@connections/).*)?", re.D
 """A deployed API's address. What is below `@connections` is AWS's API for open WebSockets, and asks for the key."""
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 VIRTUAL = re.compile(r"(?:[a-z0-9-]+\.)+localhost")
-"""A bucket or a service by its name, as AWS's clients address them where the endpoint is `localhost`; no resolver leads it elsewhere."""
+"""A bucket or a service by its name, as AWS's clients address them where the endpoint is `localhost`; no resolver leads
+it elsewhere."""
 logger = logging.getLogger("rlaas.door")
 
 
@@ -66,8 +70,9 @@ def secret_of(access_key_id: str, session_token: str) -> str:
 
 
 def check_allowed(access_key_id: str, action: str, resources: Iterable[str], context: Mapping[str, object] | None = None) -> None:
-    """Whether the holder of an access key may do `action` on every one of `resources` (ARNs). The cloud's own key may do everything; what
-    STS lent may do what its role allows and, where the session has a policy of its own, that allows too. `context` is what conditions read.
+    """Whether the holder of an access key may do `action` on every one of `resources` (ARNs). The cloud's own key may
+    do everything; what STS lent may do what its role allows and, where the session has a policy of its own, that allows
+    too. `context` is what conditions read.
 
     Raises: Refused.
     """
@@ -88,7 +93,8 @@ def check_allowed(access_key_id: str, action: str, resources: Iterable[str], con
 
 
 def check_s3(access_key_id: str, method: str, path: str, query: Mapping[str, list[str]], headers: dict[str, str]) -> None:
-    """Whether the holder of an access key may do what a request asks of S3, where `path` has the bucket in it. Raises: Refused."""
+    """Whether the holder of an access key may do what a request asks of S3, where `path` has the bucket in it. Raises:
+    Refused."""
     if access_key_id == os.environ["AWS_ACCESS_KEY_ID"]:
         return
     action = f"s3:{iam_actions._s3_action(method, path, query)}"
@@ -118,7 +124,8 @@ class Door:
             await self._guard(scope, receive, _unreadable(send))
 
     def _to_the_api(self, scope: Scope) -> Scope:
-        """The request with the name that the API has here: behind the name that a client gives, ministack would look for other services."""
+        """The request with the name that the API has here: behind the name that a client gives, ministack would look
+        for other services."""
         headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"host"]
         name = _host_of(scope)
         if name not in self._names():
@@ -173,7 +180,8 @@ def _headers(scope: Scope) -> dict[str, str]:
 
 
 async def _check_signature(scope: Scope, headers: dict[str, str], receive: Receive, *, by_path: bool) -> Receive:
-    """What ministack receives the request from. `by_path` says that a bucket, if it is asked for one, is named there and not by the host.
+    """What ministack receives the request from. `by_path` says that a bucket, if it is asked for one, is named there
+    and not by the host.
 
     Raises: Refused unless its header, or its query, is signed by SigV4, and by whoever may do on S3 what it asks there.
     """

@@ -1,7 +1,8 @@
-"""Errors of the emulator's own in what goes on in the background: `faults.log` has each with its trace, `local.cloud.faults` reads it.
+"""Errors of the emulator's own in what goes on in the background: `faults.log` has each with its trace,
+`local.cloud.faults` reads it.
 
-An exception that nobody catches ends its thread, and stock ministack logs its own among all else: who waits for that work waits on.
-Errors of a request are no faults: whoever asked was answered.
+An exception that nobody catches ends its thread, and stock ministack logs its own among all else: who waits for that
+work waits on. Errors of a request are no faults: whoever asked was answered.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Firehose with a buffer: records that belong in one file are written as one.
 
-Stock ministack (services/firehose.py) writes each record as a file of its own while the caller waits, a Parquet file with one row: a
-hundred times slower, and a lake of thousands of tiny files. Here records wait RLAAS_FIREHOSE_SECONDS (2 by default; the stream's own
-BufferingHints ask for at least 60 on AWS) or until there are 500, and each partition's go into one object.
+Stock ministack (services/firehose.py) writes each record as a file of its own while the caller waits, a Parquet file
+with one row: a hundred times slower, and a lake of thousands of tiny files. Here records wait RLAAS_FIREHOSE_SECONDS (2
+by default; the stream's own BufferingHints ask for at least 60 on AWS) or until there are 500, and each partition's go
+into one object.
 
-Stock knows no RecordDeAggregation either, and takes a record of several JSON documents for one that cannot be partitioned. Here such a
-record is taken apart first where the stream asks for it.
+Stock knows no RecordDeAggregation either, and takes a record of several JSON documents for one that cannot be
+partitioned. Here such a record is taken apart first where the stream asks for it.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def _deliver(stream: Record, destination: Record, records: list[tuple[str, bytes
 def documents(config: Record, record: tuple[str, bytes]) -> list[tuple[str, bytes]]:
     """The JSON documents of `record`, if the stream takes records apart.
 
-    One that is no such record, or holds more than Firehose takes apart, stays whole: it cannot be partitioned then, and goes to the errors.
+    One that is no such record, or holds more than Firehose takes apart, stays whole: it cannot be partitioned then, and
+    goes to the errors.
     """
     processing = config.get("ProcessingConfiguration") or {}
     wanted = {"ParameterName": "SubRecordType", "ParameterValue": "JSON"}
@@ -103,7 +105,8 @@ def _flush_forever() -> None:
 
 
 def write(stream: Record, destination: Record, records: list[tuple[str, bytes]]) -> None:
-    """Deliver `records`, one object a partition; what cannot be written together goes record by record, each error to its own file."""
+    """Deliver `records`, one object a partition; what cannot be written together goes record by record, each error to
+    its own file."""
     config = destination["config"]
     processing = any(
         processor.get("Type") == "Lambda" for processor in (config.get("ProcessingConfiguration") or {}).get("Processors") or []

@@ -1,17 +1,20 @@
-"""Lambda as AWS runs it: handlers that see only their layers, real error types, every log line, and warm calls without a wait.
+"""Lambda as AWS runs it: handlers that see only their layers, real error types, every log line, and warm calls without
+a wait.
 
 Stock ministack (core/lambda_runtime.py):
-- runs handlers on its own interpreter with its own site-packages and environment, so an import missing from the layers works locally and
-  fails on AWS. Here: `python -I -S` and an environment of AWS's variables and the function's own.
-- reports every exception as `Runtime.HandlerError`, so Retry and Catch by error name never match. Here: the exception's class.
-- kills the worker after each exception, so the next call is a cold start. Here: only after a timeout or an exit, as on AWS.
-- waits up to 50 ms after each call for a handler that logged nothing, and 250 ms at most for one that logs much, then loses the rest.
-  Here: the worker marks the end of its log.
+- runs handlers on its own interpreter with its own site-packages and environment, so an import missing from the layers
+  works locally and fails on AWS. Here: `python -I -S` and an environment of AWS's variables and the function's own.
+- reports every exception as `Runtime.HandlerError`, so Retry and Catch by error name never match. Here: the exception's
+  class.
+- kills the worker after each exception, so the next call is a cold start. Here: only after a timeout or an exit, as on
+  AWS.
+- waits up to 50 ms after each call for a handler that logged nothing, and 250 ms at most for one that logs much, then
+  loses the rest. Here: the worker marks the end of its log.
 - unzips code and layers for each worker. Here: once, by hash, so their byte code is compiled once, too.
-- initializes nothing before the first call. Here: one environment of each deployed function, as AWS does unasked, so that no guard's first
-  act waits for imports.
-- takes another account's layer for an empty one, Lambda Web Adapter's too, and answers in one piece. Here: `web_adapter.py` does what that
-  layer does, and an answer goes on to `streaming_to` as it comes.
+- initializes nothing before the first call. Here: one environment of each deployed function, as AWS does unasked, so
+  that no guard's first act waits for imports.
+- takes another account's layer for an empty one, Lambda Web Adapter's too, and answers in one piece. Here:
+  `web_adapter.py` does what that layer does, and an answer goes on to `streaming_to` as it comes.
 """
 
 from __future__ import annotations
@@ -47,7 +50,8 @@ MARK = "\x1e"
 INIT_SECONDS = 60.0
 LOG_SECONDS = 2.0
 streaming_to: contextvars.ContextVar[Callable[[dict[str, Any]], None] | None] = contextvars.ContextVar("streaming_to", default=None)
-"""Who takes the parts of the invocation that is made in this context: a head with statusCode and headers, chunks with base64 data."""
+"""Who takes the parts of the invocation that is made in this context: a head with statusCode and headers, chunks with
+base64 data."""
 logger = logging.getLogger("rlaas.lambda")
 _deployed: queue.SimpleQueue[tuple[contextvars.Context, str]] = queue.SimpleQueue()
 _unpacked: dict[str, threading.Lock] = {}
@@ -63,7 +67,8 @@ class InitError(RuntimeError):
 
 
 def unpack(archive: bytes) -> Path:
-    """The directory `archive` (a zip) is unpacked in; one for equal archives, shared by all workers like AWS's /var/task and /opt."""
+    """The directory `archive` (a zip) is unpacked in; one for equal archives, shared by all workers like AWS's
+    /var/task and /opt."""
     digest = hashlib.sha256(archive).hexdigest()[:24]
     directory = Path(tempfile.gettempdir()) / "lambda" / digest
     with _unpacked_guard:
@@ -167,7 +172,8 @@ class LayersOnlyWorker(stock.Worker):  # type: ignore[misc]
         durable: dict[str, str] | None = None,
         invoked_function_arn: str | None = None,
     ) -> dict[str, Any]:
-        """Run one invocation; `status` is `ok` with `result`, or `error` with AWS's errorType, errorMessage and stackTrace."""
+        """Run one invocation; `status` is `ok` with `result`, or `error` with AWS's errorType, errorMessage and
+        stackTrace."""
         parts = streaming_to.get()
         with self._lock:
             cold = self._proc is None or self._proc.poll() is not None
@@ -262,7 +268,8 @@ def _read_log(process: subprocess.Popen[bytes], lines: queue.SimpleQueue[str | N
 
 
 def execute(func: dict[str, Any], event: object, request_id: str) -> dict[str, Any]:
-    """Run a Python function in a free environment of its pool; the shape of lambda_svc._execute_function_warm's result."""
+    """Run a Python function in a free environment of its pool; the shape of lambda_svc._execute_function_warm's
+    result."""
     config = func.get("config") or func
     if not str(config.get("Runtime", "")).startswith("python") or not func.get("code_zip"):
         result: dict[str, Any] = _stock_execute(func, event, request_id)
@@ -285,7 +292,8 @@ def execute(func: dict[str, Any], event: object, request_id: str) -> dict[str, A
 
 
 def _initialize_ahead() -> None:
-    """Start an environment of each function on the queue, one after the other, so that a deployment does not stall the machine."""
+    """Start an environment of each function on the queue, one after the other, so that a deployment does not stall the
+    machine."""
     while True:
         context, name = _deployed.get()
         try:

@@ -1,12 +1,13 @@
-"""The process one execution environment of a Python function runs in; started with `python -I -S`, standard library only.
+"""The process one execution environment of a Python function runs in; started with `python -I -S`, standard library
+only.
 
-Isolation (-I, -S) is the point: no environment variable, user directory or site-packages adds to `sys.path`, so a handler can import the
-standard library, its own code and its layers, and nothing else, as on AWS.
+Isolation (-I, -S) is the point: no environment variable, user directory or site-packages adds to `sys.path`, so a
+handler can import the standard library, its own code and its layers, and nothing else, as on AWS.
 
-Speaks one JSON object a line. In: an init message, then invocations. Out, on a duplicate of file descriptor 1: `{"status": "ready"}` or
-`{"status": "error", ...}`, then one answer an invocation, and before it the parts of one that is streamed. Everything that the handler
-prints, to either stream, goes to file descriptor 2; a line that starts with `MARK` and the request id ends an invocation's log, so that the
-reader waits for nothing and loses nothing.
+Speaks one JSON object a line. In: an init message, then invocations. Out, on a duplicate of file descriptor 1:
+`{"status": "ready"}` or `{"status": "error", ...}`, then one answer an invocation, and before it the parts of one that
+is streamed. Everything that the handler prints, to either stream, goes to file descriptor 2; a line that starts with
+`MARK` and the request id ends an invocation's log, so that the reader waits for nothing and loses nothing.
 """
 
 import decimal
@@ -59,7 +60,8 @@ def _error(kind: str, message: str, stack: list[str]) -> dict[str, Any]:
 
 
 def _failure(problem: BaseException) -> dict[str, Any]:
-    """What AWS's runtime answers when `problem` left the handler: the class's own name, which Retry and Catch match on."""
+    """What AWS's runtime answers when `problem` left the handler: the class's own name, which Retry and Catch match
+    on."""
     stack = traceback.format_list(traceback.extract_tb(problem.__traceback__)[1:])
     return _error(type(problem).__name__, str(problem), [line.rstrip("\n") for line in stack])
 
@@ -99,7 +101,8 @@ def _snapshot_hooks() -> None:
 
 
 def _start_web_server(init: dict[str, Any]) -> tuple[Any, dict[str, Any] | None]:
-    """A function behind Lambda Web Adapter: its script's server in place of a handler. This process imports nothing of the function's."""
+    """A function behind Lambda Web Adapter: its script's server in place of a handler. This process imports nothing of
+    the function's."""
     sys.path.insert(0, str(Path(__file__).parent))
     adapter = importlib.import_module("web_adapter")
     try:

@@ -1,7 +1,8 @@
-"""SQS's fair queues: of messages with a group in a standard queue, those of groups with few under way are handed out first.
+"""SQS's fair queues: of messages with a group in a standard queue, those of groups with few under way are handed out
+first.
 
-Stock ministack (services/sqs.py, _collect_msgs) keeps the group and hands out in the order of arrival, so that one tenant's backlog makes
-all others wait. AWS's developer guide: "How Amazon SQS fair queues work".
+Stock ministack (services/sqs.py, _collect_msgs) keeps the group and hands out in the order of arrival, so that one
+tenant's backlog makes all others wait. AWS's developer guide: "How Amazon SQS fair queues work".
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ _stock = sqs._collect_msgs
 
 
 def collect(queue: dict[str, Any], most: int, visibility_timeout: int) -> list[Message]:
-    """Up to `most` visible messages, which are hidden from now on; each message without a group is a tenant of its own."""
+    """Up to `most` visible messages, which are hidden from now on; each message without a group is a tenant of its
+    own."""
     if queue["is_fifo"] or not any(message.get("group_id") for message in queue["messages"]):
         taken: list[Message] = _stock(queue, most, visibility_timeout)
         return taken

@@ -1,8 +1,8 @@
-"""Step Functions -> SageMaker: `createTrainingJob[.sync]`, `createProcessingJob[.sync]` and `aws-sdk:sagemaker:*`; -> Athena:
-`startQueryExecution[.sync]`; times out for good.
+"""Step Functions -> SageMaker: `createTrainingJob[.sync]`, `createProcessingJob[.sync]` and `aws-sdk:sagemaker:*`; ->
+Athena: `startQueryExecution[.sync]`; times out for good.
 
-Stock ministack (services/stepfunctions.py) knows neither, and leaves a task's work running when its TimeoutSeconds passed or its
-execution was stopped. Step Functions stops the job or the query then, and so does this.
+Stock ministack (services/stepfunctions.py) knows neither, and leaves a task's work running when its TimeoutSeconds
+passed or its execution was stopped. Step Functions stops the job or the query then, and so does this.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from local.emulator.sagemaker.job import Job
 Record = dict[str, Any]
 JOB = re.compile(r"^arn:aws:states:::sagemaker:create(Training|Processing)Job(\.sync)?$")
 WATCH_SECONDS = 0.2
-# Errors SageMaker's model names; the SDK raises its base class for every other (ValidationException, ThrottlingException).
+# Errors SageMaker's model names; the SDK raises its base class for every other (ValidationException,
+# ThrottlingException).
 MODELLED = {
     "ResourceInUse": "ResourceInUseException",
     "ResourceNotFound": "ResourceNotFoundException",

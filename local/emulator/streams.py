@@ -1,9 +1,11 @@
-"""DynamoDB streams -> Lambda as the mapping asks: partial failures, bisection, retries, age, and one reader per mapping.
+"""DynamoDB streams -> Lambda as the mapping asks: partial failures, bisection, retries, age, and one reader per
+mapping.
 
-Stock ministack (services/lambda_svc.py, _poll_dynamodb_streams) takes a batch whose function names failed records for handled, so those
-are lost; retries a batch that raises for ever, whatever MaximumRetryAttempts and BisectBatchOnFunctionError say; ignores the batching
-window; keeps nothing of what it gives up when it should keep it on S3; hands over a hundred large records in one call, where Lambda's ends
-at 6 MB; and hands over all mappings' batches on one thread, so that a slow function holds up every other stream.
+Stock ministack (services/lambda_svc.py, _poll_dynamodb_streams) takes a batch whose function names failed records for
+handled, so those are lost; retries a batch that raises for ever, whatever MaximumRetryAttempts and
+BisectBatchOnFunctionError say; ignores the batching window; keeps nothing of what it gives up when it should keep it on
+S3; hands over a hundred large records in one call, where Lambda's ends at 6 MB; and hands over all mappings' batches on
+one thread, so that a slow function holds up every other stream.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Runs one command so that nothing of it outlives the emulator: `python -I -S supervisor.py COMMAND...`, standard library only.
+"""Runs one command so that nothing of it outlives the emulator: `python -I -S supervisor.py COMMAND...`, standard
+library only.
 
-The emulator holds the other end of standard input. When that closes (the emulator stopped the command, or is gone, by SIGKILL even), the
-command gets SIGTERM, and after RLAAS_STOP_SECONDS everything it started SIGKILL. vLLM's engine, for one, outlives its API server;
-as a subreaper this process inherits such orphans, so it finds them.
+The emulator holds the other end of standard input. When that closes (the emulator stopped the command, or is gone, by
+SIGKILL even), the command gets SIGTERM, and after RLAAS_STOP_SECONDS everything it started SIGKILL. vLLM's engine, for
+one, outlives its API server; as a subreaper this process inherits such orphans, so it finds them.
 """
 
 import ctypes

@@ -1,9 +1,10 @@
 """Lambda Web Adapter's part in a worker: the function's script is a web server, each invocation one HTTP request to it.
 
-Runs in the worker's process, standard library only. What the adapter's layer does on AWS: start the script, wait until the readiness path
-answers, put the request context in `x-amzn-request-context` in place of what the client sent, pass the answer on as it comes. Two
-differences, since many environments share the laptop, and a browser with them: AWS_LWA_PORT is a free port, and the server answers only who
-has the adapter's key. The request context says who calls, and on AWS nobody else could send one.
+Runs in the worker's process, standard library only. What the adapter's layer does on AWS: start the script, wait until
+the readiness path answers, put the request context in `x-amzn-request-context` in place of what the client sent, pass
+the answer on as it comes. Two differences, since many environments share the laptop, and a browser with them:
+AWS_LWA_PORT is a free port, and the server answers only who has the adapter's key. The request context says who calls,
+and on AWS nobody else could send one.
 """
 
 import base64

@@ -1,1 +1,2 @@
-"""The simulated support office: customers who write, and agents who edit, send or discard what RLaaS drafts for them."""
+"""The simulated support office: customers who write, and agents who edit, send or discard what RLaaS drafts for
+them."""

@@ -1,17 +1,19 @@
 """What a support agent does with a draft: keep what is right, put it into the house's style, send it or throw it away.
 
-The house style is `Hi {first name},`, at most two short sentences, and the office's sign-off. The model is never told; it can only be
-learned from what agents do. An agent also knows the right answer. When the draft says it, the agent keeps the draft's own sentences and
-restyles them; when it does not, the agent writes the answer. So a final text is anchored on the draft that the agent was shown, and a
-policy judged against finals written over *another* policy's drafts is at a disadvantage: no agent kept its wording. Offline, that is the
-candidate, whose finals all come from the baseline's drafts, so the offline win rate errs towards the baseline. Live, each policy is
-judged on finals written over its own drafts.
+The house style is `Hi {first name},`, at most two short sentences, and the office's sign-off. The model is never told;
+it can only be learned from what agents do. An agent also knows the right answer. When the draft says it, the agent
+keeps the draft's own sentences and restyles them; when it does not, the agent writes the answer. So a final text is
+anchored on the draft that the agent was shown, and a policy judged against finals written over *another* policy's
+drafts is at a disadvantage: no agent kept its wording. Offline, that is the candidate, whose finals all come from the
+baseline's drafts, so the offline win rate errs towards the baseline. Live, each policy is judged on finals written over
+its own drafts.
 
-What must change decides the rest: a draft that needs more rewriting than the agent has patience for is discarded, and the agent's own
-text is sent in its place. Both the text and the action are reported in either case.
+What must change decides the rest: a draft that needs more rewriting than the agent has patience for is discarded, and
+the agent's own text is sent in its place. Both the text and the action are reported in either case.
 
-Offices are not perfect, and this one is not: some drafts are sent unread, some answers are wrong, some agents mistype or forget the
-style. All of it is drawn from a seed and the case, so that the same agent does the same thing with the same draft again.
+Offices are not perfect, and this one is not: some drafts are sent unread, some answers are wrong, some agents mistype
+or forget the style. All of it is drawn from a seed and the case, so that the same agent does the same thing with the
+same draft again.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ SIGN_OFF = "Best,\nThe Northwind Support Team"
 class Agent:
     """A person in the office. Rates are probabilities per draft.
 
-    A draft is discarded and not edited when its similarity to the final text, in [0, 1], is below `patience`, which varies from draft to
-    draft with standard deviation `mood`.
+    A draft is discarded and not edited when its similarity to the final text, in [0, 1], is below `patience`, which
+    varies from draft to draft with standard deviation `mood`.
     """
 
     name: str
@@ -55,7 +57,8 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """What the agent did with a draft: the text that went to the customer, and whether the draft was used (`sent`) or thrown away."""
+    """What the agent did with a draft: the text that went to the customer, and whether the draft was used (`sent`) or
+    thrown away."""
 
     final_text: str
     action: Literal["sent", "discarded"]
@@ -100,8 +103,9 @@ def is_house_style(first_name: str, text: str) -> bool:
 def usable_sentences(case: Case, draft: str) -> tuple[str, ...]:
     """The draft's one or two sentences that already give the answer, or none.
 
-    A sentence gives the answer as far as it says the answer's words that the customer did not say (an echo of the question is no help);
-    the kept ones must say half of them together, every number of the answer must be there, and nothing may be left to fill in.
+    A sentence gives the answer as far as it says the answer's words that the customer did not say (an echo of the
+    question is no help); the kept ones must say half of them together, every number of the answer must be there, and
+    nothing may be left to fill in.
     """
     wanted = _stems(case.answer) - _stems(case.email)
     numbers = set(re.findall(r"\d+", case.answer)) - set(re.findall(r"\d+", case.email))
@@ -137,7 +141,8 @@ _BLANK_TO_FILL = re.compile(r"\[[^\]]*\]|<[^>]*>|_{3,}|\bX{3,}\b")
 
 
 def _sentences(draft: str) -> Sequence[str]:
-    """Whole sentences of the draft's body: greeting, subject, sign-off, cut-off ends and blanks to fill are left out."""
+    """Whole sentences of the draft's body: greeting, subject, sign-off, cut-off ends and blanks to fill are left
+    out."""
     lines = [line.strip() for line in draft.strip().splitlines()]
     body = " ".join(line for line in lines if line and not _OPENING.match(line) and not _CLOSING.search(line))
     body = re.sub(r"^(dear|hi|hello) [\w ]{1,40}, ", "", body, flags=re.IGNORECASE)

@@ -1,7 +1,7 @@
 """What customers of Northwind Cloud write about, and the answer an agent who knows the product would give.
 
-`TRAIN` and `HELD_OUT` are disjoint sets of issues. Only `TRAIN` issues may reach a training set; an adapter that does well on `HELD_OUT`
-issues has learned how the office writes and not what it answers, because it never saw those answers.
+`TRAIN` and `HELD_OUT` are disjoint sets of issues. Only `TRAIN` issues may reach a training set; an adapter that does
+well on `HELD_OUT` issues has learned how the office writes and not what it answers, because it never saw those answers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ Split = Literal["train", "held_out"]
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """A kind of support request. `email` and `answer` are `str.format` templates over the slots of `_slots`; the answer has <= 30 words."""
+    """A kind of support request. `email` and `answer` are `str.format` templates over the slots of `_slots`; the answer
+    has <= 30 words."""
 
     name: str
     email: str
@@ -342,7 +343,8 @@ _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
 
 
 def cases(split: Split, seed: int) -> Iterator[Case]:
-    """Endless cases of one split: every issue once, in shuffled order, then again with other names and numbers. Same seed, same cases."""
+    """Endless cases of one split: every issue once, in shuffled order, then again with other names and numbers. Same
+    seed, same cases."""
     random = Random(f"{split}:{seed}")
     issues = list(TRAIN if split == "train" else HELD_OUT)
     while True:

@@ -1,8 +1,8 @@
 """The office at work: agents who ask RLaaS for drafts and report what they did with them, over HTTP and nothing else.
 
-Every id is made here and kept through retries, so that a connection lost between a request and its answer can neither lose an event nor
-store it twice. The office remembers only what the service acknowledged; everything else that is reported about a run is read back from
-what the service stored.
+Every id is made here and kept through retries, so that a connection lost between a request and its answer can neither
+lose an event nor store it twice. The office remembers only what the service acknowledged; everything else that is
+reported about a run is read back from what the service stored.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ class Office:
         """Answer `mail` until it or the time ends (`stop`); the number of cases answered. `each` is called after every
         one, with whether it was answered.
 
-        A desk takes the next email when it has finished its last, so there are never more requests under way than desks.
+        A desk takes the next email when it has finished its last, so there are never more requests under way than
+        desks.
         """
         inbox = enumerate(mail)
         answered = 0
@@ -128,8 +129,8 @@ class Office:
     async def _post(self, path: str, interaction_id: str, body: dict[str, object]) -> dict[str, object] | None:
         """The answer's body, or None when there was none in the end.
 
-        What was lost on the way or refused for the moment is tried again with the same ids. Each refusal is remembered, even when a later
-        try succeeds.
+        What was lost on the way or refused for the moment is tried again with the same ids. Each refusal is remembered,
+        even when a later try succeeds.
         """
         for attempt in range(ATTEMPTS):
             if attempt:

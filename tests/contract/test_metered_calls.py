@@ -1,4 +1,5 @@
-"""The price of a million events is counted on a store in memory: here that it counts the calls that DynamoDB really gets."""
+"""The price of a million events is counted on a store in memory: here that it counts the calls that DynamoDB really
+gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the services that guardrails are judged by are asked and answer, in the shapes of their public API references."""
+"""What the services that guardrails are judged by are asked and answer, in the shapes of their public API
+references."""
 
 import json
 from collections.abc import Iterator

@@ -1,6 +1,8 @@
-"""Each vendor's wire, in the shapes of its public API reference: what is sent, and what its answers, streams and errors mean to us.
+"""Each vendor's wire, in the shapes of its public API reference: what is sent, and what its answers, streams and errors
+mean to us.
 
-A wire (`wires/<vendor>/<name>.json`) has the call, the request that must go out (none: nothing may), the response, and what comes of it.
+A wire (`wires/<vendor>/<name>.json`) has the call, the request that must go out (none: nothing may), the response, and
+what comes of it.
 """
 
 import json

@@ -1,4 +1,5 @@
-// OpenAI's own Node client against the API, driven line by line: each line of stdin is a call's arguments, each line of stdout what came.
+// OpenAI's own Node client against the API, driven line by line: each line of stdin is a call's arguments, each line of
+// stdout what came.
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 

@@ -1,4 +1,5 @@
-"""Budgets on the deployed laptop cloud: as many callers are served as there is room for, and a killed worker's money comes back."""
+"""Budgets on the deployed laptop cloud: as many callers are served as there is room for, and a killed worker's money
+comes back."""
 
 import os
 import signal
@@ -61,7 +62,8 @@ def all_served(tenant: Tenant, number: int) -> bool:
 
 
 def test_of_64_callers_exactly_10_are_served_and_paid_for(cloud: LaptopCloud, models: ModelServer, spender: Tenant) -> None:
-    # Another tenant has every caller's worker started, some at a time: an authorizer that starts among 64 is stopped at its timeout.
+    # Another tenant has every caller's worker started, some at a time: an authorizer that starts among 64 is stopped at
+    # its timeout.
     other = cloud.tenant_answered_by(f"{models.url}/v1")
     other.http.timeout = httpx.Timeout(300)
     for number in (8, 16, 32, CALLERS):

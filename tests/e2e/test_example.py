@@ -89,7 +89,8 @@ def test_what_is_done_with_a_draft_in_the_browser_is_in_the_lake(
         assert said, "the browser's script failed; its trace is above"
         done = json.loads(said)
         assert done["complaints"] == []
-        # Two interactions with their outputs, an edit, two actions. The page is gone, the browser is not: nobody sends after the page.
+        # Two interactions with their outputs, an edit, two actions. The page is gone, the browser is not: nobody sends
+        # after the page.
         until(lambda: cloud.lake_events(tenant.tenant_id) == 7)
         browser.communicate(timeout=60)
         assert browser.returncode == 0

@@ -16,7 +16,8 @@ def policy(tenant: Tenant, server: ModelServer, model: str) -> str:
 
 
 def see_dead_letters(cloud: LaptopCloud, seen: dict[str, dict[str, Any]]) -> None:
-    """Add to `seen`, by message, the tasks that the shadows' queue took for dead; they stay there, unseen for a while."""
+    """Add to `seen`, by message, the tasks that the shadows' queue took for dead; they stay there, unseen for a
+    while."""
     sqs = cloud.client("sqs")
     [url] = [url for url in sqs.list_queues()["QueueUrls"] if "DeadLetters" in url]
     while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=30).get("Messages"):

@@ -1,4 +1,5 @@
-"""Personal data on the deployed laptop cloud: names go before anything is stored, and nothing is stored while they cannot be found."""
+"""Personal data on the deployed laptop cloud: names go before anything is stored, and nothing is stored while they
+cannot be found."""
 
 from ulid import ULID
 

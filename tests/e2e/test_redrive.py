@@ -27,7 +27,8 @@ def stream_mapping(cloud: LaptopCloud, function: str) -> str:
 
 @contextmanager
 def broken_consumers(cloud: LaptopCloud) -> Iterator[None]:
-    """All three stream consumers fail on whatever comes, and the mappings give up after one more try instead of a day."""
+    """All three stream consumers fail on whatever comes, and the mappings give up after one more try instead of a
+    day."""
     functions = cloud.client("lambda")
     settings = {}
     try:
@@ -74,7 +75,8 @@ def test_what_consumers_failed_on_comes_in_exactly_once_after_a_redrive(cloud: L
     [bucket] = [found["Name"] for found in s3.list_buckets()["Buckets"] if "-failures-" in found["Name"]]
 
     def gave_up(consumer: str, *last: str) -> bool:
-        """Whether the consumer's failures hold the record that has all these words, the last one written to its stream."""
+        """Whether the consumer's failures hold the record that has all these words, the last one written to its
+        stream."""
         keys = [found["Key"] for found in s3.list_objects_v2(Bucket=bucket, Prefix="aws/lambda/").get("Contents", [])]
         kept = [json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read()) for key in keys]
         return any(

@@ -1,4 +1,5 @@
-"""Telemetry on the deployed laptop cloud: batches, what comes out of order, metrics, publishable keys, and every answer documented."""
+"""Telemetry on the deployed laptop cloud: batches, what comes out of order, metrics, publishable keys, and every answer
+documented."""
 
 import json
 import os

@@ -11,7 +11,8 @@ from tests.fakes.worlds import NOW
 
 @dataclass
 class MemoryAdapters:
-    """`loaded` by name; `stuck` cannot be unloaded, `full` takes no more. What is asked to load or unload is under way until `settle`."""
+    """`loaded` by name; `stuck` cannot be unloaded, `full` takes no more. What is asked to load or unload is under way
+    until `settle`."""
 
     loaded: dict[str, Loaded] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)

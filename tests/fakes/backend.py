@@ -10,7 +10,8 @@ from rlaas.policies.backend import BackendSpec
 
 @dataclass
 class EchoBackend:
-    """Answers `<model>: <last message>`, a word at a time where it streams; models in `down` do not answer, `refuses` are parameters."""
+    """Answers `<model>: <last message>`, a word at a time where it streams; models in `down` do not answer, `refuses`
+    are parameters."""
 
     down: set[str] = field(default_factory=set)
     refuses: set[str] = field(default_factory=set)

@@ -1,6 +1,8 @@
-"""What Lambda does between the functions that mirror: the events' stream into `lake_writer`, the queue into `shadow`, a check in the end.
+"""What Lambda does between the functions that mirror: the events' stream into `lake_writer`, the queue into `shadow`, a
+check in the end.
 
-Driven by hand on moto, so that it ends when there is nothing left to do; the queue itself counts receives and takes messages for dead.
+Driven by hand on moto, so that it ends when there is nothing left to do; the queue itself counts receives and takes
+messages for dead.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ def make_lake(firehose: FirehoseClient, s3: S3Client) -> str:
 
 
 def make_queues(sqs: SQSClient) -> tuple[str, str]:
-    """The shadows' queue and its dead letters as the stack makes them, but that what failed may be tried again at once."""
+    """The shadows' queue and its dead letters as the stack makes them, but that what failed may be tried again at
+    once."""
     dead = sqs.create_queue(QueueName="dead")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES})

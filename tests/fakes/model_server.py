@@ -28,8 +28,8 @@ class Asked:
 
 @dataclass
 class ModelServer:
-    """What was asked, which models and parameters are refused, and what to answer in place of a completion. `fails_on` says of a prompt
-    whether the model fails on it. `asleep`: SageMaker has no copy of any model."""
+    """What was asked, which models and parameters are refused, and what to answer in place of a completion. `fails_on`
+    says of a prompt whether the model fails on it. `asleep`: SageMaker has no copy of any model."""
 
     url: str
     asked: list[Asked] = field(default_factory=list)

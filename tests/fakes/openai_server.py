@@ -16,8 +16,8 @@ USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
 
 @dataclass
 class Script:
-    """What is answered: `whole`, or `parts` one after the other, an event among them only once it is set. `status` refuses; with `breaks`
-    the connection ends without the stream's end."""
+    """What is answered: `whole`, or `parts` one after the other, an event among them only once it is set. `status`
+    refuses; with `breaks` the connection ends without the stream's end."""
 
     url: str
     whole: dict[str, Any] = field(default_factory=dict)

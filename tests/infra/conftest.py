@@ -16,7 +16,8 @@ from tests.infra.template import Template
 
 @pytest.fixture(scope="session")
 def cloud_assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cloud assembly of every stage. Without credentials, a home to find them in, or a network to look anything up."""
+    """The cloud assembly of every stage. Without credentials, a home to find them in, or a network to look anything
+    up."""
     directory = tmp_path_factory.mktemp("cdk") / "cdk.out"
 
     def no_network(*_: object, **__: object) -> None:

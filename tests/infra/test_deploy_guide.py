@@ -1,4 +1,5 @@
-"""What the guides tell to type is there: stacks, functions, buckets, repositories, tables, topics, and the tools that the commands need."""
+"""What the guides tell to type is there: stacks, functions, buckets, repositories, tables, topics, and the tools that
+the commands need."""
 
 import json
 import re

@@ -96,7 +96,8 @@ def test_a_count_that_never_comes_is_an_alarm_itself(watching: list[Template]) -
 
 
 def test_all_alarms_of_a_stage_watch_at_most_twenty_one_metrics(watching: list[Template]) -> None:
-    """CloudWatch takes $0.10 a month for each; every alarm here watches one, since the laptop cloud knows no metric math."""
+    """CloudWatch takes $0.10 a month for each; every alarm here watches one, since the laptop cloud knows no metric
+    math."""
     for template in watching:
         assert all("MetricName" in alarm for alarm in alarms(template).values())
         assert len(alarms(template)) <= 21

@@ -95,7 +95,8 @@ def test_cfn_lint_finds_nothing(config: StageConfig, templates: list[Template]) 
 
 
 def test_logical_ids_of_stateful_resources_never_change(templates: list[Template]) -> None:
-    """A changed logical id makes CloudFormation replace the resource: its data stays behind. To add one, add it to the file."""
+    """A changed logical id makes CloudFormation replace the resource: its data stays behind. To add one, add it to the
+    file."""
     ids = {
         template.id: {name: resource["Type"] for name, resource in sorted(found.items())}
         for template in templates
@@ -181,7 +182,8 @@ def test_a_stage_may_touch_its_own_adapters_and_no_other_stages(templates: list[
 
 
 def test_whoever_finds_the_model_asleep_wakes_one_copy_of_the_base(templates: list[Template]) -> None:
-    """Adapters' requests too: SageMaker counts those under the adapter's own name, so the alarm follows the gateway's metric."""
+    """Adapters' requests too: SageMaker counts those under the adapter's own name, so the alarm follows the gateway's
+    metric."""
     for config in STAGES:
         [serving] = [template for template in templates if (template.stage, template.stack) == (config.id, "serving")]
         alarms = serving.resources("AWS::CloudWatch::Alarm")
@@ -197,7 +199,8 @@ def test_whoever_finds_the_model_asleep_wakes_one_copy_of_the_base(templates: li
         [action] = alarm["AlarmActions"]
         policy = serving.resources("AWS::ApplicationAutoScaling::ScalingPolicy")[action["Ref"]]["Properties"]
         step = policy["StepScalingPolicyConfiguration"]
-        # Exactly one: the alarm goes on for as long as the copy takes to start, and each minute of it would add another.
+        # Exactly one: the alarm goes on for as long as the copy takes to start, and each minute of it would add
+        # another.
         assert (step["AdjustmentType"], step["StepAdjustments"]) == (
             "ExactCapacity",
             [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}],
@@ -421,7 +424,8 @@ def test_one_poisoned_partition_key_holds_up_few_others(templates: list[Template
 
 
 def test_what_eventbridge_calls_keeps_the_calls_that_fail(templates: list[Template]) -> None:
-    """The rule's own dead letter queue gets only what could not be handed over; what then raises three times is the function's to keep."""
+    """The rule's own dead letter queue gets only what could not be handed over; what then raises three times is the
+    function's to keep."""
     called = 0
     for template in templates:
         kept = {
@@ -535,7 +539,8 @@ def _listed(value: object) -> list[Any]:
 
 
 def _environments(handler: Path) -> set[str]:
-    """The models of the environment that a handler reads, and those that the parts are made from which it takes from the stage."""
+    """The models of the environment that a handler reads, and those that the parts are made from which it takes from
+    the stage."""
     room = ROOT / "layers" / "rlaas" / "python" / "rlaas"
     parts = {
         node.name: node for node in ast.walk(ast.parse((room / "runtime" / "stage.py").read_text())) if isinstance(node, ast.FunctionDef)
@@ -633,7 +638,8 @@ def test_what_is_unloaded_for_a_learning_run_is_gone_in_days(templates: list[Tem
 
 
 def test_names_that_are_global_differ_between_stages_and_regions(templates: list[Template]) -> None:
-    """Buckets and roles are named in one space for all regions; two stages of an account must not want the same name."""
+    """Buckets and roles are named in one space for all regions; two stages of an account must not want the same
+    name."""
     wanted: dict[str, str] = {}
     for template in templates:
         for resource in template.resources("AWS::S3::Bucket", "AWS::IAM::Role").values():

@@ -1,4 +1,5 @@
-"""The alarm rule against the tables of "Configuring how CloudWatch alarms treat missing data", Amazon CloudWatch User Guide."""
+"""The alarm rule against the tables of "Configuring how CloudWatch alarms treat missing data", Amazon CloudWatch User
+Guide."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from local.emulator.alarm_rule import AlarmRule
 
 TREATMENTS = ("missing", "ignore", "breaching", "notBreaching")
 POINTS = {"0": False, "X": True, "-": None}
-# Datapoints of the evaluation range, oldest first; then the state by treatment. "keep": the alarm stays in the state it is in.
+# Datapoints of the evaluation range, oldest first; then the state by treatment. "keep": the alarm stays in the state it
+# is in.
 THREE_OF_THREE = [
     ("0-X-X", ("OK", "OK", "OK", "OK")),
     ("0----", ("OK", "OK", "OK", "OK")),

@@ -1,4 +1,5 @@
-"""The emulator's door: whoever does not sign with the cloud's key gets nothing done and reads nothing, however he asks."""
+"""The emulator's door: whoever does not sign with the cloud's key gets nothing done and reads nothing, however he
+asks."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ PRESIGNED = (
 
 
 def asked(emulator: Emulator, method: str, target: str, headers: dict[str, str], body: str = "{}") -> httpx.Response:
-    """The answer to a request sent exactly so; `{port}` in a header is the emulator's. An answer that breaks off is no answer at all."""
+    """The answer to a request sent exactly so; `{port}` in a header is the emulator's. An answer that breaks off is no
+    answer at all."""
     given = {"Host": "127.0.0.1:{port}", "Content-Length": str(len(body)), "Connection": "close", **headers}
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value.replace('{port}', str(emulator.port))}" for name, value in given.items())]
     with socket.create_connection(("127.0.0.1", emulator.port), timeout=10) as connection:

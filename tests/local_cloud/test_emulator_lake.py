@@ -252,7 +252,8 @@ def test_a_column_added_to_the_table_is_null_where_older_files_lack_it(emulator:
     assert [row["region"] for row in ask(emulator, lake, query)] == ["eu", None]
 
 
-# --- docs/lake.md ----------------------------------------------------------------------------------------------------------------------
+# --- docs/lake.md
+# ----------------------------------------------------------------------------------------------------------------------
 
 MORNING = datetime(2025, 5, 4, 9, 0, tzinfo=UTC)
 
@@ -316,7 +317,8 @@ def guide() -> list[tuple[str, list[list[str]]]]:
 
 
 def select_events(emulator: Emulator, names: dict[str, str], statement: tuple[str, str], folder: str) -> dict[str, Any]:
-    """The learning machine's own state, as an execution of its own that ends with where the files are; its failures are tried again."""
+    """The learning machine's own state, as an execution of its own that ends with where the files are; its failures are
+    tried again."""
     state = json.loads((ROOT / "infra/state_machines/learning.asl.json").read_text())["States"]["SelectEvents"]
     del state["Catch"]
     retry = [{**state["Retry"][0], "ErrorEquals": ["States.TaskFailed"], "IntervalSeconds": 1, "MaxAttempts": 1}]

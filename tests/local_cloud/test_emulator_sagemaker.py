@@ -1,4 +1,5 @@
-"""The local SageMaker: jobs, endpoints, inference components, and what CloudFormation and Step Functions make of them."""
+"""The local SageMaker: jobs, endpoints, inference components, and what CloudFormation and Step Functions make of
+them."""
 
 from __future__ import annotations
 

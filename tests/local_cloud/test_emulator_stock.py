@@ -1,4 +1,5 @@
-"""Stock ministack still behaves as our additions suppose. A failure here is good news: the addition it names may no longer be needed."""
+"""Stock ministack still behaves as our additions suppose. A failure here is good news: the addition it names may no
+longer be needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""OpenAI's chat completions on loopback: an answer, a tool call, a stream with or without usage, or an error, as the prompt says."""
+"""OpenAI's chat completions on loopback: an answer, a tool call, a stream with or without usage, or an error, as the
+prompt says."""
 
 import json
 import threading

@@ -13,8 +13,8 @@ ID_FIELDS = {"interaction": "interaction_id", "output": "output_id", "feedback":
 
 
 class StubService:
-    """Stores events by id. `faults` are taken one per request, first come first; `statuses` maps an event's id to its results' statuses;
-    what holds more than `most` events is stored, but too late for an answer."""
+    """Stores events by id. `faults` are taken one per request, first come first; `statuses` maps an event's id to its
+    results' statuses; what holds more than `most` events is stored, but too late for an answer."""
 
     def __init__(self, port: int = 0) -> None:
         self.stored: dict[str, dict[str, object]] = {}

@@ -1,4 +1,5 @@
-"""Delivery through real processes, files and sockets: what is lost (nothing spooled), what is sent twice (nothing stored), what blocks."""
+"""Delivery through real processes, files and sockets: what is lost (nothing spooled), what is sent twice (nothing
+stored), what blocks."""
 
 import json
 import logging

@@ -1,4 +1,5 @@
-"""The real `openai` client, wrapped, against a stub of OpenAI: the host sees what it saw before, and the service hears of it."""
+"""The real `openai` client, wrapped, against a stub of OpenAI: the host sees what it saw before, and the service hears
+of it."""
 
 import asyncio
 from collections.abc import Iterator

@@ -21,7 +21,8 @@ def vendor() -> Iterator[Script]:
 
 @pytest.fixture
 def allow(cloud: LaptopCloud) -> Iterator[Callable[..., None]]:
-    """Gives the stage's functions other `allowed_models`, as a deployment would; at the end they have their own again."""
+    """Gives the stage's functions other `allowed_models`, as a deployment would; at the end they have their own
+    again."""
     functions = cloud.client("lambda")
     own = {name: functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"] for name in FUNCTIONS}
 

@@ -1,5 +1,5 @@
-"""A page speaks of the answers it shows and of nothing else; what learns, guards and bills is the word of servers. Over HTTP on the laptop
-cloud."""
+"""A page speaks of the answers it shows and of nothing else; what learns, guards and bills is the word of servers. Over
+HTTP on the laptop cloud."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,5 @@
-"""A request that goes round ends, a decision gives leave once, and nobody trains without bounds. Over HTTP on the laptop cloud."""
+"""A request that goes round ends, a decision gives leave once, and nobody trains without bounds. Over HTTP on the
+laptop cloud."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
-"""Whatever a vendor's server sends is a failed backend: the next one answers, and nobody gets a 500. Over HTTP on the laptop cloud."""
+"""Whatever a vendor's server sends is a failed backend: the next one answers, and nobody gets a 500. Over HTTP on the
+laptop cloud."""
 
 import gzip
 import json
@@ -105,7 +106,8 @@ def hostile() -> Iterator[Hostile]:
 
 @pytest.fixture(scope="module")
 def attacked(cloud: LaptopCloud, hostile: Hostile) -> Tenant:
-    """A tenant whose policy asks the hostile vendor first; each kind of policy as often as needed, so that no circuit opens."""
+    """A tenant whose policy asks the hostile vendor first; each kind of policy as often as needed, so that no circuit
+    opens."""
     tenant = cloud.tenant()
     tenant.admin("PUT", f"skills/{SKILL}", {})
     return tenant

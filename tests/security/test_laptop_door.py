@@ -1,4 +1,5 @@
-"""A page that the developer happens to have open does nothing to the laptop cloud and reads nothing of it: tried from one in Chromium."""
+"""A page that the developer happens to have open does nothing to the laptop cloud and reads nothing of it: tried from
+one in Chromium."""
 
 import json
 import subprocess

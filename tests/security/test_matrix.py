@@ -1,8 +1,8 @@
 """Who may call what: every operation of the API's document by every kind of caller, over HTTP on the laptop cloud.
 
-`OPERATIONS` is the one declaration. An operation that the document has and the table has not, or the other way round, fails. Bodies are
-empty where the scope decides before the body is read, so that a caller who is let in is told what is wrong with his request (or gets his
-answer), and everybody else is refused with 401 or 403 whatever he sends.
+`OPERATIONS` is the one declaration. An operation that the document has and the table has not, or the other way round,
+fails. Bodies are empty where the scope decides before the body is read, so that a caller who is let in is told what is
+wrong with his request (or gets his answer), and everybody else is refused with 401 or 403 whatever he sends.
 """
 
 import json

@@ -1,4 +1,5 @@
-"""Guards and rewards count units of people: one person who repeats himself moves nothing by more than his share, over HTTP."""
+"""Guards and rewards count units of people: one person who repeats himself moves nothing by more than his share, over
+HTTP."""
 
 import json
 from datetime import UTC, datetime
@@ -35,7 +36,8 @@ def report(tenant: Tenant) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def worked(cloud: LaptopCloud) -> tuple[Tenant, str]:
-    """A tenant whose people sent a draft each, while one opened threads and discarded all; one of his drafts 20 times. And its policy."""
+    """A tenant whose people sent a draft each, while one opened threads and discarded all; one of his drafts 20 times.
+    And its policy."""
     tenant = cloud.tenant()
     policy = tenant.make_skill()
     honest = [event for number in range(PEOPLE) for event in draft(policy, f"user-{number}", 0, ["sent"])]

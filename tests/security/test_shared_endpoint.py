@@ -1,4 +1,5 @@
-"""What one tenant asks of the model that all share does not hold up the others, over HTTP on the laptop cloud and a real vLLM."""
+"""What one tenant asks of the model that all share does not hold up the others, over HTTP on the laptop cloud and a
+real vLLM."""
 
 import json
 import time

@@ -1,7 +1,8 @@
-"""What tenant A tries on what is tenant B's: it is refused or finds nothing, and nothing of B's changes. Over HTTP on the laptop cloud.
+"""What tenant A tries on what is tenant B's: it is refused or finds nothing, and nothing of B's changes. Over HTTP on
+the laptop cloud.
 
-Both tenants have a skill of one name, so that what is told apart is told apart by the tenant. Everything of B's own making says MARK, which
-no answer to A may.
+Both tenants have a skill of one name, so that what is told apart is told apart by the tenant. Everything of B's own
+making says MARK, which no answer to A may.
 """
 
 import json

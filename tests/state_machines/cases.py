@@ -34,7 +34,7 @@ def fails(error: str, cause: str = "why") -> Answer:
     return {"Throw": {"Error": error, "Cause": cause}}
 
 
-# --- rollout ---------------------------------------------------------------------------------------------------------------------------
+# --- rollout
 
 _BEGIN = {"Begin": [told(rollout_id="rol_1", steps=2, poll_seconds=5)]}
 _RUNNING = {**_BEGIN, "SetWeight": [told(state="running")]}
@@ -157,7 +157,7 @@ ROLLOUT = [
     ),
 ]
 
-# --- learning --------------------------------------------------------------------------------------------------------------------------
+# --- learning
 
 _ADAPTERS = [{"name": "acme--reply--v1", "artifact_uri": "s3://b/model.tar.gz"}]
 _PLAN = told(
@@ -427,7 +427,7 @@ LEARNING_ALWAYS_ON = [
     )
 ]
 
-# --- compaction ------------------------------------------------------------------------------------------------------------------------
+# --- compaction
 
 
 def _job_failed(**described: str) -> Answer:

@@ -1,4 +1,5 @@
-"""The real definitions on the emulator's Step Functions; every Task's answer is a case's, by SFN_MOCK_CONFIG, and waits take no time."""
+"""The real definitions on the emulator's Step Functions; every Task's answer is a case's, by SFN_MOCK_CONFIG, and waits
+take no time."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ SUBSTITUTIONS: Mapping[str, Mapping[str, str]] = {"learning": {"ScaleToZero": "t
 
 
 def defined(machine: str) -> str:
-    """The name of the definition that `machine` is of: the same one with other substitutions has more after two hyphens."""
+    """The name of the definition that `machine` is of: the same one with other substitutions has more after two
+    hyphens."""
     return machine.partition("--")[0]
 
 
@@ -73,7 +75,8 @@ def mock_config() -> dict[str, Any]:
 
 
 def create(emulator: Emulator, machine: str, *, name: str, **substitutions: str) -> None:
-    """Create the state machine `machine` as `name`; what has no substitution gets its own name, or 1 where a number is due."""
+    """Create the state machine `machine` as `name`; what has no substitution gets its own name, or 1 where a number is
+    due."""
     text = text_of(machine)
     for placeholder in placeholders(machine):
         value = substitutions.get(placeholder, "1" if placeholder.endswith(("Gib", "Seconds")) else placeholder)

@@ -177,7 +177,8 @@ def test_two_runs_over_the_same_files_write_the_same_and_keep_it(s3: Any, tmp_pa
 
 
 def test_a_file_whose_events_are_all_there_already_does_not_take_the_compacted_file_with_it(s3: Any, run: Run) -> None:
-    """The new file's content equals the old one's; were names made of the content alone, it would be deleted as one of those read."""
+    """The new file's content equals the old one's; were names made of the content alone, it would be deleted as one of
+    those read."""
     put(s3, "a.parquet", [event(1)])
     run()
     put(s3, "again.parquet", [event(1)])

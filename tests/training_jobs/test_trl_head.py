@@ -1,4 +1,5 @@
-"""The one private name of TRL that training sets: that it is still there, and that it changes the time and not the loss."""
+"""The one private name of TRL that training sets: that it is still there, and that it changes the time and not the
+loss."""
 
 from pathlib import Path
 

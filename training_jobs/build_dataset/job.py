@@ -1,9 +1,9 @@
 """A run's events become a versioned dataset of preference pairs and demonstrations.
 
-A SageMaker processing job without a network: reads the events of one tenant's skill from the files that Athena wrote for it under
-/opt/ml/processing/input/events, writes train, validation and test Parquet files in TRL's conversational preference format,
-demonstrations.parquet in its prompt-completion format, the test split's prompts as JSON lines (for a function, which reads no Parquet), and
-manifest.json under /opt/ml/processing/output/dataset.
+A SageMaker processing job without a network: reads the events of one tenant's skill from the files that Athena wrote
+for it under /opt/ml/processing/input/events, writes train, validation and test Parquet files in TRL's conversational
+preference format, demonstrations.parquet in its prompt-completion format, the test split's prompts as JSON lines (for a
+function, which reads no Parquet), and manifest.json under /opt/ml/processing/output/dataset.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class Arguments:
 
 
 def read_events(tenant: str, folder: Path) -> Iterator[StoredEvent]:
-    """The tenant's events in the files that Athena wrote for the run (`rlaas.learning.selection`); one delivered twice comes twice."""
+    """The tenant's events in the files that Athena wrote for the run (`rlaas.learning.selection`); one delivered twice
+    comes twice."""
     import pyarrow.parquet
 
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):

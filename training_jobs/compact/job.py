@@ -1,11 +1,13 @@
 """The many small files of a day in the lake become few large ones without duplicates.
 
-A SageMaker processing job, daily. A partition (one event type, one day) is due once its day is over and it holds anything but the files of
-one compaction, so that an event that comes late into an old day is taken in by the next run, and nothing has to be remembered between runs.
+A SageMaker processing job, daily. A partition (one event type, one day) is due once its day is over and it holds
+anything but the files of one compaction, so that an event that comes late into an old day is taken in by the next run,
+and nothing has to be remembered between runs.
 
-What is read is deleted only after what replaces it was uploaded and its rows were counted. A run that is killed, or two runs at once, can
-leave an event twice, which every reader of the lake allows for and the next run mends, but can never lose one: a new file's name holds a
-digest of the files it was made of and one of its own content, so that no run replaces or deletes what it has just written.
+What is read is deleted only after what replaces it was uploaded and its rows were counted. A run that is killed, or two
+runs at once, can leave an event twice, which every reader of the lake allows for and the next run mends, but can never
+lose one: a new file's name holds a digest of the files it was made of and one of its own content, so that no run
+replaces or deletes what it has just written.
 """
 
 from __future__ import annotations
@@ -41,10 +43,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("compact")
 
 KEY = re.compile(r"events/event_type=(?P<event_type>[^/]+)/event_date=(?P<event_date>\d{4}-\d{2}-\d{2})/(?:[^/._][^/]*/)*[^/._][^/]*")
-"""A partition's file. Firehose may put folders of its own below (the hour of delivery); Athena skips names that begin with `.` or `_`."""
+"""A partition's file. Firehose may put folders of its own below (the hour of delivery); Athena skips names that begin
+with `.` or `_`."""
 COMPACTED = re.compile(r"compacted-(?P<inputs>[0-9a-f]{16})-[0-9a-f]{16}\.parquet")
 SHARD_MIB = 512
-"""Uncompressed MiB of one output file: 100 to 250 MB as zstd, by its texts, and about 2.5 GiB of memory while it is put in order."""
+"""Uncompressed MiB of one output file: 100 to 250 MB as zstd, by its texts, and about 2.5 GiB of memory while it is put
+in order."""
 ROWS_PER_GROUP = 20_000
 """Rows are sorted by tenant and skill: readers of one tenant skip the row groups of the others by their statistics."""
 _DOWNLOADS = 8
@@ -151,10 +155,12 @@ def partitions(s3: S3Client, bucket: str) -> list[Partition]:
 def merge(s3: S3Client, bucket: str, partition: Partition, folder: Path, *, shard_mib: int = SHARD_MIB) -> Merged:
     """Upload the partition's events without duplicates and count them there; delete nothing.
 
-    `folder` takes the partition's files and as much again. A partition of more than `shard_mib` (uncompressed) is cut by a hash of
-    (tenant_id, event_id): each file then holds every tenant's share of the events, sorted, and no event is in two of them.
+    `folder` takes the partition's files and as much again. A partition of more than `shard_mib` (uncompressed) is cut
+    by a hash of (tenant_id, event_id): each file then holds every tenant's share of the events, sorted, and no event is
+    in two of them.
 
-    Raises: FilesGone, RowsDiffer; DependencyUnavailable when S3 does not answer; pyarrow.ArrowException for a file that is no Parquet.
+    Raises: FilesGone, RowsDiffer; DependencyUnavailable when S3 does not answer; pyarrow.ArrowException for a file that
+    is no Parquet.
     """
     from pyarrow import parquet
 
@@ -209,7 +215,8 @@ def deduplicated(events: pyarrow.Table) -> pyarrow.Table:
 
 
 def _rewrite(shard: Path, output: Path) -> tuple[int, int]:
-    """Write the rows of `shard` to `output`; how many rows were kept and how many dropped. The memory it took is free again afterwards."""
+    """Write the rows of `shard` to `output`; how many rows were kept and how many dropped. The memory it took is free
+    again afterwards."""
     import pyarrow
     from pyarrow import parquet
 
@@ -238,7 +245,8 @@ def _download(s3: S3Client, bucket: str, files: Sequence[LakeFile], folder: Path
 
 
 def _scatter(paths: Sequence[Path], folder: Path, shards: int) -> list[Path]:
-    """The rows of `paths` in one Arrow file a shard, with every column that one of them has; they are read once, in pieces."""
+    """The rows of `paths` in one Arrow file a shard, with every column that one of them has; they are read once, in
+    pieces."""
     import pyarrow
     from pyarrow import dataset, parquet
 

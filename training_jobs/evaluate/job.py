@@ -1,7 +1,8 @@
 """Answers to held-out prompts of baseline, candidate and SFT-only control, compared; the promotion report.
 
-A SageMaker processing job without a network: reads /opt/ml/processing/input/dataset (test.parquet, manifest.json) and .../input/answers,
-which the function ask_held_out had from the endpoint, and writes promotion_report.json and .html to /opt/ml/processing/output/evaluation.
+A SageMaker processing job without a network: reads /opt/ml/processing/input/dataset (test.parquet, manifest.json) and
+.../input/answers, which the function ask_held_out had from the endpoint, and writes promotion_report.json and .html to
+/opt/ml/processing/output/evaluation.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def read_answers(directory: Path) -> dict[Question, Answer]:
 
 
 def cases_of(rows: Iterable[Mapping[str, object]], answers: Mapping[Question, Answer]) -> list[HeldOutCase]:
-    """Each row with its answers. Raises: JobFailed when a system has not answered one, or answered another dataset's."""
+    """Each row with its answers. Raises: JobFailed when a system has not answered one, or answered another
+    dataset's."""
     cases = []
     for number, row in enumerate(rows):
         interaction_id, texts = str(row["interaction_id"]), dict[System, str]()
@@ -74,7 +76,8 @@ def cases_of(rows: Iterable[Mapping[str, object]], answers: Mapping[Question, An
 
 
 def evaluate(arguments: argparse.Namespace, dataset: Path, answers: Path, output: Path) -> PromotionReport:
-    """Compare, decide, and write both forms of the report. Raises: JobFailed without held-out interactions or an answer to each."""
+    """Compare, decide, and write both forms of the report. Raises: JobFailed without held-out interactions or an answer
+    to each."""
     manifest = DatasetManifest.model_validate_json((dataset / "manifest.json").read_text(), extra="ignore")
     test_file = dataset / "test.parquet"
     rows = read_test_split(test_file)[:MAX_INTERACTIONS]

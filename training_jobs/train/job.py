@@ -1,11 +1,13 @@
 """SFT, then DPO, with LoRA, on a dataset of preference pairs; and an SFT-only control of as many optimizer steps.
 
-A SageMaker training job. Reads /opt/ml/input/config (hyperparameters.json, `TrainingSettings`; resourceconfig.json) and the channels
-`dataset` (train.parquet, demonstrations.parquet, manifest.json) and `base_model` (a Hugging Face directory). Writes PEFT adapter
-directories: the adapter to /opt/ml/model, the control to /opt/ml/output/data, training_report.json into both.
+A SageMaker training job. Reads /opt/ml/input/config (hyperparameters.json, `TrainingSettings`; resourceconfig.json) and
+the channels `dataset` (train.parquet, demonstrations.parquet, manifest.json) and `base_model` (a Hugging Face
+directory). Writes PEFT adapter directories: the adapter to /opt/ml/model, the control to /opt/ml/output/data,
+training_report.json into both.
 
-Adapter and control share the first phase: a short SFT, on the pairs' chosen texts and the demonstrations. From there one goes on with DPO
-and the other with SFT, for as many steps and from the same seed, so that what differs between them is the loss.
+Adapter and control share the first phase: a short SFT, on the pairs' chosen texts and the demonstrations. From there
+one goes on with DPO and the other with SFT, for as many steps and from the same seed, so that what differs between them
+is the loss.
 """
 
 from __future__ import annotations
@@ -71,7 +73,8 @@ def work() -> None:
 
 
 def require_gpu(instance_type: str) -> None:
-    """Raises: JobFailed when the instance has a GPU that torch cannot use: on its processor, a run ends at its time limit, paid in full."""
+    """Raises: JobFailed when the instance has a GPU that torch cannot use: on its processor, a run ends at its time
+    limit, paid in full."""
     import torch
 
     if not GPU_INSTANCE.match(instance_type):
@@ -94,7 +97,8 @@ def gpu_driver() -> str:
 
 
 def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapter: Path, control: Path) -> TrainingReport:
-    """Train on `dataset` and write the adapter and its control. Raises: JobFailed when there is nothing to learn from."""
+    """Train on `dataset` and write the adapter and its control. Raises: JobFailed when there is nothing to learn
+    from."""
     import torch
     from transformers import AutoTokenizer
 
@@ -148,7 +152,8 @@ def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapte
 
 @dataclass(frozen=True)
 class Lessons:
-    """What a dataset teaches a base model: pairs for DPO; for SFT their chosen texts and, after these, `shown` demonstrations."""
+    """What a dataset teaches a base model: pairs for DPO; for SFT their chosen texts and, after these, `shown`
+    demonstrations."""
 
     manifest: DatasetManifest
     pairs: Dataset
@@ -172,7 +177,8 @@ class Lessons:
 
 @dataclass(frozen=True)
 class Training:
-    """The phases of a training. Each begins at the base model, or at the adapter of an earlier phase, which lies in `scratch`."""
+    """The phases of a training. Each begins at the base model, or at the adapter of an earlier phase, which lies in
+    `scratch`."""
 
     settings: TrainingSettings
     lessons: Lessons
@@ -199,7 +205,8 @@ class Training:
         return report
 
     def run_dpo(self, directory: Path) -> tuple[PhaseReport, int]:
-        """Learn, after SFT, to prefer what was chosen; the adapter goes to `directory`. How it went, and the parameters trained."""
+        """Learn, after SFT, to prefer what was chosen; the adapter goes to `directory`. How it went, and the parameters
+        trained."""
         from transformers import set_seed
         from trl import DPOConfig, DPOTrainer
 
@@ -265,8 +272,8 @@ class Training:
 
 
 def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A dataset file's rows as chat templates take them: no field that a message does not have, and a call's arguments as the object that
-    they are, as the server hands them over too."""
+    """A dataset file's rows as chat templates take them: no field that a message does not have, and a call's arguments
+    as the object that they are, as the server hands them over too."""
     import pyarrow.parquet
 
     rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path, columns=list(columns)).to_pylist()
@@ -324,9 +331,11 @@ def conversations(rows: list[dict[str, Any]]) -> Dataset:
 
 
 def score_answers_only() -> None:
-    """Let TRL's fused LM head leave prompts and padding out on CPU too; the loss is the same and a DPO step takes a third less time.
+    """Let TRL's fused LM head leave prompts and padding out on CPU too; the loss is the same and a DPO step takes a
+    third less time.
 
-    TRL 1.16 does so where Triton runs and elsewhere scores every position, to spare devices that compile a program for each shape.
+    TRL 1.16 does so where Triton runs and elsewhere scores every position, to spare devices that compile a program for
+    each shape.
     """
     import trl.trainer.utils
 
@@ -334,7 +343,8 @@ def score_answers_only() -> None:
 
 
 def fast_dtype() -> torch.dtype:
-    """bfloat16 where the arithmetic is in hardware; elsewhere float32, which is up to eight times as fast on such a processor."""
+    """bfloat16 where the arithmetic is in hardware; elsewhere float32, which is up to eight times as fast on such a
+    processor."""
     import torch
 
     if torch.cuda.is_available():

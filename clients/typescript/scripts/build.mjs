@@ -1,4 +1,7 @@
-/** Compiles src/ twice, to dist/esm and dist/cjs, each with its types: no bundler, so that yours can leave out what is not used. */
+/**
+ * Compiles src/ twice, to dist/esm and dist/cjs, each with its types: no bundler, so that yours can leave out what is
+ * not used.
+ */
 import { execFileSync } from "node:child_process";
 import { rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";

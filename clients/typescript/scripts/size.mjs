@@ -1,4 +1,7 @@
-/** Prints what each entry weighs, bundled, minified and gzipped; fails when the core is over its bound. Run after the build. */
+/**
+ * Prints what each entry weighs, bundled, minified and gzipped; fails when the core is over its bound. Run after the
+ * build.
+ */
 import { gzipSync } from "node:zlib";
 
 import { build } from "esbuild";

@@ -12,7 +12,9 @@ export interface WebStorage {
   removeItem(key: string): void;
 }
 
-/** A spool in the IndexedDB database `name`; rejects where the browser has none or refuses it (some private modes do). */
+/**
+ * A spool in the IndexedDB database `name`; rejects where the browser has none or refuses it (some private modes do).
+ */
 export async function indexedDbSpool(name = "rlaas"): Promise<Spool> {
   const opening = indexedDB.open(name, 1);
   opening.onupgradeneeded = () => opening.result.createObjectStore(STORE, { keyPath: "key" });
@@ -85,7 +87,10 @@ export function localStorageSpool(name = "rlaas", storage: WebStorage = localSto
   };
 }
 
-/** The most durable spool that this environment has: IndexedDB, else localStorage, else null (memory alone; Node has neither). */
+/**
+ * The most durable spool that this environment has: IndexedDB, else localStorage, else null (memory alone; Node has
+ * neither).
+ */
 export async function browserSpool(name = "rlaas"): Promise<Spool | null> {
   try {
     return await indexedDbSpool(name);

@@ -25,11 +25,20 @@ export interface Options {
   apiUrl: string;
   /** `rlk_...` on a server; in a page or an extension a publishable key, `rlp_...`, which anyone may read. */
   apiKey: string;
-  /** Throw what otherwise is counted and logged: events that are invalid or find no room, answers that `infer` does not get. */
+  /**
+   * Throw what otherwise is counted and logged: events that are invalid or find no room, answers that `infer` does not
+   * get.
+   */
   strict?: boolean;
-  /** Where events outlive the page: by default IndexedDB, else localStorage, else nowhere; null: memory alone. In Node see `@rlaas/sdk/node`. */
+  /**
+   * Where events outlive the page: by default IndexedDB, else localStorage, else nowhere; null: memory alone. In Node
+   * see `@rlaas/sdk/node`.
+   */
   spool?: Spool | Promise<Spool | null> | null;
-  /** Whose the events in the spool are; by default the address and the key's public part. A name keeps them over a change of key. */
+  /**
+   * Whose the events in the spool are; by default the address and the key's public part. A name keeps them over a
+   * change of key.
+   */
   owner?: string;
   /** Bytes of events that may wait; more are dropped and counted. 4 MiB. */
   maxBytes?: number;
@@ -50,8 +59,8 @@ export interface Options {
 /**
  * Asks RLaaS for drafts and reports what became of them.
  *
- * The methods that report return the event's id at once and never throw or wait (unless `strict`): the event is queued, copied to the
- * spool, and sent in the background until the service has acknowledged it.
+ * The methods that report return the event's id at once and never throw or wait (unless `strict`): the event is queued,
+ * copied to the spool, and sent in the background until the service has acknowledged it.
  */
 export class Rlaas {
   private readonly wire: Wire;
@@ -91,7 +100,10 @@ export class Rlaas {
     if (this.misconfigured) this.failed("not_configured", this.misconfigured, 0);
   }
 
-  /** A draft by the policy that the request is routed to, retried under one id; null where none comes. Needs a secret key. */
+  /**
+   * A draft by the policy that the request is routed to, retried under one id; null where none comes. Needs a secret
+   * key.
+   */
   async infer(request: InferRequest): Promise<Answer | null> {
     try {
       if (this.misconfigured) throw new RlaasError(this.misconfigured, "not_configured");
@@ -105,8 +117,8 @@ export class Rlaas {
   }
 
   /**
-   * What the page that shows an output gives feedback by, for outputs that `logOutput` or `wrapOpenAI` report; `infer` gives it with its
-   * answer. Null where none comes. Needs a secret key.
+   * What the page that shows an output gives feedback by, for outputs that `logOutput` or `wrapOpenAI` report; `infer`
+   * gives it with its answer. Null where none comes. Needs a secret key.
    */
   async feedbackToken(output: FeedbackTokenRequest): Promise<string | null> {
     try {
@@ -140,8 +152,8 @@ export class Rlaas {
   }
 
   /**
-   * Report what a person did with an output; its id. In a page it needs the output's `feedback_token`, and the service stores it under an
-   * id that it makes of this one.
+   * Report what a person did with an output; its id. In a page it needs the output's `feedback_token`, and the service
+   * stores it under an id that it makes of this one.
    */
   submitFeedback(event: Feedback): string {
     return this.take("feedback", "feedback_id", event, (about) =>
@@ -155,8 +167,8 @@ export class Rlaas {
   }
 
   /**
-   * Deliver what waits, for at most `timeoutMs`; whether nothing waits any more. In a Lambda function: before its handler returns.
-   * A strict client throws where something waits, or was refused since the last time.
+   * Deliver what waits, for at most `timeoutMs`; whether nothing waits any more. In a Lambda function: before its
+   * handler returns. A strict client throws where something waits, or was refused since the last time.
    */
   async flush(timeoutMs = 10_000): Promise<boolean> {
     return this.checked(await this.delivery.flush(timeoutMs));

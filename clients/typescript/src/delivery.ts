@@ -1,8 +1,9 @@
 /**
- * From the host's call to the service: a bounded queue in memory, a copy of it in the spool, and batches sent from it in order.
+ * From the host's call to the service: a bounded queue in memory, a copy of it in the spool, and batches sent from it
+ * in order.
  *
- * The spool may be shared (tabs, processes): whoever sends takes in what others left behind. With Web Locks one of them sends at a
- * time; without, two may send the same event, and its id makes the second delivery a replay.
+ * The spool may be shared (tabs, processes): whoever sends takes in what others left behind. With Web Locks one of them
+ * sends at a time; without, two may send the same event, and its id makes the second delivery a replay.
  */
 import { ulid } from "./ids.js";
 import { inOrder, type Entry, type Spool } from "./spool.js";
@@ -24,7 +25,10 @@ const TURN_MS = 30_000;
 /** Why an event was lost. */
 export type Loss = "spool_full" | "too_old" | "refused" | "invalid" | "not_configured";
 
-/** What became of the events since the client was made; events that others left in the spool and this one sent are included. */
+/**
+ * What became of the events since the client was made; events that others left in the spool and this one sent are
+ * included.
+ */
 export interface Stats {
   /** Events that the client took. */
   accepted: number;
@@ -117,7 +121,10 @@ export class Delivery {
     return true;
   }
 
-  /** Deliver what waits, for at most `timeoutMs`; whether nothing waits any more. Ends a backoff, except one that the service asked for. */
+  /**
+   * Deliver what waits, for at most `timeoutMs`; whether nothing waits any more. Ends a backoff, except one that the
+   * service asked for.
+   */
   async flush(timeoutMs: number): Promise<boolean> {
     const deadline = Date.now() + timeoutMs;
     this.retryAt = 0;
@@ -129,7 +136,10 @@ export class Delivery {
     return false;
   }
 
-  /** Send what fits one keepalive request, now: the page may be gone in a moment. It stays in the spool until the answer is seen. */
+  /**
+   * Send what fits one keepalive request, now: the page may be gone in a moment. It stays in the spool until the answer
+   * is seen.
+   */
   leave(): void {
     const batch: Held[] = [];
     let bytes = 0;
@@ -246,7 +256,10 @@ export class Delivery {
     }
   }
 
-  /** Make the queue what the spool says: with what others left behind, without what others delivered, and without what is too old. */
+  /**
+   * Make the queue what the spool says: with what others left behind, without what others delivered, and without what
+   * is too old.
+   */
   private async takeIn(): Promise<void> {
     const oldest = Date.now() - this.settings.maxAgeMs;
     const gone: Entry[] = [...this.queue.values()].filter(({ at }) => at < oldest);

@@ -1,4 +1,7 @@
-/** For browser extensions (Manifest V3): a spool in `chrome.storage.local`, which the service worker, popups and content scripts share. */
+/**
+ * For browser extensions (Manifest V3): a spool in `chrome.storage.local`, which the service worker, popups and content
+ * scripts share.
+ */
 import { inOrder, isEntry, type Entry, type Spool } from "./spool.js";
 
 /** The part of `chrome.storage.StorageArea` that is used. */

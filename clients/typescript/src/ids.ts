@@ -1,6 +1,6 @@
 /**
- * Ids, made once per event and kept over every retry: the id is the idempotency key. A bound id contains its interaction's ULID, so
- * that the service finds the interaction from the id alone.
+ * Ids, made once per event and kept over every retry: the id is the idempotency key. A bound id contains its
+ * interaction's ULID, so that the service finds the interaction from the id alone.
  */
 const CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const BOUND = /^(?:int_([0-7][0-9A-HJKMNP-TV-Z]{25})|out_([0-7][0-9A-HJKMNP-TV-Z]{25})(?:_[A-Za-z0-9_-]{1,33})?)$/;
@@ -29,7 +29,10 @@ export function firstOutputId(interaction: string): string {
   return `out_${ulidOf(interaction) ?? ulid()}`;
 }
 
-/** `<prefix>_<ULID>_<tail>`, bound to the first of `about` that is an interaction's or output's id, else `<prefix>_<fresh ULID>`. */
+/**
+ * `<prefix>_<ULID>_<tail>`, bound to the first of `about` that is an interaction's or output's id, else
+ * `<prefix>_<fresh ULID>`.
+ */
 export function boundId(prefix: "out" | "fbk" | "tsk", ...about: (string | null | undefined)[]): string {
   for (const id of about) {
     const bound = ulidOf(id);

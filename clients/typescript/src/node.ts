@@ -5,9 +5,10 @@ import { join } from "node:path";
 import { inOrder, isEntry, type Entry, type Spool } from "./spool.js";
 
 /**
- * A spool of one file for each event in `directory`, which processes may share. An event is written before the call that submits it
- * returns (tens of microseconds on a local disk) and survives SIGKILL; a loss of power may take the last few. Files are for the owner
- * alone (0600). Processes that drain it at the same moment may send an event twice; its id makes the second delivery a replay.
+ * A spool of one file for each event in `directory`, which processes may share. An event is written before the call
+ * that submits it returns (tens of microseconds on a local disk) and survives SIGKILL; a loss of power may take the
+ * last few. Files are for the owner alone (0600). Processes that drain it at the same moment may send an event twice;
+ * its id makes the second delivery a replay.
  */
 export function fileSpool(directory: string): Spool {
   const known = new Map<string, Entry>(); // by file, so that a list reads each but once

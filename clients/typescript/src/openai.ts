@@ -33,7 +33,9 @@ interface Answered {
   }[];
   usage?: { prompt_tokens: number; completion_tokens: number } | null;
 }
-/** The client's own promise has more than `then`: it can be asked for the raw response, and mapped so that it still can. */
+/**
+ * The client's own promise has more than `then`: it can be asked for the raw response, and mapped so that it still can.
+ */
 type Answering = Promise<object> & {
   asResponse?: () => Promise<unknown>;
   _thenUnwrap?: (map: (answer: object) => object) => Answering;
@@ -49,10 +51,10 @@ export function traceOf(answer: object): Trace | undefined {
 }
 
 /**
- * `client` with its `chat.completions.create`, streaming or not, and `.parse` traced. The original stays as it is; what the calls return
- * and throw is unchanged. A stream is reported when it ends, also early. Calls with a model of RLaaS (`rlaas::<skill>`) pass through: the service
- * records them itself. Text is reported; images, audio and tool calls are not. Tokens of a stream are known where the call has
- * `stream_options: { include_usage: true }`.
+ * `client` with its `chat.completions.create`, streaming or not, and `.parse` traced. The original stays as it is; what
+ * the calls return and throw is unchanged. A stream is reported when it ends, also early. Calls with a model of RLaaS
+ * (`rlaas::<skill>`) pass through: the service records them itself. Text is reported; images, audio and tool calls are
+ * not. Tokens of a stream are known where the call has `stream_options: { include_usage: true }`.
  */
 export function wrapOpenAI<C extends OpenAILike>(client: C, tracing: Tracing): C {
   const { completions } = client.chat;

@@ -18,7 +18,10 @@ export interface UseRlaasDraft {
   status: DraftStatus;
   /** What the last attempt to send failed with. */
   error: unknown;
-  /** Hand the text to `onSend`; when that succeeds, report the edit, if there is one, and that it was sent. Once for each draft. */
+  /**
+   * Hand the text to `onSend`; when that succeeds, report the edit, if there is one, and that it was sent. Once for
+   * each draft.
+   */
   send: () => Promise<void>;
   /** Report that the draft was thrown away. */
   discard: () => void;
@@ -34,8 +37,8 @@ interface State {
 }
 
 /**
- * Follow one draft (null while there is none); another `output_id` starts afresh. `onSend` delivers the text: nothing is reported when
- * it fails, and the draft can be sent again.
+ * Follow one draft (null while there is none); another `output_id` starts afresh. `onSend` delivers the text: nothing
+ * is reported when it fails, and the draft can be sent again.
  */
 export function useRlaasDraft(options: {
   rlaas: Pick<Rlaas, "submitFeedback">;

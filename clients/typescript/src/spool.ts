@@ -12,7 +12,9 @@ export interface Entry {
   body: string;
 }
 
-/** A store of events that outlives the page or the process. May throw or reject: the events then wait in memory alone. */
+/**
+ * A store of events that outlives the page or the process. May throw or reject: the events then wait in memory alone.
+ */
 export interface Spool {
   put(entries: readonly Entry[]): void | Promise<void>;
   /** Everything held, of every owner, oldest first. */

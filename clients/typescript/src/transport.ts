@@ -5,7 +5,9 @@ const BASE_MS = 200;
 const CAP_MS = 30_000;
 const LONGEST_RETRY_AFTER_MS = 3_600_000;
 
-/** The service's word on each event of a batch, in order: true stored, null to be sent again, a text why it was refused. */
+/**
+ * The service's word on each event of a batch, in order: true stored, null to be sent again, a text why it was refused.
+ */
 export type Verdict = true | null | string;
 export type Outcome =
   | { verdicts: Verdict[]; retryAfterMs: number }

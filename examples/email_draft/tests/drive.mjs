@@ -1,6 +1,6 @@
 /**
- * A person at the inbox, in a real Chromium: opens an email, gets a draft, edits it, sends it; discards another and leaves. Prints what
- * happened as a line of JSON, and closes the browser when standard input ends.
+ * A person at the inbox, in a real Chromium: opens an email, gets a draft, edits it, sends it; discards another and
+ * leaves. Prints what happened as a line of JSON, and closes the browser when standard input ends.
  *
  *     node tests/drive.mjs <page's address> <chromium> <a new profile directory> <directory for screenshots>
  */

@@ -1,4 +1,5 @@
-"""SageMaker on one machine: training and processing jobs and vLLM as supervised processes. Stock ministack has no SageMaker at all."""
+"""SageMaker on one machine: training and processing jobs and vLLM as supervised processes. Stock ministack has no
+SageMaker at all."""
 
 from local.emulator.sagemaker.api import install
 

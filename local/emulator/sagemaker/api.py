@@ -1,5 +1,5 @@
-"""SageMaker's HTTP APIs: the control plane (JSON 1.1, checked against botocore's own model), the runtime's invocations, and the
-OpenAI-compatible path."""
+"""SageMaker's HTTP APIs: the control plane (JSON 1.1, checked against botocore's own model), the runtime's invocations,
+and the OpenAI-compatible path."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ def _model() -> botocore.model.ServiceModel:
 
 
 def coerce(value: Any, shape: Any) -> Any:
-    """`value` with the number types the API's model asks for: templates hold numbers as strings, JSONata makes every number a float."""
+    """`value` with the number types the API's model asks for: templates hold numbers as strings, JSONata makes every
+    number a float."""
     if shape is None:
         return value
     if shape.type_name == "structure" and isinstance(value, Mapping):
@@ -211,7 +212,8 @@ async def _invoke_streaming(endpoint: str, headers: Mapping[str, str], body: byt
 
 
 async def _openai(endpoint: str, component: str | None, headers: Mapping[str, str], body: bytes) -> Answer:
-    """The OpenAI-compatible path: a bearer token in place of a signature; the container's answer as it is, streamed where it streams."""
+    """The OpenAI-compatible path: a bearer token in place of a signature; the container's answer as it is, streamed
+    where it streams."""
     try:
         lender = _token_lender(headers.get("authorization", ""))
         door.check_allowed(lender, "sagemaker:CallWithBearerToken", ["*"])
@@ -243,7 +245,8 @@ async def _openai(endpoint: str, component: str | None, headers: Mapping[str, st
 
 
 def _check_may_ask(access_key_id: str, endpoint: str, component: str | None) -> None:
-    """Raises: door.Refused unless the key's holder may ask the endpoint and the component that is named; IAM has both in lower case."""
+    """Raises: door.Refused unless the key's holder may ask the endpoint and the component that is named; IAM has both
+    in lower case."""
     asked = [f"endpoint/{endpoint}", *([f"inference-component/{component}"] if component else [])]
     home = f"arn:aws:sagemaker:{responses.get_region()}:{responses.get_account_id()}"
     door.check_allowed(access_key_id, "sagemaker:InvokeEndpoint", [f"{home}:{name}".lower() for name in asked])
@@ -252,7 +255,8 @@ def _check_may_ask(access_key_id: str, endpoint: str, component: str | None) -> 
 def _token_lender(authorization: str) -> str:
     """Whose credentials a bearer token lends, by their access key's id.
 
-    Raises: door.Refused for its form, its action, its time, or the signature by which STS's credentials lend themselves.
+    Raises: door.Refused for its form, its action, its time, or the signature by which STS's credentials lend
+    themselves.
     """
     try:
         text = base64.b64decode(authorization.removeprefix("Bearer ").removeprefix(TOKEN_PREFIX), validate=True).decode()

@@ -46,7 +46,8 @@ def parse(uri: str) -> tuple[str, str]:
 def download(uri: str, directory: Path) -> int:
     """Fetch every object whose key begins with the URI's (S3Prefix) into `directory`; returns how many.
 
-    The part of the key after the prefix is kept as the relative path; an object whose key is the prefix keeps its last part.
+    The part of the key after the prefix is kept as the relative path; an object whose key is the prefix keeps its last
+    part.
 
     Raises: ApiError when nothing is there, as SageMaker fails a job whose channel is empty.
     """

@@ -73,7 +73,8 @@ def update_inference_component(request: Record) -> Record:
 
 
 def update_inference_component_runtime_config(request: Record) -> Record:
-    """UpdateInferenceComponentRuntimeConfig: a base's copies; without any its process ends, and from none on it gets its adapters back."""
+    """UpdateInferenceComponentRuntimeConfig: a base's copies; without any its process ends, and from none on it gets
+    its adapters back."""
     name = request["InferenceComponentName"]
     component: Component = find(COMPONENTS, "inference component", name)
     if component.base:

@@ -29,7 +29,8 @@ def in_use(kind: str, name: str) -> ApiError:
 
 
 def failure_reason(work: str, problem: Exception) -> str:
-    """What Describe answers as FailureReason when `problem` ended `work`; what is no ApiError is a fault of this emulator's own."""
+    """What Describe answers as FailureReason when `problem` ended `work`; what is no ApiError is a fault of this
+    emulator's own."""
     if isinstance(problem, ApiError):
         return problem.message[:REASON_CHARACTERS]
     logger.error("%s failed", work, exc_info=problem)

@@ -1,4 +1,5 @@
-"""What is hosted, by account and region: models, endpoints and their configurations, inference components, model package groups."""
+"""What is hosted, by account and region: models, endpoints and their configurations, inference components, model
+package groups."""
 
 from __future__ import annotations
 

@@ -63,7 +63,8 @@ def delete_endpoint_config(request: Record) -> Record:
 
 
 def create_endpoint(request: Record) -> Record:
-    """CreateEndpoint: InService once every variant that names a model answers /ping; at once when models come as inference components."""
+    """CreateEndpoint: InService once every variant that names a model answers /ping; at once when models come as
+    inference components."""
     name = request["EndpointName"]
     if name in ENDPOINTS:
         raise ApiError("ValidationException", f'Cannot create already existing endpoint "{arn_of("endpoint", name)}".')
@@ -121,7 +122,8 @@ def describe_endpoint(request: Record) -> Record:
 
 
 def update_endpoint(request: Record) -> Record:
-    """UpdateEndpoint: takes another configuration; a variant's own model starts anew with it, inference components stay."""
+    """UpdateEndpoint: takes another configuration; a variant's own model starts anew with it, inference components
+    stay."""
     endpoint: Endpoint = find(ENDPOINTS, "endpoint", request["EndpointName"])
     config = find(CONFIGS, "endpoint configuration", request["EndpointConfigName"])
     name = request["EndpointName"]

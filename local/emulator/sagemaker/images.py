@@ -3,8 +3,8 @@
     {"rlaas-learning": {"python": ".venv/bin/python", "cwd": "...", "env": {...}},
      "rlaas-vllm":     {"python": ".../bin/python", "cwd": "...", "serve": ["python", "containers/vllm/serve.py"]}}
 
-`python` in a command becomes that interpreter; `serve` is the image's own command. An image is found by the last part of its URI, without
-tag.
+`python` in a command becomes that interpreter; `serve` is the image's own command. An image is found by the last part
+of its URI, without tag.
 """
 
 from __future__ import annotations

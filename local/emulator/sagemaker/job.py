@@ -1,7 +1,7 @@
 """A training or processing job: a subprocess that sees SageMaker's directory layout.
 
-/opt/ml is `RLAAS_ML_ROOT` here, a directory a job has to itself. Inputs are fetched before the command runs, outputs stored after it ended
-well; the state, the times and the reason of a failure are described as SageMaker describes them.
+/opt/ml is `RLAAS_ML_ROOT` here, a directory a job has to itself. Inputs are fetched before the command runs, outputs
+stored after it ended well; the state, the times and the reason of a failure are described as SageMaker describes them.
 """
 
 from __future__ import annotations

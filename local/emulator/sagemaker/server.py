@@ -1,10 +1,10 @@
 """A served model: one supervised `serve` process.
 
-It gets what a SageMaker container gets (PORT 8080 there, a free one here; the model's files under /opt/ml/model; GET /ping,
-POST /invocations). Adapters are loaded and unloaded by the container's own LoRA routes (POST /adapters, DELETE /adapters/NAME),
-and chosen per request by the header X-Amzn-SageMaker-Adapter-Identifier. No container stands between the process and what else
-runs here, a browser among it, so each is given a key that every request must carry (RLAAS_HOSTING_KEY, see
-containers/vllm/one_door.py).
+It gets what a SageMaker container gets (PORT 8080 there, a free one here; the model's files under /opt/ml/model; GET
+/ping, POST /invocations). Adapters are loaded and unloaded by the container's own LoRA routes (POST /adapters, DELETE
+/adapters/NAME), and chosen per request by the header X-Amzn-SageMaker-Adapter-Identifier. No container stands between
+the process and what else runs here, a browser among it, so each is given a key that every request must carry
+(RLAAS_HOSTING_KEY, see containers/vllm/one_door.py).
 """
 
 from __future__ import annotations
@@ -157,7 +157,8 @@ class Server:
     def invoke(self, body: bytes, headers: dict[str, str], *, stream: bool) -> urllib3.BaseHTTPResponse:
         """POST /invocations.
 
-        Raises: ApiError as InvokeEndpoint does: ModelError for the model's own errors, ServiceUnavailable when nobody answers.
+        Raises: ApiError as InvokeEndpoint does: ModelError for the model's own errors, ServiceUnavailable when nobody
+        answers.
         """
         seconds = STREAM_SECONDS if stream else INVOKE_SECONDS
         try:

@@ -1,4 +1,5 @@
-"""A container that keeps SageMaker's hosting contract and answers with what it was asked; it stands for vLLM and starts at once."""
+"""A container that keeps SageMaker's hosting contract and answers with what it was asked; it stands for vLLM and starts
+at once."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""A command that ignores SIGTERM and leaves a child in a session of its own, as vLLM's engine does when its server is killed."""
+"""A command that ignores SIGTERM and leaves a child in a session of its own, as vLLM's engine does when its server is
+killed."""
 
 import signal
 import subprocess

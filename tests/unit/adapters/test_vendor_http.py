@@ -1,4 +1,5 @@
-"""What tenants' servers may not do to us: lead us inside, keep us waiting, fill our memory, cut an answer short unseen."""
+"""What tenants' servers may not do to us: lead us inside, keep us waiting, fill our memory, cut an answer short
+unseen."""
 
 import ipaddress
 import socket
@@ -27,7 +28,8 @@ Script = Callable[[socket.socket], None]
 
 @contextmanager
 def serving(*scripts: Script) -> Iterator[tuple[str, list[int]]]:
-    """A server that answers its n-th request with the n-th script; yields its address and which connection each request came by."""
+    """A server that answers its n-th request with the n-th script; yields its address and which connection each request
+    came by."""
     listener = socket.create_server(("127.0.0.1", 0))
     connections: list[int] = []
     pending = list(scripts)
@@ -330,7 +332,8 @@ def test_an_address_that_is(address: str) -> None:
     assert is_public(address)
 
 
-# What IANA's registries of special-purpose addresses call not globally reachable, as of November 2026, and what they withdrew.
+# What IANA's registries of special-purpose addresses call not globally reachable, as of November 2026, and what they
+# withdrew.
 V4 = (
     *("0.0.0.0/8", "0.0.0.0/32", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/29"),
     *("192.0.0.8/32", "192.0.0.11/32", "192.0.0.128/25", "192.0.0.170/31", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16"),

@@ -69,7 +69,8 @@ RAISED = {"Conflict", "DependencyUnavailable", "Forbidden", "InvalidInput", "Not
 
 
 def raising(tree: ast.Module) -> Iterator[tuple[ast.FunctionDef, set[str]]]:
-    """The public functions that raise errors by themselves, and which; validators of pydantic report theirs by field."""
+    """The public functions that raise errors by themselves, and which; validators of pydantic report theirs by
+    field."""
     for function in ast.walk(tree):
         if not isinstance(function, ast.FunctionDef) or function.name.startswith("_"):
             continue

@@ -187,7 +187,8 @@ def test_silence_is_worth_what_the_skill_declares(declared: float | None, mean: 
 
 
 def test_an_arm_whose_rewards_come_late_is_judged_like_one_whose_rewards_come_at_once() -> None:
-    """Good drafts of arm 2 are sent at once, its bad ones discarded 50 minutes later; arm 3 is as good, its feedback takes that long."""
+    """Good drafts of arm 2 are sent at once, its bad ones discarded 50 minutes later; arm 3 is as good, its feedback
+    takes that long."""
     world = World()
     for number in range(60):
         good = float(number % 2)

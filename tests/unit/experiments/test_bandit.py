@@ -78,7 +78,8 @@ def test_tight_beside_wide_posteriors_are_integrated_as_well(posteriors: list[Po
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
 @settings(max_examples=30)
 def test_two_betas_agree_with_the_closed_form(a: int, b: int, c: int, d: int) -> None:
-    """P(B > A) for A ~ Beta(a, b), B ~ Beta(c, d) with a whole c: a sum of ratios of Beta functions (Evan Miller 2015, eq. 6)."""
+    """P(B > A) for A ~ Beta(a, b), B ~ Beta(c, d) with a whole c: a sum of ratios of Beta functions (Evan Miller 2015,
+    eq. 6)."""
 
     def log_beta(x: float, y: float) -> float:
         return math.lgamma(x) + math.lgamma(y) - math.lgamma(x + y)

@@ -45,7 +45,8 @@ def test_the_order_of_the_units_and_bets_taken_back_leave_no_trace(bets: list[tu
 
 @pytest.mark.parametrize("rate", [0.01, 0.1, 0.5])
 def test_an_arm_at_its_bound_is_dropped_no_more_often_than_alpha(rate: float) -> None:
-    """400 arms of 400 units over eight days, looked at after every unit. Three standard errors of 0.05 over 400: 0.033."""
+    """400 arms of 400 units over eight days, looked at after every unit. Three standard errors of 0.05 over 400:
+    0.033."""
     rng = random.Random(SEED)
     dropped = 0
     logs = {bad: log_wealth(profit_over_bound(float(bad), rate)) for bad in (False, True)}
@@ -99,7 +100,8 @@ def test_an_arm_that_begins_to_fail_after_a_month_of_good_work_is_known_soon() -
 
 @pytest.mark.parametrize("propensity", [0.1, 0.5])
 def test_users_who_come_each_day_and_always_fail_take_nobody_back_however_many_days(propensity: float) -> None:
-    """40 users, a tenth of whom fail every day of 20 on whichever arm they are dealt; 400 worlds. Three standard errors: 0.033."""
+    """40 users, a tenth of whom fail every day of 20 on whichever arm they are dealt; 400 worlds. Three standard
+    errors: 0.033."""
     rng, taken_back = random.Random(SEED), 0
     for _ in range(400):
         users = [(rng.random() < propensity, rng.random() < 0.1) for _ in range(40)]

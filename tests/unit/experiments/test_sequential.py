@@ -1,4 +1,5 @@
-"""The guarantees are probabilities, so they are tested by simulation: seed 20260101, tolerances stated beside each figure."""
+"""The guarantees are probabilities, so they are tested by simulation: seed 20260101, tolerances stated beside each
+figure."""
 
 import random
 from collections.abc import Callable
@@ -82,7 +83,8 @@ def test_continuous_looking_rejects_a_true_null_no_more_often_than_alpha(propens
 
 @pytest.mark.parametrize(("propensity", "at_most"), [(0.1, 125), (0.5, 38)])
 def test_a_gain_of_three_tenths_is_found_within_a_demo_step(propensity: float, at_most: int) -> None:
-    """Median units until the candidate is shown better, difference 0.3, sd 0.3: 108 at 10% and 30 at 50% over 300 streams."""
+    """Median units until the candidate is shown better, difference 0.3, sd 0.3: 108 at 10% and 30 at 50% over 300
+    streams."""
     rng = random.Random(SEED)
     decided = [
         units_to_decide(sample(rng, beta(0.5, 0.8, 0.3), propensity, 600), lambda test: test.evidence_better(0.0) >= 20) for _ in range(100)
@@ -126,7 +128,8 @@ def test_the_interval_holds_what_the_tests_it_inverts_do_not_reject() -> None:
 
 
 def test_units_are_compared_within_their_stratum() -> None:
-    """Two kinds of issue, one easy and one hard: knowing which is which takes half of the units or less (median of 40)."""
+    """Two kinds of issue, one easy and one hard: knowing which is which takes half of the units or less (median of
+    40)."""
     rng = random.Random(SEED)
     took: dict[bool, list[int]] = {True: [], False: []}
     for _ in range(40):

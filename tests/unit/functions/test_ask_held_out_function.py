@@ -1,4 +1,5 @@
-"""The function that asks held-out prompts, on moto and a model server: what it lends itself, what it asks, what it keeps."""
+"""The function that asks held-out prompts, on moto and a model server: what it lends itself, what it asks, what it
+keeps."""
 
 from __future__ import annotations
 

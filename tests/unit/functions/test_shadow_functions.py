@@ -1,4 +1,5 @@
-"""Mirroring on moto, from the stream's record to the shadow's output or the dead letter, and the check that nothing is lost."""
+"""Mirroring on moto, from the stream's record to the shadow's output or the dead letter, and the check that nothing is
+lost."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""A real HTTP server on the loopback that takes batches as the service does: its own models, ids that hold one payload, late references."""
+"""A real HTTP server on the loopback that takes batches as the service does: its own models, ids that hold one payload,
+late references."""
 
 from __future__ import annotations
 

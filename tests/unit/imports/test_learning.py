@@ -1,4 +1,5 @@
-"""What imported rows are worth to learning: their events, put through the dataset job's own path, make pairs and demonstrations."""
+"""What imported rows are worth to learning: their events, put through the dataset job's own path, make pairs and
+demonstrations."""
 
 from __future__ import annotations
 

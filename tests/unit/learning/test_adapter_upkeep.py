@@ -26,7 +26,8 @@ def component(version: int, *, tenant_id: str = TENANT, skill: str = SKILL, sft_
 
 
 def adapted(version: int, *, tenant_id: str = TENANT, skill: str = SKILL, told: bool = True, base: bool = False) -> Policy:
-    """A policy that asks the adapter of its number, or (`base`) the base model; `told` says where the adapter's weights are."""
+    """A policy that asks the adapter of its number, or (`base`) the base model; `told` says where the adapter's weights
+    are."""
     name = component(version, tenant_id=tenant_id, skill=skill)
     ref = AdapterRef(name=name, artifact_uri=f"s3://b/{name}.tar.gz", sha256="0" * 64, run_id="run_1", dataset_version="v1")
     bundle = PolicyBundle(

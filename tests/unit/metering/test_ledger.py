@@ -1,4 +1,5 @@
-"""Budgets under whatever can happen: requests side by side, writes sent twice, answers lost, processes killed, time passing."""
+"""Budgets under whatever can happen: requests side by side, writes sent twice, answers lost, processes killed, time
+passing."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def reserved(counters: MemoryCounters, budgets: Budgets, amount: Amount, name: s
 
 @dataclass
 class Wire(MemoryCounters):
-    """Writes arrive twice while `twice`: botocore sent one again because its answer was lost, and the second answer counts.
+    """Writes arrive twice while `twice`: botocore sent one again because its answer was lost, and the second answer
+    counts.
 
     `meanwhile` is what another process does after a request's first write and before its second.
     """
@@ -89,7 +91,8 @@ class Interleavings(RuleBasedStateMachine):
         return stands(self.counters, charge)[0]
 
     def truth(self, window: str) -> tuple[int, int, int]:
-        """What settled in the window, and what requests that did not settle hold of it: surely, as they have not expired, and at most."""
+        """What settled in the window, and what requests that did not settle hold of it: surely, as they have not
+        expired, and at most."""
         start = window_start(window, self.now)  # type: ignore[arg-type]
         inside = [flight for flight in self.flights if window_start(window, flight.made_at) == start]  # type: ignore[arg-type]
         unsettled = [flight for flight in inside if flight.settled is None]

@@ -1,4 +1,5 @@
-"""The estimate of tokens against what five tokenizers make of the same texts, as they were recorded from their packages."""
+"""The estimate of tokens against what five tokenizers make of the same texts, as they were recorded from their
+packages."""
 
 import json
 from pathlib import Path

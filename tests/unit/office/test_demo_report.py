@@ -31,7 +31,8 @@ JUNK = "Dear customer, I am writing to you today to tell you about the weather i
 
 
 def run_of(name: str, n: int, *, begins: float, policies: list[tuple[str, str]], version: int, train: int = 0) -> dict[str, AnyEvent]:
-    """A week's events: email `i` is answered by `policies[i % len]` (policy, what it drafts) one second after the last."""
+    """A week's events: email `i` is answered by `policies[i % len]` (policy, what it drafts) one second after the
+    last."""
     events: dict[str, AnyEvent] = {}
     for i, case in enumerate(week(hash_of(name), train, n - train)):
         policy, quality = policies[i % len(policies)]

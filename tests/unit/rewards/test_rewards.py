@@ -251,7 +251,8 @@ def test_of_two_writers_of_one_output_the_higher_reward_saw_both(before: list[St
 
 
 def test_feedback_followed_up_while_its_output_lands_is_in_the_last_reward() -> None:
-    """One writer sees no output, and is about to write what stands; it lands, and another makes the first reward, of other feedback."""
+    """One writer sees no output, and is about to write what stands; it lands, and another makes the first reward, of
+    other feedback."""
     store = Racing()
     store.put_new(edit("abxx"))
     store.overtaking = lambda: follow(store, output(), action("sent"))

@@ -1,4 +1,5 @@
-"""Texts of any length are compared in bounded work: exactly where that is possible, and never as more alike than they are."""
+"""Texts of any length are compared in bounded work: exactly where that is possible, and never as more alike than they
+are."""
 
 import random
 from itertools import accumulate
@@ -103,7 +104,8 @@ def test_equal_texts_are_equal_however_long_and_one_letter_is_seen(monkeypatch: 
 
 
 def test_no_comparison_looks_at_more_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cells that Levenshtein fills, over hostile pairs: at most those of one whole comparison, or linear in the texts."""
+    """Cells that Levenshtein fills, over hostile pairs: at most those of one whole comparison, or linear in the
+    texts."""
     cells: list[int] = []
     true_distance = Levenshtein.distance
 

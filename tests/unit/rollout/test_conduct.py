@@ -19,7 +19,8 @@ RNG = random.Random(11)
 
 
 def traffic(world: World, units: int, candidate: float, control: float = 0.5) -> None:
-    """`units` new threads answered as the route says; people send that share of what each policy drafts. Then the windows close."""
+    """`units` new threads answered as the route says; people send that share of what each policy drafts. Then the
+    windows close."""
     for _ in range(units):
         world.later(1)
         output = world.served()

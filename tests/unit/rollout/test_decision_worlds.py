@@ -1,4 +1,5 @@
-"""The simulated worlds of `make bench-decisions` at a few runs: that they run, and that they tell right rules from wrong ones."""
+"""The simulated worlds of `make bench-decisions` at a few runs: that they run, and that they tell right rules from
+wrong ones."""
 
 from benchmarks.decision_worlds import Arm, World, detected, rolled_out, watched
 from benchmarks.decisions import Runner as Runs

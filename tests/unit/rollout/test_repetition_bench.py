@@ -1,4 +1,5 @@
-"""The simulation of `make bench-repetition` at a few runs: that it runs, and tells counting messages from counting people."""
+"""The simulation of `make bench-repetition` at a few runs: that it runs, and tells counting messages from counting
+people."""
 
 from dataclasses import replace
 

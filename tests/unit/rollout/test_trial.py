@@ -1,4 +1,5 @@
-"""What a rollout's trial sees: by decision, once a unit, for the arm dealt, with nothing lost or counted twice however it is looked at."""
+"""What a rollout's trial sees: by decision, once a unit, for the arm dealt, with nothing lost or counted twice however
+it is looked at."""
 
 import random
 from datetime import timedelta

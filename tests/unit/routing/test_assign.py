@@ -115,7 +115,8 @@ def test_a_bucket_lies_on_the_line(salt: str, unit: str) -> None:
 
 
 def test_the_bucket_of_a_unit_never_changes() -> None:
-    """The first 53 bits of `printf pinch:thread-1 | sha256sum`. Were it to change, every unit of every rollout would be dealt anew."""
+    """The first 53 bits of `printf pinch:thread-1 | sha256sum`. Were it to change, every unit of every rollout would be
+    dealt anew."""
     assert bucket("pinch", "thread-1") == 0.2408825404505487
 
 
@@ -145,7 +146,8 @@ def test_a_route_reads_back_from_its_json() -> None:
 def test_a_change_of_many_weights_moves_no_more_of_the_line_than_the_shares_that_fell(
     first: list[float], second: list[float], third: list[float]
 ) -> None:
-    """Raises and cuts at once, arms that come and go: what moves is the total variation of the shares, the least that can."""
+    """Raises and cuts at once, arms that come and go: what moves is the total variation of the shares, the least that
+    can."""
     before = ramped(route(arms=arms(first)), second)
     after = ramped(before, third)
     was, is_ = owners(before), owners(after)

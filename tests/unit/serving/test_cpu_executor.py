@@ -1,4 +1,5 @@
-"""Adapters by matrix products, in the serving environment: the same numbers as the definition, and none for rows without an adapter."""
+"""Adapters by matrix products, in the serving environment: the same numbers as the definition, and none for rows
+without an adapter."""
 
 import os
 import subprocess

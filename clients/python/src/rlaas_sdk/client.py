@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 class Client(Recorder):
-    """RLaaS for synchronous code. `log_*`, `submit_feedback` and `task_result` only enqueue, and return the event's id at once."""
+    """RLaaS for synchronous code. `log_*`, `submit_feedback` and `task_result` only enqueue, and return the event's id
+    at once."""
 
     def infer(
         self,
@@ -33,14 +34,16 @@ class Client(Recorder):
         interaction_id: str | None = None,
         **about: Unpack[About],
     ) -> Answer | None:
-        """The skill's answer; None where there was none within `infer_timeout_s` (InferenceFailed in a strict client)."""
+        """The skill's answer; None where there was none within `infer_timeout_s` (InferenceFailed in a strict
+        client)."""
         return self._ask(lambda: inference_request(skill, interaction_id, inputs, messages, about))
 
     def feedback_token(
         self, skill: str, output_id: str, *, interaction_id: str | None = None, thread_id: str | None = None, user_id: str | None = None
     ) -> str | None:
-        """What the page that shows the output gives feedback by, with a publishable key; for outputs that `log_output` or `wrap_openai`
-        report, as `infer` gives it with its answer. None where there was none in time (InferenceFailed in a strict client).
+        """What the page that shows the output gives feedback by, with a publishable key; for outputs that `log_output`
+        or `wrap_openai` report, as `infer` gives it with its answer. None where there was none in time (InferenceFailed
+        in a strict client).
 
         `interaction_id` may be left out where `output_id` contains it.
         """
@@ -97,7 +100,8 @@ class Client(Recorder):
             outcome.put(error)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Deliver what was reported so far; False where some still waits after `timeout_s`. A strict client raises Undelivered, Refused."""
+        """Deliver what was reported so far; False where some still waits after `timeout_s`. A strict client raises
+        Undelivered, Refused."""
         return self._flush(timeout_s)
 
     def close(self, timeout_s: float = 2.0) -> bool:
@@ -106,7 +110,8 @@ class Client(Recorder):
 
     @contextmanager
     def flushing(self, timeout_s: float = 1.0) -> Iterator[Client]:
-        """Flush at the end of a block, or of each call of a function: `@client.flushing()` on an AWS Lambda handler, which freezes."""
+        """Flush at the end of a block, or of each call of a function: `@client.flushing()` on an AWS Lambda handler,
+        which freezes."""
         try:
             yield self
         finally:
@@ -120,9 +125,11 @@ class Client(Recorder):
 
 
 class AsyncClient(Recorder):
-    """`Client` for asynchronous code: `infer`, `flush` and `close` are awaited; the rest only enqueues and is called as it is.
+    """`Client` for asynchronous code: `infer`, `flush` and `close` are awaited; the rest only enqueues and is called as
+    it is.
 
-    An event of a `durable` client is written in the event loop's thread: microseconds as a rule, never more than about half a second.
+    An event of a `durable` client is written in the event loop's thread: microseconds as a rule, never more than about
+    half a second.
     """
 
     async def infer(

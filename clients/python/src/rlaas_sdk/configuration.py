@@ -24,13 +24,14 @@ def destination(api_url: str | None, api_key: str | None) -> tuple[str, str]:
 
 
 def owner_of(api_url: str, api_key: str) -> str:
-    """Whose events a spool's are: the URL and the key's public part, so that nothing is ever sent with another tenant's key."""
+    """Whose events a spool's are: the URL and the key's public part, so that nothing is ever sent with another tenant's
+    key."""
     return hashlib.sha256(f"{api_url} {'_'.join(api_key.split('_')[:2])}".encode()).hexdigest()[:16]
 
 
 def spool_path(spool: str | os.PathLike[str] | None) -> str:
-    """`spool`, else RLAAS_SPOOL, else `rlaas/spool.db` in the user's state directory, else in a private one of the temporary
-    directory (AWS Lambda), else memory."""
+    """`spool`, else RLAAS_SPOOL, else `rlaas/spool.db` in the user's state directory, else in a private one of the
+    temporary directory (AWS Lambda), else memory."""
     given = spool if spool is not None else os.environ.get("RLAAS_SPOOL")
     if given:
         return os.fspath(given)

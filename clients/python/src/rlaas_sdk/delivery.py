@@ -2,8 +2,9 @@
 
     host thread --queue--> mover thread --spool--> sender thread --HTTP--> service
 
-The host only appends to the queue (`submit`). The mover writes the queue to the spool `SPOOL_AFTER_S` later: until then an event
-can be lost to SIGKILL, from then on it cannot. The sender claims batches from the spool and forgets what was acknowledged.
+The host only appends to the queue (`submit`). The mover writes the queue to the spool `SPOOL_AFTER_S` later: until then
+an event can be lost to SIGKILL, from then on it cannot. The sender claims batches from the spool and forgets what was
+acknowledged.
 """
 
 from __future__ import annotations
@@ -85,9 +86,11 @@ class Delivery:
         self._accepted = self._spooled = self._acknowledged = self._failed = self._unsent = 0
 
     def submit(self, event: Event, *, durable: bool = False) -> None:
-        """Take `event`: into the queue (microseconds), or with `durable` into the spool, which takes at most about half a second.
+        """Take `event`: into the queue (microseconds), or with `durable` into the spool, which takes at most about half
+        a second.
 
-        Where the spool is busy for longer, a durable event is queued as any other. Raises: EventDropped when there is no room.
+        Where the spool is busy for longer, a durable event is queued as any other. Raises: EventDropped when there is
+        no room.
         """
         if durable and self._written_at_once(event):
             return
@@ -108,7 +111,8 @@ class Delivery:
             self._start()
 
     def flush(self, timeout_s: float) -> bool:
-        """Deliver what was submitted before this call, and wait for it at most `timeout_s` seconds. False where some still waits.
+        """Deliver what was submitted before this call, and wait for it at most `timeout_s` seconds. False where some
+        still waits.
 
         Ends a backoff, except one that the service asked for. Events that the service refused count as delivered.
         """
@@ -246,7 +250,8 @@ class Delivery:
             return False
 
     def _move(self) -> bool:
-        """The queue into the spool, in order. False where another thread is at it for long. Raises: SpoolUnavailable (queue as before)."""
+        """The queue into the spool, in order. False where another thread is at it for long. Raises: SpoolUnavailable
+        (queue as before)."""
         if not self._moving.acquire(timeout=0.25):
             return False
         try:

@@ -1,6 +1,7 @@
 """Events as they go over the wire: built and checked in the caller's thread, serialised once, never changed again.
 
-What can be checked without the service is checked here (ids, names, exactly one kind of feedback); the service has the last word.
+What can be checked without the service is checked here (ids, names, exactly one kind of feedback); the service has the
+last word.
 """
 
 from __future__ import annotations
@@ -182,7 +183,8 @@ def task_result(skill: str, identifier: str, interaction_id: str, name: str, val
 
 
 def checked_skill(skill: str) -> str:
-    """`skill` when it is a skill's name: lower-case words joined by single hyphens, at most 28 characters. Raises: InvalidEvent."""
+    """`skill` when it is a skill's name: lower-case words joined by single hyphens, at most 28 characters. Raises:
+    InvalidEvent."""
     if not isinstance(skill, str) or not _SKILL.fullmatch(skill):
         raise InvalidEvent(f"not a skill's name: {skill!r}, expected lower-case words joined by hyphens, at most 28 characters")
     return skill

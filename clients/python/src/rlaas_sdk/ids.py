@@ -65,7 +65,8 @@ def _ulid_of(identifier: object) -> str | None:
 def _tailed(prefix: str, bound_to: str | None) -> str:
     if bound_to is None:
         return f"{prefix}_{ulid()}"
-    # The clock makes tails differ where a snapshot of a process, its random state with it, is restored many times (SnapStart).
+    # The clock makes tails differ where a snapshot of a process, its random state with it, is restored many times
+    # (SnapStart).
     return f"{prefix}_{bound_to}_{_crockford((_random.getrandbits(50) ^ time.time_ns()) & _TAIL, 5)}"
 
 

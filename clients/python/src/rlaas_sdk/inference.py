@@ -19,7 +19,8 @@ Answered = TypeVar("Answered")
 
 @dataclass(frozen=True)
 class Answer:
-    """What the skill answered. Give `output_id` (or `interaction_id`) with the feedback, and `feedback_token` to the page that shows it."""
+    """What the skill answered. Give `output_id` (or `interaction_id`) with the feedback, and `feedback_token` to the
+    page that shows it."""
 
     interaction_id: str
     output_id: str

@@ -42,7 +42,8 @@ def start_command(context: click.Context, settings: JsonObject, reason: str, wai
 @click.argument("run_id", metavar="[RUN]", required=False)
 @click.pass_context
 def show_command(context: click.Context, run_id: str | None) -> None:
-    """What became of RUN, or of the skill's latest: its end with the reason, and how many outputs its dataset left out and why."""
+    """What became of RUN, or of the skill's latest: its end with the reason, and how many outputs its dataset left out
+    and why."""
     service = service_of(context)
     if run_id is None:
         runs = cast("list[JsonObject]", service.call("GET", "learning-runs")["data"])

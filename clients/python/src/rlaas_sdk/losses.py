@@ -11,7 +11,8 @@ _logger = logging.getLogger("rlaas_sdk")
 
 
 class Losses:
-    """Counts of dropped events and of troubles, each logged at most once a minute. Ids and reasons only, never an event's text."""
+    """Counts of dropped events and of troubles, each logged at most once a minute. Ids and reasons only, never an
+    event's text."""
 
     def __init__(self) -> None:
         self.begin()

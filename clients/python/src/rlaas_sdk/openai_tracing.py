@@ -1,7 +1,9 @@
-"""Chat completions of an `openai` client, reported as interactions and outputs. The call, its answer and its errors stay as they are.
+"""Chat completions of an `openai` client, reported as interactions and outputs. The call, its answer and its errors
+stay as they are.
 
-The client is changed in place: `chat.completions.create` and `.parse` (and with them `.stream`) report what they did, also those of its
-copies (`with_options`). Nothing is reported for models `rlaas::<skill>`, which the service itself records.
+The client is changed in place: `chat.completions.create` and `.parse` (and with them `.stream`) report what they did,
+also those of its copies (`with_options`). Nothing is reported for models `rlaas::<skill>`, which the service itself
+records.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ def tracing(**common: Unpack[Common]) -> Iterator[None]:
 
 
 def trace_completions(client: object, record: Record, *, skill: str, stream_usage: bool) -> None:
-    """Have the chat completions of `client` and of its copies reported by `record`. Wrapping a client twice changes nothing."""
+    """Have the chat completions of `client` and of its copies reported by `record`. Wrapping a client twice changes
+    nothing."""
     openai = cast("Any", client)
     for chat in (openai.chat, getattr(getattr(openai, "beta", None), "chat", None)):
         completions = getattr(chat, "completions", None)
@@ -297,7 +300,8 @@ class _Heard:
 
 
 def _message(message: Any) -> Message:
-    """A message as the service has it: developer speaks as system, parts are joined, tools' calls and results stay what they are."""
+    """A message as the service has it: developer speaks as system, parts are joined, tools' calls and results stay what
+    they are."""
     given = message if isinstance(message, Mapping) else message.model_dump()
     role = given.get("role")
     content = given.get("content")

@@ -46,9 +46,10 @@ class Recorder:
     ) -> None:
         """Nothing is opened or started before the first event.
 
-        `spool` is the file where events wait (":memory:" for none), `owner` a name for whose they are there (by default the URL and the
-        key's id: give a name to keep waiting events over a change of key). `durable` writes each event to the spool before the call
-        returns. `strict` raises what is otherwise counted and logged. `exit_timeout_s` bounds the flush when the process ends.
+        `spool` is the file where events wait (":memory:" for none), `owner` a name for whose they are there (by default
+        the URL and the key's id: give a name to keep waiting events over a change of key). `durable` writes each event
+        to the spool before the call returns. `strict` raises what is otherwise counted and logged. `exit_timeout_s`
+        bounds the flush when the process ends.
         """
         self.strict = strict
         self._durable = durable
@@ -107,7 +108,8 @@ class Recorder:
         output_id: str | None = None,
         **common: Unpack[Common],
     ) -> str:
-        """What answered it. `messages` is the prompt as the model saw it; without it learning takes the interaction's."""
+        """What answered it. `messages` is the prompt as the model saw it; without it learning takes the
+        interaction's."""
         identifier = output_id or self._output_id(interaction_id)
         self._record(
             lambda: events.output(
@@ -145,7 +147,8 @@ class Recorder:
     ) -> str:
         """What a person did with an output: exactly one of the fields from `final_text` to `metric`.
 
-        `rating` is in [0, 1]. `interaction_id` may be left out where `output_id` contains it, as all ids that RLaaS makes do.
+        `rating` is in [0, 1]. `interaction_id` may be left out where `output_id` contains it, as all ids that RLaaS
+        makes do.
         """
         identifier = feedback_id or ids.feedback_id(interaction_id, output_id)
         self._record(
@@ -189,7 +192,8 @@ class Recorder:
         return self._delivery.stats()
 
     def wrap_openai(self, client: Wrapped, *, skill: str, stream_usage: bool = False) -> Wrapped:
-        """Trace every chat completion of an `openai` client (sync or async, streams too) as `skill`; returns the same client.
+        """Trace every chat completion of an `openai` client (sync or async, streams too) as `skill`; returns the same
+        client.
 
         `stream_usage` asks for the tokens of streams, which costs one more chunk that the application does not see.
         """
@@ -223,7 +227,8 @@ class Recorder:
             self._losses.note("a traced call was not recorded", detail=type(error).__name__)
 
     def _output_id(self, interaction_id: str) -> str:
-        """The first output's id where this client made the interaction and no output of it yet; else one that cannot clash."""
+        """The first output's id where this client made the interaction and no output of it yet; else one that cannot
+        clash."""
         first = isinstance(interaction_id, str) and self._fresh.pop(interaction_id, "") is None
         return ids.first_output_id(interaction_id) if first else ids.output_id(str(interaction_id))
 

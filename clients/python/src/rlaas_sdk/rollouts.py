@@ -19,7 +19,8 @@ rollout_command = skill_commands("rollout", "Ship a policy by evidence: plan it,
 @settings_option
 @click.pass_context
 def plan_command(context: click.Context, policy_id: str, settings: JsonObject) -> None:
-    """What a rollout of POLICY would take, from the skill's own traffic. Starts nothing; exits 1 when it cannot conclude."""
+    """What a rollout of POLICY would take, from the skill's own traffic. Starts nothing; exits 1 when it cannot
+    conclude."""
     dry = service_of(context).call("POST", "rollouts", {"policy_id": policy_id, "settings": settings, "dryrun": True})
     plan = cast("JsonObject", dry["plan"])
     _show_plan(Console(), plan)

@@ -1,8 +1,9 @@
-"""The spool: events on disk until the service has acknowledged them, in one SQLite file (WAL) that several processes may share.
+"""The spool: events on disk until the service has acknowledged them, in one SQLite file (WAL) that several processes
+may share.
 
-One process sends at a time for each owner, so that the spool drains in the order written: it holds the owner's lease, which ends
-with its time or its process. Backoff is kept there too, so that all processes wait together. Should a lease end while its
-holder still sends, the event's id makes the second delivery a replay.
+One process sends at a time for each owner, so that the spool drains in the order written: it holds the owner's lease,
+which ends with its time or its process. Backoff is kept there too, so that all processes wait together. Should a lease
+end while its holder still sends, the event's id makes the second delivery a replay.
 
 Committed events survive SIGKILL (the system has the write); after a loss of power the last transactions may be missing
 (`synchronous=NORMAL`), the file stays whole.
@@ -32,11 +33,12 @@ BUSY_S = 0.25
 LONGEST_WAIT_S = 2 * 3600.0
 """No wait is longer; one that seems to be comes of a clock that was set back."""
 ABANDONED_S = 7 * 86400.0
-"""How long another owner's events may wait: an owner whose key was replaced never comes back, and its events take room."""
+"""How long another owner's events may wait: an owner whose key was replaced never comes back, and its events take
+room."""
 ROWS = 500
 _OLDER = "SELECT group_concat(seq) FROM (SELECT seq, written_at FROM events WHERE {} ORDER BY seq LIMIT ?) WHERE written_at < ?"
-# One row holds the whole batch: sqlite3 gives up the GIL for each row, and a busy host gives it back 5 ms later. The JSON of an event has
-# no line break, an id no comma.
+# One row holds the whole batch: sqlite3 gives up the GIL for each row, and a busy host gives it back 5 ms later. The
+# JSON of an event has no line break, an id no comma.
 _OLDEST = """
 SELECT group_concat(seq), group_concat(id), group_concat(body, char(10)) FROM (
     SELECT seq, id, body, sum(bytes + 1) OVER (ORDER BY seq) AS size, row_number() OVER (ORDER BY seq) AS place
@@ -67,7 +69,8 @@ class Spooled(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What may be sent now, oldest first, or how long (seconds) to wait; `too_old` events were dropped by age on the way."""
+    """What may be sent now, oldest first, or how long (seconds) to wait; `too_old` events were dropped by age on the
+    way."""
 
     events: list[Spooled]
     wait_s: float
@@ -81,7 +84,8 @@ def holder_name() -> str:
 
 
 def _ended(holder: str) -> bool:
-    """Whether the holder was a process of this machine that runs no more. A wrong guess costs a replay, or waiting for the lease's end."""
+    """Whether the holder was a process of this machine that runs no more. A wrong guess costs a replay, or waiting for
+    the lease's end."""
     node, pid = (*holder.rsplit(":", 2), "", "")[:2]
     if os.name != "posix" or node != platform.node() or not pid.isdecimal():
         return False
@@ -98,8 +102,8 @@ class Spool:
     """The events of one `owner` in the file at `path`; `MEMORY` keeps them in this process alone.
 
     `max_bytes` bounds the file's events of all owners together, `max_age_s` their time in it. Every method may raise
-    SpoolUnavailable, within about twice `BUSY_S` where the file is busy. A file that cannot be used at all (no right to write it, or no
-    database) is given up for this process, which then keeps its events in memory.
+    SpoolUnavailable, within about twice `BUSY_S` where the file is busy. A file that cannot be used at all (no right to
+    write it, or no database) is given up for this process, which then keeps its events in memory.
     """
 
     def __init__(self, path: str | Path, owner: str, *, max_bytes: int, max_age_s: float) -> None:
@@ -111,7 +115,8 @@ class Spool:
         self._connection: sqlite3.Connection | None = None
 
     def append(self, events: Sequence[Event]) -> int:
-        """Write `events` in one transaction; how many fitted, counted from the first. What does not fit is not written."""
+        """Write `events` in one transaction; how many fitted, counted from the first. What does not fit is not
+        written."""
         with self._transaction() as run:
             if self._held(run) + sum(len(event.body) for event in events) > self._max_bytes:
                 self._drop(run, "owner <> ?", before=time.time() - max(self._max_age_s, ABANDONED_S))
@@ -131,7 +136,8 @@ class Spool:
         return len(fitting)
 
     def claim(self, holder: str, *, max_events: int, max_bytes: int, eager: bool = False) -> Claim:
-        """The oldest events, and the right to send them for `LEASE_S` seconds; none while another process has it or backoff lasts.
+        """The oldest events, and the right to send them for `LEASE_S` seconds; none while another process has it or
+        backoff lasts.
 
         `eager` ends a backoff early, but never a time that the service itself asked for (Retry-After).
         """
@@ -166,7 +172,8 @@ class Spool:
         closed_for_s: float = 0.0,
         keep_lease: bool = False,
     ) -> None:
-        """Forget the events `done`; with `failures`, let nobody send for the longer of the two times. Gives the lease back unless kept."""
+        """Forget the events `done`; with `failures`, let nobody send for the longer of the two times. Gives the lease
+        back unless kept."""
         with self._transaction() as run:
             self._delete(run, ",".join(map(str, done)))
             row = run("SELECT holder FROM senders WHERE owner = ?", (self.owner,)).fetchone()
@@ -197,7 +204,8 @@ class Spool:
             self._close()
 
     def before_fork(self) -> None:
-        """Close the file and hold the lock: SQLite's connections and its process-wide locks must not be carried over a fork."""
+        """Close the file and hold the lock: SQLite's connections and its process-wide locks must not be carried over a
+        fork."""
         self._lock.acquire()
         self._close()
 
@@ -237,7 +245,8 @@ class Spool:
     def _opened(self) -> sqlite3.Connection:
         if self.path != MEMORY:
             try:
-                # Only ever a new file: opening and closing SQLite's own file again would drop this process's locks on it.
+                # Only ever a new file: opening and closing SQLite's own file again would drop this process's locks on
+                # it.
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             except FileExistsError:
                 pass
@@ -257,7 +266,8 @@ class Spool:
         return connection
 
     def _abandon(self, error: sqlite3.Error) -> None:
-        """After a failure: a file that is busy or a disk that is full may do next time; a file that is no database never will."""
+        """After a failure: a file that is busy or a disk that is full may do next time; a file that is no database
+        never will."""
         if not any(word in str(error) for word in ("locked", "busy", "full", "I/O")):
             self._close()
             self.path = MEMORY

@@ -23,7 +23,8 @@ TIMEOUT = httpx.Timeout(connect=3.0, write=5.0, read=10.0, pool=1.0)
 
 @dataclass(frozen=True)
 class Answered:
-    """The service's word on each event of a batch, in order: True stored, None to be sent again, a text why it was refused."""
+    """The service's word on each event of a batch, in order: True stored, None to be sent again, a text why it was
+    refused."""
 
     results: list[bool | str | None]
     retry_after_s: float
@@ -38,8 +39,8 @@ class NotABatch:
 
 @dataclass(frozen=True)
 class Failed:
-    """Nothing is known to be stored: send all of it again, not before `retry_after_s` seconds; in smaller batches where it was `too_much`
-    for the service to answer in time."""
+    """Nothing is known to be stored: send all of it again, not before `retry_after_s` seconds; in smaller batches where
+    it was `too_much` for the service to answer in time."""
 
     why: str
     retry_after_s: float = 0.0
@@ -103,7 +104,8 @@ def headers(api_key: str) -> dict[str, str]:
 
 
 def jittered_s(failures: int) -> float:
-    """How long to wait after so many failures in a row: uniform in [0, min(CAP_S, BASE_S * 2^failures)] (full jitter)."""
+    """How long to wait after so many failures in a row: uniform in [0, min(CAP_S, BASE_S * 2^failures)] (full
+    jitter)."""
     return random.uniform(0, min(CAP_S, BASE_S * 2 ** min(failures, 16)))
 
 

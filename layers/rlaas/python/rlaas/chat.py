@@ -1,4 +1,5 @@
-"""A chat with a model, whoever answers: messages, tools, documents, the call and its answer, as OpenAI's API has them."""
+"""A chat with a model, whoever answers: messages, tools, documents, the call and its answer, as OpenAI's API has
+them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,15 +70,16 @@ class Document(WireModel):
 
 
 ASLEEP_S = 60.0
-"""When to ask a sleeping model again, in seconds. It takes five to ten minutes to wake, and a minute is the longest that every version of
-OpenAI's clients obeys: told more, some come back after a second."""
+"""When to ask a sleeping model again, in seconds. It takes five to ten minutes to wake, and a minute is the longest
+that every version of OpenAI's clients obeys: told more, some come back after a second."""
 
 
 class BackendFailed(DependencyUnavailable):
-    """A backend did not answer. `safe_to_repeat` says that it did no work by its own word: it was not reached, or it refused (429, 503).
+    """A backend did not answer. `safe_to_repeat` says that it did no work by its own word: it was not reached, or it
+    refused (429, 503).
 
-    `nothing_done` says that nothing can have been charged for: nothing was sent, or a refusal (4xx) came before any model worked. Without
-    it the call counts as spent.
+    `nothing_done` says that nothing can have been charged for: nothing was sent, or a refusal (4xx) came before any
+    model worked. Without it the call counts as spent.
     """
 
     def __init__(
@@ -101,8 +103,8 @@ class ChatCall:
 
     `parameters` are OpenAI's by name (`temperature`, `max_tokens`, `tools`, `response_format`, `stop`, ...), without
     `model`, `messages` and `stream`, which the backend fills in. `traceparent` is W3C's trace context of the span that
-    makes the call. `hops` counts the gateways that the request has passed before this one. A stream ends by `ends_at` on
-    the monotonic clock, whatever each of its pieces may take; None leaves it to those.
+    makes the call. `hops` counts the gateways that the request has passed before this one. A stream ends by `ends_at`
+    on the monotonic clock, whatever each of its pieces may take; None leaves it to those.
     """
 
     messages: tuple[Message, ...]

@@ -6,8 +6,8 @@ from typing import ClassVar
 class RlaasError(Exception):
     """A refusal or failure with a stable code, whether trying again can help, and the field to blame.
 
-    `detail` is shown to the caller, so it never holds payload text, keys or stack traces. `param` is a dotted path into the
-    request, such as `inputs.customer_email`.
+    `detail` is shown to the caller, so it never holds payload text, keys or stack traces. `param` is a dotted path into
+    the request, such as `inputs.customer_email`.
     """
 
     code: ClassVar[str] = "internal_error"

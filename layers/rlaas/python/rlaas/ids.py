@@ -46,10 +46,11 @@ def derived_id(prefix: IdPrefix, *parts: str) -> str:
 
 
 def pseudonym_of(given: str | None) -> str | None:
-    """The id that stands for the user whom a client calls `given`: `given` itself where it can be an id, else its hash; None for no text.
+    """The id that stands for the user whom a client calls `given`: `given` itself where it can be an id, else its hash;
+    None for no text.
 
-    Imports and SDKs make the same one, so that a person is one user, whichever way the events came. Whoever knows an address can find its
-    hash, and nobody the address who does not know it.
+    Imports and SDKs make the same one, so that a person is one user, whichever way the events came. Whoever knows an
+    address can find its hash, and nobody the address who does not know it.
     """
     if not given:
         return None
@@ -65,7 +66,8 @@ UserId = Annotated[
 
 
 def bound_id(prefix: IdPrefix, interaction_id: str, tail: str = "") -> str | None:
-    """The id `<prefix>_<ULID>[_<tail>]` of something of the interaction `int_<ULID>`; `None` for an interaction named otherwise.
+    """The id `<prefix>_<ULID>[_<tail>]` of something of the interaction `int_<ULID>`; `None` for an interaction named
+    otherwise.
 
     Such an id says where the thing lies, so that one write both stores it there and keeps its id unique.
     """
@@ -93,10 +95,12 @@ def policy_version(identifier: str) -> tuple[str, int]:
 
 
 def adapter_name(endpoint: str, tenant_id: str, skill: str, version: int, *, sft_control: bool = False) -> str:
-    """`<endpoint>--<tenant>--<skill>--v<N>`, with `--sft` for the SFT-only control; also the inference component's name.
+    """`<endpoint>--<tenant>--<skill>--v<N>`, with `--sft` for the SFT-only control; also the inference component's
+    name.
 
-    The endpoint's name says the stage: components are named once in an account and region. In a name longer than SageMaker takes, three
-    hyphens, which no skill has, and 40 bits of the skill's hash stand for what of the skill has no room; the tenant always stands in full.
+    The endpoint's name says the stage: components are named once in an account and region. In a name longer than
+    SageMaker takes, three hyphens, which no skill has, and 40 bits of the skill's hash stand for what of the skill has
+    no room; the tenant always stands in full.
     Raises: ValueError for an endpoint whose name leaves no room even for that.
     """
     head, tail = f"{endpoint}--{tenant_id}", f"--v{version}" + ("--sft" if sft_control else "")
@@ -117,7 +121,8 @@ def base_component(endpoint: str) -> str:
 
 
 def adapters_owner(name: str, endpoint: str) -> str | None:
-    """The tenant whose adapter at the stage's `endpoint` the inference component `name` is; `None` for any other component."""
+    """The tenant whose adapter at the stage's `endpoint` the inference component `name` is; `None` for any other
+    component."""
     match = re.fullmatch(re.escape(endpoint) + r"--([a-z0-9]+(?:-[a-z0-9]+)*)--.+--v[1-9][0-9]*(?:--sft)?", name)
     return match[1] if match else None
 

@@ -7,10 +7,12 @@ INVISIBLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-"""Characters that show nothing, as a class of `re`: Unicode's Default_Ignorable_Code_Point, and the anchors of annotations. Among them are
-soft hyphens, zero-width spaces and joiners, marks of direction, Hangul fillers, variation selectors and tags."""
+"""Characters that show nothing, as a class of `re`: Unicode's Default_Ignorable_Code_Point, and the anchors of
+annotations. Among them are soft hyphens, zero-width spaces and joiners, marks of direction, Hangul fillers, variation
+selectors and tags."""
 SHAPING = "\u061c\u115f\u1160\u180b-\u180f\u200d-\u200f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef"
-"""Those of `INVISIBLE` that honest texts need between letters, as scripts and emoji are shaped by them, as a class of `re`."""
+"""Those of `INVISIBLE` that honest texts need between letters, as scripts and emoji are shaped by them, as a class of
+`re`."""
 _INVISIBLE_ONE = re.compile(f"[{INVISIBLE}]")
 _CONTROLS = frozenset({*range(0x20), *range(0x7F, 0xA0)} - {*b"\t\n"})
 """Control characters but tabs and line feeds. A carriage return says nothing that the line feed behind it does not."""
@@ -24,10 +26,11 @@ _KEYCAP = "\u20e3"
 
 
 def folded(text: str) -> str:
-    """`text` in ASCII wherever one character means one of it, and without what is invisible, control characters included.
+    """`text` in ASCII wherever one character means one of it, and without what is invisible, control characters
+    included.
 
-    Spaces, dashes, digits of all scripts, and full-width, mathematical, circled and raised letters become what they stand for. Halves of
-    surrogate pairs, which no UTF-8 holds, become the replacement character.
+    Spaces, dashes, digits of all scripts, and full-width, mathematical, circled and raised letters become what they
+    stand for. Halves of surrogate pairs, which no UTF-8 holds, become the replacement character.
     """
     if not text.isascii():
         return text.translate(_TABLE)

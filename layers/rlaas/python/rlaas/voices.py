@@ -1,9 +1,10 @@
 """How much of a number one person may make: at most twice an even part, and a fiftieth at least.
 
-Guards, rewards, bandits, reports and datasets count units (threads, users, interactions), and one person has as many threads as he likes
-to open. With three agents each may make two thirds of what is counted, so that next to nothing of their work is lost; with a hundred people
-or more nobody makes more than a fiftieth: tests that find a difference of five points in a day would find one person's twentieth.
-Who takes other names is other people: a user id is worth what the word of its application is worth.
+Guards, rewards, bandits, reports and datasets count units (threads, users, interactions), and one person has as many
+threads as he likes to open. With three agents each may make two thirds of what is counted, so that next to nothing of
+their work is lost; with a hundred people or more nobody makes more than a fiftieth: tests that find a difference of
+five points in a day would find one person's twentieth. Who takes other names is other people: a user id is worth what
+the word of its application is worth.
 """
 
 from collections.abc import Collection
@@ -24,13 +25,15 @@ FREE = 2
 FREE_A_DAY = 5
 """Those of a day that count wherever his share of all is not made: mornings are not for one person alone."""
 _REMEMBERED = 128
-"""People counted at a time ("Space-Saving", Metwally, Agrawal & El Abbadi 2005): no count is short, nor over by more than 1/128 of all."""
+"""People counted at a time ("Space-Saving", Metwally, Agrawal & El Abbadi 2005): no count is short, nor over by more
+than 1/128 of all."""
 _KEPT_A_DAY = 0.8
 _FORGOTTEN = 0.5
 
 
 def person(user_id: str | None, thread_id: str | None, unit: str) -> str:
-    """Whose word it is, as 16 hexadecimal digits: the user's; without one the thread's, and without a thread the `unit`'s own."""
+    """Whose word it is, as 16 hexadecimal digits: the user's; without one the thread's, and without a thread the
+    `unit`'s own."""
     kind, name = ("user", user_id) if user_id else ("thread", thread_id) if thread_id else ("unit", unit)
     return text_sha256(f"{kind}:{name}")[:16]
 
@@ -41,7 +44,8 @@ def most_share(people: int, *, least: float = LEAST_SHARE) -> float:
 
 
 def cap(counts: Collection[int], *, least: float = LEAST_SHARE) -> float:
-    """How much of each person's count counts, so that nobody makes more than `most_share` of what does; infinite where nobody would.
+    """How much of each person's count counts, so that nobody makes more than `most_share` of what does; infinite where
+    nobody would.
 
     The largest c with c <= share * sum(min(count, c)). O(people * log(people)).
     """
@@ -87,13 +91,14 @@ class Tally:
 class Voices:
     """Who was heard so far, unit by unit in the order of decisions: whether one more of somebody's units counts.
 
-    At every moment nobody made more than his share of what was heard until then, and, among `MANY` people, of what was heard that day
-    (UTC): evidence of harm starts afresh each day. `before` is how many people there were before it began. What was heard fades by a fifth
-    a day, so that who has left makes no room. A person who has made his share is silent until the hour (or so many `silence_hours`) ends,
-    which is remembered in `silent` (by such hours, since when, in seconds of 1970; some fifty people at most): a unit can be asked about
-    again when its outcome comes.
+    At every moment nobody made more than his share of what was heard until then, and, among `MANY` people, of what was
+    heard that day (UTC): evidence of harm starts afresh each day. `before` is how many people there were before it
+    began. What was heard fades by a fifth a day, so that who has left makes no room. A person who has made his share is
+    silent until the hour (or so many `silence_hours`) ends, which is remembered in `silent` (by such hours, since when,
+    in seconds of 1970; some fifty people at most): a unit can be asked about again when its outcome comes.
 
-    It goes by earlier units' people and times, not by arms and outcomes: a unit that counts was dealt by the logged chance.
+    It goes by earlier units' people and times, not by arms and outcomes: a unit that counts was dealt by the logged
+    chance.
     """
 
     before: int = 0

@@ -1,4 +1,5 @@
-"""The base of every model that crosses a wire: unknown fields refused by name, nothing coerced, no NaN; and what bounds a loop of wires."""
+"""The base of every model that crosses a wire: unknown fields refused by name, nothing coerced, no NaN; and what bounds
+a loop of wires."""
 
 import math
 import re
@@ -10,9 +11,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, Validatio
 from rlaas.errors import InvalidInput
 
 HOPS = "x-rlaas-hops"
-"""The header that every call of a server outside carries: how many gateways the request has passed, this one included."""
+"""The header that every call of a server outside carries: how many gateways the request has passed, this one
+included."""
 MAX_HOPS = 1
-"""How many gateways a request may have passed before it comes here. Each may ask several models in turn, so that loops multiply."""
+"""How many gateways a request may have passed before it comes here. Each may ask several models in turn, so that loops
+multiply."""
 
 
 class WireModel(BaseModel):

@@ -79,8 +79,8 @@ def import_command(
 ) -> None:
     """Bring existing logs in, as interactions, outputs and feedback.
 
-    FORMAT is openai, langfuse, litellm or csv; FILE may be gzipped. Running the same command again goes on where a killed one stopped;
-    running it once more when it is complete changes nothing.
+    FORMAT is openai, langfuse, litellm or csv; FILE may be gzipped. Running the same command again goes on where a
+    killed one stopped; running it once more when it is complete changes nothing.
     """
     if pairs and format_name != "csv":
         raise click.UsageError(f"--map is for csv; {format_name} files name their own fields")

@@ -28,8 +28,8 @@ class Answer:
 
 
 def prompt_of(value: Json, *, param: str, request: JsonObject | None = None) -> Prompt:
-    """The prompt that `value` holds: a list of messages, `{"messages": [...]}`, a text, or an object of inputs; with the tools that it or
-    its `request` offers. Raises: RowRefused."""
+    """The prompt that `value` holds: a list of messages, `{"messages": [...]}`, a text, or an object of inputs; with
+    the tools that it or its `request` offers. Raises: RowRefused."""
     value = decoded(value)
     if isinstance(value, dict) and isinstance(first(value, "messages"), list):
         request = value
@@ -49,8 +49,8 @@ def prompt_of(value: Json, *, param: str, request: JsonObject | None = None) -> 
 def answers_of(value: Json, *, param: str) -> list[Answer]:
     """The answers that `value` holds, in order; an empty list when there is none.
 
-    Takes a text, a message, a list of messages (the last counts), a chat completion with `choices`, an answer of the Responses API; any
-    other JSON is an answer in JSON, kept as text. Raises: RowRefused.
+    Takes a text, a message, a list of messages (the last counts), a chat completion with `choices`, an answer of the
+    Responses API; any other JSON is an answer in JSON, kept as text. Raises: RowRefused.
     """
     shape = decoded(value)
     if isinstance(shape, dict):

@@ -30,7 +30,8 @@ class Making:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A prompt, its answers in order, and when, where and by whom it was asked. `latency_ms` and `usage` are of the first answer."""
+    """A prompt, its answers in order, and when, where and by whom it was asked. `latency_ms` and `usage` are of the
+    first answer."""
 
     own_id: str
     prompt: Prompt | None

@@ -1,4 +1,5 @@
-"""Files of records, read as a stream: JSON Lines, a JSON array or document, CSV, Parquet; gzip and Parquet are seen by their first bytes.
+"""Files of records, read as a stream: JSON Lines, a JSON array or document, CSV, Parquet; gzip and Parquet are seen by
+their first bytes.
 
 A record that cannot be read is a `Row` with a `problem`; reading goes on behind it.
 """
@@ -47,7 +48,8 @@ class SourceFile:
 
     @classmethod
     def open(cls, path: Path, layout: Layout | None = None) -> SourceFile:
-        """The file at `path`, read through once for its hash. `layout` is told by the name and the content where it is not given.
+        """The file at `path`, read through once for its hash. `layout` is told by the name and the content where it is
+        not given.
 
         Raises: FileUnreadable.
         """
@@ -82,7 +84,8 @@ class SourceFile:
     def rows(
         self, *, after: int = 0, delimiter: str = ",", keep_raw: bool = False, on_bytes: Callable[[int], None] | None = None
     ) -> Iterator[Row]:
-        """The records behind the first `after`, in order. `on_bytes` is told how far into the file (as it lies on disk) reading is."""
+        """The records behind the first `after`, in order. `on_bytes` is told how far into the file (as it lies on disk)
+        reading is."""
         file, stream = _opened(self.path)
         place = file if self.layout == "parquet" or isinstance(stream.raw, gzip.GzipFile) else stream
         with file, stream:

@@ -15,8 +15,8 @@ _EXTERNAL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class Identity:
     """Makes ids from a record's own id.
 
-    `origin` is the format the record comes from, `namespace` tells two sources apart that use the same ids; both are hashed with the
-    skill, so the same log imported for two skills makes two sets of events.
+    `origin` is the format the record comes from, `namespace` tells two sources apart that use the same ids; both are
+    hashed with the skill, so the same log imported for two skills makes two sets of events.
     """
 
     origin: str
@@ -28,7 +28,8 @@ class Identity:
         return "int_" + self._ulid("interaction", own_id)
 
     def loose(self, prefix: str, own_id: str) -> str:
-        """`<prefix>_<ULID>` of a record that brings its own id and whose interaction may be told otherwise another time."""
+        """`<prefix>_<ULID>` of a record that brings its own id and whose interaction may be told otherwise another
+        time."""
         return f"{prefix}_" + self._ulid(prefix, own_id)
 
     def _ulid(self, kind: str, own_id: str) -> str:
@@ -52,7 +53,8 @@ def tail(*parts: str) -> str:
 
 
 def external_id(prefix: str, value: str) -> str:
-    """`value` where it can be an id of RLaaS, else `<prefix>_` and 26 characters of its hash (an e-mail address, a name with spaces)."""
+    """`value` where it can be an id of RLaaS, else `<prefix>_` and 26 characters of its hash (an e-mail address, a name
+    with spaces)."""
     return value if _EXTERNAL_ID.fullmatch(value) else f"{prefix}_{_crockford(_digest(prefix, value), 26)}"
 
 

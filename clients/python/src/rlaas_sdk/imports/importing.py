@@ -1,4 +1,5 @@
-"""An import from beginning to end: files to rows, rows to events, events to the service, and the place kept for going on."""
+"""An import from beginning to end: files to rows, rows to events, events to the service, and the place kept for going
+on."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def whole_row(row: JsonObject) -> list[JsonObject]:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to import and how. `service` is `None` for reading only; `dry_run` has the service check every event and store none.
+    """What to import and how. `service` is `None` for reading only; `dry_run` has the service check every event and
+    store none.
 
     `options` tells this reading of the files from others, for the key alone.
     """
@@ -155,7 +157,8 @@ def _events(plan: Plan, file: SourceFile, row: Row) -> tuple[list[JsonObject], l
 
 
 def _records(row: JsonObject) -> list[JsonObject]:
-    """The records of a page as the tools' APIs answer it (Langfuse, OpenAI's lists, LiteLLM's spend logs); else the row itself."""
+    """The records of a page as the tools' APIs answer it (Langfuse, OpenAI's lists, LiteLLM's spend logs); else the row
+    itself."""
     page = row.get("data")
     is_page = isinstance(page, list) and ("meta" in row or row.get("object") == "list" or "total_pages" in row)
     return [item for item in page if isinstance(item, dict)] if isinstance(page, list) and is_page else [row]

@@ -1,7 +1,8 @@
-"""Langfuse: observations, traces and scores, from the UI's export, the API and the blob storage export (JSON, JSON Lines, CSV).
+"""Langfuse: observations, traces and scores, from the UI's export, the API and the blob storage export (JSON, JSON
+Lines, CSV).
 
-Field names are camelCase in the UI and the API and snake_case in the blob storage export; both are read. Generations become
-interactions and outputs, scores become feedback on the output they belong to.
+Field names are camelCase in the UI and the API and snake_case in the blob storage export; both are read. Generations
+become interactions and outputs, scores become feedback on the output they belong to.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _LIST_COLUMNS = {
     "input", "output", "metadata", "tags", "traceTags", "comments", "observations", "scores", "toolCalls", "toolCallNames",
     "tool_calls", "tool_call_names", "toolDefinitions", "tool_definitions", "availableTools",
 }  # fmt: skip
-"""Columns of an observation or a trace that hold lists; the UI's export writes every other list under a score's name."""
+"""Columns of an observation or a trace that hold lists; the UI's export writes every other list under a score's
+name."""
 
 
 class TraceIndex(Protocol):
@@ -46,8 +48,8 @@ class TraceIndex(Protocol):
 def parts_of(row: JsonObject) -> list[JsonObject]:
     """A row taken apart, so that one bad part does not spoil the others.
 
-    A trace with its observations becomes each observation, with what the trace knows, then the trace's scores; an observation or a trace
-    with a column per score becomes itself and a score for each value.
+    A trace with its observations becomes each observation, with what the trace knows, then the trace's scores; an
+    observation or a trace with a column per score becomes itself and a score for each value.
     """
     trace = object_of(row, "trace") or row
     if "timestamp" not in trace or first(trace, "dataType", "data_type") is not None:
@@ -82,7 +84,8 @@ def _given(row: JsonObject) -> JsonObject:
 
 @dataclass(frozen=True, slots=True)
 class LangfuseReader:
-    """Reads rows of Langfuse's exports. Scores named in `ratings` are people's ratings in [0, 1]; other numbers are metrics."""
+    """Reads rows of Langfuse's exports. Scores named in `ratings` are people's ratings in [0, 1]; other numbers are
+    metrics."""
 
     traces: TraceIndex
     ratings: frozenset[str] = field(default_factory=frozenset)

@@ -1,4 +1,5 @@
-"""A chat's messages as the many tools write them, read into RLaaS's: a role, a text, calls of tools and what these answered."""
+"""A chat's messages as the many tools write them, read into RLaaS's: a role, a text, calls of tools and what these
+answered."""
 
 from __future__ import annotations
 
@@ -16,9 +17,11 @@ _UNSPOKEN = ("reasoning", "thinking", "redacted_thinking")
 
 
 def messages_of(values: list[Json], *, param: str) -> list[JsonObject]:
-    """Messages as RLaaS's API takes them, from OpenAI's chat and Responses APIs, `function_call` of old, and Anthropic's content blocks.
+    """Messages as RLaaS's API takes them, from OpenAI's chat and Responses APIs, `function_call` of old, and
+    Anthropic's content blocks.
 
-    Calls that follow each other are one message's, as OpenAI has it; a result without an id answers the first call that is still open.
+    Calls that follow each other are one message's, as OpenAI has it; a result without an id answers the first call that
+    is still open.
     Raises: RowRefused for images and anything else that is not text, and for calls that are none.
     """
     messages: list[JsonObject] = []
@@ -42,7 +45,8 @@ def messages_of(values: list[Json], *, param: str) -> list[JsonObject]:
 
 
 def tools_of(value: Json) -> list[Json]:
-    """The functions that a request offered, as OpenAI's chat API has them; the vendors' own tools, such as a web search, are left out."""
+    """The functions that a request offered, as OpenAI's chat API has them; the vendors' own tools, such as a web
+    search, are left out."""
     tools: list[Json] = []
     for given in value if isinstance(value, list) else []:
         if not isinstance(given, dict):

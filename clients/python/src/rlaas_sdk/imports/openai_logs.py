@@ -1,4 +1,5 @@
-"""OpenAI-style JSON Lines: fine-tuning lines, request/response logs, stored completions, batch input and output, preferences."""
+"""OpenAI-style JSON Lines: fine-tuning lines, request/response logs, stored completions, batch input and output,
+preferences."""
 
 from __future__ import annotations
 

@@ -76,7 +76,8 @@ class State:
         self._db.execute("BEGIN")
 
     def place(self) -> tuple[int, int, int, Totals] | None:
-        """The file, the row in it and the report's bytes up to which everything is certain, with the totals; `None` for a new import."""
+        """The file, the row in it and the report's bytes up to which everything is certain, with the totals; `None` for
+        a new import."""
         found = self._db.execute("SELECT file, row, report, totals FROM runs WHERE run = ?", (self._run,)).fetchone()
         return None if found is None else (found[0], found[1], found[2], Totals.from_json(found[3]))
 
@@ -158,7 +159,8 @@ class _OpenRow:
 
 
 class Ledger:
-    """The rows of one file that are on their way. Rows count, and are reported, in order and once all their events are settled."""
+    """The rows of one file that are on their way. Rows count, and are reported, in order and once all their events are
+    settled."""
 
     def __init__(self, state: State, report: Report, totals: Totals, *, file: int, name: str, after: int) -> None:
         self._state, self._report, self._totals = state, report, totals
@@ -170,7 +172,8 @@ class Ledger:
     def opened(
         self, number: int, line: int, *, events: int, sent: bool, refused: Iterable[Outcome], skipped: Iterable[str], raw: str | None
     ) -> None:
-        """Row `number` made so many events, which are `sent` or not; what was refused before that, and the parts skipped, is told here."""
+        """Row `number` made so many events, which are `sent` or not; what was refused before that, and the parts
+        skipped, is told here."""
         with self._lock:
             self._open[number] = _OpenRow(line, events, events if sent else 0, list(refused), list(skipped), raw)
             if self._advance() and time.monotonic() - self._kept_at >= _COMMIT_EVERY_S:

@@ -22,7 +22,8 @@ _WRITTEN = re.compile(r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d
 
 
 class RowRefused(Exception):
-    """The row cannot become events. `reason` is a short code, `param` the field at fault; neither holds the row's text."""
+    """The row cannot become events. `reason` is a short code, `param` the field at fault; neither holds the row's
+    text."""
 
     def __init__(self, reason: str, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -41,7 +42,8 @@ class RowSkipped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A record of a file. `number` counts records from 1, `line` is the line it begins on; either `value` or `problem` is given."""
+    """A record of a file. `number` counts records from 1, `line` is the line it begins on; either `value` or `problem`
+    is given."""
 
     number: int
     line: int
@@ -114,8 +116,8 @@ def number_of(row: JsonObject, *names: str) -> float | None:
 def moment_of(row: JsonObject, *names: str) -> datetime | None:
     """The first of the fields `names` that is there, as a moment (UTC where no zone is given).
 
-    Takes seconds or milliseconds since 1970, RFC 3339, and `YYYY-MM-DD HH:MM:SS`. Raises: RowRefused when it is none of these or lies
-    outside 2020 to a day from now.
+    Takes seconds or milliseconds since 1970, RFC 3339, and `YYYY-MM-DD HH:MM:SS`. Raises: RowRefused when it is none of
+    these or lies outside 2020 to a day from now.
     """
     for name in names:
         value = row.get(name)

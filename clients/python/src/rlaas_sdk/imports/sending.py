@@ -1,4 +1,5 @@
-"""Events on their way to `POST /v1/events:batch`: lanes that each send one batch at a time, so an interaction's events keep their order."""
+"""Events on their way to `POST /v1/events:batch`: lanes that each send one batch at a time, so an interaction's events
+keep their order."""
 
 from __future__ import annotations
 
@@ -63,7 +64,8 @@ Settle = Callable[[Iterable[tuple[int, Outcome]]], None]
 class Lanes:
     """Sends items in batches over `lanes` connections; those of one interaction always take the same lane, in order.
 
-    `settle` is called, from a lane's thread, with what became of each item. At most three batches a lane are held in memory.
+    `settle` is called, from a lane's thread, with what became of each item. At most three batches a lane are held in
+    memory.
     """
 
     def __init__(self, service: Service, settle: Settle, *, lanes: int) -> None:

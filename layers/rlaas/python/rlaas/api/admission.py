@@ -1,4 +1,5 @@
-"""Which requests are let in: those of a known caller whose tenant, or whose page's key, has not sent too many in this second."""
+"""Which requests are let in: those of a known caller whose tenant, or whose page's key, has not sent too many in this
+second."""
 
 from rlaas.api.http import Caller, Event, caller
 from rlaas.errors import Forbidden
@@ -9,8 +10,8 @@ import_ahead("adapters.aws.rates", "adapters.aws.registry", "metering.ceilings")
 
 
 def admitted(event: Event, *, events: int = 1) -> Caller:
-    """The caller, whose request brings so many `events`. Raises: what `caller` does; Forbidden for a request that goes round;
-    QuotaExceeded, DependencyUnavailable."""
+    """The caller, whose request brings so many `events`. Raises: what `caller` does; Forbidden for a request that goes
+    round; QuotaExceeded, DependencyUnavailable."""
     who = caller(event)
     if who.hops > MAX_HOPS:
         raise Forbidden(f"the request has passed {who.hops} gateways: a policy's backend leads back to one")

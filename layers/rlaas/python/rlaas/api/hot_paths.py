@@ -28,7 +28,8 @@ Handle = Callable[[Event], Reply]
 
 
 def serving(routes: Mapping[str, Handle]) -> Callable[[Event, LambdaContext], dict[str, object]]:
-    """The Lambda entry point of a function with these `routes`: method and resource, as in `POST /v1/infer`, to handle."""
+    """The Lambda entry point of a function with these `routes`: method and resource, as in `POST /v1/infer`, to
+    handle."""
 
     def handler(event: Event, _: LambdaContext) -> dict[str, object]:
         identifier = request_id(event)
@@ -49,7 +50,8 @@ def serving(routes: Mapping[str, Handle]) -> Callable[[Event, LambdaContext], di
 
 
 def _answer(reply: Reply, headers: Mapping[str, str] | None = None) -> dict[str, object]:
-    """What API Gateway sends, which a page of any origin may read: the caller's key decides, and a publishable one names its origins."""
+    """What API Gateway sends, which a page of any origin may read: the caller's key decides, and a publishable one
+    names its origins."""
     return {
         "statusCode": reply.status,
         "headers": {

@@ -110,8 +110,9 @@ def request_id(event: Event) -> str:
 def caller(event: Event) -> Caller:
     """The caller, from the authorizer's context.
 
-    Raises: Unauthorized when the request passed no authorizer; Forbidden when the key is a publishable one and the request does not come
-    from a page of its origins. That is checked here, since API Gateway remembers the authorizer's answer per key, not per origin.
+    Raises: Unauthorized when the request passed no authorizer; Forbidden when the key is a publishable one and the
+    request does not come from a page of its origins. That is checked here, since API Gateway remembers the authorizer's
+    answer per key, not per origin.
     """
     context = event.get("requestContext")
     found = context.get("authorizer") if isinstance(context, Mapping) else None
@@ -130,7 +131,8 @@ def caller(event: Event) -> Caller:
 
 
 def _hops(event: Event) -> int:
-    """What the gateway that sent the request said (`rlaas.adapters.models.trace_context`). Raises: InvalidInput where it is no number."""
+    """What the gateway that sent the request said (`rlaas.adapters.models.trace_context`). Raises: InvalidInput where
+    it is no number."""
     said = header(event, HOPS) or "0"
     if not re.fullmatch(r"[0-9]{1,3}", said):
         raise InvalidInput(f"{HOPS} is a whole number", param=HOPS)
@@ -155,8 +157,8 @@ def named(event: Event, parameter: str) -> str:
 def parse(model: type[Model], event: Event) -> Model:
     """The request's body as `model`, strictly.
 
-    Raises: PayloadTooLarge above 256 KiB; InvalidInput for another content type, malformed JSON, something else than an object, or
-    fields that do not fit: `param` is the first one's path, the message names them all.
+    Raises: PayloadTooLarge above 256 KiB; InvalidInput for another content type, malformed JSON, something else than an
+    object, or fields that do not fit: `param` is the first one's path, the message names them all.
     """
     try:
         body = body_of(event)
@@ -170,7 +172,8 @@ def batched(
 ) -> "list[Model | InvalidInput]":
     """The body's `events`, each as the model that its `type` names, or why it is none; one does not spoil the others.
 
-    Raises: PayloadTooLarge above `most_bytes`; InvalidInput when the body is no object with a list of 1 to `limit` events.
+    Raises: PayloadTooLarge above `most_bytes`; InvalidInput when the body is no object with a list of 1 to `limit`
+    events.
     """
     try:
         body = json.loads(body_of(event, most_bytes))

@@ -1,7 +1,9 @@
-"""A function behind Lambda Web Adapter: HTTP on the loopback in; the events, limits and error bodies of every other function; streams out.
+"""A function behind Lambda Web Adapter: HTTP on the loopback in; the events, limits and error bodies of every other
+function; streams out.
 
-The adapter turns each invocation into one HTTP request and puts API Gateway's request context, with what the authorizer found, in the
-header `x-amzn-request-context`, in place of whatever the client sent under that name. On AWS one environment gets one request at a time.
+The adapter turns each invocation into one HTTP request and puts API Gateway's request context, with what the authorizer
+found, in the header `x-amzn-request-context`, in place of whatever the client sent under that name. On AWS one
+environment gets one request at a time.
 """
 
 import base64
@@ -19,8 +21,8 @@ READY_PATH = "/ready"
 CONTEXT_HEADER = "x-amzn-request-context"
 
 Stream = Generator[Body, None, None]
-"""The parts of a streamed answer. It raises before its first part what becomes an ordinary error answer, and is closed when the client has
-left, so that it can account for what was produced."""
+"""The parts of a streamed answer. It raises before its first part what becomes an ordinary error answer, and is closed
+when the client has left, so that it can account for what was produced."""
 Responder = Callable[[Event], Body | Stream]
 """Answers one request, whole or in parts. Raises: any RlaasError."""
 
@@ -39,14 +41,16 @@ def server(routes: Mapping[str, Responder], *, port: int) -> socketserver.Thread
 
 
 class _Server(socketserver.ThreadingTCPServer):
-    """Threads, so that a request whose client has left while its model is still silent does not hold up the next one."""
+    """Threads, so that a request whose client has left while its model is still silent does not hold up the next
+    one."""
 
     allow_reuse_address = True
     daemon_threads = True
 
 
 class _Exchange(BaseHTTPRequestHandler):
-    """The requests of one connection, which the adapter may keep. It ends from this side only when an answer was cut off."""
+    """The requests of one connection, which the adapter may keep. It ends from this side only when an answer was cut
+    off."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -77,7 +81,8 @@ class _Exchange(BaseHTTPRequestHandler):
             self._refuse(error, identifier)
 
     def _event(self) -> Event:
-        """The request as API Gateway's proxy event. Raises: Unauthorized without exactly one context, which only the adapter gives."""
+        """The request as API Gateway's proxy event. Raises: Unauthorized without exactly one context, which only the
+        adapter gives."""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))  # in any case: what is left would be the next request
         contexts = self.headers.get_all(CONTEXT_HEADER) or []
         if len(contexts) != 1:
@@ -98,7 +103,8 @@ class _Exchange(BaseHTTPRequestHandler):
         self._send(content)
 
     def _parts(self, first: Body | None, rest: Stream, identifier: str) -> None:
-        """Server-sent events as OpenAI sends them. A failure in the middle is an event of its own, and nothing follows it."""
+        """Server-sent events as OpenAI sends them. A failure in the middle is an event of its own, and nothing follows
+        it."""
         try:
             self._head(200, "text/event-stream; charset=utf-8", identifier, {"Cache-Control": "no-cache", "Transfer-Encoding": "chunked"})
             if first is not None:

@@ -1,4 +1,5 @@
-"""Held-out prompts asked of the systems, as many at a time as there is time for; what was answered is kept and not asked again."""
+"""Held-out prompts asked of the systems, as many at a time as there is time for; what was answered is kept and not
+asked again."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -25,7 +26,8 @@ Ask = Callable[[System, HeldOutPrompt], str]
 
 
 class AskedRun(WireModel, strict=False):
-    """What is asked for one learning run, as the state machine passes it: JSONata may turn a whole number into another form of it.
+    """What is asked for one learning run, as the state machine passes it: JSONata may turn a whole number into another
+    form of it.
 
     An answer has at most `max_tokens`.
     """
@@ -74,11 +76,13 @@ class Progress:
 
 
 def ask_on(prompts: Sequence[HeldOutPrompt], ask: Ask, answers: Answers, *, concurrency: int, time_is_left: Callable[[], bool]) -> Progress:
-    """Ask every system every prompt that it has not answered, row by row, until there is no time left to begin another one.
+    """Ask every system every prompt that it has not answered, row by row, until there is no time left to begin another
+    one.
 
     The first failure ends it, when what was under way has ended and all that was answered is kept.
 
-    Raises: DependencyUnavailable for an answer that did not come, or when there was time for none; what else `ask` raises.
+    Raises: DependencyUnavailable for an answer that did not come, or when there was time for none; what else `ask`
+    raises.
     """
     questions: list[Question] = [(row, system) for row in range(len(prompts)) for system in SYSTEMS]
     before = answers.answered()

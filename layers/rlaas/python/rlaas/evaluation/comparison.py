@@ -19,7 +19,8 @@ TIE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class HeldOutCase:
-    """One held-out interaction: what people sent in the end, and what each system answers to the same prompt. `person` is whose it is."""
+    """One held-out interaction: what people sent in the end, and what each system answers to the same prompt. `person`
+    is whose it is."""
 
     interaction_id: str
     thread: str
@@ -38,7 +39,8 @@ class ScoredCase(WireModel):
 
 
 class Figure(WireModel):
-    """A mean over the threads with its 95% interval (bootstrap, BCa): of people where there are many, else of threads."""
+    """A mean over the threads with its 95% interval (bootstrap, BCa): of people where there are many, else of
+    threads."""
 
     mean: float
     ci: tuple[float, float]
@@ -56,9 +58,9 @@ class SystemFigures(WireModel):
 class Comparison(WireModel):
     """A first system against a second on the same threads.
 
-    `win_rate` is (wins + ties / 2) / threads, its 95% interval Wilson's, which ties make wider than needed (see `intervals.wilson`).
-    `difference` is of the edit similarities, paired by thread. Threads of one person are alike: from `voices.MANY` people on the intervals
-    are those of people drawn, with fewer of threads drawn of these people.
+    `win_rate` is (wins + ties / 2) / threads, its 95% interval Wilson's, which ties make wider than needed (see
+    `intervals.wilson`). `difference` is of the edit similarities, paired by thread. Threads of one person are alike:
+    from `voices.MANY` people on the intervals are those of people drawn, with fewer of threads drawn of these people.
     """
 
     threads: int
@@ -96,7 +98,8 @@ def figures(cases: Sequence[HeldOutCase], scored: Sequence[ScoredCase], system: 
 
 
 def compare(scored: Sequence[ScoredCase], first: System, second: System) -> Comparison:
-    """`first` against `second`, a thread being one trial: its interactions are averaged, because they are not independent."""
+    """`first` against `second`, a thread being one trial: its interactions are averaged, because they are not
+    independent."""
     differences = by_thread(scored, lambda case: case.edit_similarity[first] - case.edit_similarity[second])
     wins = sum(difference > TIE for difference in differences)
     losses = sum(difference < -TIE for difference in differences)

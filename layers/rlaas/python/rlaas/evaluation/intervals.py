@@ -19,8 +19,8 @@ class Interval(NamedTuple):
 def wilson(successes: float, n: float, confidence: float = 0.95) -> Interval:
     """Wilson's score interval for a share (Wilson 1927; Brown, Cai & DasGupta 2001, eq. 4).
 
-    `successes` in [0, n] may count halves, for ties. A tie's half varies less than a coin, so with ties the interval is wider than it
-    need be: it covers at least as often as it says. Without trials it is (0, 1).
+    `successes` in [0, n] may count halves, for ties. A tie's half varies less than a coin, so with ties the interval is
+    wider than it need be: it covers at least as often as it says. Without trials it is (0, 1).
     """
     if n == 0:
         return Interval(0.0, 1.0)
@@ -32,9 +32,11 @@ def wilson(successes: float, n: float, confidence: float = 0.95) -> Interval:
 
 
 def bootstrap_mean(values: Sequence[float], confidence: float = 0.95, *, resamples: int = 2000, seed: int = 0) -> Interval:
-    """Bias-corrected and accelerated bootstrap interval for the mean (Efron 1987, section 4; Efron & Tibshirani 1993, eq. 14.10).
+    """Bias-corrected and accelerated bootstrap interval for the mean (Efron 1987, section 4; Efron & Tibshirani 1993,
+    eq. 14.10).
 
-    For paired data pass the differences. O(resamples * n); same seed, same interval. Of fewer than two values it is (nan, nan).
+    For paired data pass the differences. O(resamples * n); same seed, same interval. Of fewer than two values it is
+    (nan, nan).
     """
     n = len(values)
     if n < 2:
@@ -58,8 +60,9 @@ def bootstrap_mean(values: Sequence[float], confidence: float = 0.95, *, resampl
 
 
 def by_cluster(values: Sequence[float], clusters: Sequence[str]) -> list[float]:
-    """One value for each cluster, with the mean of all `values`, that varies as what the clusters add to it: a mean of values that are
-    alike within clusters is as sure as the mean of these (linearization, Cameron & Miller 2015, eq. 10)."""
+    """One value for each cluster, with the mean of all `values`, that varies as what the clusters add to it: a mean of
+    values that are alike within clusters is as sure as the mean of these (linearization, Cameron & Miller 2015, eq.
+    10)."""
     mean, added = fmean(values), dict.fromkeys(clusters, 0.0)
     for value, cluster in zip(values, clusters, strict=True):
         added[cluster] += value - mean
@@ -67,8 +70,8 @@ def by_cluster(values: Sequence[float], clusters: Sequence[str]) -> list[float]:
 
 
 def effective_trials(scores: Sequence[float], clusters: Sequence[str]) -> float:
-    """So many independent trials tell as much of the share of wins as `scores` (0, 1/2 or 1) that are alike within clusters: at most as
-    many as there are, and as there are clusters where all scores are the same."""
+    """So many independent trials tell as much of the share of wins as `scores` (0, 1/2 or 1) that are alike within
+    clusters: at most as many as there are, and as there are clusters where all scores are the same."""
     means = by_cluster(scores, clusters)
     share, n = fmean(scores), len(means)
     variance = sum((mean - share) ** 2 for mean in means) / (n * max(1, n - 1))

@@ -28,7 +28,8 @@ class Finding(WireModel):
 
 
 class PromotionReport(WireModel):
-    """Everything the decision rests on. `candidate_over_sft_only` says what preference learning added to imitation; it decides nothing."""
+    """Everything the decision rests on. `candidate_over_sft_only` says what preference learning added to imitation; it
+    decides nothing."""
 
     schema_version: Literal["1"] = "1"
     created_at: str

@@ -25,8 +25,8 @@ MOST_REWARDS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class RewardedUnit:
-    """A unit with the last reward of each of its drafts, the first draft first. `weight` in (0, 1] is under 1 for units of somebody who has
-    more of them than his share."""
+    """A unit with the last reward of each of its drafts, the first draft first. `weight` in (0, 1] is under 1 for units
+    of somebody who has more of them than his share."""
 
     person: str
     drafts: tuple[RewardComputed, ...]
@@ -39,11 +39,12 @@ class RewardedUnit:
 
 
 class RewardFigures(WireModel):
-    """The mean reward of `units`, each counted once by the mean of its `drafts`, where nobody makes more than his share.
+    """The mean reward of `units`, each counted once by the mean of its `drafts`, where nobody makes more than his
+    share.
 
-    `low` and `high` hold the mean with 95%: that of all people to come where `people` are `sampled` (from 20 on), else that of more `units`
-    of the same people. `counted` is what the units came to after `capped_people` had been capped, `largest_share` what the person with most
-    of them makes of it.
+    `low` and `high` hold the mean with 95%: that of all people to come where `people` are `sampled` (from 20 on), else
+    that of more `units` of the same people. `counted` is what the units came to after `capped_people` had been capped,
+    `largest_share` what the person with most of them makes of it.
     """
 
     mean: float
@@ -59,8 +60,8 @@ class RewardFigures(WireModel):
 
 
 class RewardReport(WireModel):
-    """The rewards of a skill's days by policy; `others` are of drafts that no policy wrote. Answers of a fallback are left out. `unit` is
-    what keeps its arm."""
+    """The rewards of a skill's days by policy; `others` are of drafts that no policy wrote. Answers of a fallback are
+    left out. `unit` is what keeps its arm."""
 
     unit: Unit
     policies: dict[PolicyId, RewardFigures]
@@ -68,7 +69,8 @@ class RewardReport(WireModel):
 
 
 def report_rewards(events: EventStore, tenant_id: str, skill: str, *, first: date, last: date, unit: Unit) -> RewardReport:
-    """What the rewards of the days (UTC) `first` to `last`, both included, come to. Raises: InvalidInput where there are too many."""
+    """What the rewards of the days (UTC) `first` to `last`, both included, come to. Raises: InvalidInput where there
+    are too many."""
     of_policy: dict[str | None, list[RewardComputed]] = {}
     days = (first + timedelta(days=ahead) for ahead in range((last - first).days + 1))
     listed = chain.from_iterable(events.by_day(tenant_id, skill, "reward", day) for day in days)
@@ -128,8 +130,9 @@ def reward_figures(rewards: Iterable[RewardComputed], *, unit: Unit) -> RewardFi
 
 
 def _half_width(parts: Sequence[float]) -> float:
-    """Half of the 95% interval of a sum of independent `parts` that come to 0: Student's t with a degree of freedom less than there are
-    (Cameron & Miller 2015, section VI; its quantile by Abramowitz & Stegun 1964, eq. 26.7.5). With fewer than two parts it has no end."""
+    """Half of the 95% interval of a sum of independent `parts` that come to 0: Student's t with a degree of freedom
+    less than there are (Cameron & Miller 2015, section VI; its quantile by Abramowitz & Stegun 1964, eq. 26.7.5). With
+    fewer than two parts it has no end."""
     free = len(parts) - 1
     if free < 1:
         return math.inf

@@ -1,17 +1,19 @@
-"""Allocation: what became of a bandit's decisions since the last look, and the route's shares from it. On a schedule, off the request path.
+"""Allocation: what became of a bandit's decisions since the last look, and the route's shares from it. On a schedule,
+off the request path.
 
-A decision is counted once, when its attribution window has passed (`settlement`): all arms' decisions are equally old when they count, and
-those still in their window count for no arm. What is known lags one window behind, which costs regret and no bias.
+A decision is counted once, when its attribution window has passed (`settlement`): all arms' decisions are equally old
+when they count, and those still in their window count for no arm. What is known lags one window behind, which costs
+regret and no bias.
 
-The guards do not wait: whether a request failed, was slow, unsafe or dear is known when its output is stored. They drop an arm on evidence
-(`harm`), never because a rate happened to be over its bound at a look.
+The guards do not wait: whether a request failed, was slow, unsafe or dear is known when its output is stored. They drop
+an arm on evidence (`harm`), never because a rate happened to be over its bound at a look.
 
-A unit counts once a day at most, by its first decision, and nobody makes more of an arm's units than his share (`rlaas.voices`), so that
-nobody moves shares or drops an arm by repeating himself.
+A unit counts once a day at most, by its first decision, and nobody makes more of an arm's units than his share
+(`rlaas.voices`), so that nobody moves shares or drops an arm by repeating himself.
 
-Both passes go through the outputs and failures that the bandit dealt by the time they were decided, each from its own watermark on.
-Watermarks and statistics are one item, written on the condition that nobody else did: a run that dies is done again from where the last
-one got to, and nothing counts twice.
+Both passes go through the outputs and failures that the bandit dealt by the time they were decided, each from its own
+watermark on. Watermarks and statistics are one item, written on the condition that nobody else did: a run that dies is
+done again from where the last one got to, and nothing counts twice.
 """
 
 from collections.abc import Mapping
@@ -49,7 +51,8 @@ _DEAREST = 10.0
 
 @dataclass(slots=True)
 class HarmRecord:
-    """What the guards know of an arm: units served, those that came to harm by kind (US dollars for `dear`), and the evidence."""
+    """What the guards know of an arm: units served, those that came to harm by kind (US dollars for `dear`), and the
+    evidence."""
 
     ledger: HarmLedger
     served: int = 0
@@ -60,8 +63,8 @@ class HarmRecord:
 class BanditStatistics(WireModel):
     """What a skill's bandit knows, by policy; the control's policy is one of them.
 
-    Decisions until `guarded_until` are in what the guards count, those until `settled_until` in the rewards; `voices` say whose the latter
-    are. `dropped` are the arms that were dropped at the last look.
+    Decisions until `guarded_until` are in what the guards count, those until `settled_until` in the rewards; `voices`
+    say whose the latter are. `dropped` are the arms that were dropped at the last look.
     """
 
     tenant_id: TenantId
@@ -97,7 +100,8 @@ class BanditStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Allocated:
-    """What a look did: the new route, or why there is none; and how many requests it saw and how many decisions it settled."""
+    """What a look did: the new route, or why there is none; and how many requests it saw and how many decisions it
+    settled."""
 
     route: Route | None
     reason: str
@@ -116,10 +120,12 @@ def allocate_route(
     now: datetime,
     most: int = MOST_DECISIONS,
 ) -> Allocated:
-    """Bring the statistics of the skill's bandit up to `now` and write the route's shares from them, by one conditional write.
+    """Bring the statistics of the skill's bandit up to `now` and write the route's shares from them, by one conditional
+    write.
 
-    Nothing while a rollout has the route, or after it was taken back: an operator then sets it going again. Raises: NotFound without a
-    route, Conflict when another run or writer was faster (the next run does it), DependencyUnavailable.
+    Nothing while a rollout has the route, or after it was taken back: an operator then sets it going again. Raises:
+    NotFound without a route, Conflict when another run or writer was faster (the next run does it),
+    DependencyUnavailable.
     """
     route = routes.get_route(tenant_id, skill)
     settings = route.bandit
@@ -167,7 +173,8 @@ class _Look:
         return known.model_copy(update={"harms": harms, "guarded_until": until}), len(dealt)
 
     def rewards(self, known: BanditStatistics) -> tuple[BanditStatistics, int]:
-        """With the decisions settled since, and how many. What was known before loses weight by the time between the two looks."""
+        """With the decisions settled since, and how many. What was known before loses weight by the time between the
+        two looks."""
         window = timedelta(hours=self.settings.window_hours)
         lag = timedelta(seconds=self.settings.lag_seconds)
         dealt, until = self._decisions(known, known.settled_until, self.now - window - lag, window + lag)

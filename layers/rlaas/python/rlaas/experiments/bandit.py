@@ -1,18 +1,21 @@
 """The bandit: from what is known of each arm to fixed shares of the traffic, off the request path.
 
-Thompson sampling draws a mean for every arm from its posterior and plays the best draw. Over many requests an arm so gets the share
-P(its mean is the best). Here that share is integrated once and written into the route: every decision's propensity is then exact and known,
-the hot path draws nothing, and the same statistics always give the same shares.
+Thompson sampling draws a mean for every arm from its posterior and plays the best draw. Over many requests an arm so
+gets the share P(its mean is the best). Here that share is integrated once and written into the route: every decision's
+propensity is then exact and known, the hot path draws nothing, and the same statistics always give the same shares.
 
 Two posteriors:
 
 - `binary`: rewards of at least `success_at` are successes, uniform prior, so Beta(1 + successes, 1 + failures).
-- `continuous`: a Gaussian with unknown mean and variance under a normal-inverse-gamma prior that is worth one reward of 0.5 with the
-spread of a uniform reward in [0, 1]. The mean is then Student-t. A known variance would have to be plugged in from the same few rewards:
-three equal ones would make an arm certain of itself, while the t's heavy tails keep it in play until there is evidence.
+- `continuous`: a Gaussian with unknown mean and variance under a normal-inverse-gamma prior that is worth one reward of
+  0.5 with the
+spread of a uniform reward in [0, 1]. The mean is then Student-t. A known variance would have to be plugged in from the
+same few rewards: three equal ones would make an arm certain of itself, while the t's heavy tails keep it in play until
+there is evidence.
 
-A unit (a thread, a user) counts once a day, and no person more than his share. Rewards of one person are alike all the same, so the bandit
-is surer of itself than it should be; its decisions' propensities are exact. `min_probability` is what keeps it honest.
+A unit (a thread, a user) counts once a day, and no person more than his share. Rewards of one person are alike all the
+same, so the bandit is surer of itself than it should be; its decisions' propensities are exact. `min_probability` is
+what keeps it honest.
 """
 
 import math
@@ -27,7 +30,8 @@ from rlaas.routing.bandit_settings import BanditSettings
 from rlaas.wire import WireModel
 
 _SPREADS = (*(step / 2 for step in range(17)), 12.0, 18.0, 27.0, 40.0)
-"""Where a density is cut into panels, in standard deviations either side of its mean; beyond the last nothing of a Beta is left."""
+"""Where a density is cut into panels, in standard deviations either side of its mean; beyond the last nothing of a Beta
+is left."""
 _TAILS = (80.0, 200.0, 600.0, 2_000.0, 10_000.0)
 """The same for a Student-t, whose tails are longer."""
 _EDGE = (1e-3, 1e-2, 0.05, 0.1, 0.25)
@@ -36,8 +40,8 @@ _PRIOR_MEAN, _PRIOR_WEIGHT, _PRIOR_SHAPE, _PRIOR_SCALE = 0.5, 1.0, 1.0, 1 / 12
 
 
 class ArmStatistics(WireModel):
-    """What is known of an arm. `n`, `total` and `squares` are of its rewards, discounted; `settled` counts them and is not.
-    `successes` are rewards of at least `success_at`."""
+    """What is known of an arm. `n`, `total` and `squares` are of its rewards, discounted; `settled` counts them and is
+    not. `successes` are rewards of at least `success_at`."""
 
     n: float = Field(default=0.0, ge=0)
     total: float = 0.0
@@ -63,8 +67,8 @@ class ArmStatistics(WireModel):
         )
 
     def aged(self, days: float, settings: BanditSettings) -> Self:
-        """As it is worth `days` later. Everything but the count of settled decisions loses weight, so an arm that was enough tried once
-        is not dealt equal shares again because its rewards are old."""
+        """As it is worth `days` later. Everything but the count of settled decisions loses weight, so an arm that was
+        enough tried once is not dealt equal shares again because its rewards are old."""
         if settings.half_life_days is None or days <= 0:
             return self
         factor = 0.5 ** (days / settings.half_life_days)
@@ -128,7 +132,8 @@ Posterior = Beta | StudentT
 
 
 def posterior(known: ArmStatistics, settings: BanditSettings) -> Posterior:
-    """What is believed of the arm's mean reward (Murphy 2007, "Conjugate Bayesian analysis of the Gaussian distribution", section 6)."""
+    """What is believed of the arm's mean reward (Murphy 2007, "Conjugate Bayesian analysis of the Gaussian
+    distribution", section 6)."""
     n = known.n
     if settings.reward == "binary":
         return Beta(1 + known.successes, 1 + max(0.0, n - known.successes))
@@ -142,9 +147,10 @@ def posterior(known: ArmStatistics, settings: BanditSettings) -> Posterior:
 def best_probabilities(posteriors: Sequence[Posterior]) -> list[float]:
     """For each of independent `posteriors` the probability that its draw is the largest; they sum to 1.
 
-    P(i is best) is the integral of f_i times the product of the others' F_j. The line is cut where any of the densities bends, and each
-    panel is integrated by Gauss-Legendre quadrature with five nodes, at which the F_j come from integrating the same densities. Measured
-    against adaptive integration it is within 1e-5. O(arms^2) densities, about 20 ms for ten arms.
+    P(i is best) is the integral of f_i times the product of the others' F_j. The line is cut where any of the densities
+    bends, and each panel is integrated by Gauss-Legendre quadrature with five nodes, at which the F_j come from
+    integrating the same densities. Measured against adaptive integration it is within 1e-5. O(arms^2) densities, about
+    20 ms for ten arms.
     """
     if len(posteriors) == 1:
         return [1.0]
@@ -179,8 +185,8 @@ def best_probabilities(posteriors: Sequence[Posterior]) -> list[float]:
 
 
 def _thinned(cuts: Sequence[float], posteriors: Sequence[Posterior]) -> list[float]:
-    """Without the cuts that only make panels narrower than the standard deviation of the narrowest posterior near them; those beside an
-    end stay."""
+    """Without the cuts that only make panels narrower than the standard deviation of the narrowest posterior near them;
+    those beside an end stay."""
     kept = [cuts[0]]
     for cut, following in pairwise(cuts[1:]):
         near = [one.spread for one in posteriors if abs(cut - one.mean) <= _SPREADS[16] * one.spread]
@@ -192,8 +198,8 @@ def _thinned(cuts: Sequence[float], posteriors: Sequence[Posterior]) -> list[flo
 
 @dataclass(frozen=True, slots=True)
 class ArmState:
-    """An arm to allot to: what is known of it and why its guards drop it, if they do. The control, which is what there is to fall back to,
-    is never dropped: `keep`."""
+    """An arm to allot to: what is known of it and why its guards drop it, if they do. The control, which is what there
+    is to fall back to, is never dropped: `keep`."""
 
     known: ArmStatistics
     dropped: str | None = None
@@ -202,7 +208,8 @@ class ArmState:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What an arm gets of what is allotted, in whole parts; the probability that it is best among the tried ones; why it was dropped."""
+    """What an arm gets of what is allotted, in whole parts; the probability that it is best among the tried ones; why
+    it was dropped."""
 
     parts: int
     best: float | None
@@ -212,10 +219,10 @@ class Share:
 def allocate(arms: Mapping[str, ArmState], settings: BanditSettings, *, parts: int) -> dict[str, Share]:
     """Deal `parts` (such as a million less what other arms hold) to `arms`, exactly.
 
-    Arms that the guards stop get nothing. Of the others those with fewer than `min_samples_per_arm` settled decisions get an equal share
-    each, and what is left goes to the rest by their probability to be best among them. Every share is then mixed with the equal one so
-    that none is under `min_probability`: mixed rather than cut off, so that shares keep their order and change smoothly. Raises:
-    ValueError when no arm is left, which cannot be with one to `keep`.
+    Arms that the guards stop get nothing. Of the others those with fewer than `min_samples_per_arm` settled decisions
+    get an equal share each, and what is left goes to the rest by their probability to be best among them. Every share
+    is then mixed with the equal one so that none is under `min_probability`: mixed rather than cut off, so that shares
+    keep their order and change smoothly. Raises: ValueError when no arm is left, which cannot be with one to `keep`.
     """
     live = [name for name, arm in arms.items() if arm.dropped is None or arm.keep]
     if not live:
@@ -242,8 +249,8 @@ def whole(shares: Mapping[str, float], parts: int) -> dict[str, int]:
 
 
 def _gauss_legendre() -> tuple[list[float], list[float], list[list[float]]]:
-    """Five nodes and weights on [0, 1], and for each node the weights that integrate from 0 up to it (exact for polynomials of degree
-    4)."""
+    """Five nodes and weights on [0, 1], and for each node the weights that integrate from 0 up to it (exact for
+    polynomials of degree 4)."""
     inner, outer = math.sqrt(5 - 2 * math.sqrt(10 / 7)) / 3, math.sqrt(5 + 2 * math.sqrt(10 / 7)) / 3
     near, far = (322 + 13 * math.sqrt(70)) / 900, (322 - 13 * math.sqrt(70)) / 900
     nodes = [(1 + at) / 2 for at in (-outer, -inner, 0.0, inner, outer)]

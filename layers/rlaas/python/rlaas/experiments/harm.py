@@ -1,19 +1,22 @@
 """Evidence of harm: the number that the guard's alarm goes by, and why it is what it is.
 
-Harm is counted in units, by the arm dealt. Each kind of it bets, with the stakes of `sequential`, against "the arm does no more of this
-than it may": than its control by a margin (rollouts), or than a bound of its own (bandits). Wealth under that hypothesis passes 1/alpha
-with probability at most alpha however often it is looked at, at one request a day or a thousand a second.
+Harm is counted in units, by the arm dealt. Each kind of it bets, with the stakes of `sequential`, against "the arm does
+no more of this than it may": than its control by a margin (rollouts), or than a bound of its own (bandits). Wealth
+under that hypothesis passes 1/alpha with probability at most alpha however often it is looked at, at one request a day
+or a thousand a second.
 
-Fixed stakes and a fixed centre make the wealth a product in which the order of the units is of no account. So it is kept as one sum of
-logarithms a stake, in whole billionths: sums of whole numbers are the same in whatever order and batches the stream came.
+Fixed stakes and a fixed centre make the wealth a product in which the order of the units is of no account. So it is
+kept as one sum of logarithms a stake, in whole billionths: sums of whole numbers are the same in whatever order and
+batches the stream came.
 
-An arm may begin to do harm when it has long done none, and by then wealth on large stakes is gone. So every day (UTC) a share of the first
-wealth starts afresh: share 1/((k+1)(k+2)) on day k, which is a mixture again and sums to 1.
+An arm may begin to do harm when it has long done none, and by then wealth on large stakes is gone. So every day (UTC) a
+share of the first wealth starts afresh: share 1/((k+1)(k+2)) on day k, which is a mixture again and sums to 1.
 
-A unit that comes again is dealt the same arm, so its next request is no new draw: one user whose requests always fail would weigh as many
-as he sends. Yet on a route by user there soon are no other units, and an arm that dies in its second week must not go unseen. So each day
-has a wealth of its own besides, on the first request of each unit that day, and half of alpha is shared between these by the same shares:
-within a day every unit is one draw, and over the days the union bound holds however alike they are.
+A unit that comes again is dealt the same arm, so its next request is no new draw: one user whose requests always fail
+would weigh as many as he sends. Yet on a route by user there soon are no other units, and an arm that dies in its
+second week must not go unseen. So each day has a wealth of its own besides, on the first request of each unit that day,
+and half of alpha is shared between these by the same shares: within a day every unit is one draw, and over the days the
+union bound holds however alike they are.
 """
 
 import math
@@ -28,8 +31,8 @@ from rlaas.experiments.sequential import SHARES, STAKES
 from rlaas.wire import WireModel
 
 Kind = Literal["failed", "empty", "unsafe", "slow", "unsent", "dear"]
-"""Nobody of the arm answered; it answered nothing; a guardrail acted on the answer; it took too long; its draft was not sent; it costs
-too much."""
+"""Nobody of the arm answered; it answered nothing; a guardrail acted on the answer; it took too long; its draft was not
+sent; it costs too much."""
 WORSE = "worse"
 """The settled rewards themselves, from `sequential`."""
 ROLLOUT_WEIGHTS: Mapping[str, float] = {WORSE: 0.4, "unsent": 0.2, "failed": 0.1, "empty": 0.1, "unsafe": 0.1, "slow": 0.1}
@@ -52,8 +55,8 @@ _SAID = {
 
 
 class HarmBounds(WireModel):
-    """How much more often than its control a candidate may do harm, as shares of its units, and from how many milliseconds on an answer is
-    slow."""
+    """How much more often than its control a candidate may do harm, as shares of its units, and from how many
+    milliseconds on an answer is slow."""
 
     failed: float = Field(default=0.02, ge=0, lt=1)
     empty: float = Field(default=0.02, ge=0, lt=1)
@@ -63,7 +66,8 @@ class HarmBounds(WireModel):
 
 
 def log_wealth(profit: float) -> tuple[int, ...]:
-    """What one bet at `profit` (gain over fair price, less 1) adds to the logarithm of each stake's wealth, in billionths."""
+    """What one bet at `profit` (gain over fair price, less 1) adds to the logarithm of each stake's wealth, in
+    billionths."""
     return tuple(round(_NANO * math.log1p(stake * max(-1.0, profit))) for stake in STAKES)
 
 
@@ -89,7 +93,8 @@ Logs = dict[str, dict[int, list[int]]]
 
 @dataclass(slots=True)
 class HarmLedger:
-    """The bets on each kind of harm: `logs` of units that are new to the trial, `daily` of those that are new on their day.
+    """The bets on each kind of harm: `logs` of units that are new to the trial, `daily` of those that are new on their
+    day.
 
     `first` is the day it began. Days before `kept_from` are forgotten, and with them the wealth that began on them.
     """
@@ -161,7 +166,8 @@ class Evidence:
 
 
 def weigh(wealth: Mapping[str, float], weights: Mapping[str, float]) -> Evidence:
-    """The largest of the kinds' wealth, each times its share of alpha: a union bound, which holds whatever the kinds have in common."""
+    """The largest of the kinds' wealth, each times its share of alpha: a union bound, which holds whatever the kinds
+    have in common."""
     kind = max(weights, key=lambda name: weights[name] * wealth.get(name, 1.0))
     value = weights[kind] * wealth.get(kind, 1.0)
     return Evidence(value, f"{_SAID[kind]}: evidence {value:.3g}")

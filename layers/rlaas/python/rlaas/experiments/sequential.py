@@ -1,17 +1,19 @@
 """Whether a candidate beats its control, decided at any time and never wrong more often than promised.
 
-Everything here rests on one unbiased number per unit. With R the reward in [0, 1], p the logged probability that the unit gets the
-candidate and c a centre fixed before the unit is seen,
+Everything here rests on one unbiased number per unit. With R the reward in [0, 1], p the logged probability that the
+unit gets the candidate and c a centre fixed before the unit is seen,
 
     x = (R - c) / p          when the candidate was dealt,
     x = -(R - c) / (1 - p)   when the control was,
 
-has expectation Delta = E[R | candidate] - E[R | control] whatever c is and however p changed along the way. A gambler who may not know
-Delta > m stakes a fixed fraction of the wealth on it, unit after unit; under Delta <= m the wealth is a supermartingale, so it passes
-1/alpha with probability at most alpha however often it is looked at (Ville's inequality; Waudby-Smith & Ramdas 2024, section 4).
+has expectation Delta = E[R | candidate] - E[R | control] whatever c is and however p changed along the way. A gambler
+who may not know Delta > m stakes a fixed fraction of the wealth on it, unit after unit; under Delta <= m the wealth is
+a supermartingale, so it passes 1/alpha with probability at most alpha however often it is looked at (Ville's
+inequality; Waudby-Smith & Ramdas 2024, section 4).
 
-A test takes units one by one and keeps only its wealth and its sums, so that a look costs what came since the last one. Floating point
-makes the order matter in the last digit; units come in the order of their decisions, so a test that is rebuilt is the same to the bit.
+A test takes units one by one and keeps only its wealth and its sums, so that a look costs what came since the last one.
+Floating point makes the order matter in the last digit; units come in the order of their decisions, so a test that is
+rebuilt is the same to the bit.
 """
 
 import math
@@ -20,13 +22,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 STAKES = (0.02, 0.06, 0.15, 0.35, 0.7, 0.95)
-"""Fractions of the wealth staked. A mixture of supermartingales is one, so no fraction has to be guessed: the best one's growth is
-reached within log(1/share). Small canaries live on the large stakes, long A/B tests with a small difference on the small ones."""
+"""Fractions of the wealth staked. A mixture of supermartingales is one, so no fraction has to be guessed: the best
+one's growth is reached within log(1/share). Small canaries live on the large stakes, long A/B tests with a small
+difference on the small ones."""
 SHARES = (0.12, 0.14, 0.14, 0.15, 0.2, 0.25)
 """How the first unit of wealth is shared between the stakes."""
 _CENTRE_WEIGHT = 5.0
-"""The centre starts at the control's mean before the trial with the weight of this many units, then follows the pooled mean; that of a
-stratum starts at the pooled mean with the same weight."""
+"""The centre starts at the control's mean before the trial with the weight of this many units, then follows the pooled
+mean; that of a stratum starts at the pooled mean with the same weight."""
 _STRATA = 500
 """Most strata with a centre of their own; units of any further one use the pooled mean."""
 _MOST_WEALTH = 1e80
@@ -52,10 +55,10 @@ class Outcome(StrEnum):
 class SettledUnit:
     """A unit whose attribution window has closed.
 
-    `reward` in [0, 1] has the declared value for whatever never came; `candidate` says which arm it was dealt, whoever answered;
-    `propensity` in (0, 1) is the probability that it would be the candidate. `missing`: something never came; `unknown`: something whose
-    value nobody declared.
-    `answered`: the arm that was dealt is the one that answered. `stratum` was known before the decision.
+    `reward` in [0, 1] has the declared value for whatever never came; `candidate` says which arm it was dealt, whoever
+    answered; `propensity` in (0, 1) is the probability that it would be the candidate. `missing`: something never came;
+    `unknown`: something whose value nobody declared. `answered`: the arm that was dealt is the one that answered.
+    `stratum` was known before the decision.
     """
 
     reward: float
@@ -85,7 +88,8 @@ def _bet(purses: list[float], profit: float) -> float:
 
 @dataclass(slots=True)
 class Bettor:
-    """Wealth that bets against one null hypothesis, and its largest so far: reject at level alpha once that is >= 1/alpha."""
+    """Wealth that bets against one null hypothesis, and its largest so far: reject at level alpha once that is >=
+    1/alpha."""
 
     null: float
     purses: list[float] = field(default_factory=_purses)
@@ -100,7 +104,8 @@ class Bettor:
 
 @dataclass(slots=True)
 class ArmSums:
-    """What is known of one arm: units settled, their rewards, those with something missing or unknown, those the arm itself answered."""
+    """What is known of one arm: units settled, their rewards, those with something missing or unknown, those the arm
+    itself answered."""
 
     n: int = 0
     total: float = 0.0
@@ -121,7 +126,8 @@ class ArmSums:
 
     @property
     def answered_mean(self) -> float | None:
-        """The mean reward of those that the arm itself answered: no basis for a decision, since failures choose which these are."""
+        """The mean reward of those that the arm itself answered: no basis for a decision, since failures choose which
+        these are."""
         return self.answered_total / self.answered if self.answered else None
 
 
@@ -129,10 +135,11 @@ class ArmSums:
 class SequentialTest:
     """A candidate against its control, unit by unit in the order of their decisions.
 
-    `better` bets against "Delta <= null" for each null, `worse` against "Delta >= null"; `more_unknown` and `fewer_unknown` that an arm's
-    outcomes are missing as often as the other's. `ratio` bets that units do not reach the candidate with the logged probability: a mixture
-    over odds ratios of the likelihood ratio of the arms seen (Lindon & Malek 2022, with tilted odds in place of their Dirichlet prior,
-    because the logged probability may change from unit to unit). `expected` is the sum of the propensities.
+    `better` bets against "Delta <= null" for each null, `worse` against "Delta >= null"; `more_unknown` and
+    `fewer_unknown` that an arm's outcomes are missing as often as the other's. `ratio` bets that units do not reach the
+    candidate with the logged probability: a mixture over odds ratios of the likelihood ratio of the arms seen (Lindon &
+    Malek 2022, with tilted odds in place of their Dirichlet prior, because the logged probability may change from unit
+    to unit). `expected` is the sum of the propensities.
     """
 
     prior_mean: float
@@ -151,7 +158,8 @@ class SequentialTest:
 
     @classmethod
     def against(cls, nulls: Sequence[float], prior_mean: float, *, grid: Sequence[float] = GRID) -> "SequentialTest":
-        """A test of each of `nulls` (0 among them or not) that has seen nothing; `grid` is where the interval's ends may lie.
+        """A test of each of `nulls` (0 among them or not) that has seen nothing; `grid` is where the interval's ends
+        may lie.
 
         `prior_mean` is any guess of the control's mean made before the first unit: it moves power, never validity.
         """
@@ -195,7 +203,8 @@ class SequentialTest:
             self.strata[unit.stratum] = (total + unit.reward, n + 1)
 
     def evidence_better(self, null: float) -> float:
-        """Largest wealth so far against Delta <= `null`; of the nulls that the test was made with the least that is not under it."""
+        """Largest wealth so far against Delta <= `null`; of the nulls that the test was made with the least that is not
+        under it."""
         return next((bettor.peak for bettor in self.better if bettor.null >= null), 1.0)
 
     @property
@@ -210,18 +219,20 @@ class SequentialTest:
 
     @property
     def evidence_unknown(self) -> float:
-        """Largest wealth so far against "outcomes are missing as often for both arms": either way, half of the wealth on each."""
+        """Largest wealth so far against "outcomes are missing as often for both arms": either way, half of the wealth
+        on each."""
         return max(self.more_unknown.peak, self.fewer_unknown.peak) / 2
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        """Bounds that hold Delta at every look together with probability >= 1 - `alpha`: the values that neither one-sided test rejects at
-        alpha/2, rounded outwards to the grid."""
+        """Bounds that hold Delta at every look together with probability >= 1 - `alpha`: the values that neither
+        one-sided test rejects at alpha/2, rounded outwards to the grid."""
         low = max((bettor.null for bettor in self.better if bettor.peak >= 2 / alpha), default=-1.0)
         high = min((-bettor.null for bettor in self.worse if bettor.peak >= 2 / alpha), default=1.0)
         return low, high
 
     def difference(self) -> tuple[float, float] | None:
-        """The difference of the arms' means and its plain standard error (no guarantee under looking); `None` without both arms."""
+        """The difference of the arms' means and its plain standard error (no guarantee under looking); `None` without
+        both arms."""
         one, other = self.candidate, self.control
         if one.mean is None or other.mean is None:
             return None
@@ -244,12 +255,13 @@ class SequentialTest:
 class Gate:
     """What a step asks before it lets the candidate advance.
 
-    `alpha` bounds the probability of advancing a candidate whose true difference is <= -`margin`, and that of taking back one that does no
-    harm; `ratio_alpha` that of calling a right split, or outcomes that are missing alike, wrong. `min_samples` settled units whose outcome
-    is known are needed in each arm to advance, none to take back. After `max_wait_seconds` without an answer the step is inconclusive.
+    `alpha` bounds the probability of advancing a candidate whose true difference is <= -`margin`, and that of taking
+    back one that does no harm; `ratio_alpha` that of calling a right split, or outcomes that are missing alike, wrong.
+    `min_samples` settled units whose outcome is known are needed in each arm to advance, none to take back. After
+    `max_wait_seconds` without an answer the step is inconclusive.
 
-    `margin` is that of units whose outcome is known. Where it is unknown for a part of them, and so counts as 0 for both arms, the margin
-    shrinks by that part, or silence would pass for proof that the candidate is no worse.
+    `margin` is that of units whose outcome is known. Where it is unknown for a part of them, and so counts as 0 for
+    both arms, the margin shrinks by that part, or silence would pass for proof that the candidate is no worse.
     """
 
     alpha: float
@@ -270,9 +282,9 @@ class Analysis:
 def analyse(test: SequentialTest, gate: Gate, *, harm: float, harm_reason: str, waited_seconds: float, needed: str) -> Analysis:
     """What a step's gate makes of the units settled so far and of the evidence of harm.
 
-    A wrong split and unequal silence are named before anything else, for then no difference means anything; then harm before benefit;
-    benefit counts only with `gate.min_samples` in each arm. `harm` is the evidence that the guard's alarm goes by, `needed` says what a
-    decision would have taken.
+    A wrong split and unequal silence are named before anything else, for then no difference means anything; then harm
+    before benefit; benefit counts only with `gate.min_samples` in each arm. `harm` is the evidence that the guard's
+    alarm goes by, `needed` says what a decision would have taken.
     """
     candidate, control = test.candidate, test.control
     counts = f"{candidate.n} candidate and {control.n} control units"

@@ -1,12 +1,12 @@
 """Settlement: from stored events to what became of each decision. One way for rollouts, bandits and reports.
 
-A unit enters a trial by its decision, in the order of decisions, once the attribution window has closed, with the feedback that had
-arrived by then; what never came has the value that the skill's reward spec declares. Nothing is counted by the moment its outcome
-happened to come: good drafts are sent at once and bad ones discarded when somebody finds the time, so whoever counts as they come takes
-the quicker arm for the better one.
+A unit enters a trial by its decision, in the order of decisions, once the attribution window has closed, with the
+feedback that had arrived by then; what never came has the value that the skill's reward spec declares. Nothing is
+counted by the moment its outcome happened to come: good drafts are sent at once and bad ones discarded when somebody
+finds the time, so whoever counts as they come takes the quicker arm for the better one.
 
-It counts for the arm that was dealt, whoever answered (intention to treat): a candidate that fails on hard requests may not leave them to
-the control and be judged by the easy ones. A request that nobody answered is worth 0.
+It counts for the arm that was dealt, whoever answered (intention to treat): a candidate that fails on hard requests may
+not leave them to the control and be judged by the easy ones. A request that nobody answered is worth 0.
 
 All times are our own clock's: `decided_at` and `received_at`. What clients say of theirs has no part in it.
 """
@@ -61,7 +61,8 @@ class Dealt:
 
 @dataclass(frozen=True, slots=True)
 class Harms:
-    """What of a request can be told when its answer is there. Without an answer of the arm's own there is no latency and no cost."""
+    """What of a request can be told when its answer is there. Without an answer of the arm's own there is no latency
+    and no cost."""
 
     failed: bool
     empty: bool
@@ -72,7 +73,8 @@ class Harms:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of a decision: its reward in [0, 1], the components that never came, and whether one of these has no declared value."""
+    """What became of a decision: its reward in [0, 1], the components that never came, and whether one of these has no
+    declared value."""
 
     reward: float
     missing: tuple[str, ...]
@@ -82,8 +84,9 @@ class Settled:
 def decisions(
     events: EventStore, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime, lag: timedelta, most: int
 ) -> tuple[list[Dealt], datetime]:
-    """The trial's decisions after `after`, in their order, and the time until which these are all: `until`, or earlier where there are more
-    than `most`. What was reported later than `lag` after its decision is left out, so that a list read again is the same."""
+    """The trial's decisions after `after`, in their order, and the time until which these are all: `until`, or earlier
+    where there are more than `most`. What was reported later than `lag` after its decision is left out, so that a list
+    read again is the same."""
     found: list[Dealt] = []
     if until <= after:
         return found, after
@@ -141,8 +144,8 @@ def events_around(events: EventStore, dealt: Dealt) -> list[StoredEvent]:
 
 
 def person_of(dealt: Dealt, around: Sequence[StoredEvent], *, lag: timedelta) -> str:
-    """Whose word the decision's outcome is (`voices.person`): its user's, whom the answer names, or else the interaction if that came
-    within `lag` of the decision, so that the answer stays the same."""
+    """Whose word the decision's outcome is (`voices.person`): its user's, whom the answer names, or else the
+    interaction if that came within `lag` of the decision, so that the answer stays the same."""
     user_id, thread_id = dealt.user_id, dealt.stored.thread_id
     if user_id is None:
         asked = _asked([one for one in around if one.received_at <= dealt.decision.decided_at + lag])
@@ -196,7 +199,8 @@ def settle(dealt: Dealt, around: Sequence[StoredEvent], spec: RewardSpec, *, unt
 
 
 def sent_by(dealt: Dealt, around: Sequence[StoredEvent], until: datetime) -> bool | None:
-    """Whether the draft was sent, by the first of its rewards that knows; `None` while none has been received by `until`."""
+    """Whether the draft was sent, by the first of its rewards that knows; `None` while none has been received by
+    `until`."""
     known = [
         event.components["sent"] > 0
         for one in around

@@ -1,8 +1,8 @@
 """Which adapters are loaded beside the base model, and which ought to be.
 
-What a route names or would go back to is loaded, so that nothing is deployed on the way back; so is the newest adapter that a skill's
-policies name, which waits to be tried, and whatever was made less than a day ago, which a learning run may still be asking. The rest is
-unloaded; a route that is to name it again has it loaded first.
+What a route names or would go back to is loaded, so that nothing is deployed on the way back; so is the newest adapter
+that a skill's policies name, which waits to be tried, and whatever was made less than a day ago, which a learning run
+may still be asking. The rest is unloaded; a route that is to name it again has it loaded first.
 """
 
 from collections import defaultdict
@@ -35,7 +35,8 @@ _NEWEST = 50
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An adapter at the endpoint. `status` is SageMaker's: Creating, InService, Updating, Deleting or Failed, then with its `reason`."""
+    """An adapter at the endpoint. `status` is SageMaker's: Creating, InService, Updating, Deleting or Failed, then with
+    its `reason`."""
 
     name: str
     status: str
@@ -55,11 +56,13 @@ class Adapters(Protocol):
         ...
 
     def load(self, name: str, artifact_uri: str) -> None:
-        """Begin to load one; no error when it is there already. Raises: Conflict when SageMaker refuses (its limits, a base asleep)."""
+        """Begin to load one; no error when it is there already. Raises: Conflict when SageMaker refuses (its limits, a
+        base asleep)."""
         ...
 
     def unload(self, name: str) -> None:
-        """Begin to unload one; no error when it is gone. Raises: Conflict while it cannot be (it is still being loaded)."""
+        """Begin to unload one; no error when it is gone. Raises: Conflict while it cannot be (it is still being
+        loaded)."""
         ...
 
     def base_is_awake(self) -> bool:
@@ -73,7 +76,8 @@ class Records(Registry, Policies, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Upkeep:
-    """What one look did, by the adapters' names: `kept` stay, `failed` could not be unloaded or loaded, `left` were not come to."""
+    """What one look did, by the adapters' names: `kept` stay, `failed` could not be unloaded or loaded, `left` were not
+    come to."""
 
     kept: tuple[str, ...]
     unloaded: tuple[str, ...]
@@ -83,18 +87,19 @@ class Upkeep:
 
 
 def check_adapters(adapters: Adapters, tenant_id: str, *, endpoint: str, most: int | None, more: int) -> None:
-    """Whether the tenant may have `more` adapters loaded beside those that are. Raises: QuotaExceeded, DependencyUnavailable."""
+    """Whether the tenant may have `more` adapters loaded beside those that are. Raises: QuotaExceeded,
+    DependencyUnavailable."""
     if most is not None:
         there = sum(adapters_owner(adapter.name, endpoint) == tenant_id for adapter in adapters.all() if adapter.status != "Deleting")
         check_ceiling(most - more + 1, there, f"loaded adapters beside the {more} that this takes")
 
 
 def ensure_loaded(policy: Policy, adapters: Adapters, *, endpoint: str, param: str, most: int | None = None) -> None:
-    """See that the adapters `policy` asks can be asked, before a route names it; one that was unloaded is loaded again, as long as the
-    tenant has fewer than `most`.
+    """See that the adapters `policy` asks can be asked, before a route names it; one that was unloaded is loaded again,
+    as long as the tenant has fewer than `most`.
 
-    Raises: DependencyUnavailable with `retry_after_s` while one is being loaded; Conflict, blaming `param`, when that cannot be;
-    QuotaExceeded.
+    Raises: DependencyUnavailable with `retry_after_s` while one is being loaded; Conflict, blaming `param`, when that
+    cannot be; QuotaExceeded.
     """
     for component, artifact_uri in _asked(policy, endpoint):
         found = adapters.find(component)
@@ -119,7 +124,8 @@ def ensure_loaded(policy: Policy, adapters: Adapters, *, endpoint: str, param: s
 def keep_up(
     records: Records, adapters: Adapters, *, endpoint: str, now: datetime, dry_run: bool, time_is_left: Callable[[], bool]
 ) -> Upkeep:
-    """Unload what nothing names and load what a route names and is missing, tenant by tenant of those that have adapters loaded.
+    """Unload what nothing names and load what a route names and is missing, tenant by tenant of those that have
+    adapters loaded.
 
     Each step is safe to repeat and a failed one does not stop the others. A `dry_run` says what would be done.
     """
@@ -159,7 +165,8 @@ def keep_up(
 
 
 def unload_all(adapters: Adapters, *, pause: Callable[[], None], time_is_left: Callable[[], bool]) -> Upkeep:
-    """Unload every adapter and wait until they are gone: only then can the base model, and with it the endpoint, be deleted."""
+    """Unload every adapter and wait until they are gone: only then can the base model, and with it the endpoint, be
+    deleted."""
     asked: dict[str, None] = {}
     while (there := [*adapters.all()]) and time_is_left():
         for adapter in there:
@@ -191,7 +198,8 @@ def _routed(records: Records, tenant_id: str, endpoint: str) -> Iterator[tuple[s
 
 
 class _Waiting:
-    """The tenant's adapters that no route names yet: the newest one of each skill, unless a newer took its place. Read when first asked."""
+    """The tenant's adapters that no route names yet: the newest one of each skill, unless a newer took its place. Read
+    when first asked."""
 
     def __init__(self, records: Records, tenant_id: str, endpoint: str) -> None:
         self._records, self._tenant_id, self._endpoint = records, tenant_id, endpoint

@@ -1,7 +1,7 @@
 """A learning run as a record, and its states: what its jobs are asked to do, and what becomes of the result.
 
-A run makes dataset vN and adapter vN; when the promotion report recommends the adapter it becomes the skill's next policy, which a
-rollout may then ship. A run never changes the route.
+A run makes dataset vN and adapter vN; when the promotion report recommends the adapter it becomes the skill's next
+policy, which a rollout may then ship. A run never changes the route.
 """
 
 import json
@@ -34,8 +34,9 @@ _ATTEMPTS = 5
 class LearningSettings(TrainingSettings):
     """What a run learns from, and the hyperparameters it learns with.
 
-    The events of the last `window_days` until the run begins; fewer than `min_pairs` training pairs fail it. Shares of the threads are
-    kept for validation and testing, and the candidate must win on `min_threads` of them at `min_win_rate` (`evaluation.report.Criteria`).
+    The events of the last `window_days` until the run begins; fewer than `min_pairs` training pairs fail it. Shares of
+    the threads are kept for validation and testing, and the candidate must win on `min_threads` of them at
+    `min_win_rate` (`evaluation.report.Criteria`).
     """
 
     window_days: int = Field(default=30, ge=1, le=3650)
@@ -47,7 +48,8 @@ class LearningSettings(TrainingSettings):
 
 
 class LearningRun(WireModel):
-    """A learning run from its request to its end. `version` is N of its dataset and adapter; `policy_version` that of its policy."""
+    """A learning run from its request to its end. `version` is N of its dataset and adapter; `policy_version` that of
+    its policy."""
 
     run_id: str
     tenant_id: TenantId
@@ -98,7 +100,8 @@ class Records(Registry, Routes, Policies, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a stage's runs happen: its name, its lake's bucket, its artifacts bucket with the base model under `models/`, its endpoint."""
+    """Where a stage's runs happen: its name, its lake's bucket, its artifacts bucket with the base model under
+    `models/`, its endpoint."""
 
     stage: str
     lake: str
@@ -134,7 +137,8 @@ class RunConductor:
         return plan(run, self.place, baseline)
 
     def decide(self) -> LearningRun:
-        """Record the dataset, and register the adapter as the skill's next policy if the promotion report recommends it.
+        """Record the dataset, and register the adapter as the skill's next policy if the promotion report recommends
+        it.
 
         Raises: NotFound when the report, the manifest or the adapter is not where the jobs were told to write them.
         """
@@ -291,7 +295,8 @@ class _Where:
 
 
 def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValue]:
-    """What the state machine asks Athena and the jobs of a run that has its version: a statement, names, arguments and URIs."""
+    """What the state machine asks Athena and the jobs of a run that has its version: a statement, names, arguments and
+    URIs."""
     where, settings = _Where(run, place), run.settings
     asked = _asked(run, place, where, baseline)
     return {

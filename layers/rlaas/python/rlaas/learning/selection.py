@@ -20,11 +20,12 @@ COLUMNS = (
 
 
 def unload_statement(*, tenant_id: str, skill: str, since: datetime, until: datetime, folder: str) -> tuple[str, str]:
-    """The two halves of an UNLOAD; between them goes what one try of it calls its own folder below `folder`, an `s3://` URI.
+    """The two halves of an UNLOAD; between them goes what one try of it calls its own folder below `folder`, an `s3://`
+    URI.
 
-    It selects what the tenant's skill received from `since` until before `until`, for Parquet files. UNLOAD writes no file of no rows, and
-    SageMaker refuses an input without a file, so a row of nulls is always among them.
-    Athena's execution parameters would be no safer: a string among them is a quoted literal too.
+    It selects what the tenant's skill received from `since` until before `until`, for Parquet files. UNLOAD writes no
+    file of no rows, and SageMaker refuses an input without a file, so a row of nulls is always among them. Athena's
+    execution parameters would be no safer: a string among them is a quoted literal too.
     """
     received_since, received_until = rfc3339(since), rfc3339(until)
     before = f"""UNLOAD (

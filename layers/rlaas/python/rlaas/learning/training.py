@@ -11,9 +11,9 @@ from rlaas.wire import WireModel
 class TrainingSettings(BaseModel):
     """Hyperparameters of SFT, then DPO, with LoRA. SageMaker passes them as strings; `from_strings` reads those.
 
-    A short SFT brings the policy near the edits, so that DPO's reference model is one that could have written them. DPO's loss is the
-    sigmoid loss plus `sft_weight` times the negative log-likelihood of the chosen text (RPO, Pang et al. 2024): with few steps the pure
-    sigmoid loss mostly lowers both likelihoods and moves little.
+    A short SFT brings the policy near the edits, so that DPO's reference model is one that could have written them.
+    DPO's loss is the sigmoid loss plus `sft_weight` times the negative log-likelihood of the chosen text (RPO, Pang et
+    al. 2024): with few steps the pure sigmoid loss mostly lowers both likelihoods and moves little.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,7 +42,8 @@ class TrainingSettings(BaseModel):
 
 
 class PhaseReport(WireModel):
-    """One trainer's run: optimizer steps, wall seconds, and the logged figures of its last step (loss, reward margin, ...)."""
+    """One trainer's run: optimizer steps, wall seconds, and the logged figures of its last step (loss, reward margin,
+    ...)."""
 
     steps: int
     seconds: float
@@ -53,8 +54,9 @@ class PhaseReport(WireModel):
 class TrainingReport(WireModel):
     """What was trained, on what, with what.
 
-    `demonstrations` are what SFT learned from beside the `pairs`; `left_out` counts rows that the base model cannot learn from, by reason.
-    `sft_only` is the control's second phase: it starts from the same SFT adapter as `dpo` and takes as many steps, with SFT's loss.
+    `demonstrations` are what SFT learned from beside the `pairs`; `left_out` counts rows that the base model cannot
+    learn from, by reason. `sft_only` is the control's second phase: it starts from the same SFT adapter as `dpo` and
+    takes as many steps, with SFT's loss.
     """
 
     hyperparameters: dict[str, float | str]

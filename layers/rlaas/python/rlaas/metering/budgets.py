@@ -1,7 +1,8 @@
-"""Budgets: how much a tenant, a skill or a key may spend in a window of time, and what one request asks of each of them.
+"""Budgets: how much a tenant, a skill or a key may spend in a window of time, and what one request asks of each of
+them.
 
-What is counted is named by a counter, such as `skill/reply:usd:day`: two budgets of a tenant never share one, and a budget that gets
-another name or limit goes on counting where it was. The counting itself is in `rlaas.metering.ledger`.
+What is counted is named by a counter, such as `skill/reply:usd:day`: two budgets of a tenant never share one, and a
+budget that gets another name or limit goes on counting where it was. The counting itself is in `rlaas.metering.ledger`.
 """
 
 import math
@@ -25,7 +26,8 @@ BUDGETS = "BUDGETS"
 Measure = Literal["requests", "tokens", "usd"]
 Window = Literal["second", "minute", "hour", "day", "month"]
 Scope = Literal["tenant", "skill", "key", "shadow"]
-"""Everything a tenant's users ask, what they ask of one skill or with one key; or the mirrored requests, which spend from these alone."""
+"""Everything a tenant's users ask, what they ask of one skill or with one key; or the mirrored requests, which spend
+from these alone."""
 
 _WORDS = (string.ascii_letters + string.whitespace).encode()
 _ASCII = bytes(range(128))
@@ -114,7 +116,8 @@ def put_budgets(registry: Registry, tenant_id: str, budgets: Budgets, *, expecte
 
 
 class Cap(WireModel):
-    """How much one arm of a route may spend in a day (UTC) before its share goes back to the control. What is left out is not capped."""
+    """How much one arm of a route may spend in a day (UTC) before its share goes back to the control. What is left out
+    is not capped."""
 
     requests: Annotated[int, Field(ge=0)] | None = None
     tokens: Annotated[int, Field(ge=0)] | None = None
@@ -135,7 +138,8 @@ class Cap(WireModel):
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """What one request spends: tokens read and written, nano-USD. As an estimate it should be the most that the request can come to."""
+    """What one request spends: tokens read and written, nano-USD. As an estimate it should be the most that the request
+    can come to."""
 
     tokens: int = 0
     nano_usd: int = 0
@@ -152,7 +156,8 @@ NOTHING = Amount(requests=0)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Who asks what: what budgets are chosen by. `capped` is the policy of the arm taken, with its cap, when it has one."""
+    """Who asks what: what budgets are chosen by. `capped` is the policy of the arm taken, with its cap, when it has
+    one."""
 
     skill: str
     key_id: str
@@ -175,8 +180,8 @@ class Charge:
 
 
 def charges(budgets: Budgets, request: Request, *, now: datetime, ceilings: Iterable[Limit] = ()) -> tuple[Charge, ...]:
-    """What `request` spends from now: each of the platform's `ceilings`, each budget that covers it, and its arm's cap (which is only
-    counted: see `spent_arms`)."""
+    """What `request` spends from now: each of the platform's `ceilings`, each budget that covers it, and its arm's cap
+    (which is only counted: see `spent_arms`)."""
     made = [
         Charge(ceiling_counter(limit), limit.measure, limit.window, window_start(limit.window, now), "the platform's ceiling", limit.most)
         for limit in ceilings
@@ -226,11 +231,12 @@ def spoken(measure: Measure, amount: int) -> str:
 
 
 def estimated_tokens(texts: Iterable[str]) -> int:
-    """About how many tokens a prompt has at most: of three ASCII letters and spaces one, of any other ASCII character one, of three other
-    bytes of UTF-8 two, and four for each text.
+    """About how many tokens a prompt has at most: of three ASCII letters and spaces one, of any other ASCII character
+    one, of three other bytes of UTF-8 two, and four for each text.
 
-    Tokenizers differ twofold and more, above all on numbers and outside of English, and this is for the most wasteful of them:
-    `tests/unit/metering/test_tokens.py` holds it against five. What it misses is the reservation error, which settling mends.
+    Tokenizers differ twofold and more, above all on numbers and outside of English, and this is for the most wasteful
+    of them: `tests/unit/metering/test_tokens.py` holds it against five. What it misses is the reservation error, which
+    settling mends.
     """
     return sum(map(_estimated_tokens, texts))
 

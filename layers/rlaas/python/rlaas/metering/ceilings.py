@@ -1,7 +1,7 @@
 """Ceilings: how much the platform lets a tenant have, whatever the tenant's own administrators say.
 
-They lie beside the tenant's budgets under a key of their own, so that one query reads both, and neither side's changes are in the way of
-the other's.
+They lie beside the tenant's budgets under a key of their own, so that one query reads both, and neither side's changes
+are in the way of the other's.
 """
 
 from datetime import UTC, datetime
@@ -23,8 +23,8 @@ _Count = Annotated[int, Field(ge=0, le=1_000_000)]
 class Ceilings(WireModel):
     """The most that a tenant may have; what is left out is not capped.
 
-    `spending` counts everything that models are asked for the tenant, mirrored requests too. `adapters` are loaded at the endpoint at a
-    time, `skills` and `policies_per_skill` are made through the API; what there is already stays.
+    `spending` counts everything that models are asked for the tenant, mirrored requests too. `adapters` are loaded at
+    the endpoint at a time, `skills` and `policies_per_skill` are made through the API; what there is already stays.
     """
 
     spending: tuple[Limit, ...] = Field(default=(), max_length=8)

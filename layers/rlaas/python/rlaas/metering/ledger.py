@@ -1,29 +1,33 @@
-"""The counting of budgets: a reservation before each call, its settlement after it, one conditional write of one item each.
+"""The counting of budgets: a reservation before each call, its settlement after it, one conditional write of one item
+each.
 
 A tenant's budgets are counted in one item, whose attributes are (times are seconds since the epoch)
 
     spent <counter> <start>          what the window that begins at <start> has spent: settled amounts and reserved ones
     held <bucket> <counter> <start>  the reserved part of it, by the bucket that the reservations expire with
     open <bucket>                    the ids of those reservations (a set)
-    late <until>                     the ids of reservations that settled after they had been released, to settle them once
+    late <until>                     the ids of reservations that settled after their release, to settle them once
     released                         the last bucket that was released
 
-A window's attributes appear when it is first spent from, so a new window needs no write of its own and nothing of the old one can get
-into it: a request counts in the window it began in. What windows and buckets leave behind is removed by the settlements of requests
-that saw it, unconditionally, since nothing can bring it back. A reservation expires between one and two lifetimes after it was made;
-then whoever is refused, or sees it, gives its amount back by one write on the condition that the bucket is as it was seen.
+A window's attributes appear when it is first spent from, so a new window needs no write of its own and nothing of the
+old one can get into it: a request counts in the window it began in. What windows and buckets leave behind is removed by
+the settlements of requests that saw it, unconditionally, since nothing can bring it back. A reservation expires between
+one and two lifetimes after it was made; then whoever is refused, or sees it, gives its amount back by one write on the
+condition that the bucket is as it was seen.
 
-Invariants, whatever is repeated, lost or killed (`tests/unit/metering/test_ledger.py` holds them under random interleavings):
-1. `spent` of a window that is not over is the sum of what settled in it and of what open reservations hold of it: it is never less than
-   what was truly spent and reported.
-2. A reservation is made only where `spent` stays within the limit, so `spent` exceeds it only by what requests cost beyond their own
-   reservation: by nothing when the estimates are upper bounds.
+Invariants, whatever is repeated, lost or killed (`tests/unit/metering/test_ledger.py` holds them under random
+interleavings):
+1. `spent` of a window that is not over is the sum of what settled in it and of what open reservations hold of it: it is
+   never less than what was truly spent and reported.
+2. A reservation is made only where `spent` stays within the limit, so `spent` exceeds it only by what requests cost
+   beyond their own reservation: by nothing when the estimates are upper bounds.
 3. A refusal was true of the item at one moment, after all that had expired by then was given back.
 4. Two lifetimes and `GRACE` after the last reservation, all that crashed processes held is given back.
-5. A write that is sent twice counts once. (Exception: the answer to a settlement is lost, and its bucket is released before the write is
-   sent again, seconds later. Then it counts twice: too much, never too little.)
+5. A write that is sent twice counts once. (Exception: the answer to a settlement is lost, and its bucket is released
+   before the write is sent again, seconds later. Then it counts twice: too much, never too little.)
 
-Clocks may be `GRACE` apart. Windows of a second or a minute end before their reservations expire and are not given back early.
+Clocks may be `GRACE` apart. Windows of a second or a minute end before their reservations expire and are not given back
+early.
 """
 
 import math
@@ -87,7 +91,8 @@ class Counters(Protocol):
     """The items that budgets are counted in, one a tenant. All raise DependencyUnavailable."""
 
     def write(self, tenant_id: str, write: Write) -> Written:
-        """Do `write` atomically, unless a condition of it is false. It may be carried out twice when an answer is lost."""
+        """Do `write` atomically, unless a condition of it is false. It may be carried out twice when an answer is
+        lost."""
         ...
 
     def read(self, tenant_id: str) -> Item:
@@ -118,13 +123,14 @@ def reserve(
     now: datetime,
     lifetime_s: int,
 ) -> Reservation | None:
-    """Set `estimate` aside from every one of `charges`, or from none: one conditional write; `None` when nothing is charged.
+    """Set `estimate` aside from every one of `charges`, or from none: one conditional write; `None` when nothing is
+    charged.
 
-    `reservation_id` is random (`secrets.token_urlsafe(6)`); `lifetime_s` is at least as long as the request can take. Only a refusal,
-    or something expired that was seen, takes more writes.
+    `reservation_id` is random (`secrets.token_urlsafe(6)`); `lifetime_s` is at least as long as the request can take.
+    Only a refusal, or something expired that was seen, takes more writes.
 
-    Raises: QuotaExceeded with `retry_after_s`, naming the budget; without it when the request is larger than the whole budget;
-    DependencyUnavailable.
+    Raises: QuotaExceeded with `retry_after_s`, naming the budget; without it when the request is larger than the whole
+    budget; DependencyUnavailable.
     """
     if not charges:
         return None
@@ -150,9 +156,11 @@ def reserve(
 
 
 def settle(counters: Counters, reservation: Reservation, spent: Amount, *, now: datetime) -> None:
-    """Turn the reservation into what was truly spent: one conditional write, which also removes what the reservation saw to be over.
+    """Turn the reservation into what was truly spent: one conditional write, which also removes what the reservation
+    saw to be over.
 
-    Had it been released in the meantime, the amount is added after all. Settling twice counts once. Raises: DependencyUnavailable.
+    Had it been released in the meantime, the amount is added after all. Settling twice counts once. Raises:
+    DependencyUnavailable.
     """
     tenant_id, charges = reservation.tenant_id, _lasting(reservation.charges, now)
     mark = Mark(_open(reservation.bucket), reservation.id)
@@ -204,8 +212,8 @@ def releasing(item: Item, now: datetime) -> Write | None:
 def spent_arms(item: Item, caps: Mapping[PolicyId, Cap], *, now: datetime) -> frozenset[PolicyId]:
     """The arms whose cap is spent, as of `item`.
 
-    Read before the assignment, which leaves them out, so that a decision's propensities are exact given what was read; a spent arm
-    answers a few more requests until reads have caught up, and those in flight.
+    Read before the assignment, which leaves them out, so that a decision's propensities are exact given what was read;
+    a spent arm answers a few more requests until reads have caught up, and those in flight.
     """
     return frozenset(
         policy_id
@@ -215,8 +223,8 @@ def spent_arms(item: Item, caps: Mapping[PolicyId, Cap], *, now: datetime) -> fr
 
 
 def standing(item: Item, counter: str, start: int) -> tuple[int, int]:
-    """What the window of `counter` that begins at `start` has spent, reserved amounts included, and how much of that is reserved and may
-    be given back."""
+    """What the window of `counter` that begins at `start` has spent, reserved amounts included, and how much of that is
+    reserved and may be given back."""
     held = sum(cast(int, item[name]) for name, parts in _parsed(item, "held") if parts[2:] == [counter, str(start)])
     return cast(int, item.get(f"spent {counter} {start}", 0)), held
 
@@ -245,7 +253,8 @@ def _refuse_the_impossible(charges: Sequence[Charge], estimate: Amount) -> None:
 
 
 def _refusal(made: Reservation, item: Item, now: datetime) -> QuotaExceeded | DependencyUnavailable:
-    """Why there is no room, and how long to wait: a second where money is only held, until the window ends where it is spent."""
+    """Why there is no room, and how long to wait: a second where money is only held, until the window ends where it is
+    spent."""
     waits: list[tuple[float, str]] = []
     for charge in made.charges:
         spent, held = standing(item, charge.counter, charge.start)

@@ -1,4 +1,5 @@
-"""What models cost a tenant: prices per million tokens, in numbered versions that never change, and the exact cost of one answer."""
+"""What models cost a tenant: prices per million tokens, in numbered versions that never change, and the exact cost of
+one answer."""
 
 from typing import Annotated
 
@@ -16,7 +17,8 @@ ModelName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
 class Price(WireModel):
-    """US dollars per million tokens read, read from the backend's cache (left out: as much as any other), and written."""
+    """US dollars per million tokens read, read from the backend's cache (left out: as much as any other), and
+    written."""
 
     input: UsdPerMillion
     output: UsdPerMillion
@@ -37,7 +39,8 @@ class PriceTable(WireModel):
     prices: dict[ModelName, Price] = Field(default_factory=dict, max_length=500)
 
     def cost(self, model: str, *, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> int:
-        """What an answer of `model` costs, in nano-USD; 0 for a model without a price. `cached_tokens` are some of `input_tokens`."""
+        """What an answer of `model` costs, in nano-USD; 0 for a model without a price. `cached_tokens` are some of
+        `input_tokens`."""
         price = self.prices.get(model)
         if price is None:
             return 0

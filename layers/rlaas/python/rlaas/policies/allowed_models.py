@@ -1,4 +1,5 @@
-"""Which models the policies of a stage may ask, whoever makes them: the operator's word, as patterns in which `*` is any text."""
+"""Which models the policies of a stage may ask, whoever makes them: the operator's word, as patterns in which `*` is
+any text."""
 
 import re
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from rlaas.policies.hosts import host_of, is_own
 
 @dataclass(frozen=True, slots=True)
 class AllowedModels:
-    """The models that fit one of `patterns`: `sagemaker:*` (the stage's own endpoint), `openai:gpt-*`, `bedrock:*anthropic.*`,
-    `openai@llm.acme.com:*`."""
+    """The models that fit one of `patterns`: `sagemaker:*` (the stage's own endpoint), `openai:gpt-*`,
+    `bedrock:*anthropic.*`, `openai@llm.acme.com:*`."""
 
     patterns: tuple[str, ...] = ("*",)
 
@@ -31,8 +32,8 @@ EVERY_MODEL = AllowedModels()
 
 
 def name_of(server: BackendSpec | Service) -> str:
-    """How patterns see a server: `<vendor>:<model>` at the vendor's own address, `<vendor>@<host>:<model>` at any other that speaks its
-    API."""
+    """How patterns see a server: `<vendor>:<model>` at the vendor's own address, `<vendor>@<host>:<model>` at any other
+    that speaks its API."""
     match server:
         case SageMakerBackend() | BedrockBackend():
             return f"{server.kind}:{server.model}"

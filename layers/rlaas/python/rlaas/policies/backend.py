@@ -15,7 +15,8 @@ ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class SageMakerBackend(WireModel):
-    """A SageMaker endpoint that speaks OpenAI's chat format; `component` is the inference component (base model, adapter) that answers."""
+    """A SageMaker endpoint that speaks OpenAI's chat format; `component` is the inference component (base model,
+    adapter) that answers."""
 
     kind: Literal["sagemaker"] = "sagemaker"
     endpoint: str
@@ -53,7 +54,8 @@ class AnthropicBackend(WireModel):
 
 
 class BedrockBackend(WireModel):
-    """A model or inference profile behind Bedrock's Converse API, in the stage's own account; `region` None is the stage's."""
+    """A model or inference profile behind Bedrock's Converse API, in the stage's own account; `region` None is the
+    stage's."""
 
     kind: Literal["bedrock"] = "bedrock"
     model: ModelName
@@ -72,8 +74,9 @@ BackendSpec = Annotated[
 
 
 class Backend(Protocol):
-    """Where policies' models answer. Both raise BackendFailed, and InvalidInput naming the parameter that the backend does not take or
-    that it refuses; `stream` raises before its first delta or in the middle, and closes its connection when it is closed."""
+    """Where policies' models answer. Both raise BackendFailed, and InvalidInput naming the parameter that the backend
+    does not take or that it refuses; `stream` raises before its first delta or in the middle, and closes its connection
+    when it is closed."""
 
     def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
         """The whole answer within `timeout_s` seconds."""

@@ -44,7 +44,8 @@ class Sampling(WireModel):
 
 
 class PolicyBundle(WireModel):
-    """What a policy says and does: everything its `sha256` covers. Where the backend does not answer, `fallbacks` are asked in order."""
+    """What a policy says and does: everything its `sha256` covers. Where the backend does not answer, `fallbacks` are
+    asked in order."""
 
     base_model: str
     adapter: AdapterRef | None = None
@@ -119,7 +120,8 @@ class SecretHosts(Protocol):
 
 
 def check_secrets(bundle: PolicyBundle, tenant_id: str, secrets: SecretHosts) -> None:
-    """A secret goes to the hosts that it names, or else to its vendor's own, which is taken unseen: that secret may be made later.
+    """A secret goes to the hosts that it names, or else to its vendor's own, which is taken unseen: that secret may be
+    made later.
 
     Raises: InvalidInput naming the `base_url` that a secret may not be sent to, DependencyUnavailable.
     """

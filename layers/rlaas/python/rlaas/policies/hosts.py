@@ -19,7 +19,8 @@ def host_of(base_url: str) -> str | None:
 
 
 def may_go(base_url: str, *, hosts: Collection[str], own: str) -> bool:
-    """Whether a key whose secret names `hosts` may be sent to `base_url`; `own` is the host of the vendor that the policy asks."""
+    """Whether a key whose secret names `hosts` may be sent to `base_url`; `own` is the host of the vendor that the
+    policy asks."""
     host = host_of(base_url)
     return host in hosts if hosts else is_own(base_url, own)
 
@@ -30,7 +31,8 @@ def is_own(base_url: str, own: str) -> bool:
 
 
 SecretName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-"""The tenant's secret in Secrets Manager that holds a vendor's key and the hosts it may go to: `rlaas/<stage>/<tenant>/<name>`."""
+"""The tenant's secret in Secrets Manager that holds a vendor's key and the hosts it may go to:
+`rlaas/<stage>/<tenant>/<name>`."""
 
 
 BaseUrl = Annotated[str, Field(pattern=r"^https?://[^\s?#@]{1,500}$")]

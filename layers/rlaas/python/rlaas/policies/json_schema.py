@@ -1,4 +1,5 @@
-"""JSON Schemas (draft 2020-12) that a tenant may have answers checked by: nothing is fetched, and no answer takes more than linear time."""
+"""JSON Schemas (draft 2020-12) that a tenant may have answers checked by: nothing is fetched, and no answer takes more
+than linear time."""
 
 import json
 from collections.abc import Iterator
@@ -49,7 +50,8 @@ def schema_validator(schema: str) -> "jsonschema_rs.Validator":
 
 @lru_cache(maxsize=128)
 def looks(schema: str) -> int:
-    """How often a validator may look at one value of an answer: once for each part that may hold of it, and for each option of an enum."""
+    """How often a validator may look at one value of an answer: once for each part that may hold of it, and for each
+    option of an enum."""
     parsed: JsonValue = json.loads(schema)
     unfolding = _Unfolding(parsed)
     unfolding.recursions(parsed, ())
@@ -64,9 +66,10 @@ def values_in(text: str) -> int:
 class _Unfolding:
     """A schema with its references written out, counted.
 
-    A validator looks at one value once per path through the schema that leads to it. Without recursion there are at most `MAX_PARTS` of
-    them; with recursion their number stays the same from level to level as long as every part leads back to itself or to a part around it
-    along one path at most. Two, as in `anyOf: [{items: $ref}, {items: $ref}]`, double it with every level of the answer.
+    A validator looks at one value once per path through the schema that leads to it. Without recursion there are at
+    most `MAX_PARTS` of them; with recursion their number stays the same from level to level as long as every part leads
+    back to itself or to a part around it along one path at most. Two, as in `anyOf: [{items: $ref}, {items: $ref}]`,
+    double it with every level of the answer.
     """
 
     def __init__(self, root: JsonValue) -> None:
@@ -75,7 +78,8 @@ class _Unfolding:
         self.looks: dict[int, int] = {}
 
     def recursions(self, schema: JsonValue, around: tuple[int, ...]) -> tuple[int, int]:
-        """Along how many paths one object, and along how many one array, leads back to the parts `around`. Raises: ValueError."""
+        """Along how many paths one object, and along how many one array, leads back to the parts `around`. Raises:
+        ValueError."""
         self._parts += 1
         if self._parts > MAX_PARTS:
             raise ValueError(f"the schema has more than {MAX_PARTS} parts once its references are written out")

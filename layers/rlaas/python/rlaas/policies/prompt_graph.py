@@ -1,7 +1,9 @@
-"""A prompt: a graph of templated nodes over declared inputs. Data only; `rlaas.policies.render_prompt` checks and renders it.
+"""A prompt: a graph of templated nodes over declared inputs. Data only; `rlaas.policies.render_prompt` checks and
+renders it.
 
-Nodes that speak (`system`, `few_shot`, `user`) become the messages, in the order they stand in. `text` and `retrieval` nodes become text
-that templates of other nodes name like an input; `tools` are offered to the model; `output` says what is done to its answer.
+Nodes that speak (`system`, `few_shot`, `user`) become the messages, in the order they stand in. `text` and `retrieval`
+nodes become text that templates of other nodes name like an input; `tools` are offered to the model; `output` says what
+is done to its answer.
 """
 
 from collections import Counter
@@ -63,7 +65,8 @@ class FewShotNode(WireModel):
 
 
 class RetrievalNode(WireModel):
-    """The slot for the documents that come with a request: the template once for each, best first, joined by blank lines.
+    """The slot for the documents that come with a request: the template once for each, best first, joined by blank
+    lines.
 
     The template speaks of `document.text`, `document.source` and `number` (from 1).
     """

@@ -1,4 +1,5 @@
-"""Prompts checked and rendered: sandboxed templates over a request's inputs. No code can be reached, no missing input passes unseen."""
+"""Prompts checked and rendered: sandboxed templates over a request's inputs. No code can be reached, no missing input
+passes unseen."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -25,8 +26,8 @@ _DEEPEST = 24
 _MOST_CHAINED = 8
 """Filters that one value passes: each may make it several times as long."""
 _MOST_WORK = 16 * MAX_PROMPT_BYTES
-"""What filters and comparisons may look at in one rendering, in characters of the values that their templates speak of: the slowest filter
-takes 0.4 us a character."""
+"""What filters and comparisons may look at in one rendering, in characters of the values that their templates speak of:
+the slowest filter takes 0.4 us a character."""
 _OF_A_DOCUMENT = frozenset({"document", "number"})
 _Templated = TextNode | SystemNode | UserNode | RetrievalNode
 
@@ -40,7 +41,8 @@ _TESTS = frozenset({"defined", "undefined", "eq", "ne", "in"})
 
 
 class _Unfolded(CodeGenerator):
-    """Nothing that a template says is evaluated when it is compiled: that takes time per filter, and doubles with each in a chain."""
+    """Nothing that a template says is evaluated when it is compiled: that takes time per filter, and doubles with each
+    in a chain."""
 
     def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo) -> str:
         if not isinstance(node, nodes.TemplateData):
@@ -54,16 +56,16 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
 _SANDBOX = _Sandbox(undefined=StrictUndefined, autoescape=False, optimized=False)
 _SANDBOX.globals.clear()
-"""Templates know text, values, conditions, and filters whose answer is at most a constant times what they are given. No loop, call,
-assignment, arithmetic or joining: whatever a template says, rendering it is linear in its inputs, so that no tenant can stall or fill a
-process that serves others."""
+"""Templates know text, values, conditions, and filters whose answer is at most a constant times what they are given. No
+loop, call, assignment, arithmetic or joining: whatever a template says, rendering it is linear in its inputs, so that
+no tenant can stall or fill a process that serves others."""
 
 
 def check(prompt: Prompt) -> frozenset[str]:
     """The inputs that `prompt` speaks of.
 
-    Raises: InvalidInput naming node and field when a template is malformed or too deep, speaks of what is neither input nor node, or of
-    itself by way of others, or cannot be rendered.
+    Raises: InvalidInput naming node and field when a template is malformed or too deep, speaks of what is neither input
+    nor node, or of itself by way of others, or cannot be rendered.
     """
     parts = {node.name for node in prompt.nodes if isinstance(node, TextNode | RetrievalNode)}
     spoken: set[str] = set()
@@ -91,7 +93,8 @@ def check(prompt: Prompt) -> frozenset[str]:
 
 
 def _try_out(prompt: Prompt, spoken: Set[str]) -> None:
-    """Render `prompt` once with a word for each input and once with nothing, since what compiles may not render. Raises: InvalidInput."""
+    """Render `prompt` once with a word for each input and once with nothing, since what compiles may not render.
+    Raises: InvalidInput."""
     for text in ("word", ""):
         document = Document(text=text, source=text)
         [
@@ -102,7 +105,8 @@ def _try_out(prompt: Prompt, spoken: Set[str]) -> None:
 
 
 def render(prompt: Prompt, inputs: Mapping[str, str], documents: Sequence[Document] = ()) -> tuple[Message, ...]:
-    """The messages that speak to the model. Raises: InvalidInput naming the missing input or the node that cannot be rendered."""
+    """The messages that speak to the model. Raises: InvalidInput naming the missing input or the node that cannot be
+    rendered."""
     return _bounded(tuple(_Rendering(prompt, inputs, documents).messages(SystemNode, FewShotNode, UserNode)))
 
 

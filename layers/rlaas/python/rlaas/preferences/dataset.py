@@ -61,10 +61,11 @@ class HeldOutPrompt(WireModel, hide_input_in_errors=True):
 
 
 class DatasetManifest(WireModel):
-    """What a dataset version holds and what it was made from. Times are RFC 3339; `events_sha256` is of all events' sorted ids.
+    """What a dataset version holds and what it was made from. Times are RFC 3339; `events_sha256` is of all events'
+    sorted ids.
 
-    Of `outputs` in all, `dropped` says how many are not in it for which reason, and `advice` what would change each. Fewer than `min_pairs`
-    training pairs are too few to learn from.
+    Of `outputs` in all, `dropped` says how many are not in it for which reason, and `advice` what would change each.
+    Fewer than `min_pairs` training pairs are too few to learn from.
     """
 
     tenant_id: TenantId
@@ -88,8 +89,8 @@ class DatasetManifest(WireModel):
 
 
 def shortfall(manifest: DatasetManifest) -> str | None:
-    """Why the dataset is too small to learn from, what of its outputs fell out and what would change it, in at most 1,000 characters (it
-    becomes the job's failure reason); `None` where it is large enough."""
+    """Why the dataset is too small to learn from, what of its outputs fell out and what would change it, in at most
+    1,000 characters (it becomes the job's failure reason); `None` where it is large enough."""
     pairs = {split: manifest.splits[split].pairs for split in SPLITS}
     if pairs["train"] >= manifest.min_pairs:
         return None
@@ -105,9 +106,11 @@ def shortfall(manifest: DatasetManifest) -> str | None:
 
 
 def split_pairs(pairs: Iterable[Pair], shares: SplitShares, *, salt: str) -> dict[Split, list[Pair]]:
-    """Each pair's side, by a hash of `salt` and its thread: a thread is on one side only, and stays there in later versions.
+    """Each pair's side, by a hash of `salt` and its thread: a thread is on one side only, and stays there in later
+    versions.
 
-    A thread with any held-out interaction is wholly in the test split, and only there are pairs whose draft was sent unchanged.
+    A thread with any held-out interaction is wholly in the test split, and only there are pairs whose draft was sent
+    unchanged.
     """
     sides = _sides(pairs, shares, salt=salt)
     return {split: [pair for pair in side if split == "test" or not pair.unchanged] for split, side in sides.items()}
@@ -119,10 +122,11 @@ def training_demonstrations(pairs: Iterable[Pair], shares: SplitShares, *, salt:
 
 
 def within_shares(pairs: Sequence[Pair]) -> list[Pair]:
-    """`pairs` without those by which anybody makes more than his share of them (`voices.cap`; `voices.FREE` are always kept), in order.
+    """`pairs` without those by which anybody makes more than his share of them (`voices.cap`; `voices.FREE` are always
+    kept), in order.
 
-    Of a person with too many the threads take turns, so that one thread gone over again and again goes first; within a thread a hash
-    chooses, so that neither the first nor the last does.
+    Of a person with too many the threads take turns, so that one thread gone over again and again goes first; within a
+    thread a hash chooses, so that neither the first nor the last does.
     """
     by_person: dict[str, list[Pair]] = {}
     for pair in pairs:
@@ -157,7 +161,8 @@ def _sides(pairs: Iterable[Pair], shares: SplitShares, *, salt: str) -> dict[Spl
 
 
 def trl_row(pair: Pair) -> Mapping[str, object]:
-    """A row in TRL's conversational preference format (`prompt`, `chosen`, `rejected`, `tools`), its provenance beside it."""
+    """A row in TRL's conversational preference format (`prompt`, `chosen`, `rejected`, `tools`), its provenance beside
+    it."""
     return {
         "prompt": [message.plain() for message in pair.prompt],
         "chosen": [{"role": "assistant", "content": pair.chosen}],
@@ -175,7 +180,8 @@ def held_out_prompt(pair: Pair) -> HeldOutPrompt:
 
 
 def demonstration_row(pair: Pair) -> Mapping[str, object]:
-    """A row in TRL's conversational prompt-completion format (`prompt`, `completion`, `tools`), its provenance beside it."""
+    """A row in TRL's conversational prompt-completion format (`prompt`, `completion`, `tools`), its provenance beside
+    it."""
     return {
         "prompt": [message.plain() for message in pair.prompt],
         "completion": [{"role": "assistant", "content": pair.chosen}],

@@ -32,7 +32,8 @@ assert ADVICE.keys() == set(get_args(DropReason))
 
 
 def explained(dropped: Mapping[DropReason, int], *, room: int) -> str:
-    """`3 no_prompt (...); 1 empty (...)`, most first, in at most `room` characters: the rarest lose their sentences first."""
+    """`3 no_prompt (...); 1 empty (...)`, most first, in at most `room` characters: the rarest lose their sentences
+    first."""
     counted = sorted(dropped.items(), key=lambda item: (-item[1], item[0]))
     short = [f"{count:,} {reason}" for reason, count in counted]
     for told in range(len(counted), 0, -1):

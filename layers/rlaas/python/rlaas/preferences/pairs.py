@@ -1,5 +1,5 @@
-"""Preference pairs from what people did with drafts: the text they sent is chosen, the draft they changed or threw away is rejected; of two
-outputs compared, the preferred is chosen."""
+"""Preference pairs from what people did with drafts: the text they sent is chosen, the draft they changed or threw away
+is rejected; of two outputs compared, the preferred is chosen."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,11 +21,12 @@ HELD_OUT_TAG = "held-out"
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One preference with its provenance. `prompt` is what the model saw, or what was asked (`prompts.prompt_of`), `tools` the JSON of the
-    tools that the request offered; `discarded` says the draft was thrown away, not edited.
+    """One preference with its provenance. `prompt` is what the model saw, or what was asked (`prompts.prompt_of`),
+    `tools` the JSON of the tools that the request offered; `discarded` says the draft was thrown away, not edited.
 
-    `output_id` is the rejected output, `preferred_output_id` the chosen one where two were compared; `person` is whose word it is
-    (`voices.person`). `held_out` pairs come from interactions tagged `held-out`: they are judged on and never trained on.
+    `output_id` is the rejected output, `preferred_output_id` the chosen one where two were compared; `person` is whose
+    word it is (`voices.person`). `held_out` pairs come from interactions tagged `held-out`: they are judged on and
+    never trained on.
     """
 
     prompt: tuple[Message, ...]
@@ -45,19 +46,21 @@ class Pair:
 
     @property
     def unchanged(self) -> bool:
-        """Whether the draft was sent as it was, spacing aside. That teaches no preference, but policies are judged on it too: on edited
-        drafts alone, the one that wrote them would look worse than it is."""
+        """Whether the draft was sent as it was, spacing aside. That teaches no preference, but policies are judged on
+        it too: on edited drafts alone, the one that wrote them would look worse than it is."""
         return evenly_spaced(self.chosen) == evenly_spaced(self.rejected)
 
     @property
     def demonstration(self) -> bool:
-        """Whether it shows what to write, for SFT alone: a text sent as it was that none of the skill's policies wrote, such as a
-        fine-tuning example or another model's draft. A policy's own text would teach it what it does already."""
+        """Whether it shows what to write, for SFT alone: a text sent as it was that none of the skill's policies
+        wrote, such as a fine-tuning example or another model's draft. A policy's own text would teach it what it
+        does already."""
         return self.policy_id is None and not self.discarded and self.preferred_output_id is None and self.unchanged
 
     @property
     def content_sha256(self) -> str:
-        """Equal for pairs that teach the same: same prompt, chosen and rejected text, whatever their spacing and their calls' ids."""
+        """Equal for pairs that teach the same: same prompt, chosen and rejected text, whatever their spacing and their
+        calls' ids."""
         return canonical_sha256([*sameness(self.prompt, self.tools), evenly_spaced(self.chosen), evenly_spaced(self.rejected)])
 
 
@@ -73,10 +76,10 @@ class PairSet:
 def build_pairs(events: Iterable[StoredEvent]) -> PairSet:
     """Pairs from one tenant's and skill's events, in any order and possibly repeated. O(events).
 
-    What was received last is the last word: a client's clock decides nothing. The latest edit of an output is its final text; an output
-    sent without an edit is its own. Feedback that names no output is about its interaction's last. The latest comparison of two outputs
-    makes a pair of them; one that names the preferred output alone prefers it to the interaction's others. Of pairs that teach the same,
-    the oldest stays.
+    What was received last is the last word: a client's clock decides nothing. The latest edit of an output is its final
+    text; an output sent without an edit is its own. Feedback that names no output is about its interaction's last. The
+    latest comparison of two outputs makes a pair of them; one that names the preferred output alone prefers it to the
+    interaction's others. Of pairs that teach the same, the oldest stays.
     """
     by_id = {event.event_id: event for event in events}
     outputs = sorted((event for event in by_id.values() if event.event_type == "output"), key=_when)
@@ -100,8 +103,8 @@ def build_pairs(events: Iterable[StoredEvent]) -> PairSet:
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """Feedback by the output it is about, oldest first; per output that lost a comparison, the outputs preferred to it and the feedback
-    that says so; and what feedback is about that never landed."""
+    """Feedback by the output it is about, oldest first; per output that lost a comparison, the outputs preferred to it
+    and the feedback that says so; and what feedback is about that never landed."""
 
     about: dict[str, list[tuple[StoredEvent, FeedbackSubmitted]]] = field(default_factory=dict)
     preferred: dict[str, dict[str, StoredEvent]] = field(default_factory=dict)

@@ -12,14 +12,15 @@ from rlaas.telemetry.events import InteractionCreated, OutputProduced
 
 
 def prompt_of(output: OutputProduced, interaction: InteractionCreated | None) -> tuple[Message, ...]:
-    """The output's own messages; where it was logged without, the interaction's messages, else its inputs as one user message. Empty where
-    none of them says anything."""
+    """The output's own messages; where it was logged without, the interaction's messages, else its inputs as one user
+    message. Empty where none of them says anything."""
     asked = output.messages or (interaction and (interaction.messages or inputs_message(interaction.inputs or {}))) or ()
     return asked if any(message.content.strip() or message.tool_calls for message in asked) else ()
 
 
 def inputs_message(inputs: Mapping[str, str]) -> tuple[Message, ...]:
-    """A lone input's text, several as `name: text` in the order of their names, a blank line between; blank ones are left out."""
+    """A lone input's text, several as `name: text` in the order of their names, a blank line between; blank ones are
+    left out."""
     given = {name: text for name, text in sorted(inputs.items()) if text.strip()}
     lines = list(given.values()) if len(inputs) == 1 else [f"{name}: {text}" for name, text in given.items()]
     return (Message(role="user", content="\n\n".join(lines)),) if lines else ()
@@ -32,7 +33,8 @@ def tools_of(interaction: InteractionCreated | None) -> str | None:
 
 
 def sameness(prompt: Sequence[Message], tools: str | None) -> list[JsonValue]:
-    """Equal for prompts that ask the same: spacing aside, and whatever ids their tool calls drew; other arguments, another question."""
+    """Equal for prompts that ask the same: spacing aside, and whatever ids their tool calls drew; other arguments,
+    another question."""
     places: dict[str, int] = {}
     said: list[JsonValue] = [tools] if tools else []
     for message in prompt:

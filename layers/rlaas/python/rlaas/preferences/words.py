@@ -18,8 +18,8 @@ _UNSEEN = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))
 
 
 def count_words(text: str) -> int:
-    """How many words `text` has: what stands between blanks and holds a letter or digit; where a script has no blanks, about as many as a
-    reader finds. Signs and emoji are none."""
+    """How many words `text` has: what stands between blanks and holds a letter or digit; where a script has no blanks,
+    about as many as a reader finds. Signs and emoji are none."""
     words = 0
     if not text.isascii():
         for script, characters in _WITHOUT_BLANKS:
@@ -29,8 +29,8 @@ def count_words(text: str) -> int:
 
 
 def evenly_spaced(text: str) -> str:
-    """`text` as it compares with others: one blank for any run of blanks and line ends, none at its ends, letters and their marks composed
-    (NFC). Texts that differ in nothing a reader sees but spacing are the same."""
+    """`text` as it compares with others: one blank for any run of blanks and line ends, none at its ends, letters and
+    their marks composed (NFC). Texts that differ in nothing a reader sees but spacing are the same."""
     if not text.isascii():
         text = unicodedata.normalize("NFC", text).translate(_UNSEEN)
     return " ".join(text.split())

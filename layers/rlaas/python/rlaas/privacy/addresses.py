@@ -1,7 +1,9 @@
-"""Street addresses as they are written in many countries: a street with its number, a post-office box, and the places behind them.
+"""Street addresses as they are written in many countries: a street with its number, a post-office box, and the places
+behind them.
 
-Each has a number that a kind of street, a flat or a box before or behind it makes a house's; what leads to the same door right behind it
-(flat, town, state, postal code, country) is taken with it. Every repetition is bounded, so that all takes time linear in the text.
+Each has a number that a kind of street, a flat or a box before or behind it makes a house's; what leads to the same
+door right behind it (flat, town, state, postal code, country) is taken with it. Every repetition is bounded, so that
+all takes time linear in the text.
 """
 
 import re
@@ -62,7 +64,8 @@ _TAIL = re.compile(
     rf"(?:{_GAP}{_TOWN}(?=[^\w-]|$)(?:[ ]\([A-Z]{{2}}\)|[ ]/[ ][A-Z]{{2}})?)?"
     rf"|(?:{_GAP}{_UNIT}){{1,2}}(?:[ ]{_TOWN}{_ENDS})?(?:{_BREAK}{_TOWN}{_ENDS}){{0,2}}|(?:,[ ]?{_TOWN}{_ENDS}){{1,3}})"
 )
-"""Flats, and either towns, states and countries before a postal code, or towns that nothing but a sentence's end comes after."""
+"""Flats, and either towns, states and countries before a postal code, or towns that nothing but a sentence's end comes
+after."""
 _LINE = rf"{_NAME}(?:[ ](?:{_JOINING}){{0,2}}{_NAME}){{0,4}}"
 _NUMBERED = re.compile(
     r"\d(?<![\w.,/:#$€£-].)\d{0,5}(?:[ -]?(?:bis|ter|[A-Za-z])(?!\w))?(?![\w%]|[.,:]\d|[/-]\d{4}|[/-]\d{1,3}[/-])(?=[ ,.;:)/\n-]|$)"
@@ -109,7 +112,8 @@ _CODED = re.compile(
 
 
 def street_addresses(text: str) -> Iterator[tuple[int, int]]:
-    """Where each street address in `text` begins and ends, in order and apart but for those of the armed forces' post."""
+    """Where each street address in `text` begins and ends, in order and apart but for those of the armed forces'
+    post."""
     if "PO A" in text or "po a" in text:
         yield from (match.span() for match in _MILITARY.finditer(text))
     if "corner of" in text:

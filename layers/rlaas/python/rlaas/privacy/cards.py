@@ -1,4 +1,5 @@
-"""Numbers of payment cards: 12 to 19 digits whose last one checks the others, whatever other numbers stand beside them."""
+"""Numbers of payment cards: 12 to 19 digits whose last one checks the others, whatever other numbers stand beside
+them."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,8 @@ _NETWORKS = re.compile(
     r"|35\d{14}|(?:2131|1800)\d{11}|6(?:011|5\d\d|4[4-9]\d)\d{12}(?:\d{3})?|62\d{14,17}|(?:5[06-8]|6[37])\d{10,17}|0604\d{8}"
     r"|220[0-5]\d{12,15}|(?:60|8[12])\d{14}|(?:9792|9860|8600|9704)\d{12}"
 )
-"""Visa; Mastercard, old and new; American Express; Diners; JCB; Discover; UnionPay; Maestro; Mir; RuPay; Troy, Humo, Uzcard and Napas."""
+"""Visa; Mastercard, old and new; American Express; Diners; JCB; Discover; UnionPay; Maestro; Mir; RuPay; Troy, Humo,
+Uzcard and Napas."""
 _USUAL = ((4, 4, 4, 4), (4, 6, 5))
 """Groups that nothing but a card's number comes in."""
 _NAMED = re.compile(
@@ -35,7 +37,8 @@ def card_numbers(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _readings(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The first and the last of groups that may be one number: one, up to five of usual sizes, or all where they are small and alike."""
+    """The first and the last of groups that may be one number: one, up to five of usual sizes, or all where they are
+    small and alike."""
     for first in range(len(sizes)):
         digits = 0
         for last in range(first, min(first + _MOST_GROUPS, len(sizes))):
@@ -55,7 +58,8 @@ def _is_fraction(text: str, start: int) -> bool:
 
 
 def _is_card(text: str, groups: Sequence[tuple[int, int]]) -> bool:
-    """Whether the last digit checks the others (Luhn), and a network, the grouping or a word before it says that it is a card's."""
+    """Whether the last digit checks the others (Luhn), and a network, the grouping or a word before it says that it is
+    a card's."""
     number = "".join(text[start:end] for start, end in groups)
     digits = [*map(int, number)]
     doubled = (digit * 2 - 9 if digit > 4 else digit * 2 for digit in digits[-2::-2])

@@ -1,7 +1,8 @@
 """Names of people that the way people write gives away: greetings, sign-offs, introductions, headers, titles.
 
-A language model misses names that are rare where it learnt; their places in a letter do not change with the language they come from.
-Expressions are linear in the text: repetitions are bounded, or over characters that what follows them does not take.
+A language model misses names that are rare where it learnt; their places in a letter do not change with the language
+they come from. Expressions are linear in the text: repetitions are bounded, or over characters that what follows them
+does not take.
 """
 
 import re
@@ -157,7 +158,8 @@ _LINK = re.compile(rf"[ \t]{{1,2}}(?:{_PARTICLE}[ \t])?$")
 
 @dataclass(frozen=True)
 class Lexicon:
-    """A language's words, in lower case. Its nouns may hold names, as WordNet's do; the others (verbs, adjectives, ...) do not."""
+    """A language's words, in lower case. Its nouns may hold names, as WordNet's do; the others (verbs, adjectives, ...)
+    do not."""
 
     others: frozenset[str]
     nouns: frozenset[str]
@@ -198,8 +200,8 @@ def cued_names(text: str, lexicon: Lexicon) -> Iterator[Name]:
 
 
 def trimmed(text: str, start: int, end: int, *, of_person: bool = True, certain: bool = False) -> Name | None:
-    """What of a supposed name is one: up to its line's or sentence's end, without titles, possessives and words that name
-    nobody; None when nothing is.
+    """What of a supposed name is one: up to its line's or sentence's end, without titles, possessives and words that
+    name nobody; None when nothing is.
 
     Unless it is `certain`, one that ends as names of institutions do is none of a person.
     """
@@ -226,7 +228,8 @@ def trimmed(text: str, start: int, end: int, *, of_person: bool = True, certain:
 
 
 def uncapitalised(text: str, start: int, end: int, lexicon: Lexicon) -> Iterator[Name]:
-    """What of a supposed name of a writer without capitals is one: each run of words on one line that may be names, if one must be."""
+    """What of a supposed name of a writer without capitals is one: each run of words on one line that may be names, if
+    one must be."""
     runs: list[list[re.Match[str]]] = []
     for word in _ANY_WORD.finditer(text, start, end):
         if lexicon.ordinary(_base(word[0])) or _base(word[0]) in _NOBODY:
@@ -241,12 +244,14 @@ def uncapitalised(text: str, start: int, end: int, lexicon: Lexicon) -> Iterator
 
 
 def in_mid_sentence(text: str, start: int, end: int) -> bool:
-    """Whether a word follows one in lower case, so that its capital is its own, and no other capital follows, as in `Purchase Order`."""
+    """Whether a word follows one in lower case, so that its capital is its own, and no other capital follows, as in
+    `Purchase Order`."""
     return _BEFORE.search(text, max(0, start - 40), start) is not None and _CAPITALISED.match(text, end + 1) is None
 
 
 def is_full_name(text: str, lexicon: Lexicon) -> bool:
-    """Whether `text` reads as a first and last name: no word is part of institutions' names, not all are words of the language."""
+    """Whether `text` reads as a first and last name: no word is part of institutions' names, not all are words of the
+    language."""
     words = [match[0] for match in _ANY_WORD.finditer(text) if match[0][:1].isupper()]
     known = [_base(word) for word in words]
     return (
@@ -260,7 +265,8 @@ def is_full_name(text: str, lexicon: Lexicon) -> bool:
 
 
 def mentions(texts: Sequence[str], names: Sequence[Iterable[Name]], lexicon: Lexicon) -> list[list[Name]]:
-    """The names, and each other place of `texts` where one of them, or a part of one, stands, with the capitalised words beside it.
+    """The names, and each other place of `texts` where one of them, or a part of one, stands, with the capitalised
+    words beside it.
 
     Addresses such as `ada.park@` name people, too: their parts are looked for as well.
     """
@@ -293,7 +299,8 @@ def _known(text: str, known: set[str]) -> Iterator[Name]:
 
 
 def _merged(text: str, names: Iterable[Name], lexicon: Lexicon) -> list[Name]:
-    """`names` in order and apart, each grown by the unknown capitalised words right behind it and joined with its neighbour."""
+    """`names` in order and apart, each grown by the unknown capitalised words right behind it and joined with its
+    neighbour."""
     merged: list[Name] = []
     for name in sorted(names, key=lambda name: (name.start, -name.end)):
         grown = _grown(text, name, lexicon)
@@ -372,7 +379,8 @@ def stands_where_places_do(text: str, start: int) -> bool:
 
 
 def cued_places(text: str, lexicon: Lexicon) -> Iterator[Name]:
-    """Places that their surroundings give away: `in Xyz`, where no word of the language is capitalised there, and `City: Xyz`."""
+    """Places that their surroundings give away: `in Xyz`, where no word of the language is capitalised there, and
+    `City: Xyz`."""
     for match in _IN_PLACE.finditer(text):
         group = "name" if match["name"] else "named"
         words = [_base(word) for word in _ANY_WORD.findall(match[group])]

@@ -1,7 +1,7 @@
 """Personal data that its shape gives away, checked by its checksum where it has one.
 
-Each expression is linear in the text: no nested or adjacent repetitions that could match the same characters. A glance at the text first
-(is there an `@`, are there enough digits) spares most texts most expressions.
+Each expression is linear in the text: no nested or adjacent repetitions that could match the same characters. A glance
+at the text first (is there an `@`, are there enough digits) spares most texts most expressions.
 """
 
 import hashlib

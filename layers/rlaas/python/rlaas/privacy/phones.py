@@ -1,4 +1,5 @@
-"""Phone numbers: by a plus sign, by the notation of a country, and wherever the words around a number say that somebody is reached by it.
+"""Phone numbers: by a plus sign, by the notation of a country, and wherever the words around a number say that somebody
+is reached by it.
 
 Each expression is bounded where it begins, so that all takes time linear in the text.
 """
@@ -64,8 +65,8 @@ _IPV4 = re.compile(r"(?!(?:\d\d\.){3}\d\d$)(?:\d{1,3}\.){3}\d{1,3}")
 def phone_numbers(text: str, regions: Sequence[str], cards: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """Where each phone number in `text` begins and ends; they may overlap.
 
-    `regions` are the countries (ISO 3166) whose notation at home is known wherever it stands. What is in `cards` is a phone's only where
-    a plus sign or the words around it say so.
+    `regions` are the countries (ISO 3166) whose notation at home is known wherever it stands. What is in `cards` is a
+    phone's only where a plus sign or the words around it say so.
     """
     surest = [*_surest(text, _blanked(text, cards) if cards else text, regions)]
     yield from surest
@@ -95,7 +96,8 @@ def _blanked(text: str, spans: Iterable[tuple[int, int]]) -> str:
 
 
 def _is_trunk(text: str) -> bool:
-    """Whether there are as many digits as phone numbers have behind the zero that a country's own numbers begin with."""
+    """Whether there are as many digits as phone numbers have behind the zero that a country's own numbers begin
+    with."""
     return 9 <= sum(map(str.isdigit, text)) <= 12
 
 
@@ -112,7 +114,8 @@ def _told_end(text: str) -> int:
 
 
 def _is_told_before(text: str, start: int) -> bool:
-    """Whether the last word before code point `start` that may tell of a phone does: no other thing that has numbers stands between."""
+    """Whether the last word before code point `start` that may tell of a phone does: no other thing that has numbers
+    stands between."""
     words = [*_WORD.finditer(text, max(0, start - 60), start)]
     for at in reversed(range(len(words))):
         word, end = words[at][0].lower(), words[at].end()

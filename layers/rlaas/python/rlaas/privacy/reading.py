@@ -1,4 +1,5 @@
-"""A text as it is read, and how it is changed: in JSON, what escapes hide is seen, and whatever is replaced, JSON stays."""
+"""A text as it is read, and how it is changed: in JSON, what escapes hide is seen, and whatever is replaced, JSON
+stays."""
 
 import json
 import re
@@ -44,8 +45,8 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """`text` is what is looked at of `given`, and of `added`, which completes JSON that was cut off. `leaves` (None: the whole text is one)
-    are where something may be put in the place of another."""
+    """`text` is what is looked at of `given`, and of `added`, which completes JSON that was cut off. `leaves` (None:
+    the whole text is one) are where something may be put in the place of another."""
 
     given: str
     text: str
@@ -55,8 +56,8 @@ class Reading:
     def replaced(self, spans: Sequence[Span], in_place_of: InPlaceOf) -> str:
         """The text given with each of `spans` (of the reading, in order and apart) replaced.
 
-        In JSON a number that holds a find becomes a string, names that become one another are numbered, and of a find that goes over
-        commas and quotes each string's part is replaced.
+        In JSON a number that holds a find becomes a string, names that become one another are numbered, and of a find
+        that goes over commas and quotes each string's part is replaced.
         """
         if self.leaves is None:
             changes = ((span.start, span.end, in_place_of(self.text[span.start : span.end], span.entity)) for span in spans)
@@ -99,8 +100,8 @@ class Reading:
 
 
 def read(text: str) -> Reading:
-    """`text` as it is read: in JSON objects and lists, alone, cut off, in lines, in fences or in the middle of prose, the escapes of
-    strings are undone, at every depth."""
+    """`text` as it is read: in JSON objects and lists, alone, cut off, in lines, in fences or in the middle of prose,
+    the escapes of strings are undone, at every depth."""
     if "{" not in text and "[" not in text:
         return Reading(text, text)
     made = _Making()
@@ -123,7 +124,8 @@ def read(text: str) -> Reading:
 
 
 def _json_within(text: str) -> Iterator[tuple[int, int]]:
-    """Where JSON begins and ends in a text that holds more; of texts with very many brackets, only at the first ones."""
+    """Where JSON begins and ends in a text that holds more; of texts with very many brackets, only at the first
+    ones."""
     decoder = json.JSONDecoder(parse_int=str, parse_float=str)
     at = 0
     for _ in range(_MOST_TRIES):
@@ -208,7 +210,8 @@ class _Making:
 
 
 def _digits(number: str) -> str:
-    """A whole number of up to 30 digits in digits alone, however it is written (`4.2e3`, `4200.0`); any other number as it is."""
+    """A whole number of up to 30 digits in digits alone, however it is written (`4.2e3`, `4200.0`); any other number as
+    it is."""
     if number.lstrip("-").isdecimal() or len(number) > 2 * _MOST_DIGITS:
         return number
     value = Decimal(number)

@@ -31,7 +31,8 @@ Digest = Callable[[str], str]
 
 
 class EntityFinder(Protocol):
-    """Finds names of people and places, and what else has no shape of its own. Places in a text count its Unicode code points."""
+    """Finds names of people and places, and what else has no shape of its own. Places in a text count its Unicode code
+    points."""
 
     def find(self, texts: Sequence[str], entities: Sequence[ModelEntity]) -> list[list[Span]]:
         """The spans in each of `texts`. Raises: DependencyUnavailable."""
@@ -40,7 +41,8 @@ class EntityFinder(Protocol):
 
 @dataclass(frozen=True)
 class Scrubber:
-    """One tenant's settings at work. `salt` (32 random bytes, the tenant's own) makes hashes that tell nothing to others."""
+    """One tenant's settings at work. `salt` (32 random bytes, the tenant's own) makes hashes that tell nothing to
+    others."""
 
     settings: PrivacySettings
     salt: bytes
@@ -90,11 +92,13 @@ class Scrubber:
         return reading.replaced(self._apart(reading.text, spans, ()), self._in_place_of)
 
     def digest(self, text: str) -> str:
-        """HMAC-SHA256 (hex) of `text` under the salt: equal texts are known again, and nobody without the salt can guess them."""
+        """HMAC-SHA256 (hex) of `text` under the salt: equal texts are known again, and nobody without the salt can
+        guess them."""
         return _hmac(self.salt, text).hex()
 
     def digest_for(self, purpose: str) -> "Digest":
-        """A `digest` under a key of its own, made of the salt and `purpose`: what is proven by one proves nothing to another."""
+        """A `digest` under a key of its own, made of the salt and `purpose`: what is proven by one proves nothing to
+        another."""
         key = _hmac(self.salt, f"\0{purpose}")
         return lambda text: _hmac(key, text).hex()
 
@@ -120,8 +124,8 @@ class Scrubber:
     def _apart(self, text: str, by_pattern: Iterable[Span], by_model: Iterable[Span]) -> list[Span]:
         """The spans without overlaps: patterns go before the model, then the longest, then the first.
 
-        What is left of a span that another one overlaps is a span as well, unless it is nothing but punctuation. Linear in the text and its
-        finds.
+        What is left of a span that another one overlaps is a span as well, unless it is nothing but punctuation. Linear
+        in the text and its finds.
         """
         taken: list[Span] = []
         covered = bytearray(len(text))
@@ -169,7 +173,8 @@ def _uncovered(covered: bytearray, span: Span) -> Iterator[tuple[int, int]]:
 
 
 def canonical(found: str, entity: str) -> str:
-    """One text for all ways to write the same: hashes join `4111 1111...` with `4111-1111...`, and an address in whatever case."""
+    """One text for all ways to write the same: hashes join `4111 1111...` with `4111-1111...`, and an address in
+    whatever case."""
     plain = folded(found)
     if entity == "URL":
         return plain

@@ -27,16 +27,18 @@ PatternEntity = Literal[
     "UK_NHS",
     "STREET_ADDRESS",
 ]
-"""Kinds found by pattern and checksum, in microseconds. The names are Presidio's, which has none for street addresses."""
+"""Kinds found by pattern and checksum, in microseconds. The names are Presidio's, which has none for street
+addresses."""
 ModelEntity = Literal["PERSON", "LOCATION", "NRP", "US_ITIN", "US_PASSPORT", "US_DRIVER_LICENSE", "US_BANK_NUMBER", "UK_NINO"]
-"""Kinds that take a language model, or the words around them, to find: a call of the function `find_entities` per request. `NRP` is a
-nationality, religion or political group."""
+"""Kinds that take a language model, or the words around them, to find: a call of the function `find_entities` per
+request. `NRP` is a nationality, religion or political group."""
 
 PATTERN_ENTITIES: tuple[PatternEntity, ...] = get_args(PatternEntity)
 MODEL_ENTITIES: tuple[ModelEntity, ...] = get_args(ModelEntity)
 
 Action = Literal["mask", "hash", "drop", "keep"]
-"""`<EMAIL_ADDRESS>`; `<EMAIL_ADDRESS:1f2e3d4c5b6a7988>`, the same for the same text in one tenant; nothing; the text as it is."""
+"""`<EMAIL_ADDRESS>`; `<EMAIL_ADDRESS:1f2e3d4c5b6a7988>`, the same for the same text in one tenant; nothing; the text as
+it is."""
 
 _MOST_INSTRUCTIONS = 1000
 _MOST_INSTRUCTIONS_TOGETHER = 3000
@@ -46,7 +48,8 @@ EntityName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,39}$")
 
 
 class CustomEntity(WireModel):
-    """A kind of the tenant's own, such as its customer numbers, by a regular expression in RE2's syntax (linear time, so no lookaround)."""
+    """A kind of the tenant's own, such as its customer numbers, by a regular expression in RE2's syntax (linear time,
+    so no lookaround)."""
 
     name: EntityName
     pattern: Annotated[str, Field(min_length=1, max_length=500)]
@@ -63,8 +66,9 @@ class CustomEntity(WireModel):
 class PrivacySettings(WireModel):
     """What happens to each kind of personal data. By default what patterns find is masked, and no model is asked.
 
-    `allow` lists texts that are no personal data though they look like it, such as the company's own address. `phone_regions` are the
-    countries (ISO 3166) whose national notation of phone numbers is known; numbers with `+` are found whatever their country.
+    `allow` lists texts that are no personal data though they look like it, such as the company's own address.
+    `phone_regions` are the countries (ISO 3166) whose national notation of phone numbers is known; numbers with `+` are
+    found whatever their country.
     """
 
     actions: dict[PatternEntity | ModelEntity, Action] = Field(default_factory=dict)
@@ -84,13 +88,14 @@ class PrivacySettings(WireModel):
 
 @dataclass(slots=True)
 class Work:
-    """What a tenant's own expressions may look at in one go, in characters. One find is linear in what follows it, and many are not."""
+    """What a tenant's own expressions may look at in one go, in characters. One find is linear in what follows it, and
+    many are not."""
 
     left: int = 500_000_000
 
     def finds(self, expression: "re2._Regexp", text: str) -> Iterator[tuple[int, int]]:
-        """Where the finds of `expression` in `text` begin and end. When the work is done, all that is left of the text is one find: what
-        could not be looked at is not let through."""
+        """Where the finds of `expression` in `text` begin and end. When the work is done, all that is left of the text
+        is one find: what could not be looked at is not let through."""
         at = 0
         self.left -= len(text)
         for match in expression.finditer(text):
@@ -103,14 +108,16 @@ class Work:
 
 
 class TenantPrivacy(WireModel):
-    """A tenant's settings, and the salt of its hashes: 32 random bytes in hexadecimal, made with the tenant and never shown."""
+    """A tenant's settings, and the salt of its hashes: 32 random bytes in hexadecimal, made with the tenant and never
+    shown."""
 
     settings: PrivacySettings = Field(default_factory=PrivacySettings)
     salt: Sha256 = Field(default_factory=lambda: secrets.token_hex(32))
 
 
 def check_custom(settings: PrivacySettings) -> None:
-    """Whether the expressions are of a size that RE2 is quick with; those stored before it was bounded stay. Raises: InvalidInput."""
+    """Whether the expressions are of a size that RE2 is quick with; those stored before it was bounded stay. Raises:
+    InvalidInput."""
     sizes = [compiled(custom.pattern).programsize for custom in settings.custom]
     for place, size in enumerate(sizes):
         if size > _MOST_INSTRUCTIONS:

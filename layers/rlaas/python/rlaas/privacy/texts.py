@@ -1,4 +1,5 @@
-"""Every text of a value, taken out to be scrubbed and put back: what a model has is found by its types, so that a new field is covered."""
+"""Every text of a value, taken out to be scrubbed and put back: what a model has is found by its types, so that a new
+field is covered."""
 
 import json
 import math
@@ -24,8 +25,9 @@ _EMPTIED = "-"
 def scrubbed(values: Sequence[Model], scrubber: Scrubber, *, kept: Collection[str]) -> list[Model]:
     """`values` without personal data, all their texts in one go. Raises: DependencyUnavailable.
 
-    Looked at are all strings, names of entries, and numbers where a string might stand, at any depth: all but the fields `kept`, words of a
-    fixed list, and numbers and times, whose types bound them. What a mask makes longer than its field may be is cut.
+    Looked at are all strings, names of entries, and numbers where a string might stand, at any depth: all but the
+    fields `kept`, words of a fixed list, and numbers and times, whose types bound them. What a mask makes longer than
+    its field may be is cut.
     """
     texts: list[str] = []
 

@@ -1,6 +1,8 @@
-"""Rewards follow events: what lands in an interaction settles what waited for it, and brings the rewards of its outputs up to date.
+"""Rewards follow events: what lands in an interaction settles what waited for it, and brings the rewards of its outputs
+up to date.
 
-What an event costs does not depend on how many came before it: an output's reward takes some five reads and one or two writes.
+What an event costs does not depend on how many came before it: an output's reward takes some five reads and one or two
+writes.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,9 +34,9 @@ class RewardSpecs(Protocol):
 class FollowUp:
     """Follows up what arrives: joins and rewards. `spec_of` tells how a tenant's skill is rewarded.
 
-    Two may work on one interaction at once, on the same events and in any order. An output's first reward is one conditional write; from
-    then on standings change by conditional writes, so each reward has an `n` of its own, and the higher one saw what the other saw. Whoever
-    dies on the way leaves the rest to the next delivery.
+    Two may work on one interaction at once, on the same events and in any order. An output's first reward is one
+    conditional write; from then on standings change by conditional writes, so each reward has an `n` of its own, and
+    the higher one saw what the other saw. Whoever dies on the way leaves the rest to the next delivery.
     """
 
     store: StandingStore
@@ -44,8 +46,8 @@ class FollowUp:
     def __call__(self, arrivals: Arrivals, known: Mapping[str, StoredEvent] | None = None) -> list[RewardComputed]:
         """The rewards that `arrivals` newly make, stored: one an output, however much was said of it.
 
-        Feedback without an output id is about the interaction's last output. Shadows' outputs have no reward: nobody saw them. `known` are
-        events that need not be read. Raises: DependencyUnavailable, NotFound.
+        Feedback without an output id is about the interaction's last output. Shadows' outputs have no reward: nobody
+        saw them. `known` are events that need not be read. Raises: DependencyUnavailable, NotFound.
         """
         tenant_id, interaction_id = arrivals.tenant_id, arrivals.interaction_id
         said: dict[str, dict[Kind, Said]] = {name: {} for name in arrivals.landed if name != interaction_id}
@@ -92,8 +94,8 @@ class _Output:
     def up_to_date(self, said: Latest) -> RewardComputed | None:
         """The output's reward with `said`, if it is new.
 
-        The first reward holds what stands until something else is said; before the output has landed, and from the second on, the standing
-        is written first, and then the reward.
+        The first reward holds what stands until something else is said; before the output has landed, and from the
+        second on, the standing is written first, and then the reward.
         """
         store = self.follow_up.store
         for _ in range(_ATTEMPTS):

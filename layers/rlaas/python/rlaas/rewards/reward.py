@@ -12,8 +12,8 @@ from rlaas.telemetry.store import StoredEvent
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """What feedback gives of a reward: the components, each in [0, 1], the edits and actions among the feedback, and how texts were
-    compared; `None` where none were."""
+    """What feedback gives of a reward: the components, each in [0, 1], the edits and actions among the feedback, and
+    how texts were compared; `None` where none were."""
 
     values: dict[str, float]
     counted: list[StoredEvent]
@@ -23,8 +23,9 @@ class Components:
 def components_of(output: StoredEvent, feedback: Sequence[StoredEvent]) -> Components:
     """The components that the feedback on `output` gives.
 
-    `sent` is 1 for an output sent and 0 for one discarded or regenerated. `edit_similarity` compares the text with its final form; it
-    is 0 for an output not sent and 1 for one sent without an edit. The edit and the action that arrived last count.
+    `sent` is 1 for an output sent and 0 for one discarded or regenerated. `edit_similarity` compares the text with its
+    final form; it is 0 for an output not sent and 1 for one sent without an edit. The edit and the action that arrived
+    last count.
     Raises: ValueError when `output` is not an output.
     """
     produced = output.event()
@@ -50,7 +51,8 @@ def components_of(output: StoredEvent, feedback: Sequence[StoredEvent]) -> Compo
 
 
 def reward_of(output: StoredEvent, feedback: Sequence[StoredEvent], spec: RewardSpec, *, n: int) -> RewardComputed | None:
-    """The weighted mean, in [0, 1], of the components that the feedback on `output` gives so far; None while it gives none.
+    """The weighted mean, in [0, 1], of the components that the feedback on `output` gives so far; None while it gives
+    none.
 
     `n` numbers the rewards of an output, from 1. Raises: ValueError when `output` is not an output.
     """

@@ -14,8 +14,8 @@ from rapidfuzz.distance import Levenshtein, Postfix, Prefix
 Measure = Literal["characters", "pieces"]
 
 MOST_CELLS = 2**28
-"""Characters of the one text times characters of the other that are compared as a whole, what both begin and end with aside: 16,384 each,
-some 20 ms of a core."""
+"""Characters of the one text times characters of the other that are compared as a whole, what both begin and end with
+aside: 16,384 each, some 20 ms of a core."""
 _PIECE = 2048
 _APART = 1024
 _MARK = 24
@@ -34,8 +34,9 @@ class Similarity:
 def compare(draft: str, final: str) -> Similarity:
     """1 minus the edits that make one text of the other, over the longer one's length.
 
-    By `characters`, edits are the Levenshtein distance. Texts whose changed part is too long for that are compared by `pieces`: cut where
-    they have the same 24 characters, each piece by its characters. No cut can save an edit, so the value is never above the exact one.
+    By `characters`, edits are the Levenshtein distance. Texts whose changed part is too long for that are compared by
+    `pieces`: cut where they have the same 24 characters, each piece by its characters. No cut can save an edit, so the
+    value is never above the exact one.
     """
     longest = max(len(draft), len(final))
     begin = Prefix.similarity(draft, final)
@@ -85,7 +86,8 @@ def _cuts(draft: str, final: str) -> Iterator[tuple[int, int]]:
 
 
 def _marks(text: str) -> dict[str, int]:
-    """Where each run of `_MARK` characters begins that the text has once, of those that begin with one of the `_beginnings`."""
+    """Where each run of `_MARK` characters begins that the text has once, of those that begin with one of the
+    `_beginnings`."""
     places = [found.start() for found in islice(_beginnings().finditer(text), _MOST_MARKS)]
     marks = [text[at : at + _MARK] for at in places]
     times = Counter(marks)

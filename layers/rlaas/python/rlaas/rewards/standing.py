@@ -1,6 +1,7 @@
 """What stands said of an output: the edit and the action that arrived last, whatever was said before.
 
-It is kept beside the events, so that following one event up takes a few reads of bounded size however many came before it.
+It is kept beside the events, so that following one event up takes a few reads of bounded size however many came before
+it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +28,8 @@ Latest = Mapping[Kind, Said]
 
 
 class Standing(WireModel):
-    """The latest of each kind. `n` counts how often that changed: of two standings of one output the higher one is the later.
+    """The latest of each kind. `n` counts how often that changed: of two standings of one output the higher one is the
+    later.
 
     Events may come in any order, twice, or after their successors: the standing that results is the same.
     """
@@ -44,8 +46,8 @@ class Standing(WireModel):
 class Arrivals(WireModel):
     """What arrived in one interaction, for following it up: no more than its latest, however much it was.
 
-    `said` is by the output that it is about, `""` for feedback that names none. `landed` are the interaction and the outputs, `pending`
-    what waited for one of these when it was stored.
+    `said` is by the output that it is about, `""` for feedback that names none. `landed` are the interaction and the
+    outputs, `pending` what waited for one of these when it was stored.
     """
 
     tenant_id: str
@@ -59,7 +61,8 @@ class StandingStore(EventStore, Protocol):
     """Events with the standings beside them."""
 
     def standing(self, tenant_id: str, interaction_id: str, output_id: str) -> Standing:
-        """What stands said of the output, `""` for what names none; strongly consistent. Raises: DependencyUnavailable."""
+        """What stands said of the output, `""` for what names none; strongly consistent. Raises:
+        DependencyUnavailable."""
         ...
 
     def put_standing(self, tenant_id: str, interaction_id: str, output_id: str, standing: Standing, *, before: int) -> bool:

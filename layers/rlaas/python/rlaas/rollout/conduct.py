@@ -1,7 +1,7 @@
 """Conducting a rollout: one method per state of the `rollout` state machine, each safe to repeat.
 
-The route is the truth. A rollout goes on while the route is as its own last step left it; any other change (the guard, an operator, another
-rollout) supersedes it, and what became of it is read from that route.
+The route is the truth. A rollout goes on while the route is as its own last step left it; any other change (the guard,
+an operator, another rollout) supersedes it, and what became of it is read from that route.
 """
 
 from collections.abc import Callable
@@ -44,14 +44,16 @@ class Guards(Protocol):
         ...
 
     def delete(self, tenant_id: str, skill: str, rollout_id: str) -> None:
-        """Watch this rollout no longer; nothing happens when the skill's guard is another rollout's or there is none."""
+        """Watch this rollout no longer; nothing happens when the skill's guard is another rollout's or there is
+        none."""
         ...
 
 
 def take_back(
     records: Records, *, tenant_id: str, skill: str, change: Change, rollout_id: str | None = None, alarm_at: datetime | None = None
 ) -> Route:
-    """The way back for the guard and for operators: one conditional write of the route, then the rollout's record of it.
+    """The way back for the guard and for operators: one conditional write of the route, then the rollout's record of
+    it.
 
     With `rollout_id` only while the route belongs to that rollout. Repeating it changes nothing.
 
@@ -145,7 +147,8 @@ class Conductor:
         return anew
 
     def analyse(self, index: int) -> tuple[Outcome | Literal["superseded"], TrialState | None]:
-        """Look once more at what is known in step `index`, and record what was seen; what was seen, unless the rollout is superseded."""
+        """Look once more at what is known in step `index`, and record what was seen; what was seen, unless the rollout
+        is superseded."""
         rollout = self.rollout()
         route = self.records.get_route(self.tenant_id, self.skill)
         if not rollout.owns(route):

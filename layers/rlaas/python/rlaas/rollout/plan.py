@@ -1,8 +1,8 @@
 """Before a rollout begins: what its plan will take, what it can find, and the plan to have when none was given.
 
-A step's wealth at a stake s grows, to second order, by s*mu - s^2*(sigma^2 + mu^2)/2 a unit, where mu and sigma are those of a bet's
-profit; it reaches log(1/alpha) like a Brownian motion with that drift (first passage: Siegmund 1985, eq. 3.15). That is what the numbers
-here come from; `make bench-decisions` prints them beside simulated rollouts.
+A step's wealth at a stake s grows, to second order, by s*mu - s^2*(sigma^2 + mu^2)/2 a unit, where mu and sigma are
+those of a bet's profit; it reaches log(1/alpha) like a Brownian motion with that drift (first passage: Siegmund 1985,
+eq. 3.15). That is what the numbers here come from; `make bench-decisions` prints them beside simulated rollouts.
 """
 
 import math
@@ -35,10 +35,11 @@ _NORMAL = NormalDist()
 
 
 class Traffic(WireModel):
-    """A skill's recent past: units a day, the mean and standard deviation of the control's reward, and the share of its drafts not sent.
+    """A skill's recent past: units a day, the mean and standard deviation of the control's reward, and the share of its
+    drafts not sent.
 
-    `sampled` units of `people` are behind it; without any, mean and deviation are those of a reward that nobody knows anything about.
-    Nobody makes more of it than his share (`rlaas.voices`).
+    `sampled` units of `people` are behind it; without any, mean and deviation are those of a reward that nobody knows
+    anything about. Nobody makes more of it than his share (`rlaas.voices`).
     """
 
     units_a_day: float = Field(ge=0)
@@ -50,7 +51,8 @@ class Traffic(WireModel):
 
 
 class PlannedStep(WireModel):
-    """One step of a plan: its share and margin, and what it is expected to take for a candidate that gains `Plan.gain`."""
+    """One step of a plan: its share and margin, and what it is expected to take for a candidate that gains
+    `Plan.gain`."""
 
     weight: float
     margin: float
@@ -68,8 +70,8 @@ class Power(WireModel):
 class Plan(WireModel):
     """What a plan is expected to take on this traffic; `None` where that has no end.
 
-    `days` until a candidate that gains `gain` is shipped, the last window included; `least_gain`: what is found in four of five cases, if
-    anything is.
+    `days` until a candidate that gains `gain` is shipped, the last window included; `least_gain`: what is found in four
+    of five cases, if anything is.
     """
 
     traffic: Traffic
@@ -95,7 +97,8 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a plan has to keep to: the probability of error, the days in all, the days of one attribution window, the gain to be found."""
+    """What a plan has to keep to: the probability of error, the days in all, the days of one attribution window, the
+    gain to be found."""
 
     alpha: float
     at_most_days: float
@@ -104,11 +107,12 @@ class Terms:
 
 
 def traffic_of(rewards: Sequence[RewardComputed], *, unit: Unit, since: datetime, until: datetime) -> Traffic:
-    """The traffic that the control's `rewards` between `since` and `until` show; they are all of that time, or of its beginning.
+    """The traffic that the control's `rewards` between `since` and `until` show; they are all of that time, or of its
+    beginning.
 
-    A unit counts once, by its first draft, as in the rollout to come. A few rewards in a minute are no traffic of thousands a day, and
-    three equal ones no reward without variance: the rate is over an hour at least, and one more reward of 0 and one of 1 stand for what a
-    small sample has not shown.
+    A unit counts once, by its first draft, as in the rollout to come. A few rewards in a minute are no traffic of
+    thousands a day, and three equal ones no reward without variance: the rate is over an hour at least, and one more
+    reward of 0 and one of 1 stand for what a small sample has not shown.
     """
     found = [(one, one.drafts[0]) for one in rewarded_units(rewards, unit=unit)]
     if not found:
@@ -133,7 +137,8 @@ def _mean(weighted: Sequence[tuple[float, float]]) -> float:
 
 
 def planned_steps(traffic: Traffic, terms: Terms, *, last_margin: float, min_samples: int) -> tuple[Ask, ...]:
-    """The steps for this traffic: a first one that asks for safety, as cautious as the time allows, and one at 50% that decides."""
+    """The steps for this traffic: a first one that asks for safety, as cautious as the time allows, and one at 50% that
+    decides."""
     last = Ask(_LAST_WEIGHT, last_margin, min_samples)
     time = traffic.units_a_day * terms.at_most_days * _FIRST_STEP_SHARE
     for weight, margin in _CAUTIOUS:
@@ -176,7 +181,8 @@ def plan(asks: Sequence[Ask], traffic: Traffic, terms: Terms) -> Plan:
 
 
 def expected_units(traffic: Traffic, weight: float, gap: float, alpha: float) -> float:
-    """Units until the evidence that a difference lies `gap` (over 0) above what is tested passes 1/alpha, at the best of the stakes."""
+    """Units until the evidence that a difference lies `gap` (over 0) above what is tested passes 1/alpha, at the best
+    of the stakes."""
     found = [
         (math.log(1 / alpha) - math.log(share)) / drift
         for share, (drift, _) in zip(SHARES, _growths(traffic, weight, gap), strict=True)
@@ -222,7 +228,8 @@ def _growths(traffic: Traffic, weight: float, gap: float) -> Iterable[tuple[floa
 
 
 def _power(asks: Sequence[Ask], traffic: Traffic, terms: Terms, gain: float) -> float:
-    """The probability that all steps pass in time: earlier ones take what they are expected to, the last one has what is left."""
+    """The probability that all steps pass in time: earlier ones take what they are expected to, the last one has what
+    is left."""
     left = traffic.units_a_day * (terms.at_most_days - terms.window_days * len(asks))
     for ask in asks[:-1]:
         left -= max(ask.min_samples / min(ask.weight, 1 - ask.weight), expected_units(traffic, ask.weight, gain + ask.margin, terms.alpha))

@@ -27,7 +27,8 @@ class Records(Registry, Routes, Policies, Protocol):
 def plan_rollout(
     records: Records, events: EventStore, *, tenant_id: str, skill: str, settings: RolloutSettings, now: datetime
 ) -> tuple[RolloutSettings, Plan]:
-    """`settings` with their steps planned where they name none, and what the plan is expected to take on the skill's own traffic.
+    """`settings` with their steps planned where they name none, and what the plan is expected to take on the skill's
+    own traffic.
 
     Raises: NotFound without a skill or route.
     """
@@ -65,10 +66,12 @@ def request_rollout(
     now: datetime,
     dryrun: bool = False,
 ) -> Rollout:
-    """Record a rollout that may begin (a dry run only says what it would be). The same request again finds the one recorded.
+    """Record a rollout that may begin (a dry run only says what it would be). The same request again finds the one
+    recorded.
 
-    Raises: NotFound without that policy or route, InvalidInput when the candidate is another skill's or the control already, or the plan
-    cannot conclude, Conflict when the route has live arms, another rollout of the skill has not ended or the id holds another rollout.
+    Raises: NotFound without that policy or route, InvalidInput when the candidate is another skill's or the control
+    already, or the plan cannot conclude, Conflict when the route has live arms, another rollout of the skill has not
+    ended or the id holds another rollout.
     """
     key = rollout_key(skill, rollout_id)
     recorded = find_rollout(records, tenant_id, key)
@@ -118,7 +121,8 @@ def find_rollout(records: Records, tenant_id: str, key: str) -> Rollout | None:
 
 
 def _traffic(events: EventStore, route: Route, settings: RolloutSettings, now: datetime) -> Traffic:
-    """What the control's rewards of the last days show: whole days, the newest first, as far as `_ENOUGH_HISTORY` rewards reach."""
+    """What the control's rewards of the last days show: whole days, the newest first, as far as `_ENOUGH_HISTORY`
+    rewards reach."""
     rewards: list[RewardComputed] = []
     since, read = now, 0
     for ago in range(settings.history_days + 1):

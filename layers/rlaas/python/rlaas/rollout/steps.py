@@ -39,14 +39,15 @@ class RolloutStep(WireModel):
 class RolloutSettings(WireModel):
     """How a rollout is run. Promotion to 100% follows the last step's success.
 
-    Without `steps` they are planned from the skill's own traffic: the first asks for safety, the last for `objective`: that the candidate
-    is better, or not worse than control by `margin`. A plan has to find a gain of `gain` (in reward) in half of all cases at least, within
-    `max_wait_seconds` of the rollout's beginning.
+    Without `steps` they are planned from the skill's own traffic: the first asks for safety, the last for `objective`:
+    that the candidate is better, or not worse than control by `margin`. A plan has to find a gain of `gain` (in reward)
+    in half of all cases at least, within `max_wait_seconds` of the rollout's beginning.
 
-    `alpha` bounds the probability of promoting a candidate that is no better (by the last step's margin), and of taking back one that does
-    no harm. `min_samples` are settled units per arm. A unit is settled `window_hours` after its decision, with the reward it has by then;
-    `lag_seconds` are what a request and the store's indexes may take before a decision is looked at. Units are compared within their
-    stratum: their user, or a field of the interaction's metadata (`metadata.<name>`). `units_a_day` stands in for the skill's own traffic.
+    `alpha` bounds the probability of promoting a candidate that is no better (by the last step's margin), and of taking
+    back one that does no harm. `min_samples` are settled units per arm. A unit is settled `window_hours` after its
+    decision, with the reward it has by then; `lag_seconds` are what a request and the store's indexes may take before a
+    decision is looked at. Units are compared within their stratum: their user, or a field of the interaction's metadata
+    (`metadata.<name>`). `units_a_day` stands in for the skill's own traffic.
     """
 
     steps: tuple[RolloutStep, ...] | None = Field(default=None, min_length=1, max_length=10)
@@ -102,10 +103,10 @@ class RolloutSettings(WireModel):
 class StepRecord(WireModel):
     """What was known at a step's last look, of all units of the rollout so far, by the arm they were dealt.
 
-    Counts are units; `low` and `high` bound the difference in mean reward at 1 - alpha at all looks. `missing_*` are the shares of units
-    for which something never came; `answered_mean_*` are of those units only that the arm itself answered, and no basis for a decision.
-    `evidence` is for the step's claim, `harm` for taking the candidate back: both are held against 1/alpha. `harm_since`: when a look
-    first saw that much harm.
+    Counts are units; `low` and `high` bound the difference in mean reward at 1 - alpha at all looks. `missing_*` are
+    the shares of units for which something never came; `answered_mean_*` are of those units only that the arm itself
+    answered, and no basis for a decision. `evidence` is for the step's claim, `harm` for taking the candidate back:
+    both are held against 1/alpha. `harm_since`: when a look first saw that much harm.
     """
 
     step: int = Field(ge=1)
@@ -133,10 +134,10 @@ class StepRecord(WireModel):
 class Rollout(WireModel):
     """A rollout of `candidate` over `control`, from its request to its end.
 
-    `requested` are the settings as they came, `settings` those with the steps planned; `plan` says what the plan was expected to take.
-    It is judged by `reward_spec`, the skill's as it was then, whatever becomes of that. `prior_mean` and `prior_unsent` are the control's
-    mean reward and share of drafts not sent before it began. `alarm_at` and `rolled_back_at` say when the guard's alarm was raised and
-    when the route was taken back.
+    `requested` are the settings as they came, `settings` those with the steps planned; `plan` says what the plan was
+    expected to take. It is judged by `reward_spec`, the skill's as it was then, whatever becomes of that. `prior_mean`
+    and `prior_unsent` are the control's mean reward and share of drafts not sent before it began. `alarm_at` and
+    `rolled_back_at` say when the guard's alarm was raised and when the route was taken back.
     """
 
     rollout_id: str
@@ -184,7 +185,8 @@ class Rollout(WireModel):
         return self._with(steps=(*self.steps, record))
 
     def looked(self, index: int, analysis: Analysis, test: SequentialTest, *, harm: float, at: datetime) -> Self:
-        """Step `index` with what the last look saw; ended when the look decided something. A look that saw nothing new leaves no trace."""
+        """Step `index` with what the last look saw; ended when the look decided something. A look that saw nothing new
+        leaves no trace."""
         seen, candidate, control = self.steps[index], test.candidate, test.control
         if analysis.outcome is Outcome.CONTINUE and (seen.n_control, seen.n_candidate, seen.harm) == (control.n, candidate.n, harm):
             return self
@@ -229,7 +231,8 @@ class Rollout(WireModel):
         return self._with(status="shipped", reason=reason, steps=(*self.steps, record))
 
     def taken_back(self, status: Literal["rolled_back", "inconclusive"], route: Route, *, alarm_at: datetime | None = None) -> Self:
-        """The route is back on its last good version, as `route` tells. Of a rollout that has ended only the alarm is news."""
+        """The route is back on its last good version, as `route` tells. Of a rollout that has ended only the alarm is
+        news."""
         if self.status not in ("starting", "running"):
             return self._with(alarm_at=alarm_at or self.alarm_at)
         return self._with(status=status, reason=route.reason, rolled_back_at=route.changed_at, alarm_at=alarm_at or self.alarm_at)
@@ -245,10 +248,11 @@ class Rollout(WireModel):
 
 
 def with_candidate(route: Route, rollout: Rollout, index: int, *, at: datetime) -> Route:
-    """The next route: the candidate as a canary with the weight of step `index`, shadow arms kept, the way back remembered.
+    """The next route: the candidate as a canary with the weight of step `index`, shadow arms kept, the way back
+    remembered.
 
-    The first step draws new buckets (salt = rollout id): only control answers then, so no unit changes arm, and the assignment owes nothing
-    to earlier rollouts.
+    The first step draws new buckets (salt = rollout id): only control answers then, so no unit changes arm, and the
+    assignment owes nothing to earlier rollouts.
     """
     step = rollout.settings.planned[index]
     successor = route.succeed(

@@ -1,19 +1,20 @@
 """A rollout's trial: what is known of candidate and control so far, brought up to date from the stored events.
 
-A look reads what came since the last one and nothing else, so that it costs the same after a thousand units and after a million. It goes
-through three lists, each from its own place on:
+A look reads what came since the last one and nothing else, so that it costs the same after a thousand units and after a
+million. It goes through three lists, each from its own place on:
 
 - decisions, as soon as they are `lag_seconds` old: harm that shows at once (failures, empty, unsafe and slow answers);
-- rewards, as soon as they are that old: which drafts were sent. Until its window closes a unit that nobody acted on counts as sent for the
-  candidate and as not sent for the control. The evidence of harm so is never more than what it will be when all is known, and holds its
-  guarantee however late outcomes come, and for whichever arm;
+- rewards, as soon as they are that old: which drafts were sent. Until its window closes a unit that nobody acted on
+  counts as sent for the candidate and as not sent for the control. The evidence of harm so is never more than what it
+  will be when all is known, and holds its guarantee however late outcomes come, and for whichever arm;
 - decisions whose attribution window has closed: the settled rewards, which alone speak for the candidate.
 
-A unit counts once, and of one person's units only so many that he makes no more than his share (`rlaas.voices`): a look asks for each
-unit, in the order of decisions, and again when its outcome comes.
+A unit counts once, and of one person's units only so many that he makes no more than his share (`rlaas.voices`): a look
+asks for each unit, in the order of decisions, and again when its outcome comes.
 
-State and places are one item, written on the condition that nobody else did: a look that dies is done again from where the last one got
-to, and nothing counts twice. Begun anew it comes to the same state, whatever the order, the repetition and the batches of the looks.
+State and places are one item, written on the condition that nobody else did: a look that dies is done again from where
+the last one got to, and nothing counts twice. Begun anew it comes to the same state, whatever the order, the repetition
+and the batches of the looks.
 """
 
 from collections.abc import Sequence
@@ -75,9 +76,9 @@ class HarmCounts:
 class TrialState(WireModel):
     """What a rollout's trial has seen.
 
-    `watched_until`: decisions and rewards until then are in the evidence of harm; `settled_until`: decisions until then are in the test.
-    `served` counts units watched, once a day; `harmed` those of them with each kind of harm (of drafts not sent: once).
-    `watched` and `counted` say whose units are in the evidence of harm and in the test.
+    `watched_until`: decisions and rewards until then are in the evidence of harm; `settled_until`: decisions until then
+    are in the test. `served` counts units watched, once a day; `harmed` those of them with each kind of harm (of drafts
+    not sent: once). `watched` and `counted` say whose units are in the evidence of harm and in the test.
     """
 
     tenant_id: TenantId
@@ -118,7 +119,8 @@ class TrialState(WireModel):
         return weigh({**wealth, WORSE: self.test.evidence_worse}, ROLLOUT_WEIGHTS)
 
     def seen(self) -> object:
-        """What must be the same however the looks were made: all but when they were, and what nobody will ask about again."""
+        """What must be the same however the looks were made: all but when they were, and what nobody will ask about
+        again."""
         when = {"points", "version", "watched_until", "settled_until"}
         return self.model_dump(exclude={**dict.fromkeys(when, True), "watched": {"silent"}, "counted": {"silent"}})
 
@@ -136,7 +138,8 @@ class TrialStore(Protocol):
 
 
 def look(state: TrialState, rollout: Rollout, *, events: EventStore, now: datetime, most: int = MOST) -> TrialState:
-    """`state` with what became known until `now`; the version that follows, or the same where nothing did. O(what is new).
+    """`state` with what became known until `now`; the version that follows, or the same where nothing did. O(what is
+    new).
 
     Raises: DependencyUnavailable.
     """
@@ -260,7 +263,8 @@ class _Look:
                 self._acted(one, sent=sent)
 
     def _acted(self, one: Dealt, *, sent: bool) -> None:
-        """It is known now whether the draft was sent; so far it counted as sent for the candidate and as not sent for the control."""
+        """It is known now whether the draft was sent; so far it counted as sent for the candidate and as not sent for
+        the control."""
         candidate = one.policy_id == self.rollout.candidate
         if self._watches_actions and sent != candidate:
             self._unsent(one, unsent=not candidate, times=-1)

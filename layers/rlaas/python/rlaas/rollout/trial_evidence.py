@@ -11,8 +11,8 @@ from rlaas.wire import WireModel
 
 
 class ArmEvidence(WireModel):
-    """What a trial knows of one arm. Counts are units; `missing` is the share of settled ones for which something never came,
-    `answered_mean` the mean reward of those that the arm itself answered."""
+    """What a trial knows of one arm. Counts are units; `missing` is the share of settled ones for which something never
+    came, `answered_mean` the mean reward of those that the arm itself answered."""
 
     policy_id: PolicyId
     served: int
@@ -24,9 +24,11 @@ class ArmEvidence(WireModel):
 
 
 class TrialEvidence(WireModel):
-    """What a trial has seen, for people: both arms, harm by kind, and the evidence over time beside the `threshold` it is held against.
+    """What a trial has seen, for people: both arms, harm by kind, and the evidence over time beside the `threshold` it
+    is held against.
 
-    `people` (at most 128 are told apart) are behind the settled units of late; `left_out` are units of people who had made their share.
+    `people` (at most 128 are told apart) are behind the settled units of late; `left_out` are units of people who had
+    made their share.
     """
 
     rollout_id: str

@@ -28,9 +28,10 @@ class Candidate(WireModel):
 class Decision(WireModel):
     """What was decided and how likely it was: the record every off-policy estimate rests on.
 
-    `propensity` is the probability of the arm taken. Decisions with `cached`, `fallback`, `pinned` or `shadow` true are left out of
-    estimates: another arm than the one `drawn` answered, or no chance was in it, or no user saw the answer. `shadows` are the policies
-    that are to answer the same request unseen; they are no candidates. `bandit`: a bandit deals the shares.
+    `propensity` is the probability of the arm taken. Decisions with `cached`, `fallback`, `pinned` or `shadow` true are
+    left out of estimates: another arm than the one `drawn` answered, or no chance was in it, or no user saw the answer.
+    `shadows` are the policies that are to answer the same request unseen; they are no candidates. `bandit`: a bandit
+    deals the shares.
     """
 
     decision_id: str
@@ -80,10 +81,10 @@ def assign(
 ) -> Decision:
     """Which arm answers `unit`, and with what probability; and which shadow arms answer it unseen.
 
-    A unit whose point lies in one of an arm's spans gets that arm, every other one the control. The spans of the arms `without` (their
-    cap is spent) are the control's for now, and the probabilities say so. Shadow arms own no span: each takes its share of requests by a
-    hash of its own of the `interaction_id` (without one, the decision's id), so that what is mirrored depends neither on the arm that
-    answers nor on what another shadow arm takes. O(arms).
+    A unit whose point lies in one of an arm's spans gets that arm, every other one the control. The spans of the arms
+    `without` (their cap is spent) are the control's for now, and the probabilities say so. Shadow arms own no span:
+    each takes its share of requests by a hash of its own of the `interaction_id` (without one, the decision's id), so
+    that what is mirrored depends neither on the arm that answers nor on what another shadow arm takes. O(arms).
     """
     live = [arm for arm in route.arms if arm.live and arm.policy_id not in without]
     shares = [sum(end - start for start, end in arm.spans) for arm in live]
@@ -126,7 +127,8 @@ def assign(
 
 
 def shadow_decision(served: Decision, policy_id: str) -> Decision:
-    """The decision of the shadow answer of `policy_id` beside the one `served`: no user sees it, and once mirrored it was certain."""
+    """The decision of the shadow answer of `policy_id` beside the one `served`: no user sees it, and once mirrored it
+    was certain."""
     return served.model_copy(
         update={
             "policy_id": policy_id,

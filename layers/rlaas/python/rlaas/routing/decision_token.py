@@ -1,7 +1,8 @@
-"""A decision handed to a caller that asks the model itself, so that the output it reports carries the decision as it was made.
+"""A decision handed to a caller that asks the model itself, so that the output it reports carries the decision as it
+was made.
 
-The token is the decision with the ids of its interaction and output, signed by a key of the tenant's for this purpose alone: nobody
-without it can make a propensity up, and no decision is counted for two outputs.
+The token is the decision with the ids of its interaction and output, signed by a key of the tenant's for this purpose
+alone: nobody without it can make a propensity up, and no decision is counted for two outputs.
 """
 
 from datetime import datetime
@@ -29,7 +30,8 @@ class Granted(WireModel):
 
 
 def token_of(granted: Granted, *, scrubber: Scrubber) -> str:
-    """`granted` as a token of the scrubber's tenant: its canonical JSON in base64url, a dot, and 128 bits of a keyed digest."""
+    """`granted` as a token of the scrubber's tenant: its canonical JSON in base64url, a dot, and 128 bits of a keyed
+    digest."""
     return signed(canonical_json(granted.model_dump(mode="json")), digest=scrubber.digest_for(_PURPOSE))
 
 

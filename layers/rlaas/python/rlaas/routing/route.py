@@ -1,7 +1,8 @@
 """A route: which policies answer a skill, in which shares, and the last good state to fall back to.
 
-Each live arm owns spans of the line [0, 1), counted in millionths; the control owns the rest. Spans are carried from one version of
-the route to the next, so no unit changes arm that need not: raised arms take what others give up, and of what another keeps nothing.
+Each live arm owns spans of the line [0, 1), counted in millionths; the control owns the rest. Spans are carried from
+one version of the route to the next, so no unit changes arm that need not: raised arms take what others give up, and of
+what another keeps nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,10 +33,11 @@ Span = tuple[_Point, _Point]
 
 
 class Arm(WireModel):
-    """A policy beside the control. `weight` is its share of live traffic, or the share of requests that are mirrored for mode `shadow`.
+    """A policy beside the control. `weight` is its share of live traffic, or the share of requests that are mirrored
+    for mode `shadow`.
 
-    The bandit moves the weights of arms of mode `bandit`. `dropped` says why it stopped one, which then has weight 0 until somebody
-    gives it a weight again.
+    The bandit moves the weights of arms of mode `bandit`. `dropped` says why it stopped one, which then has weight 0
+    until somebody gives it a weight again.
     """
 
     policy_id: PolicyId
@@ -111,9 +113,9 @@ class Route(RouteTarget):
     ) -> Self:
         """The next version, in which only as many units change policy as the shares of the policies fell by, all told.
 
-        A policy whose share falls gives up that much and no more, one whose share rises keeps what it has, be it an arm or the control. A
-        dropped arm stays dropped unless it has a weight again. `last_good` is where a rollback leads; `None` says there is no way back
-        (the first route of a skill). Without `bandit` its settings stay as they are.
+        A policy whose share falls gives up that much and no more, one whose share rises keeps what it has, be it an arm
+        or the control. A dropped arm stays dropped unless it has a weight again. `last_good` is where a rollback leads;
+        `None` says there is no way back (the first route of a skill). Without `bandit` its settings stay as they are.
         """
         held = {**_spans_of(self.arms), self.control: tuple(_gaps(sorted(span for arm in self.arms for span in arm.spans)))}
         dropped = {arm.policy_id: arm.dropped for arm in self.arms}
@@ -145,8 +147,9 @@ def _spans_of(arms: Iterable[Arm]) -> dict[str, tuple[Span, ...]]:
 
 
 def _allot(arms: Sequence[Arm], held: Mapping[str, Sequence[Span]], *, control_held: Sequence[Span]) -> tuple[Arm, ...]:
-    """Give each live arm spans that add up to its weight: it keeps what its policy held, as far as it goes, and takes what is missing first
-    from what others gave up and last from what the control held. Large spans are kept and taken first, which keeps spans few."""
+    """Give each live arm spans that add up to its weight: it keeps what its policy held, as far as it goes, and takes
+    what is missing first from what others gave up and last from what the control held. Large spans are kept and taken
+    first, which keeps spans few."""
     if sum(_wanted(arm) for arm in arms) > MILLION:
         raise ValueError("the weights of live arms must add up to at most 1")
     kept = [_trim(held.get(arm.policy_id, ()), _wanted(arm)) for arm in arms]

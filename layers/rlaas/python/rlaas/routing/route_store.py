@@ -26,14 +26,16 @@ class Routes(Protocol):
         ...
 
     def write_route(self, route: Route, *, expected_version: int) -> None:
-        """Store `route`, whose version is `expected_version + 1`; 0 expects none yet. Raises: Conflict on a lost race."""
+        """Store `route`, whose version is `expected_version + 1`; 0 expects none yet. Raises: Conflict on a lost
+        race."""
         ...
 
     def rollback(self, tenant_id: str, skill: str, change: Change, *, rollout_id: str | None = None) -> Route:
-        """Put the last good control and arms back, in one conditional write that needs no read before it; the new route.
+        """Put the last good control and arms back, in one conditional write that needs no read before it; the new
+        route.
 
-        With `rollout_id` only while the route belongs to that rollout, so that a late alarm cannot undo another's change. A route
-        already rolled back is returned as it is. Raises: NotFound without a route, Conflict when there is no way back or the route
-        belongs to something else.
+        With `rollout_id` only while the route belongs to that rollout, so that a late alarm cannot undo another's
+        change. A route already rolled back is returned as it is. Raises: NotFound without a route, Conflict when there
+        is no way back or the route belongs to something else.
         """
         ...

@@ -1,4 +1,5 @@
-"""The typed environment: what functions are told, by what it is for. CDK writes it; a process reads it through its stage."""
+"""The typed environment: what functions are told, by what it is for. CDK writes it; a process reads it through its
+stage."""
 
 from pydantic import BaseModel, ConfigDict, Field, Json, JsonValue
 
@@ -60,7 +61,8 @@ class FollowUpsEnvironment(Environment):
 
 
 class RedriveEnvironment(FailuresEnvironment):
-    """For the function that plays again what failed: where it is kept, and whom it may call. `in_order` is one of `consumers`."""
+    """For the function that plays again what failed: where it is kept, and whom it may call. `in_order` is one of
+    `consumers`."""
 
     failures_queue_url: str = Field(alias="FAILURES_QUEUE_URL")
     lake_bucket: str = Field(alias="LAKE_BUCKET")
@@ -72,13 +74,15 @@ class RedriveEnvironment(FailuresEnvironment):
 
 
 class ModelsEnvironment(Environment):
-    """For functions that ask models, or take policies that name them: which ones the stage allows (`rlaas.policies.allowed_models`)."""
+    """For functions that ask models, or take policies that name them: which ones the stage allows
+    (`rlaas.policies.allowed_models`)."""
 
     allowed_models: Json[tuple[str, ...]] = Field(default=("*",), alias="ALLOWED_MODELS")
 
 
 class InferenceEnvironment(IngestEnvironment, CountersEnvironment, ModelsEnvironment):
-    """For functions that answer. What a process that dies had set aside of a budget comes back after one to two `reservation_seconds`."""
+    """For functions that answer. What a process that dies had set aside of a budget comes back after one to two
+    `reservation_seconds`."""
 
     reservation_seconds: int = Field(default=60, ge=1, alias="RESERVATION_SECONDS")
 
@@ -159,7 +163,8 @@ class AskingEnvironment(Environment):
 
 
 class AdaptersEnvironment(RegistryEnvironment, EndpointEnvironment, RunsEnvironment):
-    """For the function that keeps the endpoint's adapters up; `scale_to_zero` says that the endpoint gives its machines back."""
+    """For the function that keeps the endpoint's adapters up; `scale_to_zero` says that the endpoint gives its machines
+    back."""
 
     scale_to_zero: bool = Field(alias="SCALE_TO_ZERO")
 

@@ -17,7 +17,8 @@ def refused(error: RlaasError, request_id: str, *, status: int) -> None:
 
 
 def schema_path(param: str | None) -> str | None:
-    """`param` with `*` for each of its parts that no model declares: the client chose that, and it may be personal data."""
+    """`param` with `*` for each of its parts that no model declares: the client chose that, and it may be personal
+    data."""
     if param is None or param in _OUTSIDE_BODIES:
         return param
     declared = _declared()

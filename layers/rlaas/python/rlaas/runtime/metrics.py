@@ -1,6 +1,7 @@
 """Metrics by the CloudWatch embedded metric format: one line on stdout, no call.
 
-The dimension set is exact (powertools always adds `service`) and bounded: tenants and ids are properties, never dimensions.
+The dimension set is exact (powertools always adds `service`) and bounded: tenants and ids are properties, never
+dimensions.
 """
 
 import json
@@ -21,7 +22,8 @@ def emit(
     at: datetime,
     properties: Mapping[str, str | None],
 ) -> None:
-    """Write `metrics` (name to value and unit) under one set of `dimensions`; `properties` stay searchable in the log."""
+    """Write `metrics` (name to value and unit) under one set of `dimensions`; `properties` stay searchable in the
+    log."""
     line = {
         "_aws": {
             "Timestamp": int(at.timestamp() * 1000),

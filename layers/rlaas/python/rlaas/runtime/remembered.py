@@ -15,7 +15,8 @@ REMEMBERED = timedelta(seconds=10)
 class Remembered(Generic[Value]):
     """What `read` says of each tenant, read again when it is older than `REMEMBERED`.
 
-    cachetools' TTLCache is not worth a dependency in every function's layer: it calls no reader, so most of this would stay.
+    cachetools' TTLCache is not worth a dependency in every function's layer: it calls no reader, so most of this would
+    stay.
     """
 
     def __init__(self, read: Callable[[str], Value], *, clock: Clock) -> None:

@@ -74,7 +74,8 @@ class Stage:
         self._settings: dict[type[Environment], Environment] = {}
 
     def settings(self, model: type[Settings]) -> Settings:
-        """The variables as `model`, read once. Raises: pydantic.ValidationError naming each that is missing or malformed."""
+        """The variables as `model`, read once. Raises: pydantic.ValidationError naming each that is missing or
+        malformed."""
         known = self._settings.get(model)
         if not isinstance(known, model):
             known = self._settings[model] = model.model_validate(self._variables)
@@ -355,6 +356,7 @@ def replace_stage(stage: Stage) -> Iterator[Stage]:
 
 
 def import_ahead(*modules: str) -> None:
-    """Import modules of `rlaas`, which parts are made of, while the process starts: for functions that a user waits for."""
+    """Import modules of `rlaas`, which parts are made of, while the process starts: for functions that a user waits
+    for."""
     for module in modules:
         import_module(f"rlaas.{module}")

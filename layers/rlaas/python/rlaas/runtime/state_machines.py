@@ -20,7 +20,8 @@ class Failure(BaseModel):
 
     @property
     def told(self) -> str:
-        """The error in one line: of a function its message, of a SageMaker job its last words or else how it ended, of a query why."""
+        """The error in one line: of a function its message, of a SageMaker job its last words or else how it ended, of
+        a query why."""
         try:
             cause = json.loads(self.Cause)
         except ValueError:
@@ -44,7 +45,8 @@ def _message(cause: Mapping[str, JsonValue]) -> str:
 
 
 def settings_of(model: type[Settings], stage: Mapping[str, JsonValue], given: Mapping[str, JsonValue]) -> Settings:
-    """`given` over the stage's own over the model's defaults. Raises: InvalidInput with `settings.` before the field."""
+    """`given` over the stage's own over the model's defaults. Raises: InvalidInput with `settings.` before the
+    field."""
     settings = {**stage, **given}
     try:
         return model.model_validate_json(json.dumps(settings))

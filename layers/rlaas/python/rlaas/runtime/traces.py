@@ -1,7 +1,9 @@
-"""Traces of answers by OpenTelemetry's conventions: each span is a line of OTLP JSON on stdout, and a collector reads it from the log.
+"""Traces of answers by OpenTelemetry's conventions: each span is a line of OTLP JSON on stdout, and a collector reads
+it from the log.
 
-No SDK: it would cost every cold start a tenth of a second, and an exporter of its own would hold requests up. A span's line goes the way of
-every other line of the log. The request is a SERVER span, each call of a model a CLIENT span by the GenAI conventions, failed ones too.
+No SDK: it would cost every cold start a tenth of a second, and an exporter of its own would hold requests up. A span's
+line goes the way of every other line of the log. The request is a SERVER span, each call of a model a CLIENT span by
+the GenAI conventions, failed ones too.
 """
 
 import json
@@ -43,7 +45,8 @@ _ASKED = {
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A request's place in its trace: the caller's, by W3C's `traceparent`, or a new one. What the caller does not sample is not told."""
+    """A request's place in its trace: the caller's, by W3C's `traceparent`, or a new one. What the caller does not
+    sample is not told."""
 
     stage: str
     trace_id: str
@@ -96,7 +99,8 @@ class Trace:
 
 
 class TracedBackend:
-    """`Backend` with a span and the GenAI client metrics of each call; the model's server gets the span as its parent."""
+    """`Backend` with a span and the GenAI client metrics of each call; the model's server gets the span as its
+    parent."""
 
     def __init__(self, backend: Backend, trace: Trace) -> None:
         self._backend = backend

@@ -1,7 +1,7 @@
 """Waking a model that scaled to zero: the stage's alarm on the metric `NoCapacity` starts a copy of the base model.
 
-SageMaker counts a call that finds no copy under the name of the component that was asked. An adapter has no copies of its own, so its calls
-would never wake the base that it lives in; ours count for the stage, whoever was asked.
+SageMaker counts a call that finds no copy under the name of the component that was asked. An adapter has no copies of
+its own, so its calls would never wake the base that it lives in; ours count for the stage, whoever was asked.
 """
 
 from collections.abc import Generator
@@ -13,7 +13,8 @@ from rlaas.runtime.metrics import emit
 
 
 class WakingBackend:
-    """A `Backend` that emits a metric for every call that found its model asleep: answers, streams and shadows alike."""
+    """A `Backend` that emits a metric for every call that found its model asleep: answers, streams and shadows
+    alike."""
 
     def __init__(self, backend: Backend, *, stage: str) -> None:
         self._backend = backend

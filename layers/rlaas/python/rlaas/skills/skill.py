@@ -16,9 +16,11 @@ _Missing = Annotated[float, Field(ge=0, le=1)]
 
 
 class MissingValues(WireModel):
-    """What a component is worth, in [0, 1], when its attribution window has closed and it never came: what silence means.
+    """What a component is worth, in [0, 1], when its attribution window has closed and it never came: what silence
+    means.
 
-    A component without a declared value counts as 0, and trials stop when it is missing more often for one arm than for the other.
+    A component without a declared value counts as 0, and trials stop when it is missing more often for one arm than for
+    the other.
     """
 
     edit_similarity: _Missing | None = None
@@ -40,7 +42,8 @@ class RewardSpec(WireModel):
 
 
 class Metric(WireModel):
-    """A metric that feedback may report: its type, what it is about, which way is better, and how long after the interaction it may come.
+    """A metric that feedback may report: its type, what it is about, which way is better, and how long after the
+    interaction it may come.
 
     Feedback whose interaction has not landed when `attribution_window_hours` have passed is reported as orphaned.
     """

@@ -1,4 +1,5 @@
-"""What an event must fit before it is stored: its time, its skill, the skill's metrics, and the decision that it claims."""
+"""What an event must fit before it is stored: its time, its skill, the skill's metrics, and the decision that it
+claims."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -48,7 +49,8 @@ def check_event(
 
 
 def add_decision(event: AnyEvent, given: OutputProduced, scrubber: Scrubber, now: datetime) -> AnyEvent:
-    """`event` with the decision that the token of `given` holds; its ids and policy are the token's. Raises: InvalidInput."""
+    """`event` with the decision that the token of `given` holds; its ids and policy are the token's. Raises:
+    InvalidInput."""
     if given.decision is not None:
         raise InvalidInput("decisions are RLaaS's own; send the decision_token that /v1/decide gave", param="decision")
     for field in ("cost_usd", "price_version", "key_id"):

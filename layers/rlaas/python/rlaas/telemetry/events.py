@@ -1,6 +1,8 @@
-"""What clients report: interactions, outputs, feedback, task results; and what RLaaS adds: rewards, and what guardrails did.
+"""What clients report: interactions, outputs, feedback, task results; and what RLaaS adds: rewards, and what guardrails
+did.
 
-Ids that the client leaves out are made by the service. Free data goes into `metadata`; any other unknown field is refused by name.
+Ids that the client leaves out are made by the service. Free data goes into `metadata`; any other unknown field is
+refused by name.
 """
 
 from collections.abc import Mapping
@@ -40,8 +42,8 @@ class Event(WireModel):
 
 
 class InteractionCreated(Event):
-    """A request that an application's user made: the skill's inputs, or a chat's messages; with the documents to ground the answer on and
-    the model's parameters, where the request brought any."""
+    """A request that an application's user made: the skill's inputs, or a chat's messages; with the documents to ground
+    the answer on and the model's parameters, where the request brought any."""
 
     interaction_id: ExternalId | None = None
     inputs: dict[str, str] | None = None
@@ -81,9 +83,9 @@ class OutputProduced(Event):
 class FeedbackSubmitted(Event):
     """What a person did with an output; `kind` says which one of the other fields is given.
 
-    It is about an output, or about an interaction as a whole; `interaction_id` may be left out where the output's id holds it
-    (`out_<ULID>`). A metric of level `thread` is about `thread_id` and names neither. A page names nothing but the skill: its token says
-    what the feedback is about, and holds it to that.
+    It is about an output, or about an interaction as a whole; `interaction_id` may be left out where the output's id
+    holds it (`out_<ULID>`). A metric of level `thread` is about `thread_id` and names neither. A page names nothing but
+    the skill: its token says what the feedback is about, and holds it to that.
     """
 
     feedback_id: ExternalId | None = None
@@ -139,10 +141,11 @@ class TaskResultReported(Event):
 
 
 class RewardComputed(Event):
-    """An output's reward from all feedback so far: the weighted mean of `components`, each in [0, 1]. Readers keep the highest `n`.
+    """An output's reward from all feedback so far: the weighted mean of `components`, each in [0, 1]. Readers keep the
+    highest `n`.
 
-    `event_ids` are the edit and the action that it is made from. `edit_measure` is `pieces` where the changed part of the texts was too
-    long to be compared as a whole: `edit_similarity` is then a lower bound, off by a few hundredths.
+    `event_ids` are the edit and the action that it is made from. `edit_measure` is `pieces` where the changed part of
+    the texts was too long to be compared as a whole: `edit_similarity` is then a lower bound, off by a few hundredths.
     """
 
     reward_id: ExternalId
@@ -162,10 +165,12 @@ class RewardComputed(Event):
 
 
 class GuardrailActed(Event):
-    """A guardrail of a policy did something about a request or an answer. Made by RLaaS alone; `reason` holds no text of either.
+    """A guardrail of a policy did something about a request or an answer. Made by RLaaS alone; `reason` holds no text
+    of either.
 
-    `guardrail` is its name in the policy, `kind` what it looks for, `score` how sure it was, from 0 to 1, where it says so. `failed`: it
-    could not look, and acted as its `on_failure` says. `position` counts the actions of one request from 0 on.
+    `guardrail` is its name in the policy, `kind` what it looks for, `score` how sure it was, from 0 to 1, where it says
+    so. `failed`: it could not look, and acted as its `on_failure` says. `position` counts the actions of one request
+    from 0 on.
     """
 
     guardrail_id: ExternalId
@@ -183,7 +188,8 @@ class GuardrailActed(Event):
 
 
 class RequestFailed(Event):
-    """A request that nobody answered, or whose answer broke off. Made by RLaaS alone; `reason` holds no text of the request.
+    """A request that nobody answered, or whose answer broke off. Made by RLaaS alone; `reason` holds no text of the
+    request.
 
     It counts for the arm that its `decision` dealt, unless the same interaction gets an answer later.
     """

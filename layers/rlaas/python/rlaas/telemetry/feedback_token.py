@@ -1,7 +1,8 @@
-"""What a page may speak of: a token that RLaaS makes with an answer, and that the application's back end hands to the page that shows it.
+"""What a page may speak of: a token that RLaaS makes with an answer, and that the application's back end hands to the
+page that shows it.
 
-The token names the output and whose it is, signed by a key of the tenant's for this purpose alone. Checking it reads nothing, and what it
-names need not have landed yet.
+The token names the output and whose it is, signed by a key of the tenant's for this purpose alone. Checking it reads
+nothing, and what it names need not have landed yet.
 """
 
 import json
@@ -33,7 +34,8 @@ class Shown:
 
 
 def feedback_token(shown: Shown, *, scrubber: Scrubber, now: datetime) -> str:
-    """A token of the scrubber's tenant by which whoever has it may give feedback on the output for 30 days. Its names can be read in it."""
+    """A token of the scrubber's tenant by which whoever has it may give feedback on the output for 30 days. Its names
+    can be read in it."""
     about = "" if interaction_of(shown.output_id) == shown.interaction_id else shown.interaction_id
     ends = int((now + LIFETIME).timestamp())
     text = canonical_json([shown.skill, about, shown.output_id, shown.thread_id, shown.user_id, ends])
@@ -41,7 +43,8 @@ def feedback_token(shown: Shown, *, scrubber: Scrubber, now: datetime) -> str:
 
 
 def read_feedback_token(token: str, *, scrubber: Scrubber, now: datetime, param: str) -> Shown:
-    """What `token` is for. Raises: Forbidden, naming the field `param`, when RLaaS did not make it for this tenant, or its time is over."""
+    """What `token` is for. Raises: Forbidden, naming the field `param`, when RLaaS did not make it for this tenant, or
+    its time is over."""
     text = signed_text(token, digest=scrubber.digest_for(_PURPOSE))
     if text is None:
         raise Forbidden("the token is not one that RLaaS made for an output of this tenant", param=param)

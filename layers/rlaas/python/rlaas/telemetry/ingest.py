@@ -33,7 +33,8 @@ from rlaas.telemetry.store import EventStore, Mark, SkillSource, StoredEvent, Tr
 from rlaas.wire import check_idempotency_key
 
 MAX_STORED_BYTES = 380 * 1024
-"""The largest event stored, in bytes of JSON: masks may be longer than what they stand for, and an item of DynamoDB ends at 400 KB."""
+"""The largest event stored, in bytes of JSON: masks may be longer than what they stand for, and an item of DynamoDB
+ends at 400 KB."""
 MIN_ANSWER_BYTES = 64 * 1024
 """What a prompt leaves for the answer that is stored with it, in bytes of JSON."""
 
@@ -96,19 +97,21 @@ def record_all(
     idempotency_keys: Sequence[str | None] | None = None,
     page_key_id: str | None = None,
 ) -> list[Recorded | RlaasError]:
-    """Store each of `events` once; in their order, what became of it or why it was refused. One does not depend on another, but that of
-    several with one id the first is stored and the others are judged by it.
+    """Store each of `events` once; in their order, what became of it or why it was refused. One does not depend on
+    another, but that of several with one id the first is stored and the others are judged by it.
 
-    An event's id is the body's, else derived from its idempotency key, else fresh; an id in the body is itself the idempotency key, so the
-    header then has no say. What it refers to may come later (`pending`), or earlier in `events`; what is already there must fit. A
-    dry run is answered as if it were stored. Texts are scrubbed before anything is stored. They count as received in their order, a
-    microsecond apart, since the last word on an output is the one that was received last.
+    An event's id is the body's, else derived from its idempotency key, else fresh; an id in the body is itself the
+    idempotency key, so the header then has no say. What it refers to may come later (`pending`), or earlier in
+    `events`; what is already there must fit. A dry run is answered as if it were stored. Texts are scrubbed before
+    anything is stored. They count as received in their order, a microsecond apart, since the last word on an output is
+    the one that was received last.
 
     With the `page_key_id` of a publishable key they are a page's: feedback on outputs whose tokens it has.
 
-    Refusals: Forbidden for what a page may not say, NotFound for an unknown skill, InvalidInput when the interaction or output belongs to
-    something else, a metric is not registered or of another type, or the event occurred before 2020 or in the future, PayloadTooLarge when
-    it is more than an item holds once it is masked, Conflict when the id holds another payload, DependencyUnavailable when a write failed.
+    Refusals: Forbidden for what a page may not say, NotFound for an unknown skill, InvalidInput when the interaction or
+    output belongs to something else, a metric is not registered or of another type, or the event occurred before 2020
+    or in the future, PayloadTooLarge when it is more than an item holds once it is masked, Conflict when the id holds
+    another payload, DependencyUnavailable when a write failed.
     Raises: DependencyUnavailable when nothing could be read or scrubbed.
     """
     batch = _Batch(tenant_id, clock(), scrubber, cache(partial(skills.has_skill, tenant_id)), cache(partial(skills.metrics, tenant_id)))
@@ -148,7 +151,8 @@ def record_all(
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """The event at `place` of a batch as it will be stored, or would be if it is `dry`, with an output's feedback token."""
+    """The event at `place` of a batch as it will be stored, or would be if it is `dry`, with an output's feedback
+    token."""
 
     place: int
     stored: StoredEvent
@@ -191,7 +195,8 @@ def _put(
     found: Mapping[str, StoredEvent],
     put_each: Callable[[Sequence[StoredEvent]], Sequence[StoredEvent | DependencyUnavailable | None]],
 ) -> tuple[dict[int, Recorded | RlaasError], dict[str, StoredEvent]]:
-    """Put those of `events` that fit what is `found`, of several with one id the first: what became of each, and what is there now."""
+    """Put those of `events` that fit what is `found`, of several with one id the first: what became of each, and what
+    is there now."""
     outcomes: dict[int, Recorded | RlaasError] = {}
     fitting: list[_Prepared] = []
     first: dict[str, StoredEvent] = {}
@@ -231,8 +236,9 @@ def prepare(
     digest: Callable[[str], str] = text_sha256,
     idempotency_key: str | None = None,
 ) -> StoredEvent:
-    """`event` as it will be stored: `clean`, which is it without personal data, with its id and time filled in, and the `digest` of what
-    the client sent, by which a replay is known. Raises: PayloadTooLarge when it is more than an item holds, masks included."""
+    """`event` as it will be stored: `clean`, which is it without personal data, with its id and time filled in, and the
+    `digest` of what the client sent, by which a replay is known. Raises: PayloadTooLarge when it is more than an item
+    holds, masks included."""
     event_type, id_field, prefix = _KINDS[type(event)]
     about = event.about if isinstance(event, FeedbackSubmitted) else event.interaction_id
     event_id: str = getattr(event, id_field) or made_id(tenant_id, event_type, prefix, idempotency_key, about)
@@ -283,8 +289,9 @@ def prepare_clean(event: AnyEvent, tenant_id: str, *, received_at: datetime, scr
 
 
 def prepare_answer(output: OutputProduced, tenant_id: str, *, received_at: datetime, scrubber: Scrubber) -> StoredEvent:
-    """`output`, which is paid for, as it will be stored, scrubbed. What is more than an item holds is cut: its text at the end, tool calls
-    and the prompt as a whole; `metadata` then names what was, under `cut`. Raises: DependencyUnavailable."""
+    """`output`, which is paid for, as it will be stored, scrubbed. What is more than an item holds is cut: its text at
+    the end, tool calls and the prompt as a whole; `metadata` then names what was, under `cut`. Raises:
+    DependencyUnavailable."""
     [clean] = scrubbed([output], scrubber)
     assert isinstance(clean, OutputProduced)
     try:
@@ -333,8 +340,8 @@ def same_event(one: StoredEvent, other: StoredEvent) -> bool:
 
 
 def made_id(tenant_id: str, event_type: EventType, prefix: IdPrefix, idempotency_key: str | None, interaction_id: str | None = None) -> str:
-    """The id of an event that brings none: the one its idempotency key always gives, else a fresh one that names the interaction it is
-    about, where it can. Raises: InvalidInput."""
+    """The id of an event that brings none: the one its idempotency key always gives, else a fresh one that names the
+    interaction it is about, where it can. Raises: InvalidInput."""
     if idempotency_key is not None:
         check_idempotency_key(idempotency_key)
         return derived_id(prefix, tenant_id, event_type, idempotency_key)

@@ -1,4 +1,5 @@
-"""Feedback and task results that came before what they refer to: joined when it lands, orphaned when it does not come in time."""
+"""Feedback and task results that came before what they refer to: joined when it lands, orphaned when it does not come
+in time."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -15,8 +16,9 @@ _LOOKED_AT_TOGETHER = 50
 def join_waiting(tenant_id: str, interaction_id: str, *, landed_ids: Sequence[str], pending_ids: Sequence[str], store: EventStore) -> int:
     """Settle those events of the interaction whose interaction and output have landed; how many.
 
-    `landed_ids` have just landed, `pending_ids` were pending when they were stored. Called for every new event, so whichever of the two is
-    followed up last sees both. Where very many wait for one thing, some are left to `still_pending`.
+    `landed_ids` have just landed, `pending_ids` were pending when they were stored. Called for every new event, so
+    whichever of the two is followed up last sees both. Where very many wait for one thing, some are left to
+    `still_pending`.
     """
     waiting = dict(store.heads(tenant_id, pending_ids)) if pending_ids else {}
     if landed_ids:

@@ -16,11 +16,11 @@ _NAMES = ("skill", "interaction_id", "output_id", "thread_id", "user_id")
 def permitted(
     event: AnyEvent, page_key_id: str | None, *, scrubber: Scrubber, now: datetime, idempotency_key: str | None = None
 ) -> AnyEvent:
-    """`event` as RLaaS believes it. A server is believed; a page (`page_key_id`), and whoever passes on what a page said with its token,
-    is held to what the token is for.
+    """`event` as RLaaS believes it. A server is believed; a page (`page_key_id`), and whoever passes on what a page
+    said with its token, is held to what the token is for.
 
-    Of a page's feedback its arrival is its time, and its id is one that no other event can have, always the same for the output and the
-    `feedback_id` or idempotency key that the page chose.
+    Of a page's feedback its arrival is its time, and its id is one that no other event can have, always the same for
+    the output and the `feedback_id` or idempotency key that the page chose.
 
     Raises: Forbidden, InvalidInput, naming the field.
     """

@@ -1,4 +1,5 @@
-"""Events without personal data: everything in them is looked at but ids, which are pseudonymous by contract, and what RLaaS says itself."""
+"""Events without personal data: everything in them is looked at but ids, which are pseudonymous by contract, and what
+RLaaS says itself."""
 
 from collections.abc import Sequence
 
@@ -13,8 +14,8 @@ _KEPT = frozenset(
     preferred_feedback_token page_key_id
     """.split()  # noqa: SIM905
 )
-"""The ids by which events refer to each other, to a skill and its metrics, to policies and keys; and decisions and tokens, which RLaaS
-makes."""
+"""The ids by which events refer to each other, to a skill and its metrics, to policies and keys; and decisions and
+tokens, which RLaaS makes."""
 
 
 def scrubbed(events: Sequence[AnyEvent], scrubber: Scrubber) -> list[AnyEvent]:

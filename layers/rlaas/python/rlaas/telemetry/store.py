@@ -27,12 +27,14 @@ MODELS: dict[str, type[AnyEvent]] = {
 
 
 Mark = Literal["mirrored", "shadow"]
-"""What an output's decision says of it, for whoever follows the store: shadows are to answer it too, it is a shadow's."""
+"""What an output's decision says of it, for whoever follows the store: shadows are to answer it too, it is a
+shadow's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The trial (a rollout by its id, or `bandit`) that a decision belongs to, its sticky unit, and when it was made (our own clock)."""
+    """The trial (a rollout by its id, or `bandit`) that a decision belongs to, its sticky unit, and when it was made
+    (our own clock)."""
 
     name: str
     unit: str
@@ -40,7 +42,8 @@ class Trial:
 
     @classmethod
     def of(cls, decision: Decision) -> "Trial | None":
-        """The trial of `decision`; `None` where no trial dealt it, or no chance was in it, or no user saw the answer."""
+        """The trial of `decision`; `None` where no trial dealt it, or no chance was in it, or no user saw the
+        answer."""
         name = decision.rollout_id or ("bandit" if decision.bandit else None)
         if name is None or decision.cached or decision.pinned or decision.shadow:
             return None
@@ -49,8 +52,8 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event at rest. `payload` is its canonical JSON with every id and time filled in; `payload_sha256` is of what the client
-    sent; the lake does not keep it.
+    """An event at rest. `payload` is its canonical JSON with every id and time filled in; `payload_sha256` is of what
+    the client sent; the lake does not keep it.
 
     `pending` says that what the event refers to had not landed when it was last looked at.
     """
@@ -80,11 +83,13 @@ class EventStore(Protocol):
     """Immutable events by id, and by interaction."""
 
     def put_new(self, event: StoredEvent) -> StoredEvent | None:
-        """Store `event` in one conditional write; `None` when it was new, else what holds its id. Raises: DependencyUnavailable."""
+        """Store `event` in one conditional write; `None` when it was new, else what holds its id. Raises:
+        DependencyUnavailable."""
         ...
 
     def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
-        """The events of an interaction in the order received, strongly consistent; of megabytes of feedback, not all."""
+        """The events of an interaction in the order received, strongly consistent; of megabytes of feedback, not
+        all."""
         ...
 
     def heads(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
@@ -117,13 +122,13 @@ class EventStore(Protocol):
         ...
 
     def by_trial(self, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime) -> Iterator[StoredEvent]:
-        """The trial's outputs and failures whose decisions were made after `after` and not after `until`, by the time of the decision; may
-        lag a write by a moment."""
+        """The trial's outputs and failures whose decisions were made after `after` and not after `until`, by the time
+        of the decision; may lag a write by a moment."""
         ...
 
     def by_unit(self, tenant_id: str, skill: str, trial: str, unit: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
-        """The outputs and failures of the unit's decisions in the trial (from `since` on), by the time of the decision; may lag a write by
-        a moment."""
+        """The outputs and failures of the unit's decisions in the trial (from `since` on), by the time of the decision;
+        may lag a write by a moment."""
         ...
 
     def pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:

@@ -1,4 +1,5 @@
-"""Who used what: requests, tokens and cost of each day (UTC) by skill, policy and key, counted from the stored outputs, each once."""
+"""Who used what: requests, tokens and cost of each day (UTC) by skill, policy and key, counted from the stored outputs,
+each once."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -52,7 +53,8 @@ class UsageStore(Protocol):
 
 
 def used(output: StoredEvent) -> tuple[Account, Tally] | None:
-    """The account that `output` counts for, by the day it was received, and what it used; `None` where no model was used."""
+    """The account that `output` counts for, by the day it was received, and what it used; `None` where no model was
+    used."""
     event = output.event()
     if not isinstance(event, OutputProduced) or event.usage is None or event.dryrun:
         return None

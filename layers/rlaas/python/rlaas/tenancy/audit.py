@@ -1,8 +1,9 @@
-"""The audit: per tenant, a chain of entries in which each carries the hash of the one before, and the hash of what a change left behind.
+"""The audit: per tenant, a chain of entries in which each carries the hash of the one before, and the hash of what a
+change left behind.
 
-No entry can be changed, moved or dropped from within unseen. Entries dropped from the end are seen by what they leave without an entry: the
-registry. Whoever can write both the chain and the registry can make both anew; only a copy elsewhere, such as the last `hash` in a log or a
-backup, tells of that.
+No entry can be changed, moved or dropped from within unseen. Entries dropped from the end are seen by what they leave
+without an entry: the registry. Whoever can write both the chain and the registry can make both anew; only a copy
+elsewhere, such as the last `hash` in a log or a backup, tells of that.
 """
 
 from collections.abc import Iterable, Iterator
@@ -109,7 +110,8 @@ def verify_chain(entries: Iterable[AuditEntry]) -> int:
 
 @dataclass(slots=True)
 class Newest:
-    """The newest entry of each target: that of the highest version, since a redrive enters what failed behind what came since."""
+    """The newest entry of each target: that of the highest version, since a redrive enters what failed behind what came
+    since."""
 
     _entries: dict[str, AuditEntry] = field(default_factory=dict)
     _followed: set[tuple[str, int]] = field(default_factory=set)
@@ -128,7 +130,8 @@ class Newest:
             yield entry
 
     def check(self, contents: Iterable[Content], *, before: datetime) -> None:
-        """Whether what the registry holds is what the entries say; what changed after `before` may still wait for its entry.
+        """Whether what the registry holds is what the entries say; what changed after `before` may still wait for its
+        entry.
 
         Raises: ValueError naming the first target of which a change has no entry.
         """

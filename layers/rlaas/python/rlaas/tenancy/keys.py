@@ -1,4 +1,5 @@
-"""API keys: `rlk_<id>_<secret>`, shown once, stored as a hash, scoped, revocable; `rlp_<id>_<secret>` for browsers, publishable."""
+"""API keys: `rlk_<id>_<secret>`, shown once, stored as a hash, scoped, revocable; `rlp_<id>_<secret>` for browsers,
+publishable."""
 
 import hashlib
 import hmac
@@ -33,7 +34,8 @@ Origin = Annotated[str, StringConstraints(pattern=r"^(https?|chrome-extension|mo
 
 
 class KeyTerms(WireModel):
-    """What a key may do. With `origins` it is publishable: it may stand in a web page, gives feedback only, and only from those pages."""
+    """What a key may do. With `origins` it is publishable: it may stand in a web page, gives feedback only, and only
+    from those pages."""
 
     scopes: tuple[Scope, ...] = Field(min_length=1)
     origins: tuple[Origin, ...] = Field(default=(), max_length=50)
@@ -73,7 +75,8 @@ def make_key(
     origins: Iterable[str] = (),
     key_id: str | None = None,
 ) -> tuple[ApiKey, str]:
-    """A new key to store and its text to show once. Its secret has 256 random bits; `key_id` is a ULID in lower case."""
+    """A new key to store and its text to show once. Its secret has 256 random bits; `key_id` is a ULID in lower
+    case."""
     key_id, secret = key_id or str(ULID()).lower(), secrets.token_urlsafe(32)
     key = ApiKey(
         key_id=key_id,
@@ -90,8 +93,8 @@ def make_key(
 def authenticate(authorization: str | None, *, keys: KeySource, now: datetime) -> ApiKey:
     """The stored key that an `Authorization: Bearer rlk_...` header proves. Compares in constant time.
 
-    Raises: Unauthorized when the header is missing or malformed, or the key unknown, wrong, revoked or expired; the message is the
-    same for all of them.
+    Raises: Unauthorized when the header is missing or malformed, or the key unknown, wrong, revoked or expired; the
+    message is the same for all of them.
     """
     scheme, _, text = (authorization or "").partition(" ")
     match = _KEY.fullmatch(text) if scheme.lower() == "bearer" else None
@@ -117,8 +120,8 @@ def require_scope(scopes: Iterable[str], needed: Scope) -> None:
 
 
 def check_gives(maker: ApiKey, terms: KeyTerms) -> None:
-    """Whether `maker` may make a key on `terms`: never more than it manages, and one that expires gives no more than it has, so that what
-    was lent for a while cannot be kept.
+    """Whether `maker` may make a key on `terms`: never more than it manages, and one that expires gives no more than it
+    has, so that what was lent for a while cannot be kept.
 
     Raises: Forbidden naming the field.
     """
@@ -133,8 +136,8 @@ def check_gives(maker: ApiKey, terms: KeyTerms) -> None:
 def check_revokes(maker: ApiKey, key: ApiKey) -> None:
     """Whether `maker` may revoke `key`.
 
-    Raises: Forbidden for a key of scopes that `maker` does not manage; Conflict for a platform key that would revoke itself: it may be the
-    last.
+    Raises: Forbidden for a key of scopes that `maker` does not manage; Conflict for a platform key that would revoke
+    itself: it may be the last.
     """
     if beyond := sorted(set(key.scopes) - _managed(maker)):
         raise Forbidden(f"this key cannot revoke one with the scope {', '.join(beyond)}", param="key_id")

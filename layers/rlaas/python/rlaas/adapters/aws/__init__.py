@@ -1,1 +1,2 @@
-"""AWS: tables, queues, buckets, functions and SageMaker behind the rooms' Protocols. With `models`, the only place that imports boto3."""
+"""AWS: tables, queues, buckets, functions and SageMaker behind the rooms' Protocols. With `models`, the only place that
+imports boto3."""

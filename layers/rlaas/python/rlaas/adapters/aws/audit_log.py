@@ -31,7 +31,8 @@ _TENANT_ID: TypeAdapter[str] = TypeAdapter(TenantId)
 
 
 class DynamoAuditLog:
-    """`AuditLog` on one table. Beside each entry lies a mark under its registry event's id, written in one transaction with it."""
+    """`AuditLog` on one table. Beside each entry lies a mark under its registry event's id, written in one transaction
+    with it."""
 
     def __init__(self, table: str, dynamodb: "DynamoDBClient | None" = None) -> None:
         self._table = table
@@ -98,8 +99,8 @@ class DynamoAuditLog:
 
 
 def registry_change(record: Mapping[str, object]) -> RegistryChange | None:
-    """The change that a record of the registry's stream tells; `None` for counters, for the authorizer's copy of a key, and for an item
-    in a partition that cannot be a tenant's.
+    """The change that a record of the registry's stream tells; `None` for counters, for the authorizer's copy of a key,
+    and for an item in a partition that cannot be a tenant's.
 
     A change made by hand has its entry, too, though the item may lack what RLaaS writes, or hold what it would not.
     """

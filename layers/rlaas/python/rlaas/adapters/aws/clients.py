@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from types_boto3_stepfunctions import SFNClient
 
 CONNECTIONS = 16
-"""Requests of one client that may run side by side; what runs beyond would open a connection for each request and throw it away."""
+"""Requests of one client that may run side by side; what runs beyond would open a connection for each request and throw
+it away."""
 CONFIG = Config(connect_timeout=1, read_timeout=5, retries={"mode": "standard", "max_attempts": 3}, max_pool_connections=CONNECTIONS)
 
 

@@ -27,7 +27,8 @@ class DynamoCounters:
         self._dynamodb = dynamodb or client("dynamodb")
 
     def write(self, tenant_id: str, write: Write) -> Written:
-        """Do `write` by one UpdateItem. Raises: DependencyUnavailable, also when the item is written more often than it bears."""
+        """Do `write` by one UpdateItem. Raises: DependencyUnavailable, also when the item is written more often than it
+        bears."""
         expression = _Expression()
         conditions = expression.conditions(write)
         try:

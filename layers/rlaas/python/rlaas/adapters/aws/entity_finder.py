@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from types_boto3_lambda import LambdaClient
 
 CALL_CHARACTERS = 32 * 1024
-"""At most so many characters a call: a second of work, and far below Lambda's 6 MB of payload whatever the characters."""
+"""At most so many characters a call: a second of work, and far below Lambda's 6 MB of payload whatever the
+characters."""
 TIMEOUT_S = 8.0
 """How long one call may take: a start, which loads the model, and the most work a call can hold."""
 
@@ -41,8 +42,8 @@ class _Piece:
 class LambdaEntityFinder:
     """`EntityFinder` by a synchronous Invoke of the function `name` (its ARN).
 
-    One call a request, unless its texts are longer than `CALL_CHARACTERS`: then several, `at_once` of them side by side. One attempt
-    each, and no answer but a whole one: the caller stores nothing, and its client tries again.
+    One call a request, unless its texts are longer than `CALL_CHARACTERS`: then several, `at_once` of them side by
+    side. One attempt each, and no answer but a whole one: the caller stores nothing, and its client tries again.
     """
 
     def __init__(self, name: str, *, at_once: int, client: "LambdaClient | None" = None) -> None:
@@ -51,7 +52,8 @@ class LambdaEntityFinder:
         self._client = client
 
     def find(self, texts: Sequence[str], entities: Sequence[ModelEntity]) -> list[list[Span]]:
-        """The spans in each of `texts`. Raises: DependencyUnavailable when the function fails, is late or answers nonsense."""
+        """The spans in each of `texts`. Raises: DependencyUnavailable when the function fails, is late or answers
+        nonsense."""
         calls = list(_calls(texts))
         found: list[list[Span]] = [[] for _ in texts]
         if len(calls) < 2:

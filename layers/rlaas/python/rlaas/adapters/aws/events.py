@@ -53,9 +53,10 @@ _PROJECTION = ", ".join(_NAMES)
 class DynamoEventStore:
     """`EventStore` on one table.
 
-    An event lies under its interaction when its id names that (see `bound_id`), so that one write stores it and one query finds all of an
-    interaction. Any other event lies under its own id, which keeps that id unique too, and a link under its interaction leads to it.
-    Events live `ttl_days`; DynamoDB deletes them late, so reads leave expired ones out.
+    An event lies under its interaction when its id names that (see `bound_id`), so that one write stores it and one
+    query finds all of an interaction. Any other event lies under its own id, which keeps that id unique too, and a link
+    under its interaction leads to it. Events live `ttl_days`; DynamoDB deletes them late, so reads leave expired ones
+    out.
     """
 
     def __init__(self, table: str, *, ttl_days: int = 365, dynamodb: "DynamoDBClient | None" = None, clock: Clock = utc_now) -> None:
@@ -65,7 +66,8 @@ class DynamoEventStore:
         self._clock = clock
 
     def put_new(self, event: StoredEvent) -> StoredEvent | None:
-        """Store `event` by one conditional PutItem, after its link if it needs one; `None` when it was new, else what holds its id."""
+        """Store `event` by one conditional PutItem, after its link if it needs one; `None` when it was new, else what
+        holds its id."""
         expires_at = event.received_at + self._lifetime
         if event.interaction_id is not None and event_key(event.tenant_id, event.event_id) != _link_key(event):
             with dependency("DynamoDB"):
@@ -125,8 +127,9 @@ class DynamoEventStore:
         raise DependencyUnavailable("DynamoDB left keys unread")
 
     def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
-        """The events of an interaction in the order received: consistent queries of up to 4 MB, and up to as much of what only links lead
-        to. From the last id down, so that what is left out is feedback (`fbk_...`) and not rewards or outputs."""
+        """The events of an interaction in the order received: consistent queries of up to 4 MB, and up to as much of
+        what only links lead to. From the last id down, so that what is left out is feedback (`fbk_...`) and not rewards
+        or outputs."""
         query: QueryInputTypeDef = {**self._partition_of(tenant_id, interaction_id), "ScanIndexForward": False}
         items = list(read_items(self._dynamodb, "query", query, most_pages=_PAGES))
         linked = [item["sk"]["S"] for item in items if item["event_type"] == {"S": _LINK}]
@@ -206,7 +209,8 @@ class DynamoEventStore:
         return self._list(day_partition(tenant_id, skill, event_type, day), since=since)
 
     def by_trial(self, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime) -> Iterator[StoredEvent]:
-        """The trial's outputs and failures by the time of their decision, by the index `by_trial`: a query a day (UTC)."""
+        """The trial's outputs and failures by the time of their decision, by the index `by_trial`: a query a day
+        (UTC)."""
         day, last = after.astimezone(UTC).date(), until.astimezone(UTC).date()
         while day <= last:
             query: QueryInputTypeDef = {
@@ -222,7 +226,8 @@ class DynamoEventStore:
             day += timedelta(days=1)
 
     def by_unit(self, tenant_id: str, skill: str, trial: str, unit: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
-        """The outputs and failures of the unit's decisions in the trial, by the index `by_unit`: few are asked for at a time."""
+        """The outputs and failures of the unit's decisions in the trial, by the index `by_unit`: few are asked for at a
+        time."""
         query: QueryInputTypeDef = {
             "TableName": self._table,
             "IndexName": "by_unit",

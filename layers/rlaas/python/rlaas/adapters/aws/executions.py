@@ -22,7 +22,8 @@ class StateMachine:
         self._stepfunctions = stepfunctions or client("stepfunctions")
 
     def start(self, name: str, payload: dict[str, JsonValue]) -> None:
-        """Start the execution `name` once: a name that was used before is left as it is. Raises: DependencyUnavailable."""
+        """Start the execution `name` once: a name that was used before is left as it is. Raises:
+        DependencyUnavailable."""
         with dependency("Step Functions"):
             try:
                 self._stepfunctions.start_execution(stateMachineArn=self._arn, name=name, input=json.dumps(payload))

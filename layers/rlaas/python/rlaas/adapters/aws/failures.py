@@ -1,4 +1,5 @@
-"""Stream records that failed, kept on S3 as Lambda keeps them (developer guide, "Retain discarded records for a DynamoDB event source")."""
+"""Stream records that failed, kept on S3 as Lambda keeps them (developer guide, "Retain discarded records for a
+DynamoDB event source")."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -59,7 +60,8 @@ class KeptObjects:
 
 
 class SetAside:
-    """`Keeper` of the function `function_arn`: one record an object, in Lambda's own shape, under a name by which it is kept once."""
+    """`Keeper` of the function `function_arn`: one record an object, in Lambda's own shape, under a name by which it is
+    kept once."""
 
     def __init__(self, bucket: str, function_arn: str, s3: "S3Client | None" = None, clock: Clock = utc_now) -> None:
         self._bucket = bucket

@@ -24,9 +24,11 @@ _ARRIVALS = TypeAdapter(tuple[Arrivals, ...])
 
 
 class FollowUpQueue:
-    """A queue whose messages each hold arrivals of one tenant, which is the message's group: SQS hands out those of quiet tenants first.
+    """A queue whose messages each hold arrivals of one tenant, which is the message's group: SQS hands out those of
+    quiet tenants first.
 
-    A message has the shape of a call that failed, so that what cannot be followed up is played again as one (`rlaas.adapters.aws.redrive`).
+    A message has the shape of a call that failed, so that what cannot be followed up is played again as one
+    (`rlaas.adapters.aws.redrive`).
     """
 
     def __init__(self, url: str, function_arn: str, sqs: "SQSClient | None" = None) -> None:
@@ -53,7 +55,8 @@ class FollowUpQueue:
 
 
 def put_off(event: Mapping[str, object]) -> tuple[Arrivals, ...] | None:
-    """The arrivals that `event` holds, one message of the queue or what a redrive gives of it; `None` for any other event.
+    """The arrivals that `event` holds, one message of the queue or what a redrive gives of it; `None` for any other
+    event.
 
     Raises: pydantic.ValidationError for a message that `FollowUpQueue` did not write.
     """

@@ -30,7 +30,8 @@ class Grant:
 
 
 class ModelGrants:
-    """Grants of the role `role_arn`, narrowed to one model each: neither another tenant's adapter nor anything else can be asked with it.
+    """Grants of the role `role_arn`, narrowed to one model each: neither another tenant's adapter nor anything else can
+    be asked with it.
 
     The token is the one that SageMaker's OpenAI-compatible path takes: a presigned CallWithBearerToken.
     """

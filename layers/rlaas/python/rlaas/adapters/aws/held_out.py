@@ -57,7 +57,8 @@ def session_of(run: AskedRun, role_arn: str, *, sts: "STSClient | None" = None) 
 
 
 class HeldOutRun:
-    """A run's prompts and systems, and the `Answers` kept of it (JSON lines, a file each time), for as long as the session."""
+    """A run's prompts and systems, and the `Answers` kept of it (JSON lines, a file each time), for as long as the
+    session."""
 
     def __init__(self, run: AskedRun, session: boto3.Session) -> None:
         self._run = run
@@ -83,7 +84,8 @@ class HeldOutRun:
         return found
 
     def ask(self, system: System, prompt: HeldOutPrompt) -> str:
-        """The system's answer, greedily. The tools that the request offered are shown and not to be called: what is judged are texts.
+        """The system's answer, greedily. The tools that the request offered are shown and not to be called: what is
+        judged are texts.
 
         Raises: BackendFailed, InvalidInput where the model refuses the prompt.
         """

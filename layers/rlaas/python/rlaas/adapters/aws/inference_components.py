@@ -1,4 +1,5 @@
-"""A stage's adapters on SageMaker, each an inference component beside the base model's, and the base's leave to sleep."""
+"""A stage's adapters on SageMaker, each an inference component beside the base model's, and the base's leave to
+sleep."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 _REFUSALS = frozenset({"ValidationException", "ResourceLimitExceeded"})
 _THERE, _NOT_THERE = "already existing", "Could not find"
-"""What Create says of a name that is taken, Describe and Delete of one that is not there, under the code they have for all refusals."""
+"""What Create says of a name that is taken, Describe and Delete of one that is not there, under the code they have for
+all refusals."""
 
 
 class SageMakerAdapters:
@@ -97,7 +99,8 @@ class _Scaling(Protocol):
 
 
 def let_sleep(endpoint: str) -> None:
-    """Have Application Auto Scaling take the base down to no copy again when nobody asks it. Raises: DependencyUnavailable."""
+    """Have Application Auto Scaling take the base down to no copy again when nobody asks it. Raises:
+    DependencyUnavailable."""
     scaling = cast(_Scaling, boto3.client("application-autoscaling"))
     with dependency("Application Auto Scaling"):
         scaling.register_scalable_target(

@@ -1,7 +1,8 @@
 """Where items lie in DynamoDB: the partition and sort keys of all tables, and the partitions of their indexes.
 
-The sort keys of the registry's documents are known to the rooms that keep them there (`skill_key`, `route_key`, `BUDGETS`). Two prefixes
-stand in the templates too, which import no adapter: the authorizer may read `KEY#` alone, and the stream of the audit brings `T#`.
+The sort keys of the registry's documents are known to the rooms that keep them there (`skill_key`, `route_key`,
+`BUDGETS`). Two prefixes stand in the templates too, which import no adapter: the authorizer may read `KEY#` alone, and
+the stream of the audit brings `T#`.
 """
 
 import zlib

@@ -13,14 +13,16 @@ from rlaas.telemetry.store import StoredEvent
 if TYPE_CHECKING:
     from types_boto3_firehose import FirehoseClient
 
-# Firehose bills each record in steps of 5 KB, so that an event sent alone costs up to five times its size. Its rules (Amazon Data Firehose
-# developer guide, "Apply dynamic partitioning to aggregated data"; API reference, PutRecordBatch and Record): "Record deaggregation by
-# JSON or by delimiter is capped at 500 per record"; "JSON objects must be on a single line with no delimiter or newline-delimited (JSONL)
-# only. An array of JSON objects is not a valid input"; a record is at most 1,000 KiB, a call at most 500 records and 4 MiB.
+# Firehose bills each record in steps of 5 KB, so that an event sent alone costs up to five times its size. Its rules
+# (Amazon Data Firehose developer guide, "Apply dynamic partitioning to aggregated data"; API reference, PutRecordBatch
+# and Record): "Record deaggregation by JSON or by delimiter is capped at 500 per record"; "JSON objects must be on a
+# single line with no delimiter or newline-delimited (JSONL) only. An array of JSON objects is not a valid input"; a
+# record is at most 1,000 KiB, a call at most 500 records and 4 MiB.
 PACKED_EVENTS = 500
 """Most events in one record: what Firehose takes apart again."""
 PACKED_BYTES = 500_000
-"""A record takes no further event beyond this size: the rounding of a full one costs at most 1%. A larger event is a record by itself."""
+"""A record takes no further event beyond this size: the rounding of a full one costs at most 1%. A larger event is a
+record by itself."""
 _MAX_RECORDS, _MAX_BYTES = 500, 4_000_000
 _ATTEMPTS = 4
 
@@ -42,10 +44,11 @@ class FirehoseLake:
         self._sleep = sleep
 
     def deliver(self, events: Sequence[StoredEvent]) -> list[int]:
-        """Hand `events` over in order, packed; the positions, ascending, of those that Firehose still refused after four attempts.
+        """Hand `events` over in order, packed; the positions, ascending, of those that Firehose still refused after
+        four attempts.
 
-        Firehose takes or refuses a record whole. Only refused records are sent again, so delivery is at least once: readers keep one row
-        per tenant and `event_id`.
+        Firehose takes or refuses a record whole. Only refused records are sent again, so delivery is at least once:
+        readers keep one row per tenant and `event_id`.
 
         Raises: DependencyUnavailable when Firehose does not answer.
         """
@@ -65,8 +68,8 @@ class FirehoseLake:
 
 
 def lake_record(event: StoredEvent) -> bytes:
-    """One line of JSON: the lake's columns and its two partition keys, `event_type` and `event_date` (UTC, of `received_at`): by the
-    times that clients claim, they could open any number of partitions."""
+    """One line of JSON: the lake's columns and its two partition keys, `event_type` and `event_date` (UTC, of
+    `received_at`): by the times that clients claim, they could open any number of partitions."""
     received_at = rfc3339(event.received_at)
     columns = {
         "tenant_id": event.tenant_id,

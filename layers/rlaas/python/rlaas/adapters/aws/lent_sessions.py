@@ -40,14 +40,16 @@ def lend(role_arn: str, allowed: Sequence[Statement], *, name: str, sts: "STSCli
 
 
 def model_arns(role_arn: str, region: str, *, endpoint: str, components: Iterable[str]) -> list[str]:
-    """The endpoint and its components where the role is, as InvokeEndpoint is checked: in lower case. Raises: InvalidInput as `plain`."""
+    """The endpoint and its components where the role is, as InvokeEndpoint is checked: in lower case. Raises:
+    InvalidInput as `plain`."""
     _, partition, _, _, account, _ = role_arn.split(":", 5)
     asked = [f"endpoint/{plain(endpoint)}", *(f"inference-component/{plain(component)}" for component in components)]
     return [f"arn:{partition}:sagemaker:{region}:{account}:{name}".lower() for name in asked]
 
 
 def plain(name: str) -> str:
-    """`name`, for a policy's resource. Raises: InvalidInput for one that a policy would take for a pattern, and so for others' too."""
+    """`name`, for a policy's resource. Raises: InvalidInput for one that a policy would take for a pattern, and so for
+    others' too."""
     if found := _PATTERNS & set(name):
         raise InvalidInput(f"a name that is to be asked or read holds {', '.join(sorted(found))}")
     return name

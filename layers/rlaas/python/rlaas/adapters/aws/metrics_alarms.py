@@ -20,7 +20,8 @@ HARM_METRIC = "HarmEvidence"
 
 
 class CloudWatchGuards:
-    """`Guards` as alarms named `rlaas-<stage>-guard--<tenant>--<skill>` on the largest `HarmEvidence {stage, rollout, arm}` of a period."""
+    """`Guards` as alarms named `rlaas-<stage>-guard--<tenant>--<skill>` on the largest `HarmEvidence {stage, rollout,
+    arm}` of a period."""
 
     def __init__(self, stage: str, cloudwatch: "CloudWatchClient | None" = None) -> None:
         self._stage = stage

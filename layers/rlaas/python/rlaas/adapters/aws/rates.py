@@ -1,4 +1,5 @@
-"""How much a tenant, and each of its pages' keys, has sent in this second, on DynamoDB: one conditional UpdateItem a request."""
+"""How much a tenant, and each of its pages' keys, has sent in this second, on DynamoDB: one conditional UpdateItem a
+request."""
 
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,9 @@ _TOO_OFTEN = frozenset({"ThrottlingException", "ProvisionedThroughputExceededExc
 
 
 class DynamoRates:
-    """At most `per_second` requests of each tenant in each second, over all processes, on the counters table; and half as many events of
-    each publishable key, which anyone may read: those have items of their own, so that no page takes what the tenant's servers need."""
+    """At most `per_second` requests of each tenant in each second, over all processes, on the counters table; and half
+    as many events of each publishable key, which anyone may read: those have items of their own, so that no page takes
+    what the tenant's servers need."""
 
     def __init__(self, table: str, *, per_second: int, clock: Clock, dynamodb: "DynamoDBClient | None" = None) -> None:
         self._table = table
@@ -30,14 +32,15 @@ class DynamoRates:
         self._dynamodb = dynamodb or client("dynamodb")
 
     def take(self, tenant_id: str, *, at_most: int | None = None) -> None:
-        """Count one request of the tenant's servers, of `at_most` so many in this second where the platform's ceiling is lower than the
-        stage's. Raises: as `_count`."""
+        """Count one request of the tenant's servers, of `at_most` so many in this second where the platform's ceiling
+        is lower than the stage's. Raises: as `_count`."""
         most = self._most(at_most)
         whose = "the most that one tenant may" if most == self._per_second else "the platform's ceiling for it"
         self._count(tenant_partition(tenant_id), 1, most=most, message=f"the tenant sends more than {most} requests a second, {whose}")
 
     def take_page(self, tenant_id: str, key_id: str, *, events: int, at_most: int | None = None) -> None:
-        """Count the events that a page's request brings, of half as many as `take` lets through. Raises: as `_count`."""
+        """Count the events that a page's request brings, of half as many as `take` lets through. Raises: as
+        `_count`."""
         most = max(1, self._most(at_most) // _PAGES_SHARE)
         message = f"the pages of this key send more than {most} events a second, the most that one publishable key may"
         self._count(page_partition(tenant_id, key_id), events, most=most, message=message)
@@ -46,10 +49,11 @@ class DynamoRates:
         return self._per_second if at_most is None else min(at_most, self._per_second)
 
     def _count(self, partition: str, number: int, *, most: int, message: str) -> None:
-        """Count `number` where less than `most` were counted in this second. A write that is sent twice may count twice.
+        """Count `number` where less than `most` were counted in this second. A write that is sent twice may count
+        twice.
 
-        Raises: QuotaExceeded, to be tried again after a second, where none is left, or more comes than an item bears (some 1,000
-        writes a second); DependencyUnavailable.
+        Raises: QuotaExceeded, to be tried again after a second, where none is left, or more comes than an item bears
+        (some 1,000 writes a second); DependencyUnavailable.
         """
         second = int(self._clock().timestamp())
         with dependency("DynamoDB"):

@@ -1,7 +1,8 @@
-"""Playing again what failed: batches of streams on S3, calls of EventBridge and shadows on SQS, what Firehose could not write on S3.
+"""Playing again what failed: batches of streams on S3, calls of EventBridge and shadows on SQS, what Firehose could not
+write on S3.
 
-Whatever is played is removed only when its consumer says that it was handled, so that whoever dies in between loses nothing; consumers
-handle a thing once however often they are given it.
+Whatever is played is removed only when its consumer says that it was handled, so that whoever dies in between loses
+nothing; consumers handle a thing once however often they are given it.
 """
 
 import base64
@@ -117,7 +118,8 @@ def _cursor(until: datetime, place: Place, after: str) -> str:
 
 
 class Consumers:
-    """The functions that may be called, by name. What failed names a function with or without a version; these are called instead."""
+    """The functions that may be called, by name. What failed names a function with or without a version; these are
+    called instead."""
 
     def __init__(self, arns: Sequence[str], *, in_order: str, functions: "LambdaClient | None" = None) -> None:
         self._arns = {_name(arn): arn for arn in arns}
@@ -127,7 +129,8 @@ class Consumers:
         """The consumer that needs order has failed: it gets nothing more of this redrive."""
 
     def play_batch(self, arn: str, records: Sequence[JsonValue]) -> str | None:
-        """Give a stream's records to their consumer, in order; why they are left, if they are. Raises: DependencyUnavailable."""
+        """Give a stream's records to their consumer, in order; why they are left, if they are. Raises:
+        DependencyUnavailable."""
         name = _name(arn)
         if name == self._in_order and self.stopped:
             return f"{name} takes changes in order, and failed on an earlier one"

@@ -163,7 +163,8 @@ class DynamoRegistry:
         self._write(tenant_partition(route.tenant_id), route_key(route.skill), route, change, expected_version=expected_version)
 
     def rollback(self, tenant_id: str, skill: str, change: Change, *, rollout_id: str | None = None) -> Route:
-        """Put the last good target back by one UpdateItem that copies it inside the item. Raises: NotFound, Conflict."""
+        """Put the last good target back by one UpdateItem that copies it inside the item. Raises: NotFound,
+        Conflict."""
         condition = "attribute_type(#body.#last_good, :map) AND #body.#mode = :normal"
         values: dict[str, JsonValue] = {":map": "M", ":normal": "normal"}
         if rollout_id is not None:

@@ -34,14 +34,16 @@ class _Secret:
 
 
 class VendorKeys:
-    """A tenant's vendor keys: secret `rlaas/<stage>/<tenant>/<name>`, the key alone or `{"api_key": ..., "hosts": ...}`.
+    """A tenant's vendor keys: secret `rlaas/<stage>/<tenant>/<name>`, the key alone or `{"api_key": ..., "hosts":
+    ...}`.
 
-    A key goes to the `hosts` that stand beside it (names with spaces between, or a list) and nowhere else, and one without them to the
-    host of the vendor whose API the policy speaks: a policy chooses its server, and whoever makes policies need not be who made the key.
+    A key goes to the `hosts` that stand beside it (names with spaces between, or a list) and nowhere else, and one
+    without them to the host of the vendor whose API the policy speaks: a policy chooses its server, and whoever makes
+    policies need not be who made the key.
 
-    The tenant is the caller's own, as its key says, and neither it nor the name can hold a `/`: a tenant's policy cannot name another
-    tenant's secret. Without a stage there are no keys. A key is held for five minutes, so a rotated one is used that much later; a
-    missing one is asked for again after 30 s.
+    The tenant is the caller's own, as its key says, and neither it nor the name can hold a `/`: a tenant's policy
+    cannot name another tenant's secret. Without a stage there are no keys. A key is held for five minutes, so a rotated
+    one is used that much later; a missing one is asked for again after 30 s.
     """
 
     def __init__(
@@ -73,7 +75,8 @@ class VendorKeys:
         return held[1].key
 
     def refusal(self, tenant_id: str, name: str, *, base_url: str, own_host: str) -> str | None:
-        """Why the key may not be sent there, by the secret as it is now; None where it may. Raises: BackendFailed as `key`."""
+        """Why the key may not be sent there, by the secret as it is now; None where it may. Raises: BackendFailed as
+        `key`."""
         self._held.pop((tenant_id, name), None)
         try:
             self.key(tenant_id, name, base_url=base_url, own_host=own_host)

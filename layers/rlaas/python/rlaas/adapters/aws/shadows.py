@@ -1,7 +1,7 @@
 """Mirrored requests on SQS and DynamoDB: the queue they wait in, and the ledger of those that have no output yet.
 
-A request is entered into the ledger before it is sent, and struck out when its output is stored. What is in the ledger is therefore under
-way, dead, or lost: sampled = outputs + entries. An entry lives as long as a dead letter is kept.
+A request is entered into the ledger before it is sent, and struck out when its output is stored. What is in the ledger
+is therefore under way, dead, or lost: sampled = outputs + entries. An entry lives as long as a dead letter is kept.
 """
 
 from collections.abc import Iterable, Sequence

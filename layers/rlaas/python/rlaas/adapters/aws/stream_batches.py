@@ -1,7 +1,8 @@
 """DynamoDB stream batches: what was handled, what is set aside, and from where to begin again.
 
-Powertools' `BatchProcessor` cannot do this: for streams it goes on after a failure, which breaks the order, handles one record at a time,
-where rewards handle an interaction's together, and sets nothing aside; stopping at a failure is its FIFO processor's, for SQS only.
+Powertools' `BatchProcessor` cannot do this: for streams it goes on after a failure, which breaks the order, handles one
+record at a time, where rewards handle an interaction's together, and sets nothing aside; stopping at a failure is its
+FIFO processor's, for SQS only.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,11 +45,12 @@ def do_in_order(
     *,
     keeper: Keeper | None = None,
 ) -> list[StreamRecord]:
-    """Do the works in order, each for some of the batch's records; the records of those that are left. A failure is logged with ids.
+    """Do the works in order, each for some of the batch's records; the records of those that are left. A failure is
+    logged with ids.
 
-    One that may pass ends the batch, so that order holds and nothing is skipped. With a `keeper`, for which order does not matter, records
-    that would fail for ever are set aside and the rest go on. When a batch is played again (`redrive`), nothing is set aside, as it
-    is kept already: with a `keeper`, all works are tried.
+    One that may pass ends the batch, so that order holds and nothing is skipped. With a `keeper`, for which order does
+    not matter, records that would fail for ever are set aside and the rest go on. When a batch is played again
+    (`redrive`), nothing is set aside, as it is kept already: with a `keeper`, all works are tried.
     """
     remaining: list[StreamRecord] = []
     all_works = list(works)
@@ -115,7 +117,8 @@ def begin_again_at(record: StreamRecord) -> BatchResponse:
 
 
 def report_first_failure(event: Mapping[str, object], failures: Sequence[StreamRecord]) -> BatchResponse:
-    """The batch is to be delivered again from the first of `failures` on; of one that is played again, all of these are named."""
+    """The batch is to be delivered again from the first of `failures` on; of one that is played again, all of these are
+    named."""
     if is_redrive(event):
         return report_failures(failures)
     return report_failures([record for record in records_of(event) if any(record is failure for failure in failures)][:1])

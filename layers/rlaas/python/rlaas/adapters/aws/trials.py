@@ -1,4 +1,5 @@
-"""Trials on DynamoDB: what bandits and rollouts know, in the counters, and the routes on trial by the registry's index `trials`.
+"""Trials on DynamoDB: what bandits and rollouts know, in the counters, and the routes on trial by the registry's index
+`trials`.
 
 No stream follows the counters, so that looks leave no trace in the audit and changed routes do.
 """

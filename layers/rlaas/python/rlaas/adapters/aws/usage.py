@@ -1,9 +1,10 @@
 """Usage on DynamoDB: a tally a day and account, each output added exactly once.
 
-A stream delivers at least once, and in other batches the second time. So a mark holds the ids of the outputs that were counted, and a
-transaction adds to the marks together with the sums that they make: all of it is stored, or nothing. Outputs that came in one request
-share a mark, since a write of a few ids costs what a write of one does. Marks are forgotten after two weeks. No stream delivers an output
-that late; of one that a redrive does (`COUNTABLE`), nobody knows any more whether it was counted.
+A stream delivers at least once, and in other batches the second time. So a mark holds the ids of the outputs that were
+counted, and a transaction adds to the marks together with the sums that they make: all of it is stored, or nothing.
+Outputs that came in one request share a mark, since a write of a few ids costs what a write of one does. Marks are
+forgotten after two weeks. No stream delivers an output that late; of one that a redrive does (`COUNTABLE`), nobody
+knows any more whether it was counted.
 """
 
 import random
@@ -49,7 +50,8 @@ _COUNTED = "ConditionalCheckFailed"
 
 
 class _Output(NamedTuple):
-    """An output and the mark of the request that it came in: its tenant and the millisecond, which two requests may share."""
+    """An output and the mark of the request that it came in: its tenant and the millisecond, which two requests may
+    share."""
 
     mark: str
     output_id: str
@@ -93,7 +95,8 @@ class DynamoUsage:
             yield _account(tenant_id, cast(dict[str, str], from_item(item)))
 
     def _count_once(self, new: _New) -> None:
-        """One transaction. Those counted before are left out and it is tried again, as it is when another writer of a sum was faster."""
+        """One transaction. Those counted before are left out and it is tried again, as it is when another writer of a
+        sum was faster."""
         for attempt in range(_ATTEMPTS):
             if not new:
                 return

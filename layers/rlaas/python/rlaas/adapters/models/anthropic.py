@@ -152,7 +152,8 @@ class AnthropicMessages:
 
 
 def messages_body(model: str, call: ChatCall) -> JsonObject:
-    """The Messages API's request. Raises: InvalidInput naming what it does not take, or `max_tokens`, which it cannot do without."""
+    """The Messages API's request. Raises: InvalidInput naming what it does not take, or `max_tokens`, which it cannot
+    do without."""
     asked = parameters_of(VENDOR, call.parameters, TAKES, defaults=DEFAULTS)
     if asked.longest is None:
         raise InvalidInput(f"{VENDOR} needs max_tokens", param="max_tokens")

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Backends:
     """`Backend` for every kind. One for a process: it holds the connections.
 
-    Models that are not `allowed` are not asked, whatever policies from before name. `private_addresses` lets policies name servers by http
-    and on the private network: for a stage on one's own machine, and no other.
+    Models that are not `allowed` are not asked, whatever policies from before name. `private_addresses` lets policies
+    name servers by http and on the private network: for a stage on one's own machine, and no other.
     """
 
     def __init__(self, keys: VendorKeys, *, private_addresses: bool = False, allowed: AllowedModels = EVERY_MODEL) -> None:

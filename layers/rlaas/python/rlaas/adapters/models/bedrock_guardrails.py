@@ -13,7 +13,8 @@ class BedrockGuardrails:
     """Judges by ApplyGuardrail, in one attempt."""
 
     def judge(self, guardrail: BedrockService, texts: Sequence[str], *, source: Stage) -> Judgement | None:
-        """What the guardrail acts on. Raises: BackendFailed, InvalidInput where Bedrock finds fault with the request."""
+        """What the guardrail acts on. Raises: BackendFailed, InvalidInput where Bedrock finds fault with the
+        request."""
         with aws_failures("Bedrock"):
             answer = runtime(guardrail.region, whole_seconds(guardrail.timeout_s)).apply_guardrail(
                 guardrailIdentifier=guardrail.guardrail_id,
@@ -33,7 +34,8 @@ class BedrockGuardrails:
 
 
 def _findings(assessments: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:
-    """What each policy of a guardrail found and acted on: its name, `BLOCKED` or `ANONYMIZED`, and the text where that is told."""
+    """What each policy of a guardrail found and acted on: its name, `BLOCKED` or `ANONYMIZED`, and the text where that
+    is told."""
     for assessment in assessments:
         for policy, lists in assessment.items():
             if not policy.endswith("Policy"):

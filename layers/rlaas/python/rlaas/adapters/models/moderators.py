@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class Moderators:
-    """`Moderator` for every kind. One for a process: it holds the connections. `private_addresses` and `allowed` are as for `Backends`."""
+    """`Moderator` for every kind. One for a process: it holds the connections. `private_addresses` and `allowed` are as
+    for `Backends`."""
 
     def __init__(self, keys: VendorKeys, *, private_addresses: bool = False, allowed: AllowedModels = EVERY_MODEL) -> None:
         self._keys = keys

@@ -54,7 +54,8 @@ class OpenAIServers:
 
 def _body(backend: OpenAIBackend, call: ChatCall, *, stream: bool) -> dict[str, JsonValue]:
     body = chat_body(call, stream=stream, model=backend.model)
-    # OpenAI gave `max_tokens` a new name, and its reasoning models refuse the old one; other servers know the old one best.
+    # OpenAI gave `max_tokens` a new name, and its reasoning models refuse the old one; other servers know the old one
+    # best.
     if _is_openai(backend) and "max_tokens" in body:
         body.setdefault("max_completion_tokens", body.pop("max_tokens"))
     return body

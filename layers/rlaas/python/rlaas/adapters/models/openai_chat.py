@@ -118,7 +118,8 @@ def completion_of(vendor: str, content: bytes) -> Completion:
 def deltas_of(vendor: str, events: Iterable[bytes], *, choices: int) -> Iterator[Delta]:
     """The answer piece by piece from each event's data; the usage, where the server tells it, last of all.
 
-    Raises: BackendFailed on an error in the stream, on nonsense, and when it ends before each of `choices` has finished.
+    Raises: BackendFailed on an error in the stream, on nonsense, and when it ends before each of `choices` has
+    finished.
     """
     finished: set[int] = set()
     usage: Usage | None = None

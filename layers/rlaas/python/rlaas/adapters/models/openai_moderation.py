@@ -63,9 +63,11 @@ class ModerationServers:
 
 
 def _objections(result: _Result, thresholds: Mapping[str, float]) -> dict[str, float]:
-    """The categories that count, with their scores: those over their thresholds, or without any those that the service flags.
+    """The categories that count, with their scores: those over their thresholds, or without any those that the service
+    flags.
 
-    Raises: BackendFailed for a threshold on a category that the service does not know, which would otherwise never count.
+    Raises: BackendFailed for a threshold on a category that the service does not know, which would otherwise never
+    count.
     """
     scores = {name: score for name, score in result.category_scores.items() if score is not None}
     if thresholds:

@@ -1,4 +1,5 @@
-"""OpenAI's chat request, read for vendors who have another: its parameters with their types, and its messages as turns."""
+"""OpenAI's chat request, read for vendors who have another: its parameters with their types, and its messages as
+turns."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -92,7 +93,8 @@ class Parameters(_Strict):
 def parameters_of(
     vendor: str, given: Mapping[str, JsonValue], takes: frozenset[str], *, defaults: Mapping[str, JsonValue] | None = None
 ) -> Parameters:
-    """`given` as `vendor` takes it. Raises: InvalidInput naming the parameter that it does not take, or not with this value."""
+    """`given` as `vendor` takes it. Raises: InvalidInput naming the parameter that it does not take, or not with this
+    value."""
     told = taken(vendor, given, takes, defaults=defaults)
     try:
         return Parameters.model_validate(told)
@@ -107,7 +109,8 @@ def system_of(messages: Iterable[Message]) -> str:
 
 
 def turns_of(messages: Iterable[Message]) -> list[tuple[Literal["user", "assistant"], list[Message]]]:
-    """The other messages as turns that alternate: what tools answered belongs to the user's turn. Raises: InvalidInput on an empty one."""
+    """The other messages as turns that alternate: what tools answered belongs to the user's turn. Raises: InvalidInput
+    on an empty one."""
     turns: list[tuple[Literal["user", "assistant"], list[Message]]] = []
     for message in messages:
         if message.role == "system":

@@ -36,7 +36,8 @@ _ASLEEP = "has no capacity to process this request"
 
 
 class SageMakerEndpoints:
-    """`Backend` for `SageMakerBackend`, by InvokeEndpoint and its streaming form. Every parameter passes through. One attempt a call.
+    """`Backend` for `SageMakerBackend`, by InvokeEndpoint and its streaming form. Every parameter passes through. One
+    attempt a call.
 
     `runtime` asks in another name than the process's; its own time-out holds then (`runtime_client`).
     """
@@ -45,7 +46,8 @@ class SageMakerEndpoints:
         self._given = runtime
 
     def complete(self, backend: SageMakerBackend, call: ChatCall, *, timeout_s: float) -> Completion:
-        """The whole answer. Raises: BackendFailed, NoCapacity while no copy runs, InvalidInput naming what the model server refuses."""
+        """The whole answer. Raises: BackendFailed, NoCapacity while no copy runs, InvalidInput naming what the model
+        server refuses."""
         until = time.monotonic() + timeout_s
         with aws_failures(VENDOR):
             answer = self._runtime(timeout_s).invoke_endpoint(
@@ -109,7 +111,8 @@ def _payloads(parts: "Iterable[ResponseStreamTypeDef]", ends_at: float | None) -
 
 @contextmanager
 def aws_failures(vendor: str) -> Iterator[None]:
-    """Turn what botocore raises inside into BackendFailed, or InvalidInput where the model server refused the request."""
+    """Turn what botocore raises inside into BackendFailed, or InvalidInput where the model server refused the
+    request."""
     try:
         yield
     except ClientError as error:
@@ -122,7 +125,8 @@ def aws_failures(vendor: str) -> Iterator[None]:
 
 
 def _answered(vendor: str, error: ClientError) -> RlaasError:
-    """ModelError carries what the model server itself answered; anything else is SageMaker's own word, which blames the policy."""
+    """ModelError carries what the model server itself answered; anything else is SageMaker's own word, which blames the
+    policy."""
     code = error.response["Error"]["Code"]
     wait = retry_after_s(error.response["ResponseMetadata"]["HTTPHeaders"]) if "ResponseMetadata" in error.response else None
     response = cast(Mapping[str, object], error.response)
@@ -140,7 +144,8 @@ def _answered(vendor: str, error: ClientError) -> RlaasError:
 
 
 def whole_seconds(timeout_s: float) -> float:
-    """Time-outs belong to a client, so that there are as many clients as time-outs: rounded up, under a second they are as they are."""
+    """Time-outs belong to a client, so that there are as many clients as time-outs: rounded up, under a second they are
+    as they are."""
     return timeout_s if timeout_s < 1 else float(math.ceil(timeout_s))
 
 

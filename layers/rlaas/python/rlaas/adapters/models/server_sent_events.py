@@ -10,8 +10,9 @@ MAX_LINE_BYTES = 4 * 1024 * 1024
 def event_data(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Each event's data, in UTF-8 as it came.
 
-    Lines end with CRLF, LF or CR; comments, names, ids and events without data are passed over; an event that the end of the stream
-    cuts short of its blank line counts (whoever reads its data sees whether it is whole). Raises: BackendFailed on an endless line.
+    Lines end with CRLF, LF or CR; comments, names, ids and events without data are passed over; an event that the end
+    of the stream cuts short of its blank line counts (whoever reads its data sees whether it is whole). Raises:
+    BackendFailed on an endless line.
     """
     data: list[bytes] = []
     for line in _lines(chunks):

@@ -1,4 +1,5 @@
-"""What travels on to a model's server of the request that asks it: the trace context, and how many gateways it has passed."""
+"""What travels on to a model's server of the request that asks it: the trace context, and how many gateways it has
+passed."""
 
 import re
 
@@ -9,7 +10,8 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def traceparent(call: ChatCall) -> str | None:
-    """The call's W3C `traceparent`, if it is one: parts of it are the caller's own, and it goes into a header of ours."""
+    """The call's W3C `traceparent`, if it is one: parts of it are the caller's own, and it goes into a header of
+    ours."""
     return call.traceparent if call.traceparent is not None and _TRACEPARENT.fullmatch(call.traceparent) else None
 
 

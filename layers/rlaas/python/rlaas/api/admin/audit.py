@@ -24,7 +24,8 @@ class AuditPage(ListPage[AuditEntry]):
 
 @router.get("", **operation(ok=AuditPage))
 def list_audit(call: AdminCall, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
-    """Entries from the first on, and with the first page whether the whole chain holds, for which the whole registry is read."""
+    """Entries from the first on, and with the first page whether the whole chain holds, for which the whole registry is
+    read."""
     here = call.services
     after = 0 if cursor is None else int(from_cursor(cursor, pattern=r"[0-9]{1,11}"))
     entries = here.audit.entries(call.tenant_id, after=after, limit=limit)

@@ -73,7 +73,8 @@ def get_budgets(call: AdminCall) -> JSONResponse:
 
 @router.put("", **operation(BudgetsRequest, ok=PutBudgetsAnswer))
 def put_budgets(call: AdminCall) -> JSONResponse:
-    """In force for every request from ten seconds on. What was spent stays counted, under other names and limits too."""
+    """In force for every request from ten seconds on. What was spent stays counted, under other names and limits
+    too."""
     request = call.body(BudgetsRequest)
     written = put(
         call.services.records,
@@ -87,8 +88,8 @@ def put_budgets(call: AdminCall) -> JSONResponse:
 
 @router.get("/usage", **operation(ok=BudgetsUsage))
 def get_budgets_usage(call: AdminCall) -> JSONResponse:
-    """What the window of each budget and each of the platform's ceilings has spent, how much of that is only set aside for requests in
-    flight, and when the next one begins."""
+    """What the window of each budget and each of the platform's ceilings has spent, how much of that is only set aside
+    for requests in flight, and when the next one begins."""
     now = call.services.clock()
     item = call.services.counters.read(call.tenant_id)
     limits = limits_of(call.services.records, call.tenant_id)

@@ -43,8 +43,8 @@ def get_ceilings(call: PlatformCall, tenant_id: str) -> JSONResponse:
 
 @router.put("", **operation(CeilingsRequest, ok=PutCeilingsAnswer))
 def put_ceilings(call: PlatformCall, tenant_id: str) -> JSONResponse:
-    """In force for every request from ten seconds on; the tenant's own administrators read them and cannot lift them. Needs the scope
-    `platform`."""
+    """In force for every request from ten seconds on; the tenant's own administrators read them and cannot lift them.
+    Needs the scope `platform`."""
     request, records = call.body(CeilingsRequest), call.services.records
     find_tenant(records, tenant_id)
     ceilings = Ceilings(**{name: getattr(request, name) for name in Ceilings.model_fields})

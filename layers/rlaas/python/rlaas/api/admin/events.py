@@ -57,7 +57,8 @@ class RewardPage(ListPage[Reward]):
 
 @router.get("/pending", **operation(ok=PendingPage))
 def list_pending(call: AdminCall, skill: str, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
-    """Feedback and task results whose interaction or output has not landed, oldest first; `orphaned` after their attribution window."""
+    """Feedback and task results whose interaction or output has not landed, oldest first; `orphaned` after their
+    attribution window."""
     here = call.services
     metrics = find_skill(here.records, call.tenant_id, skill).metrics
     since, last_id = _position(cursor)
@@ -68,7 +69,8 @@ def list_pending(call: AdminCall, skill: str, limit: Limit = 100, cursor: str | 
 
 @router.get("/rewards", **operation(ok=RewardPage))
 def list_rewards(call: AdminCall, skill: str, date: date, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
-    """Every reward computed on a day (UTC), oldest first; of an output's rewards the one with the highest `n` counts."""
+    """Every reward computed on a day (UTC), oldest first; of an output's rewards the one with the highest `n`
+    counts."""
     find_skill(call.services.records, call.tenant_id, skill)
     since, last_id = _position(cursor)
     rewards = call.services.events.by_day(call.tenant_id, skill, "reward", date, since=since)
@@ -78,7 +80,8 @@ def list_rewards(call: AdminCall, skill: str, date: date, limit: Limit = 100, cu
 
 @router.get("/rewards/report", **operation(ok=RewardReport))
 def report_of_rewards(call: AdminCall, skill: str, first: FirstDay, last: LastDay) -> JSONResponse:
-    """What the rewards of the days (UTC) `from` to `to`, both included, come to by policy: a unit once, nobody more than his share."""
+    """What the rewards of the days (UTC) `from` to `to`, both included, come to by policy: a unit once, nobody more
+    than his share."""
     find_skill(call.services.records, call.tenant_id, skill)
     check_days(first, last)
     unit = call.services.records.get_route(call.tenant_id, skill).unit

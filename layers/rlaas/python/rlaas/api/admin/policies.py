@@ -105,7 +105,8 @@ def diff_policies(call: AdminCall, skill: str, policy_id: str, against: str) -> 
 
 @router.put("/{policy_id}/archived", **operation(ArchiveRequest, ok=ArchiveAnswer))
 def archive_policy(call: AdminCall, skill: str, policy_id: str) -> JSONResponse:
-    """An archived policy stays readable and cannot be routed to; one that a route names or would go back to cannot be archived."""
+    """An archived policy stays readable and cannot be routed to; one that a route names or would go back to cannot be
+    archived."""
     request, records = call.body(ArchiveRequest), call.services.records
     written = archive(
         records,

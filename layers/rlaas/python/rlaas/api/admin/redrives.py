@@ -31,7 +31,8 @@ class RedriveDryRun(WireModel):
 
 @router.post("", **operation(RedriveRequest, ok=(RedrivePage, RedriveDryRun)))
 def redrive(call: PlatformCall) -> JSONResponse:
-    """Play again what failed and is kept, of all tenants, some seconds' worth; the first page is entered into the audit."""
+    """Play again what failed and is kept, of all tenants, some seconds' worth; the first page is entered into the
+    audit."""
     request, here = call.body(RedriveRequest), call.services
     if request.dryrun:
         return answer(200, RedriveDryRun(waiting=here.redriver.waiting()))

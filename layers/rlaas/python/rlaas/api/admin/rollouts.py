@@ -21,8 +21,8 @@ router = APIRouter(prefix="/v1/admin/skills/{skill}/rollouts")
 
 
 class RolloutRequest(WireModel):
-    """A rollout of `policy_id` to start; `settings` as in `RolloutSettings`. A `dryrun` answers with the plan, also with one that cannot
-    conclude, and starts nothing."""
+    """A rollout of `policy_id` to start; `settings` as in `RolloutSettings`. A `dryrun` answers with the plan, also
+    with one that cannot conclude, and starts nothing."""
 
     policy_id: PolicyId
     settings: dict[str, Json] = Field(default_factory=dict)

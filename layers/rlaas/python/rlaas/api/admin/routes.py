@@ -21,8 +21,8 @@ router = APIRouter(prefix="/v1/admin/skills/{skill}")
 class RouteRequest(RouteTerms):
     """The route to put in place of version `expected_version` (0: there is none yet). `unit` is fixed by the first.
 
-    `bandit` is how arms of mode `bandit` get their weights, which the request only begins with; left out, it stays as it is. A weight for
-    an arm that the bandit's guards dropped lets it back in.
+    `bandit` is how arms of mode `bandit` get their weights, which the request only begins with; left out, it stays as
+    it is. A weight for an arm that the bandit's guards dropped lets it back in.
     """
 
     reason: str = REASON

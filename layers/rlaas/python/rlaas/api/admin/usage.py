@@ -48,7 +48,8 @@ class UsageAnswer(WireModel):
 
 @router.get("", **operation(ok=UsageAnswer))
 def get_usage(call: AdminCall, first: FirstDay, last: LastDay, group_by: str = "") -> JSONResponse:
-    """Requests, tokens and cost of the days (UTC) `from` to `to`, both included, by any of day, skill, policy, key (with commas)."""
+    """Requests, tokens and cost of the days (UTC) `from` to `to`, both included, by any of day, skill, policy, key
+    (with commas)."""
     groups = _groups(group_by)
     check_days(first, last)
     sums = grouped(call.services.usage.between(call.tenant_id, first, last), groups)

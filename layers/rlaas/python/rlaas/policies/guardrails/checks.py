@@ -1,7 +1,7 @@
 """A policy's guardrails at work: what comes in before the backend sees it, what goes out before the caller does.
 
-Each guardrail looks in the policy's order and sees what those before it left; a block ends the round. Whatever one does is a
-`GuardrailAction`, of which the session makes events. No action carries a text of the request or the answer.
+Each guardrail looks in the policy's order and sees what those before it left; a block ends the round. Whatever one does
+is a `GuardrailAction`, of which the session makes events. No action carries a text of the request or the answer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,8 @@ from rlaas.policies.guardrails.structured_output import StructuredOutput
 
 @dataclass(frozen=True, slots=True)
 class GuardrailAction:
-    """What a guardrail did and why, without a word of the text. `failed`: it could not look, and did what its `on_failure` says."""
+    """What a guardrail did and why, without a word of the text. `failed`: it could not look, and did what its
+    `on_failure` says."""
 
     guardrail: str
     kind: str
@@ -32,8 +33,8 @@ class GuardrailAction:
 
 @dataclass(frozen=True, slots=True)
 class InputVerdict:
-    """What may go to the backend: the messages, inputs and documents, redacted where a guardrail did. When `blocked`, nothing may, and
-    `answer` is what the caller gets instead."""
+    """What may go to the backend: the messages, inputs and documents, redacted where a guardrail did. When `blocked`,
+    nothing may, and `answer` is what the caller gets instead."""
 
     messages: tuple[Message, ...]
     inputs: dict[str, str]
@@ -45,9 +46,9 @@ class InputVerdict:
 
 @dataclass(frozen=True, slots=True)
 class OutputVerdict:
-    """What the caller gets: `text`, `tool_calls` and `refusal`, redacted where a guardrail did; when `blocked`, the safe answer
-    and neither calls nor a refusal.
-    `regenerate` asks for one more answer from the backend in their place, which is then checked with `again=True`."""
+    """What the caller gets: `text`, `tool_calls` and `refusal`, redacted where a guardrail did; when `blocked`, the
+    safe answer and neither calls nor a refusal. `regenerate` asks for one more answer from the backend in their place,
+    which is then checked with `again=True`."""
 
     text: str
     tool_calls: tuple[ToolCall, ...]
@@ -66,9 +67,9 @@ def check_input(
     tenant_id: str = "",
     moderator: Moderator | None = None,
 ) -> InputVerdict:
-    """Look at what a caller sent: the messages of a chat, the inputs of a prompt before it is rendered, and documents, which anybody may
-    have written. What a request must speak of to be let in, its documents do not say for it. Linear in their texts.
-    Guardrails that services judge by are asked through `moderator` on behalf of `tenant_id`."""
+    """Look at what a caller sent: the messages of a chat, the inputs of a prompt before it is rendered, and documents,
+    which anybody may have written. What a request must speak of to be let in, its documents do not say for it. Linear
+    in their texts. Guardrails that services judge by are asked through `moderator` on behalf of `tenant_id`."""
     input_texts = dict(inputs or {})
     without_documents = len(input_texts) + sum(1 + len(message.tool_calls) for message in messages)
     texts = [*input_texts.values(), *_texts_of(messages), *(text for document in documents for text in (document.text, document.source))]
@@ -114,8 +115,9 @@ def check_output(
     tenant_id: str = "",
     moderator: Moderator | None = None,
 ) -> OutputVerdict:
-    """Look at a whole answer. `asked` and `inputs` are what the caller sent, before it was redacted; `documents` what retrieval added;
-    `refusal` the backend's own word for one. `again` says that this is the second answer, of which none is asked for again."""
+    """Look at a whole answer. `asked` and `inputs` are what the caller sent, before it was redacted; `documents` what
+    retrieval added; `refusal` the backend's own word for one. `again` says that this is the second answer, of which
+    none is asked for again."""
     answer = AnswerTexts(
         texts=[text, *(call.function.arguments for call in tool_calls), *([refusal] if refusal is not None else [])],
         refusal=refusal,
@@ -158,8 +160,8 @@ def check_output(
 
 
 def needs_whole_output(config: Guardrails) -> bool:
-    """Whether an answer can only be given whole: some guardrail of outputs may withhold or change it. When none may, the pieces of
-    a stream can pass and be looked at together when they are through."""
+    """Whether an answer can only be given whole: some guardrail of outputs may withhold or change it. When none may,
+    the pieces of a stream can pass and be looked at together when they are through."""
     return any(
         guardrail.action != "flag" or guardrail.fails_closed or (isinstance(guardrail, StructuredOutput) and guardrail.fences == "unwrap")
         for guardrail in config.output
@@ -210,7 +212,8 @@ def _documents_with(documents: Sequence[Document], texts: Sequence[str]) -> tupl
 
 
 def _with_texts(messages: Sequence[Message], texts: Sequence[str]) -> tuple[Message, ...]:
-    """The messages with `texts`, in the order of `_texts_of`, in place of their own; those that stay the same are the same objects."""
+    """The messages with `texts`, in the order of `_texts_of`, in place of their own; those that stay the same are the
+    same objects."""
     remaining = iter(texts)
     restored = []
     for message in messages:

@@ -1,5 +1,5 @@
-"""The guardrail of answers that must stand in their documents. `GroundednessScorer` is the seam for scorers that understand; the one here
-counts words."""
+"""The guardrail of answers that must stand in their documents. `GroundednessScorer` is the seam for scorers that
+understand; the one here counts words."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
@@ -11,9 +11,11 @@ SHORTEST_WORD = 4
 
 
 class Groundedness(AnswerGuardrail):
-    """Holds when `scorer` gives the answer less than `min_score` against the request's documents; without documents the score is 0.
+    """Holds when `scorer` gives the answer less than `min_score` against the request's documents; without documents the
+    score is 0.
 
-    `lexical` is the share of the answer's content words and numbers that stand in the documents: a floor, blind to negation and paraphrase.
+    `lexical` is the share of the answer's content words and numbers that stand in the documents: a floor, blind to
+    negation and paraphrase.
     """
 
     kind: Literal["groundedness"] = "groundedness"
@@ -22,7 +24,8 @@ class Groundedness(AnswerGuardrail):
     min_score: Share = 0.5
 
     def look_at(self, answer: AnswerTexts) -> Find | None:
-        """A score that is too low. Raises: LookupError where nothing here has the scorer's name, and what the scorer raises."""
+        """A score that is too low. Raises: LookupError where nothing here has the scorer's name, and what the scorer
+        raises."""
         score = answer.scorers[self.scorer].score(answer.texts[0], answer.documents)
         if not 0 <= score <= 1:
             raise ValueError("a score lies between 0 and 1")
@@ -33,7 +36,8 @@ class GroundednessScorer(Protocol):
     """Judges an answer against documents."""
 
     def score(self, answer: str, documents: Sequence[str]) -> float:
-        """From 0, nothing in `answer` is supported by `documents`, to 1, all of it is. Raises: DependencyUnavailable."""
+        """From 0, nothing in `answer` is supported by `documents`, to 1, all of it is. Raises:
+        DependencyUnavailable."""
         ...
 
 

@@ -1,11 +1,13 @@
 """What every guardrail has, what it looks at, and what it finds.
 
-`action`: `block` answers with the policy's `safe_answer` instead; `redact` takes the find out and goes on; `regenerate` asks the backend
-once more and then does what `then` says; `flag` changes nothing. Each is recorded as an event. `on_failure`: `closed` blocks when the
-guardrail itself fails, `open` lets the text pass; unless it is stated, a guardrail that only flags fails open and any other closed.
+`action`: `block` answers with the policy's `safe_answer` instead; `redact` takes the find out and goes on; `regenerate`
+asks the backend once more and then does what `then` says; `flag` changes nothing. Each is recorded as an event.
+`on_failure`: `closed` blocks when the guardrail itself fails, `open` lets the text pass; unless it is stated, a
+guardrail that only flags fails open and any other closed.
 
-Every policy loads the families' files. What takes long to load (expressions, vocabularies, RE2, jsonschema) is imported where a guardrail
-looks at a text or checks its own settings; values are NamedTuples, which are made in a fifth of the time that dataclasses take.
+Every policy loads the families' files. What takes long to load (expressions, vocabularies, RE2, jsonschema) is imported
+where a guardrail looks at a text or checks its own settings; values are NamedTuples, which are made in a fifth of the
+time that dataclasses take.
 """
 
 from abc import abstractmethod
@@ -28,7 +30,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 MAX_CHARACTERS = 512 * 1024
 """The longest text that guardrails look at, twice the largest prompt; a longer one is a guardrail's failure."""
 Judge = Callable[["Service", Sequence[str]], "Judgement | None"]
-"""Asks a service about texts. Raises: RlaasError where it does not answer, ValueError where nothing here asks services."""
+"""Asks a service about texts. Raises: RlaasError where it does not answer, ValueError where nothing here asks
+services."""
 
 
 class Find(NamedTuple):
@@ -53,7 +56,8 @@ class RequestTexts(NamedTuple):
 
 
 class AnswerTexts(NamedTuple):
-    """An answer as the guardrails before left it, and what it is judged by: the request's texts before they were redacted, and documents.
+    """An answer as the guardrails before left it, and what it is judged by: the request's texts before they were
+    redacted, and documents.
 
     `texts` are the answer, the arguments of its calls and, where the backend gave one, its `refusal`.
     """

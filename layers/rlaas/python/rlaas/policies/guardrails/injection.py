@@ -6,9 +6,11 @@ from rlaas.policies.guardrails.guardrail import Find, RequestGuardrail, RequestT
 
 
 class Injection(RequestGuardrail):
-    """Attempts to overrule the prompt: injections, jailbreaks, attempts to read it. By rules; docs/guardrails.md has their figures.
+    """Attempts to overrule the prompt: injections, jailbreaks, attempts to read it. By rules; docs/guardrails.md has
+    their figures.
 
-    Looks at what users, tools, inputs and documents say, not at system and assistant messages. `threshold` is on the rules' score.
+    Looks at what users, tools, inputs and documents say, not at system and assistant messages. `threshold` is on the
+    rules' score.
     """
 
     kind: Literal["injection"] = "injection"

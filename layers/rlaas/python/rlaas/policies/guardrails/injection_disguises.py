@@ -1,7 +1,7 @@
 """What hides an attempt to overrule the prompt, undone.
 
-Invisible and look-alike characters, digits for letters, letters set apart, and one layer of base64, hexadecimal, percent
-and entity encoding, ROT13 and reversal.
+Invisible and look-alike characters, digits for letters, letters set apart, and one layer of base64, hexadecimal,
+percent and entity encoding, ROT13 and reversal.
 """
 
 import base64

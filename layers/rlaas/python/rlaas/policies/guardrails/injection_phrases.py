@@ -1,4 +1,5 @@
-"""What a text without disguises says to overrule the prompt: phrases, and verbs that meet their objects within a few words."""
+"""What a text without disguises says to overrule the prompt: phrases, and verbs that meet their objects within a few
+words."""
 
 import re
 from bisect import bisect_left
@@ -15,7 +16,8 @@ SENTENCE = 24
 
 
 def find_sentences(text: str, given: Sequence[Word], count: int) -> list[range]:
-    """For each of `count` words, of which the first are those `given`, the words of its sentence that are at most `SENTENCE` away.
+    """For each of `count` words, of which the first are those `given`, the words of its sentence that are at most
+    `SENTENCE` away.
 
     A sentence ends before a capital letter only: dots between words are a disguise.
     """

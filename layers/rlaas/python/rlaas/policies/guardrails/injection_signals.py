@@ -2,11 +2,11 @@
 
 By rules. The text is taken as words (`terms`), after undoing what hides them (`injection_disguises`). Signals are then
 looked for: markup of chats, phrases, and verbs that meet their objects within a few words (`injection_phrases`), in the
-vocabulary of `injection_rules.json`. Each has a weight in (0, 1), set by hand; the score is 1 - prod(1 - weight) over the
-different signals.
+vocabulary of `injection_rules.json`. Each has a weight in (0, 1), set by hand; the score is 1 - prod(1 - weight) over
+the different signals.
 
-All of it takes time linear in the text: phrases are found in a tree, objects within `REACH` words of a verb, and at most
-`DECODED` encoded pieces are opened, never what is inside of them.
+All of it takes time linear in the text: phrases are found in a tree, objects within `REACH` words of a verb, and at
+most `DECODED` encoded pieces are opened, never what is inside of them.
 """
 
 import re

@@ -1,4 +1,5 @@
-"""The vocabulary of `injection_rules.json`: what words do in an attempt to overrule the prompt, and phrases that are one."""
+"""The vocabulary of `injection_rules.json`: what words do in an attempt to overrule the prompt, and phrases that are
+one."""
 
 import json
 from dataclasses import dataclass

@@ -19,8 +19,8 @@ Pattern = Annotated[str, Field(min_length=1, max_length=500)]
 
 
 class _Terms(WireModel):
-    """Terms are whole words or phrases: case, width, invisible characters and punctuation do not count, accents do. Patterns are RE2's, and
-    see the text as it is."""
+    """Terms are whole words or phrases: case, width, invisible characters and punctuation do not count, accents do.
+    Patterns are RE2's, and see the text as it is."""
 
     model_config = ConfigDict(defer_build=True)
 

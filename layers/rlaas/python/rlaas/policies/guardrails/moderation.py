@@ -1,4 +1,5 @@
-"""Guardrails that services judge by, a guardrail of Amazon Bedrock or a moderation server: what they are asked, and what they answer."""
+"""Guardrails that services judge by, a guardrail of Amazon Bedrock or a moderation server: what they are asked, and
+what they answer."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,8 @@ class BedrockService(Service):
 
 
 class ModerationService(Service):
-    """A server that speaks OpenAI's moderation API, `base_url` up to and with `/v1`. `secret` is the tenant's, as a backend's.
+    """A server that speaks OpenAI's moderation API, `base_url` up to and with `/v1`. `secret` is the tenant's, as a
+    backend's.
 
     Without `thresholds` (a category's score, from 0 to 1) the server's own flag decides.
     """
@@ -46,8 +48,8 @@ class ModerationService(Service):
 
 
 class Judgement(NamedTuple):
-    """Why a service objects, in its own words for it, never the text's. `found` are the stretches of the texts that it would take out,
-    with what each is; `must_block` says that taking them out is not enough."""
+    """Why a service objects, in its own words for it, never the text's. `found` are the stretches of the texts that it
+    would take out, with what each is; `must_block` says that taking them out is not enough."""
 
     reasons: tuple[str, ...]
     score: float | None = None
@@ -59,7 +61,8 @@ class Moderator(Protocol):
     """Asks the services that guardrails name."""
 
     def judge(self, guardrail: Service, texts: Sequence[str], *, source: Stage, tenant_id: str) -> Judgement | None:
-        """What the service objects to in `texts`, all together; None when to nothing. Raises: RlaasError when it does not answer."""
+        """What the service objects to in `texts`, all together; None when to nothing. Raises: RlaasError when it does
+        not answer."""
         ...
 
 

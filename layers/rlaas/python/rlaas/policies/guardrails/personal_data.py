@@ -26,12 +26,13 @@ PERSONAL: tuple[PatternEntity, ...] = (
     "UK_NHS",
     "STREET_ADDRESS",
 )
-"""What counts as personal data unless a guardrail says otherwise: every kind that a pattern finds but URLs, which answers quote."""
+"""What counts as personal data unless a guardrail says otherwise: every kind that a pattern finds but URLs, which
+answers quote."""
 
 
 class PersonalData(RequestGuardrail):
-    """Personal data in what the caller sent: `redact` puts `<EMAIL_ADDRESS>` in its place before the backend sees it. `allow` lists texts
-    that look like it and are none, such as the company's own address."""
+    """Personal data in what the caller sent: `redact` puts `<EMAIL_ADDRESS>` in its place before the backend sees it.
+    `allow` lists texts that look like it and are none, such as the company's own address."""
 
     kind: Literal["pii"] = "pii"
     action: Literal["block", "redact", "flag"] = "redact"

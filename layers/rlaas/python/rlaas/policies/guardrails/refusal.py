@@ -1,9 +1,11 @@
-"""The guardrail of answers that decline to answer, by rules in English, German, French, Spanish, Italian, Portuguese, Dutch and Polish.
+"""The guardrail of answers that decline to answer, by rules in English, German, French, Spanish, Italian, Portuguese,
+Dutch and Polish.
 
-A refusal is the writer's own (`I`, or nobody in front of the verb) being unable, unwilling or not allowed, and a verb of what was asked of
-an assistant: helping, complying, promoting, or giving an answer, a text or this. What a business declines in an ordinary letter is none: an
-order, a refund, a date, something that has to wait for something else. Phrases of policy, of belittling itself and of moral judgement count
-beside it, each a little. The vocabulary is `refusal_phrases.json`; all of it looks at the first words alone, so it takes constant time.
+A refusal is the writer's own (`I`, or nobody in front of the verb) being unable, unwilling or not allowed, and a verb
+of what was asked of an assistant: helping, complying, promoting, or giving an answer, a text or this. What a business
+declines in an ordinary letter is none: an order, a refund, a date, something that has to wait for something else.
+Phrases of policy, of belittling itself and of moral judgement count beside it, each a little. The vocabulary is
+`refusal_phrases.json`; all of it looks at the first words alone, so it takes constant time.
 """
 
 import json
@@ -95,7 +97,8 @@ def _sentences(text: str, given: "Sequence[Word]") -> Iterator[list[str]]:
 
 
 def _declines(sentence: Sequence[str]) -> Iterator[float]:
-    """How surely the writer says to decline what an assistant is asked, at each place where the sentence might say so."""
+    """How surely the writer says to decline what an assistant is asked, at each place where the sentence might say
+    so."""
     kinds = _rules().words
     for way, first, last in _rules().unable.places(sentence):
         verb = next((place for place in range(last + 1, min(len(sentence), last + 10)) if not _is_passed(sentence[place])), None)

@@ -29,7 +29,8 @@ MOST_WAITED_S = 10.0
 
 
 class Guardrails(WireModel):
-    """A policy's guardrails, in the order they look: each sees what those before it left. `safe_answer` is what a block answers."""
+    """A policy's guardrails, in the order they look: each sees what those before it left. `safe_answer` is what a block
+    answers."""
 
     input: tuple[InputGuardrail, ...] = Field(default=(), max_length=16)
     output: tuple[OutputGuardrail, ...] = Field(default=(), max_length=16)
@@ -37,7 +38,8 @@ class Guardrails(WireModel):
 
     @property
     def answer_wait_s(self) -> float:
-        """How long the services that judge the answer may take, and the second answer where one may be asked for, in seconds."""
+        """How long the services that judge the answer may take, and the second answer where one may be asked for, in
+        seconds."""
         times = 2 if any(guardrail.action == "regenerate" for guardrail in self.output) else 1
         return times * _waited_s(self.output)
 

@@ -20,11 +20,11 @@ _FENCE = r"\s{0,100}```[A-Za-z0-9]{0,20}[ \t]{0,20}\r?\n(.*)\r?\n[ \t]{0,20}```\
 
 
 class StructuredOutput(AnswerGuardrail):
-    """The answer must be JSON that fits `json_schema` (draft 2020-12; patterns without lookaround, references by `#/...` only, recursion
-    along one path).
+    """The answer must be JSON that fits `json_schema` (draft 2020-12; patterns without lookaround, references by
+    `#/...` only, recursion along one path).
 
-    `fences`: an answer that is one code fence around its JSON is taken without the fence (`unwrap`), or does not fit (`refuse`). An answer
-    without text that calls tools is not looked at.
+    `fences`: an answer that is one code fence around its JSON is taken without the fence (`unwrap`), or does not fit
+    (`refuse`). An answer without text that calls tools is not looked at.
     """
 
     kind: Literal["json_schema"] = "json_schema"
@@ -68,7 +68,8 @@ class StructuredOutput(AnswerGuardrail):
 
 
 def _misfit(validator: "jsonschema_rs.Validator", value: object, characters: int) -> str:
-    """Where the first misfit is, for answers of ordinary length: an error tells of all that failed below it, which can be quadratic."""
+    """Where the first misfit is, for answers of ordinary length: an error tells of all that failed below it, which can
+    be quadratic."""
     if characters > MAX_EXPLAINED:
         return ""
     import jsonschema_rs

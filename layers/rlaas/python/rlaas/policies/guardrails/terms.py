@@ -10,7 +10,8 @@ from typing import NamedTuple, Self
 from rlaas.text_folding import INVISIBLE
 
 LONGEST_TERM = 16
-"""Words of a term that count; what comes after them is not looked at, so that each word of a text begins a bounded search."""
+"""Words of a term that count; what comes after them is not looked at, so that each word of a text begins a bounded
+search."""
 
 _MARKS = "\u0300-\u036f\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
 _UNSEEN = INVISIBLE + r"\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"
@@ -39,7 +40,8 @@ class Hit(NamedTuple):
 
 
 def words(text: str) -> list[Word]:
-    """The words of `text`, runs of letters and digits: case, compatibility forms, invisible and control characters are folded away."""
+    """The words of `text`, runs of letters and digits: case, compatibility forms, invisible and control characters are
+    folded away."""
     lower = text.lower()
     as_it_is = text.isascii() or (len(lower) == len(text) and unicodedata.is_normalized("NFKC", lower))
     if as_it_is and not _UNSEEN_ONE.search(lower):
@@ -67,7 +69,8 @@ class _Node:
 
 
 class Terms:
-    """Terms in a tree by their words: looking takes O(words of the text x LONGEST_TERM), however many terms there are."""
+    """Terms in a tree by their words: looking takes O(words of the text x LONGEST_TERM), however many terms there
+    are."""
 
     def __init__(self, terms: Iterable[str]) -> None:
         self._root = _Node()

@@ -34,7 +34,8 @@ class Topic(WireModel):
 
 
 class Topics(RequestGuardrail):
-    """Holds when a denied topic is spoken of, or topics are allowed and none of them is. Keywords, not understanding."""
+    """Holds when a denied topic is spoken of, or topics are allowed and none of them is. Keywords, not
+    understanding."""
 
     kind: Literal["topics"] = "topics"
     action: Literal["block", "flag"] = "flag"
