@@ -358,7 +358,8 @@ def test_every_function_that_takes_requests_limits_its_tenants(templates: list[T
                 == str(config.api.tenant_rate_per_second)
             ]
             assert sorted(limited) == ["admin", "chat", "inference", "telemetry"]
-            assert config.api.tenant_rate_per_second * 2 <= config.api.rate_per_second
+            if template.stage != "local":
+                assert config.api.tenant_rate_per_second * 10 <= config.api.rate_per_second
 
 
 def test_a_web_server_is_started_by_its_script_and_streams_to_the_client(templates: list[Template]) -> None:
