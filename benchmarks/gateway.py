@@ -66,6 +66,8 @@ def in_memory(registry: MemoryRegistry) -> Gateway:
         scrubber=AS_IT_IS,
         spending=Spending(MemoryCounters(), Budgets(), PriceTable()),
         clock=clock,
+        whole_s=27.0,
+        stream_s=110.0,
     )
 
 

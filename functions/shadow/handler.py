@@ -8,7 +8,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from rlaas.adapters.aws.stream_batches import BatchResponse, ItemFailure
 from rlaas.clock import utc_now
 from rlaas.inference.gateway import Gateway
-from rlaas.inference.shadow import ShadowTask, answer_unseen
+from rlaas.inference.shadow import TIMEOUT_S, ShadowTask, answer_unseen
 from rlaas.runtime.log import logger
 from rlaas.runtime.metrics import emit
 from rlaas.runtime.stage import Stage, current_stage
@@ -30,6 +30,8 @@ def answer_task(task: ShadowTask, stage: Stage) -> bool:
         scrubber=stage.scrubbers.of(task.tenant_id),
         spending=stage.spendings.of(task.tenant_id),
         clock=utc_now,
+        whole_s=TIMEOUT_S,
+        stream_s=TIMEOUT_S,
         moderator=stage.moderators,
     )
     new = answer_unseen(task, gateway)

@@ -57,6 +57,7 @@ class AnsweringFunction(PythonFunction):
                 allowed_models=config.allowed_models,
                 find_entities_function=finder.target.function_arn,
                 find_entities_at_once=config.privacy.at_once,
+                function_seconds=int(timeout.to_seconds()),
                 reservation_seconds=config.api.reservation_seconds or int(timeout.to_seconds()),
             ),
             timeout=timeout,

@@ -16,7 +16,7 @@ from infra.constructs.rest_api import PublicApi
 from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, VllmEndpoint
 from infra.stacks.data import DataStack
 from infra.stacks.rlaas_stack import RlaasStack
-from rlaas.runtime.environment import AdminEnvironment, RegistryEnvironment, TelemetryEnvironment
+from rlaas.runtime.environment import API_GATEWAY_SECONDS, AdminEnvironment, RegistryEnvironment, TelemetryEnvironment
 
 TELEMETRY_PATHS = (
     "v1/interaction.create",
@@ -60,7 +60,7 @@ class ApiStack(RlaasStack):
             finder=finder,
             name="inference",
             description="Decides which policy answers, asks it, stores both",
-            timeout=Duration.seconds(29),  # as long as API Gateway waits
+            timeout=Duration.seconds(API_GATEWAY_SECONDS),
         )
         GrantRole(self, "ModelGrants", endpoint=endpoint, lent_by=self.inference)
         stream_time = Duration.seconds(config.api.stream_seconds)
@@ -141,7 +141,7 @@ class ApiStack(RlaasStack):
                 find_entities_function=finder.target.function_arn,
                 find_entities_at_once=self.config.privacy.at_once,
             ),
-            timeout=Duration.seconds(29),  # as long as API Gateway waits; most of it only where names are looked for in long texts
+            timeout=Duration.seconds(API_GATEWAY_SECONDS),  # most of it only where names are looked for in long texts
             user_facing=True,
         )
         function.allow("dynamodb:GetItem", "dynamodb:Query", on=[data.registry.table_arn])  # a tenant's limits are queried
@@ -174,7 +174,7 @@ class ApiStack(RlaasStack):
                 learning_settings=dict(self.config.learning.settings),
                 rollout_settings=dict(self.config.rollout.settings),
             ),
-            timeout=Duration.seconds(29),
+            timeout=Duration.seconds(API_GATEWAY_SECONDS),
             memory_mib=1_024,
             reserved_concurrency=20,
         )

@@ -57,6 +57,8 @@ def gateway(backend: EchoBackend, store: MemoryEventStore, scrubber: Scrubber = 
         scrubber=scrubber,
         spending=Spending(MemoryCounters(), Budgets(), PriceTable()),
         clock=clock,
+        whole_s=27.0,
+        stream_s=110.0,
     )
 
 

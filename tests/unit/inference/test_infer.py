@@ -63,6 +63,8 @@ def gateway(
         scrubber=AS_IT_IS,
         spending=spending or Spending(MemoryCounters(), Budgets(), PriceTable()),
         clock=clock,
+        whole_s=27.0,
+        stream_s=110.0,
         timer=timer,
         pause=lambda _: None,
         breakers=CircuitBreakers(timer),

@@ -58,6 +58,8 @@ def gateway(registry: MemoryRegistry | None = None, backend: EchoBackend | None 
         scrubber=AS_IT_IS,
         spending=Spending(counters or MemoryCounters(), Budgets(budgets=(budget,)), PriceTable()),
         clock=clock,
+        whole_s=27.0,
+        stream_s=110.0,
         pause=lambda _: None,
     )
 

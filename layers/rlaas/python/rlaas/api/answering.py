@@ -15,6 +15,7 @@ from rlaas.inference.decide import Asker, InferRequest
 from rlaas.inference.gateway import Gateway
 from rlaas.inference.infer import AnswerStream, infer, infer_stream
 from rlaas.inference.record import Answer
+from rlaas.runtime.environment import API_GATEWAY_SECONDS, AnsweringEnvironment
 from rlaas.runtime.metrics import Unit, emit
 from rlaas.runtime.stage import Stage, import_ahead
 from rlaas.runtime.traces import SERVER, Trace, TracedBackend, Value
@@ -23,13 +24,17 @@ import_ahead("adapters.aws.counters", "adapters.aws.events", "adapters.aws.regis
 import_ahead("adapters.models.backends", "adapters.models.moderators")
 import_ahead("metering.ceilings", "runtime.scrubbers", "runtime.spendings", "runtime.waking")
 
-ANSWER_S = 27.0
-"""When a whole answer must be there, in seconds: it is scrubbed and stored within the 29 that API Gateway waits."""
+_STORE_S = 2.0
+"""What scrubbing and storing a whole answer may take, in seconds."""
+_CLOSE_S = 10.0
+"""What checking, scrubbing and storing a streamed answer may take after its last piece, in seconds."""
 
 
 def gateway(who: Caller, stage: Stage, trace: Trace | None = None) -> Gateway:
     """What the caller's requests are answered with; `trace` gets a span for each call of a model."""
     scrubber = stage.scrubbers.of(who.tenant_id)
+    seconds = stage.settings(AnsweringEnvironment).function_seconds
+    find_s = FINDER_S if scrubber.settings.model_entities else 0.0
     return Gateway(
         routes=stage.registry,
         backend=TracedBackend(stage.backends, trace) if trace is not None else stage.backends,
@@ -40,7 +45,8 @@ def gateway(who: Caller, stage: Stage, trace: Trace | None = None) -> Gateway:
         moderator=stage.moderators,
         allowed=stage.allowed,
         breakers=stage.breakers,
-        within_s=ANSWER_S - (FINDER_S if scrubber.settings.model_entities else 0.0),
+        whole_s=min(seconds, API_GATEWAY_SECONDS) - _STORE_S - find_s,
+        stream_s=seconds - _CLOSE_S,
     )
 
 

@@ -25,8 +25,6 @@ from rlaas.policies.backend import BackendSpec
 from rlaas.policies.bundle import Policy
 from rlaas.routing.assign import CONTROL, Decision
 
-STREAM_S = 110.0
-"""How long a streamed answer may take, in seconds."""
 _FIRST_SHARE = 0.55
 """What of the time left a backend may take while others follow it."""
 _LONGEST_PAUSE_S = 2.0
@@ -112,7 +110,7 @@ def open_exchange(assignment: Assignment, question: Question | Blocked, reservat
 
 def ask_whole(exchange: Exchange, gateway: Gateway) -> Exchange:
     """The exchange with a whole answer. Raises nothing: an error is the exchange's."""
-    within_s = gateway.within_s - exchange.assignment.policy.guardrails.answer_wait_s
+    within_s = gateway.whole_s - exchange.assignment.policy.guardrails.answer_wait_s
     return _ask_in_turn(exchange, _complete, gateway, within_s=within_s)
 
 
@@ -121,7 +119,7 @@ def ask_stream(exchange: Exchange, gateway: Gateway) -> Exchange:
 
     Raises nothing: an error is the exchange's.
     """
-    return _ask_in_turn(exchange, _open, gateway, within_s=STREAM_S)
+    return _ask_in_turn(exchange, _open, gateway, within_s=gateway.stream_s)
 
 
 def close_stream(exchange: Exchange, completion: Completion, gateway: Gateway, *, complete: bool) -> Exchange:
@@ -155,7 +153,7 @@ def ask_again(exchange: Exchange, gateway: Gateway) -> Exchange:
     question, backend, first = exchange.question, exchange.backend, exchange.answer
     if not isinstance(question, Question) or backend is None or first is None:
         raise ValueError("nobody has answered yet")
-    until = exchange.assignment.started + gateway.within_s - exchange.assignment.policy.guardrails.answer_wait_s
+    until = exchange.assignment.started + gateway.whole_s - exchange.assignment.policy.guardrails.answer_wait_s
     timeout_s = max(1.0, until - gateway.timer())
     unanswered = replace(exchange, answer=None, wasted=exchange.spent, cost=NOTHING)
     repeated = _ask_backend(unanswered, question, backend, _complete, gateway, timeout_s, until)

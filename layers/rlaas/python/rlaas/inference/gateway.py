@@ -33,7 +33,7 @@ class RouteSource(Protocol):
 class Gateway:
     """What a tenant's requests are answered with. `scrubber` and `spending` are the tenant's own.
 
-    A whole answer is there within `within_s` seconds. `timer` counts seconds from any moment, `pause` waits seconds.
+    `timer` counts seconds from any moment, `pause` waits seconds.
     """
 
     routes: RouteSource
@@ -42,9 +42,12 @@ class Gateway:
     scrubber: Scrubber
     spending: Spending
     clock: Clock
+    whole_s: float
+    """When a whole answer must be there, in seconds from the request's start."""
+    stream_s: float
+    """When a streamed answer must have ended, in seconds from the request's start."""
     moderator: Moderator | None = None
     """Asks the services that guardrails are judged by; without one, guardrails that need it fail."""
-    within_s: float = 27.0
     timer: Callable[[], float] = time.perf_counter
     pause: Callable[[float], None] = time.sleep
     breakers: CircuitBreakers = field(default_factory=lambda: CircuitBreakers(time.perf_counter))

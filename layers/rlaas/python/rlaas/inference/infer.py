@@ -10,7 +10,7 @@ from itertools import chain
 
 from rlaas.chat import BackendFailed, ChatCall, Delta
 from rlaas.errors import Forbidden
-from rlaas.inference.ask import STREAM_S, Exchange, OpenAnswer, ask_again, ask_stream, ask_whole, close_stream, open_exchange
+from rlaas.inference.ask import Exchange, OpenAnswer, ask_again, ask_stream, ask_whole, close_stream, open_exchange
 from rlaas.inference.check import CUT, MAX_ANSWER_BYTES, check_answer, count_characters, needs_whole_answer
 from rlaas.inference.collect import Collected, split_choices
 from rlaas.inference.decide import Asker, InferRequest, decide_policy
@@ -188,7 +188,7 @@ def _relay(exchange: Exchange, stream: OpenAnswer, gateway: Gateway) -> Generato
     try:
         yield Delta()
         for delta in chain(stream.first, stream.rest):
-            if gateway.timer() - started > STREAM_S:
+            if gateway.timer() - started > gateway.stream_s:
                 raise BackendFailed("the answer takes too long")
             size += count_characters(delta)
             if size > MAX_ANSWER_BYTES:

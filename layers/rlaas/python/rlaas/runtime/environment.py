@@ -3,6 +3,9 @@ stage."""
 
 from pydantic import BaseModel, ConfigDict, Field, Json, JsonValue
 
+API_GATEWAY_SECONDS = 29
+"""How long API Gateway waits for a whole answer."""
+
 
 class Environment(BaseModel):
     """What every function is told. Field aliases are the variables' names."""
@@ -92,7 +95,9 @@ class TelemetryEnvironment(IngestEnvironment, RateEnvironment):
 
 
 class AnsweringEnvironment(InferenceEnvironment, RateEnvironment):
-    """For functions that answer requests, and shadows."""
+    """For functions that answer requests, whose calls may take `function_seconds`."""
+
+    function_seconds: int = Field(default=API_GATEWAY_SECONDS, ge=15, alias="FUNCTION_SECONDS")
 
 
 class GrantingEnvironment(Environment):
