@@ -79,8 +79,8 @@ fuzz: setup ## Every operation of the API with thousands of requests, against a 
 
 bench: bench-gateway bench-telemetry bench-pii bench-guardrails ## Measure the budgets; results under benchmarks/results
 
-bench-gateway: setup ## The gateway's own work per request, its decision, its import; its CPU beside LiteLLM's and TensorZero's
-	$(VENV)/python -m benchmarks.gateway
+bench-gateway: setup ## The gateway's own work, decision, import; its CPU beside peers'; all beside another revision: BASE=<revision>
+	$(VENV)/python -m benchmarks.gateway $(BASE)
 
 bench-telemetry: setup ## Events per second, cost to the host, price of a million events, and chaos, on a laptop cloud of its own; 20 minutes
 	$(VENV)/python -m benchmarks.telemetry

@@ -13,11 +13,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from benchmarks.gateway_peers import litellm_cpu_s, mock_model, tensorzero_cpu_s
+from benchmarks.gateway_peers import ROOT, litellm_cpu_s, mock_model, tensorzero_cpu_s
 from benchmarks.result import percentile, report
 from rlaas.inference.decide import Asker, InferRequest
 from rlaas.inference.gateway import Gateway
@@ -39,6 +41,7 @@ from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, clock, furnis
 REQUESTS = 5_000
 DECISIONS = 50_000
 AGAINST_PEERS = 1_000
+AGAINST_REVISION = 5
 ROUNDS = 3
 """Of each its least seconds count: what else the machine does only adds to them."""
 IMPORTS = 5
@@ -212,8 +215,43 @@ def _handled(handler: Any, requests: int) -> float:
     return time.process_time() - started
 
 
+OWN = """
+import json
+from benchmarks import gateway
+from benchmarks.gateway_peers import mock_model
+from benchmarks.result import percentile
+with mock_model() as url:
+    cpu_s = gateway.ours_cpu_s(url, gateway.AGAINST_PEERS)
+print(json.dumps([percentile(gateway.overhead_ms(), 0.5), gateway.import_ms(), cpu_s]))
+"""
+
+
+def beside(revision: str) -> dict[str, float]:
+    """Our own work, import and CPU as ratios of another revision's: both measured in turn, the least of each counts."""
+    with tempfile.TemporaryDirectory() as directory:
+        subprocess.run(["git", "worktree", "add", "--detach", directory, revision], cwd=ROOT, check=True, capture_output=True)
+        try:
+            rounds = [(_own(ROOT), _own(Path(directory))) for _ in range(AGAINST_REVISION)]
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", directory], cwd=ROOT, check=True)
+    here, there = (list(map(min, zip(*figures, strict=True))) for figures in zip(*rounds, strict=True))
+    ratios = [ours / theirs for ours, theirs in zip(here, there, strict=True)]
+    return dict(zip(("base_overhead_ratio", "base_import_ratio", "base_cpu_ratio"), ratios, strict=True))
+
+
+def _own(tree: Path) -> list[float]:
+    """[milliseconds outside the backend, milliseconds of import, CPU seconds of a thousand requests] of the code in
+    `tree`."""
+    path = os.pathsep.join([str(tree), str(tree / "layers/rlaas/python")])
+    command = [sys.executable, "-c", OWN]
+    ran = subprocess.run(command, cwd=tree, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True, check=True)
+    figures: list[float] = json.loads(ran.stdout)
+    return figures
+
+
 def main() -> None:
-    """Measure and report."""
+    """Measure and report; beside the revision that is named, if one is."""
+    base = sys.argv[1] if len(sys.argv) > 1 else None
     overheads, decisions = overhead_ms(), decision_us()
     aws_cpu, aws_calls, _ = with_aws_clients(AGAINST_PEERS)
     with mock_model() as url:
@@ -221,7 +259,7 @@ def main() -> None:
     ours, litellm, tensorzero = (min(seconds) for seconds in zip(*rounds, strict=True))
     report(
         "gateway",
-        "make bench-gateway",
+        "make bench-gateway" + (f" BASE={base}" if base else ""),
         {
             "overhead_p50_ms": percentile(overheads, 0.5),
             "overhead_p99_ms": percentile(overheads, 0.99),
@@ -235,6 +273,7 @@ def main() -> None:
             "tensorzero_cpu_ratio": ours / tensorzero,
             "aws_calls_per_request": len(aws_calls) / (AGAINST_PEERS + AGAINST_PEERS // 10),
             "aws_cpu_s_per_1000": aws_cpu,
+            **(beside(base) if base else {}),
         },
     )
 
