@@ -9,7 +9,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/rlaas/python:$(CURDIR)/clients/p
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-cloud up down status demo example test test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-defaults bench-pii bench-guardrails bench-grammars bench-experiments bench-decisions bench-mirroring bench-fairness bench-repetition bench-demo lock clean
+.PHONY: help setup setup-cloud up down status demo example test test-slow test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-defaults bench-pii bench-guardrails bench-grammars bench-experiments bench-decisions bench-mirroring bench-fairness bench-repetition bench-demo lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ example: up $(EXAMPLE)/dist/app.js ## An inbox in the browser whose replies RLaa
 
 test: setup lint test-typescript ## Every check
 	$(VENV)/pytest -n 2
+
+test-slow: setup ## The proofs that take long: kills, chaos, a fuzz of every operation, mirrored requests
+	$(VENV)/pytest -n 2 -m slow
 
 test-python: setup ## Unit and contract tests on another Python: make test-python ON=/usr/bin/python3
 	@$(PYTHON) -m local.setup --other-python "$(ON)"
@@ -75,7 +78,7 @@ synth: setup ## Synthesize every stage, offline and without credentials
 	$(VENV)/python app.py && ls cdk.out
 
 fuzz: setup ## Every operation of the API with thousands of requests, against a laptop cloud of its own; about ten minutes
-	FUZZ_PHASES=examples,coverage,fuzzing,stateful FUZZ_EXAMPLES=100 $(VENV)/pytest tests/e2e/test_telemetry.py -k document
+	FUZZ_PHASES=examples,coverage,fuzzing,stateful FUZZ_EXAMPLES=100 $(VENV)/pytest tests/e2e/test_telemetry.py -m slow -k document
 
 bench: bench-gateway bench-telemetry bench-pii bench-guardrails ## Measure the budgets; results under benchmarks/results
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from ulid import ULID
 
 from benchmarks.telemetry_chaos import chaos
@@ -9,6 +10,7 @@ from local import apart
 from tests.laptop_cloud import LaptopCloud
 
 
+@pytest.mark.slow
 def test_every_spooled_event_is_stored_exactly_once_whatever_fails(cloud: LaptopCloud, tmp_path: Path) -> None:
     tenant = apart.tenant(cloud.running, f"t-{str(ULID()).lower()[-12:]}")
     figures = chaos(tenant, cloud.state, events=2_000, reporters=3, folder=tmp_path, faults_s=10)

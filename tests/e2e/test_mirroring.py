@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from tests.fakes.model_server import ModelServer, model_server
 from tests.laptop_cloud import PROMPT, SKILL, LaptopCloud, Tenant, until
 
@@ -39,6 +41,7 @@ def shadow_outputs(cloud: LaptopCloud, tenant_id: str) -> list[dict[str, Any]]:
     return [json.loads(item["payload"]["S"]) for page in pages for item in page["Items"]]
 
 
+@pytest.mark.slow
 def test_each_mirrored_request_ends_as_an_output_or_as_a_dead_letter_and_users_notice_nothing(cloud: LaptopCloud) -> None:
     tenant = cloud.tenant()
     tenant.admin("PUT", f"skills/{SKILL}", {})

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from ulid import ULID
 
 from tests.laptop_cloud import INPUTS, ROOT, SKILL, LaptopCloud, Tenant, until
@@ -123,6 +124,7 @@ def _for_our_skill(node: Any) -> Any:
     return {name: {"enum": [SKILL]} if name == "skill" and "pattern" in value else _for_our_skill(value) for name, value in node.items()}
 
 
+@pytest.mark.slow
 def test_no_request_that_fits_the_document_or_breaks_it_gets_an_answer_outside_it(
     cloud: LaptopCloud, tenant: Tenant, tmp_path: Path
 ) -> None:

@@ -72,6 +72,7 @@ def _as_a_terminal_starts_it() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "whom"),
     [
