@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlaas.metering.budgets import Amount, Budget, Budgets, Cap, Limit, Request, Window, charges, spoken, window_end, window_start
+from rlaas.metering.budgets import Amount, Budget, Budgets, Cap, Limit, Request, Window, charges, format_amount, window_end, window_start
 from rlaas.metering.prices import Price, PriceTable, cost, nano_usd, usd
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -78,13 +78,15 @@ PRICES = st.decimals(min_value=0, max_value=1000, places=6)
 
 
 @given(PRICES, PRICES, st.none() | PRICES, st.integers(0, 10**7), st.integers(0, 10**7), st.integers(0, 10**7))
-def test_costs_are_exact_to_the_billionth(inp: Decimal, out: Decimal, cached: Decimal | None, read: int, hit: int, written: int) -> None:
+def test_costs_are_exact_to_the_billionth(
+    inp: Decimal, out: Decimal, cached: Decimal | None, read: int, hit: int, output_tokens: int
+) -> None:
     price = Price(input=float(inp), output=float(out), cached_input=None if cached is None else float(cached))
     hits = min(hit, read)
-    exact = ((read - hits) * inp + hits * (inp if cached is None else cached) + written * out) * 1000
-    found = cost(price, input_tokens=read, output_tokens=written, cached_tokens=hit)
-    assert abs(found - exact) <= Decimal("0.5")
-    assert nano_usd(usd(found)) == found
+    exact = ((read - hits) * inp + hits * (inp if cached is None else cached) + output_tokens * out) * 1000
+    actual = cost(price, input_tokens=read, output_tokens=output_tokens, cached_tokens=hit)
+    assert abs(actual - exact) <= Decimal("0.5")
+    assert nano_usd(usd(actual)) == actual
 
 
 def test_the_published_price_of_a_million_and_of_one() -> None:
@@ -100,5 +102,5 @@ def test_a_cap_caps_something_and_amounts_are_said_as_people_say_them() -> None:
         Cap()
     assert Cap(requests=0).most == {"requests": 0}
     assert Amount(tokens=3, nano_usd=4).of("usd") == 4
-    assert [spoken("usd", amount) for amount in (500_000_000, 12_000_000_000, 1500)] == ["$0.5", "$12", "$0.000002"]
-    assert spoken("tokens", 12_000) == "12,000 tokens"
+    assert [format_amount("usd", amount) for amount in (500_000_000, 12_000_000_000, 1500)] == ["$0.5", "$12", "$0.000002"]
+    assert format_amount("tokens", 12_000) == "12,000 tokens"

@@ -24,19 +24,19 @@ REQUEST = Request(skill=SKILL, key_id="k" * 26)
 DAY = Budgets(budgets=(Budget(name="spend", measure="usd", limit=1.0, window="day"),))
 
 
-def asked(budgets: Budgets, now: datetime = NOW, request: Request = REQUEST) -> tuple[Charge, ...]:
+def list_charges(budgets: Budgets, now: datetime = NOW, request: Request = REQUEST) -> tuple[Charge, ...]:
     return charges(budgets, request, now=now)
 
 
-def stands(counters: Counters, charge: Charge) -> tuple[int, int]:
+def read_standing(counters: Counters, charge: Charge) -> tuple[int, int]:
     """What the charge's window has spent, and how much of that is set aside."""
     return standing(counters.read(TENANT), charge.counter, charge.start)
 
 
-def reserved(counters: MemoryCounters, budgets: Budgets, amount: Amount, name: str, now: datetime = NOW) -> Reservation:
-    made = reserve(counters, TENANT, asked(budgets, now), amount, reservation_id=name, now=now, lifetime_s=LIFETIME)
-    assert made is not None
-    return made
+def reserve_budgets(counters: MemoryCounters, budgets: Budgets, amount: Amount, name: str, now: datetime = NOW) -> Reservation:
+    reservation = reserve(counters, TENANT, list_charges(budgets, now), amount, reservation_id=name, now=now, lifetime_s=LIFETIME)
+    assert reservation is not None
+    return reservation
 
 
 @dataclass
@@ -87,8 +87,8 @@ class Interleavings(RuleBasedStateMachine):
         self.flights: list[Flight] = []
 
     def spent(self, window: str) -> int:
-        charge = next(charge for charge in asked(self.BUDGETS, self.now) if charge.window == window)
-        return stands(self.counters, charge)[0]
+        charge = next(charge for charge in list_charges(self.BUDGETS, self.now) if charge.window == window)
+        return read_standing(self.counters, charge)[0]
 
     def truth(self, window: str) -> tuple[int, int, int]:
         """What settled in the window, and what requests that did not settle hold of it: surely, as they have not
@@ -105,12 +105,12 @@ class Interleavings(RuleBasedStateMachine):
         self.counters.seen, self.counters.twice = 0, twice
         if running:
             flight = data.draw(st.sampled_from(running))
-            self.counters.meanwhile = [lambda: self._settled(flight, flight.estimate // 2)]
+            self.counters.meanwhile = [lambda: self._settle(flight, flight.estimate // 2)]
         before = {window: self.spent(window) for window in ("hour", "minute")}
-        made, refusal = self._tried(amount)
+        reservation, refusal = self._try(amount)
         self.counters.twice, self.counters.meanwhile = False, []
-        if made is not None:
-            self.flights.append(Flight(made, amount, window_start("hour", self.now), self.now))
+        if reservation is not None:
+            self.flights.append(Flight(reservation, amount, window_start("hour", self.now), self.now))
             assert self.spent("hour") <= max(1000, before["hour"])
             return
         assert before["hour"] + amount > 1000 or before["minute"] + amount > 600
@@ -119,16 +119,16 @@ class Interleavings(RuleBasedStateMachine):
         settled, surely, _ = self.truth("hour")
         assert settled + surely + amount > 1000 or self.spent("minute") + amount > 600
 
-    def _tried(self, amount: int) -> tuple[Reservation, None] | tuple[None, QuotaExceeded]:
+    def _try(self, amount: int) -> tuple[Reservation, None] | tuple[None, QuotaExceeded]:
         try:
-            return reserved(self.counters, self.BUDGETS, Amount(tokens=amount), f"r{len(self.flights)}", self.now), None
+            return reserve_budgets(self.counters, self.BUDGETS, Amount(tokens=amount), f"r{len(self.flights)}", self.now), None
         except QuotaExceeded as refusal:
             return None, refusal
 
     def _may_hold(self, flight: Flight) -> bool:
         return flight.reservation.bucket + GRACE > self.now.timestamp()
 
-    def _settled(self, flight: Flight, truly: int) -> None:
+    def _settle(self, flight: Flight, truly: int) -> None:
         settle(self.counters, flight.reservation, Amount(tokens=truly), now=self.now)
         flight.settled = truly
 
@@ -139,7 +139,7 @@ class Interleavings(RuleBasedStateMachine):
             return
         flight = data.draw(st.sampled_from(running))
         self.counters.twice = twice
-        self._settled(flight, int(flight.estimate * share))
+        self._settle(flight, int(flight.estimate * share))
         self.counters.twice = False
 
     @rule(data=st.data(), twice=st.booleans())
@@ -152,13 +152,13 @@ class Interleavings(RuleBasedStateMachine):
         self.now = max(self.now, datetime.fromtimestamp(flight.reservation.bucket + GRACE, UTC))
         self.reserve_one_token()
         self.counters.twice = twice
-        self._settled(flight, flight.estimate // 3)
+        self._settle(flight, flight.estimate // 3)
         self.counters.twice = False
 
     def reserve_one_token(self) -> None:
-        made, _ = self._tried(1)
-        if made is not None:
-            self.flights.append(Flight(made, 1, window_start("hour", self.now), self.now))
+        reservation, _ = self._try(1)
+        if reservation is not None:
+            self.flights.append(Flight(reservation, 1, window_start("hour", self.now), self.now))
 
     @rule(data=st.data())
     def settle_again(self, data: st.DataObject) -> None:
@@ -200,11 +200,11 @@ class Interleavings(RuleBasedStateMachine):
         """After the last reservation's expiry everything that nobody settled is given back."""
         self.now += timedelta(seconds=2 * LIFETIME + GRACE)
         try:
-            made = reserved(self.counters, self.BUDGETS, Amount(tokens=1), "last", self.now)
+            reservation = reserve_budgets(self.counters, self.BUDGETS, Amount(tokens=1), "last", self.now)
         except QuotaExceeded:
             assert self.truth("hour")[0] >= 1000 or self.truth("minute")[0] >= 600
         else:
-            settle(self.counters, made, NOTHING, now=self.now)
+            settle(self.counters, reservation, NOTHING, now=self.now)
         start = window_start("hour", self.now)
         assert self.spent("hour") == sum(flight.settled or 0 for flight in self.flights if flight.start == start)
         assert not [name for name in self.counters.read(TENANT) if name.startswith("open ")]
@@ -219,7 +219,7 @@ def test_of_64_callers_at_once_exactly_as_many_are_served_as_there_is_room_for()
 
     def call(number: int) -> float | None:
         try:
-            reserved(counters, DAY, Amount(nano_usd=100_000_000), f"r{number}")
+            reserve_budgets(counters, DAY, Amount(nano_usd=100_000_000), f"r{number}")
         except QuotaExceeded as refusal:
             return refusal.retry_after_s
         return 0.0
@@ -234,39 +234,39 @@ def test_one_write_reserves_and_one_settles_also_when_a_window_begins() -> None:
     counters = MemoryCounters()
     for number in range(10):
         now = NOW + timedelta(minutes=7 * number)
-        made = reserved(counters, DAY, Amount(nano_usd=1000), f"r{number}", now)
-        settle(counters, made, Amount(nano_usd=900), now=now + timedelta(seconds=2))
+        reservation = reserve_budgets(counters, DAY, Amount(nano_usd=1000), f"r{number}", now)
+        settle(counters, reservation, Amount(nano_usd=900), now=now + timedelta(seconds=2))
     assert counters.writes == 20
 
 
 def test_a_crash_in_mid_flight_heals_by_expiry() -> None:
     counters = MemoryCounters()
     for number in range(10):
-        reserved(counters, DAY, Amount(nano_usd=100_000_000), f"r{number}")
+        reserve_budgets(counters, DAY, Amount(nano_usd=100_000_000), f"r{number}")
     soon = NOW + timedelta(seconds=LIFETIME)
     with pytest.raises(QuotaExceeded):
-        reserved(counters, DAY, Amount(nano_usd=100_000_000), "early", soon)
+        reserve_budgets(counters, DAY, Amount(nano_usd=100_000_000), "early", soon)
     healed = NOW + timedelta(seconds=2 * LIFETIME + GRACE)
-    made = reserved(counters, DAY, Amount(nano_usd=1_000_000_000), "healed", healed)
-    assert stands(counters, made.charges[0]) == (1_000_000_000, 1_000_000_000)
+    reservation = reserve_budgets(counters, DAY, Amount(nano_usd=1_000_000_000), "healed", healed)
+    assert read_standing(counters, reservation.charges[0]) == (1_000_000_000, 1_000_000_000)
 
 
 def test_spent_money_says_when_the_window_ends_and_held_money_to_come_back_soon() -> None:
     counters = MemoryCounters()
-    made = reserved(counters, DAY, Amount(nano_usd=1_000_000_000), "r1")
-    with pytest.raises(QuotaExceeded) as held:
-        reserved(counters, DAY, Amount(nano_usd=1), "r2")
-    assert held.value.retry_after_s == 1
-    settle(counters, made, Amount(nano_usd=1_000_000_000), now=NOW)
+    reservation = reserve_budgets(counters, DAY, Amount(nano_usd=1_000_000_000), "r1")
+    with pytest.raises(QuotaExceeded) as refusal:
+        reserve_budgets(counters, DAY, Amount(nano_usd=1), "r2")
+    assert refusal.value.retry_after_s == 1
+    settle(counters, reservation, Amount(nano_usd=1_000_000_000), now=NOW)
     with pytest.raises(QuotaExceeded, match=r"'spend' of \$1 a day has no room: \$1 are spent") as spent:
-        reserved(counters, DAY, Amount(nano_usd=1), "r2")
+        reserve_budgets(counters, DAY, Amount(nano_usd=1), "r2")
     assert spent.value.retry_after_s == 12 * 3600
 
 
 def test_a_request_larger_than_the_whole_budget_is_not_told_to_wait() -> None:
     counters = MemoryCounters()
     with pytest.raises(QuotaExceeded, match="is \\$1 a day in all") as refusal:
-        reserved(counters, DAY, Amount(nano_usd=1_000_000_001), "r1")
+        reserve_budgets(counters, DAY, Amount(nano_usd=1_000_000_001), "r1")
     assert refusal.value.retry_after_s is None
     assert counters.writes == 0
 
@@ -279,31 +279,31 @@ def test_without_a_budget_nothing_is_written() -> None:
 
 def test_a_settlement_after_the_window_leaves_the_new_one_alone() -> None:
     counters = MemoryCounters()
-    made = reserved(counters, DAY, Amount(nano_usd=500_000_000), "r1", datetime(2026, 3, 1, 23, 59, 59, tzinfo=NOW.tzinfo))
+    reservation = reserve_budgets(counters, DAY, Amount(nano_usd=500_000_000), "r1", datetime(2026, 3, 1, 23, 59, 59, tzinfo=NOW.tzinfo))
     next_day = datetime(2026, 3, 2, 0, 0, 20, tzinfo=NOW.tzinfo)
-    settle(counters, made, Amount(nano_usd=900_000_000), now=next_day)
-    assert stands(counters, asked(DAY, next_day)[0]) == (0, 0)
+    settle(counters, reservation, Amount(nano_usd=900_000_000), now=next_day)
+    assert read_standing(counters, list_charges(DAY, next_day)[0]) == (0, 0)
 
 
 def test_a_settlement_after_its_reservation_was_released_is_added_once() -> None:
     counters = MemoryCounters()
-    slow = reserved(counters, DAY, Amount(nano_usd=500_000_000), "slow")
+    slow = reserve_budgets(counters, DAY, Amount(nano_usd=500_000_000), "slow")
     later = NOW + timedelta(seconds=2 * LIFETIME + GRACE)
-    reserved(counters, DAY, Amount(nano_usd=1), "another", later)
-    assert stands(counters, asked(DAY)[0]) == (1, 1)
+    reserve_budgets(counters, DAY, Amount(nano_usd=1), "another", later)
+    assert read_standing(counters, list_charges(DAY)[0]) == (1, 1)
     for _ in range(2):
         settle(counters, slow, Amount(nano_usd=400_000_000), now=later)
-    assert stands(counters, asked(DAY)[0]) == (400_000_001, 1)
+    assert read_standing(counters, list_charges(DAY)[0]) == (400_000_001, 1)
 
 
 def test_what_expires_after_its_window_is_not_given_back_to_any() -> None:
     counters = MemoryCounters()
-    reserved(counters, DAY, Amount(nano_usd=500_000_000), "crashed", datetime(2026, 3, 1, 23, 59, 59, tzinfo=NOW.tzinfo))
+    reserve_budgets(counters, DAY, Amount(nano_usd=500_000_000), "crashed", datetime(2026, 3, 1, 23, 59, 59, tzinfo=NOW.tzinfo))
     for hour in (1, 2, 3):
         now = datetime(2026, 3, 2, hour, tzinfo=NOW.tzinfo)
-        made = reserved(counters, DAY, Amount(nano_usd=1), f"r{hour}", now)
-        settle(counters, made, Amount(nano_usd=1), now=now)
-        assert stands(counters, asked(DAY, now)[0]) == (hour, 0)
+        reservation = reserve_budgets(counters, DAY, Amount(nano_usd=1), f"r{hour}", now)
+        settle(counters, reservation, Amount(nano_usd=1), now=now)
+        assert read_standing(counters, list_charges(DAY, now)[0]) == (hour, 0)
     assert {name.split(" ")[0] for name in counters.read(TENANT)} == {"spent", "held", "released"}
     assert len(counters.read(TENANT)) <= 4
 
@@ -317,10 +317,10 @@ def test_all_budgets_of_a_request_have_room_or_none_is_spent_from() -> None:
             Budget(name="other", scope="skill", skill="other", measure="requests", limit=0, window="hour"),
         )
     )
-    reserved(counters, budgets, Amount(nano_usd=1), "r1")
+    reserve_budgets(counters, budgets, Amount(nano_usd=1), "r1")
     with pytest.raises(QuotaExceeded, match="'skill' of 1 requests a hour"):
-        reserved(counters, budgets, Amount(nano_usd=1), "r2")
-    assert stands(counters, asked(budgets)[0]) == (1, 1)
+        reserve_budgets(counters, budgets, Amount(nano_usd=1), "r2")
+    assert read_standing(counters, list_charges(budgets)[0]) == (1, 1)
 
 
 def test_an_arm_is_spent_from_its_cap_on_and_until_midnight() -> None:
@@ -329,6 +329,8 @@ def test_an_arm_is_spent_from_its_cap_on_and_until_midnight() -> None:
     request = Request(skill=SKILL, key_id="k" * 26, capped=(f"{SKILL}@v2", caps[f"{SKILL}@v2"]))
     assert spent_arms({}, caps, now=NOW) == {f"{SKILL}@v3"}
     for number in range(3):  # a cap is counted, not enforced: who is assigned is served
-        reserve(counters, TENANT, asked(Budgets(), NOW, request), Amount(), reservation_id=f"r{number}", now=NOW, lifetime_s=LIFETIME)
+        reserve(
+            counters, TENANT, list_charges(Budgets(), NOW, request), Amount(), reservation_id=f"r{number}", now=NOW, lifetime_s=LIFETIME
+        )
         assert (f"{SKILL}@v2" in spent_arms(counters.read(TENANT), caps, now=NOW)) == (number >= 1)
     assert spent_arms(counters.read(TENANT), caps, now=NOW + timedelta(hours=12)) == {f"{SKILL}@v3"}

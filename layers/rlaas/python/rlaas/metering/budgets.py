@@ -63,9 +63,9 @@ class Budget(Limit):
 
     @model_validator(mode="after")
     def _names_what_its_scope_needs(self) -> Self:
-        given = {name for name in ("skill", "key_id") if getattr(self, name) is not None}
+        names = {name for name in ("skill", "key_id") if getattr(self, name) is not None}
         needed = {"skill": {"skill"}, "key": {"key_id"}}.get(self.scope, set())
-        if given != needed:
+        if names != needed:
             raise ValueError(f"a budget of scope {self.scope!r} names {' and '.join(needed) or 'neither skill nor key_id'}")
         return self
 
@@ -82,7 +82,7 @@ class Budget(Limit):
 
 
 class Budgets(WireModel):
-    """A tenant's budgets. They are counted in one item, so there are few."""
+    """A tenant's budgets. They are counted in one item, so there are at most 32."""
 
     budgets: tuple[Budget, ...] = Field(default=(), max_length=32)
 
@@ -132,8 +132,8 @@ class Cap(WireModel):
     @property
     def most(self) -> dict[Measure, int]:
         """The caps that are set, in requests, tokens or nano-USD."""
-        given: dict[Measure, float | None] = {"requests": self.requests, "tokens": self.tokens, "usd": self.usd}
-        return {measure: _amount(measure, limit) for measure, limit in given.items() if limit is not None}
+        limits: dict[Measure, float | None] = {"requests": self.requests, "tokens": self.tokens, "usd": self.usd}
+        return {measure: _amount(measure, limit) for measure, limit in limits.items() if limit is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +156,8 @@ NOTHING = Amount(requests=0)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Who asks what: what budgets are chosen by. `capped` is the policy of the arm taken, with its cap, when it has
-    one."""
+    """Who asks for what: it decides which budgets are spent from. `capped` is the policy of the chosen arm with its
+    cap, when it has one."""
 
     skill: str
     key_id: str
@@ -182,11 +182,11 @@ class Charge:
 def charges(budgets: Budgets, request: Request, *, now: datetime, ceilings: Iterable[Limit] = ()) -> tuple[Charge, ...]:
     """What `request` spends from now: each of the platform's `ceilings`, each budget that covers it, and its arm's cap
     (which is only counted: see `spent_arms`)."""
-    made = [
+    entries = [
         Charge(ceiling_counter(limit), limit.measure, limit.window, window_start(limit.window, now), "the platform's ceiling", limit.most)
         for limit in ceilings
     ]
-    made += [
+    entries += [
         Charge(budget.counter, budget.measure, budget.window, window_start(budget.window, now), f"the budget {budget.name!r}", budget.most)
         for budget in budgets.budgets
         if budget.covers(request)
@@ -194,8 +194,8 @@ def charges(budgets: Budgets, request: Request, *, now: datetime, ceilings: Iter
     if request.capped is not None:
         policy_id, cap = request.capped
         start = window_start("day", now)
-        made += [Charge(counter("arm", policy_id, measure, "day"), measure, "day", start, policy_id, None) for measure in cap.most]
-    return tuple(made)
+        entries += [Charge(counter("arm", policy_id, measure, "day"), measure, "day", start, policy_id, None) for measure in cap.most]
+    return tuple(entries)
 
 
 def ceiling_counter(limit: Limit) -> str:
@@ -223,7 +223,7 @@ def window_end(window: Window, start: int) -> int:
     return start + _SECONDS[window]
 
 
-def spoken(measure: Measure, amount: int) -> str:
+def format_amount(measure: Measure, amount: int) -> str:
     """An amount for people: `12 requests`, `$0.50`."""
     if measure == "usd":
         return f"${amount / nano_usd(1):,.6f}".rstrip("0").rstrip(".")
@@ -242,10 +242,10 @@ def estimated_tokens(texts: Iterable[str]) -> int:
 
 
 def _estimated_tokens(text: str) -> int:
-    encoded = text.encode(errors="replace")
-    beyond_words = encoded.translate(None, _WORDS)
+    data = text.encode(errors="replace")
+    beyond_words = data.translate(None, _WORDS)
     beyond_ascii = len(beyond_words.translate(None, _ASCII))
-    words, marks = len(encoded) - len(beyond_words), len(beyond_words) - beyond_ascii
+    words, marks = len(data) - len(beyond_words), len(beyond_words) - beyond_ascii
     return -(-(words + 3 * marks + 2 * beyond_ascii) // 3) + 4
 
 

@@ -36,14 +36,14 @@ class Ceilings(WireModel):
 
     @model_validator(mode="after")
     def _limits_each_once(self) -> Self:
-        counted = [ceiling_counter(limit) for limit in self.spending]
-        if len(counted) != len(set(counted)):
+        counters = [ceiling_counter(limit) for limit in self.spending]
+        if len(counters) != len(set(counters)):
             raise ValueError("two of spending limit the same measure in the same window")
         return self
 
 
 class TenantLimits(Budgets, Ceilings):
-    """What a tenant may spend: its own word and the platform's."""
+    """What a tenant may spend, by its own budgets and by the platform's ceilings."""
 
 
 def stored_ceilings(registry: Registry, tenant_id: str) -> Stored[Ceilings]:
@@ -69,7 +69,10 @@ def limits_of(registry: Registry, tenant_id: str) -> TenantLimits:
     return TenantLimits(**{name: getattr(part, name) for part in parts for name in part.model_fields_set})
 
 
-def check_ceiling(most: int | None, there: int, what: str) -> None:
-    """Raises: QuotaExceeded where `there` already are as many as the platform lets the tenant have."""
-    if most is not None and there >= most:
-        raise QuotaExceeded(f"the platform's ceiling for this tenant is {most} {what}, and there are {there}: ask its operators for more")
+def check_ceiling(most: int | None, count: int, what: str) -> None:
+    """Check that a tenant that has `count` may have one more, where the platform allows `most` (None: any number).
+
+    Raises: QuotaExceeded.
+    """
+    if most is not None and count >= most:
+        raise QuotaExceeded(f"the platform's ceiling for this tenant is {most} {what}, and there are {count}: ask its operators for more")

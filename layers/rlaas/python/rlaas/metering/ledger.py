@@ -38,7 +38,7 @@ from typing import NamedTuple, Protocol, cast, get_args
 
 from rlaas.errors import DependencyUnavailable, QuotaExceeded
 from rlaas.ids import PolicyId
-from rlaas.metering.budgets import Amount, Cap, Charge, Window, capped_counters, spoken, window_end, window_start
+from rlaas.metering.budgets import Amount, Cap, Charge, Window, capped_counters, format_amount, window_end, window_start
 
 GRACE = 5
 """How far apart clocks may be, in seconds: what is over by less is not yet removed or released."""
@@ -135,7 +135,7 @@ def reserve(
     if not charges:
         return None
     _refuse_the_impossible(charges, estimate)
-    made = Reservation(
+    reservation = Reservation(
         tenant_id=tenant_id,
         id=reservation_id,
         bucket=(math.floor(now.timestamp()) // lifetime_s + 2) * lifetime_s,
@@ -143,14 +143,14 @@ def reserve(
         estimate=estimate,
     )
     for _ in range(_ATTEMPTS):
-        applied, item = counters.write(tenant_id, _reserving(made))
+        applied, item = counters.write(tenant_id, _build_reserving_write(reservation))
         release = releasing(item, now)
-        if applied or made.id in _ids(item, _open(made.bucket)):
+        if applied or reservation.id in _read_ids(item, _open_attribute(reservation.bucket)):
             if release is not None:
                 counters.write(tenant_id, release)
-            return replace(made, over=_over(item, now))
+            return replace(reservation, over=_list_over(item, now))
         if release is None:
-            raise _refusal(made, item, now)
+            raise _build_refusal(reservation, item, now)
         counters.write(tenant_id, release)
     raise DependencyUnavailable("the tenant's budgets change too quickly to be read")
 
@@ -162,12 +162,12 @@ def settle(counters: Counters, reservation: Reservation, spent: Amount, *, now: 
     Had it been released in the meantime, the amount is added after all. Settling twice counts once. Raises:
     DependencyUnavailable.
     """
-    tenant_id, charges = reservation.tenant_id, _lasting(reservation.charges, now)
-    mark = Mark(_open(reservation.bucket), reservation.id)
+    tenant_id, charges = reservation.tenant_id, _list_lasting(reservation.charges, now)
+    mark = Mark(_open_attribute(reservation.bucket), reservation.id)
     estimate = reservation.estimate
     add = {
-        **{_spent(charge): spent.of(charge.measure) - estimate.of(charge.measure) for charge in charges},
-        **{_held(reservation.bucket, charge): -estimate.of(charge.measure) for charge in charges if charge.window not in _BRIEF},
+        **{_spent_attribute(charge): spent.of(charge.measure) - estimate.of(charge.measure) for charge in charges},
+        **{_held_attribute(reservation.bucket, charge): -estimate.of(charge.measure) for charge in charges if charge.window not in _BRIEF},
     }
     add = {attribute: amount for attribute, amount in add.items() if amount}
     over = [attribute for attribute in reservation.over if attribute not in add]
@@ -175,37 +175,37 @@ def settle(counters: Counters, reservation: Reservation, spent: Amount, *, now: 
     if applied or cast(int, item.get(_RELEASED, 0)) < reservation.bucket:
         return
     late = Mark(f"late {reservation.bucket + _LATE_S}", reservation.id)
-    counters.write(tenant_id, Write(lacks=late, mark=late, add={_spent(charge): spent.of(charge.measure) for charge in charges}))
+    counters.write(tenant_id, Write(lacks=late, mark=late, add={_spent_attribute(charge): spent.of(charge.measure) for charge in charges}))
 
 
 def count(counters: Counters, tenant_id: str, what: str, *, most: int, now: datetime) -> int | None:
-    """Count one more `what` of this day (UTC), exactly, whoever counts at the same time.
+    """Count one more `what` of this day (UTC), exactly, also when others count at the same time.
 
     None when it was counted; the seconds until the next day where `most` were before. Raises: DependencyUnavailable.
     """
     start = window_start("day", now)
-    counted = f"spent {what}:day {start}"
-    over = _over(counters.read(tenant_id), now)
-    if most > 0 and counters.write(tenant_id, Write(at_most={counted: most - 1}, add={counted: 1}, remove=over)).applied:
+    attribute = f"spent {what}:day {start}"
+    over = _list_over(counters.read(tenant_id), now)
+    if most > 0 and counters.write(tenant_id, Write(at_most={attribute: most - 1}, add={attribute: 1}, remove=over)).applied:
         return None
     return math.ceil(window_end("day", start) - now.timestamp())
 
 
 def releasing(item: Item, now: datetime) -> Write | None:
     """The write that gives back what every expired bucket of `item` holds; `None` when there is none."""
-    expired = {bucket: _ids(item, _open(bucket)) for bucket in _buckets(item) if bucket + GRACE <= now.timestamp()}
-    if not expired:
+    expired_ids = {bucket: _read_ids(item, _open_attribute(bucket)) for bucket in _list_buckets(item) if bucket + GRACE <= now.timestamp()}
+    if not expired_ids:
         return None
     back: dict[str, int] = {}
-    held = [(attribute, parts) for attribute, parts in _parsed(item, "held") if int(parts[1]) in expired]
-    for attribute, (_, _, name, start) in held:
+    entries = [(attribute, parts) for attribute, parts in _parse_attributes(item, "held") if int(parts[1]) in expired_ids]
+    for attribute, (_, _, name, start) in entries:
         spent = f"spent {name} {start}"
         back[spent] = back.get(spent, 0) - cast(int, item[attribute])
     return Write(
-        unchanged={**{_open(bucket): ids for bucket, ids in expired.items()}, _RELEASED: item.get(_RELEASED)},
+        unchanged={**{_open_attribute(bucket): ids for bucket, ids in expired_ids.items()}, _RELEASED: item.get(_RELEASED)},
         add={attribute: amount for attribute, amount in back.items() if amount},
-        put={_RELEASED: max(*expired, cast(int, item.get(_RELEASED, 0)))},
-        remove=[*(attribute for attribute, _ in held), *map(_open, expired)],
+        put={_RELEASED: max(*expired_ids, cast(int, item.get(_RELEASED, 0)))},
+        remove=[*(attribute for attribute, _ in entries), *map(_open_attribute, expired_ids)],
     )
 
 
@@ -225,20 +225,20 @@ def spent_arms(item: Item, caps: Mapping[PolicyId, Cap], *, now: datetime) -> fr
 def standing(item: Item, counter: str, start: int) -> tuple[int, int]:
     """What the window of `counter` that begins at `start` has spent, reserved amounts included, and how much of that is
     reserved and may be given back."""
-    held = sum(cast(int, item[name]) for name, parts in _parsed(item, "held") if parts[2:] == [counter, str(start)])
-    return cast(int, item.get(f"spent {counter} {start}", 0)), held
+    reserved = sum(cast(int, item[name]) for name, parts in _parse_attributes(item, "held") if parts[2:] == [counter, str(start)])
+    return cast(int, item.get(f"spent {counter} {start}", 0)), reserved
 
 
-def _reserving(made: Reservation) -> Write:
-    mark = Mark(_open(made.bucket), made.id)
-    amounts = [(charge, made.estimate.of(charge.measure)) for charge in made.charges]
+def _build_reserving_write(reservation: Reservation) -> Write:
+    mark = Mark(_open_attribute(reservation.bucket), reservation.id)
+    amounts = [(charge, reservation.estimate.of(charge.measure)) for charge in reservation.charges]
     return Write(
-        at_most={_spent(charge): charge.most - amount for charge, amount in amounts if charge.most is not None},
+        at_most={_spent_attribute(charge): charge.most - amount for charge, amount in amounts if charge.most is not None},
         lacks=mark,
         mark=mark,
         add={
-            **{_spent(charge): amount for charge, amount in amounts},
-            **{_held(made.bucket, charge): amount for charge, amount in amounts if charge.window not in _BRIEF},
+            **{_spent_attribute(charge): amount for charge, amount in amounts},
+            **{_held_attribute(reservation.bucket, charge): amount for charge, amount in amounts if charge.window not in _BRIEF},
         },
     )
 
@@ -247,76 +247,77 @@ def _refuse_the_impossible(charges: Sequence[Charge], estimate: Amount) -> None:
     for charge in charges:
         if charge.most is not None and estimate.of(charge.measure) > charge.most:
             raise QuotaExceeded(
-                f"the request may take {spoken(charge.measure, estimate.of(charge.measure))}, and {charge.name} is "
-                f"{spoken(charge.measure, charge.most)} a {charge.window} in all; a smaller max_tokens may let it in"
+                f"the request may take {format_amount(charge.measure, estimate.of(charge.measure))}, and {charge.name} is "
+                f"{format_amount(charge.measure, charge.most)} a {charge.window} in all; a smaller max_tokens may let it in"
             )
 
 
-def _refusal(made: Reservation, item: Item, now: datetime) -> QuotaExceeded | DependencyUnavailable:
-    """Why there is no room, and how long to wait: a second where money is only held, until the window ends where it is
-    spent."""
+def _build_refusal(reservation: Reservation, item: Item, now: datetime) -> QuotaExceeded | DependencyUnavailable:
+    """Why there is no room, and how long to wait: a second where the room is only reserved, until the window ends where
+    it is spent."""
     waits: list[tuple[float, str]] = []
-    for charge in made.charges:
-        spent, held = standing(item, charge.counter, charge.start)
-        amount = made.estimate.of(charge.measure)
+    for charge in reservation.charges:
+        spent, reserved = standing(item, charge.counter, charge.start)
+        amount = reservation.estimate.of(charge.measure)
         if charge.most is None or spent + amount <= charge.most:
             continue
-        only_held = spent - held + amount <= charge.most
-        wait = 1.0 if only_held else max(1.0, window_end(charge.window, charge.start) - now.timestamp())
-        said = (
-            f"{charge.name} of {spoken(charge.measure, charge.most)} a {charge.window} has no room: "
-            f"{spoken(charge.measure, spent)} are spent or set aside, and the request may take {spoken(charge.measure, amount)}"
+        is_only_reserved = spent - reserved + amount <= charge.most
+        wait = 1.0 if is_only_reserved else max(1.0, window_end(charge.window, charge.start) - now.timestamp())
+        reason = (
+            f"{charge.name} of {format_amount(charge.measure, charge.most)} a {charge.window} has no room: "
+            f"{format_amount(charge.measure, spent)} are spent or set aside, "
+            f"and the request may take {format_amount(charge.measure, amount)}"
         )
-        waits.append((wait, said))
+        waits.append((wait, reason))
     if not waits:
         return DependencyUnavailable("the tenant's budgets could not be read")
-    wait, said = max(waits)
-    return QuotaExceeded(said, retry_after_s=math.ceil(wait))
+    wait, reason = max(waits)
+    return QuotaExceeded(reason, retry_after_s=math.ceil(wait))
 
 
-def _over(item: Item, now: datetime) -> tuple[str, ...]:
+def _list_over(item: Item, now: datetime) -> tuple[str, ...]:
     """Attributes that nothing will be added to any more and that hold nothing to give back."""
-    over = [name for name, (_, counter, start) in _parsed(item, "spent") if _window_over(counter, int(start), now)]
-    for name, (_, bucket, counter, start) in _parsed(item, "held"):
-        ended = int(bucket) + GRACE <= now.timestamp() or _window_over(counter, int(start), now)
-        if ended and _open(int(bucket)) not in item:
+    over = [name for name, (_, counter, start) in _parse_attributes(item, "spent") if _is_window_over(counter, int(start), now)]
+    for name, (_, bucket, counter, start) in _parse_attributes(item, "held"):
+        is_over = int(bucket) + GRACE <= now.timestamp() or _is_window_over(counter, int(start), now)
+        if is_over and _open_attribute(int(bucket)) not in item:
             over.append(name)
-    over += [name for name, (_, bucket) in _parsed(item, "late") if int(bucket) + GRACE <= now.timestamp()]
+    over += [name for name, (_, bucket) in _parse_attributes(item, "late") if int(bucket) + GRACE <= now.timestamp()]
     return tuple(over[:_REMOVED_TOGETHER])
 
 
-def _lasting(charges: Sequence[Charge], now: datetime) -> list[Charge]:
+def _list_lasting(charges: Sequence[Charge], now: datetime) -> list[Charge]:
     """Those whose window is not over: to add to another one would bring back what was removed."""
     return [charge for charge in charges if window_end(charge.window, charge.start) + GRACE > now.timestamp()]
 
 
-def _window_over(counter: str, start: int, now: datetime) -> bool:
+def _is_window_over(counter: str, start: int, now: datetime) -> bool:
     window = counter.rpartition(":")[2]
     return window not in get_args(Window) or window_end(cast(Window, window), start) + GRACE <= now.timestamp()
 
 
-def _parsed(item: Item, kind: str) -> Iterator[tuple[str, list[str]]]:
+def _parse_attributes(item: Item, kind: str) -> Iterator[tuple[str, list[str]]]:
     for attribute in item:
         parts = attribute.split(" ")
         if parts[0] == kind:
             yield attribute, parts
 
 
-def _buckets(item: Item) -> list[int]:
-    return [int(bucket) for _, (_, bucket) in _parsed(item, "open")]
+def _list_buckets(item: Item) -> list[int]:
+    return [int(bucket) for _, (_, bucket) in _parse_attributes(item, "open")]
 
 
-def _ids(item: Item, attribute: str) -> frozenset[str]:
+def _read_ids(item: Item, attribute: str) -> frozenset[str]:
     return cast("frozenset[str]", item.get(attribute, frozenset()))
 
 
-def _spent(charge: Charge) -> str:
+def _spent_attribute(charge: Charge) -> str:
     return f"spent {charge.counter} {charge.start}"
 
 
-def _held(bucket: int, charge: Charge) -> str:
+def _held_attribute(bucket: int, charge: Charge) -> str:
     return f"held {bucket} {charge.counter} {charge.start}"
 
 
-def _open(bucket: int) -> str:
+def _open_attribute(bucket: int) -> str:
     return f"open {bucket}"

@@ -50,8 +50,8 @@ class PriceTable(WireModel):
 def cost(price: Price, *, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> int:
     """Tokens times price in nano-USD, rounded half up once. `cached_tokens` are some of `input_tokens`."""
     fresh = input_tokens - min(cached_tokens, input_tokens)
-    cached = price.input if price.cached_input is None else price.cached_input
-    pico = fresh * _pico(price.input) + (input_tokens - fresh) * _pico(cached) + output_tokens * _pico(price.output)
+    cached_price = price.input if price.cached_input is None else price.cached_input
+    pico = fresh * _pico(price.input) + (input_tokens - fresh) * _pico(cached_price) + output_tokens * _pico(price.output)
     return (pico + 500) // 1000
 
 
