@@ -45,8 +45,8 @@ def edit(text: str, name: str = "f1", *, output_id: str | None = "o1", minutes: 
     return prepare(event, TENANT, received_at=NOW + timedelta(minutes=minutes))
 
 
-def action(taken: str, name: str = "f2", *, output_id: str | None = "o1", minutes: int = 2) -> StoredEvent:
-    body = f'{{"feedback_id":"{name}","interaction_id":"i1","skill":"{SKILL}","kind":"action","action":"{taken}"}}'
+def action(value: str, name: str = "f2", *, output_id: str | None = "o1", minutes: int = 2) -> StoredEvent:
+    body = f'{{"feedback_id":"{name}","interaction_id":"i1","skill":"{SKILL}","kind":"action","action":"{value}"}}'
     event = FeedbackSubmitted.model_validate_json(body).model_copy(update={"output_id": output_id})
     return prepare(event, TENANT, received_at=NOW + timedelta(minutes=minutes))
 
@@ -67,26 +67,26 @@ def action(taken: str, name: str = "f2", *, output_id: str | None = "o1", minute
 def test_the_reward_is_the_weighted_mean_of_its_components(
     feedback: list[StoredEvent], components: dict[str, float], reward: float
 ) -> None:
-    made = reward_of(output(), feedback, HALVES, n=len(feedback))
-    assert made is not None
-    assert made.components == components
-    assert made.reward == pytest.approx(reward)
-    assert made.n == len(feedback)
+    result = reward_of(output(), feedback, HALVES, n=len(feedback))
+    assert result is not None
+    assert result.components == components
+    assert result.reward == pytest.approx(reward)
+    assert result.n == len(feedback)
 
 
 def test_a_reward_says_where_it_came_from() -> None:
-    made = reward_of(output(), [action("sent"), edit("abcd")], HALVES, n=2)
-    assert made is not None
-    assert (made.policy_id, made.arm, made.propensity, made.route_version) == (f"{SKILL}@v2", f"{SKILL}@v2", 1.0, 7)
-    assert (made.rollout_id, made.thread_id, made.user_id, made.event_ids) == ("rol_1", "t1", "u1", ("f1", "f2"))
+    reward = reward_of(output(), [action("sent"), edit("abcd")], HALVES, n=2)
+    assert reward is not None
+    assert (reward.policy_id, reward.arm, reward.propensity, reward.route_version) == (f"{SKILL}@v2", f"{SKILL}@v2", 1.0, 7)
+    assert (reward.rollout_id, reward.thread_id, reward.user_id, reward.event_ids) == ("rol_1", "t1", "u1", ("f1", "f2"))
 
 
 def test_weights_of_zero_leave_a_component_out() -> None:
     only_sent = RewardSpec(edit_similarity=0, sent=2)
     assert reward_of(output(), [edit("xxxx")], only_sent, n=1) is None
-    made = reward_of(output(), [edit("xxxx"), action("sent")], only_sent, n=2)
-    assert made is not None
-    assert made.reward == 1.0
+    reward = reward_of(output(), [edit("xxxx"), action("sent")], only_sent, n=2)
+    assert reward is not None
+    assert reward.reward == 1.0
 
 
 def follow_up(store: MemoryEventStore, *events: StoredEvent) -> list[RewardComputed]:
@@ -96,13 +96,13 @@ def follow_up(store: MemoryEventStore, *events: StoredEvent) -> list[RewardCompu
 def follow(store: MemoryEventStore, *events: StoredEvent) -> list[RewardComputed | None]:
     """Each event is stored, then the stream delivers it."""
 
-    def made() -> Iterator[RewardComputed | None]:
+    def deliver() -> Iterator[RewardComputed | None]:
         for event in events:
             store.put_new(event)
-            made = follow_up(store, event)
-            yield made[0] if made else None
+            rewards = follow_up(store, event)
+            yield rewards[0] if rewards else None
 
-    return list(made())
+    return list(deliver())
 
 
 def rewards_in(store: MemoryEventStore) -> dict[str, RewardComputed]:
@@ -112,26 +112,26 @@ def rewards_in(store: MemoryEventStore) -> dict[str, RewardComputed]:
 
 def test_each_feedback_brings_the_reward_up_to_date() -> None:
     store = MemoryEventStore()
-    made = follow(store, output(), edit("abxx"), action("sent"))
-    assert [reward.n if reward else None for reward in made] == [None, 1, 2]
+    rewards = follow(store, output(), edit("abxx"), action("sent"))
+    assert [reward.n if reward else None for reward in rewards] == [None, 1, 2]
     assert rewards_in(store)["o1"].reward == pytest.approx(0.75)
-    assert ["sent" in reward.components for reward in made if reward] == [False, True]
+    assert ["sent" in reward.components for reward in rewards if reward] == [False, True]
 
 
 def test_feedback_before_its_output_is_joined_when_it_lands() -> None:
     store = MemoryEventStore()
     assert follow(store, edit("abxx"), action("sent")) == [None, None]
-    (made,) = follow(store, output())
-    assert made is not None
-    assert made.event_ids == ("f1", "f2")
-    assert made.reward == pytest.approx(0.75)
+    (reward,) = follow(store, output())
+    assert reward is not None
+    assert reward.event_ids == ("f1", "f2")
+    assert reward.reward == pytest.approx(0.75)
 
 
 def test_feedback_on_an_output_to_come_is_not_given_to_another() -> None:
     store = MemoryEventStore()
     assert follow(store, output("o1"), edit("xxxx", output_id="o2")) == [None, None]
-    (made,) = follow(store, output("o2", minutes=1))
-    assert made is not None
+    (reward,) = follow(store, output("o2", minutes=1))
+    assert reward is not None
     assert set(rewards_in(store)) == {"o2"}
 
 
@@ -150,9 +150,9 @@ def test_a_stream_that_delivers_twice_changes_nothing() -> None:
 
 
 def test_an_output_id_of_full_length_still_has_a_valid_reward_id() -> None:
-    made = reward_of(output("o" * 64), [action("sent", output_id="o" * 64)], HALVES, n=1)
-    assert made is not None
-    assert made.reward_id == derived_id("rew", "o" * 64, "1")
+    reward = reward_of(output("o" * 64), [action("sent", output_id="o" * 64)], HALVES, n=1)
+    assert reward is not None
+    assert reward.reward_id == derived_id("rew", "o" * 64, "1")
 
 
 def together(store: MemoryEventStore, *events: StoredEvent) -> list[RewardComputed]:
@@ -165,8 +165,8 @@ def together(store: MemoryEventStore, *events: StoredEvent) -> list[RewardComput
 def test_a_thousand_edits_of_one_output_that_come_together_make_one_reward_by_the_last() -> None:
     store = MemoryEventStore()
     edits = [edit("xxxx", f"f{number}", minutes=number) for number in range(1, 1000)]
-    [made] = together(store, output(), *edits, edit("abcd", "last", minutes=2000))
-    assert (made.components["edit_similarity"], made.event_ids) == (1.0, ("last",))
+    [reward] = together(store, output(), *edits, edit("abcd", "last", minutes=2000))
+    assert (reward.components["edit_similarity"], reward.event_ids) == (1.0, ("last",))
 
 
 @dataclass
@@ -176,9 +176,9 @@ class Reads(MemoryEventStore):
     texts: int = 0
 
     def get_many(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
-        found = super().get_many(tenant_id, event_ids)
-        self.texts += len(found)
-        return found
+        events = super().get_many(tenant_id, event_ids)
+        self.texts += len(events)
+        return events
 
     def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
         raise AssertionError("reads all of an interaction")
@@ -189,9 +189,9 @@ def test_what_an_event_costs_does_not_grow_with_those_before_it() -> None:
     follow(store, output())
     for number in range(1, 200):
         before = store.texts
-        [made] = follow(store, edit("abxx", f"f{number}", minutes=number))
-        assert made is not None
-        assert made.n == number
+        [reward] = follow(store, edit("abxx", f"f{number}", minutes=number))
+        assert reward is not None
+        assert reward.n == number
         costs.append(store.texts - before)
     assert set(costs[2:]) == {2}  # the output and the edit
     assert max(costs) <= 4  # and once the first reward, which says what stood before
@@ -245,9 +245,9 @@ def test_of_two_writers_of_one_output_the_higher_reward_saw_both(before: list[St
     follow(store, output(), *before)
     store.put_new(action("sent"))
     store.overtaking = lambda: follow(store, edit("abxx"))
-    [made] = follow_up(store, action("sent"))
-    assert made.components == {"sent": 1.0, "edit_similarity": 0.5}
-    assert rewards_in(store)["o1"] == made
+    [reward] = follow_up(store, action("sent"))
+    assert reward.components == {"sent": 1.0, "edit_similarity": 0.5}
+    assert rewards_in(store)["o1"] == reward
 
 
 def test_feedback_followed_up_while_its_output_lands_is_in_the_last_reward() -> None:
@@ -275,19 +275,19 @@ def test_a_writer_that_dies_before_its_reward_leaves_it_to_the_next_delivery() -
     follow(store, output())
     store.put_new(edit("abxx"))
     store.put_standing(TENANT, "i1", "o1", Standing().after(arrivals_of([edit("abxx")]).said["o1"]), before=0)
-    [made] = follow(store, edit("abxx"))
-    assert made is not None
-    assert made.n == 1
+    [reward] = follow(store, edit("abxx"))
+    assert reward is not None
+    assert reward.n == 1
 
 
 def test_an_output_with_rewards_from_before_standings_goes_on_from_these() -> None:
     """Their `n` counted events, so that they took numbers without a standing."""
     store = MemoryEventStore()
-    told = [edit("xxxx", "f0", minutes=0), action("sent", "f1", minutes=1), action("discarded", "f2", minutes=2)]
-    for event in (output(), *told):
+    feedback = [edit("xxxx", "f0", minutes=0), action("sent", "f1", minutes=1), action("discarded", "f2", minutes=2)]
+    for event in (output(), *feedback):
         store.put_new(event)
-    for n in range(1, len(told) + 1):
-        old = reward_of(output(), told[:n], HALVES, n=n)
+    for n in range(1, len(feedback) + 1):
+        old = reward_of(output(), feedback[:n], HALVES, n=n)
         assert old is not None
         store.put_new(prepare(old, TENANT, received_at=NOW))
     follow(store, action("sent", "f3", minutes=5))
@@ -296,9 +296,9 @@ def test_an_output_with_rewards_from_before_standings_goes_on_from_these() -> No
 
 
 def test_texts_too_long_to_compare_as_a_whole_say_so() -> None:
-    made = reward_of(output(text="ab" * 10_000), [edit("ba" * 10_000 + "c")], HALVES, n=1)
-    assert made is not None
-    assert made.edit_measure == "pieces"
+    reward = reward_of(output(text="ab" * 10_000), [edit("ba" * 10_000 + "c")], HALVES, n=1)
+    assert reward is not None
+    assert reward.edit_measure == "pieces"
     short = reward_of(output(), [edit("abxx")], HALVES, n=1)
     assert short is not None
     assert short.edit_measure is None

@@ -18,37 +18,37 @@ SERVED = assign(route(), "t1", decision_id="dec_1", decided_at=NOW)
 
 def output(name: str, *, shadow: bool) -> OutputProduced:
     decision = shadow_decision(SERVED, f"{SKILL}@v2") if shadow else SERVED
-    said = (Message(role="user", content="where is it?"),)
+    messages = (Message(role="user", content="where is it?"),)
     text = "Your parcel is on its way."
-    return OutputProduced(output_id=name, interaction_id="i1", skill=SKILL, text=text, decision=decision, messages=said)
+    return OutputProduced(output_id=name, interaction_id="i1", skill=SKILL, text=text, decision=decision, messages=messages)
 
 
-def landed(store: MemoryEventStore, event: AnyEvent, *, after: int) -> StoredEvent:
+def store_event(store: MemoryEventStore, event: AnyEvent, *, after: int) -> StoredEvent:
     stored = prepare(event, TENANT, received_at=NOW + timedelta(seconds=after))
     store.put_new(stored)
     return stored
 
 
-def followed(store: MemoryEventStore, event: StoredEvent) -> list[RewardComputed]:
+def follow_up(store: MemoryEventStore, event: StoredEvent) -> list[RewardComputed]:
     return FollowUp(store, furnished().reward_spec, clock)(arrivals_of([event]))
 
 
 def test_feedback_about_the_interaction_is_about_the_answer_that_was_seen_though_the_shadows_came_later() -> None:
     store = MemoryEventStore()
-    assert followed(store, landed(store, output("seen", shadow=False), after=0)) == []
-    unseen = landed(store, output("unseen", shadow=True), after=1)
-    sent = landed(store, FeedbackSubmitted(feedback_id="f1", interaction_id="i1", skill=SKILL, kind="action", action="sent"), after=2)
-    [reward] = followed(store, sent)
+    assert follow_up(store, store_event(store, output("seen", shadow=False), after=0)) == []
+    unseen = store_event(store, output("unseen", shadow=True), after=1)
+    sent = store_event(store, FeedbackSubmitted(feedback_id="f1", interaction_id="i1", skill=SKILL, kind="action", action="sent"), after=2)
+    [reward] = follow_up(store, sent)
     assert reward.output_id == "seen"
-    assert followed(store, unseen) == []
+    assert follow_up(store, unseen) == []
 
 
 def test_feedback_on_a_shadows_output_makes_no_reward_and_no_pair() -> None:
     store = MemoryEventStore()
-    assert followed(store, landed(store, output("unseen", shadow=True), after=0)) == []
+    assert follow_up(store, store_event(store, output("unseen", shadow=True), after=0)) == []
     edit = FeedbackSubmitted(
         feedback_id="f1", interaction_id="i1", output_id="unseen", skill=SKILL, kind="edit", final_text="It comes today, I promise."
     )
-    assert followed(store, landed(store, edit, after=1)) == []
-    made = build_pairs(store.events.values())
-    assert (made.pairs, made.dropped) == ((), {"shadow": 1})
+    assert follow_up(store, store_event(store, edit, after=1)) == []
+    pairs = build_pairs(store.events.values())
+    assert (pairs.pairs, pairs.dropped) == ((), {"shadow": 1})

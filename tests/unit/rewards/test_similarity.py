@@ -55,10 +55,10 @@ class Writer:
             for place in self.chance.sample(range(len(edited)), number):
                 edited[place] = self.sentence()
         elif kind in ("cut", "move"):
-            taken = edited[at : at + number]
+            passage = edited[at : at + number]
             del edited[at : at + number]
             to = self.chance.randrange(len(edited) + 1)
-            edited[to:to] = taken if kind == "move" else []
+            edited[to:to] = passage if kind == "move" else []
         elif kind == "add":
             edited[at:at] = [self.sentence() for _ in range(number)]
         units = list(" ".join(edited)) if kind == "typos" else " ".join(edited).split(" ")
@@ -75,9 +75,9 @@ def test_long_edited_texts_are_at_most_a_little_less_alike_than_exactly(kind: st
         writer = Writer(seed)
         sentences = writer.text(40_000)
         draft, final = " ".join(sentences), writer.edited(sentences, kind, share)
-        found, truth = compare(draft, final), exact(draft, final)
-        measures.add(found.measure)
-        assert truth - 0.06 <= found.value <= truth + 1e-9, (share, found, truth)
+        actual, truth = compare(draft, final), exact(draft, final)
+        measures.add(actual.measure)
+        assert truth - 0.06 <= actual.value <= truth + 1e-9, (share, actual, truth)
     assert "pieces" in measures or kind in ("cut", "add")  # what both begin and end with leaves too little for pieces
 
 
@@ -90,9 +90,9 @@ def test_texts_with_nothing_in_common_are_not_cut_apart_by_a_chance_likeness() -
 
 @pytest.mark.parametrize(("draft", "final"), [("a " * 60_000, "b " * 60_000), ("x" * 250_000, ""), ("税" * 90_000, "金" * 90_000)])
 def test_hostile_texts_stay_within_bounds(draft: str, final: str) -> None:
-    found = compare(draft, final)
-    assert 0 <= found.value <= 0.5
-    assert found == compare(final, draft)
+    actual = compare(draft, final)
+    assert 0 <= actual.value <= 0.5
+    assert actual == compare(final, draft)
 
 
 def test_equal_texts_are_equal_however_long_and_one_letter_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,11 +109,11 @@ def test_no_comparison_looks_at_more_than_its_bound(monkeypatch: pytest.MonkeyPa
     cells: list[int] = []
     true_distance = Levenshtein.distance
 
-    def counted(one: str, other: str) -> int:
+    def count_cells(one: str, other: str) -> int:
         cells.append(len(one) * len(other))
         return int(true_distance(one, other))
 
-    monkeypatch.setattr(similarity.Levenshtein, "distance", counted)
+    monkeypatch.setattr(similarity.Levenshtein, "distance", count_cells)
     for draft, final in (("ab" * 125_000, "ba" * 125_000 + "c"), ("a" + "xy" * 8_192, "yx" * 8_192 + "b"), ("q" * 250_000, "z" * 250_000)):
         cells.clear()
         compare(draft, final)

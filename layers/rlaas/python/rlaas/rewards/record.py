@@ -12,7 +12,7 @@ from typing import Protocol
 from rlaas.clock import Clock
 from rlaas.errors import DependencyUnavailable
 from rlaas.rewards.reward import reward_id, reward_of
-from rlaas.rewards.standing import Arrivals, Kind, Latest, Said, Standing, StandingStore, said_by
+from rlaas.rewards.standing import Arrivals, Kind, Latest, Said, Standing, StandingStore, find_latest
 from rlaas.skills.skill import RewardSpec
 from rlaas.telemetry.events import RewardComputed
 from rlaas.telemetry.ingest import prepare
@@ -34,47 +34,48 @@ class RewardSpecs(Protocol):
 class FollowUp:
     """Follows up what arrives: joins and rewards. `spec_of` tells how a tenant's skill is rewarded.
 
-    Two may work on one interaction at once, on the same events and in any order. An output's first reward is one
-    conditional write; from then on standings change by conditional writes, so each reward has an `n` of its own, and
-    the higher one saw what the other saw. Whoever dies on the way leaves the rest to the next delivery.
+    Two processes may work on one interaction at once, on the same events and in any order. An output's first reward is
+    one conditional write; from then on standings change by conditional writes, so each reward has an `n` of its own,
+    and the higher one includes what the other one does. A process that dies on the way leaves the rest to the next
+    delivery.
     """
 
     store: StandingStore
     spec_of: Callable[[str, str], RewardSpec]
     clock: Clock
 
-    def __call__(self, arrivals: Arrivals, known: Mapping[str, StoredEvent] | None = None) -> list[RewardComputed]:
-        """The rewards that `arrivals` newly make, stored: one an output, however much was said of it.
+    def __call__(self, arrivals: Arrivals, events: Mapping[str, StoredEvent] | None = None) -> list[RewardComputed]:
+        """The new rewards that `arrivals` lead to, stored: one for each output, however much feedback it got.
 
         Feedback without an output id is about the interaction's last output. Shadows' outputs have no reward: nobody
-        saw them. `known` are events that need not be read. Raises: DependencyUnavailable, NotFound.
+        saw them. `events`, by id, need not be read again. Raises: DependencyUnavailable, NotFound.
         """
         tenant_id, interaction_id = arrivals.tenant_id, arrivals.interaction_id
-        said: dict[str, dict[Kind, Said]] = {name: {} for name in arrivals.landed if name != interaction_id}
-        said |= {name: {**one} for name, one in arrivals.said.items()}
-        unnamed: dict[Kind, Said] = said.pop("", {})
+        by_output: dict[str, dict[Kind, Said]] = {name: {} for name in arrivals.landed if name != interaction_id}
+        by_output |= {name: {**one} for name, one in arrivals.said.items()}
+        unnamed: dict[Kind, Said] = by_output.pop("", {})
         named_none = bool(unnamed)
         if arrivals.pending:
             unnamed["waiting"] = max(arrivals.pending.values())
-        whole: Latest = self._noted(arrivals, unnamed) if unnamed or arrivals.landed else {}
+        whole: Latest = self._note(arrivals, unnamed) if unnamed or arrivals.landed else {}
         if arrivals.pending or "waiting" in whole:
             join_waiting(tenant_id, interaction_id, landed_ids=arrivals.landed, pending_ids=tuple(arrivals.pending), store=self.store)
         about_last: Latest = {kind: one for kind, one in whole.items() if kind != "waiting"}
-        if about_last and (named_none or said):
+        if about_last and (named_none or by_output):
             seen = [one.event_id for one in self.store.outline(tenant_id, interaction_id) if _was_seen(one, interaction_id)]
             for last in seen[-1:]:
-                said[last] = {**Standing(latest=said.get(last, {})).after(about_last).latest}
-        made = (_Output(self, arrivals, output_id, dict(known or {})).up_to_date(latest) for output_id, latest in said.items())
-        return [reward for reward in made if reward is not None]
+                by_output[last] = {**Standing(latest=by_output.get(last, {})).after(about_last).latest}
+        rewards = (_Output(self, arrivals, output_id, dict(events or {})).update(latest) for output_id, latest in by_output.items())
+        return [reward for reward in rewards if reward is not None]
 
-    def _noted(self, arrivals: Arrivals, said: Latest) -> Latest:
-        """What stands said in the interaction of no output by name, `said` among it."""
+    def _note(self, arrivals: Arrivals, latest: Latest) -> Latest:
+        """The latest feedback in the interaction that names no output, with `latest` added."""
         for _ in range(_ATTEMPTS):
             before = self.store.standing(arrivals.tenant_id, arrivals.interaction_id, "")
-            standing = before.after(said)
+            standing = before.after(latest)
             if standing is before or self._put(arrivals, "", standing, before=before.n):
                 return standing.latest
-        raise _contended()
+        raise _build_contention()
 
     def _put(self, arrivals: Arrivals, output_id: str, standing: Standing, *, before: int) -> bool:
         return self.store.put_standing(arrivals.tenant_id, arrivals.interaction_id, output_id, standing, before=before)
@@ -87,12 +88,12 @@ class _Output:
     follow_up: FollowUp
     arrivals: Arrivals
     output_id: str
-    known: dict[str, StoredEvent] = field(default_factory=dict)
-    taken: int = 0
-    """The `n` of a reward that others have made."""
+    events: dict[str, StoredEvent] = field(default_factory=dict)
+    highest_n: int = 0
+    """The highest `n` of a reward that another process has made."""
 
-    def up_to_date(self, said: Latest) -> RewardComputed | None:
-        """The output's reward with `said`, if it is new.
+    def update(self, latest: Latest) -> RewardComputed | None:
+        """The output's reward with `latest`, if it is new.
 
         The first reward holds what stands until something else is said; before the output has landed, and from the
         second on, the standing is written first, and then the reward.
@@ -100,64 +101,64 @@ class _Output:
         store = self.follow_up.store
         for _ in range(_ATTEMPTS):
             before = store.standing(self.arrivals.tenant_id, self.arrivals.interaction_id, self.output_id)
-            held = before if before.n else self._by_first_reward()
-            standing = held.after(said)
+            current = before if before.n else self._read_first_standing()
+            standing = current.after(latest)
             if not standing.latest:
                 return None
-            if standing.n <= self.taken:
-                standing = Standing(latest=standing.latest, n=self.taken + 1)
+            if standing.n <= self.highest_n:
+                standing = Standing(latest=standing.latest, n=self.highest_n + 1)
             first = before.n == 0 and standing.n == 1
-            if not (standing.n == before.n or (first and self._seen() is not None)):
+            if not (standing.n == before.n or (first and self._find_output() is not None)):
                 if not self.follow_up._put(self.arrivals, self.output_id, standing, before=before.n):
                     continue
-                if self._seen() is None:
+                if self._find_output() is None:
                     return None
-            reward = self._reward(standing)
+            reward = self._build_reward(standing)
             if reward is None:
                 return None
             now = self.follow_up.clock()
-            # Lists go by this time, and whoever follows one may not miss a late reward.
+            # Lists are ordered by this time, and a reader that follows one must not miss a late reward.
             reward = reward.model_copy(update={"occurred_at": now})
             other = store.put_new(prepare(reward, self.arrivals.tenant_id, received_at=now))
             if other is None:
                 return reward
-            made = other.event()
-            if not isinstance(made, RewardComputed) or made.event_ids == reward.event_ids:
+            earlier = other.event()
+            if not isinstance(earlier, RewardComputed) or earlier.event_ids == reward.event_ids:
                 return None
-            said, self.taken = held.after(said).after(self._said_in(made)).latest, made.n
-        raise _contended()
+            latest, self.highest_n = current.after(latest).after(self._read_latest(earlier)).latest, earlier.n
+        raise _build_contention()
 
-    def _by_first_reward(self) -> Standing:
-        if self.output_id in self.arrivals.landed and not self.taken:
-            return Standing()  # it most likely has none yet, and otherwise the write says so
+    def _read_first_standing(self) -> Standing:
+        if self.output_id in self.arrivals.landed and not self.highest_n:
+            return Standing()  # most likely it has none yet; where it has, the write says so
         first = self._read([reward_id(self.output_id, 1)])
-        made = first[0].event() if first else None
-        return Standing(latest={**self._said_in(made)}, n=1) if isinstance(made, RewardComputed) else Standing()
+        reward = first[0].event() if first else None
+        return Standing(latest={**self._read_latest(reward)}, n=1) if isinstance(reward, RewardComputed) else Standing()
 
-    def _said_in(self, reward: RewardComputed) -> Latest:
-        return said_by(self._read(reward.event_ids))
+    def _read_latest(self, reward: RewardComputed) -> Latest:
+        return find_latest(self._read(reward.event_ids))
 
-    def _seen(self) -> StoredEvent | None:
-        found = self._read([self.output_id])
-        return found[0] if found and _was_seen(found[0], self.arrivals.interaction_id) else None
+    def _find_output(self) -> StoredEvent | None:
+        events = self._read([self.output_id])
+        return events[0] if events and _was_seen(events[0], self.arrivals.interaction_id) else None
 
-    def _reward(self, standing: Standing) -> RewardComputed | None:
-        output = self._seen()
+    def _build_reward(self, standing: Standing) -> RewardComputed | None:
+        output = self._find_output()
         if output is None:
             return None
         feedback = self._read([one.event_id for one in standing.latest.values()])
         return reward_of(output, feedback, self.follow_up.spec_of(self.arrivals.tenant_id, output.skill), n=standing.n)
 
     def _read(self, event_ids: "list[str] | tuple[str, ...]") -> list[StoredEvent]:
-        missing = [event_id for event_id in event_ids if event_id not in self.known]
+        missing = [event_id for event_id in event_ids if event_id not in self.events]
         if missing:
-            self.known |= self.follow_up.store.get_many(self.arrivals.tenant_id, missing)
-        return [self.known[event_id] for event_id in event_ids if event_id in self.known]
+            self.events |= self.follow_up.store.get_many(self.arrivals.tenant_id, missing)
+        return [self.events[event_id] for event_id in event_ids if event_id in self.events]
 
 
 def _was_seen(event: StoredEvent, interaction_id: str) -> bool:
     return event.event_type == "output" and event.interaction_id == interaction_id and "shadow" not in event.marks
 
 
-def _contended() -> DependencyUnavailable:
-    return DependencyUnavailable("what stands said of an output changes too often at the moment")
+def _build_contention() -> DependencyUnavailable:
+    return DependencyUnavailable("the feedback on an output changes too often at the moment")

@@ -16,7 +16,7 @@ class Components:
     how texts were compared; `None` where none were."""
 
     values: dict[str, float]
-    counted: list[StoredEvent]
+    events: list[StoredEvent]
     measure: Measure | None = None
 
 
@@ -28,14 +28,14 @@ def components_of(output: StoredEvent, feedback: Sequence[StoredEvent]) -> Compo
     last count.
     Raises: ValueError when `output` is not an output.
     """
-    produced = output.event()
-    if not isinstance(produced, OutputProduced):
+    output_event = output.event()
+    if not isinstance(output_event, OutputProduced):
         raise ValueError(f"{output.event_id} is not an output")
-    given = sorted(feedback, key=lambda stored: (stored.received_at, stored.event_id))
-    submitted = [(stored, event) for stored in given if isinstance(event := stored.event(), FeedbackSubmitted)]
-    counted = [(stored, event) for stored, event in submitted if event.kind in ("edit", "action")]
-    finals = [event.final_text for _, event in counted if event.final_text is not None]
-    actions = [event.action for _, event in counted if event.action is not None]
+    by_arrival = sorted(feedback, key=lambda stored: (stored.received_at, stored.event_id))
+    feedback_events = [(stored, event) for stored in by_arrival if isinstance(event := stored.event(), FeedbackSubmitted)]
+    edits_and_actions = [(stored, event) for stored, event in feedback_events if event.kind in ("edit", "action")]
+    finals = [event.final_text for _, event in edits_and_actions if event.final_text is not None]
+    actions = [event.action for _, event in edits_and_actions if event.action is not None]
     values: dict[str, float] = {}
     measure: Measure | None = None
     if actions:
@@ -43,11 +43,11 @@ def components_of(output: StoredEvent, feedback: Sequence[StoredEvent]) -> Compo
     if values.get("sent") == 0.0:
         values["edit_similarity"] = 0.0
     elif finals:
-        found = compare(produced.text, finals[-1])
-        values["edit_similarity"], measure = found.value, found.measure
+        similarity = compare(output_event.text, finals[-1])
+        values["edit_similarity"], measure = similarity.value, similarity.measure
     elif actions:
         values["edit_similarity"] = 1.0
-    return Components(values, [stored for stored, _ in counted], measure)
+    return Components(values, [stored for stored, _ in edits_and_actions], measure)
 
 
 def reward_of(output: StoredEvent, feedback: Sequence[StoredEvent], spec: RewardSpec, *, n: int) -> RewardComputed | None:
@@ -56,28 +56,28 @@ def reward_of(output: StoredEvent, feedback: Sequence[StoredEvent], spec: Reward
 
     `n` numbers the rewards of an output, from 1. Raises: ValueError when `output` is not an output.
     """
-    produced = output.event()
-    if not isinstance(produced, OutputProduced):
+    output_event = output.event()
+    if not isinstance(output_event, OutputProduced):
         raise ValueError(f"{output.event_id} is not an output")
     components = components_of(output, feedback)
     weights = {name: weight for name, weight in spec.weights.items() if name in components.values}
     if not weights:
         return None
     reward = sum(weight * components.values[name] for name, weight in weights.items()) / sum(weights.values())
-    decision = produced.decision
+    decision = output_event.decision
     return RewardComputed(
         skill=output.skill,
         thread_id=output.thread_id,
-        user_id=produced.user_id,
-        occurred_at=max(stored.received_at for stored in components.counted),
+        user_id=output_event.user_id,
+        occurred_at=max(stored.received_at for stored in components.events),
         reward_id=reward_id(output.event_id, n),
-        interaction_id=produced.interaction_id,
+        interaction_id=output_event.interaction_id,
         output_id=output.event_id,
         reward=reward,
         components=components.values,
         edit_measure="pieces" if components.measure == "pieces" else None,
         n=n,
-        event_ids=tuple(sorted(stored.event_id for stored in components.counted)),
+        event_ids=tuple(sorted(stored.event_id for stored in components.events)),
         policy_id=output.policy_id,
         arm=decision.arm if decision else None,
         propensity=decision.propensity if decision else None,

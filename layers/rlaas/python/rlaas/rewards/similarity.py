@@ -86,9 +86,9 @@ def _cuts(draft: str, final: str) -> Iterator[tuple[int, int]]:
 
 
 def _marks(text: str) -> dict[str, int]:
-    """Where each run of `_MARK` characters begins that the text has once, of those that begin with one of the
+    """The place of each run of `_MARK` characters that occurs once in the text, of the runs that begin with one of the
     `_beginnings`."""
-    places = [found.start() for found in islice(_beginnings().finditer(text), _MOST_MARKS)]
+    places = [match.start() for match in islice(_beginnings().finditer(text), _MOST_MARKS)]
     marks = [text[at : at + _MARK] for at in places]
     times = Counter(marks)
     return {mark: at for mark, at in zip(marks, places, strict=True) if times[mark] == 1}

@@ -1,4 +1,4 @@
-"""What stands said of an output: the edit and the action that arrived last, whatever was said before.
+"""The standing of an output: the edit and the action that arrived last, whatever came before.
 
 It is kept beside the events, so that following one event up takes a few reads of bounded size however many came before
 it.
@@ -37,9 +37,9 @@ class Standing(WireModel):
     latest: dict[Kind, Said] = Field(default_factory=dict)
     n: int = 0
 
-    def after(self, said: Latest) -> "Standing":
-        """The standing once `said` is known, too; itself when that is nothing new."""
-        newer = {kind: one for kind, one in said.items() if kind not in self.latest or one > self.latest[kind]}
+    def after(self, latest: Latest) -> "Standing":
+        """The standing with `latest` added; itself when that is nothing new."""
+        newer = {kind: one for kind, one in latest.items() if kind not in self.latest or one > self.latest[kind]}
         return Standing(latest={**self.latest, **newer}, n=self.n + 1) if newer else self
 
 
@@ -61,7 +61,7 @@ class StandingStore(EventStore, Protocol):
     """Events with the standings beside them."""
 
     def standing(self, tenant_id: str, interaction_id: str, output_id: str) -> Standing:
-        """What stands said of the output, `""` for what names none; strongly consistent. Raises:
+        """The standing of the output, `""` for feedback that names none; strongly consistent. Raises:
         DependencyUnavailable."""
         ...
 
@@ -75,24 +75,24 @@ class StandingStore(EventStore, Protocol):
 
 def arrivals_of(events: Sequence[StoredEvent]) -> Arrivals:
     """What arrived with `events`, one or more of one interaction."""
-    said: dict[str, Standing] = {}
+    standings: dict[str, Standing] = {}
     for event in events:
         about = event.output_id or ""
-        said[about] = said.get(about, Standing()).after(said_by([event]))
+        standings[about] = standings.get(about, Standing()).after(find_latest([event]))
     return Arrivals(
         tenant_id=events[0].tenant_id,
         interaction_id=events[0].interaction_id or "",
-        said={about: standing.latest for about, standing in said.items() if standing.latest},
+        said={about: standing.latest for about, standing in standings.items() if standing.latest},
         landed=tuple(event.event_id for event in events if event.event_type in ("interaction", "output")),
         pending={event.event_id: Said(event.received_at, event.event_id) for event in events if event.pending},
     )
 
 
-def said_by(events: Iterable[StoredEvent]) -> Latest:
+def find_latest(events: Iterable[StoredEvent]) -> Latest:
     """The latest edit and action among `events`."""
     standing = Standing()
     for event in events:
-        told = event.event() if event.event_type == "feedback" else None
-        if isinstance(told, FeedbackSubmitted) and told.kind in ("edit", "action"):
-            standing = standing.after({told.kind: Said(event.received_at, event.event_id)})
+        feedback = event.event() if event.event_type == "feedback" else None
+        if isinstance(feedback, FeedbackSubmitted) and feedback.kind in ("edit", "action"):
+            standing = standing.after({feedback.kind: Said(event.received_at, event.event_id)})
     return standing.latest
