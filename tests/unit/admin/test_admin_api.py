@@ -51,8 +51,8 @@ class MemoryTenants:
     registry: MemoryRegistry
 
     def list(self, *, limit: int, cursor: str | None) -> Page[Tenant]:
-        found = [self.registry.get(Tenant, tenant, sk) for tenant, sk in self.registry.records if sk == TENANT_KEY]
-        return Page(tuple(found[:limit]), None)
+        tenants = [self.registry.get(Tenant, tenant, sk) for tenant, sk in self.registry.records if sk == TENANT_KEY]
+        return Page(tuple(tenants[:limit]), None)
 
 
 @dataclass
@@ -131,7 +131,7 @@ def api() -> Api:
     return Api()
 
 
-def refused(answer: tuple[int, Any], status: int, kind: str, param: str | None) -> None:
+def check_refusal(answer: tuple[int, Any], status: int, kind: str, param: str | None) -> None:
     assert answer[0] == status
     error = answer[1]["error"]
     assert (error["type"], error["param"], error["request_id"]) == (kind, param, "req-1")
@@ -171,18 +171,18 @@ def test_a_refusal_has_the_one_body_and_names_the_field(
     api: Api, method: str, path: str, body: object, status: int, kind: str, param: str | None
 ) -> None:
     before = dict(api.registry.records)
-    refused(api.call(method, path, body), status, kind, param)
+    check_refusal(api.call(method, path, body), status, kind, param)
     assert api.registry.records == before
 
 
 @pytest.mark.parametrize("query", [{"limit": "0"}, {"limit": "many"}])
 def test_a_query_that_does_not_fit_is_refused_like_a_body(api: Api, query: dict[str, str]) -> None:
-    refused(api.call("GET", f"{HERE}/policies", query=query), 400, "InvalidInput", "limit")
+    check_refusal(api.call("GET", f"{HERE}/policies", query=query), 400, "InvalidInput", "limit")
 
 
 @pytest.mark.parametrize("path", ["keys", f"skills/{SKILL}/route", "audit"])
 def test_another_scope_is_not_enough(api: Api, path: str) -> None:
-    refused(api.call("GET", f"/v1/admin/{path}", scopes="infer telemetry platform"), 403, "Forbidden", None)
+    check_refusal(api.call("GET", f"/v1/admin/{path}", scopes="infer telemetry platform"), 403, "Forbidden", None)
 
 
 def test_a_request_that_passed_no_authorizer_is_unauthorized(api: Api) -> None:
@@ -194,7 +194,7 @@ def test_a_request_that_passed_no_authorizer_is_unauthorized(api: Api) -> None:
 def test_a_failure_nobody_foresaw_shows_nothing_of_itself(api: Api) -> None:
     api.services = replace(api.services, records=None)  # type: ignore[arg-type]
     answer = api.call("GET", f"{HERE}/route")
-    refused(answer, 500, "InternalError", None)
+    check_refusal(answer, 500, "InternalError", None)
     assert "NoneType" not in json.dumps(answer[1])
 
 
@@ -202,11 +202,11 @@ def test_a_failure_nobody_foresaw_shows_nothing_of_itself(api: Api) -> None:
 
 
 def test_the_platform_makes_a_tenant_and_its_first_key(api: Api) -> None:
-    status, made = api.call("POST", "/v1/admin/tenants", {"tenant_id": "globex", "name": "Globex"}, scopes="platform")
-    assert (status, made["idempotent_replay"]) == (201, False)
+    status, tenant = api.call("POST", "/v1/admin/tenants", {"tenant_id": "globex", "name": "Globex"}, scopes="platform")
+    assert (status, tenant["idempotent_replay"]) == (201, False)
     assert api.call("POST", "/v1/admin/tenants", {"tenant_id": "globex", "name": "Globex"}, scopes="platform")[0] == 200
-    refused(api.call("POST", "/v1/admin/tenants", {"tenant_id": "globex"}, scopes="platform"), 409, "Conflict", "tenant_id")
-    refused(api.call("POST", "/v1/admin/tenants", {"tenant_id": "initech"}), 403, "Forbidden", None)
+    check_refusal(api.call("POST", "/v1/admin/tenants", {"tenant_id": "globex"}, scopes="platform"), 409, "Conflict", "tenant_id")
+    check_refusal(api.call("POST", "/v1/admin/tenants", {"tenant_id": "initech"}), 403, "Forbidden", None)
     status, key = api.call("POST", "/v1/admin/keys", {"tenant_id": "globex", "scopes": ["admin"]}, scopes="platform")
     assert (status, key["tenant_id"]) == (201, "globex")
     status, tenants = api.call("GET", "/v1/admin/tenants", scopes="platform")
@@ -231,16 +231,16 @@ def test_a_repeated_key_request_makes_one_key_and_keeps_its_secret(api: Api) -> 
     status, replay = api.call("POST", "/v1/admin/keys", {"scopes": ["infer"]}, **again)
     assert (status, replay["key_id"], replay["api_key"]) == (200, key["key_id"], None)
     assert key["api_key"].startswith(f"rlk_{key['key_id']}_")
-    refused(api.call("POST", "/v1/admin/keys", {"scopes": ["admin"]}, **again), 409, "Conflict", "Idempotency-Key")
+    check_refusal(api.call("POST", "/v1/admin/keys", {"scopes": ["admin"]}, **again), 409, "Conflict", "Idempotency-Key")
     blank = {"headers": {"Idempotency-Key": "first key"}}
-    refused(api.call("POST", "/v1/admin/keys", {"scopes": ["admin"]}, **blank), 400, "InvalidInput", "Idempotency-Key")
+    check_refusal(api.call("POST", "/v1/admin/keys", {"scopes": ["admin"]}, **blank), 400, "InvalidInput", "Idempotency-Key")
 
 
 @pytest.mark.parametrize(
     ("request_", "param"), [({"scopes": ["platform"]}, "scopes"), ({"scopes": ["infer"], "tenant_id": "globex"}, None)]
 )
 def test_nobody_gives_away_what_they_do_not_have(api: Api, request_: dict[str, Any], param: str | None) -> None:
-    refused(api.call("POST", "/v1/admin/keys", request_), 403, "Forbidden", param)
+    check_refusal(api.call("POST", "/v1/admin/keys", request_), 403, "Forbidden", param)
 
 
 def test_a_key_that_expires_gives_no_more_than_it_has(api: Api) -> None:
@@ -252,21 +252,21 @@ def test_a_key_that_expires_gives_no_more_than_it_has(api: Api) -> None:
         ({"scopes": ["infer"], "expires_at": until}, "scopes"),
         ({"scopes": ["telemetry"], "origins": ["https://a.example"], "expires_at": until}, "scopes"),
     ):
-        refused(api.call("POST", "/v1/admin/keys", body), 403, "Forbidden", param)
+        check_refusal(api.call("POST", "/v1/admin/keys", body), 403, "Forbidden", param)
     assert api.call("POST", "/v1/admin/keys", {"scopes": ["admin"], "expires_at": until})[0] == 201
-    refused(api.call("POST", "/v1/admin/keys", {"scopes": ["infer"]}, scopes="platform"), 403, "Forbidden", "expires_at")
+    check_refusal(api.call("POST", "/v1/admin/keys", {"scopes": ["infer"]}, scopes="platform"), 403, "Forbidden", "expires_at")
     assert api.call("POST", "/v1/admin/keys", {"scopes": ["infer"], "expires_at": until}, scopes="platform")[0] == 201
 
 
 def test_a_key_is_revoked_by_one_that_manages_its_scopes(api: Api) -> None:
     _, operator = api.call("POST", "/v1/admin/keys", {"scopes": ["platform"]}, scopes="platform")
     path = f"/v1/admin/keys/{operator['key_id']}"
-    refused(api.call("DELETE", path), 403, "Forbidden", "key_id")
-    refused(api.call("DELETE", "/v1/admin/keys/key1", scopes="platform"), 409, "Conflict", "key_id")
+    check_refusal(api.call("DELETE", path), 403, "Forbidden", "key_id")
+    check_refusal(api.call("DELETE", "/v1/admin/keys/key1", scopes="platform"), 409, "Conflict", "key_id")
     assert api.call("DELETE", path, scopes="platform")[0] == 200
     api.registry.put("globex", TENANT_KEY, Tenant(tenant_id="globex", created_at=NOW), CHANGE)
     _, theirs = api.call("POST", "/v1/admin/keys", {"scopes": ["infer"], "tenant_id": "globex"}, scopes="platform")
-    refused(api.call("DELETE", f"/v1/admin/keys/{theirs['key_id']}"), 404, "NotFound", "key_id")
+    check_refusal(api.call("DELETE", f"/v1/admin/keys/{theirs['key_id']}"), 404, "NotFound", "key_id")
     assert api.call("DELETE", f"/v1/admin/keys/{theirs['key_id']}", scopes="platform")[1]["revoked_at"] is not None
 
 
@@ -280,7 +280,7 @@ def test_a_key_is_revoked_by_one_that_manages_its_scopes(api: Api) -> None:
 )
 def test_a_policy_names_only_models_that_the_stage_allows(api: Api, bundle: dict[str, Any], param: str) -> None:
     api.services = replace(api.services, allowed=AllowedModels(("sagemaker:*",)))
-    refused(api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, **bundle}), 400, "InvalidInput", param)
+    check_refusal(api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, **bundle}), 400, "InvalidInput", param)
     api.registry.numbers[TENANT, SKILL, "policy"] = 2
     assert api.call("POST", f"{HERE}/policies", {"prompt": PROMPT})[0] == 201
 
@@ -290,7 +290,7 @@ def test_a_policy_names_only_models_that_the_stage_allows(api: Api, bundle: dict
 ACME = "/v1/admin/tenants/acme/ceilings"
 
 
-def capped(api: Api, **ceilings: Any) -> None:
+def cap_tenant(api: Api, **ceilings: Any) -> None:
     with suppress(Conflict):
         api.registry.put(TENANT, TENANT_KEY, Tenant(tenant_id=TENANT, created_at=NOW), CHANGE)
     version = api.call("GET", ACME, scopes="platform")[1]["version"]
@@ -298,60 +298,62 @@ def capped(api: Api, **ceilings: Any) -> None:
     assert (status, put["version"]) == (200, version + 1)
 
 
-def over(answer: tuple[int, Any]) -> None:
+def check_over_ceiling(answer: tuple[int, Any]) -> None:
     assert answer[0] == 429, answer
     assert "the platform's ceiling" in answer[1]["error"]["message"]
 
 
 def test_a_tenant_reads_its_ceilings_and_cannot_lift_them(api: Api) -> None:
-    refused(api.call("GET", ACME, scopes="platform"), 404, "NotFound", "tenant_id")
+    check_refusal(api.call("GET", ACME, scopes="platform"), 404, "NotFound", "tenant_id")
     day = {"measure": "usd", "limit": 5.0, "window": "day"}
-    capped(api, spending=[day], skills=3)
+    cap_tenant(api, spending=[day], skills=3)
     for method, body in (("GET", None), ("PUT", {"expected_version": 1})):
-        refused(api.call(method, ACME, body), 403, "Forbidden", None)
+        check_refusal(api.call(method, ACME, body), 403, "Forbidden", None)
     again = {"expected_version": 1, "spending": [day], "skills": 3}
     assert api.call("PUT", ACME, again, scopes="platform")[1]["idempotent_replay"] is True
-    refused(api.call("PUT", ACME, {"expected_version": 7}, scopes="platform"), 409, "Conflict", "expected_version")
-    refused(api.call("PUT", ACME, {"expected_version": 1, "spending": [day, day]}, scopes="platform"), 400, "InvalidInput", None)
+    check_refusal(api.call("PUT", ACME, {"expected_version": 7}, scopes="platform"), 409, "Conflict", "expected_version")
+    check_refusal(api.call("PUT", ACME, {"expected_version": 1, "spending": [day, day]}, scopes="platform"), 400, "InvalidInput", None)
     mine = {"name": "mine", "measure": "usd", "limit": 9.0, "window": "day"}
     assert api.call("PUT", "/v1/admin/budgets", {"expected_version": 0, "budgets": [mine]})[1]["version"] == 1
-    refused(api.call("PUT", "/v1/admin/budgets", {"expected_version": 1, "budgets": [], "spending": []}), 400, "InvalidInput", "spending")
+    check_refusal(
+        api.call("PUT", "/v1/admin/budgets", {"expected_version": 1, "budgets": [], "spending": []}), 400, "InvalidInput", "spending"
+    )
     assert api.call("GET", "/v1/admin/budgets")[1]["ceilings"]["spending"] == [day]
     usage = api.call("GET", "/v1/admin/budgets/usage")[1]
     assert (usage["data"][0]["limit"], usage["ceilings"][0]["limit"], usage["ceilings"][0]["spent"]) == (9.0, 5.0, 0)
 
 
 def test_a_tenant_makes_no_more_skills_and_policies_than_the_platform_says(api: Api) -> None:
-    capped(api, skills=2, policies_per_skill=3)
+    cap_tenant(api, skills=2, policies_per_skill=3)
     assert api.call("PUT", "/v1/admin/skills/second", {})[0] == 201
-    over(api.call("PUT", "/v1/admin/skills/third", {}))
+    check_over_ceiling(api.call("PUT", "/v1/admin/skills/third", {}))
     assert api.call("PUT", "/v1/admin/skills/second", {"description": "changed"})[0] == 200
     api.registry.numbers[TENANT, SKILL, "policy"] = 2
     assert api.call("POST", f"{HERE}/policies", {"prompt": PROMPT})[0] == 201
-    over(api.call("POST", f"{HERE}/policies", {"prompt": {"user": "another: {{ email }}"}}))
+    check_over_ceiling(api.call("POST", f"{HERE}/policies", {"prompt": {"user": "another: {{ email }}"}}))
     assert api.call("POST", f"{HERE}/policies", {"prompt": PROMPT})[0] == 200
 
 
 def test_a_tenant_starts_no_more_learning_runs_a_day_than_the_platform_says(api: Api) -> None:
-    capped(api, learning_runs_per_day=2)
-    refused(api.call("POST", f"{HERE}/learning-runs", {"settings": {"dpo_steps": 10**9}}), 400, "InvalidInput", "settings.dpo_steps")
-    named = {"headers": {"Idempotency-Key": "monday"}}
-    first = api.call("POST", f"{HERE}/learning-runs", {}, **named)
+    cap_tenant(api, learning_runs_per_day=2)
+    check_refusal(api.call("POST", f"{HERE}/learning-runs", {"settings": {"dpo_steps": 10**9}}), 400, "InvalidInput", "settings.dpo_steps")
+    options = {"headers": {"Idempotency-Key": "monday"}}
+    first = api.call("POST", f"{HERE}/learning-runs", {}, **options)
     assert [first[0], api.call("POST", f"{HERE}/learning-runs", {})[0]] == [202, 202]
-    over(api.call("POST", f"{HERE}/learning-runs", {}))
-    assert api.call("POST", f"{HERE}/learning-runs", {}, **named)[1]["run_id"] == first[1]["run_id"]
+    check_over_ceiling(api.call("POST", f"{HERE}/learning-runs", {}))
+    assert api.call("POST", f"{HERE}/learning-runs", {}, **options)[1]["run_id"] == first[1]["run_id"]
     assert len(api.learning.started) == 3  # the first twice, under its own name
-    capped(api, learning_runs_per_day=0)
-    over(api.call("POST", f"{HERE}/learning-runs", {}))
+    cap_tenant(api, learning_runs_per_day=0)
+    check_over_ceiling(api.call("POST", f"{HERE}/learning-runs", {}))
 
 
 def test_a_tenant_has_no_more_adapters_loaded_than_the_platform_says(api: Api) -> None:
-    capped(api, adapters=3)
+    cap_tenant(api, adapters=3)
     for version in (1, 2):
         api.adapters.add(f"rlaas-test--{TENANT}--{SKILL}--v{version}")
     api.adapters.add(f"rlaas-test--another--{SKILL}--v1")
-    over(api.call("POST", f"{HERE}/learning-runs", {}))  # it loads two
-    capped(api, adapters=4)
+    check_over_ceiling(api.call("POST", f"{HERE}/learning-runs", {}))  # it loads two
+    cap_tenant(api, adapters=4)
     assert api.call("POST", f"{HERE}/learning-runs", {})[0] == 202
 
 
@@ -368,11 +370,11 @@ def test_a_skill_is_put_under_its_name_and_put_again_unchanged(api: Api) -> None
 
 def test_equal_policies_are_one_policy_and_a_new_one_gets_the_next_number(api: Api) -> None:
     api.registry.numbers[TENANT, SKILL, "policy"] = 2
-    status, made = api.call("POST", f"{HERE}/policies", {"prompt": PROMPT})
-    assert (status, made["policy_id"], made["backend"]["component"]) == (201, f"{SKILL}@v3", "rlaas-test--base")
+    status, policy = api.call("POST", f"{HERE}/policies", {"prompt": PROMPT})
+    assert (status, policy["policy_id"], policy["backend"]["component"]) == (201, f"{SKILL}@v3", "rlaas-test--base")
     status, same = api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, "base_model": "smollm2"})
     assert (status, same["policy_id"], same["idempotent_replay"]) == (200, f"{SKILL}@v3", True)
-    assert api.call("GET", f"{HERE}/policies/{SKILL}@v3")[1]["sha256"] == made["sha256"]
+    assert api.call("GET", f"{HERE}/policies/{SKILL}@v3")[1]["sha256"] == policy["sha256"]
 
 
 @pytest.mark.parametrize(
@@ -387,10 +389,10 @@ def test_equal_policies_are_one_policy_and_a_new_one_gets_the_next_number(api: A
     ],
 )
 def test_a_policy_asks_the_base_model_or_adapters_of_its_tenant_and_no_others(api: Api, backend: dict[str, str], param: str) -> None:
-    refused(api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, "backend": backend}), 400, "InvalidInput", f"backend.{param}")
+    check_refusal(api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, "backend": backend}), 400, "InvalidInput", f"backend.{param}")
     elsewhere = {"kind": "openai", "model": "gpt", "base_url": "https://models.example.com/v1"}
     body = {"prompt": PROMPT, "backend": elsewhere, "fallbacks": [elsewhere, backend]}
-    refused(api.call("POST", f"{HERE}/policies", body), 400, "InvalidInput", f"fallbacks.1.{param}")
+    check_refusal(api.call("POST", f"{HERE}/policies", body), 400, "InvalidInput", f"fallbacks.1.{param}")
     own = {"endpoint": "rlaas-test", "component": f"rlaas-test--{TENANT}--mail--v1"}
     api.registry.numbers[TENANT, SKILL, "policy"] = 2
     assert api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, "backend": own})[0] == 201
@@ -410,7 +412,7 @@ def test_a_policy_asks_the_base_model_or_adapters_of_its_tenant_and_no_others(ap
 def test_a_policy_that_sends_a_secret_where_it_may_not_go_is_refused(api: Api, bundle: dict[str, Any], param: str) -> None:
     api.registry.numbers[TENANT, SKILL, "policy"] = 2
     before = len(api.registry.records)
-    refused(api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, **bundle}), 400, "InvalidInput", param)
+    check_refusal(api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, **bundle}), 400, "InvalidInput", param)
     assert len(api.registry.records) == before
     api.secrets.hosts = frozenset({"evil.example"})
     assert api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, **bundle})[0] == 201
@@ -440,7 +442,7 @@ def test_a_policy_whose_adapter_was_unloaded_is_routed_to_once_it_is_loaded_agai
     ref = {"name": component, "artifact_uri": "s3://b/k", "sha256": "0" * 64, "run_id": "run_1", "dataset_version": "v1"}
     api.registry.numbers[TENANT, SKILL, "policy"] = 2
     api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, "adapter": ref, "backend": {"endpoint": "rlaas-test", "component": component}})
-    refused(api.call(method, f"{HERE}/{path}", body), 503, "DependencyUnavailable", None)
+    check_refusal(api.call(method, f"{HERE}/{path}", body), 503, "DependencyUnavailable", None)
     assert (api.registry.get_route(TENANT, SKILL).version, api.rollout.started) == (1, [])
     api.adapters.settle()
     assert api.call(method, f"{HERE}/{path}", body)[0] in (200, 202)
@@ -478,7 +480,7 @@ def test_a_route_is_replaced_at_its_version_and_a_lost_race_is_told(api: Api) ->
     assert sum(end - start for start, end in route["arms"][0]["spans"]) == MILLION // 4
     assert route["last_good"]["control"] == f"{SKILL}@v1"
     assert api.call("PUT", f"{HERE}/route", put)[1]["idempotent_replay"] is True
-    refused(api.call("PUT", f"{HERE}/route", {**put, "reason": "another"}), 409, "Conflict", "expected_version")
+    check_refusal(api.call("PUT", f"{HERE}/route", {**put, "reason": "another"}), 409, "Conflict", "expected_version")
 
 
 @pytest.mark.parametrize(
@@ -507,7 +509,7 @@ def test_a_route_with_a_bandit_has_its_settings_and_keeps_them(api: Api) -> None
 
 
 def test_a_rollback_puts_the_last_good_route_back_and_may_be_repeated(api: Api) -> None:
-    refused(api.call("POST", f"{HERE}/rollback", {"reason": "bad"}), 409, "Conflict", None)
+    check_refusal(api.call("POST", f"{HERE}/rollback", {"reason": "bad"}), 409, "Conflict", None)
     api.call("PUT", f"{HERE}/route", {"expected_version": 1, "control": f"{SKILL}@v2"})
     status, route = api.call("POST", f"{HERE}/rollback", {"reason": "customers complain"})
     assert (status, route["control"], route["mode"], route["reason"]) == (200, f"{SKILL}@v1", "rolled_back", "customers complain")
@@ -535,7 +537,7 @@ def test_one_request_starts_one_execution_under_its_id(api: Api, what: str, body
 @pytest.mark.parametrize(("what", "body"), [("learning-runs", {}), ("rollouts", {"policy_id": f"{SKILL}@v2"})])
 def test_when_step_functions_is_away_the_record_says_so_and_the_next_try_is_free(api: Api, what: str, body: dict[str, Any]) -> None:
     api.learning.away = api.rollout.away = True
-    refused(api.call("POST", f"{HERE}/{what}", body), 503, "DependencyUnavailable", None)
+    check_refusal(api.call("POST", f"{HERE}/{what}", body), 503, "DependencyUnavailable", None)
     (record,) = api.call("GET", f"{HERE}/{what}")[1]["data"]
     assert record["status"] == "failed"
     assert "Step Functions" in record["reason"]
@@ -549,7 +551,7 @@ def test_a_dry_run_tells_the_plan_and_starts_nothing(api: Api) -> None:
     assert (status, dry["plan"]["can_conclude"]) == (200, False)
     assert "it would take one of: " in dry["plan"]["advice"]
     assert api.call("GET", f"{HERE}/rollouts")[1]["data"] == api.rollout.started == []
-    refused(api.call("POST", f"{HERE}/rollouts", {**body, "dryrun": False}), 400, "InvalidInput", "settings")
+    check_refusal(api.call("POST", f"{HERE}/rollouts", {**body, "dryrun": False}), 400, "InvalidInput", "settings")
     endless = {**body, "settings": {"gain": 0.001}, "dryrun": True}
     assert api.call("POST", f"{HERE}/rollouts", endless)[1]["plan"]["days"] is None
 
@@ -557,9 +559,9 @@ def test_a_dry_run_tells_the_plan_and_starts_nothing(api: Api) -> None:
 def test_a_rollouts_evidence_is_told(api: Api) -> None:
     rollout = api.call("POST", f"{HERE}/rollouts", {"policy_id": f"{SKILL}@v2"})[1]
     path = f"{HERE}/rollouts/{rollout['rollout_id']}"
-    status, told = api.call("GET", f"{path}/evidence")
-    assert (status, told["threshold"], told["candidate"]["settled"], told["points"]) == (200, pytest.approx(20), 0, [])
-    refused(api.call("GET", f"{HERE}/rollouts/rol_9/evidence"), 404, "NotFound", None)
+    status, evidence = api.call("GET", f"{path}/evidence")
+    assert (status, evidence["threshold"], evidence["candidate"]["settled"], evidence["points"]) == (200, pytest.approx(20), 0, [])
+    check_refusal(api.call("GET", f"{HERE}/rollouts/rol_9/evidence"), 404, "NotFound", None)
 
 
 # What was recorded
@@ -585,7 +587,7 @@ def test_the_audit_is_listed_with_the_state_of_its_chain(api: Api) -> None:
     _, rest = api.call("GET", "/v1/admin/audit", query={"cursor": page["next_cursor"]})
     assert ([entry["seq"] for entry in rest["data"]], rest["chain"]) == ([3], None)  # it is walked once
     for forged in ("bogus!", to_cursor("9" * 12), to_cursor("9" * 5_000), to_cursor("\u0663"), to_cursor("-1")):
-        refused(api.call("GET", "/v1/admin/audit", query={"cursor": forged}), 400, "InvalidInput", "cursor")
+        check_refusal(api.call("GET", "/v1/admin/audit", query={"cursor": forged}), 400, "InvalidInput", "cursor")
 
 
 def test_rewards_of_a_day_are_walked_in_order(api: Api) -> None:
@@ -611,11 +613,11 @@ def test_rewards_of_a_day_are_walked_in_order(api: Api) -> None:
         if cursor is None:
             break
     assert seen == [f"rew_{number}" for number in range(5)]
-    refused(api.call("GET", f"{HERE}/rewards", query={"date": "yesterday"}), 400, "InvalidInput", "date")
-    refused(api.call("GET", "/v1/admin/skills/nobody/rewards", query={"date": "2026-03-01"}), 404, "NotFound", "skill")
+    check_refusal(api.call("GET", f"{HERE}/rewards", query={"date": "yesterday"}), 400, "InvalidInput", "date")
+    check_refusal(api.call("GET", "/v1/admin/skills/nobody/rewards", query={"date": "2026-03-01"}), 404, "NotFound", "skill")
     for forged in ("2026-03-01 rew_1", "2026-02-31T00:00:00.000000Z rew_1", "0001-01-01T00:00:00+23:59 x", "x" * 3_000):
         query = {"date": "2026-03-01", "cursor": to_cursor(forged)}
-        refused(api.call("GET", f"{HERE}/rewards", query=query), 400, "InvalidInput", "cursor")
+        check_refusal(api.call("GET", f"{HERE}/rewards", query=query), 400, "InvalidInput", "cursor")
 
 
 def test_what_rewards_come_to_is_told_for_days_and_not_for_too_many(api: Api) -> None:
@@ -634,12 +636,12 @@ def test_what_rewards_come_to_is_told_for_days_and_not_for_too_many(api: Api) ->
         )
         api.events.put_new(prepare(reward, TENANT, received_at=NOW))
     days = {"from": "2026-03-01", "to": "2026-03-02"}
-    status, told = api.call("GET", f"{HERE}/rewards/report", query=days)
-    assert (status, told["unit"], told["policies"]) == (200, "thread", {})
-    assert (told["others"]["mean"], told["others"]["drafts"], told["others"]["units"]) == (0.5, 3, 1)
+    status, report = api.call("GET", f"{HERE}/rewards/report", query=days)
+    assert (status, report["unit"], report["policies"]) == (200, "thread", {})
+    assert (report["others"]["mean"], report["others"]["drafts"], report["others"]["units"]) == (0.5, 3, 1)
     for wrong in ({"from": "2026-03-02", "to": "2026-03-01"}, {"from": "2026-01-01", "to": "2026-12-31"}):
-        refused(api.call("GET", f"{HERE}/rewards/report", query=wrong), 400, "InvalidInput", "to")
-    refused(api.call("GET", "/v1/admin/skills/nobody/rewards/report", query=days), 404, "NotFound", "skill")
+        check_refusal(api.call("GET", f"{HERE}/rewards/report", query=wrong), 400, "InvalidInput", "to")
+    check_refusal(api.call("GET", "/v1/admin/skills/nobody/rewards/report", query=days), 404, "NotFound", "skill")
 
 
 # What telemetry is judged by
@@ -670,7 +672,7 @@ def test_a_publishable_key_names_its_pages_and_reports_only(api: Api) -> None:
     ],
 )
 def test_a_metric_that_makes_no_sense_is_refused_by_field(api: Api, metric: dict[str, Any], param: str) -> None:
-    refused(api.call("PUT", HERE, {"metrics": {"csat": metric}}), 400, "InvalidInput", param)
+    check_refusal(api.call("PUT", HERE, {"metrics": {"csat": metric}}), 400, "InvalidInput", param)
 
 
 def test_what_waits_is_listed_with_the_end_of_its_window_until_it_lands(api: Api) -> None:
@@ -704,20 +706,20 @@ def test_every_mutation_is_described_with_its_body() -> None:
 
 
 def test_privacy_settings_are_put_at_a_version_and_the_salt_is_never_shown(api: Api) -> None:
-    status, held = api.call("GET", "/v1/admin/privacy")
-    assert (status, held["version"], held["actions"]) == (200, 1, {})
-    assert "salt" not in held
+    status, settings = api.call("GET", "/v1/admin/privacy")
+    assert (status, settings["version"], settings["actions"]) == (200, 1, {})
+    assert "salt" not in settings
     body = {"expected_version": 1, "actions": {"EMAIL_ADDRESS": "hash"}, "allow": ["help@example.com"]}
     status, changed = api.call("PUT", "/v1/admin/privacy", body)
     assert (status, changed["version"], changed["actions"]) == (200, 2, {"EMAIL_ADDRESS": "hash"})
     assert api.call("PUT", "/v1/admin/privacy", body)[1]["idempotent_replay"] is True
-    refused(api.call("PUT", "/v1/admin/privacy", {**body, "allow": []}), 409, "Conflict", "expected_version")
+    check_refusal(api.call("PUT", "/v1/admin/privacy", {**body, "allow": []}), 409, "Conflict", "expected_version")
     for wrong, param in (
         ({"actions": {"SHOE_SIZE": "mask"}}, "actions.SHOE_SIZE"),
         ({"actions": {"URL": "burn"}}, "actions.URL"),
         ({"custom": [{"name": "MINE", "pattern": "(?=a)"}]}, "custom.0"),
     ):
-        refused(api.call("PUT", "/v1/admin/privacy", {"expected_version": 2, **wrong}), 400, "InvalidInput", param)
+        check_refusal(api.call("PUT", "/v1/admin/privacy", {"expected_version": 2, **wrong}), 400, "InvalidInput", param)
     status, changed = api.call("PUT", "/v1/admin/privacy", {"expected_version": 2, "actions": {"PERSON": "hash", "UK_NINO": "mask"}})
     assert (status, changed["actions"]) == (200, {"PERSON": "hash", "UK_NINO": "mask"})
 
@@ -729,24 +731,24 @@ DAILY = {"name": "daily", "measure": "usd", "limit": 0.5, "window": "day"}
 
 
 def test_budgets_are_put_at_a_version_and_say_what_is_left_of_them(api: Api) -> None:
-    held = api.call("GET", "/v1/admin/budgets")[1]
-    assert (held["budgets"], held["version"]) == ([], 0)
+    current = api.call("GET", "/v1/admin/budgets")[1]
+    assert (current["budgets"], current["version"]) == ([], 0)
     rate = {"name": "rate", "scope": "skill", "skill": SKILL, "measure": "requests", "limit": 5, "window": "minute"}
     body = {"expected_version": 0, "budgets": [DAILY, rate]}
-    status, made = api.call("PUT", "/v1/admin/budgets", body)
-    assert (status, made["version"], [budget["name"] for budget in made["budgets"]]) == (200, 1, ["daily", "rate"])
+    status, answer = api.call("PUT", "/v1/admin/budgets", body)
+    assert (status, answer["version"], [budget["name"] for budget in answer["budgets"]]) == (200, 1, ["daily", "rate"])
     assert api.call("PUT", "/v1/admin/budgets", body)[1]["idempotent_replay"] is True
-    refused(api.call("PUT", "/v1/admin/budgets", {**body, "budgets": [DAILY]}), 409, "Conflict", "expected_version")
+    check_refusal(api.call("PUT", "/v1/admin/budgets", {**body, "budgets": [DAILY]}), 409, "Conflict", "expected_version")
 
     budgets = stored_budgets(api.registry, TENANT).record
     due = charges(budgets, Request(skill=SKILL, key_id="key1"), now=NOW)
     for number in range(2):
         estimate = Amount(tokens=10, nano_usd=200_000_000)
-        made_for = reserve(api.counters, TENANT, due, estimate, reservation_id=f"r{number}", now=NOW, lifetime_s=30)
-        if number == 0 and made_for is not None:
-            settle(api.counters, made_for, Amount(tokens=5, nano_usd=150_000_001), now=NOW)
-    _, told = api.call("GET", "/v1/admin/budgets/usage")
-    assert [(one["name"], one["spent"], one["set_aside"], one["resets_at"]) for one in told["data"]] == [
+        reservation = reserve(api.counters, TENANT, due, estimate, reservation_id=f"r{number}", now=NOW, lifetime_s=30)
+        if number == 0 and reservation is not None:
+            settle(api.counters, reservation, Amount(tokens=5, nano_usd=150_000_001), now=NOW)
+    _, usage = api.call("GET", "/v1/admin/budgets/usage")
+    assert [(one["name"], one["spent"], one["set_aside"], one["resets_at"]) for one in usage["data"]] == [
         ("daily", 0.350000001, 0.2, "2026-03-02T00:00:00.000000Z"),
         ("rate", 2, 0, "2026-03-01T12:01:00.000000Z"),
     ]
@@ -766,7 +768,7 @@ def test_budgets_are_put_at_a_version_and_say_what_is_left_of_them(api: Api) -> 
     ],
 )
 def test_a_budget_that_makes_no_sense_is_refused_by_field(api: Api, budgets: list[dict[str, Any]], param: str | None) -> None:
-    refused(api.call("PUT", "/v1/admin/budgets", {"expected_version": 0, "budgets": budgets}), 400, "InvalidInput", param)
+    check_refusal(api.call("PUT", "/v1/admin/budgets", {"expected_version": 0, "budgets": budgets}), 400, "InvalidInput", param)
 
 
 def test_every_version_of_the_prices_stays(api: Api) -> None:
@@ -774,15 +776,15 @@ def test_every_version_of_the_prices_stays(api: Api) -> None:
     first = {"m-1": {"input": 0.15, "output": 0.6, "cached_input": None}}
     second = {"m-1": {"input": 0.1, "output": 0.4, "cached_input": 0.05}}
     for version, prices in enumerate((first, second), start=1):
-        status, made = api.call("PUT", "/v1/admin/prices", {"expected_version": version - 1, "prices": prices})
-        assert (status, made) == (200, {"version": version, "prices": prices, "idempotent_replay": False})
+        status, answer = api.call("PUT", "/v1/admin/prices", {"expected_version": version - 1, "prices": prices})
+        assert (status, answer) == (200, {"version": version, "prices": prices, "idempotent_replay": False})
     replay = api.call("PUT", "/v1/admin/prices", {"expected_version": 1, "prices": second})[1]
     assert (replay["version"], replay["idempotent_replay"]) == (2, True)
     for lost in (0, 1, 7):
-        refused(api.call("PUT", "/v1/admin/prices", {"expected_version": lost, "prices": first}), 409, "Conflict", "expected_version")
+        check_refusal(api.call("PUT", "/v1/admin/prices", {"expected_version": lost, "prices": first}), 409, "Conflict", "expected_version")
     assert api.call("GET", "/v1/admin/prices")[1] == {"version": 2, "prices": second}
     assert api.call("GET", "/v1/admin/prices", query={"version": "1"})[1] == {"version": 1, "prices": first}
-    refused(api.call("GET", "/v1/admin/prices", query={"version": "9"}), 404, "NotFound", None)
+    check_refusal(api.call("GET", "/v1/admin/prices", query={"version": "9"}), 404, "NotFound", None)
     for wrong in ({"input": -1, "output": 1}, {"input": 0.0000001, "output": 1}, {"input": 1}):
         assert api.call("PUT", "/v1/admin/prices", {"expected_version": 2, "prices": {"m-1": wrong}})[0] == 400
 
@@ -803,22 +805,22 @@ def test_usage_is_told_by_what_it_is_asked_for(api: Api) -> None:
     whole = {"requests": 6, "input_tokens": 600, "cached_tokens": 240, "output_tokens": 60, "cost_usd": 0.6}
     days = {"from": "2026-03-01", "to": "2026-03-02"}
     assert api.call("GET", "/v1/admin/usage", query=days) == (200, {"data": [whole]})
-    _, told = api.call("GET", "/v1/admin/usage", query={**days, "group_by": "key,policy"})
-    assert [(one["key"], one["policy"], one["requests"]) for one in told["data"]] == [
+    _, usage = api.call("GET", "/v1/admin/usage", query={**days, "group_by": "key,policy"})
+    assert [(one["key"], one["policy"], one["requests"]) for one in usage["data"]] == [
         (None, f"{SKILL}@v1", 1),
         (None, f"{SKILL}@v2", 1),
         ("key1", f"{SKILL}@v1", 2),
         ("key1", f"{SKILL}@v2", 2),
     ]
-    _, told = api.call("GET", "/v1/admin/usage", query={**days, "to": "2026-03-01", "group_by": "day"})
-    assert [(one["day"], one["requests"]) for one in told["data"]] == [("2026-03-01", 3)]
+    _, usage = api.call("GET", "/v1/admin/usage", query={**days, "to": "2026-03-01", "group_by": "day"})
+    assert [(one["day"], one["requests"]) for one in usage["data"]] == [("2026-03-01", 3)]
     for wrong, param in (
         ({"group_by": "colour"}, "group_by"),
         ({"to": "2026-02-01"}, "to"),
         ({"from": "2025-01-01"}, "to"),
         ({"from": "x"}, "from"),
     ):
-        refused(api.call("GET", "/v1/admin/usage", query={**days, **wrong}), 400, "InvalidInput", param)
+        check_refusal(api.call("GET", "/v1/admin/usage", query={**days, **wrong}), 400, "InvalidInput", param)
 
 
 # Policies compared and put away
@@ -838,14 +840,14 @@ def test_a_diff_names_every_place_that_changed(api: Api) -> None:
     assert changes["sampling.temperature"] == (0.0, 0.7)
     assert changes["prompt.nodes.0.template"] == ("Reply to {{ email }}", "Be brief.")
     assert api.call("GET", f"{OTHER}/policies/{first}/diff", query={"against": first})[1]["changes"] == []
-    refused(api.call("GET", f"{OTHER}/policies/{first}/diff", query={"against": "x@v9"}), 404, "NotFound", "against")
+    check_refusal(api.call("GET", f"{OTHER}/policies/{first}/diff", query={"against": "x@v9"}), 404, "NotFound", "against")
 
 
 def test_an_archived_policy_can_be_read_and_not_routed_to(api: Api) -> None:
     api.call("PUT", OTHER, {})
     first, second = (api.call("POST", f"{OTHER}/policies", {"prompt": {"user": text}})[1]["policy_id"] for text in ("a", "b"))
     api.call("PUT", f"{OTHER}/route", {"expected_version": 0, "control": first})
-    refused(api.call("PUT", f"{OTHER}/policies/{first}/archived", {"archived": True}), 409, "Conflict", "policy_id")
+    check_refusal(api.call("PUT", f"{OTHER}/policies/{first}/archived", {"archived": True}), 409, "Conflict", "policy_id")
     body = {"archived": True, "reason": "tried"}
     assert api.call("PUT", f"{OTHER}/policies/{second}/archived", body) == (
         200,
@@ -853,7 +855,7 @@ def test_an_archived_policy_can_be_read_and_not_routed_to(api: Api) -> None:
     )
     assert api.call("PUT", f"{OTHER}/policies/{second}/archived", body)[1]["idempotent_replay"] is True
     assert api.call("GET", f"{OTHER}/policies/{second}")[1]["archived"] is True
-    refused(api.call("PUT", f"{OTHER}/route", {"expected_version": 1, "control": second}), 409, "Conflict", "control")
+    check_refusal(api.call("PUT", f"{OTHER}/route", {"expected_version": 1, "control": second}), 409, "Conflict", "control")
     api.call("PUT", f"{OTHER}/policies/{second}/archived", {"archived": False})
     assert api.call("PUT", f"{OTHER}/route", {"expected_version": 1, "control": second})[0] == 200
 
@@ -862,11 +864,11 @@ MAIL, CARD = "ada@example.com", "4111 1111 1111 1111"
 
 
 def test_reasons_descriptions_and_metadata_are_kept_without_personal_data(api: Api) -> None:
-    said = {"description": f"for {MAIL}", "metadata": {MAIL: [4111111111111111.0]}, "reason": f"{MAIL} paid by {CARD}"}
-    status, skill = api.call("PUT", f"{HERE}", said)
+    body = {"description": f"for {MAIL}", "metadata": {MAIL: [4111111111111111.0]}, "reason": f"{MAIL} paid by {CARD}"}
+    status, skill = api.call("PUT", f"{HERE}", body)
     assert (status, skill["description"], skill["metadata"]) == (200, "for <EMAIL_ADDRESS>", {"<EMAIL_ADDRESS>": ["<CREDIT_CARD>"]})
     assert api.registry.records[TENANT, f"SKILL#{SKILL}"].change.reason == "<EMAIL_ADDRESS> paid by <CREDIT_CARD>"
-    assert api.call("PUT", f"{HERE}", said)[1]["idempotent_replay"] is True
+    assert api.call("PUT", f"{HERE}", body)[1]["idempotent_replay"] is True
     api.registry.numbers[TENANT, SKILL, "policy"] = 2
     status, policy = api.call("POST", f"{HERE}/policies", {"prompt": {"system": f"Write to {MAIL}", "user": "{{ email }}"}})
     assert policy["prompt"]["nodes"][0]["template"] == f"Write to {MAIL}"
@@ -880,19 +882,19 @@ def test_what_nests_too_deep_for_a_body_is_no_failure_of_ours(api: Api, depth: i
 
 
 def test_a_path_with_a_slash_at_its_end_leads_nowhere(api: Api) -> None:
-    refused(api.call("GET", "/v1/admin/skills/", headers={"Host": "evil.example"}), 404, "NotFound", None)
+    check_refusal(api.call("GET", "/v1/admin/skills/", headers={"Host": "evil.example"}), 404, "NotFound", None)
 
 
 def test_a_route_has_as_many_shadows_as_a_decision_can_name(api: Api) -> None:
     arms = [{"policy_id": f"{SKILL}@v{at + 2}", "mode": "shadow", "weight": 1.0} for at in range(33)]
     body = {"expected_version": 0, "control": f"{SKILL}@v1", "arms": arms}
-    refused(api.call("PUT", f"{HERE}/route", body), 400, "InvalidInput", "arms")
+    check_refusal(api.call("PUT", f"{HERE}/route", body), 400, "InvalidInput", "arms")
     live = [{**arm, "mode": "ab", "weight": 0.0, "policy_id": f"{SKILL}@v{at + 2}"} for at, arm in enumerate(arms * 4)]
-    refused(api.call("PUT", f"{HERE}/route", {**body, "arms": live}), 400, "InvalidInput", "arms")
+    check_refusal(api.call("PUT", f"{HERE}/route", {**body, "arms": live}), 400, "InvalidInput", "arms")
 
 
 def test_a_tail_dropped_from_the_audit_is_seen_by_what_it_leaves_without_an_entry(api: Api) -> None:
-    def entered(target: str, version: int) -> None:
+    def enter(target: str, version: int) -> None:
         stored = api.registry.records[TENANT, target]
         change = RegistryChange(
             registry_event_id=f"{target}-{version}",
@@ -913,10 +915,10 @@ def test_a_tail_dropped_from_the_audit_is_seen_by_what_it_leaves_without_an_entr
 
     api.registry.records = {place: stored for place, stored in api.registry.records.items() if place == (TENANT, f"SKILL#{SKILL}")}
     target = f"SKILL#{SKILL}"
-    entered(target, 1)
+    enter(target, 1)
     for version in (2, 3):
         api.call("PUT", HERE, {"description": f"edition {version}"})
-        entered(target, version)
+        enter(target, version)
     api.services = replace(api.services, clock=lambda: NOW + timedelta(hours=1))
     assert chain() == {"intact": True, "length": 3, "fault": None}
     whole = api.audit.chains[TENANT]

@@ -12,7 +12,7 @@ CALLS = re.compile(r"```json\n(POST|PUT) (\S+)\n(.*?)```", re.DOTALL)
 
 def test_every_example_of_the_guide_is_taken() -> None:
     api = Api()
-    api.registry.records = {key: held for key, held in api.registry.records.items() if not key[1].startswith(("POLICY#", "ROUTE#"))}
+    api.registry.records = {key: stored for key, stored in api.registry.records.items() if not key[1].startswith(("POLICY#", "ROUTE#"))}
     skill = "/v1/admin/skills/support-email-draft"
     for user in ("{{ email }}", "Be brief. {{ email }}", "Be warm. {{ email }}"):
         api.call("POST", f"{skill}/policies", {"prompt": {"user": user}})

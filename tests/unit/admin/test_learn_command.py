@@ -29,10 +29,10 @@ def test_a_run_is_started_and_the_latest_shown(url: str) -> None:
     assert started.exit_code == 0, started.output
     run_id = started.output.split()[0]
     for arguments in ((), (run_id,)):
-        shown = rlaas(url, "show", *arguments)
-        assert shown.exit_code == 0, shown.output
-        assert f"{run_id}: running" in shown.output
-        assert "a week of edits" in shown.output
+        result = rlaas(url, "show", *arguments)
+        assert result.exit_code == 0, result.output
+        assert f"{run_id}: running" in result.output
+        assert "a week of edits" in result.output
 
 
 def test_a_failed_run_says_why_and_what_its_dataset_left_out(api: Api, url: str) -> None:
@@ -41,21 +41,21 @@ def test_a_failed_run_says_why_and_what_its_dataset_left_out(api: Api, url: str)
     fail_run(api.registry, run, "5 pairs of 8", clock=clock)
     splits = {"train": {"pairs": 5}, "validation": {"pairs": 0}, "test": {"pairs": 1}}
     manifest = {"splits": splits, "dropped": LEFT_OUT, "advice": ADVICE}
-    made = Dataset(tenant_id=TENANT, skill=SKILL, version=1, uri="s3://b/v1/", run_id=run_id, manifest=manifest, created_at=clock())
-    api.registry.put(TENANT, dataset_key(SKILL, 1), made, Change(actor="state:publish", reason="built", at=clock()))
-    shown = rlaas(url, "show")
-    assert f"{run_id}: failed" in shown.output
-    assert "5 pairs of 8" in shown.output
-    assert "5 train, 0 validation, 1 test pairs" in shown.output
-    assert "1,200" in shown.output
-    assert shown.output.index("log its interaction") < shown.output.index("report whole texts")
+    dataset = Dataset(tenant_id=TENANT, skill=SKILL, version=1, uri="s3://b/v1/", run_id=run_id, manifest=manifest, created_at=clock())
+    api.registry.put(TENANT, dataset_key(SKILL, 1), dataset, Change(actor="state:publish", reason="built", at=clock()))
+    result = rlaas(url, "show")
+    assert f"{run_id}: failed" in result.output
+    assert "5 pairs of 8" in result.output
+    assert "5 train, 0 validation, 1 test pairs" in result.output
+    assert "1,200" in result.output
+    assert result.output.index("log its interaction") < result.output.index("report whole texts")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [(("show", "run_9"), "404: "), (("start", "--settings", json.dumps({"dpo_steps": 0})), "(at settings.dpo_steps)")],
 )
-def test_what_is_refused_says_why(url: str, arguments: tuple[str, ...], told: str) -> None:
-    refused = rlaas(url, *arguments)
-    assert refused.exit_code != 0
-    assert told in refused.output
+def test_what_is_refused_says_why(url: str, arguments: tuple[str, ...], expected: str) -> None:
+    result = rlaas(url, *arguments)
+    assert result.exit_code != 0
+    assert expected in result.output

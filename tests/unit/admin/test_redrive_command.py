@@ -17,11 +17,11 @@ def rlaas(url: str, *arguments: str, scopes: str = "platform") -> Result:
 
 
 def test_a_redrive_goes_on_to_its_end_and_says_what_is_left_and_why(api: Api, url: str) -> None:
-    told = rlaas(url)
-    assert told.exit_code == 1, told.output
+    result = rlaas(url)
+    assert result.exit_code == 1, result.output
     assert api.redriver.asked == [None, FIRST]
-    assert "1 handled, 0 superseded by a later schedule, 1 left" in told.output
-    assert "aws/lambda/m/s/2027: its consumer still fails" in told.output
+    assert "1 handled, 0 superseded by a later schedule, 1 left" in result.output
+    assert "aws/lambda/m/s/2027: its consumer still fails" in result.output
 
 
 def test_a_redrive_is_entered_into_the_audit_once_with_its_reason(api: Api, url: str) -> None:
@@ -32,9 +32,9 @@ def test_a_redrive_is_entered_into_the_audit_once_with_its_reason(api: Api, url:
 
 
 def test_a_dry_run_plays_nothing_and_leaves_no_entry(api: Api, url: str) -> None:
-    told = rlaas(url, "--dry-run")
-    assert told.exit_code == 1
-    assert "stream records a consumer failed on" in told.output
+    result = rlaas(url, "--dry-run")
+    assert result.exit_code == 1
+    assert "stream records a consumer failed on" in result.output
     assert api.redriver.asked == []
     assert api.registry.list(Redrive, TENANT, redrive_key("")).items == ()
 
@@ -45,6 +45,6 @@ def test_nothing_left_exits_0(api: Api, url: str) -> None:
 
 
 def test_what_is_kept_is_of_all_tenants_so_a_tenants_administrator_may_not(url: str) -> None:
-    refused = rlaas(url, scopes="admin")
-    assert refused.exit_code == 1
-    assert "403: " in refused.output
+    result = rlaas(url, scopes="admin")
+    assert result.exit_code == 1
+    assert "403: " in result.output

@@ -38,9 +38,9 @@ class Speaker:
 
     def parts(self, event: Event) -> web.Stream:
         text = parse(Say, event).text
-        return self._said(text)
+        return self._speak(text)
 
-    def _said(self, text: str) -> web.Stream:
+    def _speak(self, text: str) -> web.Stream:
         try:
             if text == "refused":
                 raise DependencyUnavailable("the model is down")
@@ -85,8 +85,8 @@ def port(speaker: Speaker) -> Iterator[int]:
 
 def post(port: int, path: str, body: object, **headers: str) -> tuple[int, dict[str, str], bytes]:
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
-    given = {"Content-Type": "application/json", web.CONTEXT_HEADER: json.dumps(CONTEXT), **headers}
-    connection.request("POST", path, body=json.dumps(body), headers=given)
+    all_headers = {"Content-Type": "application/json", web.CONTEXT_HEADER: json.dumps(CONTEXT), **headers}
+    connection.request("POST", path, body=json.dumps(body), headers=all_headers)
     answer = connection.getresponse()
     return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
 
@@ -150,9 +150,9 @@ def test_a_limit_says_when_to_come_back(port: int) -> None:
 def test_a_request_without_the_adapters_context_or_with_a_second_one_is_nobodys(port: int) -> None:
     head = "POST /v1/say HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 14\r\n"
     context = f"{web.CONTEXT_HEADER}: {json.dumps(CONTEXT)}\r\n"
-    for given in ("", context * 2, context.replace("-", "_", 3)):
+    for contexts in ("", context * 2, context.replace("-", "_", 3)):
         with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-            connection.sendall(f'{head}{given}\r\n{{"text": "hi!"}}'.encode())
+            connection.sendall(f'{head}{contexts}\r\n{{"text": "hi!"}}'.encode())
             assert connection.recv(1 << 16).startswith(b"HTTP/1.1 401 ")
 
 

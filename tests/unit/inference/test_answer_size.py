@@ -29,23 +29,23 @@ GROWING = "1.1.1.1 " * (250 * 1024 // 8)
 
 
 class Saying(EchoBackend):
-    """Says whatever it is told to."""
+    """Answers `text`; in a stream, `pieces` times."""
 
     def __init__(self, text: str, pieces: int = 1) -> None:
         super().__init__()
-        self.said = text
+        self.text = text
         self.pieces = pieces
-        self.taken = 0
+        self.count = 0
 
     def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
         self.calls.append(call)
-        return Completion((Choice(self.said, "stop"),), usage=None)
+        return Completion((Choice(self.text, "stop"),), usage=None)
 
     def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Iterator[Delta]:
         self.calls.append(call)
         for _ in range(self.pieces):
-            self.taken += 1
-            yield Delta(text=self.said)
+            self.count += 1
+            yield Delta(text=self.text)
         yield Delta(finish_reason="stop")
 
 
@@ -112,7 +112,7 @@ def test_a_stream_without_end_ends() -> None:
     deltas = [*stream.deltas]
     assert deltas[-1].finish_reason == "length"
     assert sum(len(delta.text) for delta in deltas) <= MAX_ANSWER_BYTES
-    assert backend.taken < 25
+    assert backend.count < 25
     [output] = [one.event() for one in store.events.values() if one.event_type == "output"]
     assert isinstance(output, OutputProduced)
     assert (output.finish_reason, output.metadata["cut"]) == ("length", ["text"])

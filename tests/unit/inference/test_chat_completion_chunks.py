@@ -19,13 +19,13 @@ CALL = ToolCall(id="call_1", function=CalledFunction(name="look_up", arguments='
 
 
 def stream(deltas: Iterable[Delta], *, include_usage: bool = False, **extras: Any) -> Generator[dict[str, Any], None, None]:
-    def given() -> Generator[Delta, None, None]:
+    def generate() -> Generator[Delta, None, None]:
         yield from deltas
 
-    return chunks(given(), completion_id="out_1", model="rlaas::drafts", created=NOW, include_usage=include_usage, extras=extras)
+    return chunks(generate(), completion_id="out_1", model="rlaas::drafts", created=NOW, include_usage=include_usage, extras=extras)
 
 
-def accumulated(sent: Iterable[dict[str, Any]]) -> ChatCompletion:
+def accumulate(sent: Iterable[dict[str, Any]]) -> ChatCompletion:
     """What OpenAI's own client makes of the chunks."""
     state: Any = ChatCompletionStreamState()
     for chunk in sent:
@@ -78,7 +78,7 @@ def test_tool_calls_in_pieces_are_put_together_by_their_index() -> None:
         {"index": 0, "id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": '{"or'}}
     ]
     assert sent[2]["choices"][0]["delta"]["tool_calls"] == [{"index": 0, "function": {"arguments": 'der": 7}'}}]
-    calls: Any = accumulated(sent).choices[0].message.tool_calls
+    calls: Any = accumulate(sent).choices[0].message.tool_calls
     assert [(call.id, call.function.name, call.function.arguments) for call in calls] == [
         ("call_1", "look_up", '{"order": 7}'),
         ("call_2", "refund", "{}"),
@@ -88,18 +88,18 @@ def test_tool_calls_in_pieces_are_put_together_by_their_index() -> None:
 def test_choices_that_interleave_each_begin_with_their_role() -> None:
     sent = list(stream([Delta(0, "a"), Delta(1, "b"), Delta(0, "c"), Delta(0, finish_reason="stop"), Delta(1, finish_reason="stop")]))
     assert [chunk["choices"][0]["delta"].get("role") for chunk in sent] == ["assistant", "assistant", None, None, None]
-    assert [(choice.message.content, choice.finish_reason) for choice in accumulated(sent).choices] == [("ac", "stop"), ("b", "stop")]
+    assert [(choice.message.content, choice.finish_reason) for choice in accumulate(sent).choices] == [("ac", "stop"), ("b", "stop")]
 
 
 def test_a_whole_answer_streams_to_the_same_answer() -> None:
     choices = [Choice("Dear Ada", "stop", refusal=None), Choice("", "tool_calls", tool_calls=(CALL,)), Choice("", None, refusal="No.")]
-    made = accumulated(stream(split_choices(choices, USAGE), include_usage=True))
-    assert [choice.finish_reason for choice in made.choices] == ["stop", "tool_calls", "stop"]
-    assert (made.choices[0].message.content, made.choices[2].message.refusal) == ("Dear Ada", "No.")
-    [call] = made.choices[1].message.tool_calls or []
+    completion = accumulate(stream(split_choices(choices, USAGE), include_usage=True))
+    assert [choice.finish_reason for choice in completion.choices] == ["stop", "tool_calls", "stop"]
+    assert (completion.choices[0].message.content, completion.choices[2].message.refusal) == ("Dear Ada", "No.")
+    [call] = completion.choices[1].message.tool_calls or []
     assert call.model_dump(include={"id", "function"}, exclude_none=True)["id"] == "call_1"
-    assert made.usage is not None
-    assert made.usage.total_tokens == 10
+    assert completion.usage is not None
+    assert completion.usage.total_tokens == 10
 
 
 def test_logprobs_pass_through() -> None:
@@ -119,14 +119,14 @@ def test_what_fails_before_the_first_delta_fails_before_the_first_chunk() -> Non
 def test_closing_the_chunks_closes_the_deltas() -> None:
     closed = []
 
-    def given() -> Generator[Delta, None, None]:
+    def generate() -> Generator[Delta, None, None]:
         try:
             yield Delta(text="a")
             yield Delta(text="b")
         finally:
             closed.append(True)
 
-    sent = chunks(given(), completion_id="out_1", model="m", created=NOW, include_usage=False, extras={})
+    sent = chunks(generate(), completion_id="out_1", model="m", created=NOW, include_usage=False, extras={})
     next(sent)
     sent.close()
     assert closed == [True]

@@ -35,7 +35,7 @@ PII = {"kind": "pii", "action": "flag"}
 BLOCK_LIST = {"kind": "block_list", "terms": ["parcel bomb"], "action": "block"}
 
 
-def guarded(version: int, **config: object) -> Policy:
+def guard_policy(version: int, **config: object) -> Policy:
     guardrails = Guardrails.model_validate_json(json.dumps({"safe_answer": "Please call us.", **config}))
     return policy(version).model_copy(update={"guardrails": guardrails})
 
@@ -43,8 +43,8 @@ def guarded(version: int, **config: object) -> Policy:
 def registry_of(control: Policy, arm: Policy | None = None) -> MemoryRegistry:
     """One route: all to `arm`, where there is one, with `control` behind it."""
     registry = MemoryRegistry()
-    for made in (control, arm) if arm is not None else (control,):
-        registry.put_policy(made, CHANGE)
+    for bundle in (control, arm) if arm is not None else (control,):
+        registry.put_policy(bundle, CHANGE)
     registry.write_route(route(arms=(canary(2, 1.0),) if arm is not None else ()), expected_version=0)
     return registry
 
@@ -68,36 +68,36 @@ def request(email: str = "where is it?", **fields: object) -> InferRequest:
     return InferRequest.model_validate_json(json.dumps({"skill": SKILL, "inputs": {"email": email}, **fields}))
 
 
-def opened(world: Gateway, asked: InferRequest | None = None) -> Exchange:
+def open_request(world: Gateway, infer_request: InferRequest | None = None) -> Exchange:
     """The exchange before anybody is asked."""
-    assignment = decide_policy(asked or request(), ASKER, world, idempotency_key=None)
+    assignment = decide_policy(infer_request or request(), ASKER, world, idempotency_key=None)
     question = render_question(assignment, assignment.policy, world)
     return open_exchange(assignment, question, reserve_budgets(assignment, question, world))
 
 
-def stored(world: Gateway, kind: type) -> list[object]:
+def list_stored(world: Gateway, kind: type) -> list[object]:
     store = world.store
     assert isinstance(store, MemoryEventStore)
     return [event for event in (one.event() for one in store.events.values()) if isinstance(event, kind)]
 
 
 class Saying(EchoBackend):
-    """Says each of `said` in its turn: raises what is an error."""
+    """Says each of `replies` in its turn: raises what is an error."""
 
-    def __init__(self, *said: Completion | BaseException) -> None:
+    def __init__(self, *replies: Completion | BaseException) -> None:
         super().__init__()
-        self.said = list(said)
+        self.replies = list(replies)
 
     def complete(self, *args: object, **options: object) -> Completion:
-        said = self.said.pop(0)
-        if isinstance(said, BaseException):
-            raise said
-        return said
+        reply = self.replies.pop(0)
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
 
 
 def test_the_exchange_before_an_answer_is_the_same_after_it() -> None:
     world = gateway()
-    before = opened(world)
+    before = open_request(world)
     after = ask_whole(before, world)
     assert (before.answer, before.spent, before.is_over) == (None, NOTHING, False)
     assert after.answer is not None
@@ -109,31 +109,31 @@ def test_the_exchange_before_an_answer_is_the_same_after_it() -> None:
 def test_no_error_gets_out_of_the_asking_and_each_leaves_what_was_spent(error: BaseException) -> None:
     for ask in (ask_whole, partial(ask_alone, timeout_s=5)):
         world = gateway(backend=Saying(error))
-        exchange = ask(opened(world), world)
+        exchange = ask(open_request(world), world)
         assert exchange.error is not None
         assert (exchange.spent == NOTHING) == isinstance(error, InvalidInput)
-        with pytest.raises(type(exchange.error)) as raised:
+        with pytest.raises(type(exchange.error)) as raising:
             check_answer(exchange, world)
-        assert raised.value is exchange.error
+        assert raising.value is exchange.error
 
 
 def test_whatever_interrupts_a_model_what_was_sent_is_settled_and_what_guardrails_did_is_stored() -> None:
     counters = MemoryCounters()
-    world = gateway(registry_of(guarded(1, input=[PII])), Saying(KeyboardInterrupt()), counters)
+    world = gateway(registry_of(guard_policy(1, input=[PII])), Saying(KeyboardInterrupt()), counters)
     with pytest.raises(KeyboardInterrupt):
         infer(request("I am ada@example.com"), ASKER, world)
     [item] = counters.items.values()
     assert not [name for name in item if name.startswith("open")]
     assert [value > 256 for name, value in item.items() if name.startswith("spent") and isinstance(value, int)] == [True]
-    assert len(stored(world, GuardrailActed)) == 1
-    assert stored(world, RequestFailed) == []
+    assert len(list_stored(world, GuardrailActed)) == 1
+    assert list_stored(world, RequestFailed) == []
 
 
 def test_a_second_answer_that_is_interrupted_counts_beside_the_first() -> None:
     schema = {"kind": "json_schema", "json_schema": {"type": "object"}, "action": "regenerate"}
     backend = Saying(Completion((Choice("no", "stop"),), Usage(input_tokens=7, output_tokens=1)), KeyboardInterrupt())
-    world = gateway(registry_of(guarded(1, output=[schema])), backend)
-    outcome = check_answer(ask_whole(opened(world), world), world)
+    world = gateway(registry_of(guard_policy(1, output=[schema])), backend)
+    outcome = check_answer(ask_whole(open_request(world), world), world)
     assert (outcome.regenerate, outcome.exchange.spent.tokens) == (True, 8)
     again = ask_again(outcome.exchange, world)
     assert isinstance(again.error, KeyboardInterrupt)
@@ -143,11 +143,11 @@ def test_a_second_answer_that_is_interrupted_counts_beside_the_first() -> None:
 
 
 def test_what_the_controls_guardrails_did_is_stored_though_its_prompt_cannot_be_rendered() -> None:
-    other = guarded(1, input=[PII]).model_copy(update={"prompt": policy(1, user="{{ another }}").prompt})
+    other = guard_policy(1, input=[PII]).model_copy(update={"prompt": policy(1, user="{{ another }}").prompt})
     world = gateway(registry_of(other, policy(2)), EchoBackend(down={"v2"}))
     with pytest.raises(InvalidInput):
         infer(request("I am ada@example.com"), ASKER, world)
-    [action] = stored(world, GuardrailActed)
+    [action] = list_stored(world, GuardrailActed)
     assert isinstance(action, GuardrailActed)
     assert action.policy_id == f"{SKILL}@v1"
 
@@ -155,7 +155,7 @@ def test_what_the_controls_guardrails_did_is_stored_though_its_prompt_cannot_be_
 @pytest.mark.parametrize("streams", [False, True])
 def test_the_controls_guardrails_may_block_what_the_arm_did_not_answer(streams: bool) -> None:
     counters = MemoryCounters()
-    world = gateway(registry_of(guarded(1, input=[BLOCK_LIST]), policy(2)), EchoBackend(down={"v2"}), counters)
+    world = gateway(registry_of(guard_policy(1, input=[BLOCK_LIST]), policy(2)), EchoBackend(down={"v2"}), counters)
     if streams:
         stream = infer_stream(request("a parcel bomb"), ASKER, world)
         text, decision = "".join(delta.text for delta in stream.deltas), stream.decision
@@ -164,7 +164,7 @@ def test_the_controls_guardrails_may_block_what_the_arm_did_not_answer(streams: 
         text, decision = answer.text, answer.decision
     assert (text, decision.arm, decision.fallback) == ("Please call us.", CONTROL, True)
     assert decision.reason == "fallback: the arm did not answer, and the control's guardrails block the request"
-    [output] = stored(world, OutputProduced)
+    [output] = list_stored(world, OutputProduced)
     assert isinstance(output, OutputProduced)
     assert (output.model, output.messages, output.cost_usd, output.finish_reason) == ("v1", None, None, "content_filter")
     [item] = counters.items.values()
@@ -173,28 +173,28 @@ def test_the_controls_guardrails_may_block_what_the_arm_did_not_answer(streams: 
 
 def test_a_stream_costs_what_its_usage_says_and_the_most_that_it_can_where_it_was_left_without() -> None:
     world = gateway()
-    exchange = ask_stream(opened(world), world)
+    exchange = ask_stream(open_request(world), world)
     assert exchange.stream is not None
     most = exchange.spent.tokens
-    said, usage = (Choice("Dear", None),), Usage(input_tokens=7, output_tokens=1)
-    assert close_stream(exchange, Completion(said, None), world, complete=False).spent.tokens == most > 256
-    assert close_stream(exchange, Completion(said, usage), world, complete=False).spent.tokens == 8
-    assert close_stream(exchange, Completion(said, None), world, complete=True).spent.tokens < most
+    choices, usage = (Choice("Dear", None),), Usage(input_tokens=7, output_tokens=1)
+    assert close_stream(exchange, Completion(choices, None), world, complete=False).spent.tokens == most > 256
+    assert close_stream(exchange, Completion(choices, usage), world, complete=False).spent.tokens == 8
+    assert close_stream(exchange, Completion(choices, None), world, complete=True).spent.tokens < most
     exchange.stream.rest.close()
 
 
 def test_a_backend_that_is_asked_alone_has_neither_fallback_nor_second_try() -> None:
     backend = Saying(BackendFailed("busy", safe_to_repeat=True, retry_after_s=0.1), Completion((Choice("hello", "stop"),), None))
     world = gateway(backend=backend)
-    exchange = ask_alone(opened(world), world, timeout_s=5)
+    exchange = ask_alone(open_request(world), world, timeout_s=5)
     assert isinstance(exchange.error, BackendFailed)
-    assert len(backend.said) == 1
+    assert len(backend.replies) == 1
 
 
 def test_a_blocked_request_asks_nobody_and_sets_nothing_aside() -> None:
     counters = MemoryCounters()
-    world = gateway(registry_of(guarded(1, input=[BLOCK_LIST])), Saying(), counters)
-    exchange = opened(world, request("a parcel bomb"))
+    world = gateway(registry_of(guard_policy(1, input=[BLOCK_LIST])), Saying(), counters)
+    exchange = open_request(world, request("a parcel bomb"))
     assert isinstance(exchange.question, Blocked)
     assert ask_whole(exchange, world) is exchange
     assert counters.items == {}
@@ -203,20 +203,20 @@ def test_a_blocked_request_asks_nobody_and_sets_nothing_aside() -> None:
 
 def test_a_request_that_no_model_answers_leaves_a_failure_unless_it_is_a_mirrored_one() -> None:
     world = gateway(backend=Saying(NoCapacity("it sleeps"), NoCapacity("it sleeps")))
-    exchange = ask_whole(opened(world), world)
+    exchange = ask_whole(open_request(world), world)
     assert isinstance(exchange.error, DependencyUnavailable)
     mirrored = replace(exchange, decision=exchange.decision.model_copy(update={"shadow": True}))
     record_unanswered(mirrored, world)
-    assert stored(world, RequestFailed) == []
+    assert list_stored(world, RequestFailed) == []
     record_unanswered(exchange, world)
-    assert len(stored(world, RequestFailed)) == 1
+    assert len(list_stored(world, RequestFailed)) == 1
 
 
 def test_every_action_becomes_one_event_however_often_it_is_told() -> None:
     flags = {"kind": "block_list", "terms": ["secret"], "action": "flag"}
-    world = gateway(registry_of(guarded(1, input=[PII, flags])))
+    world = gateway(registry_of(guard_policy(1, input=[PII, flags])))
     for name, prefix in (("int_01JD0000000000000000000000", "grd_01JD0000000000000000000000_"), ("mine", "grd_")):
-        exchange = opened(world, request("a@example.com secret", interaction_id=name))
+        exchange = open_request(world, request("a@example.com secret", interaction_id=name))
         assert isinstance(exchange.question, Question)
         events = guardrail_events(exchange.actions, exchange.assignment, "out_1")
         assert events == guardrail_events(exchange.actions, exchange.assignment, "out_1")
@@ -225,12 +225,12 @@ def test_every_action_becomes_one_event_however_often_it_is_told() -> None:
         assert [(event.interaction_id, event.output_id, event.position) for event in events] == [(name, "out_1", 0), (name, "out_1", 1)]
         for _ in range(2):
             record_unanswered(exchange, world)
-        kept = sorted(world.store.by_interaction(TENANT, name), key=lambda one: one.event_id)
+        stored_events = sorted(world.store.by_interaction(TENANT, name), key=lambda one: one.event_id)
         ids = [event.guardrail_id for event in guardrail_events(exchange.actions, exchange.assignment, exchange.assignment.output_id)]
-        assert [(one.event_type, one.interaction_id, one.event_id) for one in kept] == [
+        assert [(one.event_type, one.interaction_id, one.event_id) for one in stored_events] == [
             ("guardrail", name, event_id) for event_id in sorted(ids)
         ]
-        assert all("secret" not in one.payload for one in kept)
+        assert all("secret" not in one.payload for one in stored_events)
 
 
 def test_what_was_taken_out_of_an_answer_stands_neither_in_its_refusal_nor_in_its_logprobs() -> None:
@@ -240,7 +240,7 @@ def test_what_was_taken_out_of_an_answer_stands_neither_in_its_refusal_nor_in_it
         Choice("", "stop", refusal="I won't tell ada@shop.example", logprobs=logprobs),
         Choice("Nothing here", "stop", logprobs=logprobs),
     )
-    world = gateway(registry_of(guarded(1, output=[{"kind": "pii_leak"}])), Saying(Completion(choices, None)))
+    world = gateway(registry_of(guard_policy(1, output=[{"kind": "pii_leak"}])), Saying(Completion(choices, None)))
     answer = infer(request(parameters={"n": 3}), ASKER, world)
     assert [(choice.text, choice.refusal, choice.logprobs) for choice in answer.choices] == [
         ("It is <CREDIT_CARD>", None, None),

@@ -53,9 +53,9 @@ def test_nothing_is_coerced_and_nothing_strange_gets_in(body: str) -> None:
         InteractionCreated.model_validate_json(body)
 
 
-@pytest.mark.parametrize(("given", "value"), [("true", True), ("0.5", 0.5), ('"yes"', "yes")])
-def test_a_task_results_value_keeps_its_type(given: str, value: object) -> None:
-    body = f'{{"skill":"reply","interaction_id":"i1","name":"resolved","value":{given}}}'
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("0.5", 0.5), ('"yes"', "yes")])
+def test_a_task_results_value_keeps_its_type(text: str, value: object) -> None:
+    body = f'{{"skill":"reply","interaction_id":"i1","name":"resolved","value":{text}}}'
     read = TaskResultReported.model_validate_json(body).value
     assert read == value
     assert type(read) is type(value)

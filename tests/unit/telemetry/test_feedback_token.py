@@ -11,16 +11,16 @@ from rlaas.privacy.scrub import Scrubber
 from rlaas.routing.assign import pinned
 from rlaas.routing.decision_token import Granted, read_token, token_of
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
-from rlaas.telemetry.feedback_token import LONGEST, Shown, feedback_token, read_feedback_token
+from rlaas.telemetry.feedback_token import LONGEST, ShownOutput, feedback_token, read_feedback_token
 from rlaas.telemetry.ingest import prepare
-from rlaas.telemetry.permission import permitted
+from rlaas.telemetry.permission import permit
 from tests.fakes.privacy import AS_IT_IS
 from tests.fakes.worlds import NOW, SKILL, TENANT, route
 
 ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
-SHOWN = Shown(SKILL, f"int_{ULID}", f"out_{ULID}_ab12", "t1", "u1")
+OUTPUT = ShownOutput(SKILL, f"int_{ULID}", f"out_{ULID}_ab12", "t1", "u1")
 ANOTHER = Scrubber(settings=AS_IT_IS.settings, salt=b"another")
-TOKEN = feedback_token(SHOWN, scrubber=AS_IT_IS, now=NOW)
+TOKEN = feedback_token(OUTPUT, scrubber=AS_IT_IS, now=NOW)
 LATEST = NOW + timedelta(days=30)
 
 
@@ -29,22 +29,22 @@ def action(**fields: object) -> FeedbackSubmitted:
 
 
 @pytest.mark.parametrize(
-    "shown",
-    [SHOWN, replace(SHOWN, thread_id=None, user_id=None), replace(SHOWN, interaction_id="ticket-7"), replace(SHOWN, output_id="o1")],
+    "output",
+    [OUTPUT, replace(OUTPUT, thread_id=None, user_id=None), replace(OUTPUT, interaction_id="ticket-7"), replace(OUTPUT, output_id="o1")],
 )
-def test_a_token_says_what_it_was_made_for_to_its_tenant_for_thirty_days(shown: Shown) -> None:
-    token = feedback_token(shown, scrubber=AS_IT_IS, now=NOW)
+def test_a_token_says_what_it_was_made_for_to_its_tenant_for_thirty_days(output: ShownOutput) -> None:
+    token = feedback_token(output, scrubber=AS_IT_IS, now=NOW)
     assert len(token) < 256
     for now in (NOW, LATEST):
-        assert read_feedback_token(token, scrubber=AS_IT_IS, now=now, param="feedback_token") == shown
+        assert read_feedback_token(token, scrubber=AS_IT_IS, now=now, param="feedback_token") == output
     for scrubber, now in ((ANOTHER, NOW), (AS_IT_IS, LATEST + timedelta(seconds=1))):
-        with pytest.raises(Forbidden) as refused:
+        with pytest.raises(Forbidden) as refusal:
             read_feedback_token(token, scrubber=scrubber, now=now, param="feedback_token")
-        assert refused.value.param == "feedback_token"
+        assert refusal.value.param == "feedback_token"
 
 
 def test_the_longest_names_fit_a_token() -> None:
-    longest = Shown("s" * 28, "i" * 64, "o" * 64, "t" * 64, "u" * 64)
+    longest = ShownOutput("s" * 28, "i" * 64, "o" * 64, "t" * 64, "u" * 64)
     assert len(feedback_token(longest, scrubber=AS_IT_IS, now=NOW)) < LONGEST
 
 
@@ -65,7 +65,7 @@ def test_nothing_else_is_a_token(text: str) -> None:
 
 def test_a_feedback_token_is_no_decision_and_a_decision_no_feedback_token() -> None:
     decision = pinned(route(), f"{SKILL}@v1", "unit", decision_id="dec_1", decided_at=NOW)
-    granted = Granted(interaction_id=SHOWN.interaction_id, output_id=SHOWN.output_id, decision=decision, expires_at=LATEST)
+    granted = Granted(interaction_id=OUTPUT.interaction_id, output_id=OUTPUT.output_id, decision=decision, expires_at=LATEST)
     decided = token_of(granted, scrubber=AS_IT_IS)
     assert read_token(decided, scrubber=AS_IT_IS, now=NOW) == granted
     with pytest.raises(InvalidInput):
@@ -76,26 +76,31 @@ def test_a_feedback_token_is_no_decision_and_a_decision_no_feedback_token() -> N
 
 def test_a_page_is_believed_about_its_output_and_not_about_the_time() -> None:
     ahead = NOW + timedelta(hours=23)
-    said = permitted(action(feedback_token=TOKEN, occurred_at=ahead), "key9", scrubber=AS_IT_IS, now=NOW)
-    assert isinstance(said, FeedbackSubmitted)
-    assert (said.interaction_id, said.output_id, said.thread_id, said.user_id) == (SHOWN.interaction_id, SHOWN.output_id, "t1", "u1")
-    stored = prepare(said, TENANT, received_at=NOW)
-    assert (stored.occurred_at, stored.output_id) == (NOW, SHOWN.output_id)
+    feedback = permit(action(feedback_token=TOKEN, occurred_at=ahead), "key9", scrubber=AS_IT_IS, now=NOW)
+    assert isinstance(feedback, FeedbackSubmitted)
+    assert (feedback.interaction_id, feedback.output_id, feedback.thread_id, feedback.user_id) == (
+        OUTPUT.interaction_id,
+        OUTPUT.output_id,
+        "t1",
+        "u1",
+    )
+    stored = prepare(feedback, TENANT, received_at=NOW)
+    assert (stored.occurred_at, stored.output_id) == (NOW, OUTPUT.output_id)
     assert '"page_key_id":"key9"' in stored.payload
     assert TOKEN not in stored.payload
 
 
 def test_a_server_is_believed_and_held_to_a_token_that_it_passes_on() -> None:
     own = action(output_id="o2", interaction_id="i2", tags=("held-out",), occurred_at=NOW - timedelta(days=9))
-    assert permitted(own, None, scrubber=AS_IT_IS, now=NOW) is own
-    passed_on = permitted(action(feedback_token=TOKEN, feedback_id="f1"), None, scrubber=AS_IT_IS, now=NOW)
+    assert permit(own, None, scrubber=AS_IT_IS, now=NOW) is own
+    passed_on = permit(action(feedback_token=TOKEN, feedback_id="f1"), None, scrubber=AS_IT_IS, now=NOW)
     assert isinstance(passed_on, FeedbackSubmitted)
-    assert (passed_on.output_id, passed_on.feedback_id, passed_on.page_key_id) == (SHOWN.output_id, "f1", None)
+    assert (passed_on.output_id, passed_on.feedback_id, passed_on.page_key_id) == (OUTPUT.output_id, "f1", None)
     with pytest.raises(Forbidden):
-        permitted(action(feedback_token=TOKEN, output_id="o2"), None, scrubber=AS_IT_IS, now=NOW)
-    with pytest.raises(InvalidInput) as refused:
-        permitted(action(output_id="o2", interaction_id="i2", page_key_id="key9"), None, scrubber=AS_IT_IS, now=NOW)
-    assert refused.value.param == "page_key_id"
+        permit(action(feedback_token=TOKEN, output_id="o2"), None, scrubber=AS_IT_IS, now=NOW)
+    with pytest.raises(InvalidInput) as refusal:
+        permit(action(output_id="o2", interaction_id="i2", page_key_id="key9"), None, scrubber=AS_IT_IS, now=NOW)
+    assert refusal.value.param == "page_key_id"
 
 
 @pytest.mark.parametrize(
@@ -109,29 +114,29 @@ def test_a_server_is_believed_and_held_to_a_token_that_it_passes_on() -> None:
     ],
 )
 def test_a_page_says_nothing_else(event: InteractionCreated | OutputProduced | TaskResultReported | FeedbackSubmitted) -> None:
-    with pytest.raises(Forbidden) as refused:
-        permitted(event, "key9", scrubber=AS_IT_IS, now=NOW)
-    assert refused.value.param == ("feedback_token" if isinstance(event, FeedbackSubmitted) else "type")
+    with pytest.raises(Forbidden) as refusal:
+        permit(event, "key9", scrubber=AS_IT_IS, now=NOW)
+    assert refusal.value.param == ("feedback_token" if isinstance(event, FeedbackSubmitted) else "type")
 
 
 @pytest.mark.parametrize("chosen", ["f1", f"out_{ULID}", f"int_{ULID}", f"fbk_{ULID}_1"])
 def test_an_id_that_a_page_chooses_is_its_own_and_always_the_same(chosen: str) -> None:
-    def stored_id(shown: Shown, key_id: str, **chosen: str | None) -> str | None:
-        token = feedback_token(shown, scrubber=AS_IT_IS, now=NOW)
-        said = permitted(
+    def stored_id(output: ShownOutput, key_id: str, **chosen: str | None) -> str | None:
+        token = feedback_token(output, scrubber=AS_IT_IS, now=NOW)
+        feedback = permit(
             action(feedback_token=token, feedback_id=chosen.get("id")),
             key_id,
             scrubber=AS_IT_IS,
             now=NOW,
             idempotency_key=chosen.get("key"),
         )
-        assert isinstance(said, FeedbackSubmitted)
-        return said.feedback_id
+        assert isinstance(feedback, FeedbackSubmitted)
+        return feedback.feedback_id
 
-    first = stored_id(SHOWN, "key9", id=chosen)
+    first = stored_id(OUTPUT, "key9", id=chosen)
     assert first is not None
     assert first != chosen
-    assert interaction_of(first) == SHOWN.interaction_id
-    assert first == stored_id(SHOWN, "key10", id=chosen) == stored_id(SHOWN, "key9", key=chosen)
-    assert first != stored_id(replace(SHOWN, output_id=f"out_{ULID}_cd34"), "key9", id=chosen)
-    assert stored_id(SHOWN, "key9") is None, "a fresh one is made"
+    assert interaction_of(first) == OUTPUT.interaction_id
+    assert first == stored_id(OUTPUT, "key10", id=chosen) == stored_id(OUTPUT, "key9", key=chosen)
+    assert first != stored_id(replace(OUTPUT, output_id=f"out_{ULID}_cd34"), "key9", id=chosen)
+    assert stored_id(OUTPUT, "key9") is None, "a fresh one is made"

@@ -16,9 +16,9 @@ from rlaas.ids import interaction_of
 from rlaas.privacy.scrub import Scrubber
 from rlaas.skills.skill import Metric, Skill
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
-from rlaas.telemetry.feedback_token import Shown, feedback_token
+from rlaas.telemetry.feedback_token import ShownOutput, feedback_token
 from rlaas.telemetry.ingest import Recorded, prepare, record, record_all
-from rlaas.telemetry.pending import join_waiting, orphaned_at, still_pending
+from rlaas.telemetry.pending import iterate_pending, join_waiting, orphaned_at
 from rlaas.telemetry.store import StoredEvent
 from rlaas.tenancy.registry import skill_key
 from tests.fakes.events import MemoryEventStore
@@ -64,9 +64,9 @@ def test_an_event_sent_again_is_a_replay_and_stored_once() -> None:
 @pytest.mark.parametrize("moment", [datetime(1, 1, 1, tzinfo=UTC), datetime(2019, 12, 31, tzinfo=UTC), NOW + timedelta(days=2)])
 def test_an_event_of_no_sensible_day_is_refused_and_nothing_is_stored(moment: datetime) -> None:
     store = MemoryEventStore()
-    with pytest.raises(InvalidInput) as refused:
+    with pytest.raises(InvalidInput) as refusal:
         take(store, interaction().model_copy(update={"occurred_at": moment}))
-    assert refused.value.param == "occurred_at"
+    assert refusal.value.param == "occurred_at"
     assert store.events == {}
 
 
@@ -109,9 +109,9 @@ def test_an_idempotency_key_names_the_event_that_brings_no_id() -> None:
 @pytest.mark.parametrize("key", ["", "a" * 256, "with space", "non-ascii-é"])
 def test_a_malformed_idempotency_key_is_refused(key: str) -> None:
     store = MemoryEventStore()
-    with pytest.raises(InvalidInput) as refused:
+    with pytest.raises(InvalidInput) as refusal:
         take(store, interaction(None), key=key)
-    assert refused.value.param == "Idempotency-Key"
+    assert refusal.value.param == "Idempotency-Key"
     assert store.events == {}
 
 
@@ -127,9 +127,9 @@ def test_feedback_before_its_interaction_is_kept_as_pending() -> None:
 
 def test_an_unknown_skill_is_not_found_and_nothing_is_stored() -> None:
     store = MemoryEventStore()
-    with pytest.raises(NotFound) as refused:
+    with pytest.raises(NotFound) as refusal:
         take(store, InteractionCreated(skill="nothing", inputs={}))
-    assert refused.value.param == "skill"
+    assert refusal.value.param == "skill"
     assert store.events == {}
 
 
@@ -143,9 +143,9 @@ def test_references_to_something_else_are_refused_by_field() -> None:
         (edit(interaction_id="o1", output_id=None), "interaction_id"),
         (edit(output_id="i1"), "output_id"),
     ):
-        with pytest.raises(InvalidInput) as refused:
+        with pytest.raises(InvalidInput) as refusal:
             take(store, wrong)
-        assert refused.value.param == field
+        assert refusal.value.param == field
     assert store.events == before
 
 
@@ -158,13 +158,13 @@ def test_what_is_stored_reads_back_as_the_event_with_its_id_and_time() -> None:
 
 
 def test_a_stored_event_with_optional_fields_that_came_later_is_read_at_any_depth() -> None:
-    asked = InteractionCreated(skill=SKILL, messages=(Message(role="user", content="hello"),))
-    stored = prepare(asked, TENANT, received_at=NOW)
+    interaction = InteractionCreated(skill=SKILL, messages=(Message(role="user", content="hello"),))
+    stored = prepare(interaction, TENANT, received_at=NOW)
     payload = json.loads(stored.payload)
     payload |= {"sentiment": "warm", "messages": [{**payload["messages"][0], "language": "en"}]}
     event = replace(stored, payload=json.dumps(payload)).event()
     assert isinstance(event, InteractionCreated)
-    assert event.messages == asked.messages
+    assert event.messages == interaction.messages
 
 
 def test_a_stored_event_of_a_later_version_is_never_read_as_one_of_this() -> None:
@@ -176,14 +176,14 @@ def test_a_stored_event_of_a_later_version_is_never_read_as_one_of_this() -> Non
 @given(st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=5))
 def test_the_payloads_hash_does_not_depend_on_the_order_of_fields(inputs: dict[str, str]) -> None:
     backwards = dict(reversed(inputs.items()))
-    one, other = (prepare(InteractionCreated(skill=SKILL, inputs=given), TENANT, received_at=NOW) for given in (inputs, backwards))
+    one, other = (prepare(InteractionCreated(skill=SKILL, inputs=fields), TENANT, received_at=NOW) for fields in (inputs, backwards))
     assert one.payload_sha256 == other.payload_sha256
 
 
 # Metrics
 
 
-def judged(metric: str, value: bool | float | str, **fields: Any) -> FeedbackSubmitted:
+def metric_feedback(metric: str, value: bool | float | str, **fields: Any) -> FeedbackSubmitted:
     about = fields or {"interaction_id": "i1"}
     return FeedbackSubmitted(feedback_id="f1", skill=SKILL, kind="metric", metric=metric, value=value, **about)
 
@@ -191,20 +191,20 @@ def judged(metric: str, value: bool | float | str, **fields: Any) -> FeedbackSub
 @pytest.fixture
 def measured() -> MemoryRegistry:
     registry = furnished()
-    held = registry.get(Skill, TENANT, skill_key(SKILL))
-    skill = held.record.model_copy(update={"metrics": METRICS})
-    registry.replace(TENANT, skill_key(SKILL), skill, expected_version=held.version, change=CHANGE)
+    current = registry.get(Skill, TENANT, skill_key(SKILL))
+    skill = current.record.model_copy(update={"metrics": METRICS})
+    registry.replace(TENANT, skill_key(SKILL), skill, expected_version=current.version, change=CHANGE)
     return registry
 
 
 @pytest.mark.parametrize(
     "event",
     [
-        judged("solved", True),
-        judged("minutes", 3),
-        judged("minutes", 3.5),
-        judged("why", "too long"),
-        judged("mood", 0.5, thread_id="t1"),
+        metric_feedback("solved", True),
+        metric_feedback("minutes", 3),
+        metric_feedback("minutes", 3.5),
+        metric_feedback("why", "too long"),
+        metric_feedback("mood", 0.5, thread_id="t1"),
     ],
 )
 def test_feedback_of_a_registered_metric_is_taken(measured: MemoryRegistry, event: FeedbackSubmitted) -> None:
@@ -214,24 +214,24 @@ def test_feedback_of_a_registered_metric_is_taken(measured: MemoryRegistry, even
 
 
 @pytest.mark.parametrize(
-    ("event", "param", "said"),
+    ("event", "param", "message"),
     [
-        (judged("fun", 1.0), "metric", "registered: minutes, mood, solved, why"),
-        (judged("solved", 1.0), "value", "of type boolean"),
-        (judged("minutes", True), "value", "of type float"),
-        (judged("why", 1.0), "value", "of type comment"),
-        (judged("mood", 1.0), "interaction_id", "of level thread"),
-        (judged("solved", True, thread_id="t1"), "interaction_id", "of level interaction"),
+        (metric_feedback("fun", 1.0), "metric", "registered: minutes, mood, solved, why"),
+        (metric_feedback("solved", 1.0), "value", "of type boolean"),
+        (metric_feedback("minutes", True), "value", "of type float"),
+        (metric_feedback("why", 1.0), "value", "of type comment"),
+        (metric_feedback("mood", 1.0), "interaction_id", "of level thread"),
+        (metric_feedback("solved", True, thread_id="t1"), "interaction_id", "of level interaction"),
         (TaskResultReported(interaction_id="i1", skill=SKILL, name="minutes", value="long"), "value", "of type float"),
     ],
 )
 def test_feedback_that_fits_no_metric_is_refused_by_field_and_told_what_is_registered(
-    measured: MemoryRegistry, event: AnyEvent, param: str, said: str
+    measured: MemoryRegistry, event: AnyEvent, param: str, message: str
 ) -> None:
     store = MemoryEventStore()
-    with pytest.raises(InvalidInput, match=said) as refused:
+    with pytest.raises(InvalidInput, match=message) as refusal:
         record(event, TENANT, store, clock, skills=measured, scrubber=AS_IT_IS)
-    assert refused.value.param == param
+    assert refusal.value.param == param
     assert store.events == {}
 
 
@@ -241,8 +241,8 @@ def test_feedback_that_fits_no_metric_is_refused_by_field_and_told_what_is_regis
 def test_ids_that_the_service_makes_name_their_interaction() -> None:
     store = MemoryEventStore()
     take(store, interaction(INTERACTION))
-    made = take(store, edit(None, interaction_id=INTERACTION, output_id=None))
-    assert interaction_of(made.event_id) == INTERACTION
+    feedback = take(store, edit(None, interaction_id=INTERACTION, output_id=None))
+    assert interaction_of(feedback.event_id) == INTERACTION
     assert take(store, edit(None, output_id=None)).event_id.startswith("fbk_")
 
 
@@ -265,24 +265,24 @@ def test_what_came_early_is_joined_when_the_last_it_waited_for_lands() -> None:
     store = MemoryEventStore()
     take(store, edit())
     for event in (interaction(), output()):
-        assert [stored.event_id for stored in still_pending(store, TENANT, SKILL)] == ["f1"]
+        assert [stored.event_id for stored in iterate_pending(store, TENANT, SKILL)] == ["f1"]
         take(store, event)
         join_waiting(TENANT, "i1", landed_ids=[take(store, event).event_id], pending_ids=[], store=store)
     assert not store.events[TENANT, "f1"].pending
-    assert list(still_pending(store, TENANT, SKILL)) == []
+    assert list(iterate_pending(store, TENANT, SKILL)) == []
 
 
 def test_a_pending_event_that_nobody_followed_up_is_settled_when_looked_at() -> None:
     store = MemoryEventStore()
     take(store, edit(output_id=None))
     take(store, interaction())
-    assert list(still_pending(store, TENANT, SKILL)) == []
+    assert list(iterate_pending(store, TENANT, SKILL)) == []
     assert not store.events[TENANT, "f1"].pending
 
 
 def test_an_event_is_orphaned_when_its_metrics_window_is_over(measured: MemoryRegistry) -> None:
     store = MemoryEventStore()
-    record(judged("minutes", 3), TENANT, store, clock, skills=measured, scrubber=AS_IT_IS)
+    record(metric_feedback("minutes", 3), TENANT, store, clock, skills=measured, scrubber=AS_IT_IS)
     assert orphaned_at(store.events[TENANT, "f1"], METRICS) == NOW + timedelta(hours=1)
     take(store, edit("f2"))
     assert orphaned_at(store.events[TENANT, "f2"], METRICS) == NOW + timedelta(days=7)
@@ -322,8 +322,8 @@ def test_of_several_events_of_a_batch_with_one_id_the_first_decides(dryrun: bool
 
 def test_events_of_a_batch_arrive_in_its_order() -> None:
     store = MemoryEventStore()
-    said = [edit(name, text=name) for name in ("f9", "f1", "f5")]
-    record_all([interaction(), output(), *said], TENANT, store, clock, skills=SKILLS, scrubber=AS_IT_IS)
+    edits = [edit(name, text=name) for name in ("f9", "f1", "f5")]
+    record_all([interaction(), output(), *edits], TENANT, store, clock, skills=SKILLS, scrubber=AS_IT_IS)
     assert [event.event_id for event in store.by_interaction(TENANT, "i1")] == ["i1", "o1", "f9", "f1", "f5"]
 
 
@@ -337,7 +337,7 @@ def test_a_page_is_refused_event_by_event_and_nothing_of_it_is_looked_at() -> No
     [logged] = record_all([output()], TENANT, store, clock, skills=SKILLS, scrubber=scrubber)
     assert isinstance(logged, Recorded)
     by_token = edit("mine", output_id=None).model_copy(update={"feedback_token": logged.feedback_token})
-    refused, unproven, taken = record_all(
+    refusal, unproven, outcome = record_all(
         [interaction("i2", "secret"), edit(text="secret"), by_token],
         TENANT,
         store,
@@ -346,8 +346,8 @@ def test_a_page_is_refused_event_by_event_and_nothing_of_it_is_looked_at() -> No
         scrubber=scrubber,
         page_key_id="k1",
     )
-    assert (type(refused), type(unproven)) == (Forbidden, Forbidden)
-    assert isinstance(taken, Recorded)
+    assert (type(refusal), type(unproven)) == (Forbidden, Forbidden)
+    assert isinstance(outcome, Recorded)
     assert [(event.event_type, event.output_id) for event in store.by_interaction(TENANT, "i1")] == [("output", "o1"), ("feedback", "o1")]
 
 
@@ -355,7 +355,7 @@ def test_what_a_page_says_again_with_another_token_or_key_is_a_replay() -> None:
     store = MemoryEventStore()
     outcomes = []
     for key_id, later in (("k1", 0), ("k2", 5)):
-        token = feedback_token(Shown(SKILL, "i1", "o1"), scrubber=AS_IT_IS, now=NOW + timedelta(seconds=later))
-        said = edit("mine").model_copy(update={"feedback_token": token})
-        outcomes.append(record(said, TENANT, store, clock, skills=SKILLS, scrubber=AS_IT_IS, page_key_id=key_id))
+        token = feedback_token(ShownOutput(SKILL, "i1", "o1"), scrubber=AS_IT_IS, now=NOW + timedelta(seconds=later))
+        feedback = edit("mine").model_copy(update={"feedback_token": token})
+        outcomes.append(record(feedback, TENANT, store, clock, skills=SKILLS, scrubber=AS_IT_IS, page_key_id=key_id))
     assert [outcome.new for outcome in outcomes] == [True, False]

@@ -77,10 +77,10 @@ def test_nothing_beside_texts_keeps_personal_data() -> None:
         FeedbackSubmitted(**ABOUT, kind="metric", metric="why", value=4111111111111111.0),
     ]
     for event in scrubbed(events, MASKS):
-        said = event.model_dump_json()
-        assert "@" not in said
-        assert "1111" not in said
-        assert "447911123456" not in said
+        text = event.model_dump_json()
+        assert "@" not in text
+        assert "1111" not in text
+        assert "447911123456" not in text
     interaction = scrubbed(events, MASKS)[0]
     assert isinstance(interaction, InteractionCreated)
     assert interaction.messages is not None

@@ -16,11 +16,11 @@ TEXTS = [MAIL, "Kim Example", "usr-7", "ünï", "x" * 65, "x" * 1_000_000, " ", 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: ascii(text[:20]))
 def test_the_service_and_the_sdk_give_a_text_the_same_id(text: str) -> None:
-    given = pseudonym_of(text)
-    assert given == external_id("usr", text)
-    assert given is not None
-    assert len(given) <= 64
-    assert pseudonym_of(given) == given
+    pseudonym = pseudonym_of(text)
+    assert pseudonym == external_id("usr", text)
+    assert pseudonym is not None
+    assert len(pseudonym) <= 64
+    assert pseudonym_of(pseudonym) == pseudonym
 
 
 def test_an_id_stays_and_no_text_is_no_user() -> None:

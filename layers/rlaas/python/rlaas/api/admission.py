@@ -10,8 +10,8 @@ import_ahead("adapters.aws.rates", "adapters.aws.registry", "metering.ceilings")
 
 
 def admitted(event: Event, *, events: int = 1) -> Caller:
-    """The caller, whose request brings so many `events`. Raises: what `caller` does; Forbidden for a request that goes
-    round; QuotaExceeded, DependencyUnavailable."""
+    """The caller of a request that brings `events` events. Raises: as `caller`; Forbidden for a request that has passed
+    more gateways than `MAX_HOPS`; QuotaExceeded, DependencyUnavailable."""
     who = caller(event)
     if who.hops > MAX_HOPS:
         raise Forbidden(f"the request has passed {who.hops} gateways: a policy's backend leads back to one")

@@ -25,9 +25,9 @@ import_ahead("adapters.models.backends", "adapters.models.moderators")
 import_ahead("metering.ceilings", "runtime.scrubbers", "runtime.spendings", "runtime.waking")
 
 _STORE_S = 2.0
-"""What scrubbing and storing a whole answer may take, in seconds."""
+"""How long scrubbing and storing a whole answer may take, in seconds."""
 _CLOSE_S = 10.0
-"""What checking, scrubbing and storing a streamed answer may take after its last piece, in seconds."""
+"""How long checking, scrubbing and storing a streamed answer may take after its last piece, in seconds."""
 
 
 def gateway(who: Caller, stage: Stage, trace: Trace | None = None) -> Gateway:
@@ -91,7 +91,7 @@ def stream_request(
         span.end(stream)
 
     pieces = deltas()
-    next(pieces)  # what is closed before it has begun runs no line of its own, and closes nothing
+    next(pieces)  # a generator closed before its first step runs none of its lines, and would close nothing
     return replace(stream, deltas=pieces)
 
 
@@ -105,7 +105,7 @@ class _Request:
         self._started_ns = time.time_ns()
 
     def end(self, result: Answer | AnswerStream | None = None, *, error: BaseException | None = None) -> None:
-        """Tell of the request in its trace and, unless it was a replay, in metrics."""
+        """Record the request in its trace and, unless it was a replay, in metrics."""
         attributes: dict[str, Value] = {"rlaas.tenant_id": self._who.tenant_id, "rlaas.skill": self._request.skill}
         if result is not None:
             decision = result.decision

@@ -1,4 +1,5 @@
-"""Who would answer, for those who ask the model themselves or want to know: `/v1/decide`, `/v1/models`, OpenFeature."""
+"""Which policy would answer, for callers that ask its model directly or only want to know: `/v1/decide`, `/v1/models`,
+OpenFeature."""
 
 import json
 from collections.abc import Iterator
@@ -30,8 +31,8 @@ _PREFIX = "rlaas::"
 def decide_request(request: InferRequest, who: Caller, *, stage: Stage, idempotency_key: str | None) -> Body:
     """The decision and what to ask.
 
-    Unless it is a dry run also the token that the output is to be reported with, and for a SageMaker model a grant, one
-    for each interaction: that is what was paid for. Raises: as `decide`.
+    Unless it is a dry run, the body also holds the token to report the output with and, for a SageMaker model, a grant:
+    one for each interaction, since one call was paid for. Raises: as `decide`.
     """
     handover = decide(request, Asker(who.tenant_id, who.key_id, hops=who.hops), gateway(who, stage), idempotency_key=idempotency_key)
     body: Body = {
@@ -69,15 +70,15 @@ def models(who: Caller, *, stage: Stage) -> Iterator[JsonValue]:
 
 def model(who: Caller, name: str, *, stage: Stage) -> Body:
     """The caller's skill or policy `name` as OpenAI's model. Raises: NotFound."""
-    asked = name.removeprefix(_PREFIX)
+    target = name.removeprefix(_PREFIX)
     try:
-        if "@" in asked:
-            made = stage.registry.get_policy(who.tenant_id, asked).created_at
+        if "@" in target:
+            created_at = stage.registry.get_policy(who.tenant_id, target).created_at
         else:
-            made = stage.registry.get(Skill, who.tenant_id, skill_key(asked)).record.created_at
+            created_at = stage.registry.get(Skill, who.tenant_id, skill_key(target)).record.created_at
     except NotFound:
         raise NotFound(f"there is no model {name!r}", param="model") from None
-    return _model(f"{_PREFIX}{asked}", made.timestamp(), who)
+    return _model(f"{_PREFIX}{target}", created_at.timestamp(), who)
 
 
 def _model(name: str, created: float, who: Caller) -> Body:
@@ -89,8 +90,8 @@ def flag(key: str, who: Caller, event: Event, *, stage: Stage) -> tuple[int, Bod
     try:
         unit = targeting_key(_body(event, key=key), key=key)
         return 200, evaluate(key, unit, who.tenant_id, routes=stage.registry, now=utc_now())
-    except CannotEvaluate as refused:
-        return refused.status, refused.body
+    except CannotEvaluate as refusal:
+        return refusal.status, refusal.body
 
 
 def flags(who: Caller, event: Event, *, stage: Stage) -> tuple[int, Body]:
@@ -98,8 +99,8 @@ def flags(who: Caller, event: Event, *, stage: Stage) -> tuple[int, Body]:
     skills = (stored.record.skill for stored in stage.registry.list(Skill, who.tenant_id, SKILL_PREFIX, limit=_LISTED).items)
     try:
         unit = targeting_key(_body(event, key=None), key=None)
-    except CannotEvaluate as refused:
-        return refused.status, refused.body
+    except CannotEvaluate as refusal:
+        return refusal.status, refusal.body
     return 200, {"flags": [*evaluate_all(skills, unit, who.tenant_id, routes=stage.registry, now=utc_now())]}
 
 

@@ -1,4 +1,4 @@
-"""What applications are answered: the types of `/v1/infer`, `/v1/decide`, OpenAI's and OpenFeature's operations.
+"""The answers that applications get: the types of `/v1/infer`, `/v1/decide`, OpenAI's and OpenFeature's operations.
 
 The functions make their answers by hand; tests hold what they send against these.
 """
@@ -16,8 +16,8 @@ from rlaas.routing.assign import Decision
 from rlaas.wire import Json, WireModel
 
 
-def _sometimes(*names: str) -> Callable[[dict[str, JsonValue]], None]:
-    """Fields `names` are left out where there is nothing to say."""
+def _make_optional(*names: str) -> Callable[[dict[str, JsonValue]], None]:
+    """Declare that the fields `names` may be left out."""
 
     def change(schema: dict[str, JsonValue]) -> None:
         required = schema["required"]
@@ -27,11 +27,11 @@ def _sometimes(*names: str) -> Callable[[dict[str, JsonValue]], None]:
     return change
 
 
-def _never(name: str) -> Callable[[dict[str, JsonValue]], None]:
-    """The field `name` is not sent."""
+def _leave_out(name: str) -> Callable[[dict[str, JsonValue]], None]:
+    """Declare that the field `name` is not sent."""
 
     def change(schema: dict[str, JsonValue]) -> None:
-        _sometimes(name)(schema)
+        _make_optional(name)(schema)
         properties = schema["properties"]
         assert isinstance(properties, dict)
         del properties[name]
@@ -59,19 +59,19 @@ class InferAnswer(WireModel):
 class AskedOpenAI(OpenAIBackend):
     """OpenAI, or a server that speaks its API, without the name of its secret."""
 
-    model_config = ConfigDict(json_schema_extra=_never("secret"))
+    model_config = ConfigDict(json_schema_extra=_leave_out("secret"))
 
 
 class AskedAnthropic(AnthropicBackend):
     """Anthropic, without the name of its secret."""
 
-    model_config = ConfigDict(json_schema_extra=_never("secret"))
+    model_config = ConfigDict(json_schema_extra=_leave_out("secret"))
 
 
 class AskedMessage(WireModel):
     """A message as OpenAI's chat API takes it."""
 
-    model_config = ConfigDict(json_schema_extra=_sometimes("tool_calls", "tool_call_id"))
+    model_config = ConfigDict(json_schema_extra=_make_optional("tool_calls", "tool_call_id"))
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
@@ -80,7 +80,7 @@ class AskedMessage(WireModel):
 
 
 class DecideDryRun(WireModel):
-    """Who would answer, and what he would be asked."""
+    """Which policy would answer, and what its model would be asked."""
 
     interaction_id: str
     output_id: str
@@ -100,7 +100,8 @@ class Grant(WireModel):
 
 
 class DecideAnswer(DecideDryRun):
-    """Who is to answer and what he is to be asked; `decision_token` goes with the report of what he answered."""
+    """Which policy is to answer and what its model is to be asked; `decision_token` goes with the report of its
+    answer."""
 
     decision_token: str
     feedback_token: str
@@ -111,7 +112,7 @@ class DecideAnswer(DecideDryRun):
 class ChatMessage(WireModel):
     """What the model said."""
 
-    model_config = ConfigDict(json_schema_extra=_sometimes("tool_calls"))
+    model_config = ConfigDict(json_schema_extra=_make_optional("tool_calls"))
 
     role: Literal["assistant"]
     content: str | None

@@ -115,14 +115,14 @@ def caller(event: Event) -> Caller:
     answer per key, not per origin.
     """
     context = event.get("requestContext")
-    found = context.get("authorizer") if isinstance(context, Mapping) else None
-    if not isinstance(found, Mapping) or not all(found.get(name) for name in ("tenant_id", "key_id", "scopes")):
+    authorizer = context.get("authorizer") if isinstance(context, Mapping) else None
+    if not isinstance(authorizer, Mapping) or not all(authorizer.get(name) for name in ("tenant_id", "key_id", "scopes")):
         raise Unauthorized("the request passed no authorizer")
     who = Caller(
-        tenant_id=str(found["tenant_id"]),
-        key_id=str(found["key_id"]),
-        scopes=tuple(str(found["scopes"]).split()),
-        origins=tuple(str(found.get("origins") or "").split()),
+        tenant_id=str(authorizer["tenant_id"]),
+        key_id=str(authorizer["key_id"]),
+        scopes=tuple(str(authorizer["scopes"]).split()),
+        origins=tuple(str(authorizer.get("origins") or "").split()),
         hops=_hops(event),
     )
     if who.publishable and header(event, "Origin") not in who.origins:
@@ -131,12 +131,12 @@ def caller(event: Event) -> Caller:
 
 
 def _hops(event: Event) -> int:
-    """What the gateway that sent the request said (`rlaas.adapters.models.trace_context`). Raises: InvalidInput where
-    it is no number."""
-    said = header(event, HOPS) or "0"
-    if not re.fullmatch(r"[0-9]{1,3}", said):
+    """How many gateways the request has passed, as the last of them says (`rlaas.adapters.models.trace_context`).
+    Raises: InvalidInput where that is no number."""
+    value = header(event, HOPS) or "0"
+    if not re.fullmatch(r"[0-9]{1,3}", value):
         raise InvalidInput(f"{HOPS} is a whole number", param=HOPS)
-    return int(said)
+    return int(value)
 
 
 def header(event: Event, name: str) -> str | None:
@@ -148,10 +148,10 @@ def header(event: Event, name: str) -> str | None:
 
 
 def named(event: Event, parameter: str) -> str:
-    """What stands in the path in the place of `{parameter}`."""
+    """The value of `{parameter}` in the path, decoded; empty where there is none."""
     parameters = event.get("pathParameters")
-    found = parameters.get(parameter) if isinstance(parameters, Mapping) else None
-    return unquote(str(found or ""))
+    value = parameters.get(parameter) if isinstance(parameters, Mapping) else None
+    return unquote(str(value or ""))
 
 
 def parse(model: type[Model], event: Event) -> Model:
@@ -170,7 +170,7 @@ def parse(model: type[Model], event: Event) -> Model:
 def batched(
     models: Mapping[str, type[Model]], event: Event, *, limit: int, most_bytes: int = MAX_BATCH_BYTES
 ) -> "list[Model | InvalidInput]":
-    """The body's `events`, each as the model that its `type` names, or why it is none; one does not spoil the others.
+    """The body's `events`: each as the model that its `type` names, or the error that says why it is not one.
 
     Raises: PayloadTooLarge above `most_bytes`; InvalidInput when the body is no object with a list of 1 to `limit`
     events.
@@ -186,25 +186,26 @@ def batched(
         raise InvalidInput("Extra inputs are not permitted", param=unknown)
     events = body.get("events")
     if not isinstance(events, list) or not 1 <= len(events) <= limit:
-        given = f"{len(events)} events" if isinstance(events, list) else "no list"
-        raise InvalidInput(f"a batch holds 1 to {limit} events, and {given} were given", param="events")
-    return [_one_of(models, one) for one in events]
+        count = f"{len(events)} events" if isinstance(events, list) else "no list"
+        raise InvalidInput(f"a batch holds 1 to {limit} events, and {count} were given", param="events")
+    return [_parse_item(models, item) for item in events]
 
 
-def _one_of(models: Mapping[str, type[Model]], one: object) -> "Model | InvalidInput":
-    kind = one.get("type") if isinstance(one, dict) else None
-    if not isinstance(one, dict) or not isinstance(kind, str) or kind not in models:
+def _parse_item(models: Mapping[str, type[Model]], item: object) -> "Model | InvalidInput":
+    event_type = item.get("type") if isinstance(item, dict) else None
+    if not isinstance(item, dict) or not isinstance(event_type, str) or event_type not in models:
         return InvalidInput(f"an event is an object whose type is one of {', '.join(models)}", param="type")
     try:
-        text = json.dumps({name: value for name, value in one.items() if name != "type"}, ensure_ascii=False).encode(errors="surrogatepass")
+        fields = {name: value for name, value in item.items() if name != "type"}
+        text = json.dumps(fields, ensure_ascii=False).encode(errors="surrogatepass")
     except RecursionError:
         return InvalidInput("the event nests too deep")
     if len(text) > MAX_BODY_BYTES:
         return PayloadTooLarge(f"the event has {len(text)} bytes; at most {MAX_BODY_BYTES} are taken")
     try:
-        return models[kind].model_validate_json(text)
+        return models[event_type].model_validate_json(text)
     except ValidationError as error:
-        return invalid_input(error, one)
+        return invalid_input(error, item)
 
 
 def _json(body: bytes) -> object:

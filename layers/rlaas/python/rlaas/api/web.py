@@ -21,8 +21,8 @@ READY_PATH = "/ready"
 CONTEXT_HEADER = "x-amzn-request-context"
 
 Stream = Generator[Body, None, None]
-"""The parts of a streamed answer. It raises before its first part what becomes an ordinary error answer, and is closed
-when the client has left, so that it can account for what was produced."""
+"""The parts of a streamed answer. An error before its first part becomes an ordinary error answer. It is closed when
+the client has left, so that it can account for what was produced."""
 Responder = Callable[[Event], Body | Stream]
 """Answers one request, whole or in parts. Raises: any RlaasError."""
 
@@ -57,33 +57,34 @@ class _Exchange(BaseHTTPRequestHandler):
     responders: Mapping[str, Responder]
 
     def do_GET(self) -> None:
-        """Readiness."""
-        self._whole(200 if self.path == READY_PATH else 404, {}, "")
+        """Say that the function is up."""
+        self._send_whole(200 if self.path == READY_PATH else 404, {}, "")
 
     def do_POST(self) -> None:
-        """A request of the API."""
+        """Answer a request of the API."""
         identifier = ""
         try:
-            event = self._event()
+            event = self._read_event()
             identifier = request_id(event)
             respond = self.responders.get(self.path.partition("?")[0])
             if respond is None:
                 raise NotFound("there is nothing at this path")
             answer = respond(event)
             if isinstance(answer, dict):
-                self._whole(200, answer, identifier)
+                self._send_whole(200, answer, identifier)
             else:
-                self._parts(next(answer, None), answer, identifier)
+                self._send_parts(next(answer, None), answer, identifier)
         except ClientLeft:
             self.close_connection = True
             logger.info("client left", request_id=identifier)
         except Exception as error:
             self._refuse(error, identifier)
 
-    def _event(self) -> Event:
+    def _read_event(self) -> Event:
         """The request as API Gateway's proxy event. Raises: Unauthorized without exactly one context, which only the
         adapter gives."""
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))  # in any case: what is left would be the next request
+        # Read in any case: unread bytes would be taken for the next request.
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         contexts = self.headers.get_all(CONTEXT_HEADER) or []
         if len(contexts) != 1:
             raise Unauthorized("the request passed no authorizer")
@@ -97,48 +98,50 @@ class _Exchange(BaseHTTPRequestHandler):
             "isBase64Encoded": True,
         }
 
-    def _whole(self, status: int, body: Body, identifier: str, headers: Mapping[str, str] | None = None) -> None:
+    def _send_whole(self, status: int, body: Body, identifier: str, headers: Mapping[str, str] | None = None) -> None:
         content = _json(body)
-        self._head(status, "application/json", identifier, {**(headers or {}), "Content-Length": str(len(content))})
+        self._send_head(status, "application/json", identifier, {**(headers or {}), "Content-Length": str(len(content))})
         self._send(content)
 
-    def _parts(self, first: Body | None, rest: Stream, identifier: str) -> None:
-        """Server-sent events as OpenAI sends them. A failure in the middle is an event of its own, and nothing follows
-        it."""
+    def _send_parts(self, first: Body | None, rest: Stream, identifier: str) -> None:
+        """Send the parts as server-sent events, as OpenAI does. A failure in the middle is an event of its own, and
+        nothing follows it."""
         try:
-            self._head(200, "text/event-stream; charset=utf-8", identifier, {"Cache-Control": "no-cache", "Transfer-Encoding": "chunked"})
+            self._send_head(
+                200, "text/event-stream; charset=utf-8", identifier, {"Cache-Control": "no-cache", "Transfer-Encoding": "chunked"}
+            )
             if first is not None:
-                self._part(_json(first))
+                self._send_part(_json(first))
             for body in rest:
-                self._part(_json(body))
-            self._part(b"[DONE]")
+                self._send_part(_json(body))
+            self._send_part(b"[DONE]")
         except ClientLeft:
             raise
         except Exception as error:
-            self._part(_json(_failure_body(error, identifier)))
+            self._send_part(_json(_log_failure(error, identifier)))
         finally:
             rest.close()
         self._send(b"0\r\n\r\n")
 
     def _refuse(self, error: Exception, identifier: str) -> None:
-        body = _failure_body(error, identifier)
+        body = _log_failure(error, identifier)
         try:
-            self._whole(status_of(error) if isinstance(error, RlaasError) else 500, body, identifier, retry_after(error))
+            self._send_whole(status_of(error) if isinstance(error, RlaasError) else 500, body, identifier, retry_after(error))
         except ClientLeft:
             self.close_connection = True
             logger.info("client left", request_id=identifier)
 
-    def _head(self, status: int, content_type: str, identifier: str, headers: Mapping[str, str]) -> None:
+    def _send_head(self, status: int, content_type: str, identifier: str, headers: Mapping[str, str]) -> None:
         self.send_response_only(status)
-        given = {"Content-Type": content_type, "X-Request-Id": identifier, "Access-Control-Allow-Origin": "*"}
-        for name, value in {**given, **headers}.items():
+        common = {"Content-Type": content_type, "X-Request-Id": identifier, "Access-Control-Allow-Origin": "*"}
+        for name, value in {**common, **headers}.items():
             self.send_header(name, value)
         try:
             self.end_headers()
         except OSError:
             raise ClientLeft from None
 
-    def _part(self, data: bytes) -> None:
+    def _send_part(self, data: bytes) -> None:
         event = b"data: " + data + b"\n\n"
         self._send(b"%x\r\n%s\r\n" % (len(event), event))
 
@@ -152,8 +155,8 @@ class _Exchange(BaseHTTPRequestHandler):
         """API Gateway keeps the access log."""
 
 
-def _failure_body(error: Exception, identifier: str) -> Body:
-    """The error's body, and a line in the log."""
+def _log_failure(error: Exception, identifier: str) -> Body:
+    """Write the error to the log; its body."""
     if isinstance(error, RlaasError):
         refused(error, identifier, status=status_of(error))
         return error_body(error, identifier)

@@ -1,7 +1,7 @@
 """The fourth stage: backends are asked one after another, the arm's and then the control's, until one answers.
 
 Backends are servers that tenants name. What they answer may be of any shape: whatever their adapters raise is the
-failure of a backend here, and every answer is looked at before anybody works with it. What was sent to them may be
+failure of a backend here, and every answer is checked before it is used. What was sent to them may be
 charged for: a call counts as the most that it can come to until it is known what it cost, or that nothing was done.
 No error makes it free, since none gets out of here: the exchange holds the error beside what was spent until then.
 """
@@ -26,21 +26,21 @@ from rlaas.policies.bundle import Policy
 from rlaas.routing.assign import CONTROL, Decision
 
 _FIRST_SHARE = 0.55
-"""What of the time left a backend may take while others follow it."""
+"""The share of the time left, in [0, 1], that a backend may take while others follow it."""
 _LONGEST_PAUSE_S = 2.0
-"""A backend that asks to wait longer than this before it is asked again is given up on."""
+"""A backend that asks for a longer pause than this before a second try gets none."""
 _LEAST_TIME_S = 0.5
 """With less time left than this nobody is asked."""
 _BLOCKED_BY_CONTROL = "the arm did not answer, and the control's guardrails block the request"
 _MOST_TOOL_CALLS = 128
 _LONGEST_NAME = 256
 _LONGEST_REASON = 128
-"""As events have room for."""
+"""In characters: as much as an event has room for."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAnswer:
-    """An answer of which the first piece is there, if the backend says anything. Whoever has it closes `rest`."""
+    """An answer whose first piece has come, if the backend sends any. Its holder closes `rest`."""
 
     first: tuple[Delta, ...]
     rest: Generator[Delta, None, None]
@@ -55,7 +55,7 @@ class Exchange:
     """What was asked last, by the arm's policy or the control's; or what its guardrails answer in place."""
     reservation: Reservation | None
     decision: Decision
-    """As dealt; of an answer, with who gave it and why nobody before did."""
+    """As it was made; once there is an answer, with who gave it and why the others before did not."""
     actions: Actions
     """What guardrails have done."""
     asked_at: float | None = None
@@ -220,7 +220,7 @@ def _try(
         return _note_fallback(exchange), None
     if not isinstance(error, BackendFailed):
         return exchange, None
-    if not isinstance(error, NoCapacity):  # one that sleeps says so at once, and has to hear that it is wanted
+    if not isinstance(error, NoCapacity):  # a sleeping model refuses at once, and wakes only by being asked
         gateway.breakers.note_failure(attempt.circuit)
     exchange = replace(exchange, error=None)
     wait_s = error.retry_after_s if error.retry_after_s is not None else random.uniform(0.05, 0.25)
@@ -230,7 +230,7 @@ def _try(
 
 
 def _turn_to(policy: Policy, exchange: Exchange, gateway: Gateway) -> Exchange:
-    """The exchange with the question of another policy, once its guardrails have looked at the request."""
+    """The exchange with the question of another policy, once its guardrails have checked the request."""
     admitted = admit(exchange.assignment, policy, gateway)
     exchange = replace(exchange, actions=(*exchange.actions, *admitted.actions))
     if isinstance(admitted, Blocked):
@@ -276,19 +276,19 @@ def _open(exchange: Exchange, question: Question, backend: BackendSpec, gateway:
 
 
 def _read_pieces(backend: BackendSpec, call: ChatCall, gateway: Gateway, timeout_s: float) -> Generator[Delta, None, None]:
-    """The pieces of a stream, looked at. Raises: BackendFailed, and before the first piece InvalidInput."""
-    begun = False
+    """The pieces of a stream, each checked. Raises: BackendFailed, and before the first piece InvalidInput."""
+    has_begun = False
     with _reading():
         try:
             with closing(_make_closable(gateway.backend.stream(backend, call, timeout_s=timeout_s))) as deltas:
                 for delta in deltas:
-                    begun = True
+                    has_begun = True
                     _check_piece(delta, call)
                     if delta.usage is not None and not is_believable(delta.usage, call):
                         delta = replace(delta, usage=None)
                     yield delta
         except InvalidInput as error:
-            if begun:
+            if has_begun:
                 raise BackendFailed("the backend failed in mid-answer") from error
             raise
 
@@ -305,7 +305,7 @@ def _reading() -> Iterator[None]:
 
 
 def _make_closable(deltas: Iterator[Delta]) -> Generator[Delta, None, None]:
-    """`deltas`, which end with this."""
+    """`deltas` as a generator: closing it closes them."""
     try:
         yield from deltas
     finally:
@@ -315,7 +315,10 @@ def _make_closable(deltas: Iterator[Delta]) -> Generator[Delta, None, None]:
 
 
 def _check_completion(completion: Completion, call: ChatCall) -> None:
-    """Raises: BackendFailed where the answer has choices that nobody asked for, or what has no room in an output."""
+    """Check a whole answer.
+
+    Raises: BackendFailed where it has choices that nobody asked for, or what has no room in an output.
+    """
     if not 1 <= len(completion.choices) <= _count_choices(call):
         raise BackendFailed("the backend answered with another number of choices than it was asked for")
     for choice in completion.choices:

@@ -100,10 +100,10 @@ class ChatRequest(WireModel):
 
     @field_validator("stream_options")
     @classmethod
-    def _of_a_stream(cls, given: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
-        if given is not None and not info.data.get("stream"):
+    def _of_a_stream(cls, options: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
+        if options is not None and not info.data.get("stream"):
             raise ValueError("only allowed when stream is true")
-        return given
+        return options
 
     @model_validator(mode="after")
     def _extras_are_known(self) -> Self:

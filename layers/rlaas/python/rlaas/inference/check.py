@@ -1,4 +1,4 @@
-"""The fifth stage: an answer is cut to size, finished as the prompt says, and looked at by the policy's guardrails."""
+"""The fifth stage: an answer is cut to size, finished as the prompt says, and checked by the policy's guardrails."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from rlaas.telemetry.ingest import cut
 MAX_ANSWER_BYTES = 1024 * 1024
 """The largest answer, all its choices together, in bytes of JSON. Lambda hands over 6 MB, one item stores 400 KB."""
 CUT = "length"
-"""Why an answer ended that was cut, in OpenAI's words."""
+"""The finish reason of an answer that was cut, in OpenAI's words."""
 _LONGEST_REASON = 128
 
 
@@ -29,9 +29,9 @@ class Outcome:
     exchange: Exchange
     choices: tuple[Choice, ...]
     spent: Spent | None
-    """What the answer cost by its usage, or about; None where nobody was asked."""
+    """What the answer cost by its usage, or an estimate; None where nobody was asked."""
     latency_ms: float
-    """From the first backend's being asked to the answer's being looked at, in milliseconds."""
+    """From asking the first backend to checking the answer, in milliseconds."""
     regenerate: bool = False
     """Whether the guardrails want another answer in place of this one."""
 
@@ -78,9 +78,9 @@ def check_answer(exchange: Exchange, gateway: Gateway, *, again: bool = False) -
 def bound_choices(choices: Sequence[Choice]) -> tuple[Choice, ...]:
     """The choices with what is beyond `MAX_ANSWER_BYTES` cut off.
 
-    Those then say that they ended by `length`; half a tool call is none.
+    Those then say that they ended by `length`; tool calls that do not fit are left out whole.
     """
-    room, kept = MAX_ANSWER_BYTES, []
+    room, results = MAX_ANSWER_BYTES, []
     for choice in choices:
         text, refusal = cut(choice.text, room), None
         room -= _size(text)
@@ -99,8 +99,8 @@ def bound_choices(choices: Sequence[Choice]) -> tuple[Choice, ...]:
         reason = (choice.finish_reason or "")[:_LONGEST_REASON] or None if whole else CUT
         if (whole, logprobs, reason) != (True, choice.logprobs, choice.finish_reason):
             choice = replace(choice, text=text, tool_calls=calls, refusal=refusal, logprobs=logprobs, finish_reason=reason)
-        kept.append(choice)
-    return tuple(kept)
+        results.append(choice)
+    return tuple(results)
 
 
 def count_characters(delta: Delta) -> int:

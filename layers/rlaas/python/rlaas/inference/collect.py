@@ -32,7 +32,7 @@ class Collected:
         self._model: str | None = None
 
     def add(self, delta: Delta) -> Delta:
-        """Take a piece in, and hand it back."""
+        """Add a piece, and return it."""
         self._usage = delta.usage or self._usage
         self._model = delta.model or self._model
         if delta.text or delta.refusal or delta.tool_calls or delta.finish_reason:

@@ -14,7 +14,7 @@ from rlaas.policies.bundle import Policy
 from rlaas.routing.assign import CONTROL, PINNED, Decision, assign, pinned
 from rlaas.routing.route import Route
 from rlaas.telemetry.events import InteractionCreated, Tag
-from rlaas.telemetry.ingest import made_id
+from rlaas.telemetry.ingest import make_id
 from rlaas.wire import Json, WireModel
 
 _NO_PARAMETERS = frozenset({"model", "messages", "stream", "stream_options"})
@@ -45,12 +45,12 @@ class InferRequest(WireModel):
     @field_validator("parameters")
     @classmethod
     def _check_parameters(cls, parameters: dict[str, Json]) -> dict[str, Json]:
-        """Refuse what the policy and the path say, and bounds that would bring the reservation down.
+        """Refuse parameters that the policy and the path decide, and bounds that would make the reservation too small.
 
-        A vendor hears of a user what is stored: his pseudonym.
+        A vendor gets what is stored of a user: the pseudonym.
         """
-        if reserved := _NO_PARAMETERS & parameters.keys():
-            raise ValueError(f"{min(reserved)} is no parameter: the policy, the messages and the path say it")
+        if reserved_names := _NO_PARAMETERS & parameters.keys():
+            raise ValueError(f"{min(reserved_names)} is not a parameter: the policy, the messages and the path decide it")
         for name, most in _BOUNDS.items():
             value = parameters.get(name)
             if value is not None and not (type(value) is int and 1 <= value <= most):
@@ -68,7 +68,7 @@ class InferRequest(WireModel):
 class Asker:
     """On whose behalf a model is asked. `hops` counts the gateways that the request has passed before this one.
 
-    `key_id` is None of a mirrored request whose output the application reported itself.
+    `key_id` is None for a mirrored request whose output the application reported itself.
     """
 
     tenant_id: str
@@ -81,7 +81,7 @@ class Assignment:
     """A request and the policy that is to answer it."""
 
     request: InferRequest | InteractionCreated
-    """As it came; of a mirrored request as it was stored."""
+    """As it came in; a mirrored request as it was stored."""
     asker: Asker
     interaction_id: str
     output_id: str
@@ -106,7 +106,7 @@ def decide_policy(request: InferRequest, asker: Asker, gateway: Gateway, *, idem
     """
     started = gateway.timer()
     tenant_id = asker.tenant_id
-    interaction_id = request.interaction_id or made_id(tenant_id, "interaction", "int", idempotency_key)
+    interaction_id = request.interaction_id or make_id(tenant_id, "interaction", "int", idempotency_key)
     route = gateway.routes.current_route(tenant_id, request.skill)
     unit, decision_id, now = _find_unit(route, request, interaction_id), new_id("dec"), gateway.clock()
     if request.policy_id is None:

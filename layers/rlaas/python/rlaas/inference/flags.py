@@ -34,7 +34,7 @@ def targeting_key(body: JsonValue, *, key: str | None) -> str | None:
     """The unit that an evaluation request is about; None where it names none. Raises: CannotEvaluate."""
     context = body.get("context", {}) if isinstance(body, dict) else None
     if not isinstance(context, dict):
-        raise CannotEvaluate(400, "INVALID_CONTEXT", "the body is an object, and its context one, too", key=key)
+        raise CannotEvaluate(400, "INVALID_CONTEXT", "the body and its context are objects", key=key)
     unit = context.get("targetingKey")
     if unit is None or unit == "":
         return None
@@ -74,9 +74,9 @@ def evaluate_all(
     for _, skill in zip(range(_MOST_FLAGS), skills, strict=False):
         try:
             yield evaluate(skill, unit, tenant_id, routes=routes, now=now)
-        except CannotEvaluate as refused:
-            if refused.status != 404:  # a skill without a route is no flag yet
-                yield refused.body
+        except CannotEvaluate as refusal:
+            if refusal.status != 404:  # a skill without a route is no flag yet
+                yield refusal.body
 
 
 def _metadata(decision: Decision) -> dict[str, JsonValue]:

@@ -52,4 +52,4 @@ class Gateway:
     pause: Callable[[float], None] = time.sleep
     breakers: CircuitBreakers = field(default_factory=lambda: CircuitBreakers(time.perf_counter))
     allowed: AllowedModels = EVERY_MODEL
-    """The models that callers may be told to ask themselves; `backend` sees to those that RLaaS asks."""
+    """The models that callers may ask directly; `backend` checks those that RLaaS asks."""

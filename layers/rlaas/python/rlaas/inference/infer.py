@@ -1,7 +1,7 @@
 """A request's way to its answer, from top to bottom: decide, render, reserve, ask, check, record.
 
-Each stage is a file of its own and a function from frozen values to frozen values. An answer comes whole or piece by
-piece; or the caller is told whom to ask, and asks himself.
+Each stage is a file of its own and a function from frozen values to frozen values. An answer comes whole or
+piece by piece; or the caller learns which model to ask, and asks it directly.
 """
 
 from collections.abc import Generator
@@ -31,8 +31,7 @@ from rlaas.routing.assign import Decision
 
 @dataclass(frozen=True, slots=True)
 class AnswerStream:
-    """An answer that is still being made. Whoever takes it reads `deltas` to the end or closes them: then it is
-    stored."""
+    """An answer that is still being made. Its holder reads `deltas` to the end or closes them: then it is stored."""
 
     interaction_id: str
     output_id: str
@@ -45,7 +44,7 @@ class AnswerStream:
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """Who answers a request and what they are asked, for a caller that asks them himself."""
+    """Which policy answers a request and what its model is to be asked, for a caller that asks it directly."""
 
     interaction_id: str
     output_id: str
@@ -100,12 +99,13 @@ def infer_stream(request: InferRequest, asker: Asker, gateway: Gateway, *, idemp
 
 
 def decide(request: InferRequest, asker: Asker, gateway: Gateway, *, idempotency_key: str | None = None) -> Handover:
-    """Who is to answer `request` and what they are asked, for a caller that asks himself or, by a `dryrun`, wants to
-    know.
+    """Which policy is to answer `request` and what its model is to be asked.
 
-    Unless it is a dry run the interaction is stored, and the most that the call may come to counts as spent: nobody
-    tells what it came to. Raises: NotFound, InvalidInput, PayloadTooLarge, Conflict, QuotaExceeded as `infer`;
-    Forbidden when guardrails block it or the stage does not allow its model.
+    For a caller that asks the model directly or, by a `dryrun`, only wants to know.
+
+    Unless it is a dry run the interaction is stored, and the most that the call may cost counts as spent: RLaaS never
+    learns what it cost. Raises: NotFound, InvalidInput, PayloadTooLarge, Conflict, QuotaExceeded as `infer`; Forbidden
+    when guardrails block it or the stage does not allow its model.
     """
     assignment = decide_policy(request, asker, gateway, idempotency_key=idempotency_key)
     question = render_question(assignment, assignment.policy, gateway)
@@ -168,7 +168,7 @@ def _stream_pieces(exchange: Exchange, stream: OpenAnswer, gateway: Gateway) -> 
     """An open answer as a stream."""
     assignment, decision = exchange.assignment, exchange.decision
     deltas = _relay(exchange, stream, gateway)
-    next(deltas)  # what is closed before it has begun runs no line of its own, and this has to settle
+    next(deltas)  # a generator closed before its first step runs none of its lines, and this one has to settle
     return AnswerStream(
         interaction_id=assignment.interaction_id,
         output_id=assignment.output_id,
@@ -182,9 +182,9 @@ def _stream_pieces(exchange: Exchange, stream: OpenAnswer, gateway: Gateway) -> 
 def _relay(exchange: Exchange, stream: OpenAnswer, gateway: Gateway) -> Generator[Delta, None, None]:
     """Pass the pieces on; check and record what they add up to when they end or their reader leaves.
 
-    The first piece is empty. Raises: BackendFailed when the answer breaks off, takes too long.
+    The first piece is empty. Raises: BackendFailed when the answer breaks off or takes too long.
     """
-    started, collected, size, cut_off = exchange.assignment.started, Collected(), 0, None
+    started, pieces, size, cut_off = exchange.assignment.started, Collected(), 0, None
     try:
         yield Delta()
         for delta in chain(stream.first, stream.rest):
@@ -193,18 +193,18 @@ def _relay(exchange: Exchange, stream: OpenAnswer, gateway: Gateway) -> Generato
             size += count_characters(delta)
             if size > MAX_ANSWER_BYTES:
                 cut_off = CUT
-                yield collected.add(Delta(delta.index, finish_reason=CUT, usage=delta.usage))
+                yield pieces.add(Delta(delta.index, finish_reason=CUT, usage=delta.usage))
                 break
-            yield collected.add(delta)
+            yield pieces.add(delta)
     except GeneratorExit:
-        _finish(close_stream(exchange, collected.completion(cut_off="cancelled"), gateway, complete=False), gateway, again=True)
+        _finish(close_stream(exchange, pieces.completion(cut_off="cancelled"), gateway, complete=False), gateway, again=True)
         raise
     except BaseException as error:
-        broken = close_stream(exchange, collected.completion(), gateway, complete=False)
-        record_unanswered(replace(broken, error=error), gateway)
+        closed_exchange = close_stream(exchange, pieces.completion(), gateway, complete=False)
+        record_unanswered(replace(closed_exchange, error=error), gateway)
         raise
     else:
-        completion = collected.completion(cut_off=cut_off)
+        completion = pieces.completion(cut_off=cut_off)
         _finish(close_stream(exchange, completion, gateway, complete=cut_off is None), gateway, again=True)
     finally:
         stream.rest.close()

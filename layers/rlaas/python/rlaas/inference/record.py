@@ -17,8 +17,8 @@ from rlaas.inference.reserve import settle_budgets
 from rlaas.metering.prices import usd
 from rlaas.routing.assign import Decision
 from rlaas.telemetry.events import GuardrailActed, InteractionCreated, OutputProduced, RequestFailed
-from rlaas.telemetry.feedback_token import Shown, feedback_token
-from rlaas.telemetry.ingest import prepare, prepare_answer, prepare_clean, same_event
+from rlaas.telemetry.feedback_token import ShownOutput, feedback_token
+from rlaas.telemetry.ingest import is_same_event, prepare, prepare_answer, prepare_clean
 from rlaas.telemetry.store import StoredEvent
 
 
@@ -56,7 +56,7 @@ class Answer:
 def recall_answer(exchange: Exchange, gateway: Gateway) -> Answer | None:
     """Store the interaction; the answer where this very request got one before, which then spends nothing.
 
-    Raises: Conflict when the interaction's id holds another payload or its output is none of the gateway's,
+    Raises: Conflict when the interaction's id holds another payload or the gateway did not make its output,
     DependencyUnavailable.
     """
     assignment = exchange.assignment
@@ -89,7 +89,7 @@ def record_interaction(assignment: Assignment, gateway: Gateway) -> bool:
         scrubber=gateway.scrubber,
     )
     earlier = gateway.store.put_new(interaction)
-    if earlier is not None and not same_event(earlier, interaction):
+    if earlier is not None and not is_same_event(earlier, interaction):
         raise Conflict(f"the id {assignment.interaction_id!r} holds another payload", param="interaction_id")
     return earlier is None
 
@@ -97,7 +97,8 @@ def record_interaction(assignment: Assignment, gateway: Gateway) -> bool:
 def record_answer(outcome: Outcome, gateway: Gateway) -> Answer:
     """Settle what the answer cost; store the output and what guardrails did.
 
-    What is paid for is kept: where an event that is none of the gateway's has taken the output's id, under another one.
+    A paid answer is always stored: under another id where an event that the gateway did not make has taken the
+    output's.
 
     Raises: DependencyUnavailable.
     """
@@ -105,7 +106,7 @@ def record_answer(outcome: Outcome, gateway: Gateway) -> Answer:
     assignment, tenant_id = exchange.assignment, exchange.assignment.asker.tenant_id
     output_id = assignment.output_id
     try:
-        settled = settle_budgets(exchange.reservation, exchange.spent, gateway)
+        is_settled = settle_budgets(exchange.reservation, exchange.spent, gateway)
         output = _build_output(outcome)
         stored = prepare_answer(output, tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
         earlier = gateway.store.put_new(stored)
@@ -130,12 +131,12 @@ def record_answer(outcome: Outcome, gateway: Gateway) -> Answer:
         overhead_ms=(gateway.timer() - assignment.started) * 1000 - outcome.latency_ms,
         replay=False,
         feedback_token=make_feedback_token(assignment, output_id, gateway),
-        settled=settled,
+        settled=is_settled,
     )
 
 
 def record_unseen(outcome: Outcome, gateway: Gateway) -> bool:
-    """As `record_answer`, of an answer that nobody sees: whether its output is new. Raises: DependencyUnavailable."""
+    """As `record_answer`, for an answer that no user sees: whether its output is new. Raises: DependencyUnavailable."""
     exchange = outcome.exchange
     assignment = exchange.assignment
     try:
@@ -162,7 +163,7 @@ def record_unanswered(exchange: Exchange, gateway: Gateway) -> None:
 
 
 def replay_answer(assignment: Assignment, stored: StoredEvent, gateway: Gateway) -> Answer:
-    """The answer that was stored before. Raises: Conflict for what is none of the gateway's."""
+    """The answer that was stored before. Raises: Conflict for an output that the gateway did not make."""
     output = stored.event()
     if not isinstance(output, OutputProduced) or output.decision is None:
         raise Conflict("the interaction's output was reported by the application; ask under another id", param="interaction_id")
@@ -184,8 +185,8 @@ def replay_answer(assignment: Assignment, stored: StoredEvent, gateway: Gateway)
 def make_feedback_token(assignment: Assignment, output_id: str, gateway: Gateway) -> str:
     """What a page that shows the output gives feedback by."""
     request = assignment.request
-    shown = Shown(request.skill, assignment.interaction_id, output_id, request.thread_id, request.user_id)
-    return feedback_token(shown, scrubber=gateway.scrubber, now=gateway.clock())
+    output = ShownOutput(request.skill, assignment.interaction_id, output_id, request.thread_id, request.user_id)
+    return feedback_token(output, scrubber=gateway.scrubber, now=gateway.clock())
 
 
 def guardrail_events(actions: Sequence[PolicyAction], assignment: Assignment, output_id: str) -> list[GuardrailActed]:
@@ -194,7 +195,7 @@ def guardrail_events(actions: Sequence[PolicyAction], assignment: Assignment, ou
     Ids come from interaction, output, policy and position, so that doing it twice makes the same events.
     """
     request, interaction_id, events = assignment.request, assignment.interaction_id, []
-    for position, (policy_id, action) in enumerate((one.policy_id, one.action) for one in actions):
+    for position, (policy_id, action) in enumerate((item.policy_id, item.action) for item in actions):
         parts = (output_id, policy_id, action.stage, str(position))
         bound = bound_id("grd", interaction_id, text_sha256("/".join(parts))[:16])
         events.append(
@@ -270,6 +271,6 @@ def _build_output(outcome: Outcome) -> OutputProduced:
 
 
 def _is_gateways_own(stored: StoredEvent) -> bool:
-    """Whether the gateway made it: nobody else can say by whose key a model was asked."""
+    """Whether the gateway made it: no client can set `key_id`."""
     output = stored.event()
     return isinstance(output, OutputProduced) and output.key_id is not None

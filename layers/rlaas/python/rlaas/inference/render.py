@@ -1,4 +1,4 @@
-"""The second stage: the policy's guardrails look at what the caller sent, and its prompt is rendered over that."""
+"""The second stage: the policy's guardrails check what the caller sent, and its prompt is rendered with that."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from rlaas.policies.guardrails.checks import GuardrailAction
 
 BLOCKED = "content_filter"
-"""Why an answer ended that a guardrail put in the place of another, in OpenAI's words."""
+"""The finish reason of an answer that a guardrail put in place of another, in OpenAI's words."""
 _SMALL_PROMPT = 16 * 1024
-"""Characters of a prompt that no mask makes too large."""
+"""A prompt of fewer characters than this is small enough, however it is masked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def render_admitted(assignment: Assignment, admitted: Admitted, gateway: Gateway
 
 
 def render_unguarded(assignment: Assignment, policy: Policy) -> Question:
-    """The question of a policy whose guardrails have not looked yet. Raises: InvalidInput."""
+    """The question of a policy whose guardrails have not checked the request yet. Raises: InvalidInput."""
     request = assignment.request
     return Question(policy, _render_call(assignment, Admitted(policy, request.inputs, request.messages, request.documents)))
 
@@ -130,10 +130,10 @@ def _render_call(assignment: Assignment, admitted: Admitted) -> ChatCall:
     )
 
 
-def _merge_parameters(policy: Policy, given: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """The request's parameters over the policy's; OpenAI's newer word for the longest answer replaces the older."""
+def _merge_parameters(policy: Policy, overrides: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """The request's parameters over the policy's; OpenAI's newer name for the limit of an answer replaces the older."""
     own = {**policy.sampling.parameters(), **offered_tools(policy.prompt)}
-    parameters = {name: value for name, value in given.items() if value is not None}
+    parameters = {name: value for name, value in overrides.items() if value is not None}
     if "max_completion_tokens" in parameters:
         del own["max_tokens"]
     if "tools" in parameters:

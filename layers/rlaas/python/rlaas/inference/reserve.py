@@ -46,7 +46,7 @@ def settle_budgets(reservation: Reservation | None, spent: Amount, gateway: Gate
 
 
 def _possible_calls(assignment: Assignment, question: Question, gateway: Gateway) -> Iterator[PossibleCall]:
-    """The arm's and, should it fail, the control's, whose guardrails have not looked yet."""
+    """The arm's and, should it fail, the control's, whose guardrails have not checked the request yet."""
     yield _with_fallbacks(question)
     if assignment.control is None:
         return

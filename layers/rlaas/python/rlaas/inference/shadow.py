@@ -1,4 +1,4 @@
-"""Shadows: a policy answers a request that another has answered, and nobody sees it.
+"""Shadows: a policy answers a request that another has answered, and no user sees its answer.
 
 The request is the one that was stored: scrubbed of personal data. Nothing of it goes through the user's request, so
 that a shadow can neither slow it nor fail it; it spends from budgets of scope `shadow` alone.

@@ -43,7 +43,7 @@ class PossibleCall:
 class Spending:
     """A tenant's budgets and prices.
 
-    What a process that dies had set aside comes back after `lifetime_s` seconds to twice that.
+    What a process had set aside when it died is given back after `lifetime_s` to twice `lifetime_s` seconds.
     """
 
     counters: Counters
@@ -59,9 +59,9 @@ class Spending:
         return spent_arms(self.counters.read(tenant_id), caps, now=now) if caps else frozenset()
 
     def begin(self, tenant_id: str, request: Request, calls: Iterable[PossibleCall], *, now: datetime) -> Reservation | None:
-        """Set aside the most that one of `calls` is thought to come to.
+        """Set aside the most that one of `calls` is expected to cost.
 
-        None, and no call is looked at, where nothing limits the request. Raises: QuotaExceeded, DependencyUnavailable.
+        None, and `calls` are not read, where nothing limits the request. Raises: QuotaExceeded, DependencyUnavailable.
         """
         due = charges(self.budgets, request, now=now, ceilings=self.ceilings)
         if not due:
@@ -78,16 +78,16 @@ class Spending:
         )
 
     def end(self, reservation: Reservation | None, spent: Amount = NOTHING, *, now: datetime) -> None:
-        """Settle what was set aside. Raises: DependencyUnavailable; then it comes back by itself."""
+        """Settle what was set aside. Raises: DependencyUnavailable; the reservation then expires."""
         if reservation is not None:
             settle(self.counters, reservation, spent, now=now)
 
     def spent(self, policy: Policy, model: str, call: ChatCall, completion: Completion) -> Spent:
-        """What `completion` by `model` cost; where nobody said how many tokens it took, about what it did."""
+        """What `completion` by `model` cost; an estimate where the backend reported no usage."""
         usage = completion.usage
         if usage is None:
-            written = estimated_tokens(choice.text for choice in completion.choices)
-            usage = Usage(input_tokens=_count_prompt_tokens(call), output_tokens=written)
+            output_tokens = estimated_tokens(choice.text for choice in completion.choices)
+            usage = Usage(input_tokens=_count_prompt_tokens(call), output_tokens=output_tokens)
         return self._price(policy, model, usage)
 
     def most(self, policy: Policy, model: str, call: ChatCall) -> Amount:

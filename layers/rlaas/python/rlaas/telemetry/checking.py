@@ -19,7 +19,10 @@ CLOCK_SKEW = timedelta(days=1)
 def check_event(
     event: AnyEvent, *, received_at: datetime, has_skill: Callable[[str], bool], metrics_of: Callable[[str], Mapping[str, Metric]]
 ) -> None:
-    """Raises: NotFound for an unknown skill; InvalidInput for a time, tokens or a metric's value that cannot be."""
+    """Check an event that a client reports.
+
+    Raises: NotFound for an unknown skill; InvalidInput for a time, tokens or a metric's value that cannot be.
+    """
     if event.occurred_at is not None and not FIRST_DAY <= event.occurred_at <= received_at + CLOCK_SKEW:
         raise InvalidInput("events occur between 2020 and a day after the service's clock", param="occurred_at")
     if not has_skill(event.skill):
@@ -34,12 +37,12 @@ def check_event(
         name, value, field = event.name, event.value, "name"
     else:
         return
-    registered = metrics_of(event.skill)
-    metric = registered.get(name)
+    metrics = metrics_of(event.skill)
+    metric = metrics.get(name)
     if metric is None:
         if field == "name":
             return
-        names = ", ".join(sorted(registered)) or "none"
+        names = ", ".join(sorted(metrics)) or "none"
         raise InvalidInput(f"the skill {event.skill!r} has no metric {name!r}; registered: {names}", param=field)
     if not metric.takes(value):
         raise InvalidInput(f"the metric {name!r} is of type {metric.type}", param="value")
@@ -48,23 +51,23 @@ def check_event(
         raise InvalidInput(f"the metric {name!r} is of level {metric.level}: it needs {needed}", param="interaction_id")
 
 
-def add_decision(event: AnyEvent, given: OutputProduced, scrubber: Scrubber, now: datetime) -> AnyEvent:
-    """`event` with the decision that the token of `given` holds; its ids and policy are the token's. Raises:
+def add_decision(event: AnyEvent, output: OutputProduced, scrubber: Scrubber, now: datetime) -> AnyEvent:
+    """`event` with the decision that the token of `output` holds; its ids and policy are the token's. Raises:
     InvalidInput."""
-    if given.decision is not None:
+    if output.decision is not None:
         raise InvalidInput("decisions are RLaaS's own; send the decision_token that /v1/decide gave", param="decision")
     for field in ("cost_usd", "price_version", "key_id"):
-        if getattr(given, field) is not None:
+        if getattr(output, field) is not None:
             raise InvalidInput("only RLaaS says what an answer cost and who asked", param=field)
-    if given.decision_token is None:
+    if output.decision_token is None:
         return event
-    granted = read_token(given.decision_token, scrubber=scrubber, now=now)
-    told = {
+    granted = read_token(output.decision_token, scrubber=scrubber, now=now)
+    claims = {
         "interaction_id": granted.interaction_id,
         "output_id": granted.output_id,
         "policy_id": granted.decision.policy_id,
     }
-    for field, value in told.items():
-        if getattr(given, field) not in (None, value):
+    for field, value in claims.items():
+        if getattr(output, field) not in (None, value):
             raise InvalidInput(f"the decision_token is for {value!r}", param=field)
-    return event.model_copy(update={**told, "decision": granted.decision, "decision_token": None})
+    return event.model_copy(update={**claims, "decision": granted.decision, "decision_token": None})

@@ -69,7 +69,7 @@ class OutputProduced(Event):
     messages: tuple[Message, ...] | None = None
     decision: Decision | None = Field(default=None, description="RLaaS's own: clients send the decision_token in its place.")
     decision_token: Annotated[str, Field(max_length=LONGEST)] | None = Field(
-        default=None, description="What /v1/decide gave for this output. Stored is the decision that it holds."
+        default=None, description="What /v1/decide gave for this output. The decision that it holds is stored."
     )
     usage: Usage | None = None
     model: Annotated[str, Field(max_length=256)] | None = Field(default=None, description="The backend's model that answered.")
@@ -84,8 +84,8 @@ class FeedbackSubmitted(Event):
     """What a person did with an output; `kind` says which one of the other fields is given.
 
     It is about an output, or about an interaction as a whole; `interaction_id` may be left out where the output's id
-    holds it (`out_<ULID>`). A metric of level `thread` is about `thread_id` and names neither. A page names nothing but
-    the skill: its token says what the feedback is about, and holds it to that.
+    holds it (`out_<ULID>`). A metric of level `thread` is about `thread_id` and names neither. A page names only the
+    skill: its token says what the feedback is about, and it may be about nothing else.
     """
 
     feedback_id: ExternalId | None = None
@@ -101,7 +101,7 @@ class FeedbackSubmitted(Event):
     metric: MetricName | None = Field(default=None, description="The name of one of the skill's metrics.")
     value: bool | float | str | None = Field(default=None, description="The metric's value, of the metric's type.")
     feedback_token: FeedbackToken | None = Field(
-        default=None, description="What RLaaS gave with the output. Whoever reports by a publishable key needs it. It is not stored."
+        default=None, description="What RLaaS gave with the output. Reports by a publishable key need it. It is not stored."
     )
     preferred_feedback_token: FeedbackToken | None = Field(default=None, description="The same for `preferred_output_id`.")
     page_key_id: KeyId | None = Field(default=None, description="RLaaS's own: the publishable key that a page reported this by.")
@@ -111,10 +111,10 @@ class FeedbackSubmitted(Event):
         fields_of = {"edit": ["final_text"], "comparison": ["preferred_output_id"], "metric": ["metric", "value"]}
         fields = ("final_text", "action", "rating", "preferred_output_id", "comment", "label", "metric", "value")
         needed = fields_of.get(self.kind, [self.kind])
-        given = [name for name in fields if getattr(self, name) is not None]
-        if given != needed:
-            named = " and ".join(repr(name) for name in needed)
-            raise ValueError(f"feedback of kind {self.kind!r} needs {named} and no other of {', '.join(fields)}")
+        names = [name for name in fields if getattr(self, name) is not None]
+        if names != needed:
+            needed_names = " and ".join(repr(name) for name in needed)
+            raise ValueError(f"feedback of kind {self.kind!r} needs {needed_names} and no other of {', '.join(fields)}")
         return self
 
     @model_validator(mode="after")
@@ -188,7 +188,7 @@ class GuardrailActed(Event):
 
 
 class RequestFailed(Event):
-    """A request that nobody answered, or whose answer broke off. Made by RLaaS alone; `reason` holds no text of the
+    """A request that no model answered, or whose answer broke off. Made by RLaaS alone; `reason` holds no text of the
     request.
 
     It counts for the arm that its `decision` dealt, unless the same interaction gets an answer later.

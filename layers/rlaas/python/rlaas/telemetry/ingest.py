@@ -26,8 +26,8 @@ from rlaas.telemetry.events import (
     RewardComputed,
     TaskResultReported,
 )
-from rlaas.telemetry.feedback_token import Shown, feedback_token
-from rlaas.telemetry.permission import permitted
+from rlaas.telemetry.feedback_token import ShownOutput, feedback_token
+from rlaas.telemetry.permission import permit
 from rlaas.telemetry.scrubbing import scrubbed
 from rlaas.telemetry.store import EventStore, Mark, SkillSource, StoredEvent, Trial
 from rlaas.wire import check_idempotency_key
@@ -36,7 +36,7 @@ MAX_STORED_BYTES = 380 * 1024
 """The largest event stored, in bytes of JSON: masks may be longer than what they stand for, and an item of DynamoDB
 ends at 400 KB."""
 MIN_ANSWER_BYTES = 64 * 1024
-"""What a prompt leaves for the answer that is stored with it, in bytes of JSON."""
+"""How much room a prompt must leave for the answer that is stored with it, in bytes of JSON."""
 
 _NOT_OF_THE_EVENT = {"dryrun", "feedback_token", "preferred_feedback_token"}
 """What a request says about itself: neither stored nor part of what makes two payloads the same."""
@@ -63,7 +63,7 @@ class Recorded:
     new: bool
     pending: bool
     feedback_token: str | None = None
-    """For an output: what a page that shows it gives feedback by."""
+    """For an output: the token by which a page that shows it gives feedback."""
 
 
 def record(
@@ -97,14 +97,14 @@ def record_all(
     idempotency_keys: Sequence[str | None] | None = None,
     page_key_id: str | None = None,
 ) -> list[Recorded | RlaasError]:
-    """Store each of `events` once; in their order, what became of it or why it was refused. One does not depend on
-    another, but that of several with one id the first is stored and the others are judged by it.
+    """Store each of `events` once; in their order, what became of it or why it was refused. Events do not depend on
+    each other, except that of several with one id the first is stored and the others are compared with it.
 
     An event's id is the body's, else derived from its idempotency key, else fresh; an id in the body is itself the
     idempotency key, so the header then has no say. What it refers to may come later (`pending`), or earlier in
     `events`; what is already there must fit. A dry run is answered as if it were stored. Texts are scrubbed before
-    anything is stored. They count as received in their order, a microsecond apart, since the last word on an output is
-    the one that was received last.
+    anything is stored. They count as received in their order, a microsecond apart, since the feedback on an output that
+    was received last is the one that counts.
 
     With the `page_key_id` of a publishable key they are a page's: feedback on outputs whose tokens it has.
 
@@ -117,35 +117,35 @@ def record_all(
     batch = _Batch(tenant_id, clock(), scrubber, cache(partial(skills.has_skill, tenant_id)), cache(partial(skills.metrics, tenant_id)))
     keys = idempotency_keys or [None] * len(events)
     outcomes: dict[int, Recorded | RlaasError] = {}
-    allowed: dict[int, AnyEvent] = {}
+    permitted_events: dict[int, AnyEvent] = {}
     prepared: list[_Prepared] = []
     for place, (event, key) in enumerate(zip(events, keys, strict=True)):
         try:
-            allowed[place] = permitted(event, page_key_id, scrubber=scrubber, now=batch.received_at, idempotency_key=key)
+            permitted_events[place] = permit(event, page_key_id, scrubber=scrubber, now=batch.received_at, idempotency_key=key)
         except RlaasError as error:
             outcomes[place] = error
-    clean = dict(zip(allowed, scrubbed([*allowed.values()], scrubber), strict=True))
-    for place, event in allowed.items():
+    clean_events = dict(zip(permitted_events, scrubbed([*permitted_events.values()], scrubber), strict=True))
+    for place, event in permitted_events.items():
         try:
-            prepared.append(batch.prepare(place, event, clean[place], keys[place]))
+            prepared.append(batch.prepare(place, event, clean_events[place], keys[place]))
         except RlaasError as error:
             outcomes[place] = error
-    ids = {one.stored.event_id for one in prepared}
-    found = store.heads(tenant_id, {target for one in prepared for target in targets(one.stored).values()} - ids)
-    imagined: dict[str, StoredEvent] = {}
+    ids = {item.stored.event_id for item in prepared}
+    existing = store.heads(tenant_id, {target for item in prepared for target in targets(item.stored).values()} - ids)
+    dry_events: dict[str, StoredEvent] = {}
 
     def look_up(dry: Sequence[StoredEvent]) -> list[StoredEvent | None]:
-        held = store.heads(tenant_id, [stored.event_id for stored in dry])
-        return [held.get(stored.event_id) for stored in dry]
+        heads = store.heads(tenant_id, [stored.event_id for stored in dry])
+        return [heads.get(stored.event_id) for stored in dry]
 
     for event_types in _WAVES:
-        wave = [one for one in prepared if one.stored.event_type in event_types]
-        answers, there = _put([one for one in wave if one.dry], imagined | found, look_up)
+        wave = [item for item in prepared if item.stored.event_type in event_types]
+        answers, stored_events = _put([item for item in wave if item.dry], dry_events | existing, look_up)
         outcomes |= answers
-        imagined |= there
-        answers, there = _put([one for one in wave if not one.dry], found, store.put_each)
+        dry_events |= stored_events
+        answers, stored_events = _put([item for item in wave if not item.dry], existing, store.put_each)
         outcomes |= answers
-        found |= there
+        existing |= stored_events
     return [outcomes[place] for place in range(len(events))]
 
 
@@ -162,7 +162,7 @@ class _Prepared:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Whose events came when, and what they are checked and scrubbed by."""
+    """Whose events came when, and what they are checked and scrubbed with."""
 
     tenant_id: str
     received_at: datetime
@@ -171,7 +171,7 @@ class _Batch:
     metrics_of: Callable[[str], Mapping[str, Metric]]
 
     def prepare(self, place: int, event: AnyEvent, clean: AnyEvent, idempotency_key: str | None) -> _Prepared:
-        """Raises: what the event is refused with."""
+        """The event as it will be stored. Raises: the refusal of the event, an RlaasError."""
         check_event(event, received_at=self.received_at, has_skill=self.has_skill, metrics_of=self.metrics_of)
         if isinstance(event, OutputProduced):
             event, clean = (add_decision(one, event, self.scrubber, self.received_at) for one in (event, clean))
@@ -185,44 +185,46 @@ class _Batch:
         )
         token = None
         if isinstance(event, OutputProduced):
-            shown = Shown(event.skill, event.interaction_id, stored.event_id, event.thread_id, event.user_id)
-            token = feedback_token(shown, scrubber=self.scrubber, now=self.received_at)
+            output = ShownOutput(event.skill, event.interaction_id, stored.event_id, event.thread_id, event.user_id)
+            token = feedback_token(output, scrubber=self.scrubber, now=self.received_at)
         return _Prepared(place, stored, event.dryrun, token)
 
 
 def _put(
     events: Sequence[_Prepared],
-    found: Mapping[str, StoredEvent],
+    existing: Mapping[str, StoredEvent],
     put_each: Callable[[Sequence[StoredEvent]], Sequence[StoredEvent | DependencyUnavailable | None]],
 ) -> tuple[dict[int, Recorded | RlaasError], dict[str, StoredEvent]]:
-    """Put those of `events` that fit what is `found`, of several with one id the first: what became of each, and what
-    is there now."""
+    """Put those of `events` whose references fit the `existing` events, of several with one id the first.
+
+    What became of each, by its place; and what is stored now, by id.
+    """
     outcomes: dict[int, Recorded | RlaasError] = {}
     fitting: list[_Prepared] = []
     first: dict[str, StoredEvent] = {}
-    for one in events:
+    for item in events:
         try:
-            stored = replace(one.stored, pending=_pending(one.stored, found))
+            stored = replace(item.stored, pending=_is_pending(item.stored, existing))
         except InvalidInput as error:
-            outcomes[one.place] = error
+            outcomes[item.place] = error
             continue
-        fitting.append(replace(one, stored=stored))
+        fitting.append(replace(item, stored=stored))
         first.setdefault(stored.event_id, stored)
     answers = dict(zip(first, put_each([*first.values()]), strict=True)) if first else {}
-    there: dict[str, StoredEvent] = {}
-    for one in fitting:
-        leader = first[one.stored.event_id]
-        answer = answers[one.stored.event_id]
-        outcomes[one.place] = _outcome(one.stored, answer if one.stored is leader else answer or leader, one.token)
+    stored_events: dict[str, StoredEvent] = {}
+    for item in fitting:
+        leader = first[item.stored.event_id]
+        answer = answers[item.stored.event_id]
+        outcomes[item.place] = _build_outcome(item.stored, answer if item.stored is leader else answer or leader, item.token)
         if not isinstance(answer, DependencyUnavailable):
-            there[leader.event_id] = answer or leader
-    return outcomes, there
+            stored_events[leader.event_id] = answer or leader
+    return outcomes, stored_events
 
 
-def _outcome(stored: StoredEvent, answer: StoredEvent | DependencyUnavailable | None, token: str | None) -> Recorded | RlaasError:
+def _build_outcome(stored: StoredEvent, answer: StoredEvent | DependencyUnavailable | None, token: str | None) -> Recorded | RlaasError:
     if isinstance(answer, DependencyUnavailable):
         return answer
-    if answer is not None and not same_event(answer, stored):
+    if answer is not None and not is_same_event(answer, stored):
         return Conflict(f"the id {stored.event_id!r} holds another payload", param=f"{stored.event_type}_id")
     return Recorded(event_id=stored.event_id, new=answer is None, pending=stored.pending, feedback_token=token)
 
@@ -241,15 +243,15 @@ def prepare(
     holds, masks included."""
     event_type, id_field, prefix = _KINDS[type(event)]
     about = event.about if isinstance(event, FeedbackSubmitted) else event.interaction_id
-    event_id: str = getattr(event, id_field) or made_id(tenant_id, event_type, prefix, idempotency_key, about)
+    event_id: str = getattr(event, id_field) or make_id(tenant_id, event_type, prefix, idempotency_key, about)
     output_id = event.output_id if isinstance(event, FeedbackSubmitted | RewardComputed | GuardrailActed) else None
     interaction_id = about or (event_id if event_type == "interaction" else None)
     occurred_at = event.occurred_at or received_at
-    filled = {id_field: event_id, "occurred_at": occurred_at, "interaction_id": interaction_id}
-    complete = (clean or event).model_copy(update=filled)
+    fields = {id_field: event_id, "occurred_at": occurred_at, "interaction_id": interaction_id}
+    complete = (clean or event).model_copy(update=fields)
     sent: JsonValue = event.model_dump(mode="json", exclude_unset=True, exclude={id_field, "page_key_id", *_NOT_OF_THE_EVENT})
     payload = canonical_json(complete.model_dump(mode="json", exclude_none=True, exclude=_NOT_OF_THE_EVENT))
-    if (size := _size(payload)) > MAX_STORED_BYTES:
+    if (size := _count_bytes(payload)) > MAX_STORED_BYTES:
         raise PayloadTooLarge(
             f"the event has {size} bytes with its personal data masked; at most {MAX_STORED_BYTES} are stored: send it in smaller parts"
         )
@@ -261,7 +263,7 @@ def prepare(
         interaction_id=interaction_id,
         output_id=event_id if event_type == "output" else output_id,
         thread_id=event.thread_id,
-        policy_id=_policy_of(event),
+        policy_id=_find_policy(event),
         occurred_at=occurred_at,
         received_at=received_at,
         payload_sha256=digest(canonical_json(sent)),
@@ -271,15 +273,15 @@ def prepare(
     )
 
 
-def _policy_of(event: AnyEvent) -> str | None:
+def _find_policy(event: AnyEvent) -> str | None:
     if isinstance(event, RequestFailed):
         return event.decision.policy_id
     return event.policy_id if isinstance(event, OutputProduced | RewardComputed | GuardrailActed) else None
 
 
 def _marks(decision: Decision) -> tuple[Mark, ...]:
-    said: dict[Mark, bool] = {"mirrored": bool(decision.shadows), "shadow": decision.shadow}
-    return tuple(mark for mark, holds in said.items() if holds)
+    marks: dict[Mark, bool] = {"mirrored": bool(decision.shadows), "shadow": decision.shadow}
+    return tuple(mark for mark, holds in marks.items() if holds)
 
 
 def prepare_clean(event: AnyEvent, tenant_id: str, *, received_at: datetime, scrubber: Scrubber) -> StoredEvent:
@@ -289,21 +291,21 @@ def prepare_clean(event: AnyEvent, tenant_id: str, *, received_at: datetime, scr
 
 
 def prepare_answer(output: OutputProduced, tenant_id: str, *, received_at: datetime, scrubber: Scrubber) -> StoredEvent:
-    """`output`, which is paid for, as it will be stored, scrubbed. What is more than an item holds is cut: its text at
-    the end, tool calls and the prompt as a whole; `metadata` then names what was, under `cut`. Raises:
+    """`output`, which is paid for, as it will be stored, scrubbed. What is larger than an item holds is cut: its text
+    at the end, tool calls and the prompt as a whole; `metadata` then names the cut fields, under `cut`. Raises:
     DependencyUnavailable."""
     [clean] = scrubbed([output], scrubber)
     assert isinstance(clean, OutputProduced)
     try:
         return prepare(output, tenant_id, received_at=received_at, clean=clean, digest=scrubber.digest)
     except PayloadTooLarge:
-        return prepare(output, tenant_id, received_at=received_at, clean=_cut(clean), digest=scrubber.digest)
+        return prepare(output, tenant_id, received_at=received_at, clean=_cut_output(clean), digest=scrubber.digest)
 
 
-def _cut(output: OutputProduced) -> OutputProduced:
+def _cut_output(output: OutputProduced) -> OutputProduced:
     def size(value: BaseModel | tuple[BaseModel, ...]) -> int:
         parts = value if isinstance(value, tuple) else (value,)
-        return sum(_size(part.model_dump_json(exclude_none=True)) + 1 for part in parts)
+        return sum(_count_bytes(part.model_dump_json(exclude_none=True)) + 1 for part in parts)
 
     room = MAX_STORED_BYTES - size(output.model_copy(update={"text": "", "tool_calls": (), "messages": None})) - 1024
     changes: dict[str, object] = {}
@@ -321,25 +323,25 @@ def _cut(output: OutputProduced) -> OutputProduced:
 
 def cut(text: str, room: int) -> str:
     """As much of the beginning of `text` as takes up to `room` bytes as JSON."""
-    if _size(canonical_json(text)) <= room:
+    if _count_bytes(canonical_json(text)) <= room:
         return text
     fits, too_long = 0, len(text)
     while too_long - fits > 1:
         middle = (fits + too_long) // 2
-        fits, too_long = (middle, too_long) if _size(canonical_json(text[:middle])) <= room else (fits, middle)
+        fits, too_long = (middle, too_long) if _count_bytes(canonical_json(text[:middle])) <= room else (fits, middle)
     return text[:fits]
 
 
-def _size(text: str) -> int:
+def _count_bytes(text: str) -> int:
     return len(text.encode(errors="surrogatepass"))
 
 
-def same_event(one: StoredEvent, other: StoredEvent) -> bool:
+def is_same_event(one: StoredEvent, other: StoredEvent) -> bool:
     """Whether two events with one id came from the same payload."""
     return (one.event_type, one.payload_sha256) == (other.event_type, other.payload_sha256)
 
 
-def made_id(tenant_id: str, event_type: EventType, prefix: IdPrefix, idempotency_key: str | None, interaction_id: str | None = None) -> str:
+def make_id(tenant_id: str, event_type: EventType, prefix: IdPrefix, idempotency_key: str | None, interaction_id: str | None = None) -> str:
     """The id of an event that brings none: the one its idempotency key always gives, else a fresh one that names the
     interaction it is about, where it can. Raises: InvalidInput."""
     if idempotency_key is not None:
@@ -358,17 +360,17 @@ def targets(event: StoredEvent) -> dict[str, str]:
     return targets
 
 
-def _pending(event: StoredEvent, found: Mapping[str, StoredEvent]) -> bool:
+def _is_pending(event: StoredEvent, existing: Mapping[str, StoredEvent]) -> bool:
     for field, event_id in targets(event).items():
-        target = found.get(event_id)
+        target = existing.get(event_id)
         if target is None:
             continue
         expected_type = field.removesuffix("_id")
         if (target.event_type, target.skill, target.interaction_id) != (expected_type, event.skill, event.interaction_id):
             raise InvalidInput(f"{event_id!r} is not an {expected_type} of this skill and interaction", param=field)
-    return not landed(event, found)
+    return not landed(event, existing)
 
 
-def landed(event: StoredEvent, found: Container[str]) -> bool:
-    """Whether everything that `event` refers to is among the ids `found`."""
-    return all(target in found for target in targets(event).values())
+def landed(event: StoredEvent, ids: Container[str]) -> bool:
+    """Whether `ids` hold everything that `event` refers to."""
+    return all(target in ids for target in targets(event).values())

@@ -18,31 +18,31 @@ def join_waiting(tenant_id: str, interaction_id: str, *, landed_ids: Sequence[st
 
     `landed_ids` have just landed, `pending_ids` were pending when they were stored. Called for every new event, so
     whichever of the two is followed up last sees both. Where very many wait for one thing, some are left to
-    `still_pending`.
+    `iterate_pending`.
     """
     waiting = dict(store.heads(tenant_id, pending_ids)) if pending_ids else {}
     if landed_ids:
         around = [stored for stored in store.outline(tenant_id, interaction_id) if stored.pending]
         waiting |= {stored.event_id: stored for stored in around[:_LOOKED_AT_TOGETHER]}
     missing = {target for stored in waiting.values() for target in targets(stored).values()}.difference(landed_ids)
-    found = {*landed_ids, *(store.heads(tenant_id, missing) if missing else ())}
-    joined = [stored for stored in waiting.values() if stored.pending and landed(stored, found)]
-    for stored in joined:
+    existing_ids = {*landed_ids, *(store.heads(tenant_id, missing) if missing else ())}
+    settled_events = [stored for stored in waiting.values() if stored.pending and landed(stored, existing_ids)]
+    for stored in settled_events:
         store.settle(stored)
-    return len(joined)
+    return len(settled_events)
 
 
-def still_pending(store: EventStore, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
+def iterate_pending(store: EventStore, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
     """The skill's events that wait for their interaction or output, by the time they were received, from `since` on.
 
-    Each is looked at again, and settled where what it waited for is there after all.
+    Each is checked again, and settled where what it waited for has landed after all.
     Raises: DependencyUnavailable.
     """
-    listed = store.pending(tenant_id, skill, since=since)
-    while some := list(islice(listed, _LOOKED_AT_TOGETHER)):
-        found = store.heads(tenant_id, {target for stored in some for target in targets(stored).values()})
-        for stored in some:
-            if landed(stored, found):
+    events = store.pending(tenant_id, skill, since=since)
+    while page := list(islice(events, _LOOKED_AT_TOGETHER)):
+        existing = store.heads(tenant_id, {target for stored in page for target in targets(stored).values()})
+        for stored in page:
+            if landed(stored, existing):
                 store.settle(stored)
             else:
                 yield stored

@@ -1,5 +1,5 @@
-"""Events without personal data: everything in them is looked at but ids, which are pseudonymous by contract, and what
-RLaaS says itself."""
+"""Events without personal data: everything in them is searched except ids, which are pseudonymous by contract, and what
+RLaaS itself adds."""
 
 from collections.abc import Sequence
 

@@ -27,8 +27,8 @@ MODELS: dict[str, type[AnyEvent]] = {
 
 
 Mark = Literal["mirrored", "shadow"]
-"""What an output's decision says of it, for whoever follows the store: shadows are to answer it too, it is a
-shadow's."""
+"""What an output's decision says of it, for readers of the store's stream: `mirrored`, shadows are to answer its
+request too; `shadow`, it is a shadow's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class StoredEvent:
     """An event at rest. `payload` is its canonical JSON with every id and time filled in; `payload_sha256` is of what
     the client sent; the lake does not keep it.
 
-    `pending` says that what the event refers to had not landed when it was last looked at.
+    `pending` says that what the event refers to had not landed when it was last checked.
     """
 
     event_type: EventType
@@ -88,8 +88,8 @@ class EventStore(Protocol):
         ...
 
     def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
-        """The events of an interaction in the order received, strongly consistent; of megabytes of feedback, not
-        all."""
+        """The events of an interaction in the order received, strongly consistent; not all of them where there are
+        megabytes of feedback."""
         ...
 
     def heads(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
@@ -97,15 +97,15 @@ class EventStore(Protocol):
         ...
 
     def outline(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
-        """As `by_interaction`, with empty payloads; of a megabyte and more of events, not all."""
+        """As `by_interaction`, with empty payloads; not all of them where there is a megabyte of events or more."""
         ...
 
     def settle(self, event: StoredEvent) -> None:
-        """What `event` refers to has landed: it is pending no longer."""
+        """Mark `event` as no longer pending: what it refers to has landed."""
         ...
 
     def put_each(self, events: Sequence[StoredEvent]) -> list[StoredEvent | DependencyUnavailable | None]:
-        """`put_new` of each, side by side; what came of them in their order."""
+        """`put_new` of each, side by side; the results in their order."""
         ...
 
     def get_many(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:

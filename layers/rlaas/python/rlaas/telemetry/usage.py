@@ -12,7 +12,7 @@ from rlaas.telemetry.events import OutputProduced
 from rlaas.telemetry.store import StoredEvent
 
 Group = Literal["day", "skill", "policy", "key"]
-"""What usage is told apart by."""
+"""What usage is grouped by."""
 
 
 @dataclass(frozen=True, slots=True)

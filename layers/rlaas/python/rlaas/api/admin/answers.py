@@ -1,4 +1,4 @@
-"""What the admin API answers: the JSON of a model as it was stored, and beside it what the request came to."""
+"""What the admin API answers: the JSON of a model as it was stored, and with it what the request did."""
 
 from collections.abc import Iterable
 from typing import Generic, TypeVar
@@ -25,25 +25,25 @@ def answer(status: int, model: BaseModel, **more: JsonValue) -> JSONResponse:
     return JSONResponse({**to_json(model), **more}, status_code=status)
 
 
-def written_answer(written: Written[Record], *, status: int = 200) -> JSONResponse:
+def answer_put(result: Written[Record], *, status: int = 200) -> JSONResponse:
     """What was put, and whether it stood there before; `status` is that of something new."""
-    return answer(200 if written.replay else status, written.record, idempotent_replay=written.replay)
+    return answer(200 if result.replay else status, result.record, idempotent_replay=result.replay)
 
 
-def version_answer(written: Written[Record]) -> JSONResponse:
-    """The same of a record that is changed at its version."""
-    return answer(200, written.record, version=written.version, idempotent_replay=written.replay)
+def answer_version(result: Written[Record]) -> JSONResponse:
+    """The same for a record that is replaced at a version; the answer holds the version."""
+    return answer(200, result.record, version=result.version, idempotent_replay=result.replay)
 
 
-def page_answer(items: Iterable[dict[str, JsonValue]], cursor: str | None) -> JSONResponse:
+def answer_page(items: Iterable[dict[str, JsonValue]], cursor: str | None) -> JSONResponse:
     """A page of a list."""
     return JSONResponse({"data": [*items], "next_cursor": cursor})
 
 
-def list_answer(call: Call, model: type[Record], prefix: str, limit: int, cursor: str | None, *, newest_first: bool = True) -> JSONResponse:
+def answer_list(call: Call, model: type[Record], prefix: str, limit: int, cursor: str | None, *, newest_first: bool = True) -> JSONResponse:
     """A page of the tenant's records whose sort key begins with `prefix`."""
     page = call.services.records.list(model, call.tenant_id, prefix, limit=limit, cursor=cursor, newest_first=newest_first)
-    return page_answer((to_json(stored.record) for stored in page.items), page.cursor)
+    return answer_page((to_json(stored.record) for stored in page.items), page.cursor)
 
 
 def to_json(model: BaseModel) -> dict[str, JsonValue]:

@@ -65,7 +65,7 @@ ROUTERS = tuple(
 
 
 def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller]) -> FastAPI:
-    """The application; `services` is called once per request, and `caller` says who calls, or refuses him."""
+    """The application; `services` is called once per request, and `caller` says who calls, or raises a refusal."""
     app = FastAPI(title="RLaaS admin API", version="1", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.access = Access(services, caller)
     _map_errors(app)

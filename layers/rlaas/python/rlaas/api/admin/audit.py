@@ -29,6 +29,8 @@ def list_audit(call: AdminCall, limit: Limit = 100, cursor: str | None = None) -
     here = call.services
     after = 0 if cursor is None else int(from_cursor(cursor, pattern=r"[0-9]{1,11}"))
     entries = here.audit.entries(call.tenant_id, after=after, limit=limit)
-    more = to_cursor(str(entries[-1].seq)) if len(entries) == limit else None
+    next_cursor = to_cursor(str(entries[-1].seq)) if len(entries) == limit else None
     chain = inspect_chain(here.audit, here.records, call.tenant_id, before=here.clock() - _LAG) if cursor is None else None
-    return JSONResponse({"data": [to_json(entry) for entry in entries], "next_cursor": more, "chain": to_json(chain) if chain else None})
+    return JSONResponse(
+        {"data": [to_json(entry) for entry in entries], "next_cursor": next_cursor, "chain": to_json(chain) if chain else None}
+    )

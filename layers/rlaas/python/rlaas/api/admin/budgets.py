@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import Field, JsonValue
 
-from rlaas.api.admin.answers import answer, to_json, version_answer
+from rlaas.api.admin.answers import answer, answer_version, to_json
 from rlaas.api.admin.call import REASON, AdminCall
 from rlaas.api.admin.operations import operation
 from rlaas.clock import Timestamp, rfc3339
@@ -73,17 +73,17 @@ def get_budgets(call: AdminCall) -> JSONResponse:
 
 @router.put("", **operation(BudgetsRequest, ok=PutBudgetsAnswer))
 def put_budgets(call: AdminCall) -> JSONResponse:
-    """In force for every request from ten seconds on. What was spent stays counted, under other names and limits
-    too."""
+    """In force for every request after ten seconds. What was spent stays counted when a budget gets another name or
+    limit."""
     request = call.body(BudgetsRequest)
-    written = put(
+    result = put(
         call.services.records,
         call.tenant_id,
         Budgets(budgets=request.budgets),
         expected_version=request.expected_version,
         change=call.change(request.reason),
     )
-    return version_answer(written)
+    return answer_version(result)
 
 
 @router.get("/usage", **operation(ok=BudgetsUsage))

@@ -31,7 +31,7 @@ _IN_FORCE = frozenset(
     guardrails base_model adapter backend fallbacks price control arms unit bandit settings
     """.split()  # noqa: SIM905
 )
-"""Fields that something is done by, word for word: ids, settings, prompts. All else of a request is only kept."""
+"""Fields that RLaaS acts by, word for word: ids, settings, prompts. Everything else in a request is only stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Call:
 
     @property
     def actor(self) -> str:
-        """The caller, as the audit names him."""
+        """The caller, as the audit names it."""
         return f"key:{self.who.key_id}"
 
     @property
@@ -58,8 +58,8 @@ class Call:
         return Maker(self.who.tenant_id, self.who.key_id)
 
     def body(self, model: type[Model]) -> Model:
-        """The request's body, without what patterns find of personal data in reasons, descriptions and whatever else
-        is only kept. Raises: InvalidInput naming the field."""
+        """The request's body. Personal data that patterns find in reasons, descriptions and other fields that are only
+        stored is masked. Raises: InvalidInput naming the field."""
         [clean] = scrubbed([parse(model, self.event)], self._scrubber(), kept=_IN_FORCE)
         return clean
 
@@ -68,7 +68,7 @@ class Call:
         return stored_ceilings(self.services.records, self.tenant_id).record
 
     def load(self, policy: Policy, param: str) -> None:
-        """See that the adapters of `policy` can be asked. Raises: what `ensure_loaded` does, blaming `param`."""
+        """Make sure that the adapters of `policy` are loaded. Raises: as `ensure_loaded`, naming `param`."""
         here = self.services
         ensure_loaded(policy, here.adapters, endpoint=here.endpoint, param=param, most=self.ceilings().adapters)
 
@@ -77,7 +77,8 @@ class Call:
         return Change(actor=self.actor, reason=reason, at=self.services.clock())
 
     def request_name(self, kind: str, *scope: str) -> str | None:
-        """What the request's `Idempotency-Key` stands for; `None` when it has none."""
+        """The name, unique to the tenant and `scope`, that the request's `Idempotency-Key` stands for; `None` without
+        one. Raises: InvalidInput."""
         key = header(self.event, "Idempotency-Key")
         if key is None:
             return None
@@ -85,7 +86,7 @@ class Call:
         return "/".join((kind, self.tenant_id, *scope, key))
 
     def _scrubber(self) -> Scrubber:
-        """What the tenant wants done with personal data; nobody is asked for names here."""
+        """A scrubber with the tenant's settings, by patterns alone: no model is asked to find names here."""
         try:
             privacy = self.services.records.get(TenantPrivacy, self.tenant_id, PRIVACY).record
         except NotFound:
@@ -95,14 +96,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How calls are let in: `services` is called once per request, and `caller` says who calls, or refuses him."""
+    """How calls are let in: `services` is called once per request, and `caller` says who calls, or raises a refusal."""
 
     services: Callable[[], Services]
     caller: Callable[[Event], Caller]
 
     def call(self, request: Request, *scopes: Scope) -> Call:
-        """The call of somebody who holds the first of `scopes` that he holds. Raises: Unauthorized, Forbidden naming
-        the last."""
+        """The call of a caller that holds one of `scopes`. Raises: Unauthorized; Forbidden, naming the last of them."""
         event = event_of(request)
         who = self.caller(event)
         require_scope(who.scopes, next((scope for scope in scopes if scope in who.scopes), scopes[-1]))
@@ -140,6 +140,6 @@ _MOST_DAYS = 93
 
 
 def check_days(first: date, last: date) -> None:
-    """Raises: InvalidInput for days that are too many or in the wrong order."""
+    """Check the days of a report. Raises: InvalidInput for days that are too many or in the wrong order."""
     if not 0 <= (last - first).days < _MOST_DAYS:
         raise InvalidInput(f"from is not after to, and they are less than {_MOST_DAYS} days apart", param="to")

@@ -1,10 +1,10 @@
-"""The most that a tenant may have, which the platform says."""
+"""The most that a tenant may have, which the platform sets."""
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from rlaas.api.admin.answers import answer, version_answer
+from rlaas.api.admin.answers import answer, answer_version
 from rlaas.api.admin.call import REASON, PlatformCall
 from rlaas.api.admin.operations import operation
 from rlaas.metering.ceilings import Ceilings, stored_ceilings
@@ -43,10 +43,10 @@ def get_ceilings(call: PlatformCall, tenant_id: str) -> JSONResponse:
 
 @router.put("", **operation(CeilingsRequest, ok=PutCeilingsAnswer))
 def put_ceilings(call: PlatformCall, tenant_id: str) -> JSONResponse:
-    """In force for every request from ten seconds on; the tenant's own administrators read them and cannot lift them.
+    """In force for every request after ten seconds; the tenant's own administrators read them and cannot lift them.
     Needs the scope `platform`."""
     request, records = call.body(CeilingsRequest), call.services.records
     find_tenant(records, tenant_id)
     ceilings = Ceilings(**{name: getattr(request, name) for name in Ceilings.model_fields})
     change = call.change(request.reason)
-    return version_answer(put(records, tenant_id, ceilings, expected_version=request.expected_version, change=change))
+    return answer_version(put(records, tenant_id, ceilings, expected_version=request.expected_version, change=change))

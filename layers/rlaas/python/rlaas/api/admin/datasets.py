@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from rlaas.api.admin.answers import ListPage, list_answer
+from rlaas.api.admin.answers import ListPage, answer_list
 from rlaas.api.admin.call import AdminCall, Limit
 from rlaas.api.admin.operations import operation
 from rlaas.learning.runs import Dataset
@@ -18,4 +18,4 @@ class DatasetPage(ListPage[Dataset]):
 
 @router.get("", **operation(ok=DatasetPage))
 def list_datasets(call: AdminCall, skill: str, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
-    return list_answer(call, Dataset, dataset_prefix(skill), limit, cursor)
+    return answer_list(call, Dataset, dataset_prefix(skill), limit, cursor)

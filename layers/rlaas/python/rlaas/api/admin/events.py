@@ -1,4 +1,4 @@
-"""What of a skill's events waits, and what its rewards are and come to."""
+"""A skill's events that wait for others to land, its rewards, and the report on them."""
 
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, JsonValue
 
-from rlaas.api.admin.answers import ListPage, answer, page_answer
+from rlaas.api.admin.answers import ListPage, answer, answer_page
 from rlaas.api.admin.call import AdminCall, FirstDay, LastDay, Limit, check_days
 from rlaas.api.admin.operations import operation
 from rlaas.clock import Timestamp, rfc3339
@@ -16,7 +16,7 @@ from rlaas.errors import InvalidInput
 from rlaas.evaluation.reward_report import RewardReport, report_rewards
 from rlaas.skills.put_skill import find_skill
 from rlaas.telemetry.events import EventType, RewardComputed
-from rlaas.telemetry.pending import orphaned_at, still_pending
+from rlaas.telemetry.pending import iterate_pending, orphaned_at
 from rlaas.telemetry.store import StoredEvent
 from rlaas.tenancy.registry import from_cursor, to_cursor
 from rlaas.wire import WireModel
@@ -46,7 +46,7 @@ def _without_nulls(schema: dict[str, JsonValue]) -> None:
 
 
 class Reward(RewardComputed):
-    """A reward as it was computed. What it does not have is left out."""
+    """A reward as it was computed. Fields without a value are left out."""
 
     model_config = ConfigDict(json_schema_extra=_without_nulls)
 
@@ -62,9 +62,9 @@ def list_pending(call: AdminCall, skill: str, limit: Limit = 100, cursor: str | 
     here = call.services
     metrics = find_skill(here.records, call.tenant_id, skill).metrics
     since, last_id = _position(cursor)
-    pending = still_pending(here.events, call.tenant_id, skill, since=since)
+    pending = iterate_pending(here.events, call.tenant_id, skill, since=since)
     events, more = _next_events(pending, since, last_id, limit)
-    return page_answer((_pending_body(event, orphaned_at(event, metrics), here.clock()) for event in events), more)
+    return answer_page((_pending_body(event, orphaned_at(event, metrics), here.clock()) for event in events), more)
 
 
 @router.get("/rewards", **operation(ok=RewardPage))
@@ -75,13 +75,13 @@ def list_rewards(call: AdminCall, skill: str, date: date, limit: Limit = 100, cu
     since, last_id = _position(cursor)
     rewards = call.services.events.by_day(call.tenant_id, skill, "reward", date, since=since)
     events, more = _next_events(rewards, since, last_id, limit)
-    return page_answer((event.event().model_dump(mode="json", exclude_none=True) for event in events), more)
+    return answer_page((event.event().model_dump(mode="json", exclude_none=True) for event in events), more)
 
 
 @router.get("/rewards/report", **operation(ok=RewardReport))
 def report_of_rewards(call: AdminCall, skill: str, first: FirstDay, last: LastDay) -> JSONResponse:
-    """What the rewards of the days (UTC) `from` to `to`, both included, come to by policy: a unit once, nobody more
-    than his share."""
+    """The mean reward of each policy over the days (UTC) `from` to `to`, both included. Each unit counts once, and no
+    person counts for more than a bounded share."""
     find_skill(call.services.records, call.tenant_id, skill)
     check_days(first, last)
     unit = call.services.records.get_route(call.tenant_id, skill).unit

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import JsonValue
 
-from rlaas.api.admin.answers import ListPage, page_answer
+from rlaas.api.admin.answers import ListPage, answer_page
 from rlaas.api.admin.call import REASON, AdminCall, EitherCall, Limit
 from rlaas.api.admin.operations import operation
 from rlaas.clock import Timestamp
@@ -44,7 +44,7 @@ class KeyPage(ListPage[KeyAnswer]):
     """Some of the tenant's keys."""
 
 
-@router.post("", **operation(KeyRequest, ok=NewKeyAnswer, made=NewKeyAnswer))
+@router.post("", **operation(KeyRequest, ok=NewKeyAnswer, created=NewKeyAnswer))
 def create_key(call: EitherCall) -> JSONResponse:
     request = call.body(KeyRequest)
     tenant_id = request.tenant_id or call.tenant_id
@@ -66,7 +66,7 @@ def create_key(call: EitherCall) -> JSONResponse:
 @router.get("", **operation(ok=KeyPage))
 def list_keys(call: AdminCall, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
     page = call.services.records.list(ApiKey, call.tenant_id, key_key(""), limit=limit, cursor=cursor)
-    return page_answer((_without_secret(stored.record) for stored in page.items), page.cursor)
+    return answer_page((_without_secret(stored.record) for stored in page.items), page.cursor)
 
 
 @router.delete("/{key_id}", **operation(ok=KeyAnswer))

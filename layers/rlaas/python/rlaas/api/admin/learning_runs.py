@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from rlaas.api.admin.answers import ListPage, answer, list_answer
+from rlaas.api.admin.answers import ListPage, answer, answer_list
 from rlaas.api.admin.call import REASON, AdminCall, Limit
 from rlaas.api.admin.operations import operation
 from rlaas.ids import PolicyId, derived_id, new_id
@@ -59,7 +59,7 @@ def start_learning_run(call: AdminCall, skill: str) -> JSONResponse:
 
 @router.get("", **operation(ok=LearningRunPage))
 def list_learning_runs(call: AdminCall, skill: str, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
-    return list_answer(call, LearningRun, run_key(skill, ""), limit, cursor)
+    return answer_list(call, LearningRun, run_key(skill, ""), limit, cursor)
 
 
 @router.get("/{run_id}", **operation(ok=LearningRunAnswer))

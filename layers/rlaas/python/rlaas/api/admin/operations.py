@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 Types = type[BaseModel] | tuple[type[BaseModel], ...]
-"""The type of an answer, or the types of which it has one."""
+"""The type of an answer, or the types that it may have."""
 _MEANINGS: Mapping[str, str] = {"200": "The document, or the page", "201": "Made", "202": "Started"}
 
 
@@ -27,9 +27,9 @@ class Operation(dict[str, Any]):
         self.answers = tuple(model for models in answers.values() for model in models)
 
 
-def operation(body: type[BaseModel] | None = None, *, ok: Types = (), made: Types = (), started: Types = ()) -> dict[str, Any]:
+def operation(body: type[BaseModel] | None = None, *, ok: Types = (), created: Types = (), started: Types = ()) -> dict[str, Any]:
     """What a route is declared with: the `body` it takes, and what it answers with 200, 201 and 202."""
-    types = {"200": ok, "201": made, "202": started}
+    types = {"200": ok, "201": created, "202": started}
     answers = {status: types if isinstance(types, tuple) else (types,) for status, types in types.items() if types != ()}
     return {"status_code": int(min(answers)), "openapi_extra": Operation(body, answers)}
 

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from rlaas.api.admin.answers import ListPage, answer, list_answer, written_answer
+from rlaas.api.admin.answers import ListPage, answer, answer_list, answer_put
 from rlaas.api.admin.call import REASON, AdminCall, Limit
 from rlaas.api.admin.operations import operation
 from rlaas.ids import PolicyId
@@ -71,19 +71,19 @@ class ArchiveAnswer(PolicyArchive):
     idempotent_replay: bool
 
 
-@router.post("", **operation(PolicyRequest, ok=NewPolicyAnswer, made=NewPolicyAnswer))
+@router.post("", **operation(PolicyRequest, ok=NewPolicyAnswer, created=NewPolicyAnswer))
 def create_policy(call: AdminCall, skill: str) -> JSONResponse:
     here = call.services
     find_skill(here.records, call.tenant_id, skill)
     request = call.body(PolicyRequest)
     stage = StageModels(endpoint=here.endpoint, base_model=here.base_model, allowed=here.allowed, secrets=here.secrets)
     change = call.change(request.reason)
-    return written_answer(register_policy(here.records, call.tenant_id, skill, request, stage=stage, change=change), status=201)
+    return answer_put(register_policy(here.records, call.tenant_id, skill, request, stage=stage, change=change), status=201)
 
 
 @router.get("", **operation(ok=PolicyPage))
 def list_policies(call: AdminCall, skill: str, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
-    return list_answer(call, Policy, policies_key(skill), limit, cursor)
+    return answer_list(call, Policy, policies_key(skill), limit, cursor)
 
 
 @router.get("/{policy_id}", **operation(ok=PolicyAnswer))
@@ -108,7 +108,7 @@ def archive_policy(call: AdminCall, skill: str, policy_id: str) -> JSONResponse:
     """An archived policy stays readable and cannot be routed to; one that a route names or would go back to cannot be
     archived."""
     request, records = call.body(ArchiveRequest), call.services.records
-    written = archive(
+    result = archive(
         records,
         call.tenant_id,
         skill,
@@ -117,4 +117,4 @@ def archive_policy(call: AdminCall, skill: str, policy_id: str) -> JSONResponse:
         routed=lambda: routed_policies(records, call.tenant_id, skill),
         change=call.change(request.reason),
     )
-    return written_answer(written)
+    return answer_put(result)

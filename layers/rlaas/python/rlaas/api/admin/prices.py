@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from rlaas.api.admin.answers import answer, written_answer
+from rlaas.api.admin.answers import answer, answer_put
 from rlaas.api.admin.call import REASON, AdminCall
 from rlaas.api.admin.operations import operation
 from rlaas.metering.prices import ModelName, Price, PriceTable, current_prices, prices_at
@@ -32,20 +32,20 @@ class PutPricesAnswer(PriceTable):
 
 @router.get("", **operation(ok=PriceTable))
 def get_prices(call: AdminCall, version: Annotated[int | None, Query(ge=1)] = None) -> JSONResponse:
-    """The newest prices, or those of a version: `price_version` of an output says which were its own."""
+    """The newest prices, or those of a version: an output's `price_version` says which version it was priced by."""
     records = call.services.records
     return answer(200, current_prices(records, call.tenant_id) if version is None else prices_at(records, call.tenant_id, version))
 
 
 @router.put("", **operation(PricesRequest, ok=PutPricesAnswer))
 def put_prices(call: AdminCall) -> JSONResponse:
-    """A new version, for every request from ten seconds on; what was answered before keeps its cost."""
+    """A new version, in force for every request after ten seconds; what was answered before keeps its cost."""
     request = call.body(PricesRequest)
-    written = put(
+    result = put(
         call.services.records,
         call.tenant_id,
         request.prices,
         expected_version=request.expected_version,
         change=call.change(request.reason),
     )
-    return written_answer(written)
+    return answer_put(result)

@@ -41,12 +41,12 @@ def get_privacy(call: AdminCall) -> JSONResponse:
 
 @router.put("", **operation(PrivacyRequest, ok=PutPrivacyAnswer))
 def put_privacy(call: AdminCall) -> JSONResponse:
-    """In force for every event that comes in from ten seconds on; what is stored stays as it is."""
+    """In force for every event that comes in after ten seconds; what is stored stays as it is."""
     request, records = call.body(PrivacyRequest), call.services.records
     current = records.get(TenantPrivacy, call.tenant_id, PRIVACY)
     settings = PrivacySettings(**{name: getattr(request, name) for name in PrivacySettings.model_fields})
     check_custom(settings)
-    written = replace_record(
+    result = replace_record(
         records,
         call.tenant_id,
         PRIVACY,
@@ -55,4 +55,4 @@ def put_privacy(call: AdminCall) -> JSONResponse:
         expected_version=request.expected_version,
         change=call.change(request.reason),
     )
-    return answer(200, settings, version=written.version, idempotent_replay=written.replay)
+    return answer(200, settings, version=result.version, idempotent_replay=result.replay)

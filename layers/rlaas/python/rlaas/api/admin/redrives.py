@@ -1,4 +1,4 @@
-"""Playing again what failed and is kept, for the platform."""
+"""Processing again what failed and was kept, for the platform."""
 
 from typing import Annotated
 
@@ -16,7 +16,8 @@ router = APIRouter(prefix="/v1/admin/redrives")
 
 
 class RedriveRequest(WireModel):
-    """A page of a redrive; `cursor` is the page's before. A `dryrun` says how much is kept where, and plays nothing."""
+    """A page of a redrive; `cursor` is that of the page before. A `dryrun` says how much is kept where, and processes
+    nothing."""
 
     cursor: Annotated[str, Field(max_length=500)] | None = None
     dryrun: bool = False
@@ -31,7 +32,7 @@ class RedriveDryRun(WireModel):
 
 @router.post("", **operation(RedriveRequest, ok=(RedrivePage, RedriveDryRun)))
 def redrive(call: PlatformCall) -> JSONResponse:
-    """Play again what failed and is kept, of all tenants, some seconds' worth; the first page is entered into the
+    """Process again what failed and was kept, of all tenants, for some seconds; the first page is entered into the
     audit."""
     request, here = call.body(RedriveRequest), call.services
     if request.dryrun:

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from rlaas.api.admin.answers import ListPage, answer, list_answer
+from rlaas.api.admin.answers import ListPage, answer, answer_list
 from rlaas.api.admin.call import REASON, AdminCall, Call, Limit
 from rlaas.api.admin.operations import operation
 from rlaas.ids import PolicyId, derived_id, new_id
@@ -21,8 +21,8 @@ router = APIRouter(prefix="/v1/admin/skills/{skill}/rollouts")
 
 
 class RolloutRequest(WireModel):
-    """A rollout of `policy_id` to start; `settings` as in `RolloutSettings`. A `dryrun` answers with the plan, also
-    with one that cannot conclude, and starts nothing."""
+    """A rollout of `policy_id` to start; `settings` as in `RolloutSettings`. A `dryrun` starts nothing and answers with
+    the plan, even one that cannot conclude."""
 
     policy_id: PolicyId
     settings: dict[str, Json] = Field(default_factory=dict)
@@ -54,7 +54,7 @@ def start_rollout(call: AdminCall, skill: str) -> JSONResponse:
 
 @router.get("", **operation(ok=RolloutPage))
 def list_rollouts(call: AdminCall, skill: str, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
-    return list_answer(call, Rollout, rollout_key(skill, ""), limit, cursor)
+    return answer_list(call, Rollout, rollout_key(skill, ""), limit, cursor)
 
 
 @router.get("/{rollout_id}", **operation(ok=Rollout))

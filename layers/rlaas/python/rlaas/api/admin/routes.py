@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from rlaas.api.admin.answers import answer, written_answer
+from rlaas.api.admin.answers import answer, answer_put
 from rlaas.api.admin.call import REASON, AdminCall
 from rlaas.api.admin.operations import operation
 from rlaas.rollout.conduct import take_back
@@ -21,8 +21,8 @@ router = APIRouter(prefix="/v1/admin/skills/{skill}")
 class RouteRequest(RouteTerms):
     """The route to put in place of version `expected_version` (0: there is none yet). `unit` is fixed by the first.
 
-    `bandit` is how arms of mode `bandit` get their weights, which the request only begins with; left out, it stays as
-    it is. A weight for an arm that the bandit's guards dropped lets it back in.
+    `bandit` says how arms of mode `bandit` get their weights, which start from those in the request; left out, it stays
+    as it is. A weight for an arm that the bandit's guards dropped lets it back in.
     """
 
     reason: str = REASON
@@ -45,13 +45,13 @@ def get_route(call: AdminCall, skill: str) -> JSONResponse:
     return answer(200, call.services.records.get_route(call.tenant_id, skill))
 
 
-@router.put("/route", **operation(RouteRequest, ok=RouteAnswer, made=RouteAnswer))
+@router.put("/route", **operation(RouteRequest, ok=RouteAnswer, created=RouteAnswer))
 def put_route(call: AdminCall, skill: str) -> JSONResponse:
     records = call.services.records
     find_skill(records, call.tenant_id, skill)
     request = call.body(RouteRequest)
-    written = change_route(records, call.tenant_id, skill, request, change=call.change(request.reason), load=call.load)
-    return written_answer(written, status=201 if written.version == 1 else 200)
+    result = change_route(records, call.tenant_id, skill, request, change=call.change(request.reason), load=call.load)
+    return answer_put(result, status=201 if result.version == 1 else 200)
 
 
 @router.post("/rollback", **operation(RollbackRequest, ok=Route))

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from rlaas.api.admin.answers import ListPage, answer, list_answer
+from rlaas.api.admin.answers import ListPage, answer, answer_list
 from rlaas.api.admin.call import REASON, AdminCall, Limit
 from rlaas.api.admin.operations import operation
 from rlaas.metering.ceilings import check_ceiling
@@ -33,10 +33,10 @@ class SkillPage(ListPage[Skill]):
 
 @router.get("", **operation(ok=SkillPage))
 def list_skills(call: AdminCall, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
-    return list_answer(call, Skill, skill_key(""), limit, cursor, newest_first=False)
+    return answer_list(call, Skill, skill_key(""), limit, cursor, newest_first=False)
 
 
-@router.put("/{skill}", **operation(SkillRequest, ok=(Skill, SkillAnswer), made=SkillAnswer))
+@router.put("/{skill}", **operation(SkillRequest, ok=(Skill, SkillAnswer), created=SkillAnswer))
 def put_skill(call: AdminCall, skill: str) -> JSONResponse:
     request, records = call.body(SkillRequest), call.services.records
 
@@ -44,12 +44,12 @@ def put_skill(call: AdminCall, skill: str) -> JSONResponse:
         if (most := call.ceilings().skills) is not None:
             check_ceiling(most, sum(1 for _ in list_all(records, Skill, call.tenant_id, skill_key(""))), "skills")
 
-    written = put(records, call.tenant_id, skill, request, change=call.change(request.reason), admit=admit)
-    if written.replay:
-        return answer(200, written.record, idempotent_replay=True)
-    if written.version == 1:
-        return answer(201, written.record, idempotent_replay=False)
-    return answer(200, written.record)
+    result = put(records, call.tenant_id, skill, request, change=call.change(request.reason), admit=admit)
+    if result.replay:
+        return answer(200, result.record, idempotent_replay=True)
+    if result.version == 1:
+        return answer(201, result.record, idempotent_replay=False)
+    return answer(200, result.record)
 
 
 @router.get("/{skill}", **operation(ok=Skill))

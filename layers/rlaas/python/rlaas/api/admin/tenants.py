@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from rlaas.api.admin.answers import ListPage, page_answer, to_json, written_answer
+from rlaas.api.admin.answers import ListPage, answer_page, answer_put, to_json
 from rlaas.api.admin.call import Limit, PlatformCall
 from rlaas.api.admin.operations import operation
 from rlaas.ids import TenantId
@@ -36,15 +36,15 @@ class TenantPage(ListPage[Tenant]):
     """Some tenants, in no particular order."""
 
 
-@router.post("", **operation(TenantRequest, ok=TenantAnswer, made=TenantAnswer))
+@router.post("", **operation(TenantRequest, ok=TenantAnswer, created=TenantAnswer))
 def create_tenant(call: PlatformCall) -> JSONResponse:
     request = call.body(TenantRequest)
     change = call.change("tenant made")
     tenant = Tenant(**request.model_dump(), created_at=change.at)
-    return written_answer(create(call.services.records, tenant, privacy=TenantPrivacy(), change=change), status=201)
+    return answer_put(create(call.services.records, tenant, privacy=TenantPrivacy(), change=change), status=201)
 
 
 @router.get("", **operation(ok=TenantPage))
 def list_tenants(call: PlatformCall, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
     page = call.services.tenants.list(limit=limit, cursor=cursor)
-    return page_answer((to_json(stored.record) for stored in page.items), page.cursor)
+    return answer_page((to_json(stored.record) for stored in page.items), page.cursor)

@@ -24,8 +24,8 @@ def _without_groups(schema: dict[str, JsonValue]) -> None:
 
 
 class UsageSum(WireModel):
-    """Requests, tokens (`cached_tokens` are some of `input_tokens`) and US dollars, of what they were asked to be
-    told apart by."""
+    """Requests, tokens (`cached_tokens` are some of `input_tokens`) and US dollars of one group; only the fields that
+    usage is grouped by are there."""
 
     model_config = ConfigDict(json_schema_extra=_without_groups)
 
@@ -41,22 +41,22 @@ class UsageSum(WireModel):
 
 
 class UsageAnswer(WireModel):
-    """The sums, in the order of what they are told apart by."""
+    """A sum for each group, in the order of the groups."""
 
     data: tuple[UsageSum, ...]
 
 
 @router.get("", **operation(ok=UsageAnswer))
 def get_usage(call: AdminCall, first: FirstDay, last: LastDay, group_by: str = "") -> JSONResponse:
-    """Requests, tokens and cost of the days (UTC) `from` to `to`, both included, by any of day, skill, policy, key
-    (with commas)."""
-    groups = _groups(group_by)
+    """Requests, tokens and cost of the days (UTC) `from` to `to`, both included, grouped by any of day, skill,
+    policy and key, separated by commas."""
+    groups = _parse_groups(group_by)
     check_days(first, last)
     sums = grouped(call.services.usage.between(call.tenant_id, first, last), groups)
     return JSONResponse({"data": [_sum_body(names, tally) for names, tally in sums]})
 
 
-def _groups(text: str) -> list[Group]:
+def _parse_groups(text: str) -> list[Group]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if unknown := next((name for name in names if name not in _GROUPS), None):
         raise InvalidInput(f"usage is grouped by any of {', '.join(_GROUPS)}, not by {unknown!r}", param="group_by")
