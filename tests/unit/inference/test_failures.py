@@ -1,0 +1,193 @@
+"""Backends that fail: who answers in their place, and what is stored where nobody does."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from rlaas.chat import (
+    BackendFailed,
+    CalledFunction,
+    ChatCall,
+    Choice,
+    Completion,
+    Delta,
+    NoCapacity,
+    ToolCall,
+    ToolCallDelta,
+)
+from rlaas.errors import DependencyUnavailable, InvalidInput
+from rlaas.inference.circuit_breakers import CircuitBreakers
+from rlaas.inference.decide import InferRequest
+from rlaas.inference.infer import infer
+from rlaas.policies.backend import BackendSpec
+from rlaas.routing.assign import CONTROL
+from rlaas.telemetry.events import RequestFailed
+from tests.fakes.backend import EchoBackend
+from tests.fakes.events import MemoryEventStore
+from tests.fakes.registry import MemoryRegistry
+from tests.fakes.worlds import CHANGE, SKILL, canary, furnished, policy, route
+from tests.unit.inference.asking import ASKER, Failing, ask, ask_stream, gateway, openai_model, with_fallbacks
+
+
+def test_a_request_that_nobody_answers_leaves_a_failure_of_the_arm_it_was_dealt_each_time_it_is_tried() -> None:
+    store = MemoryEventStore()
+    for _ in range(2):
+        with pytest.raises(DependencyUnavailable):
+            ask(store, registry=furnished((canary(2, 0.999),)), backend=EchoBackend(down={"v1", "v2"}), interaction_id="mine")
+    failures = [event.event() for event in store.events.values() if event.event_type == "failure"]
+    assert [failure.decision.arm for failure in failures if isinstance(failure, RequestFailed)] == [f"{SKILL}@v2"] * 2
+
+
+def test_the_control_answers_for_an_arm_that_does_not_and_the_decision_says_so() -> None:
+    backend = EchoBackend(down={"v2"})
+    answer = ask(MemoryEventStore(), registry=furnished((canary(2, 0.999),)), backend=backend, thread_id="t1")
+    assert (answer.policy_id, answer.decision.arm, answer.decision.fallback) == (f"{SKILL}@v1", CONTROL, True)
+    assert answer.decision.propensity == pytest.approx(0.001)
+    assert answer.decision.reason == f"fallback: {SKILL}@v2 by sagemaker v2: the model endpoint answered ModelError"
+    assert [component for component, _, _ in backend.asked] == ["v2", "v1"]
+    assert [timeout for _, _, timeout in backend.asked] == [pytest.approx(0.55 * 25), pytest.approx(24)]
+
+
+def test_when_the_control_is_down_too_the_failure_is_the_dependencys() -> None:
+    backend = EchoBackend(down={"v1", "v2"})
+    with pytest.raises(DependencyUnavailable):
+        ask(MemoryEventStore(), registry=furnished((canary(2, 1.0),)), backend=backend)
+    assert len(backend.asked) == 2
+
+
+def test_a_policys_fallbacks_answer_in_their_order_and_the_policy_stays_the_one_decided() -> None:
+    backend = EchoBackend(down={"a", "b"})
+    answer = ask(MemoryEventStore(), registry=with_fallbacks("a", "b", "c"), backend=backend)
+    assert (answer.text.partition(":")[0], answer.policy_id, answer.decision.fallback) == ("c", f"{SKILL}@v1", True)
+    assert [model for model, _, _ in backend.asked] == ["a", "b", "c"]
+    assert answer.decision.reason.startswith(f"fallback: {SKILL}@v1 by openai a: ")
+
+
+class Busy(EchoBackend):
+    """Says that it is busy the first `times`."""
+
+    times = 1
+
+    def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
+        if self.times:
+            self.times -= 1
+            self.asked.append((backend.model, call.messages, timeout_s))
+            raise BackendFailed("busy", safe_to_repeat=True, retry_after_s=1.0)
+        return super().complete(backend, call, timeout_s=timeout_s)
+
+
+def test_a_busy_backend_is_asked_once_more_when_nobody_else_can_answer() -> None:
+    backend = Busy()
+    answer = ask(MemoryEventStore(), backend=backend)
+    assert (len(backend.asked), answer.decision.fallback) == (2, False)
+    other = Busy()
+    assert ask(MemoryEventStore(), registry=with_fallbacks("a", "b"), backend=other).decision.fallback
+    assert [model for model, _, _ in other.asked] == ["a", "b"]
+
+
+class Asleep(EchoBackend):
+    """No machine holds its models."""
+
+    def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
+        self.asked.append((backend.model, call.messages, timeout_s))
+        if backend.kind == "sagemaker":
+            raise NoCapacity("the model endpoint has no copy of the model running")
+        return super().complete(backend, call, timeout_s=timeout_s)
+
+
+def test_a_request_to_a_sleeping_model_is_told_when_to_come_back_and_is_stored_as_the_failure_of_its_arm() -> None:
+    store, backend = MemoryEventStore(), Asleep()
+    with pytest.raises(DependencyUnavailable, match="no copy of the model") as refusal:
+        ask(store, registry=furnished((canary(2, 0.999),)), backend=backend)
+    assert refusal.value.retry_after_s == 60
+    assert [model for model, _, _ in backend.asked] == ["v2", "v1"]  # each once: nobody waits a minute inside a request
+    (failure,) = [event.event() for event in store.events.values() if event.event_type == "failure"]
+    assert isinstance(failure, RequestFailed)
+    assert failure.decision.arm == f"{SKILL}@v2"
+
+
+def test_the_declared_fallback_answers_for_a_sleeping_model_and_the_decision_says_so() -> None:
+    registry = MemoryRegistry()
+    registry.put_policy(policy(1).model_copy(update={"fallbacks": (openai_model("c"),)}), CHANGE)
+    registry.write_route(route(), expected_version=0)
+    answer = ask(MemoryEventStore(), registry=registry, backend=Asleep())
+    assert (answer.text.partition(":")[0], answer.decision.fallback, answer.decision.counts) == ("c", True, False)
+    assert "no copy of the model" in answer.decision.reason
+
+
+def test_a_sleeping_model_hears_every_request_for_it() -> None:
+    """It refuses at once, which no circuit need protect from, and it wakes by being asked."""
+    backend = Asleep()
+    world = gateway(backend=backend)
+    for _ in range(7):
+        with pytest.raises(DependencyUnavailable) as refusal:
+            infer(InferRequest(skill=SKILL, inputs={"email": "?"}), ASKER, world)
+        assert refusal.value.retry_after_s == 60
+    assert len(backend.asked) == 7
+
+
+def test_a_circuit_opens_after_failures_in_a_row_and_lets_one_request_try_again() -> None:
+    now = [0.0]
+    breakers = CircuitBreakers(lambda: now[0], failures=2, open_s=10)
+    for _ in range(2):
+        assert breakers.allows("a")
+        breakers.note_failure("a")
+    assert (breakers.allows("a"), breakers.allows("b")) == (False, True)
+    now[0] = 11
+    assert (breakers.allows("a"), breakers.allows("a")) == (True, False)
+    breakers.note_answer("a")
+    assert (breakers.allows("a"), breakers.allows("a")) == (True, True)
+
+
+def test_a_backend_whose_circuit_is_open_is_not_asked_for_this_tenant() -> None:
+    backend = EchoBackend(down={"v1"})
+    world = gateway(backend=backend)
+    for _ in range(7):
+        with pytest.raises(DependencyUnavailable):
+            infer(InferRequest(skill=SKILL, inputs={"email": "?"}), ASKER, world)
+    assert len(backend.asked) == 5
+    assert world.breakers.allows(("another-tenant", policy(1).backend))
+
+
+def test_a_parameter_that_the_backend_does_not_take_is_refused_by_name_and_no_fallback_is_asked() -> None:
+    backend = EchoBackend(refuses={"logprobs"})
+    with pytest.raises(InvalidInput) as refusal:
+        ask(MemoryEventStore(), registry=with_fallbacks("a", "b"), backend=backend, parameters={"logprobs": True})
+    assert refusal.value.param == "logprobs"
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        Completion((), None),
+        Completion((Choice("a", "stop"), Choice("b", "stop")), None),
+        Completion((Choice("a", "x" * 1_000),), None),
+        Completion((Choice("a", "stop", tool_calls=(ToolCall(id="1", function=CalledFunction(name="f", arguments="")),) * 1_000),), None),
+    ],
+)
+def test_an_answer_that_has_no_room_in_an_output_is_a_failure(completion: Completion) -> None:
+    store = MemoryEventStore()
+    with pytest.raises(DependencyUnavailable):
+        ask(store, backend=Failing(completion=completion))
+    assert [event.event_type for event in store.events.values()] == ["interaction", "failure"]
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        Delta(index=-1, text="a"),
+        Delta(index=10**30, text="a"),
+        Delta(tool_calls=(ToolCallDelta(10**9, id="1", name="f"),)),
+        Delta(tool_calls=(ToolCallDelta(0, id="1" * 1_000, name="f"),)),
+        Delta(finish_reason="x" * 1_000),
+    ],
+)
+def test_a_stream_of_what_has_no_room_in_an_output_is_a_failure(delta: Delta) -> None:
+    class Wild(EchoBackend):
+        def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Iterator[Delta]:
+            yield delta
+
+    store = MemoryEventStore()
+    with pytest.raises(DependencyUnavailable):
+        ask_stream(store, backend=Wild())
+    assert [event.event_type for event in store.events.values()] == ["interaction", "failure"]

@@ -1,0 +1,71 @@
+"""What a policy's guardrails keep from its model and from the caller."""
+
+import pytest
+
+from rlaas.chat import ChatCall
+from rlaas.errors import Forbidden
+from rlaas.inference.decide import InferRequest
+from rlaas.inference.infer import decide, infer
+from rlaas.policies.backend import BackendSpec
+from tests.fakes.backend import EchoBackend
+from tests.fakes.counters import MemoryCounters
+from tests.fakes.events import MemoryEventStore
+from tests.fakes.worlds import SKILL
+from tests.unit.inference.asking import ASKER, BLOCK_LIST, SCHEMA, ask, gateway, guard_policy, limit_spending, list_actions
+
+
+def test_a_blocked_request_gets_the_safe_answer_asks_nobody_and_costs_nothing() -> None:
+    store, backend, counters = MemoryEventStore(), EchoBackend(), MemoryCounters()
+    registry = guard_policy(input=[BLOCK_LIST], safe_answer="Please call us.")
+    options = {"registry": registry, "backend": backend, "spending": limit_spending(counters, 1)}
+    answer = ask(store, email="the parcel bomb", interaction_id="mine", **options)  # type: ignore[arg-type]
+    assert (answer.text, answer.finish_reason, answer.decision.fallback) == ("Please call us.", "content_filter", False)
+    assert (backend.asked, counters.items) == ([], {})
+    assert list_actions(store) == [("input", "block_list", "block")]
+    assert ask(store, email="the parcel bomb", interaction_id="mine", **options).replay  # type: ignore[arg-type]
+    assert len(list_actions(store)) == 1
+
+
+def test_a_decision_that_guardrails_block_is_refused_and_what_they_did_is_kept() -> None:
+    store, counters = MemoryEventStore(), MemoryCounters()
+    request = InferRequest(skill=SKILL, inputs={"email": "the parcel bomb"}, interaction_id="mine")
+    world = gateway(store=store, registry=guard_policy(input=[BLOCK_LIST]), spending=limit_spending(counters, 1))
+    with pytest.raises(Forbidden):
+        decide(request, ASKER, world)
+    assert (list_actions(store), counters.items) == ([("input", "block_list", "block")], {})
+    assert infer(request, ASKER, world).finish_reason == "content_filter"
+    assert len(list_actions(store)) == 1
+
+
+def test_personal_data_is_taken_out_before_the_backend_sees_it() -> None:
+    store, backend = MemoryEventStore(), EchoBackend()
+    registry = guard_policy(input=[{"kind": "pii", "action": "redact"}])
+    ask(store, registry=registry, backend=backend, email="I am ada@example.com")
+    assert backend.asked[0][1][-1].content == "Reply to: I am <EMAIL_ADDRESS>"
+    assert list_actions(store) == [("input", "pii", "redact")]
+
+
+class Improving(EchoBackend):
+    """Answers better when asked again."""
+
+    def _text(self, backend: BackendSpec, call: ChatCall, timeout_s: float) -> str:
+        super()._text(backend, call, timeout_s)
+        return ['Sure: {"a": 1', '{"a": 1}'][len(self.asked) - 1]
+
+
+def test_an_answer_that_does_not_fit_is_asked_for_once_more_and_both_are_paid_for() -> None:
+    store, backend, counters = MemoryEventStore(), Improving(), MemoryCounters()
+    registry = guard_policy(output=[{"kind": "json_schema", "json_schema": SCHEMA, "action": "regenerate", "then": "block"}])
+    answer = ask(store, registry=registry, backend=backend, spending=limit_spending(counters, 1_000_000, "tokens"))
+    assert (answer.text, len(backend.asked)) == ('{"a": 1}', 2)
+    assert answer.usage is not None
+    assert answer.usage.input_tokens == 14
+    assert list_actions(store) == [("output", "json_schema", "regenerate")]
+
+
+def test_when_the_second_answer_does_not_fit_either_the_safe_answer_stands_in() -> None:
+    store, backend = MemoryEventStore(), EchoBackend()
+    registry = guard_policy(output=[{"kind": "json_schema", "json_schema": SCHEMA, "action": "regenerate", "then": "block"}])
+    answer = ask(store, registry=registry, backend=backend)
+    assert (answer.finish_reason, len(backend.asked)) == ("content_filter", 2)
+    assert [action for _, _, action in list_actions(store)] == ["regenerate", "block"]
