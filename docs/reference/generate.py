@@ -94,12 +94,12 @@ _IDEMPOTENCY_KEY: JsonValue = {
 
 def documents() -> dict[Path, str]:
     """Every generated file's path and text."""
-    made: dict[Path, JsonValue] = {
+    contents: dict[Path, JsonValue] = {
         HERE / "schemas" / f"{event_type}.v1.json": {"$schema": _DIALECT, **model.model_json_schema()}
         for event_type, model in MODELS.items()
     }
-    made[HERE / "openapi.json"] = openapi()
-    return {path: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for path, document in made.items()}
+    contents[HERE / "openapi.json"] = openapi()
+    return {path: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for path, document in contents.items()}
 
 
 @cache
@@ -136,30 +136,36 @@ def openapi() -> dict[str, JsonValue]:
     for path, (model, id_field, summary) in _TELEMETRY.items():
         meanings = {"200": "Recorded before", "201": "Recorded", "202": "Recorded; what it refers to has not landed yet"}
         token = {"feedback_token": _TEXT} if model is OutputProduced else {}
-        body = _object({id_field: {"type": "string"}, **_RECORDED, **token})
-        paths[path] = {"post": _operation(model, summary, "telemetry", {status: _json(text, body) for status, text in meanings.items()})}
+        body = _build_object({id_field: {"type": "string"}, **_RECORDED, **token})
+        paths[path] = {
+            "post": _describe_operation(
+                model, summary, "telemetry", {status: _describe_answer(text, body) for status, text in meanings.items()}
+            )
+        }
     token_for = "What a page that shows an output gives feedback by; answers of `/v1/infer` and reported outputs bring it"
-    made = _json("The token, for 30 days", _object({"feedback_token": _TEXT}))
-    paths["/v1/feedback.token"] = {"post": _operation(FeedbackTokenRequest, token_for, "telemetry", {"200": made})}
-    results = _object({"results": {"type": "array", "items": {"$ref": "#/components/schemas/BatchResult"}}})
+    token_answer = _describe_answer("The token, for 30 days", _build_object({"feedback_token": _TEXT}))
+    paths["/v1/feedback.token"] = {"post": _describe_operation(FeedbackTokenRequest, token_for, "telemetry", {"200": token_answer})}
+    results = _build_object({"results": {"type": "array", "items": {"$ref": "#/components/schemas/BatchResult"}}})
     batch = "Report up to 500 events of any type, 5 MiB at most (of a page 25 and 512 KiB); each is taken or refused by itself"
-    told = _json("What became of each, in the order sent", results)
-    paths["/v1/events:batch"] = {"post": _operation(batch_model(), batch, "telemetry", {"200": told})}
+    results_answer = _describe_answer("What became of each, in the order sent", results)
+    paths["/v1/events:batch"] = {"post": _describe_operation(batch_model(), batch, "telemetry", {"200": results_answer})}
     for path, (model, summary, sent) in _INFERENCE.items():
-        paths[path] = {"post": _operation(model, summary, "infer", {"200": _json("The answer", schema_of(sent))})}
+        paths[path] = {"post": _describe_operation(model, summary, "infer", {"200": _describe_answer("The answer", schema_of(sent))})}
     chat = paths["/v1/chat/completions"]
     assert isinstance(chat, dict)
     chat["post"]["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
-    paths["/v1/models"] = {"get": _asked("The skills and policies, as OpenAI's models", ModelList, [])}
-    paths["/v1/models/{model}"] = {"get": _asked("One of them", ListedModel, ["model"])}
-    paths["/ofrep/v1/evaluate/flags/{key}"] = {"post": _evaluation("A skill's arm for a unit, by OpenFeature's protocol", Flag, ["key"])}
-    paths["/ofrep/v1/evaluate/flags"] = {"post": _evaluation("Every skill's arm for a unit", FlagList, [])}
+    paths["/v1/models"] = {"get": _describe_lookup("The skills and policies, as OpenAI's models", ModelList, [])}
+    paths["/v1/models/{model}"] = {"get": _describe_lookup("One of them", ListedModel, ["model"])}
+    paths["/ofrep/v1/evaluate/flags/{key}"] = {
+        "post": _describe_evaluation("A skill's arm for a unit, by OpenFeature's protocol", Flag, ["key"])
+    }
+    paths["/ofrep/v1/evaluate/flags"] = {"post": _describe_evaluation("Every skill's arm for a unit", FlagList, [])}
     return {
         "openapi": "3.1.0",
         "info": {"title": "RLaaS", "version": "1", "description": "What applications call, and administration under `/v1/admin`."},
-        "paths": {**paths, **{path: _administration(operations) for path, operations in admin.openapi()["paths"].items()}},
+        "paths": {**paths, **{path: _describe_administration(operations) for path, operations in admin.openapi()["paths"].items()}},
         "components": {
-            "schemas": {**schemas["$defs"], "BatchResult": _BATCH_RESULT, "Error": _ERROR, **_sent_schemas(answers, schemas["$defs"])},
+            "schemas": {**schemas["$defs"], "BatchResult": _BATCH_RESULT, "Error": _ERROR, **_list_sent_schemas(answers, schemas["$defs"])},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "rlk_<id>_<secret>"}},
         },
         "security": [{"key": []}],
@@ -173,7 +179,7 @@ class _Sent(GenerateJsonSchema):
         return True
 
 
-def _sent_schemas(models: Sequence[type[BaseModel]], bodies: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+def _list_sent_schemas(models: Sequence[type[BaseModel]], bodies: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """The schemas of `models` as they are sent. One that has another shape in `bodies` is named `...-Output`."""
     modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "serialization") for model in models]
     _, schemas = models_json_schema(modes, ref_template=_REF, schema_generator=_Sent)
@@ -189,23 +195,23 @@ def _rename_references(schema: JsonValue, names: Collection[str]) -> JsonValue:
     text = json.dumps(schema)
     for name in names:
         text = text.replace(f'"{_REF.format(model=name)}"', f'"{_REF.format(model=name)}-Output"')
-    renamed: JsonValue = json.loads(text)
-    return renamed
+    result: JsonValue = json.loads(text)
+    return result
 
 
 def _not_called() -> Services:
     raise NotImplementedError("the document is made without a request")
 
 
-def _object(properties: dict[str, JsonValue]) -> JsonValue:
+def _build_object(properties: dict[str, JsonValue]) -> JsonValue:
     return {"type": "object", "required": [*properties], "properties": properties}
 
 
 _RECORDED: dict[str, JsonValue] = {"idempotent_replay": {"type": "boolean"}, "pending": {"type": "boolean"}}
 _TEXT: JsonValue = {"type": "string"}
-_ERROR = _object(
+_ERROR = _build_object(
     {
-        "error": _object(
+        "error": _build_object(
             {
                 **dict.fromkeys(("type", "code", "message"), _TEXT),
                 "param": {"type": ["string", "null"]},
@@ -228,7 +234,7 @@ _BATCH_RESULT: JsonValue = {
 }
 
 
-def _operation(model: type[BaseModel], summary: str, scope: str, answers: dict[str, JsonValue]) -> JsonValue:
+def _describe_operation(model: type[BaseModel], summary: str, scope: str, answers: dict[str, JsonValue]) -> JsonValue:
     return {
         "summary": summary,
         "description": f"Needs the scope `{scope}`.",
@@ -237,54 +243,54 @@ def _operation(model: type[BaseModel], summary: str, scope: str, answers: dict[s
             "required": True,
             "content": {"application/json": {"schema": {"$ref": _REF.format(model=model.__name__)}}},
         },
-        "responses": {**answers, **_refusals()},
+        "responses": {**answers, **_list_refusals()},
     }
 
 
-def _asked(summary: str, sent: type[BaseModel], named: list[str]) -> JsonValue:
+def _describe_lookup(summary: str, sent: type[BaseModel], names: list[str]) -> JsonValue:
     return {
         "summary": summary,
         "description": "Needs the scope `infer`.",
-        "parameters": [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in named],
-        "responses": {"200": _json("As asked", schema_of([sent])), **_refusals()},
+        "parameters": [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names],
+        "responses": {"200": _describe_answer("As asked", schema_of([sent])), **_list_refusals()},
     }
 
 
-def _evaluation(summary: str, sent: type[BaseModel], named: list[str]) -> JsonValue:
+def _describe_evaluation(summary: str, sent: type[BaseModel], names: list[str]) -> JsonValue:
     """OFREP's answers to what is wrong with an evaluation have its own shape."""
-    operation = _asked(summary, sent, named)
+    operation = _describe_lookup(summary, sent, names)
     assert isinstance(operation, dict)
     answers = operation["responses"]
     assert isinstance(answers, dict)
     for status in ("400", "404"):
         both = {"anyOf": [_CANNOT_EVALUATE, {"$ref": "#/components/schemas/Error"}]}
-        answers[status] = _json("The flag cannot be evaluated", both)
+        answers[status] = _describe_answer("The flag cannot be evaluated", both)
     return {**operation, "requestBody": {"required": True, "content": {"application/json": {"schema": _EVALUATION}}}}
 
 
-def _administration(operations: dict[str, dict[str, JsonValue]]) -> JsonValue:
+def _describe_administration(operations: dict[str, dict[str, JsonValue]]) -> JsonValue:
     """The operations of an admin path, with our errors in the place of FastAPI's."""
-    described: dict[str, JsonValue] = {}
+    descriptions: dict[str, JsonValue] = {}
     for method, operation in operations.items():
         answers = operation["responses"]
         assert isinstance(answers, dict)
         parameters = operation.get("parameters", [])
         assert isinstance(parameters, list)
-        described[method] = {
+        descriptions[method] = {
             "summary": operation["summary"],
             "description": operation.get("description", "") or "Needs the scope `admin`; tenants need `platform`.",
             "parameters": [*parameters, *([_IDEMPOTENCY_KEY] if method == "post" else [])],
             **({"requestBody": operation["requestBody"]} if "requestBody" in operation else {}),
-            "responses": {**{status: answer for status, answer in answers.items() if status.startswith("2")}, **_refusals()},
+            "responses": {**{status: answer for status, answer in answers.items() if status.startswith("2")}, **_list_refusals()},
         }
-    return described
+    return descriptions
 
 
-def _refusals() -> dict[str, JsonValue]:
-    return {status: _json(text, {"$ref": "#/components/schemas/Error"}) for status, text in _ERRORS.items()}
+def _list_refusals() -> dict[str, JsonValue]:
+    return {status: _describe_answer(text, {"$ref": "#/components/schemas/Error"}) for status, text in _ERRORS.items()}
 
 
-def _json(description: str, schema: JsonValue) -> JsonValue:
+def _describe_answer(description: str, schema: JsonValue) -> JsonValue:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
