@@ -97,21 +97,20 @@ def record_all(
     idempotency_keys: Sequence[str | None] | None = None,
     page_key_id: str | None = None,
 ) -> list[Recorded | RlaasError]:
-    """Store each of `events` once; in their order, what became of it or why it was refused. Events do not depend on
-    each other, except that of several with one id the first is stored and the others are compared with it.
+    """Store each of `events` once; in their order, what became of it or why it was refused. Of several with one id the
+    first is stored and the others are compared with it; else no event depends on another.
 
     An event's id is the body's, else derived from its idempotency key, else fresh; an id in the body is itself the
     idempotency key, so the header then has no say. What it refers to may come later (`pending`), or earlier in
     `events`; what is already there must fit. A dry run is answered as if it were stored. Texts are scrubbed before
-    anything is stored. They count as received in their order, a microsecond apart, since the feedback on an output that
-    was received last is the one that counts.
+    anything is stored. They count as received in their order, a microsecond apart, since the feedback received last is
+    the one that counts. With the `page_key_id` of a publishable key they are a page's: feedback on outputs whose tokens
+    it has.
 
-    With the `page_key_id` of a publishable key they are a page's: feedback on outputs whose tokens it has.
-
-    Refusals: Forbidden for what a page may not say, NotFound for an unknown skill, InvalidInput when the interaction or
-    output belongs to something else, a metric is not registered or of another type, or the event occurred before 2020
-    or in the future, PayloadTooLarge when it is more than an item holds once it is masked, Conflict when the id holds
-    another payload, DependencyUnavailable when a write failed.
+    Refusals: Forbidden for what a page may not report, NotFound for an unknown skill, InvalidInput when the interaction
+    or output belongs to something else, a metric is not registered or of another type, or the event occurred before
+    2020 or in the future, PayloadTooLarge when it is more than an item holds once it is masked, Conflict when the id
+    holds another payload, DependencyUnavailable when a write failed.
     Raises: DependencyUnavailable when nothing could be read or scrubbed.
     """
     batch = _Batch(tenant_id, clock(), scrubber, cache(partial(skills.has_skill, tenant_id)), cache(partial(skills.metrics, tenant_id)))
