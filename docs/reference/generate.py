@@ -6,6 +6,7 @@ A test holds what is checked in equal to what this makes.
 """
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache, reduce
 from operator import or_
@@ -44,6 +45,8 @@ from rlaas.telemetry.store import MODELS
 from rlaas.wire import WireModel
 
 HERE = Path(__file__).parent
+_ITEM = re.compile(r"\s*([-*]|\d{1,2}\.) ")
+_CODE = " " * 4
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _REF = "#/components/schemas/{model}"
 _ERRORS = {
@@ -99,7 +102,31 @@ def documents() -> dict[Path, str]:
         for event_type, model in MODELS.items()
     }
     contents[HERE / "openapi.json"] = openapi()
-    return {path: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for path, document in contents.items()}
+    return {path: json.dumps(_join_descriptions(document), indent=2, ensure_ascii=False) + "\n" for path, document in contents.items()}
+
+
+def join_lines(text: str) -> str:
+    """`text` with each paragraph and each list item on one line; blank lines and indented code stay."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        stands_alone = not line.strip() or line.startswith(_CODE) or _ITEM.match(line)
+        if stands_alone or not lines or not lines[-1].strip() or lines[-1].startswith(_CODE):
+            lines.append(line)
+        else:
+            lines[-1] += f" {line.strip()}"
+    return "\n".join(lines)
+
+
+def _join_descriptions(document: JsonValue) -> JsonValue:
+    """`document`, whose descriptions do not depend on how docstrings are wrapped."""
+    if isinstance(document, list):
+        return [_join_descriptions(item) for item in document]
+    if not isinstance(document, dict):
+        return document
+    return {
+        name: join_lines(value) if name == "description" and isinstance(value, str) else _join_descriptions(value)
+        for name, value in document.items()
+    }
 
 
 @cache

@@ -2150,8 +2150,7 @@ export interface paths {
         };
         /**
          * Put Ceilings
-         * @description In force for every request from ten seconds on; the tenant's own administrators read them and cannot lift them. Needs the scope
-         *     `platform`.
+         * @description In force for every request after ten seconds; the tenant's own administrators read them and cannot lift them. Needs the scope `platform`.
          */
         put: {
             parameters: {
@@ -2278,7 +2277,7 @@ export interface paths {
         put?: never;
         /**
          * Redrive
-         * @description Play again what failed and is kept, of all tenants, some seconds' worth; the first page is entered into the audit.
+         * @description Process again what failed and was kept, of all tenants, for some seconds; the first page is entered into the audit.
          */
         post: {
             parameters: {
@@ -2873,7 +2872,7 @@ export interface paths {
         };
         /**
          * Put Privacy
-         * @description In force for every event that comes in from ten seconds on; what is stored stays as it is.
+         * @description In force for every event that comes in after ten seconds; what is stored stays as it is.
          */
         put: {
             parameters: {
@@ -3101,7 +3100,7 @@ export interface paths {
         };
         /**
          * Put Budgets
-         * @description In force for every request from ten seconds on. What was spent stays counted, under other names and limits too.
+         * @description In force for every request after ten seconds. What was spent stays counted when a budget gets another name or limit.
          */
         put: {
             parameters: {
@@ -3224,8 +3223,7 @@ export interface paths {
         };
         /**
          * Get Budgets Usage
-         * @description What the window of each budget and each of the platform's ceilings has spent, how much of that is only set aside for requests in
-         *     flight, and when the next one begins.
+         * @description What the window of each budget and each of the platform's ceilings has spent, how much of that is only set aside for requests in flight, and when the next one begins.
          */
         get: {
             parameters: {
@@ -3345,7 +3343,7 @@ export interface paths {
         };
         /**
          * Get Prices
-         * @description The newest prices, or those of a version: `price_version` of an output says which were its own.
+         * @description The newest prices, or those of a version: an output's `price_version` says which version it was priced by.
          */
         get: {
             parameters: {
@@ -3452,7 +3450,7 @@ export interface paths {
         };
         /**
          * Put Prices
-         * @description A new version, for every request from ten seconds on; what was answered before keeps its cost.
+         * @description A new version, in force for every request after ten seconds; what was answered before keeps its cost.
          */
         put: {
             parameters: {
@@ -3575,7 +3573,7 @@ export interface paths {
         };
         /**
          * Get Usage
-         * @description Requests, tokens and cost of the days (UTC) `from` to `to`, both included, by any of day, skill, policy, key (with commas).
+         * @description Requests, tokens and cost of the days (UTC) `from` to `to`, both included, grouped by any of day, skill, policy and key, separated by commas.
          */
         get: {
             parameters: {
@@ -6285,7 +6283,7 @@ export interface paths {
         };
         /**
          * Report Of Rewards
-         * @description What the rewards of the days (UTC) `from` to `to`, both included, come to by policy: a unit once, nobody more than his share.
+         * @description The mean reward of each policy over the days (UTC) `from` to `to`, both included. Each unit counts once, and no person counts for more than a bounded share.
          */
         get: {
             parameters: {
@@ -6793,12 +6791,9 @@ export interface components {
          * BanditSettings
          * @description How a route's bandit allots traffic to its control and its arms of mode `bandit`; other live arms keep their weights.
          *
-         *     Every arm that is not dropped gets at least `min_probability` of what there is to allot, and an equal share until `min_samples_per_arm`
-         *     of its units, each counted once a day, are settled. A decision is settled when `window_hours` have passed since it, with the reward it
-         *     has by then and the skill's declared values for what never came. Old rewards lose half their weight every `half_life_days`.
+         *     Every arm that is not dropped gets at least `min_probability` of what there is to allot, and an equal share until `min_samples_per_arm` of its units, each counted once a day, are settled. A decision is settled when `window_hours` have passed since it, with the reward it has by then and the skill's declared values for what never came. Old rewards lose half their weight every `half_life_days`.
          *
-         *     Guards look `lag_seconds` after the request, without waiting for the window. `alpha` bounds the probability that an arm which keeps
-         *     within its bounds is ever dropped, however often it is looked at and however little traffic there is; so bounds may be what you mean.
+         *     Guards look `lag_seconds` after the request, without waiting for the window. `alpha` bounds the probability that an arm which keeps within its bounds is ever dropped, however often it is looked at and however little traffic there is; so bounds may be what you mean.
          */
         BanditSettings: {
             /**
@@ -6959,7 +6954,7 @@ export interface components {
             value?: boolean | number | string | null;
             /**
              * Feedback Token
-             * @description What RLaaS gave with the output. Whoever reports by a publishable key needs it. It is not stored.
+             * @description What RLaaS gave with the output. Reports by a publishable key need it. It is not stored.
              * @default null
              */
             feedback_token?: string | null;
@@ -7132,7 +7127,7 @@ export interface components {
             decision?: components["schemas"]["Decision"] | null;
             /**
              * Decision Token
-             * @description What /v1/decide gave for this output. Stored is the decision that it holds.
+             * @description What /v1/decide gave for this output. The decision that it holds is stored.
              * @default null
              */
             decision_token?: string | null;
@@ -7701,9 +7696,7 @@ export interface components {
          * Decision
          * @description What was decided and how likely it was: the record every off-policy estimate rests on.
          *
-         *     `propensity` is the probability of the arm taken. Decisions with `cached`, `fallback`, `pinned` or `shadow` true are left out of
-         *     estimates: another arm than the one `drawn` answered, or no chance was in it, or no user saw the answer. `shadows` are the policies
-         *     that are to answer the same request unseen; they are no candidates. `bandit`: a bandit deals the shares.
+         *     `propensity` is the probability of the arm taken. Decisions with `cached`, `fallback`, `pinned` or `shadow` true are left out of estimates: another arm than the one `drawn` answered, or no chance was in it, or no user saw the answer. `shadows` are the policies that are to answer the same request unseen; they are no candidates. `bandit`: a bandit deals the shares.
          */
         Decision: {
             /** Decision Id */
@@ -7808,9 +7801,7 @@ export interface components {
          * FeedbackSubmitted
          * @description What a person did with an output; `kind` says which one of the other fields is given.
          *
-         *     It is about an output, or about an interaction as a whole; `interaction_id` may be left out where the output's id holds it
-         *     (`out_<ULID>`). A metric of level `thread` is about `thread_id` and names neither. A page names nothing but the skill: its token says
-         *     what the feedback is about, and holds it to that.
+         *     It is about an output, or about an interaction as a whole; `interaction_id` may be left out where the output's id holds it (`out_<ULID>`). A metric of level `thread` is about `thread_id` and names neither. A page names only the skill: its token says what the feedback is about, and it may be about nothing else.
          */
         FeedbackSubmitted: {
             /**
@@ -7916,7 +7907,7 @@ export interface components {
             value?: boolean | number | string | null;
             /**
              * Feedback Token
-             * @description What RLaaS gave with the output. Whoever reports by a publishable key needs it. It is not stored.
+             * @description What RLaaS gave with the output. Reports by a publishable key need it. It is not stored.
              * @default null
              */
             feedback_token?: string | null;
@@ -8065,8 +8056,7 @@ export interface components {
          * InferRequest
          * @description Inputs for the skill's prompt, or the messages of a chat, which then stand in place of its user part.
          *
-         *     `parameters` are OpenAI's by name and go before the policy's own sampling and tools. A `dryrun` is decided and
-         *     rendered; no model is asked and nothing is stored.
+         *     `parameters` are OpenAI's by name and go before the policy's own sampling and tools. A `dryrun` is decided and rendered; no model is asked and nothing is stored.
          */
         InferRequest: {
             /** Skill */
@@ -8165,8 +8155,7 @@ export interface components {
         };
         /**
          * InteractionCreated
-         * @description A request that an application's user made: the skill's inputs, or a chat's messages; with the documents to ground the answer on and
-         *     the model's parameters, where the request brought any.
+         * @description A request that an application's user made: the skill's inputs, or a chat's messages; with the documents to ground the answer on and the model's parameters, where the request brought any.
          */
         InteractionCreated: {
             /**
@@ -8556,7 +8545,7 @@ export interface components {
             decision?: components["schemas"]["Decision"] | null;
             /**
              * Decision Token
-             * @description What /v1/decide gave for this output. Stored is the decision that it holds.
+             * @description What /v1/decide gave for this output. The decision that it holds is stored.
              * @default null
              */
             decision_token?: string | null;
@@ -8598,8 +8587,7 @@ export interface components {
         };
         /**
          * PersonalData
-         * @description Personal data in what the caller sent: `redact` puts `<EMAIL_ADDRESS>` in its place before the backend sees it. `allow` lists texts
-         *     that look like it and are none, such as the company's own address.
+         * @description Personal data in what the caller sent: `redact` puts `<EMAIL_ADDRESS>` in its place before the backend sees it. `allow` lists texts that look like it and are none, such as the company's own address.
          */
         PersonalData: {
             /**
@@ -8856,7 +8844,7 @@ export interface components {
         };
         /**
          * RedriveRequest
-         * @description A page of a redrive; `cursor` is the page's before. A `dryrun` says how much is kept where, and plays nothing.
+         * @description A page of a redrive; `cursor` is that of the page before. A `dryrun` says how much is kept where, and processes nothing.
          */
         RedriveRequest: {
             /**
@@ -8936,8 +8924,7 @@ export interface components {
          * RewardComputed
          * @description An output's reward from all feedback so far: the weighted mean of `components`, each in [0, 1]. Readers keep the highest `n`.
          *
-         *     `event_ids` are the edit and the action that it is made from. `edit_measure` is `pieces` where the changed part of the texts was too
-         *     long to be compared as a whole: `edit_similarity` is then a lower bound, off by a few hundredths.
+         *     `event_ids` are the edit and the action that it is made from. `edit_measure` is `pieces` where the changed part of the texts was too long to be compared as a whole: `edit_similarity` is then a lower bound, off by a few hundredths.
          */
         RewardComputed: {
             /**
@@ -9064,8 +9051,7 @@ export interface components {
         };
         /**
          * RolloutRequest
-         * @description A rollout of `policy_id` to start; `settings` as in `RolloutSettings`. A `dryrun` answers with the plan, also with one that cannot
-         *     conclude, and starts nothing.
+         * @description A rollout of `policy_id` to start; `settings` as in `RolloutSettings`. A `dryrun` starts nothing and answers with the plan, even one that cannot conclude.
          */
         RolloutRequest: {
             /** Policy Id */
@@ -9089,8 +9075,7 @@ export interface components {
          * RouteRequest
          * @description The route to put in place of version `expected_version` (0: there is none yet). `unit` is fixed by the first.
          *
-         *     `bandit` is how arms of mode `bandit` get their weights, which the request only begins with; left out, it stays as it is. A weight for
-         *     an arm that the bandit's guards dropped lets it back in.
+         *     `bandit` says how arms of mode `bandit` get their weights, which start from those in the request; left out, it stays as it is. A weight for an arm that the bandit's guards dropped lets it back in.
          */
         RouteRequest: {
             /** Expected Version */
@@ -9186,8 +9171,7 @@ export interface components {
         };
         /**
          * SizeLimit
-         * @description Holds when what the caller sent is longer than one of the limits. Tokens are estimated as for
-         *     budgets (`estimated_tokens`): about the most that any tokenizer makes of it, English has about two thirds of it.
+         * @description Holds when what the caller sent is longer than one of the limits. Tokens are estimated as for budgets (`estimated_tokens`): about the most that any tokenizer makes of it, English has about two thirds of it.
          */
         SizeLimit: {
             /**
@@ -9280,11 +9264,9 @@ export interface components {
         };
         /**
          * StructuredOutput
-         * @description The answer must be JSON that fits `json_schema` (draft 2020-12; patterns without lookaround, references by `#/...` only, recursion
-         *     along one path).
+         * @description The answer must be JSON that fits `json_schema` (draft 2020-12; patterns without lookaround, references by `#/...` only, recursion along one path).
          *
-         *     `fences`: an answer that is one code fence around its JSON is taken without the fence (`unwrap`), or does not fit (`refuse`). An answer
-         *     without text that calls tools is not looked at.
+         *     `fences`: an answer that is one code fence around its JSON is taken without the fence (`unwrap`), or does not fit (`refuse`). An answer without text that calls tools is not looked at.
          */
         StructuredOutput: {
             /**
@@ -9821,8 +9803,7 @@ export interface components {
          * Arm
          * @description A policy beside the control. `weight` is its share of live traffic, or the share of requests that are mirrored for mode `shadow`.
          *
-         *     The bandit moves the weights of arms of mode `bandit`. `dropped` says why it stopped one, which then has weight 0 until somebody
-         *     gives it a weight again.
+         *     The bandit moves the weights of arms of mode `bandit`. `dropped` says why it stopped one, which then has weight 0 until somebody gives it a weight again.
          */
         Arm: {
             /** Policy Id */
@@ -9855,8 +9836,7 @@ export interface components {
         };
         /**
          * ArmEvidence
-         * @description What a trial knows of one arm. Counts are units; `missing` is the share of settled ones for which something never came,
-         *     `answered_mean` the mean reward of those that the arm itself answered.
+         * @description What a trial knows of one arm. Counts are units; `missing` is the share of settled ones for which something never came, `answered_mean` the mean reward of those that the arm itself answered.
          */
         ArmEvidence: {
             /** Policy Id */
@@ -9992,12 +9972,9 @@ export interface components {
          * BanditSettings
          * @description How a route's bandit allots traffic to its control and its arms of mode `bandit`; other live arms keep their weights.
          *
-         *     Every arm that is not dropped gets at least `min_probability` of what there is to allot, and an equal share until `min_samples_per_arm`
-         *     of its units, each counted once a day, are settled. A decision is settled when `window_hours` have passed since it, with the reward it
-         *     has by then and the skill's declared values for what never came. Old rewards lose half their weight every `half_life_days`.
+         *     Every arm that is not dropped gets at least `min_probability` of what there is to allot, and an equal share until `min_samples_per_arm` of its units, each counted once a day, are settled. A decision is settled when `window_hours` have passed since it, with the reward it has by then and the skill's declared values for what never came. Old rewards lose half their weight every `half_life_days`.
          *
-         *     Guards look `lag_seconds` after the request, without waiting for the window. `alpha` bounds the probability that an arm which keeps
-         *     within its bounds is ever dropped, however often it is looked at and however little traffic there is; so bounds may be what you mean.
+         *     Guards look `lag_seconds` after the request, without waiting for the window. `alpha` bounds the probability that an arm which keeps within its bounds is ever dropped, however often it is looked at and however little traffic there is; so bounds may be what you mean.
          */
         "BanditSettings-Output": {
             /**
@@ -10297,8 +10274,7 @@ export interface components {
          * Ceilings
          * @description The most that a tenant may have; what is left out is not capped.
          *
-         *     `spending` counts everything that models are asked for the tenant, mirrored requests too. `adapters` are loaded at the endpoint at a
-         *     time, `skills` and `policies_per_skill` are made through the API; what there is already stays.
+         *     `spending` counts everything that models are asked for the tenant, mirrored requests too. `adapters` are loaded at the endpoint at a time, `skills` and `policies_per_skill` are made through the API; what there is already stays.
          */
         Ceilings: {
             /**
@@ -10503,7 +10479,7 @@ export interface components {
         };
         /**
          * DecideAnswer
-         * @description Who is to answer and what he is to be asked; `decision_token` goes with the report of what he answered.
+         * @description Which policy is to answer and what its model is to be asked; `decision_token` goes with the report of its answer.
          */
         DecideAnswer: {
             /** Interaction Id */
@@ -10531,7 +10507,7 @@ export interface components {
         };
         /**
          * DecideDryRun
-         * @description Who would answer, and what he would be asked.
+         * @description Which policy would answer, and what its model would be asked.
          */
         DecideDryRun: {
             /** Interaction Id */
@@ -10554,9 +10530,7 @@ export interface components {
          * Decision
          * @description What was decided and how likely it was: the record every off-policy estimate rests on.
          *
-         *     `propensity` is the probability of the arm taken. Decisions with `cached`, `fallback`, `pinned` or `shadow` true are left out of
-         *     estimates: another arm than the one `drawn` answered, or no chance was in it, or no user saw the answer. `shadows` are the policies
-         *     that are to answer the same request unseen; they are no candidates. `bandit`: a bandit deals the shares.
+         *     `propensity` is the probability of the arm taken. Decisions with `cached`, `fallback`, `pinned` or `shadow` true are left out of estimates: another arm than the one `drawn` answered, or no chance was in it, or no user saw the answer. `shadows` are the policies that are to answer the same request unseen; they are no candidates. `bandit`: a bandit deals the shares.
          */
         "Decision-Output": {
             /** Decision Id */
@@ -10774,8 +10748,7 @@ export interface components {
         };
         /**
          * HarmBounds
-         * @description How much more often than its control a candidate may do harm, as shares of its units, and from how many milliseconds on an answer is
-         *     slow.
+         * @description How much more often than its control a candidate may do harm, as shares of its units, and from how many milliseconds on an answer is slow.
          */
         HarmBounds: {
             /**
@@ -11008,8 +10981,7 @@ export interface components {
          * LearningSettings
          * @description What a run learns from, and the hyperparameters it learns with.
          *
-         *     The events of the last `window_days` until the run begins; fewer than `min_pairs` training pairs fail it. Shares of the threads are
-         *     kept for validation and testing, and the candidate must win on `min_threads` of them at `min_win_rate` (`evaluation.report.Criteria`).
+         *     The events of the last `window_days` until the run begins; fewer than `min_pairs` training pairs fail it. Shares of the threads are kept for validation and testing, and the candidate must win on `min_threads` of them at `min_win_rate` (`evaluation.report.Criteria`).
          */
         LearningSettings: {
             /**
@@ -11407,8 +11379,7 @@ export interface components {
         };
         /**
          * PendingEvent
-         * @description Feedback or a task result whose interaction or output has not landed; `orphaned` once its attribution window
-         *     has ended.
+         * @description Feedback or a task result whose interaction or output has not landed; `orphaned` once its attribution window has ended.
          */
         PendingEvent: {
             /**
@@ -11441,8 +11412,7 @@ export interface components {
         };
         /**
          * PersonalData
-         * @description Personal data in what the caller sent: `redact` puts `<EMAIL_ADDRESS>` in its place before the backend sees it. `allow` lists texts
-         *     that look like it and are none, such as the company's own address.
+         * @description Personal data in what the caller sent: `redact` puts `<EMAIL_ADDRESS>` in its place before the backend sees it. `allow` lists texts that look like it and are none, such as the company's own address.
          */
         "PersonalData-Output": {
             /**
@@ -11545,8 +11515,7 @@ export interface components {
          * Plan
          * @description What a plan is expected to take on this traffic; `None` where that has no end.
          *
-         *     `days` until a candidate that gains `gain` is shipped, the last window included; `least_gain`: what is found in four of five cases, if
-         *     anything is.
+         *     `days` until a candidate that gains `gain` is shipped, the last window included; `least_gain`: what is found in four of five cases, if anything is.
          */
         Plan: {
             traffic: components["schemas"]["Traffic"];
@@ -11908,8 +11877,7 @@ export interface components {
         };
         /**
          * RedrivePage
-         * @description What one page of a redrive came to. `superseded` were scheduled calls, which a later one has done the work of;
-         *     they are dropped. `cursor` continues; without one nothing is left to try.
+         * @description What one page of a redrive came to. `superseded` were scheduled calls, which a later one has done the work of; they are dropped. `cursor` continues; without one nothing is left to try.
          */
         RedrivePage: {
             /**
@@ -11992,7 +11960,7 @@ export interface components {
         };
         /**
          * Reward
-         * @description A reward as it was computed. What it does not have is left out.
+         * @description A reward as it was computed. Fields without a value are left out.
          */
         Reward: {
             /**
@@ -12090,9 +12058,7 @@ export interface components {
          * RewardFigures
          * @description The mean reward of `units`, each counted once by the mean of its `drafts`, where nobody makes more than his share.
          *
-         *     `low` and `high` hold the mean with 95%: that of all people to come where `people` are `sampled` (from 20 on), else that of more `units`
-         *     of the same people. `counted` is what the units came to after `capped_people` had been capped, `largest_share` what the person with most
-         *     of them makes of it.
+         *     `low` and `high` hold the mean with 95%: that of all people to come where `people` are `sampled` (from 20 on), else that of more `units` of the same people. `counted` is what the units came to after `capped_people` had been capped, `largest_share` what the person with most of them makes of it.
          */
         RewardFigures: {
             /** Mean */
@@ -12131,8 +12097,7 @@ export interface components {
         };
         /**
          * RewardReport
-         * @description The rewards of a skill's days by policy; `others` are of drafts that no policy wrote. Answers of a fallback are left out. `unit` is
-         *     what keeps its arm.
+         * @description The rewards of a skill's days by policy; `others` are of drafts that no policy wrote. Answers of a fallback are left out. `unit` is what keeps its arm.
          */
         RewardReport: {
             /**
@@ -12174,10 +12139,7 @@ export interface components {
          * Rollout
          * @description A rollout of `candidate` over `control`, from its request to its end.
          *
-         *     `requested` are the settings as they came, `settings` those with the steps planned; `plan` says what the plan was expected to take.
-         *     It is judged by `reward_spec`, the skill's as it was then, whatever becomes of that. `prior_mean` and `prior_unsent` are the control's
-         *     mean reward and share of drafts not sent before it began. `alarm_at` and `rolled_back_at` say when the guard's alarm was raised and
-         *     when the route was taken back.
+         *     `requested` are the settings as they came, `settings` those with the steps planned; `plan` says what the plan was expected to take. It is judged by `reward_spec`, the skill's as it was then, whatever becomes of that. `prior_mean` and `prior_unsent` are the control's mean reward and share of drafts not sent before it began. `alarm_at` and `rolled_back_at` say when the guard's alarm was raised and when the route was taken back.
          */
         Rollout: {
             /** Rollout Id */
@@ -12251,14 +12213,9 @@ export interface components {
          * RolloutSettings
          * @description How a rollout is run. Promotion to 100% follows the last step's success.
          *
-         *     Without `steps` they are planned from the skill's own traffic: the first asks for safety, the last for `objective`: that the candidate
-         *     is better, or not worse than control by `margin`. A plan has to find a gain of `gain` (in reward) in half of all cases at least, within
-         *     `max_wait_seconds` of the rollout's beginning.
+         *     Without `steps` they are planned from the skill's own traffic: the first asks for safety, the last for `objective`: that the candidate is better, or not worse than control by `margin`. A plan has to find a gain of `gain` (in reward) in half of all cases at least, within `max_wait_seconds` of the rollout's beginning.
          *
-         *     `alpha` bounds the probability of promoting a candidate that is no better (by the last step's margin), and of taking back one that does
-         *     no harm. `min_samples` are settled units per arm. A unit is settled `window_hours` after its decision, with the reward it has by then;
-         *     `lag_seconds` are what a request and the store's indexes may take before a decision is looked at. Units are compared within their
-         *     stratum: their user, or a field of the interaction's metadata (`metadata.<name>`). `units_a_day` stands in for the skill's own traffic.
+         *     `alpha` bounds the probability of promoting a candidate that is no better (by the last step's margin), and of taking back one that does no harm. `min_samples` are settled units per arm. A unit is settled `window_hours` after its decision, with the reward it has by then; `lag_seconds` are what a request and the store's indexes may take before a decision is looked at. Units are compared within their stratum: their user, or a field of the interaction's metadata (`metadata.<name>`). `units_a_day` stands in for the skill's own traffic.
          */
         RolloutSettings: {
             /**
@@ -12542,8 +12499,7 @@ export interface components {
         };
         /**
          * SizeLimit
-         * @description Holds when what the caller sent is longer than one of the limits. Tokens are estimated as for
-         *     budgets (`estimated_tokens`): about the most that any tokenizer makes of it, English has about two thirds of it.
+         * @description Holds when what the caller sent is longer than one of the limits. Tokens are estimated as for budgets (`estimated_tokens`): about the most that any tokenizer makes of it, English has about two thirds of it.
          */
         "SizeLimit-Output": {
             /**
@@ -12651,10 +12607,7 @@ export interface components {
          * StepRecord
          * @description What was known at a step's last look, of all units of the rollout so far, by the arm they were dealt.
          *
-         *     Counts are units; `low` and `high` bound the difference in mean reward at 1 - alpha at all looks. `missing_*` are the shares of units
-         *     for which something never came; `answered_mean_*` are of those units only that the arm itself answered, and no basis for a decision.
-         *     `evidence` is for the step's claim, `harm` for taking the candidate back: both are held against 1/alpha. `harm_since`: when a look
-         *     first saw that much harm.
+         *     Counts are units; `low` and `high` bound the difference in mean reward at 1 - alpha at all looks. `missing_*` are the shares of units for which something never came; `answered_mean_*` are of those units only that the arm itself answered, and no basis for a decision. `evidence` is for the step's claim, `harm` for taking the candidate back: both are held against 1/alpha. `harm_since`: when a look first saw that much harm.
          */
         StepRecord: {
             /** Step */
@@ -12746,11 +12699,9 @@ export interface components {
         };
         /**
          * StructuredOutput
-         * @description The answer must be JSON that fits `json_schema` (draft 2020-12; patterns without lookaround, references by `#/...` only, recursion
-         *     along one path).
+         * @description The answer must be JSON that fits `json_schema` (draft 2020-12; patterns without lookaround, references by `#/...` only, recursion along one path).
          *
-         *     `fences`: an answer that is one code fence around its JSON is taken without the fence (`unwrap`), or does not fit (`refuse`). An answer
-         *     without text that calls tools is not looked at.
+         *     `fences`: an answer that is one code fence around its JSON is taken without the fence (`unwrap`), or does not fit (`refuse`). An answer without text that calls tools is not looked at.
          */
         "StructuredOutput-Output": {
             /**
@@ -12945,8 +12896,7 @@ export interface components {
          * Traffic
          * @description A skill's recent past: units a day, the mean and standard deviation of the control's reward, and the share of its drafts not sent.
          *
-         *     `sampled` units of `people` are behind it; without any, mean and deviation are those of a reward that nobody knows anything about.
-         *     Nobody makes more of it than his share (`rlaas.voices`).
+         *     `sampled` units of `people` are behind it; without any, mean and deviation are those of a reward that nobody knows anything about. Nobody makes more of it than his share (`rlaas.voices`).
          */
         Traffic: {
             /** Units A Day */
@@ -13028,7 +12978,7 @@ export interface components {
         };
         /**
          * UsageAnswer
-         * @description The sums, in the order of what they are told apart by.
+         * @description A sum for each group, in the order of the groups.
          */
         UsageAnswer: {
             /** Data */
@@ -13036,8 +12986,7 @@ export interface components {
         };
         /**
          * UsageSum
-         * @description Requests, tokens (`cached_tokens` are some of `input_tokens`) and US dollars, of what they were asked to be
-         *     told apart by.
+         * @description Requests, tokens (`cached_tokens` are some of `input_tokens`) and US dollars of one group; only the fields that usage is grouped by are there.
          */
         UsageSum: {
             /**
