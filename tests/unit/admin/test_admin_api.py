@@ -17,7 +17,7 @@ from rlaas.api.admin.services import Services
 from rlaas.api.http import caller
 from rlaas.chat import Usage
 from rlaas.errors import Conflict, DependencyUnavailable
-from rlaas.metering.budgets import Amount, Request, charges, stored_budgets
+from rlaas.metering.budgets import BUDGETS, Amount, Budgets, Request, charges
 from rlaas.metering.ledger import reserve, settle
 from rlaas.policies.allowed_models import AllowedModels
 from rlaas.policies.hosts import may_go
@@ -740,7 +740,7 @@ def test_budgets_are_put_at_a_version_and_say_what_is_left_of_them(api: Api) -> 
     assert api.call("PUT", "/v1/admin/budgets", body)[1]["idempotent_replay"] is True
     check_refusal(api.call("PUT", "/v1/admin/budgets", {**body, "budgets": [DAILY]}), 409, "Conflict", "expected_version")
 
-    budgets = stored_budgets(api.registry, TENANT).record
+    budgets = api.registry.get(Budgets, TENANT, BUDGETS).record
     due = charges(budgets, Request(skill=SKILL, key_id="key1"), now=NOW)
     for number in range(2):
         estimate = Amount(tokens=10, nano_usd=200_000_000)

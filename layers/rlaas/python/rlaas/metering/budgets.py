@@ -14,10 +14,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from rlaas.errors import Conflict, NotFound
 from rlaas.ids import PolicyId, SkillName
 from rlaas.metering.prices import nano_usd
-from rlaas.tenancy.registry import Change, Registry, Stored, Written, replace_record
 from rlaas.wire import WireModel
 
 BUDGETS = "BUDGETS"
@@ -96,23 +94,6 @@ class Budgets(WireModel):
             if (other := by_counter.setdefault(budget.counter, budget.name)) != budget.name:
                 raise ValueError(f"{other!r} and {budget.name!r} both limit {budget.measure} per {budget.window} of the same requests")
         return self
-
-
-def stored_budgets(registry: Registry, tenant_id: str) -> Stored[Budgets]:
-    """The tenant's budgets; none, of version 0, for a tenant that has none. Raises: DependencyUnavailable."""
-    try:
-        return registry.get(Budgets, tenant_id, BUDGETS)
-    except NotFound:
-        return Stored(Budgets(), 0, Change(actor="", reason="", at=datetime.fromtimestamp(0, UTC)))
-
-
-def put_budgets(registry: Registry, tenant_id: str, budgets: Budgets, *, expected_version: int, change: Change) -> Written[Budgets]:
-    """Put the tenant's budgets in the place of version `expected_version`. Raises: Conflict when another is there."""
-    current = stored_budgets(registry, tenant_id)
-    try:
-        return replace_record(registry, tenant_id, BUDGETS, budgets, current=current, expected_version=expected_version, change=change)
-    except Conflict:
-        raise Conflict(f"the budgets are no longer at version {expected_version}", param="expected_version") from None
 
 
 class Cap(WireModel):

@@ -4,14 +4,13 @@ They lie beside the tenant's budgets under a key of their own, so that one query
 are in the way of the other's.
 """
 
-from datetime import UTC, datetime
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from rlaas.errors import Conflict, NotFound, QuotaExceeded
+from rlaas.errors import QuotaExceeded
 from rlaas.metering.budgets import BUDGETS, Budgets, Limit, ceiling_counter
-from rlaas.tenancy.registry import Change, Registry, Stored, Written, replace_record
+from rlaas.tenancy.registry import Registry, Stored, find_record
 from rlaas.wire import WireModel
 
 CEILINGS = f"{BUDGETS}#CEILINGS"
@@ -48,19 +47,7 @@ class TenantLimits(Budgets, Ceilings):
 
 def stored_ceilings(registry: Registry, tenant_id: str) -> Stored[Ceilings]:
     """The tenant's ceilings; none, of version 0, for a tenant that has none. Raises: DependencyUnavailable."""
-    try:
-        return registry.get(Ceilings, tenant_id, CEILINGS)
-    except NotFound:
-        return Stored(Ceilings(), 0, Change(actor="", reason="", at=datetime.fromtimestamp(0, UTC)))
-
-
-def put_ceilings(registry: Registry, tenant_id: str, ceilings: Ceilings, *, expected_version: int, change: Change) -> Written[Ceilings]:
-    """Put the tenant's ceilings in the place of version `expected_version`. Raises: Conflict when another is there."""
-    current = stored_ceilings(registry, tenant_id)
-    try:
-        return replace_record(registry, tenant_id, CEILINGS, ceilings, current=current, expected_version=expected_version, change=change)
-    except Conflict:
-        raise Conflict(f"the ceilings are no longer at version {expected_version}", param="expected_version") from None
+    return find_record(registry, Ceilings, tenant_id, CEILINGS)
 
 
 def limits_of(registry: Registry, tenant_id: str) -> TenantLimits:

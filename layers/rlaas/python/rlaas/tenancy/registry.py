@@ -9,12 +9,12 @@ import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from rlaas.errors import InvalidInput
+from rlaas.errors import Conflict, InvalidInput, NotFound
 from rlaas.tenancy.keys import ApiKey
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -191,3 +191,25 @@ def replace_record(
         return Written(record, current.version, replay=True)
     version = registry.replace(tenant_id, sort_key, record, expected_version=expected_version, change=change)
     return Written(record, version)
+
+
+def find_record(registry: Registry, model: type[Record], tenant_id: str, sort_key: str) -> Stored[Record]:
+    """The record there; where there is none, an empty one of version 0. Raises: DependencyUnavailable."""
+    try:
+        return registry.get(model, tenant_id, sort_key)
+    except NotFound:
+        return Stored(model(), 0, Change(actor="", reason="", at=datetime.fromtimestamp(0, UTC)))
+
+
+def put_record(
+    registry: Registry, tenant_id: str, sort_key: str, record: Record, *, name: str, expected_version: int, change: Change
+) -> Written[Record]:
+    """Put `record` in the place of version `expected_version` (0: there is none), unless it is what stands there.
+
+    Raises: Conflict, which calls the record by its `name`, when another version is there; DependencyUnavailable.
+    """
+    current = find_record(registry, type(record), tenant_id, sort_key)
+    try:
+        return replace_record(registry, tenant_id, sort_key, record, current=current, expected_version=expected_version, change=change)
+    except Conflict:
+        raise Conflict(f"the {name} are no longer at version {expected_version}", param="expected_version") from None

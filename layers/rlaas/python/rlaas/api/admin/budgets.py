@@ -11,10 +11,10 @@ from rlaas.api.admin.call import REASON, AdminCall
 from rlaas.api.admin.operations import operation
 from rlaas.clock import Timestamp, rfc3339
 from rlaas.metering.budget_usage import usage_of_window
-from rlaas.metering.budgets import Budget, Budgets, Limit, ceiling_counter, stored_budgets
-from rlaas.metering.budgets import put_budgets as put
+from rlaas.metering.budgets import BUDGETS, Budget, Budgets, Limit, ceiling_counter
 from rlaas.metering.ceilings import Ceilings, limits_of
 from rlaas.metering.ledger import Item
+from rlaas.tenancy.registry import find_record, put_record
 from rlaas.wire import WireModel
 
 router = APIRouter(prefix="/v1/admin/budgets")
@@ -67,7 +67,7 @@ class BudgetsUsage(WireModel):
 @router.get("", **operation(ok=BudgetsAnswer))
 def get_budgets(call: AdminCall) -> JSONResponse:
     """Every budget, and the version to change them at; and the platform's ceilings, which only the platform changes."""
-    stored = stored_budgets(call.services.records, call.tenant_id)
+    stored = find_record(call.services.records, Budgets, call.tenant_id, BUDGETS)
     return answer(200, stored.record, version=stored.version, ceilings=to_json(call.ceilings()))
 
 
@@ -76,10 +76,12 @@ def put_budgets(call: AdminCall) -> JSONResponse:
     """In force for every request after ten seconds. What was spent stays counted when a budget gets another name or
     limit."""
     request = call.body(BudgetsRequest)
-    result = put(
+    result = put_record(
         call.services.records,
         call.tenant_id,
+        BUDGETS,
         Budgets(budgets=request.budgets),
+        name="budgets",
         expected_version=request.expected_version,
         change=call.change(request.reason),
     )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from rlaas.api.admin.services import Services
 from rlaas.api.http import Caller, Event, header, parse
-from rlaas.errors import InvalidInput, NotFound
+from rlaas.errors import InvalidInput
 from rlaas.learning.adapter_upkeep import ensure_loaded
 from rlaas.metering.ceilings import Ceilings, stored_ceilings
 from rlaas.policies.bundle import Policy
@@ -19,7 +19,7 @@ from rlaas.privacy.settings import TenantPrivacy
 from rlaas.privacy.texts import scrubbed
 from rlaas.tenancy.create_key import Maker
 from rlaas.tenancy.keys import Scope, require_scope
-from rlaas.tenancy.registry import PRIVACY, Change
+from rlaas.tenancy.registry import PRIVACY, Change, find_record
 from rlaas.wire import check_idempotency_key
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -87,10 +87,7 @@ class Call:
 
     def _scrubber(self) -> Scrubber:
         """A scrubber with the tenant's settings, by patterns alone: no model is asked to find names here."""
-        try:
-            privacy = self.services.records.get(TenantPrivacy, self.tenant_id, PRIVACY).record
-        except NotFound:
-            privacy = TenantPrivacy()
+        privacy = find_record(self.services.records, TenantPrivacy, self.tenant_id, PRIVACY).record
         return Scrubber(privacy.settings, salt=bytes.fromhex(privacy.salt)).by_patterns
 
 

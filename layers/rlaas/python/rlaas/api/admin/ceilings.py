@@ -7,9 +7,9 @@ from pydantic import Field
 from rlaas.api.admin.answers import answer, answer_version
 from rlaas.api.admin.call import REASON, PlatformCall
 from rlaas.api.admin.operations import operation
-from rlaas.metering.ceilings import Ceilings, stored_ceilings
-from rlaas.metering.ceilings import put_ceilings as put
+from rlaas.metering.ceilings import CEILINGS, Ceilings, stored_ceilings
 from rlaas.tenancy.create_tenant import find_tenant
+from rlaas.tenancy.registry import put_record
 
 router = APIRouter(prefix="/v1/admin/tenants/{tenant_id}/ceilings")
 
@@ -48,5 +48,13 @@ def put_ceilings(call: PlatformCall, tenant_id: str) -> JSONResponse:
     request, records = call.body(CeilingsRequest), call.services.records
     find_tenant(records, tenant_id)
     ceilings = Ceilings(**{name: getattr(request, name) for name in Ceilings.model_fields})
-    change = call.change(request.reason)
-    return answer_version(put(records, tenant_id, ceilings, expected_version=request.expected_version, change=change))
+    result = put_record(
+        records,
+        tenant_id,
+        CEILINGS,
+        ceilings,
+        name="ceilings",
+        expected_version=request.expected_version,
+        change=call.change(request.reason),
+    )
+    return answer_version(result)
