@@ -1,6 +1,6 @@
 """A function behind API Gateway: each route's handle, and every failure as the one error body.
 
-API Gateway has found the route already and names it in the event, so a look-up is all the routing there is to do.
+API Gateway has found the route already and names it in the event, so looking it up is all the routing there is to do.
 """
 
 import json

@@ -205,7 +205,7 @@ def window_end(window: Window, start: int) -> int:
 
 
 def format_amount(measure: Measure, amount: int) -> str:
-    """An amount for people: `12 requests`, `$0.50`."""
+    """An amount in requests, tokens or nano-USD, for people: `12 requests`, `$0.50`."""
     if measure == "usd":
         return f"${amount / nano_usd(1):,.6f}".rstrip("0").rstrip(".")
     return f"{amount:,} {measure}"
@@ -231,7 +231,8 @@ def _estimated_tokens(text: str) -> int:
 
 
 def capped_counters(caps: Mapping[PolicyId, Cap], *, now: datetime) -> list[tuple[PolicyId, str, int, int]]:
-    """For each cap of each arm: the policy, its counter, the window's start and the cap's amount."""
+    """For each cap of each arm: the policy, its counter, the window's start (seconds since the epoch) and the cap in
+    requests, tokens or nano-USD."""
     start = window_start("day", now)
     return [
         (policy_id, counter("arm", policy_id, measure, "day"), start, most)

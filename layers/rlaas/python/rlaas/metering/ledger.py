@@ -126,8 +126,8 @@ def reserve(
     """Set `estimate` aside from every one of `charges`, or from none: one conditional write; `None` when nothing is
     charged.
 
-    `reservation_id` is random (`secrets.token_urlsafe(6)`); `lifetime_s` is at least as long as the request can take.
-    Only a refusal, or something expired that was seen, takes more writes.
+    `reservation_id` is random (`secrets.token_urlsafe(6)`); `lifetime_s`, in seconds, is at least as long as the
+    request can take. Only a refusal, or finding an expired reservation, takes more writes.
 
     Raises: QuotaExceeded with `retry_after_s`, naming the budget; without it when the request is larger than the whole
     budget; DependencyUnavailable.

@@ -41,7 +41,7 @@ def answer_page(items: Iterable[dict[str, JsonValue]], cursor: str | None) -> JS
 
 
 def answer_list(call: Call, model: type[Record], prefix: str, limit: int, cursor: str | None, *, newest_first: bool = True) -> JSONResponse:
-    """A page of the tenant's records whose sort key begins with `prefix`."""
+    """A page of the tenant's records whose sort key begins with `prefix`. Raises: InvalidInput on a bad cursor."""
     page = call.services.records.list(model, call.tenant_id, prefix, limit=limit, cursor=cursor, newest_first=newest_first)
     return answer_page((to_json(stored.record) for stored in page.items), page.cursor)
 
