@@ -48,7 +48,7 @@ class Limit(WireModel):
     @property
     def most(self) -> int:
         """The limit in requests, tokens or nano-USD."""
-        return _amount(self.measure, self.limit)
+        return _convert_limit(self.measure, self.limit)
 
 
 class Budget(Limit):
@@ -114,7 +114,7 @@ class Cap(WireModel):
     def most(self) -> dict[Measure, int]:
         """The caps that are set, in requests, tokens or nano-USD."""
         limits: dict[Measure, float | None] = {"requests": self.requests, "tokens": self.tokens, "usd": self.usd}
-        return {measure: _amount(measure, limit) for measure, limit in limits.items() if limit is not None}
+        return {measure: _convert_limit(measure, limit) for measure, limit in limits.items() if limit is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,10 +219,10 @@ def estimated_tokens(texts: Iterable[str]) -> int:
     of them: `tests/unit/metering/test_tokens.py` holds it against five. What it misses is the reservation error, which
     settling mends.
     """
-    return sum(map(_estimated_tokens, texts))
+    return sum(map(_estimate_tokens, texts))
 
 
-def _estimated_tokens(text: str) -> int:
+def _estimate_tokens(text: str) -> int:
     data = text.encode(errors="replace")
     beyond_words = data.translate(None, _WORDS)
     beyond_ascii = len(beyond_words.translate(None, _ASCII))
@@ -241,5 +241,5 @@ def capped_counters(caps: Mapping[PolicyId, Cap], *, now: datetime) -> list[tupl
     ]
 
 
-def _amount(measure: Measure, limit: float) -> int:
+def _convert_limit(measure: Measure, limit: float) -> int:
     return nano_usd(limit) if measure == "usd" else int(limit)

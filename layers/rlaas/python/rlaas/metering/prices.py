@@ -51,7 +51,7 @@ def cost(price: Price, *, input_tokens: int, output_tokens: int, cached_tokens: 
     """Tokens times price in nano-USD, rounded half up once. `cached_tokens` are some of `input_tokens`."""
     fresh = input_tokens - min(cached_tokens, input_tokens)
     cached_price = price.input if price.cached_input is None else price.cached_input
-    pico = fresh * _pico(price.input) + (input_tokens - fresh) * _pico(cached_price) + output_tokens * _pico(price.output)
+    pico = fresh * _to_pico(price.input) + (input_tokens - fresh) * _to_pico(cached_price) + output_tokens * _to_pico(price.output)
     return (pico + 500) // 1000
 
 
@@ -65,7 +65,7 @@ def usd(nano: int) -> float:
     return nano / NANO
 
 
-def _pico(usd_per_million: float) -> int:
+def _to_pico(usd_per_million: float) -> int:
     """A price as whole pico-USD per token: six decimals of a dollar per million."""
     return round(usd_per_million * 1_000_000)
 
