@@ -45,9 +45,9 @@ def compare(draft: str, final: str) -> Similarity:
     draft, final = draft[: len(draft) - end], final[: len(final) - end]
     if len(draft) * len(final) <= MOST_CELLS:
         return Similarity(1 - Levenshtein.distance(draft, final) / (longest or 1), "characters")
-    edits = _edits_by_pieces(draft, final)
+    edits = _count_edits_by_pieces(draft, final)
     if edits > longest / 2:  # two texts that hardly have anything in common may be cut in the wrong places
-        edits = min(edits, _edits_side_by_side(draft, final), longest)
+        edits = min(edits, _count_edits_side_by_side(draft, final), longest)
     return Similarity(1 - edits / longest, "pieces")
 
 
@@ -56,15 +56,15 @@ def edit_similarity(draft: str, final: str) -> float:
     return compare(draft, final).value
 
 
-def _edits_by_pieces(draft: str, final: str) -> int:
+def _count_edits_by_pieces(draft: str, final: str) -> int:
     edits = at = there = 0
-    for cut, cut_there in [*_cuts(draft, final), (len(draft), len(final))]:
-        edits += _edits_side_by_side(draft[at:cut], final[there:cut_there])
+    for cut, cut_there in [*_find_cuts(draft, final), (len(draft), len(final))]:
+        edits += _count_edits_side_by_side(draft[at:cut], final[there:cut_there])
         at, there = cut, cut_there
     return edits
 
 
-def _edits_side_by_side(one: str, other: str) -> int:
+def _count_edits_side_by_side(one: str, other: str) -> int:
     """The edits of the first share of both, of the second, and so on."""
     parts = -(-max(len(one), len(other)) // _PIECE)
     shares = ((part, part + 1) for part in range(parts))
@@ -74,33 +74,33 @@ def _edits_side_by_side(one: str, other: str) -> int:
     )
 
 
-def _cuts(draft: str, final: str) -> Iterator[tuple[int, int]]:
+def _find_cuts(draft: str, final: str) -> Iterator[tuple[int, int]]:
     """Places where both texts have the same mark, in the order of both, at least `_APART` characters apart."""
-    here, there = _marks(draft), _marks(final)
+    here, there = _find_marks(draft), _find_marks(final)
     both = sorted((at, there[mark]) for mark, at in here.items() if mark in there)
     last = last_there = 0
-    for at, at_there in _longest_increasing(both):
+    for at, at_there in _find_longest_increasing(both):
         if at - last >= _APART and at_there > last_there:
             yield at, at_there
             last, last_there = at, at_there
 
 
-def _marks(text: str) -> dict[str, int]:
+def _find_marks(text: str) -> dict[str, int]:
     """The place of each run of `_MARK` characters that occurs once in the text, of the runs that begin with one of the
-    `_beginnings`."""
-    places = [match.start() for match in islice(_beginnings().finditer(text), _MOST_MARKS)]
+    `_compile_beginnings`."""
+    places = [match.start() for match in islice(_compile_beginnings().finditer(text), _MOST_MARKS)]
     marks = [text[at : at + _MARK] for at in places]
     times = Counter(marks)
     return {mark: at for mark, at in zip(marks, places, strict=True) if times[mark] == 1}
 
 
 @cache
-def _beginnings() -> re.Pattern[str]:
+def _compile_beginnings() -> re.Pattern[str]:
     """One in 32 characters of every script, A and a among them."""
     return re.compile(f"[{''.join(re.escape(chr(code)) for code in range(1, 0x10000, _SAMPLED))}]")
 
 
-def _longest_increasing(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _find_longest_increasing(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """The longest choice of `pairs`, which ascend by their first, that ascends by its second, too. O(n log n)."""
     ends: list[int] = []
     last: list[int] = []
