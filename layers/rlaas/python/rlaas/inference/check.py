@@ -61,7 +61,7 @@ def check_answer(exchange: Exchange, gateway: Gateway, *, again: bool = False) -
         raise exchange.error
     question, completion, backend = exchange.question, exchange.answer, exchange.backend
     if isinstance(question, Blocked):
-        return Outcome(exchange, (question.answer,), None, _elapsed_ms(exchange, gateway))
+        return Outcome(exchange, (question.answer,), None, _measure_ms(exchange, gateway))
     if completion is None or backend is None:
         raise ValueError("nobody was asked")
     policy, choices = question.policy, bound_choices(completion.choices)
@@ -72,7 +72,7 @@ def check_answer(exchange: Exchange, gateway: Gateway, *, again: bool = False) -
         choices, actions, regenerate = _guard_choices(choices, exchange, policy, gateway, again=again)
         exchange = replace(exchange, actions=(*exchange.actions, *actions))
     spent = gateway.spending.spent(policy, backend.model, question.call, completion)
-    return Outcome(exchange, choices, spent, _elapsed_ms(exchange, gateway), regenerate)
+    return Outcome(exchange, choices, spent, _measure_ms(exchange, gateway), regenerate)
 
 
 def bound_choices(choices: Sequence[Choice]) -> tuple[Choice, ...]:
@@ -83,17 +83,17 @@ def bound_choices(choices: Sequence[Choice]) -> tuple[Choice, ...]:
     room, results = MAX_ANSWER_BYTES, []
     for choice in choices:
         text, refusal = cut(choice.text, room), None
-        room -= _size(text)
+        room -= _count_bytes(text)
         calls = choice.tool_calls
-        size = _size([call.model_dump(mode="json") for call in calls]) if calls else 0
+        size = _count_bytes([call.model_dump(mode="json") for call in calls]) if calls else 0
         if size > room:
             calls, size = (), 0
         room -= size
         if choice.refusal is not None:
             refusal = cut(choice.refusal, room)
-            room -= _size(refusal)
+            room -= _count_bytes(refusal)
         whole = (text, calls, refusal) == (choice.text, choice.tool_calls, choice.refusal)
-        size = _size(choice.logprobs) if choice.logprobs is not None else 0
+        size = _count_bytes(choice.logprobs) if choice.logprobs is not None else 0
         logprobs = choice.logprobs if whole and size <= room else None
         room -= size if logprobs is not None else 0
         reason = (choice.finish_reason or "")[:_LONGEST_REASON] or None if whole else CUT
@@ -140,9 +140,9 @@ def _guard_choices(
     return tuple(released), tuple(actions), False
 
 
-def _elapsed_ms(exchange: Exchange, gateway: Gateway) -> float:
+def _measure_ms(exchange: Exchange, gateway: Gateway) -> float:
     return (gateway.timer() - exchange.asked_at) * 1000 if exchange.asked_at is not None else 0.0
 
 
-def _size(value: JsonValue) -> int:
+def _count_bytes(value: JsonValue) -> int:
     return len(json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass"))

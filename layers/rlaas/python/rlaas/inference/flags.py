@@ -63,7 +63,7 @@ def evaluate(skill: str, unit: str | None, tenant_id: str, *, routes: RouteSourc
         "value": decision.policy_id,
         "variant": decision.arm,
         "reason": "SPLIT" if splits else "STATIC",
-        "metadata": _metadata(decision),
+        "metadata": _build_metadata(decision),
     }
 
 
@@ -79,5 +79,5 @@ def evaluate_all(
                 yield refusal.body
 
 
-def _metadata(decision: Decision) -> dict[str, JsonValue]:
+def _build_metadata(decision: Decision) -> dict[str, JsonValue]:
     return {"propensity": decision.propensity, "route_version": decision.route_version, "reason": decision.reason}

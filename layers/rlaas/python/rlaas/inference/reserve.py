@@ -21,7 +21,7 @@ def reserve_budgets(assignment: Assignment, question: Question | Blocked, gatewa
     if isinstance(question, Blocked):
         return None
     policy = question.policy
-    calls = iter([PossibleCall(policy, question.call, (policy.backend,))]) if alone else _possible_calls(assignment, question, gateway)
+    calls = iter([PossibleCall(policy, question.call, (policy.backend,))]) if alone else _list_possible_calls(assignment, question, gateway)
     request = Request(
         skill=assignment.request.skill,
         key_id=assignment.asker.key_id or "",
@@ -45,9 +45,9 @@ def settle_budgets(reservation: Reservation | None, spent: Amount, gateway: Gate
     return True
 
 
-def _possible_calls(assignment: Assignment, question: Question, gateway: Gateway) -> Iterator[PossibleCall]:
+def _list_possible_calls(assignment: Assignment, question: Question, gateway: Gateway) -> Iterator[PossibleCall]:
     """The arm's and, should it fail, the control's, whose guardrails have not checked the request yet."""
-    yield _with_fallbacks(question)
+    yield _add_fallbacks(question)
     if assignment.control is None:
         return
     control = gateway.routes.get_policy(assignment.asker.tenant_id, assignment.control)
@@ -55,10 +55,10 @@ def _possible_calls(assignment: Assignment, question: Question, gateway: Gateway
         of_control = render_unguarded(assignment, control)
     except InvalidInput:  # then it will not answer either
         return
-    yield _with_fallbacks(of_control)
+    yield _add_fallbacks(of_control)
 
 
-def _with_fallbacks(question: Question) -> PossibleCall:
+def _add_fallbacks(question: Question) -> PossibleCall:
     """The call of one of the policy's backends, and once more where its guardrails may have it answered again."""
     policy = question.policy
     again = any(guardrail.action == "regenerate" for guardrail in policy.guardrails.output)

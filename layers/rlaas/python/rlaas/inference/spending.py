@@ -66,7 +66,7 @@ class Spending:
         due = charges(self.budgets, request, now=now, ceilings=self.ceilings)
         if not due:
             return None
-        amounts = [amount for call in calls for amount in self._amounts(call)]
+        amounts = [amount for call in calls for amount in self._list_amounts(call)]
         return reserve(
             self.counters,
             tenant_id,
@@ -94,7 +94,7 @@ class Spending:
         """The most that `call` of `model` may come to, as it is set aside for."""
         return self._price(policy, model, _estimate_most(call, times=1)).amount
 
-    def _amounts(self, possible: PossibleCall) -> Iterator[Amount]:
+    def _list_amounts(self, possible: PossibleCall) -> Iterator[Amount]:
         """What the call may come to, by each of its backends."""
         usage = _estimate_most(possible.call, times=possible.times)
         for backend in possible.backends:
