@@ -267,7 +267,7 @@ def prepare(
         received_at=received_at,
         payload_sha256=digest(canonical_json(sent)),
         payload=payload,
-        marks=_marks(complete.decision) if isinstance(complete, OutputProduced) and complete.decision is not None else (),
+        marks=_list_marks(complete.decision) if isinstance(complete, OutputProduced) and complete.decision is not None else (),
         trial=Trial.of(complete.decision) if isinstance(complete, OutputProduced | RequestFailed) and complete.decision else None,
     )
 
@@ -278,7 +278,7 @@ def _find_policy(event: AnyEvent) -> str | None:
     return event.policy_id if isinstance(event, OutputProduced | RewardComputed | GuardrailActed) else None
 
 
-def _marks(decision: Decision) -> tuple[Mark, ...]:
+def _list_marks(decision: Decision) -> tuple[Mark, ...]:
     marks: dict[Mark, bool] = {"mirrored": bool(decision.shadows), "shadow": decision.shadow}
     return tuple(mark for mark, holds in marks.items() if holds)
 
