@@ -63,9 +63,9 @@ def decide_request(request: InferRequest, who: Caller, *, stage: Stage, idempote
 def models(who: Caller, *, stage: Stage) -> Iterator[JsonValue]:
     """The caller's skills, then their policies, as OpenAI's models; a thousand of each at most."""
     for skill in stage.registry.list(Skill, who.tenant_id, SKILL_PREFIX, limit=_LISTED).items:
-        yield _model(f"{_PREFIX}{skill.record.skill}", skill.record.created_at.timestamp(), who)
+        yield _build_model(f"{_PREFIX}{skill.record.skill}", skill.record.created_at.timestamp(), who)
     for policy in stage.registry.list(Policy, who.tenant_id, POLICY_PREFIX, limit=_LISTED, newest_first=True).items:
-        yield _model(f"{_PREFIX}{policy.record.policy_id}", policy.record.created_at.timestamp(), who)
+        yield _build_model(f"{_PREFIX}{policy.record.policy_id}", policy.record.created_at.timestamp(), who)
 
 
 def model(who: Caller, name: str, *, stage: Stage) -> Body:
@@ -78,17 +78,17 @@ def model(who: Caller, name: str, *, stage: Stage) -> Body:
             created_at = stage.registry.get(Skill, who.tenant_id, skill_key(target)).record.created_at
     except NotFound:
         raise NotFound(f"there is no model {name!r}", param="model") from None
-    return _model(f"{_PREFIX}{target}", created_at.timestamp(), who)
+    return _build_model(f"{_PREFIX}{target}", created_at.timestamp(), who)
 
 
-def _model(name: str, created: float, who: Caller) -> Body:
+def _build_model(name: str, created: float, who: Caller) -> Body:
     return {"id": name, "object": "model", "created": int(created), "owned_by": who.tenant_id}
 
 
 def flag(key: str, who: Caller, event: Event, *, stage: Stage) -> tuple[int, Body]:
     """OFREP's answer about one skill: its status and body."""
     try:
-        unit = targeting_key(_body(event, key=key), key=key)
+        unit = targeting_key(_read_body(event, key=key), key=key)
         return 200, evaluate(key, unit, who.tenant_id, routes=stage.registry, now=utc_now())
     except CannotEvaluate as refusal:
         return refusal.status, refusal.body
@@ -98,13 +98,13 @@ def flags(who: Caller, event: Event, *, stage: Stage) -> tuple[int, Body]:
     """OFREP's answer about every skill."""
     skills = (stored.record.skill for stored in stage.registry.list(Skill, who.tenant_id, SKILL_PREFIX, limit=_LISTED).items)
     try:
-        unit = targeting_key(_body(event, key=None), key=None)
+        unit = targeting_key(_read_body(event, key=None), key=None)
     except CannotEvaluate as refusal:
         return refusal.status, refusal.body
     return 200, {"flags": [*evaluate_all(skills, unit, who.tenant_id, routes=stage.registry, now=utc_now())]}
 
 
-def _body(event: Event, *, key: str | None) -> JsonValue:
+def _read_body(event: Event, *, key: str | None) -> JsonValue:
     try:
         body: JsonValue = json.loads(body_of(event))
     except (ValueError, RecursionError, InvalidInput):

@@ -123,14 +123,14 @@ def caller(event: Event) -> Caller:
         key_id=str(authorizer["key_id"]),
         scopes=tuple(str(authorizer["scopes"]).split()),
         origins=tuple(str(authorizer.get("origins") or "").split()),
-        hops=_hops(event),
+        hops=_read_hops(event),
     )
     if who.publishable and header(event, "Origin") not in who.origins:
         raise Forbidden("the publishable key is not for pages of this origin")
     return who
 
 
-def _hops(event: Event) -> int:
+def _read_hops(event: Event) -> int:
     """How many gateways the request has passed, as the last of them says (`rlaas.adapters.models.trace_context`).
     Raises: InvalidInput where that is no number."""
     value = header(event, HOPS) or "0"
@@ -164,7 +164,7 @@ def parse(model: type[Model], event: Event) -> Model:
         body = body_of(event)
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise invalid_input(error, _json(body)) from None
+        raise invalid_input(error, _load_json(body)) from None
 
 
 def batched(
@@ -208,7 +208,7 @@ def _parse_item(models: Mapping[str, type[Model]], item: object) -> "Model | Inv
         return invalid_input(error, item)
 
 
-def _json(body: bytes) -> object:
+def _load_json(body: bytes) -> object:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

@@ -99,7 +99,7 @@ class _Exchange(BaseHTTPRequestHandler):
         }
 
     def _send_whole(self, status: int, body: Body, identifier: str, headers: Mapping[str, str] | None = None) -> None:
-        content = _json(body)
+        content = _dump_json(body)
         self._send_head(status, "application/json", identifier, {**(headers or {}), "Content-Length": str(len(content))})
         self._send(content)
 
@@ -111,14 +111,14 @@ class _Exchange(BaseHTTPRequestHandler):
                 200, "text/event-stream; charset=utf-8", identifier, {"Cache-Control": "no-cache", "Transfer-Encoding": "chunked"}
             )
             if first is not None:
-                self._send_part(_json(first))
+                self._send_part(_dump_json(first))
             for body in rest:
-                self._send_part(_json(body))
+                self._send_part(_dump_json(body))
             self._send_part(b"[DONE]")
         except ClientLeft:
             raise
         except Exception as error:
-            self._send_part(_json(_log_failure(error, identifier)))
+            self._send_part(_dump_json(_log_failure(error, identifier)))
         finally:
             rest.close()
         self._send(b"0\r\n\r\n")
@@ -164,6 +164,6 @@ def _log_failure(error: Exception, identifier: str) -> Body:
     return internal_error_body(identifier)
 
 
-def _json(body: Body) -> bytes:
+def _dump_json(body: Body) -> bytes:
     """`body` in UTF-8; half of a surrogate pair, which a piece of a text may end in, stays an escape."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace")

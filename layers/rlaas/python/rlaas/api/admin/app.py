@@ -81,7 +81,7 @@ def _map_errors(app: FastAPI) -> None:
     app.middleware("http")(_answer_failure)
 
 
-def _refusal(request: Request, error: RlaasError) -> JSONResponse:
+def _build_refusal(request: Request, error: RlaasError) -> JSONResponse:
     identifier = request_id(event_of(request))
     log_refusal(error, identifier, status=status_of(error))
     return JSONResponse(error_body(error, identifier), status_code=status_of(error), headers=retry_after(error))
@@ -89,19 +89,19 @@ def _refusal(request: Request, error: RlaasError) -> JSONResponse:
 
 async def _answer_refusal(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RlaasError)
-    return _refusal(request, error)
+    return _build_refusal(request, error)
 
 
 async def _answer_bad_query(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     faults = {str(fault["loc"][-1]): str(fault["msg"]) for fault in error.errors()}
     message = "; ".join(f"{name}: {reason}" for name, reason in faults.items())
-    return _refusal(request, InvalidInput(message, param=next(iter(faults), None)))
+    return _build_refusal(request, InvalidInput(message, param=next(iter(faults), None)))
 
 
 async def _answer_unknown_path(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return _refusal(request, NotFound("there is no such path and method"))
+    return _build_refusal(request, NotFound("there is no such path and method"))
 
 
 async def _answer_failure(request: Request, call_next: Callable[[Request], Awaitable[JSONResponse]]) -> JSONResponse:
@@ -109,11 +109,11 @@ async def _answer_failure(request: Request, call_next: Callable[[Request], Await
         return await call_next(request)
     except Exception as error:
         identifier = request_id(event_of(request))
-        logger.error("failed", request_id=identifier, error=type(error).__name__, where=_where(error))
+        logger.error("failed", request_id=identifier, error=type(error).__name__, where=_find_place(error))
         return JSONResponse(internal_error_body(identifier), status_code=500)
 
 
-def _where(error: BaseException) -> str:
+def _find_place(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -96,12 +96,12 @@ def get_budgets_usage(call: AdminCall) -> JSONResponse:
     item = call.services.counters.read(call.tenant_id)
     limits = limits_of(call.services.records, call.tenant_id)
     content: dict[str, JsonValue] = {
-        "data": [_usage_body(budget, budget.counter, item, now) for budget in limits.budgets],
-        "ceilings": [_usage_body(limit, ceiling_counter(limit), item, now) for limit in limits.spending],
+        "data": [_build_usage(budget, budget.counter, item, now) for budget in limits.budgets],
+        "ceilings": [_build_usage(limit, ceiling_counter(limit), item, now) for limit in limits.spending],
     }
     return JSONResponse(content)
 
 
-def _usage_body(limit: Limit, counter: str, item: Item, now: datetime) -> dict[str, JsonValue]:
+def _build_usage(limit: Limit, counter: str, item: Item, now: datetime) -> dict[str, JsonValue]:
     usage = usage_of_window(limit, counter, item, now=now)
     return {**to_json(limit), "spent": usage.spent, "set_aside": usage.set_aside, "resets_at": rfc3339(usage.resets_at)}

@@ -60,7 +60,7 @@ class Call:
     def body(self, model: type[Model]) -> Model:
         """The request's body. Personal data that patterns find in reasons, descriptions and other fields that are only
         stored is masked. Raises: InvalidInput naming the field."""
-        [clean] = scrubbed([parse(model, self.event)], self._scrubber(), kept=_IN_FORCE)
+        [clean] = scrubbed([parse(model, self.event)], self._build_scrubber(), kept=_IN_FORCE)
         return clean
 
     def ceilings(self) -> Ceilings:
@@ -85,7 +85,7 @@ class Call:
         check_idempotency_key(key)
         return "/".join((kind, self.tenant_id, *scope, key))
 
-    def _scrubber(self) -> Scrubber:
+    def _build_scrubber(self) -> Scrubber:
         """A scrubber with the tenant's settings, by patterns alone: no model is asked to find names here."""
         privacy = find_record(self.services.records, TenantPrivacy, self.tenant_id, PRIVACY).record
         return Scrubber(privacy.settings, salt=bytes.fromhex(privacy.salt)).by_patterns
@@ -112,24 +112,24 @@ def event_of(request: Request) -> Event:
     return event if isinstance(event, dict) else {}
 
 
-def _admin(request: Request) -> Call:
+def _admit_admin(request: Request) -> Call:
     access: Access = request.app.state.access
     return access.call(request, "admin")
 
 
-def _platform(request: Request) -> Call:
+def _admit_platform(request: Request) -> Call:
     access: Access = request.app.state.access
     return access.call(request, "platform")
 
 
-def _admin_or_platform(request: Request) -> Call:
+def _admit_either(request: Request) -> Call:
     access: Access = request.app.state.access
     return access.call(request, "platform", "admin")
 
 
-AdminCall = Annotated[Call, Depends(_admin)]
-PlatformCall = Annotated[Call, Depends(_platform)]
-EitherCall = Annotated[Call, Depends(_admin_or_platform)]
+AdminCall = Annotated[Call, Depends(_admit_admin)]
+PlatformCall = Annotated[Call, Depends(_admit_platform)]
+EitherCall = Annotated[Call, Depends(_admit_either)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 FirstDay = Annotated[date, Query(alias="from")]
 LastDay = Annotated[date, Query(alias="to")]

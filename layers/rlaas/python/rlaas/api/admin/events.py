@@ -41,14 +41,14 @@ class PendingPage(ListPage[PendingEvent]):
     """Some of the events that wait, the oldest first."""
 
 
-def _without_nulls(schema: dict[str, JsonValue]) -> None:
+def _make_nulls_optional(schema: dict[str, JsonValue]) -> None:
     schema["required"] = [name for name, field in RewardComputed.model_fields.items() if field.default is not None]
 
 
 class Reward(RewardComputed):
     """A reward as it was computed. Fields without a value are left out."""
 
-    model_config = ConfigDict(json_schema_extra=_without_nulls)
+    model_config = ConfigDict(json_schema_extra=_make_nulls_optional)
 
 
 class RewardPage(ListPage[Reward]):
@@ -61,10 +61,10 @@ def list_pending(call: AdminCall, skill: str, limit: Limit = 100, cursor: str | 
     attribution window."""
     here = call.services
     metrics = find_skill(here.records, call.tenant_id, skill).metrics
-    since, last_id = _position(cursor)
+    since, last_id = _read_position(cursor)
     pending = iterate_pending(here.events, call.tenant_id, skill, since=since)
-    events, more = _next_events(pending, since, last_id, limit)
-    return answer_page((_pending_body(event, orphaned_at(event, metrics), here.clock()) for event in events), more)
+    events, more = _take_events(pending, since, last_id, limit)
+    return answer_page((_build_pending(event, orphaned_at(event, metrics), here.clock()) for event in events), more)
 
 
 @router.get("/rewards", **operation(ok=RewardPage))
@@ -72,9 +72,9 @@ def list_rewards(call: AdminCall, skill: str, date: date, limit: Limit = 100, cu
     """Every reward computed on a day (UTC), oldest first; of an output's rewards the one with the highest `n`
     counts."""
     find_skill(call.services.records, call.tenant_id, skill)
-    since, last_id = _position(cursor)
+    since, last_id = _read_position(cursor)
     rewards = call.services.events.by_day(call.tenant_id, skill, "reward", date, since=since)
-    events, more = _next_events(rewards, since, last_id, limit)
+    events, more = _take_events(rewards, since, last_id, limit)
     return answer_page((event.event().model_dump(mode="json", exclude_none=True) for event in events), more)
 
 
@@ -88,14 +88,14 @@ def report_of_rewards(call: AdminCall, skill: str, first: FirstDay, last: LastDa
     return answer(200, report_rewards(call.services.events, call.tenant_id, skill, first=first, last=last, unit=unit))
 
 
-def _next_events(events: Iterator[StoredEvent], since: datetime | None, last_id: str, limit: int) -> tuple[list[StoredEvent], str | None]:
+def _take_events(events: Iterator[StoredEvent], since: datetime | None, last_id: str, limit: int) -> tuple[list[StoredEvent], str | None]:
     """The next `limit` of `events`, which come by time, after the cursor's; and the cursor that continues."""
     after = (event for event in events if since is None or (event.received_at, event.event_id) > (since, last_id))
     page = list(islice(after, limit))
     return page, to_cursor(f"{rfc3339(page[-1].received_at)} {page[-1].event_id}") if len(page) == limit else None
 
 
-def _pending_body(event: StoredEvent, window_end: datetime, now: datetime) -> dict[str, JsonValue]:
+def _build_pending(event: StoredEvent, window_end: datetime, now: datetime) -> dict[str, JsonValue]:
     return {
         "event_type": event.event_type,
         "event_id": event.event_id,
@@ -107,7 +107,7 @@ def _pending_body(event: StoredEvent, window_end: datetime, now: datetime) -> di
     }
 
 
-def _position(cursor: str | None) -> tuple[datetime | None, str]:
+def _read_position(cursor: str | None) -> tuple[datetime | None, str]:
     """The time and the id of the event that a page ended with."""
     if cursor is None:
         return None, ""

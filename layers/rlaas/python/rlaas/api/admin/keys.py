@@ -59,14 +59,14 @@ def create_key(call: EitherCall) -> JSONResponse:
         change=call.change(request.reason),
     )
     replay = new.text is None
-    content = {**_without_secret(new.key), "api_key": new.text, "idempotent_replay": replay}
+    content = {**_omit_secret(new.key), "api_key": new.text, "idempotent_replay": replay}
     return JSONResponse(content, status_code=200 if replay else 201)
 
 
 @router.get("", **operation(ok=KeyPage))
 def list_keys(call: AdminCall, limit: Limit = 100, cursor: str | None = None) -> JSONResponse:
     page = call.services.records.list(ApiKey, call.tenant_id, key_key(""), limit=limit, cursor=cursor)
-    return answer_page((_without_secret(stored.record) for stored in page.items), page.cursor)
+    return answer_page((_omit_secret(stored.record) for stored in page.items), page.cursor)
 
 
 @router.delete("/{key_id}", **operation(ok=KeyAnswer))
@@ -74,8 +74,8 @@ def revoke_key(call: EitherCall, key_id: str) -> JSONResponse:
     """A key of the caller's tenant; a platform key revokes any tenant's."""
     any_tenants = "platform" in call.who.scopes
     key = revoke(call.services.records, call.maker, key_id, any_tenants=any_tenants, change=call.change("revoked"))
-    return JSONResponse(_without_secret(key))
+    return JSONResponse(_omit_secret(key))
 
 
-def _without_secret(key: ApiKey) -> dict[str, JsonValue]:
+def _omit_secret(key: ApiKey) -> dict[str, JsonValue]:
     return key.model_dump(mode="json", exclude={"secret_sha256"})

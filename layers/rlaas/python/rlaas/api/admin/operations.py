@@ -20,9 +20,9 @@ class Operation(dict[str, Any]):
     """An operation's part of the document, with the models that it refers to by name."""
 
     def __init__(self, body: type[BaseModel] | None, answers: Mapping[str, tuple[type[BaseModel], ...]]) -> None:
-        super().__init__(responses={status: _response(status, models) for status, models in answers.items()})
+        super().__init__(responses={status: _describe_response(status, models) for status, models in answers.items()})
         if body is not None:
-            self["requestBody"] = {"required": True, "content": {"application/json": {"schema": _reference(body)}}}
+            self["requestBody"] = {"required": True, "content": {"application/json": {"schema": _refer_to(body)}}}
         self.body = body
         self.answers = tuple(model for models in answers.values() for model in models)
 
@@ -42,13 +42,13 @@ def operations_of(routers: Iterable[APIRouter]) -> list[Operation]:
 
 def schema_of(models: Sequence[type[BaseModel]]) -> dict[str, Any]:
     """The schema of an answer that is one of `models`, by their names."""
-    references = [_reference(model) for model in models]
+    references = [_refer_to(model) for model in models]
     return references[0] if len(references) == 1 else {"anyOf": references}
 
 
-def _response(status: str, models: Sequence[type[BaseModel]]) -> dict[str, Any]:
+def _describe_response(status: str, models: Sequence[type[BaseModel]]) -> dict[str, Any]:
     return {"description": _MEANINGS[status], "content": {"application/json": {"schema": schema_of(models)}}}
 
 
-def _reference(model: type[BaseModel]) -> dict[str, str]:
+def _refer_to(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{model.__name__}"}

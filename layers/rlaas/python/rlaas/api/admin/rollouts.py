@@ -40,7 +40,7 @@ def start_rollout(call: AdminCall, skill: str) -> JSONResponse:
     candidate = here.records.get_policy(call.tenant_id, request.policy_id)
     name = call.request_name("rollout", skill)
     rollout = start(
-        _conductor(call, skill, derived_id("rol", name) if name else new_id("rol")),
+        _build_conductor(call, skill, derived_id("rol", name) if name else new_id("rol")),
         candidate=candidate,
         settings=settings_of(RolloutSettings, here.rollout_settings, request.settings),
         actor=call.actor,
@@ -65,11 +65,11 @@ def get_rollout(call: AdminCall, skill: str, rollout_id: str) -> JSONResponse:
 @router.get("/{rollout_id}/evidence", **operation(ok=TrialEvidence))
 def get_evidence(call: AdminCall, skill: str, rollout_id: str) -> JSONResponse:
     """What the rollout's trial has seen so far: both arms, harm by kind, and the evidence over time."""
-    rollout = _conductor(call, skill, rollout_id).rollout()
+    rollout = _build_conductor(call, skill, rollout_id).rollout()
     state = call.services.trials.load(call.tenant_id, skill, rollout_id) or TrialState.begin(rollout)
     return answer(200, TrialEvidence.of(rollout, state))
 
 
-def _conductor(call: Call, skill: str, rollout_id: str) -> Conductor:
+def _build_conductor(call: Call, skill: str, rollout_id: str) -> Conductor:
     here = call.services
     return Conductor(here.records, here.events, here.trials, here.guards, here.clock, call.tenant_id, skill, rollout_id)

@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/admin/usage")
 _GROUPS: Mapping[str, Group] = {name: name for name in get_args(Group)}
 
 
-def _without_groups(schema: dict[str, JsonValue]) -> None:
+def _make_groups_optional(schema: dict[str, JsonValue]) -> None:
     schema["required"] = [name for name in UsageSum.model_fields if name not in _GROUPS]
 
 
@@ -27,7 +27,7 @@ class UsageSum(WireModel):
     """Requests, tokens (`cached_tokens` are some of `input_tokens`) and US dollars of one group; only the fields that
     usage is grouped by are there."""
 
-    model_config = ConfigDict(json_schema_extra=_without_groups)
+    model_config = ConfigDict(json_schema_extra=_make_groups_optional)
 
     day: str | None = None
     skill: str | None = None
@@ -53,7 +53,7 @@ def get_usage(call: AdminCall, first: FirstDay, last: LastDay, group_by: str = "
     groups = _parse_groups(group_by)
     check_days(first, last)
     sums = grouped(call.services.usage.between(call.tenant_id, first, last), groups)
-    return JSONResponse({"data": [_sum_body(names, tally) for names, tally in sums]})
+    return JSONResponse({"data": [_build_sum(names, tally) for names, tally in sums]})
 
 
 def _parse_groups(text: str) -> list[Group]:
@@ -63,6 +63,6 @@ def _parse_groups(text: str) -> list[Group]:
     return [_GROUPS[name] for name in dict.fromkeys(names)]
 
 
-def _sum_body(names: Mapping[Group, str | None], tally: Tally) -> dict[str, JsonValue]:
+def _build_sum(names: Mapping[Group, str | None], tally: Tally) -> dict[str, JsonValue]:
     counts = {name: value for name, value in asdict(tally).items() if name != "cost_nano_usd"}
     return {**{str(group): name for group, name in names.items()}, **counts, "cost_usd": usd(tally.cost_nano_usd)}
