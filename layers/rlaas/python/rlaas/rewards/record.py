@@ -54,16 +54,16 @@ class FollowUp:
         by_output: dict[str, dict[Kind, Said]] = {name: {} for name in arrivals.landed if name != interaction_id}
         by_output |= {name: {**one} for name, one in arrivals.said.items()}
         unnamed: dict[Kind, Said] = by_output.pop("", {})
-        named_none = bool(unnamed)
+        has_unnamed = bool(unnamed)
         if arrivals.pending:
             unnamed["waiting"] = max(arrivals.pending.values())
-        whole: Latest = self._note(arrivals, unnamed) if unnamed or arrivals.landed else {}
-        if arrivals.pending or "waiting" in whole:
+        interaction_latest: Latest = self._note(arrivals, unnamed) if unnamed or arrivals.landed else {}
+        if arrivals.pending or "waiting" in interaction_latest:
             join_waiting(tenant_id, interaction_id, landed_ids=arrivals.landed, pending_ids=tuple(arrivals.pending), store=self.store)
-        about_last: Latest = {kind: one for kind, one in whole.items() if kind != "waiting"}
-        if about_last and (named_none or by_output):
-            seen = [one.event_id for one in self.store.outline(tenant_id, interaction_id) if _was_seen(one, interaction_id)]
-            for last in seen[-1:]:
+        about_last: Latest = {kind: one for kind, one in interaction_latest.items() if kind != "waiting"}
+        if about_last and (has_unnamed or by_output):
+            seen_ids = [event.event_id for event in self.store.outline(tenant_id, interaction_id) if _was_seen(event, interaction_id)]
+            for last in seen_ids[-1:]:
                 by_output[last] = {**Standing(latest=by_output.get(last, {})).after(about_last).latest}
         rewards = (_Output(self, arrivals, output_id, dict(events or {})).update(latest) for output_id, latest in by_output.items())
         return [reward for reward in rewards if reward is not None]
@@ -95,8 +95,8 @@ class _Output:
     def update(self, latest: Latest) -> RewardComputed | None:
         """The output's reward with `latest`, if it is new.
 
-        The first reward holds what stands until something else is said; before the output has landed, and from the
-        second on, the standing is written first, and then the reward.
+        Until more feedback comes, the first reward itself says what the standing is. Before the output has landed, and
+        from the second reward on, the standing is written before the reward.
         """
         store = self.follow_up.store
         for _ in range(_ATTEMPTS):
@@ -107,8 +107,8 @@ class _Output:
                 return None
             if standing.n <= self.highest_n:
                 standing = Standing(latest=standing.latest, n=self.highest_n + 1)
-            first = before.n == 0 and standing.n == 1
-            if not (standing.n == before.n or (first and self._find_output() is not None)):
+            is_first = before.n == 0 and standing.n == 1
+            if not (standing.n == before.n or (is_first and self._find_output() is not None)):
                 if not self.follow_up._put(self.arrivals, self.output_id, standing, before=before.n):
                     continue
                 if self._find_output() is None:
