@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ import pytest
 from functions.audit_writer import handler as audit_writer
 from functions.redrive import handler as redrive
 from functions.reward_writer import handler as reward_writer
-from rlaas.adapters.aws import redrive as redriving
+from rlaas.adapters.aws import failed_work
 from rlaas.adapters.aws.failures import SetAside
 from rlaas.clock import utc_now
 from rlaas.errors import InvalidInput
@@ -77,7 +77,7 @@ def kept(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Kept:
             "rlaas-test-guard": lambda event, _: guarded.append(event),
         }
     )
-    monkeypatch.setattr(redriving, "_lambda", lambda: functions)
+    monkeypatch.setattr(failed_work, "_lambda_client", lambda: functions)
     boto3.client("s3").create_bucket(Bucket="lake")
     boto3.client("s3").create_bucket(Bucket="delivered")
     boto3.client("firehose").create_delivery_stream(
@@ -165,7 +165,7 @@ def test_a_page_ends_in_time_and_the_next_goes_on_after_it(kept: Kept, monkeypat
         now += timedelta(seconds=6)
         return now
 
-    monkeypatch.setattr(current_stage().kept, "_clock", slow)
+    current_stage().kept = replace(current_stage().kept, clock=slow)
     seen: list[str] = []
     page = kept.play()
     for _ in range(5):

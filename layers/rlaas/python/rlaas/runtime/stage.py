@@ -321,8 +321,9 @@ class Stage:
     @cached_property
     def kept(self) -> "KeptRedriver":
         """Plays again what failed, from the places where it is kept."""
+        from rlaas.adapters.aws.failed_work import Consumers, DeadShadows, FailedCalls, KeptBatches, UndeliveredEvents
         from rlaas.adapters.aws.failures import BATCHES, KeptObjects
-        from rlaas.adapters.aws.redrive import Consumers, DeadShadows, FailedCalls, KeptBatches, KeptRedriver, UndeliveredEvents
+        from rlaas.adapters.aws.redrive import KeptRedriver
 
         settings = self.settings(RedriveEnvironment)
         consumers = Consumers(settings.consumers, in_order=settings.in_order)

@@ -28,7 +28,7 @@ class FollowUpQueue:
     quiet tenants first.
 
     A message has the shape of a call that failed, so that what cannot be followed up is played again as one
-    (`rlaas.adapters.aws.redrive`).
+    (`rlaas.adapters.aws.failed_work`).
     """
 
     def __init__(self, url: str, function_arn: str, sqs: "SQSClient | None" = None) -> None:
