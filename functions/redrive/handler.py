@@ -1,5 +1,5 @@
-"""Plays again what failed and was kept, a page a call, for the admin API; and counts it, so that an alarm tells while
-something waits."""
+"""Plays failed work again, a page a call, for the admin API; and counts it, so that an alarm is raised while some
+waits."""
 
 from collections.abc import Mapping
 
@@ -12,14 +12,17 @@ from rlaas.runtime.stage import current_stage
 
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> Mapping[str, object]:
-    """`play` what is kept, from `cursor` on; say what is `waiting`; or `count` it as the metric `Unhandled`."""
+    """`play` the failed work from `cursor` on; answer how much is `waiting`; or `count` it as the metric `Unhandled`.
+
+    Raises: InvalidInput for a cursor that no redrive gave out, DependencyUnavailable.
+    """
     stage = current_stage()
     if event["action"] == "play":
         cursor = event.get("cursor")
-        page = stage.kept.play(cursor if isinstance(cursor, str) else None)
+        page = stage.kept_redriver.play(cursor if isinstance(cursor, str) else None)
         logger.info("played again", handled=page.handled, superseded=page.superseded, left=len(page.left))
         return page.model_dump(mode="json")
-    waiting = {str(place): count for place, count in stage.kept.waiting().items()}
+    waiting = {str(place): count for place, count in stage.kept_redriver.waiting().items()}
     if event["action"] == "count":
         emit(
             {"Unhandled": (sum(waiting.values()), "Count")},

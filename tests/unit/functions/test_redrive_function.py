@@ -14,10 +14,11 @@ import pytest
 from functions.audit_writer import handler as audit_writer
 from functions.redrive import handler as redrive
 from functions.reward_writer import handler as reward_writer
-from rlaas.adapters.aws import failed_work
+from rlaas.adapters.aws.failed_work import Consumers
 from rlaas.adapters.aws.failures import SetAside
 from rlaas.clock import utc_now
 from rlaas.errors import InvalidInput
+from rlaas.runtime.environment import RedriveEnvironment
 from rlaas.runtime.stage import current_stage
 from rlaas.tenancy.audit import verify_chain
 from rlaas.tenancy.redrive import RedrivePage
@@ -31,7 +32,7 @@ ARN = "arn:aws:lambda:us-east-1:123456789012:function:rlaas-test-"
 
 
 @dataclass
-class Kept:
+class KeptFailures:
     """A stage whose failures are kept, and what calls its functions."""
 
     stage: Stage
@@ -54,8 +55,8 @@ class Kept:
         return key
 
     def send(self, queue: str, body: object, **attributes: str) -> None:
-        sent = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
-        boto3.client("sqs").send_message(QueueUrl=self.queues[queue], MessageBody=json.dumps(body), MessageAttributes=cast(Any, sent))
+        values = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
+        boto3.client("sqs").send_message(QueueUrl=self.queues[queue], MessageBody=json.dumps(body), MessageAttributes=cast(Any, values))
 
     def play(self, cursor: str | None = None) -> RedrivePage:
         answer = redrive.handler({"action": "play", "cursor": cursor}, lambda_context())
@@ -66,7 +67,7 @@ class Kept:
 
 
 @pytest.fixture
-def kept(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Kept:
+def failures(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> KeptFailures:
     sqs = boto3.client("sqs")
     queues = {name: sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("failures", "dead-shadows", "shadows")}
     guarded: list[Any] = []
@@ -77,7 +78,6 @@ def kept(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Kept:
             "rlaas-test-guard": lambda event, _: guarded.append(event),
         }
     )
-    monkeypatch.setattr(failed_work, "_lambda_client", lambda: functions)
     boto3.client("s3").create_bucket(Bucket="lake")
     boto3.client("s3").create_bucket(Bucket="delivered")
     boto3.client("firehose").create_delivery_stream(
@@ -95,69 +95,71 @@ def kept(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Kept:
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    return Kept(furnished_stage, functions, guarded, queues)
+    settings = current_stage().settings(RedriveEnvironment)
+    current_stage().consumers = Consumers(settings.consumers, in_order=settings.in_order, functions=cast(Any, functions))
+    return KeptFailures(furnished_stage, functions, guarded, queues)
 
 
-def rewards(kept: Kept) -> int:
-    return [event.event_type for event in kept.stage.events.by_interaction(TENANT, "i1")].count("reward")
+def rewards(failures: KeptFailures) -> int:
+    return [event.event_type for event in failures.stage.events.by_interaction(TENANT, "i1")].count("reward")
 
 
 @pytest.mark.parametrize("text", [True, False], ids=["payload is text", "payload is an object"])
-def test_a_kept_batch_is_handled_once_and_gone(kept: Kept, text: bool) -> None:
-    records = [landed(kept.stage, 1, output(None)), landed(kept.stage, 2, sent())]
-    kept.batch("reward_writer", records, text=text)
-    kept.batch("reward_writer", records, number=1, text=text)
-    assert kept.waiting()["batches"] == 2
-    page = kept.play()
+def test_a_kept_batch_is_handled_once_and_gone(failures: KeptFailures, text: bool) -> None:
+    records = [landed(failures.stage, 1, output(None)), landed(failures.stage, 2, sent())]
+    failures.batch("reward_writer", records, text=text)
+    failures.batch("reward_writer", records, number=1, text=text)
+    assert failures.waiting()["batches"] == 2
+    page = failures.play()
     assert (page.handled, page.left, page.cursor) == (2, (), None)
-    assert rewards(kept) == 1
-    assert not any(kept.waiting().values())
+    assert rewards(failures) == 1
+    assert not any(failures.waiting().values())
 
 
-def test_what_still_fails_stays_whole_and_says_so_and_keeps_no_other(kept: Kept) -> None:
+def test_what_still_fails_stays_whole_and_says_so_and_keeps_no_other(failures: KeptFailures) -> None:
     malformed = record(1, {"event_type": {"S": "feedback"}})
-    key = kept.batch("reward_writer", [malformed, landed(kept.stage, 2, output(None)), landed(kept.stage, 3, sent())])
-    kept.batch("reward_writer", [landed(kept.stage, 4, sent().model_copy(update={"feedback_id": "f9"}))], number=1)
-    page = kept.play()
+    key = failures.batch("reward_writer", [malformed, landed(failures.stage, 2, output(None)), landed(failures.stage, 3, sent())])
+    failures.batch("reward_writer", [landed(failures.stage, 4, sent().model_copy(update={"feedback_id": "f9"}))], number=1)
+    page = failures.play()
     assert (page.handled, [left.what for left in page.left]) == (1, [key])
     assert "1 of 3 records" in page.left[0].why
-    assert kept.waiting()["batches"] == 1
-    assert rewards(kept) >= 1
+    assert failures.waiting()["batches"] == 1
+    assert rewards(failures) >= 1
 
 
-def test_a_record_that_was_set_aside_is_handled_after_the_fault_is_mended(kept: Kept) -> None:
-    landed(kept.stage, 1, output(None))
-    SetAside("failures", f"{ARN}reward_writer").set_aside(landed(kept.stage, 2, sent()))
-    assert kept.play().handled == 1
-    assert rewards(kept) == 1
+def test_a_record_that_was_set_aside_is_handled_after_the_fault_is_mended(failures: KeptFailures) -> None:
+    landed(failures.stage, 1, output(None))
+    SetAside("failures", f"{ARN}reward_writer").set_aside(landed(failures.stage, 2, sent()))
+    assert failures.play().handled == 1
+    assert rewards(failures) == 1
 
 
-def test_changes_are_chained_in_the_order_of_their_stream(kept: Kept) -> None:
+def test_changes_are_chained_in_the_order_of_their_stream(failures: KeptFailures) -> None:
     for number in (3, 1, 2):  # of one second: their keys come the other way round
-        kept.batch("audit_writer", [by_hand(number, {"version": {"N": str(number)}})])
-    assert kept.play().handled == 3
-    entries = kept.stage.audit.entries(TENANT)
+        failures.batch("audit_writer", [by_hand(number, {"version": {"N": str(number)}})])
+    assert failures.play().handled == 3
+    entries = failures.stage.audit.entries(TENANT)
     assert verify_chain(entries) == 3
     assert [entry.after_version for entry in entries] == [1, 2, 3]
 
 
-def test_a_change_that_cannot_be_chained_lets_none_before_it_also_on_later_pages(kept: Kept) -> None:
+def test_a_change_that_cannot_be_chained_lets_none_before_it_also_on_later_pages(failures: KeptFailures) -> None:
     first = by_hand(1, {})
     del first["eventID"]
-    kept.batch("audit_writer", [first])
-    kept.batch("audit_writer", [by_hand(2, {})], number=1)
-    kept.batch("reward_writer", [landed(kept.stage, 3, output(None))], number=2)
-    page = kept.play()
+    failures.batch("audit_writer", [first])
+    failures.batch("audit_writer", [by_hand(2, {})], number=1)
+    failures.batch("reward_writer", [landed(failures.stage, 3, output(None))], number=2)
+    page = failures.play()
     assert (page.handled, len(page.left)) == (1, 2)
-    assert kept.stage.audit.entries(TENANT) == []
+    assert failures.stage.audit.entries(TENANT) == []
     assert "in order" in page.left[1].why
 
 
-def test_a_page_ends_in_time_and_the_next_goes_on_after_it(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_ends_in_time_and_the_next_goes_on_after_it(failures: KeptFailures) -> None:
     for number in range(3):
         first = by_hand(number, {})
         del first["eventID"]
-        kept.batch("audit_writer", [first], number=number)
+        failures.batch("audit_writer", [first], number=number)
     now = utc_now()
 
     def slow() -> datetime:
@@ -165,80 +167,80 @@ def test_a_page_ends_in_time_and_the_next_goes_on_after_it(kept: Kept, monkeypat
         now += timedelta(seconds=6)
         return now
 
-    current_stage().kept = replace(current_stage().kept, clock=slow)
+    current_stage().kept_redriver = replace(current_stage().kept_redriver, clock=slow)
     seen: list[str] = []
-    page = kept.play()
+    page = failures.play()
     for _ in range(5):
         seen += [left.what[-5:] for left in page.left]
         if page.cursor is None:
             break
-        page = kept.play(page.cursor)
+        page = failures.play(page.cursor)
     assert page.cursor is None
     assert len(seen) == len(set(seen)) == 3
-    assert kept.functions.calls.count("rlaas-test-audit_writer") == 1
+    assert failures.functions.calls.count("rlaas-test-audit_writer") == 1
 
 
-def test_calls_that_failed_are_made_again_and_scheduled_ones_dropped(kept: Kept) -> None:
+def test_calls_that_failed_are_made_again_and_scheduled_ones_dropped(failures: KeptFailures) -> None:
     alarm = {"detail-type": "CloudWatch Alarm State Change", "detail": {}}
     scheduled = {"detail-type": "Scheduled Event"}
-    kept.send("failures", {"requestContext": {"functionArn": f"{ARN}guard:$LATEST"}, "requestPayload": alarm, "responsePayload": {}})
-    kept.send("failures", alarm, RULE_ARN="rule", TARGET_ARN=f"{ARN}guard:live", ERROR_CODE="NO_PERMISSIONS")
-    kept.send("failures", scheduled, TARGET_ARN=f"{ARN}guard:live")
-    kept.send("failures", alarm, TARGET_ARN=f"{ARN}somebody_elses")
-    page = kept.play()
+    failures.send("failures", {"requestContext": {"functionArn": f"{ARN}guard:$LATEST"}, "requestPayload": alarm, "responsePayload": {}})
+    failures.send("failures", alarm, RULE_ARN="rule", TARGET_ARN=f"{ARN}guard:live", ERROR_CODE="NO_PERMISSIONS")
+    failures.send("failures", scheduled, TARGET_ARN=f"{ARN}guard:live")
+    failures.send("failures", alarm, TARGET_ARN=f"{ARN}somebody_elses")
+    page = failures.play()
     assert (page.handled, page.superseded, len(page.left)) == (2, 1, 1)
-    assert kept.guarded == [alarm, alarm]
+    assert failures.guarded == [alarm, alarm]
     assert "somebody_elses is no consumer" in page.left[0].why
-    assert kept.waiting()["calls"] == 1
+    assert failures.waiting()["calls"] == 1
 
 
-def test_a_call_that_fails_again_stays(kept: Kept) -> None:
+def test_a_call_that_fails_again_stays(failures: KeptFailures) -> None:
     def failing(event: object, _: object) -> None:
         raise KeyError("nothing there")
 
-    kept.functions.handlers["rlaas-test-guard"] = failing
-    kept.send("failures", {"requestContext": {"functionArn": f"{ARN}guard"}, "requestPayload": {"detail": {}}})
-    [left] = kept.play().left
+    failures.functions.handlers["rlaas-test-guard"] = failing
+    failures.send("failures", {"requestContext": {"functionArn": f"{ARN}guard"}, "requestPayload": {"detail": {}}})
+    [left] = failures.play().left
     assert "failed with KeyError" in left.why
     assert "nothing there" not in left.why  # it may be personal
-    assert kept.waiting()["calls"] == 1
+    assert failures.waiting()["calls"] == 1
 
 
-def test_dead_shadows_go_back_into_their_queue(kept: Kept) -> None:
-    kept.send("dead-shadows", {"policy_id": "p"})
-    assert kept.play().handled == 1
-    [message] = boto3.client("sqs").receive_message(QueueUrl=kept.queues["shadows"])["Messages"]
+def test_dead_shadows_go_back_into_their_queue(failures: KeptFailures) -> None:
+    failures.send("dead-shadows", {"policy_id": "p"})
+    assert failures.play().handled == 1
+    [message] = boto3.client("sqs").receive_message(QueueUrl=failures.queues["shadows"])["Messages"]
     assert json.loads(message["Body"]) == {"policy_id": "p"}
-    assert kept.waiting()["shadows"] == 0
+    assert failures.waiting()["shadows"] == 0
 
 
-def test_what_firehose_could_not_write_is_given_to_it_again(kept: Kept) -> None:
+def test_what_firehose_could_not_write_is_given_to_it_again(failures: KeptFailures) -> None:
     s3 = boto3.client("s3")
     lines = [json.dumps({"errorCode": "x", "rawData": base64.b64encode(f'{{"event_id":"{n}"}}\n'.encode()).decode()}) for n in range(2)]
     s3.put_object(Bucket="lake", Key="errors/format-conversion-failed/2026-03-01/a", Body="\n".join(lines))
     s3.put_object(Bucket="lake", Key="errors/format-conversion-failed/2026-03-01/b", Body="no JSON")
-    page = kept.play()
+    page = failures.play()
     assert (page.handled, [left.what[-1] for left in page.left]) == (1, ["b"])
-    written = [s3.get_object(Bucket="delivered", Key=each["Key"]) for each in s3.list_objects_v2(Bucket="delivered")["Contents"]]
-    assert b"".join(each["Body"].read() for each in written) == b'{"event_id":"0"}\n{"event_id":"1"}\n'
-    assert kept.waiting()["lake"] == 1
+    files = [s3.get_object(Bucket="delivered", Key=entry["Key"]) for entry in s3.list_objects_v2(Bucket="delivered")["Contents"]]
+    assert b"".join(file["Body"].read() for file in files) == b'{"event_id":"0"}\n{"event_id":"1"}\n'
+    assert failures.waiting()["lake"] == 1
 
 
-def test_what_is_no_batch_stays_and_says_so(kept: Kept) -> None:
+def test_what_is_no_batch_stays_and_says_so(failures: KeptFailures) -> None:
     boto3.client("s3").put_object(Bucket="failures", Key="aws/lambda/x", Body=b"\x00")
-    [left] = kept.play().left
+    [left] = failures.play().left
     assert "no batch that Lambda kept" in left.why
 
 
-def test_a_cursor_that_no_redrive_gave_out_is_refused(kept: Kept) -> None:
+def test_a_cursor_that_no_redrive_gave_out_is_refused(failures: KeptFailures) -> None:
     with pytest.raises(InvalidInput, match="cursor"):
-        kept.play("batches")
+        failures.play("batches")
 
 
-def test_everything_that_waits_is_one_metric(kept: Kept, capsys: pytest.CaptureFixture[str]) -> None:
-    kept.batch("reward_writer", [by_hand(1, {})])
-    kept.send("failures", {})
+def test_everything_that_waits_is_one_metric(failures: KeptFailures, capsys: pytest.CaptureFixture[str]) -> None:
+    failures.batch("reward_writer", [by_hand(1, {})])
+    failures.send("failures", {})
     boto3.client("s3").put_object(Bucket="lake", Key="errors/x", Body=b"")
     redrive.handler({"action": "count"}, lambda_context())
-    told = json.loads(capsys.readouterr().out)
-    assert (told["Unhandled"], told["stage"], told["batches"], told["calls"], told["lake"]) == (3, "test", "1", "1", "1")
+    line = json.loads(capsys.readouterr().out)
+    assert (line["Unhandled"], line["stage"], line["batches"], line["calls"], line["lake"]) == (3, "test", "1", "1", "1")

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rlaas.adapters.aws.counters import DynamoCounters
     from rlaas.adapters.aws.events import DynamoEventStore
     from rlaas.adapters.aws.executions import StateMachine
+    from rlaas.adapters.aws.failed_work import Consumers
     from rlaas.adapters.aws.failures import SetAside
     from rlaas.adapters.aws.follow_ups import FollowUpQueue
     from rlaas.adapters.aws.grants import ModelGrants
@@ -313,24 +314,31 @@ class Stage:
 
     @cached_property
     def redriver(self) -> "LambdaRedriver":
-        """Has the function `redrive` play again what failed."""
+        """Has the function `redrive` play failed work again."""
         from rlaas.adapters.aws.redrive import LambdaRedriver
 
         return LambdaRedriver(self.settings(AdminEnvironment).redrive_function)
 
     @cached_property
-    def kept(self) -> "KeptRedriver":
-        """Plays again what failed, from the places where it is kept."""
-        from rlaas.adapters.aws.failed_work import Consumers, DeadShadows, FailedCalls, KeptBatches, UndeliveredEvents
+    def consumers(self) -> "Consumers":
+        """The functions that failed work is handed to again."""
+        from rlaas.adapters.aws.failed_work import Consumers
+
+        settings = self.settings(RedriveEnvironment)
+        return Consumers(settings.consumers, in_order=settings.in_order)
+
+    @cached_property
+    def kept_redriver(self) -> "KeptRedriver":
+        """Plays failed work again, from the places where it is kept."""
+        from rlaas.adapters.aws.failed_work import DeadShadows, FailedCalls, KeptBatches, UndeliveredEvents
         from rlaas.adapters.aws.failures import BATCHES, KeptObjects
         from rlaas.adapters.aws.redrive import KeptRedriver
 
         settings = self.settings(RedriveEnvironment)
-        consumers = Consumers(settings.consumers, in_order=settings.in_order)
         return KeptRedriver(
             {
-                "batches": KeptBatches(KeptObjects(settings.failures_bucket, BATCHES), consumers),
-                "calls": FailedCalls(settings.failures_queue_url, consumers),
+                "batches": KeptBatches(KeptObjects(settings.failures_bucket, BATCHES), self.consumers),
+                "calls": FailedCalls(settings.failures_queue_url, self.consumers),
                 "shadows": DeadShadows(settings.dead_letter_queue_url, settings.shadow_queue_url),
                 "lake": UndeliveredEvents(KeptObjects(settings.lake_bucket, "errors/"), settings.delivery_stream),
             }
