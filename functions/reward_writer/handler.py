@@ -48,27 +48,28 @@ def read(record: StreamRecord) -> StoredEvent:
 
 
 class Turns:
-    """One batch's following up: each tenant's share of time, and what was put off."""
+    """One batch's following up: each tenant has `share_s` seconds of it, and what comes after them is put off."""
 
-    def __init__(self, follow_up: FollowUp) -> None:
+    def __init__(self, follow_up: FollowUp, *, share_s: float) -> None:
         self.late: list[tuple[list[StreamRecord], Arrivals]] = []
         self._follow_up = follow_up
+        self._share_s = share_s
         self._seconds: defaultdict[str, float] = defaultdict(float)
 
     def take(self, records: list[StreamRecord], events: list[StoredEvent]) -> None:
         """Follow up the events of an interaction while its tenant has a share left."""
         arrivals = arrivals_of(events)
-        if self._seconds[arrivals.tenant_id] > SHARE_S:
+        if self._seconds[arrivals.tenant_id] > self._share_s:
             self.late.append((records, arrivals))
             return
-        began = monotonic()
+        started_s = monotonic()
         try:
             self._follow_up(arrivals, {event.event_id: event for event in events})
         finally:
-            self._seconds[arrivals.tenant_id] += monotonic() - began
+            self._seconds[arrivals.tenant_id] += monotonic() - started_s
 
 
-def handler(event: Mapping[str, object], context: LambdaContext) -> BatchResponse:
+def handler(event: Mapping[str, object], context: LambdaContext, *, share_s: float = SHARE_S) -> BatchResponse:
     """The Lambda entry point: a batch of the stream, or what was put off."""
     stage = current_stage()
     follow_up = FollowUp(stage.events, cache(stage.registry.reward_spec), utc_now)
@@ -86,7 +87,7 @@ def handler(event: Mapping[str, object], context: LambdaContext) -> BatchRespons
     except DependencyUnavailable as error:
         logger.error("usage not counted", detail=error.detail)
         return begin_again_at(records_of(event)[0])
-    turns = Turns(follow_up)
+    turns = Turns(follow_up, share_s=share_s)
     works = [(records, partial(turns.take, records, its_events)) for records, its_events in _group_by_interaction(new_events)]
     failures += do_in_order(event, works, keeper=keeper)
     try:

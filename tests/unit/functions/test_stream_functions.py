@@ -9,7 +9,6 @@ import boto3
 import pytest
 
 from functions.audit_writer.handler import handler as audit
-from functions.reward_writer import handler as reward_writer
 from functions.reward_writer.handler import handler as follow
 from rlaas.adapters.aws import clients
 from rlaas.adapters.aws.events import item_of
@@ -141,12 +140,9 @@ def rewards(stage: Stage, tenant_id: str) -> int:
     return sum(item["event_type"] == {"S": "reward"} and item["tenant_id"] == {"S": tenant_id} for item in stage.items("events"))
 
 
-def test_a_tenant_that_has_too_much_for_its_share_waits_in_the_queue_and_no_other_does(
-    furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reward_writer, "SHARE_S", 0.0)
+def test_a_tenant_that_has_too_much_for_its_share_waits_in_the_queue_and_no_other_does(furnished_stage: Stage) -> None:
     records = busy(furnished_stage, 30, TENANT) + busy(furnished_stage, 1, OTHER)
-    assert follow({"Records": records}, lambda_context("rlaas-test-reward_writer")) == {"batchItemFailures": []}
+    assert follow({"Records": records}, lambda_context("rlaas-test-reward_writer"), share_s=0.0) == {"batchItemFailures": []}
     assert (rewards(furnished_stage, OTHER), rewards(furnished_stage, TENANT)) == (1, 1)
     sqs, url = boto3.client("sqs"), os.environ["FOLLOW_UPS_QUEUE_URL"]
     messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, AttributeNames=["MessageGroupId"])["Messages"]
@@ -161,11 +157,10 @@ def test_a_tenant_that_has_too_much_for_its_share_waits_in_the_queue_and_no_othe
     assert follow(failed["requestPayload"], lambda_context()) == {"batchItemFailures": []}
 
 
-def test_what_cannot_be_put_off_is_delivered_again(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reward_writer, "SHARE_S", 0.0)
+def test_what_cannot_be_put_off_is_delivered_again(furnished_stage: Stage) -> None:
     records = busy(furnished_stage, 3, TENANT)
     boto3.client("sqs").delete_queue(QueueUrl=os.environ["FOLLOW_UPS_QUEUE_URL"])
-    answer = follow({"Records": records}, lambda_context("rlaas-test-reward_writer"))
+    answer = follow({"Records": records}, lambda_context("rlaas-test-reward_writer"), share_s=0.0)
     assert answer == {"batchItemFailures": [{"itemIdentifier": "2"}]}
 
 
