@@ -14,7 +14,7 @@ from time import monotonic
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from rlaas.adapters.aws.events import stored_event
-from rlaas.adapters.aws.follow_ups import put_off
+from rlaas.adapters.aws.follow_ups import read_arrivals
 from rlaas.adapters.aws.stream_batches import (
     BatchResponse,
     StreamRecord,
@@ -73,7 +73,7 @@ def handler(event: Mapping[str, object], context: LambdaContext, *, share_s: flo
     """The Lambda entry point: a batch of the stream, or what was put off."""
     stage = current_stage()
     follow_up = FollowUp(stage.events, cache(stage.registry.reward_spec), utc_now)
-    if (arrivals := put_off(event)) is not None:
+    if (arrivals := read_arrivals(event)) is not None:
         for arrival in arrivals:
             follow_up(arrival)
         return report_failures([])

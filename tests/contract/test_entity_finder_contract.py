@@ -24,9 +24,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LambdaServer]:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     with lambda_server(lambda event: handler(event, lambda_context())) as state:
         monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", state.url)
-        entity_finder._lambda.cache_clear()
+        entity_finder._lambda_client.cache_clear()
         yield state
-        entity_finder._lambda.cache_clear()
+        entity_finder._lambda_client.cache_clear()
 
 
 @pytest.fixture(params=["fake", "presidio", "lambda"])

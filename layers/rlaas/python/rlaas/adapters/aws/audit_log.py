@@ -31,20 +31,20 @@ _TENANT_ID: TypeAdapter[str] = TypeAdapter(TenantId)
 
 
 class DynamoAuditLog:
-    """`AuditLog` on one table. Beside each entry lies a mark under its registry event's id, written in one transaction
-    with it."""
+    """`AuditLog` on one table. With each entry, one transaction writes a mark under its registry event's id."""
 
     def __init__(self, table: str, dynamodb: "DynamoDBClient | None" = None) -> None:
         self._table = table
         self._dynamodb = dynamodb or client("dynamodb")
 
     def last(self, tenant_id: str) -> AuditEntry | None:
-        """The newest entry, strongly consistent."""
+        """The newest entry, strongly consistent. Raises: DependencyUnavailable."""
         entries = self._entries(tenant_id, after=0, limit=1, newest_first=True)
         return entries[0] if entries else None
 
     def append(self, entry: AuditEntry) -> bool:
-        """Store `entry` and its mark unless one of the two is taken; whether they were stored."""
+        """Store `entry` and its mark unless one of the two exists; whether they were stored. Raises:
+        DependencyUnavailable."""
         items = [
             {
                 **item_key(tenant_partition(entry.tenant_id), entry_sort_key(entry.seq)),
@@ -70,7 +70,7 @@ class DynamoAuditLog:
         return True
 
     def recorded(self, tenant_id: str, registry_event_id: str) -> bool:
-        """Whether this change already has its entry."""
+        """Whether this change already has its entry. Raises: DependencyUnavailable."""
         with dependency("DynamoDB"):
             answer = self._dynamodb.get_item(
                 TableName=self._table,
@@ -80,7 +80,7 @@ class DynamoAuditLog:
         return "Item" in answer
 
     def entries(self, tenant_id: str, *, after: int = 0, limit: int = 100) -> list[AuditEntry]:
-        """Up to `limit` entries with `seq > after`, in order."""
+        """Up to `limit` entries with `seq > after`, in order. Raises: DependencyUnavailable."""
         return self._entries(tenant_id, after=after, limit=limit, newest_first=False)
 
     def _entries(self, tenant_id: str, *, after: int, limit: int, newest_first: bool) -> list[AuditEntry]:
@@ -99,10 +99,10 @@ class DynamoAuditLog:
 
 
 def registry_change(record: Mapping[str, object]) -> RegistryChange | None:
-    """The change that a record of the registry's stream tells; `None` for counters, for the authorizer's copy of a key,
-    and for an item in a partition that cannot be a tenant's.
+    """The change in a record of the registry's stream; `None` for counters, for the authorizer's copy of a key, and for
+    an item in a partition that cannot be a tenant's.
 
-    A change made by hand has its entry, too, though the item may lack what RLaaS writes, or hold what it would not.
+    A change made by hand has its entry too, though its item may lack fields that RLaaS writes or hold others.
     """
     stream = cast(Mapping[str, Mapping[str, AttributeValue]], record["dynamodb"])
     before, after = (from_item(stream.get(image, {})) for image in ("OldImage", "NewImage"))
@@ -126,7 +126,7 @@ def registry_change(record: Mapping[str, object]) -> RegistryChange | None:
 
 
 def content_sha256(item: Mapping[str, JsonValue]) -> str:
-    """The hash of all of an item of the registry, whatever was put there by hand."""
+    """The SHA-256 of a whole item of the registry, including what was put there by hand."""
     return text_sha256(json.dumps(item, sort_keys=True, separators=(",", ":"), default=repr))
 
 
@@ -139,7 +139,7 @@ def _is_tenant(name: str) -> bool:
 
 
 def changed_at(item: Mapping[str, JsonValue]) -> datetime | None:
-    """When the item says that it was changed; None where it does not, or not with a time zone."""
+    """The item's `changed_at`; None where it has none, or one without a time zone."""
     with suppress(KeyError, TypeError, ValueError):
         at = datetime.fromisoformat(cast(str, item["changed_at"]))
         if at.tzinfo is not None:

@@ -1,4 +1,4 @@
-"""boto3 clients, made once per process, and how their failures read to the rest of RLaaS."""
+"""boto3 clients, made once per process, and their failures as RLaaS's own errors."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from types_boto3_stepfunctions import SFNClient
 
 CONNECTIONS = 16
-"""Requests of one client that may run side by side; what runs beyond would open a connection for each request and throw
-it away."""
+"""Requests that one client may run at the same time; beyond that, each request would open a connection and throw it
+away."""
 CONFIG = Config(connect_timeout=1, read_timeout=5, retries={"mode": "standard", "max_attempts": 3}, max_pool_connections=CONNECTIONS)
 
 
@@ -66,7 +66,7 @@ def condition_failed(error: ClientError) -> bool:
 
 
 def held_item(error: ClientError) -> Mapping[str, Mapping[str, object]]:
-    """The item that a failed condition found (with `ReturnValuesOnConditionCheckFailure`); empty when there is none."""
+    """The item on which a condition failed (with `ReturnValuesOnConditionCheckFailure`); empty when there is none."""
     response = cast(Mapping[str, Mapping[str, Mapping[str, object]]], error.response)
     return response.get("Item", {})
 

@@ -15,20 +15,19 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
-_THROTTLED_FOR_S = 1.0
-"""How long callers are told to wait when the item is written more often than it bears."""
+_THROTTLED_RETRY_S = 1.0
+"""Seconds that callers are asked to wait when DynamoDB throttles the item."""
 
 
 class DynamoCounters:
-    """`Counters` on one table. The item that a write leaves, or finds, comes back with it and is read at no cost."""
+    """`Counters` on one table. Each write answers with the item after it, or with the one that failed its condition."""
 
     def __init__(self, table: str, dynamodb: "DynamoDBClient | None" = None) -> None:
         self._table = table
         self._dynamodb = dynamodb or client("dynamodb")
 
     def write(self, tenant_id: str, write: Write) -> Written:
-        """Do `write` by one UpdateItem. Raises: DependencyUnavailable, also when the item is written more often than it
-        bears."""
+        """Do `write` by one UpdateItem. Raises: DependencyUnavailable, also when DynamoDB throttles the item."""
         expression = _Expression()
         conditions = expression.conditions(write)
         try:
@@ -46,12 +45,12 @@ class DynamoCounters:
         except ClientError as error:
             return Written(False, _item(held_item(error)))
         except DependencyUnavailable as error:
-            error.retry_after_s = _THROTTLED_FOR_S
+            error.retry_after_s = _THROTTLED_RETRY_S
             raise
         return Written(True, _item(answer["Attributes"]))
 
     def read(self, tenant_id: str) -> Item:
-        """The item by one eventually consistent GetItem."""
+        """The item by one eventually consistent GetItem. Raises: DependencyUnavailable."""
         with dependency("DynamoDB"):
             answer = self._dynamodb.get_item(TableName=self._table, Key=item_key(tenant_partition(tenant_id), BUDGETS))
         return _item(answer.get("Item", {}))

@@ -1,4 +1,4 @@
-"""JSON values to DynamoDB attribute values and back; numbers stay Python's own."""
+"""JSON values to DynamoDB attribute values and back; numbers stay Python's `int` and `float`."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -20,7 +20,7 @@ _LEVELS = 30
 
 
 def to_attribute(value: JsonValue, path: tuple[str, ...] = ()) -> "AttributeValueTypeDef":
-    """The attribute value of a JSON value; `path` is where it stands in what a client sent.
+    """The attribute value of a JSON value; `path` is its place in the client's request.
 
     Raises: InvalidInput for a number, a field name or a nesting that DynamoDB cannot hold.
     """
@@ -65,7 +65,7 @@ def from_attribute(attribute: AttributeValue) -> JsonValue:
 
 
 def to_item(values: Mapping[str, JsonValue]) -> "dict[str, AttributeValueTypeDef]":
-    """An item; values that are `None` are left out."""
+    """An item; values that are `None` are left out. Raises: InvalidInput as `to_attribute`."""
     return {name: to_attribute(value, (name,)) for name, value in values.items() if value is not None}
 
 

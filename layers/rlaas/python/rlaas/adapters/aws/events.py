@@ -1,4 +1,4 @@
-"""The hot store of events on DynamoDB: one item an event, addressed by its id."""
+"""The hot store of events on DynamoDB: an item for each event, addressed by its id."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,9 +39,9 @@ _BATCH_ATTEMPTS = 5
 _READ_TOGETHER = 100
 """Keys that one BatchGetItem takes."""
 _PAGES = 4
-"""MB that are read of one interaction."""
-_MOST_LINKED, _LINKED_TOGETHER = 4_000_000, 20
-"""Characters of those events that only links lead to, and how many are read in one call."""
+"""Pages of 1 MB that are read of one interaction."""
+_LINKED_CHARACTERS, _LINKED_TOGETHER = 4_000_000, 20
+"""Characters of linked events that are read of one interaction, and linked events that are read in one call."""
 _NO_PAYLOAD = (
     *("pk", "sk", "event_type", "event_id", "tenant_id", "skill", "interaction_id", "output_id", "thread_id", "policy_id"),
     *("occurred_at", "received_at", "payload_sha256", "pending", "expires_at", *_MARKS),
@@ -53,10 +53,10 @@ _PROJECTION = ", ".join(_NAMES)
 class DynamoEventStore:
     """`EventStore` on one table.
 
-    An event lies under its interaction when its id names that (see `bound_id`), so that one write stores it and one
-    query finds all of an interaction. Any other event lies under its own id, which keeps that id unique too, and a link
-    under its interaction leads to it. Events live `ttl_days`; DynamoDB deletes them late, so reads leave expired ones
-    out.
+    An event lies under its interaction when its id names the interaction (see `bound_id`), so that one write stores it
+    and one query finds all events of an interaction. Any other event lies under its own id, which keeps that id unique
+    too, and a link under its interaction leads to it. Events expire after `ttl_days`; DynamoDB deletes them late, so
+    reads leave expired ones out.
     """
 
     def __init__(self, table: str, *, ttl_days: int = 365, dynamodb: "DynamoDBClient | None" = None, clock: Clock = utc_now) -> None:
@@ -66,8 +66,8 @@ class DynamoEventStore:
         self._clock = clock
 
     def put_new(self, event: StoredEvent) -> StoredEvent | None:
-        """Store `event` by one conditional PutItem, after its link if it needs one; `None` when it was new, else what
-        holds its id."""
+        """Store `event` by one conditional PutItem, after its link if it needs one; `None` when it was new, else the
+        event that has its id. Raises: DependencyUnavailable."""
         expires_at = event.received_at + self._lifetime
         if event.interaction_id is not None and event_key(event.tenant_id, event.event_id) != _link_key(event):
             with dependency("DynamoDB"):
@@ -85,7 +85,7 @@ class DynamoEventStore:
         return None
 
     def put_each(self, events: Sequence[StoredEvent]) -> list[StoredEvent | DependencyUnavailable | None]:
-        """`put_new` of each, up to 16 at a time."""
+        """`put_new` of each, up to 16 at a time; in place of an event that was not stored, its error."""
         if len(events) <= 1:
             return [self._try_to_put(event) for event in events]
         with ThreadPoolExecutor(min(CONNECTIONS, len(events))) as writers:
@@ -98,18 +98,18 @@ class DynamoEventStore:
             return error
 
     def get_many(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
-        """The events with these ids, by consistent BatchGetItems of 100."""
+        """The events with these ids, by id, by consistent BatchGetItems of 100. Raises: DependencyUnavailable."""
         return {event.event_id: event for event in self._read(tenant_id, event_ids)}
 
     def heads(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
-        """`get_many` without payloads."""
+        """As `get_many`, without payloads."""
         return {event.event_id: event for event in self._read(tenant_id, event_ids, payloads=False)}
 
     def _read(self, tenant_id: str, event_ids: Iterable[str], *, payloads: bool = True) -> Iterator[StoredEvent]:
         keys = [event_key(tenant_id, event_id) for event_id in dict.fromkeys(event_ids)]
         for start in range(0, len(keys), _READ_TOGETHER):
             for item in self._get(keys[start : start + _READ_TOGETHER], payloads=payloads):
-                if self._live(item) and is_event(item):
+                if self._is_live(item) and is_event(item):
                     yield stored_event(item)
 
     def _get(self, keys: "list[dict[str, AttributeValueTypeDef]]", *, payloads: bool) -> list[Mapping[str, AttributeValue]]:
@@ -127,24 +127,25 @@ class DynamoEventStore:
         raise DependencyUnavailable("DynamoDB left keys unread")
 
     def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
-        """The events of an interaction in the order received: consistent queries of up to 4 MB, and up to as much of
-        what only links lead to. From the last id down, so that what is left out is feedback (`fbk_...`) and not rewards
-        or outputs."""
+        """The events of an interaction in the order received: up to 4 MB of its own partition, by consistent queries,
+        and up to 4 million characters of linked events. Both are read from the last id down, so that feedback
+        (`fbk_...`) is left out before rewards and outputs. Raises: DependencyUnavailable."""
         query: QueryInputTypeDef = {**self._partition_of(tenant_id, interaction_id), "ScanIndexForward": False}
         items = list(read_items(self._dynamodb, "query", query, most_pages=_PAGES))
-        linked = [item["sk"]["S"] for item in items if item["event_type"] == {"S": _LINK}]
-        events = {event.event_id: event for event in (stored_event(item) for item in items if is_event(item) and self._live(item))}
+        linked_ids = [item["sk"]["S"] for item in items if item["event_type"] == {"S": _LINK}]
+        events = {event.event_id: event for event in (stored_event(item) for item in items if is_event(item) and self._is_live(item))}
         characters = 0
-        while linked and characters < _MOST_LINKED:
-            next_ids, linked = linked[:_LINKED_TOGETHER], linked[_LINKED_TOGETHER:]
+        while linked_ids and characters < _LINKED_CHARACTERS:
+            next_ids, linked_ids = linked_ids[:_LINKED_TOGETHER], linked_ids[_LINKED_TOGETHER:]
             linked_events = self.get_many(tenant_id, next_ids)
             events |= linked_events
             characters += sum(len(event.payload) for event in linked_events.values())
-        of_interaction = (event for event in events.values() if event.interaction_id == interaction_id)
-        return sorted(of_interaction, key=lambda event: (event.received_at, event.event_id))
+        own_events = (event for event in events.values() if event.interaction_id == interaction_id)
+        return sorted(own_events, key=lambda event: (event.received_at, event.event_id))
 
     def outline(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
-        """As `by_interaction`: one consistent query of up to 1 MB, and a read of a hundred that only links lead to."""
+        """As `by_interaction`, without payloads: one consistent query of up to 1 MB, and up to a hundred linked events.
+        Raises: DependencyUnavailable."""
         query: QueryInputTypeDef = {
             **self._partition_of(tenant_id, interaction_id),
             "ScanIndexForward": False,
@@ -152,11 +153,11 @@ class DynamoEventStore:
             "ExpressionAttributeNames": _NAMES,
         }
         items = list(read_items(self._dynamodb, "query", query, most_pages=1))
-        linked = [item["sk"]["S"] for item in items if item["event_type"] == {"S": _LINK}]
-        events = [stored_event(item) for item in items if is_event(item) and self._live(item)]
-        events += self.heads(tenant_id, linked[:_READ_TOGETHER]).values()
-        of_interaction = (event for event in events if event.interaction_id == interaction_id)
-        return sorted(of_interaction, key=lambda event: (event.received_at, event.event_id))
+        linked_ids = [item["sk"]["S"] for item in items if item["event_type"] == {"S": _LINK}]
+        events = [stored_event(item) for item in items if is_event(item) and self._is_live(item)]
+        events += self.heads(tenant_id, linked_ids[:_READ_TOGETHER]).values()
+        own_events = (event for event in events if event.interaction_id == interaction_id)
+        return sorted(own_events, key=lambda event: (event.received_at, event.event_id))
 
     def _partition_of(self, tenant_id: str, interaction_id: str) -> "QueryInputTypeDef":
         return {
@@ -167,16 +168,18 @@ class DynamoEventStore:
         }
 
     def standing(self, tenant_id: str, interaction_id: str, output_id: str) -> Standing:
-        """One consistent GetItem."""
+        """The output's standing, by one consistent GetItem; an empty one where there is none. Raises:
+        DependencyUnavailable."""
         with dependency("DynamoDB"):
             answer = self._dynamodb.get_item(
                 TableName=self._table, Key=standing_key(tenant_id, interaction_id, output_id), ConsistentRead=True
             )
         item = answer.get("Item")
-        return Standing.model_validate_json(item["standing"]["S"]) if item and self._live(item) else Standing()
+        return Standing.model_validate_json(item["standing"]["S"]) if item and self._is_live(item) else Standing()
 
     def put_standing(self, tenant_id: str, interaction_id: str, output_id: str, standing: Standing, *, before: int) -> bool:
-        """One PutItem, on condition that `n` is still `before`."""
+        """Store the standing by one PutItem if `n` is still `before`; whether it was stored. Raises:
+        DependencyUnavailable."""
         values: dict[str, JsonValue] = {
             "event_type": _STANDING,
             "n": standing.n,
@@ -200,7 +203,7 @@ class DynamoEventStore:
     def by_day(
         self, tenant_id: str, skill: str, event_type: EventType, day: date, *, since: datetime | None = None
     ) -> Iterator[StoredEvent]:
-        """Rewards or guardrails' actions of one day (UTC) by time, by the index `by_day`.
+        """Rewards or guardrail events of one day (UTC) by time, by the index `by_day`.
 
         Raises: ValueError for another type of event, DependencyUnavailable.
         """
@@ -209,8 +212,8 @@ class DynamoEventStore:
         return self._list(day_partition(tenant_id, skill, event_type, day), since=since)
 
     def by_trial(self, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime) -> Iterator[StoredEvent]:
-        """The trial's outputs and failures by the time of their decision, by the index `by_trial`: a query a day
-        (UTC)."""
+        """The trial's outputs and failures by the time of their decision, `after` < time <= `until`, by the index
+        `by_trial`: a query for each day (UTC). Raises: DependencyUnavailable."""
         day, last = after.astimezone(UTC).date(), until.astimezone(UTC).date()
         while day <= last:
             query: QueryInputTypeDef = {
@@ -221,13 +224,13 @@ class DynamoEventStore:
                     {":partition": trial_partition(tenant_id, skill, trial, day), ":after": rfc3339(after), ":until": rfc3339(until)}
                 ),
             }
-            events = (stored_event(item) for item in read_items(self._dynamodb, "query", query) if self._live(item))
+            events = (stored_event(item) for item in read_items(self._dynamodb, "query", query) if self._is_live(item))
             yield from (event for event in events if event.trial is not None and event.trial.decided_at > after)
             day += timedelta(days=1)
 
     def by_unit(self, tenant_id: str, skill: str, trial: str, unit: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
-        """The outputs and failures of the unit's decisions in the trial, by the index `by_unit`: few are asked for at a
-        time."""
+        """The outputs and failures of the unit's decisions in the trial, by the index `by_unit`: five a query, since
+        callers need few. Raises: DependencyUnavailable."""
         query: QueryInputTypeDef = {
             "TableName": self._table,
             "IndexName": "by_unit",
@@ -237,24 +240,25 @@ class DynamoEventStore:
             ),
             "Limit": 5,
         }
-        return (stored_event(item) for item in read_items(self._dynamodb, "query", query) if self._live(item))
+        return (stored_event(item) for item in read_items(self._dynamodb, "query", query) if self._is_live(item))
 
     def pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
-        """The skill's pending events by time, by the index `by_day`."""
+        """The skill's pending events by time, by the index `by_day`. Raises: DependencyUnavailable."""
         return self._list(pending_partition(tenant_id, skill), since=since)
 
     def settle(self, event: StoredEvent) -> None:
-        """Take `event` off the list of pending ones; its payload stays as it is, and what has expired stays away."""
-        listed = _day_of(event)
+        """Take `event` off the list of pending events; its payload stays as it is. An event that is gone is not written
+        anew. Raises: DependencyUnavailable."""
+        partition = _day_of(event)
         update: UpdateItemInputTypeDef = {
             "TableName": self._table,
             "Key": event_key(event.tenant_id, event.event_id),
             "ConditionExpression": "attribute_exists(pk)",
-            "UpdateExpression": "SET gsi_day = :day REMOVE #pending" if listed else "REMOVE gsi_day, #pending",
+            "UpdateExpression": "SET gsi_day = :day REMOVE #pending" if partition else "REMOVE gsi_day, #pending",
             "ExpressionAttributeNames": {"#pending": "pending"},
         }
-        if listed:
-            update["ExpressionAttributeValues"] = to_item({":day": listed})
+        if partition:
+            update["ExpressionAttributeValues"] = to_item({":day": partition})
         with suppress(ClientError), dependency("DynamoDB"):  # only a failed condition gets through as a ClientError
             self._dynamodb.update_item(**update)
 
@@ -265,19 +269,19 @@ class DynamoEventStore:
             "KeyConditionExpression": "gsi_day = :partition" + (" AND received_at >= :since" if since else ""),
             "ExpressionAttributeValues": to_item({":partition": partition, ":since": rfc3339(since) if since else None}),
         }
-        return (stored_event(item) for item in read_items(self._dynamodb, "query", query) if self._live(item))
+        return (stored_event(item) for item in read_items(self._dynamodb, "query", query) if self._is_live(item))
 
-    def _live(self, item: Mapping[str, AttributeValue]) -> bool:
+    def _is_live(self, item: Mapping[str, AttributeValue]) -> bool:
         return float(cast(str, item["expires_at"]["N"])) > self._clock().timestamp()
 
 
 def is_event(item: Mapping[str, AttributeValue]) -> bool:
-    """Whether an item or a stream image of the table is an event: no link to one, and not what stands said of one."""
+    """Whether an item or a stream image of the table is an event, and no link to one and no output's standing."""
     return item.get("event_type") not in ({"S": _LINK}, {"S": _STANDING})
 
 
 def stored_event(item: Mapping[str, AttributeValue]) -> StoredEvent:
-    """The event that an item or a stream image of the table holds."""
+    """The event in an item or a stream image of the table."""
     values = cast(dict[str, str], from_item(item))
     return StoredEvent(
         event_type=cast(EventType, values["event_type"]),
@@ -310,7 +314,7 @@ def _link(event: StoredEvent, *, expires_at: datetime) -> "dict[str, AttributeVa
 
 
 def _day_of(event: StoredEvent) -> str | None:
-    """The list that `event` stands in when it is not pending."""
+    """The partition of `by_day` that lists `event` when it is not pending; `None` for types that are not listed."""
     if event.event_type not in _LISTED_BY_DAY:
         return None
     return day_partition(event.tenant_id, event.skill, event.event_type, event.received_at.astimezone(UTC).date())
@@ -327,8 +331,8 @@ def _trial_values(event: StoredEvent, trial: Trial) -> dict[str, JsonValue]:
 
 
 def item_of(event: StoredEvent, *, expires_at: datetime) -> "dict[str, AttributeValueTypeDef]":
-    """The item that holds `event` until `expires_at`."""
-    listed = pending_partition(event.tenant_id, event.skill) if event.pending else _day_of(event)
+    """The item of `event`, which expires at `expires_at`."""
+    partition = pending_partition(event.tenant_id, event.skill) if event.pending else _day_of(event)
     values: dict[str, JsonValue] = {
         "event_type": event.event_type,
         "event_id": event.event_id,
@@ -344,7 +348,7 @@ def item_of(event: StoredEvent, *, expires_at: datetime) -> "dict[str, Attribute
         "payload": event.payload,
         "pending": event.pending or None,
         "expires_at": int(expires_at.timestamp()),
-        "gsi_day": listed,
+        "gsi_day": partition,
         **dict.fromkeys(event.marks, True),
         **(_trial_values(event, event.trial) if event.trial is not None else {}),
     }

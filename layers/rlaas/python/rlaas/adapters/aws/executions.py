@@ -1,4 +1,4 @@
-"""Executions of the state machines on Step Functions, and the event of one that ended without its last state."""
+"""Executions of the state machines on Step Functions, and the event of one that ended before its last state."""
 
 import json
 from collections.abc import Mapping
@@ -32,10 +32,10 @@ class StateMachine:
                     raise
 
     def is_running(self) -> bool:
-        """Whether an execution runs. Raises: DependencyUnavailable."""
+        """Whether an execution is running. Raises: DependencyUnavailable."""
         with dependency("Step Functions"):
-            running = self._stepfunctions.list_executions(stateMachineArn=self._arn, statusFilter="RUNNING", maxResults=1)
-        return bool(running["executions"])
+            answer = self._stepfunctions.list_executions(stateMachineArn=self._arn, statusFilter="RUNNING", maxResults=1)
+        return bool(answer["executions"])
 
 
 class StoppedExecution(BaseModel):
@@ -51,8 +51,8 @@ def stopped_execution(event: Mapping[str, object]) -> StoppedExecution | None:
     if event.get("detail-type") != "Step Functions Execution Status Change":
         return None
     detail = _StatusChange.model_validate(event).detail
-    told = ": ".join(part for part in (detail.error, detail.cause) if part)
-    return StoppedExecution(name=detail.name, input=detail.input or {}, reason=f"the execution ended as {detail.status} {told}".strip())
+    details = ": ".join(part for part in (detail.error, detail.cause) if part)
+    return StoppedExecution(name=detail.name, input=detail.input or {}, reason=f"the execution ended as {detail.status} {details}".strip())
 
 
 class _Detail(BaseModel):

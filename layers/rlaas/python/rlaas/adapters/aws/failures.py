@@ -1,4 +1,4 @@
-"""Stream records that failed, kept on S3 as Lambda keeps them (developer guide, "Retain discarded records for a
+"""Stream records that failed, kept on S3 in Lambda's own format (developer guide, "Retain discarded records for a
 DynamoDB event source")."""
 
 import json
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 BATCHES = "aws/lambda/"
-"""What Lambda's own keys begin with."""
+"""The prefix of the keys that Lambda writes."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptObject:
-    """An object that is kept: its key, its size in bytes, when it was put."""
+    """An object that is kept: its key, its size in bytes, when it was written."""
 
     key: str
     size: int
@@ -35,18 +35,18 @@ class KeptObjects:
         self._s3 = s3 or client("s3")
 
     def after(self, key: str) -> Iterator[KeptObject]:
-        """Those whose keys come after `key`, by key, a thousand in a call. Raises: DependencyUnavailable."""
+        """The objects whose keys come after `key`, by key, a thousand in a call. Raises: DependencyUnavailable."""
         while True:
             with dependency("S3"):
                 answer = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, StartAfter=key)
-            for found in answer.get("Contents", []):
-                key = found["Key"]
-                yield KeptObject(key, found["Size"], found["LastModified"])
+            for entry in answer.get("Contents", []):
+                key = entry["Key"]
+                yield KeptObject(key, entry["Size"], entry["LastModified"])
             if not answer["IsTruncated"]:
                 return
 
     def read(self, key: str) -> bytes | None:
-        """The object; `None` when another redrive has dealt with it. Raises: DependencyUnavailable."""
+        """The object's content; `None` when another redrive has deleted it. Raises: DependencyUnavailable."""
         with dependency("S3"):
             try:
                 return self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
@@ -54,14 +54,14 @@ class KeptObjects:
                 return None
 
     def delete(self, key: str) -> None:
-        """It was played again; the bucket keeps the old version for a month. Raises: DependencyUnavailable."""
+        """Delete what was played again; the bucket keeps the old version for a month. Raises: DependencyUnavailable."""
         with dependency("S3"):
             self._s3.delete_object(Bucket=self._bucket, Key=key)
 
 
 class SetAside:
-    """`Keeper` of the function `function_arn`: one record an object, in Lambda's own shape, under a name by which it is
-    kept once."""
+    """`Keeper` of the function `function_arn`: an object for each record, in Lambda's own format. The same record has
+    the same key, so it is kept once."""
 
     def __init__(self, bucket: str, function_arn: str, s3: "S3Client | None" = None, clock: Clock = utc_now) -> None:
         self._bucket = bucket
@@ -72,7 +72,7 @@ class SetAside:
     def set_aside(self, record: Mapping[str, object]) -> None:
         """Keep `record` until it is played again. Raises: DependencyUnavailable."""
         name = self._function_arn.split(":")[6]
-        kept = {
+        document = {
             "requestContext": {"functionArn": self._function_arn, "condition": "SetAside"},
             "version": "1.0",
             "timestamp": rfc3339(self._clock()),
@@ -81,5 +81,5 @@ class SetAside:
         number = cast(Mapping[str, str], record["dynamodb"])["SequenceNumber"]
         with dependency("S3"):
             self._s3.put_object(
-                Bucket=self._bucket, Key=f"{BATCHES}{name}/set-aside/{number}-{record['eventID']}", Body=json.dumps(kept).encode()
+                Bucket=self._bucket, Key=f"{BATCHES}{name}/set-aside/{number}-{record['eventID']}", Body=json.dumps(document).encode()
             )

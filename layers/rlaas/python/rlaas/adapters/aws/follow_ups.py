@@ -1,4 +1,4 @@
-"""Following up that one tenant has too much of for its share of a batch, on SQS: it waits there for itself alone."""
+"""Events to follow up beyond their tenant's share of a batch: they wait on SQS, and no other tenant waits for them."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 _INTERACTIONS = 20
-"""Followed up by one message."""
+"""Interactions in one message."""
 _SENT_TOGETHER = 10
 _ARRIVALS = TypeAdapter(tuple[Arrivals, ...])
 
 
 class FollowUpQueue:
-    """A queue whose messages each hold arrivals of one tenant, which is the message's group: SQS hands out those of
-    quiet tenants first.
+    """A queue whose messages each hold arrivals of one tenant, which is the message's group: SQS hands out the messages
+    of quiet tenants first.
 
-    A message has the shape of a call that failed, so that what cannot be followed up is played again as one
-    (`rlaas.adapters.aws.failed_work`).
+    A message has the form of a failed call, so that one that cannot be followed up is played again as a failed call
+    (`rlaas.adapters.aws.failed_work.FailedCalls`).
     """
 
     def __init__(self, url: str, function_arn: str, sqs: "SQSClient | None" = None) -> None:
@@ -37,15 +37,15 @@ class FollowUpQueue:
         self._sqs = sqs or client("sqs")
 
     def send(self, arrivals: Sequence[Arrivals]) -> None:
-        """Put `arrivals` off. Raises: DependencyUnavailable when some of them were not taken."""
-        ordered = sorted(arrivals, key=lambda one: one.tenant_id)
+        """Send `arrivals` to the queue. Raises: DependencyUnavailable when SQS did not take all of them."""
+        ordered = sorted(arrivals, key=lambda arrival: arrival.tenant_id)
         entries: list[SendMessageBatchRequestEntryTypeDef] = []
-        for tenant_id, of_tenant in groupby(ordered, key=lambda one: one.tenant_id):
-            for together in _parts(list(of_tenant), _INTERACTIONS):
-                entries.append({"Id": str(len(entries)), "MessageBody": self._body(together), "MessageGroupId": tenant_id})
-        for some in _parts(entries, _SENT_TOGETHER):
+        for tenant_id, group in groupby(ordered, key=lambda arrival: arrival.tenant_id):
+            for part in _split(list(group), _INTERACTIONS):
+                entries.append({"Id": str(len(entries)), "MessageBody": self._body(part), "MessageGroupId": tenant_id})
+        for batch in _split(entries, _SENT_TOGETHER):
             with dependency("SQS"):
-                answer = self._sqs.send_message_batch(QueueUrl=self._url, Entries=some)
+                answer = self._sqs.send_message_batch(QueueUrl=self._url, Entries=batch)
             if answer.get("Failed"):
                 raise DependencyUnavailable("SQS refused messages")
 
@@ -54,9 +54,8 @@ class FollowUpQueue:
         return json.dumps({"requestContext": {"functionArn": self._function_arn}, "requestPayload": payload})
 
 
-def put_off(event: Mapping[str, object]) -> tuple[Arrivals, ...] | None:
-    """The arrivals that `event` holds, one message of the queue or what a redrive gives of it; `None` for any other
-    event.
+def read_arrivals(event: Mapping[str, object]) -> tuple[Arrivals, ...] | None:
+    """The arrivals in `event`, which SQS sends of the queue's messages or a redrive of one; `None` for any other event.
 
     Raises: pydantic.ValidationError for a message that `FollowUpQueue` did not write.
     """
@@ -66,8 +65,8 @@ def put_off(event: Mapping[str, object]) -> tuple[Arrivals, ...] | None:
     if not records or records[0].get("eventSource") != "aws:sqs":
         return None
     payloads = (json.loads(record["body"])["requestPayload"]["arrivals"] for record in records)
-    return tuple(one for payload in payloads for one in _ARRIVALS.validate_json(json.dumps(payload)))
+    return tuple(arrival for payload in payloads for arrival in _ARRIVALS.validate_json(json.dumps(payload)))
 
 
-def _parts(values: Sequence[Value], most: int) -> Iterator[Sequence[Value]]:
+def _split(values: Sequence[Value], most: int) -> Iterator[Sequence[Value]]:
     return (values[start : start + most] for start in range(0, len(values), most))

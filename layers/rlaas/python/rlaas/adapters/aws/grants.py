@@ -30,8 +30,8 @@ class Grant:
 
 
 class ModelGrants:
-    """Grants of the role `role_arn`, narrowed to one model each: neither another tenant's adapter nor anything else can
-    be asked with it.
+    """Grants of the role `role_arn`, each narrowed to one model: with it a caller can ask neither another tenant's
+    adapter nor any other model.
 
     The token is the one that SageMaker's OpenAI-compatible path takes: a presigned CallWithBearerToken.
     """
@@ -40,17 +40,18 @@ class ModelGrants:
         self._role_arn = role_arn
         self._sts = sts or sts_client()
         self._region = self._sts.meta.region_name
-        # The laptop cloud answers at the address that every AWS client there is given.
+        # On the laptop cloud all services answer at one address.
         base = runtime_url or os.environ.get("AWS_ENDPOINT_URL")
         self._runtime_url = base or f"https://runtime.sagemaker.{self._region}.amazonaws.com"
 
     def make(self, backend: SageMakerBackend, *, tenant_id: str, now: datetime) -> Grant:
-        """Leave for `tenant_id` to ask `backend` for a quarter of an hour. Raises: DependencyUnavailable."""
+        """A grant with which `tenant_id` may ask `backend`, for a quarter of an hour from `now`. Raises:
+        DependencyUnavailable, InvalidInput as `model_arns`."""
         components, path = [], f"endpoints/{quote(backend.endpoint, safe='')}"
         if backend.component is not None:
             components.append(backend.component)
             path += f"/inference-components/{quote(backend.component, safe='')}"
-        allowed: list[Statement] = [
+        statements: list[Statement] = [
             {
                 "Effect": "Allow",
                 "Action": ["sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"],
@@ -58,7 +59,7 @@ class ModelGrants:
             },
             {"Effect": "Allow", "Action": "sagemaker:CallWithBearerToken", "Resource": "*"},
         ]
-        credentials = lend(self._role_arn, allowed, name=f"grant-{tenant_id}", sts=self._sts)
+        credentials = lend(self._role_arn, statements, name=f"grant-{tenant_id}", sts=self._sts)
         return Grant(f"{self._runtime_url}/{path}/openai/v1", _bearer_token(credentials, self._region), now + LIFETIME)
 
 

@@ -1,4 +1,5 @@
-"""One learning run's held-out prompts, its systems, and what they answered: all by leave for this run alone."""
+"""One learning run's held-out prompts, its systems, and their answers, by a session that reaches nothing of other
+runs."""
 
 import json
 from collections.abc import Sequence
@@ -24,20 +25,20 @@ if TYPE_CHECKING:
     from types_boto3_sts import STSClient
 
 ANSWER_S = 120.0
-"""How long one answer may take."""
+"""Seconds that one answer may take."""
 
 
 def session_of(run: AskedRun, role_arn: str, *, sts: "STSClient | None" = None) -> boto3.Session:
     """A session of the role that may read the run's dataset, read and write its answers, and ask its three models.
 
-    Raises: DependencyUnavailable, InvalidInput when a name of the run would stand for others, too.
+    Raises: DependencyUnavailable; InvalidInput when a name of the run would match others too.
     """
     sts = sts or sts_client()
     region = sts.meta.region_name
     partition = role_arn.split(":", 2)[1]
     dataset, answers = plain(run.dataset_uri.removeprefix("s3://")), plain(run.answers_uri.removeprefix("s3://"))
     bucket, _, prefix = answers.partition("/")
-    allowed: list[Statement] = [
+    statements: list[Statement] = [
         {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:{partition}:s3:::{dataset}*"},
         {"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": f"arn:{partition}:s3:::{answers}*"},
         {
@@ -52,13 +53,13 @@ def session_of(run: AskedRun, role_arn: str, *, sts: "STSClient | None" = None) 
             "Resource": model_arns(role_arn, region, endpoint=run.endpoint, components=run.components.values()),
         },
     ]
-    lent = lend(role_arn, allowed, name=f"ask-{run.tenant_id}", sts=sts)
-    return boto3.Session(lent.access_key, lent.secret_key, lent.token, region_name=region)
+    credentials = lend(role_arn, statements, name=f"ask-{run.tenant_id}", sts=sts)
+    return boto3.Session(credentials.access_key, credentials.secret_key, credentials.token, region_name=region)
 
 
 class HeldOutRun:
-    """A run's prompts and systems, and the `Answers` kept of it (JSON lines, a file each time), for as long as the
-    session."""
+    """A run's prompts and systems, and its `Answers` (JSON lines, a new file each time), for as long as the session
+    lasts."""
 
     def __init__(self, run: AskedRun, session: boto3.Session) -> None:
         self._run = run
@@ -67,25 +68,25 @@ class HeldOutRun:
         self._bucket, _, self._prefix = run.answers_uri.removeprefix("s3://").partition("/")
 
     def prompts(self) -> list[HeldOutPrompt]:
-        """What is to be asked, in the order of the test split. Raises: NotFound without any."""
+        """The prompts to ask, in the order of the test split. Raises: NotFound without any, DependencyUnavailable."""
         bucket, _, prefix = self._run.dataset_uri.removeprefix("s3://").partition("/")
         with dependency("S3"):
             try:
                 body = self._s3.get_object(Bucket=bucket, Key=prefix + TEST_PROMPTS)["Body"]
             except ClientError as error:
-                if error_code(error) in ("NoSuchKey", "AccessDenied"):  # who may not list does not learn that it is not there
+                if error_code(error) in ("NoSuchKey", "AccessDenied"):  # S3 denies a caller who may not list the bucket
                     raise NotFound(
                         f"dataset {self._run.dataset_version} has no {TEST_PROMPTS}: push this release's learning image"
                     ) from None
                 raise
-            found = [HeldOutPrompt.model_validate_json(line) for line in islice(body.iter_lines(), MAX_INTERACTIONS)]
-        if not found:
+            prompts = [HeldOutPrompt.model_validate_json(line) for line in islice(body.iter_lines(), MAX_INTERACTIONS)]
+        if not prompts:
             raise NotFound(no_prompts(self._run.dataset_version))
-        return found
+        return prompts
 
     def ask(self, system: System, prompt: HeldOutPrompt) -> str:
-        """The system's answer, greedily. The tools that the request offered are shown and not to be called: what is
-        judged are texts.
+        """The system's answer, sampled greedily. The model sees the tools that the request offered and may call none of
+        them: texts are judged.
 
         Raises: BackendFailed, InvalidInput where the model refuses the prompt.
         """
@@ -96,14 +97,14 @@ class HeldOutRun:
         return self._models.complete(backend, call, timeout_s=ANSWER_S).text
 
     def answered(self) -> set[Question]:
-        """The questions that need not be asked again. Raises: DependencyUnavailable."""
+        """The questions that have an answer. Raises: DependencyUnavailable."""
         with dependency("S3"):
             files = [self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read() for key in self._keys()]
-        kept = (Answer.model_validate_json(line) for file in files for line in file.splitlines())
-        return {(answer.row, answer.system) for answer in kept}
+        answers = (Answer.model_validate_json(line) for file in files for line in file.splitlines())
+        return {(answer.row, answer.system) for answer in answers}
 
     def keep(self, answers: Sequence[Answer]) -> None:
-        """Add a file. Raises: DependencyUnavailable."""
+        """Store `answers` as one more file. Raises: DependencyUnavailable."""
         lines = "".join(f"{answer.model_dump_json()}\n" for answer in answers)
         with dependency("S3"):
             key = f"{self._prefix}{len(self._keys()):06}.jsonl"
@@ -111,5 +112,5 @@ class HeldOutRun:
 
     def _keys(self) -> list[str]:
         """The run's files of answers: some dozens at most, one or two for each time that its prompts are asked."""
-        listed = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix)
-        return [found["Key"] for found in listed.get("Contents", [])]
+        page = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix)
+        return [entry["Key"] for entry in page.get("Contents", [])]

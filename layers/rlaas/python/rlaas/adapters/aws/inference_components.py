@@ -1,5 +1,5 @@
-"""A stage's adapters on SageMaker, each an inference component beside the base model's, and the base's leave to
-sleep."""
+"""A stage's adapters on SageMaker, each an inference component on top of the base model's, and the scaling by which the
+base model sleeps."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _REFUSALS = frozenset({"ValidationException", "ResourceLimitExceeded"})
 _THERE, _NOT_THERE = "already existing", "Could not find"
-"""What Create says of a name that is taken, Describe and Delete of one that is not there, under the code they have for
-all refusals."""
+"""Parts of the message when Create meets a name that exists, and when Describe or Delete meet one that does not:
+SageMaker has one error code for all refusals."""
 
 
 class SageMakerAdapters:
@@ -28,40 +28,41 @@ class SageMakerAdapters:
 
     def __init__(self, endpoint: str, sagemaker: "SageMakerClient | None" = None) -> None:
         self._endpoint = endpoint
-        self._given = sagemaker
+        self._client = sagemaker
 
     @property
     def _sagemaker(self) -> "SageMakerClient":
-        """Made when first asked: most calls of a process that changes routes need none."""
-        return self._given or client("sagemaker")
+        """Made when it is first used: most requests to the admin API need none."""
+        return self._client or client("sagemaker")
 
     def all(self) -> Iterator[Loaded]:
-        """All of them. Raises: DependencyUnavailable."""
+        """All adapters of the endpoint. Raises: DependencyUnavailable."""
         pages = self._sagemaker.get_paginator("list_inference_components").paginate(
             EndpointNameEquals=self._endpoint, PaginationConfig={"PageSize": 100}
         )
         with dependency("SageMaker"):
             for page in pages:
-                for found in page["InferenceComponents"]:
-                    name = found["InferenceComponentName"]
+                for component in page["InferenceComponents"]:
+                    name = component["InferenceComponentName"]
                     if adapters_owner(name, self._endpoint) is not None:
-                        yield Loaded(name, found.get("InferenceComponentStatus", "Creating"), found["CreationTime"])
+                        yield Loaded(name, component.get("InferenceComponentStatus", "Creating"), component["CreationTime"])
 
     def find(self, name: str) -> Loaded | None:
-        """One of them; `None` when there is none. Raises: DependencyUnavailable."""
+        """The adapter `name`; `None` when there is none. Raises: DependencyUnavailable."""
         with dependency("SageMaker"):
             try:
-                found = self._sagemaker.describe_inference_component(InferenceComponentName=name)
+                component = self._sagemaker.describe_inference_component(InferenceComponentName=name)
             except ClientError as error:
                 if _NOT_THERE in _message(error):
                     return None
                 raise
-        return Loaded(name, found.get("InferenceComponentStatus", "Creating"), found["CreationTime"], found.get("FailureReason"))
+        status = component.get("InferenceComponentStatus", "Creating")
+        return Loaded(name, status, component["CreationTime"], component.get("FailureReason"))
 
     def load(self, name: str, artifact_uri: str) -> None:
-        """Begin to load one. Raises: Conflict, DependencyUnavailable."""
+        """Start to load the adapter, unless it exists. Raises: Conflict if SageMaker refuses, DependencyUnavailable."""
         specification = {"BaseInferenceComponentName": base_component(self._endpoint), "Container": {"ArtifactUrl": artifact_uri}}
-        with self._asked(f"does not load the adapter {name}", fine=_THERE):
+        with self._refusals(f"does not load the adapter {name}", ignore=_THERE):
             self._sagemaker.create_inference_component(
                 InferenceComponentName=name,
                 EndpointName=self._endpoint,
@@ -69,26 +70,27 @@ class SageMakerAdapters:
             )
 
     def unload(self, name: str) -> None:
-        """Begin to unload one. Raises: Conflict, DependencyUnavailable."""
-        with self._asked(f"does not unload the adapter {name}", fine=_NOT_THERE):
+        """Start to unload the adapter, if it exists. Raises: Conflict if SageMaker refuses, DependencyUnavailable."""
+        with self._refusals(f"does not unload the adapter {name}", ignore=_NOT_THERE):
             self._sagemaker.delete_inference_component(InferenceComponentName=name)
 
     @staticmethod
     @contextmanager
-    def _asked(what: str, *, fine: str) -> Iterator[None]:
-        """Whatever is asked inside may be asked again: a refusal that says `fine` is none."""
+    def _refusals(what: str, *, ignore: str) -> Iterator[None]:
+        """Raise SageMaker's refusals inside as Conflict, except one whose message holds `ignore`: the request had its
+        effect before."""
         with dependency("SageMaker"):
             try:
                 yield
             except ClientError as error:
-                if fine in _message(error):
+                if ignore in _message(error):
                     return
                 if error_code(error) in _REFUSALS:
                     raise Conflict(f"SageMaker {what}: {_message(error)}") from error
                 raise
 
     def base_is_awake(self) -> bool:
-        """Whether a copy of the base runs. Raises: DependencyUnavailable."""
+        """Whether a copy of the base model runs. Raises: DependencyUnavailable."""
         with dependency("SageMaker"):
             base = self._sagemaker.describe_inference_component(InferenceComponentName=base_component(self._endpoint))
         return base.get("RuntimeConfig", {}).get("CurrentCopyCount", 0) > 0
@@ -99,7 +101,7 @@ class _Scaling(Protocol):
 
 
 def let_sleep(endpoint: str) -> None:
-    """Have Application Auto Scaling take the base down to no copy again when nobody asks it. Raises:
+    """Allow Application Auto Scaling to scale the base model to no copy when nobody asks it. Raises:
     DependencyUnavailable."""
     scaling = cast(_Scaling, boto3.client("application-autoscaling"))
     with dependency("Application Auto Scaling"):

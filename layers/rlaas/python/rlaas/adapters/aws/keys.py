@@ -1,8 +1,8 @@
 """Where items lie in DynamoDB: the partition and sort keys of all tables, and the partitions of their indexes.
 
-The sort keys of the registry's documents are known to the rooms that keep them there (`skill_key`, `route_key`,
-`BUDGETS`). Two prefixes stand in the templates too, which import no adapter: the authorizer may read `KEY#` alone, and
-the stream of the audit brings `T#`.
+The rooms that keep documents in the registry have their sort keys (`skill_key`, `route_key`, `BUDGETS`). Two prefixes
+are repeated in the templates, which import no adapter: the authorizer may read only `KEY#`, and the audit's stream is
+filtered by `T#`.
 """
 
 import zlib
@@ -33,23 +33,23 @@ def tenant_partition(tenant_id: str) -> str:
 
 
 def tenant_of(partition: str) -> str:
-    """Whose partition it is; nobody's (the empty text) where it is not a tenant's."""
+    """The tenant whose partition it is; the empty text where it is no tenant's."""
     return partition.removeprefix(_TENANT) if partition.startswith(_TENANT) else ""
 
 
 # The registry
 
 SEQUENCE_PREFIX = "SEQ#"
-"""How the sort keys of sequences of numbers begin."""
+"""The prefix of the sort keys of sequences of numbers."""
 AUTHORIZER_SORT_KEY = "KEY"
 TRIALS_INDEX = "trials"
-"""The index that lists routes on trial: only these items carry its attribute `gsi_trial`, which says by what."""
+"""The index that lists routes on trial: only their items have its attribute `gsi_trial`, the kind of the trial."""
 BANDITS, ROLLOUTS = "BANDIT", "ROLLOUT"
 """Its two partitions."""
 
 
 def sequence_key(tenant_id: str, skill: str, what: str) -> "Key":
-    """The last number given out of a skill's sequence."""
+    """The item with the last number of a skill's sequence."""
     return item_key(tenant_partition(tenant_id), f"{SEQUENCE_PREFIX}{skill}#{what}")
 
 
@@ -70,11 +70,11 @@ def entry_sort_key(seq: int) -> str:
 
 
 def entry_mark_key(tenant_id: str, registry_event_id: str) -> "Key":
-    """The mark that a change of the registry has its entry."""
+    """The mark that shows that a change of the registry has its entry."""
     return item_key(tenant_partition(tenant_id), f"EVENT#{registry_event_id}")
 
 
-# The counters: budgets, rates, usage and what trials know
+# The counters: budgets, rates, usage and the states of trials
 
 _MILLISECOND = len("2026-03-01T12:00:00.000")
 
@@ -85,7 +85,7 @@ def page_partition(tenant_id: str, key_id: str) -> str:
 
 
 def rate_key(partition: str, second: int) -> "Key":
-    """What was sent in one second (of the Unix epoch)."""
+    """The count of one second (of the Unix epoch)."""
     return item_key(partition, f"RATE#{second}")
 
 
@@ -111,7 +111,7 @@ def usage_account(sort_key: str) -> tuple[date, str, str, str]:
 
 
 def usage_range(first: date, last: date) -> tuple[str, str]:
-    """What the sort keys of the tallies from `first` to `last` lie between."""
+    """The lowest and the highest sort key of the tallies from `first` to `last`."""
     return f"USAGE#{first.isoformat()}#", f"USAGE#{last.isoformat()}#~"
 
 
@@ -121,7 +121,7 @@ def bandit_sort_key(skill: str) -> str:
 
 
 def trial_sort_key(skill: str, rollout_id: str) -> str:
-    """What a rollout's trial knows."""
+    """The state of a rollout's trial."""
     return f"TRIAL#{skill}#{rollout_id}"
 
 
@@ -129,17 +129,17 @@ def trial_sort_key(skill: str, rollout_id: str) -> str:
 
 
 def events_partition(tenant_id: str, name: str) -> str:
-    """Where the events of the interaction `name` lie, and a link to each that has a partition of its own."""
+    """Where the events of the interaction `name` lie, and a link to each event that has a partition of its own."""
     return f"{tenant_partition(tenant_id)}#{name}"
 
 
 def event_key(tenant_id: str, event_id: str) -> "Key":
-    """An event lies under the interaction that its id names, else under its own id."""
+    """An event's key: under the interaction that its id names, else under its own id."""
     return item_key(events_partition(tenant_id, interaction_of(event_id) or event_id), event_id)
 
 
 def standing_key(tenant_id: str, interaction_id: str, output_id: str) -> "Key":
-    """What stands said of an output."""
+    """An output's standing: the latest edit of it and action on it."""
     return item_key(events_partition(tenant_id, interaction_id), f"STANDING#{output_id}")
 
 

@@ -1,4 +1,4 @@
-"""Events into the lake: newline-delimited JSON through Firehose, many events in one record."""
+"""Delivers events to the lake: newline-delimited JSON through Firehose, many events in one record."""
 
 import json
 import time
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 # single line with no delimiter or newline-delimited (JSONL) only. An array of JSON objects is not a valid input"; a
 # record is at most 1,000 KiB, a call at most 500 records and 4 MiB.
 PACKED_EVENTS = 500
-"""Most events in one record: what Firehose takes apart again."""
+"""Most events in one record: Firehose takes no more of them apart again."""
 PACKED_BYTES = 500_000
-"""A record takes no further event beyond this size: the rounding of a full one costs at most 1%. A larger event is a
-record by itself."""
+"""A record grows to this size: the rounding of a full one costs at most 1%. A larger event is a record by itself."""
 _MAX_RECORDS, _MAX_BYTES = 500, 4_000_000
 _ATTEMPTS = 4
 
@@ -36,7 +35,7 @@ class _Record:
 
 
 class FirehoseLake:
-    """The delivery stream of one stage."""
+    """One stage's delivery stream."""
 
     def __init__(self, stream: str, firehose: "FirehoseClient | None" = None, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._stream = stream
@@ -44,24 +43,25 @@ class FirehoseLake:
         self._sleep = sleep
 
     def deliver(self, events: Sequence[StoredEvent]) -> list[int]:
-        """Hand `events` over in order, packed; the positions, ascending, of those that Firehose still refused after
-        four attempts.
+        """Deliver `events` in order, packed into records; the positions, ascending, of the events that Firehose still
+        refused after four attempts.
 
-        Firehose takes or refuses a record whole. Only refused records are sent again, so delivery is at least once:
+        Firehose takes or refuses a whole record. Only refused records are sent again, so delivery is at least once:
         readers keep one row per tenant and `event_id`.
 
         Raises: DependencyUnavailable when Firehose does not answer.
         """
-        left = list(_packed([lake_record(event) for event in events]))
+        left = list(_pack([lake_record(event) for event in events]))
         for attempt in range(_ATTEMPTS):
             if attempt:
                 self._sleep(0.1 * 2**attempt)
-            left = [record for batch in _batches(left) for record in self._refused(batch)]
+            left = [record for batch in _batches(left) for record in self._send(batch)]
             if not left:
                 break
         return [position for record in left for position in record.positions]
 
-    def _refused(self, batch: list[_Record]) -> list[_Record]:
+    def _send(self, batch: list[_Record]) -> list[_Record]:
+        """Send `batch`; the records that Firehose refused."""
         with dependency("Firehose"):
             answer = self._firehose.put_record_batch(DeliveryStreamName=self._stream, Records=[{"Data": record.data} for record in batch])
         return [record for record, result in zip(batch, answer["RequestResponses"], strict=True) if "ErrorCode" in result]
@@ -69,7 +69,7 @@ class FirehoseLake:
 
 def lake_record(event: StoredEvent) -> bytes:
     """One line of JSON: the lake's columns and its two partition keys, `event_type` and `event_date` (UTC, of
-    `received_at`): by the times that clients claim, they could open any number of partitions."""
+    `received_at`, because clients choose `occurred_at` and could open any number of partitions by it)."""
     received_at = rfc3339(event.received_at)
     columns = {
         "tenant_id": event.tenant_id,
@@ -89,8 +89,8 @@ def lake_record(event: StoredEvent) -> bytes:
     return json.dumps(columns, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-def _packed(lines: Sequence[bytes]) -> Iterator[_Record]:
-    """`lines` in order, as few records as their limits allow."""
+def _pack(lines: Sequence[bytes]) -> Iterator[_Record]:
+    """`lines` in order, in as few records as their limits allow."""
     start, size = 0, 0
     for position, line in enumerate(lines):
         if position > start and (position - start == PACKED_EVENTS or size + len(line) > PACKED_BYTES):
@@ -102,7 +102,7 @@ def _packed(lines: Sequence[bytes]) -> Iterator[_Record]:
 
 
 def _batches(records: Sequence[_Record]) -> Iterator[list[_Record]]:
-    """`records` in order, as few calls as Firehose's limits allow."""
+    """`records` in order, in as few calls as Firehose's limits allow."""
     batch: list[_Record] = []
     size = 0
     for record in records:

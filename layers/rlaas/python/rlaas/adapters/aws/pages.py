@@ -1,4 +1,4 @@
-"""All that a query or a scan of DynamoDB finds, page by page, by boto3's paginators."""
+"""Every item that a query or a scan of DynamoDB matches, page by page, by boto3's paginators."""
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -37,5 +37,5 @@ def read_items(
 
 @lru_cache(maxsize=8)
 def _paginator(dynamodb: "DynamoDBClient", operation: Operation) -> Any:
-    """Made once for a client: boto3 makes a class for each, which takes as long as some requests do."""
+    """Made once for each client: boto3 makes a class for each paginator, which takes as long as some requests do."""
     return cast(Any, dynamodb).get_paginator(operation)

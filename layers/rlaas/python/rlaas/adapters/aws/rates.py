@@ -13,17 +13,17 @@ from rlaas.errors import QuotaExceeded
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
 
-_KEPT_S = 60
-"""How long a second's item is wanted, by clocks that may be apart; the table's TTL removes it at some time after."""
+_ITEM_LIFETIME_S = 60
+"""How long a second's item is needed, since clocks may differ; the table's TTL deletes it some time later."""
 _PAGES_SHARE = 2
-"""Of what its tenant may send in requests, the part that a page's key may send in events."""
+"""A page's key may send 1 / `_PAGES_SHARE` as many events as its tenant may send requests."""
 _TOO_OFTEN = frozenset({"ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded"})
 
 
 class DynamoRates:
     """At most `per_second` requests of each tenant in each second, over all processes, on the counters table; and half
-    as many events of each publishable key, which anyone may read: those have items of their own, so that no page takes
-    what the tenant's servers need."""
+    as many events of each publishable key. Anyone can read such a key, so it has items of its own: no page uses up what
+    the tenant's servers need."""
 
     def __init__(self, table: str, *, per_second: int, clock: Clock, dynamodb: "DynamoDBClient | None" = None) -> None:
         self._table = table
@@ -32,15 +32,15 @@ class DynamoRates:
         self._dynamodb = dynamodb or client("dynamodb")
 
     def take(self, tenant_id: str, *, at_most: int | None = None) -> None:
-        """Count one request of the tenant's servers, of `at_most` so many in this second where the platform's ceiling
-        is lower than the stage's. Raises: as `_count`."""
+        """Count one request of the tenant's servers; `at_most` is the platform's ceiling for the tenant, in requests a
+        second. Raises: QuotaExceeded when this second has no requests left, DependencyUnavailable."""
         most = self._most(at_most)
-        whose = "the most that one tenant may" if most == self._per_second else "the platform's ceiling for it"
-        self._count(tenant_partition(tenant_id), 1, most=most, message=f"the tenant sends more than {most} requests a second, {whose}")
+        limit = "the most that one tenant may" if most == self._per_second else "the platform's ceiling for it"
+        self._count(tenant_partition(tenant_id), 1, most=most, message=f"the tenant sends more than {most} requests a second, {limit}")
 
     def take_page(self, tenant_id: str, key_id: str, *, events: int, at_most: int | None = None) -> None:
-        """Count the events that a page's request brings, of half as many as `take` lets through. Raises: as
-        `_count`."""
+        """Count the events in a page's request; half as many pass as `take` lets requests pass. Raises: QuotaExceeded
+        when this second has no events left, DependencyUnavailable."""
         most = max(1, self._most(at_most) // _PAGES_SHARE)
         message = f"the pages of this key send more than {most} events a second, the most that one publishable key may"
         self._count(page_partition(tenant_id, key_id), events, most=most, message=message)
@@ -49,11 +49,11 @@ class DynamoRates:
         return self._per_second if at_most is None else min(at_most, self._per_second)
 
     def _count(self, partition: str, number: int, *, most: int, message: str) -> None:
-        """Count `number` where less than `most` were counted in this second. A write that is sent twice may count
+        """Add `number` to this second's count, unless it has reached `most`. A write that is sent twice may count
         twice.
 
-        Raises: QuotaExceeded, to be tried again after a second, where none is left, or more comes than an item bears
-        (some 1,000 writes a second); DependencyUnavailable.
+        Raises: QuotaExceeded, to be tried again after a second, when the count has reached `most`, or when DynamoDB
+        throttles the item (at some 1,000 writes a second); DependencyUnavailable.
         """
         second = int(self._clock().timestamp())
         with dependency("DynamoDB"):
@@ -66,7 +66,7 @@ class DynamoRates:
                     ExpressionAttributeValues={
                         ":most": {"N": str(most)},
                         ":more": {"N": str(number)},
-                        ":end": {"N": str(second + _KEPT_S)},
+                        ":end": {"N": str(second + _ITEM_LIFETIME_S)},
                     },
                 )
             except ClientError as error:

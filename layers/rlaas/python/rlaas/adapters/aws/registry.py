@@ -1,4 +1,5 @@
-"""The registry on DynamoDB: `T#<tenant>` partitions, one item a record, every write conditional."""
+"""The registry on DynamoDB: a partition `T#<tenant>` for each tenant, an item for each record, every write
+conditional."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -51,7 +52,7 @@ class DynamoRegistry:
     # Records
 
     def get(self, model: type[Record], tenant_id: str, sort_key: str) -> Stored[Record]:
-        """The record there, strongly consistent. Raises: NotFound."""
+        """The record under `sort_key`, strongly consistent. Raises: NotFound, DependencyUnavailable."""
         item = self._item(tenant_partition(tenant_id), sort_key, consistent=True)
         if item is None:
             raise NotFound(f"there is no {_name_in_words(sort_key)}")
@@ -67,7 +68,8 @@ class DynamoRegistry:
         cursor: str | None = None,
         newest_first: bool = False,
     ) -> Page[Record]:
-        """Records whose sort key begins with `prefix`. Raises: InvalidInput on a bad cursor."""
+        """Up to `limit` records whose sort key begins with `prefix`. Raises: InvalidInput on a bad cursor,
+        DependencyUnavailable."""
         if len(prefix) > LONGEST_KEY:
             return Page(items=(), cursor=None)
         partition = tenant_partition(tenant_id)
@@ -90,16 +92,17 @@ class DynamoRegistry:
         )
 
     def put(self, tenant_id: str, sort_key: str, record: BaseModel, change: Change) -> None:
-        """Store a new record as version 1. Raises: Conflict."""
+        """Store a new record as version 1. Raises: Conflict when there is one, DependencyUnavailable."""
         self._write(tenant_partition(tenant_id), sort_key, record, change, expected_version=0)
 
     def replace(self, tenant_id: str, sort_key: str, record: BaseModel, *, expected_version: int, change: Change) -> int:
-        """Replace version `expected_version`; the new version. Raises: Conflict."""
+        """Replace version `expected_version`; the new version. Raises: Conflict when another version is there,
+        DependencyUnavailable."""
         self._write(tenant_partition(tenant_id), sort_key, record, change, expected_version=expected_version)
         return expected_version + 1
 
     def next_number(self, tenant_id: str, skill: str, what: str) -> int:
-        """The next number of a sequence, by an atomic ADD."""
+        """The next number of a sequence, by an atomic ADD. Raises: DependencyUnavailable."""
         with dependency("DynamoDB"):
             answer = self._dynamodb.update_item(
                 TableName=self._table,
@@ -112,7 +115,8 @@ class DynamoRegistry:
         return int(answer["Attributes"]["n"]["N"])
 
     def has_skill(self, tenant_id: str, skill: str) -> bool:
-        """Whether the tenant has the skill; skills are never deleted, so a yes is remembered."""
+        """Whether the tenant has the skill; skills are never deleted, so a yes is remembered. Raises:
+        DependencyUnavailable."""
         if (tenant_id, skill) in self._skills:
             return True
         if self._item(tenant_partition(tenant_id), skill_key(skill)) is None:
@@ -121,50 +125,52 @@ class DynamoRegistry:
         return True
 
     def metrics(self, tenant_id: str, skill: str) -> dict[str, Metric]:
-        """The skill's metrics by name, as of now. Raises: NotFound."""
+        """The skill's current metrics, by name. Raises: NotFound, DependencyUnavailable."""
         return self.get(Skill, tenant_id, skill_key(skill)).record.metrics
 
     def reward_spec(self, tenant_id: str, skill: str) -> RewardSpec:
-        """How the skill is rewarded, as of now. Raises: NotFound."""
+        """How the skill is rewarded at present. Raises: NotFound, DependencyUnavailable."""
         return self.get(Skill, tenant_id, skill_key(skill)).record.reward
 
     # Policies
 
     def put_policy(self, policy: Policy, change: Change) -> None:
-        """Store a new policy version. Raises: Conflict."""
+        """Store a new policy version. Raises: Conflict, DependencyUnavailable."""
         self.put(policy.tenant_id, policy_key(policy.skill, policy.version), policy, change)
 
     def get_policy(self, tenant_id: str, policy_id: str) -> Policy:
-        """An immutable policy, remembered for the life of the process. Raises: NotFound."""
-        cached = self._policies.get((tenant_id, policy_id))
-        if cached is None:
+        """An immutable policy, remembered for the life of the process. Raises: NotFound, DependencyUnavailable."""
+        policy = self._policies.get((tenant_id, policy_id))
+        if policy is None:
             try:
-                cached = self.get(Policy, tenant_id, policy_key(*policy_version(policy_id))).record
+                policy = self.get(Policy, tenant_id, policy_key(*policy_version(policy_id))).record
             except (ValueError, NotFound):
                 raise NotFound(f"there is no policy {policy_id!r}", param="policy_id") from None
-            self._policies[tenant_id, policy_id] = cached
-        return cached
+            self._policies[tenant_id, policy_id] = policy
+        return policy
 
     # Routes
 
     def get_route(self, tenant_id: str, skill: str) -> Route:
-        """The current route, strongly consistent. Raises: NotFound."""
+        """The current route, strongly consistent. Raises: NotFound, DependencyUnavailable."""
         return self._route(tenant_id, skill, consistent=True)
 
     def current_route(self, tenant_id: str, skill: str) -> Route:
-        """The route for one request: a single eventually consistent read, never cached. Raises: NotFound."""
+        """The route for one request: a single eventually consistent read, never cached. Raises: NotFound,
+        DependencyUnavailable."""
         return self._route(tenant_id, skill, consistent=False)
 
     def write_route(self, route: Route, *, expected_version: int) -> None:
-        """Store `route`, which follows `expected_version`. Raises: Conflict."""
+        """Store `route`, the version after `expected_version`. Raises: Conflict when another version is there,
+        DependencyUnavailable, ValueError when `route` is not that version."""
         if route.version != expected_version + 1:
             raise ValueError(f"route version {route.version} does not follow {expected_version}")
         change = Change(actor=route.changed_by, reason=route.reason, at=route.changed_at)
         self._write(tenant_partition(route.tenant_id), route_key(route.skill), route, change, expected_version=expected_version)
 
     def rollback(self, tenant_id: str, skill: str, change: Change, *, rollout_id: str | None = None) -> Route:
-        """Put the last good target back by one UpdateItem that copies it inside the item. Raises: NotFound,
-        Conflict."""
+        """Put the last good target back by one UpdateItem that copies it inside the item. With `rollout_id`, only while
+        the route belongs to that rollout. Raises: NotFound, Conflict, DependencyUnavailable."""
         condition = "attribute_type(#body.#last_good, :map) AND #body.#mode = :normal"
         values: dict[str, JsonValue] = {":map": "M", ":normal": "normal"}
         if rollout_id is not None:
@@ -204,16 +210,16 @@ class DynamoRegistry:
     # Keys
 
     def create_key(self, key: ApiKey, change: Change) -> None:
-        """Store a new key in both its places, in one transaction. Raises: Conflict."""
+        """Store a new key in both its places, in one transaction. Raises: Conflict, DependencyUnavailable."""
         self._write_key(key, change, expected_version=0)
 
     def find_key(self, key_id: str) -> ApiKey | None:
-        """The key with this id, as the authorizer reads it."""
+        """The key with this id, from the authorizer's copy. Raises: DependencyUnavailable."""
         item = self._item(authorizer_partition(key_id), AUTHORIZER_SORT_KEY)
         return _to_stored(ApiKey, item).record if item else None
 
     def revoke_key(self, tenant_id: str, key_id: str, change: Change) -> ApiKey:
-        """Revoke a key in both its places, in one transaction. Raises: NotFound."""
+        """Revoke a key in both its places, in one transaction. Raises: NotFound, DependencyUnavailable."""
         stored = self.get(ApiKey, tenant_id, key_key(key_id))
         if stored.record.revoked_at is not None:
             return stored.record
@@ -224,7 +230,8 @@ class DynamoRegistry:
     # All items
 
     def contents(self, tenant_id: str) -> Iterator[Content]:
-        """Everything of the tenant that has entries in its audit, by consistent queries of 1 MB."""
+        """Everything of the tenant that has entries in its audit, by consistent queries of 1 MB. Raises:
+        DependencyUnavailable."""
         query: QueryInputTypeDef = {
             "TableName": self._table,
             "KeyConditionExpression": "pk = :pk",

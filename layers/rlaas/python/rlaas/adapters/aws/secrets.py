@@ -1,6 +1,7 @@
 """Vendors' keys from Secrets Manager."""
 
 import json
+import math
 import re
 import time
 from collections.abc import Callable
@@ -19,15 +20,15 @@ from rlaas.policies.hosts import host_of, may_go
 if TYPE_CHECKING:
     from types_boto3_secretsmanager import SecretsManagerClient
 
-_HELD_S = 300.0
-_MISSED_S = 30.0
+_KEY_LIFETIME_S = 300.0
+_MISS_LIFETIME_S = 30.0
 _WORDS = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _KEY = re.compile(r"[\x21-\x7e]{1,4096}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Secret:
-    """A key and the hosts that it may be sent to; without any, its vendor's own."""
+    """A key and the hosts that it may be sent to; without any, only to its vendor's own."""
 
     key: str = field(repr=False)
     hosts: frozenset[str]
@@ -37,13 +38,13 @@ class VendorKeys:
     """A tenant's vendor keys: secret `rlaas/<stage>/<tenant>/<name>`, the key alone or `{"api_key": ..., "hosts":
     ...}`.
 
-    A key goes to the `hosts` that stand beside it (names with spaces between, or a list) and nowhere else, and one
-    without them to the host of the vendor whose API the policy speaks: a policy chooses its server, and whoever makes
-    policies need not be who made the key.
+    A key is sent only to the `hosts` in its secret (names separated by spaces, or a list); a key without them only to
+    the host of the vendor whose API the policy speaks. A policy chooses its server, and the person who writes policies
+    need not be the one who made the key.
 
-    The tenant is the caller's own, as its key says, and neither it nor the name can hold a `/`: a tenant's policy
-    cannot name another tenant's secret. Without a stage there are no keys. A key is held for five minutes, so a rotated
-    one is used that much later; a missing one is asked for again after 30 s.
+    The tenant is the caller's own, from its API key, and neither the tenant nor the name can contain a `/`: a tenant's
+    policy cannot name another tenant's secret. Without a stage there are no keys. A key is cached for five minutes, so
+    a rotated one takes effect up to five minutes later; a missing one is looked up again after 30 s.
     """
 
     def __init__(
@@ -52,32 +53,32 @@ class VendorKeys:
         self._stage = stage
         self._client = client
         self._clock = clock
-        self._held: dict[tuple[str, str], tuple[float, _Secret | str]] = {}
+        self._cache: dict[tuple[str, str], tuple[float, _Secret | str]] = {}
 
     def key(self, tenant_id: str, name: str, *, base_url: str, own_host: str) -> str:
         """The key `name` of `tenant_id`, to be sent to `base_url`; `own_host` is the vendor's.
 
         Raises: BackendFailed when there is none, it may not go there, or Secrets Manager does not answer.
         """
-        held = self._held.get((tenant_id, name))
-        if held is None or held[0] <= self._clock():
-            found = self._found(tenant_id, name)
-            held = self._clock() + (_HELD_S if isinstance(found, _Secret) else _MISSED_S), found
-            self._held[tenant_id, name] = held
-        if not isinstance(held[1], _Secret):
-            raise BackendFailed(held[1], nothing_done=True)
-        if not may_go(base_url, hosts=held[1].hosts, own=own_host):
+        expires_at, secret = self._cache.get((tenant_id, name), (-math.inf, ""))
+        if expires_at <= self._clock():
+            secret = self._fetch(tenant_id, name)
+            lifetime_s = _KEY_LIFETIME_S if isinstance(secret, _Secret) else _MISS_LIFETIME_S
+            self._cache[tenant_id, name] = self._clock() + lifetime_s, secret
+        if not isinstance(secret, _Secret):
+            raise BackendFailed(secret, nothing_done=True)
+        if not may_go(base_url, hosts=secret.hosts, own=own_host):
             raise BackendFailed(
                 f"the secret {name!r} may not be sent to {host_of(base_url) or 'this base_url'!r}: "
                 """name the host in it, as {"api_key": "...", "hosts": "..."}""",
                 nothing_done=True,
             )
-        return held[1].key
+        return secret.key
 
     def refusal(self, tenant_id: str, name: str, *, base_url: str, own_host: str) -> str | None:
-        """Why the key may not be sent there, by the secret as it is now; None where it may. Raises: BackendFailed as
-        `key`."""
-        self._held.pop((tenant_id, name), None)
+        """Why the key may not be sent there, by the secret as it is now; None where it may. Raises: BackendFailed where
+        Secrets Manager does not answer."""
+        self._cache.pop((tenant_id, name), None)
         try:
             self.key(tenant_id, name, base_url=base_url, own_host=own_host)
         except BackendFailed as error:
@@ -86,8 +87,8 @@ class VendorKeys:
             return error.detail
         return None
 
-    def _found(self, tenant_id: str, name: str) -> _Secret | str:
-        """The secret, or why there is none."""
+    def _fetch(self, tenant_id: str, name: str) -> _Secret | str:
+        """The secret, or why there is none. Raises: BackendFailed where Secrets Manager does not answer."""
         if self._stage is None:
             return "there are no vendors' keys here"
         if not _WORDS.fullmatch(tenant_id) or not _WORDS.fullmatch(name):
@@ -107,15 +108,15 @@ class VendorKeys:
 
 
 def _read(text: str) -> _Secret:
-    """The secret's text itself, or `api_key` and `hosts` where it is key/value pairs, as the console writes them."""
+    """The key and hosts in a secret's text: the whole text is the key, or it is JSON with `api_key` and `hosts`."""
     if not text.lstrip().startswith("{"):
         return _Secret(text.strip(), frozenset())
     try:
         pairs = json.loads(text)
     except (ValueError, RecursionError):
         return _Secret("", frozenset())
-    named = pairs.get("hosts", "")
-    hosts = [str(host) for host in named] if isinstance(named, list) else re.split(r"[\s,]+", str(named))
+    value = pairs.get("hosts", "")
+    hosts = [str(host) for host in value] if isinstance(value, list) else re.split(r"[\s,]+", str(value))
     return _Secret(str(pairs.get("api_key", "")).strip(), frozenset(host.lower() for host in hosts if host))
 
 

@@ -1,7 +1,7 @@
 """Mirrored requests on SQS and DynamoDB: the queue they wait in, and the ledger of those that have no output yet.
 
-A request is entered into the ledger before it is sent, and struck out when its output is stored. What is in the ledger
-is therefore under way, dead, or lost: sampled = outputs + entries. An entry lives as long as a dead letter is kept.
+A request is entered into the ledger before it is sent, and struck out when its output is stored. A request in the
+ledger is therefore under way, dead, or lost: sampled = outputs + entries. An entry is kept as long as a dead letter.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,14 +29,14 @@ KEPT = timedelta(days=14)
 
 
 class DynamoShadowLedger:
-    """The requests that were mirrored and have no output yet."""
+    """The mirrored requests that have no output yet."""
 
     def __init__(self, table: str, dynamodb: "DynamoDBClient | None" = None) -> None:
         self._table = table
         self._dynamodb = dynamodb or client("dynamodb")
 
     def enter(self, tasks: Iterable[ShadowTask], *, at: datetime) -> None:
-        """Enter `tasks`, 25 in a write; one that is there is entered anew. Raises: DependencyUnavailable."""
+        """Enter `tasks`, 25 in a write; a task that is in the ledger is entered anew. Raises: DependencyUnavailable."""
         values = to_item({"at": rfc3339(at), "expires_at": int((at + KEPT).timestamp())})
         writes: list[WriteRequestTypeDef] = [
             {"PutRequest": {"Item": {**shadow_key(tenant_id, shadow_id), **values}}}
@@ -56,12 +56,13 @@ class DynamoShadowLedger:
         raise DependencyUnavailable("DynamoDB left items unwritten")
 
     def strike(self, task: ShadowTask) -> None:
-        """Its output is stored. Raises: DependencyUnavailable."""
+        """Strike out `task`, whose output is stored. Raises: DependencyUnavailable."""
         with dependency("DynamoDB"):
             self._dynamodb.delete_item(TableName=self._table, Key=shadow_key(task.tenant_id, task.shadow_id))
 
     def entries(self, *, before: datetime) -> int:
-        """How many were entered before `before` and have no output, strongly consistent."""
+        """How many requests entered before `before` have no output, strongly consistent. Raises:
+        DependencyUnavailable."""
         return sum(self._count(partition, before) for partition in shadow_partitions())
 
     def _count(self, partition: str, before: datetime) -> int:
@@ -79,31 +80,31 @@ class DynamoShadowLedger:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """Messages in a queue, about: waiting, and handed out and not yet answered for."""
+    """About how many messages of a queue wait, and how many are handed out and not yet deleted."""
 
     waiting: int
     handed_out: int
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """About how many messages the queue holds."""
         return self.waiting + self.handed_out
 
 
 class ShadowQueue:
-    """A queue of shadow tasks, of which SQS hands out those of tenants with little under way first."""
+    """A queue of shadow tasks; SQS hands out first the tasks of tenants that have few under way."""
 
     def __init__(self, url: str, sqs: "SQSClient | None" = None) -> None:
         self._url = url
         self._sqs = sqs or client("sqs")
 
     def send(self, tasks: Sequence[ShadowTask]) -> set[int]:
-        """Send `tasks`, ten in a call; the places of those that were refused. Raises: DependencyUnavailable."""
+        """Send `tasks`, ten in a call; the positions of those that SQS refused. Raises: DependencyUnavailable."""
         refused: set[int] = set()
         for start in range(0, len(tasks), _SENT_TOGETHER):
             entries: list[SendMessageBatchRequestEntryTypeDef] = [
-                {"Id": str(start + at), "MessageBody": task.model_dump_json(), "MessageGroupId": task.tenant_id}
-                for at, task in enumerate(tasks[start : start + _SENT_TOGETHER])
+                {"Id": str(start + place), "MessageBody": task.model_dump_json(), "MessageGroupId": task.tenant_id}
+                for place, task in enumerate(tasks[start : start + _SENT_TOGETHER])
             ]
             with dependency("SQS"):
                 answer = self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries)
@@ -111,7 +112,7 @@ class ShadowQueue:
         return refused
 
     def depth(self) -> Depth:
-        """How many messages there are. Raises: DependencyUnavailable."""
+        """About how many messages there are. Raises: DependencyUnavailable."""
         with dependency("SQS"):
             counts = self._sqs.get_queue_attributes(
                 QueueUrl=self._url,

@@ -1,4 +1,4 @@
-"""DynamoDB stream batches: what was handled, what is set aside, and from where to begin again.
+"""DynamoDB stream batches: which records were handled, which are set aside, and where the stream begins again.
 
 Powertools' `BatchProcessor` cannot do this: for streams it goes on after a failure, which breaks the order, handles one
 record at a time, where rewards handle an interaction's together, and sets nothing aside; stopping at a failure is its
@@ -26,13 +26,13 @@ class ItemFailure(TypedDict):
 
 
 class BatchResponse(TypedDict):
-    """What a stream consumer with `ReportBatchItemFailures` answers; the stream begins again at the first of these."""
+    """The answer of a stream consumer with `ReportBatchItemFailures`; the stream begins again at the first failure."""
 
     batchItemFailures: list[ItemFailure]
 
 
 class Keeper(Protocol):
-    """Where a record is kept that no retry can help."""
+    """Where records are kept that no retry can help."""
 
     def set_aside(self, record: StreamRecord) -> None:
         """Keep `record` until it is played again. Raises: DependencyUnavailable."""
@@ -45,12 +45,12 @@ def do_in_order(
     *,
     keeper: Keeper | None = None,
 ) -> list[StreamRecord]:
-    """Do the works in order, each for some of the batch's records; the records of those that are left. A failure is
-    logged with ids.
+    """Do `works` in order, each for some of the batch's records; the records that were not handled. A failure is logged
+    with ids.
 
-    One that may pass ends the batch, so that order holds and nothing is skipped. With a `keeper`, for which order does
-    not matter, records that would fail for ever are set aside and the rest go on. When a batch is played again
-    (`redrive`), nothing is set aside, as it is kept already: with a `keeper`, all works are tried.
+    A failure that may pass ends the batch, so that order holds and nothing is skipped. With a `keeper`, where order
+    does not matter, records that would fail for ever are set aside and the rest go on. When a batch is played again
+    (`redrive`), nothing is set aside, because it is kept already; with a `keeper`, all works are tried.
     """
     remaining: list[StreamRecord] = []
     all_works = list(works)
@@ -68,7 +68,7 @@ def do_in_order(
 def read_each(
     event: Mapping[str, object], records: Iterable[StreamRecord], read: Callable[[StreamRecord], Value], *, keeper: Keeper
 ) -> tuple[list[tuple[StreamRecord, Value]], list[StreamRecord]]:
-    """The `records` with what `read` makes of them, and those that were neither read nor set aside."""
+    """The records that `read` could read, each with its value, and those that were neither read nor set aside."""
     values: list[tuple[StreamRecord, Value]] = []
     failures: list[StreamRecord] = []
     for record in records:
@@ -81,7 +81,7 @@ def read_each(
 
 
 def _set_aside(event: Mapping[str, object], record: StreamRecord, error: Exception, keeper: Keeper | None) -> bool:
-    """Whether `record` is kept, so that the stream may go on without it."""
+    """Log the failure and set `record` aside where that may help; whether it is kept, so that the stream may go on."""
     logger.error("stream record failed", event_id=record.get("eventID"), error=type(error).__name__, detail=_safe(error))
     if keeper is None or is_redrive(event) or _may_pass(error):
         return False
@@ -95,14 +95,14 @@ def _set_aside(event: Mapping[str, object], record: StreamRecord, error: Excepti
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether trying again later may help."""
+    """Whether the failure may pass when the record is tried again later."""
     if isinstance(error, RlaasError):
         return error.retryable or isinstance(error, Conflict)
     return isinstance(error, ClientError | BotoCoreError)
 
 
 def is_redrive(event: Mapping[str, object]) -> bool:
-    """Whether the batch is one that was kept and is played again."""
+    """Whether a redrive plays this batch again."""
     return event.get("redrive") is True
 
 
@@ -112,20 +112,20 @@ def records_of(event: Mapping[str, object]) -> Sequence[StreamRecord]:
 
 
 def begin_again_at(record: StreamRecord) -> BatchResponse:
-    """Everything from `record` on is to be delivered again."""
+    """Have the stream deliver everything from `record` on again."""
     return report_failures([record])
 
 
 def report_first_failure(event: Mapping[str, object], failures: Sequence[StreamRecord]) -> BatchResponse:
-    """The batch is to be delivered again from the first of `failures` on; of one that is played again, all of these are
-    named."""
+    """Have the stream deliver the batch again from the first of `failures` on; for a batch that a redrive plays again,
+    name all of them."""
     if is_redrive(event):
         return report_failures(failures)
     return report_failures([record for record in records_of(event) if any(record is failure for failure in failures)][:1])
 
 
 def report_failures(records: Iterable[StreamRecord]) -> BatchResponse:
-    """All but `records` are handled; the stream delivers everything from the first of them on again."""
+    """Report all but `records` as handled; the stream delivers everything from the first of them on again."""
     return {"batchItemFailures": [{"itemIdentifier": cast(Mapping[str, str], record["dynamodb"])["SequenceNumber"]} for record in records]}
 
 
@@ -135,5 +135,5 @@ def new_image(record: StreamRecord) -> Mapping[str, Mapping[str, object]]:
 
 
 def _safe(error: Exception) -> str | None:
-    """The message of our own errors, which never holds payload text; other messages may."""
+    """The message of one of our own errors, which never holds payload text; other messages may."""
     return getattr(error, "detail", None)

@@ -1,4 +1,4 @@
-"""All tenants of a stage, found by a scan: a rare question of the platform's operators, so no index is kept for it."""
+"""All tenants of a stage, by a scan: the platform's operators ask for them too rarely to keep an index."""
 
 from itertools import islice
 from typing import TYPE_CHECKING, cast
@@ -25,7 +25,7 @@ class DynamoTenants:
         self._dynamodb = dynamodb or client("dynamodb")
 
     def list(self, *, limit: int, cursor: str | None) -> Page[Tenant]:
-        """Up to `limit` tenants. Raises: InvalidInput on a bad cursor."""
+        """Up to `limit` tenants. Raises: InvalidInput on a bad cursor, DependencyUnavailable."""
         scan: ScanInputTypeDef = {
             "TableName": self._table,
             "FilterExpression": "sk = :tenant",

@@ -1,7 +1,7 @@
-"""Trials on DynamoDB: what bandits and rollouts know, in the counters, and the routes on trial by the registry's index
-`trials`.
+"""Trials on DynamoDB: the states of bandits and rollouts in the counters table, and the routes on trial by the
+registry's index `trials`.
 
-No stream follows the counters, so that looks leave no trace in the audit and changed routes do.
+The counters table has no stream: a look at a trial writes nothing to the audit, and a changed route does.
 """
 
 from collections.abc import Iterator
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 
 class _Items:
-    """One item a trial, replaced on the condition that its version is the one before."""
+    """An item for each trial, replaced if its version is the one before."""
 
     def __init__(self, counters: str, dynamodb: "DynamoDBClient | None" = None) -> None:
         self._counters = counters
         self._dynamodb = dynamodb or client("dynamodb")
 
     def body(self, tenant_id: str, sort_key: str) -> str | None:
-        """The state, strongly consistent."""
+        """The state as JSON, strongly consistent. Raises: DependencyUnavailable."""
         with dependency("DynamoDB"):
             answer = self._dynamodb.get_item(
                 TableName=self._counters, Key=item_key(tenant_partition(tenant_id), sort_key), ConsistentRead=True
@@ -48,7 +48,7 @@ class _Items:
         return cast(str, from_item(answer["Item"])["body"]) if "Item" in answer else None
 
     def replace(self, tenant_id: str, sort_key: str, body: str, *, version: int) -> None:
-        """Store `version`, which follows the one stored. Raises: Conflict."""
+        """Store `version`, which follows the stored one. Raises: Conflict, DependencyUnavailable."""
         try:
             with dependency("DynamoDB"):
                 self._dynamodb.put_item(
@@ -69,12 +69,12 @@ class DynamoBandits:
         self._items = _Items(counters, dynamodb)
 
     def load(self, tenant_id: str, skill: str) -> BanditStatistics | None:
-        """The statistics, strongly consistent."""
+        """The statistics, strongly consistent. Raises: DependencyUnavailable."""
         body = self._items.body(tenant_id, bandit_sort_key(skill))
         return None if body is None else BanditStatistics.model_validate_json(body, extra="ignore")
 
     def save(self, statistics: BanditStatistics) -> None:
-        """Store the version that follows. Raises: Conflict."""
+        """Store the next version. Raises: Conflict when another one was stored first, DependencyUnavailable."""
         key = bandit_sort_key(statistics.skill)
         self._items.replace(statistics.tenant_id, key, statistics.model_dump_json(), version=statistics.version)
 
@@ -86,12 +86,12 @@ class DynamoTrials:
         self._items = _Items(counters, dynamodb)
 
     def load(self, tenant_id: str, skill: str, rollout_id: str) -> TrialState | None:
-        """The state, strongly consistent."""
+        """The state, strongly consistent. Raises: DependencyUnavailable."""
         body = self._items.body(tenant_id, trial_sort_key(skill, rollout_id))
         return None if body is None else TrialState.model_validate_json(body, extra="ignore")
 
     def save(self, state: TrialState) -> None:
-        """Store the version that follows. Raises: Conflict."""
+        """Store the next version. Raises: Conflict when another one was stored first, DependencyUnavailable."""
         key = trial_sort_key(state.skill, state.rollout_id)
         self._items.replace(state.tenant_id, key, state.model_dump_json(), version=state.version)
 
@@ -104,7 +104,7 @@ class RoutesOnTrial:
         self._dynamodb = dynamodb or client("dynamodb")
 
     def list(self, kind: Literal["bandit", "rollout"]) -> Iterator[tuple[str, str]]:
-        """All tenants' routes of one kind; may lag a write by a moment."""
+        """All tenants' routes of one kind; may lag a write by a moment. Raises: DependencyUnavailable."""
         query: QueryInputTypeDef = {
             "TableName": self._registry,
             "IndexName": TRIALS_INDEX,

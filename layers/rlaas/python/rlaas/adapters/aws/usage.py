@@ -1,10 +1,10 @@
 """Usage on DynamoDB: a tally a day and account, each output added exactly once.
 
 A stream delivers at least once, and in other batches the second time. So a mark holds the ids of the outputs that were
-counted, and a transaction adds to the marks together with the sums that they make: all of it is stored, or nothing.
-Outputs that came in one request share a mark, since a write of a few ids costs what a write of one does. Marks are
-forgotten after two weeks. No stream delivers an output that late; of one that a redrive does (`COUNTABLE`), nobody
-knows any more whether it was counted.
+counted, and one transaction writes the marks and the tallies: all of it is stored, or nothing. Outputs that came in one
+request share a mark, since a write of a few ids costs what a write of one does. Marks expire after 15 days. No stream
+delivers an output that late; an output that a redrive delivers later than `COUNTABLE` is not counted, because its mark
+may be gone.
 """
 
 import random
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodb.type_defs import QueryInputTypeDef, TransactWriteItemTypeDef
 
-_MARKED_FOR = timedelta(days=15)
+_MARK_LIFETIME = timedelta(days=15)
 COUNTABLE = timedelta(days=14)
-"""How long after it was received an output may be counted."""
+"""How long after it was received an output may be counted: less than its mark is kept."""
 _ACTIONS = 100
 """Actions that one transaction takes."""
 _IDS = 100
 """Ids that one mark's condition names: an expression takes 4 KB."""
 _ATTEMPTS = 6
-_COUNTED = "ConditionalCheckFailed"
+_CONDITION_FAILED = "ConditionalCheckFailed"
 
 
 class _Output(NamedTuple):
@@ -69,7 +69,7 @@ class DynamoUsage:
         self._clock = clock
 
     def count(self, outputs: Sequence[StoredEvent]) -> None:
-        """Add each output once, those of one account together.
+        """Add each output to its tally once, those of one account together.
 
         Raises: DependencyUnavailable; counting all of them again then misses none and doubles none.
         """
@@ -84,7 +84,8 @@ class DynamoUsage:
             self._count_once(dict(batch))
 
     def between(self, tenant_id: str, first: date, last: date) -> Iterator[tuple[Account, Tally]]:
-        """The tenant's accounts by day, by a query; may lag a write by a moment."""
+        """The tenant's tallies from the day `first` to `last`, by day; may lag a write by a moment. Raises:
+        DependencyUnavailable."""
         lowest, highest = usage_range(first, last)
         query: QueryInputTypeDef = {
             "TableName": self._table,
@@ -95,8 +96,8 @@ class DynamoUsage:
             yield _account(tenant_id, cast(dict[str, str], from_item(item)))
 
     def _count_once(self, new: _New) -> None:
-        """One transaction. Those counted before are left out and it is tried again, as it is when another writer of a
-        sum was faster."""
+        """Count `new` in one transaction, tried again without the outputs that were counted before, or when another
+        writer of a tally was faster. Raises: DependencyUnavailable after six tries."""
         for attempt in range(_ATTEMPTS):
             if not new:
                 return
@@ -107,15 +108,15 @@ class DynamoUsage:
                 return
             except ClientError as error:
                 reasons = cast("list[Mapping[str, object]]", error.response.get("CancellationReasons", []))
-            ids = {mark: _ids(reason) for mark, reason in zip(marks, reasons, strict=False) if reason.get("Code") == _COUNTED}
-            counted = {output for output in new if output.output_id in ids.get(output.mark, ())}
-            new = {output: usage for output, usage in new.items() if output not in counted}
-            if not counted:
+            ids = {mark: _ids(reason) for mark, reason in zip(marks, reasons, strict=False) if reason.get("Code") == _CONDITION_FAILED}
+            duplicates = {output for output in new if output.output_id in ids.get(output.mark, ())}
+            new = {output: usage for output, usage in new.items() if output not in duplicates}
+            if not duplicates:
                 time.sleep(0.02 * 2**attempt * random.random())
         raise DependencyUnavailable("the usage of the tenant is being counted by others")
 
     def _transaction(self, new: _New) -> "list[TransactWriteItemTypeDef]":
-        expires_at = int((self._clock() + _MARKED_FOR).timestamp())
+        expires_at = int((self._clock() + _MARK_LIFETIME).timestamp())
         sums: dict[Account, Tally] = defaultdict(Tally)
         for account, tally in new.values():
             sums[account] += tally
@@ -161,7 +162,7 @@ def _by_mark(new: _New) -> dict[str, list[str]]:
 
 
 def _ids(reason: Mapping[str, object]) -> list[str]:
-    """The ids that a mark held which refused some of them."""
+    """The ids in the mark whose condition failed."""
     return cast("Mapping[str, Mapping[str, list[str]]]", reason["Item"])["outputs"]["SS"]
 
 
@@ -169,7 +170,7 @@ _Pending = list[tuple[_Output, tuple[Account, Tally]]]
 
 
 def _split_by_transaction(pending: _Pending) -> tuple[_Pending, _Pending]:
-    """As many as one transaction takes, and the rest."""
+    """The outputs that one transaction takes, and the rest."""
     accounts: set[Account] = set()
     marks: Counter[str] = Counter()
     for number, (output, (account, _)) in enumerate(pending):
