@@ -56,19 +56,19 @@ def test_no_name_leads_to_another_tenants_key(keys: tuple[VendorKeys, Stopwatch]
 
 
 def test_a_key_is_asked_for_again_after_minutes_and_a_missing_one_after_half_a_minute(keys: tuple[VendorKeys, Stopwatch]) -> None:
-    held, clock = keys
+    vendor_keys, clock = keys
     with pytest.raises(BackendFailed, match="does not exist"):
-        sent(held, "acme")
+        sent(vendor_keys, "acme")
     put("rlaas/local/acme/openai", "sk-1")
     with pytest.raises(BackendFailed, match="does not exist"):
-        sent(held, "acme")
+        sent(vendor_keys, "acme")
     clock.now = 31
-    assert sent(held, "acme") == "sk-1"
+    assert sent(vendor_keys, "acme") == "sk-1"
     put("rlaas/local/acme/openai", "sk-2")
     clock.now = 330
-    assert sent(held, "acme") == "sk-1"
+    assert sent(vendor_keys, "acme") == "sk-1"
     clock.now = 332
-    assert sent(held, "acme") == "sk-2"
+    assert sent(vendor_keys, "acme") == "sk-2"
 
 
 @pytest.mark.parametrize("text", ["", "two\r\nx-header: lines", '{"key": "sk"}', "{broken", "pass word"])
@@ -121,7 +121,7 @@ def test_a_key_goes_nowhere_else_wherever_a_policy_points(keys: tuple[VendorKeys
     with pytest.raises(BackendFailed, match="may not be sent") as refused:
         sent(keys[0], "acme", base_url=base_url)
     assert refused.value.nothing_done
-    assert "sk-acme" not in str(refused.value) + repr(keys[0]._held)
+    assert "sk-acme" not in str(refused.value) + repr(vars(keys[0]))
     assert "name the host in it" in (keys[0].refusal("acme", "openai", base_url=base_url, own_host="api.openai.com") or "")
 
 

@@ -2,8 +2,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rlaas.adapters.models.anthropic import blamed
-from rlaas.adapters.models.vendor_failures import failure, retry_after_s, taken
+from rlaas.adapters.models.anthropic import find_parameter
+from rlaas.adapters.models.vendor_failures import failure, retry_after_s, select_parameters
 from rlaas.chat import BackendFailed
 from rlaas.errors import InvalidInput
 
@@ -54,11 +54,11 @@ def test_how_long_to_wait(headers: dict[str, str], seconds: float | None) -> Non
 
 
 def test_what_says_no_more_than_leaving_it_out_is_left_out_and_the_rest_is_refused_by_name() -> None:
-    given = {"n": 1, "logprobs": False, "seed": None, "stop": [], "temperature": 1.0, "stream_options": {"include_usage": True}}
-    assert taken("Anthropic", given, frozenset({"stop"}), defaults={"temperature": 1}) == {}
+    parameters = {"n": 1, "logprobs": False, "seed": None, "stop": [], "temperature": 1.0, "stream_options": {"include_usage": True}}
+    assert select_parameters("Anthropic", parameters, frozenset({"stop"}), defaults={"temperature": 1}) == {}
     for name, value in {"n": 2, "logprobs": True, "seed": 0, "banana": "x"}.items():
         with pytest.raises(InvalidInput) as refused:
-            taken("Anthropic", {name: value}, frozenset({"stop"}))
+            select_parameters("Anthropic", {name: value}, frozenset({"stop"}))
         assert refused.value.param == name
 
 
@@ -77,4 +77,4 @@ def test_what_says_no_more_than_leaving_it_out_is_left_out_and_the_rest_is_refus
     ],
 )
 def test_anthropics_complaints_name_their_parameter_first(message: str, param: str | None) -> None:
-    assert blamed(message) == param
+    assert find_parameter(message) == param

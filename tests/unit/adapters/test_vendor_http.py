@@ -134,15 +134,15 @@ def test_a_stream_that_is_left_closes_its_connection() -> None:
 
 
 def test_a_server_that_goes_on_after_its_last_event_is_not_waited_for() -> None:
-    held = threading.Event()
+    is_read = threading.Event()
 
     def script(connection: socket.socket) -> None:
         chunked(b"data: [DONE]\n\n", end=False)(connection)
-        held.wait(10)
+        is_read.wait(10)
 
     with serving(script) as (url, _):
         assert list(events(url)) == [b"[DONE]"]
-        held.set()
+        is_read.set()
 
 
 @pytest.mark.parametrize(
@@ -237,16 +237,16 @@ def test_a_stream_that_only_keeps_alive_is_silent_and_one_that_speaks_ends_by_it
         with pytest.raises(BackendFailed, match="in time"):
             list(events(url, timeout_s=0.5))
         speaking = HTTP.events("the model server", url, {}, {}, is_last=lambda data: False, timeout_s=0.5, ends_at=time.monotonic() + 1.5)
-        heard: list[bytes] = []
+        chunks: list[bytes] = []
 
         def listen() -> None:
             for data in speaking:
-                heard.append(data)
-                speaking.heard()
+                chunks.append(data)
+                speaking.restart_timeout()
 
         with pytest.raises(BackendFailed, match="in time"):
             listen()
-        assert len(heard) > 10
+        assert len(chunks) > 10
 
 
 @pytest.mark.parametrize(
@@ -383,35 +383,35 @@ def test_a_name_or_number_that_leads_inside_is_never_connected_to(host: str, mon
 
 
 def test_one_address_inside_among_several_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443)) for address in ("8.8.8.8", "10.0.0.1")]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443)) for address in ("8.8.8.8", "10.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
     monkeypatch.setattr(socket, "create_connection", lambda *_: pytest.fail("connected"))
     with pytest.raises(BackendFailed, match="public address"):
         VendorHttp().whole("the model server", "https://models.example/v1", {}, {}, timeout_s=1)
 
 
 def test_a_name_that_nobody_answers_for_takes_no_longer_than_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: asked.wait(60))
+    is_over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: is_over.wait(60))
     with pytest.raises(BackendFailed, match="NameResolutionError") as failed:
         VendorHttp().whole("the model server", "https://models.example/v1", {}, {}, timeout_s=0.2)
-    asked.set()
+    is_over.set()
     assert failed.value.safe_to_repeat
 
 
 def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, int]] = []
+    addresses: list[tuple[str, int]] = []
 
     def refuse(address: tuple[str, int], timeout: float) -> socket.socket:
-        asked.append(address)
+        addresses.append(address)
         raise ConnectionRefusedError
 
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443)) for address in ("8.8.8.8", "1.1.1.1")]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443)) for address in ("8.8.8.8", "1.1.1.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
     monkeypatch.setattr(socket, "create_connection", refuse)
     with pytest.raises(BackendFailed) as failed:
         VendorHttp().whole("the model server", "https://models.example/v1", {}, {}, timeout_s=1)
-    assert asked == [("8.8.8.8", 443), ("1.1.1.1", 443)]
+    assert addresses == [("8.8.8.8", 443), ("1.1.1.1", 443)]
     assert failed.value.safe_to_repeat
 
 

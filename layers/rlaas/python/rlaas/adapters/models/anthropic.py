@@ -1,4 +1,4 @@
-"""Answers from Anthropic's Messages API, asked and read as OpenAI's chat."""
+"""Answers from Anthropic's Messages API, for requests and with answers in the form of OpenAI's chat API."""
 
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -18,7 +18,7 @@ from rlaas.adapters.models.openai_parameters import (
     turns_of,
 )
 from rlaas.adapters.models.trace_context import context_headers
-from rlaas.adapters.models.vendor_failures import counted, failure
+from rlaas.adapters.models.vendor_failures import failure, make_usage
 from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
 from rlaas.chat import BackendFailed, CalledFunction, ChatCall, Choice, Completion, Delta, Message, ToolCall, ToolCallDelta, Usage
 from rlaas.errors import InvalidInput, RlaasError
@@ -26,8 +26,8 @@ from rlaas.policies.backend import AnthropicBackend
 
 VENDOR = "Anthropic"
 VERSION = "2023-06-01"
-TAKES = frozenset(Parameters.model_fields)
-# What the API does when they are left out. Its newer models refuse to be told, and some refuse to be told both.
+SUPPORTED = frozenset(Parameters.model_fields)
+# The API's own defaults. Its newer models refuse these parameters, and some refuse both together.
 DEFAULTS: Mapping[str, JsonValue] = {"temperature": 1, "top_p": 1}
 _FINISH_REASONS = {
     "max_tokens": "length",
@@ -35,8 +35,8 @@ _FINISH_REASONS = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-_BLAMED = re.compile(r"`?([a-z_]{1,32})\b")
-_OURS: Mapping[str, str] = {
+_PARAMETER = re.compile(r"`?([a-z_]{1,32})\b")
+_OPENAI_NAMES: Mapping[str, str] = {
     "stop_sequences": "stop",
     "output_config": "response_format",
     "system": "messages",
@@ -44,7 +44,7 @@ _OURS: Mapping[str, str] = {
     "prompt": "messages",
     **{name: name for name in ("messages", "max_tokens", "temperature", "top_p", "top_k", "tools", "tool_choice", "model")},
 }
-"""OpenAI's names of what the API complains of. `prompt` opens the sentence about a prompt that is too long."""
+"""OpenAI's names of the parameters in the API's messages. `prompt` begins the one about a prompt that is too long."""
 _SPENT = re.compile(r"credit balance|usage limit|spend limit", re.IGNORECASE)
 
 
@@ -63,13 +63,14 @@ class _Usage(BaseModel):
     cache_read_input_tokens: int | None = None
 
     def plain(self) -> Usage | None:
-        """All tokens read: `input_tokens` counts only those that the cache had nothing to do with."""
+        """The usage with all input tokens: the API's `input_tokens` leaves out tokens read from the cache or written to
+        it."""
         cached = self.cache_read_input_tokens or 0
-        read = (self.input_tokens or 0) + (self.cache_creation_input_tokens or 0) + cached
-        return counted(read=read, written=self.output_tokens or 0, cached=cached)
+        input_tokens = (self.input_tokens or 0) + (self.cache_creation_input_tokens or 0) + cached
+        return make_usage(input_tokens=input_tokens, output_tokens=self.output_tokens or 0, cached_tokens=cached)
 
     def with_later(self, later: "_Usage") -> "_Usage":
-        """A stream's counts are cumulative, and what it does not repeat stands."""
+        """The usage after the event `later`: a stream's counts are cumulative, and a count that is left out stays."""
         return self.model_copy(update=later.model_dump(exclude_none=True))
 
 
@@ -124,25 +125,26 @@ class AnthropicMessages:
         self._secrets = secrets
 
     def complete(self, backend: AnthropicBackend, call: ChatCall, *, timeout_s: float) -> Completion:
-        """The whole answer. Raises: BackendFailed, InvalidInput naming what Anthropic does not take or refuses."""
+        """The whole answer, within `timeout_s` seconds. Raises: BackendFailed, InvalidInput naming the parameter that
+        Anthropic does not take or refuses."""
         body = messages_body(backend.model, call)
         try:
             content = self._http.whole(VENDOR, _url(backend), body, self._headers(backend, call), timeout_s=timeout_s)
         except VendorRefused as refusal:
-            raise _refused(refusal) from None
+            raise _read_refusal(refusal) from None
         return completion_of(content)
 
     def stream(self, backend: AnthropicBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
-        """The answer piece by piece. Raises: as `complete`."""
+        """The answer piece by piece, `timeout_s` seconds between pieces. Raises: as `complete`."""
         body = {**messages_body(backend.model, call), "stream": True}
         headers = self._headers(backend, call)
         events = self._http.events(VENDOR, _url(backend), body, headers, is_last=_is_last, timeout_s=timeout_s, ends_at=call.ends_at)
         try:
             for delta in deltas_of(events):
                 yield delta
-                events.heard()
+                events.restart_timeout()
         except VendorRefused as refusal:
-            raise _refused(refusal) from None
+            raise _read_refusal(refusal) from None
         finally:
             events.close()
 
@@ -152,27 +154,27 @@ class AnthropicMessages:
 
 
 def messages_body(model: str, call: ChatCall) -> JsonObject:
-    """The Messages API's request. Raises: InvalidInput naming what it does not take, or `max_tokens`, which it cannot
-    do without."""
-    asked = parameters_of(VENDOR, call.parameters, TAKES, defaults=DEFAULTS)
-    if asked.longest is None:
+    """The Messages API's request. Raises: InvalidInput naming the parameter that it does not take, or `max_tokens`,
+    which it requires."""
+    parameters = parameters_of(VENDOR, call.parameters, SUPPORTED, defaults=DEFAULTS)
+    if parameters.longest is None:
         raise InvalidInput(f"{VENDOR} needs max_tokens", param="max_tokens")
-    body: JsonObject = {"model": model, "max_tokens": asked.longest, "messages": [_turn(*turn) for turn in turns_of(call.messages)]}
+    body: JsonObject = {"model": model, "max_tokens": parameters.longest, "messages": [_turn(*turn) for turn in turns_of(call.messages)]}
     output: JsonObject = {}
-    if asked.response_format is not None:
-        output["format"] = {"type": "json_schema", "schema": asked.response_format.json_schema.json_schema}
-    if asked.reasoning_effort is not None:
-        output["effort"] = asked.reasoning_effort
+    if parameters.response_format is not None:
+        output["format"] = {"type": "json_schema", "schema": parameters.response_format.json_schema.json_schema}
+    if parameters.reasoning_effort is not None:
+        output["effort"] = parameters.reasoning_effort
     optional: JsonObject = {
         "system": system_of(call.messages),
-        "temperature": asked.temperature,
-        "top_p": asked.top_p,
-        "top_k": asked.top_k,
-        "stop_sequences": list[JsonValue](asked.stops),
-        "tools": _tools(asked),
-        "tool_choice": _tool_choice(asked),
+        "temperature": parameters.temperature,
+        "top_p": parameters.top_p,
+        "top_k": parameters.top_k,
+        "stop_sequences": list[JsonValue](parameters.stops),
+        "tools": _tools(parameters),
+        "tool_choice": _tool_choice(parameters),
         "output_config": output,
-        "metadata": {"user_id": asked.user} if asked.user else None,
+        "metadata": {"user_id": parameters.user} if parameters.user else None,
     }
     return body | {name: value for name, value in optional.items() if value not in (None, "", [], {})}
 
@@ -191,32 +193,32 @@ def _blocks(message: Message) -> Iterator[JsonValue]:
         yield {"type": "tool_use", "id": call.id, "name": call.function.name, "input": arguments_of(call)}
 
 
-def _tools(asked: Parameters) -> list[JsonValue]:
+def _tools(parameters: Parameters) -> list[JsonValue]:
     tools: list[JsonValue] = []
-    for tool in asked.tools or ():
+    for tool in parameters.tools or ():
         function = tool.function
-        said: JsonObject = {"name": function.name, "input_schema": function.parameters}
+        definition: JsonObject = {"name": function.name, "input_schema": function.parameters}
         if function.description:
-            said["description"] = function.description
+            definition["description"] = function.description
         if function.strict:
-            said["strict"] = True
-        tools.append(said)
+            definition["strict"] = True
+        tools.append(definition)
     return tools
 
 
-def _tool_choice(asked: Parameters) -> JsonObject | None:
+def _tool_choice(parameters: Parameters) -> JsonObject | None:
     choice: JsonObject | None = None
-    if isinstance(asked.tool_choice, NamedTool):
-        choice = {"type": "tool", "name": asked.tool_choice.function.name}
-    elif asked.tool_choice is not None:
-        choice = {"type": {"required": "any"}.get(asked.tool_choice, asked.tool_choice)}
-    if asked.parallel_tool_calls is False and asked.tools and asked.tool_choice != "none":
+    if isinstance(parameters.tool_choice, NamedTool):
+        choice = {"type": "tool", "name": parameters.tool_choice.function.name}
+    elif parameters.tool_choice is not None:
+        choice = {"type": {"required": "any"}.get(parameters.tool_choice, parameters.tool_choice)}
+    if parameters.parallel_tool_calls is False and parameters.tools and parameters.tool_choice != "none":
         choice = {**(choice or {"type": "auto"}), "disable_parallel_tool_use": True}
     return choice
 
 
 def completion_of(content: bytes) -> Completion:
-    """The answer in a Message. Raises: BackendFailed when it is none."""
+    """The answer in the response's body. Raises: BackendFailed when it is not a message."""
     try:
         answer = _Answer.model_validate_json(content)
     except ValidationError as error:
@@ -240,7 +242,8 @@ def completion_of(content: bytes) -> Completion:
 def deltas_of(events: Iterable[bytes]) -> Iterator[Delta]:
     """The answer piece by piece; the usage last of all.
 
-    Raises: BackendFailed on an error in the stream, on nonsense, and when it ends before its `message_stop`.
+    Raises: BackendFailed on an error in the stream, on an event that cannot be read, and when the stream ends before
+    its `message_stop`.
     """
     tools: dict[int, _StreamedTool] = {}
     usage, model, finished = _Usage(), None, False
@@ -258,9 +261,9 @@ def deltas_of(events: Iterable[bytes]) -> Iterator[Delta]:
                 yield Delta(text=text, model=model)
             case _Event(type="content_block_delta", delta=_Piece(type="input_json_delta") as piece) if piece.partial_json:
                 tool = tools.setdefault(event.index, _StreamedTool(len(tools)))
-                tool.wrote = True
+                tool.has_arguments = True
                 yield Delta(tool_calls=(ToolCallDelta(tool.index, arguments=piece.partial_json),), model=model)
-            case _Event(type="content_block_stop") if event.index in tools and not tools[event.index].wrote:
+            case _Event(type="content_block_stop") if event.index in tools and not tools[event.index].has_arguments:
                 yield Delta(tool_calls=(ToolCallDelta(tools[event.index].index, arguments="{}"),), model=model)
             case _Event(type="message_delta", delta=_Piece() as piece):
                 usage = usage.with_later(event.usage or _Usage())
@@ -290,32 +293,33 @@ def _read_events(contents: Iterable[bytes]) -> Iterator[_Event]:
 
 
 class _StreamedTool:
-    """A tool call under way: its place among the calls, and whether it has said anything of its arguments."""
+    """A tool call of which more is to come: its index among the calls, and whether any of its arguments has come."""
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self.wrote = False
+        self.has_arguments = False
 
 
 def finish_reason(stop_reason: str) -> str:
-    """OpenAI's word for Anthropic's."""
+    """OpenAI's finish reason for Anthropic's stop reason."""
     return _FINISH_REASONS.get(stop_reason, "stop")
 
 
-def blamed(message: str) -> str | None:
-    """The parameter, by OpenAI's name, that a complaint of Anthropic's is about: its messages begin with it."""
-    match = _BLAMED.match(message)
-    return _OURS.get(match[1]) if match else None
+def find_parameter(message: str) -> str | None:
+    """OpenAI's name of the parameter that Anthropic's error message is about: the message begins with Anthropic's
+    name of it. None for a message about none."""
+    match = _PARAMETER.match(message)
+    return _OPENAI_NAMES.get(match[1]) if match else None
 
 
-def _refused(refusal: VendorRefused) -> RlaasError:
+def _read_refusal(refusal: VendorRefused) -> RlaasError:
     try:
         error = _Refusal.model_validate_json(refusal.content).error
     except ValidationError:
         error = _Error()
     if refusal.status == 400 and _SPENT.search(error.message):
         return BackendFailed(f"{VENDOR}'s account has nothing left to spend", nothing_done=True)
-    return failure(VENDOR, refusal.status, code=error.type, param=blamed(error.message), retry_after_s=refusal.retry_after_s)
+    return failure(VENDOR, refusal.status, code=error.type, param=find_parameter(error.message), retry_after_s=refusal.retry_after_s)
 
 
 def _is_last(data: bytes) -> bool:

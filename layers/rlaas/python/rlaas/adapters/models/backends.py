@@ -1,4 +1,4 @@
-"""Where policies' models answer: each kind's own adapter, loaded when it is first asked."""
+"""The servers where policies' models answer: an adapter for each kind, loaded when it is first asked."""
 
 from collections.abc import Generator
 from functools import cached_property
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Backends:
-    """`Backend` for every kind. One for a process: it holds the connections.
+    """`Backend` for every kind. A process has one: it holds the connections.
 
-    Models that are not `allowed` are not asked, whatever policies from before name. `private_addresses` lets policies
-    name servers by http and on the private network: for a stage on one's own machine, and no other.
+    Only `allowed` models are asked, even if an older policy names others. `private_addresses` lets policies name
+    servers by http and on the private network: only for a stage on the developer's own machine.
     """
 
     def __init__(self, keys: VendorKeys, *, private_addresses: bool = False, allowed: AllowedModels = EVERY_MODEL) -> None:
@@ -43,7 +43,8 @@ class Backends:
                 return self._bedrock.complete(backend, call, timeout_s=timeout_s)
 
     def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
-        """The answer piece by piece, `timeout_s` seconds between pieces; nothing is sent before the first is asked for.
+        """The answer piece by piece, `timeout_s` seconds between pieces; the request is sent when the first piece is
+        read.
 
         Raises: as `complete`.
         """

@@ -1,4 +1,4 @@
-"""Answers from Bedrock's Converse API, asked and read as OpenAI's chat."""
+"""Answers from Bedrock's Converse API, for requests and with answers in the form of OpenAI's chat API."""
 
 import json
 import re
@@ -24,7 +24,7 @@ from rlaas.adapters.models.openai_parameters import (
 )
 from rlaas.adapters.models.sagemaker import aws_failures, whole_seconds
 from rlaas.adapters.models.trace_context import trace_header
-from rlaas.adapters.models.vendor_failures import counted, failure, retry_after_s
+from rlaas.adapters.models.vendor_failures import failure, make_usage, retry_after_s
 from rlaas.chat import BackendFailed, CalledFunction, ChatCall, Choice, Completion, Delta, Message, ToolCall, ToolCallDelta, Usage
 from rlaas.errors import InvalidInput, RlaasError
 from rlaas.policies.backend import BedrockBackend
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     )
 
 VENDOR = "Bedrock"
-TAKES = frozenset(Parameters.model_fields) - {"top_k", "user", "parallel_tool_calls"}
-# Anthropic's newer models refuse to be told even what they do anyway; other makers' models have other defaults.
+SUPPORTED = frozenset(Parameters.model_fields) - {"top_k", "user", "parallel_tool_calls"}
+# Anthropic's newer models refuse these parameters even at their defaults; other vendors' models have other defaults.
 _ANTHROPIC_DEFAULTS: Mapping[str, JsonValue] = {"temperature": 1, "top_p": 1}
 _FINISH_REASONS = {
     "max_tokens": "length",
@@ -61,13 +61,13 @@ _STATUSES = {
     "InternalServerException": 500,
     "ServiceUnavailableException": 503,
 }
-_POLICYS_FAULT = re.compile(r"model id|inference profile|on-demand throughput|does\S* support tool|end of its life", re.IGNORECASE)
-_BLAMED = re.compile(
+_WRONG_POLICY = re.compile(r"model id|inference profile|on-demand throughput|does\S* support tool|end of its life", re.IGNORECASE)
+_PARAMETER = re.compile(
     r"\b(inferenceConfig\.(?:maxTokens|temperature|topP|stopSequences)|toolConfig|outputConfig|messages|system"
     r"|max_tokens|maximum tokens|temperature|top_p|stop_sequences|tools|tool_choice|output_config"
     r"|[Ii]nput is too long|prompt is too long)\b"
 )
-_OURS = {
+_OPENAI_NAMES = {
     "inferenceConfig.maxTokens": "max_tokens",
     "inferenceConfig.temperature": "temperature",
     "inferenceConfig.topP": "top_p",
@@ -82,14 +82,15 @@ _OURS = {
     "input is too long": "messages",
     "prompt is too long": "messages",
 }
-"""OpenAI's names of what Bedrock, or the model behind it, complains of."""
+"""OpenAI's names of the parameters in error messages of Bedrock and of the models behind it."""
 
 
 class BedrockModels:
     """`Backend` for `BedrockBackend`. One attempt a call."""
 
     def complete(self, backend: BedrockBackend, call: ChatCall, *, timeout_s: float) -> Completion:
-        """The whole answer. Raises: BackendFailed, InvalidInput naming what Bedrock does not take or refuses."""
+        """The whole answer, within `timeout_s` seconds. Raises: BackendFailed, InvalidInput naming the parameter that
+        Bedrock does not take or refuses."""
         request = _converse_request(backend.model, call)
         with _failures():
             answer = runtime(backend.region, whole_seconds(timeout_s)).converse(**request)
@@ -104,7 +105,7 @@ class BedrockModels:
             return Completion(choices=(choice,), usage=_usage(answer["usage"]), model=backend.model)
 
     def stream(self, backend: BedrockBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
-        """The answer piece by piece. Raises: as `complete`."""
+        """The answer piece by piece, `timeout_s` seconds between pieces. Raises: as `complete`."""
         request = _converse_request(backend.model, call)
         with _failures():
             answer = runtime(backend.region, whole_seconds(timeout_s)).converse_stream(**request)
@@ -113,24 +114,24 @@ class BedrockModels:
 
 
 def _converse_request(model: str, call: ChatCall) -> dict[str, Any]:
-    """Converse's arguments. Raises: InvalidInput naming what it does not take."""
-    asked = parameters_of(VENDOR, call.parameters, TAKES, defaults=_ANTHROPIC_DEFAULTS if "anthropic." in model else None)
-    if asked.tool_choice == "none" and any(message.tool_calls for message in call.messages):
+    """Converse's arguments. Raises: InvalidInput naming the parameter that it does not take."""
+    parameters = parameters_of(VENDOR, call.parameters, SUPPORTED, defaults=_ANTHROPIC_DEFAULTS if "anthropic." in model else None)
+    if parameters.tool_choice == "none" and any(message.tool_calls for message in call.messages):
         raise InvalidInput(f"{VENDOR} cannot be kept from calling tools that the messages call", param="tool_choice")
     system = system_of(call.messages)
     inference: JsonObject = {
-        "maxTokens": asked.longest,
-        "temperature": asked.temperature,
-        "topP": asked.top_p,
-        "stopSequences": list[JsonValue](asked.stops) or None,
+        "maxTokens": parameters.longest,
+        "temperature": parameters.temperature,
+        "topP": parameters.top_p,
+        "stopSequences": list[JsonValue](parameters.stops) or None,
     }
     request: dict[str, object] = {
         "modelId": model,
         "messages": [_turn(*turn) for turn in turns_of(call.messages)],
         "system": [{"text": system}] if system else None,
         "inferenceConfig": {name: value for name, value in inference.items() if value is not None},
-        "toolConfig": _tool_config(asked),
-        "outputConfig": _output_config(asked),
+        "toolConfig": _tool_config(parameters),
+        "outputConfig": _output_config(parameters),
         "requestMetadata": trace_header(call),
     }
     return {name: value for name, value in request.items() if value}
@@ -150,37 +151,37 @@ def _blocks(message: Message) -> Iterator[JsonObject]:
         yield {"toolUse": {"toolUseId": call.id, "name": call.function.name, "input": arguments_of(call)}}
 
 
-def _tool_config(asked: Parameters) -> JsonObject | None:
-    """Converse has no `none`: tools that may not be called are not named."""
-    if not asked.tools or asked.tool_choice == "none":
+def _tool_config(parameters: Parameters) -> JsonObject | None:
+    """Converse's tools; None where none may be called, since Converse has no tool choice `none`."""
+    if not parameters.tools or parameters.tool_choice == "none":
         return None
     tools: list[JsonValue] = []
-    for tool in asked.tools:
+    for tool in parameters.tools:
         function = tool.function
-        said: JsonObject = {"name": function.name, "inputSchema": {"json": function.parameters}}
+        definition: JsonObject = {"name": function.name, "inputSchema": {"json": function.parameters}}
         if function.description:
-            said["description"] = function.description
+            definition["description"] = function.description
         if function.strict:
-            said["strict"] = True
-        tools.append({"toolSpec": said})
+            definition["strict"] = True
+        tools.append({"toolSpec": definition})
     config: JsonObject = {"tools": tools}
-    if isinstance(asked.tool_choice, NamedTool):
-        config["toolChoice"] = {"tool": {"name": asked.tool_choice.function.name}}
-    elif asked.tool_choice is not None:
-        config["toolChoice"] = {"any" if asked.tool_choice == "required" else "auto": {}}
+    if isinstance(parameters.tool_choice, NamedTool):
+        config["toolChoice"] = {"tool": {"name": parameters.tool_choice.function.name}}
+    elif parameters.tool_choice is not None:
+        config["toolChoice"] = {"any" if parameters.tool_choice == "required" else "auto": {}}
     return config
 
 
-def _output_config(asked: Parameters) -> JsonObject:
+def _output_config(parameters: Parameters) -> JsonObject:
     config: JsonObject = {}
-    if asked.response_format is not None:
-        schema = asked.response_format.json_schema
-        said: JsonObject = {"name": schema.name, "schema": json.dumps(schema.json_schema, ensure_ascii=False)}
+    if parameters.response_format is not None:
+        schema = parameters.response_format.json_schema
+        definition: JsonObject = {"name": schema.name, "schema": json.dumps(schema.json_schema, ensure_ascii=False)}
         if schema.description:
-            said["description"] = schema.description
-        config["textFormat"] = {"type": "json_schema", "structure": {"jsonSchema": said}}
-    if asked.reasoning_effort is not None:
-        config["effort"] = asked.reasoning_effort
+            definition["description"] = schema.description
+        config["textFormat"] = {"type": "json_schema", "structure": {"jsonSchema": definition}}
+    if parameters.reasoning_effort is not None:
+        config["effort"] = parameters.reasoning_effort
     return config
 
 
@@ -190,23 +191,23 @@ def deltas_of(events: "Iterable[ConverseStreamOutputTypeDef]", model: str) -> It
     Raises: BackendFailed when the stream ends before its `messageStop`, and what reading `events` raises.
     """
     tools: dict[int, int] = {}
-    silent: set[int] = set()
+    without_arguments: set[int] = set()
     usage: Usage | None = None
     finished = False
     for event in events:
         if (start := event.get("contentBlockStart")) and (tool := start["start"].get("toolUse")):
-            at = tools[start["contentBlockIndex"]] = len(tools)
-            silent.add(at)
-            yield Delta(tool_calls=(ToolCallDelta(at, id=tool["toolUseId"], name=tool["name"]),), model=model)
+            index = tools[start["contentBlockIndex"]] = len(tools)
+            without_arguments.add(index)
+            yield Delta(tool_calls=(ToolCallDelta(index, id=tool["toolUseId"], name=tool["name"]),), model=model)
         elif piece := event.get("contentBlockDelta"):
             if text := piece["delta"].get("text"):
                 yield Delta(text=text, model=model)
             if arguments := piece["delta"].get("toolUse", {}).get("input"):
-                at = tools[piece["contentBlockIndex"]]
-                silent.discard(at)
-                yield Delta(tool_calls=(ToolCallDelta(at, arguments=arguments),), model=model)
-        elif (end := event.get("contentBlockStop")) and (at := tools.get(end["contentBlockIndex"], -1)) in silent:
-            yield Delta(tool_calls=(ToolCallDelta(at, arguments="{}"),), model=model)
+                index = tools[piece["contentBlockIndex"]]
+                without_arguments.discard(index)
+                yield Delta(tool_calls=(ToolCallDelta(index, arguments=arguments),), model=model)
+        elif (end := event.get("contentBlockStop")) and (index := tools.get(end["contentBlockIndex"], -1)) in without_arguments:
+            yield Delta(tool_calls=(ToolCallDelta(index, arguments="{}"),), model=model)
         elif stop := event.get("messageStop"):
             if stop["stopReason"] in _MALFORMED:
                 raise _malformed()
@@ -221,7 +222,7 @@ def deltas_of(events: "Iterable[ConverseStreamOutputTypeDef]", model: str) -> It
 
 
 def finish_reason(stop_reason: str) -> str:
-    """OpenAI's word for Bedrock's."""
+    """OpenAI's finish reason for Bedrock's stop reason."""
     return _FINISH_REASONS.get(stop_reason, "stop")
 
 
@@ -232,10 +233,10 @@ def _tool_calls(blocks: "Iterable[ContentBlockOutputTypeDef]") -> Iterator[ToolC
 
 
 def _usage(usage: "TokenUsageTypeDef") -> Usage | None:
-    """All tokens read: `inputTokens` counts only those that the cache had nothing to do with."""
+    """The usage with all input tokens: `inputTokens` leaves out tokens read from the cache or written to it."""
     cached = usage.get("cacheReadInputTokens", 0)
-    read = usage["inputTokens"] + cached + usage.get("cacheWriteInputTokens", 0)
-    return counted(read=read, written=usage["outputTokens"], cached=cached)
+    input_tokens = usage["inputTokens"] + cached + usage.get("cacheWriteInputTokens", 0)
+    return make_usage(input_tokens=input_tokens, output_tokens=usage["outputTokens"], cached_tokens=cached)
 
 
 @contextmanager
@@ -244,31 +245,31 @@ def _failures() -> Iterator[None]:
         try:
             yield
         except ParamValidationError as error:
-            raise failure(VENDOR, 400, param=_blamed(str(error))) from error
+            raise failure(VENDOR, 400, param=_find_parameter(str(error))) from error
         except ClientError as error:
-            raise _answered(error) from error
+            raise _read_error(error) from error
         except KeyError as error:
             raise BackendFailed(f"{VENDOR}'s answer is not a Converse answer") from error
 
 
-def _answered(error: ClientError) -> RlaasError:
+def _read_error(error: ClientError) -> RlaasError:
     code = error.response["Error"]["Code"]
     name = code[:1].upper() + code[1:]
     message = error.response["Error"].get("Message", "")
     response = cast(Mapping[str, Any], error.response)
     original = response.get("originalStatusCode")
     status = original if name == "ModelErrorException" and isinstance(original, int) else _STATUSES.get(name, 500)
-    if _POLICYS_FAULT.search(message) and status == 400:
+    if _WRONG_POLICY.search(message) and status == 400:
         return BackendFailed(f"{VENDOR} does not serve this model so", nothing_done=True)
     if isinstance(error, EventStreamError) and status != 400:
         return BackendFailed(f"{VENDOR} failed in mid-answer ({name})")
     headers: Mapping[str, str] = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return failure(VENDOR, status, code=name, param=_blamed(message), retry_after_s=retry_after_s(headers))
+    return failure(VENDOR, status, code=name, param=_find_parameter(message), retry_after_s=retry_after_s(headers))
 
 
-def _blamed(message: str) -> str | None:
-    match = _BLAMED.search(message)
-    return _OURS.get(match[1], match[1]) if match else None
+def _find_parameter(message: str) -> str | None:
+    match = _PARAMETER.search(message)
+    return _OPENAI_NAMES.get(match[1], match[1]) if match else None
 
 
 def _malformed() -> BackendFailed:
@@ -277,7 +278,7 @@ def _malformed() -> BackendFailed:
 
 @lru_cache(maxsize=32)
 def runtime(region: str | None, timeout_s: float) -> "BedrockRuntimeClient":
-    """The client for a region (None: the stage's own) and a time-out. One attempt a call."""
+    """The client for a region (None: the stage's own) and a time-out in seconds. One attempt for each call."""
     config = Config(connect_timeout=1, read_timeout=timeout_s, retries={"total_max_attempts": 1}, max_pool_connections=50)
     runtime: BedrockRuntimeClient = boto3.client("bedrock-runtime", region_name=region, config=config)
     return runtime

@@ -1,4 +1,4 @@
-"""Guardrails that are Amazon Bedrock's, by ApplyGuardrail: no model is asked."""
+"""Amazon Bedrock's guardrails, by ApplyGuardrail, which asks no model."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from rlaas.policies.guardrails.moderation import BedrockService, Judgement, word
 
 
 class BedrockGuardrails:
-    """Judges by ApplyGuardrail, in one attempt."""
+    """Judges texts by ApplyGuardrail, in one attempt."""
 
     def judge(self, guardrail: BedrockService, texts: Sequence[str], *, source: Stage) -> Judgement | None:
-        """What the guardrail acts on. Raises: BackendFailed, InvalidInput where Bedrock finds fault with the
-        request."""
+        """The guardrail's judgement of `texts`; None where it does not act. Raises: BackendFailed, InvalidInput where
+        Bedrock refuses the request."""
         with aws_failures("Bedrock"):
             answer = runtime(guardrail.region, whole_seconds(guardrail.timeout_s)).apply_guardrail(
                 guardrailIdentifier=guardrail.guardrail_id,
@@ -25,23 +25,23 @@ class BedrockGuardrails:
             if answer["action"] != "GUARDRAIL_INTERVENED":
                 return None
             findings = [*_findings(answer["assessments"])]
-        told = [(match, label) for label, action, match in findings if action == "ANONYMIZED" and match]
+        masked = [(match, label) for label, action, match in findings if action == "ANONYMIZED" and match]
         return Judgement(
             reasons=tuple(dict.fromkeys(label for label, _, _ in findings)) or ("intervened",),
-            found=tuple((match, label.rpartition("/")[2].upper()) for match, label in told),
-            must_block=not findings or len(told) < len(findings),  # what is blocked, or masked without saying what, cannot be taken out
+            found=tuple((match, label.rpartition("/")[2].upper()) for match, label in masked),
+            must_block=not findings or len(masked) < len(findings),  # a text that is blocked, or masked but not named, cannot be taken out
         )
 
 
 def _findings(assessments: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:
-    """What each policy of a guardrail found and acted on: its name, `BLOCKED` or `ANONYMIZED`, and the text where that
-    is told."""
+    """Each finding on which a policy of the guardrail acted: its name, `BLOCKED` or `ANONYMIZED`, and the text that
+    matched, or "" where Bedrock does not say."""
     for assessment in assessments:
         for policy, lists in assessment.items():
             if not policy.endswith("Policy"):
                 continue
-            for name, found in lists.items():
-                for one in found:
-                    if one.get("action", "NONE") != "NONE":
-                        called = one.get("name") or one.get("type") or name
-                        yield f"{policy.removesuffix('Policy')}/{worded(called)}", one["action"], one.get("match", "")
+            for list_name, findings in lists.items():
+                for finding in findings:
+                    if finding.get("action", "NONE") != "NONE":
+                        name = finding.get("name") or finding.get("type") or list_name
+                        yield f"{policy.removesuffix('Policy')}/{worded(name)}", finding["action"], finding.get("match", "")

@@ -1,4 +1,4 @@
-"""Where guardrails are judged elsewhere: each kind's own adapter, loaded when it is first asked."""
+"""The services that judge guardrails: an adapter for each kind, loaded when it is first asked."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 class Moderators:
-    """`Moderator` for every kind. One for a process: it holds the connections. `private_addresses` and `allowed` are as
-    for `Backends`."""
+    """`Moderator` for every kind. A process has one: it holds the connections. `private_addresses` and `allowed` as for
+    `Backends`."""
 
     def __init__(self, keys: VendorKeys, *, private_addresses: bool = False, allowed: AllowedModels = EVERY_MODEL) -> None:
         self._keys = keys
@@ -25,7 +25,8 @@ class Moderators:
         self._allowed = allowed
 
     def judge(self, guardrail: Service, texts: Sequence[str], *, source: Stage, tenant_id: str) -> Judgement | None:
-        """One call. Raises: BackendFailed, InvalidInput where the service finds fault with the request."""
+        """The service's judgement of `texts` by one call; None where it has no objection. Raises: BackendFailed,
+        InvalidInput where the service refuses the request."""
         if (refusal := self._allowed.refusal(guardrail)) is not None:
             raise BackendFailed(refusal, nothing_done=True)
         match guardrail:

@@ -5,7 +5,7 @@ from collections.abc import Generator, Mapping
 from pydantic import JsonValue
 
 from rlaas.adapters.aws.secrets import VendorKeys
-from rlaas.adapters.models.openai_chat import chat_body, choices_asked, completion_of, deltas_of, is_done, refused
+from rlaas.adapters.models.openai_chat import chat_body, completion_of, count_choices, deltas_of, is_done, read_refusal
 from rlaas.adapters.models.trace_context import context_headers
 from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
 from rlaas.chat import ChatCall, Completion, Delta
@@ -14,36 +14,38 @@ from rlaas.policies.hosts import host_of
 
 
 class OpenAIServers:
-    """`Backend` for `OpenAIBackend`. Every parameter passes through; the server says which it does not take."""
+    """`Backend` for `OpenAIBackend`. Every parameter is passed on; the server refuses those that it does not take."""
 
     def __init__(self, http: VendorHttp, secrets: VendorKeys) -> None:
         self._http = http
         self._secrets = secrets
 
     def complete(self, backend: OpenAIBackend, call: ChatCall, *, timeout_s: float) -> Completion:
-        """The whole answer. Raises: BackendFailed, InvalidInput naming what the server refuses."""
-        vendor, url, headers = self._addressed(backend, call)
+        """The whole answer, within `timeout_s` seconds. Raises: BackendFailed, InvalidInput naming the parameter that
+        the server refuses."""
+        vendor, url, headers = self._address(backend, call)
         try:
             content = self._http.whole(vendor, url, _body(backend, call, stream=False), headers, timeout_s=timeout_s)
         except VendorRefused as refusal:
-            raise refused(vendor, refusal.status, refusal.content, retry_after_s=refusal.retry_after_s) from None
+            raise read_refusal(vendor, refusal.status, refusal.content, retry_after_s=refusal.retry_after_s) from None
         return completion_of(vendor, content)
 
     def stream(self, backend: OpenAIBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
-        """The answer piece by piece. Raises: as `complete`."""
-        vendor, url, headers = self._addressed(backend, call)
+        """The answer piece by piece, `timeout_s` seconds between pieces. Raises: as `complete`."""
+        vendor, url, headers = self._address(backend, call)
         body = _body(backend, call, stream=True)
         events = self._http.events(vendor, url, body, headers, is_last=is_done, timeout_s=timeout_s, ends_at=call.ends_at)
         try:
-            for delta in deltas_of(vendor, events, choices=choices_asked(call.parameters)):
+            for delta in deltas_of(vendor, events, choices=count_choices(call.parameters)):
                 yield delta
-                events.heard()
+                events.restart_timeout()
         except VendorRefused as refusal:
-            raise refused(vendor, refusal.status, refusal.content, retry_after_s=refusal.retry_after_s) from None
+            raise read_refusal(vendor, refusal.status, refusal.content, retry_after_s=refusal.retry_after_s) from None
         finally:
             events.close()
 
-    def _addressed(self, backend: OpenAIBackend, call: ChatCall) -> tuple[str, str, Mapping[str, str]]:
+    def _address(self, backend: OpenAIBackend, call: ChatCall) -> tuple[str, str, Mapping[str, str]]:
+        """The server's name for messages, its URL, and the request's headers. Raises: BackendFailed without a key."""
         headers = context_headers(call)
         if backend.secret is not None:
             key = self._secrets.key(call.tenant_id, backend.secret, base_url=backend.base_url, own_host=backend.OWN_HOST)
@@ -54,8 +56,7 @@ class OpenAIServers:
 
 def _body(backend: OpenAIBackend, call: ChatCall, *, stream: bool) -> dict[str, JsonValue]:
     body = chat_body(call, stream=stream, model=backend.model)
-    # OpenAI gave `max_tokens` a new name, and its reasoning models refuse the old one; other servers know the old one
-    # best.
+    # OpenAI's reasoning models take only the new name of `max_tokens`; some other servers know only the old one.
     if _is_openai(backend) and "max_tokens" in body:
         body.setdefault("max_completion_tokens", body.pop("max_tokens"))
     return body

@@ -1,11 +1,11 @@
-"""OpenAI's chat completions on the wire: what is asked, what is answered, and what is streamed."""
+"""OpenAI's chat completions on the wire: requests, whole answers, and streams."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, JsonValue, ValidationError
 
-from rlaas.adapters.models.vendor_failures import counted, failure
+from rlaas.adapters.models.vendor_failures import failure, make_usage
 from rlaas.chat import BackendFailed, CalledFunction, ChatCall, Choice, Completion, Delta, ToolCall, ToolCallDelta, Usage
 from rlaas.errors import RlaasError
 from rlaas.wire import Json
@@ -28,11 +28,11 @@ class _Message(BaseModel):
     tool_calls: list[_ToolCall] | None = None
 
 
-def _said(reason: str | None) -> str | None:
+def _shorten_reason(reason: str | None) -> str | None:
     return reason[:128] if reason else None  # some servers send an empty one with every piece
 
 
-_FinishReason = Annotated[str | None, AfterValidator(_said)]
+_FinishReason = Annotated[str | None, AfterValidator(_shorten_reason)]
 
 
 class _Choice(BaseModel):
@@ -53,7 +53,7 @@ class _Usage(BaseModel):
 
     def plain(self) -> Usage | None:
         cached = self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
-        return counted(read=self.prompt_tokens, written=self.completion_tokens, cached=cached or 0)
+        return make_usage(input_tokens=self.prompt_tokens, output_tokens=self.completion_tokens, cached_tokens=cached or 0)
 
 
 class _ChatCompletion(BaseModel):
@@ -83,7 +83,7 @@ class _Error(BaseModel):
 
 
 class _Refusal(BaseModel):
-    """An error's body: OpenAI's, or vLLM's of old with the fields outermost."""
+    """The body of an error: OpenAI's, or that of older versions of vLLM, with the fields at the top."""
 
     error: _Error | None = None
     type: str | None = None
@@ -91,7 +91,7 @@ class _Refusal(BaseModel):
 
 
 def chat_body(call: ChatCall, *, stream: bool, model: str | None = None) -> dict[str, JsonValue]:
-    """The request's body: every parameter as it is, nulls left out. A stream is always asked for its usage."""
+    """The request's body: every parameter as it is, without nulls. A stream is always asked to end with its usage."""
     body: dict[str, JsonValue] = {name: value for name, value in call.parameters.items() if value is not None}
     body.pop("stream_options", None)
     if model is not None:
@@ -104,7 +104,7 @@ def chat_body(call: ChatCall, *, stream: bool, model: str | None = None) -> dict
 
 
 def completion_of(vendor: str, content: bytes) -> Completion:
-    """The answer in a whole response's body. Raises: BackendFailed when it is none."""
+    """The answer in the response's body. Raises: BackendFailed when it is not a chat completion."""
     try:
         answer = _ChatCompletion.model_validate_json(content)
         choices = tuple(map(_choice, sorted(answer.choices, key=lambda choice: choice.index)))
@@ -116,10 +116,10 @@ def completion_of(vendor: str, content: bytes) -> Completion:
 
 
 def deltas_of(vendor: str, events: Iterable[bytes], *, choices: int) -> Iterator[Delta]:
-    """The answer piece by piece from each event's data; the usage, where the server tells it, last of all.
+    """The answer piece by piece from each event's data; last of all the usage, where the server sends it.
 
-    Raises: BackendFailed on an error in the stream, on nonsense, and when it ends before each of `choices` has
-    finished.
+    Raises: BackendFailed on an error in the stream, on an event that cannot be read, and when the stream ends before
+    all of the number `choices` have finished.
     """
     finished: set[int] = set()
     usage: Usage | None = None
@@ -150,22 +150,22 @@ def is_done(data: bytes) -> bool:
     return data == b"[DONE]"
 
 
-def refused(vendor: str, status: int, content: bytes | str, *, retry_after_s: float | None = None) -> RlaasError:
-    """What a response other than 200 means, from its status and OpenAI's error body."""
+def read_refusal(vendor: str, status: int, content: bytes | str, *, retry_after_s: float | None = None) -> RlaasError:
+    """The error to raise for a response other than 200, from its status and OpenAI's error body."""
     try:
         body = _Refusal.model_validate_json(content)
     except ValidationError:
         return failure(vendor, status, retry_after_s=retry_after_s)
-    said = body.error or _Error(type=body.type, param=body.param)
+    error = body.error or _Error(type=body.type, param=body.param)
     return failure(
-        vendor, status, code=said.code if isinstance(said.code, str) else said.type, param=said.param, retry_after_s=retry_after_s
+        vendor, status, code=error.code if isinstance(error.code, str) else error.type, param=error.param, retry_after_s=retry_after_s
     )
 
 
-def choices_asked(parameters: Mapping[str, JsonValue]) -> int:
-    """How many choices `parameters` ask for."""
-    asked = parameters.get("n")
-    return asked if isinstance(asked, int) and asked > 0 else 1
+def count_choices(parameters: Mapping[str, JsonValue]) -> int:
+    """How many choices `parameters` ask for, at least 1."""
+    count = parameters.get("n")
+    return count if isinstance(count, int) and count > 0 else 1
 
 
 def _choice(choice: _Choice) -> Choice:

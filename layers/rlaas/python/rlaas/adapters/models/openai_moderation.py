@@ -1,4 +1,4 @@
-"""Guardrails that a server judges by that speaks OpenAI's moderation API."""
+"""Guardrails judged by a server with OpenAI's moderation API."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -26,16 +26,17 @@ class _Answer(BaseModel):
 
 
 class ModerationServers:
-    """One call for all texts, in one attempt."""
+    """Judges all texts by one call, in one attempt."""
 
     def __init__(self, http: VendorHttp, secrets: VendorKeys) -> None:
         self._http = http
         self._secrets = secrets
 
     def judge(self, guardrail: ModerationService, texts: Sequence[str], *, tenant_id: str) -> Judgement | None:
-        """The worst that it objects to first, over all texts. Raises: BackendFailed."""
+        """The categories that the server objects to in any of the texts, the worst first; None where it has no
+        objection. Raises: BackendFailed."""
         vendor = "the moderation server"
-        headers = hops_header(MAX_HOPS)  # who judges has nothing to ask a gateway
+        headers = hops_header(MAX_HOPS)  # a moderation server has no reason to ask a gateway
         if guardrail.secret is not None:
             key = self._secrets.key(tenant_id, guardrail.secret, base_url=guardrail.base_url, own_host=guardrail.OWN_HOST)
             headers["authorization"] = f"Bearer {key}"
@@ -63,10 +64,10 @@ class ModerationServers:
 
 
 def _objections(result: _Result, thresholds: Mapping[str, float]) -> dict[str, float]:
-    """The categories that count, with their scores: those over their thresholds, or without any those that the service
-    flags.
+    """The categories that count, with their scores in [0, 1]: those that reach their thresholds; without thresholds,
+    those that the server flags.
 
-    Raises: BackendFailed for a threshold on a category that the service does not know, which would otherwise never
+    Raises: BackendFailed for a threshold on a category that the server does not know, which would otherwise never
     count.
     """
     scores = {name: score for name, score in result.category_scores.items() if score is not None}

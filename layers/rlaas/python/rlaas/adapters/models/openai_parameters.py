@@ -1,4 +1,4 @@
-"""OpenAI's chat request, read for vendors who have another: its parameters with their types, and its messages as
+"""OpenAI's chat request, read for vendors with another API: its parameters with their types, and its messages as
 turns."""
 
 import json
@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from rlaas.adapters.models.vendor_failures import taken
+from rlaas.adapters.models.vendor_failures import select_parameters
 from rlaas.chat import Message, ToolCall
 from rlaas.errors import InvalidInput
 
@@ -28,7 +28,7 @@ class ToolFunction(_Strict):
 
 
 class FunctionTool(_Strict):
-    """A tool of the kind `function`, the only one that is passed on."""
+    """A tool of the type `function`, the only type that is passed on."""
 
     type: Literal["function"]
     function: ToolFunction
@@ -64,7 +64,7 @@ class JsonSchemaFormat(_Strict):
 
 
 class Parameters(_Strict):
-    """What vendors other than OpenAI can be told; each of them takes some of it."""
+    """The parameters that vendors other than OpenAI take; each takes some of them."""
 
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
@@ -81,7 +81,7 @@ class Parameters(_Strict):
 
     @property
     def longest(self) -> int | None:
-        """The most tokens of the answer."""
+        """Most tokens of the answer."""
         return self.max_completion_tokens or self.max_tokens
 
     @property
@@ -91,26 +91,25 @@ class Parameters(_Strict):
 
 
 def parameters_of(
-    vendor: str, given: Mapping[str, JsonValue], takes: frozenset[str], *, defaults: Mapping[str, JsonValue] | None = None
+    vendor: str, parameters: Mapping[str, JsonValue], supported: frozenset[str], *, defaults: Mapping[str, JsonValue] | None = None
 ) -> Parameters:
-    """`given` as `vendor` takes it. Raises: InvalidInput naming the parameter that it does not take, or not with this
-    value."""
-    told = taken(vendor, given, takes, defaults=defaults)
+    """The `parameters` to send to `vendor`, with their types. Raises: InvalidInput naming the parameter that it does
+    not take, or not with this value."""
     try:
-        return Parameters.model_validate(told)
+        return Parameters.model_validate(select_parameters(vendor, parameters, supported, defaults=defaults))
     except ValidationError as error:
         name = str(error.errors(include_input=False, include_url=False)[0]["loc"][0])
         raise InvalidInput(f"{vendor} does not take {name!r} as it is", param=name) from None
 
 
 def system_of(messages: Iterable[Message]) -> str:
-    """The system messages' texts, wherever they stand."""
+    """The texts of all system messages, separated by blank lines."""
     return "\n\n".join(message.content for message in messages if message.role == "system" and message.content)
 
 
 def turns_of(messages: Iterable[Message]) -> list[tuple[Literal["user", "assistant"], list[Message]]]:
-    """The other messages as turns that alternate: what tools answered belongs to the user's turn. Raises: InvalidInput
-    on an empty one."""
+    """The other messages as turns that alternate; the results of tools belong to the user's turn. Raises: InvalidInput
+    on an empty message."""
     turns: list[tuple[Literal["user", "assistant"], list[Message]]] = []
     for message in messages:
         if message.role == "system":
@@ -126,7 +125,7 @@ def turns_of(messages: Iterable[Message]) -> list[tuple[Literal["user", "assista
 
 
 def arguments_of(call: ToolCall) -> JsonObject:
-    """The arguments that a model wrote for a tool. Raises: InvalidInput when they are no JSON object."""
+    """The arguments that a model wrote for a tool. Raises: InvalidInput when they are not a JSON object."""
     try:
         arguments = json.loads(call.function.arguments or "{}")
     except ValueError:
@@ -137,5 +136,5 @@ def arguments_of(call: ToolCall) -> JsonObject:
 
 
 def arguments_text(arguments: Mapping[str, JsonValue]) -> str:
-    """A tool call's arguments as OpenAI's clients take them."""
+    """A tool call's arguments as OpenAI's clients expect them: a JSON text."""
     return json.dumps(arguments, ensure_ascii=False)

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError,
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from rlaas.adapters.models.openai_chat import chat_body, choices_asked, completion_of, deltas_of, refused
+from rlaas.adapters.models.openai_chat import chat_body, completion_of, count_choices, deltas_of, read_refusal
 from rlaas.adapters.models.server_sent_events import event_data
 from rlaas.adapters.models.trace_context import traceparent
 from rlaas.adapters.models.vendor_failures import retry_after_s
@@ -32,22 +32,22 @@ VENDOR = "the model endpoint"
 _DID_NO_WORK = frozenset({"ThrottlingException", "ServiceUnavailable", "ServiceUnavailableException", "ModelNotReadyException"})
 _REFUSED = frozenset({"ValidationError", "AccessDeniedException"})
 _ASLEEP = "has no capacity to process this request"
-"""What InvokeEndpoint says of an inference component without copies, under the code it has for wrong requests too."""
+"""In InvokeEndpoint's message for an inference component without copies; wrong requests have the same code."""
 
 
 class SageMakerEndpoints:
-    """`Backend` for `SageMakerBackend`, by InvokeEndpoint and its streaming form. Every parameter passes through. One
-    attempt a call.
+    """`Backend` for `SageMakerBackend`, by InvokeEndpoint and its streaming form. Every parameter is passed on. One
+    attempt for each call.
 
-    `runtime` asks in another name than the process's; its own time-out holds then (`runtime_client`).
+    `runtime` is a client with other credentials than the process's; its own time-out applies (`runtime_client`).
     """
 
     def __init__(self, runtime: "SageMakerRuntimeClient | None" = None) -> None:
-        self._given = runtime
+        self._client = runtime
 
     def complete(self, backend: SageMakerBackend, call: ChatCall, *, timeout_s: float) -> Completion:
-        """The whole answer. Raises: BackendFailed, NoCapacity while no copy runs, InvalidInput naming what the model
-        server refuses."""
+        """The whole answer, within `timeout_s` seconds. Raises: BackendFailed, NoCapacity while no copy runs,
+        InvalidInput naming the parameter that the model server refuses."""
         until = time.monotonic() + timeout_s
         with aws_failures(VENDOR):
             answer = self._runtime(timeout_s).invoke_endpoint(
@@ -66,7 +66,7 @@ class SageMakerEndpoints:
         return completion_of(VENDOR, content)
 
     def stream(self, backend: SageMakerBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
-        """The answer piece by piece. Raises: as `complete`."""
+        """The answer piece by piece, `timeout_s` seconds between pieces. Raises: as `complete`."""
         with aws_failures(VENDOR):
             answer = self._runtime(timeout_s).invoke_endpoint_with_response_stream(
                 EndpointName=backend.endpoint,
@@ -77,10 +77,10 @@ class SageMakerEndpoints:
                 **_trace(call),
             )
             with closing(answer["Body"]) as parts:
-                yield from deltas_of(VENDOR, event_data(_payloads(parts, call.ends_at)), choices=choices_asked(call.parameters))
+                yield from deltas_of(VENDOR, event_data(_payloads(parts, call.ends_at)), choices=count_choices(call.parameters))
 
     def _runtime(self, timeout_s: float) -> "SageMakerRuntimeClient":
-        return self._given or _runtime(whole_seconds(timeout_s))
+        return self._client or _runtime(whole_seconds(timeout_s))
 
 
 def _body(call: ChatCall, *, stream: bool) -> bytes:
@@ -92,7 +92,7 @@ def _component(backend: SageMakerBackend) -> dict[str, str]:
 
 
 def _trace(call: ChatCall) -> dict[str, str]:
-    """SageMaker passes one header on to the container; the trace context travels in it."""
+    """The trace context, in the one header that SageMaker passes on to the container."""
     trace = traceparent(call)
     return {"CustomAttributes": f"traceparent={trace}"} if trace else {}
 
@@ -116,7 +116,7 @@ def aws_failures(vendor: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise _answered(vendor, error) from error
+        raise _read_error(vendor, error) from error
     except (EndpointConnectionError, ConnectTimeoutError) as error:
         detail = f"{vendor} could not be reached: {type(error).__name__}"
         raise BackendFailed(detail, safe_to_repeat=True, nothing_done=True) from error
@@ -124,15 +124,15 @@ def aws_failures(vendor: str) -> Iterator[None]:
         raise BackendFailed(f"{vendor} broke off: {type(error).__name__}") from error
 
 
-def _answered(vendor: str, error: ClientError) -> RlaasError:
-    """ModelError carries what the model server itself answered; anything else is SageMaker's own word, which blames the
+def _read_error(vendor: str, error: ClientError) -> RlaasError:
+    """The error to raise: a ModelError carries the model server's own answer; any other error is SageMaker's, about the
     policy."""
     code = error.response["Error"]["Code"]
     wait = retry_after_s(error.response["ResponseMetadata"]["HTTPHeaders"]) if "ResponseMetadata" in error.response else None
     response = cast(Mapping[str, object], error.response)
     status, message = response.get("OriginalStatusCode"), response.get("OriginalMessage")
     if code == "ModelError" and isinstance(status, int):
-        return refused(vendor, status, message if isinstance(message, str) else "", retry_after_s=wait)
+        return read_refusal(vendor, status, message if isinstance(message, str) else "", retry_after_s=wait)
     if code == "ValidationError" and _ASLEEP in error.response["Error"].get("Message", ""):
         return NoCapacity(f"{vendor} has no copy of the model running; one is being started, which takes five to ten minutes")
     return BackendFailed(
@@ -144,13 +144,13 @@ def _answered(vendor: str, error: ClientError) -> RlaasError:
 
 
 def whole_seconds(timeout_s: float) -> float:
-    """Time-outs belong to a client, so that there are as many clients as time-outs: rounded up, under a second they are
-    as they are."""
+    """`timeout_s` rounded up to whole seconds, but under one second as it is: a client has one time-out, so this keeps
+    the number of clients small."""
     return timeout_s if timeout_s < 1 else float(math.ceil(timeout_s))
 
 
 def runtime_client(timeout_s: float, session: boto3.Session | None = None) -> "SageMakerRuntimeClient":
-    """A client that waits `timeout_s` for an answer, in the session's name or the process's own."""
+    """A client that waits `timeout_s` seconds for an answer, with the session's credentials or the process's own."""
     config = Config(connect_timeout=1, read_timeout=timeout_s, retries={"total_max_attempts": 1}, max_pool_connections=50)
     runtime: SageMakerRuntimeClient = (session or boto3).client("sagemaker-runtime", config=config)
     return runtime

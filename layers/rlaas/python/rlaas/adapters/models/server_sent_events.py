@@ -1,4 +1,4 @@
-"""Server-sent events, as the HTML standard has them, from bytes that arrive cut anywhere."""
+"""Server-sent events, as the HTML standard defines them, from bytes that arrive in chunks of any size."""
 
 from collections.abc import Iterable, Iterator
 
@@ -10,9 +10,9 @@ MAX_LINE_BYTES = 4 * 1024 * 1024
 def event_data(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Each event's data, in UTF-8 as it came.
 
-    Lines end with CRLF, LF or CR; comments, names, ids and events without data are passed over; an event that the end
-    of the stream cuts short of its blank line counts (whoever reads its data sees whether it is whole). Raises:
-    BackendFailed on an endless line.
+    Lines end with CRLF, LF or CR. Comments, names, ids and events without data are skipped. A last event without its
+    blank line counts; its reader sees whether its data is whole. Raises: BackendFailed on a line of over
+    `MAX_LINE_BYTES`.
     """
     data: list[bytes] = []
     for line in _lines(chunks):
@@ -29,16 +29,16 @@ def event_data(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    held = b""
+    rest = b""
     first = True
     for chunk in chunks:
-        lines = (held + chunk).splitlines(keepends=True)
-        # A line without its end goes on in the next chunk, and so may a CR at the end: it may be half of a CRLF.
-        held = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
-        if len(held) > MAX_LINE_BYTES:
+        lines = (rest + chunk).splitlines(keepends=True)
+        # A line without its end continues in the next chunk, and so may a CR at the end, as half of a CRLF.
+        rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        if len(rest) > MAX_LINE_BYTES:
             raise BackendFailed("the model's stream has a line without end")
         for line in lines:
             yield line.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n") if first else line.rstrip(b"\r\n")
             first = False
-    if held:
-        yield held.rstrip(b"\r\n")
+    if rest:
+        yield rest.rstrip(b"\r\n")

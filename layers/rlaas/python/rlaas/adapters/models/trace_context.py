@@ -1,5 +1,5 @@
-"""What travels on to a model's server of the request that asks it: the trace context, and how many gateways it has
-passed."""
+"""The headers that a model's server gets from the request to RLaaS: the trace context, and how many gateways the
+request has passed."""
 
 import re
 
@@ -10,22 +10,22 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def traceparent(call: ChatCall) -> str | None:
-    """The call's W3C `traceparent`, if it is one: parts of it are the caller's own, and it goes into a header of
-    ours."""
+    """The call's W3C `traceparent` if it is well-formed, else None: parts of it are the caller's, and it goes into a
+    header of ours."""
     return call.traceparent if call.traceparent is not None and _TRACEPARENT.fullmatch(call.traceparent) else None
 
 
 def trace_header(call: ChatCall) -> dict[str, str]:
-    """The header that carries it."""
+    """The header `traceparent`, if the call has one."""
     trace = traceparent(call)
     return {"traceparent": trace} if trace else {}
 
 
 def hops_header(hops: int) -> dict[str, str]:
-    """The header by which the next gateway knows that the request has passed `hops` of them and this one."""
+    """The header that tells the next gateway that the request has passed `hops` gateways and this one."""
     return {HOPS: str(hops + 1)}
 
 
 def context_headers(call: ChatCall) -> dict[str, str]:
-    """Both, for servers that tenants name."""
+    """Both headers, for servers that tenants name."""
     return {**trace_header(call), **hops_header(call.hops)}

@@ -35,18 +35,18 @@ from rlaas.chat import BackendFailed
 
 CONNECT_TIMEOUT_S = 2.0
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
-"""More than API Gateway hands on, and little enough to be read into values in a function's memory, whatever it is made
-of."""
+"""More than API Gateway passes on, and little enough to be parsed in a function's memory, whatever it contains."""
 MAX_STREAM_BYTES = 64 * 1024 * 1024
-"""128,000 tokens, each in an event of 500 bytes; read a piece at a time, and what they say is bounded apart."""
+"""128,000 tokens, each in an event of 500 bytes. A stream is read piece by piece; the length of its text has a limit of
+its own."""
 _MAX_REFUSAL_BYTES = 64 * 1024
 _PIECE_BYTES = 64 * 1024
 _IDLE_S = 30.0
-"""A connection that lay unused for longer may be dead at the other end without our seeing it (a function is frozen
-between requests)."""
-# IANA's special-purpose registries (iana-ipv4-special-registry, iana-ipv6-special-registry), and multicast; not
-# `is_global`: each Python knows the registries of its own day. The few anycast services among blocks that reach nobody
-# are left out with them.
+"""Seconds after which an unused connection is not used again: the server may have closed it unnoticed, since a function
+is frozen between requests."""
+# IANA's special-purpose registries (iana-ipv4-special-registry, iana-ipv6-special-registry), and multicast. Not
+# `is_global`, which follows the registries as they were when that Python was released. The few public anycast services
+# within these blocks are left out too.
 _NOT_PUBLIC_V4 = tuple(
     ipaddress.IPv4Network(network)
     for network in (
@@ -60,7 +60,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class VendorRefused(Exception):
-    """A vendor answered something other than 200; its adapter says what that means."""
+    """A vendor answered another status than 200; its adapter turns this into RLaaS's own errors."""
 
     def __init__(self, status: int, content: bytes, retry_after_s: float | None) -> None:
         super().__init__(status)
@@ -70,52 +70,52 @@ class VendorRefused(Exception):
 
 
 @dataclass(slots=True)
-class _Patience:
-    """How long an answer is still waited for: `timeout_s` seconds from `since`, and not beyond `ends_at`; by the
+class _Deadline:
+    """When the wait for an answer ends: `timeout_s` seconds after `since`, and at `ends_at` at the latest, on the
     monotonic clock."""
 
     timeout_s: float
     ends_at: float
     since: float = field(default_factory=time.monotonic)
-    sent: bool = False
+    is_sent: bool = False
     """Whether the request may have reached the vendor."""
 
-    def left(self) -> float:
-        """In seconds."""
+    def seconds_left(self) -> float:
+        """Seconds until then."""
         return min(self.since + self.timeout_s, self.ends_at) - time.monotonic()
 
 
-_PATIENCE: ContextVar[_Patience] = ContextVar("_PATIENCE")
-"""Of the request that this thread is sending: urllib3 has no other way to tell a connection."""
+_DEADLINE: ContextVar[_Deadline] = ContextVar("_DEADLINE")
+"""The deadline of the request that this thread sends: urllib3 has no other way to pass it to a connection."""
 
 
 class VendorEvents(Iterator[bytes]):
-    """Each server-sent event's data as it comes. The time-out begins anew when the reader has `heard` something in
-    them: a server that only keeps the connection alive is silent. Closing it closes the connection."""
+    """Each server-sent event's data as it comes. The reader restarts the time-out when an event brought content, so
+    that a server that only keeps the connection alive runs into it. Closing it closes the connection."""
 
-    def __init__(self, events: Generator[bytes, None, None], patience: _Patience) -> None:
+    def __init__(self, events: Generator[bytes, None, None], deadline: _Deadline) -> None:
         self._events = events
-        self._patience = patience
+        self._deadline = deadline
 
     def __next__(self) -> bytes:
         return next(self._events)
 
-    def heard(self) -> None:
-        """What came so far says something."""
-        self._patience.since = time.monotonic()
+    def restart_timeout(self) -> None:
+        """Give the server the full time-out again."""
+        self._deadline.since = time.monotonic()
 
     def close(self) -> None:
-        """End it here."""
+        """Close the connection, unless all events were read."""
         self._events.close()
 
 
 class VendorHttp:
     """POSTs JSON to vendors' servers.
 
-    A tenant chooses the address, so it must not lead into our network (server-side request forgery): only https; the
-    name is resolved once, every address it has must be a public one, and the connection is made to an address that was
-    checked, so that an answer that changes between check and use gains nothing; redirects are not followed and no proxy
-    is used. `private_addresses` lifts this for stages whose model servers are on the same machine.
+    A tenant chooses the address, so it must not lead into our network (server-side request forgery). Only https is
+    used. The name is resolved once, all its addresses must be public, and the connection goes to one of the addresses
+    that were checked, so that a name that resolves differently the next time gains nothing. Redirects are not followed
+    and no proxy is used. `private_addresses` lifts these rules for stages whose model servers are on the same machine.
     """
 
     def __init__(self, *, private_addresses: bool = False) -> None:
@@ -125,8 +125,8 @@ class VendorHttp:
 
     def whole(self, vendor: str, url: str, body: Mapping[str, JsonValue], headers: Mapping[str, str], *, timeout_s: float) -> bytes:
         """The answer's content, within `timeout_s` seconds. Raises: VendorRefused, BackendFailed."""
-        patience = _Patience(timeout_s, ends_at=math.inf)
-        with self._answer(vendor, url, body, headers, patience) as answer:
+        deadline = _Deadline(timeout_s, ends_at=math.inf)
+        with self._answer(vendor, url, body, headers, deadline) as answer:
             return b"".join(_pieces(vendor, answer, MAX_ANSWER_BYTES))
 
     def events(
@@ -140,53 +140,53 @@ class VendorHttp:
         timeout_s: float,
         ends_at: float | None = None,
     ) -> VendorEvents:
-        """Each server-sent event's data as it comes, up to the last one: `timeout_s` seconds until the first that says
-        something and from each of these to the next, and all of them by `ends_at` on the monotonic clock. Nothing is
-        sent before the first is asked for.
+        """Each server-sent event's data as it comes, up to the event that `is_last`. The first may take `timeout_s`
+        seconds, and so may the next after each `restart_timeout`; all must have come by `ends_at` on the monotonic
+        clock. The request is sent when the first event is read.
 
         Raises, when it is read: VendorRefused, BackendFailed.
         """
-        patience = _Patience(timeout_s, ends_at=math.inf if ends_at is None else ends_at)
+        deadline = _Deadline(timeout_s, ends_at=math.inf if ends_at is None else ends_at)
 
         def events() -> Generator[bytes, None, None]:
-            patience.since = time.monotonic()
-            with self._answer(vendor, url, body, headers, patience) as answer:
+            deadline.since = time.monotonic()
+            with self._answer(vendor, url, body, headers, deadline) as answer:
                 for data in event_data(_pieces(vendor, answer, MAX_STREAM_BYTES)):
                     yield data
                     if is_last(data):
                         break
 
-        return VendorEvents(events(), patience)
+        return VendorEvents(events(), deadline)
 
     @contextmanager
     def _answer(
-        self, vendor: str, url: str, body: Mapping[str, JsonValue], headers: Mapping[str, str], patience: _Patience
+        self, vendor: str, url: str, body: Mapping[str, JsonValue], headers: Mapping[str, str], deadline: _Deadline
     ) -> Iterator[BaseHTTPResponse]:
         if not self._private_addresses and not url.startswith("https://"):
             raise BackendFailed(f"{vendor}: models are only asked over https", nothing_done=True)
-        with _failures(vendor, patience):
-            answer = self._sent(
+        with _failures(vendor, deadline):
+            answer = self._send(
                 url,
                 json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
                 {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "rlaas", **headers},
-                patience,
+                deadline,
             )
             try:
                 if answer.headers.get("content-encoding", "identity").strip().lower() != "identity":
                     raise BackendFailed(f"{vendor}'s answer is compressed, which it was asked not to be")
                 if answer.status != 200:
-                    content = _beginning(answer)
+                    content = _read_beginning(answer)
                     lower = {name.lower(): value for name, value in answer.headers.items()}
                     raise VendorRefused(answer.status, content, retry_after_s(lower))
                 yield answer
-                _give_back(answer, patience)
+                _give_back(answer, deadline)
             except BaseException:
                 answer.close()
                 raise
 
-    def _sent(self, url: str, body: bytes, headers: Mapping[str, str], patience: _Patience) -> BaseHTTPResponse:
-        timeout_s = max(0.001, patience.left())
-        asking = _PATIENCE.set(patience)
+    def _send(self, url: str, body: bytes, headers: Mapping[str, str], deadline: _Deadline) -> BaseHTTPResponse:
+        timeout_s = max(0.001, deadline.seconds_left())
+        token = _DEADLINE.set(deadline)
         try:
             return self._pools.urlopen(
                 "POST",
@@ -199,7 +199,7 @@ class VendorHttp:
                 decode_content=False,
             )
         finally:
-            _PATIENCE.reset(asking)
+            _DEADLINE.reset(token)
 
 
 def _pieces(vendor: str, answer: BaseHTTPResponse, most: int) -> Iterator[bytes]:
@@ -212,16 +212,17 @@ def _pieces(vendor: str, answer: BaseHTTPResponse, most: int) -> Iterator[bytes]
         yield piece
 
 
-def _beginning(answer: BaseHTTPResponse) -> bytes:
+def _read_beginning(answer: BaseHTTPResponse) -> bytes:
+    """About the first `_MAX_REFUSAL_BYTES` of the answer."""
     content = b""
     while len(content) < _MAX_REFUSAL_BYTES and (piece := answer.read1(_PIECE_BYTES)):
         content += piece
     return content
 
 
-def _give_back(answer: BaseHTTPResponse, patience: _Patience) -> None:
-    """To the pool if the answer ends here, as it should once its reader is content; closed if there is more."""
-    patience.ends_at = time.monotonic() + 0.1
+def _give_back(answer: BaseHTTPResponse, deadline: _Deadline) -> None:
+    """Give the connection back to the pool if the answer ends here; close it if there is more."""
+    deadline.ends_at = time.monotonic() + 0.1
     rest: bytes | None = b"?"
     with suppress(HTTPError, OSError):
         rest = answer.read1(_PIECE_BYTES)
@@ -232,7 +233,7 @@ def _give_back(answer: BaseHTTPResponse, patience: _Patience) -> None:
 
 
 @contextmanager
-def _failures(vendor: str, patience: _Patience) -> Iterator[None]:
+def _failures(vendor: str, deadline: _Deadline) -> Iterator[None]:
     """Turn urllib3's errors inside into BackendFailed; a request that was never sent is safe to repeat."""
     try:
         yield
@@ -240,16 +241,16 @@ def _failures(vendor: str, patience: _Patience) -> Iterator[None]:
         detail = f"{vendor} could not be reached: {type(error).__name__}"
         raise BackendFailed(detail, safe_to_repeat=True, nothing_done=True) from error
     except ReadTimeoutError as error:
-        raise BackendFailed(f"{vendor} did not answer in time", nothing_done=not patience.sent) from error
+        raise BackendFailed(f"{vendor} did not answer in time", nothing_done=not deadline.is_sent) from error
     except LocationParseError as error:
         raise BackendFailed(f"{vendor}: the base_url is not an address", nothing_done=True) from error
     except (HTTPError, OSError) as error:
-        raise BackendFailed(f"{vendor} broke off: {type(error).__name__}", nothing_done=not patience.sent) from error
+        raise BackendFailed(f"{vendor} broke off: {type(error).__name__}", nothing_done=not deadline.is_sent) from error
 
 
 def is_public(address: str) -> bool:
-    """Whether `address` (IPv4 or IPv6) is on the public internet; for one that carries an IPv4 address inside, whether
-    that is."""
+    """Whether `address` (IPv4 or IPv6) is on the public internet; for an IPv6 address that contains an IPv4 address,
+    whether the latter is. Raises: ValueError for a text that is no address."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv4Address):
         return not any(ip in network for network in _NOT_PUBLIC_V4)
@@ -260,19 +261,19 @@ def is_public(address: str) -> bool:
 
 
 class _Reads(io.RawIOBase):
-    """A connection's bytes, while there is patience for them: what http.client reads one call at a time, status,
-    headers and content, ends with it, however slowly it drips."""
+    """A connection's bytes, until the deadline: http.client reads status, headers and content through it, so that all
+    of them end then, however slowly the server sends."""
 
-    def __init__(self, sock: socket.socket, patience: _Patience) -> None:
+    def __init__(self, sock: socket.socket, deadline: _Deadline) -> None:
         self._sock = sock
         self._raw = sock.makefile("rb", buffering=0)
-        self._patience = patience
+        self._deadline = deadline
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        left = self._patience.left()
+        left = self._deadline.seconds_left()
         if left <= 0:
             raise TimeoutError("the answer's time is over")
         self._sock.settimeout(left)
@@ -284,22 +285,22 @@ class _Reads(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    """Reads by the patience of the request that it answers."""
+    """Reads until the deadline of the request that it answers."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp.close()
-        self.fp = io.BufferedReader(_Reads(sock, _PATIENCE.get()))
+        self.fp = io.BufferedReader(_Reads(sock, _DEADLINE.get()))
 
 
 class _Plain(HTTPConnection):
-    """Gives itself up when it lay idle for long, and forgets how long its last answer was waited for."""
+    """Opens a new connection when it was idle for long, and begins each request with the time-out to connect."""
 
     response_class = _Response
     _used_at = 0.0
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        _PATIENCE.get().sent = True
+        _DEADLINE.get().is_sent = True
         self._used_at = time.monotonic()
         if self.sock is not None:
             self.sock.settimeout(CONNECT_TIMEOUT_S)
@@ -315,20 +316,20 @@ class _Secure(_Plain, HTTPSConnection):
 
 
 class _Public(_Secure):
-    """Connects to a public address or not at all; TLS still proves the name."""
+    """Connects to a public address or not at all; TLS still checks the name."""
 
     def _new_conn(self) -> socket.socket:
-        # One time-out for the name and all its addresses together: who answers for it, and how many there are, is the
-        # tenant's choice too.
-        allowed = self.timeout if isinstance(self.timeout, float | int) else CONNECT_TIMEOUT_S
-        until = time.monotonic() + allowed
+        # One time-out for resolving the name and for all its addresses together: a tenant chooses the name server and
+        # the number of addresses, too.
+        timeout_s = self.timeout if isinstance(self.timeout, float | int) else CONNECT_TIMEOUT_S
+        until = time.monotonic() + timeout_s
         try:
-            addresses = _addresses_of(self._dns_host, self.port, within_s=allowed)
+            addresses = _resolve(self._dns_host, self.port, within_s=timeout_s)
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error
         if not all(map(is_public, addresses)):
             raise BackendFailed("the base_url does not lead to a public address", nothing_done=True)
-        failed: OSError | None = None
+        last_error: OSError | None = None
         for address in addresses:
             left = until - time.monotonic()
             if left <= 0:
@@ -336,28 +337,28 @@ class _Public(_Secure):
             try:
                 sock = socket.create_connection((address, self.port), left)
             except OSError as error:
-                failed = error
+                last_error = error
                 continue
             for option in self.socket_options or ():
                 sock.setsockopt(*option)
             return sock
-        raise NewConnectionError(self, f"none of the addresses answers: {failed}")
+        raise NewConnectionError(self, f"none of the addresses answers: {last_error}")
 
 
-def _addresses_of(host: str, port: int | None, *, within_s: float) -> list[str]:
-    """The addresses of a name. `getaddrinfo` waits as long as the resolver says, some ten seconds: what it finds too
-    late is left to its thread. Raises: socket.gaierror, also where nothing is found in `within_s` seconds."""
-    found: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
+def _resolve(host: str, port: int | None, *, within_s: float) -> list[str]:
+    """The addresses of a name. `getaddrinfo` waits as long as the resolver does, some ten seconds, so it runs in a
+    thread, whose late result is dropped. Raises: socket.gaierror, also after `within_s` seconds."""
+    results: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
 
-    def look() -> None:
+    def look_up() -> None:
         try:
-            found.put([str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)])
-        except Exception as error:  # raised below, in the thread that asks
-            found.put(error)
+            results.put([str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)])
+        except Exception as error:  # raised below, in the calling thread
+            results.put(error)
 
-    threading.Thread(target=look, daemon=True, name="resolver").start()
+    threading.Thread(target=look_up, daemon=True, name="resolver").start()
     try:
-        answer = found.get(timeout=within_s)
+        answer = results.get(timeout=within_s)
     except queue.Empty:
         raise socket.gaierror(socket.EAI_AGAIN, f"the name was not resolved in {within_s:g} s") from None
     if isinstance(answer, Exception):

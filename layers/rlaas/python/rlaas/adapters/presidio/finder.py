@@ -1,8 +1,7 @@
-"""Names and other personal data found by Presidio's analyzer on spaCy's small English model, both from the function's
+"""Finds names and other personal data by Presidio's analyzer on spaCy's small English model, both from the function's
 layer.
 
-Nothing is fetched when it runs: the model is a package, and no recogniser used here asks for the list of top-level
-domains.
+It downloads nothing: the model is a package, and no recogniser used here needs the list of top-level domains.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,25 +41,25 @@ from rlaas.privacy.patterns import Span
 from rlaas.privacy.settings import MODEL_ENTITIES, ModelEntity
 
 CERTAIN_ENOUGH = 0.4
-"""Presidio's score from which a find counts: a weak shape (eight digits) counts only with a word such as `account` near
-it."""
+"""Presidio's score, in [0, 1], from which a result counts: a weak pattern (eight digits) counts only with a word such
+as `account` near it."""
 
 _UNUSED = ["tok2vec", "tagger", "parser", "attribute_ruler", "lemmatizer"]
-"""Parts of the model that find no names, and take half the time."""
+"""Parts of the model that names do not need; they take half the time."""
 _NUMBERS = ("UK_NINO", "US_ITIN", "US_PASSPORT", "US_BANK_NUMBER", "US_DRIVER_LICENSE")
-"""The surest first."""
+"""The most certain first."""
 _NAMED_LICENCE = (
     r"(?<=\bdriv(?:er|ing)(?:['’]?s)?[ ]licen[cs]e(?:[ ](?:number|no\.?|id))?(?:[ ](?:is|was)|[ ]?[:#])?[ ]?)"
     r"(?=[a-z-]{0,6}\d)(?:[a-z\d-]{5,20}|\d{1,4}(?= \d))(?: \d[\d-]{1,8}){0,3}(?![\w-])"
 )
-"""Whatever number is said to be a licence's, for states that write theirs as Presidio's shapes do not."""
+"""Any number that the text calls a driver's licence, for states whose formats Presidio does not know."""
 _PLACES = frozenset({"GPE", "LOC", "FAC"})
 _TAKEN_FOR_NAMES = frozenset({"ORG", "GPE", "LOC", "FAC", "PRODUCT", "WORK_OF_ART", "EVENT", "LAW", "NORP", "LANGUAGE"})
-"""What the model calls names that are rare in its news and talk shows."""
+"""Labels that the model gives to names that are rare in its training data, news and talk shows."""
 
 
 class PresidioFinder:
-    """`EntityFinder` in this process. Building it takes seconds; texts are handled at about a hundred a second and
+    """`EntityFinder` in this process. Making one takes seconds; it handles about a hundred texts a second on one
     core."""
 
     def __init__(self) -> None:
@@ -85,16 +84,15 @@ class PresidioFinder:
         self.find(["Hi Ada, the first text takes longest."], MODEL_ENTITIES)
 
     def find(self, texts: Sequence[str], entities: Sequence[ModelEntity]) -> list[list[Span]]:
-        """The spans of `entities` in each of `texts`. A name found in one is found in the others, too."""
-        asked = [*entities, *([] if "PERSON" in entities else ["PERSON"])]  # so that a person is never taken for a place
+        """The spans of `entities` in each of `texts`. A name that is found in one text is found in the others too."""
+        labels = [*entities, *([] if "PERSON" in entities else ["PERSON"])]  # so that a person is never taken for a place
         results: list[list[RecognizerResult]] = []
         with self._model.memory_zone():
             for text, artifacts, *_ in self._nlp.process_batch(list(texts), "en", batch_size=32):
-                found = self._analyzer.analyze(text, "en", asked, score_threshold=CERTAIN_ENOUGH, nlp_artifacts=artifacts)
-                results.append(found)
-        people = [[Name(one.start, one.end) for one in found if one.entity_type == "PERSON"] for found in results]
+                results.append(self._analyzer.analyze(text, "en", labels, score_threshold=CERTAIN_ENOUGH, nlp_artifacts=artifacts))
+        people = [[Name(result.start, result.end) for result in of_text if result.entity_type == "PERSON"] for of_text in results]
         people = mentions(texts, people, self._lexicon)
-        return [list(_spans(found, names, entities)) for found, names in zip(results, people, strict=True)]
+        return [list(_spans(of_text, names, entities)) for of_text, names in zip(results, people, strict=True)]
 
 
 def _lexicon() -> Lexicon:
@@ -110,8 +108,8 @@ def _lexicon() -> Lexicon:
 
 
 class _LoadedModel(SpacyNlpEngine):
-    """Presidio's spaCy engine on a model that is loaded: it would look its name up, and fetch it if it were not
-    there."""
+    """Presidio's spaCy engine on a model that is loaded: by itself it would load one by name, and download one that is
+    missing."""
 
     def __init__(self, model: Language) -> None:
         configuration = NerModelConfiguration(
@@ -121,7 +119,7 @@ class _LoadedModel(SpacyNlpEngine):
         self.nlp = {"en": model}  # type: ignore[assignment]
 
     def load(self) -> None:
-        """Nothing is left to load."""
+        """Do nothing: the model is loaded."""
 
 
 class _NameRecognizer(EntityRecognizer):
@@ -133,47 +131,46 @@ class _NameRecognizer(EntityRecognizer):
         super().__init__(supported_entities=["PERSON"], name="NameRecognizer")
 
     def load(self) -> None:
-        """Nothing is left to load."""
+        """Do nothing: the model is loaded."""
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts) -> list[RecognizerResult]:
         """The names in `text`."""
-        found = [*cued_names(text, self._lexicon), *self._by_model(nlp_artifacts.tokens)]
+        names = [*cued_names(text, self._lexicon), *self._by_model(nlp_artifacts.tokens)]
         places = {(place.start, place.end) for place in countries(text)}
-        return [RecognizerResult("PERSON", name.start, name.end, 0.85) for name in found if (name.start, name.end) not in places]
+        return [RecognizerResult("PERSON", name.start, name.end, 0.85) for name in names if (name.start, name.end) not in places]
 
     def _by_model(self, doc: Doc) -> Iterator[Name]:
         no_capitals = doc.text == doc.text.lower()
         for entity in doc.ents:
-            known = entity.label_ == "PERSON" and not _is_place(entity)
-            if known and no_capitals:
+            is_person = entity.label_ == "PERSON" and not _is_place(entity)
+            if is_person and no_capitals:
                 yield from uncapitalised(doc.text, entity.start_char, entity.end_char, self._lexicon)
-            elif known or entity.label_ in _TAKEN_FOR_NAMES:
+            elif is_person or entity.label_ in _TAKEN_FOR_NAMES:
                 name = trimmed(doc.text, entity.start_char, entity.end_char)
                 text = doc.text[name.start : name.end] if name else ""
-                if name and (is_full_name(text, self._lexicon) or (known and self._is_said(doc.text, name))):
+                if name and (is_full_name(text, self._lexicon) or (is_person and self._is_name(doc.text, name))):
                     yield name
 
-    def _is_said(self, text: str, name: Name) -> bool:
-        """Whether one of its words is no verb, adjective, ...; or it is one word whose capital does not begin a
-        sentence."""
+    def _is_name(self, text: str, name: Name) -> bool:
+        """Whether one of its words is no ordinary English word, or it is a single word in the middle of a sentence."""
         words = _words(text[name.start : name.end])
         return not all(map(self._lexicon.ordinary, words)) or (len(words) == 1 and in_mid_sentence(text, name.start, name.end))
 
 
 class _PlaceRecognizer(EntityRecognizer):
-    """Places: by their surroundings, and by the model where it does not take an English word for one."""
+    """Places: by their surroundings, and by the model except where it takes an English word for a place."""
 
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
         super().__init__(supported_entities=["LOCATION"], name="PlaceRecognizer")
 
     def load(self) -> None:
-        """Nothing is left to load."""
+        """Do nothing: the model is loaded."""
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts) -> list[RecognizerResult]:
         """The places in `text`."""
-        found = [*countries(text), *cued_places(text, self._lexicon), *self._by_model(nlp_artifacts.tokens)]
-        return [RecognizerResult("LOCATION", place.start, place.end, 0.85) for place in found]
+        places = [*countries(text), *cued_places(text, self._lexicon), *self._by_model(nlp_artifacts.tokens)]
+        return [RecognizerResult("LOCATION", place.start, place.end, 0.85) for place in places]
 
     def _by_model(self, doc: Doc) -> Iterator[Name]:
         for entity in doc.ents:
@@ -189,17 +186,17 @@ def _words(text: str) -> list[str]:
 
 
 def _is_place(entity: Entity) -> bool:
-    """Whether what the model calls a person stands where places do."""
+    """Whether the model calls it a person, but it stands where places do."""
     return entity.label_ == "PERSON" and stands_where_places_do(entity.doc.text, entity.start_char)
 
 
-def _spans(found: list[RecognizerResult], names: list[Name], entities: Sequence[ModelEntity]) -> Iterator[Span]:
-    """What was found of `entities`: numbers go before names, and people before places."""
-    numbers = [Span(one.start, one.end, one.entity_type) for one in found if one.entity_type in _NUMBERS]
+def _spans(results: list[RecognizerResult], names: list[Name], entities: Sequence[ModelEntity]) -> Iterator[Span]:
+    """The spans of `entities`, where numbers and people have priority over places that overlap them."""
+    numbers = [Span(result.start, result.end, result.entity_type) for result in results if result.entity_type in _NUMBERS]
     people = [Span(name.start, name.end, "PERSON") for name in names]
-    rest = [Span(one.start, one.end, one.entity_type) for one in found if one.entity_type in ("LOCATION", "NRP")]
-    taken = [*sorted(numbers, key=lambda span: _NUMBERS.index(span.entity)), *people]
-    for span in [*taken, *(span for span in rest if not _overlaps(span, taken))]:
+    rest = [Span(result.start, result.end, result.entity_type) for result in results if result.entity_type in ("LOCATION", "NRP")]
+    first = [*sorted(numbers, key=lambda span: _NUMBERS.index(span.entity)), *people]
+    for span in [*first, *(span for span in rest if not _overlaps(span, first))]:
         if span.entity in entities:
             yield span
 
@@ -210,7 +207,7 @@ def _overlaps(span: Span, others: Sequence[Span]) -> bool:
 
 @Language.component("plain_lemmas")
 def _plain_lemmas(doc: Doc) -> Doc:
-    """What Presidio compares with its context words: the words themselves."""
+    """Set each token's lemma, which Presidio compares with its context words, to the word in lower case."""
     for token in doc:
         token.lemma_ = token.lower_
     return doc
