@@ -1,14 +1,14 @@
-"""The typed environment: what functions are told, by what it is for. CDK writes it; a process reads it through its
-stage."""
+"""The functions' environment variables, as typed settings, by what they are for. CDK writes them; a process reads them
+through its stage."""
 
 from pydantic import BaseModel, ConfigDict, Field, Json, JsonValue
 
 API_GATEWAY_SECONDS = 29
-"""How long API Gateway waits for a whole answer."""
+"""Seconds that API Gateway waits for a whole answer."""
 
 
 class Environment(BaseModel):
-    """What every function is told. Field aliases are the variables' names."""
+    """The variables of every function. Field aliases are the variables' names."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", validate_by_name=True, defer_build=True)
 
@@ -48,7 +48,7 @@ class RateEnvironment(RegistryEnvironment, CountersEnvironment):
 
 
 class FailuresEnvironment(Environment):
-    """For stream consumers that set aside what they can never handle."""
+    """For stream consumers that set aside records they can never handle."""
 
     failures_bucket: str = Field(alias="FAILURES_BUCKET")
 
@@ -58,14 +58,14 @@ class RewardEnvironment(EventsEnvironment, CountersEnvironment, FailuresEnvironm
 
 
 class FollowUpsEnvironment(Environment):
-    """For the reward writer: where it puts off what one tenant has too much of."""
+    """For the reward writer: the queue for events beyond their tenant's share of a batch."""
 
     follow_ups_queue_url: str = Field(alias="FOLLOW_UPS_QUEUE_URL")
 
 
 class RedriveEnvironment(FailuresEnvironment):
-    """For the function that plays again what failed: where it is kept, and whom it may call. `in_order` is one of
-    `consumers`."""
+    """For the function that plays failed work again: where it is kept, and the ARNs of the functions to call.
+    `in_order` is one of `consumers`."""
 
     failures_queue_url: str = Field(alias="FAILURES_QUEUE_URL")
     lake_bucket: str = Field(alias="LAKE_BUCKET")
@@ -77,31 +77,31 @@ class RedriveEnvironment(FailuresEnvironment):
 
 
 class ModelsEnvironment(Environment):
-    """For functions that ask models, or take policies that name them: which ones the stage allows
+    """For functions that ask models, or store policies that name them: the models that the stage allows
     (`rlaas.policies.allowed_models`)."""
 
     allowed_models: Json[tuple[str, ...]] = Field(default=("*",), alias="ALLOWED_MODELS")
 
 
 class InferenceEnvironment(IngestEnvironment, CountersEnvironment, ModelsEnvironment):
-    """For functions that answer. What a process that dies had set aside of a budget comes back after one to two
-    `reservation_seconds`."""
+    """For functions that answer. What a process reserved of a budget before it died is free again after one to two
+    times `reservation_seconds`."""
 
     reservation_seconds: int = Field(default=60, ge=1, alias="RESERVATION_SECONDS")
 
 
 class TelemetryEnvironment(IngestEnvironment, RateEnvironment):
-    """For the function that takes events."""
+    """For the function that receives events."""
 
 
 class AnsweringEnvironment(InferenceEnvironment, RateEnvironment):
-    """For functions that answer requests, whose calls may take `function_seconds`."""
+    """For functions that answer requests; a call may take `function_seconds`."""
 
     function_seconds: int = Field(default=API_GATEWAY_SECONDS, ge=15, alias="FUNCTION_SECONDS")
 
 
 class GrantingEnvironment(Environment):
-    """For the function that lets callers ask models themselves, by leave of the role `grant_role_arn`."""
+    """For the function that gives callers grants to ask models themselves, of the role `grant_role_arn`."""
 
     grant_role_arn: str = Field(alias="GRANT_ROLE_ARN")
 
@@ -111,7 +111,7 @@ class AllocationEnvironment(EventsEnvironment, CountersEnvironment):
 
 
 class MirrorEnvironment(CountersEnvironment):
-    """For what hands mirrored requests to the shadows, and the check that none was lost."""
+    """For the functions that send mirrored requests to the shadows and check that none was lost."""
 
     shadow_queue_url: str = Field(alias="SHADOW_QUEUE_URL")
 
@@ -135,25 +135,25 @@ class AuditEnvironment(Environment):
 
 
 class RolloutEnvironment(EventsEnvironment, CountersEnvironment):
-    """For the rollout's steps: the stage's rollout settings, which a rollout's own go before."""
+    """For the rollout's steps: the stage's rollout settings, which a rollout's own override."""
 
     rollout_settings: Json[dict[str, JsonValue]] = Field(default={}, alias="ROLLOUT_SETTINGS")
 
 
 class EndpointEnvironment(Environment):
-    """For functions that know the endpoint."""
+    """For functions that use the model endpoint."""
 
     endpoint_name: str = Field(alias="ENDPOINT_NAME")
 
 
 class RunsEnvironment(Environment):
-    """For functions that start learning runs, or ask whether one goes on."""
+    """For functions that start learning runs, or ask whether one is running."""
 
     learning_state_machine_arn: str = Field(alias="LEARNING_STATE_MACHINE_ARN")
 
 
 class LearningEnvironment(RegistryEnvironment, EndpointEnvironment):
-    """For the learning run's steps: the stage's learning settings, which a run's own go before."""
+    """For the learning run's steps: the stage's learning settings, which a run's own override."""
 
     artifacts_bucket: str = Field(alias="ARTIFACTS_BUCKET")
     lake_bucket: str = Field(alias="LAKE_BUCKET")
@@ -162,14 +162,14 @@ class LearningEnvironment(RegistryEnvironment, EndpointEnvironment):
 
 
 class AskingEnvironment(Environment):
-    """For the function that asks held-out prompts, by leave of the role `asking_role_arn`."""
+    """For the function that asks held-out prompts, by sessions of the role `asking_role_arn`."""
 
     asking_role_arn: str = Field(alias="ASKING_ROLE_ARN")
 
 
 class AdaptersEnvironment(RegistryEnvironment, EndpointEnvironment, RunsEnvironment):
-    """For the function that keeps the endpoint's adapters up; `scale_to_zero` says that the endpoint gives its machines
-    back."""
+    """For the function that loads and unloads the endpoint's adapters; `scale_to_zero` says whether an idle endpoint
+    scales to no machine."""
 
     scale_to_zero: bool = Field(alias="SCALE_TO_ZERO")
 

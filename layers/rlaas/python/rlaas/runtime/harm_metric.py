@@ -7,7 +7,7 @@ from rlaas.runtime.metrics import emit
 
 
 def emit_harm(state: TrialState, candidate: str, *, stage: str, at: datetime) -> None:
-    """The evidence that the candidate of a rollout does harm: the metric that its guard's alarm watches."""
+    """Emit the evidence that the candidate of a rollout does harm: the metric that its guard's alarm watches."""
     emit(
         {"HarmEvidence": (state.evidence_of_harm().value, "None")},
         dimensions={"stage": stage, "rollout": state.rollout_id, "arm": candidate},

@@ -1,4 +1,4 @@
-"""Logs: structured events that hold ids and never payload text."""
+"""Logs: structured events with ids and without payload text."""
 
 from aws_lambda_powertools.logging import Logger
 
@@ -12,21 +12,21 @@ _DEEPEST = 12
 
 
 def refused(error: RlaasError, request_id: str, *, status: int) -> None:
-    """A line about a refusal."""
+    """Log a refusal: the error's type, and the path of the parameter that it names."""
     logger.info("refused", request_id=request_id, error=type(error).__name__, param=schema_path(error.param), status=status)
 
 
 def schema_path(param: str | None) -> str | None:
-    """`param` with `*` for each of its parts that no model declares: the client chose that, and it may be personal
+    """`param` with `*` for each part that no model declares: the client chose such a part, and it may be personal
     data."""
     if param is None or param in _OUTSIDE_BODIES:
         return param
-    declared = _declared()
-    return ".".join(part if part in declared else "*" for part in param.split(".")[:_DEEPEST])
+    names = _field_names()
+    return ".".join(part if part in names else "*" for part in param.split(".")[:_DEEPEST])
 
 
-def _declared() -> set[str]:
-    """The names of all fields of all models that cross a wire."""
+def _field_names() -> set[str]:
+    """The names and aliases of all fields of all wire models, and `_OUTSIDE_BODIES`."""
     models, names = [WireModel], set(_OUTSIDE_BODIES)
     for model in models:
         models += model.__subclasses__()
@@ -36,7 +36,7 @@ def _declared() -> set[str]:
 
 
 def where(error: Exception) -> list[str]:
-    """The call stack as file:line, without the message or the locals, which may hold payload text."""
+    """The call stack as `file:line`, without the message and the local variables, which may hold payload text."""
     places = []
     trace = error.__traceback__
     while trace is not None:

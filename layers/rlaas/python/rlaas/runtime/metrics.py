@@ -1,7 +1,7 @@
 """Metrics by the CloudWatch embedded metric format: one line on stdout, no call.
 
-The dimension set is exact (powertools always adds `service`) and bounded: tenants and ids are properties, never
-dimensions.
+The dimensions are exactly those given (Powertools always adds `service`) and their values few: tenants and ids are
+properties, never dimensions.
 """
 
 import json
@@ -22,7 +22,7 @@ def emit(
     at: datetime,
     properties: Mapping[str, str | None],
 ) -> None:
-    """Write `metrics` (name to value and unit) under one set of `dimensions`; `properties` stay searchable in the
+    """Write `metrics` (name to value and unit) with one set of `dimensions`; `properties` can be searched in the
     log."""
     line = {
         "_aws": {

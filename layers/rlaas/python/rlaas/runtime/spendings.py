@@ -12,7 +12,7 @@ from rlaas.tenancy.registry import Registry
 
 
 class Spendings:
-    """Spendings by tenant; prices are remembered as `limits` are."""
+    """Spendings by tenant; prices are remembered as long as `limits`. A reservation lives `lifetime_s` seconds."""
 
     def __init__(self, records: Registry, counters: Counters, limits: Remembered[TenantLimits], *, clock: Clock, lifetime_s: int) -> None:
         self._counters = counters

@@ -1,6 +1,6 @@
-"""What a process needs of its stage: the one place where adapters and the typed environment meet.
+"""A process's stage: the one place where adapters are made from the typed environment.
 
-Each part is imported and made when it is first asked for, so a function that asks for the registry loads nothing else.
+Each part is imported and made when it is first used, so a function that uses the registry loads nothing else.
 """
 
 import os
@@ -68,26 +68,26 @@ Settings = TypeVar("Settings", bound=Environment)
 
 
 class Stage:
-    """The stage that `variables` tell of. Each part is made once; a test sets one to put its own in its place."""
+    """The stage that `variables` describe. Each part is made once; a test may set a part to one of its own."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
         self._settings: dict[type[Environment], Environment] = {}
 
     def settings(self, model: type[Settings]) -> Settings:
-        """The variables as `model`, read once. Raises: pydantic.ValidationError naming each that is missing or
+        """The variables as `model`, read once. Raises: pydantic.ValidationError naming each variable that is missing or
         malformed."""
-        known = self._settings.get(model)
-        if not isinstance(known, model):
-            known = self._settings[model] = model.model_validate(self._variables)
-        return known
+        settings = self._settings.get(model)
+        if not isinstance(settings, model):
+            settings = self._settings[model] = model.model_validate(self._variables)
+        return settings
 
     @cached_property
     def name(self) -> str:
         """The stage's name."""
         return self.settings(Environment).stage
 
-    # What is kept.
+    # Stores.
 
     @cached_property
     def registry(self) -> "DynamoRegistry":
@@ -113,7 +113,7 @@ class Stage:
 
     @cached_property
     def counters(self) -> "DynamoCounters":
-        """What budgets have left."""
+        """What each tenant has used of its budgets."""
         from rlaas.adapters.aws.counters import DynamoCounters
 
         return DynamoCounters(self.settings(CountersEnvironment).counters_table)
@@ -134,19 +134,19 @@ class Stage:
 
     @cached_property
     def artifacts(self) -> "S3Artifacts":
-        """What learning runs leave."""
+        """The files of learning runs."""
         from rlaas.adapters.aws.artifact_store import S3Artifacts
 
         return S3Artifacts()
 
     @cached_property
     def lake(self) -> "FirehoseLake":
-        """The way into the lake."""
+        """Delivers events to the lake."""
         from rlaas.adapters.aws.lake import FirehoseLake
 
         return FirehoseLake(self.settings(LakeEnvironment).delivery_stream)
 
-    # What answers requests.
+    # For requests.
 
     @cached_property
     def limits(self) -> "Remembered[TenantLimits]":
@@ -183,7 +183,7 @@ class Stage:
 
     @cached_property
     def allowed(self) -> "AllowedModels":
-        """Which models may be asked."""
+        """The models that may be asked."""
         from rlaas.policies.allowed_models import AllowedModels
 
         return AllowedModels(self.settings(ModelsEnvironment).allowed_models)
@@ -197,7 +197,7 @@ class Stage:
 
     @cached_property
     def backends(self) -> "Backend":
-        """The connections to models. On the laptop a policy may name a server on the laptop itself."""
+        """The connections to models. On the laptop a policy may name a server on the same machine."""
         from rlaas.adapters.models.backends import Backends
         from rlaas.runtime.waking import WakingBackend
 
@@ -205,60 +205,60 @@ class Stage:
 
     @cached_property
     def moderators(self) -> "Moderators":
-        """The connections to the services that guardrails are judged by."""
+        """The connections to the services that judge guardrails."""
         from rlaas.adapters.models.moderators import Moderators
 
         return Moderators(self.secrets, private_addresses=self.name == "local", allowed=self.allowed)
 
     @cached_property
     def breakers(self) -> "CircuitBreakers":
-        """Which models are not asked for a while."""
+        """The circuit breakers of models that fail."""
         from rlaas.inference.circuit_breakers import CircuitBreakers
 
         return CircuitBreakers(time.perf_counter)
 
     @cached_property
     def grants(self) -> "ModelGrants":
-        """Makes grants, with which callers ask a model directly."""
+        """Makes grants, with which callers ask a model themselves."""
         from rlaas.adapters.aws.grants import ModelGrants
 
         return ModelGrants(self.settings(GrantingEnvironment).grant_role_arn)
 
-    # What mirrors requests.
+    # For mirrored requests.
 
     @cached_property
     def shadow_ledger(self) -> "DynamoShadowLedger":
-        """Which mirrored requests have no output yet."""
+        """The mirrored requests that have no output yet."""
         from rlaas.adapters.aws.shadows import DynamoShadowLedger
 
         return DynamoShadowLedger(self.settings(CountersEnvironment).counters_table)
 
     @cached_property
     def shadow_queue(self) -> "ShadowQueue":
-        """Mirrored requests on their way."""
+        """The mirrored requests that wait for their shadow."""
         from rlaas.adapters.aws.shadows import ShadowQueue
 
         return ShadowQueue(self.settings(MirrorEnvironment).shadow_queue_url)
 
     @cached_property
     def dead_shadows(self) -> "ShadowQueue":
-        """Mirrored requests that were given up."""
+        """The mirrored requests that no shadow could answer."""
         from rlaas.adapters.aws.shadows import ShadowQueue
 
         return ShadowQueue(self.settings(ReconcileEnvironment).dead_letter_queue_url)
 
-    # What learns and what tries.
+    # For learning runs and trials.
 
     @cached_property
     def trials(self) -> "DynamoTrials":
-        """What rollouts have seen."""
+        """The states of rollouts' trials."""
         from rlaas.adapters.aws.trials import DynamoTrials
 
         return DynamoTrials(self.settings(CountersEnvironment).counters_table)
 
     @cached_property
     def bandits(self) -> "DynamoBandits":
-        """What bandits have seen."""
+        """The statistics of bandits."""
         from rlaas.adapters.aws.trials import DynamoBandits
 
         return DynamoBandits(self.settings(CountersEnvironment).counters_table)
@@ -272,7 +272,7 @@ class Stage:
 
     @cached_property
     def guards(self) -> "CloudWatchGuards":
-        """The alarms that take rollouts back."""
+        """The alarms that roll rollouts back."""
         from rlaas.adapters.aws.metrics_alarms import CloudWatchGuards
 
         return CloudWatchGuards(self.name)
@@ -298,16 +298,16 @@ class Stage:
 
         return SageMakerAdapters(self.settings(EndpointEnvironment).endpoint_name)
 
-    # What failed.
+    # For failed work.
 
     def keeper(self, function_arn: str) -> "SetAside":
-        """Where the stream consumer `function_arn` sets aside what it can never handle."""
+        """Where the stream consumer `function_arn` sets aside records that it can never handle."""
         from rlaas.adapters.aws.failures import SetAside
 
         return SetAside(self.settings(FailuresEnvironment).failures_bucket, function_arn)
 
     def follow_ups(self, function_arn: str) -> "FollowUpQueue":
-        """Where the reward writer `function_arn` puts off what one tenant has too much of."""
+        """Where the reward writer `function_arn` puts events beyond their tenant's share of a batch."""
         from rlaas.adapters.aws.follow_ups import FollowUpQueue
 
         return FollowUpQueue(self.settings(FollowUpsEnvironment).follow_ups_queue_url, function_arn)
@@ -355,17 +355,16 @@ def current_stage() -> Stage:
 
 @contextmanager
 def replace_stage(stage: Stage) -> Iterator[Stage]:
-    """Have the process stand on `stage` until the block ends: for tests, and whatever else has parts of its own."""
+    """Make `stage` the process's stage until the block ends: for tests and other code with parts of its own."""
     global _current
-    before, _current = _current, stage
+    previous, _current = _current, stage
     try:
         yield stage
     finally:
-        _current = before
+        _current = previous
 
 
 def import_ahead(*modules: str) -> None:
-    """Import modules of `rlaas`, which parts are made of, while the process starts: for functions that a user waits
-    for."""
+    """Import modules of `rlaas` that the stage's parts need while the process starts, so that no user waits for it."""
     for module in modules:
         import_module(f"rlaas.{module}")

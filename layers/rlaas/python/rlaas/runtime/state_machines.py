@@ -1,4 +1,4 @@
-"""What state machines hand to functions: settings over a stage's defaults, and errors as Step Functions tells them."""
+"""Inputs of functions from state machines: settings that override the stage's, and errors in Step Functions' form."""
 
 import json
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class Failure(BaseModel):
-    """A caught error: `Error` is its name, `Cause` a text that is often JSON with the message inside."""
+    """A caught error: `Error` is its name, `Cause` a text that is often JSON and contains the message."""
 
     Error: str
     Cause: str = ""
 
     @property
     def told(self) -> str:
-        """The error in one line: of a function its message, of a SageMaker job its last words or else how it ended, of
-        a query why."""
+        """The error in one line: a function's message, a SageMaker job's exit message or else its last status, a
+        query's reason."""
         try:
             cause = json.loads(self.Cause)
         except ValueError:
@@ -31,7 +31,7 @@ class Failure(BaseModel):
 
 
 def _message(cause: Mapping[str, JsonValue]) -> str:
-    """What a cause that is JSON says to a reader; nothing where it has no words for one."""
+    """The message for a reader in a cause that is JSON; "" where it has none."""
     for name in ("errorMessage", "ExitMessage", "FailureReason"):
         if cause.get(name):
             return str(cause[name])
@@ -44,10 +44,10 @@ def _message(cause: Mapping[str, JsonValue]) -> str:
     return ""
 
 
-def settings_of(model: type[Settings], stage: Mapping[str, JsonValue], given: Mapping[str, JsonValue]) -> Settings:
-    """`given` over the stage's own over the model's defaults. Raises: InvalidInput with `settings.` before the
-    field."""
-    settings = {**stage, **given}
+def settings_of(model: type[Settings], stage: Mapping[str, JsonValue], overrides: Mapping[str, JsonValue]) -> Settings:
+    """`overrides` over the stage's own settings over the model's defaults. Raises: InvalidInput naming the field, with
+    `settings.` before it."""
+    settings = {**stage, **overrides}
     try:
         return model.model_validate_json(json.dumps(settings))
     except ValidationError as error:

@@ -1,9 +1,9 @@
 """Traces of answers by OpenTelemetry's conventions: each span is a line of OTLP JSON on stdout, and a collector reads
 it from the log.
 
-No SDK: it would cost every cold start a tenth of a second, and an exporter of its own would hold requests up. A span's
-line goes the way of every other line of the log. The request is a SERVER span, each call of a model a CLIENT span by
-the GenAI conventions, failed ones too.
+OpenTelemetry's SDK is not used: it would add a tenth of a second to every cold start, and its exporter would delay
+requests. A span's line is written like every other line of the log. The request is a SERVER span; each call of a model,
+failed ones too, is a CLIENT span by the GenAI conventions.
 """
 
 import json
@@ -31,7 +31,7 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-(
 _REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call", "cancelled"})
 _LONGEST_NAME = 256
 _MOST = 10_000_000
-_ASKED = {
+_PARAMETERS = {
     "temperature": "gen_ai.request.temperature",
     "top_p": "gen_ai.request.top_p",
     "top_k": "gen_ai.request.top_k",
@@ -45,8 +45,8 @@ _ASKED = {
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A request's place in its trace: the caller's, by W3C's `traceparent`, or a new one. What the caller does not
-    sample is not told."""
+    """A request's place in its trace: the caller's trace, by W3C's `traceparent`, or a new one. Nothing is written of a
+    trace that the caller does not sample."""
 
     stage: str
     trace_id: str
@@ -57,10 +57,10 @@ class Trace:
     @classmethod
     def of(cls, traceparent: str | None, *, stage: str) -> "Trace":
         """The trace of a request with that header."""
-        given = _TRACEPARENT.fullmatch(traceparent or "")
-        if given is None:
+        match = _TRACEPARENT.fullmatch(traceparent or "")
+        if match is None:
             return cls(stage, secrets.token_hex(16), None, True)
-        return cls(stage, given[1], given[2], bool(int(given[3], 16) & 1))
+        return cls(stage, match[1], match[2], bool(int(match[3], 16) & 1))
 
     def traceparent(self, span_id: str) -> str:
         """The header for a call made by the span `span_id`."""
@@ -77,10 +77,10 @@ class Trace:
         attributes: Mapping[str, Value],
         error: BaseException | None = None,
     ) -> None:
-        """Write a span that ends now; `started_ns` is since the epoch."""
+        """Write a span that ends now; `started_ns` is in nanoseconds since the epoch."""
         if not self.sampled:
             return
-        told = {**attributes, **({"error.type": type(error).__name__} if error is not None else {})}
+        values = {**attributes, **({"error.type": type(error).__name__} if error is not None else {})}
         span = {
             "traceId": self.trace_id,
             "spanId": span_id,
@@ -89,7 +89,7 @@ class Trace:
             "kind": kind,
             "startTimeUnixNano": str(started_ns),
             "endTimeUnixNano": str(time.time_ns()),
-            "attributes": [{"key": key, "value": _typed(value)} for key, value in told.items() if value is not None],
+            "attributes": [{"key": key, "value": _typed(value)} for key, value in values.items() if value is not None],
             **({"status": {"code": _ERROR}} if error is not None else {}),
         }
         resource = [{"key": "service.name", "value": _typed("rlaas")}, {"key": "deployment.environment.name", "value": _typed(self.stage)}]
@@ -99,15 +99,15 @@ class Trace:
 
 
 class TracedBackend:
-    """`Backend` with a span and the GenAI client metrics of each call; the model's server gets the span as its
-    parent."""
+    """`Backend` that writes a span and the GenAI client metrics of each call; the span is the parent of what the
+    model's server traces."""
 
     def __init__(self, backend: Backend, trace: Trace) -> None:
         self._backend = backend
         self._trace = trace
 
     def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
-        """As the backend within. Raises: as it does."""
+        """As the wrapped backend. Raises: as it does."""
         span = _Call(self._trace, backend, call)
         try:
             completion = self._backend.complete(backend, span.call, timeout_s=timeout_s)
@@ -118,11 +118,11 @@ class TracedBackend:
         return completion
 
     def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
-        """As the backend within; the span ends with the stream. Raises: as it does."""
+        """As the wrapped backend; the span ends with the stream. Raises: as it does."""
         span, collected = _Call(self._trace, backend, call), Collected()
         try:
             for delta in self._closing(self._backend.stream(backend, span.call, timeout_s=timeout_s)):
-                span.heard()
+                span.note_chunk()
                 yield collected.add(delta)
         except GeneratorExit:
             span.end(collected.completion(cut_off="cancelled"))
@@ -143,7 +143,7 @@ class TracedBackend:
 
 
 class _Call:
-    """One call of a model, from now to its end."""
+    """The span of one call of a model, from now to its end."""
 
     def __init__(self, trace: Trace, backend: BackendSpec, call: ChatCall) -> None:
         self._trace = trace
@@ -153,13 +153,13 @@ class _Call:
         self._first_chunk_s: float | None = None
         self.call = replace(call, traceparent=trace.traceparent(self._span_id))
 
-    def heard(self) -> None:
-        """A piece of a streamed answer is here."""
+    def note_chunk(self) -> None:
+        """Note that a piece of a streamed answer has come: the first one is timed."""
         if self._first_chunk_s is None:
             self._first_chunk_s = time.perf_counter() - self._started
 
     def end(self, completion: Completion | None = None, *, error: BaseException | None = None) -> None:
-        """Emit the span."""
+        """Write the span and emit the metrics."""
         seconds = time.perf_counter() - self._started
         usage = completion.usage if completion is not None else None
         provider = _PROVIDERS[self._backend.kind]
@@ -167,7 +167,7 @@ class _Call:
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": provider,
             "gen_ai.request.model": self._backend.model,
-            "gen_ai.response.model": _told(completion.model) if completion is not None and completion.model is not None else None,
+            "gen_ai.response.model": _scrub_model(completion.model) if completion is not None and completion.model is not None else None,
             "gen_ai.response.finish_reasons": (
                 [_reason(choice.finish_reason) for choice in completion.choices] if completion is not None else None
             ),
@@ -175,7 +175,11 @@ class _Call:
             "gen_ai.usage.output_tokens": usage.output_tokens if usage else None,
             "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens if usage and usage.cached_tokens else None,
             "gen_ai.request.choice.count": _number(self.call.parameters.get("n")),
-            **{name: _number(self.call.parameters.get(asked)) for asked, name in _ASKED.items() if asked in self.call.parameters},
+            **{
+                name: _number(self.call.parameters.get(parameter))
+                for parameter, name in _PARAMETERS.items()
+                if parameter in self.call.parameters
+            },
             "server.address": urlsplit(address).hostname if (address := getattr(self._backend, "base_url", None)) else None,
         }
         self._trace.tell(
@@ -190,27 +194,27 @@ class _Call:
         dimensions = {"stage": self._trace.stage, "gen_ai.operation.name": "chat", "gen_ai.provider.name": provider}
         at, model = utc_now(), {"gen_ai.request.model": self._backend.model, "error.type": type(error).__name__ if error else None}
         durations = {"gen_ai.client.operation.duration": seconds, "gen_ai.client.operation.time_to_first_chunk": self._first_chunk_s}
-        told: dict[str, tuple[float, Unit]] = {name: (value, "Seconds") for name, value in durations.items() if value is not None}
-        emit(told, dimensions=dimensions, at=at, properties=model)
+        metrics: dict[str, tuple[float, Unit]] = {name: (value, "Seconds") for name, value in durations.items() if value is not None}
+        emit(metrics, dimensions=dimensions, at=at, properties=model)
         for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)) if usage else ():
             by_type = {**dimensions, "gen_ai.token.type": kind}
             emit({"gen_ai.client.token.usage": (float(tokens), "None")}, dimensions=by_type, at=at, properties=model)
 
 
 def _number(value: object) -> int | float | None:
-    """A caller's number, where it is too small to be a card's or a phone's."""
+    """A caller's number, if it is too small to be that of a card or a phone; else None."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST else None
 
 
-def _told(model: str) -> str:
-    """What a vendor calls its model, without what might be personal data: whoever answers chooses it."""
-    [clean] = Scrubber(PrivacySettings(), salt=b"").texts([model[:_LONGEST_NAME]])
-    return clean
+def _scrub_model(model: str) -> str:
+    """The model's name in an answer, without what may be personal data: the server chooses it."""
+    [name] = Scrubber(PrivacySettings(), salt=b"").texts([model[:_LONGEST_NAME]])
+    return name
 
 
-def _reason(said: str | None) -> str:
-    """Why an answer ended, in a word that is known."""
-    return (said if said in _REASONS else "other") if said else ""
+def _reason(finish_reason: str | None) -> str:
+    """The finish reason if it is a known one; "other" for any other, "" for none."""
+    return (finish_reason if finish_reason in _REASONS else "other") if finish_reason else ""
 
 
 def _typed(value: Value) -> dict[str, object]:

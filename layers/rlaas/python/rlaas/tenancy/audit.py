@@ -1,9 +1,9 @@
-"""The audit: per tenant, a chain of entries in which each carries the hash of the one before, and the hash of what a
-change left behind.
+"""The audit: a chain of entries for each tenant. Each entry has the hash of the entry before it, and the hash of the
+record that the change left.
 
-No entry can be changed, moved or dropped from within unseen. Entries dropped from the end are seen by what they leave
-without an entry: the registry. Whoever can write both the chain and the registry can make both anew; only a copy
-elsewhere, such as the last `hash` in a log or a backup, tells of that.
+A check of the chain finds every entry that was changed, moved or deleted from within. Entries deleted from the end are
+found by comparing with the registry, where their changes still are. Somebody who can write both the chain and the
+registry can make both anew; only a copy elsewhere, such as the last `hash` in a log or a backup, shows that.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ _PAGE = 1000
 
 
 class RegistryChange(WireModel):
-    """One change of the registry, as its stream tells it."""
+    """One change of the registry, as its stream reports it."""
 
     registry_event_id: str
     tenant_id: TenantId
@@ -41,7 +41,7 @@ class RegistryChange(WireModel):
 
 
 class AuditEntry(RegistryChange):
-    """A change at its place in the tenant's chain. `hash` covers every other field."""
+    """A change at its place in the tenant's chain. `hash` is computed from all other fields."""
 
     seq: int = Field(ge=1)
     prev_hash: Sha256
@@ -50,7 +50,7 @@ class AuditEntry(RegistryChange):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What the registry holds under `target` now, and since when."""
+    """The registry's current item under `target`, by its hash, and since when it is there."""
 
     target: str
     version: int | None
@@ -59,7 +59,7 @@ class Content:
 
 
 class Contents(Protocol):
-    """Tells what the registry holds."""
+    """Lists the contents of the registry."""
 
     def contents(self, tenant_id: str) -> Iterable[Content]:
         """Everything of the tenant that has entries in its audit. Raises: DependencyUnavailable."""
@@ -70,26 +70,28 @@ class AuditLog(Protocol):
     """An append-only log per tenant."""
 
     def last(self, tenant_id: str) -> AuditEntry | None:
-        """The newest entry."""
+        """The newest entry; `None` without any. Raises: DependencyUnavailable."""
         ...
 
     def append(self, entry: AuditEntry) -> bool:
-        """Store `entry` unless its `seq` is taken or its `registry_event_id` recorded; whether it was stored."""
+        """Store `entry` unless there is one with its `seq` or its `registry_event_id`; whether it was stored. Raises:
+        DependencyUnavailable."""
         ...
 
     def recorded(self, tenant_id: str, registry_event_id: str) -> bool:
-        """Whether this change already has its entry."""
+        """Whether this change already has its entry. Raises: DependencyUnavailable."""
         ...
 
     def entries(self, tenant_id: str, *, after: int = 0, limit: int = 100) -> list[AuditEntry]:
-        """Up to `limit` entries with `seq > after`, in order."""
+        """Up to `limit` entries with `seq > after`, in order. Raises: DependencyUnavailable."""
         ...
 
 
 def append_change(change: RegistryChange, log: AuditLog) -> AuditEntry | None:
-    """Chain `change` onto its tenant's log; `None` when it is already there (streams deliver at least once)."""
+    """Append `change` to its tenant's chain; `None` when it has an entry (streams deliver at least once). Raises:
+    DependencyUnavailable."""
     while not log.recorded(change.tenant_id, change.registry_event_id):
-        entry = _chained(change, log.last(change.tenant_id))
+        entry = _chain_entry(change, log.last(change.tenant_id))
         if log.append(entry):
             return entry
     return None
@@ -102,7 +104,7 @@ def verify_chain(entries: Iterable[AuditEntry]) -> int:
     """
     previous: AuditEntry | None = None
     for entry in entries:
-        if entry != _chained(RegistryChange(**_change_fields(entry)), previous):
+        if entry != _chain_entry(RegistryChange(**_change_fields(entry)), previous):
             raise ValueError(f"the audit chain of {entry.tenant_id} breaks at seq {entry.seq}")
         previous = entry
     return previous.seq if previous else 0
@@ -110,47 +112,47 @@ def verify_chain(entries: Iterable[AuditEntry]) -> int:
 
 @dataclass(slots=True)
 class Newest:
-    """The newest entry of each target: that of the highest version, since a redrive enters what failed behind what came
-    since."""
+    """The newest entry of each target, which is that of the highest version: a redrive enters a failed change after
+    later ones."""
 
     _entries: dict[str, AuditEntry] = field(default_factory=dict)
-    _followed: set[tuple[str, int]] = field(default_factory=set)
-    _made: set[tuple[str, int]] = field(default_factory=set)
+    _before_versions: set[tuple[str, int]] = field(default_factory=set)
+    _after_versions: set[tuple[str, int]] = field(default_factory=set)
 
-    def noting(self, entries: Iterable[AuditEntry]) -> Iterator[AuditEntry]:
-        """`entries`, each noted as it passes."""
+    def note_each(self, entries: Iterable[AuditEntry]) -> Iterator[AuditEntry]:
+        """Yield `entries` and note each."""
         for entry in entries:
-            held = self._entries.get(entry.target)
-            if held is None or _rank(entry) >= _rank(held):
+            newest = self._entries.get(entry.target)
+            if newest is None or _rank(entry) >= _rank(newest):
                 self._entries[entry.target] = entry
             if entry.before_version:
-                self._followed.add((entry.target, entry.before_version))
+                self._before_versions.add((entry.target, entry.before_version))
             if entry.after_version:
-                self._made.add((entry.target, entry.after_version))
+                self._after_versions.add((entry.target, entry.after_version))
             yield entry
 
     def check(self, contents: Iterable[Content], *, before: datetime) -> None:
-        """Whether what the registry holds is what the entries say; what changed after `before` may still wait for its
-        entry.
+        """Compare the registry's contents with the entries; a change after `before` may still wait for its entry.
 
         Raises: ValueError naming the first target of which a change has no entry.
         """
-        if unheard := self._followed - self._made:
-            target, version = min(unheard)
+        if missing := self._before_versions - self._after_versions:
+            target, version = min(missing)
             raise ValueError(f"version {version} of {target} has no entry, and a later one has")
         gone = {target for target, entry in self._entries.items() if entry.after_version is not None and entry.at <= before}
         for content in contents:
             gone.discard(content.target)
             entry = self._entries.get(content.target)
-            told = entry is not None and (entry.content_sha256 or content.sha256, entry.after_version) == (content.sha256, content.version)
-            if not told and content.changed_at <= before:
+            if entry is not None and (entry.content_sha256 or content.sha256, entry.after_version) == (content.sha256, content.version):
+                continue
+            if content.changed_at <= before:
                 raise ValueError(f"{content.target} is not what the audit says: a change of it has no entry")
         if gone:
             raise ValueError(f"{min(gone)} is gone, and the audit does not say so")
 
 
 class ChainState(WireModel):
-    """Whether a tenant's chain holds: its length if so, else its first fault."""
+    """Whether a tenant's chain is intact: its length if so, else its first fault."""
 
     intact: bool
     length: int | None
@@ -158,8 +160,8 @@ class ChainState(WireModel):
 
 
 def inspect_chain(log: AuditLog, contents: Contents, tenant_id: str, *, before: datetime) -> ChainState:
-    """Whether every entry follows from the one before, from the first to the last, and the registry holds what they
-    say, except for changes after `before`."""
+    """Whether every entry follows from the one before, and the registry's contents are what the entries say, except for
+    changes after `before`. Raises: DependencyUnavailable."""
 
     def entries() -> Iterator[AuditEntry]:
         page = log.entries(tenant_id, limit=_PAGE)
@@ -169,7 +171,7 @@ def inspect_chain(log: AuditLog, contents: Contents, tenant_id: str, *, before: 
 
     newest = Newest()
     try:
-        length = verify_chain(newest.noting(entries()))
+        length = verify_chain(newest.note_each(entries()))
         newest.check(contents.contents(tenant_id), before=before)
         return ChainState(intact=True, length=length, fault=None)
     except ValueError as fault:
@@ -184,10 +186,10 @@ def _change_fields(change: RegistryChange) -> dict[str, Any]:
     return {name: getattr(change, name) for name in RegistryChange.model_fields}
 
 
-def _chained(change: RegistryChange, previous: AuditEntry | None) -> AuditEntry:
+def _chain_entry(change: RegistryChange, previous: AuditEntry | None) -> AuditEntry:
     seq = previous.seq + 1 if previous else 1
     prev_hash = previous.hash if previous else GENESIS
     body = {**change.model_dump(mode="json"), "seq": seq, "prev_hash": prev_hash}
-    if change.content_sha256 is None:  # entries from before contents were hashed keep their hash
+    if change.content_sha256 is None:  # older entries, made without this field, keep their hash
         del body["content_sha256"]
     return AuditEntry(**_change_fields(change), seq=seq, prev_hash=prev_hash, hash=canonical_sha256(body))

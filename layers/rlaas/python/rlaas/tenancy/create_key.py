@@ -1,4 +1,4 @@
-"""Keys are made and revoked by keys: what a caller may give and take, and a secret that is shown once."""
+"""Makes and revokes keys at the request of other keys: within what the caller's key may do, the secret shown once."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,7 +11,7 @@ from rlaas.tenancy.tenant import Tenant
 
 
 class Keys(Registry, KeySource, Protocol):
-    """The registry with what the authorizer reads."""
+    """The registry with the authorizer's copies of keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +24,18 @@ class Maker:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key as stored, and its text; `None` for one that an earlier request made."""
+    """A key as stored, and its text; the text is `None` if an earlier request made the key."""
 
     key: ApiKey
     text: str | None
 
 
 def create_key(keys: Keys, maker: Maker, terms: KeyTerms, *, tenant_id: str, request_name: str | None, change: Change) -> NewKey:
-    """Make a key of `tenant_id`. The same request again, by its `request_name`, finds the key that it made, without its
-    text.
+    """Make a key of `tenant_id`. The same request again, by its `request_name`, returns the key that it made, without
+    its text.
 
-    Raises: NotFound for another tenant than the maker's that is none; Unauthorized when the maker was revoked;
-    Forbidden for terms that it may not give; Conflict when the name made a key on other terms.
+    Raises: NotFound for a tenant that does not exist; Unauthorized when the maker was revoked; Forbidden for terms that
+    it may not give; Conflict when the same name made a key on other terms; DependencyUnavailable.
     """
     if tenant_id != maker.tenant_id:
         keys.get(Tenant, tenant_id, TENANT)
@@ -59,9 +59,10 @@ def create_key(keys: Keys, maker: Maker, terms: KeyTerms, *, tenant_id: str, req
 
 
 def revoke_key(keys: Keys, maker: Maker, key_id: str, *, any_tenants: bool, change: Change) -> ApiKey:
-    """Revoke a key of the maker's tenant; of any tenant with `any_tenants`.
+    """Revoke a key of the maker's tenant; with `any_tenants`, of any tenant.
 
-    Raises: NotFound, Unauthorized when the maker was revoked, Forbidden or Conflict for a key that it may not revoke.
+    Raises: NotFound; Unauthorized when the maker was revoked; Forbidden or Conflict for a key that it may not revoke;
+    DependencyUnavailable.
     """
     key = keys.find_key(key_id)
     if key is None or (key.tenant_id != maker.tenant_id and not any_tenants):

@@ -1,5 +1,5 @@
-"""A tenant is made with its privacy settings, once: by the platform through the API, or with the first key of a
-stage."""
+"""Makes a tenant with its privacy settings: when the platform asks for it through the API, or with a stage's first
+key."""
 
 from contextlib import suppress
 
@@ -11,9 +11,9 @@ from rlaas.tenancy.tenant import Tenant
 
 
 def create_tenant(registry: Registry, tenant: Tenant, *, privacy: BaseModel, change: Change) -> Written[Tenant]:
-    """Make `tenant`. The same request again finds the one that it made.
+    """Make `tenant`. The same request again returns the tenant that it made.
 
-    Raises: Conflict when there is another tenant with its id.
+    Raises: Conflict when there is another tenant with its id; DependencyUnavailable.
     """
     if ensure_tenant(registry, tenant, privacy=privacy, change=change):
         return Written(tenant, version=1)
@@ -26,7 +26,8 @@ def create_tenant(registry: Registry, tenant: Tenant, *, privacy: BaseModel, cha
 def ensure_tenant(registry: Registry, tenant: Tenant, *, privacy: BaseModel, change: Change) -> bool:
     """Make `tenant` unless there is one with its id, whatever its name; whether it was made.
 
-    `privacy` is what the tenant wants done with personal data. It is put first, so that no tenant is ever without.
+    `privacy` are the tenant's privacy settings. They are stored first, so that no tenant is ever without them. Raises:
+    DependencyUnavailable.
     """
     with suppress(Conflict):
         registry.put(tenant.tenant_id, PRIVACY, privacy, change)
@@ -38,7 +39,7 @@ def ensure_tenant(registry: Registry, tenant: Tenant, *, privacy: BaseModel, cha
 
 
 def find_tenant(registry: Registry, tenant_id: str) -> Tenant:
-    """The tenant. Raises: NotFound."""
+    """The tenant. Raises: NotFound, DependencyUnavailable."""
     try:
         return registry.get(Tenant, tenant_id, TENANT).record
     except NotFound:

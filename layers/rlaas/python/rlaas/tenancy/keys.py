@@ -18,13 +18,13 @@ from rlaas.ids import Sha256, TenantId
 from rlaas.wire import WireModel
 
 Scope = Literal["infer", "telemetry", "admin", "platform"]
-"""What a key may do: ask for answers, report events, manage its tenant, manage tenants."""
+"""A right of a key: to ask for answers, to report events, to manage its tenant, to manage all tenants."""
 
 _MANAGES: Mapping[str, frozenset[str]] = {
     "admin": frozenset(get_args(Scope)) - {"platform"},
     "platform": frozenset(get_args(Scope)),
 }
-"""The scopes of the keys that a key of a scope may make and revoke."""
+"""By a key's scope: the scopes of the keys that it may make and revoke."""
 
 _KEY = re.compile(r"rl[kp]_([0-9a-hjkmnp-tv-z]{26})_([A-Za-z0-9_-]{43})")
 
@@ -34,8 +34,8 @@ Origin = Annotated[str, StringConstraints(pattern=r"^(https?|chrome-extension|mo
 
 
 class KeyTerms(WireModel):
-    """What a key may do. With `origins` it is publishable: it may stand in a web page, gives feedback only, and only
-    from those pages."""
+    """What a key may do. With `origins` it is publishable: it may be part of a web page, and only gives feedback, from
+    pages of those origins."""
 
     scopes: tuple[Scope, ...] = Field(min_length=1)
     origins: tuple[Origin, ...] = Field(default=(), max_length=50)
@@ -49,7 +49,7 @@ class KeyTerms(WireModel):
 
 
 class ApiKey(KeyTerms):
-    """A key as stored: the secret's hash, never the secret."""
+    """A key as stored: with the secret's hash, without the secret."""
 
     key_id: str
     tenant_id: TenantId
@@ -75,8 +75,8 @@ def make_key(
     origins: Iterable[str] = (),
     key_id: str | None = None,
 ) -> tuple[ApiKey, str]:
-    """A new key to store and its text to show once. Its secret has 256 random bits; `key_id` is a ULID in lower
-    case."""
+    """A new key to store, and its text to show once. Its secret has 256 random bits; `key_id` is a ULID in lower case,
+    a new one by default."""
     key_id, secret = key_id or str(ULID()).lower(), secrets.token_urlsafe(32)
     key = ApiKey(
         key_id=key_id,
@@ -99,14 +99,14 @@ def authenticate(authorization: str | None, *, keys: KeySource, now: datetime) -
     scheme, _, text = (authorization or "").partition(" ")
     match = _KEY.fullmatch(text) if scheme.lower() == "bearer" else None
     key = keys.find_key(match[1]) if match else None
-    proved = hmac.compare_digest(_sha256(match[2] if match else ""), key.secret_sha256 if key else "0" * 64)
-    if not proved or key is None or key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
+    is_proved = hmac.compare_digest(_sha256(match[2] if match else ""), key.secret_sha256 if key else "0" * 64)
+    if not is_proved or key is None or key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):
         raise Unauthorized("a valid API key is needed: Authorization: Bearer rlk_<id>_<secret>")
     return key
 
 
 def active_key(keys: KeySource, key_id: str) -> ApiKey:
-    """A caller's key as it is now. Raises: Unauthorized for one that was revoked since API Gateway last asked."""
+    """A caller's key as it is now. Raises: Unauthorized if it was revoked since API Gateway last checked it."""
     key = keys.find_key(key_id)
     if key is None or key.revoked_at is not None:
         raise Unauthorized("the API key was revoked")
@@ -114,39 +114,39 @@ def active_key(keys: KeySource, key_id: str) -> ApiKey:
 
 
 def require_scope(scopes: Iterable[str], needed: Scope) -> None:
-    """Raises: Forbidden naming the missing scope."""
+    """Check that `needed` is one of `scopes`. Raises: Forbidden naming the missing scope."""
     if needed not in scopes:
         raise Forbidden(f"the API key lacks the scope {needed!r}")
 
 
 def check_gives(maker: ApiKey, terms: KeyTerms) -> None:
-    """Whether `maker` may make a key on `terms`: never more than it manages, and one that expires gives no more than it
-    has, so that what was lent for a while cannot be kept.
+    """Check that `maker` may make a key on `terms`: with scopes that it manages, and, if `maker` expires, only with its
+    own scopes and no later expiry, so that nobody extends a temporary key.
 
     Raises: Forbidden naming the field.
     """
-    given = _managed(maker) if maker.expires_at is None or "platform" in maker.scopes else set(maker.scopes)
-    if beyond := sorted(set(terms.scopes) - given):
-        lent = " and expires" if maker.expires_at is not None else ""
-        raise Forbidden(f"this key has the scopes {', '.join(maker.scopes)}{lent}: it cannot give {', '.join(beyond)}", param="scopes")
+    scopes = _managed_scopes(maker) if maker.expires_at is None or "platform" in maker.scopes else set(maker.scopes)
+    if excess := sorted(set(terms.scopes) - scopes):
+        expiry = " and expires" if maker.expires_at is not None else ""
+        raise Forbidden(f"this key has the scopes {', '.join(maker.scopes)}{expiry}: it cannot give {', '.join(excess)}", param="scopes")
     if maker.expires_at is not None and (terms.expires_at is None or terms.expires_at > maker.expires_at):
         raise Forbidden(f"this key expires at {rfc3339(maker.expires_at)}: say so or sooner in expires_at", param="expires_at")
 
 
 def check_revokes(maker: ApiKey, key: ApiKey) -> None:
-    """Whether `maker` may revoke `key`.
+    """Check that `maker` may revoke `key`.
 
-    Raises: Forbidden for a key of scopes that `maker` does not manage; Conflict for a platform key that would revoke
-    itself: it may be the last.
+    Raises: Forbidden for a key with scopes that `maker` does not manage; Conflict for a platform key that would revoke
+    itself, since it may be the last one.
     """
-    if beyond := sorted(set(key.scopes) - _managed(maker)):
-        raise Forbidden(f"this key cannot revoke one with the scope {', '.join(beyond)}", param="key_id")
+    if excess := sorted(set(key.scopes) - _managed_scopes(maker)):
+        raise Forbidden(f"this key cannot revoke one with the scope {', '.join(excess)}", param="key_id")
     if "platform" in key.scopes and maker.key_id == key.key_id:
         raise Conflict("a platform key is revoked by another one; the function `bootstrap` makes one", param="key_id")
 
 
-def _managed(maker: ApiKey) -> set[str]:
-    return {scope for own in maker.scopes for scope in _MANAGES.get(own, frozenset())}
+def _managed_scopes(maker: ApiKey) -> set[str]:
+    return {managed for scope in maker.scopes for managed in _MANAGES.get(scope, frozenset())}
 
 
 def _sha256(secret: str) -> str:

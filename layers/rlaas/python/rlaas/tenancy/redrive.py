@@ -1,5 +1,4 @@
-"""Playing again what failed and was kept: what is asked, what came of it. All of a stage, so for the platform's
-operators."""
+"""Playing failed work again: requests and results. It covers a whole stage, so only the platform's operators may."""
 
 from typing import Literal, Protocol
 
@@ -11,20 +10,20 @@ from rlaas.tenancy.registry import Change, Registry, from_cursor, redrive_key, t
 from rlaas.wire import WireModel
 
 Place = Literal["batches", "calls", "shadows", "lake"]
-"""Stream records that a consumer failed on; calls by EventBridge that failed; mirrored requests; what Firehose could
-not write."""
+"""Where failed work is kept: stream records that a consumer could not handle, failed calls by EventBridge, mirrored
+requests, and events that Firehose could not write."""
 
 
 class Left(WireModel):
-    """Something that stays where it is kept, and why."""
+    """A piece of work that stays where it is kept, and why."""
 
     what: str
     why: str
 
 
 class RedrivePage(WireModel):
-    """What one page of a redrive came to. `superseded` were scheduled calls, which a later one has done the work of;
-    they are dropped. `cursor` continues; without one nothing is left to try."""
+    """The result of one page of a redrive. `superseded` counts scheduled calls that were dropped because a later call
+    did their work. `cursor` continues the redrive; without one, all work was tried."""
 
     handled: int = Field(default=0, ge=0)
     superseded: int = Field(default=0, ge=0)
@@ -33,21 +32,21 @@ class RedrivePage(WireModel):
 
 
 class Redrive(WireModel):
-    """A redrive somebody began; its entry in the audit is its record."""
+    """A redrive that an operator started; its record is its entry in the audit."""
 
     redrive_id: str
     started_at: Timestamp
 
 
 class Redriver(Protocol):
-    """Plays again what is kept. Two at once do no harm: whatever is played twice is handled once."""
+    """Plays failed work again. Two redrives at the same time do no harm: work that is played twice is handled once."""
 
     def waiting(self) -> dict[Place, int]:
-        """How much is kept where, counted up to 10,000. Raises: DependencyUnavailable."""
+        """How many pieces of work each place keeps, counted up to 10,000. Raises: DependencyUnavailable."""
         ...
 
     def play(self, cursor: str | None) -> RedrivePage:
-        """Some seconds of work after `cursor`, on what was kept before the first page began.
+        """Some seconds of work after `cursor`, only on what was kept before the first page started.
 
         Raises: InvalidInput, DependencyUnavailable.
         """
@@ -55,8 +54,8 @@ class Redriver(Protocol):
 
 
 def play_page(redriver: Redriver, registry: Registry, tenant_id: str, *, cursor: str | None, change: Change) -> RedrivePage:
-    """One page of a redrive that an operator of `tenant_id` begins, or continues at `cursor`. The first is entered into
-    the audit.
+    """One page of a redrive that an operator of `tenant_id` starts, or continues at `cursor`. The first page is
+    entered into the audit.
 
     Raises: InvalidInput for a cursor that no page gave out, DependencyUnavailable.
     """

@@ -1,5 +1,5 @@
-"""The registry: every record of a tenant, versioned, each change made by one conditional write that names who and
-why.
+"""The registry: every record of a tenant, with its version. Each change is one conditional write that names who made it
+and why.
 
 Records are pydantic models that their rooms define; the sort keys here are their addresses. `Registry` is generic
 over them.
@@ -24,10 +24,10 @@ LONGEST_KEY = 255
 TENANT = "TENANT"
 """The sort key of a tenant's own record."""
 PRIVACY = "PRIVACY"
-"""The sort key of what a tenant wants done with personal data; made with the tenant."""
+"""The sort key of a tenant's privacy settings; made with the tenant."""
 
 SKILL_PREFIX = "SKILL#"
-"""How the sort keys of skills begin."""
+"""The prefix of the sort keys of skills."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Page(Generic[Record]):
 
 @dataclass(frozen=True, slots=True)
 class Written(Generic[Record]):
-    """What a request put. `replay` says that the same stood there before, and nothing was written."""
+    """The record that a request put. `replay` says that the same record was there before, and nothing was written."""
 
     record: Record
     version: int
@@ -66,12 +66,12 @@ class Written(Generic[Record]):
 
 
 def to_cursor(position: str) -> str:
-    """A place in a list as the opaque text that clients are given."""
+    """A position in a list as the opaque text that clients get."""
     return base64.urlsafe_b64encode(position.encode()).decode()
 
 
 def from_cursor(cursor: str, *, pattern: str) -> str:
-    """The place that `cursor` stands for, which fits the regular expression `pattern`. Raises: InvalidInput."""
+    """The position in `cursor`. Raises: InvalidInput when it does not match the regular expression `pattern`."""
     try:
         position = base64.b64decode(cursor, altchars=b"-_", validate=True).decode()
     except ValueError:
@@ -92,12 +92,12 @@ def skill_key(skill: str) -> str:
 
 
 def dataset_prefix(skill: str) -> str:
-    """How the sort keys of a skill's datasets begin."""
+    """The prefix of the sort keys of a skill's datasets."""
     return f"DATASET#{skill}#"
 
 
 def dataset_key(skill: str, version: int) -> str:
-    """The sort key of a dataset version; they sort by number."""
+    """The sort key of a dataset version; the keys sort by number."""
     return f"{dataset_prefix(skill)}{version:08d}"
 
 
@@ -112,19 +112,19 @@ def rollout_key(skill: str, rollout_id: str) -> str:
 
 
 def redrive_key(redrive_id: str) -> str:
-    """The sort key of a redrive, in the tenant of the operator who began it."""
+    """The sort key of a redrive, in the tenant of the operator who started it."""
     return f"REDRIVE#{redrive_id}"
 
 
 class Registry(Protocol):
-    """Records of tenants. Every write is one conditional write (a key's: one transaction); a lost race raises
-    `Conflict`.
+    """Records of tenants. Every write is one conditional write, for a key one transaction; the loser of a race gets
+    `Conflict`. Every method may raise DependencyUnavailable.
 
-    Policies and routes have Protocols of their own in their rooms; one adapter serves them all.
+    Policies and routes have Protocols of their own in their rooms; one adapter implements them all.
     """
 
     def get(self, model: type[Record], tenant_id: str, sort_key: str) -> Stored[Record]:
-        """The record there, strongly consistent. Raises: NotFound."""
+        """The record under `sort_key`, strongly consistent. Raises: NotFound."""
         ...
 
     def list(
@@ -137,8 +137,8 @@ class Registry(Protocol):
         cursor: str | None = None,
         newest_first: bool = False,
     ) -> Page[Record]:
-        """Records whose sort key begins with `prefix` (such as `POLICY#<skill>#`), in its order. Raises:
-        InvalidInput on a bad cursor."""
+        """Up to `limit` records whose sort key begins with `prefix` (such as `POLICY#<skill>#`), in the order of the
+        sort keys. Raises: InvalidInput on a bad cursor."""
         ...
 
     def put(self, tenant_id: str, sort_key: str, record: BaseModel, change: Change) -> None:
@@ -151,20 +151,22 @@ class Registry(Protocol):
         ...
 
     def next_number(self, tenant_id: str, skill: str, what: str) -> int:
-        """The next of the sequence `what` (`policy`, `dataset`, ...) of a skill, from 1; never given twice."""
+        """The next number of a skill's sequence `what` (`policy`, `dataset`, ...), from 1; no number comes twice."""
         ...
 
     def create_key(self, key: ApiKey, change: Change) -> None:
-        """Store a new key, in one transaction with what the authorizer reads. Raises: Conflict when the id is taken."""
+        """Store a new key, in one transaction with the authorizer's copy. Raises: Conflict when there is one with its
+        id."""
         ...
 
     def revoke_key(self, tenant_id: str, key_id: str, change: Change) -> ApiKey:
-        """Revoke a key from `change.at` on; one revoked before stays as it is. Raises: NotFound."""
+        """Revoke a key from `change.at` on; a key that is revoked stays as it is. Raises: NotFound."""
         ...
 
 
 def list_all(registry: Registry, model: type[Record], tenant_id: str, prefix: str) -> Iterator[Record]:
-    """Every record whose sort key begins with `prefix`, in its order, read page by page."""
+    """Every record whose sort key begins with `prefix`, in the order of the sort keys, read page by page. Raises:
+    DependencyUnavailable."""
     page = registry.list(model, tenant_id, prefix)
     yield from (stored.record for stored in page.items)
     while page.cursor is not None:
@@ -182,10 +184,10 @@ def replace_record(
     expected_version: int,
     change: Change,
 ) -> Written[Record]:
-    """Put `record` in the place of version `expected_version`, unless it is what stands there: `current`, version 0
-    of which is nowhere.
+    """Replace version `expected_version` by `record`, unless `record` is `current` already; a `current` of version 0 is
+    not stored.
 
-    Raises: Conflict when another version is there.
+    Raises: Conflict when another version is there; DependencyUnavailable.
     """
     if current.record == record and current.version > 0:
         return Written(record, current.version, replay=True)

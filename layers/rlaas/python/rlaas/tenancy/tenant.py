@@ -1,4 +1,4 @@
-"""A tenant, its skills, and the metrics each skill is judged by."""
+"""A tenant."""
 
 from typing import Annotated
 
