@@ -1,5 +1,5 @@
-"""The schedule of the bandits: for each route with one, what became of its decisions since, and its shares from
-that."""
+"""Runs on a schedule: for each route with a bandit, reads the new outcomes of its decisions and sets its arms'
+shares."""
 
 import random
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ from rlaas.runtime.stage import current_stage
 
 logger = Logger(service="rlaas")
 _NEEDED_MS = 60_000
-"""With less time left no other route is begun."""
+"""Milliseconds that must be left to start with another route."""
 
 
 def handler(_: Mapping[str, object], context: LambdaContext) -> dict[str, int]:
-    """Look at every bandit, in another order each time; one that fails leaves its route as it is and holds up no
-    other."""
+    """Look at every bandit, in another order each time; one that fails leaves its route as it is and stops no
+    other. The answer counts the routes by outcome."""
     stage = current_stage()
     waiting = list(stage.routes_on_trial.list("bandit"))
     random.shuffle(waiting)
@@ -31,7 +31,7 @@ def handler(_: Mapping[str, object], context: LambdaContext) -> dict[str, int]:
             break
         counts["looked_at"] += 1
         try:
-            done = allocate_route(
+            result = allocate_route(
                 tenant_id,
                 skill,
                 routes=stage.registry,
@@ -44,8 +44,8 @@ def handler(_: Mapping[str, object], context: LambdaContext) -> dict[str, int]:
             counts["failed"] += 1
             logger.warning("not allocated", tenant_id=tenant_id, skill=skill, error=type(error).__name__, detail=error.detail)
             continue
-        counts["changed"] += done.route is not None
-        logger.info("allocated", tenant_id=tenant_id, skill=skill, reason=done.reason, seen=done.seen, settled=done.settled)
+        counts["changed"] += result.route is not None
+        logger.info("allocated", tenant_id=tenant_id, skill=skill, reason=result.reason, seen=result.seen, settled=result.settled)
     if waiting:  # CloudWatch bills a metric for each hour in which it is sent
         emit(
             {"AllocationsFailed": (counts["failed"], "Count"), "AllocationsLeft": (counts["left"], "Count")},

@@ -1,7 +1,8 @@
-"""Asks a learning run's held-out prompts of its three systems, as many as it has time for; called again until all are
-answered.
+"""Asks a learning run's three systems its held-out prompts, as many as it has time for; the state machine calls it
+until all are answered.
 
-What it may read, write and ask it lends itself anew in each call, for the one run: its own role may do nothing else.
+In each call it assumes a role narrowed to what it may read, write and ask for that run: its own role may do nothing
+else.
 """
 
 import json
@@ -16,14 +17,14 @@ from rlaas.runtime.log import logger
 from rlaas.runtime.stage import current_stage
 
 CONCURRENCY = 24
-"""Requests under way; the server answers them in one batch."""
+"""Requests at the same time; the server answers them in one batch."""
 _NEEDED_MS = 1_000 * (ANSWER_S + 30)
-"""With less time left no other prompt is asked: an answer may take as long as it may, and what was answered has to be
-stored."""
+"""Milliseconds that must be left to ask another prompt: for the longest answer, and to store the answers."""
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, object]:
-    """Ask what has not been answered; whether all has been. Raises: `RlaasError`s by name, for Retry and Catch."""
+    """Ask the questions that have no answer; whether all have one now. Raises: `RlaasError`s by name, for Retry and
+    Catch."""
     run = AskedRun.model_validate_json(json.dumps(event))
     held_out = HeldOutRun(run, session_of(run, current_stage().settings(AskingEnvironment).asking_role_arn))
     progress = ask_on(

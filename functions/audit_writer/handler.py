@@ -1,4 +1,4 @@
-"""The registry's stream into the audit: no change of a tenant's records without its entry in the chain."""
+"""Enters each change of a tenant's records, from the registry's stream, into the tenant's audit chain."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -11,8 +11,8 @@ from rlaas.runtime.stage import current_stage
 from rlaas.tenancy.audit import append_change
 
 
-def follow(record: StreamRecord) -> None:
-    """Chain one change onto its tenant's log."""
+def enter(record: StreamRecord) -> None:
+    """Append one change to its tenant's chain. Raises: DependencyUnavailable."""
     change = registry_change(record)
     if change is not None:
         append_change(change, current_stage().audit)
@@ -20,4 +20,4 @@ def follow(record: StreamRecord) -> None:
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> BatchResponse:
     """The Lambda entry point."""
-    return report_first_failure(event, do_in_order(event, [([record], partial(follow, record)) for record in records_of(event)]))
+    return report_first_failure(event, do_in_order(event, [([record], partial(enter, record)) for record in records_of(event)]))

@@ -1,4 +1,4 @@
-"""Lambda REQUEST authorizer: the key in the Authorization header, as a policy for the whole API and the caller's
+"""Lambda REQUEST authorizer: turns the key in the Authorization header into a policy for the whole API and the caller's
 context."""
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, object]:
     """Allow every method and path of this stage (functions check scopes), so that one cached policy serves all of a
     key's calls.
 
-    API Gateway answers 401 to the exception `Unauthorized`, whose text it fixes.
+    Raises: Exception with the text `Unauthorized`, to which API Gateway answers 401.
     """
     try:
         key = authenticate(header(event, "Authorization"), keys=current_stage().registry, now=utc_now())

@@ -1,5 +1,5 @@
-"""The first key of a stage: makes a tenant and a key. Invocable by IAM only; the key's text is in the answer and
-nowhere else."""
+"""Makes a stage's first key, and its tenant. Only IAM may invoke it; the key's text is in the answer and nowhere
+else."""
 
 from collections.abc import Mapping
 
@@ -25,7 +25,7 @@ class BootstrapRequest(WireModel):
 
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, str]:
-    """Make the tenant unless it exists, and a new key with these scopes. Raises: InvalidInput."""
+    """Make the tenant unless it exists, and a new key with `scopes`. Raises: InvalidInput, DependencyUnavailable."""
     try:
         request = BootstrapRequest.model_validate(event, strict=False)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""OpenAI's `/v1/chat/completions`, whole or streamed; a web server behind Lambda Web Adapter, started by run.sh."""
+"""OpenAI's `/v1/chat/completions`, whole or streamed: a web server behind Lambda Web Adapter, started by run.sh."""
 
 import os
 
@@ -14,7 +14,7 @@ from rlaas.tenancy.keys import require_scope
 
 
 def chat(event: Event) -> Body | web.Stream:
-    """One request of an OpenAI client."""
+    """Answer one request of an OpenAI client. Raises: RlaasError."""
     who = admitted(event)
     require_scope(who.scopes, "infer")
     request, stage = parse(ChatRequest, event), current_stage()

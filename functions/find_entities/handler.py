@@ -1,5 +1,5 @@
-"""Finds names of people and places, and other personal data that takes a model or context, for the functions that store
-texts."""
+"""Finds names of people and places, and other personal data that needs a model or its context, for the functions that
+store texts."""
 
 from collections.abc import Mapping
 
@@ -9,8 +9,7 @@ from rlaas.adapters.presidio.finder import PresidioFinder
 from rlaas.privacy.entities import FindEntities, FoundEntities
 
 finder = PresidioFinder()
-"""Made while the environment is initialized, with the model's first use, so that the first request waits for nothing
-else."""
+"""Made, and used once, while Lambda initializes the process, so that the first request does not wait for it."""
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, object]:

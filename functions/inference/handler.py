@@ -1,4 +1,4 @@
-"""Answers: `/v1/infer`; who would answer: `/v1/decide`, `/v1/models`, and OpenFeature's remote evaluation."""
+"""`/v1/infer` answers; `/v1/decide`, `/v1/models` and OpenFeature's remote evaluation say which model would answer."""
 
 from rlaas.api import answering, deciding
 from rlaas.api.admission import admitted
@@ -10,14 +10,14 @@ from rlaas.tenancy.keys import require_scope
 
 
 def permitted(event: Event) -> Caller:
-    """The caller, who must hold the scope `infer`."""
+    """The caller, who must have the scope `infer`. Raises: Unauthorized, Forbidden, QuotaExceeded."""
     who = admitted(event)
     require_scope(who.scopes, "infer")
     return who
 
 
 def infer(event: Event) -> Reply:
-    """The skill's inputs in, the draft and its decision out."""
+    """Answer a skill's inputs with a draft and its decision."""
     who, stage = permitted(event), current_stage()
     request, key = parse(InferRequest, event), header(event, "Idempotency-Key")
     if request.dryrun:
@@ -27,29 +27,29 @@ def infer(event: Event) -> Reply:
 
 
 def decide(event: Event) -> Reply:
-    """The decision, what to ask, and leave to ask the model oneself."""
+    """The decision, the request for the model, and a grant with which the caller asks the model directly."""
     who, stage, key = permitted(event), current_stage(), header(event, "Idempotency-Key")
     return Reply(200, deciding.decide_request(parse(InferRequest, event), who, stage=stage, idempotency_key=key))
 
 
 def models(event: Event) -> Reply:
     """The tenant's skills and policies, as models of the OpenAI API."""
-    found = deciding.models(permitted(event), stage=current_stage())
-    return Reply(200, {"object": "list", "data": [*found]})
+    entries = deciding.models(permitted(event), stage=current_stage())
+    return Reply(200, {"object": "list", "data": [*entries]})
 
 
 def model(event: Event) -> Reply:
-    """One of them."""
+    """One skill or policy, as a model of the OpenAI API."""
     return Reply(200, deciding.model(permitted(event), named(event, "model"), stage=current_stage()))
 
 
 def flag(event: Event) -> Reply:
-    """A skill's arm for a unit."""
+    """The arm of one skill for a unit."""
     return Reply(*deciding.flag(named(event, "key"), permitted(event), event, stage=current_stage()))
 
 
 def flags(event: Event) -> Reply:
-    """Every skill's arm for a unit."""
+    """The arm of every skill for a unit."""
     return Reply(*deciding.flags(permitted(event), event, stage=current_stage()))
 
 

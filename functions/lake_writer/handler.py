@@ -1,6 +1,6 @@
-"""The events' stream into the lake, and the requests that drew shadows into the shadows' queue.
+"""Delivers new events, from their table's stream, to the lake, and sends requests to mirror to the shadows' queue.
 
-One function does both: a shard of a DynamoDB stream serves at most two readers, and `reward_writer` is the other.
+One function does both because a shard of a DynamoDB stream serves at most two readers; `reward_writer` is the other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,15 +18,15 @@ from rlaas.telemetry.store import StoredEvent
 
 
 def read(record: StreamRecord) -> tuple[StoredEvent, list[ShadowTask]]:
-    """The new event, and a task for each shadow that its decision drew."""
+    """The new event, and a task for each shadow policy that its decision drew."""
     event = stored_event(new_image(record))
     return event, list(shadow_tasks(event)) if "mirrored" in event.marks else []
 
 
 def mirror(tasks_of: Sequence[Sequence[ShadowTask]]) -> list[int]:
-    """Enter each event's tasks into the ledger and send them; the places of events whose tasks the queue refused.
+    """Enter each event's tasks into the ledger and send them; the positions of events whose tasks the queue refused.
 
-    A task sent twice leaves one output. Raises: DependencyUnavailable.
+    A task that is sent twice makes one output. Raises: DependencyUnavailable.
     """
     drawn = [(place, task) for place, tasks in enumerate(tasks_of) for task in tasks]
     if not drawn:
@@ -43,12 +43,12 @@ def mirror(tasks_of: Sequence[Sequence[ShadowTask]]) -> list[int]:
     )
     if refused:
         logger.warning("tasks refused by the queue", refused=len(refused))
-    return [drawn[at][0] for at in refused]
+    return [drawn[position][0] for position in refused]
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> BatchResponse:
-    """Deliver and mirror every new event; what Firehose or the queue keeps refusing is delivered again from the first
-    such event on."""
+    """Deliver and mirror every new event; the stream delivers again from the first event on that Firehose or the queue
+    refused. Raises: DependencyUnavailable."""
     inserts = [record for record in records_of(event) if record["eventName"] == "INSERT"]
     stage = current_stage()
     new_events, failures = read_each(event, inserts, read, keeper=stage.keeper(context.invoked_function_arn))

@@ -16,7 +16,7 @@ from rlaas.runtime.state_machines import Failure, settings_of
 
 
 class Step(BaseModel):
-    """What a state asks. `run_id` is the execution's name unless its input names another."""
+    """The input of a state. `run_id` is the execution's name unless its input names another."""
 
     step: Literal["begin", "decide", "fail"]
     tenant_id: str
@@ -28,7 +28,7 @@ class Step(BaseModel):
 
 
 def step_of(event: Mapping[str, object]) -> Step:
-    """The step that `event` asks for; an execution stopped from outside has failed."""
+    """The step in `event`; for an execution that was stopped from outside, the step `fail`."""
     stopped = stopped_execution(event)
     if stopped is None:
         return Step.model_validate(event)
@@ -57,9 +57,9 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValu
             run = conductor.decide()
             return {"status": run.status, "reason": run.reason, "release": conductor.to_release()}
         case "fail":
-            told = step.error.told if step.error else "no error was given"
-            conductor.fail(told)
-            return {"status": "failed", "reason": told, "release": conductor.to_release()}
+            reason = step.error.told if step.error else "no error was given"
+            conductor.fail(reason)
+            return {"status": "failed", "reason": reason, "release": conductor.to_release()}
 
 
 def place_of(stage: Stage) -> Place:

@@ -1,8 +1,8 @@
-"""The upkeep of the endpoint: lets it sleep when no learning run needs it, unloads adapters nothing names, loads those
-that routes miss.
+"""Keeps the endpoint's adapters up: lets the endpoint sleep when no learning run needs it, unloads adapters that
+nothing names, and loads those that routes miss.
 
-Called by the hour and whenever a learning run has ended. By hand: {"dry_run": true} says what would be done, {"unload":
-"all"} unloads every adapter, so that the endpoint can be deleted.
+Called every hour and whenever a learning run has ended. By hand, {"dry_run": true} answers what it would do, and
+{"unload": "all"} unloads every adapter, so that the endpoint can be deleted.
 """
 
 import time
@@ -23,49 +23,51 @@ from rlaas.runtime.stage import Stage, current_stage
 
 logger = Logger(service="rlaas")
 _NEEDED_MS = 30_000
-"""With less time left no other tenant is begun."""
+"""Milliseconds that must be left to start with another tenant."""
 _PAUSE_S = 3.0
 
 
 class Request(BaseModel):
-    """What is asked by hand; the schedule and the events of runs ask nothing special."""
+    """A request by hand; the schedule and the events of runs leave both fields out."""
 
     dry_run: bool = False
     unload: Literal["all"] | None = None
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, object]:
-    """One look; what it did, by the adapters' names. Raises: DependencyUnavailable when it could not even look."""
+    """Reconcile once; the names of the adapters by what was done with them. Raises: DependencyUnavailable when the
+    adapters could not be listed."""
     stage, request = current_stage(), Request.model_validate(event)
 
     def time_is_left() -> bool:
         return context.get_remaining_time_in_millis() >= _NEEDED_MS
 
     if request.unload:
-        done = unload_all(stage.adapters, pause=lambda: time.sleep(_PAUSE_S), time_is_left=time_is_left)
+        upkeep = unload_all(stage.adapters, pause=lambda: time.sleep(_PAUSE_S), time_is_left=time_is_left)
     else:
         settings = stage.settings(AdaptersEnvironment)
         if settings.scale_to_zero and not request.dry_run and not stage.learning.is_running():
             let_sleep(settings.endpoint_name)
-        done = kept_up(stage, dry_run=request.dry_run, time_is_left=time_is_left)
-    told: dict[str, object] = {**asdict(done), "kept": len(done.kept)}
-    logger.info("adapters", dry_run=request.dry_run, adapters=told)
-    if not request.dry_run and (done.unloaded or done.loaded or done.failed):  # a metric is billed for each hour in which it has a value
+        upkeep = keep_adapters_up(stage, dry_run=request.dry_run, time_is_left=time_is_left)
+    report: dict[str, object] = {**asdict(upkeep), "kept": len(upkeep.kept)}
+    logger.info("adapters", dry_run=request.dry_run, adapters=report)
+    # CloudWatch bills a metric for each hour in which it has a value.
+    if not request.dry_run and (upkeep.unloaded or upkeep.loaded or upkeep.failed):
         emit(
             {
-                "AdaptersUnloaded": (len(done.unloaded), "Count"),
-                "AdaptersLoaded": (len(done.loaded), "Count"),
-                "AdaptersFailed": (len(done.failed), "Count"),
+                "AdaptersUnloaded": (len(upkeep.unloaded), "Count"),
+                "AdaptersLoaded": (len(upkeep.loaded), "Count"),
+                "AdaptersFailed": (len(upkeep.failed), "Count"),
             },
             dimensions={"stage": stage.name},
             at=utc_now(),
             properties={},
         )
-    return told
+    return report
 
 
-def kept_up(stage: Stage, *, dry_run: bool, time_is_left: Callable[[], bool]) -> Upkeep:
-    """Compare what is loaded with what the stage's routes and policies name."""
+def keep_adapters_up(stage: Stage, *, dry_run: bool, time_is_left: Callable[[], bool]) -> Upkeep:
+    """Load and unload adapters until they are those that the stage's routes and policies name."""
     return keep_up(
         stage.registry,
         stage.adapters,

@@ -14,11 +14,11 @@ SETTLED = timedelta(minutes=5)
 
 
 def handler(_: Mapping[str, object], __: LambdaContext) -> dict[str, int]:
-    """Compare the ledger's entries, each a sampled request without an output, with the messages there are. What has
-    none is lost.
+    """Compare the ledger's entries, each a sampled request without an output, with the messages in the queues. An entry
+    without a message is lost. The answer counts requests.
 
-    The queues are counted first: whatever has its output by the time the ledger is read is no entry any more, so work
-    done in between can hide a loss until the next look and never makes one up.
+    The queues are counted first: a request that gets its output before the ledger is read is no longer an entry. So
+    work in between can hide a loss until the next check, and never shows a false one.
     """
     stage = current_stage()
     before = utc_now() - SETTLED

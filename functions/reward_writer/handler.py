@@ -1,8 +1,8 @@
-"""The events' stream into rewards, and outputs into usage.
+"""Computes rewards from new events, of their table's stream, and counts usage from new outputs.
 
-All tenants share the stream. So what one event costs is bounded (`rlaas.rewards.standing`), the events of an
-interaction in a batch are followed up together, and a tenant that takes more of a batch than its share waits in a queue
-of its own while the stream goes on.
+All tenants share the stream. So the work for one event is bounded (`rlaas.rewards.standing`), the events of an
+interaction in a batch are followed up together, and events beyond a tenant's share of a batch wait in a queue while the
+stream goes on.
 """
 
 from collections import Counter, defaultdict
@@ -41,14 +41,14 @@ SHARE_S = 0.1
 
 
 def read(record: StreamRecord) -> StoredEvent:
-    """The new event, which can be read to the end."""
+    """The new event, checked to be well-formed. Raises: pydantic.ValidationError."""
     stored = stored_event(new_image(record))
     stored.event()
     return stored
 
 
 class Turns:
-    """One batch's following up: each tenant has `share_s` seconds of it, and what comes after them is put off."""
+    """Follows up one batch's events: each tenant has `share_s` seconds; its later events are put off into `late`."""
 
     def __init__(self, follow_up: FollowUp, *, share_s: float) -> None:
         self.late: list[tuple[list[StreamRecord], Arrivals]] = []
@@ -70,7 +70,10 @@ class Turns:
 
 
 def handler(event: Mapping[str, object], context: LambdaContext, *, share_s: float = SHARE_S) -> BatchResponse:
-    """The Lambda entry point: a batch of the stream, or what was put off."""
+    """Follow up a batch of the stream, or events that were put off.
+
+    Each tenant has `share_s` seconds of a batch. Raises, for events that were put off: RlaasError.
+    """
     stage = current_stage()
     follow_up = FollowUp(stage.events, cache(stage.registry.reward_spec), utc_now)
     if (arrivals := read_arrivals(event)) is not None:
@@ -80,9 +83,9 @@ def handler(event: Mapping[str, object], context: LambdaContext, *, share_s: flo
     keeper = stage.keeper(context.invoked_function_arn)
     inserts = [record for record in records_of(event) if record["eventName"] == "INSERT"]
     new_events, failures = read_each(event, inserts, read, keeper=keeper)
-    countable = utc_now() - COUNTABLE if is_redrive(event) else datetime.min.replace(tzinfo=UTC)
+    countable_from = utc_now() - COUNTABLE if is_redrive(event) else datetime.min.replace(tzinfo=UTC)
     try:
-        if outputs := [new for _, new in new_events if new.event_type == "output" and new.received_at >= countable]:
+        if outputs := [new for _, new in new_events if new.event_type == "output" and new.received_at >= countable_from]:
             stage.usage.count(outputs)
     except DependencyUnavailable as error:
         logger.error("usage not counted", detail=error.detail)

@@ -18,7 +18,7 @@ from rlaas.runtime.state_machines import Failure, settings_of
 
 
 class Step(BaseModel):
-    """What a state asks. `rollout_id` is the execution's name unless its input names another."""
+    """The input of a state. `rollout_id` is the execution's name unless its input names another."""
 
     step: Literal["begin", "set_weight", "analyse", "promote", "roll_back", "finish", "abort", "rebuild"]
     tenant_id: str
@@ -32,7 +32,7 @@ class Step(BaseModel):
 
 
 def step_of(event: Mapping[str, object]) -> Step:
-    """The step that `event` asks for; an execution stopped from outside is aborted."""
+    """The step in `event`; for an execution that was stopped from outside, the step `abort`."""
     stopped = stopped_execution(event)
     if stopped is None:
         return Step.model_validate(event)
@@ -59,17 +59,17 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValu
         case "roll_back":
             return {"state": conductor.roll_back()}
         case "finish":
-            ended = conductor.finish()
-            return {"status": ended.status, "reason": ended.reason}
-        case "rebuild":  # no state asks it: for operators, by lambda:Invoke
+            rollout = conductor.finish()
+            return {"status": rollout.status, "reason": rollout.reason}
+        case "rebuild":  # in no state machine: operators invoke it
             return {"version": conductor.watch_anew().version}
         case "abort":
-            aborted = conductor.abort(step.error.told if step.error else "no error was given")
-            return {"status": aborted.status if aborted else "failed"}
+            aborted_rollout = conductor.abort(step.error.told if step.error else "no error was given")
+            return {"status": aborted_rollout.status if aborted_rollout else "failed"}
 
 
 def begin(step: Step, conductor: Conductor, stage: Stage) -> dict[str, JsonValue]:
-    """Record the rollout and begin it."""
+    """Record the rollout and start it. Raises: InvalidInput, Conflict, NotFound, DependencyUnavailable."""
     request_rollout(
         stage.registry,
         stage.events,

@@ -1,4 +1,5 @@
-"""The shadows' queue: a shadow policy answers, its output is stored, and its task is struck out of the ledger."""
+"""Does the tasks in the shadows' queue: a shadow policy answers, its output is stored, and the task is struck out of
+the ledger."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypedDict, cast
@@ -15,14 +16,14 @@ from rlaas.runtime.stage import Stage, current_stage
 
 
 class Message(TypedDict):
-    """What SQS hands over."""
+    """A message of SQS."""
 
     messageId: str
     body: str
 
 
 def answer_task(task: ShadowTask, stage: Stage) -> bool:
-    """Do one task; whether its output is new."""
+    """Do one task; whether its output is new. Raises: RlaasError."""
     gateway = Gateway(
         routes=stage.registry,
         backend=stage.backends,
@@ -34,13 +35,13 @@ def answer_task(task: ShadowTask, stage: Stage) -> bool:
         stream_s=TIMEOUT_S,
         moderator=stage.moderators,
     )
-    new = answer_unseen(task, gateway)
+    is_new = answer_unseen(task, gateway)
     stage.shadow_ledger.strike(task)
-    return new
+    return is_new
 
 
 def handler(event: Mapping[str, object], _: LambdaContext) -> BatchResponse:
-    """Each message by itself; one that fails is handed out again until the queue takes it for dead."""
+    """Do the task of each message; SQS hands out a failed message again until it moves to the dead letters."""
     stage = current_stage()
     failures: list[ItemFailure] = []
     outputs = 0

@@ -1,5 +1,5 @@
-"""What users do with each answer: `/v1/interaction.create`, `/v1/interaction.output`, `/v1/feedback.submit`,
-`/v1/task_result`, and many of them at once: `/v1/events:batch`. And what pages may speak of: `/v1/feedback.token`."""
+"""Records what users do with each answer: `/v1/interaction.create`, `/v1/interaction.output`, `/v1/feedback.submit`,
+`/v1/task_result`, and many events at once, `/v1/events:batch`. `/v1/feedback.token` lets a page give feedback."""
 
 from functools import partial
 
@@ -20,18 +20,18 @@ from rlaas.tenancy.keys import require_scope
 import_ahead("adapters.aws.entity_finder", "adapters.aws.events", "runtime.scrubbers")
 
 MAX_PAGE_BATCH, MAX_PAGE_BATCH_BYTES = 25, 512 * 1024
-"""Of a publishable key: events and bytes of one batch."""
+"""Most events, and most bytes, in one batch with a publishable key."""
 
 
 def permitted(event: Event, *, events: int = 1) -> Caller:
-    """The caller, who must hold the scope `telemetry`."""
+    """The caller, who must have the scope `telemetry`. Raises: Unauthorized, Forbidden, QuotaExceeded."""
     who = admitted(event, events=events)
     require_scope(who.scopes, "telemetry")
     return who
 
 
 def permitted_server(event: Event) -> Caller:
-    """The same, whose key must be a secret one."""
+    """The caller, whose key must also be secret. Raises: as `permitted`."""
     who = permitted(event)
     if who.publishable:
         raise Forbidden(FEEDBACK_ONLY, param="type")
@@ -39,7 +39,7 @@ def permitted_server(event: Event) -> Caller:
 
 
 def ingest(event_type: str, event: Event) -> Reply:
-    """Record the request's event: 201 new, 202 new and waiting for what it refers to, 200 replayed."""
+    """Record the request's event: 201 new, 202 new and waiting for the event that it refers to, 200 replayed."""
     who = permitted(event) if event_type == "feedback" else permitted_server(event)
     stage = current_stage()
     key = header(event, "Idempotency-Key")
@@ -53,41 +53,42 @@ def ingest(event_type: str, event: Event) -> Reply:
         idempotency_key=key,
         page_key_id=_page_key(who),
     )
-    return Reply(_status(recorded), {f"{event_type}_id": recorded.event_id, **_told(recorded)})
+    return Reply(_status(recorded), {f"{event_type}_id": recorded.event_id, **_reply_fields(recorded)})
 
 
 def record_batch(event: Event) -> Reply:
-    """Up to 500 events of any type, 25 of a page; the answer says for each, in the order sent, what the endpoint of its
-    type would have said."""
+    """Record up to 500 events of any type, from a page up to 25; the reply has for each, in the order sent, what the
+    endpoint of its type would have replied."""
     if caller(event).publishable:
-        given = batched(REPORTED, event, limit=MAX_PAGE_BATCH, most_bytes=MAX_PAGE_BATCH_BYTES)
-        who = permitted(event, events=len(given))
+        events = batched(REPORTED, event, limit=MAX_PAGE_BATCH, most_bytes=MAX_PAGE_BATCH_BYTES)
+        who = permitted(event, events=len(events))
     else:
         who = permitted(event)
-        given = batched(REPORTED, event, limit=MAX_BATCH)
+        events = batched(REPORTED, event, limit=MAX_BATCH)
     stage = current_stage()
     key = header(event, "Idempotency-Key")
     outcomes = iter(
         record_all(
-            [one for one in given if not isinstance(one, RlaasError)],
+            [item for item in events if not isinstance(item, RlaasError)],
             who.tenant_id,
             stage.events,
             utc_now,
             skills=stage.registry,
             scrubber=stage.scrubbers.of(who.tenant_id),
-            idempotency_keys=[f"{key}/{place}" if key else None for place, one in enumerate(given) if not isinstance(one, RlaasError)],
+            idempotency_keys=[f"{key}/{place}" if key else None for place, item in enumerate(events) if not isinstance(item, RlaasError)],
             page_key_id=_page_key(who),
         )
     )
-    results = [_result(one if isinstance(one, RlaasError) else next(outcomes), request_id(event)) for one in given]
+    results = [_result(item if isinstance(item, RlaasError) else next(outcomes), request_id(event)) for item in events]
     return Reply(200, {"results": results})
 
 
 def token(event: Event) -> Reply:
-    """What a page may give feedback on an output by, for a back end whose outputs are reported in the background."""
+    """The token with which a page may give feedback on an output, for a back end that reports outputs in the
+    background."""
     who = permitted_server(event)
-    shown = parse(FeedbackTokenRequest, event).shown()
-    return Reply(200, {"feedback_token": feedback_token(shown, scrubber=current_stage().scrubbers.of(who.tenant_id), now=utc_now())})
+    output = parse(FeedbackTokenRequest, event).shown()
+    return Reply(200, {"feedback_token": feedback_token(output, scrubber=current_stage().scrubbers.of(who.tenant_id), now=utc_now())})
 
 
 def _page_key(who: Caller) -> str | None:
@@ -97,14 +98,14 @@ def _page_key(who: Caller) -> str | None:
 def _result(outcome: Recorded | RlaasError, request: str) -> JsonValue:
     if isinstance(outcome, RlaasError):
         return {"status": status_of(outcome), **error_body(outcome, request)}
-    return {"status": _status(outcome), "id": outcome.event_id, **_told(outcome)}
+    return {"status": _status(outcome), "id": outcome.event_id, **_reply_fields(outcome)}
 
 
 def _status(recorded: Recorded) -> int:
     return 200 if not recorded.new else 202 if recorded.pending else 201
 
 
-def _told(recorded: Recorded) -> dict[str, JsonValue]:
+def _reply_fields(recorded: Recorded) -> dict[str, JsonValue]:
     token: dict[str, JsonValue] = {"feedback_token": recorded.feedback_token} if recorded.feedback_token else {}
     return {"idempotent_replay": not recorded.new, "pending": recorded.pending, **token}
 

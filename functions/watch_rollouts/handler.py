@@ -1,5 +1,5 @@
-"""The schedule of the guards: for each rollout that has a route, what became known since, and the evidence of harm from
-that."""
+"""Runs on a schedule: for each rollout that has a route, reads new outcomes and emits the evidence of harm for its
+guard."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -16,11 +16,12 @@ from rlaas.runtime.stage import Stage, current_stage
 
 logger = Logger(service="rlaas")
 _NEEDED_MS = 30_000
-"""With less time left no other rollout is begun."""
+"""Milliseconds that must be left to start with another rollout."""
 
 
 def watch(tenant_id: str, skill: str, stage: Stage, time_is_left: Callable[[], bool]) -> None:
-    """Look at the rollout that has this route, if one has it still, until all that is known has been seen."""
+    """Look at the rollout that has this route, if one still has it, until all its outcomes have been read. Raises:
+    RlaasError."""
     rollout_id = stage.registry.get_route(tenant_id, skill).rollout_id
     if rollout_id is None:
         return
@@ -32,7 +33,8 @@ def watch(tenant_id: str, skill: str, stage: Stage, time_is_left: Callable[[], b
 
 
 def handler(_: Mapping[str, object], context: LambdaContext) -> dict[str, int]:
-    """Look at every rollout, in another order each time; one that fails holds up no other."""
+    """Look at every rollout, in another order each time; one that fails stops no other. The answer counts the rollouts
+    by outcome."""
     stage = current_stage()
     waiting = list(stage.routes_on_trial.list("rollout"))
     random.shuffle(waiting)
