@@ -1,1 +1,1 @@
-"""The CDK app's parts; nothing here runs in a function."""
+"""The parts of the CDK app; no function imports them."""

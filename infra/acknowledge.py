@@ -1,4 +1,4 @@
-"""cdk-nag findings that are right to leave, each said beside its resource."""
+"""Accepts findings of cdk-nag, each beside its resource and with its reason."""
 
 from collections.abc import Iterable
 
@@ -14,25 +14,25 @@ def acknowledge(scope: IConstruct, reason: str, *rules: str) -> None:
 
 
 def acknowledge_wildcards(scope: IConstruct, arns: Iterable[str], reason: str | None) -> None:
-    """Accept that policies below `scope` allow those of `arns` that hold a `*`, for `reason`.
+    """Accept that policies below `scope` allow those of `arns` that contain a `*`, for `reason`.
 
-    Raises: ValueError when one does and there is no reason.
+    Raises: ValueError for an ARN with a `*` and no reason.
     """
     for arn in arns:
-        text = _flat(Stack.of(scope).resolve(arn))
+        text = _flatten(Stack.of(scope).resolve(arn))
         if "*" in text:
             if reason is None:
                 raise ValueError(f"{scope.node.path} allows {text}: name the resource, or say why it cannot be named")
             acknowledge(scope, reason, f"AwsSolutions-IAM5[Resource::{text}]")
 
 
-def _flat(value: object) -> str:
+def _flatten(value: object) -> str:
     """A resolved template value as cdk-nag writes it into a finding's id."""
     match value:
         case str():
             return value
         case {"Fn::Join": [separator, parts]}:
-            return str(separator).join(_flat(part) for part in parts)
+            return str(separator).join(_flatten(part) for part in parts)
         case {"Fn::GetAtt": [resource, attribute]}:
             return f"<{resource}.{attribute}>"
         case {"Ref": name}:

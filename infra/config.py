@@ -1,5 +1,4 @@
-"""What differs between stages: literals only, so that every stage synthesizes without an account, credentials or a
-network."""
+"""The stages' settings: literals only, so that every stage synthesizes without an account, credentials or a network."""
 
 import platform
 import re
@@ -10,23 +9,23 @@ from typing import Literal
 Architecture = Literal["arm64", "x86_64"]
 
 _LONGEST_NAME = 8
-"""Of a stage, in characters: an adapter's inference component names stage, tenant, skill and version in 63
+"""Characters of a stage's name: the name of an adapter's inference component has stage, tenant, skill and version in 63
 (`rlaas.ids.adapter_name`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
-    """What the functions run on; the layers are built for it."""
+    """The runtime of the functions, for which the layers are built."""
 
     python: str
     """Minor version, such as `3.13`."""
     architecture: Architecture
     snap_start: bool
-    """Publish versions from a snapshot behind the alias `live`, for the functions a user waits for; 4 USD a month and
-    GiB (decision 23)."""
+    """Publish versions from a snapshot behind the alias `live`, for the functions that a user waits for; 4 USD a month
+    for each GiB (decision 23)."""
     reserved: bool
-    """Set concurrency aside for the functions that have to run while a tenant floods the others; the account needs a
-    quota of 1,000."""
+    """Reserve concurrency for the functions that must run while a tenant floods the others; the account needs a quota
+    of 1,000."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,19 +33,19 @@ class ApiConfig:
     """The public API's limits."""
 
     authorizer_ttl_seconds: int
-    """How long API Gateway remembers a key's answer; a revoked key works that much longer."""
+    """How long API Gateway caches the authorizer's answer for a key; a revoked key works that much longer."""
     rate_per_second: int
     burst: int
     tenant_rate_per_second: int
-    """How many requests one tenant may send in a second, over all its keys; on AWS a tenth of what the API takes, so
-    that no tenant's flood makes the others wait (`make bench-fairness`)."""
+    """Requests that one tenant may send in a second, over all its keys; on AWS a tenth of what the API takes, so that
+    no tenant's flood makes the others wait (`make bench-fairness`)."""
     firewall: bool
-    """A WAF web ACL before the API; 5 USD a month and 1 a rule (decision 23)."""
+    """A WAF web ACL in front of the API; 5 USD a month, and 1 USD for each rule (decision 23)."""
     stream_seconds: int = 120
-    """How long a streamed answer may take; API Gateway takes up to 900."""
+    """Seconds that a streamed answer may take; API Gateway allows up to 900."""
     reservation_seconds: int | None = None
-    """How long a budget waits for a request to settle, and after twice as long gives its reservation back; None: the
-    function's timeout."""
+    """Seconds that a budget waits for a request to settle; after one to two times as long it frees the reservation.
+    None: the function's timeout."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,44 +53,44 @@ class PrivacyConfig:
     """The function that finds names in texts."""
 
     memory_mib: int
-    """Lambda gives one virtual processor at 1,769."""
+    """Lambda gives one virtual processor for 1,769 MiB."""
     at_once: int
-    """Calls side by side for one request whose texts are too long for one call."""
+    """Calls at the same time for one request whose texts are too long for one call."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GpuSystem:
-    """What SageMaker boots a GPU instance with. Without one it takes the instance type's own: g5's driver 470 runs no
-    image of today."""
+    """The system image with which SageMaker starts a GPU instance. Without one it uses the instance type's own: g5's
+    driver 470 runs no current container image."""
 
     ami: str
     cuda: str
-    """What its driver runs, as SageMaker's API reference says of `InferenceAmiVersion`; the image's is in
-    containers/vllm/Dockerfile."""
+    """The CUDA version of its driver, from `InferenceAmiVersion` in SageMaker's API reference; the container image's
+    own is in containers/vllm/Dockerfile."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServingConfig:
-    """The vLLM endpoint: one base model, adapters beside it."""
+    """The vLLM endpoint: one base model and its adapters."""
 
     base_model: str
     """Directory under `models/` in the artifacts bucket."""
     image_tag: str
     instance_type: str
     accelerators: int
-    """GPUs one copy of the base model takes."""
+    """GPUs for one copy of the base model."""
     system: GpuSystem | None
-    """None where there is no GPU."""
+    """None without a GPU."""
     max_instances: int
     scale_to_zero: bool
-    """Give the instances back when nobody asks; the first request after that waits for one."""
+    """Scale to no instance when there are no requests; the first request after that waits for an instance."""
     vllm: tuple[tuple[str, str], ...]
     """Options of `vllm serve`, as containers/vllm reads them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningConfig:
-    """Learning runs: the machines and how long each step may take."""
+    """Learning runs: their machines, and how long each step may take."""
 
     image_tag: str
     training_instance_type: str
@@ -101,7 +100,7 @@ class LearningConfig:
     training_max_seconds: int
     processing_max_seconds: int
     component_poll_seconds: int
-    """Between two looks at an adapter that is being loaded."""
+    """Seconds between two looks at an adapter that is being loaded."""
     settings: tuple[tuple[str, int | float | str | bool], ...] = ()
     """Defaults of a learning run that this stage changes (LEARNING_SETTINGS)."""
 
@@ -116,16 +115,17 @@ class RolloutConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ShadowConfig:
-    """Mirrored requests: how many at a time, how long, how often."""
+    """Mirrored requests: how many at the same time, for how long, and how often each is tried."""
 
     batch_size: int = 5
     """Tasks that one call of the function does, one after the other."""
     timeout_seconds: int = 240
     retry_seconds: int = 1_440
-    """When a task is tried again; six times the function's timeout, as Lambda's guide has it for queues."""
+    """Seconds until a task is tried again: six times the function's timeout, as Lambda's guide recommends for
+    queues."""
     attempts: int = 3
     concurrency: int = 10
-    """Calls at a time: what shadows may take of the models' capacity."""
+    """Calls at the same time, which limits what shadows take of the models' capacity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,14 +135,14 @@ class StageConfig:
     name: str
     region: str
     account: str | None = None
-    """None: whatever account the credentials at deploy time belong to."""
+    """None: the account of the credentials at deploy time."""
     keep_data: bool
     """Tables, buckets and keys survive their stack, and stacks refuse to be deleted."""
     log_retention_days: int
     lake_buffer_seconds: int
-    """How long Firehose collects events before it writes a Parquet file."""
+    """Seconds that Firehose collects events before it writes a Parquet file."""
     event_ttl_days: int
-    """How long events stay in the hot store; the lake keeps them for good."""
+    """Days that events stay in the hot store; the lake keeps them for ever."""
     athena_scan_limit_gib: int
     runtime: RuntimeConfig
     api: ApiConfig
@@ -152,40 +152,41 @@ class StageConfig:
     rollout: RolloutConfig
     shadow: ShadowConfig = ShadowConfig()
     allowed_models: tuple[str, ...] = ("*",)
-    """Which models policies may ask: patterns as in docs/security.md, such as `sagemaker:*` or
+    """The models that policies may ask: patterns as in docs/security.md, such as `sagemaker:*` or
     `bedrock:*anthropic.*`."""
     follow_ups_at_once: int = 10
-    """Calls at a time for what tenants have too much of for their share of the events' stream; SQS takes 2 and more."""
+    """Calls at the same time for events beyond their tenant's share of the stream; SQS takes 2 and more."""
     alarm_email: str | None = None
-    """Who is woken. None: nobody, as each deployment says, until somebody subscribes to the topic (docs/operate.md)."""
+    """Who gets the alarms. None: nobody, until somebody subscribes to the topic; each deployment prints how
+    (docs/operate.md)."""
 
     def __post_init__(self) -> None:
-        """Raises: ValueError for a name that would make another stage's names match this one's, or adapters' names too
-        long."""
+        """Raises: ValueError for a name that could make two stages' resources clash or adapters' names too long, and
+        for an `allowed_models` that is no pattern."""
         if len(self.name) > _LONGEST_NAME or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.name):
-            asked = f"lower-case words joined by single hyphens, at most {_LONGEST_NAME} characters"
-            raise ValueError(f"the stage's name {self.name!r} is not {asked}")
-        if strange := [pattern for pattern in self.allowed_models if pattern != "*" and not re.fullmatch(r"[^\s:]+:\S+", pattern)]:
-            raise ValueError(f"allowed_models are `*` or `<vendor>:<model>`, and {strange[0]!r} is neither")
+            expected = f"lower-case words joined by single hyphens, at most {_LONGEST_NAME} characters"
+            raise ValueError(f"the stage's name {self.name!r} is not {expected}")
+        if malformed := [pattern for pattern in self.allowed_models if pattern != "*" and not re.fullmatch(r"[^\s:]+:\S+", pattern)]:
+            raise ValueError(f"allowed_models are `*` or `<vendor>:<model>`, and {malformed[0]!r} is neither")
 
     @property
     def prefix(self) -> str:
-        """What the names of this stage's resources begin with."""
+        """The prefix of the names of this stage's resources."""
         return f"rlaas-{self.name}"
 
     @property
     def id(self) -> str:
-        """What the stage is called in the app: `local`, or its name and region."""
+        """The stage's id in the CDK app: `local`, or its name and region."""
         return self.name if self.name == "local" else f"{self.name}-{self.region}"
 
 
 def host_architecture() -> Architecture:
-    """The machine's own architecture, which the laptop cloud's functions run on."""
+    """The machine's own architecture, on which the laptop cloud's functions run."""
     return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
 
 
 AWS_RUNTIME = RuntimeConfig(python="3.13", architecture="arm64", snap_start=True, reserved=True)
-# A new account's quota of 10 calls at a time leaves none to set aside, and the first stage in it must deploy.
+# A new account's quota of 10 calls at the same time leaves none to reserve, and its first stage must deploy.
 _DEV_RUNTIME = replace(AWS_RUNTIME, reserved=False, snap_start=False)
 
 LOCAL = StageConfig(

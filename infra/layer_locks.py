@@ -1,7 +1,7 @@
-"""What the locks of the third-party layers say: a dependency group of pyproject.toml with all it needs, at this
-environment's versions.
+"""The locks of the third-party layers: a dependency group of pyproject.toml with all it needs, at this environment's
+versions.
 
-`python -m infra.layer_locks` writes them; a test holds what is checked in equal to this.
+`python -m infra.layer_locks` writes them; a test compares them with the files that are checked in.
 """
 
 import tomllib
@@ -14,52 +14,52 @@ from packaging.utils import canonicalize_name
 from infra.bundling import ROOT, Packages, lock
 
 _GROUPS: dict[Packages, str] = {"deps": "runtime", "entities": "entities"}
-_TOLD: dict[Packages, str] = {
+_HEADINGS: dict[Packages, str] = {
     "deps": "# The third-party layer of every function",
     "entities": "# What the layer of functions/find_entities adds to layers/deps",
 }
 _SAME_MODULE = {"phonenumbers": "phonenumberslite"}
-"""Distributions that another stands in for: the same modules without the geographic data."""
+"""Distributions that another replaces: the same modules without the geographic data."""
 _BUILD_ONLY = {"setuptools"}
-"""Named by spaCy and thinc for their compilation; nothing imports it."""
+"""Required by spaCy and thinc for their compilation; nothing imports it."""
 
 
 def contents(packages: Packages) -> str:
-    """The text of `packages`' lock, from the environment that the tests run on."""
-    found = _closure(packages)
+    """The text of `packages`' lock, from the environment that the tests run in."""
+    versions = _closure(packages)
     if packages != "deps":
         for name in _closure("deps"):
-            found.pop(name, None)
+            versions.pop(name, None)
     lines = [
-        f"{_TOLD[packages]}: the group `{_GROUPS[packages]}` of pyproject.toml with all it needs, at the versions of",
+        f"{_HEADINGS[packages]}: the group `{_GROUPS[packages]}` of pyproject.toml with all it needs, at the versions of",
         "# requirements/dev.lock. Written by `make lock`.",
-        *(f"{name}=={version}" for name, version in sorted(found.items())),
+        *(f"{name}=={version}" for name, version in sorted(versions.items())),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _closure(packages: Packages) -> dict[str, str]:
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for text in groups[_GROUPS[packages]]:
-        _add(Requirement(text), found)
-    return found
+        _add(Requirement(text), versions)
+    return versions
 
 
-def _add(requirement: Requirement, found: dict[str, str]) -> None:
-    """Add what `requirement` installs, with all it needs."""
+def _add(requirement: Requirement, versions: dict[str, str]) -> None:
+    """Add to `versions` what `requirement` installs, with all it needs."""
     name = canonicalize_name(requirement.name)
     name = canonicalize_name(_SAME_MODULE.get(name, name))
-    if name in _BUILD_ONLY or (name in found and not requirement.extras):
+    if name in _BUILD_ONLY or (name in versions and not requirement.extras):
         return
     installed = distribution(name)
-    found[name] = installed.version
+    versions[name] = installed.version
     for text in installed.requires or []:
-        further = Requirement(text)
-        if further.marker is None or any(further.marker.evaluate({"extra": extra}) for extra in requirement.extras or {""}):
-            _add(further, found)
+        dependency = Requirement(text)
+        if dependency.marker is None or any(dependency.marker.evaluate({"extra": extra}) for extra in requirement.extras or {""}):
+            _add(dependency, versions)
 
 
 if __name__ == "__main__":
-    for each in get_args(Packages):
-        lock(each).write_text(contents(each))
+    for name in get_args(Packages):
+        lock(name).write_text(contents(name))

@@ -13,7 +13,7 @@ from infra.stacks.serving import ServingStack
 
 
 class RlaasStage(Stage):
-    """All stacks of `config`, wired by passing objects."""
+    """All stacks of `config`; each gets the objects that it needs of the others."""
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig) -> None:
         super().__init__(scope, id)

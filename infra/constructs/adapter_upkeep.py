@@ -1,4 +1,5 @@
-"""The endpoint's upkeep: a schedule and the ends of learning runs -> a function that loads, unloads and lets sleep."""
+"""The endpoint's upkeep: a schedule and the ends of learning runs -> a function that loads and unloads adapters and
+lets the endpoint sleep."""
 
 from aws_cdk import Duration
 from aws_cdk import aws_events as rules
@@ -14,7 +15,7 @@ from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, TARGETS_HAVE_NO_NA
 from rlaas.runtime.environment import AdaptersEnvironment
 
 EVERY = Duration.hours(1)
-"""Between two looks; a machine that a dead run kept awake is given back that much later at most."""
+"""Between two calls; a machine that a failed run kept awake is given back at most that much later."""
 
 
 class AdapterUpkeep(Construct):
@@ -49,7 +50,7 @@ class AdapterUpkeep(Construct):
             wildcard_because=ADAPTERS_ARE_DATA,
         )
         self.function.allow("sagemaker:DeleteInferenceComponent", on=[endpoint.adapter_arns], wildcard_because=ADAPTERS_ARE_DATA)
-        self.function.allow("sagemaker:ListInferenceComponents", on=["*"], wildcard_because="It lists names, and takes no resource.")
+        self.function.allow("sagemaker:ListInferenceComponents", on=["*"], wildcard_because="IAM takes no resource for it; it lists names.")
         for statement in endpoint.copies_statements():
             self.function.function.add_to_role_policy(statement)
             acknowledge_wildcards(self, statement.resources, TARGETS_HAVE_NO_NAMES)

@@ -12,11 +12,11 @@ from infra.constructs.tenant_table import TenantTable
 from rlaas.runtime.environment import AllocationEnvironment
 
 EVERY = Duration.minutes(5)
-"""Between two allocations; a bad arm gets traffic for that much longer than its guard needs."""
+"""Between two allocations, and so how much later a bad arm may lose its traffic."""
 
 
 class Allocation(Construct):
-    """The function `allocate`, called every five minutes, one run at a time."""
+    """The function `allocate`, called every five minutes."""
 
     def __init__(
         self, scope: Construct, id: str, *, config: StageConfig, registry: TenantTable, events: TenantTable, counters: TenantTable
@@ -27,7 +27,7 @@ class Allocation(Construct):
             "Allocate",
             config=config,
             name="allocate",
-            description="Sets the shares of bandits' arms from what became of their decisions",
+            description="Sets the shares of bandits' arms from the outcomes of their decisions",
             environment=AllocationEnvironment.model_construct(
                 stage=config.name,
                 registry_table=registry.table_name,

@@ -1,4 +1,4 @@
-"""A function that answers by models."""
+"""A function that answers requests by asking models."""
 
 from aws_cdk import Duration, Stack
 from constructs import Construct
@@ -15,14 +15,14 @@ KEYS_ARE_DATA = "Tenants' vendor keys are named rlaas/<stage>/<tenant>/<name> wh
 
 
 def vendor_keys(scope: Construct, config: StageConfig) -> str:
-    """The ARN of the secrets that hold tenants' vendor keys."""
+    """The ARN of the secrets with tenants' vendor keys."""
     stack = Stack.of(scope)
     return f"arn:{stack.partition}:secretsmanager:{stack.region}:{stack.account}:secret:rlaas/{config.name}/*"
 
 
 class AnsweringFunction(PythonFunction):
-    """A function with all that answering takes: routes and policies, prices and budgets, the events, every backend's
-    leave."""
+    """A function with all that it takes to answer: access to routes and policies, prices and budgets, the events, and
+    every backend."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class AnsweringFunction(PythonFunction):
                 reservation_seconds=config.api.reservation_seconds or int(timeout.to_seconds()),
             ),
             timeout=timeout,
-            memory_mib=768,  # most of its time it waits for a model, and each GiB is paid for all that time
+            memory_mib=768,  # it waits for a model most of the time, and each GiB is paid for while it waits
             user_facing=user_facing,
             web_server=web_server,
         )
@@ -81,7 +81,8 @@ class AnsweringFunction(PythonFunction):
         self.allow("secretsmanager:GetSecretValue", on=[vendor_keys(self, config)], wildcard_because=KEYS_ARE_DATA)
 
     def _bedrock_models(self) -> list[str]:
-        """Whatever a policy may name: models, and the account's profiles, which lead to models in other regions."""
+        """The ARNs of what a policy may name: models, and the account's profiles, which lead to models in other
+        regions."""
         stack = Stack.of(self)
         profiles = [
             f"arn:{stack.partition}:bedrock:*:{stack.account}:{kind}/*" for kind in ("inference-profile", "application-inference-profile")

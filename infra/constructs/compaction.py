@@ -14,13 +14,13 @@ from infra.constructs.image_repository import ImageRepository
 from infra.constructs.sagemaker_role import SageMakerRole
 from infra.constructs.state_machine import StateMachine
 
-# Step Functions' own rule that tells it when a job has ended (`.sync`); it makes the rule itself under this name.
+# The rule by which Step Functions learns that a job has ended (`.sync`); it makes the rule itself under this name.
 _SYNC_RULE = "StepFunctionsGetEventsForSageMakerProcessingJobsRule"
 
 
 class Compaction(Construct):
-    """The state machine `rlaas-<stage>-compaction`, begun every day at 03:30 UTC, when the day before has long been
-    delivered."""
+    """The state machine `rlaas-<stage>-compaction`, started every day at 03:30 UTC, hours after the last events of the
+    day before were delivered."""
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig, lake: EventLake, images: ImageRepository) -> None:
         super().__init__(scope, id)
@@ -57,7 +57,7 @@ class Compaction(Construct):
         )
 
     def _allow_job(self, config: StageConfig, role: iam.IRole) -> None:
-        """What the state machine may do: start compaction jobs of this stage with `role`, and say how long the jobs'
+        """Allow the state machine to start compaction jobs of this stage with `role`, and to set how long the jobs'
         logs are kept."""
         stack = Stack.of(self)
         jobs = stack.format_arn(service="sagemaker", resource="processing-job", resource_name=f"{config.prefix}-compaction-*")
@@ -88,7 +88,7 @@ class Compaction(Construct):
         acknowledge_wildcards(self.state_machine, logs, "IAM takes a log group as its name and `:*`; it is one group all the same.")
 
     def _job_role(self, *, lake: EventLake, images: ImageRepository) -> SageMakerRole:
-        """What the job's container may do: list the lake, and read, write and delete its event files."""
+        """The role of the job's container: it may list the lake, and read, write and delete its event files."""
         role = SageMakerRole(
             self, "JobRole", description="What the lake's compaction may do", images=images, log_groups=["/aws/sagemaker/ProcessingJobs*"]
         )

@@ -9,7 +9,7 @@ from rlaas.runtime.environment import Environment
 
 
 class EntityFinder(PythonFunction):
-    """Reachable by lambda:Invoke only, for the functions that store texts: name it to them and let it `serve` them."""
+    """The function `find_entities`, called by lambda:Invoke only, by the functions that it may `serve`."""
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig) -> None:
         super().__init__(
@@ -25,5 +25,5 @@ class EntityFinder(PythonFunction):
         )
 
     def serve(self, function: PythonFunction) -> None:
-        """Let `function` ask."""
+        """Allow `function` to call this one."""
         function.allow("lambda:InvokeFunction", on=[self.target.function_arn])

@@ -1,4 +1,4 @@
-"""Events as Parquet that Athena can ask: stream -> lake_writer -> Firehose -> S3, described to Athena by Glue."""
+"""Events as Parquet that Athena can query: stream -> lake_writer -> Firehose -> S3, with a table in Glue."""
 
 from aws_cdk import Duration, RemovalPolicy, Stack
 from aws_cdk import aws_athena as athena
@@ -18,7 +18,7 @@ from infra.constructs.python_function import PythonFunction, log_group
 from rlaas.runtime.environment import LakeEnvironment
 
 EVENT_TYPES = ("interaction", "output", "feedback", "task_result", "reward", "guardrail", "failure")
-"""What `event_type` can be; a test holds it equal to `rlaas.telemetry.events.EventType`."""
+"""The values of `event_type`; a test compares them with `rlaas.telemetry.events.EventType`."""
 
 COLUMNS = (
     "tenant_id",
@@ -41,12 +41,12 @@ _MIB_PER_PARTITION = 64  # the least that Firehose takes with dynamic partitioni
 
 
 def new_events(*event_types: str) -> dict[str, object]:
-    """The stream filter that lets new events of these types through; the table also holds links to events."""
+    """The stream filter that passes new events of these types; the table also contains links to events."""
     return {"eventName": ["INSERT"], "dynamodb": {"NewImage": {"event_type": {"S": list(event_types)}}}}
 
 
 class EventLake(Construct):
-    """The lake bucket with its table `rlaas_<stage>.events`, its workgroup `rlaas-<stage>` and the way into it."""
+    """The lake's bucket, its table `rlaas_<stage>.events`, its workgroup `rlaas-<stage>`, and what writes to it."""
 
     def __init__(
         self, scope: Construct, id: str, *, config: StageConfig, events: dynamodb.ITable, failures: Failures, access_logs: s3.IBucket
@@ -63,8 +63,8 @@ class EventLake(Construct):
             access_logs=access_logs,
             lifecycle=(
                 s3.LifecycleRule(id="answers", prefix="athena/", expiration=Duration.days(7)),
-                # Copies of events that a learning run was given; without a rule for its old versions they would stay
-                # for a month.
+                # Copies of events for learning runs; without a rule for their old versions these would stay for a
+                # month.
                 s3.LifecycleRule(
                     id="unloaded",
                     prefix="athena/unload/",
@@ -119,8 +119,8 @@ class EventLake(Construct):
         )
 
     def _events_table(self) -> glue.CfnTable:
-        """Parquet under `events/`, its partitions computed from their names (projection), so that no crawler has to
-        find them."""
+        """The table of the Parquet files under `events/`. Athena computes the partitions from their names (projection),
+        so that no crawler has to list them."""
         location = f"s3://{self.bucket.bucket_name}/events/"
         parquet = "org.apache.hadoop.hive.ql.io.parquet"
         return glue.CfnTable(
@@ -157,10 +157,10 @@ class EventLake(Construct):
         )
 
     def _delivery_stream(self, config: StageConfig, table: glue.CfnTable) -> firehose.CfnDeliveryStream:
-        """Records of many JSON events in; Parquet files out, partitioned by the `event_type` and `event_date` that each
-        event carries.
+        """The delivery stream: it takes records of many JSON events, and writes Parquet files partitioned by the
+        `event_type` and `event_date` of each event.
 
-        What Firehose can neither partition nor convert lies under `errors/` with the reason.
+        It writes records that it can neither partition nor convert under `errors/`, with the reason.
         """
         log = log_group(self, "DeliveryLogs", config=config, name=f"/aws/kinesisfirehose/{config.prefix}-events")
         log_stream = logs.LogStream(
@@ -247,13 +247,13 @@ class EventLake(Construct):
         return stream
 
     def _workgroup(self, config: StageConfig) -> athena.CfnWorkGroup:
-        """Queries through this workgroup are refused above the stage's scan limit; their answers live for a week."""
+        """The workgroup: it refuses queries above the stage's scan limit; their results are kept for a week."""
         group = athena.CfnWorkGroup
         return group(
             self,
             "Workgroup",
             name=self.workgroup_name,
-            description="Questions to the lake",
+            description="Queries of the lake",
             recursive_delete_option=not config.keep_data,
             work_group_configuration=group.WorkGroupConfigurationProperty(
                 bytes_scanned_cutoff_per_query=config.athena_scan_limit_gib * 1024**3,

@@ -1,4 +1,4 @@
-"""Where everything ends that failed, whole, until `rlaas redrive` plays it again; and what may happen to it there."""
+"""Where failed work is kept whole until `rlaas redrive` plays it again, and who may write there."""
 
 import jsii
 from aws_cdk import Duration, Stack
@@ -13,11 +13,11 @@ from infra.config import StageConfig
 from infra.constructs.private_bucket import PrivateBucket
 
 BATCHES = "aws/lambda/*"
-"""The objects that Lambda keeps batches in."""
+"""The keys of the objects in which Lambda keeps failed batches."""
 
 
 def dead_letter_queue(scope: Construct, id: str, *, name: str | None = None) -> sqs.Queue:
-    """A queue for what could not be handled, kept for two weeks."""
+    """A queue for messages that could not be handled, kept for two weeks."""
     queue = sqs.Queue(
         scope, id, queue_name=name, enforce_ssl=True, encryption=sqs.QueueEncryption.SQS_MANAGED, retention_period=Duration.days(14)
     )
@@ -26,28 +26,28 @@ def dead_letter_queue(scope: Construct, id: str, *, name: str | None = None) -> 
 
 
 def failure_queue(scope: Construct, config: StageConfig) -> sqs.IQueue:
-    """The stage's queue of failed calls, by its name: rules of every stack send there, and its policy would otherwise
-    wait for them all."""
+    """The stage's queue of failed calls, by its name: rules of every stack send to it, and by object its policy would
+    depend on all of them."""
     return sqs.Queue.from_queue_arn(scope, "FailureQueue", Stack.of(scope).format_arn(service="sqs", resource=_queue_name(config)))
 
 
 @jsii.implements(lambda_.IEventSourceDlq)
 class KeptRecords:
-    """The bucket as the destination of a stream's batches that failed: CDK's own would let the function read and delete
-    there, too."""
+    """The bucket as the destination of a stream's failed batches. CDK's own destination would also allow the function
+    to read and delete there."""
 
     def __init__(self, bucket: PrivateBucket) -> None:
         self._bucket = bucket
 
     def bind(self, target: lambda_.IEventSourceMapping, target_handler: lambda_.IFunction) -> lambda_.DlqDestinationConfig:
-        """Let the function's role, in whose name Lambda writes, do so."""
+        """Allow the function's role to write, since Lambda writes with that role."""
         for action, resource in (("s3:PutObject", self._bucket.objects(BATCHES)), ("s3:ListBucket", self._bucket.bucket_arn)):
             target_handler.add_to_role_policy(iam.PolicyStatement(actions=[action], resources=[resource]))
         return lambda_.DlqDestinationConfig(destination=self._bucket.bucket_arn)
 
 
 class Failures(Construct):
-    """The bucket `rlaas-<stage>-failures-...` of stream records and the queue `rlaas-<stage>-failures` of calls by
+    """The bucket `rlaas-<stage>-failures-...` for stream records, and the queue `rlaas-<stage>-failures` for calls by
     EventBridge.
 
     Lambda writes whole batches into the bucket (below `aws/lambda/`), where they stay until they are played again or

@@ -1,4 +1,4 @@
-"""A WAF web ACL before a REST API's stage."""
+"""A WAF web ACL in front of a REST API's stage."""
 
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_wafv2 as wafv2
@@ -6,18 +6,17 @@ from constructs import Construct
 
 from infra.config import StageConfig
 
-# Rules of AWS's groups that read bodies as if they were web forms. Ours hold customers' e-mails and prompts (markup,
-# links, any length), so these rules only count; the functions validate the bodies against their models. A refusal would
-# also stop every SDK behind it: what comes after such an event waits for it.
+# Rules of AWS's groups that read bodies as if they were web forms. RLaaS's bodies are customers' e-mails and prompts
+# (markup, links, any length), so these rules only count; the functions validate the bodies against their models. A
+# refusal would also block the SDK that sent the event: it sends later events only after that one.
 _COUNTED_ONLY = ("SizeRestrictions_BODY", "CrossSiteScripting_BODY", "GenericRFI_BODY", "GenericLFI_BODY", "EC2MetaDataSSRF_BODY")
-# Back ends often send no User-Agent: HTTP clients of Go, Rust and the shell leave it out when they are told to, and it
-# proves nothing.
+# Back ends often send no User-Agent: many HTTP clients in Go, Rust and the shell leave it out, and it proves nothing.
 _HEADERS_COUNTED_ONLY = ("NoUserAgent_HEADER",)
 _INPUTS_COUNTED_ONLY = ("Log4JRCE_BODY", "JavaDeserializationRCE_BODY")
 
-# A Content-Length of 6,000,000 bytes or more, which Lambda does not take. A batch may have 5 MiB and an event 256 KiB,
-# which the functions check exactly; this keeps larger bodies from being paid for. WAF itself can only measure the first
-# 64 KiB of a body.
+# A Content-Length of 6,000,000 bytes or more, which Lambda refuses. A batch may have 5 MiB and an event 256 KiB, which
+# the functions check exactly; this rule saves the cost of larger bodies. WAF itself can measure only the first 64 KiB
+# of a body.
 _LARGE_BODY = r"^([6-9][0-9]{6}|[1-9][0-9]{7,})$"
 _WINDOW_S = 300
 
@@ -25,16 +24,16 @@ _WINDOW_S = 300
 class Firewall(Construct):
     """AWS's managed rules for common exploits, known bad inputs and bad addresses; rate limits; no huge bodies.
 
-    Rates are averages over five minutes, which WAF looks at every ten seconds or so. A key may send what its tenant
-    may; an address what the whole API takes, since a company's back ends, and all pages of its users, may stand behind
-    one. So the limit per address stops floods of requests without a valid key, and nobody else. The exact limit per
-    tenant is the functions' own.
+    Rates are averages over five minutes, which WAF checks about every ten seconds. A key may send as much as its tenant
+    may, and an address as much as the whole API takes, since all back ends of a company and all pages of its users may
+    have one address. So the limit per address only stops floods of requests without a valid key. The functions enforce
+    the exact limit per tenant.
     """
 
     def __init__(
         self, scope: Construct, id: str, *, config: StageConfig, stage: apigateway.Stage, too_large_body: str, too_many_body: str
     ) -> None:
-        """The bodies are the JSON answered with 413 and with 429."""
+        """`too_large_body` and `too_many_body` are the JSON bodies of the answers 413 and 429."""
         super().__init__(scope, id)
         acl = wafv2.CfnWebACL
         managed = [
@@ -113,7 +112,7 @@ class Firewall(Construct):
         aggregate_key_type: str,
         custom_keys: list[wafv2.CfnWebACL.RateBasedStatementCustomKeyProperty] | None = None,
     ) -> wafv2.CfnWebACL.RuleProperty:
-        """429 to whoever sends more than `per_second` on average over five minutes."""
+        """A rule that answers 429 to a sender of more than `per_second` on average over five minutes."""
         acl = wafv2.CfnWebACL
         return acl.RuleProperty(
             name=name,
@@ -140,11 +139,11 @@ class Firewall(Construct):
 
 
 def _header(name: str) -> wafv2.CfnWebACL.RateLimitHeaderProperty:
-    """A header's value, as it is."""
+    """Count requests by the value of a header, without transforming it."""
     acl = wafv2.CfnWebACL
     return acl.RateLimitHeaderProperty(name=name, text_transformations=[acl.TextTransformationProperty(priority=0, type="NONE")])
 
 
 def _visible(metric: str) -> wafv2.CfnWebACL.VisibilityConfigProperty:
-    """Counted as `metric`; no sampled requests, which would keep parts of users' texts."""
+    """Count matches as `metric`, and keep no sampled requests, which would contain parts of users' texts."""
     return wafv2.CfnWebACL.VisibilityConfigProperty(cloud_watch_metrics_enabled=True, metric_name=metric, sampled_requests_enabled=False)

@@ -1,5 +1,5 @@
-"""What one tenant has too much of for its share of a batch of the events' stream: it waits here, and holds up no other
-tenant."""
+"""The queue for events beyond their tenant's share of a batch of the stream: they wait here, and no other tenant waits
+for them."""
 
 from aws_cdk import Duration
 from aws_cdk import aws_lambda_event_sources as sources
@@ -15,10 +15,10 @@ _ATTEMPTS = 5
 
 
 class FollowUps(Construct):
-    """A queue that `writer` fills from the stream and empties itself, `follow_ups_at_once` messages at a time.
+    """A queue that `writer` fills from the stream and empties itself, `follow_ups_at_once` messages at the same time.
 
-    A standard queue whose messages carry their tenant as group: SQS hands out those of tenants with little under way
-    first (a fair queue).
+    It is a standard queue whose messages have their tenant as group, so SQS hands out first the messages of tenants
+    with few under way (a fair queue).
     """
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig, writer: PythonFunction, failures: Failures) -> None:
@@ -31,10 +31,10 @@ class FollowUps(Construct):
             enforce_ssl=True,
             encryption=sqs.QueueEncryption.SQS_MANAGED,
             retention_period=Duration.days(4),
-            visibility_timeout=Duration.seconds(6 * timeout.to_seconds()),  # as Lambda's guide has it for queues
+            visibility_timeout=Duration.seconds(6 * timeout.to_seconds()),  # as Lambda's guide recommends for queues
             dead_letter_queue=sqs.DeadLetterQueue(queue=failures.queue, max_receive_count=_ATTEMPTS),
         )
-        writer.tell(FollowUpsEnvironment.model_construct(stage=config.name, follow_ups_queue_url=self.queue.queue_url))
+        writer.add_environment(FollowUpsEnvironment.model_construct(stage=config.name, follow_ups_queue_url=self.queue.queue_url))
         writer.allow("sqs:SendMessage", on=[self.queue.queue_arn])
         writer.function.add_event_source(
             sources.SqsEventSource(self.queue, batch_size=1, report_batch_item_failures=True, max_concurrency=config.follow_ups_at_once)

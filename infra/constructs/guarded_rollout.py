@@ -1,4 +1,4 @@
-"""Rollouts in steps, and the guard that takes one back when its alarm fires."""
+"""Rollouts in steps, and the guard that rolls one back when its alarm fires."""
 
 from aws_cdk import ArnFormat, Duration, Stack
 from aws_cdk import aws_events as events
@@ -13,15 +13,15 @@ from infra.constructs.tenant_table import TenantTable
 from rlaas.runtime.environment import RegistryEnvironment, RolloutEnvironment
 
 EVERY = Duration.minutes(1)
-"""Between two looks of the guard."""
+"""Between two checks for harm."""
 GUARDS_ARE_DATA = "Each rollout puts its own guard alarm; the prefix is what can be named."
 
 
 class GuardedRollout(Construct):
-    """The state machine `rlaas-<stage>-rollout`, and the way back from an alarm
+    """The state machine `rlaas-<stage>-rollout`, and the rollback on an alarm
     `rlaas-<stage>-guard--<tenant>--<skill>`.
 
-    The way back does not go through the state machine: EventBridge calls a function that writes the route once.
+    The rollback does not go through the state machine: EventBridge calls a function that writes the route once.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class GuardedRollout(Construct):
         self.guard_alarms = Stack.of(self).format_arn(
             service="cloudwatch", resource="alarm", resource_name=f"{guards}*", arn_format=ArnFormat.COLON_RESOURCE_NAME
         )
-        """Every rollout's guard alarm, for IAM policies."""
+        """The ARN of every rollout's guard alarm, for IAM policies."""
         environment = RolloutEnvironment.model_construct(
             stage=config.name,
             registry_table=registry.table_name,
@@ -109,7 +109,7 @@ class GuardedRollout(Construct):
             description="Puts a skill's route back on its last good version when its guard alarm fires",
             environment=RegistryEnvironment.model_construct(stage=config.name, registry_table=registry.table_name),
             timeout=Duration.seconds(30),
-            user_facing=True,  # until it has run, users get the bad policy's answers
+            user_facing=True,  # users get the bad policy's answers until it has run
             reserved_concurrency=5,
         )
         self.guard.allow("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", on=[registry.table_arn])

@@ -1,4 +1,4 @@
-"""What asks a learning run's models its held-out prompts, in its name alone."""
+"""The function that asks a learning run's models its held-out prompts, and its role."""
 
 from aws_cdk import Duration
 from constructs import Construct
@@ -14,8 +14,8 @@ _DATA = "Datasets and answers are data; a session is narrowed to those of one ru
 
 
 class HeldOutAsker(Construct):
-    """The function `ask_held_out`, which may only lend itself a role, and the role, which no run's session holds in
-    full."""
+    """The function `ask_held_out`, which may only assume one role, and that role, of which each run's session gets only
+    a part."""
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig, artifacts: PrivateBucket, endpoint: VllmEndpoint) -> None:
         super().__init__(scope, id)
@@ -24,14 +24,14 @@ class HeldOutAsker(Construct):
             "Function",
             config=config,
             name="ask_held_out",
-            description="Asks a learning run's held-out prompts, by leave for that run",
+            description="Asks a learning run's held-out prompts, by a session for that run alone",
             environment=Environment.model_construct(stage=config.name),
-            timeout=Duration.minutes(10),  # less than a session lives, which is a quarter of an hour
+            timeout=Duration.minutes(10),  # shorter than a session, which lasts a quarter of an hour
             memory_mib=1024,
         )
-        about = "Lent by ask_held_out to itself, a quarter of an hour and one learning run at a time"
-        role = LentRole(self, "Role", description=about, lent_by=self.function)
-        self.function.tell(AskingEnvironment.model_construct(stage=config.name, asking_role_arn=role.role_arn))
+        description = "Assumed by ask_held_out for a quarter of an hour and one learning run at a time"
+        role = LentRole(self, "Role", description=description, lender=self.function)
+        self.function.add_environment(AskingEnvironment.model_construct(stage=config.name, asking_role_arn=role.role_arn))
         answers = "tenants/*/runs/*/answers/"
         role.allow("s3:GetObject", on=[artifacts.objects("tenants/*/datasets/*")], wildcard_because=_DATA)
         role.allow("s3:GetObject", "s3:PutObject", on=[artifacts.objects(f"{answers}*")], wildcard_because=_DATA)

@@ -8,8 +8,8 @@ from infra.config import StageConfig
 
 
 class ImageRepository(ecr.Repository):
-    """The repository `rlaas-<stage>/<name>`, which CI pushes to: scanned, and a pushed tag never moves, so that it says
-    what ran."""
+    """The repository `rlaas-<stage>/<name>`, to which CI pushes. Images are scanned, and a tag never moves, so that it
+    identifies what ran."""
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig, name: str) -> None:
         super().__init__(
@@ -29,5 +29,5 @@ class ImageRepository(ecr.Repository):
         self._uri = f"{config.account or Aws.ACCOUNT_ID}.dkr.ecr.{config.region}.{Aws.URL_SUFFIX}/{config.prefix}/{name}"
 
     def image(self, tag: str) -> str:
-        """The image with this tag, as SageMaker takes it, in any stack of this stage."""
+        """The URI of the image with this tag, for any stack of this stage."""
         return f"{self._uri}:{tag}"

@@ -20,7 +20,7 @@ from infra.constructs.tenant_table import TenantTable
 from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, TARGETS_HAVE_NO_NAMES, VllmEndpoint
 from rlaas.runtime.environment import LearningEnvironment
 
-# Step Functions' own rules that tell it when a job has ended (`.sync`); it makes them itself under these names.
+# The rules by which Step Functions learns that a job has ended (`.sync`); it makes them itself under these names.
 _SYNC_RULES = ("StepFunctionsGetEventsForSageMakerTrainingJobsRule", "StepFunctionsGetEventsForSageMakerProcessingJobsRule")
 
 
@@ -63,7 +63,7 @@ class LearningPipeline(Construct):
         self.steps.allow(
             "s3:GetObject", on=[artifacts.objects("tenants/*")], wildcard_because="Each run's report is data under its tenant's prefix."
         )
-        self.steps.allow("s3:ListBucket", on=[artifacts.bucket_arn])  # without it, S3 says of a missing report that it is forbidden
+        self.steps.allow("s3:ListBucket", on=[artifacts.bucket_arn])  # without it, S3 answers 403 for a missing report
         self.asker = HeldOutAsker(self, "Asker", config=config, artifacts=artifacts, endpoint=endpoint).function
         self.state_machine = StateMachine(
             self,
@@ -98,30 +98,31 @@ class LearningPipeline(Construct):
         self._allow_jobs(config, roles=[dataset, train, evaluate], endpoint=endpoint)
 
     def _allow_selections(self, lake: EventLake) -> None:
-        """Let the state machine have Athena write events to files: Athena reads, finds and writes as whoever asks it.
+        """Allow the state machine to have Athena write events to files. Athena reads the table and the files, and
+        writes results, with the rights of its caller.
 
-        Where it writes, it needs the actions that AWS's guides list for the location of results.
+        At the location of results it needs the actions that AWS's guides list.
         """
         stack = Stack.of(self)
         events, answers = lake.bucket.objects("events/*"), lake.bucket.objects("athena/*")
         catalog = stack.format_arn(service="athena", resource="datacatalog", resource_name="AwsDataCatalog")
-        ask = [f"athena:{verb}QueryExecution" for verb in ("Start", "Get", "Stop")]
+        query = [f"athena:{verb}QueryExecution" for verb in ("Start", "Get", "Stop")]
         write = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
-        look = ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"]
+        list_bucket = ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"]
         for actions, resources in (
-            (ask, [lake.workgroup_arn]),
+            (query, [lake.workgroup_arn]),
             (["athena:GetDataCatalog"], [catalog]),
             (["glue:GetDatabase", "glue:GetTable", "glue:GetPartitions"], lake.catalog_arns),
             (["s3:GetObject"], [events]),
             (write, [answers]),
-            (look, [lake.bucket.bucket_arn]),
+            (list_bucket, [lake.bucket.bucket_arn]),
         ):
             self.state_machine.add_to_role_policy(iam.PolicyStatement(actions=actions, resources=resources))
         acknowledge_wildcards(self.state_machine, [events, answers], "The lake's files are data, and so are those that Athena writes.")
 
     def _allow_jobs(self, config: StageConfig, *, roles: Sequence[iam.IRole], endpoint: VllmEndpoint) -> None:
-        """What the state machine may start: this stage's jobs with the jobs' roles, and adapters on this stage's
-        endpoint."""
+        """Allow the state machine to start this stage's jobs, with the jobs' roles, and to load adapters on this
+        stage's endpoint."""
         stack = Stack.of(self)
         machine = self.state_machine
         job_arns = [
@@ -160,11 +161,11 @@ class LearningPipeline(Construct):
     def _job_roles(
         self, *, artifacts: PrivateBucket, lake: EventLake, images: ImageRepository
     ) -> tuple[SageMakerRole, SageMakerRole, SageMakerRole]:
-        """What SageMaker may read and write for each job, which is also what the job's container may do itself, unless
-        it is isolated.
+        """The roles for building a dataset, for training and for evaluation: what SageMaker may read and write for
+        each.
 
-        Building a dataset, training and evaluation have no credentials: SageMaker brings and takes what they read and
-        write (decision 38).
+        The containers of these jobs have no credentials: SageMaker downloads what they read and uploads what they write
+        (decision 38).
         """
         datasets, runs = artifacts.objects("tenants/*/datasets/*"), artifacts.objects("tenants/*/runs/*")
         data = "The objects are data: base models, each run's events, dataset and adapters. The prefix is what can be named."

@@ -10,9 +10,9 @@ from infra.config import StageConfig
 class PrivateBucket(s3.Bucket):
     """The bucket `rlaas-<stage>-<name>-<account>-<region>`: no public access, TLS only, versioned, access logged.
 
-    Encrypted with S3's own keys, for the reason given at `TenantTable`. Old versions go after 30 days, so that a
-    mistaken overwrite can be undone and deleting a person's data is complete within a month. `auto_delete_objects` is
-    never set: a stack that is deleted keeps its data, and the laptop cloud drops its state whole.
+    It is encrypted with S3's own keys, for the reason in `TenantTable`. Old versions are deleted after 30 days, so that
+    a mistaken overwrite can be undone and a person's deleted data is gone within a month. `auto_delete_objects` is
+    never set: deleting a stack keeps its data, and the laptop cloud deletes all its state itself.
     """
 
     def __init__(
@@ -50,5 +50,5 @@ class PrivateBucket(s3.Bucket):
         )
 
     def objects(self, pattern: str) -> str:
-        """The address of the objects whose keys match `pattern`, for IAM policies of any stack of this stage."""
+        """The ARN of the objects whose keys match `pattern`, for IAM policies in any stack of this stage."""
         return f"arn:{Stack.of(self).partition}:s3:::{self.fixed_name}/{pattern}"

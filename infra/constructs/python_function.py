@@ -20,15 +20,15 @@ from rlaas.runtime.environment import Environment
 
 _RLAAS = bundling.ROOT / "layers" / "rlaas"
 _STREAM_KEEPS = Duration.hours(23)
-"""DynamoDB keeps a stream's records for 24 hours; what is older may be gone before Lambda has kept it."""
+"""DynamoDB keeps a stream's records for 24 hours; older ones may be gone before Lambda has written them to S3."""
 _EXCLUDED = ["**/__pycache__", "**/*.pyc"]
 
 
 class PythonLayers(Construct):
     """The `rlaas` package and third-party packages, as layers.
 
-    Each stack has its own: a layer's address changes with every version, and a stack that took it from another would go
-    on with the old one until its own template happened to change.
+    Each stack has its own: a layer's ARN changes with every version, and a stack that got it from another stack would
+    keep the old version until its own template changed.
     """
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig) -> None:
@@ -50,9 +50,9 @@ class PythonLayers(Construct):
     def _of_packages(self, packages: bundling.Packages) -> lambda_.LayerVersion:
         if packages not in self._third_party:
             runtime = self._config.runtime
-            # `cdk deploy` bundles the stacks it deploys. Where CDK says that nothing is bundled (tests, `make synth`),
-            # the lock stands for the layer, so that no pip and no network is needed; under another hash, so that nobody
-            # deploys it for the layer.
+            # `cdk deploy` bundles the stacks it deploys. Where CDK bundles nothing (tests, `make synth`), the lock
+            # replaces the layer, so that neither pip nor a network is needed; its hash differs, so that it is never
+            # deployed as the layer.
             content, fingerprint = bundling.lock(packages).parent, f"unbuilt-{bundling.fingerprint(packages, runtime)}"
             if Stack.of(self).bundling_required:
                 content, fingerprint = bundling.third_party_layer(packages, runtime), bundling.fingerprint(packages, runtime)
@@ -76,7 +76,7 @@ class PythonLayers(Construct):
 
     @classmethod
     def of(cls, scope: Construct, config: StageConfig) -> "PythonLayers":
-        """The layers of the stack that `scope` is in."""
+        """The layers of the stack that contains `scope`."""
         stack = Stack.of(scope)
         existing = stack.node.try_find_child("Layers")
         return existing if isinstance(existing, cls) else cls(stack, "Layers", config=config)
@@ -86,13 +86,12 @@ class PythonFunction(Construct):
     """`functions/<name>/handler.py` as the function `rlaas-<stage>-<name>`: own role, own log group, the layers of
     `packages` and `rlaas`.
 
-    With `web_server` the runtime starts `functions/<name>/run.sh` behind Lambda Web Adapter, and what it answers is
-    streamed.
+    With `web_server` the runtime starts `functions/<name>/run.sh` behind Lambda Web Adapter, and streams its answers.
 
-    The role may write to the function's own log group and nothing else; give it the rest through `allow`. Callers use
-    `target`: the alias `live` of the newest version where the stage has SnapStart and `user_facing` is set, else the
-    function itself. Where the stage sets concurrency aside, `reserved_concurrency` calls at a time are the function's
-    own, and it never has more.
+    The role may only write to the function's own log group; `allow` adds other rights. Callers use `target`: the alias
+    `live` of the newest version where the stage has SnapStart and `user_facing` is set, else the function itself. Where
+    the stage reserves concurrency, `reserved_concurrency` calls at the same time are reserved for the function, and it
+    never runs more.
     """
 
     def __init__(
@@ -139,7 +138,7 @@ class PythonFunction(Construct):
             reserved_concurrent_executions=reserved_concurrency if config.runtime.reserved else None,
             log_group=self.log_group,
             logging_format=lambda_.LoggingFormat.JSON,
-            # Its lines of each start and end say what metrics say, and cost as much as the function's own.
+            # Its lines about each start and end repeat the metrics, and cost as much as the function's own lines.
             system_log_level_v2=lambda_.SystemLogLevel.WARN,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if snap_start else None,
             environment={
@@ -163,15 +162,15 @@ class PythonFunction(Construct):
             "AwsSolutions-L1",
         )
 
-    def tell(self, environment: Environment) -> None:
-        """Add what is known only now to the function's environment."""
+    def add_environment(self, environment: Environment) -> None:
+        """Add variables to the function's environment, for values that are known only after it was made."""
         for name, value in _variables(environment).items():
             self.function.add_environment(name, value)
 
     def allow(
         self, *actions: str, on: Sequence[str], conditions: Mapping[str, object] | None = None, wildcard_because: str | None = None
     ) -> None:
-        """Let the function do `actions` on the resources `on`; one that holds a `*` needs its reason."""
+        """Allow the function `actions` on the resources `on`; a resource with a `*` needs its reason."""
         self.function.add_to_role_policy(iam.PolicyStatement(actions=list(actions), resources=list(on), conditions=conditions))
         acknowledge_wildcards(self, on, wildcard_because)
 
@@ -185,12 +184,12 @@ class PythonFunction(Construct):
         failures: Failures,
         lanes: int = 1,
     ) -> None:
-        """Call the function with `table`'s changes, in order within a partition key; a shard's keys are spread over
-        `lanes`.
+        """Call the function with `table`'s changes, in order within a partition key; up to `lanes` calls at the same
+        time share a shard's keys.
 
-        What fails is tried again for as long as the stream keeps it, less an hour to hand it over in: then the batch is
-        written whole into the bucket of `failures`. A record that no retry can help is set aside by the function
-        itself, at once (`rlaas.adapters.aws.stream_batches`), so that it keeps nobody waiting.
+        A batch that fails is tried again for 23 of the 24 hours that the stream keeps it; then Lambda writes it whole
+        into the bucket of `failures`. A record that no retry can help is set aside by the function itself, at once
+        (`rlaas.adapters.aws.stream_batches`), so that later records do not wait for it.
         """
         self.function.add_event_source(
             sources.DynamoEventSource(
@@ -214,24 +213,23 @@ class PythonFunction(Construct):
         )
 
     def keep_failed_calls(self) -> lambda_.IFunction:
-        """For a function that EventBridge calls: what still fails after two retries goes whole to the stage's queue.
-        Returns `target`.
+        """Send calls by EventBridge that still fail after two retries whole to the stage's queue. Returns `target`.
 
-        The dead letter queue of a rule only gets what could not be handed to the function at all.
+        A rule's own dead letter queue gets only events that could not be handed to the function at all.
         """
         self.target.configure_async_invoke(on_failure=destinations.SqsDestination(failure_queue(self, self.config)), retry_attempts=2)
         return self.target
 
 
 def _variables(environment: Environment) -> dict[str, str]:
-    """What `environment` was given, as the process reads it. CDK's values are known only when it is deployed, so
+    """The fields of `environment` that are set, as the process reads them. CDK knows some values only at deployment, so
     nothing is validated."""
-    given = environment.model_dump(by_alias=True, exclude_unset=True)
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+    fields = environment.model_dump(by_alias=True, exclude_unset=True)
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
 
 
 def web_adapter(scope: Construct, config: StageConfig) -> lambda_.ILayerVersion:
-    """Lambda Web Adapter, which turns invocations into HTTP requests: AWS's own layer, at a version that knows
+    """Lambda Web Adapter, which turns invocations into HTTP requests: AWS's own layer, at a version that supports
     SnapStart (1.1.0)."""
     name = {"arm64": "LambdaAdapterLayerArm64", "x86_64": "LambdaAdapterLayerX86"}[config.runtime.architecture]
     arn = f"arn:{Stack.of(scope).partition}:lambda:{config.region}:{_WEB_ADAPTER_ACCOUNT}:layer:{name}:{_WEB_ADAPTER_VERSION}"
@@ -239,7 +237,7 @@ def web_adapter(scope: Construct, config: StageConfig) -> lambda_.ILayerVersion:
 
 
 def log_group(scope: Construct, id: str, *, config: StageConfig, name: str) -> logs.LogGroup:
-    """A log group that forgets after the stage's retention and goes with its stack."""
+    """A log group that keeps lines for the stage's retention and is deleted with its stack."""
     return logs.LogGroup(
         scope,
         id,

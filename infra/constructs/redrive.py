@@ -1,4 +1,4 @@
-"""What plays again what failed, and counts what has not been played again."""
+"""The function that plays failed work again, and counts it."""
 
 from collections.abc import Sequence
 
@@ -19,8 +19,8 @@ _KEPT = "Lambda and Firehose name what they keep; the prefix is what can be name
 
 
 class Redrive(Construct):
-    """The function `redrive`: a page of work a call for the admin API, and every quarter of an hour the metric
-    `Unhandled`."""
+    """The function `redrive`: it plays a page of work in each call of the admin API, and emits the metric `Unhandled`
+    every quarter of an hour."""
 
     def __init__(
         self,
@@ -34,14 +34,14 @@ class Redrive(Construct):
         consumers: Sequence[PythonFunction],
         in_order: PythonFunction,
     ) -> None:
-        """Calls `consumers`, and `in_order` among them only while nothing before has failed."""
+        """The function may call `consumers`; it calls the one that is `in_order` only until it fails."""
         super().__init__(scope, id)
         self.function = PythonFunction(
             self,
             "Function",
             config=config,
             name="redrive",
-            description="Plays again what failed and was kept, and counts it",
+            description="Plays failed work again, and counts it",
             environment=RedriveEnvironment.model_construct(
                 stage=config.name,
                 failures_bucket=failures.bucket.bucket_name,
@@ -53,7 +53,7 @@ class Redrive(Construct):
                 consumers=tuple(function.target.function_arn for function in consumers),
                 in_order=in_order.target.function_arn,
             ),
-            timeout=Duration.seconds(28),  # the admin API waits for it, and API Gateway for that
+            timeout=Duration.seconds(28),  # the admin API waits for it, and API Gateway waits 29 s for the admin API
         )
         function = self.function
         for bucket, prefix in ((failures.bucket, BATCHES), (lake.bucket, "errors/*")):
@@ -69,7 +69,7 @@ class Redrive(Construct):
         rules.Rule(
             self,
             "Count",
-            description="Count what failed and has not been played again",
+            description="Count the failed work that has not been handled",
             schedule=rules.Schedule.rate(COUNT_EVERY),
             targets=[
                 targets.LambdaFunction(

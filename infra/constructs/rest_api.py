@@ -1,4 +1,4 @@
-"""The public REST API, and every refusal of the gateway in the service's own error body.
+"""The public REST API. The gateway's own refusals have the service's error body, too.
 
 Its one stage is called `api` and its paths begin with `/v1`, so that functions see the same path behind `<url>/api` and
 behind a custom domain.
@@ -17,8 +17,8 @@ from infra.config import StageConfig
 from infra.constructs.firewall import Firewall
 from infra.constructs.python_function import log_group
 
-# What API Gateway refuses by itself, before any function is asked: its response type -> status (None: the fallbacks
-# keep each refusal's own), error type and code of our errors, and the message where API Gateway's own would mislead.
+# The refusals of API Gateway itself, before it calls a function: its response type, status (None: as API Gateway sets
+# it), our error type and code, and the message where API Gateway's own would mislead.
 _GATEWAY_ERRORS: tuple[tuple[str, int | None, str, str, str | None], ...] = (
     ("DEFAULT_4XX", None, "InvalidInput", "invalid_input", None),
     ("DEFAULT_5XX", None, "InternalError", "internal_error", "something went wrong on our side; the request id finds it in the log"),
@@ -53,7 +53,7 @@ _ACCESS_LOG = {
 
 
 class PublicApi(Construct):
-    """API Gateway, regional, with our authorizer on every route and (where the stage has one) a firewall before it."""
+    """A regional API Gateway with our authorizer on every route and, where the stage has one, a firewall in front."""
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig, authorizer: lambda_.IFunction) -> None:
         super().__init__(scope, id)
@@ -70,15 +70,15 @@ class PublicApi(Construct):
                 stage_name=_STAGE,
                 throttling_rate_limit=config.api.rate_per_second,
                 throttling_burst_limit=config.api.burst,
-                metrics_enabled=False,  # a stage's are free; each method's would be billed as custom metrics, 100 of them
+                metrics_enabled=False,  # those of the stage are free; those of each method would be billed as some 100 custom metrics
                 logging_level=apigateway.MethodLoggingLevel.ERROR,
                 data_trace_enabled=False,
                 access_log_destination=apigateway.LogGroupLogDestination(access_log),
                 access_log_format=apigateway.AccessLogFormat.custom(json.dumps(_ACCESS_LOG)),
             ),
         )
-        # API Gateway logs its errors to a group of this name, and makes one that never forgets if there is none when
-        # the stage begins.
+        # API Gateway logs its errors to a group of this name, and makes one without an expiry if there is none when the
+        # stage is made.
         error_log = log_group(self, "ErrorLog", config=config, name=f"API-Gateway-Execution-Logs_{self.api.rest_api_id}/{_STAGE}")
         self.api.deployment_stage.node.add_dependency(error_log)
         self._authorizer = apigateway.RequestAuthorizer(
@@ -132,11 +132,12 @@ class PublicApi(Construct):
         from_browsers: bool = False,
         streams_for: Duration | None = None,
     ) -> None:
-        """Send `method` on each of `paths` to `function`, for callers with a key; `from_browsers` answers preflights.
+        """Send `method` on each of `paths` to `function`, for callers with a key; with `from_browsers`, answer
+        preflights.
 
-        Pages of every origin may ask: a key in a header decides, no cookie, and a publishable key names its origins
-        itself. With `streams_for` what the function sends is passed on as it comes, for that long at most; it must be
-        one that streams.
+        Pages of every origin may call: access depends on a key in a header and not on a cookie, and a publishable key
+        names its own origins. With `streams_for`, the response of the function, which must stream, is passed on as it
+        comes, for at most that long.
         """
         integration = apigateway.LambdaIntegration(
             function,
@@ -156,24 +157,24 @@ class PublicApi(Construct):
                 acknowledge(
                     preflight, "A preflight carries no credentials, by the Fetch standard.", "AwsSolutions-APIG4", "AwsSolutions-COG4"
                 )
-            added = resource.add_method(
+            api_method = resource.add_method(
                 method, integration, authorizer=self._authorizer, authorization_type=apigateway.AuthorizationType.CUSTOM
             )
             acknowledge(
-                added,
+                api_method,
                 "Callers are applications with our own hashed, scoped keys, which the Lambda authorizer checks; there are no user pools.",
                 "AwsSolutions-COG4",
             )
 
 
 def _error_body(error_type: str, code: str, message: str | None) -> str:
-    """The template of an error body; without `message`, API Gateway's own (already quoted)."""
-    said = json.dumps(message) if message else "$context.error.messageString"
+    """The template of an error body; without `message`, with API Gateway's own, which comes quoted."""
+    quoted = json.dumps(message) if message else "$context.error.messageString"
     return (
-        f'{{"error": {{"type": "{error_type}", "code": "{code}", "message": {said}, "param": null, "request_id": "$context.requestId"}}}}'
+        f'{{"error": {{"type": "{error_type}", "code": "{code}", "message": {quoted}, "param": null, "request_id": "$context.requestId"}}}}'
     )
 
 
 def _firewall_body(error_type: str, code: str, message: str) -> str:
-    """An error body of the firewall, which knows no request ids."""
+    """An error body of the firewall, which has no request id."""
     return json.dumps({"error": {"type": error_type, "code": code, "message": message, "param": None, "request_id": None}})

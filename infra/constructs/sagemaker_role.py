@@ -1,4 +1,4 @@
-"""What every SageMaker container needs to run at all."""
+"""The role of a SageMaker container, with the rights that every container needs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,10 +11,9 @@ from infra.acknowledge import acknowledge_wildcards
 
 
 class SageMakerRole(iam.Role):
-    """A role for SageMaker containers of `images` that log to `log_groups`; `policy` holds that and what is allowed
-    besides.
+    """A role for SageMaker containers of `images` that log to `log_groups`. All its rights are in `policy`.
 
-    Depend on `policy` where SageMaker checks the role at once (models, endpoints).
+    Resources for which SageMaker checks the role at once (models, endpoints) must depend on `policy`.
     """
 
     def __init__(self, scope: Construct, id: str, *, description: str, images: ecr.IRepository, log_groups: Sequence[str]) -> None:
@@ -44,6 +43,6 @@ class SageMakerRole(iam.Role):
     def allow(
         self, *actions: str, on: Sequence[str], conditions: Mapping[str, object] | None = None, wildcard_because: str | None = None
     ) -> None:
-        """Let the container do `actions` on the resources `on`; one that holds a `*` needs its reason."""
+        """Allow the container `actions` on the resources `on`; a resource with a `*` needs its reason."""
         self.policy.add_statements(iam.PolicyStatement(actions=list(actions), resources=list(on), conditions=conditions))
         acknowledge_wildcards(self, on, wildcard_because)

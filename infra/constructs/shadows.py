@@ -19,7 +19,7 @@ from rlaas.runtime.environment import MirrorEnvironment, ReconcileEnvironment
 
 
 class ShadowQueue(Construct):
-    """Where requests that drew shadows wait to be answered, and where those end that cannot be."""
+    """The queue where mirrored requests wait for their shadow, and the queue of those that no shadow could answer."""
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig) -> None:
         super().__init__(scope, id)
@@ -35,18 +35,18 @@ class ShadowQueue(Construct):
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=config.shadow.attempts),
         )
 
-    def filled_by(self, function: PythonFunction, ledger: TenantTable) -> None:
-        """Let `function` send tasks and enter them into the ledger."""
-        told = MirrorEnvironment.model_construct(
+    def allow_sending(self, function: PythonFunction, ledger: TenantTable) -> None:
+        """Allow `function` to send tasks and enter them into the ledger."""
+        environment = MirrorEnvironment.model_construct(
             stage=function.config.name, shadow_queue_url=self.queue.queue_url, counters_table=ledger.table_name
         )
-        function.tell(told)
+        function.add_environment(environment)
         function.allow("sqs:SendMessage", on=[self.queue.queue_arn])
         function.allow("dynamodb:BatchWriteItem", on=[ledger.table_arn])
 
 
 class Shadows(Construct):
-    """The functions `shadow`, which does the queue's tasks, and `reconcile_shadows`."""
+    """The function `shadow`, which does the queue's tasks, and the function `reconcile_shadows`."""
 
     def __init__(
         self,

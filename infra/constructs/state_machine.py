@@ -21,7 +21,7 @@ from infra.state_machines.definitions import read_definition
 class StateMachine(sfn.StateMachine):
     """The standard state machine `rlaas-<stage>-<name>`; `substitutions` fill the definition's `${...}`.
 
-    Executions are logged without their data: they carry ids, which the log line names, and the rest may be personal.
+    Executions are logged without their data: the log line has their ids, and the rest may be personal data.
     """
 
     def __init__(self, scope: Construct, id: str, *, config: StageConfig, name: str, substitutions: Mapping[str, str]) -> None:
@@ -45,13 +45,14 @@ class StateMachine(sfn.StateMachine):
         )
 
     def allow_invoke(self, function: lambda_.IFunction) -> None:
-        """Let the states call `function` (as the definition names it, without versions)."""
+        """Allow the states to call `function`, as the definition names it, without a version."""
         self.add_to_role_policy(iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[function.function_arn]))
 
     def close_by(self, function: PythonFunction, *, failures: sqs.IQueue) -> None:
-        """Tell `function` of every execution that failed, timed out or was stopped by hand.
+        """Call `function` with every execution that failed, timed out or was stopped by hand.
 
-        An execution ended from outside runs no Catch of its own; without this its record would say `running` for good.
+        An execution that is ended from outside runs no Catch of its own; without this call its record would say
+        `running` for ever.
         """
         events.Rule(
             self,

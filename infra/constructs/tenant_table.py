@@ -13,12 +13,13 @@ class TenantTable(dynamodb.Table):
     """The table `rlaas-<stage>-<name>` with keys `pk` and `sk`: pay per request, point-in-time recovery, optional TTL
     and stream.
 
-    Encrypted with the key that AWS owns: it costs nothing, while a key of ours would add its rent and a KMS call to the
-    hot path and keep nobody out whom the table's IAM policies let in. A tenant who needs an own key gets an own stage.
+    It is encrypted with a key that AWS owns, at no cost. A key of our own would cost money and a KMS call on the hot
+    path, and would keep nobody out whom the table's IAM policies let in. A tenant who needs a key of its own gets a
+    stage of its own.
 
-    Kept when its stack is deleted, but not when the deployment that made it fails: the next one would find the name
-    taken. That is why it has no deletion protection, which a failed deployment cannot lift; DynamoDB keeps the backup
-    of a deleted table for 35 days.
+    The table is kept when its stack is deleted, but not when the deployment that made it fails, because the next
+    deployment would then find its name in use. So it has no deletion protection, which a failed deployment could not
+    lift; DynamoDB keeps the backup of a deleted table for 35 days.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class TenantTable(dynamodb.Table):
             )
 
     def index_arn(self, index: str) -> str:
-        """The address of one secondary index, for IAM policies."""
+        """The ARN of a secondary index, for IAM policies."""
         return f"{self.table_arn}/index/{index}"
 
 

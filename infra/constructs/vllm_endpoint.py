@@ -1,4 +1,4 @@
-"""The vLLM endpoint: a shell that holds one base model; adapters are data and come and go beside it."""
+"""The vLLM endpoint with one base model; adapters are data, and are loaded and unloaded while it runs."""
 
 from aws_cdk import Duration, Stack
 from aws_cdk import aws_applicationautoscaling as autoscaling
@@ -19,9 +19,8 @@ ADAPTERS_ARE_DATA = "Adapters are named rlaas-<stage>--<tenant>--<skill>--vN whe
 
 TARGETS_HAVE_NO_NAMES = "Application Auto Scaling makes up the ids of scalable targets; a condition holds it to inference components."
 _DIMENSION = "sagemaker:inference-component:DesiredCopyCount"
-# A reservation and no limit: what a copy takes beyond it is the instance's own to give. SageMaker places no copy that
-# reserves more than the instance has left beside its agents, and one GPU a copy already says how many copies an
-# instance holds.
+# A reservation and not a limit: a copy may use more while the instance has more. SageMaker places no copy that reserves
+# more than the instance has left beside its agents, and one GPU for each copy already limits the copies of an instance.
 RESERVED_CORES = 1
 RESERVED_MIB = 1_024
 
@@ -29,7 +28,7 @@ RESERVED_MIB = 1_024
 class VllmEndpoint(Construct):
     """Endpoint `rlaas-<stage>` with the base inference component `rlaas-<stage>--base`.
 
-    An adapter is one more inference component, named by `rlaas.ids.adapter_name`, made by a learning run; it takes no
+    An adapter is another inference component, named by `rlaas.ids.adapter_name` and made by a learning run; it needs no
     machine of its own.
     """
 
@@ -60,7 +59,7 @@ class VllmEndpoint(Construct):
             self,
             "Model",
             execution_role_arn=role.role_arn,
-            # No network and no credentials: SageMaker brings the model and each adapter, and takes requests in.
+            # No network and no credentials: SageMaker downloads the model and each adapter, and passes requests on.
             enable_network_isolation=True,
             primary_container=sagemaker.CfnModel.ContainerDefinitionProperty(
                 image=image,
@@ -100,7 +99,7 @@ class VllmEndpoint(Construct):
         endpoint = sagemaker.CfnEndpoint(
             self, "Endpoint", endpoint_name=self.endpoint_name, endpoint_config_name=endpoint_config.attr_endpoint_config_name
         )
-        # There before SageMaker would make them, which it does without an end; and an adapter logs with its base.
+        # Made before SageMaker makes them, which would keep lines for ever; an adapter logs to its base model's group.
         for kind, name in (("Endpoints", self.endpoint_name), ("InferenceComponents", self.component_name)):
             endpoint.node.add_dependency(log_group(self, f"{kind}Logs", config=config, name=f"/aws/sagemaker/{kind}/{name}"))
 
@@ -128,26 +127,26 @@ class VllmEndpoint(Construct):
         self.adapter_arns = stack.format_arn(
             service="sagemaker", resource="inference-component", resource_name=f"{self.endpoint_name}--*--v*"
         )
-        """The inference component of every adapter of this stage and of no other: their names are data
+        """The ARN pattern of this stage's adapters, and of no other stage's: their names are data
         (`rlaas.ids.adapter_name`)."""
         self.base_arn = stack.format_arn(service="sagemaker", resource="inference-component", resource_name=self.component_name)
         self.arns = [self.endpoint_arn, self.base_arn, self.adapter_arns]
-        """The endpoint, its base component and its adapters, for IAM policies."""
+        """The ARNs of the endpoint, its base component and its adapters, for IAM policies."""
         self.scale_to_zero = serving.scale_to_zero
         if serving.scale_to_zero:
             self._scale(config)
 
     def copies_statements(self) -> list[iam.PolicyStatement]:
-        """What it takes to say how many copies of the base there are at least; nothing where it never sleeps."""
+        """What IAM must allow to set the least number of copies of the base model; nothing where it never sleeps."""
         if not self.scale_to_zero:
             return []
         targets = Stack.of(self).format_arn(service="application-autoscaling", resource="scalable-target", resource_name="*")
-        held = {"application-autoscaling:service-namespace": "sagemaker", "application-autoscaling:scalable-dimension": _DIMENSION}
+        conditions = {"application-autoscaling:service-namespace": "sagemaker", "application-autoscaling:scalable-dimension": _DIMENSION}
         return [
             iam.PolicyStatement(
-                actions=["application-autoscaling:RegisterScalableTarget"], resources=[targets], conditions={"StringEquals": held}
+                actions=["application-autoscaling:RegisterScalableTarget"], resources=[targets], conditions={"StringEquals": conditions}
             ),
-            # Application Auto Scaling asks whether whoever registers a target could do himself what it will do.
+            # Application Auto Scaling checks that the caller who registers a target has the rights to scale it.
             iam.PolicyStatement(
                 actions=["sagemaker:DescribeInferenceComponent", "sagemaker:UpdateInferenceComponentRuntimeConfig"],
                 resources=[self.base_arn],
@@ -155,12 +154,12 @@ class VllmEndpoint(Construct):
         ]
 
     def _scale(self, config: StageConfig) -> None:
-        """Copies of the base follow the requests in flight, down to none; the first request refused then brings one
-        back.
+        """Scale the copies of the base model with the requests in flight, down to none. Then the first refused request
+        starts a copy.
 
-        The gateway says that it was refused (`rlaas.runtime.waking`): SageMaker's own count is kept under the name of
-        the adapter asked. While the one copy starts more requests are refused, and each minute of them must not ask for
-        one copy more: it is set, not added.
+        The gateway emits the metric of refused requests (`rlaas.runtime.waking`), because SageMaker's own metric has
+        the name of the adapter that was asked. While the copy starts, more requests are refused, so the action sets the
+        number of copies to one and does not add one each minute.
         """
         target = autoscaling.ScalableTarget(
             self,

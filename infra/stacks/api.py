@@ -1,4 +1,4 @@
-"""What applications call."""
+"""The stack of the API that applications call."""
 
 from aws_cdk import CfnOutput, Duration
 from constructs import Construct
@@ -32,7 +32,7 @@ CHAT_PATHS = ("v1/chat/completions",)
 
 
 class ApiStack(RlaasStack):
-    """The REST API with its authorizer, its functions, and the one that makes the first key."""
+    """The REST API with its authorizer and its functions, and the function that makes the first key."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class ApiStack(RlaasStack):
             description="Decides which policy answers, asks it, stores both",
             timeout=Duration.seconds(API_GATEWAY_SECONDS),
         )
-        GrantRole(self, "ModelGrants", endpoint=endpoint, lent_by=self.inference)
+        GrantRole(self, "ModelGrants", endpoint=endpoint, lender=self.inference)
         stream_time = Duration.seconds(config.api.stream_seconds)
         self.chat = AnsweringFunction(
             self,
@@ -110,13 +110,13 @@ class ApiStack(RlaasStack):
             "AuthorizerFunction",
             config=self.config,
             name="authorizer",
-            description="Who is calling: looks a key up by its id",
+            description="Authenticates callers: looks up a key by its id",
             environment=RegistryEnvironment.model_construct(stage=self.config.name, registry_table=data.registry.table_name),
             timeout=Duration.seconds(5),
             user_facing=True,
             reserved_concurrency=100,
         )
-        # Only the items that keys are looked up by: no tenant's documents.
+        # Only the authorizer's copies of keys, and no documents of tenants.
         function.allow(
             "dynamodb:GetItem",
             on=[data.registry.table_arn],
@@ -130,7 +130,7 @@ class ApiStack(RlaasStack):
             "Telemetry",
             config=self.config,
             name="telemetry",
-            description="Takes interactions, outputs, feedback and task results, one or many at once",
+            description="Records interactions, outputs, feedback and task results, one or many at once",
             environment=TelemetryEnvironment.model_construct(
                 stage=self.config.name,
                 registry_table=data.registry.table_name,
@@ -141,7 +141,7 @@ class ApiStack(RlaasStack):
                 find_entities_function=finder.target.function_arn,
                 find_entities_at_once=self.config.privacy.at_once,
             ),
-            timeout=Duration.seconds(API_GATEWAY_SECONDS),  # most of it only where names are looked for in long texts
+            timeout=Duration.seconds(API_GATEWAY_SECONDS),  # long texts, in which names must be found, take most of it
             user_facing=True,
         )
         function.allow("dynamodb:GetItem", "dynamodb:Query", on=[data.registry.table_arn])  # a tenant's limits are queried
@@ -207,8 +207,8 @@ class ApiStack(RlaasStack):
         return function
 
     def _bootstrap(self, data: DataStack) -> PythonFunction:
-        """Reachable by `lambda:Invoke` only, so that whoever may do that in this account makes the first tenant and
-        key."""
+        """The function that makes the first tenant and key; it is called by `lambda:Invoke` only, as far as IAM
+        allows."""
         function = PythonFunction(
             self,
             "Bootstrap",

@@ -1,4 +1,5 @@
-"""What must not be lost: tables, lake, artifacts, images; and the functions that keep copies of the tables' changes."""
+"""The stack of what must not be lost: tables, lake, artifacts, images; and the functions that read the tables'
+streams."""
 
 from aws_cdk import Duration
 from aws_cdk import aws_dynamodb as dynamodb
@@ -19,13 +20,13 @@ from infra.stacks.rlaas_stack import RlaasStack
 from rlaas.runtime.environment import AuditEnvironment, RewardEnvironment
 
 _LANES = 10
-"""Readers side by side of a shard, each with its own partition keys in order: an interaction's events, a tenant's
+"""Calls at the same time for one shard, each with its own partition keys in order: an interaction's events, a tenant's
 documents."""
 
 
 class DataStack(RlaasStack):
-    """Stateful: its resources stay when it is deleted (except on the laptop), and their logical ids are locked by a
-    test."""
+    """The stateful stack: its resources stay when it is deleted (except on the laptop), and a test checks that their
+    logical ids do not change."""
 
     def __init__(self, scope: Construct, *, config: StageConfig) -> None:
         super().__init__(scope, "data", config=config)
@@ -69,7 +70,7 @@ class DataStack(RlaasStack):
         self.serving_images = ImageRepository(self, "ServingImages", config=config, name="rlaas-vllm")
 
         self.shadow_queue = ShadowQueue(self, "ShadowQueue", config=config)
-        self.shadow_queue.filled_by(self.lake.writer, ledger=self.counters)
+        self.shadow_queue.allow_sending(self.lake.writer, ledger=self.counters)
         self.reward_writer = self._reward_writer()
         self.follow_ups = FollowUps(self, "FollowUps", config=config, writer=self.reward_writer, failures=self.failures)
         self.audit_writer = self._audit_writer()
@@ -125,6 +126,6 @@ class DataStack(RlaasStack):
             environment=AuditEnvironment.model_construct(stage=self.config.name, audit_table=self.audit.table_name),
             timeout=Duration.minutes(1),
         )
-        # Append-only: entries are put where none is, and read to find the chain's end; never updated or deleted.
+        # Append-only: it may put entries, and read them to find the chain's end, but not update or delete them.
         writer.allow("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query", on=[self.audit.table_arn])
         return writer

@@ -1,4 +1,4 @@
-"""Where adapters are made, and what they are made from is kept in order."""
+"""The stack of learning runs, and of the lake's compaction."""
 
 from constructs import Construct
 

@@ -1,4 +1,4 @@
-"""What operators look at, what wakes them, and what others may listen to."""
+"""The stack of the operators' dashboard and alarms, and of the bus for other teams."""
 
 from collections.abc import Sequence
 
@@ -73,8 +73,8 @@ class ObservabilityStack(RlaasStack):
         self._bus(learning, rollout)
 
     def _alarm_topic(self) -> sns.Topic:
-        """Those who are woken. Enforcing TLS gives the topic a policy, and with it the default goes, by which this
-        account may publish."""
+        """The topic to which alarms are sent. Enforcing TLS gives the topic a policy, which replaces the default one
+        that allows this account to publish."""
         topic = sns.Topic(self, "Alarms", topic_name=f"{self.config.prefix}-alarms", enforce_ssl=True)
         alarms = self.format_arn(service="cloudwatch", resource="alarm", resource_name="*", arn_format=ArnFormat.COLON_RESOURCE_NAME)
         topic.add_to_resource_policy(
@@ -98,14 +98,14 @@ class ObservabilityStack(RlaasStack):
         *,
         above: float,
         periods: int,
-        says: str,
+        description: str,
         missing: cloudwatch.TreatMissingData = cloudwatch.TreatMissingData.NOT_BREACHING,
     ) -> cloudwatch.Alarm:
         alarm = metric.create_alarm(
             self,
             id,
             alarm_name=f"{self.stack_name}-{id}",
-            alarm_description=says,
+            alarm_description=description,
             threshold=above,
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
             evaluation_periods=periods,
@@ -120,7 +120,7 @@ class ObservabilityStack(RlaasStack):
             api.public.api.metric_server_error(period=_MINUTE, statistic="Average"),
             above=0.01,
             periods=3,
-            says="More than 1% of requests failed for three minutes",
+            description="More than 1% of requests failed for three minutes",
         )
 
     def _endpoint_errors(self, endpoint: VllmEndpoint) -> cloudwatch.Alarm:
@@ -135,7 +135,7 @@ class ObservabilityStack(RlaasStack):
             ),
             above=5,
             periods=3,
-            says="The model endpoint fails",
+            description="The model endpoint fails",
         )
 
     def _lake_delay(self, data: DataStack) -> cloudwatch.Alarm:
@@ -150,7 +150,7 @@ class ObservabilityStack(RlaasStack):
             ),
             above=1_800,
             periods=1,
-            says="Events wait longer than half an hour for the lake",
+            description="Events wait longer than half an hour for the lake",
         )
 
     def _lost_shadows(self) -> cloudwatch.Alarm:
@@ -159,7 +159,7 @@ class ObservabilityStack(RlaasStack):
             self._own_metric("ShadowLost", "Maximum", period=Duration.hours(1)),
             above=0,
             periods=2,  # the queues' counts are approximate
-            says="Mirrored requests have neither an output nor a dead letter, and none is under way",
+            description="Mirrored requests have neither an output nor a dead letter, and none is under way",
         )
 
     def _trials(self) -> list[cloudwatch.Alarm]:
@@ -169,13 +169,13 @@ class ObservabilityStack(RlaasStack):
                 self._own_metric(name, "Minimum", period=Duration.minutes(15)),
                 above=0,
                 periods=2,
-                says=f"In every run of half an hour {what}",
+                description=f"In every run of half an hour {problem}",
             )
-            for name, what in (
+            for name, problem in (
                 ("AllocationsFailed", "bandits were not allocated: the function's log says why"),
-                ("AllocationsLeft", "bandits were left for want of time"),
+                ("AllocationsLeft", "bandits were left out because time ran out"),
                 ("WatchesFailed", "rollouts were not watched: the function's log says why"),
-                ("WatchesLeft", "rollouts were left for want of time"),
+                ("WatchesLeft", "rollouts were left out because time ran out"),
             )
         ]
 
@@ -191,17 +191,17 @@ class ObservabilityStack(RlaasStack):
             ),
             above=0,
             periods=1,
-            says="Events of more types and days at once than Firehose keeps files open for: the rest go below errors/ in the lake",
+            description="Events of more types and days at once than Firehose can write: the rest go below errors/ in the lake",
         )
 
     def _unhandled(self) -> cloudwatch.Alarm:
-        """All that failed and was kept, in one metric, since each alarm costs the same whatever it watches."""
+        """One metric for all failed work, since each alarm costs the same, whatever it watches."""
         return self._alarm(
             "Unhandled",
             self._own_metric("Unhandled", "Maximum", period=COUNT_EVERY),
             above=0,
-            periods=2,  # one more than needed, so that a count that comes late is not taken for none
-            says="Something failed and waits for `rlaas redrive`, or was not counted: the log of the function redrive says what",
+            periods=2,  # one more than needed, so that a late count does not look like a missing one
+            description="Something failed and waits for `rlaas redrive`, or was not counted: the log of the function redrive says what",
             missing=cloudwatch.TreatMissingData.BREACHING,
         )
 
@@ -211,7 +211,7 @@ class ObservabilityStack(RlaasStack):
             cloudwatch.Metric(namespace="AWS/Lambda", metric_name="Throttles", statistic="Sum", period=_MINUTE),
             above=0,
             periods=3,
-            says="Calls of functions were refused for three minutes, of all in this account and region: its concurrency is used up",
+            description="Lambda refused calls for three minutes: the concurrency of this account and region is used up",
         )
 
     def _refused_reads_and_writes(self, tables: Sequence[dynamodb.ITable]) -> list[cloudwatch.Alarm]:
@@ -227,7 +227,7 @@ class ObservabilityStack(RlaasStack):
                 ),
                 above=0,
                 periods=3,
-                says="DynamoDB refused requests for three minutes: a partition is hot, or traffic grew faster than the table",
+                description="DynamoDB refused requests for three minutes: a partition is hot, or traffic grew faster than the table",
             )
             for table in tables
             for kind in ("Read", "Write")
@@ -240,7 +240,7 @@ class ObservabilityStack(RlaasStack):
                 consumer.function.metric("IteratorAge", period=_MINUTE, statistic="Maximum"),
                 above=Duration.minutes(10).to_milliseconds(),
                 periods=3,
-                says=f"{consumer.function.node.path} is more than ten minutes behind its stream",
+                description=f"{consumer.function.node.path} is more than ten minutes behind its stream",
             )
             for consumer in consumers
         ]
@@ -251,12 +251,12 @@ class ObservabilityStack(RlaasStack):
             data.follow_ups.queue.metric_approximate_age_of_oldest_message(period=_MINUTE, statistic="Maximum"),
             above=Duration.hours(1).to_seconds(),
             periods=3,
-            says="Rewards of a tenant that sends more than its share are more than an hour behind",
+            description="Rewards of a tenant that sends more than its share are more than an hour behind",
         )
 
     def _ended_executions(self, machines: Sequence[StateMachine]) -> None:
-        """Tell of each execution that did not succeed, by name, which no metric would. A rollout that is taken back
-        does succeed."""
+        """Send each execution that did not succeed to the alarms' topic, by name, which a metric does not have. A
+        rollout that is rolled back does succeed."""
         execution, status = events.EventField.from_path("$.detail.executionArn"), events.EventField.from_path("$.detail.status")
         events.Rule(
             self,
@@ -344,7 +344,7 @@ class ObservabilityStack(RlaasStack):
         )
 
     def _bus(self, learning: LearningPipeline, rollout: GuardedRollout) -> None:
-        """How learning runs and rollouts go and end, on one bus: rules of other teams listen there and need not know
+        """A bus with the status changes of learning runs and rollouts: rules of other teams use it, and need not know
         our state machines."""
         bus = events.EventBus(self, "Bus", event_bus_name=self.config.prefix, description="What happens in RLaaS")
         events.Rule(

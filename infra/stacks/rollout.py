@@ -1,4 +1,4 @@
-"""How a candidate is tried: unseen, on some of the traffic, on as much as it earns; and how it is taken back."""
+"""The stack of trials: candidates as shadows, in rollouts and in bandits; and the rollback."""
 
 from constructs import Construct
 
@@ -13,7 +13,7 @@ from infra.stacks.rlaas_stack import RlaasStack
 
 
 class RolloutStack(RlaasStack):
-    """The rollout state machine and its guard, the bandits' allocation, the shadows."""
+    """The rollout state machine and its guard, the bandits' allocation, and the shadows."""
 
     def __init__(self, scope: Construct, *, config: StageConfig, data: DataStack, endpoint: VllmEndpoint, finder: EntityFinder) -> None:
         super().__init__(scope, "rollout", config=config)

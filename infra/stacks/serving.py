@@ -1,4 +1,4 @@
-"""Where models answer."""
+"""The stack of the models."""
 
 from constructs import Construct
 
@@ -12,7 +12,7 @@ from infra.stacks.rlaas_stack import RlaasStack
 class ServingStack(RlaasStack):
     """The vLLM endpoint, and the small model that finds names.
 
-    Deploy it after the image is pushed and the base model lies in the artifacts bucket.
+    Deploy it when the image is pushed and the base model is in the artifacts bucket.
     """
 
     def __init__(self, scope: Construct, *, config: StageConfig, data: DataStack) -> None:

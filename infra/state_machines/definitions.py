@@ -1,4 +1,4 @@
-"""The state machines of this folder, whole: each task retried as `retries.json` says of what it calls."""
+"""Reads the state machines of this folder, and adds to each task the retries that `retries.json` has for its action."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,8 @@ _INTEGRATION = "arn:aws:states:::"
 
 
 def read_definition(name: str) -> dict[str, Any]:
-    """What `<name>.asl.json` defines, `${...}` and all. A task that names its own `Retry` keeps it."""
+    """The definition in `<name>.asl.json`, with its `${...}`. A task with a `Retry` of its own keeps it. Raises:
+    ValueError for a task for which `retries.json` has no retries."""
     definition: dict[str, Any] = json.loads((HERE / f"{name}.asl.json").read_text())
     _add_retries(definition["States"], json.loads((HERE / "retries.json").read_text()))
     return definition
@@ -21,8 +22,8 @@ def _add_retries(states: dict[str, Any], retries: dict[str, list[dict[str, Any]]
             _add_retries(state["ItemProcessor"]["States"], retries)
         if state["Type"] != "Task" or "Retry" in state:
             continue
-        called = state["Resource"].removeprefix(_INTEGRATION)
-        retry = next((retry for prefix, retry in retries.items() if called.startswith(prefix)), None)
+        action = state["Resource"].removeprefix(_INTEGRATION)
+        retry = next((retry for prefix, retry in retries.items() if action.startswith(prefix)), None)
         if retry is None:
-            raise ValueError(f"retries.json says nothing of {called}")
+            raise ValueError(f"retries.json has no retries for {action}")
         state["Retry"] = retry
