@@ -1,4 +1,4 @@
-"""Every kind of backend, each over its own wire, and the fake: what inference may rely on whoever answers."""
+"""Every kind of backend, each over its own wire, and the fake: what inference relies on."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -93,24 +93,24 @@ def test_a_stream_says_the_same_and_its_usage_last(answering: Answering) -> None
 
 def test_a_model_that_is_down_is_a_dependency_unavailable_and_not_safe_to_ask_again(answering: Answering) -> None:
     answering.down.add(MODEL)
-    for asked in (
+    for ask in (
         lambda: answering.backend.complete(answering.spec, CALL, timeout_s=5),
         lambda: list(answering.backend.stream(answering.spec, CALL, timeout_s=5)),
     ):
         with pytest.raises(DependencyUnavailable) as failed:
-            asked()
+            ask()
         assert isinstance(failed.value, BackendFailed)
         assert not failed.value.safe_to_repeat
 
 
 def test_a_parameter_that_is_not_taken_is_the_callers_to_mend(answering: Answering) -> None:
     call = ChatCall(messages=CALL.messages, parameters={"max_tokens": 20, "banana": 1}, tenant_id="acme")
-    for asked in (
+    for ask in (
         lambda: answering.backend.complete(answering.spec, call, timeout_s=5),
         lambda: list(answering.backend.stream(answering.spec, call, timeout_s=5)),
     ):
         with pytest.raises(InvalidInput) as refused:
-            asked()
+            ask()
         assert refused.value.param == "banana"
 
 
@@ -154,9 +154,9 @@ def test_a_server_that_cannot_be_reached_may_be_asked_again(
 def test_the_trace_travels_to_the_vendor(server: ModelServer, spec: BackendSpec) -> None:
     BACKENDS.complete(spec, CALL, timeout_s=5)
     list(BACKENDS.stream(spec, CALL, timeout_s=5))
-    for asked in server.asked:
-        headers = (asked.headers.get("traceparent"), asked.headers.get("x-amzn-sagemaker-custom-attributes"))
-        assert TRACE in str((*headers, asked.body.get("requestMetadata")))
+    for request in server.asked:
+        headers = (request.headers.get("traceparent"), request.headers.get("x-amzn-sagemaker-custom-attributes"))
+        assert TRACE in str((*headers, request.body.get("requestMetadata")))
 
 
 def test_a_server_that_a_policy_names_hears_how_many_gateways_the_request_has_passed(server: ModelServer, spec: BackendSpec) -> None:

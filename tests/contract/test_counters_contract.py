@@ -1,4 +1,4 @@
-"""One item, conditional writes: what budgets need of a store, in memory and on DynamoDB."""
+"""Conditional writes of one item, which budgets need, in memory and on DynamoDB."""
 
 from datetime import timedelta
 
@@ -43,34 +43,34 @@ def test_a_write_happens_whole_or_not_at_all_and_tells_the_item(counters: Counte
 
 
 def test_a_reservation_is_settled_released_and_settled_late(counters: Counters) -> None:
-    asked = charges(BUDGETS, REQUEST, now=NOW)
-    made = [reserve(counters, TENANT, asked, CENT, reservation_id=f"r{n}", now=NOW, lifetime_s=30) for n in range(3)]
+    all_charges = charges(BUDGETS, REQUEST, now=NOW)
+    reservations = [reserve(counters, TENANT, all_charges, CENT, reservation_id=f"r{n}", now=NOW, lifetime_s=30) for n in range(3)]
     with pytest.raises(QuotaExceeded) as refused:
-        reserve(counters, TENANT, asked, CENT, reservation_id="r3", now=NOW, lifetime_s=30)
+        reserve(counters, TENANT, all_charges, CENT, reservation_id="r3", now=NOW, lifetime_s=30)
     assert refused.value.retry_after_s == 1
     assert spent_arms(counters.read(TENANT), {f"{SKILL}@v2": Cap(requests=3)}, now=NOW) == {f"{SKILL}@v2"}
-    assert made[0] is not None
-    assert made[1] is not None
-    settle(counters, made[0], Amount(tokens=90, nano_usd=100_000_000), now=NOW)
-    settle(counters, made[0], Amount(tokens=90, nano_usd=100_000_000), now=NOW)
-    assert stands(counters, asked[0]) == (700_000_000, 600_000_000)
+    assert reservations[0] is not None
+    assert reservations[1] is not None
+    settle(counters, reservations[0], Amount(tokens=90, nano_usd=100_000_000), now=NOW)
+    settle(counters, reservations[0], Amount(tokens=90, nano_usd=100_000_000), now=NOW)
+    assert stands(counters, all_charges[0]) == (700_000_000, 600_000_000)
     later = NOW + timedelta(seconds=120)
     release = releasing(counters.read(TENANT), later)
     assert release is not None
     assert counters.write(TENANT, release).applied
     assert not counters.write(TENANT, release).applied
-    assert stands(counters, asked[0]) == (100_000_000, 0)
+    assert stands(counters, all_charges[0]) == (100_000_000, 0)
     for _ in range(2):
-        settle(counters, made[1], Amount(tokens=1, nano_usd=50_000_000), now=later)
-    assert stands(counters, asked[0]) == (150_000_000, 0)
+        settle(counters, reservations[1], Amount(tokens=1, nano_usd=50_000_000), now=later)
+    assert stands(counters, all_charges[0]) == (150_000_000, 0)
 
 
 def test_so_many_a_day_are_counted_and_yesterdays_are_forgotten(counters: Counters) -> None:
-    def counted(hours: int) -> list[int | None]:
+    def count_three(hours: int) -> list[int | None]:
         return [count(counters, TENANT, "runs", most=2, now=NOW + timedelta(hours=hours)) for _ in range(3)]
 
-    assert counted(0) == [None, None, 12 * 3600]
-    assert counted(13) == [None, None, 23 * 3600]
+    assert count_three(0) == [None, None, 12 * 3600]
+    assert count_three(13) == [None, None, 23 * 3600]
     assert [*counters.read(TENANT).values()] == [2]
     assert count(counters, TENANT, "runs", most=0, now=NOW) is not None
 
@@ -78,9 +78,9 @@ def test_so_many_a_day_are_counted_and_yesterdays_are_forgotten(counters: Counte
 def test_what_is_over_goes_with_the_settlements_of_those_who_saw_it(counters: Counters) -> None:
     for second in range(0, 1200, 40):
         now = NOW + timedelta(seconds=second)
-        made = reserve(
+        reservation = reserve(
             counters, TENANT, charges(BUDGETS, REQUEST, now=now), Amount(nano_usd=1), reservation_id=f"r{second}", now=now, lifetime_s=30
         )
-        assert made is not None
-        settle(counters, made, Amount(nano_usd=1), now=now)
+        assert reservation is not None
+        settle(counters, reservation, Amount(nano_usd=1), now=now)
     assert len(counters.read(TENANT)) < 12

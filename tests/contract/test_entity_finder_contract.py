@@ -1,4 +1,4 @@
-"""Finding names: the fake, Presidio with its model in this process, and the function behind Lambda's Invoke."""
+"""Finders of names: the fake, Presidio with its model in this process, and the function behind Lambda's Invoke."""
 
 from collections.abc import Iterator
 from threading import Event
@@ -39,13 +39,13 @@ def finds(request: pytest.FixtureRequest) -> EntityFinder:
     return LambdaEntityFinder("find_entities", at_once=1)  # Lambda gives each call a process, the server only a thread
 
 
-def found(finds: EntityFinder, *texts: str, entities: tuple[str, ...] = ("PERSON", "LOCATION")) -> list[list[tuple[str, str]]]:
+def find_words(finds: EntityFinder, *texts: str, entities: tuple[str, ...] = ("PERSON", "LOCATION")) -> list[list[tuple[str, str]]]:
     spans = finds.find(texts, entities)  # type: ignore[arg-type]
     return [sorted({(text[span.start : span.end], span.entity) for span in of_text}) for text, of_text in zip(texts, spans, strict=True)]
 
 
 def test_each_text_gets_its_finds_in_the_order_of_the_texts(finds: EntityFinder) -> None:
-    assert found(finds, "Nothing here.", GREETING, "", "12 % 7", "Regards,\nAda Park") == [
+    assert find_words(finds, "Nothing here.", GREETING, "", "12 % 7", "Regards,\nAda Park") == [
         [],
         [("Ada Park", "PERSON"), ("Zabrze", "LOCATION")],
         [],
@@ -56,7 +56,7 @@ def test_each_text_gets_its_finds_in_the_order_of_the_texts(finds: EntityFinder)
 
 def test_places_count_code_points(finds: EntityFinder) -> None:
     text = "\U0001f469\u200d\U0001f680 Grüße \U0001d4d0!\n" + GREETING
-    assert found(finds, text) == [[("Ada Park", "PERSON"), ("Zabrze", "LOCATION")]]
+    assert find_words(finds, text) == [[("Ada Park", "PERSON"), ("Zabrze", "LOCATION")]]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_places_count_code_points(finds: EntityFinder) -> None:
     ],
 )
 def test_the_model_is_believed_where_nobody_wrote_a_capital_and_where_one_stands_in_mid_sentence(text: str, names: list[str]) -> None:
-    assert found(finder, text, entities=("PERSON",)) == [[(name, "PERSON") for name in names]]
+    assert find_words(finder, text, entities=("PERSON",)) == [[(name, "PERSON") for name in names]]
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_the_model_is_believed_where_nobody_wrote_a_capital_and_where_one_stands
     ],
 )
 def test_countries_are_places_and_nobodys_names(text: str, places: list[str]) -> None:
-    assert found(finder, text, entities=("LOCATION",)) == [[(place, "LOCATION") for place in places]]
-    assert not {place for place, _ in found(finder, text, entities=("PERSON",))[0]} & {*places}
+    assert find_words(finder, text, entities=("LOCATION",)) == [[(place, "LOCATION") for place in places]]
+    assert not {place for place, _ in find_words(finder, text, entities=("PERSON",))[0]} & {*places}
 
 
 @pytest.mark.parametrize(
@@ -95,13 +95,13 @@ def test_countries_are_places_and_nobodys_names(text: str, places: list[str]) ->
     ],
 )
 def test_a_number_said_to_be_a_driving_licences_is_one_whatever_its_shape(text: str, numbers: list[str]) -> None:
-    assert found(finder, text, entities=("US_DRIVER_LICENSE",)) == [[(number, "US_DRIVER_LICENSE") for number in numbers]]
+    assert find_words(finder, text, entities=("US_DRIVER_LICENSE",)) == [[(number, "US_DRIVER_LICENSE") for number in numbers]]
 
 
 def test_only_what_is_asked_for_is_found(finds: EntityFinder) -> None:
-    assert found(finds, GREETING, entities=("LOCATION",)) == [[("Zabrze", "LOCATION")]]
-    assert found(finds, GREETING, entities=("PERSON",)) == [[("Ada Park", "PERSON")]]
-    assert found(finds, GREETING, entities=("NRP",)) == [[]]
+    assert find_words(finds, GREETING, entities=("LOCATION",)) == [[("Zabrze", "LOCATION")]]
+    assert find_words(finds, GREETING, entities=("PERSON",)) == [[("Ada Park", "PERSON")]]
+    assert find_words(finds, GREETING, entities=("NRP",)) == [[]]
 
 
 def test_names_are_found_at_both_ends_of_a_text_too_long_for_one_call(finds: EntityFinder) -> None:

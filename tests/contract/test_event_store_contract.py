@@ -28,7 +28,7 @@ def output(name: str, interaction_id: str, *, minutes: int = 0) -> StoredEvent:
     return prepare(event, TENANT, received_at=NOW + timedelta(minutes=minutes))
 
 
-def test_an_event_is_stored_once_and_the_second_put_answers_what_is_held(event_store: EventStore) -> None:
+def test_an_event_is_stored_once_and_the_second_put_answers_with_the_first(event_store: EventStore) -> None:
     assert event_store.put_new(interaction("i1")) is None
     assert event_store.put_new(interaction("i1", text="other", minutes=1)) == interaction("i1")
     assert event_store.get_many(TENANT, ["i1"]) == {"i1": interaction("i1")}
@@ -44,8 +44,8 @@ def test_tenants_do_not_see_or_block_each_other(event_store: EventStore) -> None
 def test_get_many_leaves_absent_events_out(event_store: EventStore) -> None:
     event_store.put_new(interaction("i1"))
     event_store.put_new(output("o1", "i1"))
-    found = event_store.get_many(TENANT, ["o1", "nothing", "i1", "i1"])
-    assert found == {"i1": interaction("i1"), "o1": output("o1", "i1")}
+    events = event_store.get_many(TENANT, ["o1", "nothing", "i1", "i1"])
+    assert events == {"i1": interaction("i1"), "o1": output("o1", "i1")}
     assert event_store.get_many(TENANT, []) == {}
 
 
@@ -62,10 +62,10 @@ OUTPUT = "out_01ARZ3NDEKTSV4RRFFQ69G5FAV"
 @pytest.mark.parametrize("output_id", ["o1", OUTPUT, f"{OUTPUT}_2", "out_01BX5ZZKBKACTAV9WEVGEMMVRZ"])
 def test_an_output_is_found_by_its_id_and_by_its_interaction_whatever_its_id_names(event_store: EventStore, output_id: str) -> None:
     event_store.put_new(interaction(INTERACTION))
-    made = output(output_id, INTERACTION, minutes=1)
-    assert event_store.put_new(made) is None
-    assert event_store.get_many(TENANT, [output_id]) == {output_id: made}
-    assert event_store.by_interaction(TENANT, INTERACTION) == [interaction(INTERACTION), made]
+    event = output(output_id, INTERACTION, minutes=1)
+    assert event_store.put_new(event) is None
+    assert event_store.get_many(TENANT, [output_id]) == {output_id: event}
+    assert event_store.by_interaction(TENANT, INTERACTION) == [interaction(INTERACTION), event]
 
 
 @pytest.mark.parametrize("event_id", ["same", OUTPUT, f"{OUTPUT}_2"])
@@ -110,7 +110,7 @@ def test_settling_what_is_gone_makes_nothing(event_store: EventStore) -> None:
 
 
 def reward(name: str, *, minutes: int = 0) -> StoredEvent:
-    made = RewardComputed(
+    event = RewardComputed(
         reward_id=name,
         interaction_id="i1",
         output_id="o1",
@@ -120,7 +120,7 @@ def reward(name: str, *, minutes: int = 0) -> StoredEvent:
         n=1,
         event_ids=("f1",),
     )
-    return prepare(made, TENANT, received_at=NOW + timedelta(minutes=minutes))
+    return prepare(event, TENANT, received_at=NOW + timedelta(minutes=minutes))
 
 
 def test_a_days_rewards_come_by_time_and_from_a_moment_on(event_store: EventStore) -> None:
@@ -140,11 +140,11 @@ def test_interactions_are_not_listed_by_day(event_store: EventStore) -> None:
 
 
 def in_trial(name: str, unit: str, *, minutes: float, trial: str = "rol_1", failed: bool = False) -> StoredEvent:
-    """What came of a decision of the trial, made `minutes` after noon and reported a minute later."""
+    """An output or failure of a decision of the trial, decided `minutes` after noon and reported a minute later."""
     decided_at = NOW + timedelta(minutes=minutes)
-    made = output(name, f"i{name}", minutes=0)
+    event = output(name, f"i{name}", minutes=0)
     return replace(
-        made,
+        event,
         event_type="failure" if failed else "output",
         received_at=decided_at + timedelta(minutes=1),
         trial=Trial(trial, unit, decided_at),
@@ -171,8 +171,8 @@ def test_a_units_decisions_in_a_trial_are_listed_by_when_they_were_made(event_st
     events = [in_trial(f"o{minutes}", "0.25", minutes=minutes) for minutes in (7, 3, 1, 5, 2, 4, 6)]
     for event in (*events, in_trial("other", "0.5", minutes=0)):
         event_store.put_new(event)
-    found = [event.event_id for event in event_store.by_unit(TENANT, SKILL, "rol_1", "0.25")]
-    assert found == ["o1", "o2", "o3", "o4", "o5", "o6", "o7"]
+    ids = [event.event_id for event in event_store.by_unit(TENANT, SKILL, "rol_1", "0.25")]
+    assert ids == ["o1", "o2", "o3", "o4", "o5", "o6", "o7"]
     later = event_store.by_unit(TENANT, SKILL, "rol_1", "0.25", since=NOW + timedelta(minutes=6))
     assert [event.event_id for event in later] == ["o6", "o7"]
 
@@ -210,16 +210,16 @@ def test_a_standing_is_replaced_only_while_it_stands_and_is_no_event(event_store
 def test_of_megabytes_of_feedback_some_is_left_out_and_no_answer_or_reward(dynamodb: DynamoDBClient) -> None:
     store = DynamoEventStore(make_table(dynamodb, "events"), ttl_days=30, dynamodb=dynamodb, clock=clock)
     ulid = INTERACTION.removeprefix("int_")
-    kept = [interaction(INTERACTION), output(OUTPUT, INTERACTION), reward(f"rew_{OUTPUT}_1")]
-    kept[2] = replace(kept[2], interaction_id=INTERACTION)
-    for event in kept:
+    small = [interaction(INTERACTION), output(OUTPUT, INTERACTION), reward(f"rew_{OUTPUT}_1")]
+    small[2] = replace(small[2], interaction_id=INTERACTION)
+    for event in small:
         store.put_new(event)
     for number in range(24):
         edit = FeedbackSubmitted(
             feedback_id=f"fbk_{ulid}_{number}", interaction_id=INTERACTION, skill=SKILL, kind="edit", final_text="x" * 300_000
         )
         store.put_new(prepare(edit, TENANT, received_at=NOW))
-    found = store.by_interaction(TENANT, INTERACTION)
-    assert {event.event_id for event in found} >= {event.event_id for event in kept}
-    assert 2_000_000 < sum(len(event.payload) for event in found) < 6_000_000
+    events = store.by_interaction(TENANT, INTERACTION)
+    assert {event.event_id for event in events} >= {event.event_id for event in small}
+    assert 2_000_000 < sum(len(event.payload) for event in events) < 6_000_000
     assert {event.event_type for event in store.outline(TENANT, INTERACTION)} >= {"interaction", "output", "reward"}

@@ -1,5 +1,4 @@
-"""The price of a million events is counted on a store in memory: here that it counts the calls that DynamoDB really
-gets."""
+"""The price of a million events is computed from a store in memory, which counts the calls that DynamoDB would get."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ def test_the_metered_store_counts_the_calls_that_dynamodb_gets(dynamodb: DynamoD
 
     def count(params: dict[str, dict[str, dict[str, list[object]]]], event_name: str, **_: object) -> None:
         operation = event_name.rpartition(".")[2]
-        calls[operation] += sum(len(asked["Keys"]) for asked in params["RequestItems"].values()) if operation == "BatchGetItem" else 1
+        calls[operation] += sum(len(request["Keys"]) for request in params["RequestItems"].values()) if operation == "BatchGetItem" else 1
 
     real, metered = DynamoEventStore(make_table(dynamodb, "events"), dynamodb=dynamodb, clock=clock), MeteredStore()
     dynamodb.meta.events.register("provide-client-params.dynamodb", count)

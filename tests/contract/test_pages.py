@@ -1,4 +1,5 @@
-"""What takes several pages is read whole, a page at a time, and a page that does not come is DynamoDB's failure."""
+"""Queries and scans of several pages are read whole, a page at a time, and a page that does not come is DynamoDB's
+failure."""
 
 from __future__ import annotations
 
@@ -27,13 +28,13 @@ IN_PAIRS: QueryInputTypeDef = {
 
 @pytest.fixture
 def requests(dynamodb: DynamoDBClient) -> list[object]:
-    """Five items of one partition, and what is asked for from then on."""
+    """The requests that come after five items of one partition were written."""
     make_table(dynamodb, "counters")
     for number in range(5):
         dynamodb.put_item(TableName="counters", Item=item_key("a", str(number)))
-    asked: list[object] = []
-    dynamodb.meta.events.register("provide-client-params.dynamodb", lambda params, **_: asked.append(dict(params)))
-    return asked
+    requests: list[object] = []
+    dynamodb.meta.events.register("provide-client-params.dynamodb", lambda params, **_: requests.append(dict(params)))
+    return requests
 
 
 def test_all_pages_are_read_each_when_it_is_asked_for(dynamodb: DynamoDBClient, requests: list[object]) -> None:

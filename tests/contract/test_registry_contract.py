@@ -203,9 +203,9 @@ def test_what_the_registry_holds_has_the_hash_that_its_stream_tells_the_audit(dy
     registry.next_number(TENANT, SKILL, "policy")
     [content] = registry.contents(TENANT)
     [image] = [item for item in dynamodb.scan(TableName=table)["Items"] if item["sk"] == {"S": skill_key(SKILL)}]
-    told = registry_change({"eventID": "e1", "eventName": "INSERT", "dynamodb": {"NewImage": image}})
-    assert told is not None
-    assert (content.target, content.version, content.sha256, content.changed_at) == (told.target, 1, told.content_sha256, CHANGE.at)
+    change = registry_change({"eventID": "e1", "eventName": "INSERT", "dynamodb": {"NewImage": image}})
+    assert change is not None
+    assert (content.target, content.version, content.sha256, content.changed_at) == (change.target, 1, change.content_sha256, CHANGE.at)
     gone = registry_change({"eventID": "e2", "eventName": "REMOVE", "dynamodb": {"OldImage": image}})
     assert gone is not None
     assert gone.content_sha256 is None

@@ -1,8 +1,8 @@
-"""Each vendor's wire, in the shapes of its public API reference: what is sent, and what its answers, streams and errors
-mean to us.
+"""Each vendor's wire, in the formats of its public API reference: what is sent, and how its answers, streams and errors
+are read.
 
-A wire (`wires/<vendor>/<name>.json`) has the call, the request that must go out (none: nothing may), the response, and
-what comes of it.
+A wire (`wires/<vendor>/<name>.json`) has the call, the request that must be sent (none: nothing may be), the response,
+and the expected result.
 """
 
 import json
@@ -61,19 +61,19 @@ class Vendor:
 
     def content(self) -> tuple[str, list[bytes]]:
         """The response's content type and its content, in pieces as they are sent."""
-        told = self.response
-        if "file" in told:
-            content = (self.folder / told["file"]).read_bytes()
+        response = self.response
+        if "file" in response:
+            content = (self.folder / response["file"]).read_bytes()
             return "text/event-stream; charset=utf-8", [content[at : at + 37] for at in range(0, len(content), 37)]
-        if "parts" in told or "events" in told:
-            content = (self.folder / told["parts"]).read_bytes() if "parts" in told else b""
+        if "parts" in response or "events" in response:
+            content = (self.folder / response["parts"]).read_bytes() if "parts" in response else b""
             parts = [
                 event("PayloadPart", content[at : at + 37], content_type="application/octet-stream") for at in range(0, len(content), 37)
             ]
-            events = [event(name, json.dumps(payload).encode()) for name, payload in told.get("events", [])]
-            ends = [exception(*told["exception"])] if "exception" in told else []
+            events = [event(name, json.dumps(payload).encode()) for name, payload in response.get("events", [])]
+            ends = [exception(*response["exception"])] if "exception" in response else []
             return "application/vnd.amazon.eventstream", [*parts, *events, *ends]
-        return "application/json", [told["text"].encode() if "text" in told else json.dumps(told["body"]).encode()]
+        return "application/json", [response["text"].encode() if "text" in response else json.dumps(response["body"]).encode()]
 
 
 @contextmanager
@@ -127,7 +127,7 @@ def test_wire(server: Vendor, path: Path) -> None:
         traceparent=TRACE,
     )
 
-    came_of_it, deltas = asked(spec(vendor, server.url), call, streams="deltas" in wire)
+    result, deltas = ask(spec(vendor, server.url), call, streams="deltas" in wire)
 
     if "request" in wire:
         ((sent_to, headers, body),) = server.requests
@@ -137,26 +137,26 @@ def test_wire(server: Vendor, path: Path) -> None:
     else:
         assert server.requests == []
     if "deltas" in wire:
-        told = TypeAdapter(list[Delta]).dump_python(deltas, mode="json", exclude_defaults=True)
-        assert [{name: value for name, value in delta.items() if name != "model"} for delta in told] == wire["deltas"]
+        actual = TypeAdapter(list[Delta]).dump_python(deltas, mode="json", exclude_defaults=True)
+        assert [{name: value for name, value in delta.items() if name != "model"} for delta in actual] == wire["deltas"]
         assert {delta.model for delta in deltas} <= {wire.get("model")}
     if "completion" in wire:
-        assert isinstance(came_of_it, Completion)
-        assert TypeAdapter(Completion).dump_python(came_of_it, mode="json", exclude_defaults=True) == wire["completion"]
+        assert isinstance(result, Completion)
+        assert TypeAdapter(Completion).dump_python(result, mode="json", exclude_defaults=True) == wire["completion"]
     if "invalid" in wire:
-        assert isinstance(came_of_it, InvalidInput)
-        assert came_of_it.param == wire["invalid"]["param"]
-        assert came_of_it.detail == wire["invalid"].get("detail", came_of_it.detail)
+        assert isinstance(result, InvalidInput)
+        assert result.param == wire["invalid"]["param"]
+        assert result.detail == wire["invalid"].get("detail", result.detail)
     elif "failed" in wire:
-        assert isinstance(came_of_it, BackendFailed)
-        assert came_of_it.safe_to_repeat is wire["failed"]["safe_to_repeat"]
-        assert came_of_it.retry_after_s == wire["failed"].get("retry_after_s")
-        assert came_of_it.detail == wire["failed"].get("detail", came_of_it.detail)
+        assert isinstance(result, BackendFailed)
+        assert result.safe_to_repeat is wire["failed"]["safe_to_repeat"]
+        assert result.retry_after_s == wire["failed"].get("retry_after_s")
+        assert result.detail == wire["failed"].get("detail", result.detail)
     else:
-        assert not isinstance(came_of_it, RlaasError)
+        assert not isinstance(result, RlaasError)
 
 
-def asked(spec: BackendSpec, call: ChatCall, *, streams: bool) -> tuple[Completion | RlaasError | None, list[Delta]]:
+def ask(spec: BackendSpec, call: ChatCall, *, streams: bool) -> tuple[Completion | RlaasError | None, list[Delta]]:
     deltas: list[Delta] = []
     try:
         if not streams:
@@ -170,8 +170,8 @@ def asked(spec: BackendSpec, call: ChatCall, *, streams: bool) -> tuple[Completi
 def test_openai_itself_is_told_max_tokens_by_its_new_name(server: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
     here = [(2, 1, 6, "", ("127.0.0.1", int(server.url.rpartition(":")[2])))]
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: here)
-    told = json.loads((WIRES / "openai" / "text.json").read_text())
-    server.response, server.requests = told["response"], []
+    wire = json.loads((WIRES / "openai" / "text.json").read_text())
+    server.response, server.requests = wire["response"], []
     openai = OpenAIBackend(model="gpt-5.4", base_url=f"http://api.openai.com:{server.url.rpartition(':')[2]}/v1")
     call = ChatCall(messages=(Message(role="user", content="Hello!"),), parameters={"max_tokens": 9}, tenant_id="acme")
     BACKENDS.complete(openai, call, timeout_s=5)

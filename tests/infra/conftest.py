@@ -16,8 +16,7 @@ from tests.infra.template import Template
 
 @pytest.fixture(scope="session")
 def cloud_assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cloud assembly of every stage. Without credentials, a home to find them in, or a network to look anything
-    up."""
+    """The cloud assembly of every stage, made without credentials and without a network."""
     directory = tmp_path_factory.mktemp("cdk") / "cdk.out"
 
     def no_network(*_: object, **__: object) -> None:
@@ -37,11 +36,11 @@ def cloud_assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def templates(cloud_assembly: Path) -> list[Template]:
     """The stacks of every stage."""
-    found = []
+    stacks = []
     for config in STAGES:
         stage = cloud_assembly / f"assembly-{config.id}"
         for artifact in json.loads((stage / "manifest.json").read_text())["artifacts"].values():
             if artifact["type"] == "aws:cloudformation:stack":
                 name = artifact["properties"]["stackName"].removeprefix(f"{config.prefix}-")
-                found.append(Template(config.id, name, stage / artifact["properties"]["templateFile"]))
-    return found
+                stacks.append(Template(config.id, name, stage / artifact["properties"]["templateFile"]))
+    return stacks

@@ -1,5 +1,4 @@
-"""What the guides tell to type is there: stacks, functions, buckets, repositories, tables, topics, and the tools that
-the commands need."""
+"""What the guides' commands name exists: stacks, functions, buckets, repositories, tables, topics, and tools."""
 
 import json
 import re
@@ -36,58 +35,58 @@ def flat(value: object) -> str:
 
 
 def names(templates: list[Template], type: str, property: str) -> set[str]:
-    return {flat(found["Properties"].get(property)) for template in templates for found in template.resources(type).values()}
+    return {flat(resource["Properties"].get(property)) for template in templates for resource in template.resources(type).values()}
 
 
 def expanded(commands: str) -> list[str]:
-    """Commands, those in a loop over words once for each word."""
-    done: list[str] = []
+    """The commands, those in a loop over words once for each word."""
+    lines: list[str] = []
     for line in re.sub(r"; do\s*\n\s*", "; do ", commands).splitlines():
         loop = re.match(r"for (\w+) in ([^$;]+); do (.+?)(; done)?$", line)
-        done += [loop[3].replace(f"${loop[1]}", word) for word in shlex.split(loop[2])] if loop else [line]
-    return done
+        lines += [loop[3].replace(f"${loop[1]}", word) for word in shlex.split(loop[2])] if loop else [line]
+    return lines
 
 
 LINES = expanded(COMMANDS)
 
 
 def options(option: str) -> list[str]:
-    return [found.strip("'\"") for line in LINES for found in re.findall(rf"{option}[ =](\S+)", line)]
+    return [value.strip("'\"") for line in LINES for value in re.findall(rf"{option}[ =](\S+)", line)]
 
 
 def test_every_stack_that_a_guide_names_is_in_the_app(templates: list[Template]) -> None:
     listed = {template.id for template in templates}
-    named = {(text, path) for text, body in TEXTS.items() for path in re.findall(r"\b((?:dev|prod)-[a-z]+-[a-z]+-\d/[\w*-]+)", body)}
-    assert len({path for _, path in named}) >= 2
-    for text, path in named:
+    paths = {(text, path) for text, body in TEXTS.items() for path in re.findall(r"\b((?:dev|prod)-[a-z]+-[a-z]+-\d/[\w*-]+)", body)}
+    assert len({path for _, path in paths}) >= 2
+    for text, path in paths:
         stage, _, stack = path.partition("/")
         assert path in listed or (stack == "*" and stage in STAGE_IDS), f"{text} names {path}"
 
 
 def test_every_stage_that_a_command_asks_for_is_there() -> None:
-    asked = {stage for body in TEXTS.values() for stage in re.findall(r"-c stage=(\S+)", body)}
-    assert asked
-    assert asked <= STAGE_IDS
+    stages = {stage for body in TEXTS.values() for stage in re.findall(r"-c stage=(\S+)", body)}
+    assert stages
+    assert stages <= STAGE_IDS
     assert all("-c stage=" in line for line in LINES if line.startswith("npx cdk "))
 
 
 def test_every_stack_that_cloudformation_is_asked_about_is_deployed(templates: list[Template]) -> None:
     prefixes = {config.id: config.prefix for config in STAGES}
     deployed = {f"{prefixes[template.stage]}-{template.stack}" for template in templates}
-    asked = options("--stack-name")
-    assert {"rlaas-dev-data", "rlaas-dev-observability"} <= set(asked) <= deployed
+    stacks = options("--stack-name")
+    assert {"rlaas-dev-data", "rlaas-dev-observability"} <= set(stacks) <= deployed
 
 
 def test_every_function_that_is_called_is_deployed_and_takes_what_it_is_given(templates: list[Template]) -> None:
-    asked = options("--function-name")
-    assert asked
-    assert set(asked) <= names(templates, "AWS::Lambda::Function", "FunctionName")
-    takes = {"rlaas-dev-bootstrap": BootstrapRequest, "rlaas-dev-reconcile_adapters": AdaptersRequest}
+    functions = options("--function-name")
+    assert functions
+    assert set(functions) <= names(templates, "AWS::Lambda::Function", "FunctionName")
+    models = {"rlaas-dev-bootstrap": BootstrapRequest, "rlaas-dev-reconcile_adapters": AdaptersRequest}
     payloads = [json.loads(payload) for payload in re.findall(r"--payload '(.+?)'", COMMANDS)]
-    assert len(payloads) == len(asked) == len(takes)
-    for function, payload in zip(asked, payloads, strict=True):
-        assert payload.keys() <= takes[function].model_fields.keys()
-        takes[function].model_validate(payload, strict=False)
+    assert len(payloads) == len(functions) == len(models)
+    for function, payload in zip(functions, payloads, strict=True):
+        assert payload.keys() <= models[function].model_fields.keys()
+        models[function].model_validate(payload, strict=False)
 
 
 @pytest.mark.parametrize(
@@ -101,9 +100,9 @@ def test_every_function_that_is_called_is_deployed_and_takes_what_it_is_given(te
 )
 def test_every_name_in_a_command_is_in_a_template(type: str, property: str, pattern: str, templates: list[Template]) -> None:
     text = "\n".join(LINES) + (GUIDE if type == "AWS::S3::Bucket" else "")
-    named = set(re.findall(pattern, text, re.MULTILINE))
-    assert named
-    assert named <= names(templates, type, property)
+    matches = set(re.findall(pattern, text, re.MULTILINE))
+    assert matches
+    assert matches <= names(templates, type, property)
 
 
 def test_what_is_pushed_and_uploaded_is_what_the_stage_looks_for(templates: list[Template]) -> None:
@@ -130,7 +129,7 @@ def test_every_quota_is_for_a_machine_that_a_stage_uses() -> None:
 
 
 def test_what_the_commands_need_is_installed_or_named() -> None:
-    """`make setup` brings what cdk.json runs and the pinned command line; the rest is for the reader to have."""
+    """`make setup` installs what cdk.json runs and the pinned command line; the reader must have the rest."""
     assert "make setup" in LINES[0]
     pinned = json.loads((ROOT / "package.json").read_text())["devDependencies"]["aws-cdk"]
     assert f"command line {pinned}" in COMMANDS
@@ -138,8 +137,8 @@ def test_what_the_commands_need_is_installed_or_named() -> None:
     assert ["npm", "ci"] in [command[:2] for command in installed]
     assert any(command[-1] == str(ROOT / ".venv") for command in installed)
     assert ".venv/bin/python" in json.loads((ROOT / "cdk.json").read_text())["app"]
-    said = GUIDE.partition("## 1.")[0]
+    introduction = GUIDE.partition("## 1.")[0]
     tools = {line.split()[0] for line in LINES} & {"docker", "aws", "git", "make"}
     assert tools == {"docker", "aws", "git", "make"}
     for tool in ("Docker with buildx", "AWS command line 2", "Node 20", "Python 3.11", "make and git"):
-        assert tool in said
+        assert tool in introduction

@@ -1,4 +1,4 @@
-"""The firewall lets through what the API documents."""
+"""The firewall passes what the API documents."""
 
 import json
 import re
@@ -31,7 +31,7 @@ def test_what_people_write_is_never_refused(firewalls: list[dict[str, object]]) 
 
 
 def test_a_key_may_send_what_its_tenant_may_and_an_address_what_the_api_takes(templates: list[Template]) -> None:
-    """Back ends of many users, and the pages of all of them, stand behind one address."""
+    """Back ends of many users, and the pages of all of them, may have one address."""
     for config in STAGES:
         for template in templates:
             if template.stage != config.id:

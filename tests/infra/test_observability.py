@@ -1,4 +1,4 @@
-"""Whatever goes wrong wakes somebody, for a price that a small stage can pay."""
+"""Every failure raises an alarm, at a price that a small stage can pay."""
 
 import json
 import re
@@ -13,14 +13,14 @@ from tests.infra.template import Template
 
 @pytest.fixture
 def watching(templates: list[Template]) -> list[Template]:
-    found = [template for template in templates if template.stack == "observability"]
-    assert len(found) == len(STAGES)
-    return found
+    stacks = [template for template in templates if template.stack == "observability"]
+    assert len(stacks) == len(STAGES)
+    return stacks
 
 
 def alarms(template: Template) -> dict[str, dict[str, Any]]:
-    found = (resource["Properties"] for resource in template.resources("AWS::CloudWatch::Alarm").values())
-    return {alarm["AlarmName"].rpartition("-")[2]: alarm for alarm in found}
+    properties = (resource["Properties"] for resource in template.resources("AWS::CloudWatch::Alarm").values())
+    return {alarm["AlarmName"].rpartition("-")[2]: alarm for alarm in properties}
 
 
 def test_cloudwatch_and_eventbridge_may_publish_to_the_alarms_topic(watching: list[Template]) -> None:
@@ -46,10 +46,10 @@ def test_cloudwatch_and_eventbridge_may_publish_to_the_alarms_topic(watching: li
 def test_each_deployment_says_whom_alarms_wake(watching: list[Template]) -> None:
     for template in watching:
         config = next(config for config in STAGES if config.id == template.stage)
-        told = json.dumps(template.body["Outputs"]["AlarmsWake"]["Value"])
-        endpoints = [found["Properties"]["Endpoint"] for found in template.resources("AWS::SNS::Subscription").values()]
+        output = json.dumps(template.body["Outputs"]["AlarmsWake"]["Value"])
+        endpoints = [subscription["Properties"]["Endpoint"] for subscription in template.resources("AWS::SNS::Subscription").values()]
         assert endpoints == ([config.alarm_email] if config.alarm_email else [])
-        assert config.alarm_email in told if config.alarm_email else "nobody" in told and "aws sns subscribe" in told
+        assert config.alarm_email in output if config.alarm_email else "nobody" in output and "aws sns subscribe" in output
 
 
 def test_an_execution_that_fails_or_times_out_or_is_stopped_is_told_by_name(watching: list[Template]) -> None:
@@ -78,9 +78,9 @@ def test_an_execution_that_fails_or_times_out_or_is_stopped_is_told_by_name(watc
 )
 def test_what_had_nobody_watching_has_an_alarm(alarm: str, metric: dict[str, str], watching: list[Template]) -> None:
     for template in watching:
-        found = alarms(template)[alarm]
-        assert found.items() >= metric.items()
-        assert found["AlarmActions"]
+        properties = alarms(template)[alarm]
+        assert properties.items() >= metric.items()
+        assert properties["AlarmActions"]
 
 
 def test_dynamodbs_refusals_of_every_table_that_requests_wait_for_are_watched(watching: list[Template]) -> None:
@@ -96,7 +96,7 @@ def test_a_count_that_never_comes_is_an_alarm_itself(watching: list[Template]) -
 
 
 def test_all_alarms_of_a_stage_watch_at_most_twenty_one_metrics(watching: list[Template]) -> None:
-    """CloudWatch takes $0.10 a month for each; every alarm here watches one, since the laptop cloud knows no metric
+    """CloudWatch charges $0.10 a month for each; every alarm here watches one, since the laptop cloud has no metric
     math."""
     for template in watching:
         assert all("MetricName" in alarm for alarm in alarms(template).values())
@@ -106,6 +106,6 @@ def test_all_alarms_of_a_stage_watch_at_most_twenty_one_metrics(watching: list[T
 def test_the_guide_says_of_every_alarm_what_to_do(watching: list[Template]) -> None:
     guide = (Path(__file__).parents[2] / "docs/operate.md").read_text()
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|.*\|.*\|$", guide, re.MULTILINE)
-    told = [name for row in rows for name in re.findall(r"`([A-Z]\w+)`", row)]
+    names = [name for row in rows for name in re.findall(r"`([A-Z]\w+)`", row)]
     for template in watching:
-        assert sorted(told) == sorted(alarms(template))
+        assert sorted(names) == sorted(alarms(template))

@@ -1,4 +1,4 @@
-"""What SageMaker would refuse, or break in silence, long after CloudFormation took it."""
+"""What SageMaker would refuse, or break without an error, long after CloudFormation accepted it."""
 
 import json
 import re
@@ -19,20 +19,19 @@ VARIANT = botocore.session.get_session().get_service_model("sagemaker").shape_fo
 
 
 def resource(templates: list[Template], stage: str, kind: str) -> Resource:
-    """The stage's only resource of this kind of SageMaker's."""
-    [found] = [
-        found for template in templates if template.stage == stage for found in template.resources(f"AWS::SageMaker::{kind}").values()
-    ]
-    return found
+    """The stage's only SageMaker resource of this kind."""
+    resources = [one for template in templates if template.stage == stage for one in template.resources(f"AWS::SageMaker::{kind}").values()]
+    [only] = resources
+    return only
 
 
 def documented_cuda(ami: str) -> str:
-    """What AWS says the AMI's driver runs, in botocore's copy of the API reference."""
+    """The CUDA version of the AMI's driver, from botocore's copy of the API reference."""
     text = re.sub(r"<[^>]+>|\s+", " ", VARIANT.members["InferenceAmiVersion"].documentation)
     _, _, about = text.partition(f" {ami} ")
-    found = re.search(r"CUDA version: ([\d.]+)", about)
-    assert found is not None, f"AWS documents no CUDA of {ami}"
-    return found[1]
+    match = re.search(r"CUDA version: ([\d.]+)", about)
+    assert match is not None, f"AWS documents no CUDA of {ami}"
+    return match[1]
 
 
 def test_a_gpu_endpoint_boots_a_driver_that_runs_its_image_and_another_names_none(templates: list[Template]) -> None:
@@ -50,11 +49,11 @@ def test_a_gpu_endpoint_boots_a_driver_that_runs_its_image_and_another_names_non
 
 def test_the_base_component_reserves_no_more_than_fits_beside_sagemakers_own(templates: list[Template]) -> None:
     for config in STAGES:
-        wanted = resource(templates, config.id, "InferenceComponent")["Properties"]["Specification"]["ComputeResourceRequirements"]
-        assert wanted["MinMemoryRequiredInMb"] == 1_024
-        assert wanted["NumberOfCpuCoresRequired"] == 1
-        assert wanted.get("NumberOfAcceleratorDevicesRequired", 0) == config.serving.accelerators
-        assert "MaxMemoryRequiredInMb" not in wanted, "it would be a limit, and the kernel would end vLLM there"
+        requirements = resource(templates, config.id, "InferenceComponent")["Properties"]["Specification"]["ComputeResourceRequirements"]
+        assert requirements["MinMemoryRequiredInMb"] == 1_024
+        assert requirements["NumberOfCpuCoresRequired"] == 1
+        assert requirements.get("NumberOfAcceleratorDevicesRequired", 0) == config.serving.accelerators
+        assert "MaxMemoryRequiredInMb" not in requirements, "it would be a limit, and the kernel would end vLLM there"
 
 
 def test_the_base_models_prefix_is_no_other_models(templates: list[Template]) -> None:
@@ -78,20 +77,24 @@ def definition(name: str) -> dict[str, Any]:
 
 
 def jobs() -> dict[str, dict[str, Any]]:
-    """What each job is asked for with, by its module."""
-    asked = [
+    """The arguments of each job, by its module."""
+    requests = [
         state["Arguments"]
         for name in ("learning", "compaction")
         for state in definition(name).values()
         if "Job.sync" in str(state.get("Resource"))
     ]
-    entrypoints = [arguments.get("AppSpecification", arguments.get("AlgorithmSpecification"))["ContainerEntrypoint"] for arguments in asked]
-    return {entrypoint[-1].rpartition(".")[2]: arguments for entrypoint, arguments in zip(entrypoints, asked, strict=True)}
+    entrypoints = [
+        arguments.get("AppSpecification", arguments.get("AlgorithmSpecification"))["ContainerEntrypoint"] for arguments in requests
+    ]
+    return {entrypoint[-1].rpartition(".")[2]: arguments for entrypoint, arguments in zip(entrypoints, requests, strict=True)}
 
 
 def test_a_container_has_a_network_only_where_its_code_calls_aws(templates: list[Template]) -> None:
-    """Without one it has no credentials either, and of all tenants' data only what SageMaker brings it."""
-    networked = {name for name, asked in jobs().items() if not (asked.get("NetworkConfig") or asked).get("EnableNetworkIsolation")}
+    """Without a network it has no credentials either, and sees only the data that SageMaker downloads for it."""
+    networked = {
+        name for name, arguments in jobs().items() if not (arguments.get("NetworkConfig") or arguments).get("EnableNetworkIsolation")
+    }
     asks_aws = {
         name for name in jobs() if re.search(r"boto3|awswrangler|rlaas\.adapters", (ROOT / f"training_jobs/{name}/job.py").read_text())
     }
@@ -150,8 +153,8 @@ def test_the_state_machine_may_have_athena_read_the_lake_and_write_below_its_ans
             ("s3:GetObject", "lake/events/*"),
             *((f"s3:{verb}", "lake/athena/*") for verb in ("GetObject", "PutObject", "AbortMultipartUpload", "ListMultipartUploadParts")),
         }
-        asked = {(action, resource.rpartition(":")[2].strip('"]}')) for action, resource in statements if action.startswith("athena:")}
-        assert asked == {
+        queries = {(action, resource.rpartition(":")[2].strip('"]}')) for action, resource in statements if action.startswith("athena:")}
+        assert queries == {
             *((f"athena:{verb}QueryExecution", f"workgroup/rlaas-{config.name}") for verb in ("Start", "Get", "Stop")),
             ("athena:GetDataCatalog", "datacatalog/AwsDataCatalog"),
         }
@@ -189,18 +192,18 @@ def test_whoever_asks_held_out_prompts_may_do_so_only_by_a_session_that_it_lends
 
 
 def objects(statements: list[tuple[str, str]]) -> set[tuple[str, str]]:
-    """What may be done to which objects, `<bucket>/<pattern>`."""
+    """Each action on S3 objects with the objects, as `<bucket>/<pattern>`."""
     return {
-        (action, f"{found[1]}/{found[2]}")
+        (action, f"{match[1]}/{match[2]}")
         for action, resource in statements
-        if action.startswith("s3:") and (found := re.search(r'-(lake|artifacts)-.*-\d/([^"]+)"', resource))
+        if action.startswith("s3:") and (match := re.search(r'-(lake|artifacts)-.*-\d/([^"]+)"', resource))
     }
 
 
 def test_the_endpoints_logs_end_with_the_stages_retention(templates: list[Template]) -> None:
-    """SageMaker would make these groups itself, without an end."""
+    """SageMaker would make these groups itself, without a retention."""
     for config in STAGES:
-        kept = {
+        retentions = {
             group["Properties"]["LogGroupName"]: group["Properties"]["RetentionInDays"]
             for template in templates
             if template.stage == config.id
@@ -212,11 +215,11 @@ def test_the_endpoints_logs_end_with_the_stages_retention(templates: list[Templa
             f"/aws/sagemaker/Endpoints/{endpoint['EndpointName']}",
             f"/aws/sagemaker/InferenceComponents/{base['InferenceComponentName']}",
         )
-        assert kept == dict.fromkeys(names, config.log_retention_days)
+        assert retentions == dict.fromkeys(names, config.log_retention_days)
 
 
 def test_every_group_that_jobs_log_to_is_limited_and_may_be(templates: list[Template]) -> None:
-    """All stages of an account share them, so a state sets their end: for all stages the same."""
+    """All stages of an account share them, so a state sets their retention, the same for all stages."""
     states = definition("compaction").values()
     limited = [state["Arguments"] for state in states if state.get("Resource", "").endswith(":putRetentionPolicy")]
     assert {arguments["LogGroupName"] for arguments in limited} == {"/aws/sagemaker/ProcessingJobs", "/aws/sagemaker/TrainingJobs"}

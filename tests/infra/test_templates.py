@@ -78,8 +78,8 @@ def test_cdk_nag_stops_a_resource_nobody_acknowledged(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="ValidationFailed"):
         careless.synth()
     report = json.loads((tmp_path / "validation-report.json").read_text())
-    found = {violation["ruleName"] for plugin in report["pluginReports"] for violation in plugin["violations"]}
-    assert "AwsSolutions-S10" in found
+    rules = {violation["ruleName"] for plugin in report["pluginReports"] for violation in plugin["violations"]}
+    assert "AwsSolutions-S10" in rules
 
 
 @pytest.mark.parametrize("config", STAGES, ids=lambda config: config.id)
@@ -98,9 +98,9 @@ def test_logical_ids_of_stateful_resources_never_change(templates: list[Template
     """A changed logical id makes CloudFormation replace the resource: its data stays behind. To add one, add it to the
     file."""
     ids = {
-        template.id: {name: resource["Type"] for name, resource in sorted(found.items())}
+        template.id: {name: resource["Type"] for name, resource in sorted(resources.items())}
         for template in templates
-        if (found := template.resources(*STATEFUL))
+        if (resources := template.resources(*STATEFUL))
     }
     assert ids == json.loads(LOCKED.read_text())
 
@@ -113,7 +113,7 @@ def test_stateful_resources_are_kept_except_on_the_laptop(templates: list[Templa
 
 
 def test_stages_share_one_shape(templates: list[Template]) -> None:
-    """What is tried on the laptop is what is deployed: the same stateful resources in every stage."""
+    """The laptop has what is deployed: the same stateful resources in every stage."""
     shapes = {t.stage: set(t.resources(*STATEFUL)) for t in templates if t.stack == "data"}
     assert len({frozenset(shape) for shape in shapes.values()}) == 1
 
@@ -199,8 +199,7 @@ def test_whoever_finds_the_model_asleep_wakes_one_copy_of_the_base(templates: li
         [action] = alarm["AlarmActions"]
         policy = serving.resources("AWS::ApplicationAutoScaling::ScalingPolicy")[action["Ref"]]["Properties"]
         step = policy["StepScalingPolicyConfiguration"]
-        # Exactly one: the alarm goes on for as long as the copy takes to start, and each minute of it would add
-        # another.
+        # Exactly one copy: the alarm stays raised until the copy has started, and each minute would add another.
         assert (step["AdjustmentType"], step["StepAdjustments"]) == (
             "ExactCapacity",
             [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}],
@@ -272,21 +271,21 @@ FUNCTIONS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/han
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_has_the_environment_its_handler_reads(name: str, templates: list[Template]) -> None:
-    wanted = {
+    expected = {
         str(field.alias)
         for model in _environments(ROOT / "functions" / name / "handler.py")
         for field in getattr(environment, model).model_fields.values()
     }
     for config in STAGES:
-        given = [
+        environments = [
             resource["Properties"]["Environment"]["Variables"]
             for template in templates
             if template.stage == config.id
             for resource in template.resources("AWS::Lambda::Function").values()
             if resource["Properties"].get("FunctionName") == f"{config.prefix}-{name}"
         ]
-        assert len(given) == 1, f"{config.id} deploys {len(given)} functions named {name}"
-        assert wanted <= given[0].keys()
+        assert len(environments) == 1, f"{config.id} deploys {len(environments)} functions named {name}"
+        assert expected <= environments[0].keys()
 
 
 def test_only_functions_that_store_texts_may_ask_for_the_names_in_them(templates: list[Template]) -> None:
@@ -396,15 +395,16 @@ def test_stream_consumers_never_drop_a_batch_unseen(templates: list[Template]) -
             # For as long as the stream has the record: a failure that lasts two hours, or a day, loses nothing.
             assert mapping.get("MaximumRetryAttempts", -1) == -1, name
             assert 22 * 3_600 <= mapping["MaximumRecordAgeInSeconds"] < 24 * 3_600, f"{name}: at a day it may be gone"
-            kept = mapping["DestinationConfig"]["OnFailure"]["Destination"]
-            assert template.resources("AWS::S3::Bucket").keys() & {kept["Fn::GetAtt"][0]}, f"{name}: a queue gets numbers only"
+            destination = mapping["DestinationConfig"]["OnFailure"]["Destination"]
+            assert template.resources("AWS::S3::Bucket").keys() & {destination["Fn::GetAtt"][0]}, f"{name}: a queue gets numbers only"
 
 
 def test_a_stream_consumer_may_add_to_what_is_kept_and_neither_read_nor_delete_it(templates: list[Template]) -> None:
     for template in templates:
         if template.stack == "data":
             for consumer in ("LakeWriter", "RewardWriter", "AuditWriter"):
-                [policy] = [found for name, found in template.resources("AWS::IAM::Policy").items() if name.startswith(f"{consumer}Role")]
+                policies = template.resources("AWS::IAM::Policy").items()
+                [policy] = [resource for name, resource in policies if name.startswith(f"{consumer}Role")]
                 on_s3 = {
                     (action, json.dumps(statement["Resource"]).rpartition("failures")[2].count("aws/lambda/*"))
                     for statement in _statements(policy)
@@ -425,11 +425,11 @@ def test_one_poisoned_partition_key_holds_up_few_others(templates: list[Template
 
 
 def test_what_eventbridge_calls_keeps_the_calls_that_fail(templates: list[Template]) -> None:
-    """The rule's own dead letter queue gets only what could not be handed over; what then raises three times is the
-    function's to keep."""
+    """The rule's own dead letter queue gets only what could not be handed over; calls that raise three times go to the
+    function's own queue."""
     called = 0
     for template in templates:
-        kept = {
+        keepers = {
             json.dumps(resource["Properties"]["FunctionName"])
             for resource in template.resources("AWS::Lambda::EventInvokeConfig").values()
             if "failures" in json.dumps(resource["Properties"]["DestinationConfig"]["OnFailure"]["Destination"])
@@ -444,7 +444,7 @@ def test_what_eventbridge_calls_keeps_the_calls_that_fail(templates: list[Templa
                     continue
                 alias = template.resources("AWS::Lambda::Alias").get(function)
                 function = alias["Properties"]["FunctionName"]["Ref"] if alias else function
-                assert json.dumps({"Ref": function}) in kept, f"{template.id} {name}"
+                assert json.dumps({"Ref": function}) in keepers, f"{template.id} {name}"
                 assert "failures" in json.dumps(target["DeadLetterConfig"]["Arn"]), f"{template.id} {name}"
                 called += 1
     assert called >= 7 * len(STAGES)
@@ -473,7 +473,8 @@ def test_rules_may_send_to_the_stages_failure_queue(templates: list[Template]) -
 def test_the_redrive_calls_consumers_and_nothing_else(templates: list[Template]) -> None:
     for template in templates:
         if template.stack == "api":
-            [policy] = [found for name, found in template.resources("AWS::IAM::Policy").items() if name.startswith("RedriveFunctionRole")]
+            policies = template.resources("AWS::IAM::Policy").items()
+            [policy] = [resource for name, resource in policies if name.startswith("RedriveFunctionRole")]
             invoked = [
                 json.dumps(resource)
                 for statement in _statements(policy)
@@ -497,8 +498,8 @@ def test_no_definition_keeps_an_unfilled_substitution(templates: list[Template])
         for resource in template.resources("AWS::StepFunctions::StateMachine").values():
             name = resource["Properties"]["StateMachineName"].rpartition("-")[2]
             text = (ROOT / "infra" / "state_machines" / f"{name}.asl.json").read_text()
-            asked = {part.partition("}")[0] for part in text.split("${")[1:]}
-            assert resource["Properties"]["DefinitionSubstitutions"].keys() == asked
+            substitutions = {part.partition("}")[0] for part in text.split("${")[1:]}
+            assert resource["Properties"]["DefinitionSubstitutions"].keys() == substitutions
 
 
 def test_nothing_but_preflights_is_public(templates: list[Template]) -> None:
@@ -587,7 +588,7 @@ def test_a_queue_that_a_function_reads_keeps_what_cannot_be_done(templates: list
     assert read == 2 * len(STAGES)  # shadows, and what one tenant has too much of
 
 
-def test_a_stream_has_at_most_the_two_readers_that_a_shard_bears(templates: list[Template]) -> None:
+def test_a_stream_has_at_most_the_two_readers_that_a_shard_serves(templates: list[Template]) -> None:
     readers = Counter(
         (template.stage, json.dumps(resource["Properties"]["EventSourceArn"]))
         for template in templates
@@ -604,8 +605,8 @@ def test_every_log_group_forgets_and_no_service_makes_one_of_its_own(templates: 
         for stage in template.resources("AWS::ApiGateway::Stage").values():
             api, name = stage["Properties"]["RestApiId"], stage["Properties"]["StageName"]
             errors = {"Fn::Join": ["", ["API-Gateway-Execution-Logs_", api, f"/{name}"]]}
-            [made] = [id for id, group in groups.items() if group["LogGroupName"] == errors]
-            assert made in stage["DependsOn"]  # else API Gateway is first, and its own is kept for ever
+            [error_group] = [id for id, group in groups.items() if group["LogGroupName"] == errors]
+            assert error_group in stage["DependsOn"]  # else API Gateway makes it first, without a retention
 
 
 def test_api_gateway_sends_no_metric_of_each_method(templates: list[Template]) -> None:
@@ -615,10 +616,10 @@ def test_api_gateway_sends_no_metric_of_each_method(templates: list[Template]) -
 
 
 def test_a_first_deployment_that_fails_leaves_no_name_taken(templates: list[Template]) -> None:
-    named = ("BucketName", "TableName", "RepositoryName")
+    name_properties = ("BucketName", "TableName", "RepositoryName")
     for template in templates:
         for name, resource in template.resources().items():
-            if any(property in resource.get("Properties", {}) for property in named):
+            if any(property in resource.get("Properties", {}) for property in name_properties):
                 assert resource["DeletionPolicy"] != "Retain", f"{template.id} {name}"
                 assert not resource["Properties"].get("DeletionProtectionEnabled"), (
                     f"{template.id} {name}: CloudFormation could not delete it"
@@ -639,11 +640,10 @@ def test_what_is_unloaded_for_a_learning_run_is_gone_in_days(templates: list[Tem
 
 
 def test_names_that_are_global_differ_between_stages_and_regions(templates: list[Template]) -> None:
-    """Buckets and roles are named in one space for all regions; two stages of an account must not want the same
-    name."""
-    wanted: dict[str, str] = {}
+    """Buckets' and roles' names are shared by all regions; two stages of an account must not use the same name."""
+    stages_by_name: dict[str, str] = {}
     for template in templates:
         for resource in template.resources("AWS::S3::Bucket", "AWS::IAM::Role").values():
-            given = resource["Properties"].get("BucketName") or resource["Properties"].get("RoleName")
-            if given is not None:
-                assert wanted.setdefault(json.dumps(given), template.stage) == template.stage
+            name = resource["Properties"].get("BucketName") or resource["Properties"].get("RoleName")
+            if name is not None:
+                assert stages_by_name.setdefault(json.dumps(name), template.stage) == template.stage

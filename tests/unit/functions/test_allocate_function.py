@@ -1,4 +1,4 @@
-"""The schedule's function on moto: finds the routes with a bandit, allocates, and tells what it did."""
+"""The scheduled function on moto: it finds the routes with a bandit, allocates, and answers what it did."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -38,7 +38,7 @@ def served(stage: Stage, number: int, at: datetime) -> None:
     )
     stage.events.put_new(prepare(output, TENANT, received_at=at))
     good = number % 10 != 0 if decision.policy_id == V2 else number % 3 == 0
-    acted = FeedbackSubmitted(
+    feedback = FeedbackSubmitted(
         feedback_id=f"f{number}",
         interaction_id=f"i{number}",
         output_id=f"o{number}",
@@ -46,24 +46,24 @@ def served(stage: Stage, number: int, at: datetime) -> None:
         kind="action",
         action="sent" if good else "discarded",
     )
-    stage.events.put_new(prepare(acted, TENANT, received_at=at + timedelta(minutes=1)))
+    stage.events.put_new(prepare(feedback, TENANT, received_at=at + timedelta(minutes=1)))
 
 
 def test_the_schedule_moves_the_traffic_and_a_second_run_changes_nothing(
     furnished_stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    began = datetime.now(UTC) - timedelta(hours=3)
+    start = datetime.now(UTC) - timedelta(hours=3)
     assert handler({}, ENOUGH) == {"looked_at": 0, "changed": 0, "failed": 0, "left": 0}
     assert capsys.readouterr().out == ""  # a metric is paid for each hour in which it is sent
-    with_bandit(furnished_stage, began)
+    with_bandit(furnished_stage, start)
     for number in range(40):
-        served(furnished_stage, number, began + timedelta(minutes=number + 1))
+        served(furnished_stage, number, start + timedelta(minutes=number + 1))
     assert handler({}, ALMOST_OVER) == {"looked_at": 0, "changed": 0, "failed": 0, "left": 1}
     assert handler({}, ENOUGH) == {"looked_at": 1, "changed": 1, "failed": 0, "left": 0}
     route = furnished_stage.registry.get_route(TENANT, SKILL)
     assert (route.changed_by, route.arms[0].weight > 0.6) == ("bandit", True)
     assert handler({}, ENOUGH) == {"looked_at": 1, "changed": 0, "failed": 0, "left": 0}
-    known = DynamoBandits("counters").load(TENANT, SKILL)
-    assert known is not None
-    assert sum(arm.settled for arm in known.arms.values()) == 40
+    statistics = DynamoBandits("counters").load(TENANT, SKILL)
+    assert statistics is not None
+    assert sum(arm.settled for arm in statistics.arms.values()) == 40
     assert '"AllocationsLeft":1' in capsys.readouterr().out

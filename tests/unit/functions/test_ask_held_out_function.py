@@ -1,5 +1,5 @@
-"""The function that asks held-out prompts, on moto and a model server: what it lends itself, what it asks, what it
-keeps."""
+"""The function that asks held-out prompts, on moto and a model server: its session, its questions, and the answers it
+stores."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ PROMPTS = [
 class World:
     s3: Any
     models: ModelServer
-    lent: list[dict[str, Any]] = field(default_factory=list)
-    """What STS was asked for."""
+    sessions: list[dict[str, Any]] = field(default_factory=list)
+    """The requests to STS."""
 
     def dataset(self, prompts: list[HeldOutPrompt]) -> None:
         lines = "".join(f"{prompt.model_dump_json()}\n" for prompt in prompts)
@@ -56,13 +56,13 @@ class World:
 
     def files(self) -> dict[str, list[Answer]]:
         """The answers kept, by file."""
-        found = self.s3.list_objects_v2(Bucket="artifacts", Prefix=ANSWERS).get("Contents", [])
+        entries = self.s3.list_objects_v2(Bucket="artifacts", Prefix=ANSWERS).get("Contents", [])
         return {
-            one["Key"].removeprefix(ANSWERS): [
+            entry["Key"].removeprefix(ANSWERS): [
                 Answer.model_validate_json(line)
-                for line in self.s3.get_object(Bucket="artifacts", Key=one["Key"])["Body"].read().splitlines()
+                for line in self.s3.get_object(Bucket="artifacts", Key=entry["Key"])["Body"].read().splitlines()
             ]
-            for one in found
+            for entry in entries
         }
 
 
@@ -81,12 +81,12 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     with model_server() as models, mock_aws(), replace_stage(Stage(os.environ)):
         monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", models.url)
         lent_sessions.sts_client.cache_clear()
-        made = World(boto3.client("s3"), models)
-        made.s3.create_bucket(Bucket="artifacts")
-        made.dataset(PROMPTS)
+        world = World(boto3.client("s3"), models)
+        world.s3.create_bucket(Bucket="artifacts")
+        world.dataset(PROMPTS)
         sts = lent_sessions.sts_client().meta.events
-        sts.register("provide-client-params.sts.AssumeRole", lambda params, **_: made.lent.append(params))
-        yield made
+        sts.register("provide-client-params.sts.AssumeRole", lambda params, **_: world.sessions.append(params))
+        yield world
     lent_sessions.sts_client.cache_clear()
 
 
@@ -96,13 +96,13 @@ def call(milliseconds: int = 600_000, **event: Any) -> dict[str, object]:
 
 def test_each_system_is_asked_greedily_and_tools_are_shown_and_not_to_be_called(world: World) -> None:
     assert call() == {"done": True, "answered": 9, "questions": 9}
-    assert sorted((asked.endpoint, asked.component) for asked in world.models.asked) == sorted(
+    assert sorted((request.endpoint, request.component) for request in world.models.asked) == sorted(
         ("rlaas-test", component) for component in COMPONENTS.values() for _ in PROMPTS
     )
-    for asked in world.models.asked:
-        row = int(asked.body["messages"][0]["content"][len("Where is ")])
+    for request in world.models.asked:
+        row = int(request.body["messages"][0]["content"][len("Where is ")])
         greedy = {"messages": [{"role": "user", "content": f"Where is {row}?"}], "temperature": 0.0, "max_tokens": 48}
-        assert asked.body == {**greedy, **({"tools": TOOLS, "tool_choice": "none"} if row == 1 else {})}
+        assert request.body == {**greedy, **({"tools": TOOLS, "tool_choice": "none"} if row == 1 else {})}
 
 
 def test_answers_are_kept_a_file_a_call_and_a_repeated_call_asks_nothing(world: World) -> None:
@@ -115,14 +115,14 @@ def test_answers_are_kept_a_file_a_call_and_a_repeated_call_asks_nothing(world: 
     assert call()["done"] is True
     files = world.files()
     assert files.keys() == {"000000.jsonl", "000001.jsonl"}
-    kept = [answer for file in files.values() for answer in file]
-    assert sorted((answer.row, answer.system) for answer in kept) == sorted((row, system) for row in range(3) for system in COMPONENTS)
-    assert {answer.text for answer in kept if (answer.interaction_id, answer.system) == ("int_2", "baseline")} == {
+    answers = [answer for file in files.values() for answer in file]
+    assert sorted((answer.row, answer.system) for answer in answers) == sorted((row, system) for row in range(3) for system in COMPONENTS)
+    assert {answer.text for answer in answers if (answer.interaction_id, answer.system) == ("int_2", "baseline")} == {
         "rlaas-test--base: Where is 2?"
     }
-    asked = len(world.models.asked)
+    count = len(world.models.asked)
     assert call() == {"done": True, "answered": 9, "questions": 9}
-    assert len(world.models.asked) == asked
+    assert len(world.models.asked) == count
     assert world.files().keys() == files.keys()
 
 
@@ -132,17 +132,17 @@ def test_without_time_for_an_answer_nothing_is_asked(world: World) -> None:
     assert world.models.asked == []
 
 
-def test_each_call_lends_itself_leave_for_the_one_run(world: World) -> None:
+def test_each_call_has_a_session_for_the_one_run(world: World) -> None:
     call()
     call()
-    assert len(world.lent) == 2
-    asked = world.lent[0]
-    assert (asked["RoleArn"], asked["RoleSessionName"], asked["DurationSeconds"]) == (ROLE, "ask-acme", 900)
-    assert len(asked["Policy"]) <= 2_048
+    assert len(world.sessions) == 2
+    request = world.sessions[0]
+    assert (request["RoleArn"], request["RoleSessionName"], request["DurationSeconds"]) == (ROLE, "ask-acme", 900)
+    assert len(request["Policy"]) <= 2_048
     models = "arn:aws:sagemaker:us-east-1:123456789012"
     allowed = {
         (action, resource): statement.get("Condition")
-        for statement in json.loads(asked["Policy"])["Statement"]
+        for statement in json.loads(request["Policy"])["Statement"]
         for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
         for resource in ([statement["Resource"]] if isinstance(statement["Resource"], str) else statement["Resource"])
     }
@@ -166,11 +166,11 @@ def test_the_longest_names_fit_into_a_sessions_policy(world: World) -> None:
             answers_uri=f"s3://{bucket}/tenants/{tenant}/{skill}/runs/{run}/answers/",
             components=dict.fromkeys(COMPONENTS, adapter),
         )
-    assert len(world.lent[0]["Policy"]) <= 2_048
+    assert len(world.sessions[0]["Policy"]) <= 2_048
 
 
 @pytest.mark.parametrize(
-    "named",
+    "names",
     [
         {"answers_uri": "s3://artifacts/tenants/acme/mail/runs/*/answers/"},
         {"dataset_uri": "s3://artifacts/tenants/acme/mail/datasets/v?/"},
@@ -178,16 +178,16 @@ def test_the_longest_names_fit_into_a_sessions_policy(world: World) -> None:
         {"components": {**COMPONENTS, "candidate": "rlaas-test--*--v1"}},
     ],
 )
-def test_a_name_that_would_stand_for_others_is_lent_nothing(named: dict[str, Any], world: World) -> None:
+def test_a_name_that_would_match_others_gets_no_session(names: dict[str, Any], world: World) -> None:
     with pytest.raises(InvalidInput):
-        call(**named)
-    assert world.lent == []
+        call(**names)
+    assert world.sessions == []
 
 
-def test_what_is_no_whole_prefix_is_lent_nothing(world: World) -> None:
+def test_what_is_no_whole_prefix_gets_no_session(world: World) -> None:
     with pytest.raises(ValidationError, match="dataset_uri"):
         call(dataset_uri="s3://artifacts/tenants/acme/mail/datasets/v1")
-    assert world.lent == []
+    assert world.sessions == []
 
 
 def test_a_dataset_without_held_out_interactions_says_what_to_do(world: World) -> None:
@@ -203,9 +203,9 @@ def test_a_dataset_of_an_older_image_says_what_to_do(world: World) -> None:
 
 
 def test_an_error_shows_nobodys_words(world: World) -> None:
-    said = "Dear Ms Weber, your sister's diagnosis"
-    line = json.dumps({"interaction_id": "int_0", "prompt": [{"role": "user", "content": [said]}]})
+    text = "Dear Ms Weber, your sister's diagnosis"
+    line = json.dumps({"interaction_id": "int_0", "prompt": [{"role": "user", "content": [text]}]})
     world.s3.put_object(Bucket="artifacts", Key=f"{DATASET}test_prompts.jsonl", Body=line.encode())
     with pytest.raises(ValidationError, match=r"prompt\.0\.content") as failed:
         call()
-    assert said not in str(failed.value)
+    assert text not in str(failed.value)

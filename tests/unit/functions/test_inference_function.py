@@ -75,8 +75,8 @@ def test_infer_answers_with_its_decision_and_stores_it(
     assert {name for line in metrics for name in line["_aws"]["CloudWatchMetrics"][0]["Dimensions"][0]} == {
         *("stage", "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.token.type"),
     }
-    told = {metric["Name"] for line in metrics for metric in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
-    assert told >= {"Overhead", "BackendLatency", "Fallback", "gen_ai.client.operation.duration", "gen_ai.client.token.usage"}
+    names = {metric["Name"] for line in metrics for metric in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
+    assert names >= {"Overhead", "BackendLatency", "Fallback", "gen_ai.client.operation.duration", "gen_ai.client.token.usage"}
     spans = [line["resourceSpans"][0]["scopeSpans"][0]["spans"][0] for line in lines if "resourceSpans" in line]
     assert [(span["name"], span["kind"]) for span in spans] == [("chat v2", 3), (f"infer {SKILL}", 2)]
     assert spans[0]["parentSpanId"] == spans[1]["spanId"]
@@ -85,9 +85,9 @@ def test_infer_answers_with_its_decision_and_stores_it(
 
 def test_the_model_gets_the_policys_sampling_and_no_model_name(model: ModelServer) -> None:
     call("/v1/infer", {"skill": SKILL, "inputs": {"email": "hello"}})
-    (asked,) = model.asked
-    assert asked.endpoint == "rlaas-local"
-    assert asked.body == {
+    (request,) = model.asked
+    assert request.endpoint == "rlaas-local"
+    assert request.body == {
         "messages": [{"role": "user", "content": "Reply to: hello"}],
         "temperature": 0.0,
         "max_tokens": 256,
@@ -107,11 +107,11 @@ def test_a_model_that_is_down_is_a_503_in_our_shape(model: ModelServer) -> None:
 
 
 def refusals(capsys: pytest.CaptureFixture[str]) -> list[tuple[str, str]]:
-    """Who was asked and for whom, by the lines of the metric NoCapacity."""
+    """The model and the tenant of each line of the metric NoCapacity."""
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    told = [line for line in lines if "NoCapacity" in line]
-    assert all(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["stage"]] for line in told)
-    return [(line["gen_ai.request.model"], line["tenant_id"]) for line in told]
+    metrics = [line for line in lines if "NoCapacity" in line]
+    assert all(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["stage"]] for line in metrics)
+    return [(line["gen_ai.request.model"], line["tenant_id"]) for line in metrics]
 
 
 def test_a_sleeping_model_is_a_503_with_retry_after_and_is_woken_whichever_component_was_asked(
@@ -171,8 +171,8 @@ def client(model: ModelServer) -> Iterator[openai.OpenAI]:
     url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     wire = httpx.Client(event_hooks={"response": [check_completion]})
     headers = {web.CONTEXT_HEADER: context}
-    with openai.OpenAI(api_key="rlk_x", base_url=url, default_headers=headers, max_retries=0, http_client=wire) as made:
-        yield made
+    with openai.OpenAI(api_key="rlk_x", base_url=url, default_headers=headers, max_retries=0, http_client=wire) as client:
+        yield client
     server.shutdown()
     thread.join()
     server.server_close()
@@ -246,8 +246,8 @@ def test_a_decision_comes_back_with_the_output_in_its_token(furnished_stage: Sta
     assert model.asked == []
     output = {"skill": SKILL, "interaction_id": body["interaction_id"], "text": "Dear", "decision_token": body["decision_token"]}
     event = proxy_event("/v1/interaction.output", output)
-    told = json.loads(str(telemetry(event, lambda_context())["body"]))
-    assert told["output_id"] == body["output_id"]
+    answer = json.loads(str(telemetry(event, lambda_context())["body"]))
+    assert answer["output_id"] == body["output_id"]
     stored = furnished_stage.events.get_many(TENANT, [body["output_id"]])[body["output_id"]].event()
     assert isinstance(stored, OutputProduced)
     assert stored.decision is not None
@@ -281,12 +281,12 @@ def test_a_decision_for_a_vendors_model_says_what_to_ask_and_keeps_the_name_of_t
 def test_a_decision_that_rlaas_did_not_make_is_refused(furnished_stage: Stage) -> None:
     _, body = call("/v1/decide", {"skill": SKILL, "inputs": {"email": "hello"}})
     output = {"skill": SKILL, "interaction_id": body["interaction_id"], "text": "Dear"}
-    said, _, proof = body["decision_token"].partition(".")
-    forged = base64.urlsafe_b64encode(base64.urlsafe_b64decode(said + "==").replace(b'"propensity":1.0', b'"propensity":0.1')).decode()
+    payload, _, proof = body["decision_token"].partition(".")
+    forged = base64.urlsafe_b64encode(base64.urlsafe_b64decode(payload + "==").replace(b'"propensity":1.0', b'"propensity":0.1')).decode()
     for more, param in (
         ({"decision": body["decision"]}, "decision"),
         ({"decision_token": f"{forged}.{proof}"}, "decision_token"),
-        ({"decision_token": f"{said}.{proof[:-1]}"}, "decision_token"),
+        ({"decision_token": f"{payload}.{proof[:-1]}"}, "decision_token"),
         ({"decision_token": "nonsense"}, "decision_token"),
         ({"decision_token": body["decision_token"], "interaction_id": "another"}, "interaction_id"),
         ({"decision_token": body["decision_token"], "output_id": "another"}, "output_id"),

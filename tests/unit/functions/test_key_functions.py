@@ -20,10 +20,10 @@ def allowed(header: str) -> dict[str, object]:
 
 
 def test_the_first_key_makes_the_tenant_and_opens_every_path_of_the_stage(stage: Stage) -> None:
-    made = bootstrap({"tenant_id": "acme", "scopes": ["infer", "admin"]}, lambda_context())
+    answer = bootstrap({"tenant_id": "acme", "scopes": ["infer", "admin"]}, lambda_context())
     assert stage.registry.get(Tenant, "acme", TENANT_KEY).record.tenant_id == "acme"
-    policy = allowed(f"Bearer {made['api_key']}")
-    assert policy["context"] == {"tenant_id": "acme", "key_id": made["key_id"], "scopes": "infer admin", "origins": ""}
+    policy = allowed(f"Bearer {answer['api_key']}")
+    assert policy["context"] == {"tenant_id": "acme", "key_id": answer["key_id"], "scopes": "infer admin", "origins": ""}
     assert policy["policyDocument"] == {
         "Version": "2012-10-17",
         "Statement": [
@@ -44,19 +44,19 @@ def test_a_second_bootstrap_makes_another_key_for_the_same_tenant(stage: Stage) 
 
 def test_a_bootstrap_makes_a_key_for_a_tenant_that_the_platform_made_and_leaves_it_as_it_is(stage: Stage) -> None:
     change = Change(actor="key:1", reason="tenant made", at=utc_now())
-    named = Tenant(tenant_id="acme", name="Acme", created_at=change.at)
-    create_tenant(stage.registry, named, privacy=TenantPrivacy(), change=change)
+    tenant = Tenant(tenant_id="acme", name="Acme", created_at=change.at)
+    create_tenant(stage.registry, tenant, privacy=TenantPrivacy(), change=change)
     allowed(f"Bearer {bootstrap({'tenant_id': 'acme', 'scopes': ['platform']}, lambda_context())['api_key']}")
-    assert stage.registry.get(Tenant, "acme", TENANT_KEY).record == named
+    assert stage.registry.get(Tenant, "acme", TENANT_KEY).record == tenant
 
 
 def test_a_revoked_or_unknown_key_is_unauthorized_and_logged_nowhere(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
-    made = bootstrap({"tenant_id": "acme", "scopes": ["infer"]}, lambda_context())
-    stage.registry.revoke_key("acme", made["key_id"], Change(actor="key:1", reason="leaked", at=utc_now()))
-    for header in (f"Bearer {made['api_key']}", "Bearer rlk_nonsense", ""):
+    answer = bootstrap({"tenant_id": "acme", "scopes": ["infer"]}, lambda_context())
+    stage.registry.revoke_key("acme", answer["key_id"], Change(actor="key:1", reason="leaked", at=utc_now()))
+    for header in (f"Bearer {answer['api_key']}", "Bearer rlk_nonsense", ""):
         with pytest.raises(Exception, match=r"^Unauthorized$"):
             allowed(header)
-    assert made["api_key"] not in "".join(capsys.readouterr())
+    assert answer["api_key"] not in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize("request_", [{}, {"tenant_id": "Acme", "scopes": ["infer"]}, {"tenant_id": "acme", "scopes": ["root"]}])

@@ -28,12 +28,12 @@ def events(count: int, *, size: int = 10) -> list[StoredEvent]:
 
 
 class Firehose:
-    """Takes every record but those that hold a refused event: per event id how often still."""
+    """Takes every record except those with an event in `refusals`, which says how many more times it is refused."""
 
     def __init__(self, refusals: dict[str, int]) -> None:
         self.refusals = refusals
         self.calls: list[list[list[str]]] = []
-        self.taken: list[str] = []
+        self.accepted: list[str] = []
 
     def put_record_batch(self, *, DeliveryStreamName: str, Records: Sequence[dict[str, bytes]]) -> dict[str, Any]:
         assert len(Records) <= 500
@@ -47,13 +47,13 @@ class Firehose:
             refused = any(self.refusals.get(name, 0) > 0 for name in pack)
             self.refusals.update({name: self.refusals[name] - 1 for name in pack if name in self.refusals})
             responses.append({"ErrorCode": "ServiceUnavailableException"} if refused else {"RecordId": pack[0]})
-            self.taken += [] if refused else pack
+            self.accepted += [] if refused else pack
         return {"RequestResponses": responses, "FailedPutCount": sum("ErrorCode" in response for response in responses)}
 
 
-def deliver(refusals: dict[str, int], given: list[StoredEvent]) -> tuple[Firehose, list[int]]:
+def deliver(refusals: dict[str, int], events: list[StoredEvent]) -> tuple[Firehose, list[int]]:
     firehose = Firehose(refusals)
-    return firehose, FirehoseLake("stream", cast(Any, firehose), sleep=lambda _: None).deliver(given)
+    return firehose, FirehoseLake("stream", cast(Any, firehose), sleep=lambda _: None).deliver(events)
 
 
 SETTINGS = {
@@ -73,13 +73,13 @@ def test_only_refused_records_are_sent_again() -> None:
     firehose, refused = deliver({"i2": 2}, events(5, size=LARGE))
     assert refused == []
     assert firehose.calls == [[["i0", "i1"], ["i2", "i3"], ["i4"]], [["i2", "i3"]], [["i2", "i3"]]]
-    assert sorted(firehose.taken) == ["i0", "i1", "i2", "i3", "i4"]
+    assert sorted(firehose.accepted) == ["i0", "i1", "i2", "i3", "i4"]
 
 
 def test_what_stays_refused_is_told_by_position_with_all_that_shared_its_record() -> None:
     firehose, refused = deliver({"i3": 99, "i4": 99}, events(5, size=LARGE))
     assert refused == [2, 3, 4]
-    assert firehose.taken == ["i0", "i1"]
+    assert firehose.accepted == ["i0", "i1"]
 
 
 @pytest.mark.parametrize(
@@ -95,14 +95,14 @@ def test_records_and_calls_stay_within_firehoses_limits(count: int, size: int, p
     firehose, refused = deliver({}, events(count, size=size))
     assert refused == []
     assert [len(pack) for call in firehose.calls for pack in call] == packs
-    assert firehose.taken == [f"i{number}" for number in range(count)]
+    assert firehose.accepted == [f"i{number}" for number in range(count)]
 
 
 def test_the_stream_is_read_again_from_the_first_event_of_a_refused_record() -> None:
-    given = events(5, size=LARGE)
+    stored = events(5, size=LARGE)
     stage = Stage(SETTINGS)
     stage.lake = FirehoseLake("stream", cast(Any, Firehose({"i3": 99})), sleep=lambda _: None)
-    images = [item_of(event, expires_at=NOW) for event in given]
+    images = [item_of(event, expires_at=NOW) for event in stored]
     removal = {"eventName": "REMOVE", "dynamodb": {"SequenceNumber": "100"}}
     records = [{"eventName": "INSERT", "dynamodb": {"SequenceNumber": str(n), "NewImage": image}} for n, image in enumerate(images)]
     with replace_stage(stage):

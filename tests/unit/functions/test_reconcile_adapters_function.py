@@ -1,4 +1,4 @@
-"""The upkeep of the endpoint, as its schedule, the ends of learning runs and an operator call it."""
+"""The endpoint's upkeep, called by its schedule, at the ends of learning runs and by an operator."""
 
 import json
 from collections.abc import Iterator
@@ -33,35 +33,35 @@ GONE = adapter_name("rlaas-test", TENANT, SKILL, 1)
 def machine(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> str:
     """The learning state machine's ARN."""
     role = "arn:aws:iam::123456789012:role/learning"
-    made = boto3.client("stepfunctions").create_state_machine(name="learning", definition=json.dumps(WAITS), roleArn=role)
-    monkeypatch.setenv("LEARNING_STATE_MACHINE_ARN", made["stateMachineArn"])
+    answer = boto3.client("stepfunctions").create_state_machine(name="learning", definition=json.dumps(WAITS), roleArn=role)
+    monkeypatch.setenv("LEARNING_STATE_MACHINE_ARN", answer["stateMachineArn"])
     monkeypatch.setenv("ENDPOINT_NAME", "rlaas-test")
     monkeypatch.setenv("SCALE_TO_ZERO", "true")
-    return str(made["stateMachineArn"])
+    return str(answer["stateMachineArn"])
 
 
 @pytest.fixture
 def adapters(machine: str) -> MemoryAdapters:
-    made = MemoryAdapters()
-    made.add(GONE, utc_now() - timedelta(days=2))
-    current_stage().adapters = made
-    return made
+    adapters = MemoryAdapters()
+    adapters.add(GONE, utc_now() - timedelta(days=2))
+    current_stage().adapters = adapters
+    return adapters
 
 
 @pytest.fixture
 def scaling(machine: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
-    """What Application Auto Scaling is asked; moto's does not know inference components."""
-    asked: list[dict[str, Any]] = []
+    """The requests to Application Auto Scaling; moto's does not support inference components."""
+    requests: list[dict[str, Any]] = []
 
     class Scaling(Quiet):
         def do_POST(self) -> None:
             assert self.headers["X-Amz-Target"] == "AnyScaleFrontendService.RegisterScalableTarget"
-            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.answer(200, b"{}")
 
     with served(Scaling) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING", url)
-        yield asked
+        yield requests
 
 
 def test_the_endpoint_is_kept_awake_for_the_run_that_goes_on_and_sleeps_after_the_last(
@@ -74,7 +74,7 @@ def test_the_endpoint_is_kept_awake_for_the_run_that_goes_on_and_sleeps_after_th
     upkeep.handler(ended, TimeLeft(600_000))
     assert scaling == []
     runs.stop_execution(executionArn=second)
-    upkeep.handler({}, TimeLeft(600_000))  # the schedule's: it needs nobody to tell of the end
+    upkeep.handler({}, TimeLeft(600_000))  # by the schedule, without an event
     assert scaling == [LET_SLEEP]
     dimension = botocore.session.get_session().get_service_model("application-autoscaling").shape_for("ScalableDimension")
     assert LET_SLEEP["ScalableDimension"] in dimension.enum  # type: ignore[attr-defined]
@@ -91,8 +91,8 @@ def test_an_endpoint_that_never_sleeps_is_not_let(
 def test_a_look_says_what_it_unloaded_by_name_and_counts_it(
     adapters: MemoryAdapters, scaling: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = upkeep.handler({}, TimeLeft(600_000))
-    assert (told["unloaded"], told["kept"], told["left"]) == ((GONE,), 0, 0)
+    report = upkeep.handler({}, TimeLeft(600_000))
+    assert (report["unloaded"], report["kept"], report["left"]) == ((GONE,), 0, 0)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
     (metrics,) = [line for line in lines if "_aws" in line]
     assert (metrics["AdaptersUnloaded"], metrics["AdaptersFailed"]) == (1, 0)
@@ -110,12 +110,12 @@ def test_a_dry_run_leaves_adapters_and_the_endpoint_alone(adapters: MemoryAdapte
 def test_an_operator_unloads_all_before_the_endpoint_is_deleted(adapters: MemoryAdapters, monkeypatch: pytest.MonkeyPatch) -> None:
     adapters.add(adapter_name("rlaas-test", TENANT, SKILL, 2))
     monkeypatch.setattr("time.sleep", lambda _: adapters.settle())
-    told = upkeep.handler({"unload": "all"}, TimeLeft(600_000))
-    assert (len(adapters.loaded), told["left"]) == (0, 0)
+    report = upkeep.handler({"unload": "all"}, TimeLeft(600_000))
+    assert (len(adapters.loaded), report["left"]) == (0, 0)
 
 
-@pytest.mark.parametrize("asked", [{"unload": "some"}, {"dry_run": "perhaps"}])
-def test_what_nobody_can_ask_is_refused(adapters: MemoryAdapters, asked: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=next(iter(asked))):
-        upkeep.handler(asked, TimeLeft(600_000))
+@pytest.mark.parametrize("request_", [{"unload": "some"}, {"dry_run": "perhaps"}])
+def test_what_nobody_can_ask_is_refused(adapters: MemoryAdapters, request_: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(request_))):
+        upkeep.handler(request_, TimeLeft(600_000))
     assert adapters.asked == []

@@ -121,8 +121,8 @@ def test_a_shadows_own_guardrails_hold_for_it(furnished_stage: Stage, mirroring:
     mirroring.drain()
     (output,) = outputs_of(furnished_stage)
     assert (output.text, output.finish_reason, model.asked) == ("Please call us.", "content_filter", [])
-    acted = [item for item in furnished_stage.items("events") if item.get("event_type") == {"S": "guardrail"}]
-    assert len(acted) == 1
+    guardrail_events = [item for item in furnished_stage.items("events") if item.get("event_type") == {"S": "guardrail"}]
+    assert len(guardrail_events) == 1
 
 
 def test_a_task_delivered_twice_leaves_one_output_and_asks_once(furnished_stage: Stage, mirroring: Mirroring, model: ModelServer) -> None:

@@ -108,13 +108,13 @@ def test_a_rollout_that_fails_or_is_stopped_goes_back_and_says_why(ready: Stage,
         cause = json.dumps({"errorType": "KeyError", "errorMessage": "nothing there"})
         assert step("abort", error={"Error": "KeyError", "Cause": cause}) == {"status": "failed"}
     rollout = ready.registry.get(Rollout, TENANT, rollout_key(SKILL, "rol_1")).record
-    told = "ExecutionStopped: the execution ended as ABORTED Stopped: by an operator" if by_hand else "KeyError: nothing there"
-    assert (rollout.status, rollout.reason) == ("failed", told)
+    reason = "ExecutionStopped: the execution ended as ABORTED Stopped: by an operator" if by_hand else "KeyError: nothing there"
+    assert (rollout.status, rollout.reason) == ("failed", reason)
     assert ready.registry.get_route(TENANT, SKILL).arms == ()
 
 
 @pytest.mark.parametrize(
-    ("job", "told"),
+    ("job", "reason"),
     [
         ({"TrainingJobStatus": "Failed", "FailureReason": "AlgorithmError: out of memory"}, "AlgorithmError: out of memory"),
         (
@@ -135,11 +135,11 @@ def test_a_rollout_that_fails_or_is_stopped_goes_back_and_says_why(ready: Stage,
     ],
     ids=["training", "processing", "out of time", "stopped", "query", "query without words", "no words"],
 )
-def test_a_learning_run_begins_with_a_plan_and_fails_with_its_jobs_reason(ready: Stage, job: dict[str, Any], told: str) -> None:
+def test_a_learning_run_begins_with_a_plan_and_fails_with_its_jobs_reason(ready: Stage, job: dict[str, Any], reason: str) -> None:
     plan = learning_step("begin", settings={"sft_steps": 2})
     assert (plan["train"]["hyperparameters"]["sft_steps"], plan["train"]["hyperparameters"]["dpo_steps"]) == ("2", "3")
     answer = learning_step("fail", error={"Error": "States.TaskFailed", "Cause": json.dumps(job)})
-    assert answer["reason"] == f"States.TaskFailed: {told}".removesuffix(": ")
+    assert answer["reason"] == f"States.TaskFailed: {reason}".removesuffix(": ")
     assert answer["release"] == [adapter["name"] for adapter in plan["adapters"]]
     run = ready.registry.get(LearningRun, TENANT, run_key(SKILL, "run_1")).record
     assert (run.status, run.reason) == ("failed", answer["reason"])
@@ -159,11 +159,11 @@ def test_a_decision_without_a_report_is_not_found(ready: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cause", "told"),
+    ("cause", "message"),
     [("", "Boom"), ("plain words", "Boom: plain words"), ("[1]", "Boom: [1]"), ('{"errorMessage": "inside"}', "Boom: inside")],
 )
-def test_a_failure_is_told_by_what_its_cause_holds(cause: str, told: str) -> None:
-    assert Failure(Error="Boom", Cause=cause).told == told
+def test_a_failure_is_told_by_what_its_cause_holds(cause: str, message: str) -> None:
+    assert Failure(Error="Boom", Cause=cause).told == message
 
 
 def test_an_execution_is_started_once_under_its_name(stage: Stage) -> None:

@@ -72,23 +72,23 @@ def test_feedback_becomes_rewards_once_however_often_it_is_delivered(furnished_s
     assert (reward.rollout_id, reward.components["sent"], reward.event_ids) == ("rol_1", 1.0, ("f1", "f2"))
 
 
-def calls() -> Counter[str]:
+def count_calls() -> Counter[str]:
     """Counts the calls of DynamoDB from now on."""
-    asked: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
 
     def note(event_name: str, **_: object) -> None:
-        asked[event_name.rpartition(".")[2]] += 1
+        counts[event_name.rpartition(".")[2]] += 1
 
     clients.client("dynamodb").meta.events.register("provide-client-params.dynamodb", note)
-    return asked
+    return counts
 
 
 def test_a_batch_follows_an_interaction_up_once_and_reads_no_text_that_it_brings(furnished_stage: Stage) -> None:
     records = [landed(furnished_stage, number, event) for number, event in enumerate([sent(), edit(), output("rol_1")])]
-    asked = calls()
+    counts = count_calls()
     assert follow({"Records": records}, lambda_context()) == {"batchItemFailures": []}
     # What stands of the interaction and the output, and the skill's spec; one reward, and its link.
-    assert asked == {"GetItem": 3, "PutItem": 2}
+    assert counts == {"GetItem": 3, "PutItem": 2}
     assert len([event for event in furnished_stage.events.by_interaction(TENANT, "i1") if event.event_type == "reward"]) == 1
 
 
@@ -98,9 +98,9 @@ def test_an_edit_costs_the_same_calls_however_many_came_before_it(furnished_stag
     for number in range(1, 30):
         event = edit().model_copy(update={"feedback_id": f"f{number:03d}"})
         record = landed(furnished_stage, number, event)
-        asked = calls()
+        counts = count_calls()
         assert follow({"Records": [record]}, lambda_context()) == {"batchItemFailures": []}
-        costs.append(dict(asked))
+        costs.append(dict(counts))
     assert all(cost == costs[2] for cost in costs[2:])
     assert "Query" not in costs[2]
     assert sum(costs[2].values()) <= 6
@@ -126,9 +126,9 @@ def busy(stage: Stage, number: int, tenant_id: str) -> list[dict[str, Any]]:
         stage.registry.put(tenant_id, skill_key(SKILL), Skill(tenant_id=tenant_id, skill=SKILL, created_at=NOW), CHANGE)
     records = []
     for place in range(number):
-        made = OutputProduced(output_id=f"o{place}", interaction_id=f"i{place}", skill=SKILL, text="Dear customer")
+        draft = OutputProduced(output_id=f"o{place}", interaction_id=f"i{place}", skill=SKILL, text="Dear customer")
         edited = edit().model_copy(update={"feedback_id": f"f{place}", "interaction_id": f"i{place}", "output_id": f"o{place}"})
-        for event in (made, edited):
+        for event in (draft, edited):
             stored = prepare(event, tenant_id, received_at=NOW)
             stage.events.put_new(stored)
             item = item_of(stored, expires_at=NOW + timedelta(days=900))
@@ -164,11 +164,11 @@ def test_what_cannot_be_put_off_is_delivered_again(furnished_stage: Stage) -> No
     assert answer == {"batchItemFailures": [{"itemIdentifier": "2"}]}
 
 
-def kept() -> dict[str, Any]:
-    """What is set aside, by its key."""
+def set_aside() -> dict[str, Any]:
+    """The documents that are set aside, by key."""
     s3 = boto3.client("s3")
-    found = s3.list_objects_v2(Bucket="failures").get("Contents", [])
-    return {each["Key"]: json.loads(s3.get_object(Bucket="failures", Key=each["Key"])["Body"].read()) for each in found}
+    entries = s3.list_objects_v2(Bucket="failures").get("Contents", [])
+    return {entry["Key"]: json.loads(s3.get_object(Bucket="failures", Key=entry["Key"])["Body"].read()) for entry in entries}
 
 
 def test_a_record_that_no_retry_can_help_is_set_aside_whole_and_the_rest_go_on(furnished_stage: Stage) -> None:
@@ -177,7 +177,7 @@ def test_a_record_that_no_retry_can_help_is_set_aside_whole_and_the_rest_go_on(f
     for _ in range(2):
         assert follow({"Records": [malformed, *later]}, lambda_context("rlaas-test-reward_writer")) == {"batchItemFailures": []}
     assert [event.event_type for event in furnished_stage.events.by_interaction(TENANT, "i1")].count("reward") == 1
-    [(key, document)] = kept().items()
+    [(key, document)] = set_aside().items()
     assert key.startswith("aws/lambda/rlaas-test-reward_writer/")
     assert document["requestContext"]["functionArn"].endswith(":function:rlaas-test-reward_writer")
     assert json.loads(document["payload"]) == {"Records": [malformed]}
@@ -187,7 +187,7 @@ def test_a_record_that_fails_for_now_is_where_the_stream_begins_again(furnished_
     records = [landed(furnished_stage, 1, output(None)), landed(furnished_stage, 2, sent())]
     furnished_stage.dynamodb.delete_table(TableName="events")
     assert follow({"Records": records}, lambda_context()) == {"batchItemFailures": [{"itemIdentifier": "1"}]}
-    assert kept() == {}
+    assert set_aside() == {}
 
 
 def test_a_record_that_cannot_be_set_aside_is_where_the_stream_begins_again(furnished_stage: Stage) -> None:
@@ -211,7 +211,7 @@ def test_a_batch_that_is_played_again_names_what_still_fails_and_sets_nothing_as
     answer = follow({"Records": [malformed, *later], "redrive": True}, lambda_context())
     assert answer == {"batchItemFailures": [{"itemIdentifier": "1"}]}
     assert [event.event_type for event in furnished_stage.events.by_interaction(TENANT, "i1")].count("reward") == 1
-    assert kept() == {}
+    assert set_aside() == {}
 
 
 def test_outputs_are_counted_once_however_often_they_are_delivered(furnished_stage: Stage) -> None:
@@ -287,7 +287,7 @@ def test_what_is_no_tenants_keeps_no_tenants_change_from_the_audit(stage: Stage)
 def test_the_audit_sets_nothing_aside_since_others_would_go_before_it(stage: Stage) -> None:
     stage.dynamodb.delete_table(TableName="audit")
     assert audit({"Records": [by_hand(1, {}), by_hand(2, {})]}, lambda_context()) == {"batchItemFailures": [{"itemIdentifier": "1"}]}
-    assert kept() == {}
+    assert set_aside() == {}
 
 
 def test_a_redriven_output_is_counted_once_and_not_when_its_mark_may_be_gone(furnished_stage: Stage) -> None:
@@ -301,7 +301,7 @@ def test_a_redriven_output_is_counted_once_and_not_when_its_mark_may_be_gone(fur
         (item,) = [item for item in furnished_stage.items("events") if item.get("event_id") == {"S": stored.event_id}]
         for _ in range(2):
             assert follow({"Records": [record(number, item)], "redrive": True}, lambda_context()) == {"batchItemFailures": []}
-    counted = list(tallies.between(TENANT, (now - timedelta(days=20)).date(), now.date()))
-    assert [tally.requests for _, tally in counted] == [1]
+    accounts = list(tallies.between(TENANT, (now - timedelta(days=20)).date(), now.date()))
+    assert [tally.requests for _, tally in accounts] == [1]
     (mark,) = [item for item in furnished_stage.items("counters") if item["sk"] == {"S": "COUNTED"}]
     assert int(mark["expires_at"]["N"]) > (now + COUNTABLE).timestamp()

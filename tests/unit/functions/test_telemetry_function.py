@@ -226,15 +226,15 @@ def by_page(path: str, body: object) -> tuple[int, str | None]:
 def test_what_a_page_may_not_say_is_refused_by_name_before_or_after_its_body_is_read(furnished_stage: Stage) -> None:
     output = {"skill": SKILL, "interaction_id": f"int_{ULID}", "output_id": f"out_{ULID}_a", "text": "Hi", "user_id": "agent-7"}
     token = call("/v1/interaction.output", output)[1]["feedback_token"]
-    said, _, proof = token.partition(".")
+    payload, _, proof = token.partition(".")
     for wrong in (
         "",
         "x",
-        f"{said}.",
-        f"{said}.{'0' * len(proof)}",
-        f"{said}=.{proof}",
-        f"{said}==.{proof}",
-        f"{said[:-1]}.{proof}",
+        f"{payload}.",
+        f"{payload}.{'0' * len(proof)}",
+        f"{payload}=.{proof}",
+        f"{payload}==.{proof}",
+        f"{payload[:-1]}.{proof}",
         "é.x",
     ):
         assert by_page("/v1/feedback.submit", {**SENT, "feedback_token": wrong}) == (403, "feedback_token")

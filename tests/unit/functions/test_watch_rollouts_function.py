@@ -1,4 +1,5 @@
-"""The guard's schedule on moto: finds the routes in a rollout, looks, and emits the evidence that the alarm watches."""
+"""The guard's scheduled function on moto: it finds the routes in a rollout, looks, and emits the evidence that the
+alarm watches."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -47,22 +48,22 @@ def begin(stage: Stage, at: datetime) -> Conductor:
 
 def served(stage: Stage, number: int, at: datetime) -> None:
     decision = assign(stage.registry.get_route(TENANT, SKILL), f"t{number}", decision_id="d", decided_at=at)
-    asked = InteractionCreated(interaction_id=f"i{number}", skill=SKILL, inputs={"email": "?"})
+    interaction = InteractionCreated(interaction_id=f"i{number}", skill=SKILL, inputs={"email": "?"})
     text = "" if decision.policy_id == f"{SKILL}@v2" else "Dear customer"
     output = OutputProduced(
         output_id=f"o{number}", interaction_id=f"i{number}", skill=SKILL, text=text, policy_id=decision.policy_id, decision=decision
     )
-    for event in (asked, output):
+    for event in (interaction, output):
         stage.events.put_new(prepare(event, TENANT, received_at=at))
 
 
 def test_every_rollout_is_looked_at_and_its_evidence_of_harm_emitted_until_it_is_taken_back(
     furnished_stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    began = datetime.now(UTC) - timedelta(hours=3)
-    conductor = begin(furnished_stage, began)
+    start = datetime.now(UTC) - timedelta(hours=3)
+    conductor = begin(furnished_stage, start)
     for number in range(60):
-        served(furnished_stage, number, began + timedelta(minutes=number + 1))
+        served(furnished_stage, number, start + timedelta(minutes=number + 1))
     assert handler({}, ALMOST_OVER) == {"looked_at": 0, "failed": 0, "left": 1}
     assert handler({}, ENOUGH) == {"looked_at": 1, "failed": 0, "left": 0}
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "HarmEvidence" in line]

@@ -36,7 +36,7 @@ def test_a_logged_path_holds_declared_names_only(param: str | None, logged: str 
 def test_a_refusal_tells_the_caller_the_key_and_the_log_the_schema() -> None:
     lines: list[str] = []
 
-    class Kept(logging.Handler):
+    class LineHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             lines.append(str(vars(record)))
 
@@ -46,14 +46,14 @@ def test_a_refusal_tells_the_caller_the_key_and_the_log_the_schema() -> None:
         parse(InteractionCreated, event)
         raise NotFound("reached")
 
-    kept = Kept()
-    logging.getLogger("rlaas").addHandler(kept)
+    line_handler = LineHandler()
+    logging.getLogger("rlaas").addHandler(line_handler)
     try:
         answer = serving({"POST /v1/x": handle})(proxy_event("/v1/x", body, scopes="telemetry"), lambda_context())  # type: ignore[dict-item]
     finally:
-        logging.getLogger("rlaas").removeHandler(kept)
+        logging.getLogger("rlaas").removeHandler(line_handler)
     assert "ada@example.com" in str(answer["body"])
-    [told] = lines
-    assert "inputs.*" in told
-    assert "ada@" not in told
-    assert "4111" not in told
+    [line] = lines
+    assert "inputs.*" in line
+    assert "ada@" not in line
+    assert "4111" not in line

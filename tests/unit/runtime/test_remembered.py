@@ -16,12 +16,12 @@ def test_what_is_remembered_is_read_again_when_it_is_too_old_each_tenants_by_its
         read.append(tenant_id)
         return len(read)
 
-    known = Remembered(reader, clock=lambda: now)
-    assert [known.of("a"), known.of("b"), known.of("a")] == [1, 2, 1]
+    values = Remembered(reader, clock=lambda: now)
+    assert [values.of("a"), values.of("b"), values.of("a")] == [1, 2, 1]
     now += REMEMBERED
-    assert known.of("a") == 1
+    assert values.of("a") == 1
     now += timedelta(microseconds=1)
-    assert [known.of("a"), known.of("a"), known.of("b")] == [3, 3, 4]
+    assert [values.of("a"), values.of("a"), values.of("b")] == [3, 3, 4]
     assert read == ["a", "b", "a", "b"]
 
 

@@ -34,7 +34,7 @@ PARTS = {
     "chat": ANSWERING,
     "admin": "registry tenants events audit guards trials counters usage learning rollouts adapters redriver secrets allowed limits rates",
 }
-"""What functions that a user waits for take from the stage."""
+"""By function: the parts of the stage that it uses while a user waits."""
 
 
 def test_the_environment_is_read_once_and_typed() -> None:
@@ -57,12 +57,12 @@ def test_another_stage_takes_the_place_of_the_processs_own_for_a_while() -> None
     assert current_stage() is before
 
 
-def imported(statement: str) -> list[str]:
-    """What is printed by a process of its own."""
+def run(statement: str) -> list[str]:
+    """What `statement` prints in a process of its own."""
     variables = {"PYTHONPATH": ":".join(sys.path), **VARIABLES}
-    done = subprocess.run([sys.executable, "-c", statement], env=variables, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    result = subprocess.run([sys.executable, "-c", statement], env=variables, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -76,11 +76,11 @@ for part in {PARTS[name].split()}:
     getattr(current_stage(), part)
 print(*(module for module in set(sys.modules) - loaded if module.startswith("rlaas")))
 """
-    assert imported(program) == []
+    assert run(program) == []
 
 
 def test_who_asks_for_the_registry_loads_nothing_that_answers() -> None:
     program = "import sys; from rlaas.runtime.stage import current_stage; current_stage().registry; print(*sys.modules)"
-    loaded = set(imported(program))
+    loaded = set(run(program))
     assert "rlaas.adapters.aws.registry" in loaded
     assert not {"rlaas.inference", "rlaas.adapters.aws.events", "rlaas.adapters.models", "rlaas.runtime.scrubbers"} & loaded

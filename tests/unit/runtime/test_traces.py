@@ -23,7 +23,7 @@ def spans(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 
 def attributes(span: dict[str, Any]) -> dict[str, Any]:
-    return {one["key"]: next(iter(one["value"].values())) for one in span["attributes"]}
+    return {attribute["key"]: next(iter(attribute["value"].values())) for attribute in span["attributes"]}
 
 
 def test_a_call_is_a_client_span_of_the_genai_conventions_under_the_request(capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,6 +84,6 @@ def test_a_trace_holds_nothing_that_a_caller_or_a_vendor_wrote(capsys: pytest.Ca
     call = replace(CALL, parameters={"stop": ["secret"], "seed": 4111111111111111, "temperature": 447911123456.0})
     TracedBackend(Talkative(), Trace.of(None, stage="test")).complete(MODEL, call, timeout_s=1)
     [span] = spans(capsys)
-    said = json.dumps(span["attributes"])
-    assert not [found for found in ("ada@", "1111", "4479", "x" * 300) if found in said]
+    text = json.dumps(span["attributes"])
+    assert not [part for part in ("ada@", "1111", "4479", "x" * 300) if part in text]
     assert attributes(span)["gen_ai.response.finish_reasons"] == {"values": [{"stringValue": "other"}]}
