@@ -52,9 +52,9 @@ def _add(requirement: Requirement, versions: dict[str, str]) -> None:
     name = canonicalize_name(_SAME_MODULE.get(name, name))
     if name in _BUILD_ONLY or (name in versions and not requirement.extras):
         return
-    installed = distribution(name)
-    versions[name] = installed.version
-    for text in installed.requires or []:
+    package = distribution(name)
+    versions[name] = package.version
+    for text in package.requires or []:
         dependency = Requirement(text)
         if dependency.marker is None or any(dependency.marker.evaluate({"extra": extra}) for extra in requirement.extras or {""}):
             _add(dependency, versions)

@@ -9,7 +9,7 @@ from rlaas.runtime.stage import current_stage
 from rlaas.tenancy.keys import require_scope
 
 
-def permitted(event: Event) -> Caller:
+def authorize(event: Event) -> Caller:
     """The caller, who must have the scope `infer`. Raises: Unauthorized, Forbidden, QuotaExceeded."""
     who = admitted(event)
     require_scope(who.scopes, "infer")
@@ -18,7 +18,7 @@ def permitted(event: Event) -> Caller:
 
 def infer(event: Event) -> Reply:
     """Answer a skill's inputs with a draft and its decision."""
-    who, stage = permitted(event), current_stage()
+    who, stage = authorize(event), current_stage()
     request, key = parse(InferRequest, event), header(event, "Idempotency-Key")
     if request.dryrun:
         return Reply(200, deciding.decide_request(request, who, stage=stage, idempotency_key=key))
@@ -28,29 +28,29 @@ def infer(event: Event) -> Reply:
 
 def decide(event: Event) -> Reply:
     """The decision, the request for the model, and a grant with which the caller asks the model directly."""
-    who, stage, key = permitted(event), current_stage(), header(event, "Idempotency-Key")
+    who, stage, key = authorize(event), current_stage(), header(event, "Idempotency-Key")
     return Reply(200, deciding.decide_request(parse(InferRequest, event), who, stage=stage, idempotency_key=key))
 
 
 def models(event: Event) -> Reply:
     """The tenant's skills and policies, as models of the OpenAI API."""
-    entries = deciding.models(permitted(event), stage=current_stage())
+    entries = deciding.models(authorize(event), stage=current_stage())
     return Reply(200, {"object": "list", "data": [*entries]})
 
 
 def model(event: Event) -> Reply:
     """One skill or policy, as a model of the OpenAI API."""
-    return Reply(200, deciding.model(permitted(event), named(event, "model"), stage=current_stage()))
+    return Reply(200, deciding.model(authorize(event), named(event, "model"), stage=current_stage()))
 
 
 def flag(event: Event) -> Reply:
     """The arm of one skill for a unit."""
-    return Reply(*deciding.flag(named(event, "key"), permitted(event), event, stage=current_stage()))
+    return Reply(*deciding.flag(named(event, "key"), authorize(event), event, stage=current_stage()))
 
 
 def flags(event: Event) -> Reply:
     """The arm of every skill for a unit."""
-    return Reply(*deciding.flags(permitted(event), event, stage=current_stage()))
+    return Reply(*deciding.flags(authorize(event), event, stage=current_stage()))
 
 
 handler = serving(

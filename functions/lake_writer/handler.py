@@ -28,10 +28,10 @@ def mirror(tasks_of: Sequence[Sequence[ShadowTask]]) -> list[int]:
 
     A task that is sent twice makes one output. Raises: DependencyUnavailable.
     """
-    drawn = [(place, task) for place, tasks in enumerate(tasks_of) for task in tasks]
-    if not drawn:
+    pairs = [(position, task) for position, tasks in enumerate(tasks_of) for task in tasks]
+    if not pairs:
         return []
-    tasks = [task for _, task in drawn]
+    tasks = [task for _, task in pairs]
     stage = current_stage()
     stage.shadow_ledger.enter(tasks, at=utc_now())
     refused = stage.shadow_queue.send(tasks)
@@ -43,7 +43,7 @@ def mirror(tasks_of: Sequence[Sequence[ShadowTask]]) -> list[int]:
     )
     if refused:
         logger.warning("tasks refused by the queue", refused=len(refused))
-    return [drawn[position][0] for position in refused]
+    return [pairs[index][0] for index in refused]
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> BatchResponse:

@@ -2,7 +2,7 @@
 
 All tenants share the stream. So the work for one event is bounded (`rlaas.rewards.standing`), the events of an
 interaction in a batch are followed up together, and events beyond a tenant's share of a batch wait in a queue while the
-stream goes on.
+stream continues.
 """
 
 from collections import Counter, defaultdict

@@ -23,16 +23,16 @@ MAX_PAGE_BATCH, MAX_PAGE_BATCH_BYTES = 25, 512 * 1024
 """Most events, and most bytes, in one batch with a publishable key."""
 
 
-def permitted(event: Event, *, events: int = 1) -> Caller:
+def authorize(event: Event, *, events: int = 1) -> Caller:
     """The caller, who must have the scope `telemetry`. Raises: Unauthorized, Forbidden, QuotaExceeded."""
     who = admitted(event, events=events)
     require_scope(who.scopes, "telemetry")
     return who
 
 
-def permitted_server(event: Event) -> Caller:
-    """The caller, whose key must also be secret. Raises: as `permitted`."""
-    who = permitted(event)
+def authorize_server(event: Event) -> Caller:
+    """The caller, whose key must also be secret. Raises: as `authorize`."""
+    who = authorize(event)
     if who.publishable:
         raise Forbidden(FEEDBACK_ONLY, param="type")
     return who
@@ -40,10 +40,10 @@ def permitted_server(event: Event) -> Caller:
 
 def ingest(event_type: str, event: Event) -> Reply:
     """Record the request's event: 201 new, 202 new and waiting for the event that it refers to, 200 replayed."""
-    who = permitted(event) if event_type == "feedback" else permitted_server(event)
+    who = authorize(event) if event_type == "feedback" else authorize_server(event)
     stage = current_stage()
     key = header(event, "Idempotency-Key")
-    recorded = record(
+    result = record(
         parse(REPORTED[event_type], event),
         who.tenant_id,
         stage.events,
@@ -53,7 +53,7 @@ def ingest(event_type: str, event: Event) -> Reply:
         idempotency_key=key,
         page_key_id=_page_key(who),
     )
-    return Reply(_status(recorded), {f"{event_type}_id": recorded.event_id, **_reply_fields(recorded)})
+    return Reply(_status(result), {f"{event_type}_id": result.event_id, **_reply_fields(result)})
 
 
 def record_batch(event: Event) -> Reply:
@@ -61,9 +61,9 @@ def record_batch(event: Event) -> Reply:
     endpoint of its type would have replied."""
     if caller(event).publishable:
         events = batched(REPORTED, event, limit=MAX_PAGE_BATCH, most_bytes=MAX_PAGE_BATCH_BYTES)
-        who = permitted(event, events=len(events))
+        who = authorize(event, events=len(events))
     else:
-        who = permitted(event)
+        who = authorize(event)
         events = batched(REPORTED, event, limit=MAX_BATCH)
     stage = current_stage()
     key = header(event, "Idempotency-Key")
@@ -86,7 +86,7 @@ def record_batch(event: Event) -> Reply:
 def token(event: Event) -> Reply:
     """The token with which a page may give feedback on an output, for a back end that reports outputs in the
     background."""
-    who = permitted_server(event)
+    who = authorize_server(event)
     output = parse(FeedbackTokenRequest, event).shown()
     return Reply(200, {"feedback_token": feedback_token(output, scrubber=current_stage().scrubbers.of(who.tenant_id), now=utc_now())})
 
@@ -101,13 +101,13 @@ def _result(outcome: Recorded | RlaasError, request: str) -> JsonValue:
     return {"status": _status(outcome), "id": outcome.event_id, **_reply_fields(outcome)}
 
 
-def _status(recorded: Recorded) -> int:
-    return 200 if not recorded.new else 202 if recorded.pending else 201
+def _status(result: Recorded) -> int:
+    return 200 if not result.new else 202 if result.pending else 201
 
 
-def _reply_fields(recorded: Recorded) -> dict[str, JsonValue]:
-    token: dict[str, JsonValue] = {"feedback_token": recorded.feedback_token} if recorded.feedback_token else {}
-    return {"idempotent_replay": not recorded.new, "pending": recorded.pending, **token}
+def _reply_fields(result: Recorded) -> dict[str, JsonValue]:
+    token: dict[str, JsonValue] = {"feedback_token": result.feedback_token} if result.feedback_token else {}
+    return {"idempotent_replay": not result.new, "pending": result.pending, **token}
 
 
 handler = serving(

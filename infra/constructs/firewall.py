@@ -36,7 +36,7 @@ class Firewall(Construct):
         """`too_large_body` and `too_many_body` are the JSON bodies of the answers 413 and 429."""
         super().__init__(scope, id)
         acl = wafv2.CfnWebACL
-        managed = [
+        managed_groups = [
             ("AWSManagedRulesAmazonIpReputationList", ()),
             ("AWSManagedRulesCommonRuleSet", (*_COUNTED_ONLY, *_HEADERS_COUNTED_ONLY)),
             ("AWSManagedRulesKnownBadInputsRuleSet", _INPUTS_COUNTED_ONLY),
@@ -85,7 +85,7 @@ class Firewall(Construct):
                     override_action=acl.OverrideActionProperty(none={}),
                     visibility_config=_visible(group),
                 )
-                for priority, (group, counted_only) in enumerate(managed, start=3)
+                for priority, (group, counted_only) in enumerate(managed_groups, start=3)
             ),
         ]
         web_acl = acl(

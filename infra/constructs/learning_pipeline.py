@@ -170,13 +170,14 @@ class LearningPipeline(Construct):
         datasets, runs = artifacts.objects("tenants/*/datasets/*"), artifacts.objects("tenants/*/runs/*")
         data = "The objects are data: base models, each run's events, dataset and adapters. The prefix is what can be named."
 
-        isolated = "whose container is isolated"
-        dataset = self._job_role("DatasetRole", f"What SageMaker may do for building a dataset, {isolated}", "Processing", images)
+        dataset = self._job_role(
+            "DatasetRole", "What SageMaker may do for building a dataset, whose container is isolated", "Processing", images
+        )
         dataset.allow("s3:GetObject", on=[lake.bucket.objects("athena/unload/*")], wildcard_because=data)
         dataset.allow("s3:PutObject", "s3:AbortMultipartUpload", on=[datasets], wildcard_because=data)
         dataset.allow("s3:ListBucket", "s3:GetBucketLocation", on=[artifacts.bucket_arn, lake.bucket.bucket_arn])
 
-        train = self._job_role("TrainRole", f"What SageMaker may do for training, {isolated}", "Training", images)
+        train = self._job_role("TrainRole", "What SageMaker may do for training, whose container is isolated", "Training", images)
         train.allow("s3:GetObject", on=[artifacts.objects("models/*"), datasets], wildcard_because=data)
         train.allow("s3:PutObject", "s3:AbortMultipartUpload", on=[runs], wildcard_because=data)
         train.allow("s3:ListBucket", "s3:GetBucketLocation", on=[artifacts.bucket_arn])

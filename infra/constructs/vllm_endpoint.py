@@ -185,7 +185,7 @@ class VllmEndpoint(Construct):
             cooldown=Duration.minutes(1),
         )
         wake.add_adjustment(adjustment=1, lower_bound=0)
-        refused = cloudwatch.Metric(
+        alarm = cloudwatch.Metric(
             namespace="RLaaS",
             metric_name="NoCapacity",
             dimensions_map={"stage": config.name},
@@ -201,4 +201,4 @@ class VllmEndpoint(Construct):
             evaluation_periods=1,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
-        refused.add_alarm_action(actions.ApplicationScalingAction(wake))
+        alarm.add_alarm_action(actions.ApplicationScalingAction(wake))

@@ -89,10 +89,13 @@ class Trace:
             "kind": kind,
             "startTimeUnixNano": str(started_ns),
             "endTimeUnixNano": str(time.time_ns()),
-            "attributes": [{"key": key, "value": _typed(value)} for key, value in values.items() if value is not None],
+            "attributes": [{"key": key, "value": _otlp_value(value)} for key, value in values.items() if value is not None],
             **({"status": {"code": _ERROR}} if error is not None else {}),
         }
-        resource = [{"key": "service.name", "value": _typed("rlaas")}, {"key": "deployment.environment.name", "value": _typed(self.stage)}]
+        resource = [
+            {"key": "service.name", "value": _otlp_value("rlaas")},
+            {"key": "deployment.environment.name", "value": _otlp_value(self.stage)},
+        ]
         spans = {"resource": {"attributes": resource}, "scopeSpans": [{"scope": {"name": "rlaas"}, "spans": [span]}]}
         sys.stdout.write(json.dumps({"resourceSpans": [spans]}, separators=(",", ":")) + "\n")
         sys.stdout.flush()
@@ -149,18 +152,18 @@ class _Call:
         self._trace = trace
         self._backend = backend
         self._span_id = secrets.token_hex(8)
-        self._started_ns, self._started = time.time_ns(), time.perf_counter()
+        self._started_ns, self._started_s = time.time_ns(), time.perf_counter()
         self._first_chunk_s: float | None = None
         self.call = replace(call, traceparent=trace.traceparent(self._span_id))
 
     def note_chunk(self) -> None:
         """Note that a piece of a streamed answer has come: the first one is timed."""
         if self._first_chunk_s is None:
-            self._first_chunk_s = time.perf_counter() - self._started
+            self._first_chunk_s = time.perf_counter() - self._started_s
 
     def end(self, completion: Completion | None = None, *, error: BaseException | None = None) -> None:
         """Write the span and emit the metrics."""
-        seconds = time.perf_counter() - self._started
+        seconds = time.perf_counter() - self._started_s
         usage = completion.usage if completion is not None else None
         provider = _PROVIDERS[self._backend.kind]
         attributes: dict[str, Value] = {
@@ -217,7 +220,7 @@ def _reason(finish_reason: str | None) -> str:
     return (finish_reason if finish_reason in _REASONS else "other") if finish_reason else ""
 
 
-def _typed(value: Value) -> dict[str, object]:
+def _otlp_value(value: Value) -> dict[str, object]:
     """An attribute's value in OTLP JSON."""
     if isinstance(value, bool):
         return {"boolValue": value}

@@ -56,27 +56,28 @@ class Consumers:
         self._arns = {_function_name(arn): arn for arn in arns}
         self._in_order = _function_name(in_order)
         self._functions = functions or _lambda_client()
-        self.stopped = False
-        """The consumer that needs order has failed: it gets nothing more of this redrive."""
+        self.is_stopped = False
+        """Whether the consumer that needs order has failed: then this redrive gives it nothing more."""
 
     def play_batch(self, arn: str, records: Sequence[JsonValue]) -> str | None:
         """Give a stream's records to their consumer, in order; why they are left, if they are. Raises:
         DependencyUnavailable."""
         name = _function_name(arn)
-        if name == self._in_order and self.stopped:
+        if name == self._in_order and self.is_stopped:
             return f"{name} takes changes in order, and failed on an earlier one"
-        failed, self.stopped = 0, self.stopped or name == self._in_order  # until it has succeeded
+        failure_count = 0
+        self.is_stopped = self.is_stopped or name == self._in_order  # until it has succeeded
         for start in range(0, len(records), RECORDS):
             answer = self._call(name, {"Records": [*records[start : start + RECORDS]], "redrive": True})
             if isinstance(answer, str):
                 return answer
             failures = cast("Mapping[str, list[object]]", answer).get("batchItemFailures", []) if isinstance(answer, dict) else []
-            failed += len(failures)
-            if failed and name == self._in_order:
+            failure_count += len(failures)
+            if failure_count and name == self._in_order:
                 break
-        if failed:
-            return f"{name} still fails on {failed} of {len(records)} records; its log says why"
-        self.stopped = self.stopped and name != self._in_order
+        if failure_count:
+            return f"{name} still fails on {failure_count} of {len(records)} records; its log says why"
+        self.is_stopped = self.is_stopped and name != self._in_order
         return None
 
     def play_call(self, arn: str, event: JsonValue) -> str | None:
@@ -108,7 +109,7 @@ class KeptBatches:
 
     def work(self, after: str, until: datetime) -> Iterator[Work]:
         """The batches, by when Lambda gave them up. Raises: DependencyUnavailable."""
-        self._consumers.stopped = after.startswith(_STOPPED)
+        self._consumers.is_stopped = after.startswith(_STOPPED)
         older = (batch for batch in self._objects.after(after.removeprefix(_STOPPED)) if batch.kept_at < until)
         for _, group in itertools.groupby(older, key=lambda batch: _strip_random_end(batch.key)):
             batches = list(group)
@@ -119,7 +120,7 @@ class KeptBatches:
                 yield Work(batch.key, partial(self._play, batch.key), partial(self._resume, last))
 
     def _resume(self, last: str) -> str:
-        return _STOPPED * self._consumers.stopped + last
+        return _STOPPED * self._consumers.is_stopped + last
 
     def _start(self, batch: KeptObject) -> int:
         info = _read_document(self._objects.read(batch.key)).get("DDBStreamBatchInfo")

@@ -66,5 +66,5 @@ class ModelGrants:
 def _bearer_token(credentials: Credentials, region: str) -> str:
     request = AWSRequest("POST", f"https://{_TOKEN_HOST}/", headers={"host": _TOKEN_HOST}, params={"Action": "CallWithBearerToken"})
     SigV4QueryAuth(credentials, "sagemaker", region, expires=int(LIFETIME.total_seconds())).add_auth(request)
-    presigned = str(request.url).removeprefix("https://") + "&Version=1"
-    return f"sagemaker-api-key-{base64.b64encode(presigned.encode()).decode()}"
+    presigned_url = str(request.url).removeprefix("https://") + "&Version=1"
+    return f"sagemaker-api-key-{base64.b64encode(presigned_url.encode()).decode()}"

@@ -39,7 +39,7 @@ class VendorKeys:
     ...}`.
 
     A key is sent only to the `hosts` in its secret (names separated by spaces, or a list); a key without them only to
-    the host of the vendor whose API the policy speaks. A policy chooses its server, and the person who writes policies
+    the host of the vendor whose API the policy uses. A policy chooses its server, and the person who writes policies
     need not be the one who made the key.
 
     The tenant is the caller's own, from its API key, and neither the tenant nor the name can contain a `/`: a tenant's

@@ -1,8 +1,8 @@
 """DynamoDB stream batches: which records were handled, which are set aside, and where the stream begins again.
 
-Powertools' `BatchProcessor` cannot do this: for streams it goes on after a failure, which breaks the order, handles one
-record at a time, where rewards handle an interaction's together, and sets nothing aside; stopping at a failure is its
-FIFO processor's, for SQS only.
+Powertools' `BatchProcessor` cannot do this. For streams it continues after a failure, which breaks the order; it
+handles one record at a time, where rewards handle those of an interaction together; and it sets nothing aside. Only its
+FIFO processor, for SQS, stops at a failure.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -222,9 +222,9 @@ def completion_of(content: bytes) -> Completion:
     try:
         answer = _Answer.model_validate_json(content)
     except ValidationError as error:
-        raise _nonsense() from error
+        raise _unreadable_answer() from error
     if answer.stop_reason is None:
-        raise _nonsense()
+        raise _unreadable_answer()
     calls = (
         ToolCall(id=block.id, function=CalledFunction(name=block.name, arguments=arguments_text(block.input)))
         for block in answer.content
@@ -272,24 +272,24 @@ def deltas_of(events: Iterable[bytes]) -> Iterator[Delta]:
                     refusal = piece.stop_details.explanation if piece.stop_details else None
                     yield Delta(finish_reason=finish_reason(piece.stop_reason), refusal=refusal, model=model)
     if not finished:
-        raise _broken_off()
+        raise _unfinished_answer()
     yield Delta(usage=usage.plain(), model=model)
 
 
 def _read_events(contents: Iterable[bytes]) -> Iterator[_Event]:
     """The events of a whole stream. Raises: BackendFailed, as `deltas_of` does."""
-    stopped = False
+    has_stopped = False
     for content in contents:
         try:
             event = _Event.model_validate_json(content)
         except ValidationError as error:
-            raise _nonsense() from error
+            raise _unreadable_answer() from error
         if event.type == "error":
             raise BackendFailed(f"{VENDOR} failed in mid-answer")
-        stopped = stopped or event.type == "message_stop"
+        has_stopped = has_stopped or event.type == "message_stop"
         yield event
-    if not stopped:
-        raise _broken_off()
+    if not has_stopped:
+        raise _unfinished_answer()
 
 
 class _StreamedTool:
@@ -330,9 +330,9 @@ def _url(backend: AnthropicBackend) -> str:
     return f"{backend.base_url.rstrip('/')}/messages"
 
 
-def _broken_off() -> BackendFailed:
+def _unfinished_answer() -> BackendFailed:
     return BackendFailed(f"{VENDOR} broke off before the answer was finished")
 
 
-def _nonsense() -> BackendFailed:
+def _unreadable_answer() -> BackendFailed:
     return BackendFailed(f"{VENDOR}'s answer is not a message")

@@ -95,7 +95,7 @@ class BedrockModels:
         with _failures():
             answer = runtime(backend.region, whole_seconds(timeout_s)).converse(**request)
             if answer["stopReason"] in _MALFORMED:
-                raise _malformed()
+                raise _malformed_answer()
             blocks = answer["output"].get("message", {}).get("content", ())
             choice = Choice(
                 text="".join(block.get("text", "") for block in blocks),
@@ -210,7 +210,7 @@ def deltas_of(events: "Iterable[ConverseStreamOutputTypeDef]", model: str) -> It
             yield Delta(tool_calls=(ToolCallDelta(index, arguments="{}"),), model=model)
         elif stop := event.get("messageStop"):
             if stop["stopReason"] in _MALFORMED:
-                raise _malformed()
+                raise _malformed_answer()
             finished = True
             yield Delta(finish_reason=finish_reason(stop["stopReason"]), model=model)
         elif metadata := event.get("metadata"):
@@ -272,7 +272,7 @@ def _find_parameter(message: str) -> str | None:
     return _OPENAI_NAMES.get(match[1], match[1]) if match else None
 
 
-def _malformed() -> BackendFailed:
+def _malformed_answer() -> BackendFailed:
     return BackendFailed(f"{VENDOR}'s model wrote what cannot be read")
 
 

@@ -1,4 +1,4 @@
-"""Answers from OpenAI, or from any server that speaks its chat API (vLLM, TGI, Ollama)."""
+"""Answers from OpenAI, or from any server with its chat API (vLLM, TGI, Ollama)."""
 
 from collections.abc import Generator, Mapping
 

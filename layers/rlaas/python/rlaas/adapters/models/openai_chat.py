@@ -109,9 +109,9 @@ def completion_of(vendor: str, content: bytes) -> Completion:
         answer = _ChatCompletion.model_validate_json(content)
         choices = tuple(map(_choice, sorted(answer.choices, key=lambda choice: choice.index)))
     except ValidationError as error:
-        raise _nonsense(vendor) from error
+        raise _unreadable_answer(vendor) from error
     if not choices:
-        raise _nonsense(vendor)
+        raise _unreadable_answer(vendor)
     return Completion(choices=choices, usage=answer.usage.plain() if answer.usage else None, model=answer.model)
 
 
@@ -130,7 +130,7 @@ def deltas_of(vendor: str, events: Iterable[bytes], *, choices: int) -> Iterator
         try:
             chunk = _Chunk.model_validate_json(data)
         except ValidationError as error:
-            raise _nonsense(vendor) from error
+            raise _unreadable_answer(vendor) from error
         if chunk.error is not None:
             raise BackendFailed(f"{vendor} failed in mid-answer")
         usage = chunk.usage.plain() if chunk.usage else usage
@@ -203,5 +203,5 @@ def _delta(choice: _StreamedChoice, model: str | None) -> Delta:
     )
 
 
-def _nonsense(vendor: str) -> BackendFailed:
+def _unreadable_answer(vendor: str) -> BackendFailed:
     return BackendFailed(f"{vendor}'s answer is not a chat completion")
