@@ -140,9 +140,9 @@ class VendorHttp:
         timeout_s: float,
         ends_at: float | None = None,
     ) -> VendorEvents:
-        """Each server-sent event's data as it comes, up to the event that `is_last`. The first may take `timeout_s`
-        seconds, and so may the next after each `restart_timeout`; all must have come by `ends_at` on the monotonic
-        clock. The request is sent when the first event is read.
+        """Each server-sent event's data as it comes, up to the event that `is_last`. The first event with content may
+        take `timeout_s` seconds, and so may each next one, if the reader calls `restart_timeout` after it; all must
+        have come by `ends_at` on the monotonic clock. The request is sent when the first event is read.
 
         Raises, when it is read: VendorRefused, BackendFailed.
         """

@@ -152,7 +152,7 @@ class _NameRecognizer(EntityRecognizer):
                     yield name
 
     def _is_name(self, text: str, name: Name) -> bool:
-        """Whether one of its words is no ordinary English word, or it is a single word in the middle of a sentence."""
+        """Whether one of its words is no ordinary English word, or it is one word whose capital begins no sentence."""
         words = _words(text[name.start : name.end])
         return not all(map(self._lexicon.ordinary, words)) or (len(words) == 1 and in_mid_sentence(text, name.start, name.end))
 
