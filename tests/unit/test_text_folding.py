@@ -13,7 +13,7 @@ from rlaas.policies.guardrails.injection_signals import suspicion
 from rlaas.policies.guardrails.terms import Terms
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import PrivacySettings
-from rlaas.text_folding import INVISIBLE, SHAPING, folded, places
+from rlaas.text_folding import INVISIBLE, SHAPING, find_positions, fold
 
 EVERY_CHARACTER = [chr(code) for code in range(sys.maxunicode + 1)]
 INVISIBLE_CHARACTERS = [character for character in EVERY_CHARACTER if re.match(f"[{INVISIBLE}]", character)]
@@ -21,10 +21,10 @@ INVISIBLE_CHARACTERS = [character for character in EVERY_CHARACTER if re.match(f
 
 def test_what_unicode_calls_ignorable_is_invisible_and_little_else() -> None:
     ignorable = regex.compile(r"\p{Default_Ignorable_Code_Point}")
-    named = {character for character in EVERY_CHARACTER if ignorable.match(character)}
-    assert {*INVISIBLE_CHARACTERS} - named == {"\ufff9", "\ufffa", "\ufffb"}
-    assert named <= {*INVISIBLE_CHARACTERS}
-    assert {character for character in EVERY_CHARACTER if re.match(f"[{SHAPING}]", character)} < named
+    ignorable_characters = {character for character in EVERY_CHARACTER if ignorable.match(character)}
+    assert {*INVISIBLE_CHARACTERS} - ignorable_characters == {"\ufff9", "\ufffa", "\ufffb"}
+    assert ignorable_characters <= {*INVISIBLE_CHARACTERS}
+    assert {character for character in EVERY_CHARACTER if re.match(f"[{SHAPING}]", character)} < ignorable_characters
 
 
 def test_no_invisible_character_hides_a_card_an_address_or_a_term() -> None:
@@ -90,11 +90,11 @@ def test_every_digit_dash_and_space_of_unicode_is_read_as_such() -> None:
     ],
 )
 def test_characters_fold_to_what_they_stand_for(text: str, plain: str) -> None:
-    assert folded(text) == plain
+    assert fold(text) == plain
 
 
 @given(st.text(max_size=100) | st.text(alphabet=st.sampled_from("4 1-a\r\n\x00\u200b\ufe0f\u20e3\u0661\ud83d")))
 def test_each_folded_character_has_its_place(text: str) -> None:
-    plain, stands = folded(text), places(text)
-    assert len(plain) == len(stands)
-    assert all(folded(text[place]) == character for place, character in zip(stands, plain, strict=True))
+    plain, positions = fold(text), find_positions(text)
+    assert len(plain) == len(positions)
+    assert all(fold(text[place]) == character for place, character in zip(positions, plain, strict=True))

@@ -24,7 +24,7 @@ SERVERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_a_server_is_known_by_its_vendor_its_host_unless_that_is_the_vendors_own_and_its_model(name: str) -> None:
+def test_a_servers_name_has_its_vendor_a_host_that_is_not_the_vendors_own_and_its_model(name: str) -> None:
     assert name_of(SERVERS[name]) == name
 
 
@@ -41,20 +41,20 @@ def test_a_server_is_known_by_its_vendor_its_host_unless_that_is_the_vendors_own
         (("openai:gpt-4.?", "anthropic:claude[-]x"), set()),  # nothing but a star is special
     ],
 )
-def test_what_fits_no_pattern_is_refused_and_says_what_is_allowed(patterns: tuple[str, ...], allowed: set[str]) -> None:
+def test_a_server_that_matches_no_pattern_is_refused(patterns: tuple[str, ...], allowed: set[str]) -> None:
     models = AllowedModels(patterns)
     assert {name for name, server in SERVERS.items() if models.refusal(server) is None} == allowed
     for name in set(SERVERS) - allowed:
         assert name in str(models.refusal(SERVERS[name]))
 
 
-@pytest.mark.parametrize("way", ["complete", "stream"])
-def test_a_policy_from_before_does_not_ask_what_is_no_longer_allowed(way: str) -> None:
+@pytest.mark.parametrize("method", ["complete", "stream"])
+def test_an_older_policy_does_not_ask_a_model_that_is_no_longer_allowed(method: str) -> None:
     backends = Backends(VendorKeys(None), allowed=AllowedModels(("sagemaker:*",)))
     backend: BackendSpec = OpenAIBackend(model="gpt-4.1")
-    with pytest.raises(BackendFailed, match="does not let policies ask") as failed:
-        getattr(backends, way)(backend, ChatCall(messages=(), parameters={}, tenant_id="acme"), timeout_s=1)
-    assert failed.value.nothing_done
+    with pytest.raises(BackendFailed, match="does not let policies ask") as error:
+        getattr(backends, method)(backend, ChatCall(messages=(), parameters={}, tenant_id="acme"), timeout_s=1)
+    assert error.value.nothing_done
     with pytest.raises(BackendFailed, match="omni-moderation"):
         Moderators(VendorKeys(None), allowed=AllowedModels(())).judge(Moderation(), ["?"], source="input", tenant_id="acme")
 

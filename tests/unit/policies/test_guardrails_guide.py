@@ -12,17 +12,17 @@ _FENCE = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", re.MULTILINE | re.DOTAL
 
 
 def test_the_guides_examples_do_what_they_show() -> None:
-    known: dict[str, object] = {
+    names: dict[str, object] = {
         "check_input": check_input,
         "check_output": check_output,
         "needs_whole_output": needs_whole_output,
         "Message": Message,
     }
-    ran = []
-    for language, what, text in _FENCE.findall(GUIDE.read_text(encoding="utf-8")):
-        if what == "guardrails":
-            known["guardrails"] = Guardrails.model_validate_json(text)
+    languages = []
+    for language, name, text in _FENCE.findall(GUIDE.read_text(encoding="utf-8")):
+        if name == "guardrails":
+            names["guardrails"] = Guardrails.model_validate_json(text)
         elif language == "python":
-            exec(text, known)
-        ran.append(language)
-    assert (ran.count("json"), ran.count("python"), ran.count("sql")) == (6, 7, 1)
+            exec(text, names)
+        languages.append(language)
+    assert (languages.count("json"), languages.count("python"), languages.count("sql")) == (6, 7, 1)

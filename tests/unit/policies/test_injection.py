@@ -93,5 +93,5 @@ def test_the_rules_are_as_good_on_the_labelled_prompts_as_their_results_say() ->
 
 
 def test_a_text_too_long_is_refused_instead_of_half_read() -> None:
-    with pytest.raises(ValueError, match="not looked at"):
+    with pytest.raises(ValueError, match="not checked"):
         suspicion("a" * (MAX_CHARACTERS + 1))

@@ -1,4 +1,4 @@
-"""What a policy does with what a service says of its texts."""
+"""What guardrails do with the judgement of a service."""
 
 import json
 from collections.abc import Sequence
@@ -17,28 +17,28 @@ from rlaas.policies.guardrails.settings import Guardrails
 
 
 @dataclass
-class Judge:
-    """Judges as it is told, and keeps what it is asked."""
+class FakeModerator:
+    """Gives the judgement that it is made with, and keeps the calls."""
 
     judgement: Judgement | None = None
     fails: bool = False
-    asked: list[tuple[str, list[str], Stage, str]] = field(default_factory=list)
+    calls: list[tuple[str, list[str], Stage, str]] = field(default_factory=list)
 
     def judge(self, guardrail: Service, texts: Sequence[str], *, source: Stage, tenant_id: str) -> Judgement | None:
-        self.asked.append((type(guardrail).__name__, [*texts], source, tenant_id))
+        self.calls.append((type(guardrail).__name__, [*texts], source, tenant_id))
         if self.fails:
             raise DependencyUnavailable("it is away")
         return self.judgement
 
 
-def guardrails(**config: Any) -> Guardrails:
+def make_guardrails(**config: Any) -> Guardrails:
     return Guardrails.model_validate_json(json.dumps(config))
 
 
 BEDROCK = {"kind": "bedrock_guardrail", "guardrail_id": "gr1abc", "version": "7"}
 MASKS = Judgement(("sensitiveInformation/NAME",), found=(("Ada Park", "NAME"),), must_block=False)
 HARM = Judgement(("violence",), score=0.93)
-SAID = [
+MESSAGES = [
     Message(role="system", content="You are a clerk"),
     Message(role="user", content="I am Ada Park"),
     Message(role="assistant", content="Hello Ada Park"),
@@ -46,31 +46,33 @@ SAID = [
 ]
 
 
-def test_a_service_is_asked_once_about_what_came_from_outside() -> None:
-    service = Judge()
-    config = guardrails(input=[{"kind": "moderation"}])
+def test_a_service_is_asked_once_about_all_texts_that_others_wrote() -> None:
+    service = FakeModerator()
+    config = make_guardrails(input=[{"kind": "moderation"}])
     verdict = check_input(
-        config, SAID, {"note": "hi", "empty": " "}, [Document(text="page", source="web")], tenant_id="acme", moderator=service
+        config, MESSAGES, {"note": "hi", "empty": " "}, [Document(text="page", source="web")], tenant_id="acme", moderator=service
     )
     assert not verdict.blocked
-    assert service.asked == [("Moderation", ["hi", "I am Ada Park", '{"customer": "Ada Park"}', "page", "web"], "input", "acme")]
+    assert service.calls == [("Moderation", ["hi", "I am Ada Park", '{"customer": "Ada Park"}', "page", "web"], "input", "acme")]
 
 
-def test_nothing_said_is_nothing_asked() -> None:
-    service = Judge(HARM)
-    assert check_output(guardrails(output=[{"kind": "moderation"}]), " ", moderator=service).actions == ()
-    assert service.asked == []
+def test_a_blank_answer_is_not_judged() -> None:
+    service = FakeModerator(HARM)
+    assert check_output(make_guardrails(output=[{"kind": "moderation"}]), " ", moderator=service).actions == ()
+    assert service.calls == []
 
 
-def test_what_the_rules_block_is_not_asked_about() -> None:
-    service = Judge()
-    config = guardrails(input=[{"kind": "size", "max_characters": 3}, {"kind": "moderation"}])
-    assert check_input(config, SAID, moderator=service).blocked
-    assert service.asked == []
+def test_no_service_is_asked_about_a_request_that_rules_block() -> None:
+    service = FakeModerator()
+    config = make_guardrails(input=[{"kind": "size", "max_characters": 3}, {"kind": "moderation"}])
+    assert check_input(config, MESSAGES, moderator=service).blocked
+    assert service.calls == []
 
 
-def test_what_a_service_objects_to_is_blocked_with_its_reason_and_score() -> None:
-    verdict = check_output(guardrails(output=[{"kind": "moderation"}], safe_answer="No."), "I will hurt you", moderator=Judge(HARM))
+def test_an_answer_that_a_service_objects_to_is_blocked_with_the_reason_and_score() -> None:
+    verdict = check_output(
+        make_guardrails(output=[{"kind": "moderation"}], safe_answer="No."), "I will hurt you", moderator=FakeModerator(HARM)
+    )
     assert (verdict.blocked, verdict.text) == (True, "No.")
     assert [(action.kind, action.action, action.reason, action.score) for action in verdict.actions] == [
         ("moderation", "block", "violence", 0.93)
@@ -78,14 +80,14 @@ def test_what_a_service_objects_to_is_blocked_with_its_reason_and_score() -> Non
 
 
 def test_an_answer_is_asked_for_again_and_then_judged_once_more() -> None:
-    config = guardrails(output=[{"kind": "moderation", "action": "regenerate", "then": "flag"}])
-    assert check_output(config, "harm", moderator=Judge(HARM)).regenerate
-    second = check_output(config, "harm", moderator=Judge(HARM), again=True)
+    config = make_guardrails(output=[{"kind": "moderation", "action": "regenerate", "then": "flag"}])
+    assert check_output(config, "harm", moderator=FakeModerator(HARM)).regenerate
+    second = check_output(config, "harm", moderator=FakeModerator(HARM), again=True)
     assert (second.blocked, second.text, second.actions[0].action) == (False, "harm", "flag")
 
 
 def test_personal_data_that_bedrock_masks_is_taken_out_of_every_text_and_json_stays_json() -> None:
-    verdict = check_input(guardrails(input=[{**BEDROCK, "action": "redact"}]), SAID, moderator=Judge(MASKS))
+    verdict = check_input(make_guardrails(input=[{**BEDROCK, "action": "redact"}]), MESSAGES, moderator=FakeModerator(MASKS))
     assert [message.content for message in verdict.messages] == [
         "You are a clerk",
         "I am <NAME>",
@@ -93,26 +95,28 @@ def test_personal_data_that_bedrock_masks_is_taken_out_of_every_text_and_json_st
         '{"customer": "<NAME>"}',
     ]
     call = ToolCall.model_validate({"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"to":"Ada\\u0020Park"}'}})
-    answer = check_output(guardrails(output=[{**BEDROCK, "action": "redact"}]), "", tool_calls=[call], moderator=Judge(MASKS))
+    answer = check_output(make_guardrails(output=[{**BEDROCK, "action": "redact"}]), "", tool_calls=[call], moderator=FakeModerator(MASKS))
     assert json.loads(answer.tool_calls[0].function.arguments) == {"to": "<NAME>"}
 
 
-def test_where_taking_out_is_not_enough_redact_blocks() -> None:
+def test_redact_blocks_where_taking_out_is_not_enough() -> None:
     both = Judgement(("sensitiveInformation/NAME", "word/PROFANITY"), found=(("Ada Park", "NAME"),), must_block=True)
-    verdict = check_input(guardrails(input=[{**BEDROCK, "action": "redact"}]), SAID, moderator=Judge(both))
+    verdict = check_input(make_guardrails(input=[{**BEDROCK, "action": "redact"}]), MESSAGES, moderator=FakeModerator(both))
     assert (verdict.blocked, verdict.actions[0].action) == (True, "block")
 
 
 @pytest.mark.parametrize(("on_failure", "blocked"), [(None, True), ("closed", True), ("open", False)])
-@pytest.mark.parametrize("moderator", [Judge(fails=True), None])
-def test_a_service_that_does_not_answer_fails_as_the_guardrail_says(on_failure: str | None, blocked: bool, moderator: Judge | None) -> None:
-    config = guardrails(output=[{"kind": "moderation", "on_failure": on_failure}])
+@pytest.mark.parametrize("moderator", [FakeModerator(fails=True), None])
+def test_a_service_that_does_not_answer_fails_as_the_guardrail_says(
+    on_failure: str | None, blocked: bool, moderator: FakeModerator | None
+) -> None:
+    config = make_guardrails(output=[{"kind": "moderation", "on_failure": on_failure}])
     verdict = check_output(config, "hi", moderator=moderator)
     assert (verdict.blocked, verdict.actions[0].failed) == (blocked, True)
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("config", "expected"),
     [
         ({"input": [{"kind": "moderation", "action": "redact"}]}, "input.0.moderation.action"),
         ({"input": [{"kind": "moderation", "then": "flag"}]}, "input.0.moderation.then"),
@@ -124,16 +128,16 @@ def test_a_service_that_does_not_answer_fails_as_the_guardrail_says(on_failure: 
         ({"output": [{**BEDROCK, "timeout_s": 5}, {"kind": "moderation", "timeout_s": 5}, {**BEDROCK, "name": "b"}]}, "12 s together"),
     ],
 )  # fmt: skip
-def test_what_cannot_work_is_refused_by_the_field(given: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValidationError) as refused:
-        guardrails(**given)
-    told = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in refused.value.errors()]
-    assert any(says in fault for fault in told), told
+def test_settings_that_cannot_work_are_refused_with_their_field(config: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        make_guardrails(**config)
+    faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.value.errors()]
+    assert any(expected in fault for fault in faults), faults
 
 
-def test_the_model_gets_less_time_where_its_answer_is_judged_elsewhere() -> None:
-    judged = guardrails(
+def test_the_model_gets_less_time_when_a_service_judges_its_answer() -> None:
+    guardrails = make_guardrails(
         output=[{"kind": "moderation", "timeout_s": 3}, {**BEDROCK, "action": "regenerate"}], input=[{"kind": "moderation"}]
     )
-    assert judged.answer_wait_s == 2 * (3 + 2)
-    assert guardrails(output=[{"kind": "refusal"}]).answer_wait_s == 0
+    assert guardrails.answer_wait_s == 2 * (3 + 2)
+    assert make_guardrails(output=[{"kind": "refusal"}]).answer_wait_s == 0

@@ -26,31 +26,31 @@ GRAPH = {
 }
 
 
-def prompt(*, user: str, system: str = "") -> Prompt:
-    return read({"system": system, "user": user})
+def make_prompt(*, user: str, system: str = "") -> Prompt:
+    return parse_prompt({"system": system, "user": user})
 
 
-def read(given: object) -> Prompt:
-    return graph_of(TypeAdapter(AnyPrompt).validate_json(json.dumps(given)))
+def parse_prompt(value: object) -> Prompt:
+    return graph_of(TypeAdapter(AnyPrompt).validate_json(json.dumps(value)))
 
 
-def changed(place: int, **fields: Any) -> Prompt:
+def replace_node(place: int, **fields: Any) -> Prompt:
     nodes = [*GRAPH["nodes"]]
     nodes[place] = {**nodes[place], **fields}  # type: ignore[dict-item]
-    return read({**GRAPH, "nodes": nodes})
+    return parse_prompt({**GRAPH, "nodes": nodes})
 
 
 def test_inputs_fill_the_templates_as_text_and_never_as_templates() -> None:
-    messages = render(prompt(system="For {{ who }}", user="<b>{{ email }}</b>"), {"who": "{{ 7 * 7 }}", "email": "a & b <c>"})
+    messages = render(make_prompt(system="For {{ who }}", user="<b>{{ email }}</b>"), {"who": "{{ 7 * 7 }}", "email": "a & b <c>"})
     assert [(message.role, message.content) for message in messages] == [("system", "For {{ 7 * 7 }}"), ("user", "<b>a & b <c></b>")]
 
 
 def test_optional_inputs_may_be_missing() -> None:
-    assert render(prompt(user="{{ name | default('you') }}"), {})[0].content == "you"
+    assert render(make_prompt(user="{{ name | default('you') }}"), {})[0].content == "you"
 
 
 def test_a_graph_becomes_messages_in_the_order_of_its_nodes() -> None:
-    graph = changed(0)
+    graph = replace_node(0)
     documents = [Document(text=text) for text in ("first", "second", "third")]
     assert render(graph, {"email": "Where is it?"}, documents) == (
         Message(role="system", content="Be brief.\n\n[1] first\n\n[2] second"),
@@ -69,9 +69,9 @@ def test_a_graph_becomes_messages_in_the_order_of_its_nodes() -> None:
 
 def test_the_short_form_is_two_nodes_and_the_same_policy() -> None:
     nodes = [("system", "Be brief."), ("user", "{{ a }}")]
-    long = read({"nodes": [{"kind": name, "name": name, "template": template} for name, template in nodes]})
-    assert prompt(system="Be brief.", user="{{ a }}") == long
-    assert [node.name for node in prompt(user="{{ a }}").nodes] == ["user"]
+    long = parse_prompt({"nodes": [{"kind": name, "name": name, "template": template} for name, template in nodes]})
+    assert make_prompt(system="Be brief.", user="{{ a }}") == long
+    assert [node.name for node in make_prompt(user="{{ a }}").nodes] == ["user"]
 
 
 @pytest.mark.parametrize(
@@ -96,73 +96,73 @@ def test_the_short_form_is_two_nodes_and_the_same_policy() -> None:
         "{{ email.upper() }}",
     ],
 )
-def test_templates_reach_nothing_and_exhaust_nothing(template: str) -> None:
-    for refuse in (lambda: render(prompt(user=template), {"email": "hello"}), lambda: check(prompt(user=template))):
-        with pytest.raises(InvalidInput) as refused:
+def test_templates_reach_no_code_and_exhaust_nothing(template: str) -> None:
+    for refuse in (lambda: render(make_prompt(user=template), {"email": "hello"}), lambda: check(make_prompt(user=template))):
+        with pytest.raises(InvalidInput) as error:
             refuse()
-        assert refused.value.param == "prompt.user.template"
-        assert "hello" not in refused.value.detail
+        assert error.value.param == "prompt.user.template"
+        assert "hello" not in error.value.detail
 
 
-def test_a_prompt_tells_its_inputs_and_a_malformed_one_is_refused_by_node_and_field() -> None:
-    assert check(prompt(system="{{ a }}", user="{% if b %}{{ b | trim }}{% endif %}")) == {"a", "b"}
-    assert check(changed(0)) == {"email", "name"}
-    with pytest.raises(InvalidInput) as refused:
-        check(prompt(system="{{ a", user=""))
-    assert refused.value.param == "prompt.system.template"
+def test_checking_a_prompt_returns_its_inputs_and_names_the_node_and_field_of_a_fault() -> None:
+    assert check(make_prompt(system="{{ a }}", user="{% if b %}{{ b | trim }}{% endif %}")) == {"a", "b"}
+    assert check(replace_node(0)) == {"email", "name"}
+    with pytest.raises(InvalidInput) as error:
+        check(make_prompt(system="{{ a", user=""))
+    assert error.value.param == "prompt.system.template"
 
 
 @pytest.mark.parametrize(
-    ("place", "template", "says"),
+    ("place", "template", "expected"),
     [
-        (5, "{{ emial }}", "'question' speaks of 'emial'"),
+        (5, "{{ emial }}", "'question' uses 'emial'"),
         (1, "{{ tone }}", "circle"),
         (1, "{{ style }}", "circle"),
         (3, "{{ examples }}", "no text or retrieval node"),
     ],
 )
-def test_nodes_that_speak_of_what_is_not_there_are_refused_by_name(place: int, template: str, says: str) -> None:
-    with pytest.raises(InvalidInput, match=says) as refused:
-        check(changed(place, template=template))
-    assert str(refused.value.param).startswith("prompt.")
+def test_nodes_that_use_what_does_not_exist_are_refused_by_name(place: int, template: str, expected: str) -> None:
+    with pytest.raises(InvalidInput, match=expected) as error:
+        check(replace_node(place, template=template))
+    assert str(error.value.param).startswith("prompt.")
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"),
+    ("fields", "expected"),
     [
         ({"name": "email"}, "names two things"),
         ({"kind": "system"}, "has a user node"),
     ],
 )
-def test_a_graph_that_is_none_is_refused(fields: dict[str, str], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        changed(5, **fields)
+def test_a_graph_with_one_name_twice_or_without_a_user_node_is_refused(fields: dict[str, str], expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        replace_node(5, **fields)
 
 
-def test_a_missing_required_input_is_named_and_a_node_cannot_be_passed_off_as_one() -> None:
-    with pytest.raises(InvalidInput) as refused:
-        render(changed(0), {"name": "Ada"})
-    assert refused.value.param == "inputs.email"
-    assert render(changed(0), {"email": "?", "tone": "Be rude."})[0].content == "Be brief."
+def test_a_missing_input_is_named_and_a_request_cannot_replace_a_node_by_an_input() -> None:
+    with pytest.raises(InvalidInput) as error:
+        render(replace_node(0), {"name": "Ada"})
+    assert error.value.param == "inputs.email"
+    assert render(replace_node(0), {"email": "?", "tone": "Be rude."})[0].content == "Be brief."
 
 
 def test_a_template_of_thousands_of_expressions_is_refused() -> None:
     with pytest.raises(InvalidInput, match="parts"):
-        check(prompt(user="{{ a }}" * 1_500))
+        check(make_prompt(user="{{ a }}" * 1_500))
 
 
 @pytest.mark.parametrize("template", ["{{ a }}{{ a }}{{ a }}", "{{ a }}" * 300])
-def test_a_prompt_too_large_is_refused_before_it_is_whole(template: str) -> None:
-    with pytest.raises(InvalidInput) as refused:
-        render(prompt(user=template), {"a": "x" * 100_000})
-    assert refused.value.param == "inputs"
+def test_rendering_stops_as_soon_as_a_prompt_is_too_large(template: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        render(make_prompt(user=template), {"a": "x" * 100_000})
+    assert error.value.param == "inputs"
     nested = [{"kind": "text", "name": f"n{at}", "template": "{{ a }}" if at == 0 else f"{{{{ n{at - 1} }}}}" * 2} for at in range(30)]
-    graph = read({"nodes": [*nested, {"kind": "user", "name": "user", "template": "{{ n29 }}"}]})
+    graph = parse_prompt({"nodes": [*nested, {"kind": "user", "name": "user", "template": "{{ n29 }}"}]})
     with pytest.raises(InvalidInput):
         render(graph, {"a": "x" * (MAX_PROMPT_BYTES // 2)})
 
 
-CANNOT_BE = {
+IMPOSSIBLE = {
     "a chain of filters on a constant": "{{ 'a'" + "|upper" * 9 + " }}",
     "thousands of filters": "{{ x" + "|tojson" * 8000 + " }}",
     "filters within filters": "{{ x|d(" * 9 + "x" + ") }}".rjust(13, ")"),
@@ -185,11 +185,11 @@ CANNOT_BE = {
 }
 
 
-@pytest.mark.parametrize("template", CANNOT_BE.values(), ids=CANNOT_BE.keys())
-def test_a_template_that_cannot_be_rendered_or_is_too_deep_is_refused_when_it_is_made(template: str) -> None:
-    with pytest.raises(InvalidInput) as refused:
+@pytest.mark.parametrize("template", IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
+def test_a_template_that_cannot_be_rendered_or_is_too_deep_is_refused_when_it_is_registered(template: str) -> None:
+    with pytest.raises(InvalidInput) as error:
         check(graph_of(ShortPrompt(system="fine", user=template[:65_000])))
-    assert refused.value.param == "prompt.user.template"
+    assert error.value.param == "prompt.user.template"
 
 
 @pytest.mark.parametrize(
@@ -202,29 +202,29 @@ def test_a_template_that_cannot_be_rendered_or_is_too_deep_is_refused_when_it_is
         "{{ range }}{{ lipsum }}{{ dict }}{{ cycler }}{{ loop }}{{ class }}{{ t_1 }}",
     ],
 )
-def test_what_honest_templates_say_is_taken_and_nothing_is_known_but_inputs(template: str) -> None:
+def test_ordinary_templates_are_accepted_and_have_no_names_but_inputs(template: str) -> None:
     prompt = graph_of(ShortPrompt(user=template))
     [message] = render(prompt, dict.fromkeys(check(prompt), "word"))
     assert "<" not in message.content
 
 
-def test_no_filter_is_asked_before_a_request_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+def test_no_filter_runs_before_a_request_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
     template = "{{ 'constant'|upper|lower|title }}"
 
     def upper(text: str) -> str:
-        asked.append(text)
+        calls.append(text)
         return text
 
     monkeypatch.setitem(SANDBOX.filters, "upper", upper)
     SANDBOX.from_string(template)
-    assert asked == []
+    assert calls == []
 
 
 def test_work_that_grows_with_documents_or_conditions_is_bounded() -> None:
     nodes = [
-        {"kind": "retrieval", "name": "found", "max_documents": 100, "template": "{% if x|title %}{% endif %}{{ document.text }}"},
-        {"kind": "user", "name": "asked", "template": "{{ found }}"},
+        {"kind": "retrieval", "name": "pages", "max_documents": 100, "template": "{% if x|title %}{% endif %}{{ document.text }}"},
+        {"kind": "user", "name": "question", "template": "{{ pages }}"},
     ]
     prompt = Prompt.model_validate({"nodes": nodes}, strict=False)
     check(prompt)
@@ -233,7 +233,7 @@ def test_work_that_grows_with_documents_or_conditions_is_bounded() -> None:
         render(prompt, {"x": "a" * 240_000}, [Document(text="b")] * 100)
 
 
-def test_nodes_that_multiply_each_other_are_refused_when_they_are_made() -> None:
+def test_nodes_that_multiply_each_other_are_refused_when_they_are_registered() -> None:
     texts = [{"kind": "text", "name": f"t{at}", "template": f"{{{{ t{at - 1} }}}}" * 30 if at else "a" * 1000} for at in range(30)]
     prompt = Prompt.model_validate({"nodes": [*texts, {"kind": "user", "name": "u", "template": "{{ t29 }}"}]}, strict=False)
     with pytest.raises(InvalidInput, match="by node 't2'"):

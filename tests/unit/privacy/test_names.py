@@ -1,4 +1,4 @@
-"""Names by their surroundings, and from one mention to the next."""
+"""Names found by the words around them, and other mentions of the same names."""
 
 import pytest
 from hypothesis import given
@@ -13,8 +13,8 @@ ENGLISH = Lexicon(
 
 
 def people(*texts: str) -> list[list[str]]:
-    found = mentions(texts, [list(cued_names(text, ENGLISH)) for text in texts], ENGLISH)
-    return [[text[name.start : name.end] for name in names] for text, names in zip(texts, found, strict=True)]
+    names_by_text = mentions(texts, [list(cued_names(text, ENGLISH)) for text in texts], ENGLISH)
+    return [[text[name.start : name.end] for name in names] for text, names in zip(texts, names_by_text, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def people(*texts: str) -> list[list[str]]:
         ("According to Dr Okafor it is broken.", ["Okafor"]),
     ],
 )
-def test_people_are_known_by_where_their_names_stand(text: str, names: list[str]) -> None:
+def test_names_of_people_are_found_by_where_they_stand(text: str, names: list[str]) -> None:
     assert people(text) == [names]
 
 
@@ -51,11 +51,11 @@ def test_people_are_known_by_where_their_names_stand(text: str, names: list[str]
         "Export said no. Everything was fine.",
     ],
 )
-def test_whom_nobody_is_called_stays(text: str) -> None:
+def test_words_that_name_nobody_stay(text: str) -> None:
     assert people(text) == [[]]
 
 
-def test_a_name_found_once_is_found_wherever_it_or_a_part_of_it_stands() -> None:
+def test_a_name_found_once_is_found_wherever_it_or_a_part_of_it_is_mentioned() -> None:
     assert people("My name is Ngozi Okafor.", "Ngozi rang. OKAFOR did not; Okafor's phone", "send ngozi") == [
         ["Ngozi Okafor"],
         ["Ngozi", "OKAFOR", "Okafor"],
@@ -76,7 +76,7 @@ def test_a_first_name_takes_its_unknown_last_name_along() -> None:
 
 
 @pytest.mark.parametrize(
-    ("supposed", "name"),
+    ("text", "name"),
     [
         ("Mrs Okafor", "Okafor"),
         ("Ngozi Okafor\nCustomer Care", "Ngozi Okafor"),
@@ -87,13 +87,13 @@ def test_a_first_name_takes_its_unknown_last_name_along() -> None:
         ("the", None),
     ],
 )
-def test_of_a_supposed_name_what_is_one_is_kept(supposed: str, name: str | None) -> None:
-    found = trimmed(supposed, 0, len(supposed))
-    assert (found and supposed[found.start : found.end]) == name
+def test_only_the_part_of_a_text_that_is_a_name_counts(text: str, name: str | None) -> None:
+    result = trimmed(text, 0, len(text))
+    assert (result and text[result.start : result.end]) == name
 
 
 @pytest.mark.parametrize(
-    ("supposed", "names"),
+    ("text", "names"),
     [
         ("ngozi okafor", ["ngozi okafor"]),
         ("will okafor to tamsin's", ["okafor", "tamsin"]),  # `to` and `will` are known
@@ -103,34 +103,34 @@ def test_of_a_supposed_name_what_is_one_is_kept(supposed: str, name: str | None)
         ("the customer", []),
     ],
 )
-def test_of_a_writer_without_capitals_unknown_words_are_names(supposed: str, names: list[str]) -> None:
-    found = uncapitalised(supposed, 0, len(supposed), Lexicon(others=ENGLISH.others | {"to"}, nouns=ENGLISH.nouns))
-    assert [supposed[name.start : name.end] for name in found] == names
+def test_in_a_text_without_capitals_unknown_words_are_names(text: str, names: list[str]) -> None:
+    result = uncapitalised(text, 0, len(text), Lexicon(others=ENGLISH.others | {"to"}, nouns=ENGLISH.nouns))
+    assert [text[name.start : name.end] for name in result] == names
 
 
 @pytest.mark.parametrize(
-    ("before", "is_it"), [("she named him ", True), ("from Mali, but ", True), ("Thanks. ", False), ("", False), ("I ", False)]
+    ("before", "expected"), [("she named him ", True), ("from Mali, but ", True), ("Thanks. ", False), ("", False), ("I ", False)]
 )
-def test_a_capital_says_something_after_a_word_in_lower_case(before: str, is_it: bool) -> None:
-    assert in_mid_sentence(f"{before}Mark", len(before), len(before) + 4) == is_it
+def test_a_capital_counts_after_a_word_in_lower_case(before: str, expected: bool) -> None:
+    assert in_mid_sentence(f"{before}Mark", len(before), len(before) + 4) == expected
     assert not in_mid_sentence(f"{before}Mark Order", len(before), len(before) + 4)
 
 
 @pytest.mark.parametrize(
-    ("text", "is_one"), [("Ngozi Okafor", True), ("Ngozi", False), ("Single Sign", False), ("Acme Bank", False), ("Parcel Desk", False)]
+    ("text", "expected"), [("Ngozi Okafor", True), ("Ngozi", False), ("Single Sign", False), ("Acme Bank", False), ("Parcel Desk", False)]
 )
-def test_a_full_name_is_told_from_an_institution_and_from_words(text: str, is_one: bool) -> None:
-    assert is_full_name(text, ENGLISH) == is_one
+def test_a_full_name_is_neither_an_institution_nor_words_of_the_language(text: str, expected: bool) -> None:
+    assert is_full_name(text, ENGLISH) == expected
 
 
-def test_places_are_known_by_the_words_before_them() -> None:
+def test_places_are_found_by_the_words_before_them() -> None:
     text = "I live in Zabrze. We moved to São Tomé.\nCity: Kisumu\nLook in Settings."
     assert [text[place.start : place.end] for place in cued_places(text, ENGLISH)] == ["Zabrze", "São Tomé", "Kisumu"]
 
 
 @given(st.lists(st.text(alphabet=st.sampled_from("AaÉé. ,:\n'-@>0(") | st.characters(), max_size=80), max_size=4))
-def test_names_lie_in_their_texts_in_order_and_apart(texts: list[str]) -> None:
-    found = mentions(texts, [list(cued_names(text, ENGLISH)) for text in texts], ENGLISH)
-    for text, names in zip(texts, found, strict=True):
+def test_names_lie_within_their_texts_in_order_and_do_not_overlap(texts: list[str]) -> None:
+    names_by_text = mentions(texts, [list(cued_names(text, ENGLISH)) for text in texts], ENGLISH)
+    for text, names in zip(texts, names_by_text, strict=True):
         ends = [Name(0, 0), *names]
         assert all(before.end <= name.start < name.end <= len(text) for before, name in zip(ends, names, strict=False))

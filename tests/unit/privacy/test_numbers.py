@@ -121,22 +121,22 @@ def test_a_phone_number_is_masked_where_words_or_its_grouping_give_it_away(text:
     ],
 )
 def test_other_numbers_near_such_words_stay(text: str) -> None:
-    kept = Scrubber(PrivacySettings(actions={"IP_ADDRESS": "keep"}), salt=b"pinch")
-    assert kept.texts([text]) == [text]
+    scrubber = Scrubber(PrivacySettings(actions={"IP_ADDRESS": "keep"}), salt=b"pinch")
+    assert scrubber.texts([text]) == [text]
 
 
-def test_what_is_a_cards_is_no_phones() -> None:
+def test_the_number_of_a_card_is_no_phone_number() -> None:
     assert clean("Order 4471 4111 1111 1111 1111") == "Order 4471 <CREDIT_CARD>"
     assert not re.search("PHONE", clean("4111 1111 1111 1111 call 0494 92 82 32 x")[:20])
 
 
 @pytest.mark.parametrize(
-    ("text", "right"),
+    ("text", "expected"),
     [
         ("from A099::09C0:876A:130B to", "from <IP_ADDRESS> to"),
         ("not 2001::25de::cade here", "not 2001::25de::cade here"),
         ("It is 2001:db8::1.", "It is <IP_ADDRESS>."),
     ],
 )
-def test_an_address_is_masked_whole_or_not_at_all(text: str, right: str) -> None:
-    assert clean(text) == right
+def test_an_address_is_masked_whole_or_not_at_all(text: str, expected: str) -> None:
+    assert clean(text) == expected

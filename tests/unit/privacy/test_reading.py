@@ -68,12 +68,12 @@ def test_json_within_the_strings_of_json_stays_json_as_well() -> None:
 
 @pytest.mark.parametrize(("action", "card"), [("drop", ""), ("hash", r"<CREDIT_CARD:[0-9a-f]{16}>"), ("keep", CARD)])
 def test_every_action_leaves_json(action: str, card: str) -> None:
-    made = Scrubber(PrivacySettings.model_validate({"actions": {"CREDIT_CARD": action}}), salt=b"s" * 32)
-    (text,) = made.texts([f'{{"card": {CARD}, "same": "4111 1111 1111 1111"}}'])
-    found = json.loads(text)
-    assert re.fullmatch(card, str(found["card"]))
+    scrubber = Scrubber(PrivacySettings.model_validate({"actions": {"CREDIT_CARD": action}}), salt=b"s" * 32)
+    (text,) = scrubber.texts([f'{{"card": {CARD}, "same": "4111 1111 1111 1111"}}'])
+    result = json.loads(text)
+    assert re.fullmatch(card, str(result["card"]))
     if action == "hash":
-        assert found["card"] == found["same"]
+        assert result["card"] == result["same"]
 
 
 def test_a_tool_call_with_masked_arguments_can_be_made_and_sent_back() -> None:
@@ -92,8 +92,8 @@ def test_a_tool_call_with_masked_arguments_can_be_made_and_sent_back() -> None:
 
 def test_what_the_request_said_is_no_leak_however_the_answer_writes_it() -> None:
     config = Guardrails.model_validate_json(json.dumps({"output": [{"kind": "pii_leak"}]}))
-    asked = [Message(role="user", content="Refund 4111 1111 1111 1111")]
-    assert check_output(config, "", tool_calls=[call(f'{{"card": {CARD}}}')], asked=asked).actions == ()
+    messages = [Message(role="user", content="Refund 4111 1111 1111 1111")]
+    assert check_output(config, "", tool_calls=[call(f'{{"card": {CARD}}}')], asked=messages).actions == ()
 
 
 def test_a_listed_term_is_taken_out_of_json_by_its_rules() -> None:
@@ -133,23 +133,25 @@ VALUES = st.recursive(
 )
 
 
-def escaped(text: str) -> str:
+def hide_digits(text: str) -> str:
     """The JSON `text` with every other digit of its strings as an escape."""
 
-    def hidden(match: re.Match[str]) -> str:
+    def hide(match: re.Match[str]) -> str:
         if "\\" in match[0]:
             return match[0]
-        return "".join(f"\\u{ord(each):04x}" if each.isdigit() and place % 2 else each for place, each in enumerate(match[0]))
+        return "".join(
+            f"\\u{ord(character):04x}" if character.isdigit() and place % 2 else character for place, character in enumerate(match[0])
+        )
 
-    return re.sub(r'"(?:[^"\\]|\\.)*"', hidden, text)
+    return re.sub(r'"(?:[^"\\]|\\.)*"', hide, text)
 
 
 def shape(value: Any) -> Any:
     """What of `value` masking leaves: its lists and objects, and where texts and other values stand."""
     if isinstance(value, list):
-        return [shape(each) for each in value]
+        return [shape(item) for item in value]
     if isinstance(value, dict):
-        return [shape(each) for each in value.values()]
+        return [shape(item) for item in value.values()]
     return (
         "text"
         if isinstance(value, str) or (isinstance(value, int) and str(value) in (CARD, "5555555555554444", "378282246310005"))
@@ -161,10 +163,10 @@ def shape(value: Any) -> Any:
 @given(VALUES, st.booleans(), st.booleans())
 def test_any_json_keeps_its_shape_and_no_card(value: Any, ascii_only: bool, hide: bool) -> None:
     text = json.dumps([value], ensure_ascii=ascii_only)
-    text = escaped(text) if hide else text
+    text = hide_digits(text) if hide else text
     masked = clean(text)
-    found = json.loads(masked)
-    assert shape(found) == shape(json.loads(text))
+    result = json.loads(masked)
+    assert shape(result) == shape(json.loads(text))
     assert not any(card in read(masked).text for card in (CARD, "5555555555554444", "378282246310005"))
 
 

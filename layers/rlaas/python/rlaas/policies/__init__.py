@@ -1,1 +1,1 @@
-"""Policies: the immutable bundle that answers: its backend, its prompt, its guardrails."""
+"""Policies: immutable bundles that answer requests, each with a backend, a prompt and guardrails."""

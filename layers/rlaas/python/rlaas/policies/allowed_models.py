@@ -1,19 +1,18 @@
-"""Which models the policies of a stage may ask, whoever makes them: the operator's word, as patterns in which `*` is
-any text."""
+"""The models that a stage's operators let policies ask, as patterns in which `*` stands for any text."""
 
 import re
 from dataclasses import dataclass
 
 from rlaas.errors import InvalidInput
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
-from rlaas.policies.bundle import PolicyBundle, servers
+from rlaas.policies.bundle import PolicyBundle, list_servers
 from rlaas.policies.guardrails.moderation import BedrockService, ModerationService, Service
 from rlaas.policies.hosts import host_of, is_own
 
 
 @dataclass(frozen=True, slots=True)
 class AllowedModels:
-    """The models that fit one of `patterns`: `sagemaker:*` (the stage's own endpoint), `openai:gpt-*`,
+    """The models that match one of `patterns`: `sagemaker:*` (the stage's own endpoint), `openai:gpt-*`,
     `bedrock:*anthropic.*`, `openai@llm.acme.com:*`."""
 
     patterns: tuple[str, ...] = ("*",)
@@ -32,8 +31,8 @@ EVERY_MODEL = AllowedModels()
 
 
 def name_of(server: BackendSpec | Service) -> str:
-    """How patterns see a server: `<vendor>:<model>` at the vendor's own address, `<vendor>@<host>:<model>` at any other
-    that speaks its API."""
+    """The name that patterns are matched with: `<vendor>:<model>` at the vendor's own address,
+    `<vendor>@<host>:<model>` at any other that speaks the vendor's API."""
     match server:
         case SageMakerBackend() | BedrockBackend():
             return f"{server.kind}:{server.model}"
@@ -44,11 +43,11 @@ def name_of(server: BackendSpec | Service) -> str:
             place = vendor if is_own(server.base_url, server.OWN_HOST) else f"{vendor}@{host_of(server.base_url)}"
             return f"{place}:{server.model}"
         case _:
-            raise TypeError(f"nothing is asked by {type(server).__name__}")
+            raise TypeError(f"{type(server).__name__} is no server")
 
 
 def check_models(bundle: PolicyBundle, allowed: AllowedModels) -> None:
-    """Raises: InvalidInput naming the first of a policy's servers that may not be asked."""
-    for place, server in servers(bundle).items():
+    """Refuse a policy with a server that is not allowed. Raises: InvalidInput naming the first such server's field."""
+    for place, server in list_servers(bundle).items():
         if (refusal := allowed.refusal(server)) is not None:
             raise InvalidInput(refusal, param=place)

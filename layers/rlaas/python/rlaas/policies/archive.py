@@ -1,4 +1,4 @@
-"""Archived policies: they stay readable and cannot be routed to."""
+"""Archived policies, which stay readable but cannot be routed to."""
 
 from collections.abc import Callable, Collection
 from typing import Protocol
@@ -23,9 +23,10 @@ def archive_policy(
     routed: Callable[[], Collection[str]],
     change: Change,
 ) -> Written[PolicyArchive]:
-    """Note whether a policy of `skill` is archived. `routed` tells which policies its route names or would go back to.
+    """Store whether a policy of `skill` is archived. `routed` returns the ids of the policies that the skill's route
+    names or would go back to.
 
-    Raises: NotFound for a policy that is none of the skill's, Conflict when one that is routed to would be archived.
+    Raises: NotFound for a policy of another skill, Conflict when a policy in `routed` would be archived.
     """
     find_policy(records, tenant_id, skill, policy_id)
     if archived and policy_id in routed():

@@ -1,4 +1,4 @@
-"""Where a policy's model answers, and what is asked of whoever answers for it."""
+"""The backends of policies: where a model answers, and the protocol for asking it."""
 
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal, Protocol
@@ -10,12 +10,12 @@ from rlaas.policies.hosts import ANTHROPIC, OPENAI, BaseUrl, SecretName
 from rlaas.wire import WireModel
 
 Timeout = Annotated[float, Field(gt=0, le=900)]
-"""How long one answer may take, in seconds; what is left of the request's own time bounds it too."""
+"""How long one answer may take, in seconds; it may also not take longer than the rest of the request's own time."""
 ModelName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class SageMakerBackend(WireModel):
-    """A SageMaker endpoint that speaks OpenAI's chat format; `component` is the inference component (base model,
+    """A SageMaker endpoint that speaks OpenAI's chat format; `component` is the inference component (a base model or an
     adapter) that answers."""
 
     kind: Literal["sagemaker"] = "sagemaker"
@@ -25,12 +25,12 @@ class SageMakerBackend(WireModel):
 
     @property
     def model(self) -> str:
-        """What answers, as metering and traces name it."""
+        """The name of what answers, for metering and traces."""
         return self.component or self.endpoint
 
 
 class OpenAIBackend(WireModel):
-    """OpenAI, or any server that speaks its chat API (vLLM, TGI, Ollama): `base_url` up to and with `/v1`."""
+    """OpenAI, or any server that speaks its chat API (vLLM, TGI, Ollama): `base_url` up to and including `/v1`."""
 
     OWN_HOST: ClassVar[str] = OPENAI
 
@@ -54,8 +54,8 @@ class AnthropicBackend(WireModel):
 
 
 class BedrockBackend(WireModel):
-    """A model or inference profile behind Bedrock's Converse API, in the stage's own account; `region` None is the
-    stage's."""
+    """A model or inference profile behind Bedrock's Converse API, in the stage's own account; without `region`, in the
+    stage's region."""
 
     kind: Literal["bedrock"] = "bedrock"
     model: ModelName
@@ -68,15 +68,17 @@ BackendSpec = Annotated[
     | Annotated[OpenAIBackend, Tag("openai")]
     | Annotated[AnthropicBackend, Tag("anthropic")]
     | Annotated[BedrockBackend, Tag("bedrock")],
-    Discriminator(lambda given: given.get("kind", "sagemaker") if isinstance(given, dict) else getattr(given, "kind", None)),
+    Discriminator(lambda value: value.get("kind", "sagemaker") if isinstance(value, dict) else getattr(value, "kind", None)),
 ]
-"""Where a policy's model answers; one that does not say its kind is a SageMaker endpoint."""
+"""Where a policy's model answers; without a `kind` it is a SageMaker endpoint."""
 
 
 class Backend(Protocol):
-    """Where policies' models answer. Both raise BackendFailed, and InvalidInput naming the parameter that the backend
-    does not take or that it refuses; `stream` raises before its first delta or in the middle, and closes its connection
-    when it is closed."""
+    """Asks the models of policies.
+
+    Both methods raise BackendFailed, and InvalidInput naming a parameter that the backend does not know or refuses.
+    `stream` may raise before its first delta or later, and closes its connection when it is closed.
+    """
 
     def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
         """The whole answer within `timeout_s` seconds."""

@@ -19,7 +19,7 @@ from rlaas.wire import WireModel
 
 
 class AdapterRef(WireModel):
-    """The LoRA adapter a policy answers with, and where it came from."""
+    """The LoRA adapter that a policy answers with, and the run and dataset that it comes from."""
 
     name: str = Field(pattern=r"^[a-z0-9]+(-{1,3}[a-z0-9]+)*$", max_length=63)
     artifact_uri: str
@@ -29,22 +29,22 @@ class AdapterRef(WireModel):
 
 
 class Sampling(WireModel):
-    """How the backend samples unless the request says otherwise; `max_tokens` bounds the answer."""
+    """How the backend samples, unless the request says otherwise; `max_tokens` is the most that an answer may have."""
 
-    temperature: float | None = Field(default=0.0, ge=0, le=2, description="null: the backend's own, which some models insist on.")
+    temperature: float | None = Field(default=0.0, ge=0, le=2, description="null: the backend's own default, which some models require.")
     top_p: float | None = Field(default=None, gt=0, le=1)
     max_tokens: int = Field(default=256, ge=1, le=32768)
     seed: int | None = None
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(default=(), max_length=4)
 
     def parameters(self) -> dict[str, JsonValue]:
-        """The same as OpenAI's parameters."""
-        said = self.model_dump(mode="json", exclude_none=True, exclude={"stop"})
-        return {**said, "stop": list(self.stop)} if self.stop else said
+        """The settings as parameters of OpenAI's chat API."""
+        parameters = self.model_dump(mode="json", exclude_none=True, exclude={"stop"})
+        return {**parameters, "stop": list(self.stop)} if self.stop else parameters
 
 
 class PolicyBundle(WireModel):
-    """What a policy says and does: everything its `sha256` covers. Where the backend does not answer, `fallbacks` are
+    """The content of a policy: everything that its `sha256` covers. When the backend does not answer, `fallbacks` are
     asked in order."""
 
     base_model: str
@@ -54,10 +54,10 @@ class PolicyBundle(WireModel):
     guardrails: Guardrails = Field(default_factory=Guardrails)
     backend: BackendSpec
     fallbacks: tuple[BackendSpec, ...] = Field(default=(), max_length=4)
-    price: Price | None = Field(default=None, description="What its tokens cost; left out, the tenant's prices by model say so.")
+    price: Price | None = Field(default=None, description="What its tokens cost; without it, the tenant's price of the model.")
 
     def digest(self) -> str:
-        """SHA-256 of the bundle's canonical JSON: equal bundles, equal digest."""
+        """SHA-256 (hex) of the bundle's canonical JSON: equal bundles have equal digests."""
         return canonical_sha256(self.model_dump(mode="json", include=set(PolicyBundle.model_fields)))
 
 
@@ -86,33 +86,34 @@ class Policy(PolicyBundle):
 
 
 def check_components(bundle: PolicyBundle, tenant_id: str, *, endpoint: str) -> None:
-    """All tenants share the stage's `endpoint`: there a policy may ask the base model and its own tenant's adapters.
+    """Refuse a policy that would ask other components of the stage's `endpoint` than the base model and its own
+    tenant's adapters: all tenants share the endpoint.
 
-    Raises: InvalidInput naming the backend that is neither.
+    Raises: InvalidInput naming the backend's field.
     """
     places = {"backend": bundle.backend, **{f"fallbacks.{at}": backend for at, backend in enumerate(bundle.fallbacks)}}
     for place, backend in places.items():
         if not isinstance(backend, SageMakerBackend):
             continue
         if backend.endpoint != endpoint:
-            raise InvalidInput(f"the stage's endpoint is {endpoint!r}, and {backend.endpoint!r} is another", param=f"{place}.endpoint")
+            raise InvalidInput(f"the endpoint must be the stage's, {endpoint!r}, and not {backend.endpoint!r}", param=f"{place}.endpoint")
         component = backend.component or ""
         if component != base_component(endpoint) and adapters_owner(component, endpoint) != tenant_id:
-            asked = f"{base_component(endpoint)!r} or an adapter of the tenant, '{endpoint}--{tenant_id}--<skill>--v<N>'"
-            raise InvalidInput(f"the component must be {asked}, and {component!r} is neither", param=f"{place}.component")
+            expected = f"{base_component(endpoint)!r} or an adapter of the tenant, '{endpoint}--{tenant_id}--<skill>--v<N>'"
+            raise InvalidInput(f"the component must be {expected}, and {component!r} is neither", param=f"{place}.component")
 
 
-def servers(bundle: PolicyBundle) -> "dict[str, BackendSpec | Service]":
-    """Who is asked for a policy's answers, and who judges them, by where the policy says so."""
-    asked: dict[str, BackendSpec | Service] = {"backend": bundle.backend}
-    asked |= {f"fallbacks.{at}": backend for at, backend in enumerate(bundle.fallbacks)}
+def list_servers(bundle: PolicyBundle) -> "dict[str, BackendSpec | Service]":
+    """The servers that a policy asks for answers and judgements, by their field in the policy (`fallbacks.0`)."""
+    result: dict[str, BackendSpec | Service] = {"backend": bundle.backend}
+    result |= {f"fallbacks.{at}": backend for at, backend in enumerate(bundle.fallbacks)}
     for side, guardrails in (("input", bundle.guardrails.input), ("output", bundle.guardrails.output)):
-        asked |= {f"guardrails.{side}.{at}": guardrail for at, guardrail in enumerate(guardrails) if isinstance(guardrail, Service)}
-    return asked
+        result |= {f"guardrails.{side}.{at}": guardrail for at, guardrail in enumerate(guardrails) if isinstance(guardrail, Service)}
+    return result
 
 
 class SecretHosts(Protocol):
-    """Knows where secrets may be sent."""
+    """Knows the hosts that secrets may be sent to."""
 
     def refusal(self, tenant_id: str, name: str, *, base_url: str, own_host: str) -> str | None:
         """Why the secret `name` may not be sent to `base_url`; None where it may. Raises: DependencyUnavailable."""
@@ -120,12 +121,12 @@ class SecretHosts(Protocol):
 
 
 def check_secrets(bundle: PolicyBundle, tenant_id: str, secrets: SecretHosts) -> None:
-    """A secret goes to the hosts that it names, or else to its vendor's own, which is taken unseen: that secret may be
-    made later.
+    """Refuse a policy that would send a secret to a host that the secret does not name.
 
-    Raises: InvalidInput naming the `base_url` that a secret may not be sent to, DependencyUnavailable.
+    The vendor's own host is allowed without looking at the secret, which may be created later. Raises: InvalidInput
+    naming the `base_url`, DependencyUnavailable.
     """
-    for place, server in servers(bundle).items():
+    for place, server in list_servers(bundle).items():
         if not isinstance(server, OpenAIBackend | AnthropicBackend | ModerationService) or server.secret is None:
             continue
         if is_own(server.base_url, server.OWN_HOST):
@@ -144,7 +145,7 @@ class PolicyArchive(WireModel):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A place in a bundle that two policies disagree on; None where one has nothing there."""
+    """A field that differs between two bundles, with both values; None where a bundle has no such field."""
 
     path: str
     before: JsonValue
@@ -152,7 +153,7 @@ class Difference:
 
 
 def differences(before: PolicyBundle, after: PolicyBundle) -> list[Difference]:
-    """Every place where the bundles differ, in the order of their fields; `prompt.nodes.1.template` is a place."""
+    """Every field that differs between the bundles, in the order of the fields, such as `prompt.nodes.1.template`."""
     fields = set(PolicyBundle.model_fields)
     return [*_differences("", before.model_dump(mode="json", include=fields), after.model_dump(mode="json", include=fields))]
 

@@ -1,4 +1,4 @@
-"""Where a vendor's key may be sent: to the hosts that its secret names, or without any to the vendor's own."""
+"""Where a vendor's key may be sent: to the hosts that its secret names or, if it names none, to the vendor's own."""
 
 import re
 from collections.abc import Collection
@@ -13,9 +13,9 @@ _HOST = re.compile(r"https?://(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?:
 
 
 def host_of(base_url: str) -> str | None:
-    """The host of an address, in lower case; None where clients might disagree about which one it is."""
-    found = _HOST.fullmatch(base_url)
-    return found[1].lower() if found else None
+    """The host of an address, in lower case; None where HTTP clients might disagree about the host."""
+    match = _HOST.fullmatch(base_url)
+    return match[1].lower() if match else None
 
 
 def may_go(base_url: str, *, hosts: Collection[str], own: str) -> bool:
@@ -26,7 +26,7 @@ def may_go(base_url: str, *, hosts: Collection[str], own: str) -> bool:
 
 
 def is_own(base_url: str, own: str) -> bool:
-    """Whether the address is the vendor's own host, and nobody on the way reads along."""
+    """Whether the address is the vendor's own host, over HTTPS."""
     return host_of(base_url) == own and base_url.startswith("https://")
 
 

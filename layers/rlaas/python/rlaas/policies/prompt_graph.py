@@ -1,9 +1,9 @@
 """A prompt: a graph of templated nodes over declared inputs. Data only; `rlaas.policies.render_prompt` checks and
 renders it.
 
-Nodes that speak (`system`, `few_shot`, `user`) become the messages, in the order they stand in. `text` and `retrieval`
-nodes become text that templates of other nodes name like an input; `tools` are offered to the model; `output` says what
-is done to its answer.
+`system`, `few_shot` and `user` nodes become the messages, in their order. `text` and `retrieval` nodes become texts
+that templates of other nodes use by name, like inputs. `tools` are offered to the model, and `output` says how the
+answer is changed.
 """
 
 from collections import Counter
@@ -15,11 +15,11 @@ from rlaas.wire import Json, WireModel
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Template = Annotated[str, Field(max_length=64 * 1024)]
-"""A sandboxed Jinja2 template over inputs and the `text` and `retrieval` nodes."""
+"""A sandboxed Jinja2 template, which may use inputs and the `text` and `retrieval` nodes by their names."""
 
 
 class PromptInput(WireModel):
-    """An input that requests bring."""
+    """An input that each request may or must have."""
 
     required: bool = True
     description: Annotated[str, Field(max_length=500)] = ""
@@ -34,7 +34,7 @@ class TextNode(WireModel):
 
 
 class SystemNode(WireModel):
-    """A system message; nothing where its text is empty."""
+    """A system message; no message when its text is empty."""
 
     kind: Literal["system"]
     name: Name
@@ -42,7 +42,7 @@ class SystemNode(WireModel):
 
 
 class UserNode(WireModel):
-    """A user message; a chat's own messages stand in its place."""
+    """A user message; a request with messages of its own has those in its place."""
 
     kind: Literal["user"]
     name: Name
@@ -50,7 +50,7 @@ class UserNode(WireModel):
 
 
 class Example(WireModel):
-    """A question and the answer wanted."""
+    """A user's message and the answer to it that the model should imitate."""
 
     user: Annotated[str, Field(max_length=32 * 1024)]
     assistant: Annotated[str, Field(max_length=32 * 1024)]
@@ -65,10 +65,9 @@ class FewShotNode(WireModel):
 
 
 class RetrievalNode(WireModel):
-    """The slot for the documents that come with a request: the template once for each, best first, joined by blank
-    lines.
+    """The place of a request's documents: the template is rendered for each, best first, and joined by blank lines.
 
-    The template speaks of `document.text`, `document.source` and `number` (from 1).
+    The template may use `document.text`, `document.source` and `number` (from 1).
     """
 
     kind: Literal["retrieval"]
@@ -94,7 +93,7 @@ class Tool(WireModel):
 
 
 class ToolsNode(WireModel):
-    """The tools offered, unless the request brings its own."""
+    """The tools that the model is offered, unless the request has tools of its own."""
 
     kind: Literal["tools"]
     name: Name
@@ -103,7 +102,7 @@ class ToolsNode(WireModel):
 
 
 class OutputNode(WireModel):
-    """What is done to the answer: cut before the first of `cut_at`, then stripped of blanks at both ends."""
+    """How the answer is changed: cut before the first of `cut_at`, then stripped of blanks at both ends."""
 
     kind: Literal["output"]
     name: Name
@@ -118,7 +117,7 @@ Node = Annotated[
 
 
 class Prompt(WireModel):
-    """The graph. Without `inputs`, whatever templates speak of that is no node is an input."""
+    """The graph. Without `inputs`, each name in a template that is not a node's is an input."""
 
     inputs: dict[Name, PromptInput] | None = None
     nodes: tuple[Node, ...] = Field(min_length=1, max_length=40)
@@ -126,9 +125,9 @@ class Prompt(WireModel):
     @model_validator(mode="after")
     def _each_name_once(self) -> Self:
         names = Counter([*(self.inputs or ()), *(node.name for node in self.nodes)])
-        twice = next((name for name, count in names.items() if count > 1), None)
-        if twice is not None:
-            raise ValueError(f"{twice!r} names two things; inputs and nodes have names of their own")
+        repeated = next((name for name, count in names.items() if count > 1), None)
+        if repeated is not None:
+            raise ValueError(f"{repeated!r} names two things; each input and node needs a name of its own")
         kinds = Counter(node.kind for node in self.nodes)
         if not kinds["user"]:
             raise ValueError("a prompt has a user node")
@@ -139,12 +138,12 @@ class Prompt(WireModel):
 
     @property
     def tools(self) -> ToolsNode | None:
-        """The tools offered."""
+        """The node of the tools; None without one."""
         return next((node for node in self.nodes if isinstance(node, ToolsNode)), None)
 
     @property
     def output(self) -> OutputNode | None:
-        """What is done to the answer."""
+        """The node that changes the answer; None without one."""
         return next((node for node in self.nodes if isinstance(node, OutputNode)), None)
 
 
@@ -155,16 +154,16 @@ class ShortPrompt(WireModel):
     user: Template
 
     def graph(self) -> Prompt:
-        """The same as a graph, its nodes called `system` and `user`."""
+        """The same prompt as a graph, with nodes named `system` and `user`."""
         system = (SystemNode(kind="system", name="system", template=self.system),) if self.system else ()
         return Prompt(nodes=(*system, UserNode(kind="user", name="user", template=self.user)))
 
 
 AnyPrompt = Annotated[
     Annotated[Prompt, Tag("graph")] | Annotated[ShortPrompt, Tag("short")],
-    Discriminator(lambda given: "graph" if isinstance(given, Prompt) or (isinstance(given, dict) and "nodes" in given) else "short"),
+    Discriminator(lambda value: "graph" if isinstance(value, Prompt) or (isinstance(value, dict) and "nodes" in value) else "short"),
 ]
-"""A prompt as requests bring it."""
+"""A prompt in a request: a graph, or its short form."""
 
 
 def graph_of(prompt: Prompt | ShortPrompt) -> Prompt:

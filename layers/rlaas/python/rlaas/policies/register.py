@@ -1,4 +1,4 @@
-"""A policy is registered: checked, given the next number of its skill, and never changed. Equal policies are one
+"""Registers policies: each is checked, gets the skill's next number, and never changes. Equal policies are one
 policy."""
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Records(Registry, Policies, Protocol):
 
 
 class PolicyTerms(WireModel):
-    """What a policy is to be. Left out, the base model and the backend are the stage's own."""
+    """The content of a new policy. Without a base model or a backend it has the stage's own."""
 
     prompt: AnyPrompt
     sampling: Sampling = Sampling()
@@ -39,8 +39,8 @@ class PolicyTerms(WireModel):
 
 @dataclass(frozen=True, slots=True)
 class StageModels:
-    """What the policies of a stage may ask: its endpoint and the base model there, the models that its operators
-    allow, and secrets where they may be sent."""
+    """What the policies of a stage may ask: its endpoint and the base model there, the models that its operators allow,
+    and the hosts that secrets may be sent to."""
 
     endpoint: str
     base_model: str
@@ -51,10 +51,10 @@ class StageModels:
 def register_policy(
     records: Records, tenant_id: str, skill: str, terms: PolicyTerms, *, stage: StageModels, change: Change
 ) -> Written[Policy]:
-    """Register a policy of `skill`; one with the same bundle is found again.
+    """Register a policy of `skill`, or find the one that has the same bundle.
 
-    Raises: InvalidInput naming what of the terms cannot be; QuotaExceeded where the skill has as many policies as it
-    may.
+    Raises: InvalidInput naming the field of `terms` that is wrong; QuotaExceeded when the skill has as many policies as
+    it may have.
     """
     bundle = _bundle(terms, stage)
     check_components(bundle, tenant_id, endpoint=stage.endpoint)
@@ -73,7 +73,7 @@ def register_policy(
 
 
 def _bundle(terms: PolicyTerms, stage: StageModels) -> PolicyBundle:
-    """The bundle that `terms` come to on the stage, once its prompt was rendered."""
+    """The bundle of `terms` with the stage's defaults. Raises: InvalidInput when its prompt cannot be rendered."""
     prompt = graph_of(terms.prompt)
     check(prompt)
     return PolicyBundle(

@@ -1,5 +1,5 @@
-"""Prompts checked and rendered: sandboxed templates over a request's inputs. No code can be reached, no missing input
-passes unseen."""
+"""Checks and renders prompts: sandboxed templates over a request's inputs. Templates reach no code, and a missing input
+is an error."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -17,17 +17,18 @@ from rlaas.errors import InvalidInput
 from rlaas.policies.prompt_graph import FewShotNode, Prompt, RetrievalNode, SystemNode, TextNode, UserNode
 
 MAX_PROMPT_BYTES = 256 * 1024
-"""The largest prompt, in bytes of UTF-8: with its answer it is stored in one item, which DynamoDB ends at 400 KB."""
+"""The largest prompt, in bytes of UTF-8: it is stored with its answer in one DynamoDB item, which has at most 400
+KB."""
 
 _MOST_PARTS = 1000
-"""Texts, names, conditions and filters of one template."""
+"""The most texts, names, conditions and filters in one template."""
 _DEEPEST = 24
-"""How deep the parts of a template stand in one another."""
-_MOST_CHAINED = 8
-"""Filters that one value passes: each may make it several times as long."""
+"""How deep the parts of a template may nest."""
+_MOST_FILTERS = 8
+"""The most filters on one value: each may make it several times as long."""
 _MOST_WORK = 16 * MAX_PROMPT_BYTES
-"""What filters and comparisons may look at in one rendering, in characters of the values that their templates speak of:
-the slowest filter takes 0.4 us a character."""
+"""How much filters and comparisons may look at in one rendering, in characters of the values in their templates; the
+slowest filter takes 0.4 us a character."""
 _OF_A_DOCUMENT = frozenset({"document", "number"})
 _Templated = TextNode | SystemNode | UserNode | RetrievalNode
 
@@ -40,9 +41,9 @@ _FILTERS = frozenset({"capitalize", "d", "default", "length", "lower", "striptag
 _TESTS = frozenset({"defined", "undefined", "eq", "ne", "in"})
 
 
-class _Unfolded(CodeGenerator):
-    """Nothing that a template says is evaluated when it is compiled: that takes time per filter, and doubles with each
-    in a chain."""
+class _RuntimeGenerator(CodeGenerator):
+    """Evaluates nothing while it compiles a template: evaluating takes time for each filter, and the result may double
+    with each filter in a chain."""
 
     def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: CodeGenerator._FinalizeInfo) -> str:
         if not isinstance(node, nodes.TemplateData):
@@ -51,74 +52,69 @@ class _Unfolded(CodeGenerator):
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    code_generator_class = _Unfolded
+    code_generator_class = _RuntimeGenerator
 
 
 _SANDBOX = _Sandbox(undefined=StrictUndefined, autoescape=False, optimized=False)
 _SANDBOX.globals.clear()
-"""Templates know text, values, conditions, and filters whose answer is at most a constant times what they are given. No
-loop, call, assignment, arithmetic or joining: whatever a template says, rendering it is linear in its inputs, so that
-no tenant can stall or fill a process that serves others."""
+"""Templates may have text, values, conditions, and filters whose result is at most a constant times as long as their
+input; no loops, calls, assignments, arithmetic or concatenation. So rendering any template takes time and memory linear
+in its inputs, and no tenant can stall or fill a process that serves others."""
 
 
 def check(prompt: Prompt) -> frozenset[str]:
-    """The inputs that `prompt` speaks of.
+    """The names of the inputs that the templates of `prompt` use.
 
-    Raises: InvalidInput naming node and field when a template is malformed or too deep, speaks of what is neither input
-    nor node, or of itself by way of others, or cannot be rendered.
+    Raises: InvalidInput naming the node and its field when a template is malformed or too deep, uses what is neither an
+    input nor a node, uses itself by way of others, or cannot be rendered.
     """
     parts = {node.name for node in prompt.nodes if isinstance(node, TextNode | RetrievalNode)}
-    spoken: set[str] = set()
+    inputs: set[str] = set()
     needs: dict[str, set[str]] = {}
     for node in prompt.nodes:
         if not isinstance(node, _Templated):
             continue
-        names = _needed(node)
-        other = sorted(names & ({node.name for node in prompt.nodes} - parts))
-        if other:
-            raise InvalidInput(f"node {node.name!r} speaks of {other[0]!r}, which is no text or retrieval node", param=_field(node))
-        unknown = sorted(names - parts - prompt.inputs.keys()) if prompt.inputs is not None else []
-        if unknown:
-            known = ", ".join(sorted({*parts, *(prompt.inputs or ())})) or "nothing"
-            raise InvalidInput(f"node {node.name!r} speaks of {unknown[0]!r}, and declared is {known}", param=_field(node))
+        names = _find_names(node)
+        others = sorted(names & ({node.name for node in prompt.nodes} - parts))
+        if others:
+            raise InvalidInput(f"node {node.name!r} uses {others[0]!r}, which is no text or retrieval node", param=_name_field(node))
+        undeclared = sorted(names - parts - prompt.inputs.keys()) if prompt.inputs is not None else []
+        if undeclared:
+            declared = ", ".join(sorted({*parts, *(prompt.inputs or ())})) or "nothing"
+            raise InvalidInput(f"node {node.name!r} uses {undeclared[0]!r}; it may use {declared}", param=_name_field(node))
         needs[node.name] = {*names & parts}
-        spoken |= names - parts
+        inputs |= names - parts
     try:
         TopologicalSorter(needs).prepare()
     except CycleError as error:
         circle = error.args[1]
-        raise InvalidInput(f"nodes speak of each other in a circle: {' <- '.join(circle)}", param=f"prompt.{circle[0]}.template") from None
-    _try_out(prompt, spoken)
-    return frozenset(spoken)
+        raise InvalidInput(f"nodes use each other in a circle: {' <- '.join(circle)}", param=f"prompt.{circle[0]}.template") from None
+    _try_out(prompt, inputs)
+    return frozenset(inputs)
 
 
-def _try_out(prompt: Prompt, spoken: Set[str]) -> None:
-    """Render `prompt` once with a word for each input and once with nothing, since what compiles may not render.
-    Raises: InvalidInput."""
+def _try_out(prompt: Prompt, inputs: Set[str]) -> None:
+    """Render `prompt` once with a word for each input and once with empty inputs: a template may compile and still fail
+    to render. Raises: InvalidInput."""
     for text in ("word", ""):
-        document = Document(text=text, source=text)
-        [
-            *_Rendering(prompt, dict.fromkeys(spoken | (prompt.inputs or {}).keys(), text), [document]).messages(
-                SystemNode, FewShotNode, UserNode
-            )
-        ]
+        values = dict.fromkeys(inputs | (prompt.inputs or {}).keys(), text)
+        list(_Rendering(prompt, values, [Document(text=text, source=text)]).messages(SystemNode, FewShotNode, UserNode))
 
 
 def render(prompt: Prompt, inputs: Mapping[str, str], documents: Sequence[Document] = ()) -> tuple[Message, ...]:
-    """The messages that speak to the model. Raises: InvalidInput naming the missing input or the node that cannot be
-    rendered."""
-    return _bounded(tuple(_Rendering(prompt, inputs, documents).messages(SystemNode, FewShotNode, UserNode)))
+    """The messages to the model. Raises: InvalidInput naming the missing input, or the node that cannot be rendered."""
+    return _check_size(tuple(_Rendering(prompt, inputs, documents).messages(SystemNode, FewShotNode, UserNode)))
 
 
 def render_before(
     chat: tuple[Message, ...], prompt: Prompt, inputs: Mapping[str, str], documents: Sequence[Document] = ()
 ) -> tuple[Message, ...]:
-    """The prompt but for its user nodes, and a chat's own messages after it. Raises: as `render`."""
-    return _bounded((*_Rendering(prompt, inputs, documents).messages(SystemNode, FewShotNode), *chat))
+    """The prompt without its user nodes, and then the messages of `chat`. Raises: InvalidInput, as `render` does."""
+    return _check_size((*_Rendering(prompt, inputs, documents).messages(SystemNode, FewShotNode), *chat))
 
 
 def offered_tools(prompt: Prompt) -> dict[str, JsonValue]:
-    """OpenAI's parameters for the prompt's tools; empty without any."""
+    """OpenAI's parameters `tools` and `tool_choice` for the prompt's tools; empty without any."""
     if prompt.tools is None:
         return {}
     tools: list[JsonValue] = [tool.model_dump(mode="json", exclude_none=True) for tool in prompt.tools.tools]
@@ -126,7 +122,7 @@ def offered_tools(prompt: Prompt) -> dict[str, JsonValue]:
 
 
 def finished(prompt: Prompt, text: str) -> str:
-    """The answer `text` as the prompt's output node wants it."""
+    """The answer `text`, changed as the prompt's output node says."""
     node = prompt.output
     if node is None:
         return text
@@ -136,7 +132,7 @@ def finished(prompt: Prompt, text: str) -> str:
 
 
 class _Rendering:
-    """One request's values, each node's text made when it is first spoken of."""
+    """Renders a prompt for one request; the text of a node is rendered when a template first uses it."""
 
     def __init__(self, prompt: Prompt, inputs: Mapping[str, str], documents: Sequence[Document]) -> None:
         missing = sorted(name for name, spec in (prompt.inputs or {}).items() if spec.required and name not in inputs)
@@ -161,127 +157,127 @@ class _Rendering:
                     yield Message(role="user", content=example.user)
                     yield Message(role="assistant", content=example.assistant)
             else:
-                text = self._text(node)
+                text = self._render(node)
                 if text or isinstance(node, UserNode):
                     yield Message(role="system" if isinstance(node, SystemNode) else "user", content=text)
 
-    def _text(self, node: _Templated) -> str:
-        for name in _needed(node) & self._parts.keys():
+    def _render(self, node: _Templated) -> str:
+        for name in _find_names(node) & self._parts.keys():
             if name not in self._values:
-                self._values[name] = self._text(self._parts[name])
+                self._values[name] = self._render(self._parts[name])
         if not isinstance(node, RetrievalNode):
-            return self._filled(node, self._values)
-        numbered = enumerate(self._documents[: node.max_documents], 1)
-        return "\n\n".join(self._filled(node, {**self._values, "document": one, "number": number}) for number, one in numbered)
+            return self._fill(node, self._values)
+        documents = enumerate(self._documents[: node.max_documents], 1)
+        return "\n\n".join(self._fill(node, {**self._values, "document": document, "number": number}) for number, document in documents)
 
-    def _filled(self, node: _Templated, values: Mapping[str, object]) -> str:
-        source = _source(node)
-        self._work += source.weight * sum(_length(values.get(name)) for name in source.names)
+    def _fill(self, node: _Templated, values: Mapping[str, object]) -> str:
+        source = _load_source(node)
+        self._work += source.weight * sum(_count_characters(values.get(name)) for name in source.names)
         if self._work > _MOST_WORK:
-            raise InvalidInput(f"node {node.name!r} would have filters and comparisons look at too much text", param=_field(node))
+            raise InvalidInput(f"node {node.name!r} has filters and comparisons that look at too much text", param=_name_field(node))
         try:
             pieces, size = [], 0
             for piece in source.template.generate(values):
                 size += len(piece)
                 if size > MAX_PROMPT_BYTES:
-                    raise _too_large(node)
+                    raise _build_too_large(node)
                 pieces.append(piece)
             return "".join(pieces)
         except UndefinedError as error:
-            missing = sorted(_needed(node) - values.keys())
+            missing = sorted(_find_names(node) - values.keys())
             raise InvalidInput(
                 f"the policy's prompt needs {', '.join(missing) or error.message}",
-                param=f"inputs.{missing[0]}" if missing else _field(node),
+                param=f"inputs.{missing[0]}" if missing else _name_field(node),
             ) from None
         except (TemplateError, ArithmeticError, TypeError, ValueError, AttributeError, LookupError, NameError, RecursionError) as error:
-            raise InvalidInput(f"node {node.name!r} cannot be rendered: {type(error).__name__}", param=_field(node)) from None
+            raise InvalidInput(f"node {node.name!r} cannot be rendered: {type(error).__name__}", param=_name_field(node)) from None
 
 
-def _field(node: _Templated) -> str:
+def _name_field(node: _Templated) -> str:
     return f"prompt.{node.name}.template"
 
 
-def _needed(node: _Templated) -> frozenset[str]:
-    """The inputs and nodes that the node's template speaks of."""
-    names = _source(node).names
+def _find_names(node: _Templated) -> frozenset[str]:
+    """The names of the inputs and nodes that the node's template uses."""
+    names = _load_source(node).names
     return names - _OF_A_DOCUMENT if isinstance(node, RetrievalNode) else names
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A template, the names it speaks of, and how many filters and comparisons it has."""
+    """A template, the names that it uses, and how many filters and comparisons it has."""
 
     template: Template
     names: frozenset[str]
     weight: int
 
 
-def _source(node: _Templated) -> _Source:
+def _load_source(node: _Templated) -> _Source:
     try:
-        return _compiled(node.template)
+        return _compile(node.template)
     except TemplateSyntaxError as error:
-        raise InvalidInput(f"node {node.name!r}, line {error.lineno}: {error.message}", param=_field(node)) from None
+        raise InvalidInput(f"node {node.name!r}, line {error.lineno}: {error.message}", param=_name_field(node)) from None
 
 
 @lru_cache(maxsize=2048)
-def _compiled(source: str) -> _Source:
+def _compile(source: str) -> _Source:
     """Raises: TemplateSyntaxError."""
     try:
         tree = _SANDBOX.parse(source)
-        parts = [*_parts(tree)]
+        parts = [*_list_parts(tree)]
         for node in parts:
             _check(node)
         template = _SANDBOX.from_string(tree)
     except (RecursionError, MemoryError, SyntaxError, UnicodeError, ValueError):
-        raise TemplateSyntaxError("the template nests too deep, or has a number or character that cannot be", 1) from None
+        raise TemplateSyntaxError("the template nests too deep, or has an impossible number or character", 1) from None
     names = frozenset(node.name for node in parts if isinstance(node, nodes.Name))
     return _Source(template, names, sum(isinstance(node, nodes.Filter | nodes.Compare | nodes.Test) for node in parts))
 
 
-def _parts(tree: nodes.Template) -> Iterator[nodes.Node]:
-    """The parts of a template that is neither too large nor too deep. Raises: TemplateSyntaxError."""
-    left: list[tuple[nodes.Node, int, int]] = [(tree, 1, 0)]
-    for found in range(1, _MOST_PARTS + 2):
-        if not left:
+def _list_parts(tree: nodes.Template) -> Iterator[nodes.Node]:
+    """The parts of a template. Raises: TemplateSyntaxError when it has too many parts or filters, or nests too deep."""
+    pending: list[tuple[nodes.Node, int, int]] = [(tree, 1, 0)]
+    for number in range(1, _MOST_PARTS + 2):
+        if not pending:
             return
-        if found > _MOST_PARTS:
-            raise TemplateSyntaxError(f"there are more than {_MOST_PARTS} parts", 1)
-        node, depth, chained = left.pop()
-        chained += isinstance(node, nodes.Filter)
+        if number > _MOST_PARTS:
+            raise TemplateSyntaxError(f"the template has more than {_MOST_PARTS} parts", 1)
+        node, depth, filters = pending.pop()
+        filters += isinstance(node, nodes.Filter)
         if depth > _DEEPEST:
-            raise TemplateSyntaxError(f"parts stand in one another more than {_DEEPEST} deep", node.lineno)
-        if chained > _MOST_CHAINED:
-            raise TemplateSyntaxError(f"a value passes at most {_MOST_CHAINED} filters", node.lineno)
-        left += ((child, depth + 1, chained) for child in node.iter_child_nodes())
+            raise TemplateSyntaxError(f"the template nests more than {_DEEPEST} deep", node.lineno)
+        if filters > _MOST_FILTERS:
+            raise TemplateSyntaxError(f"a value has more than {_MOST_FILTERS} filters", node.lineno)
+        pending += ((child, depth + 1, filters) for child in node.iter_child_nodes())
         yield node
 
 
 def _check(node: nodes.Node) -> None:
-    """Whether `node` keeps to the language. Raises: TemplateSyntaxError."""
+    """Refuse what templates may not have. Raises: TemplateSyntaxError."""
     if not isinstance(node, _LANGUAGE):
-        raise TemplateSyntaxError(f"templates know no {type(node).__name__.lower()}", node.lineno)
+        raise TemplateSyntaxError(f"templates may have no {type(node).__name__.lower()}", node.lineno)
     if isinstance(node, nodes.Name) and node.name == "self":
-        raise TemplateSyntaxError("templates know no self", node.lineno)
+        raise TemplateSyntaxError("templates may not use self", node.lineno)
     if isinstance(node, nodes.Const):
         json.dumps(node.value, allow_nan=False, ensure_ascii=False).encode()
     if isinstance(node, nodes.Filter | nodes.Test):
-        known = _FILTERS if isinstance(node, nodes.Filter) else _TESTS
-        if node.name not in known:
-            raise TemplateSyntaxError(f"{node.name!r} is none of {', '.join(sorted(known))}", node.lineno)
+        allowed = _FILTERS if isinstance(node, nodes.Filter) else _TESTS
+        if node.name not in allowed:
+            raise TemplateSyntaxError(f"{node.name!r} is none of {', '.join(sorted(allowed))}", node.lineno)
     if isinstance(node, nodes.Getattr) and not (isinstance(node.node, nodes.Name) and node.attr in ("text", "source")):
-        raise TemplateSyntaxError("only a document's text and source can be asked for", node.lineno)
+        raise TemplateSyntaxError("the only attributes are a document's text and source", node.lineno)
 
 
-def _length(value: object) -> int:
+def _count_characters(value: object) -> int:
     return len(value) if isinstance(value, str) else len(value.text) + len(value.source) if isinstance(value, Document) else 0
 
 
-def _bounded(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+def _check_size(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     if sum(len(message.content.encode()) for message in messages) > MAX_PROMPT_BYTES:
-        raise _too_large()
+        raise _build_too_large()
     return messages
 
 
-def _too_large(node: _Templated | None = None) -> InvalidInput:
-    named = f" by node {node.name!r}" if node is not None else ""
-    return InvalidInput(f"the prompt is larger than {MAX_PROMPT_BYTES} bytes{named}", param="inputs")
+def _build_too_large(node: _Templated | None = None) -> InvalidInput:
+    place = f" by node {node.name!r}" if node is not None else ""
+    return InvalidInput(f"the prompt is larger than {MAX_PROMPT_BYTES} bytes{place}", param="inputs")

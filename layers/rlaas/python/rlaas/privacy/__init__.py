@@ -1,1 +1,1 @@
-"""Privacy: personal data found in text and taken out of it before anything is stored."""
+"""Privacy: finds personal data in texts and takes it out before anything is stored."""

@@ -1,9 +1,8 @@
-"""Street addresses as they are written in many countries: a street with its number, a post-office box, and the places
-behind them.
+"""Street addresses as many countries write them: a street with its number, a post-office box, and the town after them.
 
-Each has a number that a kind of street, a flat or a box before or behind it makes a house's; what leads to the same
-door right behind it (flat, town, state, postal code, country) is taken with it. Every repetition is bounded, so that
-all takes time linear in the text.
+The search goes from number to number. A street, a flat or a box before or after a number says that it is part of an
+address. The flat, town, state, postal code and country right after it belong to the address too. Every repetition in an
+expression is bounded, so the search takes time linear in the text.
 """
 
 import re
@@ -64,13 +63,12 @@ _TAIL = re.compile(
     rf"(?:{_GAP}{_TOWN}(?=[^\w-]|$)(?:[ ]\([A-Z]{{2}}\)|[ ]/[ ][A-Z]{{2}})?)?"
     rf"|(?:{_GAP}{_UNIT}){{1,2}}(?:[ ]{_TOWN}{_ENDS})?(?:{_BREAK}{_TOWN}{_ENDS}){{0,2}}|(?:,[ ]?{_TOWN}{_ENDS}){{1,3}})"
 )
-"""Flats, and either towns, states and countries before a postal code, or towns that nothing but a sentence's end comes
-after."""
+"""What follows a street: flats, and then either places up to a postal code, or towns up to the end of a sentence."""
 _LINE = rf"{_NAME}(?:[ ](?:{_JOINING}){{0,2}}{_NAME}){{0,4}}"
 _NUMBERED = re.compile(
     r"\d(?<![\w.,/:#$€£-].)\d{0,5}(?:[ -]?(?:bis|ter|[A-Za-z])(?!\w))?(?![\w%]|[.,:]\d|[/-]\d{4}|[/-]\d{1,3}[/-])(?=[ ,.;:)/\n-]|$)"
 )
-"""What `_HOUSE` matches; it begins with a digit, so that a search skips to one."""
+"""What `_HOUSE` matches, but beginning with a digit: a search then skips from digit to digit."""
 _HOUSE_NUMBER = re.compile(_NUMBER)
 _FORWARD = re.compile(
     rf"{_HOUSE},?[ ](?:{_HOUSE},?[ ])?(?:"
@@ -79,20 +77,20 @@ _FORWARD = re.compile(
     rf"|(?!{_UNIT}){_LINE},?[ ](?:{_NUMBER},?[ ]?)?(?={_GAP}{_UNIT}))"
 )
 """A house's number and its street, in the order of English and French."""
-_AS_TOLD = re.compile(rf"{_HOUSE},?[ ](?:{_HOUSE},?[ ])?{_LINE}(?:,?[ ]{_NUMBER})?")
+_AFTER_CUE = re.compile(rf"{_HOUSE},?[ ](?:{_HOUSE},?[ ])?{_LINE}(?:,?[ ]{_NUMBER})?")
 _CUE = (
     r"(?i:\b(?:address(?:es)?|live[sd]? (?:at|in)|living at|resid(?:es?|ing) at|located at|(?:is|are|left) at|moved? to"
     r"|(?:deliver(?:ed)?|ship(?:ped)?|sen[dt]|return) (?:it )?to|meet (?:me |us )?at|taxi to|drops you off at|adresse|dirección"
     r"|indirizzo|endereço|wohnt? in)(?:[ ](?:is|was|with|from|now))?[^\w\n]{0,8}(?:\n[ \t>]{0,8})?)"
 )
-_TOLD = re.compile(rf"{_CUE}$")
-"""What says that an address comes."""
+_CUE_BEFORE = re.compile(rf"{_CUE}$")
+"""Words that announce an address."""
 _BACKWARD = re.compile(
     rf"(?<![\w.])(?:\d{{1,6}},?[ ])?(?:(?:{_NAME}[ ]){{1,3}}(?i:{_AFTER})|(?:(?i:{_BEFORE})|\bVia)[ ](?:{_JOINING}){{0,2}}{_LINE}"
     rf"|(?:{_NAME}[ -]){{0,3}}(?!(?i:brigade|renegade|auntie|norweg)\b)(?i:[^\W\d_]{{1,25}}-?{_COMPOUND})),?[ ](?:n[°º.] ?|nr\.? ?)?$"
 )
 """A street before its house's number, in the order of most languages of Europe."""
-_TOLD_BACKWARD = re.compile(rf"{_CUE}(?P<street>{_LINE}),?[ ]$")
+_BACKWARD_AFTER_CUE = re.compile(rf"{_CUE}(?P<street>{_LINE}),?[ ]$")
 _UNIT_BEFORE = re.compile(r"(?<!\w)(?P<unit>[^\W\d_]+)\.?[ ]{0,2}(?:no\.? ?)?#?$", re.IGNORECASE)
 _BOX_BEFORE = re.compile(
     r"(?<!\w)(?:(?:P\.?[ ]?O\.?[ ]?|Post(?:al)?[ ]?|Post Office )Box|Postfach|Postbus|Postboks|Casilla|Apartado(?: de Correos)?"
@@ -104,16 +102,18 @@ _BOXES = frozenset("box postfach postbus postboks casilla apartado correos posta
 _ENDS_AS_STREETS_DO = re.compile(rf"{_COMPOUND}$|^{_AFTER}$")
 _KINDS_BEFORE = frozenset({"via", *re.sub(r"\(\?:|\)|\\|\?", "", _BEFORE).lower().split("|")})
 _CORNER = re.compile(rf"\bthe corner of [^\n,;?!]{{3,60}}? and (?=[{_CAPITALS}])(?:{_ANY}[ ]?){{1,4}}(?:{_NUMBER})?")
-_CODED = re.compile(
+_TOWN_BEFORE = re.compile(
     rf"(?<!\w){_NAME}(?:[ -]{_NAME}){{0,3}},[ ]?(?:A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|P[AR]|RI"
     r"|S[CD]|T[NX]|UT|V[AT]|W[AIVY])[ ]{1,2}$"
 )
 """An American town and state, before their postal code."""
 
 
-def street_addresses(text: str) -> Iterator[tuple[int, int]]:
-    """Where each street address in `text` begins and ends, in order and apart but for those of the armed forces'
-    post."""
+def find_street_addresses(text: str) -> Iterator[tuple[int, int]]:
+    """The start and end of each street address in `text`, as code points.
+
+    They are in order and do not overlap, except that addresses of military post and street corners come first.
+    """
     if "PO A" in text or "po a" in text:
         yield from (match.span() for match in _MILITARY.finditer(text))
     if "corner of" in text:
@@ -122,58 +122,58 @@ def street_addresses(text: str) -> Iterator[tuple[int, int]]:
     for number in _NUMBERED.finditer(text):
         if number.start() < done:
             continue
-        found = _around(text, number.start(), number.end(), done)
-        if found:
-            yield found
-            done = found[1]
+        address = _find_address(text, number.start(), number.end(), done)
+        if address:
+            yield address
+            done = address[1]
 
 
-def _around(text: str, start: int, end: int, done: int) -> tuple[int, int] | None:
-    """The address that the number at `start` belongs to, which begins behind `done`; None when there is none."""
-    back = max(done, start - 70)
+def _find_address(text: str, start: int, end: int, done: int) -> tuple[int, int] | None:
+    """The address that the number at `start` belongs to, not reaching back before `done`; None when there is none."""
+    first = max(done, start - 70)
     forward = _FORWARD.match(text, start)
     if forward:
-        whole = _with_tail(text, forward.end())
+        whole = _find_tail_end(text, forward.end())
         if not forward["weak"] or whole > forward.end() or _stands_where_addresses_do(text, start):
             flat = _UNIT_BEFORE.search(text, max(done, start - 20), start)
             return flat.start() if flat and flat["unit"].lower() in _UNITS else start, whole
-    words = text[back:start].split() if text[start - 1 : start] in (" ", "#", ".") else []
+    words = text[first:start].split() if text[start - 1 : start] in (" ", "#", ".") else []
     if not words:
         return None
     house = _HOUSE_NUMBER.match(text, start)
-    street = _before(text, words, back, start) if house else None
+    street = _find_start(text, words, first, start) if house else None
     if house and street:
-        return street, _with_tail(text, house.end())
-    if end - start == 5 and len(words[-1]) == 2 and (town := _CODED.search(text, back, start)):
+        return street, _find_tail_end(text, house.end())
+    if end - start == 5 and len(words[-1]) == 2 and (town := _TOWN_BEFORE.search(text, first, start)):
         return town.start(), end
-    if forward is None and (told := _AS_TOLD.match(text, start)) and _TOLD.search(text, back, start):
-        return start, _with_tail(text, told.end())
+    if forward is None and (match := _AFTER_CUE.match(text, start)) and _CUE_BEFORE.search(text, first, start):
+        return start, _find_tail_end(text, match.end())
     return None
 
 
-def _before(text: str, words: Sequence[str], back: int, start: int) -> int | None:
-    """Where what begins that makes the number at `start` one of a house, a flat or a box; None when nothing does.
+def _find_start(text: str, words: Sequence[str], first: int, start: int) -> int | None:
+    """The start of the street, flat or box to which the number at `start` belongs; None when there is none.
 
-    `words` are those from `back` to there: a look at them spares most searches.
+    `words` are the words between `first` and `start`: looking at them first avoids most searches.
     """
     last, capital = words[-1].strip("#").lower(), words[-1][0].isupper()
-    found = None
+    before = None
     if last.strip(".") in _UNITS:
-        found = _UNIT_BEFORE.search(text, max(back, start - 20), start)
+        before = _UNIT_BEFORE.search(text, max(first, start - 20), start)
     elif last in _BOXES:
-        found = _BOX_BEFORE.search(text, max(back, start - 25), start)
+        before = _BOX_BEFORE.search(text, max(first, start - 25), start)
     elif _ENDS_AS_STREETS_DO.search(last) or (capital and not _KINDS_BEFORE.isdisjoint(map(str.lower, words[:-1]))):
-        found = _BACKWARD.search(text, back, start)
-    if found:
-        return found.start()
-    told = _TOLD_BACKWARD.search(text, back, start) if capital else None
-    return told.start("street") if told else None
+        before = _BACKWARD.search(text, first, start)
+    if before:
+        return before.start()
+    street = _BACKWARD_AFTER_CUE.search(text, first, start) if capital else None
+    return street.start("street") if street else None
 
 
-def _with_tail(text: str, end: int) -> int:
+def _find_tail_end(text: str, end: int) -> int:
     tail = _TAIL.match(text, end)
     return tail.end() if tail else end
 
 
 def _stands_where_addresses_do(text: str, start: int) -> bool:
-    return text[max(0, start - 4) : start] == " at " or _TOLD.search(text, max(0, start - 40), start) is not None
+    return text[max(0, start - 4) : start] == " at " or _CUE_BEFORE.search(text, max(0, start - 40), start) is not None

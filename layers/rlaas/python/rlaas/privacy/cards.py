@@ -1,11 +1,11 @@
-"""Numbers of payment cards: 12 to 19 digits whose last one checks the others, whatever other numbers stand beside
+"""Numbers of payment cards: 12 to 19 digits, of which the last is a check digit, even with other numbers beside
 them."""
 
 import re
 from collections.abc import Iterator, Sequence
 
 _RUN = re.compile(r"\d+(?:[ \t]?[ \t\n./_-][ \t]?\d+)*")
-"""Numbers with so little between them that they may be one."""
+"""Numbers with so little between them that they may be one number."""
 _GROUP = re.compile(r"\d+")
 _NETWORKS = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2(?:2[2-9]|[3-6]\d|7[01]|720)\d{12,13}|3[47]\d{13}|3(?:0[0-5]|[689]\d)\d{11}(?:\d\d)?"
@@ -15,30 +15,32 @@ _NETWORKS = re.compile(
 """Visa; Mastercard, old and new; American Express; Diners; JCB; Discover; UnionPay; Maestro; Mir; RuPay; Troy, Humo,
 Uzcard and Napas."""
 _USUAL = ((4, 4, 4, 4), (4, 6, 5))
-"""Groups that nothing but a card's number comes in."""
-_NAMED = re.compile(
+"""Sizes of the groups in which only card numbers are written."""
+_CARD_BEFORE = re.compile(
     r"(?i)(?:\b(?:visa|master ?card|maestro|amex|american express|diners|jcb|unionpay|carta|carte|karte|kort|tarjeta|cart[aã]o)\b|card)"
     r"(?:(?!account|order|invoice|iban)[^\d\n]){0,40}$"
 )
-_OF_AN_ACCOUNT = re.compile(r"(?i)\baccount\b[^\d\n]{0,25}$")
+_ACCOUNT_BEFORE = re.compile(r"(?i)\baccount\b[^\d\n]{0,25}$")
 _MOST_GROUPS = 5
 
 
-def card_numbers(text: str) -> Iterator[tuple[int, int]]:
-    """Where each reading of `text` as a card's number begins and ends; they may overlap. Linear in the text."""
+def find_card_numbers(text: str) -> Iterator[tuple[int, int]]:
+    """The start and end (code points) of whatever in `text` can be a card number; they may overlap. O(text)."""
     for run in _RUN.finditer(text):
         if run.end() - run.start() < 12:
             continue
         groups = [match.span() for match in _GROUP.finditer(text, run.start(), run.end())]
-        for first, last in _readings([end - start for start, end in groups]):
+        for first, last in _find_candidates([end - start for start, end in groups]):
             start, end = groups[first][0], groups[last][1]
             if text.count("\n", start, end) < 2 and not _is_fraction(text, start) and _is_card(text, groups[first : last + 1]):
                 yield start, end
 
 
-def _readings(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The first and the last of groups that may be one number: one, up to five of usual sizes, or all where they are
-    small and alike."""
+def _find_candidates(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The first and last of the groups of digits that may form one number, given the `sizes` of all groups.
+
+    That is one group, up to five of usual sizes, or all of them where they are small and alike.
+    """
     for first in range(len(sizes)):
         digits = 0
         for last in range(first, min(first + _MOST_GROUPS, len(sizes))):
@@ -58,18 +60,18 @@ def _is_fraction(text: str, start: int) -> bool:
 
 
 def _is_card(text: str, groups: Sequence[tuple[int, int]]) -> bool:
-    """Whether the last digit checks the others (Luhn), and a network, the grouping or a word before it says that it is
-    a card's."""
+    """Whether the check digit is right (Luhn), and the network, the grouping or a word before the number says that it
+    is a card's."""
     number = "".join(text[start:end] for start, end in groups)
     digits = [*map(int, number)]
-    doubled = (digit * 2 - 9 if digit > 4 else digit * 2 for digit in digits[-2::-2])
-    if (sum(digits[-1::-2]) + sum(doubled)) % 10 or len({*digits}) == 1:
+    doubles = (digit * 2 - 9 if digit > 4 else digit * 2 for digit in digits[-2::-2])
+    if (sum(digits[-1::-2]) + sum(doubles)) % 10 or len({*digits}) == 1:
         return False
-    begins = groups[0][0]
-    if len(number) == 12 and _OF_AN_ACCOUNT.search(text, max(0, begins - 40), begins):
+    beginning = groups[0][0]
+    if len(number) == 12 and _ACCOUNT_BEFORE.search(text, max(0, beginning - 40), beginning):
         return False  # one in ten account numbers would pass for a Maestro card
     return (
         _NETWORKS.fullmatch(number) is not None
         or tuple(end - start for start, end in groups) in _USUAL
-        or _NAMED.search(text, max(0, begins - 60), begins) is not None
+        or _CARD_BEFORE.search(text, max(0, beginning - 60), beginning) is not None
     )

@@ -1,4 +1,4 @@
-"""Countries by their English names: a list that ends, where a language model only guesses."""
+"""Countries by their English names: a complete list, where a language model would guess."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -27,9 +27,9 @@ _COUNTRIES = frozenset(
     .replace("    ", "")
     .split("|")
 )
-"""Without those that are first names as well: Chad, Georgia, Jersey, Jordan."""
+"""Chad, Georgia, Jersey and Jordan are missing because they are also first names."""
 _THINGS = frozenset({"china", "guinea", "turkey", "wales"})
-"""What is something else in lower case."""
+"""Names that mean something else in lower case."""
 
 
 def _any_of(names: Iterable[str]) -> re.Pattern[str]:
@@ -37,12 +37,12 @@ def _any_of(names: Iterable[str]) -> re.Pattern[str]:
     return re.compile(rf"(?<![\w@./-])(?:{'|'.join(longest_first)})(?![\w@-]|\.\w)")
 
 
-_WRITTEN = _any_of({*_COUNTRIES, *(name.upper() for name in _COUNTRIES)})
-_SMALL = _any_of({name.lower() for name in _COUNTRIES} - _THINGS)
+_CAPITALISED = _any_of({*_COUNTRIES, *(name.upper() for name in _COUNTRIES)})
+_LOWER_CASE = _any_of({name.lower() for name in _COUNTRIES} - _THINGS)
 
 
 def countries(text: str) -> Iterator[Name]:
-    """The countries in `text`: as they are written, in capitals, and in lower case where the text has no capitals."""
-    for expression in (_WRITTEN, *([_SMALL] if text == text.lower() else [])):
+    """The countries in `text`: written as usual or in capitals, and in lower case if all of `text` is in lower case."""
+    for expression in (_CAPITALISED, *([_LOWER_CASE] if text == text.lower() else [])):
         for match in expression.finditer(text):
             yield Name(match.start(), match.end())

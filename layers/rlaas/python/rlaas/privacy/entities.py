@@ -1,4 +1,4 @@
-"""What the function `find_entities` is asked, and what it answers."""
+"""The request and the answer of the function `find_entities`."""
 
 from rlaas.privacy.patterns import Span
 from rlaas.privacy.settings import ModelEntity
@@ -13,11 +13,12 @@ class FindEntities(WireModel):
 
 
 class FoundEntities(WireModel):
-    """For each text the finds: first code point, the one behind the last, kind."""
+    """The entities in each text: the first code point, the one after the last, and the kind."""
 
     spans: tuple[tuple[tuple[int, int, ModelEntity], ...], ...]
 
     @classmethod
-    def of(cls, found: list[list[Span]]) -> "FoundEntities":
-        """The answer that holds `found`."""
-        return cls.model_validate({"spans": [[(span.start, span.end, span.entity) for span in spans] for spans in found]}, strict=False)
+    def of(cls, spans_by_text: list[list[Span]]) -> "FoundEntities":
+        """The answer with the spans of each text."""
+        rows = [[(span.start, span.end, span.entity) for span in spans] for spans in spans_by_text]
+        return cls.model_validate({"spans": rows}, strict=False)

@@ -1,8 +1,8 @@
-"""Names of people that the way people write gives away: greetings, sign-offs, introductions, headers, titles.
+"""Names of people, recognised by where they stand: in greetings, sign-offs, introductions, headers, after titles.
 
-A language model misses names that are rare where it learnt; their places in a letter do not change with the language
-they come from. Expressions are linear in the text: repetitions are bounded, or over characters that what follows them
-does not take.
+A language model misses names that are rare in the texts it was trained on; the places where a letter has names are the
+same for all of them. Expressions take time linear in the text: their repetitions are bounded, or end where the next
+part of the expression begins.
 """
 
 import re
@@ -86,7 +86,7 @@ _CERTAIN = tuple(
         rf"^[ \t]{{0,4}}{_NAME}[ \t]{{0,4}}[(\[]\d{{1,2}}[:.]\d{{2}}(?: ?[AaPp][Mm])?[)\]][ \t]{{0,4}}:?",
     )
 )
-"""Where whatever stands is a name."""
+"""Places where every word is a name."""
 _LIKELY = tuple(
     re.compile(expression, re.MULTILINE)
     for expression in (
@@ -105,11 +105,11 @@ _LIKELY = tuple(
         rf"(?<![\w.]){_NAME}[ ]{_DOING}\b",
     )
 )
-"""Where a name often stands, and other capitalised words may."""
-_SPOKEN_TO = re.compile(
+"""Places where names are common, but other capitalised words may stand too."""
+_ADDRESSED = re.compile(
     rf"{_START}(?i:hi|hello|hey|dear|thanks|thank you|cheers|sorry)[ ](?P<name>{_LETTER}{{2,20}})(?=[ ]?[,!])", re.MULTILINE
 )
-"""A greeting with whatever word before a comma, for people who write without capitals."""
+"""A greeting, any word and a comma, for people who write without capitals."""
 _MAILBOX = re.compile(r"(?<![\w.])([^\W\d_]{2,20})[._]([^\W\d_]{2,20})\d{0,4}@")
 
 _NOBODY = frozenset(
@@ -158,52 +158,52 @@ _LINK = re.compile(rf"[ \t]{{1,2}}(?:{_PARTICLE}[ \t])?$")
 
 @dataclass(frozen=True)
 class Lexicon:
-    """A language's words, in lower case. Its nouns may hold names, as WordNet's do; the others (verbs, adjectives, ...)
-    do not."""
+    """A language's words, in lower case. Its nouns may include names, as WordNet's do; the others (verbs, adjectives,
+    ...) do not."""
 
     others: frozenset[str]
     nouns: frozenset[str]
 
     def ordinary(self, word: str) -> bool:
-        """Whether `word` is certainly no name: a form of a word that is not only a noun."""
-        return _form_of(word.casefold(), self.others)
+        """Whether `word` is a form of a verb, adjective or the like, and so certainly no name."""
+        return _is_form_of(word.casefold(), self.others)
 
     def plural(self, word: str) -> bool:
-        """Whether `word` is a noun's form and no noun itself, as no name is."""
-        return word.casefold() not in self.nouns and _form_of(word.casefold(), self.nouns)
+        """Whether `word` is a form of a noun but not itself a noun, which no name is."""
+        return word.casefold() not in self.nouns and _is_form_of(word.casefold(), self.nouns)
 
-    def known(self, word: str) -> bool:
+    def is_word(self, word: str) -> bool:
         """Whether `word` is a form of any word of the language."""
-        return self.ordinary(word) or _form_of(word.casefold(), self.nouns)
+        return self.ordinary(word) or _is_form_of(word.casefold(), self.nouns)
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A person's name at code points `start` to `end`."""
+    """A person's or place's name at code points `start` to `end` (exclusive)."""
 
     start: int
     end: int
 
 
 def cued_names(text: str, lexicon: Lexicon) -> Iterator[Name]:
-    """The names that their surroundings give away."""
+    """The names of people that are recognised by the words around them; they may overlap."""
     for certain, cues in ((True, _CERTAIN), (False, _LIKELY)):
         for cue in cues:
             for match in cue.finditer(text):
                 name = trimmed(text, match.start("name"), match.end("name"), certain=certain)
                 if name and (certain or not lexicon.ordinary(text[name.start : name.end])):
                     yield name
-    for match in _SPOKEN_TO.finditer(text):
+    for match in _ADDRESSED.finditer(text):
         word = match["name"].casefold()
-        if word not in _CHAT_WORDS and not (match["name"].islower() and lexicon.known(word)):
+        if word not in _CHAT_WORDS and not (match["name"].islower() and lexicon.is_word(word)):
             yield Name(match.start("name"), match.end("name"))
 
 
 def trimmed(text: str, start: int, end: int, *, of_person: bool = True, certain: bool = False) -> Name | None:
-    """What of a supposed name is one: up to its line's or sentence's end, without titles, possessives and words that
-    name nobody; None when nothing is.
+    """The part of `text` from `start` to `end` that is a name; None when nothing is.
 
-    Unless it is `certain`, one that ends as names of institutions do is none of a person.
+    The name ends with its line or sentence, and has no titles, possessives or words that name nobody. What ends as
+    institutions' names do is no person's name, unless the name is `certain`.
     """
     stop = _NO_PART.search(text, start, end)
     end = stop.start() if stop else end
@@ -221,15 +221,15 @@ def trimmed(text: str, start: int, end: int, *, of_person: bool = True, certain:
     if not words or (len(words) == 1 and len(words[0][0]) == 1):
         return None
     if text[words[-1].end() : words[-1].end() + 1].isdigit() or text[words[0].start() - 1 : words[0].start()].isdigit():
-        return None  # a letter or two of some number
+        return None  # a letter or two of a number
     if of_person and not certain and len(words) > 1 and _base(words[-1][0]) in _INSTITUTION:
         return None
     return Name(words[0].start(), words[-1].start() + len(_POSSESSIVE.sub("", words[-1][0])))
 
 
 def uncapitalised(text: str, start: int, end: int, lexicon: Lexicon) -> Iterator[Name]:
-    """What of a supposed name of a writer without capitals is one: each run of words on one line that may be names, if
-    one must be."""
+    """The names from `start` to `end` of a text without capitals: each run of possible names on one line, if at least
+    one of its words is not a word of the language."""
     runs: list[list[re.Match[str]]] = []
     for word in _ANY_WORD.finditer(text, start, end):
         if lexicon.ordinary(_base(word[0])) or _base(word[0]) in _NOBODY:
@@ -239,84 +239,83 @@ def uncapitalised(text: str, start: int, end: int, lexicon: Lexicon) -> Iterator
         else:
             runs.append([word])
     for run in runs:
-        if not all(lexicon.known(_base(word[0])) for word in run):
+        if not all(lexicon.is_word(_base(word[0])) for word in run):
             yield Name(run[0].start(), run[-1].start() + len(_POSSESSIVE.sub("", run[-1][0])))
 
 
 def in_mid_sentence(text: str, start: int, end: int) -> bool:
-    """Whether a word follows one in lower case, so that its capital is its own, and no other capital follows, as in
-    `Purchase Order`."""
+    """Whether the word from `start` to `end` has its capital although a word in lower case stands before it, and the
+    next word has none (as it has in `Purchase Order`)."""
     return _BEFORE.search(text, max(0, start - 40), start) is not None and _CAPITALISED.match(text, end + 1) is None
 
 
 def is_full_name(text: str, lexicon: Lexicon) -> bool:
-    """Whether `text` reads as a first and last name: no word is part of institutions' names, not all are words of the
-    language."""
+    """Whether `text` reads as a first and last name: no word is common in institutions' names, and not all are words of
+    the language."""
     words = [match[0] for match in _ANY_WORD.finditer(text) if match[0][:1].isupper()]
-    known = [_base(word) for word in words]
+    bases = [_base(word) for word in words]
     return (
         2 <= len(words) <= 4
         and not text[:1].isdigit()
         and not any(character.isdigit() or character in "&/@:" for character in text)
-        and not any(word in _INSTITUTION or word in _NOBODY or lexicon.ordinary(word) for word in known)
-        and not all(map(lexicon.known, known))
+        and not any(word in _INSTITUTION or word in _NOBODY or lexicon.ordinary(word) for word in bases)
+        and not all(map(lexicon.is_word, bases))
         and not all(word.isupper() for word in words)
     )
 
 
 def mentions(texts: Sequence[str], names: Sequence[Iterable[Name]], lexicon: Lexicon) -> list[list[Name]]:
-    """The names, and each other place of `texts` where one of them, or a part of one, stands, with the capitalised
-    words beside it.
+    """The `names` in each of `texts`, and every other place where one of them, or a part of one, is mentioned.
 
-    Addresses such as `ada.park@` name people, too: their parts are looked for as well.
+    A mention includes the unknown capitalised words right after it. Addresses such as `ada.park@` name people too, so
+    their parts are looked for as well. Each text's names are in order and do not overlap.
     """
-    known: set[str] = set()
-    for text, found in zip(texts, names, strict=True):
-        for name in found:
-            known.update(_parts(text[name.start : name.end], lexicon))
+    parts: set[str] = set()
+    for text, names_in_text in zip(texts, names, strict=True):
+        for name in names_in_text:
+            parts.update(_split_name(text[name.start : name.end], lexicon))
         for match in _MAILBOX.finditer(text):
-            parts = [_folded(part) for part in match.groups()]
-            if not any(part in _NOBODY or part in _INSTITUTION for part in parts):
-                known.update(part for part in parts if len(part) > 2 and not lexicon.ordinary(part))
-    return [_merged(text, [*found, *_known(text, known)], lexicon) for text, found in zip(texts, names, strict=True)]
+            owner = [_fold(part) for part in match.groups()]
+            if not any(part in _NOBODY or part in _INSTITUTION for part in owner):
+                parts.update(part for part in owner if len(part) > 2 and not lexicon.ordinary(part))
+    return [_merge(text, [*names_in_text, *_find_parts(text, parts)], lexicon) for text, names_in_text in zip(texts, names, strict=True)]
 
 
-def _parts(name: str, lexicon: Lexicon) -> Iterator[str]:
+def _split_name(name: str, lexicon: Lexicon) -> Iterator[str]:
     for match in _ANY_WORD.finditer(name):
         word = _POSSESSIVE.sub("", match[0])
         if len(word) > 2 and word[0].isupper() and not lexicon.ordinary(word) and word.casefold() not in _NOBODY:
-            yield _folded(word)
+            yield _fold(word)
 
 
-def _known(text: str, known: set[str]) -> Iterator[Name]:
-    if not known:
+def _find_parts(text: str, parts: set[str]) -> Iterator[Name]:
+    if not parts:
         return
     for match in _CAPITALISED.finditer(text):
         word = _POSSESSIVE.sub("", match[0])
         before = text[match.start() - 1 : match.start()]
-        if _folded(word) in known and not before.isalnum() and before not in ("@", "."):
+        if _fold(word) in parts and not before.isalnum() and before not in ("@", "."):
             yield Name(match.start(), match.start() + len(word))
 
 
-def _merged(text: str, names: Iterable[Name], lexicon: Lexicon) -> list[Name]:
-    """`names` in order and apart, each grown by the unknown capitalised words right behind it and joined with its
-    neighbour."""
-    merged: list[Name] = []
+def _merge(text: str, names: Iterable[Name], lexicon: Lexicon) -> list[Name]:
+    """`names` in order, each extended by the unknown capitalised words right after it; adjacent names become one."""
+    result: list[Name] = []
     for name in sorted(names, key=lambda name: (name.start, -name.end)):
-        grown = _grown(text, name, lexicon)
-        last = merged[-1] if merged else None
-        if last and (grown.start <= last.end or _LINK.fullmatch(text, last.end, grown.start)):
-            merged[-1] = Name(last.start, max(last.end, grown.end))
+        longer = _extend(text, name, lexicon)
+        last = result[-1] if result else None
+        if last and (longer.start <= last.end or _LINK.fullmatch(text, last.end, longer.start)):
+            result[-1] = Name(last.start, max(last.end, longer.end))
         else:
-            merged.append(grown)
-    return merged
+            result.append(longer)
+    return result
 
 
-def _grown(text: str, name: Name, lexicon: Lexicon) -> Name:
+def _extend(text: str, name: Name, lexicon: Lexicon) -> Name:
     end = name.end
     for _ in range(3):
         match = _NEXT_WORD.match(text, end)
-        if not match or lexicon.known(_base(match["word"])) or _base(match["word"]) in _NOBODY or _base(match["word"]) in _INSTITUTION:
+        if not match or lexicon.is_word(_base(match["word"])) or _base(match["word"]) in _NOBODY or _base(match["word"]) in _INSTITUTION:
             break
         end = match.end("word") - len(match["word"]) + len(_POSSESSIVE.sub("", match["word"]))
     return Name(name.start, end)
@@ -325,7 +324,7 @@ def _grown(text: str, name: Name, lexicon: Lexicon) -> Name:
 _NEXT_WORD = re.compile(rf"[ \t](?:{_PARTICLE} )?(?P<word>{_WORD})(?!\w)")
 
 
-def _form_of(word: str, words: frozenset[str]) -> bool:
+def _is_form_of(word: str, words: frozenset[str]) -> bool:
     return word in words or any(
         word.endswith(ending) and len(word) > len(ending) + 2 and word.removesuffix(ending) + base in words for ending, base in _FORMS
     )
@@ -350,10 +349,10 @@ def _base(word: str) -> str:
     return _POSSESSIVE.sub("", word).casefold()
 
 
-def _folded(word: str) -> str:
+def _fold(word: str) -> str:
     """`word` in lower case and without accents, so that `jose` finds `José`."""
-    decomposed = unicodedata.normalize("NFKD", word.casefold())
-    return "".join(character for character in decomposed if not unicodedata.combining(character))
+    characters = unicodedata.normalize("NFKD", word.casefold())
+    return "".join(character for character in characters if not unicodedata.combining(character))
 
 
 # Places
@@ -374,16 +373,16 @@ _IN = re.compile(rf"\b{_WHERE}[ ]$")
 
 
 def stands_where_places_do(text: str, start: int) -> bool:
-    """Whether `in`, `moved to` or the like is right before code point `start`."""
+    """Whether `in`, `moved to` or the like stands right before code point `start`."""
     return _IN.search(text, max(0, start - 20), start) is not None
 
 
 def cued_places(text: str, lexicon: Lexicon) -> Iterator[Name]:
-    """Places that their surroundings give away: `in Xyz`, where no word of the language is capitalised there, and
-    `City: Xyz`."""
+    """Names of places recognised by the words around them: `City: Xyz`, and `in Xyz` unless all of `Xyz` are words of
+    the language."""
     for match in _IN_PLACE.finditer(text):
         group = "name" if match["name"] else "named"
         words = [_base(word) for word in _ANY_WORD.findall(match[group])]
-        if any(word in _NOBODY for word in words) or (group == "name" and all(map(lexicon.known, words))):
+        if any(word in _NOBODY for word in words) or (group == "name" and all(map(lexicon.is_word, words))):
             continue
         yield Name(match.start(group), match.end(group))

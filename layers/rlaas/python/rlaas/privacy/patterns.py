@@ -1,7 +1,7 @@
-"""Personal data that its shape gives away, checked by its checksum where it has one.
+"""Personal data with a recognisable shape; where a kind has a checksum, the checksum must be right.
 
-Each expression is linear in the text: no nested or adjacent repetitions that could match the same characters. A glance
-at the text first (is there an `@`, are there enough digits) spares most texts most expressions.
+Each expression takes time linear in the text: no nested or adjacent repetitions that could match the same characters. A
+quick look at the text first (is there an `@`, are there enough digits) avoids most expressions for most texts.
 """
 
 import hashlib
@@ -10,15 +10,15 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from rlaas.privacy.addresses import street_addresses
-from rlaas.privacy.cards import card_numbers
-from rlaas.privacy.phones import phone_numbers
+from rlaas.privacy.addresses import find_street_addresses
+from rlaas.privacy.cards import find_card_numbers
+from rlaas.privacy.phones import find_phone_numbers
 from rlaas.privacy.settings import PatternEntity
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Characters `start` to `end` of a text are an `entity`."""
+    """Code points `start` to `end` (exclusive) of a text are an `entity`."""
 
     start: int
     end: int
@@ -41,51 +41,55 @@ _SOME_DIGITS = re.compile(r"\d(?:[^\d\n]{0,3}\d){6}")
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
-def pattern_spans(text: str, entities: Sequence[PatternEntity], phone_regions: Sequence[str]) -> Iterator[Span]:
-    """Every occurrence of `entities` in `text`, in no order; they may overlap."""
-    wanted = set(entities)
+def find_pattern_spans(text: str, entities: Sequence[PatternEntity], phone_regions: Sequence[str]) -> Iterator[Span]:
+    """Every occurrence of `entities` in `text`, in no particular order; they may overlap.
+
+    `phone_regions` are the countries (ISO 3166) whose national notation of phone numbers is recognised.
+    """
+    kinds = set(entities)
     digits = _SOME_DIGITS.search(text) is not None
     for pattern in _PATTERNS:
-        if pattern.entity in wanted and (digits or not pattern.of_digits) and pattern.may_be_in(text):
+        if pattern.entity in kinds and (digits or not pattern.of_digits) and pattern.may_be_in(text):
             yield from pattern.spans(text)
-    cards = [*card_numbers(text)] if digits and wanted & {"CREDIT_CARD", "PHONE_NUMBER"} else []
-    if "CREDIT_CARD" in wanted:
+    cards = [*find_card_numbers(text)] if digits and kinds & {"CREDIT_CARD", "PHONE_NUMBER"} else []
+    if "CREDIT_CARD" in kinds:
         yield from (Span(start, end, "CREDIT_CARD") for start, end in cards)
-    if digits and "PHONE_NUMBER" in wanted:
-        yield from (Span(start, end, "PHONE_NUMBER") for start, end in phone_numbers(text, phone_regions, cards))
-    if "STREET_ADDRESS" in wanted:
-        yield from (Span(start, end, "STREET_ADDRESS") for start, end in street_addresses(text))
+    if digits and "PHONE_NUMBER" in kinds:
+        yield from (Span(start, end, "PHONE_NUMBER") for start, end in find_phone_numbers(text, phone_regions, cards))
+    if "STREET_ADDRESS" in kinds:
+        yield from (Span(start, end, "STREET_ADDRESS") for start, end in find_street_addresses(text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pattern:
-    """What one expression finds: in its `group`, as far as `trim` leaves of it, when that is `valid`."""
+    """An expression for one kind of data: `trim` cuts what its `group` matches, and the rest counts if it is
+    `valid`."""
 
     entity: PatternEntity
     expression: re.Pattern[str]
     group: int = 0
     of_digits: bool = False
-    """Whether it needs `_SOME_DIGITS`."""
+    """Whether it can only match a text with `_SOME_DIGITS`."""
     may_be_in: Callable[[str], bool] = lambda _: True
-    """A glance at a text."""
+    """A quick check whether it can match a text at all."""
     trim: Callable[[str], str] = str
     valid: Callable[[str], bool] = bool
 
     def spans(self, text: str) -> Iterator[Span]:
         for match in self.expression.finditer(text):
-            found = self.trim(match[self.group])
-            if self.valid(found):
-                yield Span(match.start(self.group), match.start(self.group) + len(found), self.entity)
+            value = self.trim(match[self.group])
+            if self.valid(value):
+                yield Span(match.start(self.group), match.start(self.group) + len(value), self.entity)
 
 
 def _digits(text: str) -> list[int]:
     return [int(character) for character in text if character.isdecimal()]
 
 
-def _iban(text: str) -> str:
-    """The IBAN that begins `text`; nothing when none does.
+def _trim_to_iban(text: str) -> str:
+    """The IBAN at the start of `text`; empty when there is none.
 
-    Words behind it may look like a part of it, so its country's length decides.
+    Words after it may look like a part of it, so the length of its country's IBANs decides where it ends.
     """
     plain = [(place, character) for place, character in enumerate(text) if character not in " -"]
     length = _IBAN_LENGTHS.get("".join(character for _, character in plain[:2]).upper(), 0)
@@ -98,7 +102,7 @@ def _iban(text: str) -> str:
     return text[:end] if int("".join(str(int(character, 36)) for character in code[4:] + code[:4])) % 97 == 1 else ""
 
 
-def _ip(text: str) -> bool:
+def _is_ip(text: str) -> bool:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -106,13 +110,13 @@ def _ip(text: str) -> bool:
     return not address.is_unspecified
 
 
-def _nhs(text: str) -> bool:
+def _is_nhs(text: str) -> bool:
     digits = _digits(text)
     return len(set(digits)) > 1 and sum(digit * weight for digit, weight in zip(digits, range(10, 0, -1), strict=True)) % 11 == 0
 
 
-def _crypto(text: str) -> bool:
-    """Base58Check for old Bitcoin addresses; the others carry a prefix that nothing else has."""
+def _is_crypto(text: str) -> bool:
+    """Whether an old Bitcoin address passes Base58Check; newer ones have a prefix that nothing else has."""
     if text.startswith(("bc1", "0x")):
         return True
     number = 0
@@ -151,21 +155,21 @@ _PATTERNS = (
         entity="URL",
         expression=_URL,
         may_be_in=lambda text: "://" in text or "www." in text.lower(),
-        trim=lambda found: found.rstrip(".,;:!?)]}"),
+        trim=lambda value: value.rstrip(".,;:!?)]}"),
     ),
     _Pattern(entity="US_SSN", expression=_SSN, of_digits=True),
     _Pattern(entity="US_SSN", expression=_SSN_BARE, of_digits=True, group=1),
-    _Pattern(entity="UK_NHS", expression=_NHS, of_digits=True, valid=_nhs),
-    _Pattern(entity="UK_NHS", expression=_NHS_NAMED, of_digits=True, valid=_nhs, group=1),
-    _Pattern(entity="IBAN_CODE", expression=_IBAN, of_digits=True, trim=_iban),
-    _Pattern(entity="IP_ADDRESS", expression=_IPV4, may_be_in=lambda text: text.count(".") >= 3, valid=_ip),
-    _Pattern(entity="IP_ADDRESS", expression=_IPV6, may_be_in=lambda text: text.count(":") >= 2, valid=_ip),
+    _Pattern(entity="UK_NHS", expression=_NHS, of_digits=True, valid=_is_nhs),
+    _Pattern(entity="UK_NHS", expression=_NHS_NAMED, of_digits=True, valid=_is_nhs, group=1),
+    _Pattern(entity="IBAN_CODE", expression=_IBAN, of_digits=True, trim=_trim_to_iban),
+    _Pattern(entity="IP_ADDRESS", expression=_IPV4, may_be_in=lambda text: text.count(".") >= 3, valid=_is_ip),
+    _Pattern(entity="IP_ADDRESS", expression=_IPV6, may_be_in=lambda text: text.count(":") >= 2, valid=_is_ip),
     _Pattern(entity="MAC_ADDRESS", expression=_MAC, may_be_in=lambda text: text.count(":") >= 5 or text.count("-") >= 5),
     _Pattern(
         entity="MAC_ADDRESS",
         expression=_MAC_DOTTED,
         may_be_in=lambda text: text.count(".") >= 2,
-        valid=lambda found: not found.replace(".", "").isdecimal(),
+        valid=lambda value: not value.replace(".", "").isdecimal(),
     ),
-    _Pattern(entity="CRYPTO", expression=_BITCOIN, valid=_crypto),
+    _Pattern(entity="CRYPTO", expression=_BITCOIN, valid=_is_crypto),
 )

@@ -1,7 +1,6 @@
-"""Phone numbers: by a plus sign, by the notation of a country, and wherever the words around a number say that somebody
-is reached by it.
+"""Phone numbers: recognised by a plus sign, by a country's notation, or by the words around them (`call me on ...`).
 
-Each expression is bounded where it begins, so that all takes time linear in the text.
+What an expression can match from any one place is bounded, so the search takes time linear in the text.
 """
 
 import re
@@ -27,14 +26,14 @@ _THINGS = frozenset(
     telefoon telephone teléfono téléphone tél viber whatsapp
     """.split()  # noqa: SIM905
 )
-"""What has a phone number."""
+"""Words for things that have a phone number."""
 _NUMBERS = frozenset({"number", "no", "line", "details"})
-_WHOSE = frozenset(
+_OWNERS = frozenset(
     """
     alternate alternative callback contact daytime direct emergency evening her his home my office our registered their work your
     """.split()  # noqa: SIM905
 )
-"""What makes a `number` a phone's when it is right before it."""
+"""Words that, right before one of `_NUMBERS`, make it a phone number (`my number`)."""
 _DEEDS = frozenset(
     """
     anrufen answer answering answers appeler appelez buzz call callback called calling calls chiamare contact contacted dial dialed
@@ -42,7 +41,7 @@ _DEEDS = frozenset(
     ringing text texted texting texts
     """.split()  # noqa: SIM905
 )
-"""What is done by phone, and otherwise."""
+"""What people do by phone, and by other means."""
 _GAP = re.compile(r"[^\d\n]{0,40}(?:\n[ \t>]{0,8})?")
 _DEED_GAP = re.compile(
     r"(?i)[ \t]*|(?:[^\d\n.!?;]{0,30}[ \t])?"
@@ -53,7 +52,7 @@ _OF_OTHERS = re.compile(
     r"|shipment|booking|reservation|policy|contract|item|article|product|serial|version|zip|postcode|ssn|iban|flight|room|year|passport|licen[cs]e"
     r"|nhs|insurance|date|born|dob|tax|vat|isbn|ean|upc|sku|imei|purchase|customer|claim|batch|build|port|ip|score|count)\b"
 )
-_TOLD_BEHIND = re.compile(r"(?i)[ \t]{0,3}[(\[-]?[ \t]?(?:office|fax|mobile|mob|cell|home|work|landline|direct|desk|tel|phone)(?![ ]?\w)")
+_CUE_BEHIND = re.compile(r"(?i)[ \t]{0,3}[(\[-]?[ \t]?(?:office|fax|mobile|mob|cell|home|work|landline|direct|desk|tel|phone)(?![ ]?\w)")
 _DATE = re.compile(
     r"\d{4}([-./ ])\d{1,2}\1\d{1,2}(?:[ ]\d{1,2}(?:[.:]\d{2})?)?|\d{1,2}([-./ ])\d{1,2}\2(?:19|20)\d{2}(?:[ ]\d{1,2}(?:[.:]\d{2})?)?"
     r"|(?:19|20)\d{2}[ ]?[-/][ ]?(?:19|20)\d{2}|\d{1,2}[.]\d{2} ?- ?\d{1,2}[.]\d{2}"
@@ -62,33 +61,33 @@ _ROUND = re.compile(r"\d{1,3}(?:[ .]\d{3})*[ .]000")
 _IPV4 = re.compile(r"(?!(?:\d\d\.){3}\d\d$)(?:\d{1,3}\.){3}\d{1,3}")
 
 
-def phone_numbers(text: str, regions: Sequence[str], cards: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Where each phone number in `text` begins and ends; they may overlap.
+def find_phone_numbers(text: str, regions: Sequence[str], cards: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The start and end (code points) of each phone number in `text`; they may overlap.
 
-    `regions` are the countries (ISO 3166) whose notation at home is known wherever it stands. What is in `cards` is a
-    phone's only where a plus sign or the words around it say so.
+    `regions` are the countries (ISO 3166) whose national notation is recognised without any words around it. A number
+    within `cards` (starts and ends) is taken for a phone's only where a plus sign or the words around it say so.
     """
-    surest = [*_surest(text, _blanked(text, cards) if cards else text, regions)]
-    yield from surest
-    begun = {start for start, _ in surest}
+    spans = [*_find_surest(text, _blank_out(text, cards) if cards else text, regions)]
+    yield from spans
+    starts = {start for start, _ in spans}
     for match in _NUMBER.finditer(text):
-        start, end = match.start(), match.start() + _told_end(match[0])
-        if end > start and start not in begun and (_is_told_before(text, start) or _TOLD_BEHIND.match(text, end)):
+        start, end = match.start(), match.start() + _find_end(match[0])
+        if end > start and start not in starts and (_is_cued_before(text, start) or _CUE_BEHIND.match(text, end)):
             yield start, end
 
 
-def _surest(text: str, without_cards: str, regions: Sequence[str]) -> Iterator[tuple[int, int]]:
+def _find_surest(text: str, without_cards: str, regions: Sequence[str]) -> Iterator[tuple[int, int]]:
     for match in _ABROAD.finditer(text):
-        end = _phone_abroad_end(match[0])
+        end = _find_end_abroad(match[0])
         if end:
             yield match.start(), match.start() + end
-    for expression, valid in ((_HOME, lambda found: _phone_home(found, regions)), (_TRUNK, _is_trunk)):
+    for expression, valid in ((_HOME, lambda value: _is_at_home(value, regions)), (_TRUNK, _is_trunk)):
         yield from (match.span() for match in expression.finditer(without_cards) if valid(match[0]))
     if "US" in regions or "CA" in regions:
         yield from (match.span() for match in _NORTH_AMERICAN.finditer(without_cards))
 
 
-def _blanked(text: str, spans: Iterable[tuple[int, int]]) -> str:
+def _blank_out(text: str, spans: Iterable[tuple[int, int]]) -> str:
     characters = list(text)
     for start, end in spans:
         characters[start:end] = "\0" * (end - start)
@@ -96,30 +95,31 @@ def _blanked(text: str, spans: Iterable[tuple[int, int]]) -> str:
 
 
 def _is_trunk(text: str) -> bool:
-    """Whether there are as many digits as phone numbers have behind the zero that a country's own numbers begin
-    with."""
+    """Whether `text`, which begins with a trunk zero, has as many digits as national phone numbers have."""
     return 9 <= sum(map(str.isdigit, text)) <= 12
 
 
-def _told_end(text: str) -> int:
-    """Where the number of 7 to 15 digits ends that begins `text` and may be a phone's; 0 when none does."""
+def _find_end(text: str) -> int:
+    """The end of the possible phone number (7 to 15 digits) at the start of `text`; 0 when there is none."""
     end = len(text)
     while end and sum(map(str.isdigit, text[:end])) > 15:
         shorter = _LAST_GROUP.search(text, 0, end)
         end = shorter.start() if shorter else 0
-    found = text[:end]
-    if sum(map(str.isdigit, found)) < 7 or any(other.fullmatch(found) for other in (_DATE, _ROUND, _IPV4)):
+    number = text[:end]
+    if sum(map(str.isdigit, number)) < 7 or any(other.fullmatch(number) for other in (_DATE, _ROUND, _IPV4)):
         return 0
     return end
 
 
-def _is_told_before(text: str, start: int) -> bool:
-    """Whether the last word before code point `start` that may tell of a phone does: no other thing that has numbers
-    stands between."""
+def _is_cued_before(text: str, start: int) -> bool:
+    """Whether a word before code point `start` says that a phone number follows.
+
+    The last such word decides, and nothing else that has numbers (an order, an invoice) may stand in between.
+    """
     words = [*_WORD.finditer(text, max(0, start - 60), start)]
     for at in reversed(range(len(words))):
         word, end = words[at][0].lower(), words[at].end()
-        is_thing = word in _THINGS or (word in _NUMBERS and at > 0 and words[at - 1][0].lower() in _WHOSE)
+        is_thing = word in _THINGS or (word in _NUMBERS and at > 0 and words[at - 1][0].lower() in _OWNERS)
         if is_thing or word in _DEEDS:
             return (
                 _GAP.fullmatch(text, end, start) is not None
@@ -129,19 +129,19 @@ def _is_told_before(text: str, start: int) -> bool:
     return False
 
 
-def _phone_abroad_end(text: str) -> int:
-    """Where the phone number that begins `text` ends; 0 when none does.
+def _find_end_abroad(text: str) -> int:
+    """The end of the international phone number at the start of `text`; 0 when there is none.
 
-    Another number may stand behind it, so what is too long is tried again without its last group.
+    Another number may follow it, so a text that is too long is tried again without its last group of digits.
     """
     end = len(text)
-    while end > 7 and not _phone_abroad(text[:end]):
+    while end > 7 and not _is_abroad(text[:end]):
         shorter = _LAST_GROUP.search(text, 0, end)
         end = shorter.start() if shorter else 0
     return end if end > 7 else 0
 
 
-def _phone_abroad(text: str) -> bool:
+def _is_abroad(text: str) -> bool:
     import phonenumbers  # 40 ms, and most texts hold no candidate
 
     plain = re.sub(r"^(?:011|00|\+)[ .-]?", "+", text)
@@ -149,15 +149,15 @@ def _phone_abroad(text: str) -> bool:
         number = phonenumbers.parse(plain, None)
     except phonenumbers.NumberParseException:
         return False
-    # A plus sign says what it is, even of a number not given out yet; two zeros may also begin an article's number.
+    # After a plus sign a number counts even if it is not assigned yet; two zeros may also begin an article's number.
     return phonenumbers.is_possible_number(number) if text.startswith("+") else phonenumbers.is_valid_number(number)
 
 
-def _phone_home(text: str, regions: Sequence[str]) -> bool:
+def _is_at_home(text: str, regions: Sequence[str]) -> bool:
     import phonenumbers
 
     if not text.startswith(("0", "(")) and len(re.findall(r"\d+", text)) < 3:
-        return False  # digits in one or two runs are far more often an order's or an invoice's number
+        return False  # one or two runs of digits are far more often the number of an order or an invoice
     for region in regions:
         try:
             number = phonenumbers.parse(text, region)

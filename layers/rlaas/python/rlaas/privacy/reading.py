@@ -1,5 +1,4 @@
-"""A text as it is read, and how it is changed: in JSON, what escapes hide is seen, and whatever is replaced, JSON
-stays."""
+"""Reads a text for personal data and replaces what is found: in JSON, escapes are undone first, and JSON stays JSON."""
 
 import json
 import re
@@ -9,15 +8,15 @@ from decimal import Decimal
 
 from rlaas.privacy.patterns import Span
 
-InPlaceOf = Callable[[str, str], str]
-"""What stands in the place of a text that was found, by the text and what it is."""
+ReplacementFor = Callable[[str, str], str]
+"""Gives the replacement of a text, from the text and its kind of entity."""
 
-_BEGINS = re.compile(r"\{|\[(?=\s*[\[{\"])")
-"""Where JSON may begin in a text that is more than JSON; not at `[1]` or `[sic]`, which prose has."""
+_JSON_START = re.compile(r"\{|\[(?=\s*[\[{\"])")
+"""Where JSON may begin in a longer text; not at `[1]` or `[sic]`, which are common in prose."""
 _MOST_TRIES = 50
 _MOST_DIGITS = 30
 _ENDS = ("", "null", '"', '":null', ":null", '"":null')
-"""What a text that was cut off in the middle of its JSON may lack, before its brackets are closed."""
+"""What may have to be added to JSON that was cut off, before its brackets are closed."""
 _TOKEN = re.compile(r'"(?P<string>[^"\\]*(?:\\.[^"\\]*)*)"(?P<key>\s*:)?|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?')
 _ESCAPED = re.compile(
     r"\\u(?P<high>[dD][89abAB][0-9A-Fa-f]{2})\\u(?P<low>[dD][c-fC-F][0-9A-Fa-f]{2})|\\u(?P<one>[0-9A-Fa-f]{4})|\\(?P<short>.)", re.DOTALL
@@ -30,138 +29,145 @@ _BRACKET = re.compile(r"[\[\]{}]")
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A string, a name or a number of a JSON text, from `start` to `end` of the reading."""
+    """A string, a name or a number in a JSON text, or prose around it, from `start` to `end` of the reading."""
 
     start: int
     end: int
-    stands: Sequence[int]
-    """Where each of its characters stands in the text, and where it ends there."""
+    positions: Sequence[int]
+    """The position of each of its characters in the original text, and the position of its end there."""
     depth: int
-    """How many strings of JSON it lies in, itself included: so often is escaped what is put there. None in prose."""
+    """How many strings of JSON it lies in, counting itself; a replacement is escaped as many times. 0 in prose."""
     is_number: bool = False
     owner: int | None = None
-    """Of a name: which object it is in."""
+    """Of a name: the number of the object it is in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """`text` is what is looked at of `given`, and of `added`, which completes JSON that was cut off. `leaves` (None:
-    the whole text is one) are where something may be put in the place of another."""
+    """`text` is `original` with its escapes undone. `completion` is the missing end of an `original` that was cut off.
 
-    given: str
+    Only within `leaves` may anything be replaced; None means anywhere in the text.
+    """
+
+    original: str
     text: str
     leaves: tuple[Leaf, ...] | None = None
-    added: str = ""
+    completion: str = ""
 
-    def replaced(self, spans: Sequence[Span], in_place_of: InPlaceOf) -> str:
-        """The text given with each of `spans` (of the reading, in order and apart) replaced.
+    def replace_spans(self, spans: Sequence[Span], replacement_for: ReplacementFor) -> str:
+        """The original text with each of `spans` replaced; they are positions in `text`, in order, without overlaps.
 
-        In JSON a number that holds a find becomes a string, names that become one another are numbered, and of a find
-        that goes over commas and quotes each string's part is replaced.
+        In JSON a number with a span in it becomes a string, names of an object that become equal are numbered, and of a
+        span across several strings the part in each string is replaced.
         """
         if self.leaves is None:
-            changes = ((span.start, span.end, in_place_of(self.text[span.start : span.end], span.entity)) for span in spans)
-            return _spliced(self.given, changes)
-        whole = _spliced(self.given + self.added, self._changes(self.leaves, spans, in_place_of))
-        return whole.removesuffix(self.added)
+            changes = ((span.start, span.end, replacement_for(self.text[span.start : span.end], span.entity)) for span in spans)
+            return _splice(self.original, changes)
+        whole = _splice(self.original + self.completion, self._changes(self.leaves, spans, replacement_for))
+        return whole.removesuffix(self.completion)
 
-    def _changes(self, leaves: Sequence[Leaf], spans: Sequence[Span], in_place_of: InPlaceOf) -> Iterator[tuple[int, int, str]]:
-        names: dict[int, set[str]] = {}
+    def _changes(self, leaves: Sequence[Leaf], spans: Sequence[Span], replacement_for: ReplacementFor) -> Iterator[tuple[int, int, str]]:
+        names_by_object: dict[int, set[str]] = {}
         first = 0
         for leaf in leaves:
             while first < len(spans) and spans[first].end <= leaf.start:
                 first += 1
-            changes = [*self._changes_within(leaf, spans, first, in_place_of)]
+            changes = [*self._changes_within(leaf, spans, first, replacement_for)]
             if leaf.owner is not None:
-                name = _spliced(
-                    self.text[leaf.start : leaf.end], ((start - leaf.start, end - leaf.start, put) for start, end, put in changes)
+                name = _splice(
+                    self.text[leaf.start : leaf.end],
+                    ((start - leaf.start, end - leaf.start, replacement) for start, end, replacement in changes),
                 )
-                taken = names.setdefault(leaf.owner, set())
-                if changes and name in taken:
-                    number = next(number for number in range(2, len(taken) + 3) if f"{name} ({number})" not in taken)
+                names_of_object = names_by_object.setdefault(leaf.owner, set())
+                if changes and name in names_of_object:
+                    number = next(number for number in range(2, len(names_of_object) + 3) if f"{name} ({number})" not in names_of_object)
                     name = f"{name} ({number})"
                     changes = [(leaf.start, leaf.end, name)]
-                taken.add(name)
-            for start, end, put in changes:
-                put = f'"{_escaped(put, 1)}"' if leaf.is_number else put
-                yield leaf.stands[start - leaf.start], leaf.stands[end - leaf.start], _escaped(put, leaf.depth)
+                names_of_object.add(name)
+            for start, end, replacement in changes:
+                replacement = f'"{_escape(replacement, 1)}"' if leaf.is_number else replacement
+                yield leaf.positions[start - leaf.start], leaf.positions[end - leaf.start], _escape(replacement, leaf.depth)
 
-    def _changes_within(self, leaf: Leaf, spans: Sequence[Span], first: int, in_place_of: InPlaceOf) -> Iterator[tuple[int, int, str]]:
+    def _changes_within(
+        self, leaf: Leaf, spans: Sequence[Span], first: int, replacement_for: ReplacementFor
+    ) -> Iterator[tuple[int, int, str]]:
         for at in range(first, len(spans)):
             span = spans[at]
             if span.start >= leaf.end:
                 return
             start, end = max(span.start, leaf.start), min(span.end, leaf.end)
             if leaf.is_number:
-                yield leaf.start, leaf.end, in_place_of(self.text[leaf.start : leaf.end], span.entity)
+                yield leaf.start, leaf.end, replacement_for(self.text[leaf.start : leaf.end], span.entity)
                 return
             if (start, end) == (span.start, span.end) or any(map(str.isalnum, self.text[start:end])):
-                yield start, end, in_place_of(self.text[start:end], span.entity)
+                yield start, end, replacement_for(self.text[start:end], span.entity)
 
 
 def read(text: str) -> Reading:
-    """`text` as it is read: in JSON objects and lists, alone, cut off, in lines, in fences or in the middle of prose,
-    the escapes of strings are undone, at every depth."""
+    """Read `text`, undoing the escapes in strings of JSON at every depth.
+
+    The JSON (objects and lists) may be all of the text, cut off, or stand in lines, in fences or in the middle of
+    prose.
+    """
     if "{" not in text and "[" not in text:
         return Reading(text, text)
-    made = _Making()
+    builder = _ReadingBuilder()
     if _is_json(text):
-        made.read(text, range(len(text) + 1), depth=0)
-        return Reading(text, "".join(made.parts), tuple(made.leaves))
-    completed = _completed(text)
+        builder.read(text, range(len(text) + 1), depth=0)
+        return Reading(text, "".join(builder.parts), tuple(builder.leaves))
+    completed = _complete(text)
     if completed is not None:
-        made.read(completed, range(len(completed) + 1), depth=0)
-        return Reading(text, "".join(made.parts), tuple(made.leaves), added=completed[len(text) :])
+        builder.read(completed, range(len(completed) + 1), depth=0)
+        return Reading(text, "".join(builder.parts), tuple(builder.leaves), completion=completed[len(text) :])
     at = 0
-    for start, end in _json_within(text):
-        made.leaf(text[at:start], range(at, start + 1), 0)
-        made.read(text[start:end], range(start, end + 1), depth=0)
+    for start, end in _find_json(text):
+        builder.leaf(text[at:start], range(at, start + 1), 0)
+        builder.read(text[start:end], range(start, end + 1), depth=0)
         at = end
     if at == 0:
         return Reading(text, text)
-    made.leaf(text[at:], range(at, len(text) + 1), 0)
-    return Reading(text, "".join(made.parts), tuple(made.leaves))
+    builder.leaf(text[at:], range(at, len(text) + 1), 0)
+    return Reading(text, "".join(builder.parts), tuple(builder.leaves))
 
 
-def _json_within(text: str) -> Iterator[tuple[int, int]]:
-    """Where JSON begins and ends in a text that holds more; of texts with very many brackets, only at the first
-    ones."""
+def _find_json(text: str) -> Iterator[tuple[int, int]]:
+    """The starts and ends of the JSON within a longer text; only the first `_MOST_TRIES` brackets are tried."""
     decoder = json.JSONDecoder(parse_int=str, parse_float=str)
     at = 0
     for _ in range(_MOST_TRIES):
-        begins = _BEGINS.search(text, at)
-        if begins is None:
+        match = _JSON_START.search(text, at)
+        if match is None:
             return
         try:
-            _, end = decoder.raw_decode(text, begins.start())
+            _, end = decoder.raw_decode(text, match.start())
         except (ValueError, RecursionError):
-            at = begins.end()
+            at = match.end()
         else:
-            yield begins.start(), end
+            yield match.start(), end
             at = end
 
 
-def _completed(text: str) -> str | None:
-    """The JSON that `text` begins, closed where it was cut off; None when it is none."""
-    if not _BEGINS.match(text.lstrip()):
+def _complete(text: str) -> str | None:
+    """`text`, which is the beginning of JSON, with the end that it lacks; None when it is no JSON."""
+    if not _JSON_START.match(text.lstrip()):
         return None
-    opened: list[str] = []
+    closers: list[str] = []
     rest = _STRING.sub("", text)
     rest = rest[: rest.find('"')] if '"' in rest else rest
     for bracket in _BRACKET.findall(rest):
         if bracket in "{[":
-            opened.append("}" if bracket == "{" else "]")
-        elif not opened or opened.pop() != bracket:
+            closers.append("}" if bracket == "{" else "]")
+        elif not closers or closers.pop() != bracket:
             return None
-    if not opened:
+    if not closers:
         return None
-    closing = "".join(reversed(opened))
+    closing = "".join(reversed(closers))
     return next((whole for end in _ENDS if _is_json(whole := f"{text}{end}{closing}")), None)
 
 
 @dataclass(slots=True)
-class _Making:
-    """A reading of JSON in the making."""
+class _ReadingBuilder:
+    """Builds a reading piece by piece."""
 
     parts: list[str] = field(default_factory=list)
     leaves: list[Leaf] = field(default_factory=list)
@@ -169,17 +175,17 @@ class _Making:
     objects: int = 0
 
     def literal(self, text: str) -> None:
-        """What is read and stays as it is."""
+        """Add a text in which nothing may be replaced."""
         self.parts.append(text)
         self.length += len(text)
 
-    def leaf(self, text: str, stands: Sequence[int], depth: int, *, is_number: bool = False, owner: int | None = None) -> None:
-        """What is read and may be replaced."""
-        self.leaves.append(Leaf(self.length, self.length + len(text), stands, depth, is_number, owner))
+    def leaf(self, text: str, positions: Sequence[int], depth: int, *, is_number: bool = False, owner: int | None = None) -> None:
+        """Add a text in which spans may be replaced."""
+        self.leaves.append(Leaf(self.length, self.length + len(text), positions, depth, is_number, owner))
         self.literal(text)
 
-    def read(self, text: str, stands: Sequence[int], *, depth: int) -> None:
-        """A JSON text whose characters stand at `stands`."""
+    def read(self, text: str, positions: Sequence[int], *, depth: int) -> None:
+        """Add a JSON text; `positions` are those of its characters, and of its end, in the original text."""
         open_objects: list[int] = []
         at = 0
         for token in _TOKEN.finditer(text):
@@ -191,27 +197,27 @@ class _Making:
                     open_objects.pop()
             if token["string"] is None:
                 self.literal(text[at : token.start()])
-                number, (start, end) = _digits(token[0]), token.span()
-                places = stands[start : end + 1] if number == token[0] else [*[stands[start]] * len(number), stands[end]]
+                number, (start, end) = _write_out(token[0]), token.span()
+                places = positions[start : end + 1] if number == token[0] else [*[positions[start]] * len(number), positions[end]]
                 self.leaf(number, places, depth, is_number=True)
                 at = token.end()
                 continue
             start, end = token.span("string")
             self.literal(text[at:start])
-            said, places = _unescaped(token["string"], stands[start : end + 1])
+            inner, places = _unescape(token["string"], positions[start : end + 1])
             if token["key"] is not None:
-                self.leaf(said, places, depth + 1, owner=open_objects[-1])
-            elif _is_json(said):
-                self.read(said, places, depth=depth + 1)
+                self.leaf(inner, places, depth + 1, owner=open_objects[-1])
+            elif _is_json(inner):
+                self.read(inner, places, depth=depth + 1)
             else:
-                self.leaf(said, places, depth + 1)
+                self.leaf(inner, places, depth + 1)
             at = end
         self.literal(text[at:])
 
 
-def _digits(number: str) -> str:
-    """A whole number of up to 30 digits in digits alone, however it is written (`4.2e3`, `4200.0`); any other number as
-    it is."""
+def _write_out(number: str) -> str:
+    """A whole number of up to 30 digits in digits only, however it is written (`4.2e3`, `4200.0`); any other number
+    unchanged."""
     if number.lstrip("-").isdecimal() or len(number) > 2 * _MOST_DIGITS:
         return number
     value = Decimal(number)
@@ -221,7 +227,7 @@ def _digits(number: str) -> str:
 
 
 def _is_json(text: str) -> bool:
-    """Whether `text` is a JSON object or list. Numbers are not made, however long they are."""
+    """Whether `text` is a JSON object or list. Numbers are not converted, however long they are."""
     if text.lstrip()[:1] not in ("{", "["):
         return False
     try:
@@ -231,18 +237,18 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _unescaped(raw: str, stands: Sequence[int]) -> tuple[str, Sequence[int]]:
-    """What the inside of a JSON string says, and where each of its characters, and its end, stand."""
+def _unescape(raw: str, positions: Sequence[int]) -> tuple[str, Sequence[int]]:
+    """The inside of a JSON string without escapes, and the positions of its characters and of its end."""
     if "\\" not in raw:
-        return raw, stands
-    said: list[str] = []
+        return raw, positions
+    characters: list[str] = []
     places: list[int] = []
     at = 0
     for match in _ESCAPED.finditer(raw):
-        said += [raw[at : match.start()], _character(match)]
-        places += [*stands[at : match.start()], stands[match.start()]]
+        characters += [raw[at : match.start()], _character(match)]
+        places += [*positions[at : match.start()], positions[match.start()]]
         at = match.end()
-    return "".join([*said, raw[at:]]), [*places, *stands[at:]]
+    return "".join([*characters, raw[at:]]), [*places, *positions[at:]]
 
 
 def _character(escape: re.Match[str]) -> str:
@@ -255,17 +261,17 @@ def _character(escape: re.Match[str]) -> str:
     return chr(0x10000 + ((int(high, 16) & 0x3FF) << 10) + (int(low, 16) & 0x3FF))
 
 
-def _escaped(text: str, times: int) -> str:
-    """`text` as it stands in `times` strings of JSON, one in the other."""
+def _escape(text: str, times: int) -> str:
+    """`text` escaped for `times` strings of JSON, each within the next."""
     for _ in range(times):
         text = json.dumps(text, ensure_ascii=False)[1:-1]
     return text
 
 
-def _spliced(text: str, changes: Iterable[tuple[int, int, str]]) -> str:
-    """`text` with each stretch replaced; they are in order and apart."""
+def _splice(text: str, changes: Iterable[tuple[int, int, str]]) -> str:
+    """`text` with each change (start, end, replacement) made; they are in order and do not overlap."""
     parts, at = [], 0
-    for start, end, put in changes:
-        parts += [text[at:start], put]
+    for start, end, replacement in changes:
+        parts += [text[at:start], replacement]
         at = end
     return "".join([*parts, text[at:]])

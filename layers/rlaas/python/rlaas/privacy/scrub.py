@@ -1,4 +1,4 @@
-"""Texts without their personal data: what is found, and what each tenant wants in its place."""
+"""Takes personal data out of texts, and puts in its place what the tenant's settings say."""
 
 import hmac
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,10 +7,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from rlaas.errors import DependencyUnavailable
-from rlaas.privacy.patterns import Span, pattern_spans
+from rlaas.privacy.patterns import Span, find_pattern_spans
 from rlaas.privacy.reading import Reading, read
-from rlaas.privacy.settings import MODEL_ENTITIES, PATTERN_ENTITIES, Action, ModelEntity, PatternEntity, PrivacySettings, Work, compiled
-from rlaas.text_folding import folded, places
+from rlaas.privacy.settings import (
+    MODEL_ENTITIES,
+    PATTERN_ENTITIES,
+    Action,
+    ModelEntity,
+    PatternEntity,
+    PrivacySettings,
+    Work,
+    compile_pattern,
+)
+from rlaas.text_folding import find_positions, fold
 
 if TYPE_CHECKING:
     import re2
@@ -23,7 +32,7 @@ _GROUPING: dict[str, str] = {
     "UK_NHS": " -",
     "US_SSN": " -",
 }
-"""What people put between the characters of a kind without meaning anything by it."""
+"""Characters that people write within data of a kind, and that carry no meaning there."""
 
 
 Digest = Callable[[str], str]
@@ -31,7 +40,7 @@ Digest = Callable[[str], str]
 
 
 class EntityFinder(Protocol):
-    """Finds names of people and places, and what else has no shape of its own. Places in a text count its Unicode code
+    """Finds names of people and places, and other kinds of data without a recognisable shape. Spans count code
     points."""
 
     def find(self, texts: Sequence[str], entities: Sequence[ModelEntity]) -> list[list[Span]]:
@@ -41,8 +50,8 @@ class EntityFinder(Protocol):
 
 @dataclass(frozen=True)
 class Scrubber:
-    """One tenant's settings at work. `salt` (32 random bytes, the tenant's own) makes hashes that tell nothing to
-    others."""
+    """Applies one tenant's settings. `salt` (32 random bytes, the tenant's own) keeps other tenants from comparing its
+    hashes with theirs."""
 
     settings: PrivacySettings
     salt: bytes
@@ -50,61 +59,64 @@ class Scrubber:
 
     @cached_property
     def by_patterns(self) -> "Scrubber":
-        """The same without the kinds that a model has to be asked for."""
-        kept: dict[PatternEntity | ModelEntity, Action] = {**self.settings.actions, **dict.fromkeys(MODEL_ENTITIES, "keep")}
-        return Scrubber(self.settings.model_copy(update={"actions": kept}), self.salt)
+        """The same settings, but without the kinds that only a model can find."""
+        actions: dict[PatternEntity | ModelEntity, Action] = {**self.settings.actions, **dict.fromkeys(MODEL_ENTITIES, "keep")}
+        return Scrubber(self.settings.model_copy(update={"actions": actions}), self.salt)
 
     def texts(self, texts: Sequence[str]) -> list[str]:
-        """`texts` with personal data masked, hashed, dropped or kept as the settings say; what was JSON still is.
+        """`texts` with personal data masked, hashed, dropped or kept as the settings say; JSON stays JSON.
 
         Raises: DependencyUnavailable.
         """
         readings = [*map(read, texts)]
-        found = self.spans([reading.text for reading in readings])
+        spans_by_text = self.spans([reading.text for reading in readings])
         return [
-            reading.replaced(spans, self._in_place_of) if spans else reading.given for reading, spans in zip(readings, found, strict=True)
+            reading.replace_spans(spans, self._replacement_for) if spans else reading.original
+            for reading, spans in zip(readings, spans_by_text, strict=True)
         ]
 
     def spans(self, texts: Sequence[str]) -> list[list[Span]]:
-        """What is replaced in each of `texts`, in order and apart. Raises: DependencyUnavailable."""
-        seen = [folded(text) for text in texts]
+        """The spans to replace in each of `texts`, in order and without overlaps. Raises: DependencyUnavailable."""
+        visible_texts = [fold(text) for text in texts]
         work = Work()
-        by_pattern = [[*self._by_pattern(text, work)] for text in seen]
+        by_pattern = [[*self._find_by_patterns(text, work)] for text in visible_texts]
         by_model: list[list[Span]] = [[] for _ in texts]
         entities = self.settings.model_entities
         if entities and texts:
             if self.finder is None:
-                raise DependencyUnavailable("nothing here finds names, which the privacy settings ask for")
-            by_model = self.finder.find(seen, entities)
+                raise DependencyUnavailable("the privacy settings ask for names to be found, and no service here finds names")
+            by_model = self.finder.find(visible_texts, entities)
         return [
-            self._apart(text, [*map(_back_to(text, visible), found)], [*map(_back_to(text, visible), more)]) if found or more else []
-            for text, visible, found, more in zip(texts, seen, by_pattern, by_model, strict=True)
+            self._resolve_overlaps(text, [*map(_map_back(text, visible), pattern_spans)], [*map(_map_back(text, visible), model_spans)])
+            if pattern_spans or model_spans
+            else []
+            for text, visible, pattern_spans, model_spans in zip(texts, visible_texts, by_pattern, by_model, strict=True)
         ]
 
-    def found(self, text: str) -> list[Span]:
-        """What patterns find in `text` and settings do not keep, overlapping ones too, without the allowed texts."""
-        seen = folded(text)
-        spans = map(_back_to(text, seen), self._by_pattern(seen, Work()))
+    def find_by_patterns(self, text: str) -> list[Span]:
+        """What patterns find in `text`, except kinds that the settings keep and allowed texts. Spans may overlap."""
+        visible = fold(text)
+        spans = map(_map_back(text, visible), self._find_by_patterns(visible, Work()))
         return [span for span in spans if text[span.start : span.end] not in self._allowed]
 
-    def replaced(self, reading: Reading, spans: Iterable[Span]) -> str:
-        """What was read with each of `spans` of the reading replaced as the settings say."""
-        return reading.replaced(self._apart(reading.text, spans, ()), self._in_place_of)
+    def replace_spans(self, reading: Reading, spans: Iterable[Span]) -> str:
+        """The original text of `reading` with each of `spans` replaced as the settings say."""
+        return reading.replace_spans(self._resolve_overlaps(reading.text, spans, ()), self._replacement_for)
 
     def digest(self, text: str) -> str:
-        """HMAC-SHA256 (hex) of `text` under the salt: equal texts are known again, and nobody without the salt can
-        guess them."""
+        """HMAC-SHA256 (hex) of `text` under the salt: equal texts have equal digests, and nobody without the salt can
+        find a text by trying likely ones."""
         return _hmac(self.salt, text).hex()
 
     def digest_for(self, purpose: str) -> "Digest":
-        """A `digest` under a key of its own, made of the salt and `purpose`: what is proven by one proves nothing to
-        another."""
+        """A `digest` under a key of its own, derived from the salt and `purpose`, so that a digest made for one purpose
+        is worthless for another."""
         key = _hmac(self.salt, f"\0{purpose}")
         return lambda text: _hmac(key, text).hex()
 
     @cached_property
     def _custom(self) -> list[tuple[str, "re2._Regexp"]]:
-        return [(custom.name, compiled(custom.pattern)) for custom in self.settings.custom]
+        return [(custom.name, compile_pattern(custom.pattern)) for custom in self.settings.custom]
 
     @cached_property
     def _actions(self) -> dict[str, Action]:
@@ -115,56 +127,56 @@ class Scrubber:
     def _allowed(self) -> frozenset[str]:
         return frozenset(self.settings.allow)
 
-    def _by_pattern(self, text: str, work: Work) -> Iterator[Span]:
+    def _find_by_patterns(self, text: str, work: Work) -> Iterator[Span]:
         entities = [entity for entity in PATTERN_ENTITIES if self._actions[entity] != "keep"]
-        yield from pattern_spans(text, entities, self.settings.phone_regions)
+        yield from find_pattern_spans(text, entities, self.settings.phone_regions)
         for name, expression in self._custom:
-            yield from (Span(start, end, name) for start, end in work.finds(expression, text))
+            yield from (Span(start, end, name) for start, end in work.find_all(expression, text))
 
-    def _apart(self, text: str, by_pattern: Iterable[Span], by_model: Iterable[Span]) -> list[Span]:
-        """The spans without overlaps: patterns go before the model, then the longest, then the first.
+    def _resolve_overlaps(self, text: str, by_pattern: Iterable[Span], by_model: Iterable[Span]) -> list[Span]:
+        """The spans in order and without overlaps: patterns win over the model, then longer spans, then earlier ones.
 
-        What is left of a span that another one overlaps is a span as well, unless it is nothing but punctuation. Linear
-        in the text and its finds.
+        The rest of a span that another one overlaps stays a span, unless it is only punctuation. Linear in the text and
+        the number of spans.
         """
-        taken: list[Span] = []
+        result: list[Span] = []
         covered = bytearray(len(text))
         for spans in (by_pattern, by_model):
             for span in sorted(spans, key=lambda span: (span.start - span.end, span.start)):
                 if text[span.start : span.end] in self._allowed:
                     continue
-                for start, end in _uncovered(covered, span):
+                for start, end in _find_gaps(covered, span):
                     if (start, end) == (span.start, span.end) or any(map(str.isalnum, text[start:end])):
                         covered[start:end] = b"\x01" * (end - start)
-                        taken.append(Span(start, end, span.entity))
-        return sorted(taken, key=lambda span: span.start)
+                        result.append(Span(start, end, span.entity))
+        return sorted(result, key=lambda span: span.start)
 
-    def _in_place_of(self, found: str, entity: str) -> str:
+    def _replacement_for(self, text: str, entity: str) -> str:
         match self._actions[entity]:
             case "mask":
                 return f"<{entity}>"
             case "hash":
-                return f"<{entity}:{self.digest(canonical(found, entity))[:16]}>"
+                return f"<{entity}:{self.digest(canonical(text, entity))[:16]}>"
             case "drop":
                 return ""
             case "keep":
-                return found
+                return text
 
 
 def _hmac(key: bytes, text: str) -> bytes:
     return hmac.digest(key, text.encode(errors="surrogatepass"), "sha256")
 
 
-def _back_to(text: str, seen: str) -> Callable[[Span], Span]:
-    """What turns a span of `seen` into that of `text`, which may have invisible characters besides."""
-    if len(seen) == len(text):
+def _map_back(text: str, visible: str) -> Callable[[Span], Span]:
+    """A function that turns a span of `visible` into one of `text`, which may have invisible characters too."""
+    if len(visible) == len(text):
         return lambda span: span
-    stands = places(text)
-    return lambda span: Span(stands[span.start], stands[span.end - 1] + 1, span.entity)
+    positions = find_positions(text)
+    return lambda span: Span(positions[span.start], positions[span.end - 1] + 1, span.entity)
 
 
-def _uncovered(covered: bytearray, span: Span) -> Iterator[tuple[int, int]]:
-    """The stretches of `span` that nothing covers yet."""
+def _find_gaps(covered: bytearray, span: Span) -> Iterator[tuple[int, int]]:
+    """The parts of `span` (start, end) that are not covered yet."""
     end = span.start
     while (start := covered.find(0, end, span.end)) >= 0:
         end = covered.find(1, start, span.end)
@@ -172,10 +184,10 @@ def _uncovered(covered: bytearray, span: Span) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
-def canonical(found: str, entity: str) -> str:
-    """One text for all ways to write the same: hashes join `4111 1111...` with `4111-1111...`, and an address in
-    whatever case."""
-    plain = folded(found)
+def canonical(text: str, entity: str) -> str:
+    """One text for all ways to write the same: `4111 1111...` and `4111-1111...` get one hash, and so does an e-mail
+    address in any case."""
+    plain = fold(text)
     if entity == "URL":
         return plain
     if entity in MODEL_ENTITIES:

@@ -1,4 +1,4 @@
-"""What a tenant wants done with personal data, per kind of it."""
+"""A tenant's settings of privacy: what happens to each kind of personal data."""
 
 import secrets
 from collections.abc import Iterator
@@ -27,22 +27,23 @@ PatternEntity = Literal[
     "UK_NHS",
     "STREET_ADDRESS",
 ]
-"""Kinds found by pattern and checksum, in microseconds. The names are Presidio's, which has none for street
-addresses."""
+"""Kinds that patterns and checksums find, in microseconds. The names are Presidio's, except STREET_ADDRESS, for which
+Presidio has none."""
 ModelEntity = Literal["PERSON", "LOCATION", "NRP", "US_ITIN", "US_PASSPORT", "US_DRIVER_LICENSE", "US_BANK_NUMBER", "UK_NINO"]
-"""Kinds that take a language model, or the words around them, to find: a call of the function `find_entities` per
-request. `NRP` is a nationality, religion or political group."""
+"""Kinds that only a language model, or the words around them, can find: each request calls the function
+`find_entities`. `NRP` is a nationality, religion or political group."""
 
 PATTERN_ENTITIES: tuple[PatternEntity, ...] = get_args(PatternEntity)
 MODEL_ENTITIES: tuple[ModelEntity, ...] = get_args(ModelEntity)
 
 Action = Literal["mask", "hash", "drop", "keep"]
-"""`<EMAIL_ADDRESS>`; `<EMAIL_ADDRESS:1f2e3d4c5b6a7988>`, the same for the same text in one tenant; nothing; the text as
-it is."""
+"""What replaces the text: `<EMAIL_ADDRESS>`; `<EMAIL_ADDRESS:1f2e3d4c5b6a7988>`, equal for equal texts of one tenant;
+nothing; the text itself."""
 
 _MOST_INSTRUCTIONS = 1000
 _MOST_INSTRUCTIONS_TOGETHER = 3000
-"""Of RE2's programs: where its automaton outgrows its memory, each character costs some 14 ns for each."""
+"""Instructions of RE2's programs. When RE2's automaton outgrows its memory, each instruction takes about 14 ns per
+character of the text."""
 
 EntityName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,39}$")]
 
@@ -58,17 +59,17 @@ class CustomEntity(WireModel):
     @model_validator(mode="after")
     def _compiles_in_linear_time(self) -> Self:
         if self.name in (*PATTERN_ENTITIES, *MODEL_ENTITIES):
-            raise ValueError(f"{self.name} is a kind that exists; choose its action under actions")
-        compiled(self.pattern)
+            raise ValueError(f"{self.name} is a built-in kind; choose its action under actions")
+        compile_pattern(self.pattern)
         return self
 
 
 class PrivacySettings(WireModel):
     """What happens to each kind of personal data. By default what patterns find is masked, and no model is asked.
 
-    `allow` lists texts that are no personal data though they look like it, such as the company's own address.
-    `phone_regions` are the countries (ISO 3166) whose national notation of phone numbers is known; numbers with `+` are
-    found whatever their country.
+    `allow` lists texts that look like personal data and are none, such as the company's own address. `phone_regions`
+    are the countries (ISO 3166) whose national notation of phone numbers is recognised; numbers with `+` are found
+    whatever their country.
     """
 
     actions: dict[PatternEntity | ModelEntity, Action] = Field(default_factory=dict)
@@ -77,63 +78,65 @@ class PrivacySettings(WireModel):
     phone_regions: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")], ...] = Field(default=("US", "GB"), max_length=10)
 
     def action(self, entity: PatternEntity | ModelEntity) -> Action:
-        """What happens to `entity`."""
+        """The action for `entity`: masked by default if patterns find it, kept if only a model does."""
         return self.actions.get(entity, "mask" if entity in PATTERN_ENTITIES else "keep")
 
     @property
     def model_entities(self) -> tuple[ModelEntity, ...]:
-        """The kinds that a model has to be asked for."""
+        """The kinds to find that only a model can find."""
         return tuple(entity for entity in MODEL_ENTITIES if self.action(entity) != "keep")
 
 
 @dataclass(slots=True)
 class Work:
-    """What a tenant's own expressions may look at in one go, in characters. One find is linear in what follows it, and
-    many are not."""
+    """How many characters a tenant's own expressions may still look at. The search for one match takes time linear in
+    the rest of the text, so many matches could take quadratic time."""
 
     left: int = 500_000_000
 
-    def finds(self, expression: "re2._Regexp", text: str) -> Iterator[tuple[int, int]]:
-        """Where the finds of `expression` in `text` begin and end. When the work is done, all that is left of the text
-        is one find: what could not be looked at is not let through."""
-        at = 0
+    def find_all(self, expression: "re2._Regexp", text: str) -> Iterator[tuple[int, int]]:
+        """The start and end of each match of `expression` in `text`. When no work is left, the rest of the text counts
+        as one match: nothing passes unchecked."""
+        position = 0
         self.left -= len(text)
         for match in expression.finditer(text):
             yield match.span()
-            at = match.end()
-            self.left -= len(text) - at
+            position = match.end()
+            self.left -= len(text) - position
             if self.left < 0:
-                yield at, len(text)
+                yield position, len(text)
                 return
 
 
 class TenantPrivacy(WireModel):
-    """A tenant's settings, and the salt of its hashes: 32 random bytes in hexadecimal, made with the tenant and never
-    shown."""
+    """A tenant's settings, and the salt of its hashes: 32 random bytes in hexadecimal, drawn when the tenant is created
+    and never shown."""
 
     settings: PrivacySettings = Field(default_factory=PrivacySettings)
     salt: Sha256 = Field(default_factory=lambda: secrets.token_hex(32))
 
 
 def check_custom(settings: PrivacySettings) -> None:
-    """Whether the expressions are of a size that RE2 is quick with; those stored before it was bounded stay. Raises:
-    InvalidInput."""
-    sizes = [compiled(custom.pattern).programsize for custom in settings.custom]
+    """Refuse expressions so large that RE2 would be slow. Expressions stored before there was a limit stay valid.
+
+    Raises: InvalidInput.
+    """
+    sizes = [compile_pattern(custom.pattern).programsize for custom in settings.custom]
     for place, size in enumerate(sizes):
         if size > _MOST_INSTRUCTIONS:
             raise InvalidInput(
-                f"the expression takes {size} instructions, and at most {_MOST_INSTRUCTIONS} are taken: repeat less",
+                f"the expression takes {size} instructions of at most {_MOST_INSTRUCTIONS}: use fewer or smaller repetitions",
                 param=f"custom.{place}.pattern",
             )
     if sum(sizes) > _MOST_INSTRUCTIONS_TOGETHER:
         raise InvalidInput(
-            f"the expressions take {sum(sizes)} instructions together, and at most {_MOST_INSTRUCTIONS_TOGETHER}", param="custom"
+            f"the expressions take {sum(sizes)} instructions together, of at most {_MOST_INSTRUCTIONS_TOGETHER}", param="custom"
         )
 
 
-def compiled(pattern: str) -> "re2._Regexp":
+def compile_pattern(pattern: str) -> "re2._Regexp":
     """`pattern` compiled by RE2, whose matching time is linear in the text whatever the pattern. Raises: ValueError."""
-    import re2  # 10 ms, and only tenants with patterns of their own need it
+    import re2  # takes 10 ms, and only tenants with patterns of their own need it
 
     options = re2.Options()
     options.log_errors = False
@@ -141,7 +144,7 @@ def compiled(pattern: str) -> "re2._Regexp":
     try:
         expression = re2.compile(pattern, options)
     except re2.error:
-        raise ValueError("not a regular expression that RE2 takes (no lookaround, no backreferences)") from None
+        raise ValueError("not a regular expression of RE2 (which has no lookaround and no backreferences)") from None
     if expression.search("") is not None:
         raise ValueError("the pattern matches the empty text")
     return expression

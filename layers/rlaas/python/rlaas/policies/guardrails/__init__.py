@@ -1,1 +1,1 @@
-"""Guardrails: what a policy lets in and out, and how each one looks."""
+"""Guardrails: the checks that a policy makes of requests and answers."""

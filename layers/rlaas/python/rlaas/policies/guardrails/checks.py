@@ -1,7 +1,7 @@
-"""A policy's guardrails at work: what comes in before the backend sees it, what goes out before the caller does.
+"""Applies a policy's guardrails: to a request before the backend sees it, and to an answer before the caller does.
 
-Each guardrail looks in the policy's order and sees what those before it left; a block ends the round. Whatever one does
-is a `GuardrailAction`, of which the session makes events. No action carries a text of the request or the answer.
+Guardrails look one after another, in the policy's order, at the texts as the ones before left them; after a block, no
+more do. Each `GuardrailAction` becomes an event. No action contains a text of the request or the answer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ from rlaas.policies.guardrails.structured_output import StructuredOutput
 
 @dataclass(frozen=True, slots=True)
 class GuardrailAction:
-    """What a guardrail did and why, without a word of the text. `failed`: it could not look, and did what its
+    """What a guardrail did and why, without any of the text. `failed`: it could not check the text, and did what its
     `on_failure` says."""
 
     guardrail: str
@@ -33,8 +33,8 @@ class GuardrailAction:
 
 @dataclass(frozen=True, slots=True)
 class InputVerdict:
-    """What may go to the backend: the messages, inputs and documents, redacted where a guardrail did. When `blocked`,
-    nothing may, and `answer` is what the caller gets instead."""
+    """The messages, inputs and documents that go to the backend, redacted by the guardrails. When `blocked`, nothing
+    goes there, and `answer` is what the caller gets instead."""
 
     messages: tuple[Message, ...]
     inputs: dict[str, str]
@@ -46,9 +46,9 @@ class InputVerdict:
 
 @dataclass(frozen=True, slots=True)
 class OutputVerdict:
-    """What the caller gets: `text`, `tool_calls` and `refusal`, redacted where a guardrail did; when `blocked`, the
-    safe answer and neither calls nor a refusal. `regenerate` asks for one more answer from the backend in their place,
-    which is then checked with `again=True`."""
+    """What the caller gets: `text`, `tool_calls` and `refusal`, redacted by the guardrails; when `blocked`, the safe
+    answer without calls or a refusal. `regenerate`: the backend has to be asked for a second answer instead, which is
+    then checked with `again=True`."""
 
     text: str
     tool_calls: tuple[ToolCall, ...]
@@ -67,13 +67,13 @@ def check_input(
     tenant_id: str = "",
     moderator: Moderator | None = None,
 ) -> InputVerdict:
-    """Look at what a caller sent: the messages of a chat, the inputs of a prompt before it is rendered, and documents,
-    which anybody may have written. What a request must speak of to be let in, its documents do not say for it. Linear
-    in their texts. Guardrails that services judge by are asked through `moderator` on behalf of `tenant_id`."""
+    """Check what a caller sent: the messages of a chat, the inputs of a prompt before it is rendered, and documents,
+    which anybody may have written. Topics and terms that a request must have do not count in its documents. Services
+    are asked through `moderator` on behalf of `tenant_id`. Apart from services, takes time linear in the texts."""
     input_texts = dict(inputs or {})
     without_documents = len(input_texts) + sum(1 + len(message.tool_calls) for message in messages)
-    texts = [*input_texts.values(), *_texts_of(messages), *(text for document in documents for text in (document.text, document.source))]
-    untrusted = [True] * len(input_texts) + _untrusted(messages) + [True] * (2 * len(documents))
+    texts = [*input_texts.values(), *_list_texts(messages), *(text for document in documents for text in (document.text, document.source))]
+    untrusted = [True] * len(input_texts) + _list_untrusted(messages) + [True] * (2 * len(documents))
     judge = partial(_judge, moderator, "input", tenant_id)
     actions: list[GuardrailAction] = []
     blocked = False
@@ -92,9 +92,9 @@ def check_input(
                 blocked = True
                 break
     return InputVerdict(
-        messages=tuple(messages) if blocked else _with_texts(messages, texts[len(input_texts) : without_documents]),
+        messages=tuple(messages) if blocked else _replace_texts(messages, texts[len(input_texts) : without_documents]),
         inputs=input_texts if blocked else dict(zip(input_texts, texts, strict=False)),
-        documents=tuple(documents) if blocked else _documents_with(documents, texts[without_documents:]),
+        documents=tuple(documents) if blocked else _replace_documents(documents, texts[without_documents:]),
         blocked=blocked,
         answer=config.safe_answer if blocked else None,
         actions=tuple(actions),
@@ -115,14 +115,14 @@ def check_output(
     tenant_id: str = "",
     moderator: Moderator | None = None,
 ) -> OutputVerdict:
-    """Look at a whole answer. `asked` and `inputs` are what the caller sent, before it was redacted; `documents` what
-    retrieval added; `refusal` the backend's own word for one. `again` says that this is the second answer, of which
-    none is asked for again."""
+    """Check a whole answer. `asked` and `inputs` are what the caller sent, before it was redacted; `documents` are what
+    retrieval added; `refusal` is the text of a refusal that the backend itself reports. `again` says that this is the
+    second answer, after which there is no third."""
     answer = AnswerTexts(
         texts=[text, *(call.function.arguments for call in tool_calls), *([refusal] if refusal is not None else [])],
         refusal=refusal,
         calls_tools=bool(tool_calls),
-        request=[*(inputs or {}).values(), *_texts_of(asked)],
+        request=[*(inputs or {}).values(), *_list_texts(asked)],
         documents=documents,
         scorers=scorers,
         judge=partial(_judge, moderator, "output", tenant_id),
@@ -130,13 +130,13 @@ def check_output(
     actions: list[GuardrailAction] = []
     blocked = regenerate = False
     for guardrail in config.output:
-        wanted: Action = guardrail.action
-        if wanted == "regenerate" and again:
-            wanted = guardrail.then or "block"
+        intended: Action = guardrail.action
+        if intended == "regenerate" and again:
+            intended = guardrail.then or "block"
         if isinstance(guardrail, StructuredOutput) and (unwrapped := guardrail.unwrap(answer.texts[0])) is not None:
             answer = answer._replace(texts=[unwrapped, *answer.texts[1:]])
             actions.append(GuardrailAction(guardrail.label, guardrail.kind, "output", "redact", "took the code fence off"))
-        texts, action = _act(guardrail, "output", partial(guardrail.look_at, answer), answer.texts, wanted)
+        texts, action = _act(guardrail, "output", partial(guardrail.look_at, answer), answer.texts, intended)
         if action is None:
             continue
         answer = answer._replace(texts=texts)
@@ -160,8 +160,8 @@ def check_output(
 
 
 def needs_whole_output(config: Guardrails) -> bool:
-    """Whether an answer can only be given whole: some guardrail of outputs may withhold or change it. When none may,
-    the pieces of a stream can pass and be looked at together when they are through."""
+    """Whether an answer must be checked before the caller gets any of it, because a guardrail may block or change it.
+    If none may, a stream's pieces can pass at once, and are checked together at the end."""
     return any(
         guardrail.action != "flag" or guardrail.fails_closed or (isinstance(guardrail, StructuredOutput) and guardrail.fences == "unwrap")
         for guardrail in config.output
@@ -169,19 +169,19 @@ def needs_whole_output(config: Guardrails) -> bool:
 
 
 def _act(
-    guardrail: Guardrail, stage: Stage, look: Callable[[], Find | None], texts: list[str], wanted: Action
+    guardrail: Guardrail, stage: Stage, look: Callable[[], Find | None], texts: list[str], intended: Action
 ) -> tuple[list[str], GuardrailAction | None]:
-    """What the texts become, and what was done. A guardrail that raises whatever error has failed."""
-    action = GuardrailAction(guardrail.label, guardrail.kind, stage, wanted, "")
+    """The texts after the guardrail, and what it did. A guardrail that raises any error has failed."""
+    action = GuardrailAction(guardrail.label, guardrail.kind, stage, intended, "")
     try:
         if any(len(text) > MAX_CHARACTERS for text in texts) and not isinstance(guardrail, SizeLimit):
-            raise ValueError("too long to be looked at")
+            raise ValueError("the text is too long to check")
         find = look()
         if find is None:
             return texts, None
-        if wanted == "redact" and find.must_block:
+        if intended == "redact" and find.must_block:
             action = replace(action, action="block")
-        elif wanted == "redact" and find.without is not None:
+        elif intended == "redact" and find.without is not None:
             texts = find.without()
         return texts, replace(action, reason=find.reason[:128], score=None if find.score is None else round(find.score, 3))
     except Exception as error:
@@ -191,43 +191,43 @@ def _act(
 
 def _judge(moderator: Moderator | None, stage: Stage, tenant_id: str, service: Service, texts: Sequence[str]) -> Judgement | None:
     if moderator is None:
-        raise ValueError("nothing here asks services")
+        raise ValueError("there is no moderator to ask services with")
     return moderator.judge(service, texts, source=stage, tenant_id=tenant_id)
 
 
-def _texts_of(messages: Sequence[Message]) -> list[str]:
-    """Every text of the messages: contents, and the arguments of calls."""
+def _list_texts(messages: Sequence[Message]) -> list[str]:
+    """Every text of the messages: their contents, and the arguments of their tool calls."""
     return [text for message in messages for text in (message.content, *(call.function.arguments for call in message.tool_calls))]
 
 
-def _untrusted(messages: Sequence[Message]) -> list[bool]:
-    """Of each text of the messages, whether someone else than the application and its model wrote it."""
+def _list_untrusted(messages: Sequence[Message]) -> list[bool]:
+    """For each text of the messages, whether somebody other than the application and its model wrote it."""
     return [message.role in ("user", "tool") for message in messages for _ in range(1 + len(message.tool_calls))]
 
 
-def _documents_with(documents: Sequence[Document], texts: Sequence[str]) -> tuple[Document, ...]:
+def _replace_documents(documents: Sequence[Document], texts: Sequence[str]) -> tuple[Document, ...]:
     """The documents with `texts`, two of each, in place of their own."""
     pairs = zip(documents, texts[::2], texts[1::2], strict=True)
     return tuple(document.model_copy(update={"text": text, "source": source}) for document, text, source in pairs)
 
 
-def _with_texts(messages: Sequence[Message], texts: Sequence[str]) -> tuple[Message, ...]:
-    """The messages with `texts`, in the order of `_texts_of`, in place of their own; those that stay the same are the
-    same objects."""
-    remaining = iter(texts)
-    restored = []
+def _replace_texts(messages: Sequence[Message], texts: Sequence[str]) -> tuple[Message, ...]:
+    """The messages with `texts`, in the order of `_list_texts`, in place of their own; unchanged messages stay the same
+    objects."""
+    rest = iter(texts)
+    result = []
     for message in messages:
-        content = next(remaining)
-        arguments = [next(remaining) for _ in message.tool_calls]
+        content = next(rest)
+        arguments = [next(rest) for _ in message.tool_calls]
         same = content == message.content and all(
             call.function.arguments == text for call, text in zip(message.tool_calls, arguments, strict=True)
         )
         if same:
-            restored.append(message)
+            result.append(message)
             continue
         calls = tuple(
             call.model_copy(update={"function": call.function.model_copy(update={"arguments": text})})
             for call, text in zip(message.tool_calls, arguments, strict=True)
         )
-        restored.append(message.model_copy(update={"content": content, "tool_calls": calls}))
-    return tuple(restored)
+        result.append(message.model_copy(update={"content": content, "tool_calls": calls}))
+    return tuple(result)

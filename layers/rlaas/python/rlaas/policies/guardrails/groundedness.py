@@ -1,5 +1,5 @@
-"""The guardrail of answers that must stand in their documents. `GroundednessScorer` is the seam for scorers that
-understand; the one here counts words."""
+"""The guardrail against answers that their documents do not support. The scorer here counts words;
+`GroundednessScorer` is the protocol for scorers that understand texts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
@@ -7,15 +7,15 @@ from typing import Literal, Protocol
 from rlaas.policies.guardrails.guardrail import AnswerGuardrail, AnswerTexts, Find, GuardrailName, Share
 
 SHORTEST_WORD = 4
-"""Letters of a content word; numbers count whatever their length."""
+"""The fewest letters of a content word; numbers count whatever their length."""
 
 
 class Groundedness(AnswerGuardrail):
-    """Holds when `scorer` gives the answer less than `min_score` against the request's documents; without documents the
+    """Acts when the score of the answer against the request's documents is below `min_score`; without documents the
     score is 0.
 
-    `lexical` is the share of the answer's content words and numbers that stand in the documents: a floor, blind to
-    negation and paraphrase.
+    The scorer `lexical` is the share of the answer's content words and numbers that occur in the documents: a crude
+    lower bound that sees neither negation nor paraphrase.
     """
 
     kind: Literal["groundedness"] = "groundedness"
@@ -24,27 +24,27 @@ class Groundedness(AnswerGuardrail):
     min_score: Share = 0.5
 
     def look_at(self, answer: AnswerTexts) -> Find | None:
-        """A score that is too low. Raises: LookupError where nothing here has the scorer's name, and what the scorer
-        raises."""
+        """A score that is too low. Raises: LookupError for an unknown scorer, ValueError for a score outside [0, 1],
+        and what the scorer raises."""
         score = answer.scorers[self.scorer].score(answer.texts[0], answer.documents)
         if not 0 <= score <= 1:
-            raise ValueError("a score lies between 0 and 1")
+            raise ValueError("a score must be from 0 to 1")
         return Find("too little of it stands in the documents", score=score) if score < self.min_score else None
 
 
 class GroundednessScorer(Protocol):
-    """Judges an answer against documents."""
+    """Rates how well documents support an answer."""
 
     def score(self, answer: str, documents: Sequence[str]) -> float:
-        """From 0, nothing in `answer` is supported by `documents`, to 1, all of it is. Raises:
+        """From 0 (`documents` support nothing in `answer`) to 1 (they support all of it). Raises:
         DependencyUnavailable."""
         ...
 
 
 class LexicalOverlap:
-    """The share of the answer's different content words and numbers that stand in some document. O(words).
+    """The share of the answer's different content words and numbers that occur in some document. O(words).
 
-    It sees invented names and numbers, and not a claim made of the documents' own words.
+    It notices invented names and numbers, but not a false claim in the documents' own words.
     """
 
     def score(self, answer: str, documents: Sequence[str]) -> float:

@@ -1,13 +1,13 @@
-"""What every guardrail has, what it looks at, and what it finds.
+"""What every guardrail has, the texts it checks, and what it finds.
 
-`action`: `block` answers with the policy's `safe_answer` instead; `redact` takes the find out and goes on; `regenerate`
-asks the backend once more and then does what `then` says; `flag` changes nothing. Each is recorded as an event.
-`on_failure`: `closed` blocks when the guardrail itself fails, `open` lets the text pass; unless it is stated, a
-guardrail that only flags fails open and any other closed.
+`action`: `block` answers with the policy's `safe_answer` instead; `redact` takes out what was found; `regenerate` asks
+the backend once more and then does what `then` says; `flag` changes nothing. Each is recorded as an event.
+`on_failure`: `closed` blocks when the guardrail itself fails, `open` lets the text pass. Without it, a guardrail that
+only flags fails open, and any other closed.
 
-Every policy loads the families' files. What takes long to load (expressions, vocabularies, RE2, jsonschema) is imported
-where a guardrail looks at a text or checks its own settings; values are NamedTuples, which are made in a fifth of the
-time that dataclasses take.
+Loading a policy imports the modules of all guardrails. So what is slow to import (expressions, vocabularies, RE2,
+jsonschema) is imported only when a guardrail checks a text or its own settings; and values are NamedTuples, which
+Python defines in a fifth of the time that dataclasses take.
 """
 
 from abc import abstractmethod
@@ -28,38 +28,39 @@ GuardrailName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([-_][a-z0-
 Term = Annotated[str, Field(min_length=1, max_length=200)]
 Share = Annotated[float, Field(ge=0, le=1)]
 MAX_CHARACTERS = 512 * 1024
-"""The longest text that guardrails look at, twice the largest prompt; a longer one is a guardrail's failure."""
+"""The longest text that guardrails check, in characters: twice the largest prompt. With a longer one a guardrail
+fails."""
 Judge = Callable[["Service", Sequence[str]], "Judgement | None"]
-"""Asks a service about texts. Raises: RlaasError where it does not answer, ValueError where nothing here asks
-services."""
+"""Asks a service about texts. Raises: RlaasError when it does not answer, ValueError without a moderator."""
 
 
 class Find(NamedTuple):
-    """Why a guardrail acts, and the texts as they are without what it found, where it can take that out."""
+    """Why a guardrail acts. `without` returns the texts without what it found; None if it cannot take that out."""
 
     reason: str
     score: float | None = None
     without: Callable[[], list[str]] | None = None
     must_block: bool = False
-    """Where it is asked to take out what it found, that is not enough."""
+    """Whether redacting is not enough, so that `redact` has to block."""
 
 
 class RequestTexts(NamedTuple):
-    """A request as the guardrails before left it: all `texts` of its inputs, messages and documents, in this order."""
+    """A request as the guardrails before left it; `texts` are those of its inputs, messages and documents, in this
+    order, and `messages` is the number of messages."""
 
     texts: list[str]
     without_documents: Sequence[str]
     untrusted: Sequence[str]
-    """Those that someone else than the application and its model wrote: users, tools, inputs and documents."""
+    """Those that somebody other than the application and its model wrote: of users, tools, inputs and documents."""
     messages: int
     judge: Judge
 
 
 class AnswerTexts(NamedTuple):
-    """An answer as the guardrails before left it, and what it is judged by: the request's texts before they were
-    redacted, and documents.
+    """An answer as the guardrails before left it, with what it is compared to: the request's texts before they were
+    redacted, and the documents.
 
-    `texts` are the answer, the arguments of its calls and, where the backend gave one, its `refusal`.
+    `texts` are the answer, the arguments of its tool calls and, if the backend reports one, its `refusal`.
     """
 
     texts: list[str]
@@ -72,9 +73,9 @@ class AnswerTexts(NamedTuple):
 
 
 class Guardrail(WireModel):
-    """What every guardrail has. `name` stands in its events; two of one kind need names."""
+    """What every guardrail has. Its events have its `name`; two guardrails of one kind need different names."""
 
-    model_config = ConfigDict(defer_build=True)  # built once, within Guardrails
+    model_config = ConfigDict(defer_build=True)  # validators are built once, with Guardrails
 
     kind: str
     action: str
@@ -83,17 +84,17 @@ class Guardrail(WireModel):
 
     @property
     def label(self) -> str:
-        """What events call it."""
+        """Its name in events."""
         return self.name or self.kind
 
     @property
     def fails_closed(self) -> bool:
-        """Whether nothing passes when the guardrail itself fails."""
+        """Whether a text is blocked when the guardrail itself fails."""
         return self.on_failure == "closed" or (self.on_failure is None and self.action != "flag")
 
 
 class RequestGuardrail(Guardrail):
-    """A guardrail of what comes in."""
+    """A guardrail that checks requests."""
 
     @abstractmethod
     def look_at(self, request: RequestTexts) -> Find | None:
@@ -101,7 +102,7 @@ class RequestGuardrail(Guardrail):
 
 
 class AnswerGuardrail(Guardrail):
-    """A guardrail of what goes out; `then` is what happens when the second answer is no better."""
+    """A guardrail that checks answers; `then` is what it does after `regenerate` if the second answer is no better."""
 
     then: Literal["block", "flag"] | None = None
 

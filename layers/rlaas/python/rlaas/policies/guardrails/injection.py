@@ -1,4 +1,4 @@
-"""The guardrail of attempts to overrule the prompt."""
+"""The guardrail against attempts to overrule the prompt."""
 
 from typing import Literal
 
@@ -6,11 +6,11 @@ from rlaas.policies.guardrails.guardrail import Find, RequestGuardrail, RequestT
 
 
 class Injection(RequestGuardrail):
-    """Attempts to overrule the prompt: injections, jailbreaks, attempts to read it. By rules; docs/guardrails.md has
-    their figures.
+    """Acts on attempts to overrule the prompt: injections, jailbreaks, attempts to read it. It works by rules;
+    docs/guardrails.md says how well.
 
-    Looks at what users, tools, inputs and documents say, not at system and assistant messages. `threshold` is on the
-    rules' score.
+    It checks what users, tools, inputs and documents say, but not system and assistant messages. It acts from the score
+    `threshold` on.
     """
 
     kind: Literal["injection"] = "injection"
@@ -18,7 +18,7 @@ class Injection(RequestGuardrail):
     threshold: Share = 0.5
 
     def look_at(self, request: RequestTexts) -> Find | None:
-        """The strongest signals of the text that looks most like an attack."""
+        """The strongest signals in the text that looks most like an attack."""
         from rlaas.policies.guardrails.injection_signals import suspicion
 
         worst = max(map(suspicion, request.untrusted), key=lambda each: each.score, default=None)

@@ -1,7 +1,7 @@
-"""What hides an attempt to overrule the prompt, undone.
+"""Undoes what disguises an attempt to overrule the prompt.
 
-Invisible and look-alike characters, digits for letters, letters set apart, and one layer of base64, hexadecimal,
-percent and entity encoding, ROT13 and reversal.
+Disguises are invisible and look-alike characters, digits for letters, spaced-out letters, and one layer of base64,
+hexadecimal, percent and entity encoding, ROT13 and reversal.
 """
 
 import base64
@@ -20,17 +20,18 @@ from rlaas.policies.guardrails.terms import Word, words
 from rlaas.text_folding import INVISIBLE, SHAPING
 
 DECODED = 16
-"""Encoded pieces of one text that are opened."""
+"""The most pieces of one text that are decoded, for each encoding."""
 
 
-def uncover_words(text: str, given: list[Word]) -> tuple[list[str], list[Signal]]:
-    """The words of `text`, `given` as they stand there, without what disguises them, and the disguises found."""
+def uncover_words(text: str, visible_words: list[Word]) -> tuple[list[str], list[Signal]]:
+    """The words of `text` without disguises, and signals for the disguises. `visible_words` are the words as
+    written."""
     hidden: list[Signal] = []
     if text.isascii() and not _DIGIT_IN_WORD.search(text):
-        plain = [word.text for word in given]
+        plain = [word.text for word in visible_words]
     else:
-        plain, hidden = _undisguised(text, given)
-    for run in _letters_set_apart(given):
+        plain, hidden = _undo_disguises(text, visible_words)
+    for run in _join_letters(visible_words):
         plain += run
         together = "".join(run)
         if sum(root in together for root in load_vocabulary().roots) > 1:
@@ -38,58 +39,58 @@ def uncover_words(text: str, given: list[Word]) -> tuple[list[str], list[Signal]
     return plain, hidden
 
 
-def _undisguised(text: str, given: list[Word]) -> tuple[list[str], list[Signal]]:
-    known = load_vocabulary().known
+def _undo_disguises(text: str, visible_words: list[Word]) -> tuple[list[str], list[Signal]]:
+    vocabulary = load_vocabulary().all_words
     hidden: list[Signal] = []
     if not text.isascii():
         tags = "".join(chr(ord(character) - 0xE0000) for character in _TAGS.findall(text))
         if tags:
             hidden.append(("invisible_text", 0.6))
-            given += words(tags)
+            visible_words += words(tags)
         if _SPLIT.search(text):
             hidden.append(("invisible_characters", 0.3))
     plain: list[str] = []
-    looked_alike = numbered = 0
-    for word in given:
+    look_alikes = with_digits = 0
+    for word in visible_words:
         spelling = word.text
         if not spelling.isascii():
             spelling = spelling.translate(_BASE)
             if not spelling.isascii() and _LATIN.search(spelling):
                 spelling, before = spelling.translate(_LOOK_ALIKES), spelling
-                looked_alike += spelling.isascii() and spelling != before
+                look_alikes += spelling.isascii() and spelling != before
         if not spelling.isalpha() and spelling.isascii() and len(spelling) <= _LONGEST_WORD:
             for table in _LEET:
-                if (word_meant := spelling.translate(table)) in known:
-                    spelling, numbered = word_meant, numbered + (len(word_meant) > 3)
+                if (word_meant := spelling.translate(table)) in vocabulary:
+                    spelling, with_digits = word_meant, with_digits + (len(word_meant) > 3)
                     break
         plain.append(spelling)
-    if looked_alike > 1:
-        hidden.append(("look_alike_letters", 0.5 if looked_alike > 3 else 0.3))
-    if numbered > 1:
-        hidden.append(("digits_for_letters", 0.5 if numbered > 3 else 0.3))
+    if look_alikes > 1:
+        hidden.append(("look_alike_letters", 0.5 if look_alikes > 3 else 0.3))
+    if with_digits > 1:
+        hidden.append(("digits_for_letters", 0.5 if with_digits > 3 else 0.3))
     return plain, hidden
 
 
-def _letters_set_apart(given: Sequence[Word]) -> Iterator[list[str]]:
-    """The words that runs of at least eight single letters spell; a wider gap is a space."""
+def _join_letters(all_words: Sequence[Word]) -> Iterator[list[str]]:
+    """The words that runs of at least eight single letters spell; a wider gap between letters separates words."""
     run: list[Word] = []
-    for word in [*given, Word("", -1, -1)]:
+    for word in [*all_words, Word("", -1, -1)]:
         if len(word.text) == 1 and word.text.isalpha():
             run.append(word)
         elif run:
             if len(run) >= 8:
-                spelled, last = [""], run[0].start - 1
+                spelling, last = [""], run[0].start - 1
                 for letter in run:
                     if letter.start - last > 1:
-                        spelled.append("")
-                    spelled[-1] += letter.text
+                        spelling.append("")
+                    spelling[-1] += letter.text
                     last = letter.end
-                yield [part for part in spelled if part]
+                yield [part for part in spelling if part]
             run = []
 
 
 def decode_pieces(text: str, plain: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Texts in `text` that one layer of encoding hides, each with the encoding's name."""
+    """The decoded texts of `text`, each with its encoding's name. `plain` are the words of `text` without disguises."""
     if _LONG_RUN.search(text):
         for match in islice(_BASE64.finditer(text), DECODED):
             piece = match[0].rstrip("=").replace("-", "+").replace("_", "/")
@@ -109,23 +110,23 @@ def decode_pieces(text: str, plain: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield "entities", html.unescape(text)
     if "\\" in text and _ESCAPE.search(text):
         yield "escapes", _ESCAPE_ONE.sub(lambda match: chr(int(match[1] or match[2], 16)), text)
-    known = set(plain)
-    if len(known & _turned("rot13")) > 1:
+    words_seen = set(plain)
+    if len(words_seen & _turn_vocabulary("rot13")) > 1:
         yield "rot13", codecs.encode(" ".join(plain), "rot13")
-    if len(known & _turned("reversed")) > 1:
+    if len(words_seen & _turn_vocabulary("reversed")) > 1:
         yield "reversal", " ".join(plain)[::-1]
 
 
 @cache
-def _turned(how: str) -> frozenset[str]:
-    """The longer words of the vocabulary as ROT13 or reversal writes them."""
-    known = load_vocabulary().kinds
-    long = [word for word in known if len(word) > 3 and word.isascii()]
-    return frozenset(codecs.encode(word, "rot13") if how == "rot13" else word[::-1] for word in long) - known.keys()
+def _turn_vocabulary(way: str) -> frozenset[str]:
+    """The longer words of the vocabulary, in ROT13 or reversed."""
+    kinds = load_vocabulary().kinds
+    long = [word for word in kinds if len(word) > 3 and word.isascii()]
+    return frozenset(codecs.encode(word, "rot13") if way == "rot13" else word[::-1] for word in long) - kinds.keys()
 
 
 class _Bases(dict[int, str]):
-    """Letters of Latin, Greek and Cyrillic without their accents, made when first met."""
+    """Letters of Latin, Greek and Cyrillic without their accents; looked up when first needed."""
 
     def __missing__(self, code: int) -> str:
         if code >= 0x2000:

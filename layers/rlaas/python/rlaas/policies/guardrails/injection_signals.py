@@ -1,12 +1,12 @@
 """How much a text looks like an attempt to overrule the prompt: prompt injection, jailbreak, reading the system prompt.
 
-By rules. The text is taken as words (`terms`), after undoing what hides them (`injection_disguises`). Signals are then
-looked for: markup of chats, phrases, and verbs that meet their objects within a few words (`injection_phrases`), in the
-vocabulary of `injection_rules.json`. Each has a weight in (0, 1), set by hand; the score is 1 - prod(1 - weight) over
-the different signals.
+It works by rules. The text is split into words (`terms`), and disguises are undone (`injection_disguises`). Then it is
+searched for signals: markup of chats, phrases, and verbs with their objects within a few words (`injection_phrases`),
+with the vocabulary of `injection_rules.json`. Each signal has a weight in (0, 1), set by hand; the score is
+1 - prod(1 - weight) over the different signals.
 
-All of it takes time linear in the text: phrases are found in a tree, objects within `REACH` words of a verb, and at
-most `DECODED` encoded pieces are opened, never what is inside of them.
+The search takes time linear in the text: phrases are found in a tree, objects within `REACH` words of a verb, and at
+most `DECODED` pieces are decoded for each encoding, once.
 """
 
 import re
@@ -22,7 +22,7 @@ from rlaas.policies.guardrails.terms import words
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """How much a text looks like an attack, from 0 to 1, and the signals that say so, the strongest first."""
+    """How much a text looks like an attack, from 0 to 1, and the signals of it, the strongest first."""
 
     score: float
     signals: tuple[str, ...]
@@ -31,40 +31,40 @@ class Suspicion:
 def suspicion(text: str) -> Suspicion:
     """How much `text` looks like an attack. Raises: ValueError when it is longer than `MAX_CHARACTERS`."""
     if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"texts of more than {MAX_CHARACTERS} characters are not looked at")
-    weights = _strongest(_signals(text))
-    return Suspicion(score=_together(weights), signals=tuple(sorted(weights, key=lambda signal: -weights[signal])))
+        raise ValueError(f"texts of more than {MAX_CHARACTERS} characters are not checked")
+    weights = _keep_strongest(_find_signals(text))
+    return Suspicion(score=_combine(weights), signals=tuple(sorted(weights, key=lambda signal: -weights[signal])))
 
 
-def _strongest(signals: Iterable[Signal]) -> dict[str, float]:
+def _keep_strongest(signals: Iterable[Signal]) -> dict[str, float]:
     weights: dict[str, float] = {}
     for signal, weight in signals:
         weights[signal] = max(weight, weights.get(signal, 0.0))
     return weights
 
 
-def _together(weights: dict[str, float]) -> float:
-    passed = 1.0
+def _combine(weights: dict[str, float]) -> float:
+    remainder = 1.0
     for weight in weights.values():
-        passed *= 1.0 - weight
-    return 1.0 - passed
+        remainder *= 1.0 - weight
+    return 1.0 - remainder
 
 
-def _signals(text: str) -> Iterator[Signal]:
-    given = words(text)
-    plain, hidden = uncover_words(text, [*given])
+def _find_signals(text: str) -> Iterator[Signal]:
+    visible_words = words(text)
+    plain, hidden = uncover_words(text, [*visible_words])
     yield from hidden
-    yield from find_phrases(plain, find_sentences(text, given, len(plain)))
-    yield from _markup(text.lower())
+    yield from find_phrases(plain, find_sentences(text, visible_words, len(plain)))
+    yield from _find_markup(text.lower())
     for name, inner in decode_pieces(text, plain):
         inner_words = words(inner[:MAX_CHARACTERS])
         sentences = find_sentences(inner, inner_words, len(inner_words))
-        inside = _together(_strongest(find_phrases([word.text for word in inner_words], sentences)))
+        inside = _combine(_keep_strongest(find_phrases([word.text for word in inner_words], sentences)))
         if inside >= 0.2:
             yield f"hidden_by_{name}", min(0.95, inside + 0.3)
 
 
-def _markup(lower: str) -> Iterator[Signal]:
+def _find_markup(lower: str) -> Iterator[Signal]:
     for name, weight, glances, expression in _MARKUP:
         if any(glance in lower for glance in glances) and expression.search(lower):
             yield name, weight
@@ -117,4 +117,4 @@ _MARKUP = (
         re.compile(r"!\[[^\]\[]{0,200}\]\(https?://[^)\s?]{1,300}\?[^)\s=]{1,60}=[^)\s]{0,300}(?:\{|\[|<|%7b)"),
     ),
 )
-"""Name, weight, what a text has in it that can match at all, and the expression, which sees lower case."""
+"""Name, weight, strings of which a matching text has one, and the expression, for texts in lower case."""

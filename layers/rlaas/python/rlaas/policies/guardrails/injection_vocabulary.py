@@ -1,5 +1,5 @@
-"""The vocabulary of `injection_rules.json`: what words do in an attempt to overrule the prompt, and phrases that are
-one."""
+"""The vocabulary of `injection_rules.json`: kinds of words in attempts to overrule the prompt, and phrases of such
+attempts."""
 
 import json
 from dataclasses import dataclass
@@ -9,36 +9,36 @@ from pathlib import Path
 from rlaas.policies.guardrails.terms import Terms, words
 
 Signal = tuple[str, float]
-"""What was seen, and its weight."""
+"""The name of a signal, and its weight in (0, 1)."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Several languages together and without accents: words by what they do, phrases with their weights."""
+    """Several languages together, without accents: words by kind, kinds by word, and phrases with their weights."""
 
     words: dict[str, frozenset[str]]
     kinds: dict[str, frozenset[str]]
     phrases: tuple[tuple[str, float], ...]
     tree: Terms
     roots: tuple[str, ...]
-    known: frozenset[str]
+    all_words: frozenset[str]
 
 
 @cache
 def load_vocabulary() -> Vocabulary:
     """The vocabulary, read once."""
-    given = json.loads(Path(__file__).with_name("injection_rules.json").read_text(encoding="utf-8"))
-    by_kind = {kind: frozenset(listed) for kind, listed in given["words"].items()}
+    rules = json.loads(Path(__file__).with_name("injection_rules.json").read_text(encoding="utf-8"))
+    by_kind = {kind: frozenset(entries) for kind, entries in rules["words"].items()}
     kinds: dict[str, set[str]] = {}
-    for kind, listed in by_kind.items():
-        for word in listed:
+    for kind, entries in by_kind.items():
+        for word in entries:
             kinds.setdefault(word, set()).add(kind)
-    phrases = tuple((phrase, float(weight)) for weight, listed in given["phrases"].items() for phrase in listed)
+    phrases = tuple((phrase, float(weight)) for weight, entries in rules["phrases"].items() for phrase in entries)
     return Vocabulary(
         words=by_kind,
         kinds={word: frozenset(kind) for word, kind in kinds.items()},
         phrases=phrases,
         tree=Terms(phrase for phrase, _ in phrases),
-        roots=tuple(given["roots"]),
-        known=frozenset(kinds) | {word.text for phrase, _ in phrases for word in words(phrase)},
+        roots=tuple(rules["roots"]),
+        all_words=frozenset(kinds) | {word.text for phrase, _ in phrases for word in words(phrase)},
     )

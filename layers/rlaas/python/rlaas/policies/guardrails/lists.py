@@ -1,4 +1,5 @@
-"""Guardrails by lists of terms and patterns: what must not be sent, what must be, and what must not be answered."""
+"""Guardrails with lists of terms and patterns: those that requests may not have or must have, and that answers may not
+have."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from rlaas.policies.guardrails.guardrail import AnswerGuardrail, AnswerTexts, Find, RequestGuardrail, RequestTexts, Term
-from rlaas.privacy.settings import Work, compiled
+from rlaas.privacy.settings import Work, compile_pattern
 from rlaas.wire import WireModel
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ Pattern = Annotated[str, Field(min_length=1, max_length=500)]
 
 
 class _Terms(WireModel):
-    """Terms are whole words or phrases: case, width, invisible characters and punctuation do not count, accents do.
-    Patterns are RE2's, and see the text as it is."""
+    """Terms are whole words or phrases, compared without case, width, invisible characters and punctuation, but with
+    accents. Patterns are RE2's, and are matched with the text as it is."""
 
     model_config = ConfigDict(defer_build=True)
 
@@ -30,11 +31,11 @@ class _Terms(WireModel):
     @field_validator("terms", "excuses", check_fields=False)
     @classmethod
     def _have_words(cls, terms: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        from rlaas.policies.guardrails.terms import words  # its expressions take 3 ms to compile, and only policies with terms need them
+        from rlaas.policies.guardrails.terms import words  # takes 3 ms, and only policies with terms need it
 
         empty = next((term for term in terms if not words(term)), None)
         if empty is not None:
-            raise ValueError(f"{info.field_name} are made of words, {empty!r} has none; use a pattern")
+            raise ValueError(f"{info.field_name} are made of words, and {empty!r} has none; use a pattern")
         return terms
 
     @model_validator(mode="after")
@@ -42,84 +43,85 @@ class _Terms(WireModel):
         if not self.terms and not self.patterns:
             raise ValueError("needs terms or patterns")
         for pattern in self.patterns:
-            _expression(pattern)
+            _compile(pattern)
         return self
 
     def hits(self, text: str) -> "list[Hit]":
-        """What of the list stands in `text`; patterns count on from the terms."""
+        """Where terms and patterns occur in `text`; patterns are numbered after the terms."""
         from rlaas.policies.guardrails.terms import Hit, term_tree
 
         hits = list(term_tree(self.terms).hits(text)) if self.terms else []
         work = Work()
         for position, pattern in enumerate(self.patterns, start=len(self.terms)):
-            hits += [Hit(position, start, end) for start, end in work.finds(_expression(pattern), text)]
+            hits += [Hit(position, start, end) for start, end in work.find_all(_compile(pattern), text)]
         return hits
 
 
 class BlockList(RequestGuardrail, _Terms):
-    """Terms and patterns that must not be sent; a find within one of `excuses` is none (`kill` in `kill switch`)."""
+    """Terms and patterns that requests may not have; within one of `excuses` they are allowed (`kill` in `kill
+    switch`)."""
 
     kind: Literal["block_list"] = "block_list"
     action: Literal["block", "redact", "flag"] = "block"
     excuses: tuple[Term, ...] = Field(default=(), max_length=1000)
 
     def look_at(self, request: RequestTexts) -> Find | None:
-        """Which of the list's entries stand in the request, by their numbers."""
+        """The numbers of the terms and patterns that occur in the request."""
         return _find_listed(self, self.excuses, request.texts)
 
 
 class AllowList(RequestGuardrail, _Terms):
-    """Holds when what the caller sent has none of the terms and patterns."""
+    """Acts when a request has none of the terms and patterns."""
 
     kind: Literal["allow_list"] = "allow_list"
     action: Literal["block", "flag"] = "block"
 
     def look_at(self, request: RequestTexts) -> Find | None:
-        """Whether nothing of the list is there; documents do not speak for the request."""
+        """Whether no term or pattern occurs in the request; its documents do not count."""
         return None if any(map(self.hits, request.without_documents)) else Find("none of the allowed terms")
 
 
 class AnswerBlockList(AnswerGuardrail, _Terms):
-    """Terms and patterns that must not be answered; a find within one of `excuses` is none."""
+    """Terms and patterns that answers may not have; within one of `excuses` they are allowed."""
 
     kind: Literal["block_list"] = "block_list"
     action: Literal["block", "redact", "regenerate", "flag"] = "block"
     excuses: tuple[Term, ...] = Field(default=(), max_length=1000)
 
     def look_at(self, answer: AnswerTexts) -> Find | None:
-        """Which of the list's entries stand in the answer, by their numbers."""
+        """The numbers of the terms and patterns that occur in the answer."""
         return _find_listed(self, self.excuses, answer.texts)
 
 
 @lru_cache(maxsize=512)
-def _expression(pattern: str) -> "re2._Regexp":
-    return compiled(pattern)
+def _compile(pattern: str) -> "re2._Regexp":
+    return compile_pattern(pattern)
 
 
-def _find_listed(listed: _Terms, excuses: tuple[str, ...], texts: Sequence[str]) -> Find | None:
+def _find_listed(term_list: _Terms, excuses: tuple[str, ...], texts: Sequence[str]) -> Find | None:
     from rlaas.policies.guardrails.redaction import put_labels
     from rlaas.privacy.patterns import Span
     from rlaas.privacy.reading import read
 
     readings = [*map(read, texts)]
-    hits = [_without_excused(listed.hits(reading.text), excuses, reading.text) for reading in readings]
-    entries = sorted({hit.term for in_text in hits for hit in in_text})
+    hits = [_drop_excused(term_list.hits(reading.text), excuses, reading.text) for reading in readings]
+    entries = sorted({hit.term for hits_in_text in hits for hit in hits_in_text})
     if not entries:
         return None
-    terms = len(listed.terms)
+    terms = len(term_list.terms)
     return Find(
         ", ".join(f"term {entry + 1}" if entry < terms else f"pattern {entry - terms + 1}" for entry in entries[:8]),
-        without=lambda: put_labels(readings, [[Span(hit.start, hit.end, "BLOCKED") for hit in in_text] for in_text in hits]),
+        without=lambda: put_labels(readings, [[Span(hit.start, hit.end, "BLOCKED") for hit in hits_in_text] for hits_in_text in hits]),
     )
 
 
-def _without_excused(hits: "list[Hit]", excuses: tuple[str, ...], text: str) -> "list[Hit]":
-    """The hits that do not lie within excuses."""
+def _drop_excused(hits: "list[Hit]", excuses: tuple[str, ...], text: str) -> "list[Hit]":
+    """The hits that are not within excuses."""
     if not hits or not excuses:
         return hits
     from rlaas.policies.guardrails.terms import term_tree
 
-    excused = bytearray(len(text))
+    covered = bytearray(len(text))
     for excuse in term_tree(excuses).hits(text):
-        excused[excuse.start : excuse.end] = b"\x01" * (excuse.end - excuse.start)
-    return [hit for hit in hits if excused.find(0, hit.start, hit.end) >= 0]
+        covered[excuse.start : excuse.end] = b"\x01" * (excuse.end - excuse.start)
+    return [hit for hit in hits if covered.find(0, hit.start, hit.end) >= 0]

@@ -1,5 +1,4 @@
-"""Guardrails that services judge by, a guardrail of Amazon Bedrock or a moderation server: what they are asked, and
-what they answer."""
+"""Guardrails that ask a service, which is a guardrail of Amazon Bedrock or a moderation server."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,16 +15,17 @@ if TYPE_CHECKING:
 
 
 class Service(WireModel):
-    """What a guardrail has that a service judges by. It gets the texts as those before it left them."""
+    """What every guardrail that asks a service has. The service gets the texts as the guardrails before left them."""
 
     model_config = ConfigDict(defer_build=True)
 
     timeout_s: float = Field(default=2.0, gt=0, le=5)
-    """How long it may take, in seconds; then the guardrail has failed."""
+    """How long the service may take, in seconds; after that the guardrail has failed."""
 
 
 class BedrockService(Service):
-    """A guardrail of Amazon Bedrock in the stage's own account, by ApplyGuardrail; `region` None is the stage's."""
+    """A guardrail of Amazon Bedrock in the stage's own account, by ApplyGuardrail; without `region`, in the stage's
+    region."""
 
     guardrail_id: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{1,64}$")]
     version: Annotated[str, StringConstraints(pattern=r"^([1-9][0-9]{0,7}|DRAFT)$")] = "DRAFT"
@@ -33,10 +33,10 @@ class BedrockService(Service):
 
 
 class ModerationService(Service):
-    """A server that speaks OpenAI's moderation API, `base_url` up to and with `/v1`. `secret` is the tenant's, as a
-    backend's.
+    """A server that speaks OpenAI's moderation API, `base_url` up to and including `/v1`. `secret` is one of the
+    tenant's, as for a backend.
 
-    Without `thresholds` (a category's score, from 0 to 1) the server's own flag decides.
+    `thresholds` are scores by category, from 0 to 1; without them the server's own flag decides.
     """
 
     OWN_HOST: ClassVar[str] = OPENAI
@@ -48,8 +48,8 @@ class ModerationService(Service):
 
 
 class Judgement(NamedTuple):
-    """Why a service objects, in its own words for it, never the text's. `found` are the stretches of the texts that it
-    would take out, with what each is; `must_block` says that taking them out is not enough."""
+    """Why a service objects, by its own names of reasons, without any of the text. `found` are the parts of the texts
+    that it would take out, each with a label; `must_block` says that taking them out is not enough."""
 
     reasons: tuple[str, ...]
     score: float | None = None
@@ -61,15 +61,15 @@ class Moderator(Protocol):
     """Asks the services that guardrails name."""
 
     def judge(self, guardrail: Service, texts: Sequence[str], *, source: Stage, tenant_id: str) -> Judgement | None:
-        """What the service objects to in `texts`, all together; None when to nothing. Raises: RlaasError when it does
-        not answer."""
+        """Why the service objects to `texts`, in one judgement of all; None when it does not object. Raises: RlaasError
+        when it does not answer."""
         ...
 
 
 class BedrockGuardrail(RequestGuardrail, BedrockService):
-    """Holds when the guardrail intervenes on what users, tools, inputs and documents say.
+    """Acts when the guardrail intervenes on what users, tools, inputs and documents say.
 
-    `redact` takes out the personal data that it masks, and blocks where it blocks.
+    `redact` takes out the personal data that the guardrail masks, and blocks where the guardrail blocks.
     """
 
     kind: Literal["bedrock_guardrail"] = "bedrock_guardrail"
@@ -81,7 +81,7 @@ class BedrockGuardrail(RequestGuardrail, BedrockService):
 
 
 class AnswerBedrockGuardrail(AnswerGuardrail, BedrockService):
-    """Holds when the guardrail intervenes on the answer or the arguments of its calls; `redact` as for inputs."""
+    """Acts when the guardrail intervenes on the answer or the arguments of its tool calls; `redact` as for inputs."""
 
     kind: Literal["bedrock_guardrail"] = "bedrock_guardrail"
     action: Literal["block", "redact", "regenerate", "flag"] = "block"
@@ -92,7 +92,7 @@ class AnswerBedrockGuardrail(AnswerGuardrail, BedrockService):
 
 
 class Moderation(RequestGuardrail, ModerationService):
-    """Holds when the server objects to what users, tools, inputs and documents say."""
+    """Acts when the server objects to what users, tools, inputs and documents say."""
 
     kind: Literal["moderation"] = "moderation"
     action: Literal["block", "flag"] = "block"
@@ -103,7 +103,7 @@ class Moderation(RequestGuardrail, ModerationService):
 
 
 class AnswerModeration(AnswerGuardrail, ModerationService):
-    """Holds when the server objects to the answer or the arguments of its calls."""
+    """Acts when the server objects to the answer or the arguments of its tool calls."""
 
     kind: Literal["moderation"] = "moderation"
     action: Literal["block", "regenerate", "flag"] = "block"
@@ -113,9 +113,9 @@ class AnswerModeration(AnswerGuardrail, ModerationService):
         return _ask_service(self, answer.judge, answer.texts, answer.texts)
 
 
-def _ask_service(service: Service, judge: Judge, judged: Sequence[str], texts: Sequence[str]) -> Find | None:
-    """What `service` finds in the `judged` texts, which can then be taken out of all `texts`."""
-    not_blank = [text for text in judged if text.strip()]
+def _ask_service(service: Service, judge: Judge, judged_texts: Sequence[str], texts: Sequence[str]) -> Find | None:
+    """What `service` finds in `judged_texts`; it can be taken out of all `texts`."""
+    not_blank = [text for text in judged_texts if text.strip()]
     judgement = judge(service, not_blank) if not_blank else None
     if judgement is None:
         return None
@@ -125,12 +125,12 @@ def _ask_service(service: Service, judge: Judge, judged: Sequence[str], texts: S
         from rlaas.privacy.reading import read
 
         readings = [*map(read, texts)]
-        return put_labels(readings, [_occurrences(reading.text, judgement.found) for reading in readings])
+        return put_labels(readings, [_find_occurrences(reading.text, judgement.found) for reading in readings])
 
     return Find(", ".join(judgement.reasons[:4]), score=judgement.score, without=without, must_block=judgement.must_block)
 
 
-def _occurrences(text: str, stretches: Sequence[tuple[str, str]]) -> "Iterator[Span]":
+def _find_occurrences(text: str, stretches: Sequence[tuple[str, str]]) -> "Iterator[Span]":
     from rlaas.privacy.patterns import Span
 
     for stretch, label in dict.fromkeys(stretches):
@@ -139,5 +139,6 @@ def _occurrences(text: str, stretches: Sequence[tuple[str, str]]) -> "Iterator[S
 
 
 def worded(name: str) -> str:
-    """A name that a service or its operators gave, as one short word that is safe in events and logs."""
+    """A name from a service or its operators as one short word (at most 40 characters) that is safe in events and
+    logs."""
     return re.sub(r"[^A-Za-z0-9/_-]+", "_", name)[:40]

@@ -1,4 +1,4 @@
-"""Guardrails of personal data: what a caller sends, and what an answer lets out."""
+"""Guardrails for personal data in requests, and for personal data that answers leak."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,13 +26,13 @@ PERSONAL: tuple[PatternEntity, ...] = (
     "UK_NHS",
     "STREET_ADDRESS",
 )
-"""What counts as personal data unless a guardrail says otherwise: every kind that a pattern finds but URLs, which
-answers quote."""
+"""What counts as personal data unless a guardrail says otherwise: every kind that patterns find, except URLs, which
+answers often quote."""
 
 
 class PersonalData(RequestGuardrail):
-    """Personal data in what the caller sent: `redact` puts `<EMAIL_ADDRESS>` in its place before the backend sees it.
-    `allow` lists texts that look like it and are none, such as the company's own address."""
+    """Acts on personal data in a request: `redact` replaces it, by `<EMAIL_ADDRESS>` for example, before the backend
+    sees it. `allow` lists texts that look like personal data and are none, such as the company's own address."""
 
     kind: Literal["pii"] = "pii"
     action: Literal["block", "redact", "flag"] = "redact"
@@ -40,12 +40,12 @@ class PersonalData(RequestGuardrail):
     allow: tuple[Term, ...] = Field(default=(), max_length=1000)
 
     def look_at(self, request: RequestTexts) -> Find | None:
-        """How often each kind stands in the request."""
-        return _find_personal_data(_scrubber(self.entities, self.allow), request.texts)
+        """How often each kind occurs in the request."""
+        return _find_personal_data(_build_scrubber(self.entities, self.allow), request.texts)
 
 
 class PersonalDataLeak(AnswerGuardrail):
-    """Personal data in the answer that stands neither in the request nor in its documents."""
+    """Acts on personal data in an answer that is neither in the request nor in its documents."""
 
     kind: Literal["pii_leak"] = "pii_leak"
     action: Literal["block", "redact", "regenerate", "flag"] = "redact"
@@ -53,51 +53,51 @@ class PersonalDataLeak(AnswerGuardrail):
     allow: tuple[Term, ...] = Field(default=(), max_length=1000)
 
     def look_at(self, answer: AnswerTexts) -> Find | None:
-        """How often each kind stands in the answer alone."""
+        """How often each kind occurs in the answer but not in the request or its documents."""
         from rlaas.privacy.reading import read
         from rlaas.privacy.scrub import canonical
 
-        scrubber = _scrubber(self.entities, self.allow)
-        if not any(scrubber.found(read(text).text) for text in answer.texts):
+        scrubber = _build_scrubber(self.entities, self.allow)
+        if not any(scrubber.find_by_patterns(read(text).text) for text in answer.texts):
             return None
-        known = frozenset(
+        request_data = frozenset(
             (span.entity, canonical(text[span.start : span.end], span.entity))
             for text in (read(text).text for text in (*answer.request, *answer.documents))
-            for span in scrubber.found(text)
+            for span in scrubber.find_by_patterns(text)
         )
-        return _find_personal_data(scrubber, answer.texts, known)
+        return _find_personal_data(scrubber, answer.texts, request_data)
 
 
 @lru_cache(maxsize=128)
-def _scrubber(entities: tuple[PatternEntity, ...], allow: tuple[str, ...]) -> "Scrubber":
+def _build_scrubber(entities: tuple[PatternEntity, ...], allow: tuple[str, ...]) -> "Scrubber":
     from rlaas.privacy.scrub import Scrubber
 
     actions = {entity: "mask" if entity in entities else "keep" for entity in PATTERN_ENTITIES}
     return Scrubber(PrivacySettings.model_validate({"actions": actions, "allow": allow}), salt=b"")
 
 
-def _find_personal_data(scrubber: "Scrubber", texts: Sequence[str], known: frozenset[tuple[str, str]] = frozenset()) -> Find | None:
+def _find_personal_data(scrubber: "Scrubber", texts: Sequence[str], request_data: frozenset[tuple[str, str]] = frozenset()) -> Find | None:
     from rlaas.privacy.reading import read
 
     readings = [*map(read, texts)]
-    spans = [_unknown(reading.text, scrubber.found(reading.text), known) for reading in readings]
-    kinds = Counter(span.entity for unknown in spans for span in unknown)
+    spans = [_find_leaks(reading.text, scrubber.find_by_patterns(reading.text), request_data) for reading in readings]
+    kinds = Counter(span.entity for leaks in spans for span in leaks)
     if not kinds:
         return None
     return Find(
         ", ".join(f"{entity} x{times}" for entity, times in sorted(kinds.items())),
-        without=lambda: [scrubber.replaced(*each) for each in zip(readings, spans, strict=True)],
+        without=lambda: [scrubber.replace_spans(reading, leaks) for reading, leaks in zip(readings, spans, strict=True)],
     )
 
 
-def _unknown(text: str, spans: "list[Span]", known: frozenset[tuple[str, str]]) -> "list[Span]":
-    """The spans that do not lie within known ones."""
-    if not known or not spans:
+def _find_leaks(text: str, spans: "list[Span]", request_data: frozenset[tuple[str, str]]) -> "list[Span]":
+    """The spans that are not within data of the request (entity and canonical text)."""
+    if not request_data or not spans:
         return spans
     from rlaas.privacy.scrub import canonical
 
     covered = bytearray(len(text))
     for span in spans:
-        if (span.entity, canonical(text[span.start : span.end], span.entity)) in known:
+        if (span.entity, canonical(text[span.start : span.end], span.entity)) in request_data:
             covered[span.start : span.end] = b"\x01" * (span.end - span.start)
     return [span for span in spans if covered.find(0, span.start, span.end) >= 0]

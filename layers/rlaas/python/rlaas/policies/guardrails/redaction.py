@@ -1,4 +1,4 @@
-"""Texts with labels in the place of what a guardrail found."""
+"""Replaces what a guardrail found by labels."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,14 +7,15 @@ from rlaas.privacy.reading import Reading
 
 
 def put_labels(readings: Sequence[Reading], spans: Sequence[Iterable[Span]]) -> list[str]:
-    """The texts with `<entity>` in the place of each text's spans; JSON stays JSON."""
+    """The texts with each span replaced by `<entity>`; JSON stays JSON."""
     return [
-        reading.replaced(_merge_overlaps(in_text), lambda _, label: f"<{label}>") for reading, in_text in zip(readings, spans, strict=True)
+        reading.replace_spans(_merge_overlaps(spans_in_text), lambda _, label: f"<{label}>")
+        for reading, spans_in_text in zip(readings, spans, strict=True)
     ]
 
 
 def _merge_overlaps(spans: Iterable[Span]) -> list[Span]:
-    """The runs of overlapping spans, in order, each as its first."""
+    """The spans in order, overlapping ones as one span with the entity of the first."""
     runs: list[Span] = []
     for span in sorted(spans, key=lambda span: (span.start, -span.end)):
         if runs and span.start < runs[-1].end:

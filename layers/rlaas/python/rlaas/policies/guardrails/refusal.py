@@ -1,11 +1,11 @@
-"""The guardrail of answers that decline to answer, by rules in English, German, French, Spanish, Italian, Portuguese,
-Dutch and Polish.
+"""The guardrail against answers that decline to answer, by rules for English, German, French, Spanish, Italian,
+Portuguese, Dutch and Polish.
 
-A refusal is the writer's own (`I`, or nobody in front of the verb) being unable, unwilling or not allowed, and a verb
-of what was asked of an assistant: helping, complying, promoting, or giving an answer, a text or this. What a business
-declines in an ordinary letter is none: an order, a refund, a date, something that has to wait for something else.
-Phrases of policy, of belittling itself and of moral judgement count beside it, each a little. The vocabulary is
-`refusal_phrases.json`; all of it looks at the first words alone, so it takes constant time.
+In a refusal the writer (`I`, or no subject at all) is unable, unwilling or not allowed to do what assistants are asked
+for: to help, comply, promote, or give an answer, a text or `this`. What a business declines in an ordinary letter is no
+refusal: an order, a refund, a date, something that has to wait. Phrases about policies, about being only an AI, and of
+moral judgement add a little each. The vocabulary is `refusal_phrases.json`. Only the first words of an answer are
+checked, so it takes constant time.
 """
 
 import json
@@ -21,32 +21,32 @@ if TYPE_CHECKING:
     from rlaas.policies.guardrails.terms import Terms, Word
 
 REFUSED = 0.5
-"""From this score on an answer is a refusal."""
+"""An answer with at least this score is a refusal."""
 OPENING_WORDS = 60
-"""A refusal stands in the first words of an answer; what comes later is an answer with a caveat."""
+"""How many words are checked: a refusal is in an answer's first words; one that comes later is a caveat."""
 REACH = 14
-"""How many words after its verb a sentence says what is declined."""
+"""How far after the verb a sentence may say what is declined, in words."""
 
 _SENTENCE_ENDS = frozenset(".!?\n")
 _DECLINES, _DECLINES_TO_GIVE = 0.9, 0.7
 
 
 class Refusal(AnswerGuardrail):
-    """The model declines to answer, by rules in eight languages, or by the backend's own word."""
+    """Acts when the model declines to answer, by rules for eight languages, or when the backend reports a refusal."""
 
     kind: Literal["refusal"] = "refusal"
     action: Literal["block", "regenerate", "flag"] = "flag"
 
     def look_at(self, answer: AnswerTexts) -> Find | None:
-        """How surely the answer is a refusal."""
+        """The score of an answer that is a refusal."""
         score = 1.0 if answer.refusal else refusal_score(answer.texts[0])
         return Find("declines to answer", score=score) if score >= REFUSED else None
 
 
 class _Rules(NamedTuple):
-    """The vocabulary, all languages together: words by what they do, ways of being unable, phrases with their weights.
+    """The vocabulary, all languages together: words by kind, ways of saying that one is unable, phrases with weights.
 
-    The first `names_nobody` of the ways say nothing of who is unable (cannot), the others do (no puedo)."""
+    The first `names_nobody` of the ways do not say who is unable (cannot); the others do (no puedo)."""
 
     words: dict[str, frozenset[str]]
     unable: "Terms"
@@ -57,52 +57,51 @@ class _Rules(NamedTuple):
 
 
 @cache
-def _rules() -> _Rules:
+def _load_rules() -> _Rules:
     from rlaas.policies.guardrails.terms import Terms
 
-    given = json.loads(Path(__file__).with_name("refusal_phrases.json").read_text(encoding="utf-8"))
-    listed = [(phrase, float(weight)) for weight, phrases in given["phrases"].items() for phrase in phrases]
+    rules = json.loads(Path(__file__).with_name("refusal_phrases.json").read_text(encoding="utf-8"))
+    weighted_phrases = [(phrase, float(weight)) for weight, phrases in rules["phrases"].items() for phrase in phrases]
     return _Rules(
-        words={kind: frozenset(kinds) for kind, kinds in given["words"].items()},
-        unable=Terms([*given["unable"], *given["i_am_unable"]]),
-        names_nobody=len(given["unable"]),
-        declining=Terms(given["declining"]),
-        phrases=Terms(phrase for phrase, _ in listed),
-        weights=tuple(weight for _, weight in listed),
+        words={kind: frozenset(kinds) for kind, kinds in rules["words"].items()},
+        unable=Terms([*rules["unable"], *rules["i_am_unable"]]),
+        names_nobody=len(rules["unable"]),
+        declining=Terms(rules["declining"]),
+        phrases=Terms(phrase for phrase, _ in weighted_phrases),
+        weights=tuple(weight for _, weight in weighted_phrases),
     )
 
 
 def refusal_score(text: str) -> float:
-    """How much `text` looks like a refusal, from 0 to 1; from `REFUSED` on it is taken for one."""
+    """How much `text` looks like a refusal, from 0 to 1; it is one from `REFUSED` on."""
     from rlaas.policies.guardrails.terms import words
 
-    rules = _rules()
-    given = words(text[: OPENING_WORDS * 40])[:OPENING_WORDS]
-    opening = [word.text for word in given]
-    passed = 1.0
+    rules = _load_rules()
+    opening_words = words(text[: OPENING_WORDS * 40])[:OPENING_WORDS]
+    opening = [word.text for word in opening_words]
+    remainder = 1.0
     for term in {term for term, _, _ in rules.phrases.places(opening)}:
-        passed *= 1.0 - rules.weights[term]
-    for sentence in _sentences(text, given):
-        passed *= 1.0 - max(_declines(sentence), default=0.0)
-    return 1.0 - passed
+        remainder *= 1.0 - rules.weights[term]
+    for sentence in _split_sentences(text, opening_words):
+        remainder *= 1.0 - max(_rate_refusals(sentence), default=0.0)
+    return 1.0 - remainder
 
 
-def _sentences(text: str, given: "Sequence[Word]") -> Iterator[list[str]]:
+def _split_sentences(text: str, opening_words: "Sequence[Word]") -> Iterator[list[str]]:
     sentence: list[str] = []
-    for word, after in zip_longest(given, given[1:]):
+    for word, following in zip_longest(opening_words, opening_words[1:]):
         sentence.append(word.text)
-        if after is None or not _SENTENCE_ENDS.isdisjoint(text[word.end : after.start]):
+        if following is None or not _SENTENCE_ENDS.isdisjoint(text[word.end : following.start]):
             yield sentence
             sentence = []
 
 
-def _declines(sentence: Sequence[str]) -> Iterator[float]:
-    """How surely the writer says to decline what an assistant is asked, at each place where the sentence might say
-    so."""
-    kinds = _rules().words
-    for way, first, last in _rules().unable.places(sentence):
+def _rate_refusals(sentence: Sequence[str]) -> Iterator[float]:
+    """A score in [0, 1] for each place where the writer of the sentence may decline what an assistant is asked."""
+    kinds = _load_rules().words
+    for way, first, last in _load_rules().unable.places(sentence):
         verb = next((place for place in range(last + 1, min(len(sentence), last + 10)) if not _is_passed(sentence[place])), None)
-        if verb is None or not (way >= _rules().names_nobody or _is_the_writers(sentence[:first])):
+        if verb is None or not (way >= _load_rules().names_nobody or _is_the_writers(sentence[:first])):
             continue
         after = sentence[verb + 1 : verb + 1 + REACH]
         if sentence[verb] in kinds["declines"] and not kinds["not_helping"].isdisjoint(after[:1]):
@@ -114,11 +113,11 @@ def _declines(sentence: Sequence[str]) -> Iterator[float]:
             yield _DECLINES
         elif sentence[verb] in kinds["gives"] and (harms or _is_an_answer(sentence[verb], after)):
             yield _DECLINES_TO_GIVE
-    for _, _, last in _rules().declining.places(sentence):
+    for _, _, last in _load_rules().declining.places(sentence):
         if _is_an_answer("", sentence[last + 1 :]) and kinds["business"].isdisjoint(sentence):
             yield _DECLINES
     for place, word in enumerate(sentence):
-        # German and Dutch put the verb last: ich kann dir dabei nicht helfen
+        # In German and Dutch the verb comes last: ich kann dir dabei nicht helfen
         if word in kinds["not"] and not kinds["declines_last"].isdisjoint(rest := sentence[place + 1 : place + 1 + REACH]):
             before = sentence[max(0, place - 8) : place]
             if not kinds["may"].isdisjoint(before) and not kinds["i"].isdisjoint(before) and kinds["business"].isdisjoint([*before, *rest]):
@@ -126,23 +125,23 @@ def _declines(sentence: Sequence[str]) -> Iterator[float]:
 
 
 def _is_passed(word: str) -> bool:
-    kinds = _rules().words
+    kinds = _load_rules().words
     return word in kinds["light"] and word not in kinds["declines"] and word not in kinds["gives"]
 
 
 def _is_the_writers(before: Sequence[str]) -> bool:
-    """Whether `I` is unable, or nobody is named: sorry, can't help with that."""
+    """Whether the subject is `I`, or there is none: sorry, can't help with that."""
     for word in reversed(before):
-        if word in _rules().words["i"]:
+        if word in _load_rules().words["i"]:
             return True
-        if word not in _rules().words["leads_in"]:
+        if word not in _load_rules().words["leads_in"]:
             return False
     return True
 
 
 def _is_an_answer(verb: str, after: Sequence[str]) -> bool:
-    """Whether what is not given is what an assistant gives: an answer, a text, or just this."""
-    kinds = _rules().words
+    """Whether what is declined is what assistants give: an answer, a text, or just `this`."""
+    kinds = _load_rules().words
     if not after or not kinds["matter"].isdisjoint(after) or (verb in kinds["makes"] and not kinds["made"].isdisjoint(after)):
         return True
     for place, word in enumerate(after[:5]):

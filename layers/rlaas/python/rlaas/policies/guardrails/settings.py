@@ -1,4 +1,4 @@
-"""What a policy lets in and out: its guardrails, in the order they look."""
+"""The guardrails of a policy, in the order in which they check texts."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -25,12 +25,12 @@ OutputGuardrail = Annotated[
     Field(discriminator="kind"),
 ]
 MOST_WAITED_S = 10.0
-"""The most that the services of a policy's input, or of its output, may take together, in seconds."""
+"""The most seconds that all services of a policy's input guardrails, or of its output guardrails, may take together."""
 
 
 class Guardrails(WireModel):
-    """A policy's guardrails, in the order they look: each sees what those before it left. `safe_answer` is what a block
-    answers."""
+    """A policy's guardrails, in their order: each gets the texts as the ones before left them. `safe_answer` is the
+    answer when one blocks."""
 
     input: tuple[InputGuardrail, ...] = Field(default=(), max_length=16)
     output: tuple[OutputGuardrail, ...] = Field(default=(), max_length=16)
@@ -38,27 +38,26 @@ class Guardrails(WireModel):
 
     @property
     def answer_wait_s(self) -> float:
-        """How long the services that judge the answer may take, and the second answer where one may be asked for, in
-        seconds."""
+        """How many seconds services may take to judge the answer, and the second answer if there may be one."""
         times = 2 if any(guardrail.action == "regenerate" for guardrail in self.output) else 1
-        return times * _waited_s(self.output)
+        return times * _sum_timeouts(self.output)
 
     @field_validator("input", "output")
     @classmethod
     def _wait_no_longer_than_requests_can(cls, guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:
-        if (waited := _waited_s(guardrails)) > MOST_WAITED_S:
-            raise ValueError(f"the time-outs come to {waited:g} s together, and at most {MOST_WAITED_S:g} are let")
+        if (total := _sum_timeouts(guardrails)) > MOST_WAITED_S:
+            raise ValueError(f"the time-outs come to {total:g} s together, of at most {MOST_WAITED_S:g} s")
         return guardrails
 
     @field_validator("input", "output")
     @classmethod
     def _have_names_of_their_own(cls, guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:
         labels = [guardrail.label for guardrail in guardrails]
-        twice = next((label for label in labels if labels.count(label) > 1), None)
-        if twice is not None:
-            raise ValueError(f"two guardrails are called {twice!r}; give them names of their own")
+        repeated = next((label for label in labels if labels.count(label) > 1), None)
+        if repeated is not None:
+            raise ValueError(f"two guardrails are called {repeated!r}; give them names of their own")
         return guardrails
 
 
-def _waited_s(guardrails: Iterable[object]) -> float:
+def _sum_timeouts(guardrails: Iterable[object]) -> float:
     return sum(guardrail.timeout_s for guardrail in guardrails if isinstance(guardrail, Service))

@@ -1,4 +1,4 @@
-"""The guardrail of how much a caller may send."""
+"""The guardrail against requests that are too long."""
 
 from typing import Literal, Self
 
@@ -8,8 +8,8 @@ from rlaas.policies.guardrails.guardrail import Find, RequestGuardrail, RequestT
 
 
 class SizeLimit(RequestGuardrail):
-    """Holds when what the caller sent is longer than one of the limits. Tokens are estimated as for
-    budgets (`estimated_tokens`): about the most that any tokenizer makes of it, English has about two thirds of it."""
+    """Acts when a request is longer than one of the limits. Tokens are estimated as for budgets (`estimated_tokens`):
+    about the most that any tokenizer makes of the text. English text has about two thirds as many."""
 
     kind: Literal["size"] = "size"
     action: Literal["block", "flag"] = "block"
@@ -24,7 +24,7 @@ class SizeLimit(RequestGuardrail):
         return self
 
     def look_at(self, request: RequestTexts) -> Find | None:
-        """The first limit that is passed."""
+        """The first limit that the request exceeds."""
         from rlaas.metering.budgets import estimated_tokens
 
         if self.max_characters is not None and (characters := sum(map(len, request.texts))) > self.max_characters:

@@ -1,4 +1,4 @@
-"""Many terms looked for in a text at once, in time linear in the text."""
+"""Finds many terms in a text at once, in time linear in the text."""
 
 import re
 import unicodedata
@@ -10,21 +10,21 @@ from typing import NamedTuple, Self
 from rlaas.text_folding import INVISIBLE
 
 LONGEST_TERM = 16
-"""Words of a term that count; what comes after them is not looked at, so that each word of a text begins a bounded
-search."""
+"""How many words of a term are compared; the rest is ignored, so that the search from each word of a text is
+bounded."""
 
 _MARKS = "\u0300-\u036f\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
 _UNSEEN = INVISIBLE + r"\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"
-"""What stands between letters and shows nothing: control characters, too, but for those that are white space."""
+"""Invisible characters: also control characters, except those that are white space."""
 _UNSEEN_ONE = re.compile(f"[{_UNSEEN}]")
-# Marks are taken four at a time: putting a long run of them into canonical order takes quadratic time.
+# At most four marks at a time: putting a long run of them into canonical order takes quadratic time.
 _CLUSTER = re.compile(f"[^{_UNSEEN}][{_MARKS}]{{0,4}}[{_UNSEEN}]*|[{_UNSEEN}]+", re.DOTALL)
-# Scripts written without spaces: each character is a word.
+# In scripts without spaces each character is a word.
 _WORD = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\\W_]+")
 
 
 class Word(NamedTuple):
-    """A word of a text as terms are compared by, and the characters of the text that are it."""
+    """A word of a text in the form in which terms are compared, and its start and end (exclusive) in the text."""
 
     text: str
     start: int
@@ -32,7 +32,7 @@ class Word(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """Characters `start` to `end` of a text are the `term`, by its position in the list."""
+    """An occurrence of a term, which `term` names by its position in the list, from `start` to `end` (exclusive)."""
 
     term: int
     start: int
@@ -40,36 +40,36 @@ class Hit(NamedTuple):
 
 
 def words(text: str) -> list[Word]:
-    """The words of `text`, runs of letters and digits: case, compatibility forms, invisible and control characters are
-    folded away."""
+    """The words of `text`: runs of letters and digits, in lower case and compatibility form (NFKC), without invisible
+    and control characters."""
     lower = text.lower()
     as_it_is = text.isascii() or (len(lower) == len(text) and unicodedata.is_normalized("NFKC", lower))
     if as_it_is and not _UNSEEN_ONE.search(lower):
         return [Word(match[0], match.start(), match.end()) for match in _WORD.finditer(lower)]
-    folded: list[str] = []
+    characters: list[str] = []
     places: list[tuple[int, int]] = []
     for match in _CLUSTER.finditer(text):
-        for character in _folded(match[0]):
-            folded.append(character)
+        for character in _fold(match[0]):
+            characters.append(character)
             places.append(match.span())
-    return [Word(match[0], places[match.start()][0], places[match.end() - 1][1]) for match in _WORD.finditer("".join(folded))]
+    return [Word(match[0], places[match.start()][0], places[match.end() - 1][1]) for match in _WORD.finditer("".join(characters))]
 
 
 @lru_cache(maxsize=4096)
-def _folded(cluster: str) -> str:
+def _fold(cluster: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _UNSEEN_ONE.sub("", cluster)).lower())
 
 
 @dataclass(slots=True)
 class _Node:
-    """The terms that end here, and what may follow."""
+    """The terms that end at this word, and the words that may follow."""
 
     ends: list[int] = field(default_factory=list)
     next: dict[str, Self] = field(default_factory=dict)
 
 
 class Terms:
-    """Terms in a tree by their words: looking takes O(words of the text x LONGEST_TERM), however many terms there
+    """Terms in a tree by their words: a search takes O(words of the text x LONGEST_TERM), however many terms there
     are."""
 
     def __init__(self, terms: Iterable[str]) -> None:
@@ -82,15 +82,15 @@ class Terms:
                 node.ends.append(position)
 
     def hits(self, text: str) -> Iterator[Hit]:
-        """Every occurrence, overlapping ones too, by where they begin."""
-        given = words(text)
-        for term, first, last in self.places([word.text for word in given]):
-            yield Hit(term, given[first].start, given[last].end)
+        """Every occurrence of a term, overlapping ones too, in the order of their starts."""
+        text_words = words(text)
+        for term, first, last in self.places([word.text for word in text_words]):
+            yield Hit(term, text_words[first].start, text_words[last].end)
 
-    def places(self, given: Sequence[str]) -> Iterator[tuple[int, int, int]]:
-        """The same for a text that is taken apart: the term, and its first and its last word."""
+    def places(self, text_words: Sequence[str]) -> Iterator[tuple[int, int, int]]:
+        """The same in a text's words: the term's position in the list, and the positions of its first and last word."""
         root = self._root.next
-        for first, word in enumerate(given):
+        for first, word in enumerate(text_words):
             if word not in root:
                 continue
             node: _Node | None = root[word]
@@ -99,10 +99,10 @@ class Terms:
                 for term in node.ends:
                     yield term, first, last
                 last += 1
-                node = node.next.get(given[last]) if last < len(given) else None
+                node = node.next.get(text_words[last]) if last < len(text_words) else None
 
 
 @lru_cache(maxsize=256)
 def term_tree(terms: tuple[str, ...]) -> Terms:
-    """The tree of a guardrail's terms, made once."""
+    """The tree of a guardrail's terms, built once."""
     return Terms(terms)

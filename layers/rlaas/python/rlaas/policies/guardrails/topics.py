@@ -1,4 +1,4 @@
-"""The guardrail of what is spoken of."""
+"""The guardrail of the topics of requests."""
 
 from collections.abc import Sequence
 from typing import Literal, Self
@@ -10,7 +10,7 @@ from rlaas.wire import WireModel
 
 
 class Topic(WireModel):
-    """A topic by its words: it is spoken of when at least `at_least` different ones of its terms occur."""
+    """A topic and its terms: a text is about the topic when at least `at_least` different terms occur in it."""
 
     model_config = ConfigDict(defer_build=True)
 
@@ -27,15 +27,15 @@ class Topic(WireModel):
         return self
 
     def is_spoken_of(self, texts: Sequence[str]) -> bool:
-        """Whether enough of its terms occur in `texts`."""
+        """Whether enough different terms of the topic occur in `texts`."""
         from rlaas.policies.guardrails.terms import term_tree
 
         return len({hit.term for text in texts for hit in term_tree(self.terms).hits(text)}) >= self.at_least
 
 
 class Topics(RequestGuardrail):
-    """Holds when a denied topic is spoken of, or topics are allowed and none of them is. Keywords, not
-    understanding."""
+    """Acts when a request is about a denied topic, or when there are allowed topics and it is about none of them. It
+    counts keywords and does not understand texts."""
 
     kind: Literal["topics"] = "topics"
     action: Literal["block", "flag"] = "flag"
@@ -49,7 +49,7 @@ class Topics(RequestGuardrail):
         return self
 
     def look_at(self, request: RequestTexts) -> Find | None:
-        """The first denied topic, or that no allowed one is spoken of; documents do not speak for the request."""
+        """The first denied topic of the request, or that it has none of the allowed ones; documents do not count."""
         texts = request.without_documents
         denied = next((topic for topic in self.denied if topic.is_spoken_of(texts)), None)
         if denied is not None:
