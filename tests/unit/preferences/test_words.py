@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlaas.preferences.words import count_words, evenly_spaced
+from rlaas.preferences.words import count_words, normalize_spacing
 
 
 @pytest.mark.parametrize(
@@ -28,4 +28,4 @@ def test_words_are_counted_as_a_reader_of_the_script_would(text: str, words: int
 
 
 def test_texts_compare_without_their_spacing_and_composed() -> None:
-    assert evenly_spaced(" e\u0301te\u0301 \r\n\u200b dernier ") == "\u00e9t\u00e9 dernier"
+    assert normalize_spacing(" e\u0301te\u0301 \r\n\u200b dernier ") == "\u00e9t\u00e9 dernier"

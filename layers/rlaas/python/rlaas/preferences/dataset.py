@@ -1,4 +1,4 @@
-"""A dataset version: pairs split so that no conversation is on both sides, and the manifest that says what it holds."""
+"""A dataset version: its pairs in splits, with each conversation in one split only, and the manifest of its content."""
 
 import hashlib
 from collections import Counter
@@ -9,7 +9,7 @@ from pydantic import Field
 
 from rlaas.chat import Message
 from rlaas.ids import Sha256, SkillName, TenantId
-from rlaas.preferences.left_out import LONGEST_REASON, DropReason, explained
+from rlaas.preferences.left_out import LONGEST_REASON, DropReason, explain_drops
 from rlaas.preferences.pairs import Pair
 from rlaas.voices import FREE, LEAST_OF_PAIRS, cap
 from rlaas.wire import WireModel
@@ -17,18 +17,19 @@ from rlaas.wire import WireModel
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 TEST_PROMPTS = "test_prompts.jsonl"
-"""A dataset's file of what is asked in an evaluation, beside the Parquet files: functions read none."""
+"""A dataset's file with the prompts of an evaluation, as JSON lines: functions cannot read its Parquet files."""
 
 
 class SplitShares(WireModel):
-    """Shares of the threads kept from training; held-out interactions go to the test split on top."""
+    """Shares of threads, in [0, 1), that are not trained on. Held-out interactions are added to the test split."""
 
     validation: float = Field(default=0.05, ge=0, lt=1)
     test: float = Field(default=0.1, ge=0, lt=1)
 
 
 class SplitFile(WireModel):
-    """One Parquet file of a dataset. `largest_share` of its pairs are of one of its `people`."""
+    """One Parquet file of a dataset. `largest_share`, in [0, 1], is the share of the person with the most pairs among
+    its `people`."""
 
     pairs: int
     threads: int
@@ -38,7 +39,7 @@ class SplitFile(WireModel):
 
 
 class DemonstrationsFile(WireModel):
-    """The Parquet file of what SFT alone learns from, beside the pairs."""
+    """The Parquet file of demonstrations, from which only SFT learns, in addition to the pairs."""
 
     demonstrations: int
     threads: int
@@ -46,14 +47,14 @@ class DemonstrationsFile(WireModel):
 
 
 class PromptsFile(WireModel):
-    """`TEST_PROMPTS`: JSON lines in the order of the test split's rows."""
+    """The file `TEST_PROMPTS`: JSON lines in the order of the test split's rows."""
 
     prompts: int
     sha256: Sha256
 
 
 class HeldOutPrompt(WireModel, hide_input_in_errors=True):
-    """A line of it: what the models are asked, and nothing of what people then sent. `tools` is JSON."""
+    """A line of `TEST_PROMPTS`: what the models are asked, without what people then sent. `tools` is JSON."""
 
     interaction_id: str
     prompt: tuple[Message, ...]
@@ -61,11 +62,11 @@ class HeldOutPrompt(WireModel, hide_input_in_errors=True):
 
 
 class DatasetManifest(WireModel):
-    """What a dataset version holds and what it was made from. Times are RFC 3339; `events_sha256` is of all events'
-    sorted ids.
+    """The content of a dataset version and the events that it was made from. Times are RFC 3339; `events_sha256` is the
+    hash of the sorted ids of all events.
 
-    Of `outputs` in all, `dropped` says how many are not in it for which reason, and `advice` what would change each.
-    Fewer than `min_pairs` training pairs are too few to learn from.
+    `outputs` is the number of all outputs; `dropped` counts those that made no pair by reason, and `advice` says what
+    would change each reason. Fewer than `min_pairs` training pairs are too few to learn from.
     """
 
     tenant_id: TenantId
@@ -89,63 +90,66 @@ class DatasetManifest(WireModel):
 
 
 def shortfall(manifest: DatasetManifest) -> str | None:
-    """Why the dataset is too small to learn from, what of its outputs fell out and what would change it, in at most
-    1,000 characters (it becomes the job's failure reason); `None` where it is large enough."""
+    """Why the dataset is too small to learn from, why outputs made no pair and what would change that, in at most 1,000
+    characters (it becomes the job's failure reason); `None` when the dataset is large enough."""
     pairs = {split: manifest.splits[split].pairs for split in SPLITS}
     if pairs["train"] >= manifest.min_pairs:
         return None
-    shown = manifest.demonstrations.demonstrations if manifest.demonstrations else 0
-    said = (
+    demonstrations = manifest.demonstrations.demonstrations if manifest.demonstrations else 0
+    summary = (
         f"{pairs['train']:,} training pairs of {manifest.outputs:,} outputs, at least {manifest.min_pairs:,} are needed: collect more "
         f"edits or comparisons, or lower the run's min_pairs. Kept for judging: {pairs['test']:,} test and {pairs['validation']:,} "
-        f"validation pairs; for SFT alone: {shown:,} demonstrations."
+        f"validation pairs; for SFT alone: {demonstrations:,} demonstrations."
     )
     if not manifest.dropped:
-        return said + ("" if manifest.outputs else " No output is there at all: log outputs, or widen window_days.")
-    return f"{said} Left out: {explained(manifest.dropped, room=LONGEST_REASON - len(said) - 20)}"
+        return summary + ("" if manifest.outputs else " There are no outputs at all: log outputs, or widen window_days.")
+    return f"{summary} Left out: {explain_drops(manifest.dropped, room=LONGEST_REASON - len(summary) - 20)}"
 
 
 def split_pairs(pairs: Iterable[Pair], shares: SplitShares, *, salt: str) -> dict[Split, list[Pair]]:
-    """Each pair's side, by a hash of `salt` and its thread: a thread is on one side only, and stays there in later
-    versions.
+    """The pairs of each split, by a hash of `salt` and the pair's thread: all of a thread is in one split, and stays
+    there in later versions.
 
-    A thread with any held-out interaction is wholly in the test split, and only there are pairs whose draft was sent
-    unchanged.
+    A thread with any held-out interaction is in the test split. Pairs whose draft was sent unchanged are only in the
+    test split.
     """
-    sides = _sides(pairs, shares, salt=salt)
+    sides = _assign_sides(pairs, shares, salt=salt)
     return {split: [pair for pair in side if split == "test" or not pair.unchanged] for split, side in sides.items()}
 
 
 def training_demonstrations(pairs: Iterable[Pair], shares: SplitShares, *, salt: str) -> list[Pair]:
-    """The demonstrations whose threads are on the training side: what SFT learns from beside the training pairs."""
-    return [pair for pair in _sides(pairs, shares, salt=salt)["train"] if pair.demonstration]
+    """The demonstrations of the threads in the training split: SFT learns from them in addition to the pairs."""
+    return [pair for pair in _assign_sides(pairs, shares, salt=salt)["train"] if pair.demonstration]
 
 
 def within_shares(pairs: Sequence[Pair]) -> list[Pair]:
-    """`pairs` without those by which anybody makes more than his share of them (`voices.cap`; `voices.FREE` are always
-    kept), in order.
+    """`pairs` in order, without those that exceed a person's share of them (`voices.cap`; `voices.FREE` are always
+    kept).
 
-    Of a person with too many the threads take turns, so that one thread gone over again and again goes first; within a
-    thread a hash chooses, so that neither the first nor the last does.
+    When a person has too many, pairs are kept from each of the person's threads in turn, so that a thread edited again
+    and again loses the most. Within a thread a hash decides the order, and not time.
     """
     by_person: dict[str, list[Pair]] = {}
     for pair in pairs:
         by_person.setdefault(pair.person or pair.thread, []).append(pair)
-    most = cap([len(made) for made in by_person.values()], least=LEAST_OF_PAIRS)
-    kept = {id(pair) for made in by_person.values() for pair in (made if len(made) <= most else _in_turn(made)[: max(FREE, int(most))])}
-    return [pair for pair in pairs if id(pair) in kept]
+    most = cap([len(pairs_of_one) for pairs_of_one in by_person.values()], least=LEAST_OF_PAIRS)
+    kept_ids: set[int] = set()
+    for pairs_of_one in by_person.values():
+        kept_pairs = pairs_of_one if len(pairs_of_one) <= most else _take_turns(pairs_of_one)[: max(FREE, int(most))]
+        kept_ids.update(map(id, kept_pairs))
+    return [pair for pair in pairs if id(pair) in kept_ids]
 
 
-def _in_turn(pairs: Sequence[Pair]) -> list[Pair]:
+def _take_turns(pairs: Sequence[Pair]) -> list[Pair]:
     turns: Counter[str] = Counter()
-    found: list[tuple[int, str, Pair]] = []
-    for drawn, pair in sorted(((pair.content_sha256, pair) for pair in pairs), key=lambda one: one[0]):
-        found.append((turns[pair.thread], drawn, pair))
+    entries: list[tuple[int, str, Pair]] = []
+    for content_hash, pair in sorted(((pair.content_sha256, pair) for pair in pairs), key=lambda entry: entry[0]):
+        entries.append((turns[pair.thread], content_hash, pair))
         turns[pair.thread] += 1
-    return [pair for *_, pair in sorted(found, key=lambda one: one[:2])]
+    return [pair for *_, pair in sorted(entries, key=lambda entry: entry[:2])]
 
 
-def _sides(pairs: Iterable[Pair], shares: SplitShares, *, salt: str) -> dict[Split, list[Pair]]:
+def _assign_sides(pairs: Iterable[Pair], shares: SplitShares, *, salt: str) -> dict[Split, list[Pair]]:
     pairs = list(pairs)
     held_out = {pair.thread for pair in pairs if pair.held_out}
     sides: dict[Split, list[Pair]] = {split: [] for split in SPLITS}
@@ -161,36 +165,35 @@ def _sides(pairs: Iterable[Pair], shares: SplitShares, *, salt: str) -> dict[Spl
 
 
 def trl_row(pair: Pair) -> Mapping[str, object]:
-    """A row in TRL's conversational preference format (`prompt`, `chosen`, `rejected`, `tools`), its provenance beside
-    it."""
+    """A row in TRL's conversational preference format (`prompt`, `chosen`, `rejected`, `tools`), with its
+    provenance."""
     return {
         "prompt": [message.plain() for message in pair.prompt],
         "chosen": [{"role": "assistant", "content": pair.chosen}],
         "rejected": [{"role": "assistant", "content": pair.rejected}],
         "tools": pair.tools,
-        **_provenance(pair),
+        **_build_provenance(pair),
         "preferred_output_id": pair.preferred_output_id,
         "discarded": pair.discarded,
     }
 
 
 def held_out_prompt(pair: Pair) -> HeldOutPrompt:
-    """What whoever asks the models sees of a pair of the test split."""
+    """The part of a test pair that is used to ask the models."""
     return HeldOutPrompt(interaction_id=pair.interaction_id, prompt=pair.prompt, tools=pair.tools)
 
 
 def demonstration_row(pair: Pair) -> Mapping[str, object]:
-    """A row in TRL's conversational prompt-completion format (`prompt`, `completion`, `tools`), its provenance beside
-    it."""
+    """A row in TRL's conversational prompt-completion format (`prompt`, `completion`, `tools`), with its provenance."""
     return {
         "prompt": [message.plain() for message in pair.prompt],
         "completion": [{"role": "assistant", "content": pair.chosen}],
         "tools": pair.tools,
-        **_provenance(pair),
+        **_build_provenance(pair),
     }
 
 
-def _provenance(pair: Pair) -> dict[str, object]:
+def _build_provenance(pair: Pair) -> dict[str, object]:
     return {
         "interaction_id": pair.interaction_id,
         "output_id": pair.output_id,
@@ -203,8 +206,8 @@ def _provenance(pair: Pair) -> dict[str, object]:
 
 
 def read_messages(column: object) -> tuple[Message, ...]:
-    """The messages in a column of a dataset's row; Parquet writes fields that a message does not have as null."""
+    """The messages in a column of a dataset's row. Parquet stores null for fields that a message does not have."""
     assert isinstance(column, list)
     return tuple(
-        Message.model_validate({name: value for name, value in said.items() if value is not None}, strict=False) for said in column
+        Message.model_validate({name: value for name, value in fields.items() if value is not None}, strict=False) for fields in column
     )

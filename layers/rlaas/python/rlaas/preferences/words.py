@@ -1,4 +1,4 @@
-"""Texts measured and compared whatever their script: words are not what stands between blanks everywhere."""
+"""Counts words and compares texts in any script: some scripts have no blanks between words."""
 
 import re
 import unicodedata
@@ -12,25 +12,25 @@ _WITHOUT_BLANKS = (
     (re.compile(f"[{_IDEOGRAPHS}]"), 2),  # Chinese, Japanese
     (re.compile(f"[{_LETTERS}]"), 4),  # Thai, Lao, Tibetan, Burmese, Khmer, Tai scripts, Balinese, Javanese
 )
-"""Scripts that are written without blanks, and how many of their characters make about a word."""
+"""Scripts without blanks between words, and about how many of their characters make a word."""
 _UNSEEN = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))
-"""Blanks of no width."""
+"""Blanks without width."""
 
 
 def count_words(text: str) -> int:
-    """How many words `text` has: what stands between blanks and holds a letter or digit; where a script has no blanks,
-    about as many as a reader finds. Signs and emoji are none."""
+    """How many words `text` has: the parts between blanks that have a letter or digit. In scripts without blanks, about
+    as many as a reader would count. Punctuation and emoji do not count."""
     words = 0
     if not text.isascii():
         for script, characters in _WITHOUT_BLANKS:
-            text, found = script.subn(" ", text)
-            words += ceil(found / characters)
+            text, count = script.subn(" ", text)
+            words += ceil(count / characters)
     return words + sum(any(map(str.isalnum, part)) for part in text.split())
 
 
-def evenly_spaced(text: str) -> str:
-    """`text` as it compares with others: one blank for any run of blanks and line ends, none at its ends, letters and
-    their marks composed (NFC). Texts that differ in nothing a reader sees but spacing are the same."""
+def normalize_spacing(text: str) -> str:
+    """`text` in a form for comparison: one blank for each run of blanks and line ends, none at its ends, and letters
+    composed with their marks (NFC). Texts that differ only in spacing, as a reader sees them, become equal."""
     if not text.isascii():
         text = unicodedata.normalize("NFC", text).translate(_UNSEEN)
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""A skill is put under its name: made, or changed to what the request says."""
+"""Puts a skill under its name: creates it, or changes it to what the request says."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -14,7 +14,7 @@ from rlaas.wire import Json, WireModel, invalid_input
 
 
 class SkillTerms(WireModel):
-    """What a skill is to be."""
+    """The content of a skill in a request."""
 
     description: Annotated[str, Field(max_length=2000)] = ""
     reward: RewardSpec = RewardSpec()
@@ -25,9 +25,11 @@ class SkillTerms(WireModel):
 def put_skill(
     registry: Registry, tenant_id: str, name: str, terms: SkillTerms, *, change: Change, admit: Callable[[], None]
 ) -> Written[Skill]:
-    """Make the skill `name`, once `admit` lets it, or change it; the version of a new one is 1.
+    """Create the skill `name` with version 1, or change it. `admit` is called before a skill is created, and raises
+    when there may be no more skills.
 
-    Raises: InvalidInput for a name that is none, Conflict on a lost race; what `admit` does.
+    Raises: InvalidInput for an invalid name, Conflict when the skill was changed at the same time, and what `admit`
+    raises.
     """
     key = skill_key(name)
     try:

@@ -1,4 +1,4 @@
-"""A skill: a task that policies compete to do well, and the metrics and the reward that it is judged by."""
+"""A skill: a task that policies compete to do well, with its metrics and its reward."""
 
 from typing import Annotated, Literal, Self
 
@@ -16,11 +16,10 @@ _Missing = Annotated[float, Field(ge=0, le=1)]
 
 
 class MissingValues(WireModel):
-    """What a component is worth, in [0, 1], when its attribution window has closed and it never came: what silence
-    means.
+    """The value in [0, 1] of a component that is still missing when its attribution window closes.
 
-    A component without a declared value counts as 0, and trials stop when it is missing more often for one arm than for
-    the other.
+    Without a declared value the component counts as 0, and a trial stops when it is missing more often for one arm than
+    for the other.
     """
 
     edit_similarity: _Missing | None = None
@@ -28,7 +27,8 @@ class MissingValues(WireModel):
 
 
 class RewardSpec(WireModel):
-    """The weight of each component in a skill's reward: their weighted mean. A zero weight leaves a component out."""
+    """The weight of each component in a skill's reward, which is their weighted mean. A component with weight 0 is left
+    out."""
 
     edit_similarity: float = Field(default=0.5, ge=0)
     sent: float = Field(default=0.5, ge=0)
@@ -36,16 +36,16 @@ class RewardSpec(WireModel):
 
     @property
     def weights(self) -> dict[str, float]:
-        """The weight of each component that counts."""
+        """The weights of the components that count, by name."""
         weights = {"edit_similarity": self.edit_similarity, "sent": self.sent}
         return {name: weight for name, weight in weights.items() if weight > 0}
 
 
 class Metric(WireModel):
-    """A metric that feedback may report: its type, what it is about, which way is better, and how long after the
-    interaction it may come.
+    """A metric that feedback may report: its type, what it is about, which direction is better, and how long after the
+    interaction feedback may come.
 
-    Feedback whose interaction has not landed when `attribution_window_hours` have passed is reported as orphaned.
+    Feedback whose interaction has not arrived after `attribution_window_hours` is reported as orphaned.
     """
 
     type: Literal["boolean", "float", "comment", "demonstration"]
