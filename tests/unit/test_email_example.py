@@ -19,7 +19,7 @@ class Drafts:
     api_url = "http://api.example"
 
     def __init__(self) -> None:
-        self.made = 0
+        self.drafts_made = 0
 
     def prepare(self) -> None:
         pass
@@ -28,7 +28,7 @@ class Drafts:
         return f"rlk_page {origins}"
 
     def draft(self, email: dict[str, Any]) -> dict[str, Any]:
-        self.made += 1
+        self.drafts_made += 1
         return {"draft": "Hi"}
 
 
@@ -45,11 +45,11 @@ def inbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         thread.join()
 
 
-def asked(inbox: Any, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
+def send_request(inbox: Any, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", inbox.server_port, timeout=10)
     email = next(iter(inbox.emails))
-    given = {name: value.replace("{port}", str(inbox.server_port)) for name, value in headers.items()}
-    connection.request(method, path, json.dumps({"email_id": email}) if method == "POST" else None, given)
+    sent_headers = {name: value.replace("{port}", str(inbox.server_port)) for name, value in headers.items()}
+    connection.request(method, path, json.dumps({"email_id": email}) if method == "POST" else None, sent_headers)
     answer = connection.getresponse()
     return answer.status, answer.read().decode()
 
@@ -58,8 +58,8 @@ def asked(inbox: Any, method: str, path: str, headers: dict[str, str]) -> tuple[
     "headers", [{}, {"Origin": "http://127.0.0.1:{port}"}, {"Host": "localhost:{port}", "Origin": "http://localhost:{port}"}]
 )
 def test_its_page_gets_a_draft(inbox: Any, headers: dict[str, str]) -> None:
-    assert asked(inbox, "POST", "/api/drafts", headers)[0] == 200
-    assert asked(inbox, "GET", "/api/inbox", headers)[0] == 200
+    assert send_request(inbox, "POST", "/api/drafts", headers)[0] == 200
+    assert send_request(inbox, "GET", "/api/inbox", headers)[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_its_page_gets_a_draft(inbox: Any, headers: dict[str, str]) -> None:
     ],
 )
 def test_another_page_gets_neither_a_draft_nor_the_key(inbox: Any, headers: dict[str, str]) -> None:
-    assert asked(inbox, "POST", "/api/drafts", {**headers, "Content-Type": "text/plain"})[0] == 403
-    status, said = asked(inbox, "GET", "/api/inbox", headers)
-    assert (status, "rlk_page" in said) == (403, False)
-    assert inbox.rlaas.made == 0
+    assert send_request(inbox, "POST", "/api/drafts", {**headers, "Content-Type": "text/plain"})[0] == 403
+    status, body = send_request(inbox, "GET", "/api/inbox", headers)
+    assert (status, "rlk_page" in body) == (403, False)
+    assert inbox.rlaas.drafts_made == 0

@@ -34,13 +34,13 @@ def test_sagemaker_and_policies_take_the_adapter_name_of_any_skill(
     assert adapters_owner(base_component(endpoint), endpoint) is None
 
 
-WHO = st.tuples(STAGES, st.sampled_from(["a", "a-b", "t" * 20]), SKILLS, VERSIONS, st.booleans())
+ADAPTERS = st.tuples(STAGES, st.sampled_from(["a", "a-b", "t" * 20]), SKILLS, VERSIONS, st.booleans())
 
 
-@given(WHO, WHO)
+@given(ADAPTERS, ADAPTERS)
 def test_two_adapters_never_share_a_name(one: tuple[str, str, str, int, bool], other: tuple[str, str, str, int, bool]) -> None:
-    def name(who: tuple[str, str, str, int, bool]) -> str:
-        return adapter_name(*who[:4], sft_control=who[4])
+    def name(adapter: tuple[str, str, str, int, bool]) -> str:
+        return adapter_name(*adapter[:4], sft_control=adapter[4])
 
     assert (name(one) == name(other)) == (one == other)
 
@@ -59,6 +59,6 @@ def test_other_components_are_nobodys_adapters(name: str) -> None:
     assert adapters_owner(name, "rlaas-dev") is None
 
 
-def test_an_endpoint_whose_name_leaves_no_room_is_told() -> None:
+def test_an_endpoint_with_too_long_a_name_is_refused() -> None:
     with pytest.raises(ValueError, match="the endpoint's is too long"):
         adapter_name("rlaas-" + "x" * 30, "t" * 20, "s" * 28, 1)

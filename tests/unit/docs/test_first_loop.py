@@ -26,5 +26,5 @@ def test_a_call_of_the_guide_is_one_that_the_api_takes(method: str, path: str, b
         if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", template), f"/v1/{path}")
     )
     if body:
-        asked = operation["requestBody"]["content"]["application/json"]["schema"]
-        jsonschema_rs.validate({**asked, "components": API["components"]}, json.loads(body))
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]
+        jsonschema_rs.validate({**schema, "components": API["components"]}, json.loads(body))

@@ -15,17 +15,17 @@ ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 
 
-def code_names(text: str) -> list[str]:
+def find_code_names(text: str) -> list[str]:
     """What stands in the last column of the glossary's tables as dotted names."""
     return re.findall(r"\| `([a-z_]+(?:\.\w+)*)` \|$", text, re.MULTILINE)
 
 
-def paths(text: str) -> set[str]:
+def find_paths(text: str) -> set[str]:
     return set(re.findall(r"`((?:[\w.-]+/)+[\w.-]*)`", text))
 
 
-@pytest.mark.parametrize("name", code_names(GLOSSARY))
-def test_every_word_of_the_glossary_is_where_it_says(name: str) -> None:
+@pytest.mark.parametrize("name", find_code_names(GLOSSARY))
+def test_every_word_of_the_glossary_is_where_the_glossary_says(name: str) -> None:
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         try:
@@ -47,10 +47,10 @@ def test_the_glossary_has_each_word_once() -> None:
 
 
 @pytest.mark.parametrize("text", [ARCHITECTURE, CONTRIBUTING], ids=["architecture", "contributing"])
-def test_every_path_is_there(text: str) -> None:
-    named = paths(text)
-    assert len(named) > 5
-    assert {path for path in named if not (ROOT / path).exists() and not (PACKAGE / path).exists()} == set()
+def test_every_path_exists(text: str) -> None:
+    mentioned_paths = find_paths(text)
+    assert len(mentioned_paths) > 5
+    assert {path for path in mentioned_paths if not (ROOT / path).exists() and not (PACKAGE / path).exists()} == set()
 
 
 def test_every_room_and_every_function_is_in_the_architecture() -> None:
@@ -65,10 +65,10 @@ def test_every_room_and_every_function_is_in_the_architecture() -> None:
     assert missing == set()
 
 
-RAISED = {"Conflict", "DependencyUnavailable", "Forbidden", "InvalidInput", "NotFound", "QuotaExceeded", "Unauthorized", "ValueError"}
+ERRORS = {"Conflict", "DependencyUnavailable", "Forbidden", "InvalidInput", "NotFound", "QuotaExceeded", "Unauthorized", "ValueError"}
 
 
-def raising(tree: ast.Module) -> Iterator[tuple[ast.FunctionDef, set[str]]]:
+def find_raising_functions(tree: ast.Module) -> Iterator[tuple[ast.FunctionDef, set[str]]]:
     """The public functions that raise errors by themselves, and which; validators of pydantic report theirs by
     field."""
     for function in ast.walk(tree):
@@ -77,12 +77,12 @@ def raising(tree: ast.Module) -> Iterator[tuple[ast.FunctionDef, set[str]]]:
         if any(isinstance(by, ast.Name) and by.id.endswith("_validator") for by in function.decorator_list):
             continue
         names = {
-            raised.exc.func.id
-            for raised in ast.walk(function)
-            if isinstance(raised, ast.Raise) and isinstance(raised.exc, ast.Call) and isinstance(raised.exc.func, ast.Name)
+            statement.exc.func.id
+            for statement in ast.walk(function)
+            if isinstance(statement, ast.Raise) and isinstance(statement.exc, ast.Call) and isinstance(statement.exc.func, ast.Name)
         }
-        if names & RAISED:
-            yield function, names & RAISED
+        if names & ERRORS:
+            yield function, names & ERRORS
 
 
 def test_a_public_function_that_raises_says_so() -> None:
@@ -90,7 +90,7 @@ def test_a_public_function_that_raises_says_so() -> None:
         f"{path.relative_to(PACKAGE)}: {function.name} raises {', '.join(sorted(names))}"
         for path in PACKAGE.rglob("*.py")
         if path.parent.name not in ("api", "admin")  # entry points: they answer with errors
-        for function, names in raising(ast.parse(path.read_text()))
+        for function, names in find_raising_functions(ast.parse(path.read_text()))
         if "Raises:" not in (ast.get_docstring(function) or "")
     ]
     assert silent == []

@@ -33,11 +33,11 @@ def test_the_guides_three_calls_are_a_pair(service: Service, tmp_path: Path) -> 
         for event in service.events.values()
         if event["type"] in MODELS
     ]
-    made = build_pairs(stored)
-    (pair,) = made.pairs
-    assert [(said.role, said.content) for said in pair.prompt] == [("user", "email: I was charged twice.\n\nname: Ada Park")]
+    result = build_pairs(stored)
+    (pair,) = result.pairs
+    assert [(message.role, message.content) for message in pair.prompt] == [("user", "email: I was charged twice.\n\nname: Ada Park")]
     assert (pair.chosen, pair.rejected[:10]) == ("Hi Ada, we refunded the second charge.", "Dear Ada, ")
-    assert (pair.thread, made.dropped) == ("ticket-4412", {})
+    assert (pair.thread, result.dropped) == ("ticket-4412", {})
 
 
 def test_every_reason_is_in_the_guide() -> None:

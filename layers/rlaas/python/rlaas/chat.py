@@ -1,5 +1,5 @@
-"""A chat with a model, whoever answers: messages, tools, documents, the call and its answer, as OpenAI's API has
-them."""
+"""A chat with a model of any vendor: messages, tools, documents, the call and its answer, in the terms of OpenAI's
+API."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _MOST_TOKENS = 10**9
 
 
 class CalledFunction(WireModel):
-    """The function a model calls; `arguments` is the JSON it wrote, which may be malformed."""
+    """The function that a model calls; `arguments` is the JSON that the model wrote, which may be malformed."""
 
     name: Annotated[str, Field(max_length=256)]
     arguments: str
@@ -29,7 +29,7 @@ class ToolCall(WireModel):
 
 
 class Message(WireModel):
-    """One message of a chat, as OpenAI has it: an assistant may call tools, and a tool's message answers one call."""
+    """One message of a chat, as in OpenAI's API: an assistant may call tools, and a tool's message answers one call."""
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str = ""
@@ -45,17 +45,17 @@ class Message(WireModel):
         return self
 
     def plain(self) -> dict[str, JsonValue]:
-        """The message as OpenAI's chat API takes it."""
-        said: dict[str, JsonValue] = {"role": self.role, "content": self.content}
+        """The message in the format of OpenAI's chat API."""
+        message: dict[str, JsonValue] = {"role": self.role, "content": self.content}
         if self.tool_calls:
-            said["tool_calls"] = [call.model_dump(mode="json") for call in self.tool_calls]
+            message["tool_calls"] = [call.model_dump(mode="json") for call in self.tool_calls]
         if self.tool_call_id is not None:
-            said["tool_call_id"] = self.tool_call_id
-        return said
+            message["tool_call_id"] = self.tool_call_id
+        return message
 
 
 class Usage(WireModel):
-    """Tokens read and written; `cached_tokens` of those read came from the backend's prompt cache."""
+    """Tokens of the prompt and of the answer; `cached_tokens` of the prompt came from the backend's prompt cache."""
 
     input_tokens: int = Field(ge=0, le=_MOST_TOKENS)
     output_tokens: int = Field(ge=0, le=_MOST_TOKENS)
@@ -63,23 +63,23 @@ class Usage(WireModel):
 
 
 class Document(WireModel):
-    """A document that comes with a request, to ground the answer on."""
+    """A document in a request, on which the answer should be based."""
 
     text: str
     source: Annotated[str, Field(max_length=2000)] = ""
 
 
 ASLEEP_S = 60.0
-"""When to ask a sleeping model again, in seconds. It takes five to ten minutes to wake, and a minute is the longest
-that every version of OpenAI's clients obeys: told more, some come back after a second."""
+"""How long to wait before asking a sleeping model again, in seconds. The model takes five to ten minutes to wake, but a
+minute is the longest wait that every version of OpenAI's clients respects: when asked to wait longer, some come back
+after a second."""
 
 
 class BackendFailed(DependencyUnavailable):
-    """A backend did not answer. `safe_to_repeat` says that it did no work by its own word: it was not reached, or it
-    refused (429, 503).
+    """A backend did not answer. `safe_to_repeat`: it was not reached, or it says that it did no work (429, 503).
 
-    `nothing_done` says that nothing can have been charged for: nothing was sent, or a refusal (4xx) came before any
-    model worked. Without it the call counts as spent.
+    `nothing_done`: the call cannot have cost anything, because nothing was sent or because it was refused (4xx) before
+    a model worked. Otherwise its cost counts as spent.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class BackendFailed(DependencyUnavailable):
 
 
 class NoCapacity(BackendFailed):
-    """No machine holds the model: it sleeps until `runtime.waking` reports the call. No work was done."""
+    """No machine runs the model: it sleeps until `runtime.waking` reports the call. No work was done."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, safe_to_repeat=True, nothing_done=True, retry_after_s=ASLEEP_S)
@@ -99,12 +99,12 @@ class NoCapacity(BackendFailed):
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """One question to a model.
+    """One call of a model.
 
     `parameters` are OpenAI's by name (`temperature`, `max_tokens`, `tools`, `response_format`, `stop`, ...), without
     `model`, `messages` and `stream`, which the backend fills in. `traceparent` is W3C's trace context of the span that
-    makes the call. `hops` counts the gateways that the request has passed before this one. A stream ends by `ends_at`
-    on the monotonic clock, whatever each of its pieces may take; None leaves it to those.
+    makes the call. `hops` is the number of gateways that the request has passed before this one. A stream ends at
+    `ends_at` (seconds of the monotonic clock) at the latest; with None only the wait for each piece is limited.
     """
 
     messages: tuple[Message, ...]
@@ -117,7 +117,7 @@ class ChatCall:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of the answers. `finish_reason` is OpenAI's: stop, length, tool_calls, content_filter."""
+    """One of the answers to a call. `finish_reason` is OpenAI's: stop, length, tool_calls, content_filter."""
 
     text: str
     finish_reason: str | None
@@ -128,7 +128,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model answered: `n` choices, in order; usage is unknown (None) of an answer that was cut off."""
+    """What a model answered: `n` choices, in order. `usage` is None when the answer was cut off before it came."""
 
     choices: tuple[Choice, ...]
     usage: Usage | None
@@ -143,7 +143,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """A piece of the tool call at `index`: the first one has its id and name, later ones more of `arguments`."""
+    """A piece of the tool call at `index`: the first piece has its id and name, later ones have more `arguments`."""
 
     index: int
     arguments: str = ""
@@ -153,7 +153,7 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of a streamed answer: more of the choice at `index`, or (last of all, without text) the usage."""
+    """A piece of a streamed answer: more of the choice at `index`, or, in the last piece, the usage."""
 
     index: int = 0
     text: str = ""

@@ -15,16 +15,16 @@ def utc_now() -> datetime:
 
 
 def rfc3339(moment: datetime) -> str:
-    """`moment` as RFC 3339 in UTC with microseconds and `Z`; sorts as text in time's order."""
+    """`moment` as RFC 3339 in UTC with microseconds and `Z`; such texts sort in the order of time."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def _in_utc(moment: datetime) -> datetime:
+def _convert_to_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)
     except OverflowError:
         raise ValueError("the moment lies outside the years 1 to 9999 in UTC") from None
 
 
-Timestamp = Annotated[AwareDatetime, AfterValidator(_in_utc), PlainSerializer(rfc3339, return_type=str, when_used="json")]
-"""A moment with its zone, written as RFC 3339 UTC."""
+Timestamp = Annotated[AwareDatetime, AfterValidator(_convert_to_utc), PlainSerializer(rfc3339, return_type=str, when_used="json")]
+"""A time with its zone; JSON has it as RFC 3339 in UTC."""

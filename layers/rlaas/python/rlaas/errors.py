@@ -1,10 +1,10 @@
-"""The errors every room raises. Class names are frozen: state machines and clients match on them."""
+"""The errors that all rooms raise. The class names never change: state machines and clients match on them."""
 
 from typing import ClassVar
 
 
 class RlaasError(Exception):
-    """A refusal or failure with a stable code, whether trying again can help, and the field to blame.
+    """A refusal or failure, with a stable code, whether trying again can help, and the field that is wrong.
 
     `detail` is shown to the caller, so it never holds payload text, keys or stack traces. `param` is a dotted path into
     the request, such as `inputs.customer_email`.
@@ -28,19 +28,19 @@ class InvalidInput(RlaasError):
 
 
 class PayloadTooLarge(InvalidInput):
-    """The request's body is larger than the service takes."""
+    """The request's body is larger than the service accepts."""
 
     code = "payload_too_large"
 
 
 class Unauthorized(RlaasError):
-    """There is no valid key."""
+    """The request has no valid key."""
 
     code = "unauthorized"
 
 
 class Forbidden(RlaasError):
-    """The key is valid and lacks the scope."""
+    """The key is valid but does not have the scope."""
 
     code = "forbidden"
 
@@ -52,13 +52,13 @@ class NotFound(RlaasError):
 
 
 class Conflict(RlaasError):
-    """The id is taken by another payload, or the document changed since it was read."""
+    """The id belongs to another payload, or the record changed since it was read."""
 
     code = "conflict"
 
 
 class QuotaExceeded(RlaasError):
-    """A rate limit or a budget is spent. Without `retry_after_s`, waiting does not help."""
+    """A rate limit or a budget is used up. Without `retry_after_s` waiting does not help."""
 
     code = "quota_exceeded"
     retryable = True

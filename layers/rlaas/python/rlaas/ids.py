@@ -1,4 +1,4 @@
-"""Ids and names: their shapes, how they are made, and how the compound ones are put together and taken apart."""
+"""Ids and names: their shapes, how new ones are made, and how compound ones are built and split."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ SkillName = Annotated[str, StringConstraints(pattern=_NAME, max_length=28)]
 """Lower-case words joined by single hyphens."""
 _EXTERNAL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 ExternalId = Annotated[str, StringConstraints(pattern=rf"^{_EXTERNAL_ID.pattern}$")]
-"""An id that a client may choose: events, threads, users."""
+"""An id that clients may choose, of events, threads and users."""
 PolicyId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*@v[1-9][0-9]{0,7}$", max_length=38)]
 """`<skill>@v<N>`."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -27,7 +27,7 @@ MetricName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$
 """Lower-case words joined by single underscores."""
 
 _LONGEST_COMPONENT = 63
-"""Characters that SageMaker takes in an inference component's name."""
+"""The most characters that SageMaker accepts in the name of an inference component."""
 
 _BOUND = re.compile(r"(?:rew_)?(?:out|fbk|tsk|grd|fal)_([0-7][0-9A-HJKMNP-TV-Z]{25})(?:_[A-Za-z0-9_-]+)?")
 
@@ -35,48 +35,49 @@ IdPrefix = Literal["int", "out", "fbk", "tsk", "rew", "dec", "run", "rol", "grd"
 
 
 def new_id(prefix: IdPrefix) -> str:
-    """A fresh id, `<prefix>_<ULID>`; ids of one prefix sort by the millisecond they were made in."""
+    """A new id, `<prefix>_<ULID>`; ids with one prefix sort by the millisecond in which they were made."""
     return f"{prefix}_{ULID()}"
 
 
 def derived_id(prefix: IdPrefix, *parts: str) -> str:
-    """The id that `parts` always give: the shape of `new_id`, from their hash instead of time and chance."""
+    """An id in the shape of `new_id` made from the hash of `parts`, so that equal parts always give the same id."""
     digest = hashlib.sha256(json.dumps(parts).encode()).digest()
     return f"{prefix}_{ULID.from_bytes(digest[:16])}"
 
 
-def pseudonym_of(given: str | None) -> str | None:
-    """The id that stands for the user whom a client calls `given`: `given` itself where it can be an id, else its hash;
-    None for no text.
+def pseudonym_of(name: str | None) -> str | None:
+    """The id of the user whom a client calls `name`: `name` itself if it can be an id, else its hash; None without a
+    name.
 
-    Imports and SDKs make the same one, so that a person is one user, whichever way the events came. Whoever knows an
-    address can find its hash, and nobody the address who does not know it.
+    Imports and SDKs make the same id, so that a person is one user on every way that events come in. Whoever knows a
+    person's e-mail address can compute the id, but the address cannot be computed from the id.
     """
-    if not given:
+    if not name:
         return None
-    return given if _EXTERNAL_ID.fullmatch(given) else derived_id("usr", "usr", given)
+    return name if _EXTERNAL_ID.fullmatch(name) else derived_id("usr", "usr", name)
 
 
 UserId = Annotated[
     str | None,
     AfterValidator(pseudonym_of),
-    Field(description="A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash."),
+    Field(description="A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash."),
 ]
-"""Any text, kept as an id."""
+"""Any text; it is stored as an id."""
 
 
 def bound_id(prefix: IdPrefix, interaction_id: str, tail: str = "") -> str | None:
-    """The id `<prefix>_<ULID>[_<tail>]` of something of the interaction `int_<ULID>`; `None` for an interaction named
-    otherwise.
+    """The id `<prefix>_<ULID>[_<tail>]` of an event of the interaction `int_<ULID>`; `None` for an interaction whose id
+    has another shape.
 
-    Such an id says where the thing lies, so that one write both stores it there and keeps its id unique.
+    Such an id says under which interaction the event is stored, so that one write both stores it and makes sure that
+    its id is unique.
     """
-    made = f"{prefix}_{interaction_id.removeprefix('int_')}" + (f"_{tail}" if tail else "")
-    return made if interaction_of(made) == interaction_id else None
+    event_id = f"{prefix}_{interaction_id.removeprefix('int_')}" + (f"_{tail}" if tail else "")
+    return event_id if interaction_of(event_id) == interaction_id else None
 
 
 def interaction_of(event_id: str) -> str | None:
-    """The interaction that a bound id names; `None` for any other id."""
+    """The interaction of an event with a bound id; `None` for any other id."""
     match = _BOUND.fullmatch(event_id)
     return f"int_{match[1]}" if match else None
 
@@ -87,7 +88,7 @@ def policy_id(skill: str, version: int) -> str:
 
 
 def policy_version(identifier: str) -> tuple[str, int]:
-    """The skill and version of a policy id. Raises: ValueError when it is not one."""
+    """The skill and version in a policy id. Raises: ValueError for any other text."""
     match = re.fullmatch(r"([a-z0-9]+(?:-[a-z0-9]+)*)@v([1-9][0-9]*)", identifier)
     if match is None:
         raise ValueError(f"not a policy id: {identifier!r}, expected <skill>@v<N>")
@@ -95,13 +96,14 @@ def policy_version(identifier: str) -> tuple[str, int]:
 
 
 def adapter_name(endpoint: str, tenant_id: str, skill: str, version: int, *, sft_control: bool = False) -> str:
-    """`<endpoint>--<tenant>--<skill>--v<N>`, with `--sft` for the SFT-only control; also the inference component's
-    name.
+    """The name of an adapter and of its inference component: `<endpoint>--<tenant>--<skill>--v<N>`, with `--sft` for
+    the SFT-only control.
 
-    The endpoint's name says the stage: components are named once in an account and region. In a name longer than
-    SageMaker takes, three hyphens, which no skill has, and 40 bits of the skill's hash stand for what of the skill has
-    no room; the tenant always stands in full.
-    Raises: ValueError for an endpoint whose name leaves no room even for that.
+    The endpoint's name is part of it because components of all stages in an account and region share one namespace.
+    When the name would be longer than SageMaker accepts, the end of the skill is replaced by three hyphens, which no
+    skill has, and 40 bits of the skill's hash. The tenant is never shortened.
+
+    Raises: ValueError when the endpoint's name is too long even for that.
     """
     head, tail = f"{endpoint}--{tenant_id}", f"--v{version}" + ("--sft" if sft_control else "")
     whole = f"{head}--{skill}{tail}"
@@ -116,19 +118,20 @@ def adapter_name(endpoint: str, tenant_id: str, skill: str, version: int, *, sft
 
 
 def base_component(endpoint: str) -> str:
-    """The inference component of the base model at a stage's endpoint."""
+    """The name of the base model's inference component at a stage's endpoint."""
     return f"{endpoint}--base"
 
 
 def adapters_owner(name: str, endpoint: str) -> str | None:
-    """The tenant whose adapter at the stage's `endpoint` the inference component `name` is; `None` for any other
-    component."""
+    """The tenant that owns the adapter whose inference component at `endpoint` is called `name`; `None` if `name` is
+    not an adapter's."""
     match = re.fullmatch(re.escape(endpoint) + r"--([a-z0-9]+(?:-[a-z0-9]+)*)--.+--v[1-9][0-9]*(?:--sft)?", name)
     return match[1] if match else None
 
 
 def canonical_json(value: JsonValue) -> str:
-    """The one JSON text of `value`: sorted keys, no spaces, UTF-8 unescaped, no NaN."""
+    """The canonical JSON of `value`: sorted keys, no spaces, no escapes for non-ASCII characters. Raises: ValueError
+    for NaN and infinity."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

@@ -1,10 +1,10 @@
-"""How much of a number one person may make: at most twice an even part, and a fiftieth at least.
+"""The share that one person may have of what is counted: at most twice an even share, or a fiftieth if that is more.
 
-Guards, rewards, bandits, reports and datasets count units (threads, users, interactions), and one person has as many
-threads as he likes to open. With three agents each may make two thirds of what is counted, so that next to nothing of
-their work is lost; with a hundred people or more nobody makes more than a fiftieth: tests that find a difference of
-five points in a day would find one person's twentieth. Who takes other names is other people: a user id is worth what
-the word of its application is worth.
+Guards, rewards, bandits, reports and datasets count units (threads, users, interactions), and one person can open as
+many threads as they like. Of three agents each may have two thirds of what is counted, so that almost none of their
+work is lost. Of a hundred people or more nobody has more than a fiftieth: a test that finds a difference of five points
+in a day would mistake one person's twentieth for a difference. A person with several user ids counts as several people:
+it is up to the application that its user ids are right.
 """
 
 from collections.abc import Collection
@@ -14,40 +14,42 @@ from datetime import UTC, datetime, timedelta
 from rlaas.ids import text_sha256
 
 LEAST_SHARE = 0.02
-"""What one person may make of a decision's evidence, or of a report, however many there are."""
+"""The share that one person may always have of a decision's evidence or of a report, however many people there are."""
 LEAST_OF_PAIRS = 0.1
-"""The same of a dataset: pairs are few, and no test is done on them that a tenth could turn."""
+"""The same share for datasets: pairs are few, and no test depends on them that a tenth could change."""
 TIMES_EVEN = 2.0
 MANY = 20
-"""So many people are a sample of all there will be; fewer are all there are, such as a team."""
+"""From this many people on, they are taken for a sample of more; fewer are taken for all there are, such as a team."""
 FREE = 2
-"""Units of anybody that count in any case, or nobody could begin. Five in the first minutes were evidence already."""
+"""How many units of a person always count: without them nobody could be the first. Five would be too many, because five
+units in the first minutes are already evidence."""
 FREE_A_DAY = 5
-"""Those of a day that count wherever his share of all is not made: mornings are not for one person alone."""
-_REMEMBERED = 128
-"""People counted at a time ("Space-Saving", Metwally, Agrawal & El Abbadi 2005): no count is short, nor over by more
-than 1/128 of all."""
-_KEPT_A_DAY = 0.8
-_FORGOTTEN = 0.5
+"""How many units of a person count each day while the person's share of all days is not exceeded: without them the
+first person of a day would soon exceed the share of that day."""
+_MOST_PEOPLE = 128
+"""How many people are counted at a time ("Space-Saving", Metwally, Agrawal & El Abbadi 2005): no count is too low, and
+none is too high by more than 1/128 of the total."""
+_FADE_A_DAY = 0.8
+_LEAST_COUNT = 0.5
 
 
 def person(user_id: str | None, thread_id: str | None, unit: str) -> str:
-    """Whose word it is, as 16 hexadecimal digits: the user's; without one the thread's, and without a thread the
-    `unit`'s own."""
+    """The person behind a unit, as 16 hexadecimal digits: the user; without one the thread, and without a thread the
+    `unit` itself."""
     kind, name = ("user", user_id) if user_id else ("thread", thread_id) if thread_id else ("unit", unit)
     return text_sha256(f"{kind}:{name}")[:16]
 
 
 def most_share(people: int, *, least: float = LEAST_SHARE) -> float:
-    """The share of a number that one of so many people may make, in [`least`, 1]."""
+    """The largest share that one of `people` people may have, in [`least`, 1]."""
     return min(1.0, max(least, TIMES_EVEN / max(1, people)))
 
 
 def cap(counts: Collection[int], *, least: float = LEAST_SHARE) -> float:
-    """How much of each person's count counts, so that nobody makes more than `most_share` of what does; infinite where
-    nobody would.
+    """The most units of one person that count, so that nobody has more than `most_share` of what counts; infinite when
+    nobody has.
 
-    The largest c with c <= share * sum(min(count, c)). O(people * log(people)).
+    It is the largest c with c <= share * sum(min(count, c)). O(people * log(people)).
     """
     share, left = most_share(len(counts), least=least), float(sum(counts))
     for over, count in enumerate(sorted(counts, reverse=True)):
@@ -59,46 +61,47 @@ def cap(counts: Collection[int], *, least: float = LEAST_SHARE) -> float:
 
 @dataclass(slots=True)
 class Tally:
-    """Units heard, in all and by person; of many people those with most."""
+    """Units that counted: in total (`heard`), and by person; of many people, those with the most."""
 
     heard: float = 0.0
     counts: dict[str, float] = field(default_factory=dict)
 
     def within(self, who: str, share: float, *, free: int) -> bool:
-        """Whether one unit more of `who` makes no more than `share`, or is one of so many that are free."""
+        """Whether, with one more unit, `who` has at most the share `share`, or at most `free` units."""
         return self._count(who) + 1 <= max(free, share * (self.heard + 1))
 
     def add(self, who: str) -> None:
-        """One unit more."""
+        """Count one more unit of `who`."""
         count = self._count(who)
-        if who not in self.counts and len(self.counts) >= _REMEMBERED:
+        if who not in self.counts and len(self.counts) >= _MOST_PEOPLE:
             del self.counts[min(name for name, least in self.counts.items() if least == count)]
         self.counts[who] = count + 1
         self.heard += 1
 
     def fade(self, factor: float) -> None:
-        """Everything is worth `factor` of what it was, and nearly nothing is forgotten."""
+        """Multiply all counts by `factor`, and forget people whose count becomes very small."""
         self.heard = round(self.heard * factor, 2)
-        self.counts = {who: round(count * factor, 2) for who, count in self.counts.items() if count * factor > _FORGOTTEN}
+        self.counts = {who: round(count * factor, 2) for who, count in self.counts.items() if count * factor > _LEAST_COUNT}
 
     def _count(self, who: str) -> float:
-        if who in self.counts or len(self.counts) < _REMEMBERED:
+        if who in self.counts or len(self.counts) < _MOST_PEOPLE:
             return self.counts.get(who, 0.0)
         return min(self.counts.values())
 
 
 @dataclass(slots=True)
 class Voices:
-    """Who was heard so far, unit by unit in the order of decisions: whether one more of somebody's units counts.
+    """Decides unit by unit, in the order of decisions, whether a person's unit counts.
 
-    At every moment nobody made more than his share of what was heard until then, and, among `MANY` people, of what was
-    heard that day (UTC): evidence of harm starts afresh each day. `before` is how many people there were before it
-    began. What was heard fades by a fifth a day, so that who has left makes no room. A person who has made his share is
-    silent until the hour (or so many `silence_hours`) ends, which is remembered in `silent` (by such hours, since when,
-    in seconds of 1970; some fifty people at most): a unit can be asked about again when its outcome comes.
+    At no time has anybody more than their share of what counted until then nor, among `MANY` people, of what counted
+    that day (UTC): evidence of harm starts afresh each day. `before` is the number of people before the first unit.
+    Counts fade by a fifth a day, so that those of people who left soon stop mattering. A unit beyond its person's
+    share does not count, and neither do the person's units in the rest of that hour (or period of `silence_hours`
+    hours). `silent` remembers by period since when a person is silent, in seconds since 1970 (about fifty people at
+    most), so that `was_heard` gives the same answer again when a unit's outcome arrives.
 
-    It goes by earlier units' people and times, not by arms and outcomes: a unit that counts was dealt by the logged
-    chance.
+    The decision depends only on the people and times of earlier units, and not on arms and outcomes, so the units that
+    count keep the logged probabilities of their arms.
     """
 
     before: int = 0
@@ -110,7 +113,7 @@ class Voices:
     left_out: int = 0
 
     def hear(self, who: str, at: datetime) -> bool:
-        """Whether this unit of `who` counts; it was decided after all that were asked about before."""
+        """Whether this unit of `who`, decided at `at`, counts. Call it in the order of decisions."""
         self._begin(at.astimezone(UTC).date().toordinal())
         people = max(self.before, len(self.ever.counts))
         share = most_share(people)
@@ -126,17 +129,17 @@ class Voices:
         return True
 
     def was_heard(self, who: str, at: datetime) -> bool:
-        """What `hear` said of a unit decided `at`; true of units that it was not asked about."""
+        """What `hear` returned for a unit decided at `at`; true for units that it was not called for."""
         since = self.silent.get(self._hours(at), {}).get(who)
         return since is None or at.timestamp() < since
 
     def forget(self, until: datetime) -> None:
-        """Nobody will ask about units decided before `until`."""
+        """Forget what `was_heard` needs for units decided before `until`."""
         self.silent = {hour: people for hour, people in self.silent.items() if hour >= self._hours(until)}
 
     def _begin(self, day: int) -> None:
         if day > self.day:
-            self.ever.fade(_KEPT_A_DAY ** (day - self.day))
+            self.ever.fade(_FADE_A_DAY ** (day - self.day))
             self.today = Tally()
             self.day = day
 
