@@ -29,21 +29,21 @@ def test_what_unicode_calls_ignorable_is_invisible_and_little_else() -> None:
 
 def test_no_invisible_character_hides_a_card_an_address_or_a_term() -> None:
     scrubber, terms = Scrubber(PrivacySettings(), salt=b"pinch"), Terms(["bomb"])
-    for unseen in INVISIBLE_CHARACTERS:
-        text = f"4111 1111{unseen} 11{unseen}11 1111 or a{unseen}da@example.com, b{unseen}omb"
+    for invisible in INVISIBLE_CHARACTERS:
+        text = f"4111 1111{invisible} 11{invisible}11 1111 or a{invisible}da@example.com, b{invisible}omb"
         [clean] = scrubber.texts([text])
-        assert clean.startswith("<CREDIT_CARD> or <EMAIL_ADDRESS>, "), hex(ord(unseen))
-        assert [text[hit.start : hit.end] for hit in terms.hits(text)] == [f"b{unseen}omb"]
+        assert clean.startswith("<CREDIT_CARD> or <EMAIL_ADDRESS>, "), hex(ord(invisible))
+        assert [text[hit.start : hit.end] for hit in terms.hits(text)] == [f"b{invisible}omb"]
 
 
 def test_no_control_character_hides_a_card_a_phone_number_or_an_address() -> None:
     scrubber = Scrubber(PrivacySettings(), salt=b"pinch")
     controls = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"]
-    for unseen in controls:
+    for invisible in controls:
         for foreign in ("", " ñ"):
-            text = f"4111 1111{unseen} 11{unseen}11 1111, +44 20{unseen} 7946 09{unseen}58, a{unseen}da@example.com{foreign}"
+            text = f"4111 1111{invisible} 11{invisible}11 1111, +44 20{invisible} 7946 09{invisible}58, a{invisible}da@example.com{foreign}"
             [clean] = scrubber.texts([text])
-            assert clean == f"<CREDIT_CARD>, <PHONE_NUMBER>, <EMAIL_ADDRESS>{foreign}", hex(ord(unseen))
+            assert clean == f"<CREDIT_CARD>, <PHONE_NUMBER>, <EMAIL_ADDRESS>{foreign}", hex(ord(invisible))
 
 
 def test_a_number_that_a_line_end_of_windows_breaks_is_found_and_other_line_ends_stay() -> None:
@@ -56,9 +56,9 @@ def test_a_number_that_a_line_end_of_windows_breaks_is_found_and_other_line_ends
     ]
 
 
-@pytest.mark.parametrize("unseen", ["\u2061", "\u2064", "\u206a", "\u200b", "\u00ad", "\u2060", "\u034f"])
-def test_a_word_split_by_invisible_characters_looks_like_an_attack(unseen: str) -> None:
-    assert "invisible_characters" in suspicion(f"please ig{unseen}nore this").signals
+@pytest.mark.parametrize("invisible", ["\u2061", "\u2064", "\u206a", "\u200b", "\u00ad", "\u2060", "\u034f"])
+def test_a_word_split_by_invisible_characters_looks_like_an_attack(invisible: str) -> None:
+    assert "invisible_characters" in suspicion(f"please ig{invisible}nore this").signals
 
 
 def test_what_scripts_and_emoji_are_shaped_by_is_no_sign_of_an_attack() -> None:

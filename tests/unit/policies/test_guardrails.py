@@ -105,8 +105,8 @@ def test_personal_data_is_taken_out_before_the_backend_sees_it_in_calls_of_tools
 def test_personal_data_can_block_or_be_flagged_and_only_the_named_kinds_count() -> None:
     mail = "a@example.com from 10.0.0.1"
     assert check_request(mail, {"kind": "pii", "action": "block"}).blocked
-    flagged = check_request(mail, {"kind": "pii", "action": "flag", "entities": ["IP_ADDRESS"]})
-    assert (flagged.blocked, flagged.messages[0].content, flagged.actions[0].reason) == (False, mail, "IP_ADDRESS x1")
+    verdict = check_request(mail, {"kind": "pii", "action": "flag", "entities": ["IP_ADDRESS"]})
+    assert (verdict.blocked, verdict.messages[0].content, verdict.actions[0].reason) == (False, mail, "IP_ADDRESS x1")
 
 
 @pytest.mark.parametrize(
@@ -268,8 +268,8 @@ def test_an_answer_that_does_not_fit_the_schema_is_asked_for_once_more_and_then_
     assert (first.regenerate, first.blocked, first.actions[0].reason) == (True, False, reason)
     second = check_answer(text, SCHEMA, again=True)
     assert (second.regenerate, second.blocked, second.text) == (False, True, SAFE)
-    flagged = check_answer(text, {**SCHEMA, "then": "flag"}, again=True)
-    assert (flagged.blocked, flagged.text, flagged.actions[0].action) == (False, text, "flag")
+    verdict = check_answer(text, {**SCHEMA, "then": "flag"}, again=True)
+    assert (verdict.blocked, verdict.text, verdict.actions[0].action) == (False, text, "flag")
 
 
 def test_a_fence_around_the_json_is_taken_off_or_refused() -> None:

@@ -57,12 +57,12 @@ def test_the_rules_find_the_labelled_refusals_and_leave_every_draft_alone() -> N
 
 
 def test_a_long_answer_takes_no_longer_than_its_opening() -> None:
-    def seconds(text: str) -> float:
-        started = time.process_time()
+    def measure_seconds(text: str) -> float:
+        start = time.process_time()
         for _ in range(20):
             refusal_score(text)
-        return time.process_time() - started
+        return time.process_time() - start
 
     opening = "I cannot and will not " * 100
-    seconds(opening)
-    assert seconds(opening * 500) < 5 * seconds(opening) + 0.05
+    measure_seconds(opening)
+    assert measure_seconds(opening * 500) < 5 * measure_seconds(opening) + 0.05

@@ -131,7 +131,7 @@ def test_nodes_that_use_what_does_not_exist_are_refused_by_name(place: int, temp
     ("fields", "expected"),
     [
         ({"name": "email"}, "names two things"),
-        ({"kind": "system"}, "has a user node"),
+        ({"kind": "system"}, "needs a user node"),
     ],
 )
 def test_a_graph_with_one_name_twice_or_without_a_user_node_is_refused(fields: dict[str, str], expected: str) -> None:
@@ -236,5 +236,5 @@ def test_work_that_grows_with_documents_or_conditions_is_bounded() -> None:
 def test_nodes_that_multiply_each_other_are_refused_when_they_are_registered() -> None:
     texts = [{"kind": "text", "name": f"t{at}", "template": f"{{{{ t{at - 1} }}}}" * 30 if at else "a" * 1000} for at in range(30)]
     prompt = Prompt.model_validate({"nodes": [*texts, {"kind": "user", "name": "u", "template": "{{ t29 }}"}]}, strict=False)
-    with pytest.raises(InvalidInput, match="by node 't2'"):
+    with pytest.raises(InvalidInput, match="at node 't2'"):
         check(prompt)

@@ -71,9 +71,9 @@ def test_drafts_sent_unchanged_are_in_the_test_split_only() -> None:
 def test_a_text_sent_as_it_was_is_a_demonstration_unless_the_skills_own_policy_wrote_it_or_its_thread_is_held_out() -> None:
     ours = replace(make_pair(1, "t1", unchanged=True), policy_id="mail@v1")
     thrown_away = replace(make_pair(2, "t2", unchanged=True), discarded=True)
-    judged = make_pair(3, "t3", unchanged=True, held_out=True)
+    held_out = make_pair(3, "t3", unchanged=True, held_out=True)
     others = make_pair(4, "t4", unchanged=True)
-    pairs = [ours, thrown_away, judged, others, make_pair(5, "t5")]
+    pairs = [ours, thrown_away, held_out, others, make_pair(5, "t5")]
     assert training_demonstrations(pairs, SplitShares(validation=0, test=0), salt="s") == [others]
     assert training_demonstrations(pairs, SplitShares(validation=0, test=0.999), salt="s") == []
 

@@ -12,7 +12,7 @@ ENGLISH = Lexicon(
 )
 
 
-def people(*texts: str) -> list[list[str]]:
+def find_people(*texts: str) -> list[list[str]]:
     names_by_text = mentions(texts, [list(cued_names(text, ENGLISH)) for text in texts], ENGLISH)
     return [[text[name.start : name.end] for name in names] for text, names in zip(texts, names_by_text, strict=True)]
 
@@ -37,7 +37,7 @@ def people(*texts: str) -> list[list[str]]:
     ],
 )
 def test_names_of_people_are_found_by_where_they_stand(text: str, names: list[str]) -> None:
-    assert people(text) == [names]
+    assert find_people(text) == [names]
 
 
 @pytest.mark.parametrize(
@@ -52,11 +52,11 @@ def test_names_of_people_are_found_by_where_they_stand(text: str, names: list[st
     ],
 )
 def test_words_that_name_nobody_stay(text: str) -> None:
-    assert people(text) == [[]]
+    assert find_people(text) == [[]]
 
 
 def test_a_name_found_once_is_found_wherever_it_or_a_part_of_it_is_mentioned() -> None:
-    assert people("My name is Ngozi Okafor.", "Ngozi rang. OKAFOR did not; Okafor's phone", "send ngozi") == [
+    assert find_people("My name is Ngozi Okafor.", "Ngozi rang. OKAFOR did not; Okafor's phone", "send ngozi") == [
         ["Ngozi Okafor"],
         ["Ngozi", "OKAFOR", "Okafor"],
         [],
@@ -64,15 +64,15 @@ def test_a_name_found_once_is_found_wherever_it_or_a_part_of_it_is_mentioned() -
 
 
 def test_a_word_of_the_language_is_no_mention_of_a_name() -> None:
-    assert people("Hi Mark,\nhow are you?", "Mark all as read") == [["Mark"], []]
+    assert find_people("Hi Mark,\nhow are you?", "Mark all as read") == [["Mark"], []]
 
 
 def test_an_address_names_its_owner_with_and_without_accents() -> None:
-    assert people("write to jose.nunez@example.com", "José rang, then Núñez.") == [[], ["José", "Núñez"]]
+    assert find_people("write to jose.nunez@example.com", "José rang, then Núñez.") == [[], ["José", "Núñez"]]
 
 
 def test_a_first_name_takes_its_unknown_last_name_along() -> None:
-    assert people("Hi Ngozi,", "Give it to Ngozi Okafor today, Ngozi Invoice") == [["Ngozi"], ["Ngozi Okafor", "Ngozi"]]
+    assert find_people("Hi Ngozi,", "Give it to Ngozi Okafor today, Ngozi Invoice") == [["Ngozi"], ["Ngozi Okafor", "Ngozi"]]
 
 
 @pytest.mark.parametrize(

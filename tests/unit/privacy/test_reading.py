@@ -26,7 +26,7 @@ def clean(text: str) -> str:
     return SCRUBBER.texts([text])[0]
 
 
-def call(arguments: str) -> ToolCall:
+def make_call(arguments: str) -> ToolCall:
     return ToolCall.model_validate({"id": "call_1", "type": "function", "function": {"name": "refund", "arguments": arguments}})
 
 
@@ -79,10 +79,10 @@ def test_every_action_leaves_json(action: str, card: str) -> None:
 def test_a_tool_call_with_masked_arguments_can_be_made_and_sent_back() -> None:
     config = Guardrails.model_validate_json(json.dumps({"input": [{"kind": "pii"}], "output": [{"kind": "pii_leak"}]}))
     arguments = f'{{"card": {CARD}, "to": "{MAIL}"}}'
-    verdict = check_output(config, "", tool_calls=[call(arguments)])
+    verdict = check_output(config, "", tool_calls=[make_call(arguments)])
     assert json.loads(verdict.tool_calls[0].function.arguments) == {"card": "<CREDIT_CARD>", "to": "<EMAIL_ADDRESS>"}
     history = [
-        Message(role="assistant", content="", tool_calls=(call(arguments),)),
+        Message(role="assistant", content="", tool_calls=(make_call(arguments),)),
         Message(role="tool", tool_call_id="call_1", content=f"[{CARD}]"),
     ]
     incoming = check_input(config, history)
@@ -93,7 +93,7 @@ def test_a_tool_call_with_masked_arguments_can_be_made_and_sent_back() -> None:
 def test_what_the_request_said_is_no_leak_however_the_answer_writes_it() -> None:
     config = Guardrails.model_validate_json(json.dumps({"output": [{"kind": "pii_leak"}]}))
     messages = [Message(role="user", content="Refund 4111 1111 1111 1111")]
-    assert check_output(config, "", tool_calls=[call(f'{{"card": {CARD}}}')], asked=messages).actions == ()
+    assert check_output(config, "", tool_calls=[make_call(f'{{"card": {CARD}}}')], asked=messages).actions == ()
 
 
 def test_a_listed_term_is_taken_out_of_json_by_its_rules() -> None:
@@ -146,12 +146,12 @@ def hide_digits(text: str) -> str:
     return re.sub(r'"(?:[^"\\]|\\.)*"', hide, text)
 
 
-def shape(value: Any) -> Any:
+def read_shape(value: Any) -> Any:
     """What of `value` masking leaves: its lists and objects, and where texts and other values stand."""
     if isinstance(value, list):
-        return [shape(item) for item in value]
+        return [read_shape(item) for item in value]
     if isinstance(value, dict):
-        return [shape(item) for item in value.values()]
+        return [read_shape(item) for item in value.values()]
     return (
         "text"
         if isinstance(value, str) or (isinstance(value, int) and str(value) in (CARD, "5555555555554444", "378282246310005"))
@@ -164,10 +164,10 @@ def shape(value: Any) -> Any:
 def test_any_json_keeps_its_shape_and_no_card(value: Any, ascii_only: bool, hide: bool) -> None:
     text = json.dumps([value], ensure_ascii=ascii_only)
     text = hide_digits(text) if hide else text
-    masked = clean(text)
-    result = json.loads(masked)
-    assert shape(result) == shape(json.loads(text))
-    assert not any(card in read(masked).text for card in (CARD, "5555555555554444", "378282246310005"))
+    masked_text = clean(text)
+    result = json.loads(masked_text)
+    assert read_shape(result) == read_shape(json.loads(text))
+    assert not any(card in read(masked_text).text for card in (CARD, "5555555555554444", "378282246310005"))
 
 
 def test_work_grows_no_faster_than_the_text() -> None:

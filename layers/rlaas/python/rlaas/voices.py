@@ -68,11 +68,11 @@ class Tally:
 
     def within(self, who: str, share: float, *, free: int) -> bool:
         """Whether, with one more unit, `who` has at most the share `share`, or at most `free` units."""
-        return self._count(who) + 1 <= max(free, share * (self.heard + 1))
+        return self._find_count(who) + 1 <= max(free, share * (self.heard + 1))
 
     def add(self, who: str) -> None:
         """Count one more unit of `who`."""
-        count = self._count(who)
+        count = self._find_count(who)
         if who not in self.counts and len(self.counts) >= _MOST_PEOPLE:
             del self.counts[min(name for name, least in self.counts.items() if least == count)]
         self.counts[who] = count + 1
@@ -83,7 +83,7 @@ class Tally:
         self.heard = round(self.heard * factor, 2)
         self.counts = {who: round(count * factor, 2) for who, count in self.counts.items() if count * factor > _LEAST_COUNT}
 
-    def _count(self, who: str) -> float:
+    def _find_count(self, who: str) -> float:
         if who in self.counts or len(self.counts) < _MOST_PEOPLE:
             return self.counts.get(who, 0.0)
         return min(self.counts.values())
@@ -114,14 +114,14 @@ class Voices:
 
     def hear(self, who: str, at: datetime) -> bool:
         """Whether this unit of `who`, decided at `at`, counts. Call it in the order of decisions."""
-        self._begin(at.astimezone(UTC).date().toordinal())
+        self._begin_day(at.astimezone(UTC).date().toordinal())
         people = max(self.before, len(self.ever.counts))
         share = most_share(people)
         if not self.was_heard(who, at):
             self.left_out += 1
             return False
         if not self.ever.within(who, share, free=FREE) or (people >= MANY and not self.today.within(who, share, free=FREE_A_DAY)):
-            self.silent.setdefault(self._hours(at), {})[who] = at.timestamp()
+            self.silent.setdefault(self._find_period(at), {})[who] = at.timestamp()
             self.left_out += 1
             return False
         self.ever.add(who)
@@ -130,18 +130,18 @@ class Voices:
 
     def was_heard(self, who: str, at: datetime) -> bool:
         """What `hear` returned for a unit decided at `at`; true for units that it was not called for."""
-        since = self.silent.get(self._hours(at), {}).get(who)
+        since = self.silent.get(self._find_period(at), {}).get(who)
         return since is None or at.timestamp() < since
 
     def forget(self, until: datetime) -> None:
         """Forget what `was_heard` needs for units decided before `until`."""
-        self.silent = {hour: people for hour, people in self.silent.items() if hour >= self._hours(until)}
+        self.silent = {hour: people for hour, people in self.silent.items() if hour >= self._find_period(until)}
 
-    def _begin(self, day: int) -> None:
+    def _begin_day(self, day: int) -> None:
         if day > self.day:
             self.ever.fade(_FADE_A_DAY ** (day - self.day))
             self.today = Tally()
             self.day = day
 
-    def _hours(self, at: datetime) -> int:
+    def _find_period(self, at: datetime) -> int:
         return int(at.timestamp() // timedelta(hours=self.silence_hours).total_seconds())

@@ -33,16 +33,16 @@ def compile_schema(schema: str) -> "jsonschema_rs.Validator":
 
     if len(schema.encode()) > MAX_BYTES:
         raise ValueError(f"the schema is larger than {MAX_BYTES} bytes")
-    parsed = json.loads(schema)
+    root = json.loads(schema)
     linear = jsonschema_rs.RegexOptions(size_limit=1 << 20, dfa_size_limit=1 << 20)
     try:
-        validator = jsonschema_rs.Draft202012Validator(parsed, offline=True, pattern_options=linear)
+        validator = jsonschema_rs.Draft202012Validator(root, offline=True, pattern_options=linear)
     except jsonschema_rs.ValidationError as error:
         raise ValueError(f"not a JSON Schema of draft 2020-12: {error.message}") from None
     except jsonschema_rs.ReferencingError as error:
         raise ValueError(f"not a JSON Schema of draft 2020-12: {error}") from None
     try:
-        _Unfolding(parsed).count_recursions(parsed, ())
+        _Unfolding(root).count_recursions(root, ())
     except (LookupError, RecursionError):
         raise ValueError("the schema has a reference to nothing, or references that nest too deep") from None
     return validator
@@ -52,10 +52,10 @@ def compile_schema(schema: str) -> "jsonschema_rs.Validator":
 def count_looks(schema: str) -> int:
     """At most how often a validator looks at one value of an answer: once for each part of the schema that may apply to
     it, and once for each option of an enum."""
-    parsed: JsonValue = json.loads(schema)
-    unfolding = _Unfolding(parsed)
-    unfolding.count_recursions(parsed, ())
-    return unfolding.looks[id(parsed)] if isinstance(parsed, dict) else 1
+    root: JsonValue = json.loads(schema)
+    unfolding = _Unfolding(root)
+    unfolding.count_recursions(root, ())
+    return unfolding.looks[id(root)] if isinstance(root, dict) else 1
 
 
 def count_values(text: str) -> int:

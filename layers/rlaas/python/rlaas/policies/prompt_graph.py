@@ -125,12 +125,12 @@ class Prompt(WireModel):
     @model_validator(mode="after")
     def _each_name_once(self) -> Self:
         names = Counter([*(self.inputs or ()), *(node.name for node in self.nodes)])
-        repeated = next((name for name, count in names.items() if count > 1), None)
-        if repeated is not None:
-            raise ValueError(f"{repeated!r} names two things; each input and node needs a name of its own")
+        duplicate = next((name for name, count in names.items() if count > 1), None)
+        if duplicate is not None:
+            raise ValueError(f"{duplicate!r} names two things; each input and node needs a name of its own")
         kinds = Counter(node.kind for node in self.nodes)
         if not kinds["user"]:
-            raise ValueError("a prompt has a user node")
+            raise ValueError("a prompt needs a user node")
         for kind in ("tools", "output"):
             if kinds[kind] > 1:
                 raise ValueError(f"a prompt has at most one {kind} node")

@@ -180,7 +180,7 @@ class _Rendering:
             for piece in source.template.generate(values):
                 size += len(piece)
                 if size > MAX_PROMPT_BYTES:
-                    raise _build_too_large(node)
+                    raise _build_size_error(node)
                 pieces.append(piece)
             return "".join(pieces)
         except UndefinedError as error:
@@ -236,19 +236,19 @@ def _compile(source: str) -> _Source:
 
 def _list_parts(tree: nodes.Template) -> Iterator[nodes.Node]:
     """The parts of a template. Raises: TemplateSyntaxError when it has too many parts or filters, or nests too deep."""
-    pending: list[tuple[nodes.Node, int, int]] = [(tree, 1, 0)]
+    stack: list[tuple[nodes.Node, int, int]] = [(tree, 1, 0)]
     for number in range(1, _MOST_PARTS + 2):
-        if not pending:
+        if not stack:
             return
         if number > _MOST_PARTS:
             raise TemplateSyntaxError(f"the template has more than {_MOST_PARTS} parts", 1)
-        node, depth, filters = pending.pop()
+        node, depth, filters = stack.pop()
         filters += isinstance(node, nodes.Filter)
         if depth > _DEEPEST:
             raise TemplateSyntaxError(f"the template nests more than {_DEEPEST} deep", node.lineno)
         if filters > _MOST_FILTERS:
             raise TemplateSyntaxError(f"a value has more than {_MOST_FILTERS} filters", node.lineno)
-        pending += ((child, depth + 1, filters) for child in node.iter_child_nodes())
+        stack += ((child, depth + 1, filters) for child in node.iter_child_nodes())
         yield node
 
 
@@ -274,10 +274,10 @@ def _count_characters(value: object) -> int:
 
 def _check_size(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     if sum(len(message.content.encode()) for message in messages) > MAX_PROMPT_BYTES:
-        raise _build_too_large()
+        raise _build_size_error()
     return messages
 
 
-def _build_too_large(node: _Templated | None = None) -> InvalidInput:
-    place = f" by node {node.name!r}" if node is not None else ""
+def _build_size_error(node: _Templated | None = None) -> InvalidInput:
+    place = f" at node {node.name!r}" if node is not None else ""
     return InvalidInput(f"the prompt is larger than {MAX_PROMPT_BYTES} bytes{place}", param="inputs")

@@ -122,32 +122,32 @@ def _index_feedback(by_id: Mapping[str, StoredEvent], outputs: Sequence[StoredEv
         if not _is_shadow(output):
             visible.setdefault(output.interaction_id, []).append(output)
     comparisons: dict[frozenset[str], tuple[str, StoredEvent]] = {}
-    for stored in sorted((event for event in by_id.values() if event.event_type == "feedback"), key=_sort_key):
-        event = stored.event()
+    for stored_event in sorted((event for event in by_id.values() if event.event_type == "feedback"), key=_sort_key):
+        event = stored_event.event()
         if not isinstance(event, FeedbackSubmitted):
             continue
-        siblings = visible.get(stored.interaction_id, [])
+        siblings = visible.get(stored_event.interaction_id, [])
         winner = event.preferred_output_id
         if winner is not None:
-            losers = [stored.output_id] if stored.output_id not in (None, winner) else [output.event_id for output in siblings]
-            comparisons.update((frozenset((winner, loser)), (winner, stored)) for loser in losers if loser not in (None, winner))
+            losers = [stored_event.output_id] if stored_event.output_id not in (None, winner) else [output.event_id for output in siblings]
+            comparisons.update((frozenset((winner, loser)), (winner, stored_event)) for loser in losers if loser not in (None, winner))
             index.missing_ids.update(event_id for event_id in (winner, *losers) if event_id is not None and event_id not in by_id)
-        elif stored.output_id is not None or siblings:
-            output_id = stored.output_id or siblings[-1].event_id
-            index.by_output.setdefault(output_id, []).append((stored, event))
+        elif stored_event.output_id is not None or siblings:
+            output_id = stored_event.output_id or siblings[-1].event_id
+            index.by_output.setdefault(output_id, []).append((stored_event, event))
             if output_id not in by_id:
                 index.missing_ids.add(output_id)
-        elif stored.interaction_id is not None and event.kind in ("edit", "action"):
-            index.missing_ids.add(stored.interaction_id)
-    for both, (winner, stored) in comparisons.items():
+        elif stored_event.interaction_id is not None and event.kind in ("edit", "action"):
+            index.missing_ids.add(stored_event.interaction_id)
+    for both, (winner, stored_event) in comparisons.items():
         if all(event_id in by_id for event_id in both):
             (loser,) = both - {winner}
-            index.winners.setdefault(loser, {})[winner] = stored
+            index.winners.setdefault(loser, {})[winner] = stored_event
     return index
 
 
-def _sort_key(stored: StoredEvent) -> tuple[datetime, str]:
-    return stored.received_at, stored.event_id
+def _sort_key(event: StoredEvent) -> tuple[datetime, str]:
+    return event.received_at, event.event_id
 
 
 def _is_shadow(output: StoredEvent) -> bool:
@@ -170,7 +170,7 @@ def _try_pairs(
     draft = _Answer.of(output, by_id)
     if on_output:
         yield (output.event_id,), draft if isinstance(draft, str) else _pair_edit(draft, on_output)
-    for winner_id, stored in winners.items():
+    for winner_id, feedback_event in winners.items():
         winner = _Answer.of(by_id[winner_id], by_id)
         output_ids = (output.event_id, winner_id)
         if isinstance(draft, str):
@@ -178,14 +178,14 @@ def _try_pairs(
         elif isinstance(winner, str):
             yield output_ids, winner
         else:
-            yield output_ids, _pair_comparison(winner, draft, stored)
+            yield output_ids, _pair_comparison(winner, draft, feedback_event)
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
     """An output that people saw, with the prompt that it answered."""
 
-    stored: StoredEvent
+    stored_event: StoredEvent
     output: OutputProduced
     prompt: tuple[Message, ...]
     tools: str | None
@@ -194,9 +194,9 @@ class _Answer:
     held_out: bool
 
     @classmethod
-    def of(cls, stored: StoredEvent, by_id: Mapping[str, StoredEvent]) -> "_Answer | DropReason":
-        """The output `stored` with its prompt, or the reason why it makes no pair."""
-        output = stored.event()
+    def of(cls, stored_event: StoredEvent, by_id: Mapping[str, StoredEvent]) -> "_Answer | DropReason":
+        """The output `stored_event` with its prompt, or the reason why it makes no pair."""
+        output = stored_event.event()
         if not isinstance(output, OutputProduced):
             return "no_output"
         if output.decision is not None and output.decision.shadow:
@@ -211,9 +211,9 @@ class _Answer:
         prompt = find_prompt(output, interaction)
         if not prompt:
             return "no_prompt"
-        thread = stored.thread_id or (question and question.thread_id) or output.interaction_id
+        thread = stored_event.thread_id or (question and question.thread_id) or output.interaction_id
         return cls(
-            stored=stored,
+            stored_event=stored_event,
             output=output,
             prompt=prompt,
             tools=find_tools(interaction),
@@ -223,12 +223,12 @@ class _Answer:
         )
 
 
-def _read_interaction(stored: StoredEvent, *, whole: bool) -> InteractionCreated | None:
+def _read_interaction(stored_event: StoredEvent, *, whole: bool) -> InteractionCreated | None:
     """The interaction; unless `whole`, only if its JSON may have tools or the tag `held-out`, which saves parsing
     it."""
-    if not whole and HELD_OUT_TAG not in stored.payload and '"tools"' not in stored.payload:
+    if not whole and HELD_OUT_TAG not in stored_event.payload and '"tools"' not in stored_event.payload:
         return None
-    event = stored.event()
+    event = stored_event.event()
     return event if isinstance(event, InteractionCreated) else None
 
 
@@ -239,7 +239,7 @@ def _pair_edit(draft: _Answer, feedback: Sequence[tuple[StoredEvent, FeedbackSub
         finals.insert(0, draft.output.text)
     if not finals:
         return "no_final_text"
-    feedback_ids = [stored.event_id for stored, event in feedback if event.kind in ("edit", "action")]
+    feedback_ids = [stored_event.event_id for stored_event, event in feedback if event.kind in ("edit", "action")]
     return _make_pair(draft, finals[-1], feedback_ids, discarded=bool(actions) and actions[-1] != "sent")
 
 
@@ -260,14 +260,14 @@ def _make_pair(
         chosen=chosen,
         rejected=rejected,
         interaction_id=draft.output.interaction_id,
-        output_id=draft.stored.event_id,
+        output_id=draft.stored_event.event_id,
         feedback_ids=tuple(feedback_ids),
         thread=draft.thread,
-        policy_id=draft.stored.policy_id,
-        occurred_at=draft.stored.occurred_at.isoformat(),
+        policy_id=draft.stored_event.policy_id,
+        occurred_at=draft.stored_event.occurred_at.isoformat(),
         discarded=discarded,
         held_out=draft.held_out or (preferred is not None and preferred.held_out),
         tools=draft.tools,
-        preferred_output_id=preferred.stored.event_id if preferred is not None else None,
+        preferred_output_id=preferred.stored_event.event_id if preferred is not None else None,
         person=draft.person,
     )

@@ -112,7 +112,7 @@ _TOWN_BEFORE = re.compile(
 def find_street_addresses(text: str) -> Iterator[tuple[int, int]]:
     """The start and end of each street address in `text`, as code points.
 
-    They are in order and do not overlap, except that addresses of military post and street corners come first.
+    Addresses of military post and street corners come first and may overlap others; the rest is in order and does not.
     """
     if "PO A" in text or "po a" in text:
         yield from (match.span() for match in _MILITARY.finditer(text))
@@ -134,7 +134,7 @@ def _find_address(text: str, start: int, end: int, done: int) -> tuple[int, int]
     forward = _FORWARD.match(text, start)
     if forward:
         whole = _find_tail_end(text, forward.end())
-        if not forward["weak"] or whole > forward.end() or _stands_where_addresses_do(text, start):
+        if not forward["weak"] or whole > forward.end() or _follows_cue(text, start):
             flat = _UNIT_BEFORE.search(text, max(done, start - 20), start)
             return flat.start() if flat and flat["unit"].lower() in _UNITS else start, whole
     words = text[first:start].split() if text[start - 1 : start] in (" ", "#", ".") else []
@@ -175,5 +175,5 @@ def _find_tail_end(text: str, end: int) -> int:
     return tail.end() if tail else end
 
 
-def _stands_where_addresses_do(text: str, start: int) -> bool:
+def _follows_cue(text: str, start: int) -> bool:
     return text[max(0, start - 4) : start] == " at " or _CUE_BEFORE.search(text, max(0, start - 40), start) is not None

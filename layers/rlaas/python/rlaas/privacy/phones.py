@@ -6,9 +6,11 @@ What an expression can match from any one place is bounded, so the search takes 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-_ABROAD = re.compile(r"(?<![\w+])(?:\+|00|011)[ .-]?[1-9][\d ().\-/\u2010-\u2013\u00a0]{5,26}\d(?:[ ]?(?:ext\.?|x)[ ]?\d{1,6})?(?!\d)")
+_INTERNATIONAL = re.compile(
+    r"(?<![\w+])(?:\+|00|011)[ .-]?[1-9][\d ().\-/\u2010-\u2013\u00a0]{5,26}\d(?:[ ]?(?:ext\.?|x)[ ]?\d{1,6})?(?!\d)"
+)
 _LAST_GROUP = re.compile(r"[^\d]{1,4}\d{1,12}(?:[ ]?(?:ext\.?|x)[ ]?\d{1,6})?$")
-_HOME = re.compile(r"(?<![\w.+/-])(?:1[ .-]?)?\(?0?\d{2,5}\)?[ .-]?\d{3,4}[ .-]?\d{3,5}(?:[ ]?(?:ext\.?|x)[ ]?\d{1,6})?(?![\w/-]|\.\d)")
+_NATIONAL = re.compile(r"(?<![\w.+/-])(?:1[ .-]?)?\(?0?\d{2,5}\)?[ .-]?\d{3,4}[ .-]?\d{3,5}(?:[ ]?(?:ext\.?|x)[ ]?\d{1,6})?(?![\w/-]|\.\d)")
 _EXTENSION = r"(?:[ ]?(?:ext\.?|x)[ ]?\d{1,6})?"
 _NUMBER = re.compile(rf"(?<![\w+./#$€£-])[+(]{{0,2}}\d(?:[ ().\-/]{{0,3}}\d){{6,24}}{_EXTENSION}(?!\w)")
 _NORTH_AMERICAN = re.compile(
@@ -77,11 +79,11 @@ def find_phone_numbers(text: str, regions: Sequence[str], cards: Sequence[tuple[
 
 
 def _find_surest(text: str, without_cards: str, regions: Sequence[str]) -> Iterator[tuple[int, int]]:
-    for match in _ABROAD.finditer(text):
-        end = _find_end_abroad(match[0])
+    for match in _INTERNATIONAL.finditer(text):
+        end = _find_international_end(match[0])
         if end:
             yield match.start(), match.start() + end
-    for expression, valid in ((_HOME, lambda value: _is_at_home(value, regions)), (_TRUNK, _is_trunk)):
+    for expression, valid in ((_NATIONAL, lambda value: _is_national(value, regions)), (_TRUNK, _is_trunk)):
         yield from (match.span() for match in expression.finditer(without_cards) if valid(match[0]))
     if "US" in regions or "CA" in regions:
         yield from (match.span() for match in _NORTH_AMERICAN.finditer(without_cards))
@@ -129,19 +131,19 @@ def _is_cued_before(text: str, start: int) -> bool:
     return False
 
 
-def _find_end_abroad(text: str) -> int:
+def _find_international_end(text: str) -> int:
     """The end of the international phone number at the start of `text`; 0 when there is none.
 
     Another number may follow it, so a text that is too long is tried again without its last group of digits.
     """
     end = len(text)
-    while end > 7 and not _is_abroad(text[:end]):
+    while end > 7 and not _is_international(text[:end]):
         shorter = _LAST_GROUP.search(text, 0, end)
         end = shorter.start() if shorter else 0
     return end if end > 7 else 0
 
 
-def _is_abroad(text: str) -> bool:
+def _is_international(text: str) -> bool:
     import phonenumbers  # 40 ms, and most texts hold no candidate
 
     plain = re.sub(r"^(?:011|00|\+)[ .-]?", "+", text)
@@ -153,7 +155,7 @@ def _is_abroad(text: str) -> bool:
     return phonenumbers.is_possible_number(number) if text.startswith("+") else phonenumbers.is_valid_number(number)
 
 
-def _is_at_home(text: str, regions: Sequence[str]) -> bool:
+def _is_national(text: str, regions: Sequence[str]) -> bool:
     import phonenumbers
 
     if not text.startswith(("0", "(")) and len(re.findall(r"\d+", text)) < 3:

@@ -115,10 +115,10 @@ def read(text: str) -> Reading:
     if _is_json(text):
         builder.read(text, range(len(text) + 1), depth=0)
         return Reading(text, "".join(builder.parts), tuple(builder.leaves))
-    completed = _complete(text)
-    if completed is not None:
-        builder.read(completed, range(len(completed) + 1), depth=0)
-        return Reading(text, "".join(builder.parts), tuple(builder.leaves), completion=completed[len(text) :])
+    whole = _complete(text)
+    if whole is not None:
+        builder.read(whole, range(len(whole) + 1), depth=0)
+        return Reading(text, "".join(builder.parts), tuple(builder.leaves), completion=whole[len(text) :])
     at = 0
     for start, end in _find_json(text):
         builder.leaf(text[at:start], range(at, start + 1), 0)
@@ -161,8 +161,8 @@ def _complete(text: str) -> str | None:
             return None
     if not closers:
         return None
-    closing = "".join(reversed(closers))
-    return next((whole for end in _ENDS if _is_json(whole := f"{text}{end}{closing}")), None)
+    ending = "".join(reversed(closers))
+    return next((candidate for end in _ENDS if _is_json(candidate := f"{text}{end}{ending}")), None)
 
 
 @dataclass(slots=True)

@@ -140,14 +140,14 @@ class Scrubber:
         the number of spans.
         """
         result: list[Span] = []
-        covered = bytearray(len(text))
+        mask = bytearray(len(text))
         for spans in (by_pattern, by_model):
             for span in sorted(spans, key=lambda span: (span.start - span.end, span.start)):
                 if text[span.start : span.end] in self._allowed:
                     continue
-                for start, end in _find_gaps(covered, span):
+                for start, end in _find_gaps(mask, span):
                     if (start, end) == (span.start, span.end) or any(map(str.isalnum, text[start:end])):
-                        covered[start:end] = b"\x01" * (end - start)
+                        mask[start:end] = b"\x01" * (end - start)
                         result.append(Span(start, end, span.entity))
         return sorted(result, key=lambda span: span.start)
 
@@ -175,11 +175,11 @@ def _map_back(text: str, visible: str) -> Callable[[Span], Span]:
     return lambda span: Span(positions[span.start], positions[span.end - 1] + 1, span.entity)
 
 
-def _find_gaps(covered: bytearray, span: Span) -> Iterator[tuple[int, int]]:
+def _find_gaps(mask: bytearray, span: Span) -> Iterator[tuple[int, int]]:
     """The parts of `span` (start, end) that are not covered yet."""
     end = span.start
-    while (start := covered.find(0, end, span.end)) >= 0:
-        end = covered.find(1, start, span.end)
+    while (start := mask.find(0, end, span.end)) >= 0:
+        end = mask.find(1, start, span.end)
         end = span.end if end < 0 else end
         yield start, end
 

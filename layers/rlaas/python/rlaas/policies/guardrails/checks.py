@@ -73,7 +73,7 @@ def check_input(
     input_texts = dict(inputs or {})
     without_documents = len(input_texts) + sum(1 + len(message.tool_calls) for message in messages)
     texts = [*input_texts.values(), *_list_texts(messages), *(text for document in documents for text in (document.text, document.source))]
-    untrusted = [True] * len(input_texts) + _list_untrusted(messages) + [True] * (2 * len(documents))
+    untrusted_flags = [True] * len(input_texts) + _list_untrusted(messages) + [True] * (2 * len(documents))
     judge = partial(_judge, moderator, "input", tenant_id)
     actions: list[GuardrailAction] = []
     blocked = False
@@ -81,11 +81,11 @@ def check_input(
         request = RequestTexts(
             texts=texts,
             without_documents=texts[:without_documents],
-            untrusted=[text for text, from_outside in zip(texts, untrusted, strict=True) if from_outside],
+            untrusted=[text for text, from_outside in zip(texts, untrusted_flags, strict=True) if from_outside],
             messages=len(messages),
             judge=judge,
         )
-        texts, action = _act(guardrail, "input", partial(guardrail.look_at, request), texts, guardrail.action)
+        texts, action = _apply(guardrail, "input", partial(guardrail.look_at, request), texts, guardrail.action)
         if action is not None:
             actions.append(action)
             if action.action == "block":
@@ -130,13 +130,13 @@ def check_output(
     actions: list[GuardrailAction] = []
     blocked = regenerate = False
     for guardrail in config.output:
-        intended: Action = guardrail.action
-        if intended == "regenerate" and again:
-            intended = guardrail.then or "block"
-        if isinstance(guardrail, StructuredOutput) and (unwrapped := guardrail.unwrap(answer.texts[0])) is not None:
-            answer = answer._replace(texts=[unwrapped, *answer.texts[1:]])
+        planned_action: Action = guardrail.action
+        if planned_action == "regenerate" and again:
+            planned_action = guardrail.then or "block"
+        if isinstance(guardrail, StructuredOutput) and (inner := guardrail.unwrap(answer.texts[0])) is not None:
+            answer = answer._replace(texts=[inner, *answer.texts[1:]])
             actions.append(GuardrailAction(guardrail.label, guardrail.kind, "output", "redact", "took the code fence off"))
-        texts, action = _act(guardrail, "output", partial(guardrail.look_at, answer), answer.texts, intended)
+        texts, action = _apply(guardrail, "output", partial(guardrail.look_at, answer), answer.texts, planned_action)
         if action is None:
             continue
         answer = answer._replace(texts=texts)
@@ -168,20 +168,20 @@ def needs_whole_output(config: Guardrails) -> bool:
     )
 
 
-def _act(
-    guardrail: Guardrail, stage: Stage, look: Callable[[], Find | None], texts: list[str], intended: Action
+def _apply(
+    guardrail: Guardrail, stage: Stage, look: Callable[[], Find | None], texts: list[str], planned_action: Action
 ) -> tuple[list[str], GuardrailAction | None]:
     """The texts after the guardrail, and what it did. A guardrail that raises any error has failed."""
-    action = GuardrailAction(guardrail.label, guardrail.kind, stage, intended, "")
+    action = GuardrailAction(guardrail.label, guardrail.kind, stage, planned_action, "")
     try:
         if any(len(text) > MAX_CHARACTERS for text in texts) and not isinstance(guardrail, SizeLimit):
             raise ValueError("the text is too long to check")
         find = look()
         if find is None:
             return texts, None
-        if intended == "redact" and find.must_block:
+        if planned_action == "redact" and find.must_block:
             action = replace(action, action="block")
-        elif intended == "redact" and find.without is not None:
+        elif planned_action == "redact" and find.without is not None:
             texts = find.without()
         return texts, replace(action, reason=find.reason[:128], score=None if find.score is None else round(find.score, 3))
     except Exception as error:

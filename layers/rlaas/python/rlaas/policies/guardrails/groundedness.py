@@ -29,7 +29,7 @@ class Groundedness(AnswerGuardrail):
         score = answer.scorers[self.scorer].score(answer.texts[0], answer.documents)
         if not 0 <= score <= 1:
             raise ValueError("a score must be from 0 to 1")
-        return Find("too little of it stands in the documents", score=score) if score < self.min_score else None
+        return Find("the documents support too little of it", score=score) if score < self.min_score else None
 
 
 class GroundednessScorer(Protocol):
@@ -49,18 +49,18 @@ class LexicalOverlap:
 
     def score(self, answer: str, documents: Sequence[str]) -> float:
         """1.0 for an answer without content words; 0.0 for any other without documents."""
-        content = _content(answer)
-        if not content:
+        answer_words = _find_content_words(answer)
+        if not answer_words:
             return 1.0
-        documented = set[str]().union(*map(_content, documents))
-        return len(content & documented) / len(content)
+        document_words = set[str]().union(*map(_find_content_words, documents))
+        return len(answer_words & document_words) / len(answer_words)
 
 
 SCORERS: Mapping[str, GroundednessScorer] = {"lexical": LexicalOverlap()}
 """The scorers that a policy can name."""
 
 
-def _content(text: str) -> set[str]:
+def _find_content_words(text: str) -> set[str]:
     from rlaas.policies.guardrails.terms import words
 
     return {word.text for word in words(text) if len(word.text) >= SHORTEST_WORD or word.text.isdigit() or not word.text.isascii()}

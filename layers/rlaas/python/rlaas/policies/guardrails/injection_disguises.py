@@ -26,29 +26,29 @@ DECODED = 16
 def uncover_words(text: str, visible_words: list[Word]) -> tuple[list[str], list[Signal]]:
     """The words of `text` without disguises, and signals for the disguises. `visible_words` are the words as
     written."""
-    hidden: list[Signal] = []
+    signals: list[Signal] = []
     if text.isascii() and not _DIGIT_IN_WORD.search(text):
         plain = [word.text for word in visible_words]
     else:
-        plain, hidden = _undo_disguises(text, visible_words)
+        plain, signals = _undo_disguises(text, visible_words)
     for run in _join_letters(visible_words):
         plain += run
         together = "".join(run)
         if sum(root in together for root in load_vocabulary().roots) > 1:
-            hidden.append(("letters_set_apart", 0.6))
-    return plain, hidden
+            signals.append(("letters_set_apart", 0.6))
+    return plain, signals
 
 
 def _undo_disguises(text: str, visible_words: list[Word]) -> tuple[list[str], list[Signal]]:
     vocabulary = load_vocabulary().all_words
-    hidden: list[Signal] = []
+    signals: list[Signal] = []
     if not text.isascii():
         tags = "".join(chr(ord(character) - 0xE0000) for character in _TAGS.findall(text))
         if tags:
-            hidden.append(("invisible_text", 0.6))
+            signals.append(("invisible_text", 0.6))
             visible_words += words(tags)
         if _SPLIT.search(text):
-            hidden.append(("invisible_characters", 0.3))
+            signals.append(("invisible_characters", 0.3))
     plain: list[str] = []
     look_alikes = with_digits = 0
     for word in visible_words:
@@ -65,10 +65,10 @@ def _undo_disguises(text: str, visible_words: list[Word]) -> tuple[list[str], li
                     break
         plain.append(spelling)
     if look_alikes > 1:
-        hidden.append(("look_alike_letters", 0.5 if look_alikes > 3 else 0.3))
+        signals.append(("look_alike_letters", 0.5 if look_alikes > 3 else 0.3))
     if with_digits > 1:
-        hidden.append(("digits_for_letters", 0.5 if with_digits > 3 else 0.3))
-    return plain, hidden
+        signals.append(("digits_for_letters", 0.5 if with_digits > 3 else 0.3))
+    return plain, signals
 
 
 def _join_letters(all_words: Sequence[Word]) -> Iterator[list[str]]:

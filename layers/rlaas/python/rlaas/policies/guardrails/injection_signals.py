@@ -52,8 +52,8 @@ def _combine(weights: dict[str, float]) -> float:
 
 def _find_signals(text: str) -> Iterator[Signal]:
     visible_words = words(text)
-    plain, hidden = uncover_words(text, [*visible_words])
-    yield from hidden
+    plain, disguises = uncover_words(text, [*visible_words])
+    yield from disguises
     yield from find_phrases(plain, find_sentences(text, visible_words, len(plain)))
     yield from _find_markup(text.lower())
     for name, inner in decode_pieces(text, plain):

@@ -121,7 +121,7 @@ def _drop_excused(hits: "list[Hit]", excuses: tuple[str, ...], text: str) -> "li
         return hits
     from rlaas.policies.guardrails.terms import term_tree
 
-    covered = bytearray(len(text))
+    mask = bytearray(len(text))
     for excuse in term_tree(excuses).hits(text):
-        covered[excuse.start : excuse.end] = b"\x01" * (excuse.end - excuse.start)
-    return [hit for hit in hits if covered.find(0, hit.start, hit.end) >= 0]
+        mask[excuse.start : excuse.end] = b"\x01" * (excuse.end - excuse.start)
+    return [hit for hit in hits if mask.find(0, hit.start, hit.end) >= 0]

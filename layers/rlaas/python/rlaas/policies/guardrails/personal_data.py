@@ -96,8 +96,8 @@ def _find_leaks(text: str, spans: "list[Span]", request_data: frozenset[tuple[st
         return spans
     from rlaas.privacy.scrub import canonical
 
-    covered = bytearray(len(text))
+    mask = bytearray(len(text))
     for span in spans:
         if (span.entity, canonical(text[span.start : span.end], span.entity)) in request_data:
-            covered[span.start : span.end] = b"\x01" * (span.end - span.start)
-    return [span for span in spans if covered.find(0, span.start, span.end) >= 0]
+            mask[span.start : span.end] = b"\x01" * (span.end - span.start)
+    return [span for span in spans if mask.find(0, span.start, span.end) >= 0]

@@ -89,9 +89,9 @@ def refusal_score(text: str) -> float:
 
 def _split_sentences(text: str, opening_words: "Sequence[Word]") -> Iterator[list[str]]:
     sentence: list[str] = []
-    for word, following in zip_longest(opening_words, opening_words[1:]):
+    for word, next_word in zip_longest(opening_words, opening_words[1:]):
         sentence.append(word.text)
-        if following is None or not _SENTENCE_ENDS.isdisjoint(text[word.end : following.start]):
+        if next_word is None or not _SENTENCE_ENDS.isdisjoint(text[word.end : next_word.start]):
             yield sentence
             sentence = []
 

@@ -53,9 +53,9 @@ class Guardrails(WireModel):
     @classmethod
     def _have_names_of_their_own(cls, guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:
         labels = [guardrail.label for guardrail in guardrails]
-        repeated = next((label for label in labels if labels.count(label) > 1), None)
-        if repeated is not None:
-            raise ValueError(f"two guardrails are called {repeated!r}; give them names of their own")
+        duplicate = next((label for label in labels if labels.count(label) > 1), None)
+        if duplicate is not None:
+            raise ValueError(f"two guardrails are called {duplicate!r}; give them names of their own")
         return guardrails
 
 

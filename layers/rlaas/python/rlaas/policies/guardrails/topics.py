@@ -26,7 +26,7 @@ class Topic(WireModel):
             raise ValueError("has fewer terms than at_least")
         return self
 
-    def is_spoken_of(self, texts: Sequence[str]) -> bool:
+    def occurs_in(self, texts: Sequence[str]) -> bool:
         """Whether enough different terms of the topic occur in `texts`."""
         from rlaas.policies.guardrails.terms import term_tree
 
@@ -51,9 +51,9 @@ class Topics(RequestGuardrail):
     def look_at(self, request: RequestTexts) -> Find | None:
         """The first denied topic of the request, or that it has none of the allowed ones; documents do not count."""
         texts = request.without_documents
-        denied = next((topic for topic in self.denied if topic.is_spoken_of(texts)), None)
-        if denied is not None:
-            return Find(f"speaks of {denied.name}")
-        if self.allowed and not any(topic.is_spoken_of(texts) for topic in self.allowed):
+        denied_topic = next((topic for topic in self.denied if topic.occurs_in(texts)), None)
+        if denied_topic is not None:
+            return Find(f"speaks of {denied_topic.name}")
+        if self.allowed and not any(topic.occurs_in(texts) for topic in self.allowed):
             return Find("speaks of none of the allowed topics")
         return None
