@@ -33,7 +33,7 @@ def test_no_invisible_character_hides_a_card_an_address_or_a_term() -> None:
         text = f"4111 1111{invisible} 11{invisible}11 1111 or a{invisible}da@example.com, b{invisible}omb"
         [clean] = scrubber.texts([text])
         assert clean.startswith("<CREDIT_CARD> or <EMAIL_ADDRESS>, "), hex(ord(invisible))
-        assert [text[hit.start : hit.end] for hit in terms.hits(text)] == [f"b{invisible}omb"]
+        assert [text[hit.start : hit.end] for hit in terms.find_hits(text)] == [f"b{invisible}omb"]
 
 
 def test_no_control_character_hides_a_card_a_phone_number_or_an_address() -> None:

@@ -7,7 +7,7 @@ from rlaas.adapters.aws.secrets import VendorKeys
 from rlaas.adapters.models.backends import Backends
 from rlaas.adapters.models.moderators import Moderators
 from rlaas.chat import BackendFailed, ChatCall
-from rlaas.policies.allowed_models import AllowedModels, name_of
+from rlaas.policies.allowed_models import AllowedModels, name_server
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
 from rlaas.policies.guardrails.moderation import BedrockGuardrail, Moderation
 
@@ -25,7 +25,7 @@ SERVERS: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_servers_name_has_its_vendor_a_host_that_is_not_the_vendors_own_and_its_model(name: str) -> None:
-    assert name_of(SERVERS[name]) == name
+    assert name_server(SERVERS[name]) == name
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from rlaas.chat import Document, Message
 from rlaas.errors import InvalidInput
 from rlaas.policies.prompt_graph import AnyPrompt, Prompt, ShortPrompt, graph_of
 from rlaas.policies.render_prompt import _SANDBOX as SANDBOX
-from rlaas.policies.render_prompt import MAX_PROMPT_BYTES, check, finished, offered_tools, render, render_before
+from rlaas.policies.render_prompt import MAX_PROMPT_BYTES, check_prompt, finished, offered_tools, render, render_before
 
 TOOL = {"function": {"name": "find_order", "description": "An order by its number", "parameters": {"type": "object"}}}
 GRAPH = {
@@ -97,7 +97,7 @@ def test_the_short_form_is_two_nodes_and_the_same_policy() -> None:
     ],
 )
 def test_templates_reach_no_code_and_exhaust_nothing(template: str) -> None:
-    for refuse in (lambda: render(make_prompt(user=template), {"email": "hello"}), lambda: check(make_prompt(user=template))):
+    for refuse in (lambda: render(make_prompt(user=template), {"email": "hello"}), lambda: check_prompt(make_prompt(user=template))):
         with pytest.raises(InvalidInput) as error:
             refuse()
         assert error.value.param == "prompt.user.template"
@@ -105,10 +105,10 @@ def test_templates_reach_no_code_and_exhaust_nothing(template: str) -> None:
 
 
 def test_checking_a_prompt_returns_its_inputs_and_names_the_node_and_field_of_a_fault() -> None:
-    assert check(make_prompt(system="{{ a }}", user="{% if b %}{{ b | trim }}{% endif %}")) == {"a", "b"}
-    assert check(replace_node(0)) == {"email", "name"}
+    assert check_prompt(make_prompt(system="{{ a }}", user="{% if b %}{{ b | trim }}{% endif %}")) == {"a", "b"}
+    assert check_prompt(replace_node(0)) == {"email", "name"}
     with pytest.raises(InvalidInput) as error:
-        check(make_prompt(system="{{ a", user=""))
+        check_prompt(make_prompt(system="{{ a", user=""))
     assert error.value.param == "prompt.system.template"
 
 
@@ -123,7 +123,7 @@ def test_checking_a_prompt_returns_its_inputs_and_names_the_node_and_field_of_a_
 )
 def test_nodes_that_use_what_does_not_exist_are_refused_by_name(place: int, template: str, expected: str) -> None:
     with pytest.raises(InvalidInput, match=expected) as error:
-        check(replace_node(place, template=template))
+        check_prompt(replace_node(place, template=template))
     assert str(error.value.param).startswith("prompt.")
 
 
@@ -148,7 +148,7 @@ def test_a_missing_input_is_named_and_a_request_cannot_replace_a_node_by_an_inpu
 
 def test_a_template_of_thousands_of_expressions_is_refused() -> None:
     with pytest.raises(InvalidInput, match="parts"):
-        check(make_prompt(user="{{ a }}" * 1_500))
+        check_prompt(make_prompt(user="{{ a }}" * 1_500))
 
 
 @pytest.mark.parametrize("template", ["{{ a }}{{ a }}{{ a }}", "{{ a }}" * 300])
@@ -188,7 +188,7 @@ IMPOSSIBLE = {
 @pytest.mark.parametrize("template", IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
 def test_a_template_that_cannot_be_rendered_or_is_too_deep_is_refused_when_it_is_registered(template: str) -> None:
     with pytest.raises(InvalidInput) as error:
-        check(graph_of(ShortPrompt(system="fine", user=template[:65_000])))
+        check_prompt(graph_of(ShortPrompt(system="fine", user=template[:65_000])))
     assert error.value.param == "prompt.user.template"
 
 
@@ -204,7 +204,7 @@ def test_a_template_that_cannot_be_rendered_or_is_too_deep_is_refused_when_it_is
 )
 def test_ordinary_templates_are_accepted_and_have_no_names_but_inputs(template: str) -> None:
     prompt = graph_of(ShortPrompt(user=template))
-    [message] = render(prompt, dict.fromkeys(check(prompt), "word"))
+    [message] = render(prompt, dict.fromkeys(check_prompt(prompt), "word"))
     assert "<" not in message.content
 
 
@@ -227,7 +227,7 @@ def test_work_that_grows_with_documents_or_conditions_is_bounded() -> None:
         {"kind": "user", "name": "question", "template": "{{ pages }}"},
     ]
     prompt = Prompt.model_validate({"nodes": nodes}, strict=False)
-    check(prompt)
+    check_prompt(prompt)
     assert render(prompt, {"x": "a" * 1000}, [Document(text="b")] * 100)
     with pytest.raises(InvalidInput, match="too much text"):
         render(prompt, {"x": "a" * 240_000}, [Document(text="b")] * 100)
@@ -237,4 +237,4 @@ def test_nodes_that_multiply_each_other_are_refused_when_they_are_registered() -
     texts = [{"kind": "text", "name": f"t{at}", "template": f"{{{{ t{at - 1} }}}}" * 30 if at else "a" * 1000} for at in range(30)]
     prompt = Prompt.model_validate({"nodes": [*texts, {"kind": "user", "name": "u", "template": "{{ t29 }}"}]}, strict=False)
     with pytest.raises(InvalidInput, match="at node 't2'"):
-        check(prompt)
+        check_prompt(prompt)

@@ -21,7 +21,7 @@ class AllowedModels:
         """Why `server` may not be asked; None where it may."""
         if "*" in self.patterns:
             return None
-        name = name_of(server)
+        name = name_server(server)
         if any(re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name, re.DOTALL) for pattern in self.patterns):
             return None
         return f"this stage does not let policies ask {name!r}: its operators allow {', '.join(self.patterns) or 'none'}"
@@ -30,7 +30,7 @@ class AllowedModels:
 EVERY_MODEL = AllowedModels()
 
 
-def name_of(server: BackendSpec | Service) -> str:
+def name_server(server: BackendSpec | Service) -> str:
     """The name that patterns are matched with: `<vendor>:<model>` at the vendor's own address,
     `<vendor>@<host>:<model>` at any other that speaks the vendor's API."""
     match server:

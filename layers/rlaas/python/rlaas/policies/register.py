@@ -15,7 +15,7 @@ from rlaas.policies.bundle import AdapterRef, Policy, PolicyBundle, Sampling, Se
 from rlaas.policies.guardrails.settings import Guardrails
 from rlaas.policies.policy_store import Policies, policies_key
 from rlaas.policies.prompt_graph import AnyPrompt, graph_of
-from rlaas.policies.render_prompt import check
+from rlaas.policies.render_prompt import check_prompt
 from rlaas.tenancy.registry import Change, Registry, Written, list_all
 from rlaas.wire import WireModel
 
@@ -75,7 +75,7 @@ def register_policy(
 def _bundle(terms: PolicyTerms, stage: StageModels) -> PolicyBundle:
     """The bundle of `terms` with the stage's defaults. Raises: InvalidInput when its prompt cannot be rendered."""
     prompt = graph_of(terms.prompt)
-    check(prompt)
+    check_prompt(prompt)
     return PolicyBundle(
         base_model=terms.base_model or stage.base_model,
         adapter=terms.adapter,

@@ -62,7 +62,7 @@ input; no loops, calls, assignments, arithmetic or concatenation. So rendering a
 in its inputs, and no tenant can stall or fill a process that serves others."""
 
 
-def check(prompt: Prompt) -> frozenset[str]:
+def check_prompt(prompt: Prompt) -> frozenset[str]:
     """The names of the inputs that the templates of `prompt` use.
 
     Raises: InvalidInput naming the node and its field when a template is malformed or too deep, uses what is neither an
@@ -98,19 +98,19 @@ def _try_out(prompt: Prompt, inputs: Set[str]) -> None:
     to render. Raises: InvalidInput."""
     for text in ("word", ""):
         values = dict.fromkeys(inputs | (prompt.inputs or {}).keys(), text)
-        list(_Rendering(prompt, values, [Document(text=text, source=text)]).messages(SystemNode, FewShotNode, UserNode))
+        list(_Renderer(prompt, values, [Document(text=text, source=text)]).messages(SystemNode, FewShotNode, UserNode))
 
 
 def render(prompt: Prompt, inputs: Mapping[str, str], documents: Sequence[Document] = ()) -> tuple[Message, ...]:
     """The messages to the model. Raises: InvalidInput naming the missing input, or the node that cannot be rendered."""
-    return _check_size(tuple(_Rendering(prompt, inputs, documents).messages(SystemNode, FewShotNode, UserNode)))
+    return _check_size(tuple(_Renderer(prompt, inputs, documents).messages(SystemNode, FewShotNode, UserNode)))
 
 
 def render_before(
     chat: tuple[Message, ...], prompt: Prompt, inputs: Mapping[str, str], documents: Sequence[Document] = ()
 ) -> tuple[Message, ...]:
     """The prompt without its user nodes, and then the messages of `chat`. Raises: InvalidInput, as `render` does."""
-    return _check_size((*_Rendering(prompt, inputs, documents).messages(SystemNode, FewShotNode), *chat))
+    return _check_size((*_Renderer(prompt, inputs, documents).messages(SystemNode, FewShotNode), *chat))
 
 
 def offered_tools(prompt: Prompt) -> dict[str, JsonValue]:
@@ -131,7 +131,7 @@ def finished(prompt: Prompt, text: str) -> str:
     return text.strip() if node.strip else text
 
 
-class _Rendering:
+class _Renderer:
     """Renders a prompt for one request; the text of a node is rendered when a template first uses it."""
 
     def __init__(self, prompt: Prompt, inputs: Mapping[str, str], documents: Sequence[Document]) -> None:
@@ -226,7 +226,7 @@ def _compile(source: str) -> _Source:
         tree = _SANDBOX.parse(source)
         parts = [*_list_parts(tree)]
         for node in parts:
-            _check(node)
+            _check_node(node)
         template = _SANDBOX.from_string(tree)
     except (RecursionError, MemoryError, SyntaxError, UnicodeError, ValueError):
         raise TemplateSyntaxError("the template nests too deep, or has an impossible number or character", 1) from None
@@ -252,7 +252,7 @@ def _list_parts(tree: nodes.Template) -> Iterator[nodes.Node]:
         yield node
 
 
-def _check(node: nodes.Node) -> None:
+def _check_node(node: nodes.Node) -> None:
     """Refuse what templates may not have. Raises: TemplateSyntaxError."""
     if not isinstance(node, _LANGUAGE):
         raise TemplateSyntaxError(f"templates may have no {type(node).__name__.lower()}", node.lineno)

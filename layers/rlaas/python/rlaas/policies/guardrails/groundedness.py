@@ -61,6 +61,6 @@ SCORERS: Mapping[str, GroundednessScorer] = {"lexical": LexicalOverlap()}
 
 
 def _find_content_words(text: str) -> set[str]:
-    from rlaas.policies.guardrails.terms import words
+    from rlaas.policies.guardrails.terms import split_words
 
-    return {word.text for word in words(text) if len(word.text) >= SHORTEST_WORD or word.text.isdigit() or not word.text.isascii()}
+    return {word.text for word in split_words(text) if len(word.text) >= SHORTEST_WORD or word.text.isdigit() or not word.text.isascii()}

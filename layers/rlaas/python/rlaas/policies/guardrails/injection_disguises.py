@@ -16,7 +16,7 @@ from itertools import islice
 from urllib.parse import unquote
 
 from rlaas.policies.guardrails.injection_vocabulary import Signal, load_vocabulary
-from rlaas.policies.guardrails.terms import Word, words
+from rlaas.policies.guardrails.terms import Word, split_words
 from rlaas.text_folding import INVISIBLE, SHAPING
 
 DECODED = 16
@@ -46,7 +46,7 @@ def _undo_disguises(text: str, visible_words: list[Word]) -> tuple[list[str], li
         tags = "".join(chr(ord(character) - 0xE0000) for character in _TAGS.findall(text))
         if tags:
             signals.append(("invisible_text", 0.6))
-            visible_words += words(tags)
+            visible_words += split_words(tags)
         if _SPLIT.search(text):
             signals.append(("invisible_characters", 0.3))
     plain: list[str] = []

@@ -45,7 +45,7 @@ def find_phrases(plain: Sequence[str], sentences: Sequence[range]) -> Iterator[S
                 yield from objects(plain[first:end], kinds[first:end], at - first)
             else:
                 yield from objects(plain, kinds, at)
-    for term, _, _ in vocabulary.tree.places(plain):
+    for term, _, _ in vocabulary.tree.find_places(plain):
         yield vocabulary.phrases[term]
 
 

@@ -17,7 +17,7 @@ from rlaas.policies.guardrails.guardrail import MAX_CHARACTERS
 from rlaas.policies.guardrails.injection_disguises import decode_pieces, uncover_words
 from rlaas.policies.guardrails.injection_phrases import find_phrases, find_sentences
 from rlaas.policies.guardrails.injection_vocabulary import Signal
-from rlaas.policies.guardrails.terms import words
+from rlaas.policies.guardrails.terms import split_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,13 @@ def _combine(weights: dict[str, float]) -> float:
 
 
 def _find_signals(text: str) -> Iterator[Signal]:
-    visible_words = words(text)
+    visible_words = split_words(text)
     plain, disguises = uncover_words(text, [*visible_words])
     yield from disguises
     yield from find_phrases(plain, find_sentences(text, visible_words, len(plain)))
     yield from _find_markup(text.lower())
     for name, inner in decode_pieces(text, plain):
-        inner_words = words(inner[:MAX_CHARACTERS])
+        inner_words = split_words(inner[:MAX_CHARACTERS])
         sentences = find_sentences(inner, inner_words, len(inner_words))
         inside = _combine(_keep_strongest(find_phrases([word.text for word in inner_words], sentences)))
         if inside >= 0.2:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from rlaas.policies.guardrails.terms import Terms, words
+from rlaas.policies.guardrails.terms import Terms, split_words
 
 Signal = tuple[str, float]
 """The name of a signal, and its weight in (0, 1)."""
@@ -40,5 +40,5 @@ def load_vocabulary() -> Vocabulary:
         phrases=phrases,
         tree=Terms(phrase for phrase, _ in phrases),
         roots=tuple(rules["roots"]),
-        all_words=frozenset(kinds) | {word.text for phrase, _ in phrases for word in words(phrase)},
+        all_words=frozenset(kinds) | {word.text for phrase, _ in phrases for word in split_words(phrase)},
     )

@@ -31,9 +31,9 @@ class _Terms(WireModel):
     @field_validator("terms", "excuses", check_fields=False)
     @classmethod
     def _have_words(cls, terms: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        from rlaas.policies.guardrails.terms import words  # takes 3 ms, and only policies with terms need it
+        from rlaas.policies.guardrails.terms import split_words  # takes 3 ms, and only policies with terms need it
 
-        empty = next((term for term in terms if not words(term)), None)
+        empty = next((term for term in terms if not split_words(term)), None)
         if empty is not None:
             raise ValueError(f"{info.field_name} are made of words, and {empty!r} has none; use a pattern")
         return terms
@@ -46,11 +46,11 @@ class _Terms(WireModel):
             _compile(pattern)
         return self
 
-    def hits(self, text: str) -> "list[Hit]":
+    def find_hits(self, text: str) -> "list[Hit]":
         """Where terms and patterns occur in `text`; patterns are numbered after the terms."""
-        from rlaas.policies.guardrails.terms import Hit, term_tree
+        from rlaas.policies.guardrails.terms import Hit, build_term_tree
 
-        hits = list(term_tree(self.terms).hits(text)) if self.terms else []
+        hits = list(build_term_tree(self.terms).find_hits(text)) if self.terms else []
         work = Work()
         for position, pattern in enumerate(self.patterns, start=len(self.terms)):
             hits += [Hit(position, start, end) for start, end in work.find_all(_compile(pattern), text)]
@@ -78,7 +78,7 @@ class AllowList(RequestGuardrail, _Terms):
 
     def look_at(self, request: RequestTexts) -> Find | None:
         """Whether no term or pattern occurs in the request; its documents do not count."""
-        return None if any(map(self.hits, request.without_documents)) else Find("none of the allowed terms")
+        return None if any(map(self.find_hits, request.without_documents)) else Find("none of the allowed terms")
 
 
 class AnswerBlockList(AnswerGuardrail, _Terms):
@@ -104,7 +104,7 @@ def _find_listed(term_list: _Terms, excuses: tuple[str, ...], texts: Sequence[st
     from rlaas.privacy.reading import read
 
     readings = [*map(read, texts)]
-    hits = [_drop_excused(term_list.hits(reading.text), excuses, reading.text) for reading in readings]
+    hits = [_drop_excused(term_list.find_hits(reading.text), excuses, reading.text) for reading in readings]
     entries = sorted({hit.term for hits_in_text in hits for hit in hits_in_text})
     if not entries:
         return None
@@ -119,9 +119,9 @@ def _drop_excused(hits: "list[Hit]", excuses: tuple[str, ...], text: str) -> "li
     """The hits that are not within excuses."""
     if not hits or not excuses:
         return hits
-    from rlaas.policies.guardrails.terms import term_tree
+    from rlaas.policies.guardrails.terms import build_term_tree
 
     mask = bytearray(len(text))
-    for excuse in term_tree(excuses).hits(text):
+    for excuse in build_term_tree(excuses).find_hits(text):
         mask[excuse.start : excuse.end] = b"\x01" * (excuse.end - excuse.start)
     return [hit for hit in hits if mask.find(0, hit.start, hit.end) >= 0]

@@ -74,13 +74,13 @@ def _load_rules() -> _Rules:
 
 def refusal_score(text: str) -> float:
     """How much `text` looks like a refusal, from 0 to 1; it is one from `REFUSED` on."""
-    from rlaas.policies.guardrails.terms import words
+    from rlaas.policies.guardrails.terms import split_words
 
     rules = _load_rules()
-    opening_words = words(text[: OPENING_WORDS * 40])[:OPENING_WORDS]
+    opening_words = split_words(text[: OPENING_WORDS * 40])[:OPENING_WORDS]
     opening = [word.text for word in opening_words]
     remainder = 1.0
-    for term in {term for term, _, _ in rules.phrases.places(opening)}:
+    for term in {term for term, _, _ in rules.phrases.find_places(opening)}:
         remainder *= 1.0 - rules.weights[term]
     for sentence in _split_sentences(text, opening_words):
         remainder *= 1.0 - max(_rate_refusals(sentence), default=0.0)
@@ -99,7 +99,7 @@ def _split_sentences(text: str, opening_words: "Sequence[Word]") -> Iterator[lis
 def _rate_refusals(sentence: Sequence[str]) -> Iterator[float]:
     """A score in [0, 1] for each place where the writer of the sentence may decline what an assistant is asked."""
     kinds = _load_rules().words
-    for way, first, last in _load_rules().unable.places(sentence):
+    for way, first, last in _load_rules().unable.find_places(sentence):
         verb = next((place for place in range(last + 1, min(len(sentence), last + 10)) if not _is_passed(sentence[place])), None)
         if verb is None or not (way >= _load_rules().names_nobody or _is_the_writers(sentence[:first])):
             continue
@@ -113,7 +113,7 @@ def _rate_refusals(sentence: Sequence[str]) -> Iterator[float]:
             yield _DECLINES
         elif sentence[verb] in kinds["gives"] and (harms or _is_an_answer(sentence[verb], after)):
             yield _DECLINES_TO_GIVE
-    for _, _, last in _load_rules().declining.places(sentence):
+    for _, _, last in _load_rules().declining.find_places(sentence):
         if _is_an_answer("", sentence[last + 1 :]) and kinds["business"].isdisjoint(sentence):
             yield _DECLINES
     for place, word in enumerate(sentence):

@@ -39,7 +39,7 @@ class Hit(NamedTuple):
     end: int
 
 
-def words(text: str) -> list[Word]:
+def split_words(text: str) -> list[Word]:
     """The words of `text`: runs of letters and digits, in lower case and compatibility form (NFKC), without invisible
     and control characters."""
     lower = text.lower()
@@ -76,18 +76,18 @@ class Terms:
         self._root = _Node()
         for position, term in enumerate(terms):
             node = self._root
-            for word in words(term)[:LONGEST_TERM]:
+            for word in split_words(term)[:LONGEST_TERM]:
                 node = node.next.setdefault(word.text, _Node())
             if node is not self._root:
                 node.ends.append(position)
 
-    def hits(self, text: str) -> Iterator[Hit]:
+    def find_hits(self, text: str) -> Iterator[Hit]:
         """Every occurrence of a term, overlapping ones too, in the order of their starts."""
-        text_words = words(text)
-        for term, first, last in self.places([word.text for word in text_words]):
+        text_words = split_words(text)
+        for term, first, last in self.find_places([word.text for word in text_words]):
             yield Hit(term, text_words[first].start, text_words[last].end)
 
-    def places(self, text_words: Sequence[str]) -> Iterator[tuple[int, int, int]]:
+    def find_places(self, text_words: Sequence[str]) -> Iterator[tuple[int, int, int]]:
         """The same in a text's words: the term's position in the list, and the positions of its first and last word."""
         root = self._root.next
         for first, word in enumerate(text_words):
@@ -103,6 +103,6 @@ class Terms:
 
 
 @lru_cache(maxsize=256)
-def term_tree(terms: tuple[str, ...]) -> Terms:
+def build_term_tree(terms: tuple[str, ...]) -> Terms:
     """The tree of a guardrail's terms, built once."""
     return Terms(terms)

@@ -20,17 +20,17 @@ class Topic(WireModel):
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:
-        from rlaas.policies.guardrails.terms import words
+        from rlaas.policies.guardrails.terms import split_words
 
-        if len({tuple(words(term)) for term in self.terms if words(term)}) < max(self.at_least, 1):
+        if len({tuple(split_words(term)) for term in self.terms if split_words(term)}) < max(self.at_least, 1):
             raise ValueError("has fewer terms than at_least")
         return self
 
     def occurs_in(self, texts: Sequence[str]) -> bool:
         """Whether enough different terms of the topic occur in `texts`."""
-        from rlaas.policies.guardrails.terms import term_tree
+        from rlaas.policies.guardrails.terms import build_term_tree
 
-        return len({hit.term for text in texts for hit in term_tree(self.terms).hits(text)}) >= self.at_least
+        return len({hit.term for text in texts for hit in build_term_tree(self.terms).find_hits(text)}) >= self.at_least
 
 
 class Topics(RequestGuardrail):
