@@ -1,4 +1,4 @@
-"""Times as the wire has them."""
+"""Times in JSON."""
 
 from datetime import UTC, datetime, timedelta, timezone
 

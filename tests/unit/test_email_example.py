@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parents[2] / "examples" / "email_draft"
 
 
 class Drafts:
-    """In the place of RLaaS."""
+    """Stands in for RLaaS, and counts drafts."""
 
     api_url = "http://api.example"
 

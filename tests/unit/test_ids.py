@@ -1,4 +1,4 @@
-"""Names that others hold us to: SageMaker's inference components."""
+"""Names of adapters, which must be valid names of SageMaker's inference components."""
 
 import re
 
@@ -21,7 +21,7 @@ VERSIONS = st.one_of(st.integers(1, 20), st.just(99_999_999))
 
 
 @given(STAGES, TENANTS, SKILLS, VERSIONS, st.booleans())
-def test_sagemaker_and_policies_take_the_adapter_name_of_any_skill(
+def test_sagemaker_and_policies_accept_the_adapter_name_of_any_skill(
     endpoint: str, tenant_id: str, skill: str, version: int, sft_control: bool
 ) -> None:
     TypeAdapter(TenantId).validate_python(tenant_id)
@@ -55,7 +55,7 @@ def test_skills_that_differ_only_where_their_names_are_cut_have_adapters_of_thei
 @pytest.mark.parametrize(
     "name", ["rlaas-dev--base", "acme--mail--v1", "rlaas-dev-2--acme--mail--v1", "rlaas-dev--acme--v1", "rlaas-dev--acme--mail"]
 )
-def test_other_components_are_nobodys_adapters(name: str) -> None:
+def test_other_components_belong_to_no_tenant(name: str) -> None:
     assert adapters_owner(name, "rlaas-dev") is None
 
 

@@ -1,4 +1,4 @@
-"""What characters stand for, and which show nothing."""
+"""What characters stand for, and which are invisible."""
 
 import re
 import sys

@@ -19,7 +19,7 @@ Unit = tuple[datetime, str]
 
 
 def make_units(of_person: dict[str, int], *, days: int = 1, first_hour: float = 0.0, hours: float = 24.0, seed: int = 1) -> list[Unit]:
-    """So many units a day of each person, spread over the hours, in order."""
+    """So many units of each person a day, spread over `hours` hours, in the order of time."""
     rng = random.Random(seed)
     units = [
         (MONDAY + timedelta(days=day, hours=first_hour + hours * rng.random()), who)
@@ -67,8 +67,8 @@ def test_among_many_nobody_has_more_than_their_share_at_any_time_of_any_day(befo
         if voices.hear(who, at):
             counts[who] += 1
             today[who] += 1
-        if before or counts.total() > 250:  # who came first was one of few then
-            assert counts["again"] <= max(FREE, 0.025 * sum(counts.values()))  # counts are over by 1/128 at most, never short
+        if before or counts.total() > 250:  # before that there are few people
+            assert counts["again"] <= max(FREE, 0.025 * sum(counts.values()))  # counts are too high by 1/128 at most, and never too low
             assert today["again"] <= max(FREE_A_DAY, 0.025 * sum(today.values()))
     assert counts["p7"] >= 9
     assert voices.left_out == len(units) - sum(counts.values())

@@ -1,4 +1,4 @@
-"""The guides in words: each call that they name is one of the API, and each body is one that the API takes."""
+"""Each call in the guides is a call of the API, with a valid body."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What the glossary and the architecture say of the code is there."""
+"""What the glossary and the architecture say about the code is true."""
 
 import ast
 import importlib
@@ -16,7 +16,7 @@ CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def find_code_names(text: str) -> list[str]:
-    """What stands in the last column of the glossary's tables as dotted names."""
+    """The dotted names in the last column of the glossary's tables."""
     return re.findall(r"\| `([a-z_]+(?:\.\w+)*)` \|$", text, re.MULTILINE)
 
 

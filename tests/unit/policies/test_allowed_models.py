@@ -38,7 +38,7 @@ def test_a_servers_name_has_its_vendor_a_host_that_is_not_the_vendors_own_and_it
         (("openai:gpt-4", "OPENAI:*"), set()),
         (("bedrock:*anthropic.*", "sagemaker:*"), {"bedrock:eu.anthropic.claude-x", "sagemaker:rlaas-dev--base"}),
         (("openai@llm.acme.com:*",), {"openai@llm.acme.com:gpt-4.1"}),
-        (("openai:gpt-4.?", "anthropic:claude[-]x"), set()),  # nothing but a star is special
+        (("openai:gpt-4.?", "anthropic:claude[-]x"), set()),  # only a star is special
     ],
 )
 def test_a_server_that_matches_no_pattern_is_refused(patterns: tuple[str, ...], allowed: set[str]) -> None:

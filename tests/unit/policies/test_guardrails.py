@@ -460,7 +460,7 @@ def test_no_text_makes_a_guardrail_fail(one: str, other: str) -> None:
 
 
 def count_steps(run: Callable[[], object]) -> int:
-    """Lines of Python and calls of functions, C's included, that `run` takes."""
+    """How many lines of Python and calls of functions (also of C) `run` takes."""
     count = 0
 
     def on_line(*_: object) -> object:

@@ -1,4 +1,5 @@
-"""The rules for injections: what they see through, what they leave alone, and that they stay as good as they were."""
+"""The rules for injections: what they recognise, what they leave alone, and how good they are on the labelled
+prompts."""
 
 import base64
 import codecs

@@ -45,7 +45,7 @@ def test_an_answer_that_declines_what_was_asked_is_a_refusal(text: str) -> None:
         "The tour was long. " * 30 + "I can't help with that.",
     ],
 )
-def test_a_limit_of_the_business_or_of_others_is_none(text: str) -> None:
+def test_a_limit_of_the_business_or_of_others_is_no_refusal(text: str) -> None:
     assert refusal_score(text) < 0.5
 
 

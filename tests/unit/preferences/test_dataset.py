@@ -101,7 +101,7 @@ def test_one_pair_more_of_somebody_else_changes_little_and_the_same_pairs_are_ke
     assert sum(pair.person == "again" for pair in result) == 22
 
 
-def test_of_a_person_with_too_many_pairs_each_thread_has_its_turn() -> None:
+def test_a_person_with_too_many_pairs_keeps_some_of_each_thread() -> None:
     pairs = (
         [pair for place in range(40) for pair in make_pairs(f"p{place}", 5)]
         + make_pairs("again", 400, threads=20)

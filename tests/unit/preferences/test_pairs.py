@@ -1,4 +1,4 @@
-"""What feedback becomes which pair."""
+"""Which feedback makes which pairs."""
 
 import json
 import unicodedata
@@ -60,7 +60,7 @@ def make_exchange(
 
 
 def make_bare_output(**fields: Any) -> StoredEvent:
-    """The output of `exchange("a")`, logged without its prompt."""
+    """The output of `make_exchange("a")`, logged without its prompt."""
     return store_event("output", "out_a", OutputProduced(**ABOUT, output_id="out_a", text=DRAFT, **fields), "int_a", "out_a", 1)
 
 
@@ -108,7 +108,7 @@ def test_an_empty_or_nearly_empty_text_makes_no_pair() -> None:
     assert only_reason(build_pairs(make_exchange(draft="  "))) == "empty"
 
 
-def test_an_output_logged_without_its_prompt_has_its_interactions_messages_or_inputs() -> None:
+def test_an_output_logged_without_its_prompt_uses_its_interactions_messages_or_inputs() -> None:
     events = make_exchange()
     events[1] = make_bare_output()
     assert [message.model_dump(exclude_defaults=True) for message in build_pairs(events).pairs[0].prompt] == [
@@ -122,7 +122,7 @@ def test_an_output_logged_without_its_prompt_has_its_interactions_messages_or_in
     assert build_pairs(events).pairs[0].prompt == chat
 
 
-def test_an_output_whose_prompt_is_nowhere_makes_no_pair() -> None:
+def test_an_output_without_any_prompt_makes_no_pair() -> None:
     events = make_exchange()
     events[1] = make_bare_output()
     assert only_reason(build_pairs(events[1:])) == "no_prompt"
@@ -189,7 +189,7 @@ def test_letters_composed_or_not_are_the_same_text() -> None:
 
 
 def make_tool_exchange(name: str, call_id: str, arguments: str, tools: bool = True) -> list[StoredEvent]:
-    """An exchange whose prompt holds a call of a tool and its result."""
+    """An exchange whose prompt has a call of a tool and its result."""
     call = ToolCall(id=call_id, function=CalledFunction(name="find_order", arguments=arguments))
     messages = (
         Message(role="user", content="Where is my order?"),
@@ -221,7 +221,7 @@ def test_a_prompt_keeps_its_tool_calls_their_results_and_the_tools_offered() -> 
     assert json.loads(str(row["tools"]))[0]["function"]["name"] == "find_order"
 
 
-def test_prompts_that_differ_in_a_calls_arguments_are_two_and_in_its_drawn_id_or_spacing_one() -> None:
+def test_prompts_differ_by_the_arguments_of_a_call_and_not_by_its_id_or_spacing() -> None:
     result = build_pairs([*make_tool_exchange("a", "call_1", '{"order": 7}'), *make_tool_exchange("b", "call_1", '{"order": 8}')])
     assert (len(result.pairs), result.dropped) == (2, {})
     result = build_pairs(
@@ -239,7 +239,8 @@ def test_an_output_that_calls_tools_is_no_text_to_compare() -> None:
 
 
 def make_comparisons(*texts: str, preferred: int = 0, other: int | None = 1, messages: dict[int, str] | None = None) -> list[StoredEvent]:
-    """An interaction's outputs, and which of them was preferred to which (`None`: to the others)."""
+    """An interaction's outputs, and a comparison that prefers the output `preferred` to `other` (None: to all
+    others)."""
     events = [store_event("interaction", "int_a", InteractionCreated(**ABOUT, inputs={"email": "?"}), "int_a", None, 0)]
     for n, text in enumerate(texts):
         own = (Message(role="user", content=messages[n]),) if messages and n in messages else None
@@ -277,11 +278,11 @@ def test_answers_to_different_prompts_are_no_pair() -> None:
     assert (result.pairs, result.dropped) == ((), {"other_prompt": 2})
 
 
-def test_a_comparison_with_an_output_that_never_landed_is_counted() -> None:
+def test_a_comparison_with_an_output_that_never_arrived_is_counted() -> None:
     assert build_pairs(make_comparisons(FINAL, DRAFT, preferred=7)).dropped == {"no_feedback": 2, "no_output": 1}
 
 
-def test_feedback_whose_output_never_landed_makes_no_pair_and_is_counted() -> None:
+def test_feedback_whose_output_never_arrived_makes_no_pair_and_is_counted() -> None:
     assert build_pairs(make_exchange()[2:]) == PairSet(pairs=(), dropped={"no_output": 1})
 
 

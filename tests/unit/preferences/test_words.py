@@ -1,4 +1,4 @@
-"""Words counted in any script."""
+"""Counting words and comparing texts in any script."""
 
 import pytest
 

@@ -78,6 +78,6 @@ def test_what_only_resembles_an_address_stays(text: str) -> None:
     assert BY_DEFAULT.texts([text]) == [text]
 
 
-def test_a_signature_behind_an_address_is_left() -> None:
+def test_a_signature_after_an_address_stays() -> None:
     [clean] = BY_DEFAULT.texts(["Send it to 12 Main Street\nThanks\nAda"])
     assert clean == "Send it to <STREET_ADDRESS>\nThanks\nAda"

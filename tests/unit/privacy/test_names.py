@@ -96,7 +96,7 @@ def test_only_the_part_of_a_text_that_is_a_name_counts(text: str, name: str | No
     ("text", "names"),
     [
         ("ngozi okafor", ["ngozi okafor"]),
-        ("will okafor to tamsin's", ["okafor", "tamsin"]),  # `to` and `will` are known
+        ("will okafor to tamsin's", ["okafor", "tamsin"]),  # `to` and `will` are words of the language
         ("ngozi\nokafor", ["ngozi", "okafor"]),
         ("maria okafor", ["maria okafor"]),
         ("maria", []),

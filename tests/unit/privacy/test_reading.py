@@ -1,4 +1,4 @@
-"""What was JSON is JSON after masking, of the same shape, and hides nothing."""
+"""After masking, JSON is still JSON of the same shape, and its escapes hide no personal data."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def make_call(arguments: str) -> ToolCall:
     ("text", "expected"),
     [
         (f'{{"card": {CARD}, "to": "{MAIL}"}}', '{"card": "<CREDIT_CARD>", "to": "<EMAIL_ADDRESS>"}'),
-        (f'{{ "n":1.50,\n "to" : "for {MAIL}!" }}', '{ "n":1.50,\n "to" : "for <EMAIL_ADDRESS>!" }'),  # all else as it was, to the byte
+        (f'{{ "n":1.50,\n "to" : "for {MAIL}!" }}', '{ "n":1.50,\n "to" : "for <EMAIL_ADDRESS>!" }'),  # the rest is the same to the byte
         (f"[{CARD}, -4111111111111111, 17]", '["<CREDIT_CARD>", "<CREDIT_CARD>", 17]'),
         (r'{"card": "\u0034\u0031\u0031\u0031 1111 1111 1111", "note": "a\nb\u00e9"}', r'{"card": "<CREDIT_CARD>", "note": "a\nb\u00e9"}'),
         (rf'{{"note": "to\n{MAIL}\nor \ud83d\ude00{MAIL}"}}', r'{"note": "to\n<EMAIL_ADDRESS>\nor \ud83d\ude00<EMAIL_ADDRESS>"}'),
@@ -90,7 +90,7 @@ def test_a_tool_call_with_masked_arguments_can_be_made_and_sent_back() -> None:
     assert json.loads(incoming.messages[1].content) == ["<CREDIT_CARD>"]
 
 
-def test_what_the_request_said_is_no_leak_however_the_answer_writes_it() -> None:
+def test_data_of_the_request_is_no_leak_however_the_answer_writes_it() -> None:
     config = Guardrails.model_validate_json(json.dumps({"output": [{"kind": "pii_leak"}]}))
     messages = [Message(role="user", content="Refund 4111 1111 1111 1111")]
     assert check_output(config, "", tool_calls=[make_call(f'{{"card": {CARD}}}')], asked=messages).actions == ()
@@ -104,7 +104,7 @@ def test_a_listed_term_is_taken_out_of_json_by_its_rules() -> None:
     assert json.loads(verdict.text) == {"on": "<BLOCKED> now", "of": "<BLOCKED>", "ids": [1, 2]}
 
 
-def test_metadata_keeps_its_shape_and_loses_its_numbers_that_are_a_persons() -> None:
+def test_metadata_keeps_its_shape_and_loses_personal_numbers() -> None:
     metadata = {
         "card": int(CARD),
         MAIL: 1,

@@ -1,4 +1,4 @@
-"""Personal data out of texts: what is found, what is left alone, and what comes in its place."""
+"""Scrubbing: what is found, what stays, and what replaces it."""
 
 import pytest
 from hypothesis import given
@@ -123,7 +123,7 @@ def test_each_kind_gets_what_the_tenant_wants_in_its_place() -> None:
     assert text.endswith(">  10.0.0.1 <PHONE_NUMBER>")
 
 
-def test_a_hash_joins_within_a_tenant_and_tells_nothing_to_another() -> None:
+def test_a_hash_is_the_same_within_a_tenant_and_another_for_others() -> None:
     settings = PrivacySettings(actions={"EMAIL_ADDRESS": "hash"})
     ours, theirs = Scrubber(settings, salt=b"ours"), Scrubber(settings, salt=b"theirs")
     first, second = ours.texts(["from a@example.com", "to a@example.com"])
@@ -141,7 +141,7 @@ def test_a_hash_joins_within_a_tenant_and_tells_nothing_to_another() -> None:
         ("MAC_ADDRESS", ["00:1A:2B:3C:4D:5E", "00-1a-2b-3c-4d-5e", "001A.2B3C.4D5E"]),
     ],
 )
-def test_a_hash_joins_all_ways_to_write_the_same(entity: str, ways: list[str]) -> None:
+def test_all_ways_to_write_the_same_have_one_hash(entity: str, ways: list[str]) -> None:
     scrubber = make_scrubber(actions={entity: "hash"})
     hashes = set(scrubber.texts(ways))
     assert len(hashes) == 1
@@ -201,7 +201,7 @@ def test_an_expression_that_is_not_linear_or_matches_nothing_is_refused(pattern:
         CustomEntity(name="MINE", pattern=pattern)
 
 
-def test_a_kind_that_exists_is_not_redefined() -> None:
+def test_a_built_in_kind_cannot_be_redefined() -> None:
     with pytest.raises(ValidationError, match="choose its action"):
         CustomEntity(name="EMAIL_ADDRESS", pattern="a")
 
@@ -225,7 +225,7 @@ def test_the_model_is_asked_once_for_all_texts_and_only_where_the_tenant_wants_i
 
 
 @pytest.mark.parametrize("finder", [None, WordFinder(down=True)])
-def test_without_the_model_that_the_tenant_wants_nothing_is_let_through(finder: EntityFinder | None) -> None:
+def test_without_the_model_that_the_settings_need_scrubbing_fails(finder: EntityFinder | None) -> None:
     with pytest.raises(DependencyUnavailable):
         make_scrubber(finder, actions={"PERSON": "mask"}).texts(["Hi Ada Park"])
 
@@ -234,7 +234,7 @@ def test_a_name_on_the_allow_list_stays() -> None:
     assert make_scrubber(WordFinder(), actions={"PERSON": "mask"}, allow=["Ada Park"]).texts(["Hi Ada Park"]) == ["Hi Ada Park"]
 
 
-def test_a_names_hash_joins_however_it_is_spaced_and_cased() -> None:
+def test_a_name_has_one_hash_however_it_is_spaced_and_cased() -> None:
     words: dict[str, ModelEntity] = {"Ada Park": "PERSON", "ada\u00a0PARK": "PERSON", "Ada\n  Park": "PERSON"}
     hashes = make_scrubber(WordFinder({word.replace("\u00a0", " "): "PERSON" for word in words}), actions={"PERSON": "hash"}).texts(
         list(words)
@@ -247,7 +247,7 @@ def test_characters_without_width_hide_no_name() -> None:
     assert make_scrubber(WordFinder(), actions={"PERSON": "mask"}).texts(["Hi A\u200bda Pa\u00adrk!"]) == ["Hi <PERSON>!"]
 
 
-def test_half_a_surrogate_pair_moves_nothing() -> None:
+def test_half_a_surrogate_pair_shifts_no_position() -> None:
     assert make_scrubber(WordFinder(), actions={"PERSON": "mask"}).texts(["\ud83d Hi Ada Park"]) == ["\ud83d Hi <PERSON>"]
 
 

@@ -15,7 +15,7 @@ class Groundedness(AnswerGuardrail):
     score is 0.
 
     The scorer `lexical` is the share of the answer's content words and numbers that occur in the documents: a crude
-    lower bound that sees neither negation nor paraphrase.
+    check that sees neither negation nor paraphrase.
     """
 
     kind: Literal["groundedness"] = "groundedness"

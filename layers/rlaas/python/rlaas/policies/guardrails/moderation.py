@@ -48,7 +48,7 @@ class ModerationService(Service):
 
 
 class Judgement(NamedTuple):
-    """Why a service objects, by its own names of reasons, without any of the text. `found` are the parts of the texts
+    """Why a service objects, in its own terms, without any of the text. `found` are the parts of the texts
     that it would take out, each with a label; `must_block` says that taking them out is not enough."""
 
     reasons: tuple[str, ...]
