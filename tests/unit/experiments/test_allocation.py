@@ -1,4 +1,4 @@
-"""What an allocation sees, counts once, and writes."""
+"""What an allocation reads, that it counts each unit once, and what it writes."""
 
 import random
 from dataclasses import dataclass, field
@@ -54,11 +54,11 @@ class World:
         self.registry.write_route(first, expected_version=current.version)
 
     def declare(self, missing: MissingValues) -> None:
-        """A reward is how much of a draft was kept; what silence means."""
-        held = self.registry.get(Skill, TENANT, skill_key(SKILL))
+        """Set the skill's reward to the share of a draft that was kept, with what a missing one is worth."""
+        stored = self.registry.get(Skill, TENANT, skill_key(SKILL))
         spec = RewardSpec(edit_similarity=1.0, sent=0.0, missing=missing)
-        skill = held.record.model_copy(update={"reward": spec})
-        self.registry.replace(TENANT, skill_key(SKILL), skill, expected_version=held.version, change=CHANGE)
+        skill = stored.record.model_copy(update={"reward": spec})
+        self.registry.replace(TENANT, skill_key(SKILL), skill, expected_version=stored.version, change=CHANGE)
 
     @property
     def route(self) -> Route:
@@ -106,7 +106,7 @@ class World:
 
     def reward(self, output_id: str, reward: float, at: datetime, *, n: int = 1) -> None:
         """An edit that keeps the share `reward` of the draft."""
-        kept = round(1_000 * reward)
+        length = round(1_000 * reward)
         self.put(
             FeedbackSubmitted(
                 feedback_id=f"fbk_{output_id}_{n}",
@@ -114,7 +114,7 @@ class World:
                 output_id=output_id,
                 skill=SKILL,
                 kind="edit",
-                final_text="a" * kept + "b" * (1_000 - kept),
+                final_text="a" * length + "b" * (1_000 - length),
             ),
             at,
         )
@@ -131,10 +131,10 @@ class World:
             **options,
         )
 
-    def known(self, policy: str) -> tuple[float, float | None]:
-        held = self.bandits.load(TENANT, SKILL)
-        assert held is not None
-        return held.of(policy).n, held.of(policy).mean
+    def rewards_of(self, policy: str) -> tuple[float, float | None]:
+        statistics = self.bandits.load(TENANT, SKILL)
+        assert statistics is not None
+        return statistics.of(policy).n, statistics.of(policy).mean
 
     def weights(self) -> dict[str, float]:
         return {arm.policy_id: arm.weight for arm in self.route.arms}
@@ -149,9 +149,9 @@ def test_the_better_arm_gets_the_traffic_and_the_route_says_why() -> None:
     for number in range(40):
         for policy, reward in ((V1, 0.4), (V2, 0.9), (V3, 0.2)):
             world.serve(policy, later(number / 10), reward=reward + 0.001 * (number % 7))
-    done = world.look(later(70))
-    assert (done.seen, done.settled) == (120, 120)
-    assert world.route == done.route
+    result = world.look(later(70))
+    assert (result.seen, result.settled) == (120, 120)
+    assert world.route == result.route
     assert world.route.changed_by == ACTOR
     assert world.weights()[V2] > 0.85
     assert world.weights()[V3] == pytest.approx(0.05, abs=1e-3)
@@ -171,9 +171,9 @@ def test_a_decision_counts_once_its_window_is_over_with_the_reward_it_had_by_the
     world.serve(V2, later(1), reward=0.9, after=timedelta(minutes=61))  # too late
     assert world.look(later(30)).settled == 0
     assert world.look(later(63)).settled == 2
-    assert world.known(V2) == (2, 0.3)
+    assert world.rewards_of(V2) == (2, 0.3)
     assert world.look(later(200)).settled == 0
-    assert world.known(V2) == (2, 0.3)
+    assert world.rewards_of(V2) == (2, 0.3)
 
 
 @pytest.mark.parametrize(("declared", "mean"), [(None, 0.5), (0.0, 0.5), (0.8, 0.9)])
@@ -183,7 +183,7 @@ def test_silence_is_worth_what_the_skill_declares(declared: float | None, mean: 
     world.serve(V2, later(1), reward=1.0)
     world.serve(V2, later(1))
     world.look(later(70))
-    assert world.known(V2) == (2, pytest.approx(mean))
+    assert world.rewards_of(V2) == (2, pytest.approx(mean))
 
 
 def test_an_arm_whose_rewards_come_late_is_judged_like_one_whose_rewards_come_at_once() -> None:
@@ -195,29 +195,29 @@ def test_an_arm_whose_rewards_come_late_is_judged_like_one_whose_rewards_come_at
         world.serve(V2, later(number), reward=good, after=timedelta(minutes=0 if good else 50))
         world.serve(V3, later(number), reward=good, after=timedelta(minutes=50))
         world.look(later(number + 0.5))
-        held = world.bandits.load(TENANT, SKILL)
-        assert held is not None
-        assert held.of(V2).n == held.of(V3).n
-        assert held.of(V2).mean == held.of(V3).mean
+        statistics = world.bandits.load(TENANT, SKILL)
+        assert statistics is not None
+        assert statistics.of(V2).n == statistics.of(V3).n
+        assert statistics.of(V2).mean == statistics.of(V3).mean
 
 
 def test_a_fallback_counts_for_the_arm_that_was_dealt_and_is_its_failure_and_a_shadow_is_nobodys() -> None:
     world = World(settings=SETTINGS.model_copy(update={"error_rate": RateGuard(above=0.2)}))
-    fell = world.decide(V2).model_copy(update={"fallback": True, "drawn": V2, "arm": "control", "policy_id": V1})
+    fallback = world.decide(V2).model_copy(update={"fallback": True, "drawn": V2, "arm": "control", "policy_id": V1})
 
-    def falls(at: datetime) -> None:
+    def serve_fallback(at: datetime) -> None:
         world.number += 1
-        world.serve(V1, at, reward=1.0, decision=fell.model_copy(update={"bucket": world.number / 1_000}))
+        world.serve(V1, at, reward=1.0, decision=fallback.model_copy(update={"bucket": world.number / 1_000}))
 
     for number in range(2):
-        falls(later(number))
+        serve_fallback(later(number))
     world.number += 1
     world.serve(V3, later(1), reward=1.0, decision=shadow_decision(world.decide(V1), V3))
     assert world.look(later(20)).seen == 2
     assert world.look(later(100)).settled == 2
-    assert world.known(V2) == (2, 1.0)
+    assert world.rewards_of(V2) == (2, 1.0)
     for number in range(3):
-        falls(later(101 + number))
+        serve_fallback(later(101 + number))
     assert world.look(later(106)).route is not None
     stopped = next(arm for arm in world.route.arms if arm.policy_id == V2)
     assert stopped.weight == 0
@@ -229,10 +229,10 @@ def test_a_fallback_counts_for_the_arm_that_was_dealt_and_is_its_failure_and_a_s
 
 def test_a_person_who_comes_again_and_again_drops_no_arm() -> None:
     world = World(settings=SETTINGS.model_copy(update={"error_rate": RateGuard(above=0.2)}))
-    fell = world.decide(V2).model_copy(update={"fallback": True, "drawn": V2, "arm": "control", "policy_id": V1})
+    fallback = world.decide(V2).model_copy(update={"fallback": True, "drawn": V2, "arm": "control", "policy_id": V1})
     for number in range(100):
         world.number += 1
-        world.serve(V1, later(number / 10), decision=fell)
+        world.serve(V1, later(number / 10), decision=fallback)
     world.look(later(20))
     assert world.weights()[V2] > 0
 
@@ -244,20 +244,20 @@ def test_a_unit_counts_once_a_day_by_its_first_decision() -> None:
         world.number += 1
         world.serve(V2, later(minute), reward=reward, decision=decision)
     world.look(later(26 * 60))
-    assert world.known(V2) == (2, 0.75)
+    assert world.rewards_of(V2) == (2, 0.75)
 
 
-@pytest.mark.parametrize(("user", "counted"), [("mallory", 43), (None, 80)])
-def test_nobody_moves_shares_by_opening_threads(user: str | None, counted: int) -> None:
+@pytest.mark.parametrize(("user", "expected"), [("mallory", 43), (None, 80)])
+def test_nobody_moves_shares_by_opening_threads(user: str | None, expected: int) -> None:
     """Without his name the same threads are as many people."""
     world = World()
     for number in range(40):
         world.serve(V2, later(number), reward=1.0, user=f"u{number}")
         world.serve(V2, later(number), reward=0.0, user=user)
     world.look(later(26 * 60))
-    n, mean = world.known(V2)
-    assert n == counted
-    assert mean == pytest.approx(40 / counted)
+    n, mean = world.rewards_of(V2)
+    assert n == expected
+    assert mean == pytest.approx(40 / expected)
 
 
 def test_nobody_drops_an_arm_by_opening_threads() -> None:
@@ -335,7 +335,7 @@ def test_an_answer_that_a_guardrail_acted_on_is_unsafe() -> None:
     for number in range(10):
         name = world.serve(V2, later(number))
         if number < 8:
-            acted = GuardrailActed(
+            action = GuardrailActed(
                 guardrail_id=f"g{number}",
                 interaction_id=f"i{name[1:]}",
                 skill=SKILL,
@@ -346,7 +346,7 @@ def test_an_answer_that_a_guardrail_acted_on_is_unsafe() -> None:
                 reason="EMAIL_ADDRESS",
                 position=0,
             )
-            world.put(acted, later(number))
+            world.put(action, later(number))
     world.look(later(20))
     assert world.weights()[V2] == 0
 
@@ -356,9 +356,9 @@ def test_a_run_that_is_cut_short_is_taken_up_where_it_got_to_and_nothing_counts_
     for number in range(30):
         world.serve(V2, later(number // 3), reward=0.5)  # three at each moment: a moment is never cut in two
     counts = [world.look(later(130), most=7) for _ in range(8)]
-    assert [done.settled for done in counts[:4]] == [9, 9, 9, 3]
-    assert sum(done.settled for done in counts) == sum(done.seen for done in counts) == 30
-    assert world.known(V2) == (30, 0.5)
+    assert [result.settled for result in counts[:4]] == [9, 9, 9, 3]
+    assert sum(result.settled for result in counts) == sum(result.seen for result in counts) == 30
+    assert world.rewards_of(V2) == (30, 0.5)
 
 
 def test_two_runs_at_once_count_once() -> None:
@@ -377,17 +377,17 @@ def test_two_runs_at_once_count_once() -> None:
 def test_a_route_that_is_not_the_bandits_is_left_alone(rollout_id: str | None, back: bool, why: str) -> None:
     world = World()
     now = world.route
-    theirs = now.succeed(
+    changed = now.succeed(
         control=V1, arms=now.arms, last_good=route().target, rollout_id=rollout_id, changed_by="x", reason="x", changed_at=NOW
     )
     if back:
-        theirs = theirs.model_copy(update={"mode": "rolled_back"})
-    world.registry.write_route(theirs, expected_version=now.version)
+        changed = changed.model_copy(update={"mode": "rolled_back"})
+    world.registry.write_route(changed, expected_version=now.version)
     world.serve(V2, later(1), reward=0.5)
-    done = world.look(later(70))
-    assert done.route is None
-    assert why in done.reason
-    assert world.route == theirs
+    result = world.look(later(70))
+    assert result.route is None
+    assert why in result.reason
+    assert world.route == changed
     assert world.bandits.held == {}
 
 

@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from rlaas.experiments.bandit import ArmState, ArmStatistics, Beta, Posterior, StudentT, allocate, best_probabilities, posterior, whole
+from rlaas.experiments.bandit import (
+    ArmState,
+    ArmStatistics,
+    Beta,
+    Posterior,
+    StudentT,
+    allocate,
+    best_probabilities,
+    posterior,
+    round_shares,
+)
 from rlaas.routing.bandit_settings import BanditSettings
 from rlaas.routing.route import MILLION
 
@@ -17,19 +27,19 @@ SEED = 20261125
 TOLERANCE = 1e-3
 
 
-def known(n: float, mean: float, deviation: float = 0.3, *, settled: int | None = None) -> ArmStatistics:
+def statistics(n: float, mean: float, deviation: float = 0.3, *, settled: int | None = None) -> ArmStatistics:
     return ArmStatistics(
         n=n, total=n * mean, squares=n * (deviation**2 + mean**2), successes=n * mean, settled=int(n) if settled is None else settled
     )
 
 
-def scipys(one: Posterior) -> stats.rv_continuous:
+def scipy_distribution(one: Posterior) -> stats.rv_continuous:
     return stats.beta(one.a, one.b) if isinstance(one, Beta) else stats.t(one.freedom, loc=one.mean, scale=one.spread)
 
 
-def integrated(posteriors: Sequence[Posterior]) -> list[float]:
+def integrate_best(posteriors: Sequence[Posterior]) -> list[float]:
     """P(best) by scipy's adaptive quadrature over each arm's own quantiles."""
-    frozen = [scipys(one) for one in posteriors]
+    frozen = [scipy_distribution(one) for one in posteriors]
 
     def best(place: int) -> float:
         def over(u: float) -> float:
@@ -41,15 +51,15 @@ def integrated(posteriors: Sequence[Posterior]) -> list[float]:
     return [best(place) for place in range(len(posteriors))]
 
 
-def drawn(rng: random.Random, arms: int, kind: str) -> list[Posterior]:
-    found: list[Posterior] = []
+def draw_posteriors(rng: random.Random, arms: int, kind: str) -> list[Posterior]:
+    posteriors: list[Posterior] = []
     for _ in range(arms):
         n = rng.choice([0.0, 1.0, 10 ** rng.uniform(0, 6)])
         mean = min(0.999, max(0.001, 0.5 + rng.gauss(0, 1) * 0.5 / math.sqrt(n + 1)))
-        found.append(
-            posterior(known(n, mean, rng.uniform(0.001, 0.4)), BanditSettings(reward="binary" if kind == "beta" else "continuous"))
+        posteriors.append(
+            posterior(statistics(n, mean, rng.uniform(0.001, 0.4)), BanditSettings(reward="binary" if kind == "beta" else "continuous"))
         )
-    return found
+    return posteriors
 
 
 @pytest.mark.parametrize("kind", ["beta", "t"])
@@ -57,8 +67,8 @@ def drawn(rng: random.Random, arms: int, kind: str) -> list[Posterior]:
 def test_probabilities_agree_with_numerical_integration(arms: int, kind: str) -> None:
     rng = random.Random(SEED + arms)
     for _ in range(2):
-        posteriors = drawn(rng, arms, kind)
-        assert best_probabilities(posteriors) == pytest.approx(integrated(posteriors), abs=TOLERANCE)
+        posteriors = draw_posteriors(rng, arms, kind)
+        assert best_probabilities(posteriors) == pytest.approx(integrate_best(posteriors), abs=TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +82,7 @@ def test_probabilities_agree_with_numerical_integration(arms: int, kind: str) ->
     ],
 )
 def test_tight_beside_wide_posteriors_are_integrated_as_well(posteriors: list[Posterior]) -> None:
-    assert best_probabilities(posteriors) == pytest.approx(integrated(posteriors), abs=TOLERANCE)
+    assert best_probabilities(posteriors) == pytest.approx(integrate_best(posteriors), abs=TOLERANCE)
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
@@ -95,20 +105,20 @@ def test_equal_arms_are_equally_likely_to_be_best(arms: int) -> None:
 
 
 def test_a_gaussian_of_many_rewards_is_decided_by_the_difference_in_standard_errors() -> None:
-    first, second = known(1e6, 0.5, 0.3), known(1e6, 0.5005, 0.3)
+    first, second = statistics(1e6, 0.5, 0.3), statistics(1e6, 0.5005, 0.3)
     better = best_probabilities([posterior(first, BanditSettings()), posterior(second, BanditSettings())])[1]
     assert better == pytest.approx(stats.norm.cdf(0.0005 / (0.3 * math.sqrt(2 / 1e6))), abs=1e-4)
 
 
 def test_equal_rewards_do_not_make_an_arm_certain_of_itself() -> None:
-    sure, untried = posterior(known(3, 0.6, 0.0), BanditSettings()), posterior(ArmStatistics(), BanditSettings())
+    sure, untried = posterior(statistics(3, 0.6, 0.0), BanditSettings()), posterior(ArmStatistics(), BanditSettings())
     assert 0.1 < best_probabilities([sure, untried])[1] < 0.5
 
 
 STATES = st.dictionaries(
     st.sampled_from([f"a{number}" for number in range(9)]),
     st.builds(
-        lambda n, mean, dropped: ArmState(known(n, mean), dropped="too slow" if dropped else None),
+        lambda n, mean, dropped: ArmState(statistics(n, mean), dropped="too slow" if dropped else None),
         st.integers(0, 400),
         st.floats(0.05, 0.95),
         st.booleans(),
@@ -122,7 +132,7 @@ STATES = st.dictionaries(
 def test_shares_add_up_exactly_respect_the_floor_and_stop_dropped_arms(
     states: dict[str, ArmState], floor: float, enough: int, parts: int
 ) -> None:
-    arms = {"control": ArmState(known(100, 0.5), keep=True), **states}
+    arms = {"control": ArmState(statistics(100, 0.5), keep=True), **states}
     shares = allocate(arms, BanditSettings(min_probability=floor, min_samples_per_arm=enough), parts=parts)
     live = [name for name, arm in arms.items() if arm.dropped is None]
     assert sum(share.parts for share in shares.values()) == parts
@@ -131,15 +141,19 @@ def test_shares_add_up_exactly_respect_the_floor_and_stop_dropped_arms(
             assert (share.parts, share.dropped) == (0, arms[name].dropped)
         else:
             assert share.parts >= min(floor, 1 / len(live)) * parts - 1
-            if arms[name].known.settled < enough:
+            if arms[name].statistics.settled < enough:
                 assert share.parts == pytest.approx(parts / len(live), abs=1)
 
 
 def test_what_the_tried_arms_share_is_dealt_by_their_probability_to_be_best() -> None:
-    arms = {"control": ArmState(known(500, 0.5), keep=True), "a": ArmState(known(500, 0.52)), "new": ArmState(known(10, 0.9))}
+    arms = {
+        "control": ArmState(statistics(500, 0.5), keep=True),
+        "a": ArmState(statistics(500, 0.52)),
+        "new": ArmState(statistics(10, 0.9)),
+    }
     rules = BanditSettings(min_probability=0.0, min_samples_per_arm=50)
     shares = allocate(arms, rules, parts=MILLION)
-    better = best_probabilities([posterior(arms["control"].known, rules), posterior(arms["a"].known, rules)])[1]
+    better = best_probabilities([posterior(arms["control"].statistics, rules), posterior(arms["a"].statistics, rules)])[1]
     assert shares["new"].parts == pytest.approx(MILLION / 3, abs=1)
     assert shares["a"].parts == pytest.approx(better * MILLION * 2 / 3, abs=1)
     assert shares["new"].best is None
@@ -148,7 +162,7 @@ def test_what_the_tried_arms_share_is_dealt_by_their_probability_to_be_best() ->
 
 @given(st.dictionaries(st.text(max_size=3), st.floats(1e-6, 1), min_size=1, max_size=12), st.integers(0, MILLION))
 def test_whole_parts_add_up_and_are_within_one_of_their_share(shares: dict[str, float], parts: int) -> None:
-    dealt = whole(shares, parts)
+    dealt = round_shares(shares, parts)
     assert sum(dealt.values()) == parts
     for name, share in shares.items():
         assert abs(dealt[name] - share / sum(shares.values()) * parts) < 1 + 1e-6
@@ -166,8 +180,8 @@ def test_a_dropped_arm_gets_nothing_and_the_control_is_kept() -> None:
 
 def test_half_a_life_later_rewards_count_half_and_settled_decisions_still_one_each() -> None:
     rules = BanditSettings(half_life_days=2.0)
-    aged = known(100, 0.4).aged(2.0, rules)
-    assert aged.n == pytest.approx(50)
-    assert aged.mean == pytest.approx(0.4)
-    assert aged.settled == 100
-    assert known(100, 0.4).aged(2.0, BanditSettings()) == known(100, 0.4)
+    later = statistics(100, 0.4).aged(2.0, rules)
+    assert later.n == pytest.approx(50)
+    assert later.mean == pytest.approx(0.4)
+    assert later.settled == 100
+    assert statistics(100, 0.4).aged(2.0, BanditSettings()) == statistics(100, 0.4)

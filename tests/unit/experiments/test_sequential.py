@@ -131,17 +131,17 @@ def test_units_are_compared_within_their_stratum() -> None:
     """Two kinds of issue, one easy and one hard: knowing which is which takes half of the units or less (median of
     40)."""
     rng = random.Random(SEED)
-    took: dict[bool, list[int]] = {True: [], False: []}
+    units: dict[bool, list[int]] = {True: [], False: []}
     for _ in range(40):
         stream = []
         for _ in range(3_000):
             hard, candidate = rng.random() < 0.5, rng.random() < 0.5
             reward = (0.1 if hard else 0.8) + 0.1 * candidate + rng.uniform(-0.1, 0.1)
             stream.append(SettledUnit(reward, candidate, 0.5, stratum="hard" if hard else "easy"))
-        for known in took:
-            seen = stream if known else [replace(unit, stratum=None) for unit in stream]
-            took[known].append(units_to_decide(seen, lambda test: test.evidence_better(0.0) >= 20))
-    assert median(took[True]) <= 0.5 * median(took[False])
+        for stratified in units:
+            seen = stream if stratified else [replace(unit, stratum=None) for unit in stream]
+            units[stratified].append(units_to_decide(seen, lambda test: test.evidence_better(0.0) >= 20))
+    assert median(units[True]) <= 0.5 * median(units[False])
 
 
 def test_strata_without_end_cost_no_memory() -> None:
@@ -156,9 +156,9 @@ def test_outcomes_that_are_missing_unequally_are_named(candidate: float, control
         replace(unit, unknown=rng.random() < (candidate if unit.candidate else control))
         for unit in sample(rng, points(0.5, 0.5), 0.5, 1_000)
     ]
-    found = look(after(units))
-    assert (found.outcome is Outcome.INCONCLUSIVE) == stops
-    assert found.reason.startswith("outcomes are missing unequally") == stops
+    analysis = look(after(units))
+    assert (analysis.outcome is Outcome.INCONCLUSIVE) == stops
+    assert analysis.reason.startswith("outcomes are missing unequally") == stops
 
 
 def test_the_guarantee_holds_while_the_share_and_the_rewards_drift() -> None:
@@ -191,25 +191,25 @@ def test_a_right_split_is_called_wrong_no_more_often_than_alpha(propensity: floa
 def test_losing_a_third_of_the_candidates_units_is_called_a_wrong_split() -> None:
     rng = random.Random(SEED)
     stream = [seen for seen in sample(rng, points(0.5, 0.5), 0.5, 1500) if not seen.candidate or rng.random() > 1 / 3]
-    found = look(after(stream))
-    assert found.outcome is Outcome.INCONCLUSIVE
-    assert found.reason.startswith("sample ratio mismatch")
+    analysis = look(after(stream))
+    assert analysis.outcome is Outcome.INCONCLUSIVE
+    assert analysis.reason.startswith("sample ratio mismatch")
 
 
 def test_a_better_candidate_advances_with_a_reason_that_carries_the_numbers() -> None:
     test = after(sample(random.Random(SEED), beta(0.5, 0.8, 0.25), 0.5, 100), grid=GRID)
-    found = look(test)
-    assert found.outcome is Outcome.ADVANCE
-    assert found.reason.startswith("candidate is better: evidence ")
-    assert f"{test.candidate.n} candidate and {test.control.n} control units" in found.reason
+    analysis = look(test)
+    assert analysis.outcome is Outcome.ADVANCE
+    assert analysis.reason.startswith("candidate is better: evidence ")
+    assert f"{test.candidate.n} candidate and {test.control.n} control units" in analysis.reason
     assert test.interval(0.05)[0] > 0
 
 
 def test_a_better_candidate_waits_for_the_minimum_sample() -> None:
     test = after(sample(random.Random(SEED), beta(0.5, 0.8, 0.25), 0.5, 100))
-    found = look(test, replace(GATE, min_samples=60))
-    assert found.outcome is Outcome.CONTINUE
-    assert "of 60 with an outcome needed in each" in found.reason
+    analysis = look(test, replace(GATE, min_samples=60))
+    assert analysis.outcome is Outcome.CONTINUE
+    assert "of 60 with an outcome needed in each" in analysis.reason
 
 
 @pytest.mark.parametrize(("unknown", "outcome"), [(0.0, Outcome.ADVANCE), (0.9, Outcome.CONTINUE), (1.0, Outcome.CONTINUE)])
@@ -228,9 +228,9 @@ def test_where_silence_is_declared_and_nothing_at_all_comes_back_nothing_advance
 
 def test_harm_takes_back_without_waiting_for_the_minimum_sample() -> None:
     test = after(sample(random.Random(SEED), beta(0.8, 0.4, 0.25), 0.5, 10))
-    found = look(test, replace(GATE, min_samples=10_000), harm=20.0)
-    assert found.outcome is Outcome.ROLLBACK
-    assert found.reason.startswith("candidate does harm; ")
+    analysis = look(test, replace(GATE, min_samples=10_000), harm=20.0)
+    assert analysis.outcome is Outcome.ROLLBACK
+    assert analysis.reason.startswith("candidate does harm; ")
 
 
 def test_policies_that_answer_alike_are_undecided_and_in_the_end_inconclusive() -> None:

@@ -180,7 +180,7 @@ def test_rewards_that_are_all_equal_end_inconclusive(world: World) -> None:
     world.later(3_600)
     assert conductor.analyse(0)[0] is Outcome.INCONCLUSIVE
     conductor.roll_back()
-    assert conductor.finish().reason.endswith("At the difference that was seen no amount of traffic would show it")
+    assert conductor.finish().reason.endswith("At the difference that was seen no amount of traffic would be enough")
 
 
 def test_a_thousandth_of_the_traffic_harms_nothing_and_ends_inconclusive(world: World) -> None:
@@ -363,10 +363,10 @@ class RacingRegistry(MemoryRegistry):
         if not self.raced:
             self.raced = True
             mine = self.get_route(TENANT, SKILL)
-            taken = mine.succeed(
+            theirs = mine.succeed(
                 control=OLD, arms=(canary(2, 0.2),), last_good=None, rollout_id=None, changed_by="key:racer", reason="", changed_at=NOW
             )
-            super().write_route(taken, expected_version=mine.version)
+            super().write_route(theirs, expected_version=mine.version)
         super().write_route(route, expected_version=expected_version)
 
 

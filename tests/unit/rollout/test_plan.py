@@ -29,38 +29,38 @@ def test_the_first_step_is_as_cautious_as_the_traffic_bears_and_the_last_decides
 
 
 def test_a_plan_tells_how_long_it_takes_and_what_it_can_find() -> None:
-    told = plan(steps(1_000), traffic(1_000), TERMS)
-    assert told.can_conclude
-    assert told.days is not None
-    assert 2 < told.days < 5
-    assert " within 14 days; expected after " in told.advice
-    power = {one.gain: one.probability for one in told.power}
+    result = plan(steps(1_000), traffic(1_000), TERMS)
+    assert result.can_conclude
+    assert result.days is not None
+    assert 2 < result.days < 5
+    assert " within 14 days; expected after " in result.advice
+    power = {one.gain: one.probability for one in result.power}
     assert power[0.02] < power[0.05] < power[0.1] <= power[0.2]
     assert power[0.05] > 0.8
-    assert told.least_gain is not None
-    assert told.least_gain <= 0.05
+    assert result.least_gain is not None
+    assert result.least_gain <= 0.05
 
 
 def test_a_plan_that_cannot_conclude_says_what_would() -> None:
-    told = plan(steps(5), traffic(5), TERMS)
-    assert not told.can_conclude
-    assert "too seldom; it would take one of: " in told.advice
-    assert "days (max_wait_seconds)" in told.advice
-    assert "units a day" in told.advice
+    result = plan(steps(5), traffic(5), TERMS)
+    assert not result.can_conclude
+    assert "too seldom; it would take one of: " in result.advice
+    assert "days (max_wait_seconds)" in result.advice
+    assert "units a day" in result.advice
 
 
 def test_without_traffic_there_is_nothing_to_plan_from() -> None:
-    told = plan(steps(0), traffic(0), TERMS)
-    assert not told.can_conclude
-    assert told.advice.startswith("the control has no rewarded traffic to plan from")
-    assert (told.days, told.steps[0].days) == (None, None)
-    assert told.units is not None
+    result = plan(steps(0), traffic(0), TERMS)
+    assert not result.can_conclude
+    assert result.advice.startswith("the control has no rewarded traffic to plan from")
+    assert (result.days, result.steps[0].days) == (None, None)
+    assert result.units is not None
 
 
 def test_a_gain_that_no_traffic_would_show_has_no_end_and_is_refused_in_words() -> None:
-    told = plan([Ask(0.5, 0.0, 20)], traffic(1_000), replace(TERMS, gain=0.001))
-    assert (told.units, told.days, told.can_conclude) == (None, None, False)
-    assert "too seldom; it would take one of: " in told.advice
+    result = plan([Ask(0.5, 0.0, 20)], traffic(1_000), replace(TERMS, gain=0.001))
+    assert (result.units, result.days, result.can_conclude) == (None, None, False)
+    assert "too seldom; it would take one of: " in result.advice
 
 
 def test_times_are_told_in_the_unit_that_a_person_would_use() -> None:
@@ -69,9 +69,9 @@ def test_times_are_told_in_the_unit_that_a_person_would_use() -> None:
 
 
 def test_a_share_of_a_thousandth_cannot_conclude_and_the_advice_is_a_larger_one() -> None:
-    told = plan([Ask(0.001, 0.0, 20)], traffic(1_000), TERMS)
-    assert not told.can_conclude
-    assert "a last step at 50%" in told.advice
+    result = plan([Ask(0.001, 0.0, 20)], traffic(1_000), TERMS)
+    assert not result.can_conclude
+    assert "a last step at 50%" in result.advice
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.5, 1.0])
@@ -101,42 +101,42 @@ def rewards(values: list[float], *, minutes: float, sent: bool = True) -> list[R
     ]
 
 
-def shown(found: list[RewardComputed]) -> Traffic:
-    return traffic_of(found, unit="thread", since=NOW - timedelta(days=7), until=NOW)
+def traffic_from(rewards: list[RewardComputed]) -> Traffic:
+    return traffic_of(rewards, unit="thread", since=NOW - timedelta(days=7), until=NOW)
 
 
 def test_a_few_rewards_in_a_minute_are_no_traffic_of_thousands_and_no_reward_without_variance() -> None:
-    told = shown(rewards([1.0, 1.0, 1.0], minutes=1))
-    assert told.units_a_day == 72
-    assert 0.3 < told.reward_sd < 0.5
-    assert told.unsent is not None
-    assert 0 < told.unsent < 0.5
+    result = traffic_from(rewards([1.0, 1.0, 1.0], minutes=1))
+    assert result.units_a_day == 72
+    assert 0.3 < result.reward_sd < 0.5
+    assert result.unsent is not None
+    assert 0 < result.unsent < 0.5
 
 
 def test_a_week_of_rewards_is_told_as_it_is() -> None:
-    told = shown(rewards([0.2, 0.8] * 700, minutes=7 * 1_440))
-    assert told.units_a_day == pytest.approx(200)
-    assert (told.reward_mean, told.reward_sd) == (pytest.approx(0.5, abs=0.01), pytest.approx(0.3, abs=0.01))
+    result = traffic_from(rewards([0.2, 0.8] * 700, minutes=7 * 1_440))
+    assert result.units_a_day == pytest.approx(200)
+    assert (result.reward_mean, result.reward_sd) == (pytest.approx(0.5, abs=0.01), pytest.approx(0.3, abs=0.01))
 
 
 def test_a_skill_whose_people_only_edit_has_traffic_too() -> None:
-    told = shown(rewards([0.5] * 100, minutes=600, sent=False))
-    assert (told.units_a_day, told.unsent) == (pytest.approx(240), None)
+    result = traffic_from(rewards([0.5] * 100, minutes=600, sent=False))
+    assert (result.units_a_day, result.unsent) == (pytest.approx(240), None)
 
 
 def test_a_unit_counts_once_by_its_first_draft() -> None:
-    found = [one.model_copy(update={"thread_id": "t"}) for one in rewards([1.0, *[0.0] * 9], minutes=600)]
-    assert (shown(found).sampled, shown(found).reward_mean) == (1, pytest.approx(2 / 3))
+    drafts = [one.model_copy(update={"thread_id": "t"}) for one in rewards([1.0, *[0.0] * 9], minutes=600)]
+    assert (traffic_from(drafts).sampled, traffic_from(drafts).reward_mean) == (1, pytest.approx(2 / 3))
 
 
 def test_one_person_moves_a_plan_no_further_than_his_share() -> None:
     honest = rewards([1.0] * 400, minutes=7 * 1_440)
     his = [one.model_copy(update={"user_id": "mallory"}) for one in rewards([0.0] * 4_000, minutes=7 * 1_440)]
     his = [one.model_copy(update={name: f"m{getattr(one, name)}" for name in ("thread_id", "output_id", "interaction_id")}) for one in his]
-    told = shown(honest + his)
-    assert told.reward_mean > 0.97
-    assert told.units_a_day == pytest.approx(400 / 0.98 / 7, rel=0.01)
-    assert told.people == 401
+    result = traffic_from(honest + his)
+    assert result.reward_mean > 0.97
+    assert result.units_a_day == pytest.approx(400 / 0.98 / 7, rel=0.01)
+    assert result.people == 401
 
 
 @pytest.mark.parametrize(("weight", "gap"), [(0.5, 0.2), (0.5, 0.1), (0.1, 0.3)])

@@ -31,7 +31,7 @@ def rollout(settings: RolloutSettings | None = None) -> Rollout:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "reason"),
     [
         ({"steps": [{"weight": 0.5}, {"weight": 0.1}]}, "must rise"),
         ({"steps": [{"weight": 1.0}]}, "less than 1"),
@@ -43,8 +43,8 @@ def rollout(settings: RolloutSettings | None = None) -> Rollout:
         ({"surprise": 1}, "Extra inputs"),
     ],
 )
-def test_settings_that_cannot_be_run_are_refused_with_the_reason(settings: dict[str, object], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_settings_that_cannot_be_run_are_refused_with_the_reason(settings: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
         RolloutSettings.model_validate(settings, strict=False)
 
 
@@ -82,8 +82,8 @@ def test_a_promotion_leaves_the_rollout_and_keeps_the_old_control_as_the_way_bac
 
 
 def test_a_look_that_saw_nothing_new_leaves_no_trace() -> None:
-    begun = rollout().weighted(0, route_version=2, at=NOW)
+    running = rollout().begin_step(0, route_version=2, at=NOW)
     test = SequentialTest.against([-0.1], 0.5)
-    found = analyse(test, begun.settings.gate(0), harm=0.0, harm_reason="", waited_seconds=5, needed="")
-    assert found.outcome is Outcome.CONTINUE
-    assert begun.looked(0, found, test, harm=0.0, at=NOW) is begun
+    analysis = analyse(test, running.settings.gate(0), harm=0.0, harm_reason="", waited_seconds=5, needed="")
+    assert analysis.outcome is Outcome.CONTINUE
+    assert running.record_look(0, analysis, test, harm=0.0, at=NOW) is running

@@ -1,5 +1,5 @@
-"""What a rollout's trial sees: by decision, once a unit, for the arm dealt, with nothing lost or counted twice however
-it is looked at."""
+"""A rollout's trial: it counts by decision, once a unit, for the arm dealt, and loses nothing and counts nothing twice
+however it is looked at."""
 
 import random
 from datetime import timedelta
@@ -9,9 +9,9 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from rlaas.rollout.plan import would_have_taken
+from rlaas.rollout.plan import explain_indecision
 from rlaas.rollout.steps import Rollout
-from rlaas.rollout.trial import TrialState, caught_up, look
+from rlaas.rollout.trial import TrialState, catch_up, look
 from rlaas.rollout.trial_evidence import TrialEvidence
 from rlaas.skills.skill import MissingValues, RewardSpec, Skill
 from rlaas.telemetry.events import OutputProduced
@@ -24,17 +24,17 @@ def rollout_of(world: World) -> Rollout:
     return world.registry.get(Rollout, TENANT, rollout_key(SKILL, "rol_1")).record
 
 
-def begun(spec: RewardSpec | None = None) -> World:
+def begin_world(spec: RewardSpec | None = None) -> World:
     world = World()
     if spec is not None:
-        held = world.registry.get(Skill, TENANT, skill_key(SKILL))
-        changed = held.record.model_copy(update={"reward": spec})
-        world.registry.replace(TENANT, skill_key(SKILL), changed, expected_version=held.version, change=CHANGE)
+        stored = world.registry.get(Skill, TENANT, skill_key(SKILL))
+        changed = stored.record.model_copy(update={"reward": spec})
+        world.registry.replace(TENANT, skill_key(SKILL), changed, expected_version=stored.version, change=CHANGE)
     world.begun()
     return world
 
 
-def dealt(world: World, arm: str) -> OutputProduced:
+def deal(world: World, arm: str) -> OutputProduced:
     """A draft for a unit that drew `arm`."""
     while world.decide(f"i{world.count + 1}").policy_id != arm:
         world.count += 1
@@ -42,13 +42,13 @@ def dealt(world: World, arm: str) -> OutputProduced:
 
 
 def seen(world: World) -> TrialState:
-    return caught_up(rollout_of(world), events=world.events, now=world.now)
+    return catch_up(rollout_of(world), events=world.events, now=world.now)
 
 
 def test_a_unit_counts_when_its_window_has_closed_with_what_it_had_by_then() -> None:
-    world = begun()
+    world = begin_world()
     world.later(5)
-    early, late = dealt(world, NEW), dealt(world, NEW)
+    early, late = deal(world, NEW), deal(world, NEW)
     world.acted(early, "sent", after=50)
     world.acted(late, "sent", after=61)
     world.later(69)
@@ -59,31 +59,31 @@ def test_a_unit_counts_when_its_window_has_closed_with_what_it_had_by_then() -> 
 
 
 def test_clients_clocks_have_no_part_in_it() -> None:
-    world = begun()
+    world = begin_world()
     world.later(5)
     for hours in (-1, 1):
-        world.acted(dealt(world, NEW), "sent", claimed=world.now + timedelta(hours=hours))
+        world.acted(deal(world, NEW), "sent", claimed=world.now + timedelta(hours=hours))
     world.later(100)
     assert (seen(world).test.candidate.n, seen(world).test.candidate.mean) == (2, 1.0)
 
 
 def test_what_never_came_is_worth_what_the_spec_declares() -> None:
-    world = begun(RewardSpec(missing=MissingValues(sent=1.0, edit_similarity=0.5)))
+    world = begin_world(RewardSpec(missing=MissingValues(sent=1.0, edit_similarity=0.5)))
     world.later(5)
-    dealt(world, OLD)
+    deal(world, OLD)
     world.later(100)
     control = seen(world).test.control
     assert (control.mean, control.missing, control.unknown) == (0.75, 1, 0)
 
 
 def test_a_unit_counts_for_the_arm_it_was_dealt_whoever_answered() -> None:
-    world = begun()
+    world = begin_world()
     world.later(5)
     _, decision = world.asked()
     while decision.policy_id != NEW:
         _, decision = world.asked()
-    fell = decision.model_copy(update={"fallback": True, "drawn": NEW, "arm": "control", "policy_id": OLD})
-    world.acted(world.served(decision=fell), "sent")
+    fallback = decision.model_copy(update={"fallback": True, "drawn": NEW, "arm": "control", "policy_id": OLD})
+    world.acted(world.served(decision=fallback), "sent")
     world.later(100)
     state = seen(world)
     assert (state.test.candidate.n, state.test.candidate.answered, state.test.control.n) == (1, 0, 0)
@@ -91,7 +91,7 @@ def test_a_unit_counts_for_the_arm_it_was_dealt_whoever_answered() -> None:
 
 
 def test_a_request_that_nobody_answered_counts_as_nothing() -> None:
-    world = begun()
+    world = begin_world()
     world.later(5)
     while world.failed().policy_id != NEW:
         pass
@@ -103,7 +103,7 @@ def test_a_request_that_nobody_answered_counts_as_nothing() -> None:
 
 
 def test_a_unit_that_comes_again_is_no_new_evidence() -> None:
-    world = begun()
+    world = begin_world()
     for _ in range(20):
         world.later(5)
         world.acted(world.served("thread-1"), "discarded")
@@ -113,10 +113,10 @@ def test_a_unit_that_comes_again_is_no_new_evidence() -> None:
 
 
 def test_silence_is_no_harm_of_the_candidates_until_its_window_closes() -> None:
-    world = begun()
+    world = begin_world()
     world.later(5)
     for _ in range(30):
-        dealt(world, NEW)
+        deal(world, NEW)
         world.later(0.5)
     world.later(20)
     assert seen(world).harm.evidence("unsent") <= 1.0
@@ -141,7 +141,7 @@ def test_what_is_plainly_bad_is_seen_long_before_the_window_closes() -> None:
 
 @pytest.mark.parametrize(("kind", "text", "latency_ms"), [("empty", "  ", 900.0), ("slow", "Dear customer", 20_000.0)])
 def test_each_kind_of_harm_has_its_evidence(kind: str, text: str, latency_ms: float) -> None:
-    world = begun()
+    world = begin_world()
     for _ in range(80):
         world.later(1)
         world.count += 1
@@ -156,27 +156,27 @@ def test_each_kind_of_harm_has_its_evidence(kind: str, text: str, latency_ms: fl
 
 
 def test_with_nobody_there_nothing_is_known() -> None:
-    world = begun()
+    world = begin_world()
     state = seen(world)
     assert (state.test.n, state.evidence_of_harm().value < 1) == (0, True)
     gate = SETTINGS.gate(0)
-    assert "no traffic came" in would_have_taken(state.test, gate, weight=0.2, waited_seconds=10)
+    assert "no traffic came" in explain_indecision(state.test, gate, weight=0.2, waited_seconds=10)
 
 
 def test_outcomes_that_have_stopped_coming_are_named() -> None:
-    world = begun()
+    world = begin_world()
     for _ in range(40):
         world.later(5)
         world.served()
     world.later(100)
-    told = would_have_taken(seen(world).test, SETTINGS.gate(0), weight=0.2, waited_seconds=10)
-    assert told == "Nothing came back for any unit: outcomes have stopped coming"
+    reason = explain_indecision(seen(world).test, SETTINGS.gate(0), weight=0.2, waited_seconds=10)
+    assert reason == "Nothing came back for any unit: outcomes have stopped coming"
 
 
 @pytest.mark.parametrize(("user", "taken_back"), [("mallory", False), (None, True)])
 def test_nobody_takes_a_candidate_back_by_opening_threads(user: str | None, taken_back: bool) -> None:
     """Without his name the same threads are as many people."""
-    world = begun()
+    world = begin_world()
     for number in range(60):
         world.later(2)
         world.acted(world.served(f"h{number}", user=f"u{number}"), "sent")
@@ -187,12 +187,12 @@ def test_nobody_takes_a_candidate_back_by_opening_threads(user: str | None, take
     assert (state.evidence_of_harm().value >= 20) == taken_back
     assert (state.test.n, state.counted.left_out) == ((120, 0) if taken_back else (62, 58))
     assert state.served.candidate + state.served.control == state.test.n
-    told = TrialEvidence.of(rollout_of(world), state)
-    assert (told.left_out, told.people) == (state.counted.left_out, 120 if taken_back else 61)
+    evidence = TrialEvidence.of(rollout_of(world), state)
+    assert (evidence.left_out, evidence.people) == (state.counted.left_out, 120 if taken_back else 61)
 
 
 def test_a_user_whom_only_the_interaction_names_is_one_person() -> None:
-    world = begun()
+    world = begin_world()
     for number in range(20):
         world.later(2)
         name, decision = world.asked(f"m{number}", user="mallory")
@@ -202,7 +202,7 @@ def test_a_user_whom_only_the_interaction_names_is_one_person() -> None:
 
 
 def test_a_user_who_comes_each_day_is_watched_each_day_and_settled_once() -> None:
-    world = begun()
+    world = begin_world()
     for _ in range(2):
         world.later(5)
         for _ in range(4):
@@ -216,15 +216,15 @@ def test_a_user_who_comes_each_day_is_watched_each_day_and_settled_once() -> Non
 
 
 def test_the_evidence_is_told_with_what_it_is_held_against() -> None:
-    world = begun()
+    world = begin_world()
     for _ in range(20):
         world.later(5)
         world.acted(world.served(), "sent")
     world.later(100)
-    told = TrialEvidence.of(rollout_of(world), seen(world))
-    assert told.threshold == pytest.approx(20)
-    assert told.candidate.settled + told.control.settled == 20
-    assert (told.candidate.policy_id, told.control.mean) == (NEW, 1.0)
+    evidence = TrialEvidence.of(rollout_of(world), seen(world))
+    assert evidence.threshold == pytest.approx(20)
+    assert evidence.candidate.settled + evidence.control.settled == 20
+    assert (evidence.candidate.policy_id, evidence.control.mean) == (NEW, 1.0)
 
 
 What = Literal["sent", "discarded", "both", "none", "failed", "empty"]
@@ -238,8 +238,8 @@ happenings = st.lists(st.tuples(st.integers(0, 16), st.integers(0, 40), st.sampl
 def test_state_kept_look_by_look_equals_state_begun_anew_however_the_stream_came(
     events: list[Happening], pauses: list[int], most: int, rng: random.Random
 ) -> None:
-    world = begun()
-    began = world.now
+    world = begin_world()
+    start = world.now
     for unit, pause, what, after in events:
         world.later(pause)
         if what == "failed":
@@ -260,7 +260,7 @@ def test_state_kept_look_by_look_equals_state_begun_anew_however_the_stream_came
     world.events.events.clear()
     world.events.events.update(shuffled)
 
-    rollout, state, now = rollout_of(world), TrialState.begin(rollout_of(world)), began
+    rollout, state, now = rollout_of(world), TrialState.begin(rollout_of(world)), start
     for pause in (*pauses, 10_000):
         now = min(end, now + timedelta(seconds=pause))
         # Only what had arrived by then can be seen.
@@ -271,5 +271,5 @@ def test_state_kept_look_by_look_equals_state_begun_anew_however_the_stream_came
             if further is state:
                 break
             state = TrialState.model_validate_json(further.model_dump_json())
-    anew = caught_up(rollout, events=world.events, now=end)
+    anew = catch_up(rollout, events=world.events, now=end)
     assert state.seen() == anew.seen()

@@ -1,19 +1,19 @@
-"""Allocation: what became of a bandit's decisions since the last look, and the route's shares from it. On a schedule,
-off the request path.
+"""Allocation: settle a bandit's decisions since the last look and set the route's shares by them. It runs on a
+schedule, off the request path.
 
 A decision is counted once, when its attribution window has passed (`settlement`): all arms' decisions are equally old
-when they count, and those still in their window count for no arm. What is known lags one window behind, which costs
-regret and no bias.
+when they count, and those still in their window count for no arm. The statistics lag one window behind, which costs
+regret but adds no bias.
 
-The guards do not wait: whether a request failed, was slow, unsafe or dear is known when its output is stored. They drop
-an arm on evidence (`harm`), never because a rate happened to be over its bound at a look.
+The guards do not wait: whether a request failed, was slow, unsafe or expensive is known when its output is stored. They
+drop an arm on evidence (`harm`), never because a rate happened to be over its bound at one look.
 
-A unit counts once a day at most, by its first decision, and nobody makes more of an arm's units than his share
+A unit counts at most once a day, by its first decision, and no person's units count for more than his share of an arm
 (`rlaas.voices`), so that nobody moves shares or drops an arm by repeating himself.
 
-Both passes go through the outputs and failures that the bandit dealt by the time they were decided, each from its own
-watermark on. Watermarks and statistics are one item, written on the condition that nobody else did: a run that dies is
-done again from where the last one got to, and nothing counts twice.
+Each of the two passes, for guards and for rewards, reads the bandit's decisions in the order of `decided_at`, from its
+own watermark on. Watermarks and statistics are one item, which is written only if no other run has written it: a run
+that dies is repeated from where the last one ended, and nothing counts twice.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,16 @@ from pydantic import Field
 from rlaas.clock import Timestamp
 from rlaas.experiments.bandit import ArmState, ArmStatistics, Share, allocate
 from rlaas.experiments.harm import HarmLedger, Kind, log_wealth, profit_over_bound, weigh
-from rlaas.experiments.settlement import Dealt, Harms, decisions, first_of_units, harms_of, person_of, served_that_day, settle
+from rlaas.experiments.settlement import (
+    Dealt,
+    Harms,
+    first_of_units,
+    harms_of,
+    list_decisions,
+    person_of,
+    served_that_day,
+    settle,
+)
 from rlaas.ids import PolicyId, SkillName, TenantId
 from rlaas.rewards.record import RewardSpecs
 from rlaas.routing.bandit_settings import BanditSettings
@@ -40,19 +49,19 @@ from rlaas.wire import WireModel
 ACTOR = "bandit"
 """Who changes a route for its bandit, and the name of the trial that its decisions belong to."""
 MOST_DECISIONS = 20_000
-"""Decisions that one pass of one run goes through; the next run goes on from there."""
+"""Decisions that one pass of one run reads; the next run goes on from there."""
 _WORTH_A_MOVE = 0.005
-"""Shares that would move less of the traffic than this stay: units do not change arm for noise."""
+"""Shares stay when they would move less of the traffic than this, so that units do not change arm for noise."""
 _SLOW = 0.05
-"""More than this share slower than the bound: the 95th percentile is over it."""
+"""When more than this share of units is slower than the bound, the 95th percentile is over the bound."""
 _DEAREST = 10.0
-"""A request counts as at most this many times as dear as the bound, so that one outlier is no evidence."""
+"""A request's cost counts up to this many times the bound, so that one outlier is no evidence."""
 
 
 @dataclass(slots=True)
 class HarmRecord:
-    """What the guards know of an arm: units served, those that came to harm by kind (US dollars for `dear`), and the
-    evidence."""
+    """What the guards have counted of an arm: units served, units harmed by kind (for `dear` the total cost in US
+    dollars), and the evidence."""
 
     ledger: HarmLedger
     served: int = 0
@@ -61,10 +70,10 @@ class HarmRecord:
 
 
 class BanditStatistics(WireModel):
-    """What a skill's bandit knows, by policy; the control's policy is one of them.
+    """The statistics of a skill's bandit, by policy; the control's policy is one of them.
 
-    Decisions until `guarded_until` are in what the guards count, those until `settled_until` in the rewards; `voices`
-    say whose the latter are. `dropped` are the arms that were dropped at the last look.
+    The guards have counted decisions up to `guarded_until`, the rewards those up to `settled_until`; `voices` say whose
+    units the rewarded ones are. `dropped` are the arms that were dropped at the last look.
     """
 
     tenant_id: TenantId
@@ -78,12 +87,12 @@ class BanditStatistics(WireModel):
     version: int = Field(default=0, ge=0)
 
     def of(self, policy_id: str) -> ArmStatistics:
-        """What is known of a policy."""
+        """A policy's statistics; empty ones for a policy that is not listed."""
         return self.arms.get(policy_id, ArmStatistics())
 
     def aged(self, days: float, settings: BanditSettings) -> Self:
-        """As it is worth `days` later."""
-        return self.model_copy(update={"arms": {policy: known.aged(days, settings) for policy, known in self.arms.items()}})
+        """The statistics with every arm's rewards discounted by `days`."""
+        return self.model_copy(update={"arms": {policy: statistics.aged(days, settings) for policy, statistics in self.arms.items()}})
 
 
 class BanditStore(Protocol):
@@ -120,11 +129,11 @@ def allocate_route(
     now: datetime,
     most: int = MOST_DECISIONS,
 ) -> Allocated:
-    """Bring the statistics of the skill's bandit up to `now` and write the route's shares from them, by one conditional
-    write.
+    """Bring the statistics of the skill's bandit up to `now` and set the route's shares by them, in one conditional
+    write. Each pass reads at most `most` decisions.
 
-    Nothing while a rollout has the route, or after it was taken back: an operator then sets it going again. Raises:
-    NotFound without a route, Conflict when another run or writer was faster (the next run does it),
+    Does nothing while a rollout owns the route, or once the route was rolled back, until an operator changes it.
+    Raises: NotFound without a route, Conflict when another run or writer was faster (the next run catches up),
     DependencyUnavailable.
     """
     route = routes.get_route(tenant_id, skill)
@@ -135,15 +144,15 @@ def allocate_route(
         return Allocated(None, f"the route belongs to {route.rollout_id}")
     if route.mode == "rolled_back":
         return Allocated(None, "the route was rolled back")
-    found = statistics.load(tenant_id, skill)
-    before = found or BanditStatistics(tenant_id=tenant_id, skill=skill, guarded_until=route.changed_at, settled_until=route.changed_at)
+    stored = statistics.load(tenant_id, skill)
+    before = stored or BanditStatistics(tenant_id=tenant_id, skill=skill, guarded_until=route.changed_at, settled_until=route.changed_at)
     look = _Look(events=events, spec=specs.reward_spec(tenant_id, skill), settings=settings, now=now, most=most)
-    known, seen = look.guards(_let_back_in(before, route))
-    known, settled = look.rewards(known)
-    successor, shares = _dealt(route, known, settings, now)
-    known = known.model_copy(update={"dropped": tuple(policy for policy, share in shares.items() if share.dropped)})
-    if known != before:
-        statistics.save(known.model_copy(update={"version": before.version + 1}))
+    after, seen = look.add_harms(_readmit_arms(before, route))
+    after, settled = look.add_rewards(after)
+    successor, shares = _next_route(route, after, settings, now)
+    after = after.model_copy(update={"dropped": tuple(policy for policy, share in shares.items() if share.dropped)})
+    if after != before:
+        statistics.save(after.model_copy(update={"version": before.version + 1}))
     if successor is None:
         return Allocated(None, "the shares stay", seen, settled)
     routes.write_route(successor, expected_version=route.version)
@@ -158,11 +167,11 @@ class _Look:
     now: datetime
     most: int
 
-    def guards(self, known: BanditStatistics) -> tuple[BanditStatistics, int]:
-        """With the requests served since, and how many."""
+    def add_harms(self, statistics: BanditStatistics) -> tuple[BanditStatistics, int]:
+        """The statistics with the harm of the requests served since the last look, and the number of these requests."""
         lag = timedelta(seconds=self.settings.lag_seconds)
-        dealt, until = self._decisions(known, known.guarded_until, self.now - lag, lag)
-        harms = known.model_copy(deep=True).harms
+        dealt, until = self._list_decisions(statistics, statistics.guarded_until, self.now - lag, lag)
+        harms = statistics.model_copy(deep=True).harms
         if bounds_of(self.settings):
             for served in served_that_day(self.events, dealt, lag=lag):
                 at = served.dealt.decision.decided_at
@@ -170,16 +179,16 @@ class _Look:
                 if record.voices.hear(person_of(served.dealt, served.around, lag=lag), at):
                     count_harms(record, harms_of(served.dealt, served.around), self.settings, at=at, new=served.new)
                 record.voices.forget(at)
-        return known.model_copy(update={"harms": harms, "guarded_until": until}), len(dealt)
+        return statistics.model_copy(update={"harms": harms, "guarded_until": until}), len(dealt)
 
-    def rewards(self, known: BanditStatistics) -> tuple[BanditStatistics, int]:
-        """With the decisions settled since, and how many. What was known before loses weight by the time between the
-        two looks."""
+    def add_rewards(self, statistics: BanditStatistics) -> tuple[BanditStatistics, int]:
+        """The statistics with the decisions settled since the last look, and the number of these decisions. Earlier
+        rewards lose weight by the time between the two looks."""
         window = timedelta(hours=self.settings.window_hours)
         lag = timedelta(seconds=self.settings.lag_seconds)
-        dealt, until = self._decisions(known, known.settled_until, self.now - window - lag, window + lag)
-        aged = known.aged((until - known.settled_until) / timedelta(days=1), self.settings)
-        arms, voices = dict(aged.arms), known.model_copy(deep=True).voices
+        dealt, until = self._list_decisions(statistics, statistics.settled_until, self.now - window - lag, window + lag)
+        aged = statistics.aged((until - statistics.settled_until) / timedelta(days=1), self.settings)
+        arms, voices = dict(aged.arms), statistics.model_copy(deep=True).voices
         for one, around in first_of_units(self.events, dealt, lag=window + lag, of_day=True):
             at, of_arm = one.decision.decided_at, voices.setdefault(one.policy_id, Voices())
             if of_arm.hear(person_of(one, around, lag=window + lag), at):
@@ -188,8 +197,10 @@ class _Look:
             of_arm.forget(at)
         return aged.model_copy(update={"arms": arms, "voices": voices, "settled_until": until}), len(dealt)
 
-    def _decisions(self, known: BanditStatistics, after: datetime, until: datetime, lag: timedelta) -> tuple[list[Dealt], datetime]:
-        return decisions(self.events, known.tenant_id, known.skill, ACTOR, after=after, until=until, lag=lag, most=self.most)
+    def _list_decisions(
+        self, statistics: BanditStatistics, after: datetime, until: datetime, lag: timedelta
+    ) -> tuple[list[Dealt], datetime]:
+        return list_decisions(self.events, statistics.tenant_id, statistics.skill, ACTOR, after=after, until=until, lag=lag, most=self.most)
 
 
 def bounds_of(settings: BanditSettings) -> dict[Kind, float]:
@@ -207,7 +218,8 @@ def bounds_of(settings: BanditSettings) -> dict[Kind, float]:
 
 
 def count_harms(record: HarmRecord, harms: Harms, settings: BanditSettings, *, at: datetime, new: bool = True) -> None:
-    """One unit more of an arm that comes for the first time on the day of `at`; `new`: for the first time at all."""
+    """Count one more unit of an arm, by its first request on the day of `at`; `new`: it is the unit's first request of
+    all."""
     record.served += 1
     slow = settings.latency is not None and harms.latency_ms is not None and harms.latency_ms > settings.latency.p95_ms
     values: dict[Kind, float | None] = {
@@ -221,8 +233,8 @@ def count_harms(record: HarmRecord, harms: Harms, settings: BanditSettings, *, a
         if value is None:
             continue
         record.harmed[kind] = record.harmed.get(kind, 0.0) + value
-        counted = min(value, _DEAREST * bound) if kind == "dear" else value
-        logs = log_wealth(profit_over_bound(counted, bound))
+        amount = min(value, _DEAREST * bound) if kind == "dear" else value
+        logs = log_wealth(profit_over_bound(amount, bound))
         record.ledger.add_daily(kind, at.date(), logs)
         if new:
             record.ledger.add(kind, at.date(), logs)
@@ -241,48 +253,53 @@ def breach(record: HarmRecord, settings: BanditSettings) -> str | None:
     return f"{evidence.reason} >= {1 / settings.alpha:.3g} in {record.served} units ({rates} a unit)"
 
 
-def _let_back_in(known: BanditStatistics, route: Route) -> BanditStatistics:
-    """With nothing counted against arms that were dropped and that somebody gave a weight again."""
-    back = {arm.policy_id for arm in route.arms if arm.dropped is None} & set(known.dropped)
-    return known.model_copy(update={"harms": {policy: record for policy, record in known.harms.items() if policy not in back}})
+def _readmit_arms(statistics: BanditStatistics, route: Route) -> BanditStatistics:
+    """The statistics without the harm of arms that were dropped and that somebody has since given a weight again."""
+    back = {arm.policy_id for arm in route.arms if arm.dropped is None} & set(statistics.dropped)
+    return statistics.model_copy(update={"harms": {policy: record for policy, record in statistics.harms.items() if policy not in back}})
 
 
-def _dealt(route: Route, known: BanditStatistics, settings: BanditSettings, now: datetime) -> tuple[Route | None, dict[str, Share]]:
-    """The next route, unless its shares are what they are or nearly so; and what was dealt, by policy."""
+def _next_route(
+    route: Route, statistics: BanditStatistics, settings: BanditSettings, now: datetime
+) -> tuple[Route | None, dict[str, Share]]:
+    """The next route, `None` when its shares would hardly differ; and the new shares by policy."""
     playing = [arm for arm in route.arms if arm.mode == "bandit"]
     others = sum(round(arm.weight * MILLION) for arm in route.arms if arm.live and arm.mode != "bandit")
-    states = {arm.policy_id: ArmState(known.of(arm.policy_id), dropped=arm.dropped or _breach(known, arm, settings)) for arm in playing}
-    states[route.control] = ArmState(known.of(route.control), keep=True)
+    states = {
+        arm.policy_id: ArmState(statistics.of(arm.policy_id), dropped=arm.dropped or _find_breach(statistics, arm, settings))
+        for arm in playing
+    }
+    states[route.control] = ArmState(statistics.of(route.control), keep=True)
     shares = allocate(states, settings, parts=MILLION - others)
     moved = sum(max(0, shares[arm.policy_id].parts - round(arm.weight * MILLION)) for arm in playing)
     moved = max(moved, sum(max(0, round(arm.weight * MILLION) - shares[arm.policy_id].parts) for arm in playing))
     newly_dropped = any(shares[arm.policy_id].dropped and not arm.dropped for arm in playing)
     if moved < _WORTH_A_MOVE * MILLION and not newly_dropped:
         return None, shares
-    arms = [_dealt_arm(arm, shares[arm.policy_id]) if arm.mode == "bandit" else arm for arm in route.arms]
+    arms = [_set_share(arm, shares[arm.policy_id]) if arm.mode == "bandit" else arm for arm in route.arms]
     successor = route.succeed(
         control=route.control,
         arms=arms,
         last_good=route.last_good,
         rollout_id=None,
         changed_by=ACTOR,
-        reason=_told(route, known, shares),
+        reason=_describe_shares(route, statistics, shares),
         changed_at=now,
     )
     return successor, shares
 
 
-def _breach(known: BanditStatistics, arm: Arm, settings: BanditSettings) -> str | None:
-    record = known.harms.get(arm.policy_id)
+def _find_breach(statistics: BanditStatistics, arm: Arm, settings: BanditSettings) -> str | None:
+    record = statistics.harms.get(arm.policy_id)
     return breach(record, settings) if record is not None else None
 
 
-def _dealt_arm(arm: Arm, share: Share) -> Arm:
+def _set_share(arm: Arm, share: Share) -> Arm:
     return arm.model_copy(update={"weight": share.parts / MILLION, "dropped": share.dropped})
 
 
-def _told(route: Route, known: BanditStatistics, shares: dict[str, Share]) -> str:
-    """The posterior's numbers, for the audit."""
+def _describe_shares(route: Route, statistics: BanditStatistics, shares: dict[str, Share]) -> str:
+    """Each policy's share, its probability to be the best and its mean, in words for the audit."""
     return "; ".join(
         f"{'control ' if policy == route.control else ''}{policy} "
         + (
@@ -290,7 +307,11 @@ def _told(route: Route, known: BanditStatistics, shares: dict[str, Share]) -> st
             if share.dropped
             else f"{share.parts / MILLION:.2%}"
             + (f", best with probability {share.best:.3f}" if share.best is not None else ", too few settled to judge")
-            + (f", mean {mean:.4f} of {known.of(policy).n:.1f}" if (mean := known.of(policy).mean) is not None else ", no reward yet")
+            + (
+                f", mean {mean:.4f} of {statistics.of(policy).n:.1f}"
+                if (mean := statistics.of(policy).mean) is not None
+                else ", no reward yet"
+            )
         )
         for policy, share in shares.items()
     )

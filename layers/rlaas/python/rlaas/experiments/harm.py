@@ -1,22 +1,23 @@
-"""Evidence of harm: the number that the guard's alarm goes by, and why it is what it is.
+"""Evidence of harm: the number that raises the guard's alarm, and its reason in words.
 
-Harm is counted in units, by the arm dealt. Each kind of it bets, with the stakes of `sequential`, against "the arm does
-no more of this than it may": than its control by a margin (rollouts), or than a bound of its own (bandits). Wealth
-under that hypothesis passes 1/alpha with probability at most alpha however often it is looked at, at one request a day
-or a thousand a second.
+Harm is counted in units, by the arm dealt. For each kind of harm a wealth bets, with the stakes of `sequential`,
+against "the arm does no more of this than it may". A rollout's candidate may do what its control does and a margin
+more, a bandit's arm as much as a bound allows. If the arm keeps to that, the wealth passes 1/alpha with probability at
+most alpha, however often it is looked at and whether there is one request a day or a thousand a second.
 
-Fixed stakes and a fixed centre make the wealth a product in which the order of the units is of no account. So it is
-kept as one sum of logarithms a stake, in whole billionths: sums of whole numbers are the same in whatever order and
-batches the stream came.
+With fixed stakes and a fixed centre the wealth is a product, in which the order of the units does not matter. So it is
+stored as one sum of logarithms per stake, in whole billionths: sums of whole numbers are the same in whatever order and
+batches the stream delivers the events.
 
-An arm may begin to do harm when it has long done none, and by then wealth on large stakes is gone. So every day (UTC) a
-share of the first wealth starts afresh: share 1/((k+1)(k+2)) on day k, which is a mixture again and sums to 1.
+An arm may begin to do harm after a long time without any, and by then the wealth on large stakes is gone. So every day
+(UTC) a new share of the first wealth begins to bet: 1/((k+1)(k+2)) of it on day k. That is a mixture again, and the
+shares sum to 1.
 
-A unit that comes again is dealt the same arm, so its next request is no new draw: one user whose requests always fail
-would weigh as many as he sends. Yet on a route by user there soon are no other units, and an arm that dies in its
-second week must not go unseen. So each day has a wealth of its own besides, on the first request of each unit that day,
-and half of alpha is shared between these by the same shares: within a day every unit is one draw, and over the days the
-union bound holds however alike they are.
+A unit that comes back is dealt the same arm, so its next request is no new draw: one user whose requests always fail
+would count as often as he asks. Yet a route by user soon has no new units, and an arm that breaks in its second week
+must not go unnoticed. So each day also has a wealth of its own, which bets on the first request of each unit that day.
+Half of alpha goes to these daily wealths, divided by the same shares: within a day every unit is one draw, and across
+days the union bound holds however alike the units are.
 """
 
 import math
@@ -31,19 +32,19 @@ from rlaas.experiments.sequential import SHARES, STAKES
 from rlaas.wire import WireModel
 
 Kind = Literal["failed", "empty", "unsafe", "slow", "unsent", "dear"]
-"""Nobody of the arm answered; it answered nothing; a guardrail acted on the answer; it took too long; its draft was not
-sent; it costs too much."""
+"""In this order: the arm's backend did not answer; its answer was empty; a guardrail acted on the answer; the answer
+took too long; the draft was not sent; the request cost too much."""
 WORSE = "worse"
 """The settled rewards themselves, from `sequential`."""
 ROLLOUT_WEIGHTS: Mapping[str, float] = {WORSE: 0.4, "unsent": 0.2, "failed": 0.1, "empty": 0.1, "unsafe": 0.1, "slow": 0.1}
-"""How a rollout's alpha is shared between its kinds of harm (union bound)."""
+"""How a rollout's alpha is divided between the kinds of harm (union bound)."""
 _NANO = 1_000_000_000
 _MOST_DAYS = 60
-"""Days that are kept; an older one's share of the wealth is given up."""
+"""Days of bets that are stored; an older day is deleted, and its share of the wealth is lost."""
 _LARGEST_LOG = 180.0
-"""Wealth beyond e^180 (1e78) is worth no more; a metric of CloudWatch holds less than 2^360."""
+"""Wealth is cut at e^180 (1e78), because a CloudWatch metric holds less than 2^360."""
 
-_SAID = {
+_REASONS = {
     WORSE: "its rewards are worse",
     "failed": "it fails more often than it may",
     "empty": "it answers nothing more often than it may",
@@ -66,20 +67,22 @@ class HarmBounds(WireModel):
 
 
 def log_wealth(profit: float) -> tuple[int, ...]:
-    """What one bet at `profit` (gain over fair price, less 1) adds to the logarithm of each stake's wealth, in
-    billionths."""
+    """What one bet at `profit` (gain / fair price - 1; below -1 counts as -1) adds to the logarithm of each stake's
+    wealth: whole billionths, one for each of `STAKES`."""
     return tuple(round(_NANO * math.log1p(stake * max(-1.0, profit))) for stake in STAKES)
 
 
 def profit_over_bound(value: float, bound: float) -> float:
-    """The profit of a bet that the mean of a value >= 0 is over `bound`."""
+    """The profit of a bet that the mean of a value >= 0 is over `bound` (both in the value's unit); at least -1."""
     return value / max(bound, 1e-6) - 1
 
 
 def profit_over_control(harmed: bool, *, candidate: bool, propensity: float, centre: float, margin: float) -> float:
-    """The profit of a bet that harm is more likely under the candidate than under the control by over `margin`.
+    """The profit of a bet that the candidate does harm more often than the control by over `margin` (a probability); at
+    least -1.
 
-    By the unbiased x of `sequential`, with `centre` fixed before the trial: any guess of how often the control does it.
+    It is computed from the unbiased x of `sequential`. `centre` is any guess, fixed before the trial, of the share of
+    its units that the control harms; `propensity` in (0, 1) is the probability that the unit is dealt the candidate.
     """
     left = (1.0 if harmed else 0.0) - centre
     x = left / propensity if candidate else -left / (1 - propensity)
@@ -88,15 +91,16 @@ def profit_over_control(harmed: bool, *, candidate: bool, propensity: float, cen
 
 
 Logs = dict[str, dict[int, list[int]]]
-"""Logarithms of wealth, in billionths, by kind of harm, day (ordinal) of the decision, and stake."""
+"""Logarithms of wealth, in billionths: by kind of harm, then day (ordinal) of the decision, then one for each stake."""
 
 
 @dataclass(slots=True)
 class HarmLedger:
-    """The bets on each kind of harm: `logs` of units that are new to the trial, `daily` of those that are new on their
+    """The bets on each kind of harm: `logs` by the first request of each unit, `daily` by its first request of each
     day.
 
-    `first` is the day it began. Days before `kept_from` are forgotten, and with them the wealth that began on them.
+    `first` is the day (ordinal) the ledger began. Days before `kept_from` are deleted, and with them the wealth that
+    began on them.
     """
 
     first: int
@@ -105,17 +109,19 @@ class HarmLedger:
     daily: Logs = field(default_factory=dict)
 
     def add(self, kind: Kind, day: date, logs: tuple[int, ...], *, times: int = 1) -> None:
-        """`times` bets more (negative: taken back) on a unit that is new to the trial and was decided on `day`."""
+        """Add `times` bets (a negative number takes them back) on a unit that is new to the trial and was decided on
+        `day`."""
         forgotten = _add(self.logs, kind, day, logs, times)
         if forgotten is not None:  # wealth that began later has no bets of that day
             self.kept_from = max(self.kept_from, forgotten + 1)
 
     def add_daily(self, kind: Kind, day: date, logs: tuple[int, ...]) -> None:
-        """One bet more on a unit that comes for the first time on `day`."""
+        """Add one bet on a unit's first request of `day`."""
         _add(self.daily, kind, day, logs, 1)
 
     def evidence(self, kind: str) -> float:
-        """The wealth of `kind`: reject "no more of it than it may" at level alpha once it is >= 1/alpha."""
+        """The wealth of `kind`: reject "the arm does no more of it than it may" at level alpha once it is >=
+        1/alpha."""
         days = self.daily.get(kind)
         if not days:
             return self._since_each_day(kind)
@@ -127,22 +133,22 @@ class HarmLedger:
         if not days:
             return 1.0
         ordered = sorted(days)
-        begins = [max(self.first, self.kept_from), *(day + 1 for day in ordered)]
+        starts = [max(self.first, self.kept_from), *(day + 1 for day in ordered)]
         since = [0] * len(STAKES)
-        wealth = 1 / (begins[-1] - self.first + 1)  # what begins after the last bet
-        for day, begin in zip(reversed(ordered), reversed(begins[:-1]), strict=True):
+        wealth = 1 / (starts[-1] - self.first + 1)  # the shares that start after the last bet
+        for day, start in zip(reversed(ordered), reversed(starts[:-1]), strict=True):
             since = [before + log for before, log in zip(since, days[day], strict=True)]
-            wealth += self._share(begin, day) * _mixed(since)  # what begins on a day without bets is that of the next day with some
+            wealth += self._share(start, day) * _mixed(since)  # a share that starts on a day without bets first bets on the next one
         return wealth
 
-    def _share(self, begin: int, end: int) -> float:
+    def _share(self, first_day: int, last_day: int) -> float:
         """The share of the first wealth that starts on the days from `begin` to `end`."""
-        return 1 / (begin - self.first + 1) - 1 / (end - self.first + 2)
+        return 1 / (first_day - self.first + 1) - 1 / (last_day - self.first + 2)
 
 
-def _add(held: Logs, kind: str, day: date, logs: tuple[int, ...], times: int) -> int | None:
-    """Add to the sums of a day; the oldest day where it had to be forgotten for that."""
-    days = held.setdefault(kind, {})
+def _add(totals: Logs, kind: str, day: date, logs: tuple[int, ...], times: int) -> int | None:
+    """Add to the sums of a day. Returns the oldest day if it had to be deleted to make room."""
+    days = totals.setdefault(kind, {})
     sums = days.setdefault(day.toordinal(), [0] * len(STAKES))
     for at, log in enumerate(logs):
         sums[at] += times * log
@@ -159,15 +165,15 @@ def _mixed(logs: Sequence[int]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The evidence of harm, to be held against 1/alpha, and the kind it comes from in words with the number."""
+    """The evidence of harm, to compare with 1/alpha, and in words the kind of harm with that number."""
 
     value: float
     reason: str
 
 
 def weigh(wealth: Mapping[str, float], weights: Mapping[str, float]) -> Evidence:
-    """The largest of the kinds' wealth, each times its share of alpha: a union bound, which holds whatever the kinds
-    have in common."""
+    """The largest wealth among the kinds, each multiplied by its weight, its share of alpha: a union bound, which holds
+    whatever the kinds have in common. A kind without wealth counts as 1."""
     kind = max(weights, key=lambda name: weights[name] * wealth.get(name, 1.0))
     value = weights[kind] * wealth.get(kind, 1.0)
-    return Evidence(value, f"{_SAID[kind]}: evidence {value:.3g}")
+    return Evidence(value, f"{_REASONS[kind]}: evidence {value:.3g}")

@@ -6,14 +6,14 @@ unit gets the candidate and c a centre fixed before the unit is seen,
     x = (R - c) / p          when the candidate was dealt,
     x = -(R - c) / (1 - p)   when the control was,
 
-has expectation Delta = E[R | candidate] - E[R | control] whatever c is and however p changed along the way. A gambler
-who may not know Delta > m stakes a fixed fraction of the wealth on it, unit after unit; under Delta <= m the wealth is
-a supermartingale, so it passes 1/alpha with probability at most alpha however often it is looked at (Ville's
-inequality; Waudby-Smith & Ramdas 2024, section 4).
+has expectation Delta = E[R | candidate] - E[R | control], whatever c is and however p changes along the way. To test
+Delta <= m, a gambler stakes a fixed fraction of his wealth on Delta > m, unit after unit. If Delta <= m the wealth is a
+supermartingale, so it passes 1/alpha with probability at most alpha however often it is looked at (Ville's inequality;
+Waudby-Smith & Ramdas 2024, section 4).
 
-A test takes units one by one and keeps only its wealth and its sums, so that a look costs what came since the last one.
-Floating point makes the order matter in the last digit; units come in the order of their decisions, so a test that is
-rebuilt is the same to the bit.
+A test takes units one by one and keeps only its wealth and its sums, so a look costs only the units since the last one.
+Floating point makes the order matter in the last digit; units are added in the order of their decisions, so a test that
+is rebuilt is the same to the bit.
 """
 
 import math
@@ -22,24 +22,24 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 STAKES = (0.02, 0.06, 0.15, 0.35, 0.7, 0.95)
-"""Fractions of the wealth staked. A mixture of supermartingales is one, so no fraction has to be guessed: the best
-one's growth is reached within log(1/share). Small canaries live on the large stakes, long A/B tests with a small
-difference on the small ones."""
+"""Fractions of the wealth to stake. A mixture of supermartingales is one too, so no fraction has to be guessed: the
+logarithm of the mixture's wealth is at most log(1/share) below that of the best fraction. Small canaries gain by the
+large stakes, long A/B tests with a small difference by the small ones."""
 SHARES = (0.12, 0.14, 0.14, 0.15, 0.2, 0.25)
-"""How the first unit of wealth is shared between the stakes."""
+"""How the first wealth, 1, is divided between the stakes."""
 _CENTRE_WEIGHT = 5.0
-"""The centre starts at the control's mean before the trial with the weight of this many units, then follows the pooled
-mean; that of a stratum starts at the pooled mean with the same weight."""
+"""The centre starts at the control's mean from before the trial, which weighs as much as this many units, and then
+follows the pooled mean; the centre of a stratum starts at the pooled mean with the same weight."""
 _STRATA = 500
 """Most strata with a centre of their own; units of any further one use the pooled mean."""
 _MOST_WEALTH = 1e80
-"""More is worth no more: any decision was taken long before, and a metric and JSON take it."""
+"""Wealth is cut here: any decision falls long before, and metrics and JSON can hold the number."""
 _RATIO_TILTS = (-1.6, -0.8, -0.4, -0.2, -0.1, 0.1, 0.2, 0.4, 0.8, 1.6)
-"""Odds ratios, as logarithms, at which the sample ratio test bets that the split is not the logged one."""
+"""Logarithms of the odds ratios with which the sample ratio test bets that the split is not the logged one."""
 _ODDS = tuple(math.exp(tilt) for tilt in _RATIO_TILTS)
 _AT = (0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8)
 GRID = (*(-at for at in reversed(_AT)), *_AT)
-"""Differences at which the interval's ends are looked for; between two of them the interval is the wider one."""
+"""Differences in mean reward at which the interval may end; an end between two of them is moved outwards."""
 
 
 class Outcome(StrEnum):
@@ -55,10 +55,10 @@ class Outcome(StrEnum):
 class SettledUnit:
     """A unit whose attribution window has closed.
 
-    `reward` in [0, 1] has the declared value for whatever never came; `candidate` says which arm it was dealt, whoever
-    answered; `propensity` in (0, 1) is the probability that it would be the candidate. `missing`: something never came;
-    `unknown`: something whose value nobody declared. `answered`: the arm that was dealt is the one that answered.
-    `stratum` was known before the decision.
+    `reward` in [0, 1] has the declared value for each component that never came; `candidate` says whether the unit was
+    dealt the candidate, whoever answered; `propensity` in (0, 1) is the probability of that. `missing`: a component
+    never came; `unknown`: one never came whose value nobody declared. `answered`: the arm that was dealt is the one
+    that answered. `stratum` was known before the decision.
     """
 
     reward: float
@@ -75,7 +75,7 @@ def _purses() -> list[float]:
 
 
 def _bet(purses: list[float], profit: float) -> float:
-    """Stake each purse's fraction at `profit` (gain over price, less 1; at least -1); the wealth after it."""
+    """Stake each purse's fraction at `profit` (gain / price - 1; at least -1). Returns the wealth afterwards."""
     wealth = 0.0
     for at, stake in enumerate(STAKES):
         purse = purses[at] * (1 + stake * profit)
@@ -88,15 +88,15 @@ def _bet(purses: list[float], profit: float) -> float:
 
 @dataclass(slots=True)
 class Bettor:
-    """Wealth that bets against one null hypothesis, and its largest so far: reject at level alpha once that is >=
-    1/alpha."""
+    """Wealth that bets against one null hypothesis, and its largest value so far, `peak`: reject at level alpha once
+    `peak` >= 1/alpha."""
 
     null: float
     purses: list[float] = field(default_factory=_purses)
     peak: float = 1.0
 
     def bet(self, x: float, least: float) -> None:
-        """One unit's unbiased `x`, which could not have been under -`least`, against "its mean is <= null"."""
+        """Bet on one unit's unbiased `x`, which cannot be below -`least`, against "the mean of x is <= null"."""
         wealth = _bet(self.purses, max(0.0, x + least) / (least + self.null) - 1)
         if wealth > self.peak:
             self.peak = wealth
@@ -104,8 +104,8 @@ class Bettor:
 
 @dataclass(slots=True)
 class ArmSums:
-    """What is known of one arm: units settled, their rewards, those with something missing or unknown, those the arm
-    itself answered."""
+    """Sums over the settled units of one arm: `n` units and the `total` of their rewards; how many have a component
+    `missing` or of `unknown` value; how many the arm itself `answered`, and the total of their rewards."""
 
     n: int = 0
     total: float = 0.0
@@ -116,18 +116,18 @@ class ArmSums:
 
     @property
     def mean(self) -> float | None:
-        """The mean reward of the units dealt; `None` without one."""
+        """The mean reward of the units dealt to the arm; `None` without one."""
         return self.total / self.n if self.n else None
 
     @property
     def missing_share(self) -> float | None:
-        """The share of its units for which something never came; `None` without one."""
+        """The share in [0, 1] of its units with a component that never came; `None` without a unit."""
         return self.missing / self.n if self.n else None
 
     @property
     def answered_mean(self) -> float | None:
-        """The mean reward of those that the arm itself answered: no basis for a decision, since failures choose which
-        these are."""
+        """The mean reward of the units that the arm itself answered; `None` without one. No basis for a decision,
+        because failures choose which units these are."""
         return self.answered_total / self.answered if self.answered else None
 
 
@@ -136,10 +136,10 @@ class SequentialTest:
     """A candidate against its control, unit by unit in the order of their decisions.
 
     `better` bets against "Delta <= null" for each null, `worse` against "Delta >= null"; `more_unknown` and
-    `fewer_unknown` that an arm's outcomes are missing as often as the other's. `ratio` bets that units do not reach the
+    `fewer_unknown` bet against "outcomes are missing as often for both arms". `ratio` bets that units do not reach the
     candidate with the logged probability: a mixture over odds ratios of the likelihood ratio of the arms seen (Lindon &
     Malek 2022, with tilted odds in place of their Dirichlet prior, because the logged probability may change from unit
-    to unit). `expected` is the sum of the propensities.
+    to unit). `expected` is the number of candidate units to expect, the sum of the propensities.
     """
 
     prior_mean: float
@@ -158,10 +158,11 @@ class SequentialTest:
 
     @classmethod
     def against(cls, nulls: Sequence[float], prior_mean: float, *, grid: Sequence[float] = GRID) -> "SequentialTest":
-        """A test of each of `nulls` (0 among them or not) that has seen nothing; `grid` is where the interval's ends
-        may lie.
+        """A new test of 0 and of each of `nulls`, differences in mean reward; the interval may end at these and at
+        those of `grid`.
 
-        `prior_mean` is any guess of the control's mean made before the first unit: it moves power, never validity.
+        `prior_mean` in [0, 1] is any guess of the control's mean made before the first unit: it moves power, never
+        validity.
         """
         each = sorted({0.0, *nulls, *grid})
         return cls(prior_mean=prior_mean, better=[Bettor(null) for null in each], worse=[Bettor(-null) for null in each])
@@ -172,7 +173,7 @@ class SequentialTest:
         return self.candidate.n + self.control.n
 
     def add(self, unit: SettledUnit) -> None:
-        """One unit more. O(nulls)."""
+        """Add one unit, in the order of decisions. O(nulls)."""
         p = unit.propensity
         pooled = (self.prior_mean * _CENTRE_WEIGHT + self.candidate.total + self.control.total) / (_CENTRE_WEIGHT + self.n)
         centre = self._centre(unit.stratum, pooled)
@@ -203,36 +204,36 @@ class SequentialTest:
             self.strata[unit.stratum] = (total + unit.reward, n + 1)
 
     def evidence_better(self, null: float) -> float:
-        """Largest wealth so far against Delta <= `null`; of the nulls that the test was made with the least that is not
-        under it."""
+        """The largest wealth so far against Delta <= `null`, by the smallest of the test's nulls that is >= `null`; 1
+        where there is none."""
         return next((bettor.peak for bettor in self.better if bettor.null >= null), 1.0)
 
     @property
     def known_share(self) -> float:
-        """The share of the units, of both arms together, about which nothing is unknown; 1 without any."""
+        """The share in [0, 1] of both arms' units without an unknown component; 1 without any unit."""
         return 1 - (self.candidate.unknown + self.control.unknown) / self.n if self.n else 1.0
 
     @property
     def evidence_worse(self) -> float:
-        """Largest wealth so far against Delta >= 0."""
+        """The largest wealth so far against Delta >= 0."""
         return next(bettor.peak for bettor in self.worse if bettor.null == 0.0)
 
     @property
     def evidence_unknown(self) -> float:
-        """Largest wealth so far against "outcomes are missing as often for both arms": either way, half of the wealth
-        on each."""
+        """The largest wealth so far against "outcomes are missing as often for both arms". Half of the first wealth
+        bets on more of them for the candidate, half on fewer."""
         return max(self.more_unknown.peak, self.fewer_unknown.peak) / 2
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        """Bounds that hold Delta at every look together with probability >= 1 - `alpha`: the values that neither
-        one-sided test rejects at alpha/2, rounded outwards to the grid."""
+        """Bounds (low, high) in [-1, 1] that contain Delta at all looks at once with probability >= 1 - `alpha`: the
+        values that neither one-sided test rejects at alpha/2, rounded outwards to the grid."""
         low = max((bettor.null for bettor in self.better if bettor.peak >= 2 / alpha), default=-1.0)
         high = min((-bettor.null for bettor in self.worse if bettor.peak >= 2 / alpha), default=1.0)
         return low, high
 
     def difference(self) -> tuple[float, float] | None:
-        """The difference of the arms' means and its plain standard error (no guarantee under looking); `None` without
-        both arms."""
+        """The difference of the arms' mean rewards and its plain standard error, which holds for one look only; `None`
+        until both arms have a unit."""
         one, other = self.candidate, self.control
         if one.mean is None or other.mean is None:
             return None
@@ -253,15 +254,15 @@ class SequentialTest:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What a step asks before it lets the candidate advance.
+    """What a step demands before it lets the candidate advance.
 
-    `alpha` bounds the probability of advancing a candidate whose true difference is <= -`margin`, and that of taking
-    back one that does no harm; `ratio_alpha` that of calling a right split, or outcomes that are missing alike, wrong.
-    `min_samples` settled units whose outcome is known are needed in each arm to advance, none to take back. After
-    `max_wait_seconds` without an answer the step is inconclusive.
+    `alpha` bounds the probability of advancing a candidate whose true difference is <= -`margin`, and that of rolling
+    back one that does no harm; `ratio_alpha` that of calling a correct split wrong, or equally missing outcomes
+    unequal. To advance, each arm needs `min_samples` settled units whose outcome is known; to roll back needs none.
+    After `max_wait_seconds` without a decision the step is inconclusive.
 
-    `margin` is that of units whose outcome is known. Where it is unknown for a part of them, and so counts as 0 for
-    both arms, the margin shrinks by that part, or silence would pass for proof that the candidate is no worse.
+    `margin`, in mean reward, is for units whose outcome is known. An unknown outcome counts as 0 for both arms, so the
+    margin shrinks by the share of such units; otherwise silence would pass for proof that the candidate is no worse.
     """
 
     alpha: float
@@ -273,18 +274,18 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """A look at the data: the outcome and its reason in words with the numbers."""
+    """The result of one look at the data: the outcome, and its reason in words with the numbers."""
 
     outcome: Outcome
     reason: str
 
 
 def analyse(test: SequentialTest, gate: Gate, *, harm: float, harm_reason: str, waited_seconds: float, needed: str) -> Analysis:
-    """What a step's gate makes of the units settled so far and of the evidence of harm.
+    """Decide on a step by its gate, from the units settled so far and the evidence of harm.
 
-    A wrong split and unequal silence are named before anything else, for then no difference means anything; then harm
-    before benefit; benefit counts only with `gate.min_samples` in each arm. `harm` is the evidence that the guard's
-    alarm goes by, `needed` says what a decision would have taken.
+    A wrong split and unequally missing outcomes are checked first, because then no difference means anything; then
+    harm, then benefit, which counts only with `gate.min_samples` in each arm. `harm` is the evidence that the guard's
+    alarm watches, compared with 1/alpha; `needed` says in words what a decision would have needed.
     """
     candidate, control = test.candidate, test.control
     counts = f"{candidate.n} candidate and {control.n} control units"
@@ -306,19 +307,19 @@ def analyse(test: SequentialTest, gate: Gate, *, harm: float, harm_reason: str, 
         )
     if harm >= 1 / gate.alpha:
         return Analysis(Outcome.ROLLBACK, f"{harm_reason}; {counts}; {interval}")
-    came = candidate.n - candidate.missing + control.n - control.missing
-    known = min(candidate.n - candidate.unknown, control.n - control.unknown)
-    enough = known >= gate.min_samples and came >= gate.min_samples
+    complete = candidate.n - candidate.missing + control.n - control.missing
+    with_outcome = min(candidate.n - candidate.unknown, control.n - control.unknown)
+    enough = with_outcome >= gate.min_samples and complete >= gate.min_samples
     if better >= 1 / gate.alpha and enough:
         claim = "better" if gate.margin == 0 else f"better than control minus {gate.margin:g}"
         reason = f"candidate is {claim}: evidence {better:.3g} >= {1 / gate.alpha:.3g} after {counts}; {interval}"
         return Analysis(Outcome.ADVANCE, reason)
     time = f"after {waited_seconds:.0f} s of at most {gate.max_wait_seconds:.0f} s"
     lacking = f"evidence {better:.3g} of {1 / gate.alpha:.3g}" if enough else f"of {gate.min_samples} with an outcome needed in each"
-    told = f"undecided {time}: {counts}, {lacking}; {interval}"
+    status = f"undecided {time}: {counts}, {lacking}; {interval}"
     if waited_seconds < gate.max_wait_seconds:
-        return Analysis(Outcome.CONTINUE, told)
-    return Analysis(Outcome.INCONCLUSIVE, f"{told}. {needed}")
+        return Analysis(Outcome.CONTINUE, status)
+    return Analysis(Outcome.INCONCLUSIVE, f"{status}. {needed}")
 
 
 def _share(part: int, of: int) -> str:

@@ -1,14 +1,14 @@
-"""Settlement: from stored events to what became of each decision. One way for rollouts, bandits and reports.
+"""Settlement: from stored events to the outcome of each decision, the same way for rollouts, bandits and reports.
 
 A unit enters a trial by its decision, in the order of decisions, once the attribution window has closed, with the
-feedback that had arrived by then; what never came has the value that the skill's reward spec declares. Nothing is
-counted by the moment its outcome happened to come: good drafts are sent at once and bad ones discarded when somebody
-finds the time, so whoever counts as they come takes the quicker arm for the better one.
+feedback received by then; a component that never came has the value that the skill's reward spec declares. Units do not
+enter in the order of their outcomes: good drafts are sent at once and bad ones discarded when somebody finds the time,
+so counting outcomes as they arrive would take the quicker arm for the better one.
 
-It counts for the arm that was dealt, whoever answered (intention to treat): a candidate that fails on hard requests may
-not leave them to the control and be judged by the easy ones. A request that nobody answered is worth 0.
+A unit counts for the arm that it was dealt, whoever answered (intention to treat). Otherwise a candidate that fails on
+hard requests would leave them to the control and be judged by the easy ones. A request that nobody answered is worth 0.
 
-All times are our own clock's: `decided_at` and `received_at`. What clients say of theirs has no part in it.
+All times are those of our own clock, `decided_at` and `received_at`; the clients' times are not used.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,7 @@ _READERS = 16
 
 @dataclass(frozen=True, slots=True)
 class Dealt:
-    """A decision of a trial, and the output or the failure that came of it."""
+    """A decision of a trial, with the output or failure that followed."""
 
     stored: StoredEvent
     decision: Decision
@@ -38,7 +38,7 @@ class Dealt:
 
     @classmethod
     def of(cls, stored: StoredEvent) -> "Dealt":
-        """The decision of an output or failure that a trial lists. Raises: ValueError for any other event."""
+        """The decision in a stored output or failure. Raises: ValueError for any other event."""
         event = stored.event()
         if not isinstance(event, OutputProduced | RequestFailed) or event.decision is None:
             raise ValueError(f"{stored.event_id} has no decision")
@@ -55,14 +55,14 @@ class Dealt:
         return self.stored.event_type == "failure" or self.decision.fallback
 
     def probability(self, policy_id: str) -> float:
-        """The probability that the unit would be dealt `policy_id`."""
+        """The probability in [0, 1] that the unit would be dealt `policy_id`."""
         return next((one.probability for one in self.decision.candidates if one.policy_id == policy_id), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Harms:
-    """What of a request can be told when its answer is there. Without an answer of the arm's own there is no latency
-    and no cost."""
+    """The harm of a request that shows with its answer. `latency_ms` (milliseconds) and `cost_usd` (US dollars) are
+    `None` when the arm's own backend did not answer."""
 
     failed: bool
     empty: bool
@@ -73,7 +73,7 @@ class Harms:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of a decision: its reward in [0, 1], the components that never came, and whether one of these has no
+    """The outcome of a decision: its reward in [0, 1], the components that never came, and whether one of these has no
     declared value."""
 
     reward: float
@@ -81,27 +81,27 @@ class Settled:
     unknown: bool
 
 
-def decisions(
+def list_decisions(
     events: EventStore, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime, lag: timedelta, most: int
 ) -> tuple[list[Dealt], datetime]:
-    """The trial's decisions after `after`, in their order, and the time until which these are all: `until`, or earlier
-    where there are more than `most`. What was reported later than `lag` after its decision is left out, so that a list
-    read again is the same."""
-    found: list[Dealt] = []
+    """The trial's decisions after `after`, in order, and the time up to which the list is complete: `until`, or earlier
+    when there are more than about `most`. Events received more than `lag` after their decision are left out, so that
+    the same list comes back when it is read again. Raises: DependencyUnavailable."""
+    result: list[Dealt] = []
     if until <= after:
-        return found, after
+        return result, after
     for stored in events.by_trial(tenant_id, skill, trial, after=after, until=until):
         dealt = Dealt.of(stored)
-        if len(found) >= most and dealt.decision.decided_at > found[-1].decision.decided_at:
-            until = found[-1].decision.decided_at
+        if len(result) >= most and dealt.decision.decided_at > result[-1].decision.decided_at:
+            until = result[-1].decision.decided_at
             break
         if stored.received_at <= dealt.decision.decided_at + lag:
-            found.append(dealt)
-    return sorted(found, key=lambda one: (one.decision.decided_at, one.stored.event_id)), until
+            result.append(dealt)
+    return sorted(result, key=lambda one: (one.decision.decided_at, one.stored.event_id)), until
 
 
-def side_by_side(read: Callable[[Dealt], T], dealt: Sequence[Dealt]) -> Iterator[tuple[Dealt, T]]:
-    """Each decision with what `read` finds for it, in order; up to 16 at a time."""
+def read_in_parallel(read: Callable[[Dealt], T], dealt: Sequence[Dealt]) -> Iterator[tuple[Dealt, T]]:
+    """Each decision with what `read` returns for it, in order; up to 16 are read at a time."""
     if len(dealt) <= 1:
         return ((one, read(one)) for one in dealt)
     with ThreadPoolExecutor(min(_READERS, len(dealt))) as readers:
@@ -109,7 +109,8 @@ def side_by_side(read: Callable[[Dealt], T], dealt: Sequence[Dealt]) -> Iterator
 
 
 def is_first_of_unit(events: EventStore, dealt: Dealt, *, lag: timedelta, of_day: bool = False) -> bool:
-    """Whether this is the first decision of its unit in the trial, or on its day (UTC), of those reported within `lag`.
+    """Whether this is the first decision of its unit in the trial (with `of_day`: on its day, UTC) among those received
+    within `lag`.
 
     Raises: ValueError for a decision of no trial, DependencyUnavailable.
     """
@@ -130,12 +131,13 @@ def is_first_of_unit(events: EventStore, dealt: Dealt, *, lag: timedelta, of_day
 def first_of_units(
     events: EventStore, dealt: Sequence[Dealt], *, lag: timedelta, of_day: bool = False
 ) -> list[tuple[Dealt, list[StoredEvent]]]:
-    """Those of `dealt` that are the first of their unit (`is_first_of_unit`) with the events around them, in order."""
+    """Those of `dealt` that are the first of their unit (`is_first_of_unit`), each with the events around it, in order.
+    Raises: as `is_first_of_unit`."""
 
     def read(one: Dealt) -> list[StoredEvent] | None:
         return events_around(events, one) if is_first_of_unit(events, one, lag=lag, of_day=of_day) else None
 
-    return [(one, around) for one, around in side_by_side(read, dealt) if around is not None]
+    return [(one, around) for one, around in read_in_parallel(read, dealt) if around is not None]
 
 
 def events_around(events: EventStore, dealt: Dealt) -> list[StoredEvent]:
@@ -144,18 +146,19 @@ def events_around(events: EventStore, dealt: Dealt) -> list[StoredEvent]:
 
 
 def person_of(dealt: Dealt, around: Sequence[StoredEvent], *, lag: timedelta) -> str:
-    """Whose word the decision's outcome is (`voices.person`): its user's, whom the answer names, or else the
-    interaction if that came within `lag` of the decision, so that the answer stays the same."""
+    """The person behind the decision's unit (`voices.person`): the user that the output names, else the one that the
+    interaction names if it was received within `lag` of the decision, so that the result stays the same later."""
     user_id, thread_id = dealt.user_id, dealt.stored.thread_id
     if user_id is None:
-        asked = _asked([one for one in around if one.received_at <= dealt.decision.decided_at + lag])
-        user_id, thread_id = (asked.user_id, thread_id or asked.thread_id) if asked is not None else (None, thread_id)
+        interaction = _find_interaction([one for one in around if one.received_at <= dealt.decision.decided_at + lag])
+        user_id, thread_id = (interaction.user_id, thread_id or interaction.thread_id) if interaction is not None else (None, thread_id)
     return person(user_id, thread_id, f"{dealt.decision.bucket:.17g}")
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A unit's first request of a day, the events around it, and whether it is the unit's first in the trial."""
+    """A unit's first request of a day, the events around it, and whether it is the unit's first request in the
+    trial."""
 
     dealt: Dealt
     around: list[StoredEvent]
@@ -163,28 +166,27 @@ class Served:
 
 
 def served_that_day(events: EventStore, dealt: Sequence[Dealt], *, lag: timedelta) -> list[Served]:
-    """Those of `dealt` that are the first of their unit on their day, in order."""
-
-    found = first_of_units(events, dealt, lag=lag, of_day=True)
-    new = side_by_side(lambda one: is_first_of_unit(events, one, lag=lag), [one for one, _ in found])
-    return [Served(one, around, is_new) for (one, around), (_, is_new) in zip(found, new, strict=True)]
+    """Those of `dealt` that are the first of their unit on their day (UTC), in order. Raises: as `is_first_of_unit`."""
+    firsts = first_of_units(events, dealt, lag=lag, of_day=True)
+    new = read_in_parallel(lambda one: is_first_of_unit(events, one, lag=lag), [one for one, _ in firsts])
+    return [Served(one, around, is_new) for (one, around), (_, is_new) in zip(firsts, new, strict=True)]
 
 
 def harms_of(dealt: Dealt, around: Sequence[StoredEvent]) -> Harms:
-    """What harm the request came to, from the events `around` it."""
-    acted = (stored.event() for stored in around if stored.event_type == "guardrail")
-    unsafe = any(isinstance(event, GuardrailActed) and event.stage == "output" for event in acted)
-    produced = dealt.stored.event()
-    if dealt.failed or not isinstance(produced, OutputProduced):
+    """The harm of the request, from the events `around` it."""
+    actions = (stored.event() for stored in around if stored.event_type == "guardrail")
+    unsafe = any(isinstance(event, GuardrailActed) and event.stage == "output" for event in actions)
+    output = dealt.stored.event()
+    if dealt.failed or not isinstance(output, OutputProduced):
         return Harms(failed=True, empty=False, unsafe=False, latency_ms=None, cost_usd=None)
-    empty = not produced.text.strip() and not produced.tool_calls
-    return Harms(failed=False, empty=empty, unsafe=unsafe, latency_ms=produced.latency_ms, cost_usd=produced.cost_usd)
+    empty = not output.text.strip() and not output.tool_calls
+    return Harms(failed=False, empty=empty, unsafe=unsafe, latency_ms=output.latency_ms, cost_usd=output.cost_usd)
 
 
 def settle(dealt: Dealt, around: Sequence[StoredEvent], spec: RewardSpec, *, until: datetime) -> Settled:
-    """What became of the decision by `until`, when its window closed, from the events `around` it.
+    """The outcome of the decision at `until`, when its window closed, from the events `around` it.
 
-    A failure whose interaction was answered after all counts by that answer.
+    A failure whose interaction got an answer after all counts by that answer.
     """
     output = _answer(dealt, around, until)
     if output is None:
@@ -199,29 +201,30 @@ def settle(dealt: Dealt, around: Sequence[StoredEvent], spec: RewardSpec, *, unt
 
 
 def sent_by(dealt: Dealt, around: Sequence[StoredEvent], until: datetime) -> bool | None:
-    """Whether the draft was sent, by the first of its rewards that knows; `None` while none has been received by
+    """Whether the draft was sent, by the first of its rewards that says so; `None` when none of them was received by
     `until`."""
-    known = [
+    outcomes = [
         event.components["sent"] > 0
         for one in around
         if one.event_type == "reward" and one.output_id == dealt.stored.event_id and one.received_at <= until
         if isinstance(event := one.event(), RewardComputed) and "sent" in event.components
     ]
-    return known[0] if known else None
+    return outcomes[0] if outcomes else None
 
 
 def stratum_of(dealt: Dealt, around: Sequence[StoredEvent], stratify_by: str | None) -> str | None:
-    """What the unit is compared within: its user, or a field of the interaction's metadata (`metadata.<name>`)."""
+    """The group that the unit is compared within: its user, or a field of the interaction's metadata
+    (`metadata.<name>`); `None` where there is none."""
     if stratify_by is None:
         return None
-    asked = _asked(around)
-    if asked is None:
+    interaction = _find_interaction(around)
+    if interaction is None:
         return None
-    value = asked.user_id if stratify_by == "user" else asked.metadata.get(stratify_by.removeprefix("metadata."))
+    value = interaction.user_id if stratify_by == "user" else interaction.metadata.get(stratify_by.removeprefix("metadata."))
     return None if value is None else str(value)
 
 
-def _asked(around: Sequence[StoredEvent]) -> InteractionCreated | None:
+def _find_interaction(around: Sequence[StoredEvent]) -> InteractionCreated | None:
     events = (stored.event() for stored in around if stored.event_type == "interaction")
     return next((event for event in events if isinstance(event, InteractionCreated)), None)
 
@@ -236,7 +239,8 @@ def _answer(dealt: Dealt, around: Sequence[StoredEvent], until: datetime) -> Sto
 
 
 def _feedback(output: StoredEvent, around: Sequence[StoredEvent], until: datetime) -> list[StoredEvent]:
-    """Feedback on `output`; without an output id it is about the interaction's last output (by then)."""
+    """Feedback on `output` received by `until`; feedback without an output id is about the interaction's last
+    output."""
     outputs = [one for one in around if one.event_type == "output" and "shadow" not in one.marks and one.received_at <= until]
     last = outputs[-1].event_id if outputs else output.event_id
     return [

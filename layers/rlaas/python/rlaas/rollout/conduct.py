@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 from rlaas.clock import Clock
 from rlaas.errors import Conflict
 from rlaas.experiments.sequential import Outcome, analyse
-from rlaas.rollout.plan import would_have_taken
+from rlaas.rollout.plan import explain_indecision
 from rlaas.rollout.request import Records, find_rollout
 from rlaas.rollout.steps import Rollout, live_arms, with_candidate, with_promotion
 from rlaas.rollout.trial import TrialState, TrialStore, look
@@ -26,7 +26,8 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The alarm to raise when the evidence that `arm` does harm reaches `threshold` (1/alpha) in a period."""
+    """The alarm to raise when the evidence that `arm` does harm reaches `threshold` (1/alpha) within a period of
+    `period_seconds`."""
 
     tenant_id: str
     skill: str
@@ -40,11 +41,11 @@ class Guards(Protocol):
     """Alarms on the evidence that a rollout's candidate does harm, one per skill."""
 
     def put(self, guard: Guard) -> None:
-        """Watch from now on; replaces the skill's guard."""
+        """Start to watch; replaces the skill's guard."""
         ...
 
     def delete(self, tenant_id: str, skill: str, rollout_id: str) -> None:
-        """Watch this rollout no longer; nothing happens when the skill's guard is another rollout's or there is
+        """Stop watching this rollout. Does nothing when the skill's guard belongs to another rollout or there is
         none."""
         ...
 
@@ -52,10 +53,10 @@ class Guards(Protocol):
 def take_back(
     records: Records, *, tenant_id: str, skill: str, change: Change, rollout_id: str | None = None, alarm_at: datetime | None = None
 ) -> Route:
-    """The way back for the guard and for operators: one conditional write of the route, then the rollout's record of
-    it.
+    """Restore the last good route, for the guard and for operators: one conditional write of the route, then the
+    rollout's record says so. `alarm_at` is when the guard's alarm was raised.
 
-    With `rollout_id` only while the route belongs to that rollout. Repeating it changes nothing.
+    With `rollout_id` it acts only while the route belongs to that rollout. Repeating it changes nothing.
 
     Raises: NotFound without a route, Conflict when there is no way back or the route belongs to something else.
     """
@@ -67,7 +68,7 @@ def take_back(
                 records,
                 tenant_id,
                 key,
-                lambda rollout: rollout.taken_back("rolled_back", route, alarm_at=alarm_at),
+                lambda rollout: rollout.take_back("rolled_back", route, alarm_at=alarm_at),
                 Change(actor=route.changed_by, reason=route.reason, at=change.at),
             )
     return route
@@ -99,7 +100,7 @@ class Conductor:
                 period_seconds=rollout.settings.alarm_period_seconds,
             )
         )
-        return self._amend(Rollout.begun)
+        return self._amend(Rollout.start)
 
     def set_weight(self, index: int) -> Literal["running", "superseded"]:
         """Give the candidate the share of step `index` (from 0) in one conditional write of the route."""
@@ -107,7 +108,7 @@ class Conductor:
         for _ in range(_ATTEMPTS):
             route = self.records.get_route(self.tenant_id, self.skill)
             if rollout.owns(route) and _weight(route, rollout) == rollout.settings.planned[index].weight:
-                self._amend(partial(Rollout.weighted, index=index, route_version=route.version, at=self.clock()))
+                self._amend(partial(Rollout.begin_step, index=index, route_version=route.version, at=self.clock()))
                 return "running"
             untouched = index == 0 and route.control == rollout.control and not live_arms(route) and not rollout.steps
             if not (untouched or rollout.owns(route)):
@@ -119,15 +120,15 @@ class Conductor:
         return "superseded"
 
     def watch(self) -> TrialState:
-        """Bring the trial up to what has become known, and store it. Another look that was faster has done it.
+        """Bring the trial up to date and store it; after another look that was faster, start again from its state.
 
         Raises: DependencyUnavailable.
         """
         rollout = self.rollout()
         for _ in range(_ATTEMPTS):
-            known = self.trials.load(self.tenant_id, self.skill, self.rollout_id) or TrialState.begin(rollout)
-            state = look(known, rollout, events=self.events, now=self.clock())
-            if state is known:
+            stored = self.trials.load(self.tenant_id, self.skill, self.rollout_id) or TrialState.begin(rollout)
+            state = look(stored, rollout, events=self.events, now=self.clock())
+            if state is stored:
                 break
             try:
                 self.trials.save(state)
@@ -137,26 +138,26 @@ class Conductor:
         return state
 
     def watch_anew(self) -> TrialState:
-        """Forget what the trial has seen; the next looks see all of it again, in the same order, and come to the same.
+        """Reset the trial; the next looks read all of its events again, in the same order, and reach the same state.
 
         Raises: Conflict when another look was faster.
         """
-        known = self.trials.load(self.tenant_id, self.skill, self.rollout_id)
-        anew = TrialState.begin(self.rollout()).model_copy(update={"version": (known.version if known else 0) + 1})
+        stored = self.trials.load(self.tenant_id, self.skill, self.rollout_id)
+        anew = TrialState.begin(self.rollout()).model_copy(update={"version": (stored.version if stored else 0) + 1})
         self.trials.save(anew)
         return anew
 
     def analyse(self, index: int) -> tuple[Outcome | Literal["superseded"], TrialState | None]:
-        """Look once more at what is known in step `index`, and record what was seen; what was seen, unless the rollout
-        is superseded."""
+        """Look at the trial in step `index` (from 0) and record the result. Returns the outcome and the trial's state,
+        no state when the rollout is superseded."""
         rollout = self.rollout()
         route = self.records.get_route(self.tenant_id, self.skill)
         if not rollout.owns(route):
             return "superseded", None
         state, now = self.watch(), self.clock()
         step, gate, harm = rollout.steps[index], rollout.settings.gate(index), state.evidence_of_harm()
-        began = rollout.steps[0].started_at
-        waited = (now - began).total_seconds()
+        start = rollout.steps[0].started_at
+        waited = (now - start).total_seconds()
         if rollout.settings.planned[index].max_wait_seconds is not None:
             waited = (now - step.started_at).total_seconds()
         analysis = analyse(
@@ -165,13 +166,13 @@ class Conductor:
             harm=harm.value,
             harm_reason=f"candidate does harm, {harm.reason} >= {1 / gate.alpha:.3g}",
             waited_seconds=waited,
-            needed=would_have_taken(state.test, gate, weight=step.weight, waited_seconds=waited),
+            needed=explain_indecision(state.test, gate, weight=step.weight, waited_seconds=waited),
         )
         alarm = timedelta(seconds=rollout.settings.alarm_period_seconds)
         if analysis.outcome is Outcome.ROLLBACK and (step.harm_since is None or now - step.harm_since < alarm):
             # The guard's alarm is faster than the next look; this look is for when the alarm is lost.
             analysis = replace(analysis, outcome=Outcome.CONTINUE)
-        self._amend(lambda current: current.looked(index, analysis, state.test, harm=harm.value, at=now))
+        self._amend(lambda current: current.record_look(index, analysis, state.test, harm=harm.value, at=now))
         return analysis.outcome, state
 
     def promote(self) -> Literal["shipped", "superseded"]:
@@ -180,7 +181,7 @@ class Conductor:
         for _ in range(_ATTEMPTS):
             route = self.records.get_route(self.tenant_id, self.skill)
             if rollout.promoted(route):
-                self._amend(partial(Rollout.shipped, route_version=route.version, reason=route.reason, at=route.changed_at))
+                self._amend(partial(Rollout.ship, route_version=route.version, reason=route.reason, at=route.changed_at))
                 return "shipped"
             if not rollout.owns(route):
                 break
@@ -191,39 +192,39 @@ class Conductor:
         return "superseded"
 
     def roll_back(self) -> Literal["rolled_back", "inconclusive", "superseded"]:
-        """Put the last good route back because the last look asked for it."""
+        """Restore the last good route because the last look asked for it."""
         last = self.rollout().steps[-1]
         status: Literal["rolled_back", "inconclusive"] = "inconclusive" if last.outcome == "inconclusive" else "rolled_back"
-        route = self._back(last.reason)
+        route = self._restore_route(last.reason)
         if route is None or route.changed_by != f"rollout:{self.rollout_id}":
             return "superseded"
-        self._amend(lambda current: current.taken_back(status, route))
+        self._amend(lambda current: current.take_back(status, route))
         return status
 
     def finish(self) -> Rollout:
-        """Delete the guard and close the record; a rollout that was superseded says by whom and why."""
+        """Delete the guard and close the record; that of a superseded rollout says by whom and why."""
         self.guards.delete(self.tenant_id, self.skill, self.rollout_id)
         route = self.records.get_route(self.tenant_id, self.skill)
 
         def close(rollout: Rollout) -> Rollout:
             if rollout.status == "running" and route.rollout_id == rollout.rollout_id and route.mode == "rolled_back":
-                rollout = rollout.taken_back("rolled_back", route)
+                rollout = rollout.take_back("rolled_back", route)
             reason = f"route version {route.version} by {route.changed_by}: {route.reason}"
-            return rollout.ended("superseded", reason, at=self.clock())
+            return rollout.end("superseded", reason, at=self.clock())
 
         return self._amend(close)
 
     def abort(self, error: str) -> Rollout | None:
-        """Put the last good route back if it is still this rollout's, delete the guard and write why.
+        """Restore the last good route if the present one is still this rollout's, delete the guard and record `error`.
 
-        `None` when nothing was recorded. A rollout that has ended stays as it is.
+        Returns `None` when the rollout was never recorded. A rollout that has ended stays as it is.
         """
         rollout = find_rollout(self.records, self.tenant_id, self._key)
         if rollout is None or rollout.ended_at is not None:
             return rollout
-        self._back(f"rollout failed: {error}")
+        self._restore_route(f"rollout failed: {error}")
         self.guards.delete(self.tenant_id, self.skill, self.rollout_id)
-        return self._amend(lambda current: current.ended("failed", error, at=self.clock()))
+        return self._amend(lambda current: current.end("failed", error, at=self.clock()))
 
     def rollout(self) -> Rollout:
         """The rollout as recorded. Raises: NotFound."""
@@ -233,7 +234,7 @@ class Conductor:
     def _key(self) -> str:
         return rollout_key(self.skill, self.rollout_id)
 
-    def _back(self, reason: str) -> Route | None:
+    def _restore_route(self, reason: str) -> Route | None:
         change = Change(actor=f"rollout:{self.rollout_id}", reason=reason, at=self.clock())
         try:
             return self.records.rollback(self.tenant_id, self.skill, change, rollout_id=self.rollout_id)

@@ -15,7 +15,7 @@ from rlaas.telemetry.store import EventStore
 from rlaas.tenancy.registry import Change, Registry, list_all, rollout_key, skill_key
 
 _ENOUGH_HISTORY = 5000
-"""Rewards that are read to plan from."""
+"""The most rewards that are read to plan from."""
 _DAY_SECONDS = 86_400
 _STARTS_WITHIN = timedelta(minutes=15)
 
@@ -121,8 +121,8 @@ def find_rollout(records: Records, tenant_id: str, key: str) -> Rollout | None:
 
 
 def _traffic(events: EventStore, route: Route, settings: RolloutSettings, now: datetime) -> Traffic:
-    """What the control's rewards of the last days show: whole days, the newest first, as far as `_ENOUGH_HISTORY`
-    rewards reach."""
+    """The traffic that the control's rewards of the last days show. Whole days are read, the newest first, until
+    `_ENOUGH_HISTORY` rewards were read."""
     rewards: list[RewardComputed] = []
     since, read = now, 0
     for ago in range(settings.history_days + 1):
@@ -133,7 +133,7 @@ def _traffic(events: EventStore, route: Route, settings: RolloutSettings, now: d
             if isinstance(event, RewardComputed) and event.policy_id == route.control and not event.fallback:
                 of_day.append(event)
             if read >= _ENOUGH_HISTORY:
-                if rewards:  # this day was cut short; those after it tell enough
+                if rewards:  # this day was cut short; those after it are enough
                     return traffic_of(rewards, unit=route.unit, since=since, until=now)
                 return traffic_of(of_day, unit=route.unit, since=start, until=stored.occurred_at)
         rewards += of_day

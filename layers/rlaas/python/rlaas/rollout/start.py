@@ -1,4 +1,4 @@
-"""A rollout is requested, recorded and started."""
+"""Request a rollout, record it and start it."""
 
 from collections.abc import Callable
 
@@ -23,10 +23,10 @@ def start_rollout(
     start: Callable[[str, dict[str, JsonValue]], None],
 ) -> Rollout:
     """Record the conductor's rollout and `start` its execution, by the rollout's id and with its input, once `load` has
-    seen that the candidate can be asked. When it does not start, the record says so. A `dryrun` only says what the
-    rollout would be.
+    made sure that the candidate can be asked. When it does not start, the record says so. A `dryrun` records and starts
+    nothing, and returns what the rollout would be.
 
-    Raises: what `request_rollout` and `load` do, DependencyUnavailable.
+    Raises: what `request_rollout` and `load` raise, DependencyUnavailable.
     """
     if candidate.skill == conductor.skill and not dryrun:
         load(candidate, "policy_id")

@@ -1,4 +1,4 @@
-"""A rollout as a record: its settings, its steps with what each one saw, and how it moves from one to the next."""
+"""A rollout as a record: its settings, its steps with the result of each, and how it moves from one to the next."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,7 +17,7 @@ from rlaas.skills.skill import RewardSpec
 from rlaas.wire import WireModel
 
 MAX_LOOKS = 2000
-"""Looks one execution can take: a look is some ten of the 25,000 events that Step Functions keeps of an execution."""
+"""The most looks of one execution: a look adds about ten of the 25,000 events that its history may hold."""
 
 _Probability = Annotated[float, Field(gt=0, lt=1)]
 _Seconds = Annotated[int, Field(ge=0)]
@@ -89,7 +89,7 @@ class RolloutSettings(WireModel):
         return self.steps
 
     def gate(self, index: int) -> Gate:
-        """What step `index` (from 0) asks. All steps have to pass, so each may have the whole of alpha."""
+        """The gate of step `index` (from 0). All steps have to pass, so each may use the whole of alpha."""
         step = self.planned[index]
         return Gate(
             alpha=self.alpha,
@@ -101,12 +101,12 @@ class RolloutSettings(WireModel):
 
 
 class StepRecord(WireModel):
-    """What was known at a step's last look, of all units of the rollout so far, by the arm they were dealt.
+    """The result of a step's last look at all units of the rollout so far, by the arm they were dealt.
 
     Counts are units; `low` and `high` bound the difference in mean reward at 1 - alpha at all looks. `missing_*` are
-    the shares of units for which something never came; `answered_mean_*` are of those units only that the arm itself
+    the shares of units for which something never came; `answered_mean_*` are for only those units that the arm itself
     answered, and no basis for a decision. `evidence` is for the step's claim, `harm` for taking the candidate back:
-    both are held against 1/alpha. `harm_since`: when a look first saw that much harm.
+    both are compared with 1/alpha. `harm_since`: when a look first saw that much harm.
     """
 
     step: int = Field(ge=1)
@@ -172,21 +172,21 @@ class Rollout(WireModel):
         """Whether `route` is as this rollout's promotion left it."""
         return route.control == self.candidate and route.changed_by == self.actor and route.rollout_id is None
 
-    def begun(self) -> Self:
-        """Running."""
+    def start(self) -> Self:
+        """The rollout as running."""
         return self._with(status="running") if self.status == "starting" else self
 
-    def weighted(self, index: int, *, route_version: int, at: datetime) -> Self:
-        """Step `index` has begun with `route_version`; once begun it stays as it is."""
+    def begin_step(self, index: int, *, route_version: int, at: datetime) -> Self:
+        """The rollout with step `index` (from 0) begun at `route_version`; a step that has begun stays as it is."""
         if len(self.steps) > index:
             return self
         weight = self.settings.planned[index].weight
         record = StepRecord(step=index + 1, weight=weight, route_version=route_version, reason="no look yet", started_at=at)
         return self._with(steps=(*self.steps, record))
 
-    def looked(self, index: int, analysis: Analysis, test: SequentialTest, *, harm: float, at: datetime) -> Self:
-        """Step `index` with what the last look saw; ended when the look decided something. A look that saw nothing new
-        leaves no trace."""
+    def record_look(self, index: int, analysis: Analysis, test: SequentialTest, *, harm: float, at: datetime) -> Self:
+        """The rollout with the result of a look in step `index` (from 0), which ends the step when it decides
+        something. A look that saw nothing new changes nothing."""
         seen, candidate, control = self.steps[index], test.candidate, test.control
         if analysis.outcome is Outcome.CONTINUE and (seen.n_control, seen.n_candidate, seen.harm) == (control.n, candidate.n, harm):
             return self
@@ -215,8 +215,8 @@ class Rollout(WireModel):
         )
         return self._with(steps=(*self.steps[:index], record, *self.steps[index + 1 :]))
 
-    def shipped(self, *, route_version: int, reason: str, at: datetime) -> Self:
-        """The candidate is the control; the promotion is the last step."""
+    def ship(self, *, route_version: int, reason: str, at: datetime) -> Self:
+        """The rollout as shipped: the candidate is the control, and the promotion is the last step."""
         if self.status == "shipped":
             return self
         record = StepRecord(
@@ -230,15 +230,15 @@ class Rollout(WireModel):
         )
         return self._with(status="shipped", reason=reason, steps=(*self.steps, record))
 
-    def taken_back(self, status: Literal["rolled_back", "inconclusive"], route: Route, *, alarm_at: datetime | None = None) -> Self:
-        """The route is back on its last good version, as `route` tells. Of a rollout that has ended only the alarm is
-        news."""
+    def take_back(self, status: Literal["rolled_back", "inconclusive"], route: Route, *, alarm_at: datetime | None = None) -> Self:
+        """The rollout with `status`, since its route went back to the last good one, `route`. If the rollout has
+        already ended, only `alarm_at` is recorded."""
         if self.status not in ("starting", "running"):
             return self._with(alarm_at=alarm_at or self.alarm_at)
         return self._with(status=status, reason=route.reason, rolled_back_at=route.changed_at, alarm_at=alarm_at or self.alarm_at)
 
-    def ended(self, status: Status, reason: str, *, at: datetime) -> Self:
-        """Over, with `status` and `reason` unless it came to its own end before."""
+    def end(self, status: Status, reason: str, *, at: datetime) -> Self:
+        """The rollout as ended, with `status` and `reason` unless it already has its own."""
         if self.status in ("starting", "running"):
             return self._with(status=status, reason=reason, ended_at=at)
         return self._with(ended_at=self.ended_at or at)
@@ -248,11 +248,11 @@ class Rollout(WireModel):
 
 
 def with_candidate(route: Route, rollout: Rollout, index: int, *, at: datetime) -> Route:
-    """The next route: the candidate as a canary with the weight of step `index`, shadow arms kept, the way back
-    remembered.
+    """The next route: the candidate as a canary with the weight of step `index` (from 0), beside the shadow arms;
+    `last_good` stays the route from before the rollout.
 
-    The first step draws new buckets (salt = rollout id): only control answers then, so no unit changes arm, and the
-    assignment owes nothing to earlier rollouts.
+    The first step draws new buckets (salt = rollout id). Until then only the control answers, so no unit changes arm,
+    and the assignment does not depend on earlier rollouts.
     """
     step = rollout.settings.planned[index]
     successor = route.succeed(
@@ -268,7 +268,7 @@ def with_candidate(route: Route, rollout: Rollout, index: int, *, at: datetime) 
 
 
 def with_promotion(route: Route, rollout: Rollout, *, at: datetime) -> Route:
-    """The next route: the candidate is the control, the old control the way back."""
+    """The next route: the candidate is the control, and a rollback restores the old control."""
     return route.succeed(
         control=rollout.candidate,
         arms=_shadows(route, rollout.candidate),

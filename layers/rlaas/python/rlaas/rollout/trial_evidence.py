@@ -1,4 +1,4 @@
-"""What a rollout's trial has seen, for people and their pages."""
+"""The evidence of a rollout's trial, for people and their pages."""
 
 from typing import Self
 
@@ -11,8 +11,8 @@ from rlaas.wire import WireModel
 
 
 class ArmEvidence(WireModel):
-    """What a trial knows of one arm. Counts are units; `missing` is the share of settled ones for which something never
-    came, `answered_mean` the mean reward of those that the arm itself answered."""
+    """The evidence on one arm. Counts are units; `missing` is the share in [0, 1] of settled units for which something
+    never came, `answered_mean` the mean reward of those that the arm itself answered."""
 
     policy_id: PolicyId
     served: int
@@ -24,11 +24,11 @@ class ArmEvidence(WireModel):
 
 
 class TrialEvidence(WireModel):
-    """What a trial has seen, for people: both arms, harm by kind, and the evidence over time beside the `threshold` it
-    is held against.
+    """The evidence of a trial, for people: both arms, harm by kind, and the evidence over time beside the `threshold`
+    that it is compared with.
 
-    `people` (at most 128 are told apart) are behind the settled units of late; `left_out` are units of people who had
-    made their share.
+    `people` is the number of people behind the settled units of late (at most 128 are told apart); `left_out` is the
+    number of units beyond a person's share.
     """
 
     rollout_id: str
