@@ -75,10 +75,10 @@ def test_interactions_of_one_thread_are_one_trial() -> None:
 def test_fifteen_of_24_people_are_no_proof_however_many_threads_they_have() -> None:
     cases = mixed(120, lambda i: (POOR, GOOD) if i % 24 < 15 else (GOOD, POOR))
     assert report_of(cases).promote
-    told = report_of([replace(case, person=f"p{place % 24}") for place, case in enumerate(cases)])
-    assert not told.promote
-    assert (told.candidate_over_baseline.win_rate, told.candidate_over_baseline.people) == (0.625, 24)
-    assert told.findings[0].text == "120 held-out threads of 24 people, at least 20 wanted"
+    report = report_of([replace(case, person=f"p{place % 24}") for place, case in enumerate(cases)])
+    assert not report.promote
+    assert (report.candidate_over_baseline.win_rate, report.candidate_over_baseline.people) == (0.625, 24)
+    assert report.findings[0].text == "120 held-out threads of 24 people, at least 20 wanted"
 
 
 def test_a_team_is_judged_by_its_threads() -> None:

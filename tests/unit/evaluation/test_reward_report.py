@@ -1,4 +1,4 @@
-"""What rewards come to: each unit once, nobody more than his share, with intervals that cover."""
+"""Mean rewards: each unit counts once, nobody more than his share, and the intervals cover the mean."""
 
 from datetime import timedelta
 from random import Random
@@ -18,12 +18,12 @@ DAY = NOW.date()
 
 
 def reward(number: int, value: float, *, user: str | None = None, thread: str | None = None, n: int = 1, **more: object) -> RewardComputed:
-    of = {"reward_id": f"rew_{number}_{n}", "output_id": f"o{number}", "interaction_id": f"i{number}", "event_ids": ("f",)}
+    ids = {"reward_id": f"rew_{number}_{n}", "output_id": f"o{number}", "interaction_id": f"i{number}", "event_ids": ("f",)}
     about = {"skill": SKILL, "user_id": user, "thread_id": thread or f"t{number}", "occurred_at": NOW + timedelta(seconds=number + n)}
-    return RewardComputed.model_validate({**of, **about, "reward": value, "components": {"sent": value}, "n": n, **more})
+    return RewardComputed.model_validate({**ids, **about, "reward": value, "components": {"sent": value}, "n": n, **more})
 
 
-def told(rewards: list[RewardComputed], unit: Unit = "thread") -> RewardFigures:
+def figures_of(rewards: list[RewardComputed], unit: Unit = "thread") -> RewardFigures:
     figures = reward_figures(rewards, unit=unit)
     assert figures is not None
     return figures
@@ -31,25 +31,25 @@ def told(rewards: list[RewardComputed], unit: Unit = "thread") -> RewardFigures:
 
 def test_a_draft_counts_by_its_last_reward_and_a_unit_once_by_the_mean_of_its_drafts() -> None:
     again = [reward(1, 0.0, n=n, thread="a") for n in range(1, 5)] + [reward(1, 1.0, n=5, thread="a"), reward(2, 0.0, thread="a")]
-    figures = told([*again, reward(3, 1.0, thread="b")])
+    figures = figures_of([*again, reward(3, 1.0, thread="b")])
     assert (figures.mean, figures.drafts, figures.units, figures.people) == (0.75, 3, 2, 2)
 
 
 def test_a_draft_gone_over_again_and_again_moves_nothing() -> None:
     honest = [reward(n, 1.0) for n in range(20)]
-    assert told([*honest, *(reward(99, 0.0, thread="again", n=n) for n in range(1, 200))]).mean == pytest.approx(20 / 21)
+    assert figures_of([*honest, *(reward(99, 0.0, thread="again", n=n) for n in range(1, 200))]).mean == pytest.approx(20 / 21)
 
 
 def test_one_person_moves_a_report_no_further_than_his_share_and_it_says_so() -> None:
     honest = [reward(n, 1.0, user=f"u{n % 100}") for n in range(400)]
-    figures = told([*honest, *(reward(1_000 + n, 0.0, user="mallory") for n in range(4_000))])
+    figures = figures_of([*honest, *(reward(1_000 + n, 0.0, user="mallory") for n in range(4_000))])
     assert figures.mean == pytest.approx(0.98)
     assert (figures.units, figures.people, figures.capped_people, figures.sampled) == (4_400, 101, 1, "people")
     assert (figures.largest_share, figures.counted) == (pytest.approx(0.02), pytest.approx(400 / 0.98))
 
 
 def test_a_team_of_three_is_told_as_it_is() -> None:
-    figures = told([reward(n, float(n % 2), user="abc"[n % 7 // 3]) for n in range(70)])
+    figures = figures_of([reward(n, float(n % 2), user="abc"[n % 7 // 3]) for n in range(70)])
     assert (figures.mean, figures.capped_people, figures.counted, figures.sampled) == (0.5, 0, 70, "units")
 
 
@@ -63,25 +63,25 @@ def test_intervals_cover_as_often_as_they_say(people: int, alike: float) -> None
             for _ in range(random.randint(1, 8)):
                 value = own if random.random() < alike else random.random() < 0.6
                 rewards.append(reward(len(rewards), float(value), user=f"u{one}"))
-        figures = told(rewards)
+        figures = figures_of(rewards)
         covered += figures.low <= 0.6 <= figures.high
     assert 0.91 <= covered / runs <= 0.99
 
 
 def test_a_single_unit_says_nothing_of_the_next() -> None:
-    assert (told([reward(1, 1.0)]).low, told([reward(1, 1.0)]).high) == (0.0, 1.0)
+    assert (figures_of([reward(1, 1.0)]).low, figures_of([reward(1, 1.0)]).high) == (0.0, 1.0)
 
 
 def test_a_report_is_by_policy_and_leaves_answers_of_a_fallback_out() -> None:
     store, v1 = MemoryEventStore(), f"{SKILL}@v1"
-    for made in (
+    for event in (
         reward(1, 1.0, policy_id=v1),
         reward(2, 0.0, policy_id=v1, fallback=True),
         reward(3, 0.0),
         reward(4, 0.5, policy_id=v1, occurred_at=NOW + timedelta(days=1)),
         reward(5, 0.5, policy_id=v1, occurred_at=NOW + timedelta(days=2)),
     ):
-        store.put_new(prepare(made, TENANT, received_at=made.occurred_at or NOW))
+        store.put_new(prepare(event, TENANT, received_at=event.occurred_at or NOW))
     report = report_rewards(store, TENANT, SKILL, first=DAY, last=DAY + timedelta(days=1), unit="thread")
     assert {policy: figures.mean for policy, figures in report.policies.items()} == {v1: 0.75}
     assert report.others is not None

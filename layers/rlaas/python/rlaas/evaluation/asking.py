@@ -1,5 +1,5 @@
-"""Held-out prompts asked of the systems, as many at a time as there is time for; what was answered is kept and not
-asked again."""
+"""Ask the systems the held-out prompts, several at a time, while there is time. Answers are kept, so that no question
+is asked again."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -15,21 +15,21 @@ from rlaas.preferences.dataset import HeldOutPrompt
 from rlaas.wire import WireModel
 
 MAX_INTERACTIONS = 2_000
-"""Held-out interactions judged at most: the first rows of the test split."""
+"""The most held-out interactions that are judged: the first rows of the test split."""
 
 Prefix = Annotated[str, Field(pattern=r"^s3://.+/$")]
-"""Of objects on S3, up to a slash: without one, v1 is v10 as well."""
+"""A prefix of S3 objects that ends in a slash: without the slash, `v1` would match `v10` too."""
 Question = tuple[int, System]
-"""A row of the test split, and who is asked."""
+"""The number of a row of the test split, from 0, and the system to ask."""
 Ask = Callable[[System, HeldOutPrompt], str]
 """Raises: DependencyUnavailable without an answer, InvalidInput where the model refuses the prompt."""
 
 
 class AskedRun(WireModel, strict=False):
-    """What is asked for one learning run, as the state machine passes it: JSONata may turn a whole number into another
-    form of it.
+    """What to ask for one learning run, as the state machine passes it; not strict, because JSONata may write a whole
+    number in another form.
 
-    An answer has at most `max_tokens`.
+    An answer has at most `max_tokens` tokens.
     """
 
     tenant_id: TenantId
@@ -42,7 +42,7 @@ class AskedRun(WireModel, strict=False):
 
 
 class Answer(WireModel, hide_input_in_errors=True):
-    """What a system answered to the prompt of a row of the test split."""
+    """A system's answer to the prompt in a `row` (from 0) of the test split."""
 
     row: int
     interaction_id: str
@@ -51,14 +51,14 @@ class Answer(WireModel, hide_input_in_errors=True):
 
 
 class Answers(Protocol):
-    """What a run's systems have answered so far."""
+    """The answers of a run's systems so far."""
 
     def answered(self) -> Collection[Question]:
         """The questions that need not be asked again."""
         ...
 
     def keep(self, answers: Sequence[Answer]) -> None:
-        """Add to them."""
+        """Store more answers."""
         ...
 
 
@@ -71,40 +71,43 @@ class Progress:
 
     @property
     def done(self) -> bool:
-        """Whether all of them have been."""
+        """Whether all questions have been answered."""
         return self.answered == self.questions
 
 
 def ask_on(prompts: Sequence[HeldOutPrompt], ask: Ask, answers: Answers, *, concurrency: int, time_is_left: Callable[[], bool]) -> Progress:
-    """Ask every system every prompt that it has not answered, row by row, until there is no time left to begin another
-    one.
+    """Ask every system every prompt that it has not answered, row by row and `concurrency` at a time, while
+    `time_is_left`.
 
-    The first failure ends it, when what was under way has ended and all that was answered is kept.
+    After the first failure nothing more is asked; the questions under way are finished, the new answers are kept, and
+    the failure is raised.
 
-    Raises: DependencyUnavailable for an answer that did not come, or when there was time for none; what else `ask`
-    raises.
+    Raises: DependencyUnavailable when an answer did not come, or when there was time for none; what else `ask` raises.
     """
     questions: list[Question] = [(row, system) for row in range(len(prompts)) for system in SYSTEMS]
     before = answers.answered()
     left = [question for question in questions if question not in before]
-    given: list[Answer] = []
+    new: list[Answer] = []
     try:
-        for (row, system), text in _asked(left, lambda question: ask(question[1], prompts[question[0]]), concurrency, time_is_left):
-            given.append(Answer(row=row, interaction_id=prompts[row].interaction_id, system=system, text=text))
+        for (row, system), text in _ask_concurrently(
+            left, lambda question: ask(question[1], prompts[question[0]]), concurrency, time_is_left
+        ):
+            new.append(Answer(row=row, interaction_id=prompts[row].interaction_id, system=system, text=text))
     except DependencyUnavailable as failure:
-        raise DependencyUnavailable(failure.detail) from failure  # by the name that the state machine tries again
+        raise DependencyUnavailable(failure.detail) from failure  # by this name the state machine tries again
     finally:
-        if given:
-            answers.keep(given)
-    if left and not given:
+        if new:
+            answers.keep(new)
+    if left and not new:
         raise DependencyUnavailable(f"{len(left):,} held-out answers are missing, and there was time for none of them")
-    return Progress(len(questions) - len(left) + len(given), len(questions))
+    return Progress(len(questions) - len(left) + len(new), len(questions))
 
 
-def _asked(
+def _ask_concurrently(
     left: Sequence[Question], ask: Callable[[Question], str], concurrency: int, time_is_left: Callable[[], bool]
 ) -> Iterator[tuple[Question, str]]:
-    """Answers as they come, `concurrency` at a time. Raises the first failure last."""
+    """Yield each question with its answer as it arrives, `concurrency` at a time. Raises the first failure at the
+    end."""
     waiting = iter(left)
     running: dict[Future[str], Question] = {}
     failure: BaseException | None = None
@@ -128,5 +131,5 @@ def _asked(
 
 
 def no_prompts(dataset_version: str) -> str:
-    """What is said of a dataset that nothing can be judged on."""
+    """The error message for a dataset without held-out interactions."""
     return f"dataset {dataset_version} has no held-out interactions: collect more threads or raise the run's test_share"

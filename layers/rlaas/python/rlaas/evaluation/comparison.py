@@ -19,8 +19,8 @@ TIE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class HeldOutCase:
-    """One held-out interaction: what people sent in the end, and what each system answers to the same prompt. `person`
-    is whose it is."""
+    """One held-out interaction: the text that was sent in the end, and each system's answer to the same prompt.
+    `person` is the person whose interaction it is."""
 
     interaction_id: str
     thread: str
@@ -30,7 +30,7 @@ class HeldOutCase:
 
 
 class ScoredCase(WireModel):
-    """A held-out interaction with each system's edit similarity to the final text."""
+    """A held-out interaction with the edit similarity in [0, 1] of each system's answer to the final text."""
 
     interaction_id: str
     thread: str
@@ -39,7 +39,7 @@ class ScoredCase(WireModel):
 
 
 class Figure(WireModel):
-    """A mean over the threads with its 95% interval (bootstrap, BCa): of people where there are many, else of
+    """A mean over the threads with its 95% interval, a BCa bootstrap over people where there are many, else over
     threads."""
 
     mean: float
@@ -47,7 +47,8 @@ class Figure(WireModel):
 
 
 class SystemFigures(WireModel):
-    """One system's answers. `words` and `empty_share` are means and shares of its answers."""
+    """The figures of one system's answers: `words` is their mean number of words, `empty_share` the share in [0, 1] of
+    empty ones. `component` is the inference component that answered."""
 
     component: str
     edit_similarity: Figure
@@ -60,7 +61,8 @@ class Comparison(WireModel):
 
     `win_rate` is (wins + ties / 2) / threads, its 95% interval Wilson's, which ties make wider than needed (see
     `intervals.wilson`). `difference` is of the edit similarities, paired by thread. Threads of one person are alike:
-    from `voices.MANY` people on the intervals are those of people drawn, with fewer of threads drawn of these people.
+    from `voices.MANY` people on, the intervals are for people drawn at random; with fewer, for more threads of the same
+    people.
     """
 
     threads: int
@@ -87,7 +89,7 @@ def score(cases: Iterable[HeldOutCase]) -> list[ScoredCase]:
 
 
 def figures(cases: Sequence[HeldOutCase], scored: Sequence[ScoredCase], system: System, component: str) -> SystemFigures:
-    """What `system` did on all threads."""
+    """The figures of `system` on all threads, of which there is at least one."""
     words = [float(count_words(case.answers[system])) for case in cases]
     return SystemFigures(
         component=component,
@@ -98,7 +100,7 @@ def figures(cases: Sequence[HeldOutCase], scored: Sequence[ScoredCase], system: 
 
 
 def compare(scored: Sequence[ScoredCase], first: System, second: System) -> Comparison:
-    """`first` against `second`, a thread being one trial: its interactions are averaged, because they are not
+    """`first` against `second`. Each thread is one trial: its interactions are averaged, because they are not
     independent."""
     differences = by_thread(scored, lambda case: case.edit_similarity[first] - case.edit_similarity[second])
     wins = sum(difference > TIE for difference in differences)
@@ -122,7 +124,7 @@ def compare(scored: Sequence[ScoredCase], first: System, second: System) -> Comp
 
 
 def by_thread(scored: Iterable[ScoredCase], value: Callable[[ScoredCase], float]) -> list[float]:
-    """`value` averaged within each thread, in order of first appearance."""
+    """The mean of `value` in each thread, one number a thread, in order of first appearance."""
     threads: dict[str, list[float]] = {}
     for case in scored:
         threads.setdefault(case.thread, []).append(value(case))
@@ -130,7 +132,7 @@ def by_thread(scored: Iterable[ScoredCase], value: Callable[[ScoredCase], float]
 
 
 def _people(scored: Iterable[ScoredCase]) -> list[str]:
-    """Whose each thread is, in order of first appearance."""
+    """The person of each thread, in order of first appearance."""
     people: dict[str, str] = {}
     for case in scored:
         people.setdefault(case.thread, case.person)
@@ -142,6 +144,6 @@ def _are_many(people: Sequence[str]) -> bool:
 
 
 def _figure(values: Sequence[float], people: Sequence[str]) -> Figure:
-    drawn = by_cluster(values, people) if _are_many(people) else values
-    interval = bootstrap_mean(drawn) if len(drawn) > 1 else Interval(drawn[0], drawn[0])
+    samples = by_cluster(values, people) if _are_many(people) else values
+    interval = bootstrap_mean(samples) if len(samples) > 1 else Interval(samples[0], samples[0])
     return Figure(mean=fmean(values), ci=(interval.low, interval.high))

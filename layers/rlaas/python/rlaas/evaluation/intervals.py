@@ -19,8 +19,9 @@ class Interval(NamedTuple):
 def wilson(successes: float, n: float, confidence: float = 0.95) -> Interval:
     """Wilson's score interval for a share (Wilson 1927; Brown, Cai & DasGupta 2001, eq. 4).
 
-    `successes` in [0, n] may count halves, for ties. A tie's half varies less than a coin, so with ties the interval is
-    wider than it need be: it covers at least as often as it says. Without trials it is (0, 1).
+    `successes` in [0, n] out of `n` trials may count halves, for ties. A tie's half varies less than a coin, so with
+    ties the interval is wider than it need be: it covers the share at least as often as `confidence`, in (0, 1), says.
+    Without trials it is (0, 1).
     """
     if n == 0:
         return Interval(0.0, 1.0)
@@ -35,7 +36,7 @@ def bootstrap_mean(values: Sequence[float], confidence: float = 0.95, *, resampl
     """Bias-corrected and accelerated bootstrap interval for the mean (Efron 1987, section 4; Efron & Tibshirani 1993,
     eq. 14.10).
 
-    For paired data pass the differences. O(resamples * n); same seed, same interval. Of fewer than two values it is
+    For paired data pass the differences. O(resamples * n); same seed, same interval. With fewer than two values it is
     (nan, nan).
     """
     n = len(values)
@@ -60,18 +61,18 @@ def bootstrap_mean(values: Sequence[float], confidence: float = 0.95, *, resampl
 
 
 def by_cluster(values: Sequence[float], clusters: Sequence[str]) -> list[float]:
-    """One value for each cluster, with the mean of all `values`, that varies as what the clusters add to it: a mean of
-    values that are alike within clusters is as sure as the mean of these (linearization, Cameron & Miller 2015, eq.
-    10)."""
-    mean, added = fmean(values), dict.fromkeys(clusters, 0.0)
+    """One number for each cluster, in order of first appearance. Their mean is the mean of all `values`, and they vary
+    as much as the clusters' contributions to it: a mean of values that are alike within clusters is as uncertain as the
+    mean of these numbers (linearization, Cameron & Miller 2015, eq. 10). `clusters` names each value's cluster."""
+    mean, contributions = fmean(values), dict.fromkeys(clusters, 0.0)
     for value, cluster in zip(values, clusters, strict=True):
-        added[cluster] += value - mean
-    return [mean + part * len(added) / len(values) for part in added.values()]
+        contributions[cluster] += value - mean
+    return [mean + part * len(contributions) / len(values) for part in contributions.values()]
 
 
 def effective_trials(scores: Sequence[float], clusters: Sequence[str]) -> float:
-    """So many independent trials tell as much of the share of wins as `scores` (0, 1/2 or 1) that are alike within
-    clusters: at most as many as there are, and as there are clusters where all scores are the same."""
+    """The number of independent trials that say as much about the share of wins as `scores` (each 0, 1/2 or 1), which
+    are alike within clusters. At most the number of scores; where all scores are equal, the number of clusters."""
     means = by_cluster(scores, clusters)
     share, n = fmean(scores), len(means)
     variance = sum((mean - share) ** 2 for mean in means) / (n * max(1, n - 1))
@@ -81,7 +82,7 @@ def effective_trials(scores: Sequence[float], clusters: Sequence[str]) -> float:
 
 
 def is_above(interval: Interval, value: float) -> bool:
-    """Whether the whole interval lies above `value`; an interval that could not be made does not."""
+    """Whether the whole interval lies above `value`; an interval of nan does not."""
     return not isnan(interval.low) and interval.low > value
 
 

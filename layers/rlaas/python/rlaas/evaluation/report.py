@@ -12,7 +12,7 @@ from rlaas.wire import WireModel
 
 
 class Criteria(WireModel):
-    """What a candidate must show on the held-out threads to be promoted."""
+    """What a candidate must reach on the held-out threads to be promoted."""
 
     min_threads: int = Field(default=20, ge=2)
     min_win_rate: float = Field(default=0.55, ge=0.5, le=1)
@@ -28,8 +28,8 @@ class Finding(WireModel):
 
 
 class PromotionReport(WireModel):
-    """Everything the decision rests on. `candidate_over_sft_only` says what preference learning added to imitation; it
-    decides nothing."""
+    """Everything that the decision rests on. `candidate_over_sft_only` shows what preference learning added to
+    imitation; the decision does not depend on it."""
 
     schema_version: Literal["1"] = "1"
     created_at: str
