@@ -42,8 +42,8 @@ def test_probabilities_are_the_weights_sum_to_one_and_the_propensity_is_the_take
         decision = decide(of, unit)
         assert sum(candidate.probability for candidate in decision.candidates) == pytest.approx(1, abs=1e-12)
         assert [candidate.probability for candidate in decision.candidates[1:]] == pytest.approx(weights, abs=1e-9)
-        (taken,) = [candidate for candidate in decision.candidates if candidate.arm == decision.arm]
-        assert (taken.probability, taken.policy_id) == (decision.propensity, decision.policy_id)
+        (candidate,) = [candidate for candidate in decision.candidates if candidate.arm == decision.arm]
+        assert (candidate.probability, candidate.policy_id) == (decision.propensity, decision.policy_id)
         assert decision.propensity > 0
 
 
@@ -206,10 +206,10 @@ def test_a_shadow_arm_mirrors_its_share_of_requests_whatever_arm_answers() -> No
     decisions = [assign(of, f"thread-{n % 500}", decision_id="dec_1", decided_at=NOW, interaction_id=f"int-{n}") for n in range(20_000)]
     counts = Counter((decision.arm, *decision.shadows) for decision in decisions)
     arms_taken = Counter(decision.arm for decision in decisions)
-    for arm, answered in arms_taken.items():
+    for arm, total in arms_taken.items():
         for shadows, share in (((2,), 0.3 * 0.4), ((4,), 0.7 * 0.6), ((2, 4), 0.18), ((), 0.28)):
-            found = counts[(arm, *(f"{SKILL}@v{version}" for version in shadows))]
-            assert abs(found / answered - share) < 5 * (0.25 / answered) ** 0.5
+            mirrored = counts[(arm, *(f"{SKILL}@v{version}" for version in shadows))]
+            assert abs(mirrored / total - share) < 5 * (0.25 / total) ** 0.5
     again = assign(of, "thread-1", decision_id="dec_2", decided_at=NOW, interaction_id="int-1")
     assert again.shadows == decisions[1].shadows
 

@@ -26,12 +26,12 @@ class Candidate(WireModel):
 
 
 class Decision(WireModel):
-    """What was decided and how likely it was: the record every off-policy estimate rests on.
+    """What was decided and how likely that was: the record that every off-policy estimate rests on.
 
     `propensity` is the probability of the arm taken. Decisions with `cached`, `fallback`, `pinned` or `shadow` true are
-    left out of estimates: another arm than the one `drawn` answered, or no chance was in it, or no user saw the answer.
-    `shadows` are the policies that are to answer the same request unseen; they are no candidates. `bandit`: a bandit
-    deals the shares.
+    left out of estimates: an arm other than the one `drawn` answered, or chance did not choose, or no user saw the
+    answer. `shadows` are the policies that answer the same request unseen; they are not among the candidates. `bandit`:
+    a bandit sets the shares.
     """
 
     decision_id: str
@@ -55,7 +55,7 @@ class Decision(WireModel):
 
     @property
     def counts(self) -> bool:
-        """Whether estimates may use it: the arm answered, and chance alone chose it."""
+        """Whether estimates may use the decision: chance alone chose the arm, and that arm answered a user."""
         return not (self.cached or self.fallback or self.pinned or self.shadow)
 
     @property
@@ -97,21 +97,21 @@ def assign(
     )
     point = bucket(route.salt, unit)
     millionth = int(point * MILLION)
-    taken, reason = candidates[0], "control"
+    choice, reason = candidates[0], "control"
     for arm, candidate in zip(live, candidates[1:], strict=True):
         if _owns(arm, millionth):
-            taken, reason = candidate, arm.mode
-    if taken.arm == CONTROL and any(_owns(arm, millionth) for arm in route.arms if arm.policy_id in without):
+            choice, reason = candidate, arm.mode
+    if choice.arm == CONTROL and any(_owns(arm, millionth) for arm in route.arms if arm.policy_id in without):
         reason = "the arm's cap is spent"
-    if route.mode == "rolled_back" and taken.arm == CONTROL:
+    if route.mode == "rolled_back" and choice.arm == CONTROL:
         reason = "rolled_back"
     return Decision(
         decision_id=decision_id,
         route_version=route.version,
         candidates=candidates,
-        policy_id=taken.policy_id,
-        arm=taken.arm,
-        propensity=taken.probability,
+        policy_id=choice.policy_id,
+        arm=choice.arm,
+        propensity=choice.probability,
         bucket=point,
         unit=route.unit,
         reason=reason,
@@ -127,8 +127,8 @@ def assign(
 
 
 def shadow_decision(served: Decision, policy_id: str) -> Decision:
-    """The decision of the shadow answer of `policy_id` beside the one `served`: no user sees it, and once mirrored it
-    was certain."""
+    """The decision for the shadow answer of `policy_id` beside the one `served`. No user sees it, and its propensity is
+    1: once the request is mirrored, the shadow answers for certain."""
     return served.model_copy(
         update={
             "policy_id": policy_id,

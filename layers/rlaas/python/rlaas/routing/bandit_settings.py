@@ -8,7 +8,7 @@ from rlaas.wire import WireModel
 
 
 class RateGuard(WireModel):
-    """Drops an arm on the evidence that more than the share `above` of its units come to harm."""
+    """Drops an arm on the evidence that more than the share `above` of its units are harmed."""
 
     above: float = Field(ge=0, lt=1)
 
@@ -29,14 +29,14 @@ class BanditSettings(WireModel):
     """How a route's bandit allots traffic to its control and its arms of mode `bandit`; other live arms keep their
     weights.
 
-    Every arm that is not dropped gets at least `min_probability` of what there is to allot, and an equal share until
+    Every arm that is not dropped gets at least `min_probability` of this traffic, and an equal share until
     `min_samples_per_arm` of its units, each counted once a day, are settled. A decision is settled when `window_hours`
     have passed since it, with the reward it has by then and the skill's declared values for what never came. Old
     rewards lose half their weight every `half_life_days`.
 
     Guards look `lag_seconds` after the request, without waiting for the window. `alpha` bounds the probability that an
-    arm which keeps within its bounds is ever dropped, however often it is looked at and however little traffic there
-    is; so bounds may be what you mean.
+    arm within its bounds is ever dropped, however often it is looked at and however little traffic there is; so a bound
+    needs no safety margin.
     """
 
     reward: Literal["binary", "continuous"] = "continuous"

@@ -1,4 +1,4 @@
-"""A route is put in the place of the one before: whether it may be, and what it becomes."""
+"""Replace a skill's route: whether the change is allowed, and what the next route is."""
 
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -18,7 +18,8 @@ from rlaas.tenancy.registry import Change, Registry, Written
 from rlaas.wire import WireModel, invalid_input
 
 Load = Callable[[Policy, str], None]
-"""Sees that a policy can answer, before a route names it at a place of the request. Raises: any RlaasError."""
+"""Makes sure that a policy can answer before a route names it; the text is the policy's field in the request. Raises:
+any RlaasError."""
 
 
 class Records(Registry, Routes, Policies, Protocol):
@@ -35,7 +36,7 @@ class ArmRequest(WireModel):
 
 
 class RouteTerms(WireModel):
-    """What a route is to be; `unit` is fixed by the first."""
+    """The content of the next route; the skill's first route fixes `unit` for good."""
 
     expected_version: int = Field(ge=0)
     control: PolicyId
@@ -52,13 +53,14 @@ class RouteTerms(WireModel):
 
 
 def change_route(records: Records, tenant_id: str, skill: str, terms: RouteTerms, *, change: Change, load: Load) -> Written[Route]:
-    """Put a route of `skill` in the place of version `expected_version`; the same request again finds the one it put.
+    """Replace version `expected_version` of the skill's route, where 0 means that there is none yet. The same request
+    again returns the route that the first one wrote.
 
-    What the route does not name yet is loaded first, and nothing else is: taking from what it names must not wait for
-    the endpoint.
+    Only policies that the present route does not name are loaded first, because taking one out must not wait for the
+    endpoint.
 
-    Raises: NotFound for a policy that is none of the skill's; Conflict for an archived one, or when another version is
-    there; InvalidInput for a route that cannot be; what `load` does.
+    Raises: NotFound for a policy that is not the skill's; Conflict for an archived one, or when the route is at another
+    version; InvalidInput for a route that is not valid; what `load` raises.
     """
     places = _policies_by_place(terms)
     for place, policy_id in places.items():
@@ -66,7 +68,7 @@ def change_route(records: Records, tenant_id: str, skill: str, terms: RouteTerms
         if is_archived(records, tenant_id, policy_id):
             raise Conflict(f"{policy_id} is archived", param=place)
     current = find_route(records, tenant_id, skill)
-    if current is not None and _was_put_by(terms, change, current):
+    if current is not None and _is_written_by(terms, change, current):
         return Written(current, current.version, replay=True)
     version = current.version if current else 0
     if version != terms.expected_version:
@@ -84,7 +86,7 @@ def change_route(records: Records, tenant_id: str, skill: str, terms: RouteTerms
 
 
 def routed_policies(routes: Routes, tenant_id: str, skill: str) -> set[str]:
-    """The policies that the skill's route names or would go back to."""
+    """The policies that the skill's route names, or would name after a rollback."""
     route = find_route(routes, tenant_id, skill)
     if route is None:
         return set()
@@ -108,8 +110,8 @@ def _arms(terms: RouteTerms) -> tuple[Arm, ...]:
     return tuple(Arm(policy_id=arm.policy_id, mode=arm.mode, weight=arm.weight, cap=arm.cap) for arm in terms.arms)
 
 
-def _was_put_by(terms: RouteTerms, change: Change, route: Route) -> bool:
-    """Whether `route` is what this very request put before."""
+def _is_written_by(terms: RouteTerms, change: Change, route: Route) -> bool:
+    """Whether this very request wrote `route` before."""
     requested = [(arm.policy_id, arm.mode, arm.weight, arm.cap) for arm in terms.arms]
     present = [(arm.policy_id, arm.mode, arm.weight, arm.cap) for arm in route.arms]
     return (route.version, route.control, present, route.bandit, route.changed_by, route.reason) == (
@@ -123,14 +125,14 @@ def _was_put_by(terms: RouteTerms, change: Change, route: Route) -> bool:
 
 
 def _bandit(current: Route | None, terms: RouteTerms) -> BanditSettings | None:
-    """The settings of the request, else those there are; the defaults for a first arm of mode `bandit`."""
+    """The settings of the request, else those of the present route, else the defaults if an arm has mode `bandit`."""
     settings = terms.bandit or (current.bandit if current else None)
     return settings or (BanditSettings() if any(arm.mode == "bandit" for arm in terms.arms) else None)
 
 
 def _next_route(current: Route | None, terms: RouteTerms, *, tenant_id: str, skill: str, change: Change) -> Route:
-    """The route that follows. What a running rollout has put is not yet known to be good, so the way back stays that
-    from before it."""
+    """The next route. A route that a running rollout wrote is not yet known to be good, so a rollback still leads to
+    the one from before the rollout."""
     if current is None:
         return Route(
             tenant_id=tenant_id,

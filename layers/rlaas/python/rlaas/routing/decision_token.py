@@ -1,8 +1,8 @@
-"""A decision handed to a caller that asks the model itself, so that the output it reports carries the decision as it
-was made.
+"""A token of a decision, for a caller that asks the model himself: the output that he reports carries the decision as
+it was made.
 
-The token is the decision with the ids of its interaction and output, signed by a key of the tenant's for this purpose
-alone: nobody without it can make a propensity up, and no decision is counted for two outputs.
+The token is the decision with the ids of its interaction and output, signed with a key of the tenant for this purpose
+alone: nobody without the key can make a propensity up, and no decision counts for two outputs.
 """
 
 from datetime import datetime
@@ -21,7 +21,7 @@ _PURPOSE = "decision_token"
 
 
 class Granted(WireModel):
-    """What a token says."""
+    """The content of a token."""
 
     interaction_id: ExternalId
     output_id: ExternalId
@@ -36,7 +36,7 @@ def token_of(granted: Granted, *, scrubber: Scrubber) -> str:
 
 
 def read_token(token: str, *, scrubber: Scrubber, now: datetime) -> Granted:
-    """What `token` says. Raises: InvalidInput when RLaaS did not make it for this tenant, or its time is over."""
+    """The content of `token`. Raises: InvalidInput when RLaaS did not make it for this tenant, or it has expired."""
     text = signed_text(token, digest=scrubber.digest_for(_PURPOSE))
     if text is None:
         raise InvalidInput("the token is not one that /v1/decide gave this tenant", param="decision_token")

@@ -1,8 +1,8 @@
 """A route: which policies answer a skill, in which shares, and the last good state to fall back to.
 
 Each live arm owns spans of the line [0, 1), counted in millionths; the control owns the rest. Spans are carried from
-one version of the route to the next, so no unit changes arm that need not: raised arms take what others give up, and of
-what another keeps nothing.
+one version of the route to the next, so that no unit changes arm needlessly: an arm whose weight rises takes spans that
+others give up, and none that another arm keeps.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,12 +19,12 @@ from rlaas.routing.bandit_settings import BanditSettings
 from rlaas.wire import WireModel
 
 MILLION = 1_000_000
-"""Units the line [0, 1) is divided into: weights are multiples of one millionth."""
+"""Parts that the line [0, 1) is divided into: weights are multiples of one millionth."""
 
 MOST_SHADOWS = 32
-"""Shadow arms of a route: a decision names those that answer its request, too."""
+"""The most shadow arms of a route: each decision names those that answer its request."""
 MOST_ARMS = 100
-"""Arms of a route."""
+"""The most arms of a route."""
 
 Unit = Literal["thread", "user", "interaction"]
 ArmMode = Literal["canary", "ab", "shadow", "bandit"]
@@ -33,10 +33,10 @@ Span = tuple[_Point, _Point]
 
 
 class Arm(WireModel):
-    """A policy beside the control. `weight` is its share of live traffic, or the share of requests that are mirrored
-    for mode `shadow`.
+    """A policy beside the control. `weight` in [0, 1] is its share of live traffic, or in mode `shadow` the share of
+    requests that are mirrored to it.
 
-    The bandit moves the weights of arms of mode `bandit`. `dropped` says why it stopped one, which then has weight 0
+    The bandit sets the weights of arms of mode `bandit`. `dropped` says why it stopped one, which then has weight 0
     until somebody gives it a weight again.
     """
 
@@ -60,7 +60,7 @@ class Arm(WireModel):
 
 
 class RouteTarget(WireModel):
-    """The part of a route that decides: what a rollback restores."""
+    """The part of a route that decides who answers, and that a rollback restores."""
 
     control: PolicyId
     arms: tuple[Arm, ...] = ()
@@ -68,7 +68,7 @@ class RouteTarget(WireModel):
     @field_validator("arms", mode="after")
     @classmethod
     def _own_the_line(cls, arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
-        return _allot(arms, _spans_of(arms), control_held=_gaps(sorted(span for arm in arms for span in arm.spans)))
+        return _allot(arms, _spans_of(arms), control_spans=_gaps(sorted(span for arm in arms for span in arm.spans)))
 
     @model_validator(mode="after")
     def _each_policy_once(self) -> Self:
@@ -79,7 +79,8 @@ class RouteTarget(WireModel):
 
 
 class Route(RouteTarget):
-    """A version of the routing of one skill. Make the next one with `succeed`, the way back is `Routes.rollback`."""
+    """A version of the routing of one skill. `succeed` makes the next one, `Routes.rollback` restores the last good
+    one."""
 
     tenant_id: TenantId
     skill: SkillName
@@ -96,7 +97,7 @@ class Route(RouteTarget):
 
     @property
     def target(self) -> RouteTarget:
-        """The deciding part, to keep as a later version's `last_good`."""
+        """The deciding part, to store as a later version's `last_good`."""
         return RouteTarget(control=self.control, arms=self.arms)
 
     def succeed(
@@ -111,15 +112,18 @@ class Route(RouteTarget):
         changed_at: datetime,
         bandit: BanditSettings | None = None,
     ) -> Self:
-        """The next version, in which only as many units change policy as the shares of the policies fell by, all told.
+        """The next version. Only as many units change policy as the shares that fall do so in total.
 
-        A policy whose share falls gives up that much and no more, one whose share rises keeps what it has, be it an arm
-        or the control. A dropped arm stays dropped unless it has a weight again. `last_good` is where a rollback leads;
-        `None` says there is no way back (the first route of a skill). Without `bandit` its settings stay as they are.
+        A policy whose share falls gives up that much and no more, and one whose share rises keeps what it has, be it an
+        arm or the control. A dropped arm stays dropped unless it has a weight again. `last_good` is what a rollback
+        restores; `None` means that there is nothing to restore (the first route of a skill). Without `bandit` the
+        bandit's settings stay as they are.
+
+        Raises: pydantic.ValidationError for a route that is not valid, ValueError when the weights add up to over 1.
         """
-        held = {**_spans_of(self.arms), self.control: tuple(_gaps(sorted(span for arm in self.arms for span in arm.spans)))}
+        spans = {**_spans_of(self.arms), self.control: tuple(_gaps(sorted(span for arm in self.arms for span in arm.spans)))}
         dropped = {arm.policy_id: arm.dropped for arm in self.arms}
-        kept = [
+        next_arms = [
             arm.model_copy(update={"dropped": dropped.get(arm.policy_id)})
             if arm.mode == "bandit" and arm.weight == 0 and arm.dropped is None
             else arm
@@ -130,7 +134,7 @@ class Route(RouteTarget):
             skill=self.skill,
             version=self.version + 1,
             control=control,
-            arms=_allot(kept, held, control_held=held.get(control, ())),
+            arms=_allot(next_arms, spans, control_spans=spans.get(control, ())),
             unit=self.unit,
             salt=self.salt,
             rollout_id=rollout_id,
@@ -146,22 +150,22 @@ def _spans_of(arms: Iterable[Arm]) -> dict[str, tuple[Span, ...]]:
     return {arm.policy_id: arm.spans for arm in arms}
 
 
-def _allot(arms: Sequence[Arm], held: Mapping[str, Sequence[Span]], *, control_held: Sequence[Span]) -> tuple[Arm, ...]:
-    """Give each live arm spans that add up to its weight: it keeps what its policy held, as far as it goes, and takes
-    what is missing first from what others gave up and last from what the control held. Large spans are kept and taken
-    first, which keeps spans few."""
-    if sum(_wanted(arm) for arm in arms) > MILLION:
+def _allot(arms: Sequence[Arm], spans_before: Mapping[str, Sequence[Span]], *, control_spans: Sequence[Span]) -> tuple[Arm, ...]:
+    """Give each live arm spans that add up to its weight. It keeps its policy's spans as far as its weight goes, and
+    takes what is missing first from spans that others gave up, and last from the control's. Large spans are kept and
+    taken first, so that spans stay few."""
+    if sum(_target_length(arm) for arm in arms) > MILLION:
         raise ValueError("the weights of live arms must add up to at most 1")
-    kept = [_trim(held.get(arm.policy_id, ()), _wanted(arm)) for arm in arms]
-    taken = sorted(span for spans in kept for span in spans)
-    if any(end <= start for start, end in taken) or any(a[1] > b[0] for a, b in pairwise(taken)):
+    own_spans = [_trim(spans_before.get(arm.policy_id, ()), _target_length(arm)) for arm in arms]
+    occupied = sorted(span for spans in own_spans for span in spans)
+    if any(end <= start for start, end in occupied) or any(a[1] > b[0] for a, b in pairwise(occupied)):
         raise ValueError("the spans of arms must be non-empty and must not overlap")
-    free = _gaps(taken)
-    given_up = _without(free, control_held)
+    free = _gaps(occupied)
+    given_up = _without(free, control_spans)
     controls = _without(free, given_up)
     allotted = []
-    for arm, spans in zip(arms, kept, strict=True):
-        missing = _wanted(arm) - _length(spans)
+    for arm, spans in zip(arms, own_spans, strict=True):
+        missing = _target_length(arm) - _length(spans)
         more = _trim(given_up, missing)
         more += _trim(controls, missing - _length(more))
         given_up, controls = _without(given_up, more), _without(controls, more)
@@ -169,7 +173,7 @@ def _allot(arms: Sequence[Arm], held: Mapping[str, Sequence[Span]], *, control_h
     return tuple(allotted)
 
 
-def _wanted(arm: Arm) -> int:
+def _target_length(arm: Arm) -> int:
     return round(arm.weight * MILLION) if arm.live else 0
 
 
@@ -178,35 +182,35 @@ def _length(spans: Iterable[Span]) -> int:
 
 
 def _trim(spans: Iterable[Span], length: int) -> list[Span]:
-    """`length` millionths of `spans`: the largest spans, and of the last one its beginning."""
-    kept: list[Span] = []
+    """`length` millionths of `spans`: the largest spans, and the beginning of the last one."""
+    result: list[Span] = []
     for start, end in sorted(spans, key=lambda span: (span[0] - span[1], span[0])):
         if length <= 0:
             break
-        kept.append((start, min(end, start + length)))
+        result.append((start, min(end, start + length)))
         length -= end - start
-    return kept
+    return result
 
 
 def _gaps(spans: Sequence[Span]) -> list[Span]:
-    """What sorted, disjoint `spans` leave of the line."""
+    """The parts of the line that sorted, disjoint `spans` leave free."""
     edges = [0, *(edge for span in spans for edge in span), MILLION]
     return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if end > start]
 
 
 def _without(spans: Iterable[Span], removed: Iterable[Span]) -> list[Span]:
-    """What of `spans` is left without `removed`; both disjoint, the answer sorted."""
+    """`spans` without the parts in `removed`, sorted; the spans of each must be disjoint."""
     cuts = sorted(removed)
-    left: list[Span] = []
+    result: list[Span] = []
     for start, end in sorted(spans):
         for cut_start, cut_end in cuts:
             if cut_end > start and cut_start < end:
                 if cut_start > start:
-                    left.append((start, cut_start))
+                    result.append((start, cut_start))
                 start = cut_end
         if start < end:
-            left.append((start, end))
-    return left
+            result.append((start, end))
+    return result
 
 
 def _merge(spans: Sequence[Span]) -> tuple[Span, ...]:
