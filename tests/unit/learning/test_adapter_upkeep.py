@@ -25,14 +25,14 @@ def component(version: int, *, tenant_id: str = TENANT, skill: str = SKILL, sft_
     return adapter_name(ENDPOINT, tenant_id, skill, version, sft_control=sft_control)
 
 
-def adapted(version: int, *, tenant_id: str = TENANT, skill: str = SKILL, told: bool = True, base: bool = False) -> Policy:
-    """A policy that asks the adapter of its number, or (`base`) the base model; `told` says where the adapter's weights
-    are."""
+def adapted(version: int, *, tenant_id: str = TENANT, skill: str = SKILL, located: bool = True, base: bool = False) -> Policy:
+    """A policy that asks the adapter of its number, or (`base`) the base model; `located` says where the adapter's
+    weights are."""
     name = component(version, tenant_id=tenant_id, skill=skill)
     ref = AdapterRef(name=name, artifact_uri=f"s3://b/{name}.tar.gz", sha256="0" * 64, run_id="run_1", dataset_version="v1")
     bundle = PolicyBundle(
         base_model="m",
-        adapter=ref if told and not base else None,
+        adapter=ref if located and not base else None,
         prompt=ShortPrompt(user="Reply to: {{ email }}").graph(),
         backend=SageMakerBackend(endpoint=ENDPOINT, component=f"{ENDPOINT}--base" if base else name),
     )
@@ -43,8 +43,8 @@ def registry_of(*policies: Policy) -> MemoryRegistry:
     registry = MemoryRegistry()
     for policy in policies:
         if not registry.has_skill(policy.tenant_id, policy.skill):
-            made = Skill(tenant_id=policy.tenant_id, skill=policy.skill, created_at=NOW)
-            registry.put(policy.tenant_id, skill_key(policy.skill), made, CHANGE)
+            skill = Skill(tenant_id=policy.tenant_id, skill=policy.skill, created_at=NOW)
+            registry.put(policy.tenant_id, skill_key(policy.skill), skill, CHANGE)
         registry.put_policy(policy, CHANGE)
     return registry
 
@@ -62,10 +62,10 @@ def test_what_a_route_names_or_would_go_back_to_stays_and_what_nothing_names_goe
     for version in range(1, 8):
         adapters.add(component(version), OLD)
         adapters.add(component(version, sft_control=True), OLD)
-    done = look(registry, adapters)
-    assert set(done.kept) == {component(version) for version in (1, 2, 3, 4, 5, 7)}  # 7 is the newest: it waits to be tried
-    assert set(done.unloaded) == {component(6), *(component(version, sft_control=True) for version in range(1, 8))}
-    assert (done.loaded, done.failed, done.left) == ((), (), 0)
+    result = look(registry, adapters)
+    assert set(result.kept) == {component(version) for version in (1, 2, 3, 4, 5, 7)}  # 7 is the newest: it waits to be tried
+    assert set(result.unloaded) == {component(6), *(component(version, sft_control=True) for version in range(1, 8))}
+    assert (result.loaded, result.failed, result.left) == ((), (), 0)
 
 
 def test_every_place_that_a_rollback_leads_to_is_still_loaded_after_a_look() -> None:
@@ -77,8 +77,8 @@ def test_every_place_that_a_rollback_leads_to_is_still_loaded_after_a_look() -> 
     look(registry, adapters)
     adapters.settle()
     back = registry.rollback(TENANT, SKILL, CHANGE)
-    found = adapters.find(component(1))
-    assert (back.control, found is not None and found.status) == (f"{SKILL}@v1", "InService")
+    adapter = adapters.find(component(1))
+    assert (back.control, adapter is not None and adapter.status) == (f"{SKILL}@v1", "InService")
 
 
 def test_a_policy_that_changes_the_prompt_alone_does_not_take_the_place_of_the_newest_adapter() -> None:
@@ -93,8 +93,8 @@ def test_an_adapter_of_today_stays_whatever_names_it() -> None:
     adapters = MemoryAdapters()
     adapters.add(component(1), NOW - timedelta(hours=23))
     adapters.add(component(2), NOW - timedelta(hours=25))
-    done = look(MemoryRegistry(), adapters)
-    assert (done.kept, done.unloaded) == ((component(1),), (component(2),))
+    result = look(MemoryRegistry(), adapters)
+    assert (result.kept, result.unloaded) == ((component(1),), (component(2),))
 
 
 def test_what_a_route_misses_is_loaded_once_the_base_is_awake() -> None:
@@ -113,16 +113,16 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing() -> None:
     registry.write_route(route(control=1), expected_version=0)
     adapters = MemoryAdapters()
     adapters.add(component(9), OLD)
-    done = look(registry, adapters, dry_run=True)
-    assert (done.unloaded, done.loaded, adapters.asked) == ((component(9),), (component(1),), [])
+    result = look(registry, adapters, dry_run=True)
+    assert (result.unloaded, result.loaded, adapters.asked) == ((component(9),), (component(1),), [])
 
 
 def test_one_that_cannot_be_unloaded_is_told_and_holds_up_no_other() -> None:
     adapters = MemoryAdapters(stuck={component(1)})
     for version in (1, 2):
         adapters.add(component(version), OLD)
-    done = look(MemoryRegistry(), adapters)
-    assert (done.failed, done.unloaded) == ((component(1),), (component(2),))
+    result = look(MemoryRegistry(), adapters)
+    assert (result.failed, result.unloaded) == ((component(1),), (component(2),))
 
 
 def test_a_look_ends_when_its_time_does_and_counts_what_it_did_not_come_to() -> None:
@@ -130,8 +130,8 @@ def test_a_look_ends_when_its_time_does_and_counts_what_it_did_not_come_to() -> 
     for tenant_id in ("a", "b", "c"):
         adapters.add(component(1, tenant_id=tenant_id), OLD)
     looks = iter([True, False, False])
-    done = keep_up(MemoryRegistry(), adapters, endpoint=ENDPOINT, now=NOW, dry_run=False, time_is_left=lambda: next(looks))
-    assert (len(done.unloaded), done.left) == (1, 2)
+    result = keep_up(MemoryRegistry(), adapters, endpoint=ENDPOINT, now=NOW, dry_run=False, time_is_left=lambda: next(looks))
+    assert (len(result.unloaded), result.left) == (1, 2)
 
 
 def test_a_thousand_skills_with_names_cut_short_keep_their_routes_adapters_and_their_newest() -> None:
@@ -142,14 +142,14 @@ def test_a_thousand_skills_with_names_cut_short_keep_their_routes_adapters_and_t
         registry.put(tenant_id, skill_key(skill), Skill(tenant_id=tenant_id, skill=skill, created_at=NOW), CHANGE)
         for version in (1, 2):
             registry.put_policy(adapted(version, tenant_id=tenant_id, skill=skill), CHANGE)
-        made = route().model_copy(update={"tenant_id": tenant_id, "skill": skill, "control": f"{skill}@v1"})
-        registry.write_route(made, expected_version=0)
+        first = route().model_copy(update={"tenant_id": tenant_id, "skill": skill, "control": f"{skill}@v1"})
+        registry.write_route(first, expected_version=0)
     for skill in skills[:30]:
         for version in (1, 2, 3):
             adapters.add(component(version, tenant_id=tenant_id, skill=skill), OLD)
-    done = look(registry, adapters, dry_run=True)
-    assert set(done.unloaded) == {component(3, tenant_id=tenant_id, skill=skill) for skill in skills[:30]}
-    assert set(done.loaded) == {component(1, tenant_id=tenant_id, skill=skill) for skill in skills[30:]}
+    result = look(registry, adapters, dry_run=True)
+    assert set(result.unloaded) == {component(3, tenant_id=tenant_id, skill=skill) for skill in skills[:30]}
+    assert set(result.loaded) == {component(1, tenant_id=tenant_id, skill=skill) for skill in skills[30:]}
 
 
 # Before a route names a policy
@@ -176,7 +176,7 @@ def test_policies_that_ask_no_adapter_of_the_endpoint_need_none() -> None:
 
 def test_an_adapter_that_cannot_be_loaded_is_told_with_what_to_do() -> None:
     with pytest.raises(Conflict, match="does not say where its weights are") as unknown:
-        ready(adapted(1, told=False), MemoryAdapters())
+        ready(adapted(1, located=False), MemoryAdapters())
     assert unknown.value.param is None or unknown.value.param == "control"
     with pytest.raises(Conflict, match="ResourceLimitExceeded"):
         ready(adapted(1), MemoryAdapters(full=True))
@@ -202,8 +202,8 @@ def test_all_are_unloaded_and_waited_for_so_that_the_base_can_go() -> None:
         adapters.settle()
         adapters.stuck.clear()
 
-    done = unload_all(adapters, pause=pause, time_is_left=lambda: True)
-    assert (set(done.unloaded), done.left, adapters.loaded) == ({component(version) for version in (1, 2, 3)}, 0, {})
+    result = unload_all(adapters, pause=pause, time_is_left=lambda: True)
+    assert (set(result.unloaded), result.left, adapters.loaded) == ({component(version) for version in (1, 2, 3)}, 0, {})
 
 
 def test_nothing_is_loaded_between_the_unloading_of_all_and_the_deletion_of_the_endpoint() -> None:
@@ -219,5 +219,5 @@ def test_what_is_still_there_when_the_time_is_up_is_counted() -> None:
     adapters = MemoryAdapters()
     adapters.add(component(1))
     looks = iter([True, False])
-    done = unload_all(adapters, pause=lambda: None, time_is_left=lambda: next(looks))
-    assert (done.unloaded, done.left) == ((component(1),), 1)
+    result = unload_all(adapters, pause=lambda: None, time_is_left=lambda: next(looks))
+    assert (result.unloaded, result.left) == ((component(1),), 1)

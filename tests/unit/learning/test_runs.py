@@ -48,7 +48,7 @@ class World:
         )
 
     def jobs_end(self, *, better: bool) -> None:
-        """What the three jobs leave behind."""
+        """Write the files that the three jobs write."""
         answers = {"baseline": "no", "candidate": "the final text" if better else "worse", "sft_only": "the text"}
         cases = [HeldOutCase(f"int_{n}", f"t{n}", "the final text", cast(Any, answers)) for n in range(40)]
         report = promotion_report(
@@ -74,33 +74,33 @@ def world() -> World:
 
 def test_the_plan_names_each_job_and_where_it_reads_and_writes(world: World) -> None:
     world.request(window_days=10, dpo_steps=30, test_share=0.0)
-    asked = cast(dict[str, Any], world.conductor.begin())
-    words = asked["build_dataset"]["arguments"]
-    given = dict(zip(words[::2], words[1::2], strict=True))
-    assert given["--tenant"] == TENANT
-    assert (given["--version"], given["--test-share"]) == ("v1", "0.0")
-    statement = "2".join(asked["select_events"]["statement"])
+    steps = cast(dict[str, Any], world.conductor.begin())
+    words = steps["build_dataset"]["arguments"]
+    arguments = dict(zip(words[::2], words[1::2], strict=True))
+    assert arguments["--tenant"] == TENANT
+    assert (arguments["--version"], arguments["--test-share"]) == ("v1", "0.0")
+    statement = "2".join(steps["select_events"]["statement"])
     assert "received_at >= '2026-02-19T12:00:00.000000Z' AND received_at < '2026-03-01T12:00:00.000000Z'" in statement
-    assert f"TO '{asked['select_events']['output_uri']}2/' WITH" in statement
-    assert asked["select_events"]["output_uri"] == f"s3://lake/athena/unload/{TENANT}/{RUN}/"
-    assert asked["build_dataset"]["output_uri"] == f"{ROOT}/datasets/v1/"
-    assert asked["train"]["hyperparameters"]["dpo_steps"] == "30"
-    assert TrainingSettings.from_strings(asked["train"]["hyperparameters"]).base_model == "smollm2"
-    assert asked["train"]["base_model_uri"] == "s3://artifacts/models/smollm2/"
-    assert [adapter["name"] for adapter in asked["adapters"]] == [
+    assert f"TO '{steps['select_events']['output_uri']}2/' WITH" in statement
+    assert steps["select_events"]["output_uri"] == f"s3://lake/athena/unload/{TENANT}/{RUN}/"
+    assert steps["build_dataset"]["output_uri"] == f"{ROOT}/datasets/v1/"
+    assert steps["train"]["hyperparameters"]["dpo_steps"] == "30"
+    assert TrainingSettings.from_strings(steps["train"]["hyperparameters"]).base_model == "smollm2"
+    assert steps["train"]["base_model_uri"] == "s3://artifacts/models/smollm2/"
+    assert [adapter["name"] for adapter in steps["adapters"]] == [
         f"rlaas-test--{TENANT}--{SKILL}--v1",
         f"rlaas-test--{TENANT}--{SKILL}--v1--sft",
     ]
-    assert asked["adapters"][0]["artifact_uri"] == ADAPTER
-    assert asked["evaluate"]["arguments"][:4] == ["--endpoint", "rlaas-test", "--baseline-component", "v1"]
-    assert all(asked[job]["job_name"].startswith("rlaas-test-") for job in ("build_dataset", "train", "evaluate"))
-    held_out = AskedRun.model_validate_json(json.dumps(asked["ask_held_out"]))
+    assert steps["adapters"][0]["artifact_uri"] == ADAPTER
+    assert steps["evaluate"]["arguments"][:4] == ["--endpoint", "rlaas-test", "--baseline-component", "v1"]
+    assert all(steps[job]["job_name"].startswith("rlaas-test-") for job in ("build_dataset", "train", "evaluate"))
+    held_out = AskedRun.model_validate_json(json.dumps(steps["ask_held_out"]))
     assert (held_out.dataset_uri, held_out.answers_uri) == (f"{ROOT}/datasets/v1/", f"{ROOT}/runs/{RUN}/answers/")
     assert (held_out.tenant_id, held_out.dataset_version, held_out.max_tokens) == (TENANT, "v1", 256)
-    names = dict(zip(asked["evaluate"]["arguments"][2:8:2], asked["evaluate"]["arguments"][3:8:2], strict=True))
+    names = dict(zip(steps["evaluate"]["arguments"][2:8:2], steps["evaluate"]["arguments"][3:8:2], strict=True))
     assert list(names) == ["--baseline-component", "--candidate-component", "--control-component"]
     assert held_out.components == dict(zip(SYSTEMS, names.values(), strict=True))
-    assert len(json.dumps(asked)) < 8192
+    assert len(json.dumps(steps)) < 8192
 
 
 def prefixes(definition: object) -> Iterator[str]:
@@ -116,7 +116,7 @@ def prefixes(definition: object) -> Iterator[str]:
 
 def test_whatever_a_job_reads_as_a_prefix_ends_where_the_next_version_is_another(world: World) -> None:
     world.request()
-    asked = cast(dict[str, Any], world.conductor.begin())
+    steps = cast(dict[str, Any], world.conductor.begin())
     read = [uri for path in DEFINITIONS.glob("*.asl.json") for uri in prefixes(json.loads(path.read_text()))]
     assert len(read) == 5
     for uri in read:
@@ -130,16 +130,16 @@ def test_whatever_a_job_reads_as_a_prefix_ends_where_the_next_version_is_another
             assert uri.endswith(" & '/' %}")
             continue
         job, field = uri.removeprefix("{% $plan.").removesuffix(" %}").split(".")
-        assert asked[job][field].endswith("/"), uri
+        assert steps[job][field].endswith("/"), uri
 
 
 def test_the_jobs_understand_their_arguments(world: World) -> None:
     baseline = world.registry.get_policy(TENANT, world.request().baseline)
     run = world.request().model_copy(update={"version": 1, "settings": LearningSettings(min_pairs=3)})
-    asked = cast(dict[str, Any], plan(run, PLACE, baseline))
-    understood = Arguments.parse(asked["build_dataset"]["arguments"])
-    assert (understood.tenant, understood.min_pairs, understood.shares.test) == (TENANT, 3, 0.1)
-    evaluation = evaluate.parse(asked["evaluate"]["arguments"])
+    steps = cast(dict[str, Any], plan(run, PLACE, baseline))
+    arguments = Arguments.parse(steps["build_dataset"]["arguments"])
+    assert (arguments.tenant, arguments.min_pairs, arguments.shares.test) == (TENANT, 3, 0.1)
+    evaluation = evaluate.parse(steps["evaluate"]["arguments"])
     assert (evaluation.baseline_component, evaluation.candidate_component) == ("v1", f"rlaas-test--{TENANT}--{SKILL}--v1")
     assert evaluation.min_threads == 20
 

@@ -19,11 +19,11 @@ def event(name: str, *, tenant: str = "acme", skill: str = "mail", kind: str = "
 
 def parts(statement: tuple[str, str], number: int = 0) -> tuple[str, str]:
     """The SELECT and the folder's literal of a statement."""
-    told = re.fullmatch(
+    match = re.fullmatch(
         r"UNLOAD \((.*?)\n\) TO ('.*') WITH \(format = 'PARQUET', compression = 'SNAPPY'\)", str(number).join(statement), re.S
     )
-    assert told is not None
-    return told[1], told[2]
+    assert match is not None
+    return match[1], match[2]
 
 
 def selected(events: list[tuple[str, ...]], *, tenant: str = "acme", skill: str = "mail") -> list[str | None]:

@@ -11,7 +11,7 @@ def test_settings_survive_the_way_through_strings() -> None:
     assert TrainingSettings.from_strings(settings.to_strings()) == settings
 
 
-@pytest.mark.parametrize(("given", "named"), [({"lora_rank": "0"}, "lora_rank"), ({"beta": "x"}, "beta"), ({"epochs": "3"}, "epochs")])
-def test_a_wrong_or_unknown_hyperparameter_is_named(given: dict[str, str], named: str) -> None:
-    with pytest.raises(ValidationError, match=named):
-        TrainingSettings.from_strings(given)
+@pytest.mark.parametrize(("values", "name"), [({"lora_rank": "0"}, "lora_rank"), ({"beta": "x"}, "beta"), ({"epochs": "3"}, "epochs")])
+def test_a_wrong_or_unknown_hyperparameter_is_named(values: dict[str, str], name: str) -> None:
+    with pytest.raises(ValidationError, match=name):
+        TrainingSettings.from_strings(values)

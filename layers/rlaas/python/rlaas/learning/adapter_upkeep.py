@@ -1,8 +1,8 @@
 """Which adapters are loaded beside the base model, and which ought to be.
 
-What a route names or would go back to is loaded, so that nothing is deployed on the way back; so is the newest adapter
-that a skill's policies name, which waits to be tried, and whatever was made less than a day ago, which a learning run
-may still be asking. The rest is unloaded; a route that is to name it again has it loaded first.
+Adapters that a route names, or would name after a rollback, stay loaded, so that a rollback need not wait for one. So
+do the newest adapter that a skill's policies name, which waits to be tried, and every adapter younger than a day, which
+a learning run may still be asking. The others are unloaded; before a route names one of them again, it is loaded.
 """
 
 from collections import defaultdict
@@ -24,19 +24,19 @@ from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import SKILL_PREFIX, Registry, list_all
 
 SETTLED = timedelta(days=1)
-"""A younger adapter stays: its run asks it for some hours at most."""
+"""An adapter younger than this stays loaded: its run asks it for some hours at most."""
 ADAPTERS_OF_A_RUN = 2
-"""What a learning run loads: its candidate and the SFT-only control."""
+"""The number of adapters that a learning run loads: its candidate and the SFT-only control."""
 LOADING_S = 15.0
-"""When to look again at an adapter that is being loaded, in seconds."""
+"""Seconds after which to look again at an adapter that is being loaded."""
 _NEWEST = 50
-"""Policies of a skill that are looked through, from the newest, for one with an adapter."""
+"""The most policies of a skill that are searched, from the newest, for one with an adapter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An adapter at the endpoint. `status` is SageMaker's: Creating, InService, Updating, Deleting or Failed, then with
-    its `reason`."""
+    """An adapter at the endpoint. `status` is SageMaker's: Creating, InService, Updating, Deleting or Failed, the last
+    with its `reason`."""
 
     name: str
     status: str
@@ -45,7 +45,7 @@ class Loaded:
 
 
 class Adapters(Protocol):
-    """The adapters of one stage's endpoint. Everything raises DependencyUnavailable when SageMaker does not answer."""
+    """The adapters of one stage's endpoint. Each method raises DependencyUnavailable when SageMaker does not answer."""
 
     def all(self) -> Iterator[Loaded]:
         """All of them, and no other component."""
@@ -56,8 +56,8 @@ class Adapters(Protocol):
         ...
 
     def load(self, name: str, artifact_uri: str) -> None:
-        """Begin to load one; no error when it is there already. Raises: Conflict when SageMaker refuses (its limits, a
-        base asleep)."""
+        """Begin to load one; no error when it is there already. Raises: Conflict when SageMaker refuses (a limit is
+        reached, the base model sleeps)."""
         ...
 
     def unload(self, name: str) -> None:
@@ -76,8 +76,8 @@ class Records(Registry, Policies, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Upkeep:
-    """What one look did, by the adapters' names: `kept` stay, `failed` could not be unloaded or loaded, `left` were not
-    come to."""
+    """The result of one look, by the adapters' names: `kept` stay loaded, `failed` could not be unloaded or loaded;
+    `left` is the number of adapters that there was no time to look at."""
 
     kept: tuple[str, ...]
     unloaded: tuple[str, ...]
@@ -87,7 +87,7 @@ class Upkeep:
 
 
 def check_adapters(adapters: Adapters, tenant_id: str, *, endpoint: str, most: int | None, more: int) -> None:
-    """Whether the tenant may have `more` adapters loaded beside those that are. Raises: QuotaExceeded,
+    """Check that the tenant may have `more` adapters loaded, at most `most` in all. Raises: QuotaExceeded,
     DependencyUnavailable."""
     if most is not None:
         there = sum(adapters_owner(adapter.name, endpoint) == tenant_id for adapter in adapters.all() if adapter.status != "Deleting")
@@ -95,48 +95,54 @@ def check_adapters(adapters: Adapters, tenant_id: str, *, endpoint: str, most: i
 
 
 def ensure_loaded(policy: Policy, adapters: Adapters, *, endpoint: str, param: str, most: int | None = None) -> None:
-    """See that the adapters `policy` asks can be asked, before a route names it; one that was unloaded is loaded again,
-    as long as the tenant has fewer than `most`.
+    """Make sure that the adapters of `policy` are loaded before a route names it; one that was unloaded is loaded
+    again, as long as the tenant has fewer than `most`.
 
-    Raises: DependencyUnavailable with `retry_after_s` while one is being loaded; Conflict, blaming `param`, when that
-    cannot be; QuotaExceeded.
+    Raises: DependencyUnavailable with `retry_after_s` (seconds) while one is being loaded; Conflict, naming `param`,
+    when it cannot be loaded; QuotaExceeded.
     """
-    for component, artifact_uri in _asked(policy, endpoint):
-        found = adapters.find(component)
-        if found is not None and found.status in ("InService", "Updating"):
+    for component, artifact_uri in _list_components(policy, endpoint):
+        adapter = adapters.find(component)
+        if adapter is not None and adapter.status in ("InService", "Updating"):
             continue
-        if found is not None and found.status == "Failed":
-            raise Conflict(f"the adapter {component} of {policy.policy_id} did not load: {found.reason}", param=param)
-        if found is None:
+        if adapter is not None and adapter.status == "Failed":
+            raise Conflict(f"the adapter {component} of {policy.policy_id} did not load: {adapter.reason}", param=param)
+        if adapter is None:
             if artifact_uri is None:
-                told = "the policy does not say where its weights are: register one with `adapter`"
-                raise Conflict(f"the adapter {component} of {policy.policy_id} is not loaded, and {told}", param=param)
+                message = (
+                    f"the adapter {component} of {policy.policy_id} is not loaded, and the policy does not say where its weights are: "
+                    "register a policy with `adapter`"
+                )
+                raise Conflict(message, param=param)
             if not adapters.base_is_awake():
-                told = "the base model sleeps. Ask it by /v1/infer, which wakes it within ten minutes, then send this again"
-                raise DependencyUnavailable(f"the adapter {component} of {policy.policy_id} is not loaded and {told}", retry_after_s=60.0)
+                message = (
+                    f"the adapter {component} of {policy.policy_id} is not loaded and the base model sleeps. A request to /v1/infer "
+                    "wakes it within ten minutes; then send this again"
+                )
+                raise DependencyUnavailable(message, retry_after_s=60.0)
             check_adapters(adapters, policy.tenant_id, endpoint=endpoint, most=most, more=1)
             adapters.load(component, artifact_uri)
-        state = "unloaded" if found is not None and found.status == "Deleting" else "loaded"
-        told = f"the adapter {component} of {policy.policy_id} is being {state}: send this again in a moment"
-        raise DependencyUnavailable(told, retry_after_s=LOADING_S)
+        state = "unloaded" if adapter is not None and adapter.status == "Deleting" else "loaded"
+        message = f"the adapter {component} of {policy.policy_id} is being {state}: send this again in a moment"
+        raise DependencyUnavailable(message, retry_after_s=LOADING_S)
 
 
 def keep_up(
     records: Records, adapters: Adapters, *, endpoint: str, now: datetime, dry_run: bool, time_is_left: Callable[[], bool]
 ) -> Upkeep:
-    """Unload what nothing names and load what a route names and is missing, tenant by tenant of those that have
-    adapters loaded.
+    """Unload what nothing names any more and load what a route names and is missing, tenant by tenant of those that
+    have adapters loaded.
 
-    Each step is safe to repeat and a failed one does not stop the others. A `dry_run` says what would be done.
+    Each step is safe to repeat and a failed one does not stop the others. A `dry_run` only returns what would be done.
+    Raises: DependencyUnavailable when the adapters cannot be listed.
     """
-    theirs: dict[str, list[Loaded]] = defaultdict(list)
+    by_tenant: dict[str, list[Loaded]] = defaultdict(list)
     for adapter in adapters.all():
         owner = adapters_owner(adapter.name, endpoint)
         if owner is not None and adapter.status != "Deleting":
-            theirs[owner].append(adapter)
-    kept: list[str] = []
-    done: dict[str, list[str]] = {"unloaded": [], "loaded": [], "failed": []}
-    left = sum(map(len, theirs.values()))
+            by_tenant[owner].append(adapter)
+    done: dict[str, list[str]] = {"kept": [], "unloaded": [], "loaded": [], "failed": []}
+    left = sum(map(len, by_tenant.values()))
 
     def do(kind: str, name: str, work: Callable[[], None]) -> None:
         try:
@@ -147,59 +153,59 @@ def keep_up(
         done[kind].append(name)
 
     awake = adapters.base_is_awake()
-    for tenant_id, loaded in theirs.items():
+    for tenant_id, loaded in by_tenant.items():
         if not time_is_left():
             break
-        routed = dict(_routed(records, tenant_id, endpoint))
+        routed = dict(_list_routed(records, tenant_id, endpoint))
         waiting = _Waiting(records, tenant_id, endpoint)
         for adapter in loaded:
             left -= 1
             if adapter.name in routed or now - adapter.created_at < SETTLED or waiting.names(adapter.name):
-                kept.append(adapter.name)
+                done["kept"].append(adapter.name)
             else:
                 do("unloaded", adapter.name, partial(adapters.unload, adapter.name))
         for name, artifact_uri in sorted(routed.items()) if awake else ():
             if artifact_uri is not None and name not in {adapter.name for adapter in loaded}:
                 do("loaded", name, partial(adapters.load, name, artifact_uri))
-    return Upkeep(tuple(kept), tuple(done["unloaded"]), tuple(done["loaded"]), tuple(done["failed"]), left)
+    return Upkeep(tuple(done["kept"]), tuple(done["unloaded"]), tuple(done["loaded"]), tuple(done["failed"]), left)
 
 
 def unload_all(adapters: Adapters, *, pause: Callable[[], None], time_is_left: Callable[[], bool]) -> Upkeep:
-    """Unload every adapter and wait until they are gone: only then can the base model, and with it the endpoint, be
-    deleted."""
-    asked: dict[str, None] = {}
+    """Unload every adapter and wait until they are gone, because only then can the base model, and with it the
+    endpoint, be deleted."""
+    names: dict[str, None] = {}
     while (there := [*adapters.all()]) and time_is_left():
         for adapter in there:
             if adapter.status != "Deleting":
                 try:
                     adapters.unload(adapter.name)
-                    asked[adapter.name] = None
+                    names[adapter.name] = None
                 except Conflict:  # it is still being loaded: the next round asks again
                     continue
         pause()
-    return Upkeep((), tuple(asked), (), (), len(there))
+    return Upkeep((), tuple(names), (), (), len(there))
 
 
-def _asked(policy: Policy, endpoint: str) -> Iterator[tuple[str, str | None]]:
-    """The adapters of `endpoint` that a policy asks, each with where its weights are, if that is known."""
+def _list_components(policy: Policy, endpoint: str) -> Iterator[tuple[str, str | None]]:
+    """The adapters of `endpoint` that a policy asks, each with the URI of its weights, if that is known."""
     for backend in (policy.backend, *policy.fallbacks):
         if isinstance(backend, SageMakerBackend) and backend.component and adapters_owner(backend.component, endpoint):
             own = policy.adapter if policy.adapter is not None and policy.adapter.name == backend.component else None
             yield backend.component, own.artifact_uri if own is not None else None
 
 
-def _routed(records: Records, tenant_id: str, endpoint: str) -> Iterator[tuple[str, str | None]]:
+def _list_routed(records: Records, tenant_id: str, endpoint: str) -> Iterator[tuple[str, str | None]]:
     """The adapters that the tenant's routes name, or would name again after a rollback."""
     for route in list_all(records, Route, tenant_id, ROUTE_PREFIX):
         targets = [route.target, *([route.last_good] if route.last_good is not None else [])]
-        named = {target.control for target in targets} | {arm.policy_id for target in targets for arm in target.arms}
-        for policy_id in sorted(named):
-            yield from _asked(records.get_policy(tenant_id, policy_id), endpoint)
+        policy_ids = {target.control for target in targets} | {arm.policy_id for target in targets for arm in target.arms}
+        for policy_id in sorted(policy_ids):
+            yield from _list_components(records.get_policy(tenant_id, policy_id), endpoint)
 
 
 class _Waiting:
-    """The tenant's adapters that no route names yet: the newest one of each skill, unless a newer took its place. Read
-    when first asked."""
+    """The tenant's adapters that no route names yet: the newest one of each skill. It reads the registry when it is
+    first needed."""
 
     def __init__(self, records: Records, tenant_id: str, endpoint: str) -> None:
         self._records, self._tenant_id, self._endpoint = records, tenant_id, endpoint
@@ -217,6 +223,8 @@ class _Waiting:
     def _newest_of(self, skill: str) -> frozenset[str]:
         if skill not in self._newest:
             page = self._records.list(Policy, self._tenant_id, policy_prefix(skill), limit=_NEWEST, newest_first=True)
-            asked = ([component for component, _ in _asked(stored.record, self._endpoint)] for stored in page.items)
-            self._newest[skill] = frozenset(next((components for components in asked if components), []))
+            components_by_policy = (
+                [component for component, _ in _list_components(stored.record, self._endpoint)] for stored in page.items
+            )
+            self._newest[skill] = frozenset(next((components for components in components_by_policy if components), []))
         return self._newest[skill]

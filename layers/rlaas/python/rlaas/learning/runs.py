@@ -1,4 +1,4 @@
-"""A learning run as a record, and its states: what its jobs are asked to do, and what becomes of the result.
+"""A learning run as a record, and its states: what its jobs have to do, and what follows from their result.
 
 A run makes dataset vN and adapter vN; when the promotion report recommends the adapter it becomes the skill's next
 policy, which a rollout may then ship. A run never changes the route.
@@ -34,9 +34,9 @@ _ATTEMPTS = 5
 class LearningSettings(TrainingSettings):
     """What a run learns from, and the hyperparameters it learns with.
 
-    The events of the last `window_days` until the run begins; fewer than `min_pairs` training pairs fail it. Shares of
-    the threads are kept for validation and testing, and the candidate must win on `min_threads` of them at
-    `min_win_rate` (`evaluation.report.Criteria`).
+    It learns from the events of the `window_days` before its request, and fails with fewer than `min_pairs` training
+    pairs. `validation_share` and `test_share` of the threads are held out; on at least `min_threads` test threads the
+    candidate must reach `min_win_rate` (`evaluation.report.Criteria`).
     """
 
     window_days: int = Field(default=30, ge=1, le=3650)
@@ -48,8 +48,8 @@ class LearningSettings(TrainingSettings):
 
 
 class LearningRun(WireModel):
-    """A learning run from its request to its end. `version` is N of its dataset and adapter; `policy_version` that of
-    its policy."""
+    """A learning run from its request to its end. `version` is the number of its dataset and adapter, `policy_version`
+    that of its policy."""
 
     run_id: str
     tenant_id: TenantId
@@ -66,12 +66,12 @@ class LearningRun(WireModel):
 
     @property
     def registered_policy_id(self) -> str | None:
-        """The policy it registered."""
+        """The policy that the run registered; `None` without one."""
         return policy_id(self.skill, self.policy_version) if self.policy_version is not None and self.status == "registered" else None
 
 
 class Dataset(WireModel):
-    """A dataset version: where it lies, which run built it, and its manifest."""
+    """A dataset version: its `s3://` URI, the run that built it, and its manifest."""
 
     tenant_id: TenantId
     skill: SkillName
@@ -111,7 +111,7 @@ class Place:
 
 
 def fail_run(records: Records, run: LearningRun, error: str, *, clock: Clock) -> LearningRun:
-    """Write why a run failed. One that has ended stays as it is."""
+    """Record why a run failed. A run that has ended stays as it is. Raises: NotFound."""
     return _close(records, run, "failed", error, report_uri=None, clock=clock)
 
 
@@ -128,7 +128,7 @@ class RunConductor:
     run_id: str
 
     def begin(self) -> dict[str, JsonValue]:
-        """Allocate the run's version and say what each job is to be called, to read and to write."""
+        """Allocate the run's version and return the name, arguments and URIs of each job (`plan`). Raises: NotFound."""
         run = self._run()
         if run.version is None:
             number = self.records.next_number(self.tenant_id, self.skill, "dataset")
@@ -145,59 +145,59 @@ class RunConductor:
         run = self._run()
         if run.status != "running":
             return run
-        where = _Where(run, self.place)
-        report = PromotionReport.model_validate_json(self.artifacts.read(where.report), extra="ignore")
-        self._record_dataset(run, where)
+        paths = _RunPaths(run, self.place)
+        report = PromotionReport.model_validate_json(self.artifacts.read(paths.report), extra="ignore")
+        self._record_dataset(run, paths)
         if not report.promote:
-            return self._close("rejected", report.reason, report_uri=where.report)
+            return self._close("rejected", report.reason, report_uri=paths.report)
         if run.policy_version is None:
             number = self.records.next_number(self.tenant_id, self.skill, "policy")
             run = self._amend(lambda current: current.model_copy(update={"policy_version": current.policy_version or number}))
-        self._register_policy(run, where)
-        return self._close("registered", report.reason, report_uri=where.report)
+        self._register_policy(run, paths)
+        return self._close("registered", report.reason, report_uri=paths.report)
 
     def fail(self, error: str) -> LearningRun | None:
-        """Write why the run failed; `None` when nothing of it was recorded. A run that has ended stays as it is."""
+        """Record why the run failed; `None` when the run was never recorded. A run that has ended stays as it is."""
         try:
             return fail_run(self.records, self._run(), error, clock=self.clock)
         except NotFound:
             return None
 
     def to_release(self) -> list[JsonValue]:
-        """The adapters nobody will ask again: the SFT-only control, and the candidate unless it was registered."""
+        """The adapters that are no longer needed: the SFT-only control, and the candidate unless it was registered."""
         try:
             run = self._run()
         except NotFound:
             return []
         if run.version is None:
             return []
-        where = _Where(run, self.place)
-        return [where.control] if run.status == "registered" else [where.candidate, where.control]
+        paths = _RunPaths(run, self.place)
+        return [paths.control] if run.status == "registered" else [paths.candidate, paths.control]
 
-    def _record_dataset(self, run: LearningRun, where: "_Where") -> None:
-        manifest: dict[str, JsonValue] = json.loads(self.artifacts.read(f"{where.dataset}manifest.json"))
+    def _record_dataset(self, run: LearningRun, paths: "_RunPaths") -> None:
+        manifest: dict[str, JsonValue] = json.loads(self.artifacts.read(f"{paths.dataset}manifest.json"))
         dataset = Dataset(
             tenant_id=self.tenant_id,
             skill=self.skill,
-            version=where.version,
-            uri=where.dataset,
+            version=paths.version,
+            uri=paths.dataset,
             run_id=self.run_id,
             manifest=manifest,
             created_at=self.clock(),
         )
-        self._put_once(dataset_key(self.skill, where.version), dataset)
+        self._put_once(dataset_key(self.skill, paths.version), dataset)
 
-    def _register_policy(self, run: LearningRun, where: "_Where") -> None:
+    def _register_policy(self, run: LearningRun, paths: "_RunPaths") -> None:
         assert run.policy_version is not None
         baseline = self.records.get_policy(self.tenant_id, run.baseline)
         adapter = AdapterRef(
-            name=where.candidate,
-            artifact_uri=where.adapter,
-            sha256=self.artifacts.sha256(where.adapter),
+            name=paths.candidate,
+            artifact_uri=paths.adapter,
+            sha256=self.artifacts.sha256(paths.adapter),
             run_id=self.run_id,
-            dataset_version=f"v{where.version}",
+            dataset_version=f"v{paths.version}",
         )
-        backend = SageMakerBackend(endpoint=self.place.endpoint, component=where.candidate)
+        backend = SageMakerBackend(endpoint=self.place.endpoint, component=paths.candidate)
         policy = Policy.of(
             baseline.model_copy(update={"base_model": self.place.base_model, "adapter": adapter, "backend": backend}),
             tenant_id=self.tenant_id,
@@ -208,13 +208,13 @@ class RunConductor:
         try:
             self.records.put_policy(policy, self._change(f"registered by {self.run_id}"))
         except Conflict:
-            return  # an earlier try put it: the number is this run's alone
+            return  # an earlier try wrote it: no other run has this number
 
     def _put_once(self, key: str, record: WireModel) -> None:
         try:
             self.records.put(self.tenant_id, key, record, self._change(f"made by {self.run_id}"))
         except Conflict:
-            return  # an earlier try put it: the number is this run's alone
+            return  # an earlier try wrote it: no other run has this number
 
     def _close(self, status: Literal["registered", "rejected"], reason: str, *, report_uri: str) -> LearningRun:
         return _close(self.records, self._run(), status, reason, report_uri=report_uri, clock=self.clock)
@@ -240,12 +240,12 @@ def _close(
 ) -> LearningRun:
     now = clock()
 
-    def closed(current: LearningRun) -> LearningRun:
+    def close(current: LearningRun) -> LearningRun:
         if current.status != "running":
             return current
         return current.model_copy(update={"status": status, "reason": reason, "report_uri": report_uri, "ended_at": now})
 
-    return _amend(records, run, closed, clock=clock)
+    return _amend(records, run, close, clock=clock)
 
 
 def _amend(
@@ -272,7 +272,7 @@ def _amend(
     return successor
 
 
-class _Where:
+class _RunPaths:
     """The names and URIs of a run that has its version."""
 
     def __init__(self, run: LearningRun, place: Place) -> None:
@@ -281,7 +281,7 @@ class _Where:
         tag = re.sub(r"[^a-z0-9]+", "-", run.run_id.lower().removeprefix("run_")).strip("-")
         root = f"s3://{place.bucket}/tenants/{run.tenant_id}/{run.skill}"
         self.jobs = {kind: f"rlaas-{place.stage}-{kind}-{tag}"[:63].rstrip("-") for kind in ("dataset", "train", "evaluate")}
-        # What SageMaker reads as a prefix ends in a slash: without one, v1 is v10 as well.
+        # Prefixes for SageMaker end in a slash: without it, v1 would match v10 too.
         self.events = f"s3://{place.lake}/athena/unload/{run.tenant_id}/{run.run_id}/"
         self.dataset = f"{root}/datasets/v{self.version}/"
         self.runs = f"{root}/runs/{run.run_id}"
@@ -295,10 +295,10 @@ class _Where:
 
 
 def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValue]:
-    """What the state machine asks Athena and the jobs of a run that has its version: a statement, names, arguments and
-    URIs."""
-    where, settings = _Where(run, place), run.settings
-    asked = _asked(run, place, where, baseline)
+    """The input of the state machine for a run that has its version: the statement for Athena, and the names, arguments
+    and URIs of the jobs."""
+    paths, settings = _RunPaths(run, place), run.settings
+    held_out = _plan_held_out(run, place, paths, baseline)
     return {
         "run_id": run.run_id,
         "select_events": {
@@ -308,62 +308,62 @@ def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValu
                     skill=run.skill,
                     since=run.created_at - timedelta(days=settings.window_days),
                     until=run.created_at,
-                    folder=where.events,
+                    folder=paths.events,
                 )
             ],
-            "output_uri": where.events,
+            "output_uri": paths.events,
         },
         "build_dataset": {
-            "job_name": where.jobs["dataset"],
+            "job_name": paths.jobs["dataset"],
             "arguments": _arguments(
                 tenant=run.tenant_id,
                 skill=run.skill,
-                version=f"v{where.version}",
+                version=f"v{paths.version}",
                 min_pairs=str(settings.min_pairs),
                 validation_share=str(settings.validation_share),
                 test_share=str(settings.test_share),
             ),
-            "output_uri": where.dataset,
+            "output_uri": paths.dataset,
         },
         "train": {
-            "job_name": where.jobs["train"],
+            "job_name": paths.jobs["train"],
             "hyperparameters": {**settings.to_strings(), "base_model": place.base_model},
             "base_model_uri": f"s3://{place.bucket}/models/{place.base_model}/",
-            "output_uri": where.runs,
+            "output_uri": paths.runs,
         },
         "adapters": [
-            {"name": where.candidate, "artifact_uri": where.adapter},
-            {"name": where.control, "artifact_uri": where.control_adapter},
+            {"name": paths.candidate, "artifact_uri": paths.adapter},
+            {"name": paths.control, "artifact_uri": paths.control_adapter},
         ],
-        "ask_held_out": asked.model_dump(mode="json"),
+        "ask_held_out": held_out.model_dump(mode="json"),
         "evaluate": {
-            "job_name": where.jobs["evaluate"],
+            "job_name": paths.jobs["evaluate"],
             "arguments": _arguments(
                 endpoint=place.endpoint,
-                baseline_component=asked.components["baseline"],
-                candidate_component=where.candidate,
-                control_component=where.control,
+                baseline_component=held_out.components["baseline"],
+                candidate_component=paths.candidate,
+                control_component=paths.control,
                 min_threads=str(settings.min_threads),
                 min_win_rate=str(settings.min_win_rate),
             ),
-            "output_uri": where.evaluation,
+            "output_uri": paths.evaluation,
         },
     }
 
 
-def _asked(run: LearningRun, place: Place, where: _Where, baseline: Policy) -> AskedRun:
-    served = baseline.backend
-    assert isinstance(served, SageMakerBackend)  # `request_run` sees to it
+def _plan_held_out(run: LearningRun, place: Place, paths: _RunPaths, baseline: Policy) -> AskedRun:
+    backend = baseline.backend
+    assert isinstance(backend, SageMakerBackend)  # `request_run` sees to it
     components: dict[System, str] = {
-        "baseline": served.component or base_component(place.endpoint),
-        "candidate": where.candidate,
-        "sft_only": where.control,
+        "baseline": backend.component or base_component(place.endpoint),
+        "candidate": paths.candidate,
+        "sft_only": paths.control,
     }
     return AskedRun(
         tenant_id=run.tenant_id,
-        dataset_version=f"v{where.version}",
-        dataset_uri=where.dataset,
-        answers_uri=where.answers,
+        dataset_version=f"v{paths.version}",
+        dataset_uri=paths.dataset,
+        answers_uri=paths.answers,
         endpoint=place.endpoint,
         components=components,
         max_tokens=baseline.sampling.max_tokens,

@@ -1,4 +1,4 @@
-"""Which events a learning run learns from, as the statement that has Athena write them to files."""
+"""The events that a learning run learns from, as a statement with which Athena writes them to files."""
 
 from datetime import datetime
 
@@ -16,16 +16,16 @@ COLUMNS = (
     "received_at",
     "payload",
 )
-"""What each file holds of an event, all text: times are RFC 3339, `payload` is canonical JSON."""
+"""The columns of each file, all text: times are RFC 3339, `payload` is canonical JSON."""
 
 
 def unload_statement(*, tenant_id: str, skill: str, since: datetime, until: datetime, folder: str) -> tuple[str, str]:
-    """The two halves of an UNLOAD; between them goes what one try of it calls its own folder below `folder`, an `s3://`
-    URI.
+    """The two halves of an UNLOAD statement. Between them goes the name of a folder of its own for each try, below
+    `folder`, an `s3://` URI.
 
-    It selects what the tenant's skill received from `since` until before `until`, for Parquet files. UNLOAD writes no
-    file of no rows, and SageMaker refuses an input without a file, so a row of nulls is always among them. Athena's
-    execution parameters would be no safer: a string among them is a quoted literal too.
+    It writes Parquet files of the events of the tenant's skill received from `since` until before `until`. UNLOAD
+    writes no file when there are no rows, and SageMaker refuses an input without a file, so a row of nulls is always
+    added. Athena's execution parameters would be no safer: a string among them is a quoted literal too.
     """
     received_since, received_until = rfc3339(since), rfc3339(until)
     before = f"""UNLOAD (
@@ -40,5 +40,5 @@ def unload_statement(*, tenant_id: str, skill: str, since: datetime, until: date
 
 
 def _literal(text: str) -> str:
-    """`text` as a string in SQL."""
+    """`text` as a string literal in SQL."""
     return "'" + text.replace("'", "''") + "'"

@@ -1,4 +1,4 @@
-"""A learning run is requested, admitted, recorded and started."""
+"""Request a learning run, admit it, record it and start it."""
 
 from collections.abc import Callable, Mapping
 
@@ -29,12 +29,12 @@ MOST: Mapping[str, float] = {
     "min_pairs": 1_000_000,
     "min_threads": 1_000_000,
 }
-"""The most that a run may be asked for: what stages serve (`max_lora_rank`, `max_model_len` in `infra/config.py`),
-and about a day of one machine. Runs that were recorded before may hold more."""
+"""The largest values that a new run may ask for: what stages can serve (`max_lora_rank`, `max_model_len` in
+`infra/config.py`), and about a day of one machine. Runs recorded earlier may have larger ones."""
 
 
 def check_settings(settings: LearningSettings) -> None:
-    """Raises: InvalidInput naming the first setting that is beyond what a run may be asked for."""
+    """Check the settings of a new run. Raises: InvalidInput naming the first one that is out of bounds."""
     for name, most in MOST.items():
         if not getattr(settings, name) <= most:
             raise InvalidInput(f"{name} is at most {most}", param=f"settings.{name}")
@@ -57,7 +57,7 @@ def start_run(
 ) -> LearningRun:
     """Record a run and `start` its execution, by the run's id and with its input. When that fails, the record says so.
 
-    Raises: what `request_run` does, DependencyUnavailable.
+    Raises: what `request_run` raises, DependencyUnavailable.
     """
     run = request_run(
         records,
@@ -79,7 +79,8 @@ def start_run(
 
 
 def admit_run(adapters: Adapters, counters: Counters, tenant_id: str, ceilings: Ceilings, *, endpoint: str, clock: Clock) -> None:
-    """Count one more learning run of the tenant. Raises: QuotaExceeded where a ceiling is reached."""
+    """Count one more learning run of the tenant today (UTC). Raises: QuotaExceeded when a ceiling is reached, with
+    `retry_after_s` (seconds) for that of runs a day; DependencyUnavailable."""
     check_adapters(adapters, tenant_id, endpoint=endpoint, most=ceilings.adapters, more=ADAPTERS_OF_A_RUN)
     most = ceilings.learning_runs_per_day
     if most is None:
@@ -102,11 +103,11 @@ def request_run(
     clock: Clock,
     admit: Callable[[], None] = lambda: None,
 ) -> LearningRun:
-    """Record a run against the skill's present control, once `admit` lets it. The same request again finds the one
-    recorded.
+    """Record a run against the skill's present control, once `admit` allows it. The same request again returns the run
+    recorded first.
 
-    Raises: InvalidInput for settings beyond their bounds, NotFound without the skill or its route, Conflict when the id
-    holds another run or the control is not a model of the endpoint; what `admit` does.
+    Raises: InvalidInput for settings out of bounds, NotFound without the skill or its route, Conflict when the id
+    belongs to another run or the control is not a model of the endpoint; what `admit` raises.
     """
     key = run_key(skill, run_id)
     try:

@@ -1,4 +1,4 @@
-"""The hyperparameters of a training run and the report it leaves beside the adapter."""
+"""The hyperparameters of a training run, and the report that is written beside the adapter."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from rlaas.wire import WireModel
 class TrainingSettings(BaseModel):
     """Hyperparameters of SFT, then DPO, with LoRA. SageMaker passes them as strings; `from_strings` reads those.
 
-    A short SFT brings the policy near the edits, so that DPO's reference model is one that could have written them.
+    A short SFT brings the policy near the edited texts, so that DPO's reference model could have written them.
     DPO's loss is the sigmoid loss plus `sft_weight` times the negative log-likelihood of the chosen text (RPO, Pang et
     al. 2024): with few steps the pure sigmoid loss mostly lowers both likelihoods and moves little.
     """
@@ -27,7 +27,9 @@ class TrainingSettings(BaseModel):
     sft_learning_rate: float = Field(default=5e-4, gt=0)
     dpo_steps: int = Field(default=24, ge=1)
     dpo_learning_rate: float = Field(default=3e-4, gt=0)
-    beta: float = Field(default=0.1, gt=0, description="DPO's inverse temperature: how dearly leaving the reference model is paid")
+    beta: float = Field(
+        default=0.1, gt=0, description="DPO's inverse temperature: the larger, the closer the adapter stays to the reference model"
+    )
     sft_weight: float = Field(default=1.0, ge=0)
     seed: int = 7
 
@@ -37,13 +39,13 @@ class TrainingSettings(BaseModel):
         return cls.model_validate_strings(dict(hyperparameters))
 
     def to_strings(self) -> dict[str, str]:
-        """What SageMaker's HyperParameters take: the fields of this class, of a subclass too."""
+        """The values as SageMaker's HyperParameters, strings; of a subclass only the fields of this class."""
         return {name: str(getattr(self, name)) for name in TrainingSettings.model_fields}
 
 
 class PhaseReport(WireModel):
-    """One trainer's run: optimizer steps, wall seconds, and the logged figures of its last step (loss, reward margin,
-    ...)."""
+    """One trainer's run: optimizer steps, wall seconds, and the logged figures of its first and last step (loss, reward
+    margin, ...)."""
 
     steps: int
     seconds: float
@@ -52,11 +54,11 @@ class PhaseReport(WireModel):
 
 
 class TrainingReport(WireModel):
-    """What was trained, on what, with what.
+    """What was trained, on which data and with which settings.
 
-    `demonstrations` are what SFT learned from beside the `pairs`; `left_out` counts rows that the base model cannot
-    learn from, by reason. `sft_only` is the control's second phase: it starts from the same SFT adapter as `dpo` and
-    takes as many steps, with SFT's loss.
+    `demonstrations` is the number of rows that SFT learned from beside the `pairs`; `left_out` counts rows that the
+    base model cannot learn from, by reason. `sft_only` is the control's second phase: it starts from the same SFT
+    adapter as `dpo` and takes as many steps, with SFT's loss.
     """
 
     hyperparameters: dict[str, float | str]
