@@ -1,1 +1,1 @@
-"""Heavy entrypoints that run as SageMaker jobs in `containers/learning`."""
+"""Programs that run as SageMaker jobs in the image of `containers/learning`."""

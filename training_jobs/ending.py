@@ -1,4 +1,4 @@
-"""How a job ends: with its reason where SageMaker looks for one."""
+"""Run a job to its end, and leave the reason of a failure where SageMaker looks for it."""
 
 import sys
 import traceback
@@ -12,18 +12,20 @@ from rlaas.errors import RlaasError
 from training_jobs.ml_root import ml_root
 
 REASON_BYTES = 1024
-"""What SageMaker shows of a job's words: the first KB of their UTF-8."""
+"""The bytes of a reason that SageMaker shows: the first KB of its UTF-8."""
 
 
 class JobFailed(Exception):
-    """The job cannot do what it was asked. Its message says why and what to do, and holds nobody's words."""
+    """The job cannot do its work. The message says why and what to do, and contains no text of users."""
 
 
 def exit_status(job: Callable[[], None]) -> int:
-    """Run `job`; 0, or 1 with the reason left for SageMaker and more of it in the log.
+    """Run `job` and return the exit status: 0, or 1 after writing the reason for SageMaker and more of it to the log.
 
-    SageMaker shows /opt/ml/output/failure as a training job's FailureReason and /opt/ml/output/message as a processing
-    job's ExitMessage (its FailureReason is then the exit status); it reads the one of the two that the kind of job has.
+    SageMaker shows /opt/ml/output/failure as a training job's FailureReason, and /opt/ml/output/message as a processing
+    job's ExitMessage (whose FailureReason is then the exit status). Both are written; SageMaker reads the one it needs.
+
+    Raises: SystemExit when `job` does, for wrong arguments.
     """
     try:
         job()
@@ -42,8 +44,8 @@ def exit_status(job: Callable[[], None]) -> int:
 
 
 def reason(error: Exception) -> str:
-    """What may be shown of `error` to whoever reads the run. Other people's messages can hold the data: of them, the
-    kind and the place."""
+    """The part of `error` that readers of the run may see. Messages of other libraries can contain the data, so for
+    those it is only the error's type and place."""
     name = type(error).__name__
     if isinstance(error, ValidationError):
         faults = error.errors(include_url=False, include_context=False, include_input=False)

@@ -1,10 +1,9 @@
-"""vLLM's model executor where there is no GPU and few cores: in the engine's own process, with adapters applied by
-matrix products.
+"""A model executor of vLLM for machines without a GPU and with few cores: it runs in the engine's own process and
+applies adapters by matrix products.
 
-Stock vLLM 0.32 on CPU keeps the worker in a second process, and the engine spins on shared memory while it waits, which
-costs one core of two. Its torch LoRA copies the adapter's weights once for each token; and for tokens that want no
-adapter it reads the last adapter slot, so that the base model answers with an adapter's weights once every slot is
-taken.
+Stock vLLM 0.32 on CPU runs the worker in a second process, and the engine spins on shared memory while it waits, which
+costs one core of two. Its torch LoRA copies the adapter's weights once for each token. For tokens without an adapter it
+reads the last adapter slot, so that the base model answers with an adapter's weights once every slot is used.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from vllm.v1.executor.uniproc_executor import UniProcExecutor
 Rows = list[tuple[int, torch.Tensor | None]]
 
 
-def rows_by_adapter(slots: torch.Tensor) -> Rows:
-    """Which rows of a batch each adapter slot answers: (slot, row indices, or None for all rows); rows in slot -1 have
-    no adapter."""
+def group_rows(slots: torch.Tensor) -> Rows:
+    """The rows of a batch that use each adapter slot, as (slot, row indices or `None` for all rows). `slots` has a slot
+    for each row; rows of slot -1 use no adapter and are left out."""
     used = [slot for slot in slots.unique().tolist() if slot >= 0]
     if len(used) == 1 and bool((slots == used[0]).all()):
         return [(used[0], None)]
@@ -32,7 +31,7 @@ def rows_by_adapter(slots: torch.Tensor) -> Rows:
 
 
 class GroupedLora(PunicaWrapperCPU):
-    """Adds each adapter's low-rank product to the rows that chose it: two products per adapter in the batch, nothing
+    """Adds each adapter's low-rank product to the rows that use it: two products per adapter in the batch, and nothing
     for other rows."""
 
     token_rows: Rows
@@ -43,8 +42,8 @@ class GroupedLora(PunicaWrapperCPU):
     ) -> None:
         """Group the step's rows by adapter, once for all layers."""
         super().update_metadata(mapping, lora_index_to_id, max_loras, vocab_size, **kwargs)
-        self.token_rows = rows_by_adapter(self.token_lora_indices)
-        self.sampler_rows = rows_by_adapter(self.sampler_indices)
+        self.token_rows = group_rows(self.token_lora_indices)
+        self.sampler_rows = group_rows(self.sampler_indices)
 
     def add_lora_linear(
         self,
@@ -58,8 +57,8 @@ class GroupedLora(PunicaWrapperCPU):
         buffer: tuple[torch.Tensor, ...] | None = None,
         **kwargs: object,
     ) -> None:
-        """`y[:, slice] += scale * x A^T B^T` for each of a merged layer's slices; A is (slots, 1, rank, in), B (slots,
-        1, out, rank)."""
+        """`y[:, slice] += scale * x A^T B^T`, in place, for each of a merged layer's slices. A has the shape (slots, 1,
+        rank, in), B (slots, 1, out, rank)."""
         y, x = y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1])
         for slot, rows in self.token_rows:
             inputs = x if rows is None else x[rows]
@@ -86,7 +85,8 @@ class GroupedLora(PunicaWrapperCPU):
 
 
 def add_product(y: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scale: float, rows: torch.Tensor | None) -> None:
-    """`y[rows] += scale * x A^T B^T`, in place."""
+    """`y[rows] += scale * x A^T B^T`, in place. Shapes: y (all rows, out), x (rows, in), a (rank, in), b (out, rank);
+    `rows` are indices, `None` means all."""
     low = linear(x, a)
     if rows is None:
         y.addmm_(low, b.T, alpha=scale)
@@ -95,21 +95,21 @@ def add_product(y: torch.Tensor, x: torch.Tensor, a: torch.Tensor, b: torch.Tens
 
 
 def pack_weights(model: torch.nn.Module) -> None:
-    """Lay out each float32 linear layer's weight once as oneDNN wants it: at decode's few rows, over twice as fast as
-    from plain rows.
+    """Pack each float32 linear layer's weight once in oneDNN's layout. For the few rows of decoding that is over twice
+    as fast as plain rows.
 
     vLLM 0.32 tries a packed layout of its own, which fails on processors without AVX-512 and falls back to plain rows.
     """
     for layer in model.modules():
         weight = getattr(layer, "weight", None)
         if "cpu_linear" in vars(layer) and isinstance(weight, torch.Tensor) and weight.dim() == 2 and weight.dtype == torch.float32:
-            layer.cpu_linear = packed_linear(weight.data)
+            layer.cpu_linear = make_packed_linear(weight.data)
             if isinstance(layer, LinearBase):
                 weight.data = torch.empty(0)
 
 
-def packed_linear(weight: torch.Tensor) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]:
-    """`linear` with the packed copy of `weight` in place of the weight it is called with."""
+def make_packed_linear(weight: torch.Tensor) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]:
+    """A function like `linear` that uses a packed copy of `weight` in place of the weight it is called with."""
     packed = torch.ops.mkldnn._reorder_linear_weight(weight)
 
     def packed_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:

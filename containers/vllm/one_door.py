@@ -1,17 +1,18 @@
-"""One way to the model: SageMaker's hosting route, where the adapter is the one that SageMaker names in a header, or
-none.
+"""The only way to the model: SageMaker's hosting route, which answers with the adapter that SageMaker names in a
+header, or with none.
 
-On AWS nobody but SageMaker reaches the container. Where it stands on a port that others reach, too, RLAAS_HOSTING_KEY
-is set, and every request must carry it: vLLM by itself answers every page of every browser on the machine.
+On AWS only SageMaker reaches the container. Where others can reach its port too, RLAAS_HOSTING_KEY is set, and every
+request must carry it: vLLM by itself would answer every page in every browser on the machine.
 
-vLLM's own chat route answers with whatever model the body names, which may be any tenant's adapter that is loaded. AWS
-does not say which of the two its OpenAI-compatible path asks, so here the one leads to the other.
+vLLM's own chat route answers with the model that the body names, which may be any tenant's loaded adapter. AWS does not
+say which of the two routes its OpenAI-compatible path uses, so this middleware sends the chat route to the hosting
+route.
 
-All tenants of a stage share this server, by the gateway and by the grants of `/v1/decide`, and what one of them asks
-for, others wait for. So a chat may have the fields that are named here and no others of vLLM's many, and what is
-compiled for it (a schema, a tool's arguments) is bounded in what takes llguidance long, as `make bench-grammars`
-measures: items and properties that are counted, numbers that others must be multiples of, long texts. Patterns and
-lengths of texts take it no time.
+All tenants of a stage share this server, through the gateway and through the grants of `/v1/decide`, and wait for each
+other's requests. So a chat may have only those of vLLM's many fields that are named here. A schema or a tool's
+arguments are compiled, so there are bounds on the parts that take llguidance long, as `make bench-grammars` measures:
+counts of items and properties, divisors of numbers (`multipleOf`), and long texts. Patterns and lengths of texts take
+it no time.
 """
 
 import hmac
@@ -39,16 +40,17 @@ FIELDS = frozenset(
 )
 MOST = {"n": 16, "top_logprobs": 20}
 MAX_BODY_BYTES = 6 * 1024 * 1024
-"""What InvokeEndpoint takes."""
+"""The largest body that InvokeEndpoint takes."""
 MAX_TOOLS = 128
 MAX_STOPS = 16
 MAX_BIASES = 300
 MAX_SCHEMA_BYTES = 64 * 1024
-"""Of all schemas of a request together, as JSON."""
+"""The most bytes of all schemas of a request together, as JSON."""
 MAX_COUNTED = 20_000
-"""Of all of them: counts of items and properties, and the digits of `multipleOf` as a number, added up."""
+"""The most for all schemas together of the counts of items and properties, and the digits of each `multipleOf` read as
+a whole number, added up."""
 MAX_TEXT = 1_000
-"""Characters of a value, a name or a pattern in a schema."""
+"""The most characters of a value, a name or a pattern in a schema."""
 MAX_DEPTH = 64
 _FORMATS = ("text", "json_object", "json_schema")
 _COUNTS = ("minItems", "maxItems", "minProperties", "maxProperties")
@@ -56,7 +58,7 @@ _NOT_COMPILED = frozenset({"description", "title", "$comment"})
 
 
 class NotTaken(Exception):
-    """A request has something that this server does not take; `param` is the field."""
+    """A request has something that this server does not accept; `param` is the field."""
 
     def __init__(self, param: str | None, why: str) -> None:
         super().__init__(why)
@@ -71,7 +73,8 @@ class ChatByInvocations:
         self._key = os.environ.get("RLAAS_HOSTING_KEY", "").encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, a chat's to the hosting route; answer 403 without the key that is asked for."""
+        """Pass the request on, a chat to the hosting route; answer 403 when the key is required and missing or wrong,
+        and 400 to a chat that is not accepted."""
         if self._key and scope["type"] != "lifespan" and not hmac.compare_digest(dict(scope["headers"]).get(KEY_HEADER, b""), self._key):
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
@@ -84,20 +87,20 @@ class ChatByInvocations:
             return
         scope = {**scope, "path": INVOCATIONS, "raw_path": INVOCATIONS.encode()}
         try:
-            body = checked(await _body(receive))
+            body = checked(await _read_body(receive))
         except NotTaken as refusal:
             await _refuse(send, refusal)
             return
         pending = [{"type": "http.request", "body": body, "more_body": False}]
 
-        async def again() -> Any:
+        async def receive_checked() -> Any:
             return pending.pop() if pending else await receive()
 
-        await self._app(scope, again, send)
+        await self._app(scope, receive_checked, send)
 
 
 def checked(body: bytes) -> bytes:
-    """The chat that `body` is, written anew, so that nobody after this reads it otherwise. Raises: NotTaken."""
+    """Check the chat in `body` and write it anew, so that vLLM reads exactly what was checked. Raises: NotTaken."""
     try:
         chat = json.loads(body)
     except (ValueError, RecursionError):
@@ -107,7 +110,7 @@ def checked(body: bytes) -> bytes:
     chat = {name: value for name, value in chat.items() if value is not None}
     for name in chat:
         if name not in FIELDS:
-            raise NotTaken(name[:64], "the stage's endpoint does not take it")
+            raise NotTaken(name[:64], "the stage's endpoint does not accept it")
     if not isinstance(chat.get("messages"), list):
         raise NotTaken("messages", "must be a list")
     for name, most in MOST.items():
@@ -128,7 +131,7 @@ def _check_lists(chat: Mapping[str, Any]) -> None:
             raise NotTaken(name, f"has at most {most} entries")
     stops = chat.get("stop", [])
     if not all(isinstance(stop, str) and len(stop) <= 256 for stop in ([stops] if isinstance(stops, str) else stops)):
-        raise NotTaken("stop", "is of texts of at most 256 characters")
+        raise NotTaken("stop", "may only have texts of at most 256 characters")
 
 
 def _check_schemas(chat: Mapping[str, Any]) -> None:
@@ -136,38 +139,38 @@ def _check_schemas(chat: Mapping[str, Any]) -> None:
     if not isinstance(form, dict) or form.get("type", "text") not in _FORMATS:
         raise NotTaken("response_format", f"its type is one of {', '.join(_FORMATS)}")
     compiled = [("response_format", form)] + [("tools", tool) for tool in chat.get("tools", [])]
-    size = counted = 0
+    size = count = 0
     for name, schema in compiled:
         size += len(json.dumps(schema))
-        counted += _counted(schema, name)
-        if size > MAX_SCHEMA_BYTES or counted > MAX_COUNTED:
+        count += _count_things(schema, name)
+        if size > MAX_SCHEMA_BYTES or count > MAX_COUNTED:
             raise NotTaken(name, f"its schemas have more than {MAX_SCHEMA_BYTES} bytes, or count more than {MAX_COUNTED} things in all")
 
 
-def _counted(part: object, name: str, *, depth: int = 0) -> int:
-    """What the counts and divisors of a schema add up to. Raises: NotTaken, blaming `name`, for depth and long
-    texts."""
+def _count_things(part: object, name: str, *, depth: int = 0) -> int:
+    """The sum of the counts and divisors in a schema. Raises: NotTaken, naming `name`, for a schema that is too deep or
+    has too long a text."""
     if depth > MAX_DEPTH:
         raise NotTaken(name, f"is nested deeper than {MAX_DEPTH}")
     if isinstance(part, list):
-        return sum(_counted(item, name, depth=depth + 1) for item in part)
+        return sum(_count_things(item, name, depth=depth + 1) for item in part)
     if isinstance(part, str) and len(part) > MAX_TEXT:
         raise NotTaken(name, f"has a text of more than {MAX_TEXT} characters")
     if not isinstance(part, dict):
         return 0
-    counted = sum(_counted(key, name) for key in part)
+    count = sum(_count_things(key, name) for key in part)
     for key, value in part.items():
         if key in _COUNTS and type(value) in (int, float):
-            counted += min(MAX_COUNTED + 1, abs(value))
+            count += min(MAX_COUNTED + 1, abs(value))
         elif key == "multipleOf" and type(value) in (int, float):
             digits = "".join(map(str, Decimal(str(value)).as_tuple().digits)).rstrip("0")
-            counted += int(digits[:9] or "0")
+            count += int(digits[:9] or "0")
         elif not (key in _NOT_COMPILED and isinstance(value, str)):
-            counted += _counted(value, name, depth=depth + 1)
-    return int(counted)
+            count += _count_things(value, name, depth=depth + 1)
+    return int(count)
 
 
-async def _body(receive: Receive) -> bytes:
+async def _read_body(receive: Receive) -> bytes:
     content: bytes = b""
     while True:
         message = await receive()

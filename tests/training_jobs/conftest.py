@@ -60,12 +60,20 @@ def week_of_events() -> list[StoredEvent]:
             Message(role="system", content=SYSTEM_PROMPT),
             Message(role="user", content=f"From: {case.full_name}\n\n{case.email}"),
         )
-        said = {**about, "output_id": output_id}
+        about_output = {**about, "output_id": output_id}
         events += [
             stored("interaction", f"int_{number}", InteractionCreated(**about, inputs=case.inputs, tags=tags), number, None),
-            stored("output", output_id, OutputProduced(**said, text=draft, messages=prompt), number, output_id),
-            stored("feedback", f"fbk_e{number}", FeedbackSubmitted(**said, kind="edit", final_text=reaction.final_text), number, output_id),
-            stored("feedback", f"fbk_a{number}", FeedbackSubmitted(**said, kind="action", action=reaction.action), number, output_id),
+            stored("output", output_id, OutputProduced(**about_output, text=draft, messages=prompt), number, output_id),
+            stored(
+                "feedback",
+                f"fbk_e{number}",
+                FeedbackSubmitted(**about_output, kind="edit", final_text=reaction.final_text),
+                number,
+                output_id,
+            ),
+            stored(
+                "feedback", f"fbk_a{number}", FeedbackSubmitted(**about_output, kind="action", action=reaction.action), number, output_id
+            ),
         ]
     return events
 
@@ -74,7 +82,7 @@ def week_of_events() -> list[StoredEvent]:
 def drafts_of() -> Callable[[str, int], list[StoredEvent]]:
     """Makes so many drafts of a user, each in a thread of its own and edited."""
 
-    def made(user: str, drafts: int) -> list[StoredEvent]:
+    def make_drafts(user: str, drafts: int) -> list[StoredEvent]:
         events: list[AnyEvent] = []
         for number in range(drafts):
             name = f"{user}-{number}"
@@ -87,7 +95,7 @@ def drafts_of() -> Callable[[str, int], list[StoredEvent]]:
             ]
         return [prepare(event, TENANT, received_at=START) for event in events]
 
-    return made
+    return make_drafts
 
 
 @pytest.fixture
@@ -102,7 +110,7 @@ def logged_by_others() -> list[StoredEvent]:
     offered: JsonValue = {"tools": [{"type": "function", "function": {"name": "find_order"}}]}
     example: JsonValue = [{"role": "user", "content": "Where is my order 1182?"}]
     answer = "It left our warehouse this morning."
-    told: list[tuple[type[AnyEvent], dict[str, JsonValue]]] = [
+    events: list[tuple[type[AnyEvent], dict[str, JsonValue]]] = [
         (InteractionCreated, {"interaction_id": "int_tool", "messages": [chat[0]], "parameters": offered}),
         (OutputProduced, {"interaction_id": "int_tool", "output_id": "out_tool", "text": "It is on its way.", "messages": [*chat]}),
         (FeedbackSubmitted, {"feedback_id": "fbk_tool", "interaction_id": "int_tool", "output_id": "out_tool", "kind": "edit"}),
@@ -110,10 +118,10 @@ def logged_by_others() -> list[StoredEvent]:
         (OutputProduced, {"interaction_id": "int_fine", "output_id": "out_fine", "text": answer}),
         (FeedbackSubmitted, {"feedback_id": "fbk_fine", "interaction_id": "int_fine", "output_id": "out_fine", "kind": "edit"}),
     ]
-    told[2][1]["final_text"], told[5][1]["final_text"] = "Hi! It left us today, sorry.", answer
+    events[2][1]["final_text"], events[5][1]["final_text"] = "Hi! It left us today, sorry.", answer
     return [
         prepare(model.model_validate_json(json.dumps({"skill": SKILL, **fields})), TENANT, received_at=START + timedelta(minutes=number))
-        for number, (model, fields) in enumerate(told)
+        for number, (model, fields) in enumerate(events)
     ]
 
 

@@ -52,11 +52,11 @@ def test_the_test_splits_prompts_stand_by_themselves_in_its_order_and_without_wh
     rows = pyarrow.parquet.read_table(tmp_path / "test.parquet").to_pylist()
     lines = (tmp_path / TEST_PROMPTS).read_bytes().splitlines()
     prompts = [HeldOutPrompt.model_validate_json(line) for line in lines]
-    assert [(said.interaction_id, said.prompt, said.tools) for said in prompts] == [
+    assert [(prompt.interaction_id, prompt.prompt, prompt.tools) for prompt in prompts] == [
         (row["interaction_id"], read_messages(row["prompt"]), row["tools"]) for row in rows
     ]
-    assert any(said.tools for said in prompts)
-    assert any(message.tool_calls for said in prompts for message in said.prompt)
+    assert any(prompt.tools for prompt in prompts)
+    assert any(message.tool_calls for prompt in prompts for message in prompt.prompt)
     assert not any(json.dumps(row["chosen"][0]["content"]).encode() in line for row, line in zip(rows, lines, strict=True))
     assert manifest.test_prompts is not None
     assert (manifest.test_prompts.prompts, manifest.test_prompts.sha256) == (len(rows), sha256(tmp_path / TEST_PROMPTS))
@@ -77,10 +77,10 @@ def test_one_persons_pairs_beyond_his_share_are_left_out_and_counted(
     for split in ("train", "test"):
         rows = pyarrow.parquet.read_table(tmp_path / f"{split}.parquet").to_pylist()
         of_each = Counter(row["person"] for row in rows)
-        said = manifest.splits[split]
-        assert (said.pairs, said.people, said.largest_share) == (len(rows), len(of_each), max(of_each.values()) / len(rows))
+        file = manifest.splits[split]
+        assert (file.pairs, file.people, file.largest_share) == (len(rows), len(of_each), max(of_each.values()) / len(rows))
         assert max(of_each.values()) <= max(FREE, 0.12 * len(rows))
-        people, left = max(people, said.people), left + said.pairs
+        people, left = max(people, file.people), left + file.pairs
     assert people == 31
     assert manifest.dropped == {"over_share": manifest.outputs - left}
     assert manifest.advice == {"over_share": ADVICE["over_share"]}
@@ -112,9 +112,9 @@ def test_what_another_wrote_and_was_sent_as_it_was_is_a_demonstration_beside_the
 def test_tool_calls_and_tools_survive_the_files(tmp_path: Path, logged_by_others: list[StoredEvent]) -> None:
     build(Arguments.parse(f"{WORDS} --test-share 0 --validation-share 0".split()), logged_by_others, tmp_path)
     (row,) = pyarrow.parquet.read_table(tmp_path / "train.parquet").to_pylist()
-    asked, called, answered = read_messages(row["prompt"])
-    assert (asked.content, called.tool_calls[0].function.arguments) == ("Where is it?", '{"order":7}')
-    assert (answered.role, answered.tool_call_id) == ("tool", called.tool_calls[0].id)
+    question, call, answer = read_messages(row["prompt"])
+    assert (question.content, call.tool_calls[0].function.arguments) == ("Where is it?", '{"order":7}')
+    assert (answer.role, answer.tool_call_id) == ("tool", call.tool_calls[0].id)
     assert row["tools"] == '[{"function":{"name":"find_order"},"type":"function"}]'
 
 

@@ -51,14 +51,14 @@ def test_data_in_another_librarys_message_is_not_shown(ml_root: Path) -> None:
     assert ends(ml_root, raises(ValueError(f"could not convert {SAID!r}"))) == (
         f"ValueError in test_ending.py, line {LINE_THAT_RAISES}; the job's log has the rest"
     )
-    told = ends(ml_root, lambda: DatasetManifest.model_validate({"tenant_id": [SAID]}) and None)
-    assert "tenant_id: Input should be a valid string" in told
-    assert SAID not in told
+    message = ends(ml_root, lambda: DatasetManifest.model_validate({"tenant_id": [SAID]}) and None)
+    assert "tenant_id: Input should be a valid string" in message
+    assert SAID not in message
 
 
 def test_a_reason_is_cut_to_what_sagemaker_shows_and_stays_utf_8(ml_root: Path) -> None:
-    told = ends(ml_root, raises(JobFailed("é" * REASON_BYTES)))
-    assert told == "é" * (REASON_BYTES // 2)
+    message = ends(ml_root, raises(JobFailed("é" * REASON_BYTES)))
+    assert message == "é" * (REASON_BYTES // 2)
     assert ends(ml_root, raises(JobFailed("x" + "é" * REASON_BYTES))) == "x" + "é" * (REASON_BYTES // 2 - 1)
 
 

@@ -21,7 +21,7 @@ WORDS = (
 )
 
 
-def answered(system: System, prompt: HeldOutPrompt) -> str:
+def answer_prompt(system: System, prompt: HeldOutPrompt) -> str:
     """What a candidate answers that writes in the house's style, and a base model that rambles."""
     name = prompt.prompt[-1].content.removeprefix("From: ").split()[0]
     styled = f"Hi {name},\n\nWe are looking into it.\n\nBest,\nThe Northwind Support Team"
@@ -44,19 +44,19 @@ def dataset(tmp_path: Path, week_of_events: list[StoredEvent]) -> Path:
 def answers(dataset: Path) -> list[Answer]:
     """What the systems answer to the dataset's prompts, asked as the function asks them."""
     prompts = [HeldOutPrompt.model_validate_json(line) for line in (dataset / TEST_PROMPTS).read_bytes().splitlines()]
-    kept = MemoryAnswers()
-    ask_on(prompts, answered, kept, concurrency=4, time_is_left=lambda: True)
-    return kept.kept
+    store = MemoryAnswers()
+    ask_on(prompts, answer_prompt, store, concurrency=4, time_is_left=lambda: True)
+    return store.kept
 
 
-def evaluated(tmp_path: Path) -> PromotionReport:
+def run_evaluation(tmp_path: Path) -> PromotionReport:
     return evaluate.evaluate(evaluate.parse(WORDS.split()), tmp_path / "dataset", tmp_path / "answers", tmp_path / "out")
 
 
 def test_the_answers_are_compared_and_both_reports_are_written(dataset: Path, answers: list[Answer], tmp_path: Path) -> None:
     write(answers[:7], tmp_path / "answers" / "000000.jsonl")
     write(answers[7:], tmp_path / "answers" / "000001.jsonl")
-    report = evaluated(tmp_path)
+    report = run_evaluation(tmp_path)
     assert report.promote
     assert report.candidate_over_baseline.win_rate == 1.0
     assert report.candidate_over_sft_only.ties == len(report.cases) == 6
@@ -66,7 +66,7 @@ def test_the_answers_are_compared_and_both_reports_are_written(dataset: Path, an
 
 def test_the_page_stands_alone_and_shows_answers_as_text(answers: list[Answer], tmp_path: Path) -> None:
     write(answers, tmp_path / "answers" / "000000.jsonl")
-    evaluated(tmp_path)
+    run_evaluation(tmp_path)
     page = (tmp_path / "out" / "promotion_report.html").read_text()
     assert page.count("<svg") == 2
     assert "src=" not in page
@@ -77,9 +77,9 @@ def test_the_page_stands_alone_and_shows_answers_as_text(answers: list[Answer], 
 
 def test_of_two_answers_to_one_question_the_first_kept_is_judged(answers: list[Answer], tmp_path: Path) -> None:
     write(answers, tmp_path / "answers" / "000000.jsonl")
-    once = evaluated(tmp_path)
+    once = run_evaluation(tmp_path)
     write([answer.model_copy(update={"text": "no"}) for answer in answers], tmp_path / "answers" / "000001.jsonl")
-    assert evaluated(tmp_path).cases == once.cases
+    assert run_evaluation(tmp_path).cases == once.cases
 
 
 @pytest.mark.parametrize("wrong", ["missing", "of another interaction"])
@@ -91,5 +91,5 @@ def test_without_every_systems_answer_to_each_prompt_the_job_fails_and_leaves_no
     theirs = [lost.model_copy(update={"interaction_id": "int_other"})] if wrong != "missing" else []
     write([*others, *theirs], tmp_path / "answers" / "000000.jsonl")
     with pytest.raises(JobFailed, match="held-out interaction 3 has no answer of candidate"):
-        evaluated(tmp_path)
+        run_evaluation(tmp_path)
     assert not (tmp_path / "out").exists()

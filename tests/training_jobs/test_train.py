@@ -125,7 +125,7 @@ def test_a_call_is_rendered_as_the_server_renders_it(tmp_path: Path, tiny_model:
     build(Arguments.parse(WORDS.split()), logged_by_others, tmp_path / "dataset")
     rows = train.read_rows(tmp_path / "dataset" / "train.parquet", ("prompt", "chosen", "rejected", "tools"))
     tokenizer = AutoTokenizer.from_pretrained(with_template(tiny_model, tmp_path / "tools", TOOLS_TEMPLATE))
-    (pair,) = train.conversations(rows)
+    (pair,) = train.make_dataset(rows)
     text = tokenizer.apply_chat_template(pair["prompt"], tools=json.loads(pair["tools"]), tokenize=False)
     assert '{"name": "find_order", "arguments": {"order": 7}}' in text
     assert text.startswith('<|im_start|>system\n[{"function": {"name": "find_order"}')

@@ -18,7 +18,7 @@ def _put_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_scoring_answers_only_gives_the_same_log_probabilities_and_gradients(tiny_model: Path) -> None:
-    found = []
+    results = []
     for compact in (False, True):
         model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
         add_fused_lm_head(model)
@@ -29,7 +29,7 @@ def test_scoring_answers_only_gives_the_same_log_probabilities_and_gradients(tin
         labels[:, :7] = -100
         output = model(input_ids=ids, labels=labels, fused_lm_head=True)
         output.log_probs.sum().backward()
-        found.append((output.log_probs, model.model.layers[0].mlp.up_proj.weight.grad))
-    torch.testing.assert_close(found[0][0], found[1][0])
-    torch.testing.assert_close(found[0][1], found[1][1], atol=1e-4, rtol=1e-4)
-    assert (found[1][0][:, :6] == 0).all()
+        results.append((output.log_probs, model.model.layers[0].mlp.up_proj.weight.grad))
+    torch.testing.assert_close(results[0][0], results[1][0])
+    torch.testing.assert_close(results[0][1], results[1][1], atol=1e-4, rtol=1e-4)
+    assert (results[1][0][:, :6] == 0).all()

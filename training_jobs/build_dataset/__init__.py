@@ -1,1 +1,1 @@
-"""A run's events become a versioned dataset."""
+"""Build a versioned dataset from a run's events."""

@@ -1,9 +1,9 @@
-"""A run's events become a versioned dataset of preference pairs and demonstrations.
+"""Build a versioned dataset of preference pairs and demonstrations from a run's events.
 
-A SageMaker processing job without a network: reads the events of one tenant's skill from the files that Athena wrote
-for it under /opt/ml/processing/input/events, writes train, validation and test Parquet files in TRL's conversational
-preference format, demonstrations.parquet in its prompt-completion format, the test split's prompts as JSON lines (for a
-function, which reads no Parquet), and manifest.json under /opt/ml/processing/output/dataset.
+A SageMaker processing job without a network. It reads the events of one tenant's skill from the files that Athena wrote
+to /opt/ml/processing/input/events. To /opt/ml/processing/output/dataset it writes train, validation and test Parquet
+files in TRL's conversational preference format, demonstrations.parquet in TRL's prompt-completion format, the test
+split's prompts as JSON lines (for a function that cannot read Parquet), and manifest.json.
 """
 
 from __future__ import annotations
@@ -61,33 +61,33 @@ class Arguments:
 
     @classmethod
     def parse(cls, words: list[str]) -> Arguments:
-        """Raises: SystemExit naming the argument that is missing or wrong."""
+        """Parse the command line. Raises: SystemExit naming the argument that is missing or wrong."""
         parser = argparse.ArgumentParser(prog="build_dataset", description=__doc__)
         for name in ("tenant", "skill", "version"):
             parser.add_argument(f"--{name}", required=True)
         parser.add_argument("--min-pairs", type=int, default=8, help="fewer training pairs than this fail the job")
         parser.add_argument("--validation-share", type=float, default=SplitShares().validation)
         parser.add_argument("--test-share", type=float, default=SplitShares().test)
-        given = parser.parse_args(words)
+        arguments = parser.parse_args(words)
         return cls(
-            tenant=given.tenant,
-            skill=given.skill,
-            version=given.version,
-            min_pairs=given.min_pairs,
-            shares=SplitShares(validation=given.validation_share, test=given.test_share),
+            tenant=arguments.tenant,
+            skill=arguments.skill,
+            version=arguments.version,
+            min_pairs=arguments.min_pairs,
+            shares=SplitShares(validation=arguments.validation_share, test=arguments.test_share),
         )
 
 
 def read_events(tenant: str, folder: Path) -> Iterator[StoredEvent]:
-    """The tenant's events in the files that Athena wrote for the run (`rlaas.learning.selection`); one delivered twice
-    comes twice."""
+    """The tenant's events in the files that Athena wrote for the run (`rlaas.learning.selection`); an event delivered
+    twice comes twice."""
     import pyarrow.parquet
 
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
             for row in batch.to_pylist():
                 if row["event_id"] is None:
-                    continue  # the row that there is of no events
+                    continue  # the row of nulls that the statement adds
                 yield StoredEvent(
                     tenant_id=tenant,
                     payload_sha256=None,
@@ -118,7 +118,7 @@ def demonstrations_schema() -> pyarrow.Schema:
 
 
 def _messages() -> pyarrow.DataType:
-    """A chat as OpenAI has it; a call's arguments are the JSON text that the model wrote."""
+    """A list of messages in OpenAI's format; a call's arguments are the JSON text that the model wrote."""
     import pyarrow
 
     text = pyarrow.string()
@@ -137,7 +137,7 @@ def _provenance() -> list[tuple[str, pyarrow.DataType]]:
 
 
 def write_split(pairs: list[Pair], path: Path) -> SplitFile:
-    """Write one Parquet file; an empty split has the columns and no rows."""
+    """Write a split as a Parquet file; an empty one has the columns and no rows."""
     digest = _write([trl_row(pair) for pair in pairs], schema(), path)
     people = Counter(pair.person for pair in pairs)
     return SplitFile(
@@ -150,20 +150,20 @@ def write_split(pairs: list[Pair], path: Path) -> SplitFile:
 
 
 def write_demonstrations(pairs: list[Pair], path: Path) -> DemonstrationsFile:
-    """Write what SFT alone learns from; without any, the columns and no rows."""
+    """Write the demonstrations, from which only SFT learns; without any, the file has the columns and no rows."""
     digest = _write([demonstration_row(pair) for pair in pairs], demonstrations_schema(), path)
     return DemonstrationsFile(demonstrations=len(pairs), threads=len({pair.thread for pair in pairs}), sha256=digest)
 
 
 def write_test_prompts(pairs: list[Pair], path: Path) -> PromptsFile:
-    """Write what the models are asked in an evaluation, a line for each row of the test split."""
+    """Write the prompts for the evaluation, a line for each row of the test split."""
     content = "".join(f"{held_out_prompt(pair).model_dump_json()}\n" for pair in pairs).encode()
     path.write_bytes(content)
     return PromptsFile(prompts=len(pairs), sha256=hashlib.sha256(content).hexdigest())
 
 
 def _write(rows: list[Mapping[str, object]], columns: pyarrow.Schema, path: Path) -> str:
-    """Write a Parquet file and return its SHA-256."""
+    """Write a Parquet file and return its SHA-256, hexadecimal."""
     import pyarrow.parquet
 
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows], schema=columns), path)
@@ -173,16 +173,16 @@ def _write(rows: list[Mapping[str, object]], columns: pyarrow.Schema, path: Path
 def build(arguments: Arguments, events: list[StoredEvent], output: Path) -> DatasetManifest:
     """Write the dataset's files under `output` and return its manifest."""
     output.mkdir(parents=True, exist_ok=True)
-    made = build_pairs(events)
+    result = build_pairs(events)
     salt = f"{arguments.tenant}/{arguments.skill}"
-    sides = split_pairs(made.pairs, arguments.shares, salt=salt)
-    shown = training_demonstrations(made.pairs, arguments.shares, salt=salt)
-    kept = {split: within_shares(sides[split]) for split in SPLITS}
-    in_sides = len(shown) + sum(len(side) for side in sides.values())
-    files = {split: write_split(kept[split], output / f"{split}.parquet") for split in SPLITS}
-    shown = within_shares(shown)
-    over_share = in_sides - len(shown) - sum(len(side) for side in kept.values())
-    dropped = +Counter(made.dropped | {"unchanged": len(made.pairs) - in_sides, "over_share": over_share})
+    sides = split_pairs(result.pairs, arguments.shares, salt=salt)
+    demonstrations = training_demonstrations(result.pairs, arguments.shares, salt=salt)
+    splits = {split: within_shares(sides[split]) for split in SPLITS}
+    in_sides = len(demonstrations) + sum(len(side) for side in sides.values())
+    files = {split: write_split(splits[split], output / f"{split}.parquet") for split in SPLITS}
+    demonstrations = within_shares(demonstrations)
+    over_share = in_sides - len(demonstrations) - sum(len(side) for side in splits.values())
+    dropped = +Counter(result.dropped | {"unchanged": len(result.pairs) - in_sides, "over_share": over_share})
     moments = sorted({event.received_at for event in events})
     manifest = DatasetManifest(
         tenant_id=arguments.tenant,
@@ -190,18 +190,18 @@ def build(arguments: Arguments, events: list[StoredEvent], output: Path) -> Data
         version=arguments.version,
         created_at=rfc3339(utc_now()),
         splits=files,
-        demonstrations=write_demonstrations(shown, output / "demonstrations.parquet"),
-        test_prompts=write_test_prompts(kept["test"], output / TEST_PROMPTS),
-        outputs=made.outputs,
+        demonstrations=write_demonstrations(demonstrations, output / "demonstrations.parquet"),
+        test_prompts=write_test_prompts(splits["test"], output / TEST_PROMPTS),
+        outputs=result.outputs,
         dropped=dropped,
         advice={reason: ADVICE[reason] for reason in dropped},
         min_pairs=arguments.min_pairs,
-        discarded_drafts=sum(pair.discarded for pair in made.pairs),
+        discarded_drafts=sum(pair.discarded for pair in result.pairs),
         events=len({event.event_id for event in events}),
         events_since=rfc3339(moments[0]) if moments else None,
         events_until=rfc3339(moments[-1]) if moments else None,
         events_sha256=canonical_sha256([*sorted({event.event_id for event in events})]),
-        policies=tuple(sorted({pair.policy_id for pair in made.pairs if pair.policy_id})),
+        policies=tuple(sorted({pair.policy_id for pair in result.pairs if pair.policy_id})),
         columns=tuple(schema().names),
     )
     (output / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n")
@@ -209,7 +209,7 @@ def build(arguments: Arguments, events: list[StoredEvent], output: Path) -> Data
 
 
 def main() -> int:
-    """Run the job; its exit status."""
+    """Run the job and return its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     return exit_status(work)
 

@@ -1,1 +1,1 @@
-"""A day's many small files of the lake become few large ones."""
+"""Merge a day's many small files of the lake into few large ones."""

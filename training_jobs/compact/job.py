@@ -1,13 +1,13 @@
-"""The many small files of a day in the lake become few large ones without duplicates.
+"""Merge the many small files of a day in the lake into few large ones without duplicates.
 
 A SageMaker processing job, daily. A partition (one event type, one day) is due once its day is over and it holds
-anything but the files of one compaction, so that an event that comes late into an old day is taken in by the next run,
-and nothing has to be remembered between runs.
+anything but the files of one compaction. So the next run picks up an event that arrives late for an old day, and no
+state is stored between runs.
 
-What is read is deleted only after what replaces it was uploaded and its rows were counted. A run that is killed, or two
-runs at once, can leave an event twice, which every reader of the lake allows for and the next run mends, but can never
-lose one: a new file's name holds a digest of the files it was made of and one of its own content, so that no run
-replaces or deletes what it has just written.
+A run deletes the files that it read only after their replacements were uploaded and the rows counted. A run that is
+killed, or two runs at once, can leave an event twice, which every reader of the lake allows for and the next run
+corrects. They can never lose one: a new file's name contains a digest of the files that it was made of and one of its
+own content, so that no run replaces or deletes what it has just written.
 """
 
 from __future__ import annotations
@@ -43,25 +43,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger("compact")
 
 KEY = re.compile(r"events/event_type=(?P<event_type>[^/]+)/event_date=(?P<event_date>\d{4}-\d{2}-\d{2})/(?:[^/._][^/]*/)*[^/._][^/]*")
-"""A partition's file. Firehose may put folders of its own below (the hour of delivery); Athena skips names that begin
-with `.` or `_`."""
+"""The key of a file of a partition. Firehose may add folders of its own (the hour of delivery); Athena skips names that
+begin with `.` or `_`."""
 COMPACTED = re.compile(r"compacted-(?P<inputs>[0-9a-f]{16})-[0-9a-f]{16}\.parquet")
 SHARD_MIB = 512
-"""Uncompressed MiB of one output file: 100 to 250 MB as zstd, by its texts, and about 2.5 GiB of memory while it is put
-in order."""
+"""Uncompressed MiB of one output file: 100 to 250 MB as zstd, depending on its texts, and about 2.5 GiB of memory while
+it is sorted."""
 ROWS_PER_GROUP = 20_000
-"""Rows are sorted by tenant and skill: readers of one tenant skip the row groups of the others by their statistics."""
+"""Rows of one row group. They are sorted by tenant and skill, so that readers of one tenant skip the row groups of
+others by their statistics."""
 _DOWNLOADS = 8
 _DELETES = 1_000
 _CHUNK = 1024**2
 
 
 class RowsDiffer(Exception):
-    """What was uploaded does not hold every event that was read; nothing was deleted."""
+    """The uploaded files do not contain every event that was read; nothing was deleted."""
 
 
 class FilesGone(Exception):
-    """A file was deleted since it was listed: another run is at work on the partition. Nothing was written."""
+    """A file was deleted after it was listed: another run is working on the partition. Nothing was written."""
 
 
 @dataclass(frozen=True)
@@ -88,24 +89,24 @@ class Partition:
 
     @property
     def prefix(self) -> str:
-        """What the keys of its files begin with."""
+        """The prefix of the keys of its files."""
         return f"events/event_type={self.event_type}/event_date={self.event_date}/"
 
     @property
     def digest(self) -> str:
-        """Names the files by their keys and contents, 16 hexadecimal characters."""
+        """A digest of the files' keys and contents, 16 hexadecimal characters."""
         return hashlib.sha256("".join(f"{file.key} {file.etag}\n" for file in self.files).encode()).hexdigest()[:16]
 
     @property
     def is_compacted(self) -> bool:
         """Whether all its files are of one compaction; a large partition has several."""
-        found = [COMPACTED.fullmatch(file.name) for file in self.files]
-        return all(found) and len({match["inputs"] for match in found if match}) == 1
+        matches = [COMPACTED.fullmatch(file.name) for file in self.files]
+        return all(matches) and len({match["inputs"] for match in matches if match}) == 1
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What became of a partition: `written` holds the rows of `read`, less `duplicates`."""
+    """A merged partition: the files `written` hold the rows of the files `read`, less `duplicates`."""
 
     read: tuple[LakeFile, ...]
     written: tuple[LakeFile, ...]
@@ -124,40 +125,42 @@ class Arguments:
 
     @classmethod
     def parse(cls, words: Sequence[str]) -> Arguments:
-        """Raises: SystemExit naming the argument that is missing or wrong."""
+        """Parse the command line. Raises: SystemExit naming the argument that is missing or wrong."""
         parser = argparse.ArgumentParser(prog="compact", description=__doc__)
         parser.add_argument("--bucket", required=True, help="the lake's bucket")
         parser.add_argument(
             "--until", default=str(utc_now().date() - timedelta(days=1)), help="last day, YYYY-MM-DD; default: yesterday, UTC"
         )
-        parser.add_argument("--max-partitions", type=int, default=500, help="the newest so many; the others wait for the next run")
+        parser.add_argument(
+            "--max-partitions", type=int, default=500, help="how many to compact, the newest first; the others wait for the next run"
+        )
         parser.add_argument(
             "--shard-mib", type=int, default=SHARD_MIB, help="uncompressed MiB that are sorted in memory and become one file"
         )
         return cls(**vars(parser.parse_args(words)))
 
 
-def partitions(s3: S3Client, bucket: str) -> list[Partition]:
-    """Every partition of the lake, newest day first."""
-    found: dict[tuple[str, str], list[LakeFile]] = defaultdict(list)
+def list_partitions(s3: S3Client, bucket: str) -> list[Partition]:
+    """Every partition of the lake, newest day first. Raises: DependencyUnavailable."""
+    files_by_partition: dict[tuple[str, str], list[LakeFile]] = defaultdict(list)
     with dependency("S3"):
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="events/"):
             for entry in page.get("Contents", []):
                 if match := KEY.fullmatch(entry["Key"]):
                     file = LakeFile(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
-                    found[match["event_date"], match["event_type"]].append(file)
+                    files_by_partition[match["event_date"], match["event_type"]].append(file)
     return [
         Partition(event_type, event_date, tuple(sorted(files, key=lambda file: file.key)))
-        for (event_date, event_type), files in sorted(found.items(), reverse=True)
+        for (event_date, event_type), files in sorted(files_by_partition.items(), reverse=True)
     ]
 
 
 def merge(s3: S3Client, bucket: str, partition: Partition, folder: Path, *, shard_mib: int = SHARD_MIB) -> Merged:
     """Upload the partition's events without duplicates and count them there; delete nothing.
 
-    `folder` takes the partition's files and as much again. A partition of more than `shard_mib` (uncompressed) is cut
-    by a hash of (tenant_id, event_id): each file then holds every tenant's share of the events, sorted, and no event is
-    in two of them.
+    `folder` needs twice the space of the partition's files. A partition of more than `shard_mib` (uncompressed) is
+    divided by a hash of (tenant_id, event_id): each file then holds events of every tenant, sorted, and no event is in
+    two files.
 
     Raises: FilesGone, RowsDiffer; DependencyUnavailable when S3 does not answer; pyarrow.ArrowException for a file that
     is no Parquet.
@@ -169,18 +172,18 @@ def merge(s3: S3Client, bucket: str, partition: Partition, folder: Path, *, shar
     rows = sum(footer.num_rows for footer in footers)
     size = sum(footer.row_group(number).total_byte_size for footer in footers for number in range(footer.num_row_groups))
     shards = max(1, math.ceil(size / (shard_mib * 1024**2)))
-    written, duplicates, uploaded_rows = [], 0, 0
+    outputs, duplicates, uploaded_rows = [], 0, 0
     for shard in _scatter(paths, folder, shards):
         output = folder / "output.parquet"
-        kept, dropped = _rewrite(shard, output)
+        rows_kept, dropped = _rewrite(shard, output)
         duplicates += dropped
-        if kept:
+        if rows_kept:
             file, count = _upload(s3, bucket, partition, output)
-            written.append(file)
+            outputs.append(file)
             uploaded_rows += count
     if uploaded_rows != rows - duplicates:
         raise RowsDiffer(f"{uploaded_rows} rows uploaded of {rows} less {duplicates} duplicates")
-    return Merged(partition.files, tuple(written), rows, duplicates)
+    return Merged(partition.files, tuple(outputs), rows, duplicates)
 
 
 def delete(s3: S3Client, bucket: str, files: Sequence[LakeFile]) -> None:
@@ -194,10 +197,10 @@ def delete(s3: S3Client, bucket: str, files: Sequence[LakeFile]) -> None:
             raise DependencyUnavailable(f"S3 did not delete {len(refused)} files, the first for {refused[0].get('Code')}")
 
 
-def deduplicated(events: pyarrow.Table) -> pyarrow.Table:
+def deduplicate(events: pyarrow.Table) -> pyarrow.Table:
     """One row per (tenant_id, event_id), the one received first, sorted by tenant_id, skill, received_at.
 
-    A row without one of the two ids is like no other and stays.
+    A row without one of the two ids has no duplicates and stays.
     """
     import pyarrow
     from pyarrow import compute
@@ -215,16 +218,16 @@ def deduplicated(events: pyarrow.Table) -> pyarrow.Table:
 
 
 def _rewrite(shard: Path, output: Path) -> tuple[int, int]:
-    """Write the rows of `shard` to `output`; how many rows were kept and how many dropped. The memory it took is free
-    again afterwards."""
+    """Write the rows of `shard` to `output` without duplicates. Returns how many rows were kept and how many dropped;
+    the memory that it took is free again afterwards."""
     import pyarrow
     from pyarrow import parquet
 
     with pyarrow.OSFile(str(shard)) as source:
         events = pyarrow.ipc.open_file(source).read_all()
-    kept = deduplicated(events)
-    parquet.write_table(kept, output, compression="zstd", row_group_size=ROWS_PER_GROUP, store_schema=False)
-    return kept.num_rows, events.num_rows - kept.num_rows
+    unique = deduplicate(events)
+    parquet.write_table(unique, output, compression="zstd", row_group_size=ROWS_PER_GROUP, store_schema=False)
+    return unique.num_rows, events.num_rows - unique.num_rows
 
 
 def _download(s3: S3Client, bucket: str, files: Sequence[LakeFile], folder: Path) -> list[Path]:
@@ -245,8 +248,8 @@ def _download(s3: S3Client, bucket: str, files: Sequence[LakeFile], folder: Path
 
 
 def _scatter(paths: Sequence[Path], folder: Path, shards: int) -> list[Path]:
-    """The rows of `paths` in one Arrow file a shard, with every column that one of them has; they are read once, in
-    pieces."""
+    """Divide the rows of `paths` into one Arrow file per shard, with every column that any of them has. They are read
+    once, in batches."""
     import pyarrow
     from pyarrow import dataset, parquet
 
@@ -258,12 +261,12 @@ def _scatter(paths: Sequence[Path], folder: Path, shards: int) -> list[Path]:
     with ExitStack() as stack:
         writers = [stack.enter_context(pyarrow.ipc.new_file(str(path), schema, options=options)) for path in spilled]
         for batch in batches:
-            for number, part in enumerate(_parts(batch, shards)):
+            for number, part in enumerate(_split_batch(batch, shards)):
                 writers[number].write_batch(part)
     return spilled
 
 
-def _parts(batch: pyarrow.RecordBatch, shards: int) -> list[pyarrow.RecordBatch]:
+def _split_batch(batch: pyarrow.RecordBatch, shards: int) -> list[pyarrow.RecordBatch]:
     import pyarrow
     from pyarrow import compute
 
@@ -275,7 +278,7 @@ def _parts(batch: pyarrow.RecordBatch, shards: int) -> list[pyarrow.RecordBatch]
 
 
 def _upload(s3: S3Client, bucket: str, partition: Partition, path: Path) -> tuple[LakeFile, int]:
-    """The uploaded file, and how many rows its footer says there."""
+    """Upload a file. Returns it, and the number of rows by the footer of the uploaded object."""
     from pyarrow import parquet
 
     with path.open("rb") as opened:
@@ -290,7 +293,7 @@ def _upload(s3: S3Client, bucket: str, partition: Partition, path: Path) -> tupl
 
 
 def compact(s3: S3Client, bucket: str, partition: Partition, *, shard_mib: int = SHARD_MIB) -> Merged:
-    """Merge, then delete what was read. Raises: as `merge` and `delete`."""
+    """Merge a partition, then delete the files that were read. Raises: as `merge` and `delete`."""
     with tempfile.TemporaryDirectory(prefix="compact-") as folder:
         merged = merge(s3, bucket, partition, Path(folder), shard_mib=shard_mib)
     delete(s3, bucket, merged.read)
@@ -298,31 +301,35 @@ def compact(s3: S3Client, bucket: str, partition: Partition, *, shard_mib: int =
 
 
 def main() -> int:
-    """Run the job; its exit status. One line of JSON per partition."""
+    """Run the job and return its exit status. It logs one line of JSON per partition."""
     logging.basicConfig(format="%(message)s")
     logger.setLevel(logging.INFO)
     return exit_status(work)
 
 
 def work() -> None:
-    """Compact what is due. Raises: JobFailed when a partition failed, after the others were done."""
+    """Compact the partitions that are due. Raises: JobFailed when one failed, after the others were done."""
     import pyarrow
 
     arguments = Arguments.parse(sys.argv[1:])
     s3 = client("s3")
-    due = [found for found in partitions(s3, arguments.bucket) if found.event_date <= arguments.until and not found.is_compacted]
+    due = [
+        partition
+        for partition in list_partitions(s3, arguments.bucket)
+        if partition.event_date <= arguments.until and not partition.is_compacted
+    ]
     failed: list[str] = []
     for partition in due[: arguments.max_partitions]:
-        said: dict[str, object] = {"event_type": partition.event_type, "event_date": partition.event_date}
+        report: dict[str, object] = {"event_type": partition.event_type, "event_date": partition.event_date}
         try:
             merged = compact(s3, arguments.bucket, partition, shard_mib=arguments.shard_mib)
         except FilesGone:
-            said |= {"skipped": "another run is at work on it"}
+            report |= {"skipped": "another run is working on it"}
         except (DependencyUnavailable, RowsDiffer, pyarrow.ArrowException) as error:
-            said |= {"failed": type(error).__name__, "reason": str(error)}
+            report |= {"failed": type(error).__name__, "reason": str(error)}
             failed.append(f"{partition.event_type} of {partition.event_date} ({type(error).__name__})")
         else:
-            said |= {
+            report |= {
                 "files_in": len(merged.read),
                 "files_out": len(merged.written),
                 "rows_in": merged.rows,
@@ -331,7 +338,7 @@ def work() -> None:
                 "bytes_in": sum(file.size for file in merged.read),
                 "bytes_out": sum(file.size for file in merged.written),
             }
-        logger.info(json.dumps(said))
+        logger.info(json.dumps(report))
     logger.info(json.dumps({"due": len(due), "left": max(0, len(due) - arguments.max_partitions), "failed": len(failed)}))
     if failed:
         raise JobFailed(

@@ -1,1 +1,1 @@
-"""Answers to held-out prompts become the promotion report."""
+"""Make the promotion report from answers to held-out prompts."""

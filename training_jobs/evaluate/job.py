@@ -1,8 +1,8 @@
-"""Answers to held-out prompts of baseline, candidate and SFT-only control, compared; the promotion report.
+"""Compare the answers of baseline, candidate and SFT-only control to held-out prompts, and write the promotion report.
 
-A SageMaker processing job without a network: reads /opt/ml/processing/input/dataset (test.parquet, manifest.json) and
-.../input/answers, which the function ask_held_out had from the endpoint, and writes promotion_report.json and .html to
-/opt/ml/processing/output/evaluation.
+A SageMaker processing job without a network. It reads /opt/ml/processing/input/dataset (test.parquet, manifest.json)
+and .../input/answers, which the function ask_held_out got from the endpoint, and writes promotion_report.json and .html
+to /opt/ml/processing/output/evaluation.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def read_test_split(path: Path) -> list[dict[str, object]]:
 
 
 def read_answers(directory: Path) -> dict[Question, Answer]:
-    """The answers by row and system: of some to one question, the one that was kept first."""
+    """The answers by row and system; of several to one question, the one that was stored first."""
     answers: dict[Question, Answer] = {}
     for path in sorted(directory.glob("*.jsonl")):
         with path.open("rb") as lines:
@@ -60,8 +60,8 @@ def read_answers(directory: Path) -> dict[Question, Answer]:
 
 
 def cases_of(rows: Iterable[Mapping[str, object]], answers: Mapping[Question, Answer]) -> list[HeldOutCase]:
-    """Each row with its answers. Raises: JobFailed when a system has not answered one, or answered another
-    dataset's."""
+    """Each row with the systems' answers. Raises: JobFailed when a system did not answer a row, or the answer belongs
+    to another dataset."""
     cases = []
     for number, row in enumerate(rows):
         interaction_id, texts = str(row["interaction_id"]), dict[System, str]()
@@ -76,8 +76,8 @@ def cases_of(rows: Iterable[Mapping[str, object]], answers: Mapping[Question, An
 
 
 def evaluate(arguments: argparse.Namespace, dataset: Path, answers: Path, output: Path) -> PromotionReport:
-    """Compare, decide, and write both forms of the report. Raises: JobFailed without held-out interactions or an answer
-    to each."""
+    """Compare the systems, decide, and write the report as JSON and HTML. Raises: JobFailed without held-out
+    interactions, or when one has not been answered by every system."""
     manifest = DatasetManifest.model_validate_json((dataset / "manifest.json").read_text(), extra="ignore")
     test_file = dataset / "test.parquet"
     rows = read_test_split(test_file)[:MAX_INTERACTIONS]
@@ -106,13 +106,13 @@ def evaluate(arguments: argparse.Namespace, dataset: Path, answers: Path, output
 
 
 def main() -> int:
-    """Run the job; its exit status. A rejected candidate is a result, not a failure."""
+    """Run the job and return its exit status. A rejected candidate is a result, not a failure."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     return exit_status(work)
 
 
 def work() -> None:
-    """Evaluate what the command line names."""
+    """Evaluate the systems that the command line names. Raises: JobFailed, as `evaluate` does."""
     arguments = parse(sys.argv[1:])
     root = ml_root() / "processing"
     report = evaluate(arguments, root / "input" / "dataset", root / "input" / "answers", root / "output" / "evaluation")

@@ -1,4 +1,4 @@
-"""The promotion report as one HTML page that needs nothing beside it."""
+"""The promotion report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ _STYLE: dict[RcKeyType, object] = {
 
 
 def promotion_page(report: PromotionReport, cases: Sequence[HeldOutCase]) -> str:
-    """The page: decision, figures, plots, and the threads where the candidate did worst and best."""
+    """The page: decision, figures, plots, and up to `EXAMPLES` interactions where the candidate did worst and best."""
     ranked = sorted(zip(report.cases, cases, strict=True), key=lambda both: _gain(both[0].edit_similarity))
-    shown = ranked if len(ranked) <= EXAMPLES else [*ranked[: EXAMPLES // 2], *ranked[-EXAMPLES // 2 :]]
+    examples = ranked if len(ranked) <= EXAMPLES else [*ranked[: EXAMPLES // 2], *ranked[-EXAMPLES // 2 :]]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text()).render(
         report=report,
@@ -53,9 +53,9 @@ def promotion_page(report: PromotionReport, cases: Sequence[HeldOutCase]) -> str
             ("candidate over SFT only", report.candidate_over_sft_only),
             ("SFT only over baseline", report.sft_only_over_baseline),
         ),
-        examples=shown,
-        means=Markup(_means(report)),
-        threads=Markup(_threads(report)),
+        examples=examples,
+        means=Markup(_draw_means(report)),
+        threads=Markup(_draw_threads(report)),
     )
 
 
@@ -63,24 +63,24 @@ def _gain(similarity: dict[System, float]) -> float:
     return similarity["candidate"] - similarity["baseline"]
 
 
-def _means(report: PromotionReport) -> str:
-    """Mean edit similarity of each system with its interval."""
+def _draw_means(report: PromotionReport) -> str:
+    """An SVG of each system's mean edit similarity with its interval."""
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(7.4, 1.9))
         for row, system in enumerate(reversed(SYSTEMS)):
-            found = report.systems[system].edit_similarity
-            axes.plot(found.ci, (row, row), color=COLOURS[system], linewidth=5, alpha=0.35, solid_capstyle="round")
-            axes.plot(found.mean, row, "o", color=COLOURS[system], markersize=8)
-            axes.annotate(f"{found.mean:.3f}", (found.mean, row), xytext=(0, 9), textcoords="offset points", ha="center")
+            similarity = report.systems[system].edit_similarity
+            axes.plot(similarity.ci, (row, row), color=COLOURS[system], linewidth=5, alpha=0.35, solid_capstyle="round")
+            axes.plot(similarity.mean, row, "o", color=COLOURS[system], markersize=8)
+            axes.annotate(f"{similarity.mean:.3f}", (similarity.mean, row), xytext=(0, 9), textcoords="offset points", ha="center")
         axes.set_yticks(range(len(SYSTEMS)), [NAMES[system] for system in reversed(SYSTEMS)])
         axes.set_ylim(-0.6, len(SYSTEMS) - 0.3)
         axes.set_xlim(0, 1)
         axes.set_xlabel("edit similarity to the text that was sent (mean, 95% interval)")
-        return _svg(figure)
+        return _write_svg(figure)
 
 
-def _threads(report: PromotionReport) -> str:
-    """Every thread's gain over the baseline, sorted."""
+def _draw_threads(report: PromotionReport) -> str:
+    """An SVG of every thread's gain over the baseline, sorted."""
     gains = sorted(by_thread(report.cases, lambda case: _gain(case.edit_similarity)))
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(7.4, 2.4))
@@ -89,10 +89,10 @@ def _threads(report: PromotionReport) -> str:
         axes.set_xticks([])
         axes.set_xlabel(f"{len(gains)} held-out threads, worst to best")
         axes.set_ylabel("gain in edit similarity")
-        return _svg(figure)
+        return _write_svg(figure)
 
 
-def _svg(figure: Figure) -> str:
+def _write_svg(figure: Figure) -> str:
     text = io.StringIO()
     figure.savefig(text, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
     plt.close(figure)

@@ -1,1 +1,1 @@
-"""A dataset becomes two adapters: SFT then DPO, and an SFT-only control."""
+"""Train two adapters on a dataset: SFT then DPO, and an SFT-only control."""

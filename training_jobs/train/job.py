@@ -1,13 +1,13 @@
-"""SFT, then DPO, with LoRA, on a dataset of preference pairs; and an SFT-only control of as many optimizer steps.
+"""Train LoRA adapters on a dataset of preference pairs: one by SFT, then DPO, and an SFT-only control of as many steps.
 
-A SageMaker training job. Reads /opt/ml/input/config (hyperparameters.json, `TrainingSettings`; resourceconfig.json) and
-the channels `dataset` (train.parquet, demonstrations.parquet, manifest.json) and `base_model` (a Hugging Face
-directory). Writes PEFT adapter directories: the adapter to /opt/ml/model, the control to /opt/ml/output/data,
+A SageMaker training job. It reads /opt/ml/input/config (hyperparameters.json, `TrainingSettings`; resourceconfig.json)
+and the channels `dataset` (train.parquet, demonstrations.parquet, manifest.json) and `base_model` (a Hugging Face
+directory). It writes PEFT adapter directories: the adapter to /opt/ml/model, the control to /opt/ml/output/data,
 training_report.json into both.
 
 Adapter and control share the first phase: a short SFT, on the pairs' chosen texts and the demonstrations. From there
-one goes on with DPO and the other with SFT, for as many steps and from the same seed, so that what differs between them
-is the loss.
+the adapter goes on with DPO and the control with SFT, for as many steps and from the same seed, so that only the loss
+differs between them.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ ADVICE: dict[LeftOut, str] = {
     "tool_calls_unsupported": "the base model's chat template leaves tool calls out; take a base model whose template has them",
     "prompt_too_long": "the prompt alone fills max_length tokens; raise max_length",
 }
-"""Why a row cannot be learned from, and what would change it."""
+"""What to do about rows that the base model cannot learn from, by reason."""
 
 
 def main() -> int:
-    """Run the job; its exit status."""
+    """Run the job and return its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     return exit_status(work)
 
 
 def work() -> None:
-    """Train as SageMaker's files say. Raises: JobFailed, as `require_gpu` and `train` do."""
+    """Train by the settings in SageMaker's files. Raises: JobFailed, as `require_gpu` and `train` do."""
     root = ml_root()
     configuration = root / "input" / "config"
     require_gpu(json.loads((configuration / "resourceconfig.json").read_text())["current_instance_type"])
@@ -73,8 +73,8 @@ def work() -> None:
 
 
 def require_gpu(instance_type: str) -> None:
-    """Raises: JobFailed when the instance has a GPU that torch cannot use: on its processor, a run ends at its time
-    limit, paid in full."""
+    """Check that torch can use the instance's GPU, if it has one: on the CPU, a run would end at its time limit, paid
+    in full. Raises: JobFailed when it cannot."""
     import torch
 
     if not GPU_INSTANCE.match(instance_type):
@@ -83,17 +83,17 @@ def require_gpu(instance_type: str) -> None:
         torch.ones(1, device="cuda").item()
     except (AssertionError, RuntimeError) as error:
         raise JobFailed(
-            f"torch cannot use the GPU of {instance_type}: driver {gpu_driver()}, torch {torch.__version__} built for CUDA "
+            f"torch cannot use the GPU of {instance_type}: driver {read_gpu_driver()}, torch {torch.__version__} built for CUDA "
             f"{torch.version.cuda or 'none'} ({str(error).partition(chr(10))[0][:200]}). Build containers/learning from a base whose CUDA "
             "this driver runs, or take another training_instance_type in infra/config.py"
         ) from error
 
 
-def gpu_driver() -> str:
+def read_gpu_driver() -> str:
     """The NVIDIA driver's version, such as 580.65.06; `none` where there is none."""
     file = Path("/proc/driver/nvidia/version")
-    found = re.search(r"\s(\d{3,}\.[\d.]+)\s", file.read_text()) if file.exists() else None
-    return found[1] if found else "none"
+    match = re.search(r"\s(\d{3,}\.[\d.]+)\s", file.read_text()) if file.exists() else None
+    return match[1] if match else "none"
 
 
 def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapter: Path, control: Path) -> TrainingReport:
@@ -107,12 +107,12 @@ def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapte
     tokenizer = AutoTokenizer.from_pretrained(base_model)
     lessons = Lessons.read(dataset, tokenizer, settings.max_length)
     manifest = lessons.manifest
-    dtype = fast_dtype()
+    dtype = choose_dtype()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads, {dtype}"
     logger.info(
         "%d pairs and %d demonstrations of dataset %s, left out %s; %s; %s",
         len(lessons.pairs),
-        lessons.shown,
+        lessons.demonstrations,
         manifest.version,
         dict(lessons.left_out),
         device,
@@ -131,7 +131,7 @@ def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapte
         dataset_version=manifest.version,
         dataset_sha256=manifest.splits["train"].sha256,
         pairs=len(lessons.pairs),
-        demonstrations=lessons.shown,
+        demonstrations=lessons.demonstrations,
         left_out=dict(lessons.left_out.items()),
         sft=sft_report,
         dpo=dpo_report,
@@ -152,32 +152,32 @@ def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapte
 
 @dataclass(frozen=True)
 class Lessons:
-    """What a dataset teaches a base model: pairs for DPO; for SFT their chosen texts and, after these, `shown`
-    demonstrations."""
+    """What a base model learns from a dataset: `pairs` for DPO, and `completions` for SFT, which are the pairs' chosen
+    texts followed by `demonstrations` more. `left_out` counts the rows it cannot learn from."""
 
     manifest: DatasetManifest
     pairs: Dataset
-    demonstrations: Dataset
-    shown: int
+    completions: Dataset
+    demonstrations: int
     left_out: Counter[LeftOut]
 
     @classmethod
     def read(cls, dataset: Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Lessons:
-        """Raises: JobFailed when there are too few pairs."""
+        """Read the dataset in a directory. Raises: JobFailed when there are too few pairs."""
         manifest = DatasetManifest.model_validate_json((dataset / "manifest.json").read_text(), extra="ignore")
-        pairs, left_out = learnable(read_rows(dataset / "train.parquet", ("prompt", "chosen", "rejected", "tools")), tokenizer, max_length)
+        rows = read_rows(dataset / "train.parquet", ("prompt", "chosen", "rejected", "tools"))
+        pairs, left_out = select_learnable(rows, tokenizer, max_length)
         if len(pairs) < manifest.min_pairs or not pairs:
-            raise JobFailed(too_few(manifest, len(pairs), left_out))
-        shown, shown_left_out = learnable(
-            read_rows(dataset / "demonstrations.parquet", ("prompt", "completion", "tools")), tokenizer, max_length
-        )
-        chosen = [{"prompt": row["prompt"], "completion": row["chosen"], "tools": row["tools"]} for row in pairs]
-        return cls(manifest, conversations(pairs), conversations(chosen + shown), len(shown), left_out + shown_left_out)
+            raise JobFailed(explain_shortage(manifest, len(pairs), left_out))
+        rows = read_rows(dataset / "demonstrations.parquet", ("prompt", "completion", "tools"))
+        demonstrations, more_left_out = select_learnable(rows, tokenizer, max_length)
+        completions = [{"prompt": row["prompt"], "completion": row["chosen"], "tools": row["tools"]} for row in pairs] + demonstrations
+        return cls(manifest, make_dataset(pairs), make_dataset(completions), len(demonstrations), left_out + more_left_out)
 
 
 @dataclass(frozen=True)
 class Training:
-    """The phases of a training. Each begins at the base model, or at the adapter of an earlier phase, which lies in
+    """The phases of a training. Each begins at the base model, or at the adapter of an earlier phase, which is in
     `scratch`."""
 
     settings: TrainingSettings
@@ -188,7 +188,8 @@ class Training:
     scratch: Path
 
     def run_sft(self, steps: int, phase: str, *, after: str | None = None) -> PhaseReport:
-        """Learn to write what is demonstrated; the adapter goes to `scratch` under the phase's name."""
+        """Train `steps` of SFT, from the base model or `after` another phase; writes the adapter to `scratch` under the
+        phase's name."""
         from transformers import set_seed
         from trl import SFTConfig, SFTTrainer
 
@@ -196,17 +197,17 @@ class Training:
         trainer = SFTTrainer(
             model=self._adapter_of(after) if after else self._base(),
             args=SFTConfig(learning_rate=self.settings.sft_learning_rate, max_steps=steps, **self._arguments()),
-            train_dataset=self.lessons.demonstrations,
+            train_dataset=self.lessons.completions,
             processing_class=self.tokenizer,
             peft_config=None if after else self._lora(),
         )
-        report = run(trainer, phase)
+        report = run_trainer(trainer, phase)
         publish(cast("PeftModel", trainer.model), self.scratch / phase, base_model_name=self.settings.base_model)
         return report
 
     def run_dpo(self, directory: Path) -> tuple[PhaseReport, int]:
-        """Learn, after SFT, to prefer what was chosen; the adapter goes to `directory`. How it went, and the parameters
-        trained."""
+        """Train DPO after the phase `sft`; writes the adapter to `directory`. Returns the report and the number of
+        trainable parameters."""
         from transformers import set_seed
         from trl import DPOConfig, DPOTrainer
 
@@ -224,7 +225,7 @@ class Training:
             train_dataset=self.lessons.pairs,
             processing_class=self.tokenizer,
         )
-        report = run(trainer, "dpo")
+        report = run_trainer(trainer, "dpo")
         trained = cast("PeftModel", trainer.model)
         publish(trained, directory, base_model_name=self.settings.base_model)
         return report, trained.get_nb_trainable_parameters()[0]
@@ -272,58 +273,57 @@ class Training:
 
 
 def read_rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A dataset file's rows as chat templates take them: no field that a message does not have, and a call's arguments
-    as the object that they are, as the server hands them over too."""
+    """A dataset file's rows as chat templates take them: no message has empty fields, and a call's arguments are an
+    object, as the server passes them to the template too."""
     import pyarrow.parquet
 
     rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path, columns=list(columns)).to_pylist()
-    return [{name: _chat(value) if isinstance(value, list) else value for name, value in row.items()} for row in rows]
+    return [{name: _parse_messages(value) if isinstance(value, list) else value for name, value in row.items()} for row in rows]
 
 
-def _chat(column: object) -> list[dict[str, Any]]:
-    said: list[dict[str, Any]] = [message.plain() for message in read_messages(column)]
-    for message in said:
+def _parse_messages(column: object) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = [message.plain() for message in read_messages(column)]
+    for message in messages:
         for call in message.get("tool_calls", ()):
-            with contextlib.suppress(ValueError):  # what the model wrote may be no JSON; it then stays a text
+            with contextlib.suppress(ValueError):  # a model can write arguments that are no JSON; they stay text
                 call["function"]["arguments"] = json.loads(call["function"]["arguments"])
-    return said
+    return messages
 
 
-def learnable(
+def select_learnable(
     rows: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> tuple[list[dict[str, Any]], Counter[LeftOut]]:
-    """The rows that the base model can learn from, and how many others there are for which reason."""
+    """The rows that the base model can learn from, and the number of the others by reason."""
     from trl.chat_template_utils import supports_tool_calling
 
     calls_tools = [any("tool_calls" in message or message["role"] == "tool" for message in row["prompt"]) for row in rows]
     renders_calls = any(calls_tools) and supports_tool_calling(tokenizer)
-    kept: list[dict[str, Any]] = []
+    usable: list[dict[str, Any]] = []
     left_out: Counter[LeftOut] = Counter()
     for row, calls in zip(rows, calls_tools, strict=True):
         if calls and not renders_calls:
             left_out["tool_calls_unsupported"] += 1
             continue
         tools = json.loads(row["tools"]) if row["tools"] else None
-        asked = tokenizer.apply_chat_template(row["prompt"], tools=tools, add_generation_prompt=True, tokenize=True, return_dict=False)
-        if len(asked) >= max_length:
+        prompt = tokenizer.apply_chat_template(row["prompt"], tools=tools, add_generation_prompt=True, tokenize=True, return_dict=False)
+        if len(prompt) >= max_length:
             left_out["prompt_too_long"] += 1
         else:
-            kept.append(row)
-    return kept, left_out
+            usable.append(row)
+    return usable, left_out
 
 
-def too_few(manifest: DatasetManifest, usable: int, left_out: Mapping[LeftOut, int]) -> str:
-    """What keeps the job from training, and what would change it."""
+def explain_shortage(manifest: DatasetManifest, usable: int, left_out: Mapping[LeftOut, int]) -> str:
+    """The error message when too few pairs are usable: why, and what to do."""
     if not left_out:
-        return f"dataset {manifest.version} has {usable or 'no'} training pairs" + (
-            f", at least {manifest.min_pairs} are needed" if usable else ""
-        )
-    counted = "; ".join(f"{count} {reason} ({ADVICE[reason]})" for reason, count in left_out.items())
-    return f"{usable} usable training pairs in dataset {manifest.version}, at least {manifest.min_pairs} are needed. Left out: {counted}"
+        needed = f", at least {manifest.min_pairs} are needed" if usable else ""
+        return f"dataset {manifest.version} has {usable or 'no'} training pairs{needed}"
+    reasons = "; ".join(f"{count} {reason} ({ADVICE[reason]})" for reason, count in left_out.items())
+    return f"{usable} usable training pairs in dataset {manifest.version}, at least {manifest.min_pairs} are needed. Left out: {reasons}"
 
 
-def conversations(rows: list[dict[str, Any]]) -> Dataset:
-    """Rows as a dataset that gives each message as it is, without the fields of others."""
+def make_dataset(rows: list[dict[str, Any]]) -> Dataset:
+    """Rows as a dataset in which each message has only its own fields, not those of other messages."""
     from datasets import Dataset, Features, Json, List, Value
 
     chats = {name: List(Json()) for name in rows[0] if name != "tools"}
@@ -331,19 +331,19 @@ def conversations(rows: list[dict[str, Any]]) -> Dataset:
 
 
 def score_answers_only() -> None:
-    """Let TRL's fused LM head leave prompts and padding out on CPU too; the loss is the same and a DPO step takes a
-    third less time.
+    """Make TRL's fused LM head skip prompts and padding on CPU too; the loss is the same, and a DPO step takes a third
+    less time.
 
-    TRL 1.16 does so where Triton runs and elsewhere scores every position, to spare devices that compile a program for
-    each shape.
+    TRL 1.16 skips them only where Triton runs. Elsewhere it scores every position, for the sake of devices that compile
+    a program for each shape.
     """
     import trl.trainer.utils
 
     trl.trainer.utils._use_triton = lambda device: True
 
 
-def fast_dtype() -> torch.dtype:
-    """bfloat16 where the arithmetic is in hardware; elsewhere float32, which is up to eight times as fast on such a
+def choose_dtype() -> torch.dtype:
+    """bfloat16 where the hardware computes in it; elsewhere float32, which is up to eight times as fast on such a
     processor."""
     import torch
 
@@ -353,8 +353,8 @@ def fast_dtype() -> torch.dtype:
     return torch.bfloat16 if {"avx512_bf16", "amx_bf16", "bf16"} & features else torch.float32
 
 
-def run(trainer: Trainer, phase: str) -> PhaseReport:
-    """Train to the end, a log line a step, and say how it went."""
+def run_trainer(trainer: Trainer, phase: str) -> PhaseReport:
+    """Train to the end with a log line for each step, and return the phase's report."""
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
     class Progress(TrainerCallback):
@@ -367,13 +367,13 @@ def run(trainer: Trainer, phase: str) -> PhaseReport:
     trainer.add_callback(Progress())
     started = time.monotonic()
     trainer.train()
-    logs = [figures(entry) for entry in trainer.state.log_history if "loss" in entry]
+    logs = [read_figures(entry) for entry in trainer.state.log_history if "loss" in entry]
     return PhaseReport(steps=trainer.state.global_step, seconds=time.monotonic() - started, first=logs[0], last=logs[-1])
 
 
-def figures(entry: Mapping[str, object]) -> dict[str, float]:
-    """The numbers of a trainer's log entry that say how learning went (TRL writes some of them as text)."""
-    wanted = (
+def read_figures(entry: Mapping[str, object]) -> dict[str, float]:
+    """The numbers in a trainer's log entry that show how training went (TRL writes some of them as text)."""
+    names = (
         "loss",
         "grad_norm",
         "learning_rate",
@@ -383,11 +383,11 @@ def figures(entry: Mapping[str, object]) -> dict[str, float]:
         "rewards/accuracies",
         "rewards/margins",
     )
-    return {name: float(str(entry[name])) for name in wanted if name in entry}
+    return {name: float(str(entry[name])) for name in names if name in entry}
 
 
 def publish(model: PeftModel, directory: Path, *, base_model_name: str) -> None:
-    """Write the trained adapter alone, as PEFT reads it: DPO's frozen copy, the reference, stays out."""
+    """Write only the trained adapter, in PEFT's format, without DPO's frozen copy, the reference."""
     directory.mkdir(parents=True, exist_ok=True)
     model.peft_config["default"].base_model_name_or_path = base_model_name
     model.save_pretrained(str(directory), selected_adapters=["default"])

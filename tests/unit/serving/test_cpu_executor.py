@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PYTHON = ROOT / ".rlaas" / "venvs" / "serving" / "bin" / "python"
 CHECK = """
 import torch
-from cpu_executor import GroupedLora, packed_linear, rows_by_adapter
+from cpu_executor import GroupedLora, group_rows, make_packed_linear
 
 torch.manual_seed(0)
 slots, rank, width, tokens, slices = 3, 4, 16, 7, (8, 8, 24)
@@ -22,7 +22,7 @@ x, y = torch.randn(tokens, width), torch.randn(tokens, sum(slices))
 
 def applied(chosen):
     lora = GroupedLora(64, 8, "cpu")
-    lora.token_rows = rows_by_adapter(torch.tensor(chosen))
+    lora.token_rows = group_rows(torch.tensor(chosen))
     result = y.clone()
     lora.add_lora_linear(result, x, a, b, 0.5, slices)
     return result
@@ -41,7 +41,7 @@ for chosen in ([-1] * 7, [1] * 7, [0, -1, 2, 2, -1, 0, 2]):
     torch.testing.assert_close(applied(chosen), defined(chosen), atol=1e-5, rtol=1e-5)
 assert torch.equal(applied([-1] * 7), y)
 weight, bias = torch.randn(24, 16), torch.randn(24)
-torch.testing.assert_close(packed_linear(weight)(x, weight, bias), torch.nn.functional.linear(x, weight, bias), atol=1e-5, rtol=1e-5)
+torch.testing.assert_close(make_packed_linear(weight)(x, weight, bias), torch.nn.functional.linear(x, weight, bias), atol=1e-5, rtol=1e-5)
 print("same")
 """
 

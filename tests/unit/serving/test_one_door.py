@@ -16,14 +16,14 @@ def schema(**parts: Any) -> dict[str, Any]:
 
 
 def nested(depth: int, **around: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {"type": "string"}
+    part: dict[str, Any] = {"type": "string"}
     for _ in range(depth):
-        found = {"type": "array", "items": found, **around}
-    return found
+        part = {"type": "array", "items": part, **around}
+    return part
 
 
 @pytest.mark.parametrize(
-    "given",
+    "fields",
     [
         {"temperature": 0.5, "top_k": 3, "min_p": 0.1, "seed": 7, "stop": ["\n\n"], "n": 2, "logprobs": True, "top_logprobs": 5},
         {"model": "base", "stream": True, "stream_options": {"include_usage": True}, "frequency_penalty": None},
@@ -34,14 +34,14 @@ def nested(depth: int, **around: Any) -> dict[str, Any]:
         schema(properties={"cents": {"type": "integer", "multipleOf": 5}, "price": {"type": "number", "multipleOf": 0.01}}),
     ],
 )
-def test_a_chat_as_applications_send_it_is_taken(given: dict[str, Any]) -> None:
-    assert json.loads(checked(json.dumps({**CHAT, **given}).encode())) == {
-        name: value for name, value in {**CHAT, **given}.items() if value is not None
+def test_a_chat_as_applications_send_it_is_taken(fields: dict[str, Any]) -> None:
+    assert json.loads(checked(json.dumps({**CHAT, **fields}).encode())) == {
+        name: value for name, value in {**CHAT, **fields}.items() if value is not None
     }
 
 
 @pytest.mark.parametrize(
-    ("given", "param"),
+    ("fields", "param"),
     [
         *[
             ({name: "x"}, name)
@@ -75,9 +75,9 @@ def test_a_chat_as_applications_send_it_is_taken(given: dict[str, Any]) -> None:
         ({"tools": [{"type": "function", "function": {"name": "f", "parameters": nested(30, minItems=1_000)}}]}, "tools"),
     ],
 )
-def test_what_would_hold_up_everybody_is_refused_by_name(given: dict[str, Any], param: str) -> None:
+def test_what_would_hold_up_everybody_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(NotTaken) as refused:
-        checked(json.dumps({**CHAT, **given}).encode())
+        checked(json.dumps({**CHAT, **fields}).encode())
     assert refused.value.param == param
 
 
@@ -88,16 +88,16 @@ def test_what_is_no_chat_is_refused(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/invocations"])
-@pytest.mark.parametrize(("given", "status"), [({}, 200), ({"guided_regex": "x"}, 400)])
-def test_both_ways_in_are_one(path: str, given: dict[str, Any], status: int) -> None:
-    heard: list[tuple[str, Any]] = []
+@pytest.mark.parametrize(("fields", "status"), [({}, 200), ({"guided_regex": "x"}, 400)])
+def test_both_ways_in_are_one(path: str, fields: dict[str, Any], status: int) -> None:
+    requests: list[tuple[str, Any]] = []
     sent: list[Any] = []
 
     async def model(scope: Any, receive: Any, send: Any) -> None:
-        heard.append((scope["path"], json.loads((await receive())["body"])))
+        requests.append((scope["path"], json.loads((await receive())["body"])))
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    content = json.dumps({**CHAT, **given}).encode()
+    content = json.dumps({**CHAT, **fields}).encode()
     parts = [{"type": "http.request", "body": content[:9], "more_body": True}, {"type": "http.request", "body": content[9:]}]
 
     async def receive() -> Any:
@@ -108,13 +108,13 @@ def test_both_ways_in_are_one(path: str, given: dict[str, Any], status: int) -> 
 
     asyncio.run(ChatByInvocations(model)({"type": "http", "path": path}, receive, send))
     assert sent[0]["status"] == status
-    assert heard == ([(INVOCATIONS, CHAT)] if status == 200 else [])
+    assert requests == ([(INVOCATIONS, CHAT)] if status == 200 else [])
     if status != 200:
         assert json.loads(sent[1]["body"])["error"]["param"] == "guided_regex"
 
 
 def status(door: Any, kind: str, headers: list[tuple[bytes, bytes]]) -> Any:
-    """What is answered to a request: None where it is passed on."""
+    """The status or type of the answer to a request; None where it is passed on."""
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:

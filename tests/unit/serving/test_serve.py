@@ -45,23 +45,25 @@ def loaded(path: Path) -> ModuleType:
 
 
 def test_options_come_from_the_environment_over_the_defaults(serve: ModuleType) -> None:
-    words = serve.command({"PORT": "9000", "SM_VLLM_MODEL": "/models/m", "SM_VLLM_MAX_MODEL_LEN": "512", "SM_VLLM_ENABLE_LORA": "false"})
+    words = serve.build_command(
+        {"PORT": "9000", "SM_VLLM_MODEL": "/models/m", "SM_VLLM_MAX_MODEL_LEN": "512", "SM_VLLM_ENABLE_LORA": "false"}
+    )
     assert words[1:5] == ["-m", "vllm.entrypoints.cli.main", "serve", "/models/m"]
     assert words[words.index("--max-model-len") + 1] == "512"
     assert words[words.index("--port") + 1] == "9000"
     assert "--enable-lora" not in words
-    assert "--enable-lora" in serve.command({})
+    assert "--enable-lora" in serve.build_command({})
 
 
 def test_no_resolver_turns_a_requested_name_into_a_path(serve: ModuleType) -> None:
-    assert serve.settings({})["VLLM_PLUGINS"] == ""
-    assert "VLLM_LORA_RESOLVER_CACHE_DIR" not in serve.settings({})
+    assert serve.build_environment({})["VLLM_PLUGINS"] == ""
+    assert "VLLM_LORA_RESOLVER_CACHE_DIR" not in serve.build_environment({})
 
 
 def test_a_chat_goes_by_the_hosting_route_where_the_header_says_which_adapter_answers(serve: ModuleType) -> None:
     module, name = serve.OPTIONS["middleware"].split(".")
-    assert f"--middleware {module}.{name}" in " ".join(serve.command({}))
-    assert str(SERVE.parent) in serve.settings({})["PYTHONPATH"].split(os.pathsep)
+    assert f"--middleware {module}.{name}" in " ".join(serve.build_command({}))
+    assert str(SERVE.parent) in serve.build_environment({})["PYTHONPATH"].split(os.pathsep)
     seen: list[str] = []
 
     async def app(scope: dict[str, str], receive: object, send: object) -> None:
@@ -77,7 +79,7 @@ def test_a_chat_goes_by_the_hosting_route_where_the_header_says_which_adapter_an
 
 
 def test_a_setting_of_the_containers_environment_wins(serve: ModuleType) -> None:
-    assert serve.settings({"VLLM_CPU_KVCACHE_SPACE": "7"})["VLLM_CPU_KVCACHE_SPACE"] == "7"
+    assert serve.build_environment({"VLLM_CPU_KVCACHE_SPACE": "7"})["VLLM_CPU_KVCACHE_SPACE"] == "7"
 
 
 @pytest.fixture
