@@ -87,7 +87,7 @@ def test_an_interval_that_could_not_be_made_is_above_nothing() -> None:
     assert not is_above(bootstrap_mean([1.0]), 0.0)
 
 
-def clustered(random: Random, clusters: int, alike: float) -> tuple[list[float], list[str]]:
+def draw_clusters(random: Random, clusters: int, alike: float) -> tuple[list[float], list[str]]:
     """Coins of clusters of 1 to 30; with the probability `alike` one is its cluster's own."""
     scores, names = [], []
     for cluster in range(clusters):
@@ -103,7 +103,7 @@ def test_intervals_of_clusters_cover_however_alike_their_members_are(alike: floa
     random = Random(20260302)
     covered = Counter[str]()
     for _ in range(300):
-        scores, names = clustered(random, 30, alike)
+        scores, names = draw_clusters(random, 30, alike)
         trials = effective_trials(scores, names)
         low, high = wilson(fmean(scores) * trials, trials)
         covered["win rate"] += low <= 0.6 <= high

@@ -34,12 +34,12 @@ def report_of(cases: list[HeldOutCase], criteria: Criteria | None = None) -> Pro
     )
 
 
-def mixed(n: int, answers: Callable[[int], tuple[str, str]]) -> list[HeldOutCase]:
+def make_cases(n: int, answers: Callable[[int], tuple[str, str]]) -> list[HeldOutCase]:
     return [case(i, baseline=answers(i)[0], candidate=answers(i)[1]) for i in range(n)]
 
 
 def test_a_candidate_that_wins_clearly_is_promoted_and_the_reason_has_the_numbers() -> None:
-    report = report_of(mixed(28, lambda i: (GOOD, POOR) if i % 7 == 0 else (POOR, GOOD)))
+    report = report_of(make_cases(28, lambda i: (GOOD, POOR) if i % 7 == 0 else (POOR, GOOD)))
     against = report.candidate_over_baseline
     assert (against.wins, against.losses, against.ties) == (24, 4, 0)
     assert against.win_rate == pytest.approx(24 / 28)
@@ -49,7 +49,7 @@ def test_a_candidate_that_wins_clearly_is_promoted_and_the_reason_has_the_number
 
 
 def test_a_candidate_like_the_baseline_is_rejected_with_ties_as_halves() -> None:
-    report = report_of(mixed(30, lambda i: (FAIR, FAIR)))
+    report = report_of(make_cases(30, lambda i: (FAIR, FAIR)))
     assert report.candidate_over_baseline.win_rate == 0.5
     assert report.candidate_over_baseline.ties == 30
     assert report.decision == "reject"
@@ -57,13 +57,13 @@ def test_a_candidate_like_the_baseline_is_rejected_with_ties_as_halves() -> None
 
 
 def test_too_few_threads_are_not_enough_however_good() -> None:
-    report = report_of(mixed(12, lambda i: (POOR, GOOD)))
+    report = report_of(make_cases(12, lambda i: (POOR, GOOD)))
     assert report.decision == "reject"
     assert report.reason == "12 held-out threads, at least 20 wanted"
 
 
 def test_a_candidate_that_often_says_nothing_is_rejected() -> None:
-    report = report_of(mixed(40, lambda i: (POOR, "" if i % 8 == 0 else GOOD)))
+    report = report_of(make_cases(40, lambda i: (POOR, "" if i % 8 == 0 else GOOD)))
     assert [finding.criterion for finding in report.findings if not finding.met] == ["answers"]
 
 
@@ -73,7 +73,7 @@ def test_interactions_of_one_thread_are_one_trial() -> None:
 
 
 def test_fifteen_of_24_people_are_no_proof_however_many_threads_they_have() -> None:
-    cases = mixed(120, lambda i: (POOR, GOOD) if i % 24 < 15 else (GOOD, POOR))
+    cases = make_cases(120, lambda i: (POOR, GOOD) if i % 24 < 15 else (GOOD, POOR))
     assert report_of(cases).promote
     report = report_of([replace(case, person=f"p{place % 24}") for place, case in enumerate(cases)])
     assert not report.promote
@@ -82,12 +82,12 @@ def test_fifteen_of_24_people_are_no_proof_however_many_threads_they_have() -> N
 
 
 def test_a_team_is_judged_by_its_threads() -> None:
-    cases = mixed(120, lambda i: (POOR, GOOD) if i % 24 < 15 else (GOOD, POOR))
+    cases = make_cases(120, lambda i: (POOR, GOOD) if i % 24 < 15 else (GOOD, POOR))
     assert report_of([replace(case, person="abc"[place % 3]) for place, case in enumerate(cases)]).promote
 
 
 def test_the_report_survives_json() -> None:
-    report = report_of(mixed(24, lambda i: (POOR, GOOD)))
+    report = report_of(make_cases(24, lambda i: (POOR, GOOD)))
     assert PromotionReport.model_validate_json(report.model_dump_json()) == report
 
 

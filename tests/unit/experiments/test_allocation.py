@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from rlaas.errors import Conflict
-from rlaas.experiments.allocation import ACTOR, Allocated, HarmRecord, allocate_route, breach, count_harms
+from rlaas.experiments.allocation import ACTOR, Allocation, HarmRecord, allocate_route, breach, count_harms
 from rlaas.experiments.harm import HarmLedger
 from rlaas.experiments.settlement import Harms
 from rlaas.routing.assign import Decision, assign, shadow_decision
@@ -119,7 +119,7 @@ class World:
             at,
         )
 
-    def look(self, at: datetime, **options: int) -> Allocated:
+    def look(self, at: datetime, **options: int) -> Allocation:
         return allocate_route(
             TENANT,
             SKILL,
@@ -219,11 +219,11 @@ def test_a_fallback_counts_for_the_arm_that_was_dealt_and_is_its_failure_and_a_s
     for number in range(3):
         serve_fallback(later(101 + number))
     assert world.look(later(106)).route is not None
-    stopped = next(arm for arm in world.route.arms if arm.policy_id == V2)
-    assert stopped.weight == 0
-    assert stopped.dropped is not None
-    assert stopped.dropped.startswith("it fails more often than it may: evidence ")
-    assert stopped.dropped.endswith("in 5 units (failed 1 a unit)")
+    arm = next(arm for arm in world.route.arms if arm.policy_id == V2)
+    assert arm.weight == 0
+    assert arm.dropped is not None
+    assert arm.dropped.startswith("it fails more often than it may: evidence ")
+    assert arm.dropped.endswith("in 5 units (failed 1 a unit)")
     assert f"{V2} dropped: it fails more often" in world.route.reason
 
 

@@ -162,10 +162,10 @@ def test_what_the_tried_arms_share_is_dealt_by_their_probability_to_be_best() ->
 
 @given(st.dictionaries(st.text(max_size=3), st.floats(1e-6, 1), min_size=1, max_size=12), st.integers(0, MILLION))
 def test_whole_parts_add_up_and_are_within_one_of_their_share(shares: dict[str, float], parts: int) -> None:
-    dealt = round_shares(shares, parts)
-    assert sum(dealt.values()) == parts
+    whole_parts = round_shares(shares, parts)
+    assert sum(whole_parts.values()) == parts
     for name, share in shares.items():
-        assert abs(dealt[name] - share / sum(shares.values()) * parts) < 1 + 1e-6
+        assert abs(whole_parts[name] - share / sum(shares.values()) * parts) < 1 + 1e-6
 
 
 def test_a_dropped_arm_gets_nothing_and_the_control_is_kept() -> None:

@@ -8,11 +8,11 @@ from benchmarks.experiments import calibration_p, simulate, stopped_after, tenan
 
 @pytest.mark.parametrize("number", [0, 3])
 def test_decisions_keep_their_ratios_their_arms_and_their_propensities(number: int) -> None:
-    checked = tenant(number, decisions=9_000)
-    assert min(checked.ratio_p) > 1e-3
-    assert (checked.sticky_violations, checked.moved_units) == (0, 0)
-    assert checked.moved / checked.compared == pytest.approx(checked.least_moved_ratio, abs=0.03)
-    assert calibration_p(checked.logged) > 1e-3
+    check = tenant(number, decisions=9_000)
+    assert min(check.ratio_p) > 1e-3
+    assert (check.sticky_violations, check.moved_units) == (0, 0)
+    assert check.moved / check.compared == pytest.approx(check.least_moved_ratio, abs=0.03)
+    assert calibration_p(check.logged) > 1e-3
 
 
 def test_propensities_that_are_not_what_was_done_are_found_out() -> None:

@@ -37,7 +37,7 @@ def sample(rng: random.Random, draw: Draw, propensity: float, units: int) -> lis
     return [SettledUnit(draw(rng, arm), arm, propensity) for arm in arms]
 
 
-def after(units: list[SettledUnit], *nulls: float, grid: tuple[float, ...] = ()) -> SequentialTest:
+def build_test(units: list[SettledUnit], *nulls: float, grid: tuple[float, ...] = ()) -> SequentialTest:
     test = SequentialTest.against(nulls, 0.5, grid=grid)
     for unit in units:
         test.add(unit)
@@ -45,11 +45,11 @@ def after(units: list[SettledUnit], *nulls: float, grid: tuple[float, ...] = ())
 
 
 def evidence_above(units: list[SettledUnit], null: float) -> float:
-    return after(units, null).evidence_better(null)
+    return build_test(units, null).evidence_better(null)
 
 
 def evidence_below(units: list[SettledUnit]) -> float:
-    return after(units).evidence_worse
+    return build_test(units).evidence_worse
 
 
 def look(test: SequentialTest, gate: Gate = GATE, *, harm: float = 0.0, waited_seconds: float = 10) -> Analysis:
@@ -114,14 +114,14 @@ def test_the_interval_covers_the_difference_at_all_looks_together(propensity: fl
     rng = random.Random(SEED)
     missed = 0
     for _ in range(100):
-        low, high = after(sample(rng, beta(0.5, 0.65, 0.25), propensity, 100), grid=GRID).interval(0.05)
+        low, high = build_test(sample(rng, beta(0.5, 0.65, 0.25), propensity, 100), grid=GRID).interval(0.05)
         assert -1.0 <= low < high <= 1.0
         missed += not low <= 0.15 <= high
     assert missed / 100 <= 0.05 + 0.065  # three standard errors
 
 
 def test_the_interval_holds_what_the_tests_it_inverts_do_not_reject() -> None:
-    test = after(sample(random.Random(SEED), beta(0.5, 0.8, 0.25), 0.5, 200), grid=GRID)
+    test = build_test(sample(random.Random(SEED), beta(0.5, 0.8, 0.25), 0.5, 200), grid=GRID)
     low, high = test.interval(0.1)
     assert test.evidence_better(low) >= 20 > test.evidence_better(min(null for null in GRID if null > low))
     assert -1 < low < 0.3 < high < 1
@@ -145,7 +145,7 @@ def test_units_are_compared_within_their_stratum() -> None:
 
 
 def test_strata_without_end_cost_no_memory() -> None:
-    test = after([SettledUnit(0.5, number % 2 == 0, 0.5, stratum=str(number)) for number in range(2_000)])
+    test = build_test([SettledUnit(0.5, number % 2 == 0, 0.5, stratum=str(number)) for number in range(2_000)])
     assert len(test.strata) == 500
 
 
@@ -156,7 +156,7 @@ def test_outcomes_that_are_missing_unequally_are_named(candidate: float, control
         replace(unit, unknown=rng.random() < (candidate if unit.candidate else control))
         for unit in sample(rng, points(0.5, 0.5), 0.5, 1_000)
     ]
-    analysis = look(after(units))
+    analysis = look(build_test(units))
     assert (analysis.outcome is Outcome.INCONCLUSIVE) == stops
     assert analysis.reason.startswith("outcomes are missing unequally") == stops
 
@@ -185,19 +185,19 @@ def test_evidence_never_falls_as_units_arrive() -> None:
 def test_a_right_split_is_called_wrong_no_more_often_than_alpha(propensity: float) -> None:
     rng = random.Random(SEED)
     streams = [sample(rng, points(0.5, 0.5), propensity, 300) for _ in range(300)]
-    assert sum(after(stream).ratio_peak >= 20 for stream in streams) / 300 <= 0.05 + 0.038
+    assert sum(build_test(stream).ratio_peak >= 20 for stream in streams) / 300 <= 0.05 + 0.038
 
 
 def test_losing_a_third_of_the_candidates_units_is_called_a_wrong_split() -> None:
     rng = random.Random(SEED)
     stream = [seen for seen in sample(rng, points(0.5, 0.5), 0.5, 1500) if not seen.candidate or rng.random() > 1 / 3]
-    analysis = look(after(stream))
+    analysis = look(build_test(stream))
     assert analysis.outcome is Outcome.INCONCLUSIVE
     assert analysis.reason.startswith("sample ratio mismatch")
 
 
 def test_a_better_candidate_advances_with_a_reason_that_carries_the_numbers() -> None:
-    test = after(sample(random.Random(SEED), beta(0.5, 0.8, 0.25), 0.5, 100), grid=GRID)
+    test = build_test(sample(random.Random(SEED), beta(0.5, 0.8, 0.25), 0.5, 100), grid=GRID)
     analysis = look(test)
     assert analysis.outcome is Outcome.ADVANCE
     assert analysis.reason.startswith("candidate is better: evidence ")
@@ -206,7 +206,7 @@ def test_a_better_candidate_advances_with_a_reason_that_carries_the_numbers() ->
 
 
 def test_a_better_candidate_waits_for_the_minimum_sample() -> None:
-    test = after(sample(random.Random(SEED), beta(0.5, 0.8, 0.25), 0.5, 100))
+    test = build_test(sample(random.Random(SEED), beta(0.5, 0.8, 0.25), 0.5, 100))
     analysis = look(test, replace(GATE, min_samples=60))
     assert analysis.outcome is Outcome.CONTINUE
     assert "of 60 with an outcome needed in each" in analysis.reason
@@ -218,36 +218,36 @@ def test_silence_is_no_proof_that_a_candidate_is_no_worse(unknown: float, outcom
     for unit in sample(rng, bernoulli(0.6, 0.6), 0.5, 600):
         silent = rng.random() < unknown
         units.append(replace(unit, reward=0.0, missing=True, unknown=True) if silent else unit)
-    assert look(after(units, -0.2, grid=GRID), replace(GATE, margin=0.2)).outcome is outcome
+    assert look(build_test(units, -0.2, grid=GRID), replace(GATE, margin=0.2)).outcome is outcome
 
 
 def test_where_silence_is_declared_and_nothing_at_all_comes_back_nothing_advances() -> None:
     silent = [replace(unit, missing=True) for unit in sample(random.Random(SEED), points(0.0, 0.0), 0.5, 600)]
-    assert look(after(silent, -0.2), replace(GATE, margin=0.2)).outcome is Outcome.CONTINUE
+    assert look(build_test(silent, -0.2), replace(GATE, margin=0.2)).outcome is Outcome.CONTINUE
 
 
 def test_harm_takes_back_without_waiting_for_the_minimum_sample() -> None:
-    test = after(sample(random.Random(SEED), beta(0.8, 0.4, 0.25), 0.5, 10))
+    test = build_test(sample(random.Random(SEED), beta(0.8, 0.4, 0.25), 0.5, 10))
     analysis = look(test, replace(GATE, min_samples=10_000), harm=20.0)
     assert analysis.outcome is Outcome.ROLLBACK
     assert analysis.reason.startswith("candidate does harm; ")
 
 
 def test_policies_that_answer_alike_are_undecided_and_in_the_end_inconclusive() -> None:
-    test = after(sample(random.Random(SEED), points(0.6, 0.6), 0.5, 100))
+    test = build_test(sample(random.Random(SEED), points(0.6, 0.6), 0.5, 100))
     assert look(test, waited_seconds=3599).outcome is Outcome.CONTINUE
-    ended = look(test, waited_seconds=3600)
-    assert ended.outcome is Outcome.INCONCLUSIVE
-    assert ended.reason.endswith(". More would.")
+    last = look(test, waited_seconds=3600)
+    assert last.outcome is Outcome.INCONCLUSIVE
+    assert last.reason.endswith(". More would.")
 
 
 def test_without_units_there_is_no_evidence_and_nothing_is_known_of_the_difference() -> None:
-    test = after([], grid=GRID)
+    test = build_test([], grid=GRID)
     assert (look(test).outcome, test.interval(0.05)) == (Outcome.CONTINUE, (-1.0, 1.0))
     assert (test.evidence_better(0.0), test.control.mean, test.difference()) == (1.0, None, None)
 
 
 def test_a_difference_that_nobody_can_miss_leaves_finite_numbers() -> None:
-    test = after(sample(random.Random(SEED), bernoulli(0.0, 1.0), 0.5, 3_000))
+    test = build_test(sample(random.Random(SEED), bernoulli(0.0, 1.0), 0.5, 3_000))
     assert 1e70 < test.evidence_better(0.0) < 1e90
     assert test.evidence_worse == pytest.approx(1.0, abs=5)

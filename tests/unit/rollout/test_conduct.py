@@ -41,12 +41,12 @@ def test_a_better_candidate_passes_both_steps_and_is_the_control(world: World) -
         traffic(world, 200, candidate=0.95)
         assert conductor.analyse(index)[0] is Outcome.ADVANCE
     assert conductor.promote() == "shipped"
-    ended = conductor.finish()
-    assert (ended.status, [(step.weight, step.outcome) for step in ended.steps]) == (
+    rollout = conductor.finish()
+    assert (rollout.status, [(step.weight, step.outcome) for step in rollout.steps]) == (
         "shipped",
         [(0.2, "advance"), (0.5, "advance"), (1.0, "promoted")],
     )
-    assert all(step.n_candidate > 0 and step.n_control > 0 and step.ended_at for step in ended.steps[:2])
+    assert all(step.n_candidate > 0 and step.n_control > 0 and step.ended_at for step in rollout.steps[:2])
     route = world.registry.get_route(TENANT, SKILL)
     assert (route.control, route.arms, route.last_good and route.last_good.control) == (NEW, (), OLD)
     assert world.guards.guards == {}
@@ -60,9 +60,9 @@ def test_a_worse_candidate_goes_back_by_the_look_when_its_alarm_is_lost(world: W
     world.later(61)
     assert conductor.analyse(0)[0] is Outcome.ROLLBACK
     assert conductor.roll_back() == "rolled_back"
-    ended = conductor.finish()
-    assert (ended.status, ended.rolled_back_at) == ("rolled_back", world.now)
-    assert ended.reason.startswith("candidate does harm, ")
+    rollout = conductor.finish()
+    assert (rollout.status, rollout.rolled_back_at) == ("rolled_back", world.now)
+    assert rollout.reason.startswith("candidate does harm, ")
     route = world.registry.get_route(TENANT, SKILL)
     assert (route.control, route.arms, route.mode) == (OLD, (), "rolled_back")
 
@@ -74,9 +74,9 @@ def test_an_undecided_candidate_goes_back_when_its_time_is_up(world: World) -> N
     world.later(3_600)
     assert conductor.analyse(0)[0] is Outcome.INCONCLUSIVE
     assert conductor.roll_back() == "inconclusive"
-    ended = conductor.finish()
-    assert ended.status == "inconclusive"
-    assert "At the difference that was seen" in ended.reason
+    rollout = conductor.finish()
+    assert rollout.status == "inconclusive"
+    assert "At the difference that was seen" in rollout.reason
     assert world.registry.get_route(TENANT, SKILL).arms == ()
 
 
@@ -148,9 +148,9 @@ def test_an_arm_that_always_fails_is_taken_back_and_the_reason_says_so(world: Wo
     world.later(61)
     assert conductor.analyse(0)[0] is Outcome.ROLLBACK
     conductor.roll_back()
-    ended = conductor.finish()
-    assert ended.status == "rolled_back"
-    assert ended.reason.startswith("candidate does harm, it fails more often than it may: evidence ")
+    rollout = conductor.finish()
+    assert rollout.status == "rolled_back"
+    assert rollout.reason.startswith("candidate does harm, it fails more often than it may: evidence ")
 
 
 def test_outcomes_that_stop_coming_end_inconclusive_and_the_reason_says_so(world: World) -> None:
@@ -161,9 +161,9 @@ def test_outcomes_that_stop_coming_end_inconclusive_and_the_reason_says_so(world
     world.later(3_600)
     assert conductor.analyse(0)[0] is Outcome.INCONCLUSIVE
     conductor.roll_back()
-    ended = conductor.finish()
-    assert (ended.status, ended.steps[0].missing_candidate, ended.steps[0].missing_control) == ("inconclusive", 1.0, 1.0)
-    assert ended.reason.endswith("Nothing came back for any unit: outcomes have stopped coming")
+    rollout = conductor.finish()
+    assert (rollout.status, rollout.steps[0].missing_candidate, rollout.steps[0].missing_control) == ("inconclusive", 1.0, 1.0)
+    assert rollout.reason.endswith("Nothing came back for any unit: outcomes have stopped coming")
 
 
 def test_without_traffic_a_rollout_ends_inconclusive_and_the_reason_says_so(world: World) -> None:
@@ -231,8 +231,8 @@ def test_another_change_of_the_route_supersedes_the_rollout_and_stands(world: Wo
         "before the promotion": conductor.promote(),
     }
     assert answers[moment] == "superseded"
-    ended = conductor.finish()
-    assert (ended.status, ended.reason) == ("superseded", f"route version {manual.version} by key:9: by hand")
+    rollout = conductor.finish()
+    assert (rollout.status, rollout.reason) == ("superseded", f"route version {manual.version} by key:9: by hand")
     assert world.registry.get_route(TENANT, SKILL) == manual
 
 
@@ -243,9 +243,9 @@ def test_the_guard_takes_the_route_back_in_one_write_and_the_rollout_says_so(wor
     route = take_back(world.registry, tenant_id=TENANT, skill=SKILL, change=change, rollout_id="rol_1", alarm_at=raised)
     assert (route.control, route.arms, route.mode) == (OLD, (), "rolled_back")
     assert conductor.analyse(0)[0] == "superseded"
-    ended = conductor.finish()
-    assert (ended.status, ended.alarm_at, ended.rolled_back_at) == ("rolled_back", raised, change.at)
-    assert ended.reason == "guard alarm: too low"
+    rollout = conductor.finish()
+    assert (rollout.status, rollout.alarm_at, rollout.rolled_back_at) == ("rolled_back", raised, change.at)
+    assert rollout.reason == "guard alarm: too low"
 
 
 def test_the_guards_record_may_come_after_the_rollout_was_closed(world: World) -> None:
@@ -301,20 +301,20 @@ def test_an_operators_rollback_works_after_the_promotion_too(world: World) -> No
 
 def test_an_abort_puts_the_route_back_and_says_why(world: World) -> None:
     conductor = world.begun()
-    ended = conductor.abort("States.Timeout: the analysis took too long")
-    assert ended is not None
-    assert (ended.status, ended.reason) == ("failed", "States.Timeout: the analysis took too long")
+    rollout = conductor.abort("States.Timeout: the analysis took too long")
+    assert rollout is not None
+    assert (rollout.status, rollout.reason) == ("failed", "States.Timeout: the analysis took too long")
     assert world.registry.get_route(TENANT, SKILL).arms == ()
     assert world.guards.guards == {}
-    assert conductor.abort("once more") == ended
+    assert conductor.abort("once more") == rollout
 
 
 def test_an_abort_leaves_a_promoted_candidate_in_place(world: World) -> None:
     conductor = world.begun()
     conductor.promote()
-    ended = conductor.abort("the record could not be closed")
-    assert ended is not None
-    assert ended.status == "shipped"
+    rollout = conductor.abort("the record could not be closed")
+    assert rollout is not None
+    assert rollout.status == "shipped"
     assert world.registry.get_route(TENANT, SKILL).control == NEW
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rlaas.experiments.sequential import SequentialTest, SettledUnit
-from rlaas.rollout.plan import Ask, Terms, Traffic, expected_units, plan, planned_steps, traffic_of
+from rlaas.rollout.plan import Ask, Terms, Traffic, estimate_traffic, estimate_units, plan, planned_steps
 from rlaas.telemetry.events import RewardComputed
 
 TERMS = Terms(alpha=0.05, at_most_days=14, window_days=1, gain=0.2)
@@ -102,7 +102,7 @@ def rewards(values: list[float], *, minutes: float, sent: bool = True) -> list[R
 
 
 def traffic_from(rewards: list[RewardComputed]) -> Traffic:
-    return traffic_of(rewards, unit="thread", since=NOW - timedelta(days=7), until=NOW)
+    return estimate_traffic(rewards, unit="thread", since=NOW - timedelta(days=7), until=NOW)
 
 
 def test_a_few_rewards_in_a_minute_are_no_traffic_of_thousands_and_no_reward_without_variance() -> None:
@@ -141,13 +141,13 @@ def test_one_person_moves_a_plan_no_further_than_his_share() -> None:
 
 @pytest.mark.parametrize(("weight", "gap"), [(0.5, 0.2), (0.5, 0.1), (0.1, 0.3)])
 def test_the_units_expected_are_about_those_that_a_simulated_test_takes(weight: float, gap: float) -> None:
-    rng, took = random.Random(20260101), []
+    rng, counts = random.Random(20260101), []
     for _ in range(40):
         test, n = SequentialTest.against([0.0], 0.6, grid=()), 0
         while test.evidence_better(0.0) < 20:
             candidate = rng.random() < weight
             test.add(SettledUnit(float(rng.random() < (0.6 + gap if candidate else 0.6)), candidate, weight))
             n += 1
-        took.append(n)
-    expected = expected_units(traffic(1), weight, gap, 0.05)
-    assert 0.5 < sum(took) / len(took) / expected < 1.5
+        counts.append(n)
+    expected = estimate_units(traffic(1), weight, gap, 0.05)
+    assert 0.5 < sum(counts) / len(counts) / expected < 1.5

@@ -88,25 +88,25 @@ def score(cases: Iterable[HeldOutCase]) -> list[ScoredCase]:
     ]
 
 
-def figures(cases: Sequence[HeldOutCase], scored: Sequence[ScoredCase], system: System, component: str) -> SystemFigures:
+def figures(cases: Sequence[HeldOutCase], scored_cases: Sequence[ScoredCase], system: System, component: str) -> SystemFigures:
     """The figures of `system` on all threads, of which there is at least one."""
     words = [float(count_words(case.answers[system])) for case in cases]
     return SystemFigures(
         component=component,
-        edit_similarity=_figure(by_thread(scored, lambda case: case.edit_similarity[system]), _people(scored)),
+        edit_similarity=_figure(by_thread(scored_cases, lambda case: case.edit_similarity[system]), _people(scored_cases)),
         words=_figure(words, []),
         empty_share=sum(not case.answers[system].strip() for case in cases) / len(cases),
     )
 
 
-def compare(scored: Sequence[ScoredCase], first: System, second: System) -> Comparison:
+def compare(scored_cases: Sequence[ScoredCase], first: System, second: System) -> Comparison:
     """`first` against `second`. Each thread is one trial: its interactions are averaged, because they are not
     independent."""
-    differences = by_thread(scored, lambda case: case.edit_similarity[first] - case.edit_similarity[second])
+    differences = by_thread(scored_cases, lambda case: case.edit_similarity[first] - case.edit_similarity[second])
     wins = sum(difference > TIE for difference in differences)
     losses = sum(difference < -TIE for difference in differences)
     ties = len(differences) - wins - losses
-    people = _people(scored)
+    people = _people(scored_cases)
     win_rate, trials = (wins + ties / 2) / len(differences), float(len(differences))
     if _are_many(people):
         trials = effective_trials([(difference > TIE) + (abs(difference) <= TIE) / 2 for difference in differences], people)
@@ -123,18 +123,18 @@ def compare(scored: Sequence[ScoredCase], first: System, second: System) -> Comp
     )
 
 
-def by_thread(scored: Iterable[ScoredCase], value: Callable[[ScoredCase], float]) -> list[float]:
+def by_thread(scored_cases: Iterable[ScoredCase], value: Callable[[ScoredCase], float]) -> list[float]:
     """The mean of `value` in each thread, one number a thread, in order of first appearance."""
     threads: dict[str, list[float]] = {}
-    for case in scored:
+    for case in scored_cases:
         threads.setdefault(case.thread, []).append(value(case))
     return [fmean(values) for values in threads.values()]
 
 
-def _people(scored: Iterable[ScoredCase]) -> list[str]:
+def _people(scored_cases: Iterable[ScoredCase]) -> list[str]:
     """The person of each thread, in order of first appearance."""
     people: dict[str, str] = {}
-    for case in scored:
+    for case in scored_cases:
         people.setdefault(case.thread, case.person)
     return list(people.values())
 

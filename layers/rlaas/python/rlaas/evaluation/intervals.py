@@ -86,8 +86,8 @@ def is_above(interval: Interval, value: float) -> bool:
     return not isnan(interval.low) and interval.low > value
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    at = share * (len(ordered) - 1)
+def _quantile(sorted_values: Sequence[float], share: float) -> float:
+    at = share * (len(sorted_values) - 1)
     low = int(at)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (at - low) * (ordered[high] - ordered[low])
+    high = min(low + 1, len(sorted_values) - 1)
+    return sorted_values[low] + (at - low) * (sorted_values[high] - sorted_values[low])

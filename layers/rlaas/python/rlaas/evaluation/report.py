@@ -102,9 +102,9 @@ def promotion_report(
     """Compare the systems on `cases` and decide. Raises: ValueError without cases."""
     if not cases:
         raise ValueError(f"dataset {dataset_version} has no held-out interactions to judge on")
-    scored = score(cases)
-    systems = {system: figures(cases, scored, system, components[system]) for system in SYSTEMS}
-    against = compare(scored, "candidate", "baseline")
+    scored_cases = score(cases)
+    systems = {system: figures(cases, scored_cases, system, components[system]) for system in SYSTEMS}
+    against = compare(scored_cases, "candidate", "baseline")
     findings = judge(against, systems["candidate"], criteria)
     return PromotionReport(
         created_at=created_at,
@@ -116,7 +116,7 @@ def promotion_report(
         criteria=criteria,
         systems=systems,
         candidate_over_baseline=against,
-        candidate_over_sft_only=compare(scored, "candidate", "sft_only"),
-        sft_only_over_baseline=compare(scored, "sft_only", "baseline"),
-        cases=tuple(scored),
+        candidate_over_sft_only=compare(scored_cases, "candidate", "sft_only"),
+        sft_only_over_baseline=compare(scored_cases, "sft_only", "baseline"),
+        cases=tuple(scored_cases),
     )

@@ -76,8 +76,8 @@ def report_rewards(events: EventStore, tenant_id: str, skill: str, *, first: dat
     `MOST_REWARDS`, DependencyUnavailable."""
     by_policy: dict[str | None, list[RewardComputed]] = {}
     days = (first + timedelta(days=ahead) for ahead in range((last - first).days + 1))
-    listed = chain.from_iterable(events.by_day(tenant_id, skill, "reward", day) for day in days)
-    for read, stored in enumerate(listed):
+    stored_events = chain.from_iterable(events.by_day(tenant_id, skill, "reward", day) for day in days)
+    for read, stored in enumerate(stored_events):
         if read == MOST_REWARDS:
             raise InvalidInput(f"there are more than {MOST_REWARDS:,} rewards: ask for fewer days, or the lake", param="to")
         event = stored.event()
@@ -88,7 +88,7 @@ def report_rewards(events: EventStore, tenant_id: str, skill: str, *, first: dat
     return RewardReport(unit=unit, policies={policy: figure for policy, figure in figures.items() if policy is not None}, others=others)
 
 
-def rewarded_units(rewards: Iterable[RewardComputed], *, unit: Unit) -> list[RewardedUnit]:
+def group_rewards(rewards: Iterable[RewardComputed], *, unit: Unit) -> list[RewardedUnit]:
     """The units of `rewards`, their drafts ordered by the time of their first reward. O(rewards * log(rewards))."""
     rewards = sorted(rewards, key=lambda reward: rfc3339(reward.occurred_at) if reward.occurred_at else "")
     latest = latest_rewards(rewards)
@@ -105,7 +105,7 @@ def rewarded_units(rewards: Iterable[RewardComputed], *, unit: Unit) -> list[Rew
 
 def reward_figures(rewards: Iterable[RewardComputed], *, unit: Unit) -> RewardFigures | None:
     """The figures of one policy's rewards; `None` without any."""
-    entries = rewarded_units(rewards, unit=unit)
+    entries = group_rewards(rewards, unit=unit)
     if not entries:
         return None
     units = Counter(entry.person for entry in entries)

@@ -27,13 +27,13 @@ from rlaas.clock import Timestamp
 from rlaas.experiments.bandit import ArmState, ArmStatistics, Share, allocate
 from rlaas.experiments.harm import HarmLedger, Kind, log_wealth, profit_over_bound, weigh
 from rlaas.experiments.settlement import (
-    Dealt,
+    Deal,
     Harms,
-    first_of_units,
-    harms_of,
+    find_harms,
+    find_person,
     list_decisions,
-    person_of,
-    served_that_day,
+    select_first_requests,
+    select_firsts,
     settle,
 )
 from rlaas.ids import PolicyId, SkillName, TenantId
@@ -108,7 +108,7 @@ class BanditStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Allocated:
+class Allocation:
     """What a look did: the new route, or why there is none; and how many requests it saw and how many decisions it
     settled."""
 
@@ -128,7 +128,7 @@ def allocate_route(
     statistics: BanditStore,
     now: datetime,
     most: int = MOST_DECISIONS,
-) -> Allocated:
+) -> Allocation:
     """Bring the statistics of the skill's bandit up to `now` and set the route's shares by them, in one conditional
     write. Each pass reads at most `most` decisions.
 
@@ -139,11 +139,11 @@ def allocate_route(
     route = routes.get_route(tenant_id, skill)
     settings = route.bandit
     if settings is None or not any(arm.mode == "bandit" for arm in route.arms):
-        return Allocated(None, "the route has no bandit")
+        return Allocation(None, "the route has no bandit")
     if route.rollout_id is not None:
-        return Allocated(None, f"the route belongs to {route.rollout_id}")
+        return Allocation(None, f"the route belongs to {route.rollout_id}")
     if route.mode == "rolled_back":
-        return Allocated(None, "the route was rolled back")
+        return Allocation(None, "the route was rolled back")
     stored = statistics.load(tenant_id, skill)
     before = stored or BanditStatistics(tenant_id=tenant_id, skill=skill, guarded_until=route.changed_at, settled_until=route.changed_at)
     look = _Look(events=events, spec=specs.reward_spec(tenant_id, skill), settings=settings, now=now, most=most)
@@ -154,9 +154,9 @@ def allocate_route(
     if after != before:
         statistics.save(after.model_copy(update={"version": before.version + 1}))
     if successor is None:
-        return Allocated(None, "the shares stay", seen, settled)
+        return Allocation(None, "the shares stay", seen, settled)
     routes.write_route(successor, expected_version=route.version)
-    return Allocated(successor, successor.reason, seen, settled)
+    return Allocation(successor, successor.reason, seen, settled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,40 +170,40 @@ class _Look:
     def add_harms(self, statistics: BanditStatistics) -> tuple[BanditStatistics, int]:
         """The statistics with the harm of the requests served since the last look, and the number of these requests."""
         lag = timedelta(seconds=self.settings.lag_seconds)
-        dealt, until = self._list_decisions(statistics, statistics.guarded_until, self.now - lag, lag)
+        deals, until = self._list_decisions(statistics, statistics.guarded_until, self.now - lag, lag)
         harms = statistics.model_copy(deep=True).harms
-        if bounds_of(self.settings):
-            for served in served_that_day(self.events, dealt, lag=lag):
-                at = served.dealt.decision.decided_at
-                record = harms.setdefault(served.dealt.policy_id, HarmRecord(HarmLedger(first=at.toordinal())))
-                if record.voices.hear(person_of(served.dealt, served.around, lag=lag), at):
-                    count_harms(record, harms_of(served.dealt, served.around), self.settings, at=at, new=served.new)
+        if list_bounds(self.settings):
+            for request in select_first_requests(self.events, deals, lag=lag):
+                at = request.deal.decision.decided_at
+                record = harms.setdefault(request.deal.policy_id, HarmRecord(HarmLedger(first=at.toordinal())))
+                if record.voices.hear(find_person(request.deal, request.history, lag=lag), at):
+                    count_harms(record, find_harms(request.deal, request.history), self.settings, at=at, new=request.new)
                 record.voices.forget(at)
-        return statistics.model_copy(update={"harms": harms, "guarded_until": until}), len(dealt)
+        return statistics.model_copy(update={"harms": harms, "guarded_until": until}), len(deals)
 
     def add_rewards(self, statistics: BanditStatistics) -> tuple[BanditStatistics, int]:
         """The statistics with the decisions settled since the last look, and the number of these decisions. Earlier
         rewards lose weight by the time between the two looks."""
         window = timedelta(hours=self.settings.window_hours)
         lag = timedelta(seconds=self.settings.lag_seconds)
-        dealt, until = self._list_decisions(statistics, statistics.settled_until, self.now - window - lag, window + lag)
-        aged = statistics.aged((until - statistics.settled_until) / timedelta(days=1), self.settings)
-        arms, voices = dict(aged.arms), statistics.model_copy(deep=True).voices
-        for one, around in first_of_units(self.events, dealt, lag=window + lag, of_day=True):
-            at, of_arm = one.decision.decided_at, voices.setdefault(one.policy_id, Voices())
-            if of_arm.hear(person_of(one, around, lag=window + lag), at):
-                settled = settle(one, around, self.spec, until=at + window)
-                arms[one.policy_id] = arms.get(one.policy_id, ArmStatistics()).rewarded(settled.reward, self.settings)
-            of_arm.forget(at)
-        return aged.model_copy(update={"arms": arms, "voices": voices, "settled_until": until}), len(dealt)
+        deals, until = self._list_decisions(statistics, statistics.settled_until, self.now - window - lag, window + lag)
+        base = statistics.aged((until - statistics.settled_until) / timedelta(days=1), self.settings)
+        arms, voices = dict(base.arms), statistics.model_copy(deep=True).voices
+        for deal, history in select_firsts(self.events, deals, lag=window + lag, of_day=True):
+            at, arm_voices = deal.decision.decided_at, voices.setdefault(deal.policy_id, Voices())
+            if arm_voices.hear(find_person(deal, history, lag=window + lag), at):
+                settlement = settle(deal, history, self.spec, until=at + window)
+                arms[deal.policy_id] = arms.get(deal.policy_id, ArmStatistics()).rewarded(settlement.reward, self.settings)
+            arm_voices.forget(at)
+        return base.model_copy(update={"arms": arms, "voices": voices, "settled_until": until}), len(deals)
 
     def _list_decisions(
         self, statistics: BanditStatistics, after: datetime, until: datetime, lag: timedelta
-    ) -> tuple[list[Dealt], datetime]:
+    ) -> tuple[list[Deal], datetime]:
         return list_decisions(self.events, statistics.tenant_id, statistics.skill, ACTOR, after=after, until=until, lag=lag, most=self.most)
 
 
-def bounds_of(settings: BanditSettings) -> dict[Kind, float]:
+def list_bounds(settings: BanditSettings) -> dict[Kind, float]:
     """The bound of each kind of harm that the settings guard against: a share of units, or US dollars a request."""
     bounds: dict[Kind, float] = {}
     if settings.error_rate is not None:
@@ -228,7 +228,7 @@ def count_harms(record: HarmRecord, harms: Harms, settings: BanditSettings, *, a
         "slow": None if harms.latency_ms is None else float(slow),
         "dear": harms.cost_usd,
     }
-    for kind, bound in bounds_of(settings).items():
+    for kind, bound in list_bounds(settings).items():
         value = values[kind]
         if value is None:
             continue
@@ -242,7 +242,7 @@ def count_harms(record: HarmRecord, harms: Harms, settings: BanditSettings, *, a
 
 def breach(record: HarmRecord, settings: BanditSettings) -> str | None:
     """Why the guards drop an arm; `None` when they do not."""
-    bounds = bounds_of(settings)
+    bounds = list_bounds(settings)
     if not bounds:
         return None
     weights: Mapping[str, float] = {kind: 1 / len(bounds) for kind in bounds}
@@ -255,8 +255,10 @@ def breach(record: HarmRecord, settings: BanditSettings) -> str | None:
 
 def _readmit_arms(statistics: BanditStatistics, route: Route) -> BanditStatistics:
     """The statistics without the harm of arms that were dropped and that somebody has since given a weight again."""
-    back = {arm.policy_id for arm in route.arms if arm.dropped is None} & set(statistics.dropped)
-    return statistics.model_copy(update={"harms": {policy: record for policy, record in statistics.harms.items() if policy not in back}})
+    readmitted = {arm.policy_id for arm in route.arms if arm.dropped is None} & set(statistics.dropped)
+    return statistics.model_copy(
+        update={"harms": {policy: record for policy, record in statistics.harms.items() if policy not in readmitted}}
+    )
 
 
 def _next_route(
@@ -271,10 +273,10 @@ def _next_route(
     }
     states[route.control] = ArmState(statistics.of(route.control), keep=True)
     shares = allocate(states, settings, parts=MILLION - others)
-    moved = sum(max(0, shares[arm.policy_id].parts - round(arm.weight * MILLION)) for arm in playing)
-    moved = max(moved, sum(max(0, round(arm.weight * MILLION) - shares[arm.policy_id].parts) for arm in playing))
+    movement = sum(max(0, shares[arm.policy_id].parts - round(arm.weight * MILLION)) for arm in playing)
+    movement = max(movement, sum(max(0, round(arm.weight * MILLION) - shares[arm.policy_id].parts) for arm in playing))
     newly_dropped = any(shares[arm.policy_id].dropped and not arm.dropped for arm in playing)
-    if moved < _WORTH_A_MOVE * MILLION and not newly_dropped:
+    if movement < _WORTH_A_MOVE * MILLION and not newly_dropped:
         return None, shares
     arms = [_set_share(arm, shares[arm.policy_id]) if arm.mode == "bandit" else arm for arm in route.arms]
     successor = route.succeed(

@@ -227,16 +227,18 @@ def allocate(arms: Mapping[str, ArmState], settings: BanditSettings, *, parts: i
     live = [name for name, arm in arms.items() if arm.dropped is None or arm.keep]
     if not live:
         raise ValueError("every arm is dropped")
-    tried = [name for name in live if arms[name].statistics.settled >= settings.min_samples_per_arm]
+    tried_arms = [name for name in live if arms[name].statistics.settled >= settings.min_samples_per_arm]
     best = (
-        dict(zip(tried, best_probabilities([posterior(arms[name].statistics, settings) for name in tried]), strict=True)) if tried else {}
+        dict(zip(tried_arms, best_probabilities([posterior(arms[name].statistics, settings) for name in tried_arms]), strict=True))
+        if tried_arms
+        else {}
     )
     equal = 1 / len(live)
     floor = min(settings.min_probability, equal)
-    left = equal * len(tried)
+    left = equal * len(tried_arms)
     shares = {name: floor + (1 - floor * len(live)) * (best[name] * left if name in best else equal) for name in live}
-    dealt = round_shares(shares, parts)
-    return {name: Share(parts=dealt.get(name, 0), best=best.get(name), dropped=arm.dropped) for name, arm in arms.items()}
+    whole_parts = round_shares(shares, parts)
+    return {name: Share(parts=whole_parts.get(name, 0), best=best.get(name), dropped=arm.dropped) for name, arm in arms.items()}
 
 
 def round_shares(shares: Mapping[str, float], parts: int) -> dict[str, int]:
@@ -244,11 +246,11 @@ def round_shares(shares: Mapping[str, float], parts: int) -> dict[str, int]:
     remainders)."""
     total = sum(shares.values())
     exact = {name: share / total * parts for name, share in shares.items()}
-    dealt = {name: math.floor(value) for name, value in exact.items()}
-    by_remainder = sorted(exact, key=lambda name: (dealt[name] - exact[name], name))
-    for name in by_remainder[: parts - sum(dealt.values())]:
-        dealt[name] += 1
-    return dealt
+    result = {name: math.floor(value) for name, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: (result[name] - exact[name], name))
+    for name in by_remainder[: parts - sum(result.values())]:
+        result[name] += 1
+    return result
 
 
 def _gauss_legendre() -> tuple[list[float], list[float], list[list[float]]]:

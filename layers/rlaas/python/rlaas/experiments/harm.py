@@ -125,20 +125,20 @@ class HarmLedger:
         days = self.daily.get(kind)
         if not days:
             return self._since_each_day(kind)
-        own = max(self._share(day, day) * _mixed(logs) for day, logs in days.items())
-        return max(self._since_each_day(kind), own) / 2
+        daily = max(self._share(day, day) * _mix(logs) for day, logs in days.items())
+        return max(self._since_each_day(kind), daily) / 2
 
     def _since_each_day(self, kind: str) -> float:
         days = self.logs.get(kind, {})
         if not days:
             return 1.0
-        ordered = sorted(days)
-        starts = [max(self.first, self.kept_from), *(day + 1 for day in ordered)]
+        ordinals = sorted(days)
+        starts = [max(self.first, self.kept_from), *(day + 1 for day in ordinals)]
         since = [0] * len(STAKES)
         wealth = 1 / (starts[-1] - self.first + 1)  # the shares that start after the last bet
-        for day, start in zip(reversed(ordered), reversed(starts[:-1]), strict=True):
-            since = [before + log for before, log in zip(since, days[day], strict=True)]
-            wealth += self._share(start, day) * _mixed(since)  # a share that starts on a day without bets first bets on the next one
+        for day, start in zip(reversed(ordinals), reversed(starts[:-1]), strict=True):
+            since = [total + log for total, log in zip(since, days[day], strict=True)]
+            wealth += self._share(start, day) * _mix(since)  # a share that starts on a day without bets first bets on the next one
         return wealth
 
     def _share(self, first_day: int, last_day: int) -> float:
@@ -159,7 +159,7 @@ def _add(totals: Logs, kind: str, day: date, logs: tuple[int, ...], times: int) 
     return oldest
 
 
-def _mixed(logs: Sequence[int]) -> float:
+def _mix(logs: Sequence[int]) -> float:
     return sum(share * math.exp(min(_LARGEST_LOG, log / _NANO)) for share, log in zip(SHARES, logs, strict=True))
 
 

@@ -175,8 +175,8 @@ class SequentialTest:
     def add(self, unit: SettledUnit) -> None:
         """Add one unit, in the order of decisions. O(nulls)."""
         p = unit.propensity
-        pooled = (self.prior_mean * _CENTRE_WEIGHT + self.candidate.total + self.control.total) / (_CENTRE_WEIGHT + self.n)
-        centre = self._centre(unit.stratum, pooled)
+        pooled_mean = (self.prior_mean * _CENTRE_WEIGHT + self.candidate.total + self.control.total) / (_CENTRE_WEIGHT + self.n)
+        centre = self._centre(unit.stratum, pooled_mean)
         left = unit.reward - centre
         x = left / p if unit.candidate else -left / (1 - p)
         least = max(centre / p, (1 - centre) / (1 - p))
@@ -240,9 +240,9 @@ class SequentialTest:
         variance = self.residuals / self.n
         return one.mean - other.mean, math.sqrt(variance / one.n + variance / other.n)
 
-    def _centre(self, stratum: str | None, pooled: float) -> float:
+    def _centre(self, stratum: str | None, pooled_mean: float) -> float:
         total, n = self.strata.get(stratum, (0.0, 0)) if stratum is not None else (0.0, 0)
-        return (pooled * _CENTRE_WEIGHT + total) / (_CENTRE_WEIGHT + n)
+        return (pooled_mean * _CENTRE_WEIGHT + total) / (_CENTRE_WEIGHT + n)
 
     def _add_unknown(self, unit: SettledUnit) -> None:
         p, share = unit.propensity, (self.candidate.unknown + self.control.unknown + 0.5) / (self.n + 1)

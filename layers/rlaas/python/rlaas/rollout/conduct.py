@@ -15,7 +15,7 @@ from rlaas.errors import Conflict
 from rlaas.experiments.sequential import Outcome, analyse
 from rlaas.rollout.plan import explain_indecision
 from rlaas.rollout.request import Records, find_rollout
-from rlaas.rollout.steps import Rollout, live_arms, with_candidate, with_promotion
+from rlaas.rollout.steps import Rollout, add_candidate, list_live_arms, promote_candidate
 from rlaas.rollout.trial import TrialState, TrialStore, look
 from rlaas.routing.route import Route
 from rlaas.telemetry.store import EventStore
@@ -110,11 +110,11 @@ class Conductor:
             if rollout.owns(route) and _weight(route, rollout) == rollout.settings.planned[index].weight:
                 self._amend(partial(Rollout.begin_step, index=index, route_version=route.version, at=self.clock()))
                 return "running"
-            untouched = index == 0 and route.control == rollout.control and not live_arms(route) and not rollout.steps
-            if not (untouched or rollout.owns(route)):
+            is_untouched = index == 0 and route.control == rollout.control and not list_live_arms(route) and not rollout.steps
+            if not (is_untouched or rollout.owns(route)):
                 break
             try:
-                self.records.write_route(with_candidate(route, rollout, index, at=self.clock()), expected_version=route.version)
+                self.records.write_route(add_candidate(route, rollout, index, at=self.clock()), expected_version=route.version)
             except Conflict:
                 continue  # somebody wrote in between: look again whose the route is
         return "superseded"
@@ -143,9 +143,9 @@ class Conductor:
         Raises: Conflict when another look was faster.
         """
         stored = self.trials.load(self.tenant_id, self.skill, self.rollout_id)
-        anew = TrialState.begin(self.rollout()).model_copy(update={"version": (stored.version if stored else 0) + 1})
-        self.trials.save(anew)
-        return anew
+        state = TrialState.begin(self.rollout()).model_copy(update={"version": (stored.version if stored else 0) + 1})
+        self.trials.save(state)
+        return state
 
     def analyse(self, index: int) -> tuple[Outcome | Literal["superseded"], TrialState | None]:
         """Look at the trial in step `index` (from 0) and record the result. Returns the outcome and the trial's state,
@@ -157,16 +157,16 @@ class Conductor:
         state, now = self.watch(), self.clock()
         step, gate, harm = rollout.steps[index], rollout.settings.gate(index), state.evidence_of_harm()
         start = rollout.steps[0].started_at
-        waited = (now - start).total_seconds()
+        waited_seconds = (now - start).total_seconds()
         if rollout.settings.planned[index].max_wait_seconds is not None:
-            waited = (now - step.started_at).total_seconds()
+            waited_seconds = (now - step.started_at).total_seconds()
         analysis = analyse(
             state.test,
             gate,
             harm=harm.value,
             harm_reason=f"candidate does harm, {harm.reason} >= {1 / gate.alpha:.3g}",
-            waited_seconds=waited,
-            needed=explain_indecision(state.test, gate, weight=step.weight, waited_seconds=waited),
+            waited_seconds=waited_seconds,
+            needed=explain_indecision(state.test, gate, weight=step.weight, waited_seconds=waited_seconds),
         )
         alarm = timedelta(seconds=rollout.settings.alarm_period_seconds)
         if analysis.outcome is Outcome.ROLLBACK and (step.harm_since is None or now - step.harm_since < alarm):
@@ -186,7 +186,7 @@ class Conductor:
             if not rollout.owns(route):
                 break
             try:
-                self.records.write_route(with_promotion(route, rollout, at=self.clock()), expected_version=route.version)
+                self.records.write_route(promote_candidate(route, rollout, at=self.clock()), expected_version=route.version)
             except Conflict:
                 continue  # somebody wrote in between: look again whose the route is
         return "superseded"
@@ -247,7 +247,7 @@ class Conductor:
 
 
 def _weight(route: Route, rollout: Rollout) -> float | None:
-    return next((arm.weight for arm in live_arms(route) if arm.policy_id == rollout.candidate), None)
+    return next((arm.weight for arm in list_live_arms(route) if arm.policy_id == rollout.candidate), None)
 
 
 def _amend(

@@ -14,7 +14,7 @@ from statistics import NormalDist
 
 from pydantic import Field
 
-from rlaas.evaluation.reward_report import rewarded_units
+from rlaas.evaluation.reward_report import group_rewards
 from rlaas.experiments.sequential import SHARES, STAKES, Gate, SequentialTest
 from rlaas.routing.route import Unit
 from rlaas.telemetry.events import RewardComputed
@@ -107,14 +107,14 @@ class Terms:
     gain: float
 
 
-def traffic_of(rewards: Sequence[RewardComputed], *, unit: Unit, since: datetime, until: datetime) -> Traffic:
+def estimate_traffic(rewards: Sequence[RewardComputed], *, unit: Unit, since: datetime, until: datetime) -> Traffic:
     """The traffic that the control's `rewards`, all of those between `since` and `until`, show.
 
     A unit counts once, by its first draft, as in the rollout to come. A few rewards within a minute do not mean
     thousands a day, so the rate is taken over at least an hour. Three equal rewards do not mean that rewards never
     differ, so one of 0 and one of 1 are added for what a small sample has not shown.
     """
-    entries = [(one, one.drafts[0]) for one in rewarded_units(rewards, unit=unit)]
+    entries = [(one, one.drafts[0]) for one in group_rewards(rewards, unit=unit)]
     if not entries:
         return Traffic(units_a_day=0.0)
     times = [draft.occurred_at for _, draft in entries if draft.occurred_at is not None]
@@ -132,8 +132,8 @@ def traffic_of(rewards: Sequence[RewardComputed], *, unit: Unit, since: datetime
     )
 
 
-def _mean(weighted: Sequence[tuple[float, float]]) -> float:
-    return sum(value * weight for value, weight in weighted) / sum(weight for _, weight in weighted)
+def _mean(pairs: Sequence[tuple[float, float]]) -> float:
+    return sum(value * weight for value, weight in pairs) / sum(weight for _, weight in pairs)
 
 
 def planned_steps(traffic: Traffic, terms: Terms, *, last_margin: float, min_samples: int) -> tuple[Ask, ...]:
@@ -142,7 +142,7 @@ def planned_steps(traffic: Traffic, terms: Terms, *, last_margin: float, min_sam
     last = Ask(_LAST_WEIGHT, last_margin, min_samples)
     time = traffic.units_a_day * terms.at_most_days * _FIRST_STEP_SHARE
     for weight, margin in _CAUTIOUS:
-        if expected_units(traffic, weight, margin, terms.alpha) <= time and min_samples / weight <= time:
+        if estimate_units(traffic, weight, margin, terms.alpha) <= time and min_samples / weight <= time:
             return Ask(weight, margin, min_samples), last
     return (last,)
 
@@ -154,7 +154,7 @@ def plan(asks: Sequence[Ask], traffic: Traffic, terms: Terms) -> Plan:
     for ask in asks:
         least = ask.min_samples / min(ask.weight, 1 - ask.weight)
         # Units of earlier steps count as well, with less weight each; leaving that out is on the safe side.
-        needed = max(least, expected_units(traffic, ask.weight, terms.gain + ask.margin, terms.alpha))
+        needed = max(least, estimate_units(traffic, ask.weight, terms.gain + ask.margin, terms.alpha))
         units += needed
         time = needed / traffic.units_a_day + terms.window_days if traffic.units_a_day else math.inf
         days += time
@@ -180,7 +180,7 @@ def plan(asks: Sequence[Ask], traffic: Traffic, terms: Terms) -> Plan:
     )
 
 
-def expected_units(traffic: Traffic, weight: float, gap: float, alpha: float) -> float:
+def estimate_units(traffic: Traffic, weight: float, gap: float, alpha: float) -> float:
     """The expected units until the evidence passes 1/alpha, by the best of the stakes, when the true difference is
     `gap` > 0 (in mean reward) above the null; infinite when no stake gains. `weight` in (0, 1) is the candidate's
     share."""
@@ -210,7 +210,7 @@ def explain_indecision(test: SequentialTest, gate: Gate, *, weight: float, waite
         reward_mean=min(1.0, max(0.0, (candidate.total + control.total) / test.n)),
         reward_sd=math.sqrt(test.residuals / test.n),
     )
-    units = expected_units(seen, weight, difference[0] + gate.margin, gate.alpha)
+    units = estimate_units(seen, weight, difference[0] + gate.margin, gate.alpha)
     if not math.isfinite(units):
         return "At the difference that was seen no amount of traffic would be enough"
     days = units / test.n * waited_seconds / _DAY
@@ -234,7 +234,7 @@ def _power(asks: Sequence[Ask], traffic: Traffic, terms: Terms, gain: float) -> 
     last one has the rest of the time."""
     left = traffic.units_a_day * (terms.at_most_days - terms.window_days * len(asks))
     for ask in asks[:-1]:
-        left -= max(ask.min_samples / min(ask.weight, 1 - ask.weight), expected_units(traffic, ask.weight, gain + ask.margin, terms.alpha))
+        left -= max(ask.min_samples / min(ask.weight, 1 - ask.weight), estimate_units(traffic, ask.weight, gain + ask.margin, terms.alpha))
     last = asks[-1]
     if left < last.min_samples / min(last.weight, 1 - last.weight):
         return 0.0
@@ -249,10 +249,10 @@ def _passes(units: float, drift: float, variance: float, height: float) -> float
     if units <= 0 or not math.isfinite(units):
         return 0.0
     spread = math.sqrt(variance * units)
-    reflected = _NORMAL.cdf((-drift * units - height) / spread)
+    reflection = _NORMAL.cdf((-drift * units - height) / spread)
     factor = 2 * drift * height / variance
-    back = math.exp(factor + math.log(reflected)) if reflected > 0 else 0.0
-    return min(1.0, _NORMAL.cdf((drift * units - height) / spread) + back)
+    correction = math.exp(factor + math.log(reflection)) if reflection > 0 else 0.0
+    return min(1.0, _NORMAL.cdf((drift * units - height) / spread) + correction)
 
 
 def _advice(
@@ -266,7 +266,7 @@ def _advice(
     ways = []
     if math.isfinite(days):
         ways.append(f"about {_time(days + terms.window_days)} (max_wait_seconds)")
-    needed = sum(expected_units(traffic, ask.weight, terms.gain + ask.margin, terms.alpha) for ask in asks)
+    needed = sum(estimate_units(traffic, ask.weight, terms.gain + ask.margin, terms.alpha) for ask in asks)
     time = terms.at_most_days - terms.window_days * len(asks)
     if math.isfinite(needed) and time > 0:
         ways.append(f"{1.5 * needed / time:,.0f} units a day")

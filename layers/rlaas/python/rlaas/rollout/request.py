@@ -5,8 +5,8 @@ from typing import Protocol
 
 from rlaas.errors import Conflict, InvalidInput, NotFound
 from rlaas.policies.policy_store import Policies
-from rlaas.rollout.plan import Ask, Plan, Terms, Traffic, plan, planned_steps, traffic_of
-from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep, live_arms
+from rlaas.rollout.plan import Ask, Plan, Terms, Traffic, estimate_traffic, plan, planned_steps
+from rlaas.rollout.steps import Rollout, RolloutSettings, RolloutStep, list_live_arms
 from rlaas.routing.route import Route
 from rlaas.routing.route_store import Routes
 from rlaas.skills.skill import Skill
@@ -74,22 +74,22 @@ def request_rollout(
     ended or the id holds another rollout.
     """
     key = rollout_key(skill, rollout_id)
-    recorded = find_rollout(records, tenant_id, key)
-    if recorded is not None:
-        if recorded.candidate != candidate or settings not in (recorded.requested, recorded.settings):
+    existing = find_rollout(records, tenant_id, key)
+    if existing is not None:
+        if existing.candidate != candidate or settings not in (existing.requested, existing.settings):
             raise Conflict(f"{rollout_id} is another rollout already")
-        return recorded
+        return existing
     if records.get_policy(tenant_id, candidate).skill != skill:
         raise InvalidInput(f"{candidate} is not a policy of {skill!r}", param="policy_id")
     route = records.get_route(tenant_id, skill)
     if route.control == candidate:
         raise InvalidInput(f"{candidate} is the control already", param="policy_id")
-    if live_arms(route):
+    if list_live_arms(route):
         raise Conflict(f"the route of {skill!r} has live arms beside its control; end them first")
     running = _running(records, tenant_id, skill, now)
     if running is not None:
         raise Conflict(f"the rollout {running} of {skill!r} has not ended")
-    planned, expected = plan_rollout(records, events, tenant_id=tenant_id, skill=skill, settings=settings, now=now)
+    planned_settings, expected = plan_rollout(records, events, tenant_id=tenant_id, skill=skill, settings=settings, now=now)
     if not expected.can_conclude and not dryrun:
         raise InvalidInput(f"this plan cannot conclude: {expected.advice}", param="settings")
     rollout = Rollout(
@@ -99,7 +99,7 @@ def request_rollout(
         control=route.control,
         candidate=candidate,
         requested=settings,
-        settings=planned,
+        settings=planned_settings,
         plan=expected,
         reward_spec=records.get(Skill, tenant_id, skill_key(skill)).record.reward,
         prior_mean=expected.traffic.reward_mean,
@@ -134,11 +134,11 @@ def _traffic(events: EventStore, route: Route, settings: RolloutSettings, now: d
                 of_day.append(event)
             if read >= _ENOUGH_HISTORY:
                 if rewards:  # this day was cut short; those after it are enough
-                    return traffic_of(rewards, unit=route.unit, since=since, until=now)
-                return traffic_of(of_day, unit=route.unit, since=start, until=stored.occurred_at)
+                    return estimate_traffic(rewards, unit=route.unit, since=since, until=now)
+                return estimate_traffic(of_day, unit=route.unit, since=start, until=stored.occurred_at)
         rewards += of_day
         since = start
-    return traffic_of(rewards, unit=route.unit, since=since, until=now)
+    return estimate_traffic(rewards, unit=route.unit, since=since, until=now)
 
 
 def _running(records: Records, tenant_id: str, skill: str, now: datetime) -> str | None:

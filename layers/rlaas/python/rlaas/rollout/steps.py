@@ -247,7 +247,7 @@ class Rollout(WireModel):
         return self.model_copy(update=changes)
 
 
-def with_candidate(route: Route, rollout: Rollout, index: int, *, at: datetime) -> Route:
+def add_candidate(route: Route, rollout: Rollout, index: int, *, at: datetime) -> Route:
     """The next route: the candidate as a canary with the weight of step `index` (from 0), beside the shadow arms;
     `last_good` stays the route from before the rollout.
 
@@ -267,7 +267,7 @@ def with_candidate(route: Route, rollout: Rollout, index: int, *, at: datetime) 
     return successor.model_copy(update={"salt": rollout.rollout_id}) if index == 0 else successor
 
 
-def with_promotion(route: Route, rollout: Rollout, *, at: datetime) -> Route:
+def promote_candidate(route: Route, rollout: Rollout, *, at: datetime) -> Route:
     """The next route: the candidate is the control, and a rollback restores the old control."""
     return route.succeed(
         control=rollout.candidate,
@@ -280,7 +280,7 @@ def with_promotion(route: Route, rollout: Rollout, *, at: datetime) -> Route:
     )
 
 
-def live_arms(route: Route) -> tuple[Arm, ...]:
+def list_live_arms(route: Route) -> tuple[Arm, ...]:
     """The arms beside the control that answer users."""
     return tuple(arm for arm in route.arms if arm.live)
 

@@ -28,16 +28,16 @@ from rlaas.clock import Timestamp
 from rlaas.experiments.harm import ROLLOUT_WEIGHTS, WORSE, Evidence, HarmLedger, Kind, log_wealth, profit_over_control, weigh
 from rlaas.experiments.sequential import SequentialTest, SettledUnit
 from rlaas.experiments.settlement import (
-    Dealt,
-    Served,
-    first_of_units,
-    harms_of,
+    Deal,
+    FirstRequest,
+    find_harms,
+    find_person,
+    find_stratum,
     list_decisions,
-    person_of,
-    sent_by,
-    served_that_day,
+    select_first_requests,
+    select_firsts,
     settle,
-    stratum_of,
+    was_sent,
 )
 from rlaas.ids import SkillName, TenantId, text_sha256
 from rlaas.rollout.steps import Rollout
@@ -149,8 +149,8 @@ def look(state: TrialState, rollout: Rollout, *, events: EventStore, now: dateti
 def catch_up(rollout: Rollout, *, events: EventStore, now: datetime) -> TrialState:
     """The state at `now`, computed from the events alone. Raises: DependencyUnavailable."""
     state = TrialState.begin(rollout)
-    while (further := look(state, rollout, events=events, now=now)) is not state:
-        state = further
+    while (successor := look(state, rollout, events=events, now=now)) is not state:
+        state = successor
     return state
 
 
@@ -166,75 +166,75 @@ class _Look:
         settings = self.rollout.settings
         lag, window = timedelta(seconds=settings.lag_seconds), timedelta(hours=settings.window_hours)
         state = self.state
-        watched, seen = self._watch(lag, window)
+        watched_until, n_watched = self._watch(lag, window)
         # A unit is watched before it is settled: settling replaces the outcome that was assumed for it.
-        settled, closed = self._settle(watched, lag, window)
-        if not seen and not closed:
+        settled_until, n_settled = self._settle(watched_until, lag, window)
+        if not n_watched and not n_settled:
             return before
-        moved = state.model_copy(update={"watched_until": watched, "settled_until": settled, "version": before.version + 1})
-        return moved.model_copy(update={"points": self._add_point(moved)})
+        successor = state.model_copy(update={"watched_until": watched_until, "settled_until": settled_until, "version": before.version + 1})
+        return successor.model_copy(update={"points": self._add_point(successor)})
 
     def _watch(self, lag: timedelta, window: timedelta) -> tuple[datetime, int]:
         state, since = self.state, self.state.watched_until
-        dealt, until = self._list_decisions(since, self.now - lag, lag)
+        deals, until = self._list_decisions(since, self.now - lag, lag)
         rewards, until = self._list_rewards(since, until)
-        dealt = [one for one in dealt if one.decision.decided_at <= until]
-        for served in served_that_day(self.events, dealt, lag=lag):
-            person = person_of(served.dealt, served.around, lag=lag)
-            if not state.watched.hear(person, served.dealt.decision.decided_at):
+        deals = [deal for deal in deals if deal.decision.decided_at <= until]
+        for request in select_first_requests(self.events, deals, lag=lag):
+            person = find_person(request.deal, request.history, lag=lag)
+            if not state.watched.hear(person, request.deal.decision.decided_at):
                 continue
-            self._count_harms(served)
-            if served.new:
-                self._enter(served.dealt, served.around, until)
+            self._count_harms(request)
+            if request.new:
+                self._enter(request.deal, request.history, until)
         interaction_ids = dict.fromkeys(stored.interaction_id for stored in rewards if stored.interaction_id is not None)
-        earlier = [
-            one
+        earlier_deals = [
+            deal
             for interaction_id in interaction_ids
-            for one in self._find_decisions(interaction_id)
-            if one.decision.decided_at <= since and one.stored.event_type == "output"
+            for deal in self._find_decisions(interaction_id)
+            if deal.decision.decided_at <= since and deal.stored.event_type == "output"
         ]
-        for one, around in first_of_units(self.events, earlier, lag=lag):
-            if not state.watched.was_heard(person_of(one, around, lag=lag), one.decision.decided_at):
+        for deal, history in select_firsts(self.events, earlier_deals, lag=lag):
+            if not state.watched.was_heard(find_person(deal, history, lag=lag), deal.decision.decided_at):
                 continue
-            closes = one.decision.decided_at + window
-            before, after = (sent_by(one, around, min(moment, closes)) for moment in (since, until))
+            window_end = deal.decision.decided_at + window
+            before, after = (was_sent(deal, history, min(moment, window_end)) for moment in (since, until))
             if before is None and after is not None:
-                self._record_action(one, sent=after)
-        return until, len(dealt) + len(rewards)
+                self._record_action(deal, sent=after)
+        return until, len(deals) + len(rewards)
 
-    def _settle(self, watched: datetime, lag: timedelta, window: timedelta) -> tuple[datetime, int]:
+    def _settle(self, watched_until: datetime, lag: timedelta, window: timedelta) -> tuple[datetime, int]:
         state = self.state
-        dealt, until = self._list_decisions(state.settled_until, min(watched, self.now - lag - window), window + lag)
-        for one, around in first_of_units(self.events, dealt, lag=window + lag):
-            at = one.decision.decided_at
-            if state.counted.hear(person_of(one, around, lag=window + lag), at):
-                state.test.add(self._settle_unit(one, around, at + window))
-            entered = one.stored.event_type == "output" and one.stored.received_at <= at + lag
-            entered = entered and state.watched.was_heard(person_of(one, around, lag=lag), at)
-            if entered and sent_by(one, around, at + window) is None:
-                self._record_action(one, sent=(self.rollout.reward_spec.missing.sent or 0.0) >= 0.5)
+        deals, until = self._list_decisions(state.settled_until, min(watched_until, self.now - lag - window), window + lag)
+        for deal, history in select_firsts(self.events, deals, lag=window + lag):
+            at = deal.decision.decided_at
+            if state.counted.hear(find_person(deal, history, lag=window + lag), at):
+                state.test.add(self._settle_unit(deal, history, at + window))
+            is_watched = deal.stored.event_type == "output" and deal.stored.received_at <= at + lag
+            is_watched = is_watched and state.watched.was_heard(find_person(deal, history, lag=lag), at)
+            if is_watched and was_sent(deal, history, at + window) is None:
+                self._record_action(deal, sent=(self.rollout.reward_spec.missing.sent or 0.0) >= 0.5)
         state.watched.forget(until)
         state.counted.forget(until)
-        return until, len(dealt)
+        return until, len(deals)
 
-    def _settle_unit(self, one: Dealt, around: Sequence[StoredEvent], closes: datetime) -> SettledUnit:
-        settled = settle(one, around, self.rollout.reward_spec, until=closes)
-        stratum = stratum_of(one, around, self.rollout.settings.stratify_by)
+    def _settle_unit(self, deal: Deal, history: Sequence[StoredEvent], window_end: datetime) -> SettledUnit:
+        settlement = settle(deal, history, self.rollout.reward_spec, until=window_end)
+        stratum = find_stratum(history, self.rollout.settings.stratify_by)
         return SettledUnit(
-            reward=settled.reward,
-            candidate=one.policy_id == self.rollout.candidate,
-            propensity=one.probability(self.rollout.candidate),
-            missing=bool(settled.missing),
-            unknown=settled.unknown,
-            answered=not one.failed,
+            reward=settlement.reward,
+            candidate=deal.policy_id == self.rollout.candidate,
+            propensity=deal.probability(self.rollout.candidate),
+            missing=bool(settlement.missing),
+            unknown=settlement.unknown,
+            answered=not deal.failed,
             stratum=text_sha256(stratum)[:12] if stratum is not None else None,
         )
 
-    def _count_harms(self, served: Served) -> None:
+    def _count_harms(self, request: FirstRequest) -> None:
         """Count the harm of a unit's first request of the day."""
-        one = served.dealt
-        candidate, p = one.policy_id == self.rollout.candidate, one.probability(self.rollout.candidate)
-        harms, bounds = harms_of(one, served.around), self.rollout.settings.harm
+        deal = request.deal
+        candidate, p = deal.policy_id == self.rollout.candidate, deal.probability(self.rollout.candidate)
+        harms, bounds = find_harms(deal, request.history), self.rollout.settings.harm
         kinds: dict[Kind, tuple[bool, float]] = {
             "failed": (harms.failed, bounds.failed),
             "empty": (harms.empty, bounds.empty),
@@ -242,68 +242,68 @@ class _Look:
             "slow": (harms.latency_ms is not None and harms.latency_ms > bounds.slow_ms, bounds.slow),
         }
         _count(self.state.served, candidate)
-        day = one.decision.decided_at.date()
+        day = deal.decision.decided_at.date()
         for kind, (harmed, margin) in kinds.items():
             profit = profit_over_control(harmed, candidate=candidate, propensity=p, centre=_HARM_CENTRE, margin=margin)
             logs = log_wealth(profit)
             self.state.harm.add_daily(kind, day, logs)
-            if served.new:
+            if request.new:
                 self.state.harm.add(kind, day, logs)
             if harmed:
                 _count(self.state.harmed.setdefault(kind, HarmCounts()), candidate)
 
-    def _enter(self, one: Dealt, around: Sequence[StoredEvent], until: datetime) -> None:
+    def _enter(self, deal: Deal, history: Sequence[StoredEvent], until: datetime) -> None:
         """Bet on a unit that is new in the trial: by the assumed outcome, or by the real one if the draft was already
         sent or discarded."""
-        candidate = one.policy_id == self.rollout.candidate
+        candidate = deal.policy_id == self.rollout.candidate
         if self._watches_actions:
-            self._bet_on_unsent(one, unsent=not candidate)
-            closes = one.decision.decided_at + timedelta(hours=self.rollout.settings.window_hours)
-            sent = sent_by(one, around, min(until, closes))
+            self._bet_on_unsent(deal, unsent=not candidate)
+            window_end = deal.decision.decided_at + timedelta(hours=self.rollout.settings.window_hours)
+            sent = was_sent(deal, history, min(until, window_end))
             if sent is not None:
-                self._record_action(one, sent=sent)
+                self._record_action(deal, sent=sent)
 
-    def _record_action(self, one: Dealt, *, sent: bool) -> None:
+    def _record_action(self, deal: Deal, *, sent: bool) -> None:
         """Record whether the draft was sent; until now it counted as sent for the candidate and as not sent for the
         control."""
-        candidate = one.policy_id == self.rollout.candidate
+        candidate = deal.policy_id == self.rollout.candidate
         if self._watches_actions and sent != candidate:
-            self._bet_on_unsent(one, unsent=not candidate, times=-1)
-            self._bet_on_unsent(one, unsent=not sent)
+            self._bet_on_unsent(deal, unsent=not candidate, times=-1)
+            self._bet_on_unsent(deal, unsent=not sent)
         if not sent:
             _count(self.state.harmed.setdefault("unsent", HarmCounts()), candidate)
 
-    def _bet_on_unsent(self, one: Dealt, *, unsent: bool, times: int = 1) -> None:
+    def _bet_on_unsent(self, deal: Deal, *, unsent: bool, times: int = 1) -> None:
         profit = profit_over_control(
             unsent,
-            candidate=one.policy_id == self.rollout.candidate,
-            propensity=one.probability(self.rollout.candidate),
+            candidate=deal.policy_id == self.rollout.candidate,
+            propensity=deal.probability(self.rollout.candidate),
             centre=self.rollout.prior_unsent,
             margin=0.0,
         )
-        self.state.harm.add("unsent", one.decision.decided_at.date(), log_wealth(profit), times=times)
+        self.state.harm.add("unsent", deal.decision.decided_at.date(), log_wealth(profit), times=times)
 
     @property
     def _watches_actions(self) -> bool:
         return "sent" in self.rollout.reward_spec.weights
 
-    def _list_decisions(self, after: datetime, until: datetime, lag: timedelta) -> tuple[list[Dealt], datetime]:
+    def _list_decisions(self, after: datetime, until: datetime, lag: timedelta) -> tuple[list[Deal], datetime]:
         """The decisions between candidate and control, and the time up to which the list is complete."""
-        dealt, until = list_decisions(
+        deals, until = list_decisions(
             self.events, self.state.tenant_id, self.state.skill, self.rollout.rollout_id, after=after, until=until, lag=lag, most=self.most
         )
-        return [one for one in dealt if self._by_chance(one)], until
+        return [deal for deal in deals if self._by_chance(deal)], until
 
-    def _find_decisions(self, interaction_id: str) -> list[Dealt]:
-        around = self.events.by_interaction(self.state.tenant_id, interaction_id)
-        dealt = [Dealt.of(stored) for stored in around if stored.trial is not None and stored.trial.name == self.rollout.rollout_id]
+    def _find_decisions(self, interaction_id: str) -> list[Deal]:
+        history = self.events.by_interaction(self.state.tenant_id, interaction_id)
+        deals = [Deal.of(stored) for stored in history if stored.trial is not None and stored.trial.name == self.rollout.rollout_id]
         lag = timedelta(seconds=self.rollout.settings.lag_seconds)
-        return [one for one in dealt if one.stored.received_at <= one.decision.decided_at + lag and self._by_chance(one)]
+        return [deal for deal in deals if deal.stored.received_at <= deal.decision.decided_at + lag and self._by_chance(deal)]
 
-    def _by_chance(self, one: Dealt) -> bool:
+    def _by_chance(self, deal: Deal) -> bool:
         """Whether chance chose between candidate and control."""
-        p = one.probability(self.rollout.candidate)
-        return one.policy_id in (self.rollout.candidate, self.rollout.control) and _LEAST_LEFT < p < 1 - _LEAST_LEFT
+        p = deal.probability(self.rollout.candidate)
+        return deal.policy_id in (self.rollout.candidate, self.rollout.control) and _LEAST_LEFT < p < 1 - _LEAST_LEFT
 
     def _list_rewards(self, after: datetime, until: datetime) -> tuple[list[StoredEvent], datetime]:
         """The skill's rewards after `after`, by time, and the time up to which the list is complete: `until`, or
