@@ -25,14 +25,14 @@ def component(version: int, *, tenant_id: str = TENANT, skill: str = SKILL, sft_
     return adapter_name(ENDPOINT, tenant_id, skill, version, sft_control=sft_control)
 
 
-def adapted(version: int, *, tenant_id: str = TENANT, skill: str = SKILL, located: bool = True, base: bool = False) -> Policy:
-    """A policy that asks the adapter of its number, or (`base`) the base model; `located` says where the adapter's
-    weights are."""
+def make_policy(version: int, *, tenant_id: str = TENANT, skill: str = SKILL, has_weights_uri: bool = True, base: bool = False) -> Policy:
+    """A policy that asks the adapter of its number, or (`base`) the base model; `has_weights_uri`: it says
+    where the weights are."""
     name = component(version, tenant_id=tenant_id, skill=skill)
     ref = AdapterRef(name=name, artifact_uri=f"s3://b/{name}.tar.gz", sha256="0" * 64, run_id="run_1", dataset_version="v1")
     bundle = PolicyBundle(
         base_model="m",
-        adapter=ref if located and not base else None,
+        adapter=ref if has_weights_uri and not base else None,
         prompt=ShortPrompt(user="Reply to: {{ email }}").graph(),
         backend=SageMakerBackend(endpoint=ENDPOINT, component=f"{ENDPOINT}--base" if base else name),
     )
@@ -54,7 +54,7 @@ def look(registry: MemoryRegistry, adapters: MemoryAdapters, *, dry_run: bool = 
 
 
 def test_what_a_route_names_or_would_go_back_to_stays_and_what_nothing_names_goes() -> None:
-    registry = registry_of(*map(adapted, range(1, 8)))
+    registry = registry_of(*map(make_policy, range(1, 8)))
     arms = (canary(2, 0.1), Arm(policy_id=f"{SKILL}@v3", mode="shadow", weight=1.0))
     back = RouteTarget(control=f"{SKILL}@v4", arms=(canary(5, 0.5),))
     registry.write_route(route(control=1, arms=arms, last_good=back), expected_version=0)
@@ -69,7 +69,7 @@ def test_what_a_route_names_or_would_go_back_to_stays_and_what_nothing_names_goe
 
 
 def test_every_place_that_a_rollback_leads_to_is_still_loaded_after_a_look() -> None:
-    registry = registry_of(*map(adapted, (1, 2, 3)), adapted(4, base=True))
+    registry = registry_of(*map(make_policy, (1, 2, 3)), make_policy(4, base=True))
     registry.write_route(route(control=2, last_good=RouteTarget(control=f"{SKILL}@v1"), version=1), expected_version=0)
     adapters = MemoryAdapters()
     for version in (1, 2, 3):
@@ -82,7 +82,7 @@ def test_every_place_that_a_rollback_leads_to_is_still_loaded_after_a_look() -> 
 
 
 def test_a_policy_that_changes_the_prompt_alone_does_not_take_the_place_of_the_newest_adapter() -> None:
-    registry = registry_of(adapted(1), adapted(2), adapted(3, base=True))
+    registry = registry_of(make_policy(1), make_policy(2), make_policy(3, base=True))
     adapters = MemoryAdapters()
     for version in (1, 2):
         adapters.add(component(version), OLD)
@@ -98,7 +98,7 @@ def test_an_adapter_of_today_stays_whatever_names_it() -> None:
 
 
 def test_what_a_route_misses_is_loaded_once_the_base_is_awake() -> None:
-    registry = registry_of(adapted(1), adapted(2))
+    registry = registry_of(make_policy(1), make_policy(2))
     registry.write_route(route(control=1), expected_version=0)
     adapters = MemoryAdapters(awake=False)
     adapters.add(component(2))
@@ -109,7 +109,7 @@ def test_what_a_route_misses_is_loaded_once_the_base_is_awake() -> None:
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing() -> None:
-    registry = registry_of(adapted(1))
+    registry = registry_of(make_policy(1))
     registry.write_route(route(control=1), expected_version=0)
     adapters = MemoryAdapters()
     adapters.add(component(9), OLD)
@@ -141,7 +141,7 @@ def test_a_thousand_skills_with_names_cut_short_keep_their_routes_adapters_and_t
     for skill in skills:
         registry.put(tenant_id, skill_key(skill), Skill(tenant_id=tenant_id, skill=skill, created_at=NOW), CHANGE)
         for version in (1, 2):
-            registry.put_policy(adapted(version, tenant_id=tenant_id, skill=skill), CHANGE)
+            registry.put_policy(make_policy(version, tenant_id=tenant_id, skill=skill), CHANGE)
         first = route().model_copy(update={"tenant_id": tenant_id, "skill": skill, "control": f"{skill}@v1"})
         registry.write_route(first, expected_version=0)
     for skill in skills[:30]:
@@ -163,30 +163,30 @@ def test_a_policy_whose_adapter_was_unloaded_has_it_loaded_before_a_route_names_
     adapters = MemoryAdapters()
     for _ in range(2):
         with pytest.raises(DependencyUnavailable, match="is being loaded") as wait:
-            ready(adapted(1), adapters)
+            ready(make_policy(1), adapters)
         assert wait.value.retry_after_s == 15
     adapters.settle()
-    ready(adapted(1), adapters)
+    ready(make_policy(1), adapters)
     assert adapters.asked == [("load", f"s3://b/{component(1)}.tar.gz")]
 
 
 def test_policies_that_ask_no_adapter_of_the_endpoint_need_none() -> None:
-    ready(adapted(1, base=True), MemoryAdapters())
+    ready(make_policy(1, base=True), MemoryAdapters())
 
 
 def test_an_adapter_that_cannot_be_loaded_is_told_with_what_to_do() -> None:
     with pytest.raises(Conflict, match="does not say where its weights are") as unknown:
-        ready(adapted(1, located=False), MemoryAdapters())
+        ready(make_policy(1, has_weights_uri=False), MemoryAdapters())
     assert unknown.value.param is None or unknown.value.param == "control"
     with pytest.raises(Conflict, match="ResourceLimitExceeded"):
-        ready(adapted(1), MemoryAdapters(full=True))
+        ready(make_policy(1), MemoryAdapters(full=True))
     failed = MemoryAdapters()
     failed.add(component(1), status="Failed", reason="rank 128 is too high")
     with pytest.raises(Conflict, match="rank 128 is too high"):
-        ready(adapted(1), failed)
+        ready(make_policy(1), failed)
     asleep = MemoryAdapters(awake=False)
     with pytest.raises(DependencyUnavailable, match="the base model sleeps") as sleeping:
-        ready(adapted(1), asleep)
+        ready(make_policy(1), asleep)
     assert (sleeping.value.retry_after_s, asleep.asked) == (60, [])
 
 
@@ -207,7 +207,7 @@ def test_all_are_unloaded_and_waited_for_so_that_the_base_can_go() -> None:
 
 
 def test_nothing_is_loaded_between_the_unloading_of_all_and_the_deletion_of_the_endpoint() -> None:
-    registry = registry_of(adapted(1))
+    registry = registry_of(make_policy(1))
     registry.write_route(route(control=1), expected_version=0)
     adapters = MemoryAdapters()
     adapters.add(component(1), OLD)

@@ -26,13 +26,13 @@ def parts(statement: tuple[str, str], number: int = 0) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def selected(events: list[tuple[str, ...]], *, tenant: str = "acme", skill: str = "mail") -> list[str | None]:
+def select(events: list[tuple[str, ...]], *, tenant: str = "acme", skill: str = "mail") -> list[str | None]:
     database = sqlite3.connect(":memory:")
     database.execute(f"CREATE TABLE events (tenant_id, event_date, {', '.join(COLUMNS)})")
     database.executemany(f"INSERT INTO events VALUES ({', '.join('?' * len(events[0]))})", events)
     since = NOON - timedelta(days=2)
-    select, _ = parts(unload_statement(tenant_id=tenant, skill=skill, since=since, until=NOON, folder="s3://lake/run/"))
-    return [row[1] for row in database.execute(select)]
+    query, _ = parts(unload_statement(tenant_id=tenant, skill=skill, since=since, until=NOON, folder="s3://lake/run/"))
+    return [row[1] for row in database.execute(query)]
 
 
 def test_the_events_of_one_skill_and_window_are_selected_and_a_row_of_nulls() -> None:
@@ -46,16 +46,16 @@ def test_the_events_of_one_skill_and_window_are_selected_and_a_row_of_nulls() ->
         event("other-skill", at=NOON - hour, skill="chat"),
         event("other-tenant", at=NOON - hour, tenant="other"),
     ]
-    assert selected(events) == ["first", "last", None]
-    assert selected(events[:1]) == [None]
+    assert select(events) == ["first", "last", None]
+    assert select(events[:1]) == [None]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_name_of_any_characters_selects_what_is_called_so_and_nothing_else(name: str) -> None:
     day = NOON - timedelta(days=1)
     events = [event("acmes", at=day), event("theirs", tenant=name, at=day), event("skills", skill=name, at=day)]
-    assert selected(events, tenant=name) == ["theirs", None]
-    assert selected(events, skill=name) == ["skills", None]
+    assert select(events, tenant=name) == ["theirs", None]
+    assert select(events, skill=name) == ["skills", None]
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -21,7 +21,7 @@ def arms(weights: list[float]) -> tuple[Arm, ...]:
     return tuple(canary(number, weight) for number, weight in enumerate(weights, start=2))
 
 
-def ramped(before: Route, after: list[float]) -> Route:
+def ramp(before: Route, after: list[float]) -> Route:
     return before.succeed(
         control=before.control, arms=arms(after), last_good=None, rollout_id=None, changed_by="key:1", reason="ramp", changed_at=NOW
     )
@@ -67,13 +67,13 @@ def test_a_changed_weight_moves_only_units_between_that_arm_and_the_control(weig
     changed = f"{SKILL}@v{position + 2}"
     raised = after[position] >= weights[position]
     expected = (CONTROL, changed) if raised else (changed, CONTROL)
-    was, is_ = arms_of(before), arms_of(ramped(before, after))
+    was, is_ = arms_of(before), arms_of(ramp(before, after))
     assert {(was[unit], is_[unit]) for unit in UNITS if was[unit] != is_[unit]} <= {expected}
 
 
 @given(WEIGHTS, WEIGHTS, WEIGHTS)
 def test_any_chain_of_routes_keeps_shares_exact_and_spans_apart(first: list[float], second: list[float], third: list[float]) -> None:
-    last = ramped(ramped(route(arms=arms(first)), second), third)
+    last = ramp(ramp(route(arms=arms(first)), second), third)
     spans = sorted(span for arm in last.arms for span in arm.spans)
     assert all(earlier[1] <= later[0] for earlier, later in pairwise(spans))
     for arm, weight in zip(last.arms, third, strict=True):
@@ -148,12 +148,12 @@ def test_a_change_of_many_weights_moves_no_more_of_the_line_than_the_shares_that
 ) -> None:
     """Raises and cuts at once, arms that come and go: what moves is the total variation of the shares, the least that
     can."""
-    before = ramped(route(arms=arms(first)), second)
-    after = ramped(before, third)
+    before = ramp(route(arms=arms(first)), second)
+    after = ramp(before, third)
     was, is_ = owners(before), owners(after)
-    shares = {arm: owned(was, arm) for _, arm in was} | {arm: 0 for _, arm in is_ if arm not in {a for _, a in was}}
-    fell = sum(max(0, share - owned(is_, arm)) for arm, share in shares.items())
-    assert moved(was, is_) == fell
+    shares = {arm: measure_share(was, arm) for _, arm in was} | {arm: 0 for _, arm in is_ if arm not in {a for _, a in was}}
+    total_fall = sum(max(0, share - measure_share(is_, arm)) for arm, share in shares.items())
+    assert measure_movement(was, is_) == total_fall
 
 
 def test_an_old_control_that_becomes_an_arm_keeps_its_units() -> None:
@@ -170,7 +170,7 @@ def test_spans_stay_few_through_a_thousand_reallocations() -> None:
     most = 0
     for _ in range(1000):
         shares = [rng.gammavariate(1, 1) for _ in range(10)]
-        now = ramped(now, [int(share / sum(shares) * 1_000_000) / 1_000_000 for share in shares[:9]])
+        now = ramp(now, [int(share / sum(shares) * 1_000_000) / 1_000_000 for share in shares[:9]])
         most = max(most, sum(len(arm.spans) for arm in now.arms))
     assert most < 100
 
@@ -185,12 +185,12 @@ def owners(of: Route) -> list[tuple[int, str]]:
     return [*pieces, (1_000_000, of.control)] if at < 1_000_000 else pieces
 
 
-def owned(pieces: list[tuple[int, str]], arm: str) -> int:
+def measure_share(pieces: list[tuple[int, str]], arm: str) -> int:
     starts = [0, *(end for end, _ in pieces)]
     return sum(end - start for start, (end, owner) in zip(starts, pieces, strict=False) if owner == arm)
 
 
-def moved(was: list[tuple[int, str]], is_: list[tuple[int, str]]) -> int:
+def measure_movement(was: list[tuple[int, str]], is_: list[tuple[int, str]]) -> int:
     ends = sorted({end for end, _ in was} | {end for end, _ in is_})
     at = [0, *ends]
 

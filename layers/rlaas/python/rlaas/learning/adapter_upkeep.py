@@ -90,8 +90,8 @@ def check_adapters(adapters: Adapters, tenant_id: str, *, endpoint: str, most: i
     """Check that the tenant may have `more` adapters loaded, at most `most` in all. Raises: QuotaExceeded,
     DependencyUnavailable."""
     if most is not None:
-        there = sum(adapters_owner(adapter.name, endpoint) == tenant_id for adapter in adapters.all() if adapter.status != "Deleting")
-        check_ceiling(most - more + 1, there, f"loaded adapters beside the {more} that this takes")
+        count = sum(adapters_owner(adapter.name, endpoint) == tenant_id for adapter in adapters.all() if adapter.status != "Deleting")
+        check_ceiling(most - more + 1, count, f"loaded adapters beside the {more} that this takes")
 
 
 def ensure_loaded(policy: Policy, adapters: Adapters, *, endpoint: str, param: str, most: int | None = None) -> None:
@@ -153,19 +153,19 @@ def keep_up(
         done[kind].append(name)
 
     awake = adapters.base_is_awake()
-    for tenant_id, loaded in by_tenant.items():
+    for tenant_id, loaded_adapters in by_tenant.items():
         if not time_is_left():
             break
-        routed = dict(_list_routed(records, tenant_id, endpoint))
+        routed_adapters = dict(_list_routed(records, tenant_id, endpoint))
         waiting = _Waiting(records, tenant_id, endpoint)
-        for adapter in loaded:
+        for adapter in loaded_adapters:
             left -= 1
-            if adapter.name in routed or now - adapter.created_at < SETTLED or waiting.names(adapter.name):
+            if adapter.name in routed_adapters or now - adapter.created_at < SETTLED or waiting.names(adapter.name):
                 done["kept"].append(adapter.name)
             else:
                 do("unloaded", adapter.name, partial(adapters.unload, adapter.name))
-        for name, artifact_uri in sorted(routed.items()) if awake else ():
-            if artifact_uri is not None and name not in {adapter.name for adapter in loaded}:
+        for name, artifact_uri in sorted(routed_adapters.items()) if awake else ():
+            if artifact_uri is not None and name not in {adapter.name for adapter in loaded_adapters}:
                 do("loaded", name, partial(adapters.load, name, artifact_uri))
     return Upkeep(tuple(done["kept"]), tuple(done["unloaded"]), tuple(done["loaded"]), tuple(done["failed"]), left)
 
@@ -174,8 +174,8 @@ def unload_all(adapters: Adapters, *, pause: Callable[[], None], time_is_left: C
     """Unload every adapter and wait until they are gone, because only then can the base model, and with it the
     endpoint, be deleted."""
     names: dict[str, None] = {}
-    while (there := [*adapters.all()]) and time_is_left():
-        for adapter in there:
+    while (remaining := [*adapters.all()]) and time_is_left():
+        for adapter in remaining:
             if adapter.status != "Deleting":
                 try:
                     adapters.unload(adapter.name)
@@ -183,7 +183,7 @@ def unload_all(adapters: Adapters, *, pause: Callable[[], None], time_is_left: C
                 except Conflict:  # it is still being loaded: the next round asks again
                     continue
         pause()
-    return Upkeep((), tuple(names), (), (), len(there))
+    return Upkeep((), tuple(names), (), (), len(remaining))
 
 
 def _list_components(policy: Policy, endpoint: str) -> Iterator[tuple[str, str | None]]:

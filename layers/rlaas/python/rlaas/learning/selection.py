@@ -28,7 +28,7 @@ def unload_statement(*, tenant_id: str, skill: str, since: datetime, until: date
     added. Athena's execution parameters would be no safer: a string among them is a quoted literal too.
     """
     received_since, received_until = rfc3339(since), rfc3339(until)
-    before = f"""UNLOAD (
+    first_half = f"""UNLOAD (
   SELECT {", ".join(COLUMNS)}
   FROM events
   WHERE tenant_id = {_literal(tenant_id)} AND skill = {_literal(skill)} AND event_type IN ('interaction', 'output', 'feedback')
@@ -36,7 +36,7 @@ def unload_statement(*, tenant_id: str, skill: str, since: datetime, until: date
     AND received_at >= {_literal(received_since)} AND received_at < {_literal(received_until)}
   UNION ALL SELECT {", ".join(["NULL"] * len(COLUMNS))}
 ) TO {_literal(folder)[:-1]}"""
-    return before, "/' WITH (format = 'PARQUET', compression = 'SNAPPY')"
+    return first_half, "/' WITH (format = 'PARQUET', compression = 'SNAPPY')"
 
 
 def _literal(text: str) -> str:

@@ -111,13 +111,13 @@ def request_run(
     """
     key = run_key(skill, run_id)
     try:
-        recorded = records.get(LearningRun, tenant_id, key).record
+        existing = records.get(LearningRun, tenant_id, key).record
     except NotFound:
         pass
     else:
-        if recorded.settings != settings:
+        if existing.settings != settings:
             raise Conflict(f"{run_id} is another learning run already")
-        return recorded
+        return existing
     check_settings(settings)
     records.get(Skill, tenant_id, skill_key(skill))
     now, control = clock(), records.get_route(tenant_id, skill).control

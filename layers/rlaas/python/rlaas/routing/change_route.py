@@ -77,9 +77,9 @@ def change_route(records: Records, tenant_id: str, skill: str, terms: RouteTerms
         route = _next_route(current, terms, tenant_id=tenant_id, skill=skill, change=change)
     except ValidationError as error:
         raise invalid_input(error, terms.model_dump()) from None
-    routed = routed_policies(records, tenant_id, skill)
+    policy_ids = routed_policies(records, tenant_id, skill)
     for place, policy_id in places.items():
-        if policy_id not in routed:
+        if policy_id not in policy_ids:
             load(find_policy(records, tenant_id, skill, policy_id), place)
     records.write_route(route, expected_version=terms.expected_version)
     return Written(route, route.version)
@@ -112,12 +112,12 @@ def _arms(terms: RouteTerms) -> tuple[Arm, ...]:
 
 def _is_written_by(terms: RouteTerms, change: Change, route: Route) -> bool:
     """Whether this very request wrote `route` before."""
-    requested = [(arm.policy_id, arm.mode, arm.weight, arm.cap) for arm in terms.arms]
-    present = [(arm.policy_id, arm.mode, arm.weight, arm.cap) for arm in route.arms]
-    return (route.version, route.control, present, route.bandit, route.changed_by, route.reason) == (
+    requested_arms = [(arm.policy_id, arm.mode, arm.weight, arm.cap) for arm in terms.arms]
+    present_arms = [(arm.policy_id, arm.mode, arm.weight, arm.cap) for arm in route.arms]
+    return (route.version, route.control, present_arms, route.bandit, route.changed_by, route.reason) == (
         terms.expected_version + 1,
         terms.control,
-        requested,
+        requested_arms,
         _bandit(route, terms),
         change.actor,
         change.reason,

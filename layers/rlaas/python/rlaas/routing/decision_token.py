@@ -29,10 +29,10 @@ class Granted(WireModel):
     expires_at: Timestamp
 
 
-def token_of(granted: Granted, *, scrubber: Scrubber) -> str:
-    """`granted` as a token of the scrubber's tenant: its canonical JSON in base64url, a dot, and 128 bits of a keyed
+def token_of(content: Granted, *, scrubber: Scrubber) -> str:
+    """`content` as a token of the scrubber's tenant: its canonical JSON in base64url, a dot, and 128 bits of a keyed
     digest."""
-    return signed(canonical_json(granted.model_dump(mode="json")), digest=scrubber.digest_for(_PURPOSE))
+    return signed(canonical_json(content.model_dump(mode="json")), digest=scrubber.digest_for(_PURPOSE))
 
 
 def read_token(token: str, *, scrubber: Scrubber, now: datetime) -> Granted:
@@ -40,7 +40,7 @@ def read_token(token: str, *, scrubber: Scrubber, now: datetime) -> Granted:
     text = signed_text(token, digest=scrubber.digest_for(_PURPOSE))
     if text is None:
         raise InvalidInput("the token is not one that /v1/decide gave this tenant", param="decision_token")
-    granted = Granted.model_validate_json(text)
-    if granted.expires_at < now:
+    content = Granted.model_validate_json(text)
+    if content.expires_at < now:
         raise InvalidInput("the token's time is over: ask /v1/decide again", param="decision_token")
-    return granted
+    return content

@@ -163,14 +163,14 @@ def _allot(arms: Sequence[Arm], spans_before: Mapping[str, Sequence[Span]], *, c
     free = _gaps(occupied)
     given_up = _without(free, control_spans)
     controls = _without(free, given_up)
-    allotted = []
+    result = []
     for arm, spans in zip(arms, own_spans, strict=True):
         missing = _target_length(arm) - _length(spans)
-        more = _trim(given_up, missing)
-        more += _trim(controls, missing - _length(more))
-        given_up, controls = _without(given_up, more), _without(controls, more)
-        allotted.append(arm.model_copy(update={"spans": _merge(sorted([*spans, *more]))}))
-    return tuple(allotted)
+        extra = _trim(given_up, missing)
+        extra += _trim(controls, missing - _length(extra))
+        given_up, controls = _without(given_up, extra), _without(controls, extra)
+        result.append(arm.model_copy(update={"spans": _merge(sorted([*spans, *extra]))}))
+    return tuple(result)
 
 
 def _target_length(arm: Arm) -> int:
@@ -214,10 +214,10 @@ def _without(spans: Iterable[Span], removed: Iterable[Span]) -> list[Span]:
 
 
 def _merge(spans: Sequence[Span]) -> tuple[Span, ...]:
-    merged: list[Span] = []
+    result: list[Span] = []
     for start, end in spans:
-        if merged and merged[-1][1] == start:
-            merged[-1] = (merged[-1][0], end)
+        if result and result[-1][1] == start:
+            result[-1] = (result[-1][0], end)
         else:
-            merged.append((start, end))
-    return tuple(merged)
+            result.append((start, end))
+    return tuple(result)
