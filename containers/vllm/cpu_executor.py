@@ -24,10 +24,10 @@ Rows = list[tuple[int, torch.Tensor | None]]
 def group_rows(slots: torch.Tensor) -> Rows:
     """The rows of a batch that use each adapter slot, as (slot, row indices or `None` for all rows). `slots` has a slot
     for each row; rows of slot -1 use no adapter and are left out."""
-    used = [slot for slot in slots.unique().tolist() if slot >= 0]
-    if len(used) == 1 and bool((slots == used[0]).all()):
-        return [(used[0], None)]
-    return [(slot, (slots == slot).nonzero().flatten()) for slot in used]
+    used_slots = [slot for slot in slots.unique().tolist() if slot >= 0]
+    if len(used_slots) == 1 and bool((slots == used_slots[0]).all()):
+        return [(used_slots[0], None)]
+    return [(slot, (slots == slot).nonzero().flatten()) for slot in used_slots]
 
 
 class GroupedLora(PunicaWrapperCPU):
@@ -110,10 +110,10 @@ def pack_weights(model: torch.nn.Module) -> None:
 
 def make_packed_linear(weight: torch.Tensor) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]:
     """A function like `linear` that uses a packed copy of `weight` in place of the weight it is called with."""
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+    packed_weight = torch.ops.mkldnn._reorder_linear_weight(weight)
 
     def packed_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(x, packed_weight, bias, "none", [], "")
 
     return packed_product
 

@@ -60,8 +60,8 @@ _NOT_COMPILED = frozenset({"description", "title", "$comment"})
 class NotTaken(Exception):
     """A request has something that this server does not accept; `param` is the field."""
 
-    def __init__(self, param: str | None, why: str) -> None:
-        super().__init__(why)
+    def __init__(self, param: str | None, reason: str) -> None:
+        super().__init__(reason)
         self.param = param
 
 
@@ -138,9 +138,9 @@ def _check_schemas(chat: Mapping[str, Any]) -> None:
     form = chat.get("response_format", {})
     if not isinstance(form, dict) or form.get("type", "text") not in _FORMATS:
         raise NotTaken("response_format", f"its type is one of {', '.join(_FORMATS)}")
-    compiled = [("response_format", form)] + [("tools", tool) for tool in chat.get("tools", [])]
+    schemas = [("response_format", form)] + [("tools", tool) for tool in chat.get("tools", [])]
     size = count = 0
-    for name, schema in compiled:
+    for name, schema in schemas:
         size += len(json.dumps(schema))
         count += _count_things(schema, name)
         if size > MAX_SCHEMA_BYTES or count > MAX_COUNTED:

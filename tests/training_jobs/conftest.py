@@ -32,7 +32,7 @@ def week_of_events() -> list[StoredEvent]:
     """20 training emails and 6 held-out ones, each drafted, edited and sent or thrown away."""
     events: list[StoredEvent] = []
 
-    def stored(kind: EventType, event_id: str, event: AnyEvent, number: int, output_id: str | None) -> StoredEvent:
+    def store_event(kind: EventType, event_id: str, event: AnyEvent, number: int, output_id: str | None) -> StoredEvent:
         at = START + timedelta(minutes=number)
         return StoredEvent(
             event_type=kind,
@@ -62,16 +62,16 @@ def week_of_events() -> list[StoredEvent]:
         )
         about_output = {**about, "output_id": output_id}
         events += [
-            stored("interaction", f"int_{number}", InteractionCreated(**about, inputs=case.inputs, tags=tags), number, None),
-            stored("output", output_id, OutputProduced(**about_output, text=draft, messages=prompt), number, output_id),
-            stored(
+            store_event("interaction", f"int_{number}", InteractionCreated(**about, inputs=case.inputs, tags=tags), number, None),
+            store_event("output", output_id, OutputProduced(**about_output, text=draft, messages=prompt), number, output_id),
+            store_event(
                 "feedback",
                 f"fbk_e{number}",
                 FeedbackSubmitted(**about_output, kind="edit", final_text=reaction.final_text),
                 number,
                 output_id,
             ),
-            stored(
+            store_event(
                 "feedback", f"fbk_a{number}", FeedbackSubmitted(**about_output, kind="action", action=reaction.action), number, output_id
             ),
         ]
@@ -107,11 +107,11 @@ def logged_by_others() -> list[StoredEvent]:
         {"role": "assistant", "content": "", "tool_calls": [tool_call]},
         {"role": "tool", "content": "left today", "tool_call_id": "call_1"},
     ]
-    offered: JsonValue = {"tools": [{"type": "function", "function": {"name": "find_order"}}]}
+    parameters: JsonValue = {"tools": [{"type": "function", "function": {"name": "find_order"}}]}
     example: JsonValue = [{"role": "user", "content": "Where is my order 1182?"}]
     answer = "It left our warehouse this morning."
     events: list[tuple[type[AnyEvent], dict[str, JsonValue]]] = [
-        (InteractionCreated, {"interaction_id": "int_tool", "messages": [chat[0]], "parameters": offered}),
+        (InteractionCreated, {"interaction_id": "int_tool", "messages": [chat[0]], "parameters": parameters}),
         (OutputProduced, {"interaction_id": "int_tool", "output_id": "out_tool", "text": "It is on its way.", "messages": [*chat]}),
         (FeedbackSubmitted, {"feedback_id": "fbk_tool", "interaction_id": "int_tool", "output_id": "out_tool", "kind": "edit"}),
         (InteractionCreated, {"interaction_id": "int_fine", "messages": example}),

@@ -24,8 +24,8 @@ WORDS = (
 def answer_prompt(system: System, prompt: HeldOutPrompt) -> str:
     """What a candidate answers that writes in the house's style, and a base model that rambles."""
     name = prompt.prompt[-1].content.removeprefix("From: ").split()[0]
-    styled = f"Hi {name},\n\nWe are looking into it.\n\nBest,\nThe Northwind Support Team"
-    return "Dear customer, <b>thank you</b> for writing." if system == "baseline" else styled
+    house_style = f"Hi {name},\n\nWe are looking into it.\n\nBest,\nThe Northwind Support Team"
+    return "Dear customer, <b>thank you</b> for writing." if system == "baseline" else house_style
 
 
 def write(answers: list[Answer], path: Path) -> None:

@@ -175,8 +175,8 @@ def merge(s3: S3Client, bucket: str, partition: Partition, folder: Path, *, shar
     outputs, duplicates, uploaded_rows = [], 0, 0
     for shard in _scatter(paths, folder, shards):
         output = folder / "output.parquet"
-        rows_kept, dropped = _rewrite(shard, output)
-        duplicates += dropped
+        rows_kept, rows_dropped = _rewrite(shard, output)
+        duplicates += rows_dropped
         if rows_kept:
             file, count = _upload(s3, bucket, partition, output)
             outputs.append(file)
@@ -193,8 +193,8 @@ def delete(s3: S3Client, bucket: str, files: Sequence[LakeFile]) -> None:
             answer = s3.delete_objects(
                 Bucket=bucket, Delete={"Objects": [{"Key": file.key} for file in files[start : start + _DELETES]], "Quiet": True}
             )
-        if refused := answer.get("Errors"):
-            raise DependencyUnavailable(f"S3 did not delete {len(refused)} files, the first for {refused[0].get('Code')}")
+        if errors := answer.get("Errors"):
+            raise DependencyUnavailable(f"S3 did not delete {len(errors)} files, the first for {errors[0].get('Code')}")
 
 
 def deduplicate(events: pyarrow.Table) -> pyarrow.Table:
@@ -238,9 +238,9 @@ def _download(s3: S3Client, bucket: str, files: Sequence[LakeFile], folder: Path
                 body = s3.get_object(Bucket=bucket, Key=file.key)["Body"]
             except s3.exceptions.NoSuchKey:
                 raise FilesGone(file.key) from None
-            with path.open("wb") as opened:
+            with path.open("wb") as output:
                 for chunk in body.iter_chunks(_CHUNK):
-                    opened.write(chunk)
+                    output.write(chunk)
         return path
 
     with ThreadPoolExecutor(_DOWNLOADS) as pool:
@@ -256,14 +256,14 @@ def _scatter(paths: Sequence[Path], folder: Path, shards: int) -> list[Path]:
     schema = pyarrow.unify_schemas([parquet.read_schema(path).remove_metadata() for path in paths], promote_options="permissive")
     read = dataset.dataset([str(path) for path in paths], schema=schema, format="parquet")
     batches = read.to_batches(batch_size=ROWS_PER_GROUP, batch_readahead=2, fragment_readahead=1)
-    spilled = [folder / f"shard-{number:04}.arrow" for number in range(shards)]
+    shard_paths = [folder / f"shard-{number:04}.arrow" for number in range(shards)]
     options = pyarrow.ipc.IpcWriteOptions(compression="lz4")
     with ExitStack() as stack:
-        writers = [stack.enter_context(pyarrow.ipc.new_file(str(path), schema, options=options)) for path in spilled]
+        writers = [stack.enter_context(pyarrow.ipc.new_file(str(path), schema, options=options)) for path in shard_paths]
         for batch in batches:
             for number, part in enumerate(_split_batch(batch, shards)):
                 writers[number].write_batch(part)
-    return spilled
+    return shard_paths
 
 
 def _split_batch(batch: pyarrow.RecordBatch, shards: int) -> list[pyarrow.RecordBatch]:
@@ -281,12 +281,12 @@ def _upload(s3: S3Client, bucket: str, partition: Partition, path: Path) -> tupl
     """Upload a file. Returns it, and the number of rows by the footer of the uploaded object."""
     from pyarrow import parquet
 
-    with path.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+    with path.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()[:16]
     key = f"{partition.prefix}compacted-{partition.digest}-{digest}.parquet"
     footer = parquet.read_metadata(path).serialized_size + 8  # its length and the closing magic bytes
-    with dependency("S3"), path.open("rb") as opened:
-        s3.put_object(Bucket=bucket, Key=key, Body=opened)
+    with dependency("S3"), path.open("rb") as content:
+        s3.put_object(Bucket=bucket, Key=key, Body=content)
         answer = s3.get_object(Bucket=bucket, Key=key, Range=f"bytes=-{footer}")
         count: int = parquet.read_metadata(BytesIO(answer["Body"].read())).num_rows
     return LakeFile(key, answer["ETag"].strip('"'), path.stat().st_size), count
@@ -295,9 +295,9 @@ def _upload(s3: S3Client, bucket: str, partition: Partition, path: Path) -> tupl
 def compact(s3: S3Client, bucket: str, partition: Partition, *, shard_mib: int = SHARD_MIB) -> Merged:
     """Merge a partition, then delete the files that were read. Raises: as `merge` and `delete`."""
     with tempfile.TemporaryDirectory(prefix="compact-") as folder:
-        merged = merge(s3, bucket, partition, Path(folder), shard_mib=shard_mib)
-    delete(s3, bucket, merged.read)
-    return merged
+        result = merge(s3, bucket, partition, Path(folder), shard_mib=shard_mib)
+    delete(s3, bucket, result.read)
+    return result
 
 
 def main() -> int:
@@ -318,30 +318,30 @@ def work() -> None:
         for partition in list_partitions(s3, arguments.bucket)
         if partition.event_date <= arguments.until and not partition.is_compacted
     ]
-    failed: list[str] = []
+    failures: list[str] = []
     for partition in due[: arguments.max_partitions]:
         report: dict[str, object] = {"event_type": partition.event_type, "event_date": partition.event_date}
         try:
-            merged = compact(s3, arguments.bucket, partition, shard_mib=arguments.shard_mib)
+            result = compact(s3, arguments.bucket, partition, shard_mib=arguments.shard_mib)
         except FilesGone:
             report |= {"skipped": "another run is working on it"}
         except (DependencyUnavailable, RowsDiffer, pyarrow.ArrowException) as error:
             report |= {"failed": type(error).__name__, "reason": str(error)}
-            failed.append(f"{partition.event_type} of {partition.event_date} ({type(error).__name__})")
+            failures.append(f"{partition.event_type} of {partition.event_date} ({type(error).__name__})")
         else:
             report |= {
-                "files_in": len(merged.read),
-                "files_out": len(merged.written),
-                "rows_in": merged.rows,
-                "duplicates": merged.duplicates,
-                "rows_out": merged.rows - merged.duplicates,
-                "bytes_in": sum(file.size for file in merged.read),
-                "bytes_out": sum(file.size for file in merged.written),
+                "files_in": len(result.read),
+                "files_out": len(result.written),
+                "rows_in": result.rows,
+                "duplicates": result.duplicates,
+                "rows_out": result.rows - result.duplicates,
+                "bytes_in": sum(file.size for file in result.read),
+                "bytes_out": sum(file.size for file in result.written),
             }
         logger.info(json.dumps(report))
-    logger.info(json.dumps({"due": len(due), "left": max(0, len(due) - arguments.max_partitions), "failed": len(failed)}))
-    if failed:
+    logger.info(json.dumps({"due": len(due), "left": max(0, len(due) - arguments.max_partitions), "failed": len(failures)}))
+    if failures:
         raise JobFailed(
-            f"{len(failed)} of {len(due)} partitions stay as they were, the first {failed[0]}: the job's log has a line for each; "
+            f"{len(failures)} of {len(due)} partitions stay as they were, the first {failures[0]}: the job's log has a line for each; "
             "they are due again the next day"
         )

@@ -41,8 +41,8 @@ _STYLE: dict[RcKeyType, object] = {
 
 def promotion_page(report: PromotionReport, cases: Sequence[HeldOutCase]) -> str:
     """The page: decision, figures, plots, and up to `EXAMPLES` interactions where the candidate did worst and best."""
-    ranked = sorted(zip(report.cases, cases, strict=True), key=lambda both: _gain(both[0].edit_similarity))
-    examples = ranked if len(ranked) <= EXAMPLES else [*ranked[: EXAMPLES // 2], *ranked[-EXAMPLES // 2 :]]
+    ranking = sorted(zip(report.cases, cases, strict=True), key=lambda both: _gain(both[0].edit_similarity))
+    examples = ranking if len(ranking) <= EXAMPLES else [*ranking[: EXAMPLES // 2], *ranking[-EXAMPLES // 2 :]]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text()).render(
         report=report,

@@ -103,7 +103,7 @@ def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapte
     from transformers import AutoTokenizer
 
     score_answers_only()
-    started = time.monotonic()
+    start = time.monotonic()
     tokenizer = AutoTokenizer.from_pretrained(base_model)
     lessons = Lessons.read(dataset, tokenizer, settings.max_length)
     manifest = lessons.manifest
@@ -139,7 +139,7 @@ def train(settings: TrainingSettings, *, dataset: Path, base_model: Path, adapte
         adapter_sha256=sha256(adapter / "adapter_model.safetensors"),
         sft_only_sha256=sha256(control / "adapter_model.safetensors"),
         trainable_parameters=trainable,
-        seconds=time.monotonic() - started,
+        seconds=time.monotonic() - start,
         peak_memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         device=device,
         packages={name: version(name) for name in PACKAGES},
@@ -226,9 +226,9 @@ class Training:
             processing_class=self.tokenizer,
         )
         report = run_trainer(trainer, "dpo")
-        trained = cast("PeftModel", trainer.model)
-        publish(trained, directory, base_model_name=self.settings.base_model)
-        return report, trained.get_nb_trainable_parameters()[0]
+        model = cast("PeftModel", trainer.model)
+        publish(model, directory, base_model_name=self.settings.base_model)
+        return report, model.get_nb_trainable_parameters()[0]
 
     def _base(self) -> PreTrainedModel:
         from transformers import AutoModelForCausalLM
@@ -365,10 +365,10 @@ def run_trainer(trainer: Trainer, phase: str) -> PhaseReport:
                 logger.info("%s step %d/%d: loss %.4f%s", phase, state.global_step, state.max_steps, logs["loss"], margin)
 
     trainer.add_callback(Progress())
-    started = time.monotonic()
+    start = time.monotonic()
     trainer.train()
     logs = [read_figures(entry) for entry in trainer.state.log_history if "loss" in entry]
-    return PhaseReport(steps=trainer.state.global_step, seconds=time.monotonic() - started, first=logs[0], last=logs[-1])
+    return PhaseReport(steps=trainer.state.global_step, seconds=time.monotonic() - start, first=logs[0], last=logs[-1])
 
 
 def read_figures(entry: Mapping[str, object]) -> dict[str, float]:

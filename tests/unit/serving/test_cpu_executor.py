@@ -49,5 +49,5 @@ print("same")
 @pytest.mark.skipif(not PYTHON.exists(), reason="the serving environment is not installed (`make setup`)")
 def test_grouped_lora_and_packed_weights_give_the_defined_numbers() -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT / "containers" / "vllm"), "VLLM_PLUGINS": "", "OMP_NUM_THREADS": "1"}
-    checked = subprocess.run([str(PYTHON), "-c", CHECK], env=environment, capture_output=True, text=True, check=False)
-    assert checked.stdout.strip().endswith("same"), checked.stderr[-2000:]
+    process = subprocess.run([str(PYTHON), "-c", CHECK], env=environment, capture_output=True, text=True, check=False)
+    assert process.stdout.strip().endswith("same"), process.stderr[-2000:]

@@ -15,7 +15,7 @@ def schema(**parts: Any) -> dict[str, Any]:
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object", **parts}}}}
 
 
-def nested(depth: int, **around: Any) -> dict[str, Any]:
+def nest(depth: int, **around: Any) -> dict[str, Any]:
     part: dict[str, Any] = {"type": "string"}
     for _ in range(depth):
         part = {"type": "array", "items": part, **around}
@@ -27,7 +27,7 @@ def nested(depth: int, **around: Any) -> dict[str, Any]:
     [
         {"temperature": 0.5, "top_k": 3, "min_p": 0.1, "seed": 7, "stop": ["\n\n"], "n": 2, "logprobs": True, "top_logprobs": 5},
         {"model": "base", "stream": True, "stream_options": {"include_usage": True}, "frequency_penalty": None},
-        schema(properties={"city": {"type": "string", "maxLength": 5_000}, "tags": nested(1, maxItems=20)}),
+        schema(properties={"city": {"type": "string", "maxLength": 5_000}, "tags": nest(1, maxItems=20)}),
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"pattern": "^[A-Z]{2}[0-9]{4}$"}}}] * 20},
         schema(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", description="An id. " * 500),
         schema(multipleOf=True, maxItems=None, minItems="two", properties={"multipleOf": {"type": "string"}}),
@@ -60,8 +60,8 @@ def test_a_chat_as_applications_send_it_is_taken(fields: dict[str, Any]) -> None
         ({"response_format": {"type": "structural_tag", "structures": []}}, "response_format"),
         ({"response_format": {"type": "grammar", "grammar": "root ::= x"}}, "response_format"),
         ({"response_format": []}, "response_format"),
-        (schema(items=nested(200)), "response_format"),
-        (schema(items=nested(30, maxItems=1_000)), "response_format"),
+        (schema(items=nest(200)), "response_format"),
+        (schema(items=nest(30, maxItems=1_000)), "response_format"),
         (schema(maxItems=10**9), "response_format"),
         (schema(maxItems=1e300), "response_format"),
         (schema(minItems=-(10**9)), "response_format"),
@@ -72,7 +72,7 @@ def test_a_chat_as_applications_send_it_is_taken(fields: dict[str, Any]) -> None
         (schema(const="a" * 60_000), "response_format"),
         (schema(properties={"a" * 2_000: {}}), "response_format"),
         (schema(enum=["x" * 100] * 10_000), "response_format"),
-        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": nested(30, minItems=1_000)}}]}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": nest(30, minItems=1_000)}}]}, "tools"),
     ],
 )
 def test_what_would_hold_up_everybody_is_refused_by_name(fields: dict[str, Any], param: str) -> None:

@@ -31,10 +31,10 @@ time.sleep(600)
 
 @pytest.fixture(scope="module")
 def serve() -> ModuleType:
-    return loaded(SERVE)
+    return load_module(SERVE)
 
 
-def loaded(path: Path) -> ModuleType:
+def load_module(path: Path) -> ModuleType:
     """A file of the container's as a module."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
@@ -72,7 +72,7 @@ def test_a_chat_goes_by_the_hosting_route_where_the_header_says_which_adapter_an
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": b'{"messages": []}'}
 
-    door = getattr(loaded(SERVE.with_name(f"{module}.py")), name)(app)
+    door = getattr(load_module(SERVE.with_name(f"{module}.py")), name)(app)
     for path in ("/v1/chat/completions", "/invocations", "/ping", "/adapters"):
         asyncio.run(door({"type": "http", "path": path}, receive, None))
     assert seen == ["/invocations", "/invocations", "/ping", "/adapters"]
