@@ -130,9 +130,9 @@ def test_weights_that_make_no_sense_are_refused(weights: list[float], fault: str
 
 
 def test_a_policy_stands_in_a_route_once() -> None:
-    with pytest.raises(ValidationError, match="a policy stands in a route once"):
+    with pytest.raises(ValidationError, match="a policy may be in a route only once"):
         route(control=2, arms=(canary(2, 0.1),))
-    with pytest.raises(ValidationError, match="a policy stands in a route once"):
+    with pytest.raises(ValidationError, match="a policy may be in a route only once"):
         route(arms=(canary(2, 0.1), canary(2, 0.1)))
 
 

@@ -140,7 +140,7 @@ class RunConductor:
         """Record the dataset, and register the adapter as the skill's next policy if the promotion report recommends
         it.
 
-        Raises: NotFound when the report, the manifest or the adapter is not where the jobs were told to write them.
+        Raises: NotFound when the report, the manifest or the adapter is not at the URI that `begin` gave the jobs.
         """
         run = self._run()
         if run.status != "running":
@@ -353,7 +353,7 @@ def plan(run: LearningRun, place: Place, baseline: Policy) -> dict[str, JsonValu
 
 def _plan_held_out(run: LearningRun, place: Place, paths: _RunPaths, baseline: Policy) -> AskedRun:
     backend = baseline.backend
-    assert isinstance(backend, SageMakerBackend)  # `request_run` sees to it
+    assert isinstance(backend, SageMakerBackend)  # `request_run` checks this
     components: dict[System, str] = {
         "baseline": backend.component or base_component(place.endpoint),
         "candidate": paths.candidate,

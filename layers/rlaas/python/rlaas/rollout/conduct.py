@@ -1,7 +1,7 @@
 """Conducting a rollout: one method per state of the `rollout` state machine, each safe to repeat.
 
 The route is the truth. A rollout goes on while the route is as its own last step left it; any other change (the guard,
-an operator, another rollout) supersedes it, and what became of it is read from that route.
+an operator, another rollout) supersedes the rollout, and its end is read from that route.
 """
 
 from collections.abc import Callable
@@ -116,7 +116,7 @@ class Conductor:
             try:
                 self.records.write_route(add_candidate(route, rollout, index, at=self.clock()), expected_version=route.version)
             except Conflict:
-                continue  # somebody wrote in between: look again whose the route is
+                continue  # another writer was faster: look again who owns the route
         return "superseded"
 
     def watch(self) -> TrialState:
@@ -176,7 +176,7 @@ class Conductor:
         return analysis.outcome, state
 
     def promote(self) -> Literal["shipped", "superseded"]:
-        """Make the candidate the control in one conditional write; the old control stays the way back."""
+        """Make the candidate the control in one conditional write; a rollback restores the old control."""
         rollout = self.rollout()
         for _ in range(_ATTEMPTS):
             route = self.records.get_route(self.tenant_id, self.skill)
@@ -188,7 +188,7 @@ class Conductor:
             try:
                 self.records.write_route(promote_candidate(route, rollout, at=self.clock()), expected_version=route.version)
             except Conflict:
-                continue  # somebody wrote in between: look again whose the route is
+                continue  # another writer was faster: look again who owns the route
         return "superseded"
 
     def roll_back(self) -> Literal["rolled_back", "inconclusive", "superseded"]:
@@ -239,7 +239,7 @@ class Conductor:
         try:
             return self.records.rollback(self.tenant_id, self.skill, change, rollout_id=self.rollout_id)
         except Conflict:
-            return None  # the route is no longer this rollout's: nothing of it is left to take back
+            return None  # the route no longer belongs to this rollout: there is nothing to restore
 
     def _amend(self, transition: Callable[[Rollout], Rollout]) -> Rollout:
         change = Change(actor=f"rollout:{self.rollout_id}", reason="rollout progress", at=self.clock())

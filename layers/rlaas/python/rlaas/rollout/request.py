@@ -1,4 +1,4 @@
-"""Before a rollout begins: whether it may, and the plan that it would follow on the skill's own traffic."""
+"""Before a rollout begins: whether it may, and its plan on the skill's own traffic."""
 
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -34,7 +34,7 @@ def plan_rollout(
     """
     records.get(Skill, tenant_id, skill_key(skill))
     route = records.get_route(tenant_id, skill)
-    traffic = _traffic(events, route, settings, now)
+    traffic = _read_traffic(events, route, settings, now)
     if settings.units_a_day is not None:
         traffic = traffic.model_copy(update={"units_a_day": settings.units_a_day})
     terms = Terms(
@@ -66,12 +66,12 @@ def request_rollout(
     now: datetime,
     dryrun: bool = False,
 ) -> Rollout:
-    """Record a rollout that may begin (a dry run only says what it would be). The same request again finds the one
-    recorded.
+    """Check and record a rollout; a `dryrun` records nothing and returns what the rollout would be. The same request
+    again returns the rollout recorded first.
 
-    Raises: NotFound without that policy or route, InvalidInput when the candidate is another skill's or the control
-    already, or the plan cannot conclude, Conflict when the route has live arms, another rollout of the skill has not
-    ended or the id holds another rollout.
+    Raises: NotFound without that policy or route, InvalidInput when the candidate belongs to another skill, is already
+    the control or the plan cannot conclude, Conflict when the route has live arms, another rollout of the skill has not
+    ended or the id belongs to another rollout.
     """
     key = rollout_key(skill, rollout_id)
     existing = find_rollout(records, tenant_id, key)
@@ -120,23 +120,23 @@ def find_rollout(records: Records, tenant_id: str, key: str) -> Rollout | None:
         return None
 
 
-def _traffic(events: EventStore, route: Route, settings: RolloutSettings, now: datetime) -> Traffic:
+def _read_traffic(events: EventStore, route: Route, settings: RolloutSettings, now: datetime) -> Traffic:
     """The traffic that the control's rewards of the last days show. Whole days are read, the newest first, until
     `_ENOUGH_HISTORY` rewards were read."""
     rewards: list[RewardComputed] = []
     since, read = now, 0
     for ago in range(settings.history_days + 1):
         start = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=ago)
-        of_day: list[RewardComputed] = []
+        day_rewards: list[RewardComputed] = []
         for stored in events.by_day(route.tenant_id, route.skill, "reward", start.date()):
             event, read = stored.event(), read + 1
             if isinstance(event, RewardComputed) and event.policy_id == route.control and not event.fallback:
-                of_day.append(event)
+                day_rewards.append(event)
             if read >= _ENOUGH_HISTORY:
                 if rewards:  # this day was cut short; those after it are enough
                     return estimate_traffic(rewards, unit=route.unit, since=since, until=now)
-                return estimate_traffic(of_day, unit=route.unit, since=start, until=stored.occurred_at)
-        rewards += of_day
+                return estimate_traffic(day_rewards, unit=route.unit, since=start, until=stored.occurred_at)
+        rewards += day_rewards
         since = start
     return estimate_traffic(rewards, unit=route.unit, since=since, until=now)
 

@@ -27,7 +27,8 @@ Status = Literal["starting", "running", "shipped", "rolled_back", "inconclusive"
 class RolloutStep(WireModel):
     """One canary step: the candidate's share, and how much worse than control (in reward) it must be shown not to be.
 
-    A margin of 0 asks for proof that it is better. What is left out comes from the settings.
+    A margin of 0 demands proof that it is better. `min_samples` and `max_wait_seconds` default to those of the
+    settings.
     """
 
     weight: _Probability
@@ -39,15 +40,15 @@ class RolloutStep(WireModel):
 class RolloutSettings(WireModel):
     """How a rollout is run. Promotion to 100% follows the last step's success.
 
-    Without `steps` they are planned from the skill's own traffic: the first asks for safety, the last for `objective`:
-    that the candidate is better, or not worse than control by `margin`. A plan has to find a gain of `gain` (in reward)
-    in half of all cases at least, within `max_wait_seconds` of the rollout's beginning.
+    Without `steps` they are planned from the skill's own traffic: the first step checks safety, the last one the
+    `objective`, that the candidate is better, or not worse than control by `margin`. A plan has to find a gain of
+    `gain` (in reward) in at least half of all cases, within `max_wait_seconds` of the rollout's beginning.
 
-    `alpha` bounds the probability of promoting a candidate that is no better (by the last step's margin), and of taking
-    back one that does no harm. `min_samples` are settled units per arm. A unit is settled `window_hours` after its
-    decision, with the reward it has by then; `lag_seconds` are what a request and the store's indexes may take before a
-    decision is looked at. Units are compared within their stratum: their user, or a field of the interaction's metadata
-    (`metadata.<name>`). `units_a_day` stands in for the skill's own traffic.
+    `alpha` bounds the probability of promoting a candidate that is no better (by the last step's margin), and of
+    rolling back one that does no harm. `min_samples` are settled units per arm. A unit is settled `window_hours` after
+    its decision, with the reward it has by then. Decisions are read after `lag_seconds`, the time that a request and
+    the store's indexes may take. Units are compared within their stratum: their user, or a field of the interaction's
+    metadata (`metadata.<name>`). `units_a_day` is planned with in place of the skill's own traffic.
     """
 
     steps: tuple[RolloutStep, ...] | None = Field(default=None, min_length=1, max_length=10)
@@ -105,8 +106,8 @@ class StepRecord(WireModel):
 
     Counts are units; `low` and `high` bound the difference in mean reward at 1 - alpha at all looks. `missing_*` are
     the shares of units for which something never came; `answered_mean_*` are for only those units that the arm itself
-    answered, and no basis for a decision. `evidence` is for the step's claim, `harm` for taking the candidate back:
-    both are compared with 1/alpha. `harm_since`: when a look first saw that much harm.
+    answered, and no basis for a decision. `evidence` is the evidence for the step's claim, `harm` that
+    for rolling back: both are compared with 1/alpha. `harm_since` is when a look first found enough harm.
     """
 
     step: int = Field(ge=1)
@@ -134,10 +135,10 @@ class StepRecord(WireModel):
 class Rollout(WireModel):
     """A rollout of `candidate` over `control`, from its request to its end.
 
-    `requested` are the settings as they came, `settings` those with the steps planned; `plan` says what the plan was
-    expected to take. It is judged by `reward_spec`, the skill's as it was then, whatever becomes of that. `prior_mean`
-    and `prior_unsent` are the control's mean reward and share of drafts not sent before it began. `alarm_at` and
-    `rolled_back_at` say when the guard's alarm was raised and when the route was taken back.
+    `requested` are the settings of the request, `settings` the same with the steps planned; `plan` says what the plan
+    was expected to take. The rollout is judged by `reward_spec`, the skill's at the time of the request, even if the
+    skill's changes later. `prior_mean` and `prior_unsent` are the control's mean reward and share of drafts not sent
+    before it began. `alarm_at` and `rolled_back_at` say when the guard's alarm was raised and the route rolled back.
     """
 
     rollout_id: str

@@ -4,9 +4,9 @@ A look reads only what was stored since the last one, so that it costs the same 
 million. It reads three lists, each from its own watermark on:
 
 - decisions, as soon as they are `lag_seconds` old: harm that shows at once (failures, empty, unsafe and slow answers);
-- rewards, as soon as they are that old: which drafts were sent. Until its window closes, a draft that nobody acted on
-  counts as sent for the candidate and as not sent for the control. So the evidence of harm is never more than it will
-  be when every outcome is known, and its guarantee holds however late outcomes arrive, and for whichever arm;
+- rewards, as soon as they are that old: they say which drafts were sent. Until its window closes, a draft that nobody
+  acted on counts as sent for the candidate and as not sent for the control. So the evidence of harm is never more than
+  it will be when every outcome is known, and its guarantee holds however late outcomes arrive, and for whichever arm;
 - decisions whose attribution window has closed: the settled rewards, the only evidence in favour of the candidate.
 
 A unit counts once, and a person's units only up to his share (`rlaas.voices`): whether a unit counts is decided in the
@@ -163,6 +163,7 @@ class _Look:
     most: int
 
     def update(self, before: TrialState) -> TrialState:
+        """The state that follows `before`; `before` itself when there was nothing new."""
         settings = self.rollout.settings
         lag, window = timedelta(seconds=settings.lag_seconds), timedelta(hours=settings.window_hours)
         state = self.state

@@ -27,7 +27,7 @@ class TrialEvidence(WireModel):
     """The evidence of a trial, for people: both arms, harm by kind, and the evidence over time beside the `threshold`
     that it is compared with.
 
-    `people` is the number of people behind the settled units of late (at most 128 are told apart); `left_out` is the
+    `people` is the number of people behind recently settled units (at most 128 are told apart); `left_out` is the
     number of units beyond a person's share.
     """
 

@@ -74,7 +74,7 @@ class RouteTarget(WireModel):
     def _each_policy_once(self) -> Self:
         policies = [self.control, *(arm.policy_id for arm in self.arms)]
         if len(set(policies)) < len(policies):
-            raise ValueError("a policy stands in a route once: as its control or as one arm")
+            raise ValueError("a policy may be in a route only once: as its control or as one arm")
         return self
 
 
