@@ -23,6 +23,6 @@ def spool(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(service: StubService, spool: Path) -> Iterator[Client]:
-    made = Client(service.url, KEY, spool=spool)
-    yield made
-    made.close(0.1)
+    sdk = Client(service.url, KEY, spool=spool)
+    yield sdk
+    sdk.close(0.1)

@@ -10,10 +10,10 @@ USAGE = {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}
 
 
 class StubOpenAI:
-    """Keeps the bodies it was asked with."""
+    """Keeps the bodies of the requests in `requests`."""
 
     def __init__(self) -> None:
-        self.asked: list[dict[str, object]] = []
+        self.requests: list[dict[str, object]] = []
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self.server.daemon_threads = True
         self.server.stub = self  # type: ignore[attr-defined]
@@ -30,15 +30,15 @@ class StubOpenAI:
 
 class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.stub.asked.append(asked)  # type: ignore[attr-defined]
-        prompt = str(asked["messages"][-1]["content"])
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.stub.requests.append(request)  # type: ignore[attr-defined]
+        prompt = str(request["messages"][-1]["content"])
         if prompt == "fail":
             self._send(400, "application/json", json.dumps({"error": {"message": "no", "code": "bad"}}))
-        elif asked.get("stream"):
-            self._send(200, "text/event-stream", "".join(f"data: {each}\n\n" for each in [*_chunks(asked, prompt), "[DONE]"]))
+        elif request.get("stream"):
+            self._send(200, "text/event-stream", "".join(f"data: {each}\n\n" for each in [*_build_chunks(request, prompt), "[DONE]"]))
         else:
-            self._send(200, "application/json", json.dumps(_completion(asked, prompt)))
+            self._send(200, "application/json", json.dumps(_build_completion(request, prompt)))
 
     def _send(self, status: int, kind: str, text: str) -> None:
         self.send_response(status)
@@ -50,32 +50,32 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def _completion(asked: dict[str, object], prompt: str) -> dict[str, object]:
-    tools = prompt == "tool"
-    message = {"role": "assistant", "content": None if tools else "Dear customer", **({"tool_calls": [TOOL_CALL]} if tools else {})}
+def _build_completion(request: dict[str, object], prompt: str) -> dict[str, object]:
+    has_tools = prompt == "tool"
+    message = {"role": "assistant", "content": None if has_tools else "Dear customer", **({"tool_calls": [TOOL_CALL]} if has_tools else {})}
     choices = [
-        {"index": index, "finish_reason": "tool_calls" if tools else "stop", "message": message}
-        for index in range(int(str(asked.get("n", 1))))
+        {"index": index, "finish_reason": "tool_calls" if has_tools else "stop", "message": message}
+        for index in range(int(str(request.get("n", 1))))
     ]
-    return {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": asked["model"], "choices": choices, "usage": USAGE}
+    return {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": request["model"], "choices": choices, "usage": USAGE}
 
 
-def _chunks(asked: dict[str, object], prompt: str) -> list[str]:
-    def chunk(choices: list[dict[str, object]], **more: object) -> str:
-        head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": asked["model"]}
+def _build_chunks(request: dict[str, object], prompt: str) -> list[str]:
+    def build_chunk(choices: list[dict[str, object]], **more: object) -> str:
+        head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": request["model"]}
         return json.dumps({**head, "choices": choices, **more})
 
-    def said(**delta: object) -> str:
-        return chunk([{"index": 0, "delta": delta, "finish_reason": None}])
+    def build_delta(**delta: object) -> str:
+        return build_chunk([{"index": 0, "delta": delta, "finish_reason": None}])
 
     function = TOOL_CALL["function"]
     assert isinstance(function, dict)
-    parts = [said(role="assistant", content=""), said(content="Dear "), said(content="customer")]
+    parts = [build_delta(role="assistant", content=""), build_delta(content="Dear "), build_delta(content="customer")]
     if prompt == "tool":
         parts = [
-            said(role="assistant", tool_calls=[{"index": 0, **TOOL_CALL, "function": {"name": "find_order", "arguments": ""}}]),
-            said(tool_calls=[{"index": 0, "function": {"arguments": function["arguments"]}}]),
+            build_delta(role="assistant", tool_calls=[{"index": 0, **TOOL_CALL, "function": {"name": "find_order", "arguments": ""}}]),
+            build_delta(tool_calls=[{"index": 0, "function": {"arguments": function["arguments"]}}]),
         ]
-    parts.append(chunk([{"index": 0, "delta": {}, "finish_reason": "tool_calls" if prompt == "tool" else "stop"}]))
-    options = asked.get("stream_options")
-    return [*parts, chunk([], usage=USAGE)] if isinstance(options, dict) and options.get("include_usage") else parts
+    parts.append(build_chunk([{"index": 0, "delta": {}, "finish_reason": "tool_calls" if prompt == "tool" else "stop"}]))
+    options = request.get("stream_options")
+    return [*parts, build_chunk([], usage=USAGE)] if isinstance(options, dict) and options.get("include_usage") else parts

@@ -13,8 +13,8 @@ ID_FIELDS = {"interaction": "interaction_id", "output": "output_id", "feedback":
 
 
 class StubService:
-    """Stores events by id. `faults` are taken one per request, first come first; `statuses` maps an event's id to its
-    results' statuses; what holds more than `most` events is stored, but too late for an answer."""
+    """Stores events by id. Each request uses up one of `faults`, the first one first; `statuses` maps an event's id to
+    its next statuses; a batch of more than `most` events is stored and answered 504."""
 
     def __init__(self, port: int = 0) -> None:
         self.stored: dict[str, dict[str, object]] = {}
@@ -107,11 +107,11 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def failing(status: int, **headers: str) -> Fault:
+def fail(status: int, **headers: str) -> Fault:
     return lambda handler: handler.answer(status, {"error": {"code": "scripted", "message": "scripted"}}, **headers)
 
 
-def dying_mid_answer(handler: Handler) -> None:
+def die_mid_answer(handler: Handler) -> None:
     """Store nothing, promise an answer, and cut it off."""
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
@@ -120,7 +120,7 @@ def dying_mid_answer(handler: Handler) -> None:
     handler.close_connection = True
 
 
-def hanging(handler: Handler) -> None:
+def hang(handler: Handler) -> None:
     """Answer nothing until the test is over."""
     handler.server.service.over.wait()  # type: ignore[attr-defined]
     handler.close_connection = True

@@ -1,5 +1,5 @@
-"""Delivery through real processes, files and sockets: what is lost (nothing spooled), what is sent twice (nothing
-stored), what blocks."""
+"""Delivery through real processes, files and sockets: no spooled event is lost, none is stored twice, no call blocks
+for longer than stated."""
 
 import json
 import logging
@@ -16,13 +16,13 @@ import pytest
 
 from rlaas_sdk import AsyncClient, Client, EventDropped, InvalidEvent, NotConfigured, Refused, Undelivered
 from rlaas_sdk.spool import Claim, Spool
-from tests.sdk.stub_service import KEY, StubService, dying_mid_answer, failing, hanging
+from tests.sdk.stub_service import KEY, StubService, die_mid_answer, fail, hang
 
 SOURCE = Path(__file__).parents[2] / "clients/python/src"
 NOWHERE = "http://127.0.0.1:9"
 
 
-def process(program: str, *arguments: object) -> subprocess.Popen[str]:
+def start_process(program: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", f"import os, signal, sys\nfrom rlaas_sdk import Client\n{program}", *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
@@ -48,38 +48,38 @@ def test_events_are_delivered_in_the_order_reported(client: Client, service: Stu
 
 
 def test_many_events_go_in_batches_of_at_most_500(client: Client, service: StubService) -> None:
-    made = rate(client, 1_201)
+    ids = rate(client, 1_201)
     assert client.flush(20)
-    assert service.received == made
+    assert service.received == ids
     assert max(service.batches) <= 500
 
 
-@pytest.mark.parametrize("fault", [failing(500), failing(503), failing(401), failing(429, Retry_After="0"), dying_mid_answer])
+@pytest.mark.parametrize("fault", [fail(500), fail(503), fail(401), fail(429, Retry_After="0"), die_mid_answer])
 def test_a_failed_batch_is_sent_again_and_stored_once(client: Client, service: StubService, fault: object) -> None:
     service.faults = [fault, fault]  # type: ignore[list-item]
-    made = rate(client, 10)
+    ids = rate(client, 10)
     while not client.flush(10):
         pass
-    assert list(service.stored) == made
+    assert list(service.stored) == ids
 
 
 def test_a_batch_stored_without_its_answer_is_replayed_not_doubled(client: Client, service: StubService) -> None:
-    def stored_then_cut(handler: object) -> None:
-        waiting = sqlite3.connect(client._delivery._spool.path).execute("SELECT body FROM events ORDER BY seq").fetchall()  # type: ignore[union-attr]
-        service.take([json.loads(body) for (body,) in waiting])
-        dying_mid_answer(handler)  # type: ignore[arg-type]
+    def store_and_cut_off(handler: object) -> None:
+        rows = sqlite3.connect(client._delivery._spool.path).execute("SELECT body FROM events ORDER BY seq").fetchall()  # type: ignore[union-attr]
+        service.take([json.loads(body) for (body,) in rows])
+        die_mid_answer(handler)  # type: ignore[arg-type]
 
-    service.faults = [stored_then_cut]
-    made = rate(client, 5)
+    service.faults = [store_and_cut_off]
+    ids = rate(client, 5)
     while not client.flush(10):
         pass
-    assert service.received == made + made
-    assert list(service.stored) == made
+    assert service.received == ids + ids
+    assert list(service.stored) == ids
     assert client.stats().dropped == {}
 
 
 def test_retry_after_is_honoured_even_by_a_flush(client: Client, service: StubService) -> None:
-    service.faults = [failing(429, Retry_After="3000")]
+    service.faults = [fail(429, Retry_After="3000")]
     rate(client, 1)
     assert not client.flush(0.3)
     assert not client.flush(0.3)
@@ -93,19 +93,19 @@ def test_a_flush_that_may_not_send_does_not_keep_the_spool_busy(
     looks: list[float] = []
     claim = Spool.claim
 
-    def counted(self: Spool, holder: str, *, max_events: int, max_bytes: int, eager: bool = False) -> Claim:
+    def count_claim(self: Spool, holder: str, *, max_events: int, max_bytes: int, eager: bool = False) -> Claim:
         looks.append(time.monotonic())
         return claim(self, holder, max_events=max_events, max_bytes=max_bytes, eager=eager)
 
-    monkeypatch.setattr(Spool, "claim", counted)
-    service.faults = [failing(429, Retry_After="3000")]
+    monkeypatch.setattr(Spool, "claim", count_claim)
+    service.faults = [fail(429, Retry_After="3000")]
     rate(client, 1)
     assert not client.flush(1)
     assert len(looks) < 10
 
 
 def test_retry_after_is_understood_as_a_date(client: Client, service: StubService) -> None:
-    service.faults = [failing(503, Retry_After=formatdate(time.time() + 3000, usegmt=True))]
+    service.faults = [fail(503, Retry_After=formatdate(time.time() + 3000, usegmt=True))]
     rate(client, 1)
     assert not client.flush(0.3)
     assert not client.flush(0.3)
@@ -113,7 +113,7 @@ def test_retry_after_is_understood_as_a_date(client: Client, service: StubServic
 
 
 def test_the_longest_wait_is_kept_too(client: Client, service: StubService) -> None:
-    service.faults = [failing(429, Retry_After="86400")]
+    service.faults = [fail(429, Retry_After="86400")]
     rate(client, 1)
     assert not client.flush(0.3)
     rate(client, 200)  # wakes the sender
@@ -122,48 +122,48 @@ def test_the_longest_wait_is_kept_too(client: Client, service: StubService) -> N
 
 
 def test_an_event_the_service_cannot_take_yet_is_sent_again_alone(client: Client, service: StubService) -> None:
-    made = rate(client, 3)
-    service.statuses[made[1]] = [503]
+    ids = rate(client, 3)
+    service.statuses[ids[1]] = [503]
     while not client.flush(10):
         pass
-    assert sorted(service.stored) == sorted(made)
-    assert service.received.count(made[0]) == 1
+    assert sorted(service.stored) == sorted(ids)
+    assert service.received.count(ids[0]) == 1
 
 
 def test_a_refused_event_is_counted_and_spoils_no_other(client: Client, service: StubService) -> None:
-    made = rate(client, 3)
-    service.statuses[made[1]] = [400]
+    ids = rate(client, 3)
+    service.statuses[ids[1]] = [400]
     assert client.flush(10)
-    assert list(service.stored) == [made[0], made[2]]
+    assert list(service.stored) == [ids[0], ids[2]]
     assert client.stats().dropped == {"refused": 1}
 
 
 def test_a_batch_refused_whole_is_halved_until_it_passes(client: Client, service: StubService) -> None:
-    service.faults = [failing(413), failing(413)]
-    made = rate(client, 8)
+    service.faults = [fail(413), fail(413)]
+    ids = rate(client, 8)
     assert client.flush(10)
-    assert service.received == made
+    assert service.received == ids
 
 
 def test_what_is_too_much_to_be_answered_in_time_is_sent_in_smaller_batches(client: Client, service: StubService) -> None:
     service.most = 40
-    made = rate(client, 300)
+    ids = rate(client, 300)
     assert client.flush(30)
-    assert list(service.stored) == made
+    assert list(service.stored) == ids
 
 
 def test_events_reported_offline_are_drained_in_order_by_the_next_process(service: StubService, spool: Path) -> None:
     with Client(NOWHERE, KEY, spool=spool, owner="acme") as offline:
-        made = rate(offline, 700)
+        ids = rate(offline, 700)
         assert not offline.flush(0.5)
     with Client(service.url, KEY, spool=spool, owner="acme") as online:
         while not online.flush(10):
             pass
-    assert service.received == made
+    assert service.received == ids
 
 
 def test_a_durable_event_survives_sigkill(service: StubService, spool: Path) -> None:
-    killed = process(
+    killed = start_process(
         "client = Client(sys.argv[1], 'rlk_test_secret', spool=sys.argv[2], owner='acme', durable=True)\n"
         "for n in range(50): print(client.submit_feedback('emails', interaction_id='int_1', rating=n / 50), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)",
@@ -184,39 +184,39 @@ def test_two_processes_share_a_spool_and_nothing_is_sent_twice(service: StubServ
         "for n in range(1000): print(client.submit_feedback('emails', interaction_id='int_1', rating=n / 1000))\n"
         "assert client.flush(60)"
     )
-    both = [process(program, service.url, spool) for _ in range(2)]
-    made = [each.communicate()[0].split() for each in both]
-    assert [each.returncode for each in both] == [0, 0]
-    assert sorted(service.received) == sorted(made[0] + made[1])
-    for one in made:
-        mine = set(one)
-        assert [identifier for identifier in service.received if identifier in mine] == one
+    children = [start_process(program, service.url, spool) for _ in range(2)]
+    ids = [child.communicate()[0].split() for child in children]
+    assert [child.returncode for child in children] == [0, 0]
+    assert sorted(service.received) == sorted(ids[0] + ids[1])
+    for reported in ids:
+        own_ids = set(reported)
+        assert [identifier for identifier in service.received if identifier in own_ids] == reported
 
 
 def test_an_exiting_process_delivers_without_being_asked(service: StubService, spool: Path) -> None:
-    left = process(
+    child = start_process(
         "Client(sys.argv[1], 'rlk_test_secret', spool=sys.argv[2]).log_interaction('emails', inputs={'email': 'hi'})", service.url, spool
     )
-    left.communicate()
+    child.communicate()
     assert len(service.stored) == 1
 
 
 def test_an_exiting_process_whose_service_hangs_leaves_its_events_in_the_spool(service: StubService, spool: Path) -> None:
-    service.faults = [hanging] * 10
-    left = process(
+    service.faults = [hang] * 10
+    child = start_process(
         "client = Client(sys.argv[1], 'rlk_test_secret', spool=sys.argv[2], exit_timeout_s=0.2)\n"
         "client.log_interaction('emails', inputs={'email': 'hi'})",
         service.url,
         spool,
     )
-    left.communicate(timeout=30)
-    assert left.returncode == 0
+    child.communicate(timeout=30)
+    assert child.returncode == 0
     assert sqlite3.connect(spool).execute("SELECT count(*) FROM events").fetchone() == (1,)
 
 
 @pytest.mark.parametrize("where", ["file", ":memory:"])
 def test_a_forked_child_reports_for_itself(service: StubService, spool: Path, where: str) -> None:
-    forking = process(
+    forking = start_process(
         "client = Client(sys.argv[1], 'rlk_test_secret', spool=sys.argv[2])\n"
         "def rate(n): return [client.submit_feedback('emails', interaction_id='int_1', rating=i / n) for i in range(n)]\n"
         "rate(150)\n"
@@ -233,11 +233,11 @@ def test_a_forked_child_reports_for_itself(service: StubService, spool: Path, wh
     )
     forking.communicate(timeout=120)
     assert forking.returncode == 0
-    assert len(service.stored) == 300  # a child that ends while it sends its parent's events leaves them to be sent again
+    assert len(service.stored) == 300  # events of the parent that a child was sending when it ended are sent again
 
 
 def test_threads_may_fork_at_once(service: StubService, spool: Path) -> None:
-    forking = process(
+    forking = start_process(
         "import threading\n"
         "clients = [Client(sys.argv[1], 'rlk_test_secret', spool=f'{sys.argv[2]}{n}') for n in range(4)]\n"
         "def fork():\n"
@@ -261,7 +261,7 @@ def test_threads_may_fork_at_once(service: StubService, spool: Path) -> None:
 
 
 def test_a_multiprocessing_worker_delivers_at_its_end(service: StubService, spool: Path) -> None:
-    parent = process(
+    parent = start_process(
         "import multiprocessing\n"
         "client = Client(sys.argv[1], 'rlk_test_secret', spool=sys.argv[2])\n"
         "worker = multiprocessing.get_context('fork').Process(target=client.log_interaction, args=('emails',), kwargs={'inputs': {}})\n"
@@ -284,18 +284,18 @@ def test_a_full_queue_drops_counts_and_logs_once(spool: Path, caplog: pytest.Log
 
 def test_a_full_spool_keeps_what_it_has_and_counts_what_it_refuses(service: StubService, spool: Path) -> None:
     client = Client(NOWHERE, KEY, spool=spool, owner="acme", max_spool_bytes=2_000, durable=True)
-    made = rate(client, 100)
-    held = client.stats().waiting
-    assert 0 < held < 100
-    assert client.stats().dropped == {"spool_full": 100 - held}
+    ids = rate(client, 100)
+    waiting = client.stats().waiting
+    assert 0 < waiting < 100
+    assert client.stats().dropped == {"spool_full": 100 - waiting}
     client.close(0)
     with Client(service.url, KEY, spool=spool, owner="acme", max_spool_bytes=2_000) as online:
         while not online.flush(10):
             pass
-        assert service.received == made[:held]
+        assert service.received == ids[:waiting]
         rate(online, 1)
         assert online.flush(10)
-    assert len(service.stored) == held + 1
+    assert len(service.stored) == waiting + 1
 
 
 def test_what_an_abandoned_key_left_makes_room(service: StubService, spool: Path) -> None:
@@ -304,9 +304,9 @@ def test_what_an_abandoned_key_left_makes_room(service: StubService, spool: Path
     with sqlite3.connect(spool) as file:
         file.execute("UPDATE events SET written_at = written_at - 8 * 86400")
     with Client(service.url, KEY, spool=spool, max_spool_bytes=2_000) as new:
-        made = rate(new, 3)
+        ids = rate(new, 3)
         assert new.flush(10)
-    assert service.received == made
+    assert service.received == ids
 
 
 def test_an_event_too_old_is_dropped_and_counted(service: StubService, spool: Path) -> None:
@@ -322,9 +322,9 @@ def test_a_spool_that_cannot_be_a_file_is_kept_in_memory(service: StubService, t
     damaged.write_text("this is no database " * 100)
     for path in (tmp_path / "missing" / "spool.db", damaged):
         with Client(service.url, KEY, spool=path) as client:
-            made = rate(client, 2)
+            ids = rate(client, 2)
             assert client.flush(10)
-        assert service.received[-2:] == made
+        assert service.received[-2:] == ids
     assert damaged.read_text().startswith("this is no database")
 
 
@@ -338,9 +338,9 @@ def test_one_tenants_events_are_never_sent_with_anothers_key(service: StubServic
     with Client(NOWHERE, "rlk_one_secret", spool=spool, durable=True) as one:
         rate(one, 3)
     with Client(service.url, "rlk_two_secret", spool=spool) as two:
-        made = rate(two, 1)
+        ids = rate(two, 1)
         assert two.flush(10)
-    assert service.received == made
+    assert service.received == ids
 
 
 def test_a_locked_spool_holds_a_durable_event_no_longer_than_stated(service: StubService, spool: Path) -> None:
@@ -348,7 +348,7 @@ def test_a_locked_spool_holds_a_durable_event_no_longer_than_stated(service: Stu
     first = rate(client, 1)
     other = sqlite3.connect(spool, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    second = rate(client, 1)  # comes back although the lock is never given up in between
+    second = rate(client, 1)  # returns although the lock is held all the time
     other.execute("ROLLBACK")
     assert client.flush(10)
     assert service.received == first + second
@@ -369,7 +369,7 @@ def test_nothing_is_raised_into_the_host(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_process_without_a_home_and_a_temporary_directory_keeps_its_events_in_memory(service: StubService) -> None:
-    homeless = process(
+    homeless = start_process(
         "import pathlib, tempfile\n"
         "def lacking(*_): raise RuntimeError('Could not determine home directory.')\n"
         "def full(): raise FileNotFoundError('No usable temporary directory found')\n"
@@ -398,7 +398,7 @@ def test_a_strict_client_raises(service: StubService, spool: Path, monkeypatch: 
     service.statuses[rate(client, 1)[0]] = [400]
     with pytest.raises(Refused):
         client.flush(10)
-    service.faults = [hanging]
+    service.faults = [hang]
     rate(client, 1)
     with pytest.raises(Undelivered):
         client.flush(0.2)
@@ -425,11 +425,11 @@ def test_a_lambda_handler_is_flushed_before_it_returns(client: Client, service: 
 
 
 def test_infer_answers_and_retries_under_one_id(client: Client, service: StubService) -> None:
-    service.faults = [failing(503), dying_mid_answer]
+    service.faults = [fail(503), die_mid_answer]
     answer = client.infer("emails", inputs={"email": "hi"}, thread_id="t-1")
     assert answer is not None
     assert answer.text == "Hello"
-    assert [each["key"] for each in service.infers] == [answer.interaction_id]
+    assert [request["key"] for request in service.infers] == [answer.interaction_id]
     feedback = client.submit_feedback("emails", output_id=answer.output_id, action="sent")
     assert feedback.startswith(f"fbk_{answer.interaction_id[4:]}_")
 
@@ -438,21 +438,21 @@ def test_a_page_gets_its_token_with_the_answer_or_for_an_output_that_was_reporte
     answer = client.infer("emails", inputs={"email": "hi"})
     assert answer is not None
     assert answer.feedback_token == "t"
-    service.faults = [failing(503)]
+    service.faults = [fail(503)]
     assert client.feedback_token("emails", "out_1") == "for out_1"
-    service.faults = [failing(403)]
+    service.faults = [fail(403)]
     assert client.feedback_token("emails", "out_1", thread_id="t-1") is None
 
 
 def test_infer_gives_up_at_its_bound(service: StubService, spool: Path) -> None:
     impatient = Client(service.url, KEY, spool=spool, infer_timeout_s=0.2)
-    service.faults = [hanging, hanging]
+    service.faults = [hang, hang]
     assert impatient.infer("emails", inputs={}) is None
     assert impatient.feedback_token("emails", "out_1") is None
 
 
 async def _with_async_client(service: StubService, spool: Path) -> None:
-    service.faults = [failing(503)]
+    service.faults = [fail(503)]
     async with AsyncClient(service.url, KEY, spool=spool) as client:
         answer = await client.infer("emails", messages=[{"role": "user", "content": "hi"}])
         assert answer is not None

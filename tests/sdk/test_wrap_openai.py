@@ -1,5 +1,5 @@
-"""The real `openai` client, wrapped, against a stub of OpenAI: the host sees what it saw before, and the service hears
-of it."""
+"""The real `openai` client, wrapped, against a stub of OpenAI: the host sees what it saw before, and the service gets
+the events."""
 
 import asyncio
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def wrapped(provider: StubOpenAI, client: Client) -> openai.OpenAI:
     return client.wrap_openai(openai.OpenAI(base_url=provider.url, api_key="x", max_retries=0), skill="emails")
 
 
-def stored(client: Client, service: StubService, kind: str) -> list[dict[str, object]]:
+def read_stored(client: Client, service: StubService, kind: str) -> list[dict[str, object]]:
     assert client.flush(10)
     return [event for event in service.stored.values() if event["type"] == kind]
 
@@ -44,8 +44,8 @@ def test_a_completion_is_reported_with_its_usage(
     with tracing(thread_id="t-1", user_id="u-1", metadata={"team": "north"}):
         answer = wrapped.chat.completions.create(model="gpt", messages=HELLO)
     assert answer == plain.chat.completions.create(model="gpt", messages=HELLO)
-    (output,) = stored(client, service, "output")
-    (interaction,) = stored(client, service, "interaction")
+    (output,) = read_stored(client, service, "output")
+    (interaction,) = read_stored(client, service, "interaction")
     assert interaction["messages"] == HELLO
     assert (interaction["thread_id"], output["user_id"]) == ("t-1", "u-1")
     assert interaction["metadata"] == {"team": "north", "openai": {"model": "gpt", "response_id": "chatcmpl-1"}}
@@ -57,7 +57,7 @@ def test_a_completion_is_reported_with_its_usage(
 
 def test_every_choice_is_an_output(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:
     wrapped.chat.completions.create(model="gpt", messages=HELLO, n=3)
-    assert len(stored(client, service, "output")) == 3
+    assert len(read_stored(client, service, "output")) == 3
 
 
 def test_a_stream_is_the_same_object_and_reported_at_its_end(
@@ -67,7 +67,7 @@ def test_a_stream_is_the_same_object_and_reported_at_its_end(
     trace = trace_of(stream)
     assert isinstance(stream, openai.Stream)
     assert list(stream) == list(plain.chat.completions.create(model="gpt", messages=HELLO, stream=True))
-    (output,) = stored(client, service, "output")
+    (output,) = read_stored(client, service, "output")
     assert (output["text"], output["finish_reason"]) == ("Dear customer", "stop")
     assert "usage" not in output
     assert trace is not None
@@ -77,7 +77,7 @@ def test_a_stream_is_the_same_object_and_reported_at_its_end(
 def test_a_streams_usage_the_host_asked_for_is_reported_and_passed_on(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:
     stream = wrapped.chat.completions.create(model="gpt", messages=HELLO, stream=True, stream_options={"include_usage": True})
     assert [chunk.usage for chunk in stream if not chunk.choices] != []
-    (output,) = stored(client, service, "output")
+    (output,) = read_stored(client, service, "output")
     assert output["usage"] == {"input_tokens": 11, "output_tokens": 3}
 
 
@@ -86,8 +86,8 @@ def test_a_streams_usage_only_the_sdk_asked_for_is_not_seen_by_the_host(
 ) -> None:
     client.wrap_openai(plain, skill="emails", stream_usage=True)
     assert all(chunk.choices for chunk in plain.chat.completions.create(model="gpt", messages=HELLO, stream=True))
-    assert provider.asked[-1]["stream_options"] == {"include_usage": True}
-    (output,) = stored(client, service, "output")
+    assert provider.requests[-1]["stream_options"] == {"include_usage": True}
+    (output,) = read_stored(client, service, "output")
     assert output["usage"] == {"input_tokens": 11, "output_tokens": 3}
 
 
@@ -96,7 +96,7 @@ def test_a_stream_given_up_is_reported_as_far_as_it_came(wrapped: openai.OpenAI,
     next(stream), next(stream)
     stream.close()
     del stream
-    (output,) = stored(client, service, "output")
+    (output,) = read_stored(client, service, "output")
     assert output["text"] == "Dear "
     assert "finish_reason" not in output
 
@@ -110,11 +110,11 @@ def test_tool_calls_reach_the_host_and_the_service(wrapped: openai.OpenAI, clien
         message = wrapped.chat.completions.create(model="gpt", messages=TOOL).choices[0].message
     assert message.tool_calls is not None
     assert message.tool_calls[0].function.arguments == '{"order": 7}'
-    followed = [*TOOL, message.model_dump(exclude_none=True), {"role": "tool", "tool_call_id": "call_1", "content": "found"}]
-    offered = [{"type": "function", "function": {"name": "find_order", "parameters": {"type": "object"}}}]
-    wrapped.chat.completions.create(model="gpt", messages=followed, tools=offered)
-    first, second = stored(client, service, "output")
-    assert [event.get("parameters") for event in stored(client, service, "interaction")] == [None, {"tools": offered}]
+    follow_up = [*TOOL, message.model_dump(exclude_none=True), {"role": "tool", "tool_call_id": "call_1", "content": "found"}]
+    tools = [{"type": "function", "function": {"name": "find_order", "parameters": {"type": "object"}}}]
+    wrapped.chat.completions.create(model="gpt", messages=follow_up, tools=tools)
+    first, second = read_stored(client, service, "output")
+    assert [event.get("parameters") for event in read_stored(client, service, "interaction")] == [None, {"tools": tools}]
     assert first["tool_calls"] == [TOOL_CALL]
     assert second["messages"][1:] == [  # type: ignore[index]
         {"role": "assistant", "content": "", "tool_calls": [TOOL_CALL]},
@@ -127,32 +127,32 @@ def test_exceptions_pass_untouched_and_the_request_is_reported(wrapped: openai.O
         wrapped.chat.completions.create(model="gpt", messages=[{"role": "user", "content": "fail"}])
     with pytest.raises(TypeError, match="Missing required arguments"):
         wrapped.chat.completions.create(model="gpt")  # type: ignore[call-overload]
-    (failed,) = stored(client, service, "interaction")[:1]
-    assert failed["metadata"]["openai"]["error"] == "BadRequestError"  # type: ignore[index]
-    assert stored(client, service, "output") == []
+    (interaction,) = read_stored(client, service, "interaction")[:1]
+    assert interaction["metadata"]["openai"]["error"] == "BadRequestError"  # type: ignore[index]
+    assert read_stored(client, service, "output") == []
 
 
 def test_parsed_and_raw_answers_stay_what_they_were(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:
     assert wrapped.chat.completions.parse(model="gpt", messages=HELLO).choices[0].message.parsed is None
     raw = wrapped.chat.completions.with_raw_response.create(model="gpt", messages=HELLO)
     assert raw.parse().choices[0].message.content == "Dear customer"
-    assert len(stored(client, service, "output")) == 1
+    assert len(read_stored(client, service, "output")) == 1
 
 
 def test_models_of_rlaas_are_not_reported_twice(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:
     wrapped.chat.completions.create(model="rlaas::emails", messages=HELLO)
-    assert stored(client, service, "interaction") == []
+    assert read_stored(client, service, "interaction") == []
 
 
 def test_wrapping_twice_reports_once(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:
     client.wrap_openai(wrapped, skill="emails").chat.completions.create(model="gpt", messages=HELLO)
-    assert len(stored(client, service, "interaction")) == 1
+    assert len(read_stored(client, service, "interaction")) == 1
 
 
 def test_copies_of_a_client_are_traced_too(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:
     wrapped.with_options(timeout=3).chat.completions.create(model="gpt", messages=HELLO)
     wrapped.copy().with_options(timeout=3).beta.chat.completions.parse(model="gpt", messages=HELLO)
-    assert len(stored(client, service, "output")) == 2
+    assert len(read_stored(client, service, "output")) == 2
 
 
 def test_the_async_client_is_traced_too(provider: StubOpenAI, client: Client, service: StubService) -> None:
@@ -167,8 +167,8 @@ def test_the_async_client_is_traced_too(provider: StubOpenAI, client: Client, se
             await wrapped.chat.completions.create(model="gpt", messages=[{"role": "user", "content": "fail"}])
 
     asyncio.run(talk())
-    assert [output["text"] for output in stored(client, service, "output")] == ["Dear customer", "Dear customer"]
-    assert len(stored(client, service, "interaction")) == 3
+    assert [output["text"] for output in read_stored(client, service, "output")] == ["Dear customer", "Dear customer"]
+    assert len(read_stored(client, service, "interaction")) == 3
 
 
 def test_the_user_of_a_call_is_reported_under_the_id_that_an_import_gives_him(
@@ -177,4 +177,4 @@ def test_the_user_of_a_call_is_reported_under_the_id_that_an_import_gives_him(
     wrapped.chat.completions.create(model="gpt", messages=HELLO, user="kim@shop.example")
     with tracing(user_id="kim@shop.example"):
         wrapped.chat.completions.create(model="gpt", messages=HELLO, user="someone-else")
-    assert {output["user_id"] for output in stored(client, service, "output")} == {external_id("usr", "kim@shop.example")}
+    assert {output["user_id"] for output in read_stored(client, service, "output")} == {external_id("usr", "kim@shop.example")}

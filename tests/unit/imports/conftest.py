@@ -1,5 +1,5 @@
-"""A real HTTP server on the loopback that takes batches as the service does: its own models, ids that hold one payload,
-late references."""
+"""A real HTTP server on the loopback that takes batches as the service does: with the service's own models, one payload
+per id, and references to events that come later."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ SDK = Path(__file__).parents[3] / "clients" / "python" / "src"
 
 @dataclass
 class Fault:
-    """What the server does instead of answering a request: a status with headers, or nothing until it is let go."""
+    """What the server does instead of taking a request's events: it answers a status with headers, or nothing until
+    `hold` is set."""
 
     status: int = 503
     headers: dict[str, str] = field(default_factory=lambda: {"Retry-After": "0"})
@@ -39,7 +40,7 @@ class Fault:
 
 @dataclass
 class Service:
-    """What the server was sent, and what it will do. `busy_ids` are answered 503 once each."""
+    """What the server received, and what it will do. Each of `busy_ids` is answered 503 once."""
 
     url: str = ""
     metrics: set[str] = field(default_factory=lambda: {"helpful", "user_feedback", "quality"})
@@ -61,30 +62,30 @@ class Service:
         try:
             REPORTED[event["type"]].model_validate_json(json.dumps(body))
         except ValidationError as error:
-            return refusal(400, "invalid_input", error.errors()[0]["msg"], ".".join(map(str, error.errors()[0]["loc"])))
+            return build_refusal(400, "invalid_input", error.errors()[0]["msg"], ".".join(map(str, error.errors()[0]["loc"])))
         if event["skill"] != SKILL:
-            return refusal(404, "not_found", f"there is no skill {event['skill']!r}", "skill")
+            return build_refusal(404, "not_found", f"there is no skill {event['skill']!r}", "skill")
         if event.get("metric") is not None and event["metric"] not in self.metrics:
-            return refusal(400, "invalid_input", f"no metric {event['metric']!r}; there are {sorted(self.metrics)}", "metric")
+            return build_refusal(400, "invalid_input", f"no metric {event['metric']!r}; there are {sorted(self.metrics)}", "metric")
         id_field = f"{event['type']}_id"
         event_id = event[id_field]
         if event_id in self.busy_ids:
             self.busy_ids.remove(event_id)
-            return refusal(503, "dependency_unavailable", "try again", None)
-        about = {event.get(name) for name in ("interaction_id", "output_id")} - {None, event_id}
-        pending = any(name not in self.events for name in about)
-        told = {"id": event_id, "pending": pending}
+            return build_refusal(503, "dependency_unavailable", "try again", None)
+        references = {event.get(name) for name in ("interaction_id", "output_id")} - {None, event_id}
+        pending = any(name not in self.events for name in references)
+        receipt = {"id": event_id, "pending": pending}
         if event.get("dryrun"):
-            return {"status": 202 if pending else 201, "idempotent_replay": False, **told}
-        held = self.events.setdefault(event_id, event)
-        if held != event:
-            return refusal(409, "conflict", f"the id {event_id!r} holds another payload", id_field)
+            return {"status": 202 if pending else 201, "idempotent_replay": False, **receipt}
+        stored = self.events.setdefault(event_id, event)
+        if stored != event:
+            return build_refusal(409, "conflict", f"the id {event_id!r} holds another payload", id_field)
         replay = event_id in self.order
         self.order.append(event_id)
-        return {"status": 200 if replay else 202 if pending else 201, "idempotent_replay": replay, **told}
+        return {"status": 200 if replay else 202 if pending else 201, "idempotent_replay": replay, **receipt}
 
 
-def refusal(status: int, code: str, message: str, param: str | None) -> dict[str, Any]:
+def build_refusal(status: int, code: str, message: str, param: str | None) -> dict[str, Any]:
     return {
         "status": status,
         "error": {"type": "invalid_request_error", "code": code, "message": message, "param": param, "request_id": "r"},
@@ -108,11 +109,11 @@ def service() -> Iterator[Service]:
                 self.close_connection = True
                 return
             if fault is not None:
-                self.told(fault.status, refusal(fault.status, "unavailable", "not now", None), fault.headers)
+                self.send_json(fault.status, build_refusal(fault.status, "unavailable", "not now", None), fault.headers)
             elif self.path != "/v1/events:batch":
-                self.told(404, refusal(404, "not_found", "no such path", None))
+                self.send_json(404, build_refusal(404, "not_found", "no such path", None))
             elif self.headers["Authorization"] != f"Bearer {KEY}":
-                self.told(401, refusal(401, "unauthorized", "the key is not known", None))
+                self.send_json(401, build_refusal(401, "unauthorized", "the key is not known", None))
             else:
                 events = json.loads(body)["events"]
                 assert 1 <= len(events) <= 500
@@ -120,9 +121,9 @@ def service() -> Iterator[Service]:
                 with state.lock:
                     state.batches.append(events)
                     results = [state.take(event) for event in events]
-                self.told(200, {"results": results})
+                self.send_json(200, {"results": results})
 
-        def told(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+        def send_json(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
             self.answer(status, json.dumps(body).encode(), headers)
 
     with served(Handler) as state.url:
@@ -133,7 +134,7 @@ def service() -> Iterator[Service]:
 
 
 @dataclass
-class Ran:
+class CommandResult:
     """A command that ended: its exit status, and what it wrote."""
 
     status: int
@@ -146,8 +147,8 @@ class Ran:
         return int(line.strip("│┃| ").split()[-1].replace(",", ""))
 
 
-def interruptible() -> None:
-    """Let Ctrl-C through, which shells keep from what they start in the background."""
+def let_interrupts_through() -> None:
+    """Let Ctrl-C stop the process: shells make processes in the background ignore it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -172,13 +173,13 @@ class Command:
         }
         command = [sys.executable, *program, *map(str, arguments)]
         return subprocess.Popen(
-            command, env=environment, cwd=self.home, stdout=subprocess.PIPE, stderr=stderr, text=True, preexec_fn=interruptible
+            command, env=environment, cwd=self.home, stdout=subprocess.PIPE, stderr=stderr, text=True, preexec_fn=let_interrupts_through
         )
 
-    def __call__(self, *arguments: str | Path, env: dict[str, str] | None = None) -> Ran:
+    def __call__(self, *arguments: str | Path, env: dict[str, str] | None = None) -> CommandResult:
         process = self.start("import", *arguments, env=env)
         out, err = process.communicate(timeout=120)
-        return Ran(process.returncode, out, err)
+        return CommandResult(process.returncode, out, err)
 
 
 @pytest.fixture
@@ -186,12 +187,12 @@ def rlaas_import(service: Service, tmp_path: Path) -> Command:
     return Command(tmp_path, service.url)
 
 
-def report_of(path: Path) -> list[dict[str, Any]]:
+def read_report(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def reasons(path: Path) -> Counter[str]:
-    return Counter(line["reason"] for line in report_of(path))
+def count_reasons(path: Path) -> Counter[str]:
+    return Counter(line["reason"] for line in read_report(path))
 
 
 def write_log(path: Path, rows: int, *, text: Callable[[int], str] = lambda n: f"answer {n}") -> Path:

@@ -1,4 +1,4 @@
-"""The import as a whole: bad rows, retries, kills, bounds, what it says."""
+"""The import as a whole: bad rows, retries, kills, limits, messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.imports.conftest import KEY, SAMPLES, SKILL, Command, Fault, Service, reasons, report_of, write_log
+from tests.unit.imports.conftest import KEY, SAMPLES, SKILL, Command, Fault, Service, count_reasons, read_report, write_log
 
 
 def test_bad_rows_are_reported_by_line_without_their_text_and_stop_nothing(service: Service, rlaas_import: Command) -> None:
@@ -36,9 +36,9 @@ def test_bad_rows_are_reported_by_line_without_their_text_and_stop_nothing(servi
         good.replace('"a"', '"b"').encode(),
     ]
     log.write_bytes(b"\n".join(lines))
-    ran = rlaas_import("openai", log, "--skill", SKILL, "--report", report)
-    assert ran.status == 1
-    assert [(line["line"], line["reason"]) for line in report_of(report)] == [
+    result = rlaas_import("openai", log, "--skill", SKILL, "--report", report)
+    assert result.status == 1
+    assert [(line["line"], line["reason"]) for line in read_report(report)] == [
         (2, "malformed_json"),
         (4, "not_an_object"),
         (5, "unknown_shape"),
@@ -49,8 +49,8 @@ def test_bad_rows_are_reported_by_line_without_their_text_and_stop_nothing(servi
         (10, "invalid_unicode"),
         (11, "time_out_of_range"),
     ]
-    assert "secret" not in report.read_text() + ran.out + ran.err
-    assert (ran.row("rows read"), ran.row("rows refused")) == (11, 9)
+    assert "secret" not in report.read_text() + result.out + result.err
+    assert (result.row("rows read"), result.row("rows refused")) == (11, 9)
     assert {event["metadata"]["source_id"] for event in service.of_type("interaction")} == {"a", "b"}
 
 
@@ -58,15 +58,15 @@ def test_the_report_holds_the_rows_only_when_asked(rlaas_import: Command) -> Non
     log, report = rlaas_import.home / "log.jsonl", rlaas_import.home / "report.jsonl"
     log.write_text('{"something": "secret words"}\n')
     assert rlaas_import("openai", log, "--skill", SKILL, "--report", report, "--include-rows").status == 1
-    assert report_of(report)[0]["row"] == '{"something": "secret words"}'
+    assert read_report(report)[0]["row"] == '{"something": "secret words"}'
 
 
 def test_a_second_import_replays_everything_and_stores_nothing(service: Service, rlaas_import: Command) -> None:
     log = write_log(rlaas_import.home / "log.jsonl", 700)
-    first = rlaas_import("openai", log, "--skill", SKILL)
-    assert (first.status, first.row("new"), len(service.events)) == (0, 1400, 1400)
-    second = rlaas_import("openai", log, "--skill", SKILL)
-    assert (second.status, second.row("new"), second.row("replayed"), len(service.events)) == (0, 0, 1400, 1400)
+    first_result = rlaas_import("openai", log, "--skill", SKILL)
+    assert (first_result.status, first_result.row("new"), len(service.events)) == (0, 1400, 1400)
+    second_result = rlaas_import("openai", log, "--skill", SKILL)
+    assert (second_result.status, second_result.row("new"), second_result.row("replayed"), len(service.events)) == (0, 0, 1400, 1400)
 
 
 def test_a_gzipped_file_is_the_same_source_as_the_plain_one(service: Service, rlaas_import: Command) -> None:
@@ -80,16 +80,16 @@ def test_a_gzipped_file_is_the_same_source_as_the_plain_one(service: Service, rl
 def test_a_file_in_utf_16_is_a_usage_error(rlaas_import: Command) -> None:
     log = rlaas_import.home / "log.jsonl"
     log.write_bytes('{"messages": []}\n'.encode("utf-16"))
-    ran = rlaas_import("openai", log, "--skill", SKILL)
-    assert (ran.status, "is UTF-16; save it as UTF-8" in " ".join(ran.err.split())) == (2, True)
+    result = rlaas_import("openai", log, "--skill", SKILL)
+    assert (result.status, "is UTF-16; save it as UTF-8" in " ".join(result.err.split())) == (2, True)
 
 
 def test_a_cut_off_gzip_is_a_usage_error(rlaas_import: Command) -> None:
     packed = rlaas_import.home / "export.jsonl.gz"
     packed.write_bytes(gzip.compress(b"{}\n" * 1000)[:-12])
-    ran = rlaas_import("openai", packed, "--skill", SKILL)
-    assert ran.status == 2
-    assert "cannot be read" in ran.err
+    result = rlaas_import("openai", packed, "--skill", SKILL)
+    assert result.status == 2
+    assert "cannot be read" in result.err
 
 
 def test_rows_twice_in_a_file_are_stored_once_where_they_have_an_id(service: Service, rlaas_import: Command) -> None:
@@ -98,8 +98,8 @@ def test_rows_twice_in_a_file_are_stored_once_where_they_have_an_id(service: Ser
     line = log.read_text()
     other = line.replace("answer 0", "another answer")
     log.write_text(line + line + other)
-    ran = rlaas_import("openai", log, "--skill", SKILL)
-    assert (ran.status, ran.row("new"), ran.row("replayed"), ran.row("conflict")) == (1, 2, 3, 1)
+    result = rlaas_import("openai", log, "--skill", SKILL)
+    assert (result.status, result.row("new"), result.row("replayed"), result.row("conflict")) == (1, 2, 3, 1)
     without_ids = rlaas_import.home / "tuning.jsonl"
     tuning = (SAMPLES / "openai_fine_tuning.jsonl").read_text().splitlines()[0]
     without_ids.write_text(f"{tuning}\n{tuning}\n")
@@ -112,8 +112,8 @@ def test_a_killed_import_goes_on_where_it_was_and_loses_and_doubles_nothing(serv
     lines = log.read_text().splitlines()
     lines[10], lines[2900] = "not json", "not json"
     log.write_text("\n".join(lines) + "\n")
-    held = threading.Event()
-    service.faults[6] = Fault(hold=held)
+    release = threading.Event()
+    service.faults[6] = Fault(hold=release)
     arguments = ("openai", log, "--skill", SKILL, "--report", report, "--concurrency", "1")
     process = rlaas_import.start("import", *arguments)
     assert service.reached.wait(60)
@@ -122,17 +122,17 @@ def test_a_killed_import_goes_on_where_it_was_and_loses_and_doubles_nothing(serv
     assert len(service.events) == 2500
     sent_before = sum(len(batch) for batch in service.batches)
 
-    ran = rlaas_import(*arguments)
-    assert ran.status == 1
-    assert "going on behind row 1,251" in ran.err
-    assert (ran.row("rows read"), ran.row("events made"), ran.row("new"), ran.row("replayed")) == (3000, 5996, 5996, 0)
-    assert [line["line"] for line in report_of(report)] == [11, 2901]
+    result = rlaas_import(*arguments)
+    assert result.status == 1
+    assert "continuing after row 1,251" in result.err
+    assert (result.row("rows read"), result.row("events made"), result.row("new"), result.row("replayed")) == (3000, 5996, 5996, 0)
+    assert [line["line"] for line in read_report(report)] == [11, 2901]
     assert {path.name for path in rlaas_import.home.iterdir()} == {"log.jsonl", "report.jsonl"}
     assert len(service.events) == len(service.order) == 5996
     assert sum(len(batch) for batch in service.batches) - sent_before == 5996 - 2500
-    again = rlaas_import(*arguments)
-    assert (again.row("new"), again.row("replayed")) == (0, 5996)
-    assert [line["line"] for line in report_of(report)] == [11, 2901]
+    second_result = rlaas_import(*arguments)
+    assert (second_result.row("new"), second_result.row("replayed")) == (0, 5996)
+    assert [line["line"] for line in read_report(report)] == [11, 2901]
 
 
 def test_batches_keep_to_500_events_and_5_mib(service: Service, rlaas_import: Command) -> None:
@@ -145,9 +145,9 @@ def test_batches_keep_to_500_events_and_5_mib(service: Service, rlaas_import: Co
 def test_an_event_above_256_kib_and_a_line_above_16_mib_are_refused_and_the_rest_is_taken(service: Service, rlaas_import: Command) -> None:
     log, report = rlaas_import.home / "log.jsonl", rlaas_import.home / "report.jsonl"
     write_log(log, 3, text=lambda n: "x" * (300_000 if n == 0 else 17 * 1024 * 1024 if n == 1 else 5))
-    ran = rlaas_import("openai", log, "--skill", SKILL, "--report", report)
-    assert ran.status == 1
-    assert [(line["line"], line["reason"]) for line in report_of(report)] == [(1, "event_too_large"), (2, "row_too_large")]
+    result = rlaas_import("openai", log, "--skill", SKILL, "--report", report)
+    assert result.status == 1
+    assert [(line["line"], line["reason"]) for line in read_report(report)] == [(1, "event_too_large"), (2, "row_too_large")]
     assert [event["text"] for event in service.of_type("output")] == ["xxxxx"]
 
 
@@ -166,8 +166,8 @@ def test_busy_answers_are_tried_again_after_what_the_service_asks(status: int, s
     log = write_log(rlaas_import.home / "log.jsonl", 20)
     gone_by = format_datetime(datetime.now(UTC) - timedelta(seconds=5), usegmt=True)
     service.faults = {1: Fault(status), 2: Fault(status, {"Retry-After": gone_by})}
-    ran = rlaas_import("openai", log, "--skill", SKILL, "--concurrency", "1")
-    assert (ran.status, ran.row("new"), service.requests) == (0, 40, 3)
+    result = rlaas_import("openai", log, "--skill", SKILL, "--concurrency", "1")
+    assert (result.status, result.row("new"), service.requests) == (0, 40, 3)
 
 
 def test_single_events_answered_503_are_sent_again_alone(service: Service, rlaas_import: Command) -> None:
@@ -179,38 +179,38 @@ def test_single_events_answered_503_are_sent_again_alone(service: Service, rlaas
     service.order.clear()
     service.batches.clear()
     service.busy_ids = set(busy)
-    ran = rlaas_import("openai", log, "--skill", SKILL, "--concurrency", "1")
-    assert (ran.status, ran.row("new")) == (0, 40)
+    result = rlaas_import("openai", log, "--skill", SKILL, "--concurrency", "1")
+    assert (result.status, result.row("new")) == (0, 40)
     assert [len(batch) for batch in service.batches] == [40, 20]
 
 
 def test_a_dropped_connection_is_tried_again(service: Service, rlaas_import: Command) -> None:
     log = write_log(rlaas_import.home / "log.jsonl", 20)
-    held = threading.Event()
-    held.set()
-    service.faults = {1: Fault(hold=held)}
-    ran = rlaas_import("openai", log, "--skill", SKILL)
-    assert (ran.status, ran.row("new")) == (0, 40)
+    release = threading.Event()
+    release.set()
+    service.faults = {1: Fault(hold=release)}
+    result = rlaas_import("openai", log, "--skill", SKILL)
+    assert (result.status, result.row("new")) == (0, 40)
 
 
 def test_a_service_that_is_not_there_ends_the_import_with_how_to_go_on(rlaas_import: Command) -> None:
     log = write_log(rlaas_import.home / "log.jsonl", 5)
-    ran = rlaas_import("openai", log, "--skill", SKILL, "--api-url", "http://127.0.0.1:9", "--give-up-after", "0")
-    assert ran.status == 1
-    assert "run the same command again" in ran.err
+    result = rlaas_import("openai", log, "--skill", SKILL, "--api-url", "http://127.0.0.1:9", "--give-up-after", "0")
+    assert result.status == 1
+    assert "run the same command again" in result.err
 
 
 def test_a_batch_refused_whole_is_sent_in_halves(service: Service, rlaas_import: Command) -> None:
     log, report = write_log(rlaas_import.home / "log.jsonl", 2), rlaas_import.home / "report.jsonl"
     service.faults = {1: Fault(413), 2: Fault(413), 3: Fault(413)}
-    ran = rlaas_import("openai", log, "--skill", SKILL, "--concurrency", "1", "--report", report)
-    assert ran.status == 1
-    assert reasons(report) == {"unavailable": 1}
+    result = rlaas_import("openai", log, "--skill", SKILL, "--concurrency", "1", "--report", report)
+    assert result.status == 1
+    assert count_reasons(report) == {"unavailable": 1}
     assert len(service.events) == 3
 
 
 @pytest.mark.parametrize(
-    ("arguments", "env", "told"),
+    ("arguments", "env", "message"),
     [
         (("--api-key", "rlk_1_wrong"), {}, "the service refused the key: the key is not known"),
         ((), {"RLAAS_API_KEY": ""}, "give --api-key KEY or set RLAAS_API_KEY"),
@@ -224,23 +224,23 @@ def test_a_batch_refused_whole_is_sent_in_halves(service: Service, rlaas_import:
     ],
 )
 def test_a_command_at_fault_ends_with_2_and_what_to_do(
-    arguments: tuple[str, ...], env: dict[str, str], told: str, service: Service, rlaas_import: Command
+    arguments: tuple[str, ...], env: dict[str, str], message: str, service: Service, rlaas_import: Command
 ) -> None:
     log = write_log(rlaas_import.home / "log.jsonl", 1)
-    ran = rlaas_import("openai", log, "--skill", SKILL, *arguments, env=env)
-    assert ran.status == 2
-    assert told in " ".join(ran.err.split())
+    result = rlaas_import("openai", log, "--skill", SKILL, *arguments, env=env)
+    assert result.status == 2
+    assert message in " ".join(result.err.split())
     assert service.events == {}
 
 
-def test_another_address_than_the_services_is_told_from_it(service: Service, rlaas_import: Command) -> None:
+def test_an_address_that_is_not_the_services_is_a_usage_error(service: Service, rlaas_import: Command) -> None:
     log = write_log(rlaas_import.home / "log.jsonl", 1)
-    ran = rlaas_import("openai", log, "--skill", SKILL, "--api-url", f"{service.url}/other")
-    assert (ran.status, "check --api-url" in ran.err) == (2, True)
+    result = rlaas_import("openai", log, "--skill", SKILL, "--api-url", f"{service.url}/other")
+    assert (result.status, "check --api-url" in result.err) == (2, True)
 
 
 @pytest.mark.parametrize(
-    ("mapped", "told"),
+    ("pairs", "message"),
     [
         (["prompt=question", "text=draft"], "has no column 'question'; its columns are 'ticket', 'agent', 'asked', 'draft'"),
         (["text=draft"], "the map names no prompt"),
@@ -248,19 +248,19 @@ def test_another_address_than_the_services_is_told_from_it(service: Service, rla
         (["prompt=asked", "prompt=draft"], "twice"),
     ],
 )
-def test_a_map_that_does_not_fit_names_the_files_columns(mapped: list[str], told: str, service: Service, rlaas_import: Command) -> None:
-    pairs = [part for pair in mapped for part in ("--map", pair)]
-    ran = rlaas_import("csv", SAMPLES / "tickets.csv", "--skill", SKILL, *pairs)
-    assert ran.status == 2
-    assert told in " ".join(ran.err.split())
+def test_a_map_that_does_not_fit_names_the_files_columns(pairs: list[str], message: str, service: Service, rlaas_import: Command) -> None:
+    options = [part for pair in pairs for part in ("--map", pair)]
+    result = rlaas_import("csv", SAMPLES / "tickets.csv", "--skill", SKILL, *options)
+    assert result.status == 2
+    assert message in " ".join(result.err.split())
 
 
 def test_lines_of_a_csv_with_too_few_cells_are_refused(service: Service, rlaas_import: Command) -> None:
     file, report = rlaas_import.home / "t.csv", rlaas_import.home / "report.jsonl"
     file.write_text('q;a\nfirst;one\n"broken\nline"\n\nlast;two\n')
     pairs = ("--map", "prompt=q", "--map", "text=a", "--delimiter", ";")
-    ran = rlaas_import("csv", file, "--skill", SKILL, *pairs, "--report", report)
-    assert (ran.status, [(line["line"], line["reason"]) for line in report_of(report)]) == (1, [(3, "malformed_csv")])
+    result = rlaas_import("csv", file, "--skill", SKILL, *pairs, "--report", report)
+    assert (result.status, [(line["line"], line["reason"]) for line in read_report(report)]) == (1, [(3, "malformed_csv")])
     assert len(service.of_type("interaction")) == 2
 
 
@@ -269,35 +269,35 @@ def test_a_quote_that_is_never_closed_is_refused_by_its_line_and_takes_no_row_be
 ) -> None:
     file, report = rlaas_import.home / "t.csv", rlaas_import.home / "report.jsonl"
     file.write_text('q,a\nfirst,one\nsecond,"two\nthird,three\n')
-    ran = rlaas_import("csv", file, "--skill", SKILL, "--map", "prompt=q", "--map", "text=a", "--report", report)
-    assert (ran.status, [(line["line"], line["reason"]) for line in report_of(report)]) == (1, [(3, "malformed_csv")])
+    result = rlaas_import("csv", file, "--skill", SKILL, "--map", "prompt=q", "--map", "text=a", "--report", report)
+    assert (result.status, [(line["line"], line["reason"]) for line in read_report(report)]) == (1, [(3, "malformed_csv")])
     assert len(service.of_type("interaction")) == 1
 
 
 def test_a_dry_run_with_a_service_checks_every_event_and_stores_none(service: Service, rlaas_import: Command) -> None:
     service.metrics.clear()
-    ran = rlaas_import("langfuse", SAMPLES / "langfuse_observations_ui.json", "--skill", SKILL, "--dry-run")
-    assert (ran.status, ran.row("invalid_input"), service.events) == (1, 2, {})
-    assert "nothing was stored" in ran.out
+    result = rlaas_import("langfuse", SAMPLES / "langfuse_observations_ui.json", "--skill", SKILL, "--dry-run")
+    assert (result.status, result.row("invalid_input"), service.events) == (1, 2, {})
+    assert "nothing was stored" in result.out
 
 
 def test_a_dry_run_without_a_service_only_reads_the_files(service: Service, rlaas_import: Command) -> None:
-    ran = rlaas_import("openai", SAMPLES / "openai_fine_tuning.jsonl", "--skill", SKILL, "--dry-run", env={"RLAAS_API_URL": ""})
-    assert (ran.status, ran.row("events made"), service.requests) == (0, 8, 0)
+    result = rlaas_import("openai", SAMPLES / "openai_fine_tuning.jsonl", "--skill", SKILL, "--dry-run", env={"RLAAS_API_URL": ""})
+    assert (result.status, result.row("events made"), service.requests) == (0, 8, 0)
 
 
 def test_an_unknown_skill_is_refused_per_row(service: Service, rlaas_import: Command) -> None:
     log = write_log(rlaas_import.home / "log.jsonl", 2)
-    ran = rlaas_import("openai", log, "--skill", "unknown")
-    assert (ran.status, ran.row("not_found")) == (1, 4)
+    result = rlaas_import("openai", log, "--skill", "unknown")
+    assert (result.status, result.row("not_found")) == (1, 4)
 
 
 def test_a_pretty_printed_array_cut_off_in_the_middle_is_taken_up_to_there(service: Service, rlaas_import: Command) -> None:
     file, report = rlaas_import.home / "export.json", rlaas_import.home / "report.jsonl"
     rows = [json.loads(line) for line in write_log(rlaas_import.home / "log.jsonl", 50).read_text().splitlines()]
     file.write_text(json.dumps(rows, indent=2)[:-120])
-    ran = rlaas_import("openai", file, "--skill", SKILL, "--report", report)
-    assert (ran.status, reasons(report), len(service.of_type("interaction"))) == (1, {"malformed_json": 1}, 49)
+    result = rlaas_import("openai", file, "--skill", SKILL, "--report", report)
+    assert (result.status, count_reasons(report), len(service.of_type("interaction"))) == (1, {"malformed_json": 1}, 49)
 
 
 @pytest.mark.parametrize(
@@ -324,16 +324,16 @@ def test_without_the_extra_the_command_says_what_to_install(rlaas_import: Comman
     blocked.mkdir()
     (blocked / "sitecustomize.py").write_text("import sys\nsys.modules['click'] = None\n")
     sdk = Path(__file__).parents[3] / "clients" / "python" / "src"
-    ran = rlaas_import("openai", "x", "--skill", SKILL, env={"PYTHONPATH": f"{blocked}:{sdk}"})
-    assert (ran.status, "pip install 'rlaas-sdk[cli]'" in ran.err) == (2, True)
+    result = rlaas_import("openai", "x", "--skill", SKILL, env={"PYTHONPATH": f"{blocked}:{sdk}"})
+    assert (result.status, "pip install 'rlaas-sdk[cli]'" in result.err) == (2, True)
 
 
 def test_the_key_is_written_nowhere(rlaas_import: Command, service: Service) -> None:
     log = write_log(rlaas_import.home / "log.jsonl", 2)
-    ran = rlaas_import("openai", log, "--skill", SKILL)
-    written = b"".join(path.read_bytes() for path in rlaas_import.home.rglob("*") if path.is_file())
-    assert KEY not in ran.out + ran.err
-    assert KEY.encode() not in written
+    result = rlaas_import("openai", log, "--skill", SKILL)
+    contents = b"".join(path.read_bytes() for path in rlaas_import.home.rglob("*") if path.is_file())
+    assert KEY not in result.out + result.err
+    assert KEY.encode() not in contents
 
 
 def test_a_terminal_shows_a_bar_with_the_rate_and_the_time_left(rlaas_import: Command, service: Service) -> None:
@@ -341,29 +341,29 @@ def test_a_terminal_shows_a_bar_with_the_rate_and_the_time_left(rlaas_import: Co
     ours, theirs = os.openpty()
     process = rlaas_import.start("import", "openai", log, "--skill", SKILL, stderr=theirs, env={"TERM": "xterm", "COLUMNS": "120"})
     os.close(theirs)
-    shown = b""
+    screen = b""
     with suppress(OSError):  # the terminal ends with the process
         while piece := os.read(ours, 65536):
-            shown += piece
+            screen += piece
     os.close(ours)
     assert process.wait(60) == 0
-    assert "250 rows," in shown.decode()
-    assert "100%" in shown.decode()
+    assert "250 rows," in screen.decode()
+    assert "100%" in screen.decode()
 
 
 def test_an_interrupted_import_says_how_to_go_on_and_does(service: Service, rlaas_import: Command) -> None:
     log = write_log(rlaas_import.home / "log.jsonl", 2000)
-    held = threading.Event()
-    service.faults[3] = Fault(hold=held)
+    release = threading.Event()
+    service.faults[3] = Fault(hold=release)
     arguments = ("openai", log, "--skill", SKILL, "--concurrency", "1")
     process = rlaas_import.start("import", *arguments)
     assert service.reached.wait(60)
     process.send_signal(signal.SIGINT)
     _out, err = process.communicate(timeout=60)
     assert (process.returncode, "run the same command again" in err) == (130, True)
-    ran = rlaas_import(*arguments)
-    assert "going on behind row 500" in ran.err
-    assert (ran.status, ran.row("rows read"), ran.row("new"), len(service.order)) == (0, 2000, 4000, 4000)
+    result = rlaas_import(*arguments)
+    assert "continuing after row 500" in result.err
+    assert (result.status, result.row("rows read"), result.row("new"), len(service.order)) == (0, 2000, 4000, 4000)
 
 
 def test_a_killed_langfuse_import_still_knows_which_generation_a_traces_score_is_about(service: Service, rlaas_import: Command) -> None:
@@ -378,18 +378,18 @@ def test_a_killed_langfuse_import_still_knows_which_generation_a_traces_score_is
     with scores.open("w") as file:
         for n in range(500):
             file.write(json.dumps({**score, "id": f"score-{n}", "trace_id": f"trace-{n}"}) + "\n")
-    held = threading.Event()
-    service.faults[5] = Fault(hold=held)
+    release = threading.Event()
+    service.faults[5] = Fault(hold=release)
     arguments = ("langfuse", observations, scores, "--skill", SKILL, "--concurrency", "1")
     process = rlaas_import.start("import", *arguments)
     assert service.reached.wait(60)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    ran = rlaas_import(*arguments)
-    assert (ran.status, ran.row("rows read"), len(service.events)) == (0, 1500, 2500)
+    result = rlaas_import(*arguments)
+    assert (result.status, result.row("rows read"), len(service.events)) == (0, 1500, 2500)
     sources = {event["interaction_id"]: event["metadata"]["source_id"] for event in service.of_type("interaction")}
-    about = {event["feedback_id"]: sources[event["interaction_id"]] for event in service.of_type("feedback")}
-    assert sorted(about.values()) == sorted(max(f"gen-{2 * n}", f"gen-{2 * n + 1}") for n in range(500))
+    feedback_sources = {event["feedback_id"]: sources[event["interaction_id"]] for event in service.of_type("feedback")}
+    assert sorted(feedback_sources.values()) == sorted(max(f"gen-{2 * n}", f"gen-{2 * n + 1}") for n in range(500))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the most memory a process held is read from Linux's /proc")

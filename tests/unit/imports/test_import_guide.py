@@ -1,4 +1,4 @@
-"""The examples of docs/import.md, run as they stand there."""
+"""Runs the examples of docs/import.md as they are."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def test_the_guides_examples_do_what_they_show(service: Service, tmp_path: Path)
         "RLAAS_API_KEY": KEY,
         "XDG_STATE_HOME": str(tmp_path / "state"),
     }
-    ran, shown = 0, ""
+    commands_run, printed = 0, ""
     for language, info, body in _FENCE.findall(GUIDE.read_text()):
         if language in ("jsonl", "csv"):
             (tmp_path / info).write_text(body)
         elif language == "bash" and info.startswith("run"):
             expected = int(info.partition("exit=")[2] or 0)
-            done = subprocess.run(["bash", "-c", body], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-            assert done.returncode == expected, done.stderr
-            ran, shown = ran + 1, done.stdout
+            process = subprocess.run(["bash", "-c", body], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+            assert process.returncode == expected, process.stderr
+            commands_run, printed = commands_run + 1, process.stdout
         elif language == "text":
-            assert [line.rstrip() for line in shown.splitlines()] == body.splitlines()
-    assert ran == 5
+            assert [line.rstrip() for line in printed.splitlines()] == body.splitlines()
+    assert commands_run == 5
     assert len(service.of_type("task_result")) == 2

@@ -11,8 +11,9 @@ from ulid import ULID
 
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
 from rlaas_sdk import Client, InvalidEvent, ids
+from rlaas_sdk.events import Message
 from rlaas_sdk.spool import MEMORY
-from rlaas_sdk.transport import BASE_S, CAP_S, jittered_s, retry_after_s
+from rlaas_sdk.transport import BASE_S, CAP_S, draw_backoff_s, read_retry_after_s
 
 MODELS = {"interaction": InteractionCreated, "output": OutputProduced, "feedback": FeedbackSubmitted, "task_result": TaskResultReported}
 
@@ -24,7 +25,7 @@ def strict() -> Iterator[Client]:
     client.close(0)
 
 
-def reported(client: Client) -> list[dict[str, object]]:
+def read_reports(client: Client) -> list[dict[str, object]]:
     assert client._delivery is not None
     client._delivery._move()
     return [json.loads(body) for _, _, body in client._delivery._spool.claim("h", max_events=500, max_bytes=1 << 30).events]
@@ -33,30 +34,33 @@ def reported(client: Client) -> list[dict[str, object]]:
 def test_what_the_sdk_builds_is_what_the_service_accepts(strict: Client) -> None:
     common = {"thread_id": "t-1", "user_id": "u_1", "metadata": {"a": [1, None]}, "tags": ["x"]}
     at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=2)))
-    asked = strict.log_interaction("emails", messages=[{"role": "user", "content": "hi"}], occurred_at=at, **common)  # type: ignore[arg-type]
-    out = strict.log_output("emails", asked, "Dear", usage={"input_tokens": 1, "output_tokens": 2}, latency_ms=1.5, finish_reason="stop")
-    further = strict.log_output("emails", asked, "Or", policy_id="emails@v1")
-    for kind in (
+    messages: list[Message] = [{"role": "user", "content": "hi"}]
+    interaction = strict.log_interaction("emails", messages=messages, occurred_at=at, **common)  # type: ignore[arg-type]
+    first_output = strict.log_output(
+        "emails", interaction, "Dear", usage={"input_tokens": 1, "output_tokens": 2}, latency_ms=1.5, finish_reason="stop"
+    )
+    second_output = strict.log_output("emails", interaction, "Or", policy_id="emails@v1")
+    for feedback in (
         {"final_text": "Dear all"},
         {"action": "sent"},
         {"rating": 1.0},
-        {"preferred_output_id": out},
+        {"preferred_output_id": first_output},
         {"comment": "c"},
         {"label": "l"},
     ):
-        strict.submit_feedback("emails", interaction_id=asked, output_id=further, **kind)  # type: ignore[arg-type]
-    strict.submit_feedback("emails", output_id=out, metric="csat", value=0.5)
+        strict.submit_feedback("emails", interaction_id=interaction, output_id=second_output, **feedback)  # type: ignore[arg-type]
+    strict.submit_feedback("emails", output_id=first_output, metric="csat", value=0.5)
     strict.submit_feedback("emails", metric="solved", value=True, thread_id="t-1")
-    strict.task_result("emails", asked, "resolved", True)
-    sent = reported(strict)
-    assert len(sent) == 12
-    for event in sent:
+    strict.task_result("emails", interaction, "resolved", True)
+    events = read_reports(strict)
+    assert len(events) == 12
+    for event in events:
         MODELS[str(event.pop("type"))].model_validate_json(json.dumps(event))
-    assert sent[0]["occurred_at"] == "2026-01-02T01:04:05.000Z"
+    assert events[0]["occurred_at"] == "2026-01-02T01:04:05.000Z"
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "fields",
     [
         {},
         {"rating": 1.1},
@@ -73,10 +77,10 @@ def test_what_the_sdk_builds_is_what_the_service_accepts(strict: Client) -> None
         {"comment": "x" * 300_000},
     ],
 )
-def test_an_event_the_service_would_refuse_is_refused_before_it_is_queued(strict: Client, wrong: dict[str, object]) -> None:
+def test_an_event_the_service_would_refuse_is_refused_before_it_is_queued(strict: Client, fields: dict[str, object]) -> None:
     with pytest.raises(InvalidEvent):
-        strict.submit_feedback(**{"skill": "emails", "interaction_id": "int_1", **wrong})  # type: ignore[arg-type]
-    assert reported(strict) == []
+        strict.submit_feedback(**{"skill": "emails", "interaction_id": "int_1", **fields})  # type: ignore[arg-type]
+    assert read_reports(strict) == []
     assert strict.stats().dropped == {"invalid": 1}
 
 
@@ -84,28 +88,28 @@ def test_an_event_is_as_it_was_when_reported(strict: Client) -> None:
     metadata: dict[str, int] = {"n": 1}
     strict.submit_feedback("emails", interaction_id="int_1", label="good", metadata=metadata)
     metadata["n"] = 2
-    assert reported(strict)[0]["metadata"] == {"n": 1}
+    assert read_reports(strict)[0]["metadata"] == {"n": 1}
 
 
 def test_ids_are_ulids_and_bound_to_their_interaction() -> None:
-    asked = ids.interaction_id()
-    ulid = asked.removeprefix("int_")
+    interaction = ids.interaction_id()
+    ulid = interaction.removeprefix("int_")
     assert abs(ULID.from_str(ulid).timestamp - datetime.now().timestamp()) < 60
-    out = ids.first_output_id(asked)
-    assert out == f"out_{ulid}"
-    assert re.fullmatch(rf"out_{ulid}_[0-9A-HJKMNP-TV-Z]{{10}}", ids.output_id(asked))
-    assert ids.feedback_id(None, ids.output_id(asked)).startswith(f"fbk_{ulid}_")
-    assert ids.task_result_id(asked).startswith(f"tsk_{ulid}_")
-    assert ids.interaction_of(ids.output_id(asked)) == asked
+    output = ids.first_output_id(interaction)
+    assert output == f"out_{ulid}"
+    assert re.fullmatch(rf"out_{ulid}_[0-9A-HJKMNP-TV-Z]{{10}}", ids.output_id(interaction))
+    assert ids.feedback_id(None, ids.output_id(interaction)).startswith(f"fbk_{ulid}_")
+    assert ids.task_result_id(interaction).startswith(f"tsk_{ulid}_")
+    assert ids.interaction_of(ids.output_id(interaction)) == interaction
     assert ids.interaction_of("out_mine") is None
     assert re.fullmatch(r"fbk_[0-9A-Z]{26}", ids.feedback_id("mine", None))
 
 
 @given(st.integers(min_value=0, max_value=40))
 def test_backoff_has_full_jitter_below_its_cap(failures: int) -> None:
-    assert 0 <= jittered_s(failures) <= min(CAP_S, BASE_S * 2**failures)
+    assert 0 <= draw_backoff_s(failures) <= min(CAP_S, BASE_S * 2**failures)
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))
 def test_any_retry_after_is_a_bounded_number_of_seconds(header: str) -> None:
-    assert 0 <= retry_after_s(httpx.Response(429, headers={"Retry-After": header})) <= 3600
+    assert 0 <= read_retry_after_s(httpx.Response(429, headers={"Retry-After": header})) <= 3600

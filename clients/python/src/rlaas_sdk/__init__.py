@@ -1,4 +1,5 @@
-"""The Python SDK of RLaaS: report what your users do with each answer, and lose none of it."""
+"""The Python SDK of RLaaS: reports what your users do with each answer, and keeps every report until it is
+delivered."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ _default: Client | None = None
 
 
 def wrap_openai(client: _Wrapped, *, skill: str, stream_usage: bool = False) -> _Wrapped:
-    """Trace an `openai` client in one line, configured by RLAAS_API_URL and RLAAS_API_KEY; see Client.wrap_openai."""
+    """Trace an `openai` client in one line, configured by RLAAS_API_URL and RLAAS_API_KEY; see Client.wrap_openai.
+    Raises: InvalidEvent where `skill` is no skill's name."""
     global _default
     if _default is None:
         _default = Client()

@@ -1,4 +1,4 @@
-"""The admin API, as the commands call it, and the options that they share."""
+"""The admin API as the commands call it, and the options that the commands share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeAlias, cast
 import click
 import httpx
 
-from rlaas_sdk.configuration import destination
+from rlaas_sdk.configuration import resolve_destination
 from rlaas_sdk.errors import NotConfigured
 
 JsonObject: TypeAlias = "dict[str, object]"
@@ -17,11 +17,11 @@ _SKILL = re.compile(r"(?=.{1,28}\Z)[a-z0-9]+(-[a-z0-9]+)*")
 
 
 class AdminService:
-    """The admin API below `path`. Any answer but 2xx ends the command with the error it carries."""
+    """The admin API below `path`. An answer other than 2xx ends the command with the error in that answer."""
 
     def __init__(self, path: str, api_url: str | None, api_key: str | None) -> None:
         try:
-            url, key = destination(api_url, api_key)
+            url, key = resolve_destination(api_url, api_key)
         except NotConfigured as error:
             raise click.UsageError(str(error)) from None
         self._http = httpx.Client(
@@ -29,45 +29,45 @@ class AdminService:
         )
 
     def call(self, method: str, path: str, body: JsonObject | None = None) -> JsonObject:
-        """What the service answers."""
+        """The JSON object that the service answers. Raises: click.ClickException."""
         try:
-            answer = self._http.request(method, path, json=body)
+            response = self._http.request(method, path, json=body)
         except httpx.TransportError as error:
             raise click.ClickException(f"the service did not answer: {type(error).__name__} {error}") from None
-        if answer.is_success:
-            return cast("JsonObject", answer.json())
+        if response.is_success:
+            return cast("JsonObject", response.json())
         try:
-            refused = answer.json()["error"]
-            said = f"{refused['message']}" + (f" (at {refused['param']})" if refused.get("param") else "")
+            details = response.json()["error"]
+            message = f"{details['message']}" + (f" (at {details['param']})" if details.get("param") else "")
         except (ValueError, KeyError, TypeError):
-            said = answer.text[:300]
-        raise click.ClickException(f"{answer.status_code}: {said}")
+            message = response.text[:300]
+        raise click.ClickException(f"{response.status_code}: {message}")
 
 
-def _skill(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+def _check_skill(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     if not _SKILL.fullmatch(value):
         raise click.BadParameter(f"{value!r} is no skill's name; it is lower-case words joined by hyphens, 28 characters at most")
     return value
 
 
-def _settings(_context: click.Context, _parameter: click.Parameter, value: str) -> JsonObject:
+def _parse_settings(_context: click.Context, _parameter: click.Parameter, value: str) -> JsonObject:
     try:
-        given = json.loads(value)
+        settings = json.loads(value)
     except ValueError as error:
         raise click.BadParameter(f"it is no JSON: {error}") from None
-    if not isinstance(given, dict):
-        raise click.BadParameter("it is a JSON object of settings, as the API takes them")
-    return given
+    if not isinstance(settings, dict):
+        raise click.BadParameter("expected a JSON object of settings, as in the API")
+    return settings
 
 
-settings_option = click.option("--settings", default="{}", callback=_settings, metavar="JSON", help="Settings, as in the API.")
+settings_option = click.option("--settings", default="{}", callback=_parse_settings, metavar="JSON", help="Settings, as in the API.")
 
 
-def skill_commands(name: str, text: str) -> click.Group:
-    """A group of commands about one skill, which find the skill's part of the admin API in their context."""
+def build_skill_group(name: str, text: str) -> click.Group:
+    """A group of commands about one skill. Each command gets the skill's part of the admin API from `get_service`."""
 
     @click.group(name, help=text)
-    @click.option("--skill", required=True, callback=_skill, help="The skill.")
+    @click.option("--skill", required=True, callback=_check_skill, help="The skill.")
     @click.option("--api-url", help="The service's address [env: RLAAS_API_URL].")
     @click.option("--api-key", help="A secret key with the scope admin [env: RLAAS_API_KEY].")
     @click.pass_context
@@ -77,6 +77,6 @@ def skill_commands(name: str, text: str) -> click.Group:
     return commands
 
 
-def service_of(context: click.Context) -> AdminService:
-    """The skill's part of the admin API."""
+def get_service(context: click.Context) -> AdminService:
+    """The part of the admin API that is about the command's skill."""
     return cast("AdminService", context.obj)

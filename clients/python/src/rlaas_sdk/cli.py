@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line. Exits 2 with what to install where the extra is missing."""
+    """Run the command line. Where the extra is missing, say what to install and exit with 2."""
     try:
         import click
 

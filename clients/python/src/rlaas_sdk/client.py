@@ -13,9 +13,9 @@ import httpx
 
 from rlaas_sdk.errors import InferenceFailed
 from rlaas_sdk.events import About, Message
-from rlaas_sdk.inference import Answer, Answered, Request, feedback_token_request, inference_request
+from rlaas_sdk.inference import Answer, Request, Result, build_inference_request, build_token_request
 from rlaas_sdk.recorder import Recorder
-from rlaas_sdk.transport import jittered_s
+from rlaas_sdk.transport import draw_backoff_s
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -34,34 +34,34 @@ class Client(Recorder):
         interaction_id: str | None = None,
         **about: Unpack[About],
     ) -> Answer | None:
-        """The skill's answer; None where there was none within `infer_timeout_s` (InferenceFailed in a strict
-        client)."""
-        return self._ask(lambda: inference_request(skill, interaction_id, inputs, messages, about))
+        """The skill's answer to `inputs` or to a chat's `messages`; None where none comes within `infer_timeout_s`
+        seconds. Raises in a strict client: InferenceFailed, InvalidEvent."""
+        return self._ask(lambda: build_inference_request(skill, interaction_id, inputs, messages, about))
 
     def feedback_token(
         self, skill: str, output_id: str, *, interaction_id: str | None = None, thread_id: str | None = None, user_id: str | None = None
     ) -> str | None:
-        """What the page that shows the output gives feedback by, with a publishable key; for outputs that `log_output`
-        or `wrap_openai` report, as `infer` gives it with its answer. None where there was none in time (InferenceFailed
-        in a strict client).
+        """The token with which a page that holds a publishable key gives feedback on this output.
 
-        `interaction_id` may be left out where `output_id` contains it.
+        Needed for outputs that `log_output` or `wrap_openai` report; `infer` returns it with its answer. None where
+        none comes within `infer_timeout_s` seconds. `interaction_id` may be left out where `output_id` contains it.
+        Raises in a strict client: InferenceFailed, InvalidEvent.
         """
-        return self._ask(lambda: feedback_token_request(skill, output_id, interaction_id, thread_id, user_id))
+        return self._ask(lambda: build_token_request(skill, output_id, interaction_id, thread_id, user_id))
 
-    def _ask(self, make: Callable[[], Request[Answered]]) -> Answered | None:
+    def _ask(self, make: Callable[[], Request[Result]]) -> Result | None:
         try:
             return self._ask_in_thread(make())
         except Exception as error:
             self._infer_failed(error)
             return None
 
-    def _ask_in_thread(self, request: Request[Answered]) -> Answered:
-        sent = self._headers(request)
+    def _ask_in_thread(self, request: Request[Result]) -> Result:
+        headers = self._headers(request)
         deadline = time.monotonic() + self._infer_timeout_s
-        # In a thread of its own: no resolver, connection or answer can hold the caller beyond the bound.
-        outcome: queue.SimpleQueue[Answered | Exception] = queue.SimpleQueue()
-        threading.Thread(target=self._ask_until, args=(deadline, request, sent, outcome), name="rlaas-ask", daemon=True).start()
+        # In a thread of its own, so that no resolver, connection or answer delays the caller beyond the timeout.
+        outcome: queue.SimpleQueue[Result | Exception] = queue.SimpleQueue()
+        threading.Thread(target=self._ask_until, args=(deadline, request, headers, outcome), name="rlaas-ask", daemon=True).start()
         try:
             result = outcome.get(timeout=self._infer_timeout_s)
         except queue.Empty:
@@ -73,13 +73,13 @@ class Client(Recorder):
     def _ask_until(
         self,
         deadline: float,
-        request: Request[Answered],
-        sent: Mapping[str, str],
-        outcome: queue.SimpleQueue[Answered | Exception],
+        request: Request[Result],
+        headers: Mapping[str, str],
+        outcome: queue.SimpleQueue[Result | Exception],
     ) -> None:
         failures = 0
         try:
-            with httpx.Client(headers=dict(sent)) as http:
+            with httpx.Client(headers=dict(headers)) as http:
                 while True:
                     try:
                         left_s = max(deadline - time.monotonic(), 0.001)
@@ -92,7 +92,7 @@ class Client(Recorder):
                         outcome.put(result)
                         return
                     failures += 1
-                    wait_s = result + jittered_s(failures)
+                    wait_s = result + draw_backoff_s(failures)
                     if time.monotonic() + wait_s >= deadline:
                         raise InferenceFailed("the service cannot answer now")
                     time.sleep(wait_s)
@@ -100,18 +100,19 @@ class Client(Recorder):
             outcome.put(error)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Deliver what was reported so far; False where some still waits after `timeout_s`. A strict client raises
-        Undelivered, Refused."""
+        """Deliver what was reported so far; False where some of it still waits after `timeout_s` seconds. Raises in a
+        strict client: Undelivered, Refused."""
         return self._flush(timeout_s)
 
     def close(self, timeout_s: float = 2.0) -> bool:
-        """Flush and stop the threads. What could not be delivered waits in the spool for the next process."""
+        """Flush for at most `timeout_s` seconds and stop the threads; False where events still wait. They stay in the
+        spool for the next process."""
         return self._close(timeout_s)
 
     @contextmanager
     def flushing(self, timeout_s: float = 1.0) -> Iterator[Client]:
-        """Flush at the end of a block, or of each call of a function: `@client.flushing()` on an AWS Lambda handler,
-        which freezes."""
+        """Flush at the end of a block, or of each call of a function, for at most `timeout_s` seconds. Use
+        `@client.flushing()` on the handler of an AWS Lambda function, whose process freezes after each call."""
         try:
             yield self
         finally:
@@ -125,11 +126,11 @@ class Client(Recorder):
 
 
 class AsyncClient(Recorder):
-    """`Client` for asynchronous code: `infer`, `flush` and `close` are awaited; the rest only enqueues and is called as
-    it is.
+    """`Client` for asynchronous code: `infer`, `feedback_token`, `flush` and `close` are awaited; the other methods
+    are called without `await`.
 
-    An event of a `durable` client is written in the event loop's thread: microseconds as a rule, never more than about
-    half a second.
+    A `durable` client writes each event in the event loop's thread. That takes microseconds as a rule, and never more
+    than about half a second.
     """
 
     async def infer(
@@ -142,15 +143,15 @@ class AsyncClient(Recorder):
         **about: Unpack[About],
     ) -> Answer | None:
         """As Client.infer."""
-        return await self._ask(lambda: inference_request(skill, interaction_id, inputs, messages, about))
+        return await self._ask(lambda: build_inference_request(skill, interaction_id, inputs, messages, about))
 
     async def feedback_token(
         self, skill: str, output_id: str, *, interaction_id: str | None = None, thread_id: str | None = None, user_id: str | None = None
     ) -> str | None:
         """As Client.feedback_token."""
-        return await self._ask(lambda: feedback_token_request(skill, output_id, interaction_id, thread_id, user_id))
+        return await self._ask(lambda: build_token_request(skill, output_id, interaction_id, thread_id, user_id))
 
-    async def _ask(self, make: Callable[[], Request[Answered]]) -> Answered | None:
+    async def _ask(self, make: Callable[[], Request[Result]]) -> Result | None:
         import asyncio
 
         try:
@@ -161,7 +162,7 @@ class AsyncClient(Recorder):
             self._infer_failed(error)
         return None
 
-    async def _ask_until_answered(self, request: Request[Answered]) -> Answered:
+    async def _ask_until_answered(self, request: Request[Result]) -> Result:
         import asyncio
 
         failures = 0
@@ -174,7 +175,7 @@ class AsyncClient(Recorder):
                 if not isinstance(result, float):
                     return result
                 failures += 1
-                await asyncio.sleep(result + jittered_s(failures))
+                await asyncio.sleep(result + draw_backoff_s(failures))
 
     async def flush(self, timeout_s: float = 5.0) -> bool:
         """As Client.flush."""

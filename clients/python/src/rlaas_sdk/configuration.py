@@ -1,4 +1,4 @@
-"""Where events go and where they wait: arguments first, then the environment."""
+"""Where events go and where they wait: taken from arguments first, then from the environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rlaas_sdk.errors import NotConfigured
 from rlaas_sdk.spool import MEMORY
 
 
-def destination(api_url: str | None, api_key: str | None) -> tuple[str, str]:
+def resolve_destination(api_url: str | None, api_key: str | None) -> tuple[str, str]:
     """The API's URL and the key, from RLAAS_API_URL and RLAAS_API_KEY where not given. Raises: NotConfigured."""
     url, key = api_url or os.environ.get("RLAAS_API_URL", ""), api_key or os.environ.get("RLAAS_API_KEY", "")
     if not url or not key:
@@ -23,35 +23,36 @@ def destination(api_url: str | None, api_key: str | None) -> tuple[str, str]:
     return url.strip().rstrip("/"), key.strip()
 
 
-def owner_of(api_url: str, api_key: str) -> str:
-    """Whose events a spool's are: the URL and the key's public part, so that nothing is ever sent with another tenant's
-    key."""
+def derive_owner(api_url: str, api_key: str) -> str:
+    """The name under which events wait in a spool: a hash (16 hexadecimal digits) of the URL and the key's public part,
+    so that no event is ever sent with another tenant's key."""
     return hashlib.sha256(f"{api_url} {'_'.join(api_key.split('_')[:2])}".encode()).hexdigest()[:16]
 
 
-def spool_path(spool: str | os.PathLike[str] | None) -> str:
-    """`spool`, else RLAAS_SPOOL, else `rlaas/spool.db` in the user's state directory, else in a private one of the
-    temporary directory (AWS Lambda), else memory."""
-    given = spool if spool is not None else os.environ.get("RLAAS_SPOOL")
-    if given:
-        return os.fspath(given)
-    for place in (_in_state, _in_temporary):
+def choose_spool_path(spool: str | os.PathLike[str] | None) -> str:
+    """`spool`, else RLAAS_SPOOL, else `rlaas/spool.db` in the user's state directory, else `spool.db` in a private
+    folder of the temporary directory (AWS Lambda), else `MEMORY`."""
+    path = spool if spool is not None else os.environ.get("RLAAS_SPOOL")
+    if path:
+        return os.fspath(path)
+    for find_folder in (_find_state_folder, _find_temporary_folder):
         with contextlib.suppress(OSError, RuntimeError):  # a user without a home, a machine without a temporary directory
-            if _private(folder := place()):
+            if _make_private(folder := find_folder()):
                 return str(folder / "spool.db")
     return MEMORY
 
 
-def _in_state() -> Path:
+def _find_state_folder() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()) / "rlaas"
 
 
-def _in_temporary() -> Path:
+def _find_temporary_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"rlaas-{os.getuid() if hasattr(os, 'getuid') else 'me'}"
 
 
-def _private(folder: Path) -> bool:
+def _make_private(folder: Path) -> bool:
+    """Make `folder` where it is missing; whether it is ours, and writable by us alone."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
-    mine = not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
-    return stat.S_ISDIR(found.st_mode) and mine and os.access(folder, os.W_OK)
+    status = folder.lstat()
+    is_ours = not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022)
+    return stat.S_ISDIR(status.st_mode) and is_ours and os.access(folder, os.W_OK)

@@ -2,30 +2,27 @@
 
     host thread --queue--> mover thread --spool--> sender thread --HTTP--> service
 
-The host only appends to the queue (`submit`). The mover writes the queue to the spool `SPOOL_AFTER_S` later: until then
-an event can be lost to SIGKILL, from then on it cannot. The sender claims batches from the spool and forgets what was
-acknowledged.
+The host only appends to the queue (`submit`). The mover writes the queue to the spool `SPOOL_AFTER_S` seconds later: a
+SIGKILL before that can lose the event, a later one cannot. The sender claims batches from the spool and deletes what
+the service has acknowledged.
 """
 
 from __future__ import annotations
 
-import atexit
-import os
-import sys
 import threading
 import time
-import weakref
 from dataclasses import dataclass
 
 from rlaas_sdk.errors import EventDropped, SpoolUnavailable
 from rlaas_sdk.events import Event
 from rlaas_sdk.losses import Losses
-from rlaas_sdk.spool import Spool, Spooled, holder_name
-from rlaas_sdk.transport import Answered, NotABatch, Transport, jittered_s
+from rlaas_sdk.processes import close_at_worker_exit, follow_forks
+from rlaas_sdk.spool import Spool, SpooledEvent, make_holder_name
+from rlaas_sdk.transport import BatchResults, NotABatch, Transport, draw_backoff_s
 
 MAX_BATCH_EVENTS, MIN_BATCH_EVENTS = 500, 5
 MORE_EVENTS = 25
-"""By how much batches grow again with each that the service took."""
+"""By how many events the next batch grows after the service took one whole."""
 MAX_BATCH_BYTES = 5 * 1024 * 1024 - 64
 EAGER_AT_EVENTS = 100
 SPOOL_AFTER_S = 0.05
@@ -35,13 +32,13 @@ LOOK_AGAIN_S = 5.0
 
 @dataclass(frozen=True)
 class Stats:
-    """What became of the events of this process since it began (a forked child begins anew).
+    """What became of the events of this process since it started (a forked child counts from zero).
 
     `acknowledged` and `dropped` include events that other processes left in a shared spool and this one sent.
     """
 
     accepted: int
-    """Events that `log_*` and `submit_*` took."""
+    """Events that the client took from its caller."""
     spooled: int
     """Events written to the spool."""
     acknowledged: int
@@ -57,7 +54,8 @@ class Stats:
 
 
 class Delivery:
-    """Takes events and delivers them; one for each client. Safe to call from any thread, and over a fork."""
+    """Takes events and delivers them; each client has one. It may be called from any thread, and its process may
+    fork."""
 
     def __init__(self, spool: Spool, transport: Transport, losses: Losses, *, max_queue_events: int, max_queue_bytes: int) -> None:
         self._spool = spool
@@ -66,16 +64,16 @@ class Delivery:
         self._max_events = max_queue_events
         self._max_bytes = max_queue_bytes
         self._begin()
-        _live.add(self)
+        follow_forks(self)
 
     def _begin(self) -> None:
-        self._holder = holder_name()
+        self._holder = make_holder_name()
         self._queue: list[Event] = []
         self._queue_bytes = 0
         self._queue_lock = threading.Lock()
-        self._moving = threading.Lock()
+        self._move_lock = threading.Lock()
         self._threads: list[threading.Thread] = []
-        self._starting = threading.Lock()
+        self._start_lock = threading.Lock()
         self._stopping = threading.Event()
         self._arrived = threading.Event()
         self._to_send = threading.Event()
@@ -86,13 +84,13 @@ class Delivery:
         self._accepted = self._spooled = self._acknowledged = self._failed = self._unsent = 0
 
     def submit(self, event: Event, *, durable: bool = False) -> None:
-        """Take `event`: into the queue (microseconds), or with `durable` into the spool, which takes at most about half
-        a second.
+        """Put `event` into the queue, in microseconds, or with `durable` into the spool, in at most about half a
+        second.
 
-        Where the spool is busy for longer, a durable event is queued as any other. Raises: EventDropped when there is
-        no room.
+        Where the spool is busy for longer, a durable event is queued like any other. Raises: EventDropped where the
+        queue or the spool is full.
         """
-        if durable and self._written_at_once(event):
+        if durable and self._write_at_once(event):
             return
         with self._queue_lock:
             if len(self._queue) >= self._max_events or self._queue_bytes + len(event.body) > self._max_bytes:
@@ -111,17 +109,17 @@ class Delivery:
             self._start()
 
     def flush(self, timeout_s: float) -> bool:
-        """Deliver what was submitted before this call, and wait for it at most `timeout_s` seconds. False where some
-        still waits.
+        """Deliver what was submitted before this call, in at most `timeout_s` seconds; False where some of it still
+        waits.
 
-        Ends a backoff, except one that the service asked for. Events that the service refused count as delivered.
+        Ends a backoff, except one that the service asked for. An event that the service refused counts as delivered.
         """
         deadline = time.monotonic() + timeout_s
         while True:
             try:
                 if not self._move():
                     raise SpoolUnavailable("the queue is not in the spool yet")
-                mark = self._spool.last_seq()
+                last_seq = self._spool.last_seq()
                 break
             except SpoolUnavailable:
                 if time.monotonic() >= deadline:
@@ -129,12 +127,12 @@ class Delivery:
                 time.sleep(0.01)
         self._eager = True
         self._start()
-        self._hurry.set()  # once: woken at each look, the sender would look without a pause for as long as it may not send
+        self._hurry.set()  # once, not in the loop below: a sender that may not send yet would look again without a pause
         self._to_send.set()
         while True:
             self._progress.clear()
             try:
-                if not self._spool.pending(up_to=mark):
+                if not self._spool.pending(up_to=last_seq):
                     return True
             except SpoolUnavailable:
                 pass
@@ -144,7 +142,8 @@ class Delivery:
             self._progress.wait(min(left, 0.05))
 
     def close(self, timeout_s: float) -> bool:
-        """Flush, then stop the threads and close the file. An event submitted afterwards starts them again."""
+        """Flush for at most `timeout_s` seconds, then stop the threads and close the file; False where events still
+        wait. A later event starts the threads again."""
         if not self._threads and not self._queue:
             self._spool.close()
             return True
@@ -162,7 +161,7 @@ class Delivery:
         return delivered
 
     def stats(self) -> Stats:
-        """Counts until now."""
+        """The counts so far."""
         try:
             waiting = self._spool.count()
         except SpoolUnavailable:
@@ -172,28 +171,28 @@ class Delivery:
         return Stats(accepted, self._spooled, self._acknowledged, queued, waiting, self._failed, self._losses.counts())
 
     def before_fork(self) -> None:
-        """Let no thread be inside of what the child will use."""
-        self._moving.acquire()
+        """Take every lock, so that no thread is changing what the child will use."""
+        self._move_lock.acquire()
         self._queue_lock.acquire()
         self._spool.before_fork()
         self._transport.before_fork()
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Release the locks."""
         self._transport.after_fork_in_parent()
         self._spool.after_fork_in_parent()
         self._queue_lock.release()
-        self._moving.release()
+        self._move_lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Begin anew: the queue's events are the parent's to send, its threads and sockets do not exist here."""
+        """Start empty: the parent sends the queue's events, and its threads and sockets do not exist here."""
         self._spool.after_fork_in_child()
         self._transport.after_fork_in_child()
         self._losses.begin()
         self._begin()
 
     def _start(self) -> None:
-        with self._starting:
+        with self._start_lock:
             if self._threads:
                 return
             self._stopping = threading.Event()
@@ -204,31 +203,31 @@ class Delivery:
             try:
                 for thread in threads:
                     thread.start()
-            except RuntimeError:  # no thread to be had, or the interpreter is ending: what can be done is to spool
+            except RuntimeError:  # no thread can start, or the interpreter is ending: the events can still be spooled
                 self._stopping.set()
                 self._arrived.set()
                 self._try_to_move()
                 return
             self._threads = threads
-            _close_at_the_end_of_a_worker(self)
+            close_at_worker_exit(self)
 
-    def _written_at_once(self, event: Event) -> bool:
+    def _write_at_once(self, event: Event) -> bool:
         try:
-            fitted = self._spool.append([event])
+            count = self._spool.append([event])
         except SpoolUnavailable as error:
             self._losses.note("a durable event had to be queued", detail=str(error))
             return False
         with self._queue_lock:
             self._accepted += 1
-            self._spooled += fitted
-        if not fitted:
+            self._spooled += count
+        if not count:
             self._losses.drop("spool_full")
             raise EventDropped("spool_full")
         self._start()
-        self._has_spooled(1)
+        self._note_spooled(1)
         return True
 
-    def _has_spooled(self, number: int) -> None:
+    def _note_spooled(self, number: int) -> None:
         self._unsent += number
         if self._unsent >= EAGER_AT_EVENTS:
             self._hurry.set()
@@ -250,9 +249,9 @@ class Delivery:
             return False
 
     def _move(self) -> bool:
-        """The queue into the spool, in order. False where another thread is at it for long. Raises: SpoolUnavailable
-        (queue as before)."""
-        if not self._moving.acquire(timeout=0.25):
+        """Write the queue to the spool, in order; False where another thread has been doing so for 0.25 s. Raises:
+        SpoolUnavailable, which leaves the queue as it was."""
+        if not self._move_lock.acquire(timeout=0.25):
             return False
         try:
             with self._queue_lock:
@@ -261,19 +260,19 @@ class Delivery:
             if not events:
                 return True
             try:
-                fitted = self._spool.append(events)
+                count = self._spool.append(events)
             except SpoolUnavailable:
                 with self._queue_lock:
                     self._queue = events + self._queue
                 raise
             with self._queue_lock:
                 self._queue_bytes -= sum(len(event.body) for event in events)
-                self._spooled += fitted
+                self._spooled += count
         finally:
-            self._moving.release()
-        if fitted < len(events):
-            self._losses.drop("spool_full", len(events) - fitted)
-        self._has_spooled(fitted)
+            self._move_lock.release()
+        if count < len(events):
+            self._losses.drop("spool_full", len(events) - count)
+        self._note_spooled(count)
         return True
 
     def _send_on(self, stopping: threading.Event) -> None:
@@ -298,7 +297,7 @@ class Delivery:
             self._progress.set()
 
     def _send_some(self, eager: bool) -> float:
-        """One batch of the oldest events; seconds until it is worth while to look again."""
+        """Send one batch of the oldest events; the seconds to wait before looking for more."""
         self._unsent = 0
         claim = self._spool.claim(self._holder, max_events=self._batch_events, max_bytes=MAX_BATCH_BYTES, eager=eager)
         if claim.too_old:
@@ -307,38 +306,39 @@ class Delivery:
             return min(claim.wait_s, LOOK_AGAIN_S)
         return self._send(claim.events, claim.failures)
 
-    def _send(self, events: list[Spooled], failures: int, *, keep_lease: bool = False) -> float:
+    def _send(self, events: list[SpooledEvent], failures: int, *, keep_lease: bool = False) -> float:
         answer = self._transport.send([event.body for event in events])
         if isinstance(answer, NotABatch):
             if len(events) > 1:
                 half = len(events) // 2
                 return self._send(events[:half], failures, keep_lease=True) or self._send(events[half:], failures, keep_lease=keep_lease)
-            answer = Answered([answer.why], 0.0)
-        if isinstance(answer, Answered):
+            answer = BatchResults([answer.why], 0.0)
+        if isinstance(answer, BatchResults):
             done = [event.seq for event, result in zip(events, answer.results, strict=True) if result is not None]
-            refused = [result for result in answer.results if isinstance(result, str)]
-            self._acknowledged += len(done) - len(refused)
-            if refused:
-                self._losses.drop("refused", len(refused), refused[0])
+            reasons = [result for result in answer.results if isinstance(result, str)]
+            self._acknowledged += len(done) - len(reasons)
+            if reasons:
+                self._losses.drop("refused", len(reasons), reasons[0])
             if len(done) == len(events):
                 self._batch_events = min(self._batch_events + MORE_EVENTS, MAX_BATCH_EVENTS)
                 self._settle(done, keep_lease=keep_lease)
                 return 0.0
-            why, asked_s = "the service could not take some events yet", answer.retry_after_s
+            why, retry_after_s = "the service could not take some events yet", answer.retry_after_s
         else:
-            done, why, asked_s = [], answer.why, answer.retry_after_s
-            if answer.too_much:  # what is too much to be answered in time would be too much for ever
+            done, why, retry_after_s = [], answer.why, answer.retry_after_s
+            if answer.too_much:  # the same batch would time out for ever
                 self._batch_events = max(min(self._batch_events, len(events)) // 2, MIN_BATCH_EVENTS)
         self._failed += 1
         self._losses.note("a batch has to be sent again", detail=why)
-        wait_s = jittered_s(failures + 1)
-        self._settle(done, failures=failures + 1, retry_in_s=asked_s + wait_s, closed_for_s=asked_s)
-        return min(asked_s + wait_s, LOOK_AGAIN_S)
+        wait_s = draw_backoff_s(failures + 1)
+        self._settle(done, failures=failures + 1, retry_in_s=retry_after_s + wait_s, closed_for_s=retry_after_s)
+        return min(retry_after_s + wait_s, LOOK_AGAIN_S)
 
     def _settle(
         self, done: list[int], *, failures: int = 0, retry_in_s: float = 0.0, closed_for_s: float = 0.0, keep_lease: bool = False
     ) -> None:
-        """Note what came of a batch, however long the spool is busy: else what was acknowledged would be sent again."""
+        """Write down what became of a batch, however long the spool is busy: otherwise acknowledged events would be
+        sent again."""
         while True:
             try:
                 return self._spool.settle(
@@ -348,56 +348,3 @@ class Delivery:
                 self._losses.note("the spool is busy after a batch", detail=str(error))
                 if self._stopping.wait(0.05):
                     raise
-
-
-_live: weakref.WeakSet[Delivery] = weakref.WeakSet()
-_forking: list[Delivery] = []
-_one_fork = threading.Lock()  # two threads may fork at once
-
-
-def _before_fork() -> None:
-    _one_fork.acquire()
-    _forking[:] = _live
-    for delivery in _forking:
-        delivery.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for delivery in _forking:
-        delivery.after_fork_in_parent()
-    _forking.clear()
-    _one_fork.release()
-
-
-def _after_fork_in_child() -> None:
-    for delivery in _forking:
-        delivery.after_fork_in_child()
-    _forking.clear()
-    _one_fork.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
-
-
-def close_at_exit(delivery: Delivery, timeout_s: float) -> None:
-    """Close `delivery` when the interpreter ends, in at most about `timeout_s` seconds."""
-    kept = weakref.ref(delivery)
-
-    def close() -> None:
-        if (still := kept()) is not None:
-            still.close(timeout_s)
-
-    _exits[delivery] = timeout_s
-    atexit.register(close)
-
-
-_exits: weakref.WeakKeyDictionary[Delivery, float] = weakref.WeakKeyDictionary()
-
-
-def _close_at_the_end_of_a_worker(delivery: Delivery) -> None:
-    """A process of `multiprocessing` ends by `os._exit`, without atexit: it has finalizers of its own."""
-    util = sys.modules.get("multiprocessing.util")
-    process = sys.modules.get("multiprocessing.process")
-    if util is not None and process is not None and process.parent_process() is not None and delivery in _exits:
-        util.Finalize(delivery, Delivery.close, args=(delivery, _exits[delivery]), exitpriority=0)

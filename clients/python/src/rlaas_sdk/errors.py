@@ -1,4 +1,4 @@
-"""What the SDK raises, and only where it was asked to (`strict=True`)."""
+"""The SDK's exceptions. A client raises them only when it is `strict`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ class RlaasError(Exception):
 
 
 class InvalidEvent(RlaasError, ValueError):
-    """An event that the service would refuse: a field is missing, too large, or not of its shape."""
+    """An event that the service would refuse: a field is missing, too large, or malformed."""
 
 
 class NotConfigured(RlaasError):
@@ -16,7 +16,7 @@ class NotConfigured(RlaasError):
 
 
 class EventDropped(RlaasError):
-    """An event that was not taken: `reason` is the name it is counted under in `stats()`."""
+    """An event that the client did not take; `stats()` counts it under `reason`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"event dropped: {reason}")
@@ -24,15 +24,15 @@ class EventDropped(RlaasError):
 
 
 class Undelivered(RlaasError):
-    """Events that were still waiting when a flush's time was over. They stay in the spool."""
+    """Events still waited when a flush's time was over. They stay in the spool."""
 
 
 class Refused(RlaasError):
-    """Events that the service refused for good since the last flush; they are not sent again."""
+    """The service refused events for good since the last flush; they are not sent again."""
 
 
 class InferenceFailed(RlaasError):
-    """`/v1/infer` gave no answer in time, or an error. `status` is its HTTP status, None where none came."""
+    """The service gave no answer in time, or an error. `status` is the HTTP status, None where no response came."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -40,4 +40,4 @@ class InferenceFailed(RlaasError):
 
 
 class SpoolUnavailable(RlaasError):
-    """The spool's file is busy for longer than the bound, full, or cannot be opened."""
+    """The spool's file was busy for longer than `spool.BUSY_S`, is full, or cannot be opened."""

@@ -1,7 +1,6 @@
 """Events as they go over the wire: built and checked in the caller's thread, serialised once, never changed again.
 
-What can be checked without the service is checked here (ids, names, exactly one kind of feedback); the service has the
-last word.
+The checks here need no service: ids, names, exactly one kind of feedback. The service checks the rest.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Action = Literal["sent", "discarded", "regenerated"]
 
 
 class CalledFunction(TypedDict):
-    """The function a model calls; `arguments` is the JSON it wrote."""
+    """The function that a model calls; `arguments` is the JSON text that the model wrote."""
 
     name: str
     arguments: str
@@ -41,27 +40,27 @@ class ToolCall(TypedDict):
     function: CalledFunction
 
 
-class _Said(TypedDict):
+class _MessageFields(TypedDict):
     role: Literal["system", "user", "assistant", "tool"]
     content: str
 
 
-class Message(_Said, total=False):
-    """One message of a chat, as OpenAI has it: an assistant may call tools, and a tool's message answers one call."""
+class Message(_MessageFields, total=False):
+    """One message of a chat, as in OpenAI's API: an assistant may call tools, and a tool's message answers one call."""
 
     tool_calls: Sequence[ToolCall]
     tool_call_id: str
 
 
 class Usage(TypedDict):
-    """Tokens read and written."""
+    """The tokens that a model read and wrote."""
 
     input_tokens: int
     output_tokens: int
 
 
 class About(TypedDict, total=False):
-    """What every event, and every request for an answer, may carry."""
+    """The optional fields of every event and of every request for an answer."""
 
     thread_id: str | None
     user_id: str | None
@@ -70,7 +69,7 @@ class About(TypedDict, total=False):
 
 
 class Common(About, total=False):
-    """What every event may carry. `occurred_at` must know its time zone; left out, it is now."""
+    """The optional fields of every event. `occurred_at` needs a time zone; left out, it is now."""
 
     occurred_at: datetime | None
 
@@ -85,7 +84,7 @@ class Event(NamedTuple):
     body: bytes
 
 
-def interaction(
+def build_interaction(
     skill: str,
     identifier: str,
     inputs: Mapping[str, str] | None,
@@ -93,14 +92,14 @@ def interaction(
     common: Common,
     tools: Sequence[Mapping[str, Json]] = (),
 ) -> Event:
-    """A request that a user made, with the `tools` that it offered the model. Raises: InvalidEvent."""
+    """The event of a request that a user made, with the `tools` that it offered the model. Raises: InvalidEvent."""
     if inputs is None and messages is None:
         raise InvalidEvent("an interaction needs inputs or messages")
     fields: dict[str, object] = {"inputs": inputs, "messages": messages, "parameters": {"tools": tools} if tools else None}
-    return _event("interaction", "interaction_id", identifier, skill, fields, common)
+    return _build_event("interaction", "interaction_id", identifier, skill, fields, common)
 
 
-def output(
+def build_output(
     skill: str,
     identifier: str,
     interaction_id: str,
@@ -114,9 +113,9 @@ def output(
     common: Common,
     tool_calls: Sequence[ToolCall] | None = None,
 ) -> Event:
-    """What answered it. Raises: InvalidEvent."""
+    """The event of an answer to an interaction; `latency_ms` in milliseconds. Raises: InvalidEvent."""
     fields: dict[str, object] = {
-        "interaction_id": _checked_id("interaction_id", interaction_id),
+        "interaction_id": _check_id("interaction_id", interaction_id),
         "text": text,
         "tool_calls": tool_calls or None,
         "policy_id": policy_id,
@@ -125,10 +124,10 @@ def output(
         "latency_ms": latency_ms,
         "finish_reason": finish_reason,
     }
-    return _event("output", "output_id", identifier, skill, fields, common)
+    return _build_event("output", "output_id", identifier, skill, fields, common)
 
 
-def feedback(
+def build_feedback(
     skill: str,
     identifier: str,
     interaction_id: str | None,
@@ -144,8 +143,9 @@ def feedback(
     value: bool | float | str | None,
     common: Common,
 ) -> Event:
-    """What a person did with an output; which one of the fields is given says the kind. Raises: InvalidEvent."""
-    told: dict[str, object] = {
+    """The event of what a person did with an output. Exactly one of the fields from `final_text` to `metric` is given
+    and decides the kind; `rating` is in [0, 1]; `value` goes with `metric`. Raises: InvalidEvent."""
+    choices: dict[str, object] = {
         "final_text": final_text,
         "action": action,
         "rating": rating,
@@ -154,10 +154,10 @@ def feedback(
         "label": label,
         "metric": metric,
     }
-    given = [name for name, content in told.items() if content is not None]
-    if len(given) != 1:
-        raise InvalidEvent(f"feedback needs exactly one of {', '.join(told)}; got {', '.join(given) or 'none'}")
-    (name,) = given
+    names = [name for name, content in choices.items() if content is not None]
+    if len(names) != 1:
+        raise InvalidEvent(f"feedback needs exactly one of {', '.join(choices)}; got {', '.join(names) or 'none'}")
+    (name,) = names
     kind = _KIND_OF.get(name, name)
     if rating is not None and not 0 <= rating <= 1:
         raise InvalidEvent(f"rating must be in [0, 1], got {rating!r}")
@@ -167,48 +167,48 @@ def feedback(
     if unbound and (kind != "metric" or common.get("thread_id") is None):
         raise InvalidEvent("feedback needs interaction_id, or an output_id that contains it, or a metric of a thread with thread_id")
     fields: dict[str, object] = {
-        "interaction_id": None if interaction_id is None else _checked_id("interaction_id", interaction_id),
-        "output_id": None if output_id is None else _checked_id("output_id", output_id),
+        "interaction_id": None if interaction_id is None else _check_id("interaction_id", interaction_id),
+        "output_id": None if output_id is None else _check_id("output_id", output_id),
         "kind": kind,
-        name: told[name],
+        name: choices[name],
         "value": value,
     }
-    return _event("feedback", "feedback_id", identifier, skill, fields, common)
+    return _build_event("feedback", "feedback_id", identifier, skill, fields, common)
 
 
-def task_result(skill: str, identifier: str, interaction_id: str, name: str, value: bool | float | str, common: Common) -> Event:
-    """A business outcome that became known later. Raises: InvalidEvent."""
-    fields: dict[str, object] = {"interaction_id": _checked_id("interaction_id", interaction_id), "name": name, "value": value}
-    return _event("task_result", "task_result_id", identifier, skill, fields, common)
+def build_task_result(skill: str, identifier: str, interaction_id: str, name: str, value: bool | float | str, common: Common) -> Event:
+    """The event of a business outcome that became known later. Raises: InvalidEvent."""
+    fields: dict[str, object] = {"interaction_id": _check_id("interaction_id", interaction_id), "name": name, "value": value}
+    return _build_event("task_result", "task_result_id", identifier, skill, fields, common)
 
 
-def checked_skill(skill: str) -> str:
-    """`skill` when it is a skill's name: lower-case words joined by single hyphens, at most 28 characters. Raises:
+def check_skill(skill: str) -> str:
+    """`skill`, where it is a skill's name: lower-case words joined by single hyphens, at most 28 characters. Raises:
     InvalidEvent."""
     if not isinstance(skill, str) or not _SKILL.fullmatch(skill):
         raise InvalidEvent(f"not a skill's name: {skill!r}, expected lower-case words joined by hyphens, at most 28 characters")
     return skill
 
 
-def _event(kind: str, id_field: str, identifier: str, skill: str, fields: Mapping[str, object], common: Common) -> Event:
-    whole: dict[str, object] = {"type": kind, "skill": checked_skill(skill), id_field: _checked_id(id_field, identifier)}
+def _build_event(kind: str, id_field: str, identifier: str, skill: str, fields: Mapping[str, object], common: Common) -> Event:
+    event: dict[str, object] = {"type": kind, "skill": check_skill(skill), id_field: _check_id(id_field, identifier)}
     for name, content in fields.items():
         if content is not None:
-            whole[name] = content
-    whole["occurred_at"] = _timestamp(common.get("occurred_at"))
+            event[name] = content
+    event["occurred_at"] = _format_timestamp(common.get("occurred_at"))
     if (thread := common.get("thread_id")) is not None:
-        whole["thread_id"] = _checked_id("thread_id", thread)
+        event["thread_id"] = _check_id("thread_id", thread)
     if user := common.get("user_id"):
         if not isinstance(user, str):
-            raise InvalidEvent(f"user_id must be a text, got {type(user).__name__}")
-        whole["user_id"] = external_id("usr", user)
+            raise InvalidEvent(f"user_id must be a string, got {type(user).__name__}")
+        event["user_id"] = external_id("usr", user)
     for name in ("metadata", "tags"):
-        if given := common.get(name):
-            whole[name] = given
+        if value := common.get(name):
+            event[name] = value
     if unknown := common.keys() - _COMMON:
-        raise InvalidEvent(f"unknown field {', '.join(sorted(unknown))}; free data goes into metadata")
+        raise InvalidEvent(f"unknown field {', '.join(sorted(unknown))}; put data of your own into metadata")
     try:
-        body = _ENCODER.encode(whole).encode()
+        body = _ENCODER.encode(event).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidEvent(f"the event is not JSON: {error}") from error
     if len(body) > MAX_EVENT_BYTES:
@@ -216,15 +216,15 @@ def _event(kind: str, id_field: str, identifier: str, skill: str, fields: Mappin
     return Event(identifier, body)
 
 
-def _checked_id(field: str, identifier: object) -> str:
+def _check_id(field: str, identifier: object) -> str:
     if not isinstance(identifier, str) or not _ID.fullmatch(identifier):
         raise InvalidEvent(f"{field} must match [A-Za-z0-9_-]{{1,64}}, got {identifier!r}")
     return identifier
 
 
-def _timestamp(at: datetime | None) -> str:
+def _format_timestamp(at: datetime | None) -> str:
     if at is None:
         at = datetime.now(timezone.utc)
     elif at.tzinfo is None:
-        raise InvalidEvent("occurred_at must know its time zone")
+        raise InvalidEvent("occurred_at needs a time zone")
     return at.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""`/v1/infer` and `/v1/feedback.token`: the request, what an answer means, and when to try again."""
+"""`/v1/infer` and `/v1/feedback.token`: how a request is built, how its response is read, and when to try again."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import httpx
 
 from rlaas_sdk import ids
 from rlaas_sdk.errors import InferenceFailed, InvalidEvent
-from rlaas_sdk.events import About, Message, checked_skill
-from rlaas_sdk.transport import retry_after_s
+from rlaas_sdk.events import About, Message, check_skill
+from rlaas_sdk.transport import read_retry_after_s
 
-RETRIED = frozenset({429, 500, 502, 503, 504})
-Answered = TypeVar("Answered")
+RETRYABLE_STATUSES = frozenset({429, 500, 502, 503, 504})
+Result = TypeVar("Answered")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the skill answered. Give `output_id` (or `interaction_id`) with the feedback, and `feedback_token` to the
-    page that shows it."""
+    """What the skill answered. Give `output_id` (or `interaction_id`) with feedback, and give `feedback_token` to the
+    page that shows the answer."""
 
     interaction_id: str
     output_id: str
@@ -35,40 +35,39 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Request(Generic[Answered]):
-    """A POST to `/v1/<path>`. `read` gives what a response says, or the least seconds to wait before the next try."""
+class Request(Generic[Result]):
+    """A POST to `/v1/<path>`. `read` returns the result in a response, or, as a float, the least seconds to wait before
+    the next try; it raises InferenceFailed where another try would not help."""
 
     path: str
     body: Mapping[str, object]
-    read: Callable[[httpx.Response], Answered | float]
+    read: Callable[[httpx.Response], Result | float]
     idempotency_key: str | None = None
 
 
-def inference_request(
+def build_inference_request(
     skill: str, interaction_id: str | None, inputs: Mapping[str, str] | None, messages: Sequence[Message] | None, about: About
 ) -> Request[Answer]:
-    """A request for an answer, its interaction's id made once. Raises: InvalidEvent."""
+    """A request for an answer; its interaction's id stays the same over every retry. Raises: InvalidEvent."""
     if (inputs is None) == (messages is None):
         raise InvalidEvent("infer needs inputs or messages, not both")
     interaction_id = interaction_id or ids.interaction_id()
-    body = {"skill": checked_skill(skill), "interaction_id": interaction_id, "inputs": inputs, "messages": messages, **about}
-    return Request("infer", _without_nulls(body), _answer_or_wait, idempotency_key=str(interaction_id))
+    body = {"skill": check_skill(skill), "interaction_id": interaction_id, "inputs": inputs, "messages": messages, **about}
+    return Request("infer", _drop_nulls(body), _read_answer, idempotency_key=str(interaction_id))
 
 
-def feedback_token_request(
-    skill: str, output_id: str, interaction_id: str | None, thread_id: str | None, user_id: str | None
-) -> Request[str]:
-    """A request for the token that a page gives feedback by. Raises: InvalidEvent."""
+def build_token_request(skill: str, output_id: str, interaction_id: str | None, thread_id: str | None, user_id: str | None) -> Request[str]:
+    """A request for the token with which a page gives feedback. Raises: InvalidEvent."""
     about = {"interaction_id": interaction_id, "thread_id": thread_id, "user_id": user_id}
-    return Request("feedback.token", _without_nulls({"skill": checked_skill(skill), "output_id": output_id, **about}), _token_or_wait)
+    return Request("feedback.token", _drop_nulls({"skill": check_skill(skill), "output_id": output_id, **about}), _read_token)
 
 
-def _without_nulls(body: Mapping[str, object]) -> dict[str, object]:
+def _drop_nulls(body: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in body.items() if value is not None}
 
 
-def _answer_or_wait(response: httpx.Response) -> Answer | float:
-    body = _body_or_wait(response)
+def _read_answer(response: httpx.Response) -> Answer | float:
+    body = _read_body(response)
     if isinstance(body, float):
         return body
     try:
@@ -85,30 +84,30 @@ def _answer_or_wait(response: httpx.Response) -> Answer | float:
             feedback_token=body.get("feedback_token"),
         )
     except (KeyError, TypeError) as error:
-        raise _no_answer(response) from error
+        raise _build_failure(response) from error
 
 
-def _token_or_wait(response: httpx.Response) -> str | float:
-    body = _body_or_wait(response)
+def _read_token(response: httpx.Response) -> str | float:
+    body = _read_body(response)
     if isinstance(body, float):
         return body
     try:
         return str(body["feedback_token"])
     except (KeyError, TypeError) as error:
-        raise _no_answer(response) from error
+        raise _build_failure(response) from error
 
 
-def _body_or_wait(response: httpx.Response) -> dict[str, Any] | float:
-    if response.status_code in RETRIED:
-        return retry_after_s(response)
+def _read_body(response: httpx.Response) -> dict[str, Any] | float:
+    if response.status_code in RETRYABLE_STATUSES:
+        return read_retry_after_s(response)
     try:
         body: dict[str, Any] = response.json()
         if response.status_code != 200:
             raise InferenceFailed(f"HTTP {response.status_code}: {body['error']['message']}", response.status_code)
     except (ValueError, KeyError, TypeError) as error:
-        raise _no_answer(response) from error
+        raise _build_failure(response) from error
     return body
 
 
-def _no_answer(response: httpx.Response) -> InferenceFailed:
-    return InferenceFailed(f"HTTP {response.status_code}, an answer that is none of the service's", response.status_code)
+def _build_failure(response: httpx.Response) -> InferenceFailed:
+    return InferenceFailed(f"HTTP {response.status_code}, and the response is not one of RLaaS's", response.status_code)

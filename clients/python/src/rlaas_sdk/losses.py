@@ -1,4 +1,4 @@
-"""What is dropped: counted by reason, and logged once per reason per interval with the number since the last line."""
+"""Dropped events: counted by reason, and logged once per reason and interval with the number since the last line."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _logger = logging.getLogger("rlaas_sdk")
 
 
 class Losses:
-    """Counts of dropped events and of troubles, each logged at most once a minute. Ids and reasons only, never an
-    event's text."""
+    """Counts of dropped events and of troubles, each logged at most once a minute. Log lines hold ids and reasons,
+    never an event's text."""
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """Count from zero: at first, and in a forked child, where another thread may have held the lock."""
+        """Count from zero, with a new lock: a thread of the parent may have held the old one during a fork."""
         self._lock = threading.Lock()
         self._dropped: dict[str, int] = {}
         self._unlogged: dict[str, int] = {}
@@ -30,16 +30,16 @@ class Losses:
             self._dropped[reason] = self._dropped.get(reason, 0) + number
         self.note(f"events dropped, {reason}", number, detail)
 
-    def note(self, what: str, number: int = 1, detail: str = "") -> None:
-        """Log a trouble that dropped nothing, as rarely."""
+    def note(self, trouble: str, number: int = 1, detail: str = "") -> None:
+        """Log a trouble that dropped nothing, at most once a minute too."""
         with self._lock:
-            number = self._unlogged.pop(what, 0) + number
+            number = self._unlogged.pop(trouble, 0) + number
             now = time.monotonic()
-            if now - self._logged_at.get(what, -INTERVAL_S) < INTERVAL_S:
-                self._unlogged[what] = number
+            if now - self._logged_at.get(trouble, -INTERVAL_S) < INTERVAL_S:
+                self._unlogged[trouble] = number
                 return
-            self._logged_at[what] = now
-        _logger.warning("rlaas: %s (%d)%s", what, number, f": {detail}" if detail else "")
+            self._logged_at[trouble] = now
+        _logger.warning("rlaas: %s (%d)%s", trouble, number, f": {detail}" if detail else "")
 
     def counts(self) -> dict[str, int]:
         """Dropped events by reason."""

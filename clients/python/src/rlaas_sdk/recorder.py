@@ -1,4 +1,4 @@
-"""What the clients share: events made, checked and handed to delivery."""
+"""What the clients share: they build events, check them and hand them to delivery."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from rlaas_sdk import events, ids
-from rlaas_sdk.configuration import destination, owner_of, spool_path
-from rlaas_sdk.delivery import Delivery, Stats, close_at_exit
+from rlaas_sdk.configuration import choose_spool_path, derive_owner, resolve_destination
+from rlaas_sdk.delivery import Delivery, Stats
 from rlaas_sdk.errors import EventDropped, InferenceFailed, InvalidEvent, NotConfigured, Refused, Undelivered
 from rlaas_sdk.events import Action, Common, Event, Message, ToolCall, Usage
-from rlaas_sdk.inference import Answered, Request
+from rlaas_sdk.inference import Request, Result
 from rlaas_sdk.losses import Losses
+from rlaas_sdk.processes import close_at_exit
 from rlaas_sdk.spool import Spool
-from rlaas_sdk.transport import Transport, headers
+from rlaas_sdk.transport import Transport, build_headers
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -26,7 +27,8 @@ REMEMBERED_INTERACTIONS = 1024
 
 
 class Recorder:
-    """Reports events; raises nothing unless it is `strict`."""
+    """Reports events. Raises nothing unless it is `strict`; then a method that reports raises InvalidEvent or
+    EventDropped."""
 
     def __init__(
         self,
@@ -44,29 +46,31 @@ class Recorder:
         max_spool_bytes: int = 256 * 1024 * 1024,
         max_age_s: float = 7 * 86400.0,
     ) -> None:
-        """Nothing is opened or started before the first event.
+        """No file is opened and no thread started before the first event.
 
-        `spool` is the file where events wait (":memory:" for none), `owner` a name for whose they are there (by default
-        the URL and the key's id: give a name to keep waiting events over a change of key). `durable` writes each event
-        to the spool before the call returns. `strict` raises what is otherwise counted and logged. `exit_timeout_s`
-        bounds the flush when the process ends.
+        `spool` is the file where events wait (":memory:" for none), `owner` the name under which they wait there. By
+        default that is the URL and the key's id; a name of your own keeps waiting events over a change of key.
+        `durable` writes each event to the spool before the call returns. `strict` raises what is otherwise counted and
+        logged. `exit_timeout_s` bounds the flush when the process ends. Raises where `strict`: NotConfigured.
         """
         self.strict = strict
         self._durable = durable
         self._infer_timeout_s = infer_timeout_s
         self._losses = Losses()
-        self._fresh: OrderedDict[str, None] = OrderedDict()
+        self._without_output: OrderedDict[str, None] = OrderedDict()
         self._delivery: Delivery | None = None
         try:
-            self._api_url, self._api_key = destination(api_url, api_key)
+            self._api_url, self._api_key = resolve_destination(api_url, api_key)
         except NotConfigured as error:
             if strict:
                 raise
             self._losses.note("not configured, nothing is sent", detail=str(error))
             return
-        room = Spool(spool_path(spool), owner or owner_of(self._api_url, self._api_key), max_bytes=max_spool_bytes, max_age_s=max_age_s)
+        event_spool = Spool(
+            choose_spool_path(spool), owner or derive_owner(self._api_url, self._api_key), max_bytes=max_spool_bytes, max_age_s=max_age_s
+        )
         self._delivery = Delivery(
-            room,
+            event_spool,
             Transport(self._api_url, self._api_key),
             self._losses,
             max_queue_events=max_queue_events,
@@ -83,14 +87,14 @@ class Recorder:
         interaction_id: str | None = None,
         **common: Unpack[Common],
     ) -> str:
-        """A request that a user made: the skill's inputs, or a chat's messages."""
+        """Report a request that a user made, with the skill's inputs or a chat's messages; the interaction's id."""
         identifier = interaction_id or ids.interaction_id()
         if interaction_id is None:
-            while len(self._fresh) >= REMEMBERED_INTERACTIONS:
-                with suppress(KeyError):  # another thread took the last
-                    self._fresh.popitem(last=False)
-            self._fresh[identifier] = None
-        self._record(lambda: events.interaction(skill, identifier, inputs, messages, common))
+            while len(self._without_output) >= REMEMBERED_INTERACTIONS:
+                with suppress(KeyError):  # another thread removed the last one
+                    self._without_output.popitem(last=False)
+            self._without_output[identifier] = None
+        self._record(lambda: events.build_interaction(skill, identifier, inputs, messages, common))
         return identifier
 
     def log_output(
@@ -108,11 +112,11 @@ class Recorder:
         output_id: str | None = None,
         **common: Unpack[Common],
     ) -> str:
-        """What answered it. `messages` is the prompt as the model saw it; without it learning takes the
-        interaction's."""
+        """Report what answered an interaction; the output's id. `messages` is the prompt as the model saw it; without
+        it, learning uses the interaction's."""
         identifier = output_id or self._output_id(interaction_id)
         self._record(
-            lambda: events.output(
+            lambda: events.build_output(
                 skill,
                 identifier,
                 interaction_id,
@@ -145,14 +149,15 @@ class Recorder:
         feedback_id: str | None = None,
         **common: Unpack[Common],
     ) -> str:
-        """What a person did with an output: exactly one of the fields from `final_text` to `metric`.
+        """Report what a person did with an output, in exactly one of the fields from `final_text` to `metric`; the
+        feedback's id.
 
-        `rating` is in [0, 1]. `interaction_id` may be left out where `output_id` contains it, as all ids that RLaaS
-        makes do.
+        `rating` is in [0, 1]; `value` goes with `metric`. `interaction_id` may be left out where `output_id` contains
+        it, as every output id made by RLaaS does.
         """
         identifier = feedback_id or ids.feedback_id(interaction_id, output_id)
         self._record(
-            lambda: events.feedback(
+            lambda: events.build_feedback(
                 skill,
                 identifier,
                 interaction_id,
@@ -180,13 +185,13 @@ class Recorder:
         task_result_id: str | None = None,
         **common: Unpack[Common],
     ) -> str:
-        """A business outcome that became known later, such as `resolved` or `csat`."""
+        """Report a business outcome that became known later, such as `resolved` or `csat`; the task result's id."""
         identifier = task_result_id or ids.task_result_id(interaction_id)
-        self._record(lambda: events.task_result(skill, identifier, interaction_id, name, value, common))
+        self._record(lambda: events.build_task_result(skill, identifier, interaction_id, name, value, common))
         return identifier
 
     def stats(self) -> Stats:
-        """What became of this process's events, with what was dropped by reason."""
+        """Counts of what became of this process's events, and of the dropped ones by reason."""
         if self._delivery is None:
             return Stats(0, 0, 0, 0, 0, 0, self._losses.counts())
         return self._delivery.stats()
@@ -195,11 +200,12 @@ class Recorder:
         """Trace every chat completion of an `openai` client (sync or async, streams too) as `skill`; returns the same
         client.
 
-        `stream_usage` asks for the tokens of streams, which costs one more chunk that the application does not see.
+        `stream_usage` asks OpenAI for the token counts of streams, in one more chunk that the application does not see.
+        Raises: InvalidEvent where `skill` is no skill's name.
         """
         from rlaas_sdk.openai_tracing import trace_completions
 
-        trace_completions(client, self._record_quietly, skill=events.checked_skill(skill), stream_usage=stream_usage)
+        trace_completions(client, self._record_quietly, skill=events.check_skill(skill), stream_usage=stream_usage)
         return client
 
     def _record(self, make: Callable[[], Event]) -> None:
@@ -220,25 +226,26 @@ class Recorder:
                 raise
 
     def _record_quietly(self, make: Callable[[], Event]) -> None:
-        """For traced calls, whose host asked for nothing: never raises, even in strict clients."""
+        """As `_record`, for traced calls: never raises, even in a strict client, because the host called only
+        OpenAI."""
         try:
             self._record(make)
         except Exception as error:
             self._losses.note("a traced call was not recorded", detail=type(error).__name__)
 
     def _output_id(self, interaction_id: str) -> str:
-        """The first output's id where this client made the interaction and no output of it yet; else one that cannot
-        clash."""
-        first = isinstance(interaction_id, str) and self._fresh.pop(interaction_id, "") is None
-        return ids.first_output_id(interaction_id) if first else ids.output_id(str(interaction_id))
+        """The first output's id where this client made the interaction and has reported no output of it; else an id
+        with a random tail, which cannot clash."""
+        is_first = isinstance(interaction_id, str) and self._without_output.pop(interaction_id, "") is None
+        return ids.first_output_id(interaction_id) if is_first else ids.output_id(str(interaction_id))
 
     def _flush(self, timeout_s: float) -> bool:
-        refused = self._losses.counts().get("refused", 0)
+        refusals_before = self._losses.counts().get("refused", 0)
         delivered = self._delivery is None or self._delivery.flush(timeout_s)
         if self.strict and not delivered:
             raise Undelivered(f"events still wait after {timeout_s} s")
-        if self.strict and (more := self._losses.counts().get("refused", 0) - refused):
-            raise Refused(f"the service refused {more} events")
+        if self.strict and (new_refusals := self._losses.counts().get("refused", 0) - refusals_before):
+            raise Refused(f"the service refused {new_refusals} events")
         return delivered
 
     def _flush_quietly(self, timeout_s: float) -> None:
@@ -253,8 +260,8 @@ class Recorder:
         if self.strict:
             raise error if isinstance(error, (InferenceFailed, InvalidEvent)) else InferenceFailed(str(error)) from error
 
-    def _headers(self, request: Request[Answered]) -> dict[str, str]:
+    def _headers(self, request: Request[Result]) -> dict[str, str]:
         if self._delivery is None:
             raise InferenceFailed("not configured")
-        repeatable = {"Idempotency-Key": request.idempotency_key} if request.idempotency_key else {}
-        return headers(self._api_key) | repeatable
+        idempotency = {"Idempotency-Key": request.idempotency_key} if request.idempotency_key else {}
+        return build_headers(self._api_key) | idempotency

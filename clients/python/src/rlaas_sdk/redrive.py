@@ -1,4 +1,4 @@
-"""`rlaas redrive`: plays again what failed and was kept."""
+"""`rlaas redrive`: tries again what failed and was kept."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ _PLACES = {
     "batches": "stream records a consumer failed on",
     "calls": "calls by EventBridge that failed",
     "shadows": "mirrored requests without an answer",
-    "lake": "files Firehose could not write as Parquet",
+    "lake": "files that Firehose could not write as Parquet",
 }
-_SHOWN = 20
+_MOST_SHOWN = 20
 
 
 @click.command("redrive")
-@click.option("--dry-run", is_flag=True, help="Say what is kept, and play nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what is kept, and try nothing again.")
 @click.option("--reason", default="redriven from the command line", show_default=True, help="For the audit.")
 @click.option("--api-url", help="The service's address [env: RLAAS_API_URL].")
 @click.option("--api-key", help="A secret key with the scope platform [env: RLAAS_API_KEY].")
 def redrive_command(dry_run: bool, reason: str, api_url: str | None, api_key: str | None) -> None:
-    """Play again what failed and was kept, of the whole stage. Exits 1 while something is left.
+    """Try again everything that failed in this stage and was kept. Exits 1 while something is left.
 
-    What was handled is removed; what fails again stays, with the reason. It may be repeated, and stopped at any time.
+    What succeeds is removed; what fails again stays, with the reason. The command may be stopped and repeated at any
+    time.
     """
     service, console = AdminService("", api_url, api_key), Console()
     if not dry_run:
@@ -56,7 +57,7 @@ def _play(service: AdminService, console: Console, reason: str) -> None:
             progress.update(f"{handled:,} handled, {len(left):,} left")
             body["cursor"] = page["cursor"]
     console.print(f"{handled:,} handled, {superseded:,} superseded by a later schedule, {len(left):,} left", highlight=False)
-    for one in left[:_SHOWN]:
-        console.print(f"  {one['what']}: {one['why']}", highlight=False, soft_wrap=True)
-    if len(left) > _SHOWN:
-        console.print(f"  and {len(left) - _SHOWN:,} more", highlight=False)
+    for item in left[:_MOST_SHOWN]:
+        console.print(f"  {item['what']}: {item['why']}", highlight=False, soft_wrap=True)
+    if len(left) > _MOST_SHOWN:
+        console.print(f"  and {len(left) - _MOST_SHOWN:,} more", highlight=False)

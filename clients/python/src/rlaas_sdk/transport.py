@@ -1,8 +1,8 @@
-"""One batch over HTTP, and what became of it."""
+"""Sends one batch over HTTP and reads what became of it."""
 
 from __future__ import annotations
 
-import encodings.idna  # noqa: F401 (the first connection would import it, and a fork in that moment hang its child)
+import encodings.idna  # noqa: F401 (the first connection would import it, and a fork at that moment would hang the child)
 import random
 import threading
 import time
@@ -17,66 +17,66 @@ from rlaas_sdk.version import VERSION
 BASE_S = 0.2
 CAP_S = 30.0
 LONGEST_RETRY_AFTER_S = 3600.0
-# Together below the spool's lease, so that a hanging request ends before another process may send.
+# Their sum is below the spool's lease, so that a hanging request ends before another process may send.
 TIMEOUT = httpx.Timeout(connect=3.0, write=5.0, read=10.0, pool=1.0)
 
 
 @dataclass(frozen=True)
-class Answered:
-    """The service's word on each event of a batch, in order: True stored, None to be sent again, a text why it was
-    refused."""
+class BatchResults:
+    """What became of each event of a batch, in order: True where it is stored, None where it has to be sent again, a
+    text that says why it was refused."""
 
     results: list[bool | str | None]
-    retry_after_s: float
+    read_retry_after_s: float
 
 
 @dataclass(frozen=True)
 class NotABatch:
-    """The service refused the body as a whole (malformed or too large): smaller ones may pass."""
+    """The service refused the body as a whole (malformed or too large): smaller batches may pass."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Failed:
-    """Nothing is known to be stored: send all of it again, not before `retry_after_s` seconds; in smaller batches where
-    it was `too_much` for the service to answer in time."""
+    """No event is known to be stored: send all of them again, not before `retry_after_s` seconds have passed, and in
+    smaller batches where the service got `too_much` to answer in time."""
 
     why: str
-    retry_after_s: float = 0.0
+    read_retry_after_s: float = 0.0
     too_much: bool = False
 
 
 class Transport:
-    """Posts batches to `/v1/events:batch`. Never raises for what a network or a server does."""
+    """Posts batches to `/v1/events:batch`. No failure of the network or the server raises."""
 
     def __init__(self, api_url: str, api_key: str) -> None:
         self._api_url = api_url.rstrip("/")
         self._api_key = api_key
         self._http: httpx.Client | None = None
-        self._making = threading.Lock()
+        self._client_lock = threading.Lock()
 
-    def send(self, bodies: Sequence[bytes]) -> Answered | NotABatch | Failed:
-        """One attempt."""
-        with self._making:
+    def send(self, bodies: Sequence[bytes]) -> BatchResults | NotABatch | Failed:
+        """Post the events' JSON `bodies` as one batch, once."""
+        with self._client_lock:
             if self._http is None:
-                self._http = httpx.Client(timeout=TIMEOUT, headers=headers(self._api_key))
+                self._http = httpx.Client(timeout=TIMEOUT, headers=build_headers(self._api_key))
             http = self._http
         try:
             response = http.post(f"{self._api_url}/v1/events:batch", content=b'{"events":[' + b",".join(bodies) + b"]}")
             if response.status_code in (400, 413, 422):
-                return NotABatch(_error_in(response))
+                return NotABatch(_describe_error(response))
             if response.status_code != 200:
-                why = f"HTTP {response.status_code}: {_error_in(response)}"
-                return Failed(why, retry_after_s(response), too_much=response.status_code >= 500)
-            results = [_result(each) for each in response.json()["results"]]
+                why = f"HTTP {response.status_code}: {_describe_error(response)}"
+                return Failed(why, read_retry_after_s(response), too_much=response.status_code >= 500)
+            results = [_read_result(item) for item in response.json()["results"]]
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return Failed(f"{type(error).__name__}: {error}", too_much=isinstance(error, (httpx.ReadTimeout, httpx.WriteTimeout)))
         except (ValueError, KeyError, TypeError) as error:
-            return Failed(f"an answer that is none of the service's ({type(error).__name__})")
+            return Failed(f"the response is not one of RLaaS's ({type(error).__name__})")
         if len(results) != len(bodies):
             return Failed(f"{len(results)} results for {len(bodies)} events")
-        return Answered(results, retry_after_s(response))
+        return BatchResults(results, read_retry_after_s(response))
 
     def close(self) -> None:
         """Close the connections; the next batch opens new ones."""
@@ -85,44 +85,46 @@ class Transport:
             self._http = None
 
     def before_fork(self) -> None:
-        """Let no client be in the making: httpx imports modules then, whose locks a child would never see released."""
-        self._making.acquire()
+        """Let no thread create a client during a fork: httpx then imports modules, and a child would wait for ever for
+        the import locks."""
+        self._client_lock.acquire()
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
-        self._making.release()
+        """Release the lock."""
+        self._client_lock.release()
 
     def after_fork_in_child(self) -> None:
-        """The sockets are the parent's: leave them, and open new ones."""
-        self._making = threading.Lock()
+        """Leave the sockets to the parent; the next batch opens new ones."""
+        self._client_lock = threading.Lock()
         self._http = None
 
 
-def headers(api_key: str) -> dict[str, str]:
-    """What every request carries."""
+def build_headers(api_key: str) -> dict[str, str]:
+    """The headers of every request."""
     return {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json", "User-Agent": f"rlaas-sdk-python/{VERSION}"}
 
 
-def jittered_s(failures: int) -> float:
-    """How long to wait after so many failures in a row: uniform in [0, min(CAP_S, BASE_S * 2^failures)] (full
+def draw_backoff_s(failures: int) -> float:
+    """The seconds to wait after so many failures in a row: uniform in [0, min(CAP_S, BASE_S * 2^failures)] (full
     jitter)."""
     return random.uniform(0, min(CAP_S, BASE_S * 2 ** min(failures, 16)))
 
 
-def retry_after_s(response: httpx.Response) -> float:
-    """Seconds the service asked to wait, by number or HTTP date, at most an hour; 0 where it did not ask."""
-    asked = response.headers.get("Retry-After", "")
+def read_retry_after_s(response: httpx.Response) -> float:
+    """The seconds that the service asks to wait, as a number or an HTTP date, at most an hour; 0 where it does not
+    ask."""
+    header = response.headers.get("Retry-After", "")
     try:
-        seconds = float(asked)
+        seconds = float(header)
     except ValueError:
         try:
-            seconds = parsedate_to_datetime(asked).timestamp() - time.time()
+            seconds = parsedate_to_datetime(header).timestamp() - time.time()
         except (TypeError, ValueError):
             return 0.0
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S) if seconds == seconds else 0.0
 
 
-def _result(result: object) -> bool | str | None:
+def _read_result(result: object) -> bool | str | None:
     if not isinstance(result, dict) or not isinstance(status := result.get("status"), int):
         raise TypeError("not a result")
     if status in (200, 201, 202):
@@ -133,9 +135,9 @@ def _result(result: object) -> bool | str | None:
     return f"{status} {error.get('code')}, {error.get('param')}" if isinstance(error, dict) else str(status)
 
 
-def _error_in(response: httpx.Response) -> str:
+def _describe_error(response: httpx.Response) -> str:
     try:
         error = response.json()["error"]
         return f"{error['code']}: {error['message']}"
     except (ValueError, KeyError, TypeError):
-        return "no error in the answer"
+        return "no error in the response"

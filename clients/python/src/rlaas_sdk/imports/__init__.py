@@ -1,1 +1,1 @@
-"""Bringing existing logs in: files of other tools, row by row, as events sent in batches."""
+"""Imports existing logs: reads files of other tools row by row and sends what they hold as events, in batches."""

@@ -15,28 +15,28 @@ from rich.console import Console
 
 from rlaas_sdk.imports import langfuse_export, litellm_logs, openai_logs
 from rlaas_sdk.imports.csv_columns import ColumnMap, MapRefused
-from rlaas_sdk.imports.exchange import MAX_TAG, MAX_TAGS, Making
+from rlaas_sdk.imports.exchange import MAX_TAG, MAX_TAGS, ImportContext
 from rlaas_sdk.imports.files import FileUnreadable, SourceFile
 from rlaas_sdk.imports.identity import Identity
-from rlaas_sdk.imports.importing import Plan, Reader, run_import, whole_row
+from rlaas_sdk.imports.importing import Plan, Reader, keep_whole_row, run_import
 from rlaas_sdk.imports.langfuse_export import LangfuseReader
 from rlaas_sdk.imports.progress import State, Totals
 from rlaas_sdk.imports.rows import JsonObject
 from rlaas_sdk.imports.sending import Service, Stopped
-from rlaas_sdk.imports.terminal import Bar, LogLines, summary
+from rlaas_sdk.imports.terminal import Bar, LogLines, build_summary
 
 FORMATS = ("openai", "langfuse", "litellm", "csv")
 _SKILL = re.compile(r"(?=.{1,28}\Z)[a-z0-9]+(-[a-z0-9]+)*")
-_EPILOG = "Exit status: 0 when every row was taken, 1 when some were refused or the service was not there, 2 when the command is at fault."
+_EPILOG = "Exit status: 0 when every row was taken, 1 when some were refused or the service did not answer, 2 when the command is wrong."
 
 
-def _skill(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+def _check_skill(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     if not _SKILL.fullmatch(value):
         raise click.BadParameter(f"{value!r} is no skill's name; it is lower-case words joined by hyphens, 28 characters at most")
     return value
 
 
-def _tags(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+def _check_tags(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     if len(value) > MAX_TAGS or any(not 1 <= len(tag) <= MAX_TAG for tag in value):
         raise click.BadParameter(f"give at most {MAX_TAGS} tags of 1 to {MAX_TAG} characters each")
     return value
@@ -45,14 +45,14 @@ def _tags(_context: click.Context, _parameter: click.Parameter, value: tuple[str
 @click.command("import", epilog=_EPILOG)
 @click.argument("format_name", metavar="FORMAT", type=click.Choice(FORMATS))
 @click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--skill", required=True, callback=_skill, help="The skill that the events are of.")
+@click.option("--skill", required=True, callback=_check_skill, help="The skill that the events are of.")
 @click.option("--api-url", envvar="RLAAS_API_URL", help="The service's address [env: RLAAS_API_URL].")
 @click.option("--api-key", envvar="RLAAS_API_KEY", help="A secret key with the scope telemetry [env: RLAAS_API_KEY].")
-@click.option("--tag", "tags", multiple=True, callback=_tags, help="A tag for every event; may be given several times.")
+@click.option("--tag", "tags", multiple=True, callback=_check_tags, help="A tag for every event; may be given several times.")
 @click.option("--map", "pairs", multiple=True, metavar="FIELD=COLUMN", help="csv only: which column holds a field; once a field.")
-@click.option("--delimiter", default=",", show_default=True, help="What stands between the cells of a CSV file.")
+@click.option("--delimiter", default=",", show_default=True, help="The character between the cells of a CSV file.")
 @click.option("--rating", "ratings", multiple=True, metavar="SCORE", help="langfuse only: this score is a person's rating in [0, 1].")
-@click.option("--namespace", default="", help="Tells sources apart that use the same ids, such as the batches of the batch API.")
+@click.option("--namespace", default="", help="A name that tells apart sources with the same ids, such as batches of the batch API.")
 @click.option(
     "--dry-run", is_flag=True, help="Store nothing. With --api-url the service checks every event, without it the files are only read."
 )
@@ -77,10 +77,10 @@ def import_command(
     concurrency: int,
     give_up_after: float,
 ) -> None:
-    """Bring existing logs in, as interactions, outputs and feedback.
+    """Import existing logs as interactions, outputs and feedback.
 
-    FORMAT is openai, langfuse, litellm or csv; FILE may be gzipped. Running the same command again goes on where a
-    killed one stopped; running it once more when it is complete changes nothing.
+    FORMAT is openai, langfuse, litellm or csv; FILE may be gzipped. After an interruption, the same command continues
+    where the interrupted one stopped; after a complete import, it changes nothing.
     """
     if pairs and format_name != "csv":
         raise click.UsageError(f"--map is for csv; {format_name} files name their own fields")
@@ -89,8 +89,8 @@ def import_command(
     if len(delimiter) != 1:
         raise click.UsageError(f"--delimiter is one character, not {delimiter!r}")
     if include_rows and report is None:
-        raise click.UsageError("--include-rows puts rows into the report; name it by --report FILE")
-    service = _service(api_url, api_key, give_up_after, needed=not dry_run)
+        raise click.UsageError("--include-rows puts rows into the report; name the report with --report FILE")
+    service = _build_service(api_url, api_key, give_up_after, is_required=not dry_run)
     try:
         files = [SourceFile.open(path, "csv" if format_name == "csv" else None) for path in paths]
         columns = ColumnMap.parse(pairs) if format_name == "csv" else None
@@ -100,42 +100,53 @@ def import_command(
     except (FileUnreadable, MapRefused) as error:
         raise click.UsageError(str(error)) from error
 
-    making = Making(Identity(format_name, skill, namespace), tags)
+    context = ImportContext(Identity(format_name, skill, namespace), tags)
 
-    def plan(reader: Reader, parts: Callable[[JsonObject], list[JsonObject]] = whole_row) -> Plan:
+    def build_plan(reader: Reader, parts: Callable[[JsonObject], list[JsonObject]] = keep_whole_row) -> Plan:
         options = repr((sorted(columns.columns.items()) if columns else None, sorted(ratings)))
         return Plan(
-            files, reader, making, service, parts, dry_run, delimiter, concurrency, report, include_rows=include_rows, options=options
+            files,
+            reader,
+            context,
+            service,
+            parts,
+            dry_run,
+            delimiter,
+            concurrency,
+            report,
+            include_rows=include_rows,
+            options=options,
         )
 
-    planned = plan(columns.events_of) if columns else plan(litellm_logs.events_of if format_name == "litellm" else openai_logs.events_of)
+    reader = litellm_logs.build_events if format_name == "litellm" else openai_logs.build_events
+    import_plan = build_plan(columns.build_events if columns else reader)
     with tempfile.TemporaryDirectory() as scratch:
-        state_file = Path(scratch, "state") if dry_run else _state_path(report, planned)
-        with closing(State(state_file, planned.key())) as state:
+        state_file = Path(scratch, "state") if dry_run else _choose_state_path(report, import_plan)
+        with closing(State(state_file, import_plan.key())) as state:
             if format_name == "langfuse":
-                planned = plan(LangfuseReader(state, frozenset(ratings)).events_of, langfuse_export.parts_of)
-            totals = _run(planned, state)
+                import_plan = build_plan(LangfuseReader(state, frozenset(ratings)).build_events, langfuse_export.split_parts)
+            totals = _run(import_plan, state)
     if totals.refused_rows:
         where = f"; see {report}" if report else "; run it with --report FILE to see which"
         click.echo(f"{totals.refused_rows:,} of {totals.rows:,} rows were refused{where}", err=True)
         sys.exit(1)
 
 
-def _service(api_url: str | None, api_key: str | None, give_up_after: float, *, needed: bool) -> Service | None:
-    if not api_url and not needed:
+def _build_service(api_url: str | None, api_key: str | None, give_up_after: float, *, is_required: bool) -> Service | None:
+    if not api_url and not is_required:
         return None
     if not api_url:
-        raise click.UsageError("no service is named; give --api-url URL or set RLAAS_API_URL (or --dry-run to only read the files)")
+        raise click.UsageError("no service is given; give --api-url URL or set RLAAS_API_URL (or --dry-run to only read the files)")
     if not api_key:
         raise click.UsageError("no key is given; give --api-key KEY or set RLAAS_API_KEY")
     if not re.match(r"https?://[^/]+", api_url):
-        raise click.UsageError(f"--api-url {api_url!r} is no address; it begins with https:// or http://")
+        raise click.UsageError(f"--api-url {api_url!r} is no address; an address begins with https:// or http://")
     if not re.fullmatch(r"[\x21-\x7e]+", api_key):
-        raise click.UsageError("--api-key holds characters that no key has; copy it again, it begins with rlk_")
+        raise click.UsageError("--api-key holds characters that no key has; copy the key again, it begins with rlk_")
     return Service(api_url.rstrip("/"), api_key, give_up_after)
 
 
-def _state_path(report: Path | None, plan: Plan) -> Path:
+def _choose_state_path(report: Path | None, plan: Plan) -> Path:
     if report is not None:
         return report.with_name(report.name + ".state")
     home = os.environ.get("XDG_STATE_HOME")
@@ -148,14 +159,16 @@ def _run(plan: Plan, state: State) -> Totals:
     try:
         with watcher:
             totals = run_import(plan, state, watcher)
-            watcher.done()
+            watcher.finish()
     except Stopped as stopped:
         click.echo(f"Error: {stopped}", err=True)
         sys.exit(2 if stopped.usage else 1)
     except KeyboardInterrupt:
-        click.echo("stopped; run the same command again to go on from here", err=True)
+        click.echo("stopped; run the same command again to continue from here", err=True)
         sys.exit(130)
-    title = f"import of {plan.making.identity.origin} into {plan.making.skill}" + (" (dry run: nothing was stored)" if plan.dry_run else "")
+    title = f"import of {plan.context.identity.origin} into {plan.context.skill}" + (
+        " (dry run: nothing was stored)" if plan.dry_run else ""
+    )
     click.echo(title)
-    Console(width=None if sys.stdout.isatty() else 100).print(summary(totals, sent=plan.service is not None))
+    Console(width=None if sys.stdout.isatty() else 100).print(build_summary(totals, sent=plan.service is not None))
     return totals

@@ -1,29 +1,29 @@
-"""CSV files of any tool: a column map says which column is what."""
+"""CSV files of any tool: a column map says which column holds which field."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rlaas_sdk.imports.conversation import Answer, Prompt, prompt_of
-from rlaas_sdk.imports.exchange import Exchange, Making, exchange_events, feedback, task_result
-from rlaas_sdk.imports.identity import bound
-from rlaas_sdk.imports.rows import JsonObject, RowRefused, first, moment_of, number_of, text_of
+from rlaas_sdk.imports.conversation import LoggedAnswer, LoggedPrompt, read_prompt
+from rlaas_sdk.imports.exchange import Exchange, ImportContext, build_exchange_events, build_feedback, build_task_result
+from rlaas_sdk.imports.identity import make_bound_id
+from rlaas_sdk.imports.rows import JsonObject, RowRefused, find_first, read_moment, read_number, read_text
 
 FIELDS = (
     "id", "occurred_at", "thread_id", "user_id", "system", "prompt", "messages", "text", "finish_reason", "input_tokens", "output_tokens",
     "latency_ms", "final_text", "action", "rating", "comment", "label", "tag",
 )  # fmt: skip
-"""What a column can be mapped to once."""
+"""The fields that one column each can be mapped to."""
 FAMILIES = ("inputs", "metadata", "metric", "task_result")
-"""What columns can be mapped to by name, as in `inputs.question`."""
+"""The families of fields that columns can be mapped to by name, as in `inputs.question`."""
 _FEEDBACK = ("final_text", "action", "rating", "comment", "label")
 _KIND = {"final_text": "edit"}
 _TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
 
 
 class MapRefused(ValueError):
-    """A column map that cannot be used; the message says what was given and what to do."""
+    """The column map cannot be used; the message says what was given and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class ColumnMap:
 
     @classmethod
     def parse(cls, pairs: Sequence[str]) -> ColumnMap:
-        """From `field=column` texts. Raises: MapRefused."""
+        """The map in texts of the form `field=column`. Raises: MapRefused."""
         columns: dict[str, str] = {}
         for pair in pairs:
             field, equals, column = pair.partition("=")
@@ -50,69 +50,71 @@ class ColumnMap:
         return cls(columns)
 
     def check(self, header: Sequence[str], file: str) -> None:
-        """Raises: MapRefused when a mapped column is not in the file's header."""
+        """Check that every mapped column is in the file's header. Raises: MapRefused."""
         missing = [column for column in self.columns.values() if column not in header]
         if missing:
             raise MapRefused(f"{file} has no column {', '.join(map(repr, missing))}; its columns are {', '.join(map(repr, header))}")
 
-    def events_of(self, row: JsonObject, making: Making, own_id: str) -> list[JsonObject]:
+    def build_events(self, row: JsonObject, context: ImportContext, own_id: str) -> list[JsonObject]:
         """The events of one line. Raises: RowRefused."""
         cells: JsonObject = {field: row.get(column) for field, column in self.columns.items()}
-        own_id = text_of(cells, "id") or own_id
-        at = moment_of(cells, "occurred_at")
-        text = text_of(cells, "text") or text_of(cells, "final_text")  # what a person wrote without a draft demonstrates
-        tag = text_of(cells, "tag")
+        own_id = read_text(cells, "id") or own_id
+        at = read_moment(cells, "occurred_at")
+        text = read_text(cells, "text") or read_text(cells, "final_text")  # a text that a person wrote without a draft is a demonstration
+        tag = read_text(cells, "tag")
         exchange = Exchange(
             own_id=own_id,
-            prompt=self._prompt(cells),
-            answers=(Answer(text, text_of(cells, "finish_reason")),) if text is not None else (),
+            prompt=self._read_prompt(cells),
+            answers=(LoggedAnswer(text, read_text(cells, "finish_reason")),) if text is not None else (),
             asked_at=at,
-            thread=text_of(cells, "thread_id"),
-            user=text_of(cells, "user_id"),
+            thread=read_text(cells, "thread_id"),
+            user=read_text(cells, "user_id"),
             tags=(tag,) if tag else (),
-            metadata={name: cells[f"metadata.{name}"] for name in self._family("metadata") if cells[f"metadata.{name}"]},
-            usage=(number_of(cells, "input_tokens"), number_of(cells, "output_tokens")),
-            latency_ms=number_of(cells, "latency_ms"),
+            metadata={name: cells[f"metadata.{name}"] for name in self._list_names("metadata") if cells[f"metadata.{name}"]},
+            usage=(read_number(cells, "input_tokens"), read_number(cells, "output_tokens")),
+            latency_ms=read_number(cells, "latency_ms"),
         )
-        interaction_id = making.identity.interaction(own_id)
-        events = exchange_events(exchange, making)
-        said = [field for field in _FEEDBACK if text_of(cells, field) is not None]
-        metrics = [name for name in self._family("metric") if text_of(cells, f"metric.{name}") is not None]
-        if (said or metrics) and text is None:
-            raise RowRefused("no_answer", "the row has feedback and no text that it is about", param="text")
-        for field in said:
-            value = number_of(cells, field) if field == "rating" else text_of(cells, field)
-            what: JsonObject = {"kind": _KIND.get(field, field), field: value}
-            events.append(feedback(making, interaction_id, what, at=at, feedback_id=bound("fbk", interaction_id, field)))
+        interaction_id = context.identity.make_interaction_id(own_id)
+        events = build_exchange_events(exchange, context)
+        feedback_fields = [field for field in _FEEDBACK if read_text(cells, field) is not None]
+        metrics = [name for name in self._list_names("metric") if read_text(cells, f"metric.{name}") is not None]
+        if (feedback_fields or metrics) and text is None:
+            raise RowRefused("no_answer", "the row has feedback but no text that the feedback is about", param="text")
+        for field in feedback_fields:
+            value = read_number(cells, field) if field == "rating" else read_text(cells, field)
+            content: JsonObject = {"kind": _KIND.get(field, field), field: value}
+            feedback_id = make_bound_id("fbk", interaction_id, field)
+            events.append(build_feedback(context, interaction_id, content, at=at, feedback_id=feedback_id))
         for name in metrics:
-            what = {"kind": "metric", "metric": name, "value": _value(str(cells[f"metric.{name}"]))}
-            events.append(feedback(making, interaction_id, what, at=at, feedback_id=bound("fbk", interaction_id, "metric", name)))
-        for name in self._family("task_result"):
-            result = text_of(cells, f"task_result.{name}")
+            content = {"kind": "metric", "metric": name, "value": _parse_value(str(cells[f"metric.{name}"]))}
+            feedback_id = make_bound_id("fbk", interaction_id, "metric", name)
+            events.append(build_feedback(context, interaction_id, content, at=at, feedback_id=feedback_id))
+        for name in self._list_names("task_result"):
+            result = read_text(cells, f"task_result.{name}")
             if result is not None:
-                events.append(task_result(making, interaction_id, name, _value(result), at=at))
+                events.append(build_task_result(context, interaction_id, name, _parse_value(result), at=at))
         return events
 
-    def _family(self, family: str) -> list[str]:
+    def _list_names(self, family: str) -> list[str]:
         return [field.removeprefix(f"{family}.") for field in self.columns if field.startswith(f"{family}.")]
 
-    def _prompt(self, cells: JsonObject) -> Prompt:
-        inputs = {name: str(cells[f"inputs.{name}"] or "") for name in self._family("inputs")}
+    def _read_prompt(self, cells: JsonObject) -> LoggedPrompt:
+        inputs = {name: str(cells[f"inputs.{name}"] or "") for name in self._list_names("inputs")}
         if any(inputs.values()):
-            return Prompt(inputs=inputs)
-        prompt = prompt_of(first(cells, "messages"), param="messages") if first(cells, "messages") else None
+            return LoggedPrompt(inputs=inputs)
+        prompt = read_prompt(find_first(cells, "messages"), param="messages") if find_first(cells, "messages") else None
         if prompt is None:
-            asked = text_of(cells, "prompt")
-            if asked is None:
+            prompt_text = read_text(cells, "prompt")
+            if prompt_text is None:
                 raise RowRefused("no_input", "the row's prompt is empty", param="prompt")
-            prompt = Prompt(messages=[{"role": "user", "content": asked}])
-        system = text_of(cells, "system")
+            prompt = LoggedPrompt(messages=[{"role": "user", "content": prompt_text}])
+        system = read_text(cells, "system")
         if system and prompt.messages is not None:
             return replace(prompt, messages=[{"role": "system", "content": system}, *prompt.messages])
         return prompt
 
 
-def _value(text: str) -> bool | float | str:
+def _parse_value(text: str) -> bool | float | str:
     if text.lower() in _TRUTHS:
         return _TRUTHS[text.lower()]
     try:

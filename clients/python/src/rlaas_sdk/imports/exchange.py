@@ -1,41 +1,41 @@
-"""A prompt with its answers and what was said of them, made into events."""
+"""Builds events from a prompt, its answers and the feedback on them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from rlaas_sdk.imports.conversation import Answer, Prompt
-from rlaas_sdk.imports.identity import Identity, bound, external_id, output_of
-from rlaas_sdk.imports.rows import JsonObject, RowRefused, rfc3339
+from rlaas_sdk.imports.conversation import LoggedAnswer, LoggedPrompt
+from rlaas_sdk.imports.identity import Identity, external_id, make_bound_id, make_output_id
+from rlaas_sdk.imports.rows import JsonObject, RowRefused, format_rfc3339
 
 MAX_TAGS = 32
-"""Tags of an event."""
+"""Tags of an event, at most."""
 MAX_TAG = 64
-"""Characters of a tag."""
+"""Characters of a tag, at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class Making:
-    """What is the same for every row of an import."""
+class ImportContext:
+    """What is the same for every row of an import: how ids are made, the skill, and tags for every event."""
 
     identity: Identity
     tags: tuple[str, ...] = ()
 
     @property
     def skill(self) -> str:
-        """The skill that the events are of."""
+        """The name of the events' skill."""
         return self.identity.skill
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A prompt, its answers in order, and when, where and by whom it was asked. `latency_ms` and `usage` are of the
-    first answer."""
+    """A prompt, its answers in order, and when, in which thread and by which user it was asked. `latency_ms`
+    (milliseconds) and `usage` (tokens in, tokens out) are those of the first answer."""
 
     own_id: str
-    prompt: Prompt | None
-    answers: tuple[Answer, ...] = ()
+    prompt: LoggedPrompt | None
+    answers: tuple[LoggedAnswer, ...] = ()
     asked_at: datetime | None = None
     answered_at: datetime | None = None
     thread: str | None = None
@@ -46,10 +46,11 @@ class Exchange:
     latency_ms: float | None = None
 
 
-def exchange_events(exchange: Exchange, making: Making) -> list[JsonObject]:
-    """The interaction (where the prompt is known) and its outputs, in order."""
-    interaction_id = making.identity.interaction(exchange.own_id)
-    shared = _shared(exchange, making)
+def build_exchange_events(exchange: Exchange, context: ImportContext) -> list[JsonObject]:
+    """The interaction (where the prompt is known) and its outputs, in order. Raises: RowRefused where the usage is not
+    whole numbers."""
+    interaction_id = context.identity.make_interaction_id(exchange.own_id)
+    shared = _build_shared_fields(exchange, context)
     events: list[JsonObject] = []
     if exchange.prompt is not None:
         prompt: JsonObject = {}
@@ -60,15 +61,15 @@ def exchange_events(exchange: Exchange, making: Making) -> list[JsonObject]:
         if exchange.prompt.tools:
             prompt["parameters"] = {"tools": exchange.prompt.tools}
         events.append(
-            {"type": "interaction", "interaction_id": interaction_id, **shared, **occurred(exchange.asked_at), **prompt},
+            {"type": "interaction", "interaction_id": interaction_id, **shared, **build_occurred_at(exchange.asked_at), **prompt},
         )
     for n, answer in enumerate(exchange.answers):
         output: JsonObject = {
             "type": "output",
-            "output_id": output_of(interaction_id, n),
+            "output_id": make_output_id(interaction_id, n),
             "interaction_id": interaction_id,
             **shared,
-            **occurred(exchange.answered_at or exchange.asked_at),
+            **build_occurred_at(exchange.answered_at or exchange.asked_at),
             "text": answer.text,
         }
         if answer.tool_calls:
@@ -81,49 +82,53 @@ def exchange_events(exchange: Exchange, making: Making) -> list[JsonObject]:
     return events
 
 
-def feedback(making: Making, interaction_id: str, what: JsonObject, *, at: datetime | None = None, feedback_id: str) -> JsonObject:
-    """A feedback event on the interaction's first output, unless `what` names another."""
+def build_feedback(
+    context: ImportContext, interaction_id: str, content: JsonObject, *, at: datetime | None = None, feedback_id: str
+) -> JsonObject:
+    """A feedback event on the interaction's first output, unless `content` names another."""
     return {
         "type": "feedback",
         "feedback_id": feedback_id,
-        "skill": making.skill,
+        "skill": context.skill,
         "interaction_id": interaction_id,
-        "output_id": output_of(interaction_id),
-        **({"tags": list(making.tags)} if making.tags else {}),
-        **occurred(at),
-        **what,
+        "output_id": make_output_id(interaction_id),
+        **({"tags": list(context.tags)} if context.tags else {}),
+        **build_occurred_at(at),
+        **content,
     }
 
 
-def task_result(making: Making, interaction_id: str, name: str, value: bool | float | str, *, at: datetime | None = None) -> JsonObject:
-    """A task result of the interaction."""
+def build_task_result(
+    context: ImportContext, interaction_id: str, name: str, value: bool | float | str, *, at: datetime | None = None
+) -> JsonObject:
+    """The event of a task result of the interaction."""
     return {
         "type": "task_result",
-        "task_result_id": bound("tsk", interaction_id, name),
-        "skill": making.skill,
+        "task_result_id": make_bound_id("tsk", interaction_id, name),
+        "skill": context.skill,
         "interaction_id": interaction_id,
-        **({"tags": list(making.tags)} if making.tags else {}),
-        **occurred(at),
+        **({"tags": list(context.tags)} if context.tags else {}),
+        **build_occurred_at(at),
         "name": name,
         "value": value,
     }
 
 
-def occurred(at: datetime | None) -> JsonObject:
-    """The field `occurred_at`, left out where the time is not known (the service then takes its own)."""
-    return {} if at is None else {"occurred_at": rfc3339(at)}
+def build_occurred_at(at: datetime | None) -> JsonObject:
+    """The field `occurred_at`, left out where the time is not known (the service then uses the time of arrival)."""
+    return {} if at is None else {"occurred_at": format_rfc3339(at)}
 
 
-def _shared(exchange: Exchange, making: Making) -> JsonObject:
-    tags = list(dict.fromkeys([*making.tags, *(tag for tag in exchange.tags if 1 <= len(tag) <= MAX_TAG)]))[:MAX_TAGS]
-    shared: JsonObject = {"skill": making.skill}
+def _build_shared_fields(exchange: Exchange, context: ImportContext) -> JsonObject:
+    tags = list(dict.fromkeys([*context.tags, *(tag for tag in exchange.tags if 1 <= len(tag) <= MAX_TAG)]))[:MAX_TAGS]
+    fields: JsonObject = {"skill": context.skill}
     if exchange.thread:
-        shared["thread_id"] = external_id("thr", exchange.thread)
+        fields["thread_id"] = external_id("thr", exchange.thread)
     if exchange.user:
-        shared["user_id"] = external_id("usr", exchange.user)
+        fields["user_id"] = external_id("usr", exchange.user)
     if tags:
-        shared["tags"] = list(tags)
-    return {**shared, "metadata": {"imported_from": making.identity.origin, "source_id": exchange.own_id, **exchange.metadata}}
+        fields["tags"] = list(tags)
+    return {**fields, "metadata": {"imported_from": context.identity.origin, "source_id": exchange.own_id, **exchange.metadata}}
 
 
 def _measured(exchange: Exchange) -> JsonObject:

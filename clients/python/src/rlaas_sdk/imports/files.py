@@ -1,7 +1,7 @@
-"""Files of records, read as a stream: JSON Lines, a JSON array or document, CSV, Parquet; gzip and Parquet are seen by
-their first bytes.
+"""Reads files of records as a stream: JSON Lines, a JSON array or document, CSV, Parquet. Gzip and Parquet are
+recognised by their first bytes.
 
-A record that cannot be read is a `Row` with a `problem`; reading goes on behind it.
+A record that cannot be read becomes a `Row` with a `problem`; reading continues after it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
-from rlaas_sdk.imports.rows import JsonObject, Row, RowRefused, json_value
+from rlaas_sdk.imports.rows import JsonObject, Row, RowRefused, parse_json
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 MAX_ROW_BYTES = 16 * 1024 * 1024
-"""A longer record is refused without being held in memory."""
+"""A longer record is refused and not held in memory."""
 _CHUNK = 1024 * 1024
 _PARQUET_ROWS = 100
 _DECODER = json.JSONDecoder(parse_constant=lambda name: (_ for _ in ()).throw(ValueError(f"{name} is not JSON")))
@@ -34,12 +34,13 @@ Layout = Literal["json", "csv", "parquet"]
 
 
 class FileUnreadable(ValueError):
-    """A file that cannot be read at all; the message says which and why."""
+    """The file cannot be read at all; the message says which one and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file to import. `sha256` is of its content without gzip, so a file and its gzip are the same source."""
+    """A file to import. `size` is in bytes on disk; `sha256` is that of the content without gzip, so that a file and
+    its gzip are the same source."""
 
     path: Path
     sha256: str
@@ -48,82 +49,82 @@ class SourceFile:
 
     @classmethod
     def open(cls, path: Path, layout: Layout | None = None) -> SourceFile:
-        """The file at `path`, read through once for its hash. `layout` is told by the name and the content where it is
-        not given.
+        """The file at `path`, read once from end to end for its hash. Without a `layout`, the name and the content
+        decide it.
 
         Raises: FileUnreadable.
         """
         name = path.name.lower().removesuffix(".gz")
         digest = hashlib.sha256()
         try:
-            with _opened(path)[1] as stream:
-                begin = stream.peek(4)[:4]
+            with _open(path)[1] as stream:
+                first_bytes = stream.peek(4)[:4]
                 while chunk := stream.read(_CHUNK):
                     digest.update(chunk)
             size = path.stat().st_size
         except (OSError, EOFError, zlib.error) as error:
             raise FileUnreadable(f"{path} cannot be read: {error}") from error
-        if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        if first_bytes.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise FileUnreadable(f"{path} is UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
-        if begin == b"PAR1":
+        if first_bytes == b"PAR1":
             if layout == "csv":
                 raise FileUnreadable(f"{path} is Parquet, not CSV")
             with path.open("rb") as file:
-                _parquet(file)
+                _open_parquet(file)
             layout = "parquet"
         return cls(path, digest.hexdigest(), size, layout or ("csv" if name.endswith(".csv") else "json"))
 
     def header(self, delimiter: str = ",") -> list[str]:
-        """A CSV file's columns. Raises: FileUnreadable."""
-        with _opened(self.path)[1] as stream:
+        """The columns of a CSV file. Raises: FileUnreadable."""
+        with _open(self.path)[1] as stream:
             try:
-                return next(csv.reader(_text(stream), delimiter=delimiter), [])
+                return next(csv.reader(_open_text(stream), delimiter=delimiter), [])
             except csv.Error as error:
                 raise FileUnreadable(f"{self.path} has no readable first line: {error}") from error
 
     def rows(
         self, *, after: int = 0, delimiter: str = ",", keep_raw: bool = False, on_bytes: Callable[[int], None] | None = None
     ) -> Iterator[Row]:
-        """The records behind the first `after`, in order. `on_bytes` is told how far into the file (as it lies on disk)
-        reading is."""
-        file, stream = _opened(self.path)
-        place = file if self.layout == "parquet" or isinstance(stream.raw, gzip.GzipFile) else stream
+        """The records after the first `after`, in order. Before each, `on_bytes` is called with the position of reading
+        in the file on disk, in bytes. With `keep_raw` each row holds its text. Raises: FileUnreadable."""
+        file, stream = _open(self.path)
+        source = file if self.layout == "parquet" or isinstance(stream.raw, gzip.GzipFile) else stream
         with file, stream:
             if self.layout == "csv":
-                rows = _csv_rows(stream, delimiter, keep_raw)
+                rows = _read_csv_rows(stream, delimiter, keep_raw)
             elif self.layout == "parquet":
-                rows = _parquet_rows(file, keep_raw)
+                rows = _read_parquet_rows(file, keep_raw)
             else:
-                rows = _json_rows(stream, after, keep_raw)
+                rows = _read_json_rows(stream, after, keep_raw)
             for row in rows:
                 if on_bytes is not None:
-                    on_bytes(place.tell())
+                    on_bytes(source.tell())
                 if row.number > after:
                     yield row
 
 
-def _opened(path: Path) -> tuple[BinaryIO, io.BufferedReader]:
+def _open(path: Path) -> tuple[BinaryIO, io.BufferedReader]:
     file = path.open("rb")
-    gzipped = file.read(2) == b"\x1f\x8b"
+    is_gzip = file.read(2) == b"\x1f\x8b"
     file.seek(0)
-    stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if gzipped else file
+    stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if is_gzip else file
     return file, io.BufferedReader(cast(io.RawIOBase, stream), _CHUNK)
 
 
-def _json_rows(stream: BinaryIO, after: int, keep_raw: bool) -> Iterator[Row]:
+def _read_json_rows(stream: BinaryIO, after: int, keep_raw: bool) -> Iterator[Row]:
     first_line = stream.readline(MAX_ROW_BYTES + 1).removeprefix(codecs.BOM_UTF8)
     at_line = 1
     while first_line and not first_line.strip():
         first_line = stream.readline(MAX_ROW_BYTES + 1)
         at_line += 1
-    begins = first_line.strip()
-    if begins.startswith(b"[") or begins == b"{":
-        yield from _document_rows(first_line, at_line, stream, keep_raw)
+    beginning = first_line.strip()
+    if beginning.startswith(b"[") or beginning == b"{":
+        yield from _read_document_rows(first_line, at_line, stream, keep_raw)
     else:
-        yield from _line_rows(first_line, at_line, stream, after, keep_raw)
+        yield from _read_line_rows(first_line, at_line, stream, after, keep_raw)
 
 
-def _line_rows(first_line: bytes, line_number: int, stream: BinaryIO, after: int, keep_raw: bool) -> Iterator[Row]:
+def _read_line_rows(first_line: bytes, line_number: int, stream: BinaryIO, after: int, keep_raw: bool) -> Iterator[Row]:
     number, line = 0, first_line
     while line:
         too_long = len(line) > MAX_ROW_BYTES
@@ -138,15 +139,15 @@ def _line_rows(first_line: bytes, line_number: int, stream: BinaryIO, after: int
                 problem = RowRefused("row_too_large", f"the line is longer than {MAX_ROW_BYTES} bytes")
                 yield Row(number, line_number, None, problem)
             else:
-                yield _parsed(number, line_number, line, keep_raw)
+                yield _parse_line(number, line_number, line, keep_raw)
         line_number += 1
         line = stream.readline(MAX_ROW_BYTES + 1)
 
 
-def _parsed(number: int, line_number: int, line: bytes, keep_raw: bool) -> Row:
+def _parse_line(number: int, line_number: int, line: bytes, keep_raw: bool) -> Row:
     raw = line.decode("utf-8", "replace").strip() if keep_raw else None
     try:
-        value = json_value(line.decode("utf-8"))
+        value = parse_json(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         return Row(number, line_number, None, RowRefused("invalid_utf8", f"byte {error.start} of the line is not UTF-8"), raw)
     except RecursionError:
@@ -155,10 +156,10 @@ def _parsed(number: int, line_number: int, line: bytes, keep_raw: bool) -> Row:
         where = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         return Row(number, line_number, None, RowRefused("malformed_json", f"the line is not JSON: {why}{where}"), raw)
-    return _of_value(number, line_number, value, raw)
+    return _build_row(number, line_number, value, raw)
 
 
-def _of_value(number: int, line_number: int, value: object, raw: str | None) -> Row:
+def _build_row(number: int, line_number: int, value: object, raw: str | None) -> Row:
     if not isinstance(value, dict):
         return Row(
             number, line_number, None, RowRefused("not_an_object", f"the record is a JSON {type(value).__name__}, not an object"), raw
@@ -166,10 +167,10 @@ def _of_value(number: int, line_number: int, value: object, raw: str | None) -> 
     return Row(number, line_number, cast(JsonObject, value), None, raw)
 
 
-def _document_rows(begin: bytes, line: int, stream: BinaryIO, keep_raw: bool) -> Iterator[Row]:
-    """Records of an array, or of JSON documents written over several lines one behind the other."""
+def _read_document_rows(beginning: bytes, line: int, stream: BinaryIO, keep_raw: bool) -> Iterator[Row]:
+    """The records of an array, or of JSON documents one after the other that take several lines each."""
     utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    buffer, number = utf8.decode(begin), 0
+    buffer, number = utf8.decode(beginning), 0
     at, ended = 0, False
     step = _CHUNK
     while True:
@@ -186,7 +187,7 @@ def _document_rows(begin: bytes, line: int, stream: BinaryIO, keep_raw: bool) ->
                     return
             else:
                 number += 1
-                yield _of_value(number, line, value, buffer[at:end] if keep_raw else None)
+                yield _build_row(number, line, value, buffer[at:end] if keep_raw else None)
                 line += buffer.count("\n", at, end)
                 at, step = end, _CHUNK
                 continue
@@ -197,13 +198,13 @@ def _document_rows(begin: bytes, line: int, stream: BinaryIO, keep_raw: bool) ->
         buffer, at = buffer[at:] + utf8.decode(chunk, final=ended), 0
 
 
-def _text(stream: BinaryIO) -> io.TextIOWrapper:
+def _open_text(stream: BinaryIO) -> io.TextIOWrapper:
     return io.TextIOWrapper(cast("io.BufferedReader", stream), encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
-def _csv_rows(stream: BinaryIO, delimiter: str, keep_raw: bool) -> Iterator[Row]:
+def _read_csv_rows(stream: BinaryIO, delimiter: str, keep_raw: bool) -> Iterator[Row]:
     csv.field_size_limit(MAX_ROW_BYTES)
-    text, ended = _text(stream), False
+    text, ended = _open_text(stream), False
 
     def lines() -> Iterator[str]:
         nonlocal ended
@@ -224,7 +225,7 @@ def _csv_rows(stream: BinaryIO, delimiter: str, keep_raw: bool) -> Iterator[Row]
         if cells:
             number += 1
             if ended:
-                problem = "a quote is opened here and never closed; what follows was not read as rows"
+                problem = "a quote is opened here and never closed; the rest of the file was not read as rows"
             elif problem is None and len(cells) != len(header):
                 problem = f"the line has {len(cells)} cells and the header {len(header)}"
             raw = json.dumps(cells, ensure_ascii=False) if keep_raw else None
@@ -235,7 +236,7 @@ def _csv_rows(stream: BinaryIO, delimiter: str, keep_raw: bool) -> Iterator[Row]
         line = reader.line_num + 1
 
 
-def _parquet(file: BinaryIO) -> ParquetFile:
+def _open_parquet(file: BinaryIO) -> ParquetFile:
     try:
         from pyarrow import ArrowException, parquet
     except ModuleNotFoundError as error:
@@ -246,15 +247,15 @@ def _parquet(file: BinaryIO) -> ParquetFile:
         raise FileUnreadable(f"{file.name} cannot be read: {error}") from error
 
 
-def _parquet_rows(file: BinaryIO, keep_raw: bool) -> Iterator[Row]:
+def _read_parquet_rows(file: BinaryIO, keep_raw: bool) -> Iterator[Row]:
     number = 0
-    for batch in _parquet(file).iter_batches(_PARQUET_ROWS):
+    for batch in _open_parquet(file).iter_batches(_PARQUET_ROWS):
         for record in batch.to_pylist(maps_as_pydicts="lossy"):
             number += 1
-            written = json.dumps(record, ensure_ascii=False, default=_written)
-            yield _parsed(number, number, written.encode(errors="surrogateescape"), keep_raw)
+            line = json.dumps(record, ensure_ascii=False, default=_encode_cell)
+            yield _parse_line(number, number, line.encode(errors="surrogateescape"), keep_raw)
 
 
-def _written(cell: object) -> str:
-    """A cell that JSON has no type for: bytes, a time, a decimal."""
+def _encode_cell(cell: object) -> str:
+    """The text of a cell whose type JSON does not have: bytes, a time, a decimal."""
     return cell.decode(errors="surrogateescape") if isinstance(cell, bytes) else str(cell)

@@ -1,4 +1,4 @@
-"""How far an import has come: what is certain, what is on its way, and the file that survives a kill."""
+"""How far an import is: what is settled, what is on its way, and the file that survives a kill."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _COMMIT_EVERY_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an event. `reason`, `message` and `param` are of a refused one."""
+    """What became of an event. `reason`, `message` and `param` are those of a refused one."""
 
-    what: Literal["new", "replayed", "pending", "refused"]
+    status: Literal["new", "replayed", "pending", "refused"]
     reason: str = ""
     message: str = ""
     param: str | None = None
@@ -30,7 +30,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Totals:
-    """Counts of an import: rows read, events made and what became of them, rows left out and why."""
+    """Counts of an import: rows read, events made and what became of them, and what was left out, by reason."""
 
     rows: int = 0
     events: int = 0
@@ -42,7 +42,7 @@ class Totals:
     skipped: Counter[str] = field(default_factory=Counter)
 
     def as_json(self) -> str:
-        """The totals as kept in the state."""
+        """The totals as the state stores them."""
         return json.dumps(
             {
                 "rows": self.rows, "events": self.events, "new": self.new, "replayed": self.replayed, "pending": self.pending,
@@ -52,18 +52,18 @@ class Totals:
 
     @classmethod
     def from_json(cls, text: str) -> Totals:
-        """What `as_json` wrote."""
-        kept = json.loads(text)
-        return cls(**{**kept, "refused": Counter(kept["refused"]), "skipped": Counter(kept["skipped"])})
+        """The totals that `as_json` wrote."""
+        counts = json.loads(text)
+        return cls(**{**counts, "refused": Counter(counts["refused"]), "skipped": Counter(counts["skipped"])})
 
 
 class State:
-    """The SQLite file of an import: where to go on after a kill, and the last generation of each Langfuse trace."""
+    """The SQLite file of an import: where to continue after a kill, and the last generation of each Langfuse trace."""
 
     def __init__(self, path: Path, run: str) -> None:
         self._path = path
         self._run = run
-        self._finished = False
+        self._is_finished = False
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
@@ -75,33 +75,33 @@ class State:
         )
         self._db.execute("BEGIN")
 
-    def place(self) -> tuple[int, int, int, Totals] | None:
-        """The file, the row in it and the report's bytes up to which everything is certain, with the totals; `None` for
-        a new import."""
-        found = self._db.execute("SELECT file, row, report, totals FROM runs WHERE run = ?", (self._run,)).fetchone()
-        return None if found is None else (found[0], found[1], found[2], Totals.from_json(found[3]))
+    def read_place(self) -> tuple[int, int, int, Totals] | None:
+        """The number of the file (from 0), the number of the row in it and the report's length in bytes up to which
+        everything is settled, with the totals; None for a new import."""
+        row = self._db.execute("SELECT file, row, report, totals FROM runs WHERE run = ?", (self._run,)).fetchone()
+        return None if row is None else (row[0], row[1], row[2], Totals.from_json(row[3]))
 
     def keep(self, file: int, row: int, report: int, totals: Totals) -> None:
-        """Write the place down, with the traces noted so far; it survives a kill from here on."""
+        """Commit the place with the traces noted so far; from then on they survive a kill."""
         with self._lock:
             self._db.execute("REPLACE INTO runs VALUES (?, ?, ?, ?, ?)", (self._run, file, row, report, totals.as_json()))
             self._db.execute("COMMIT")
             self._db.execute("BEGIN")
 
-    def finished(self) -> None:
-        """The import is complete: `close` removes the file, and running the import again is a new one."""
-        self._finished = True
+    def finish(self) -> None:
+        """Mark the import as complete: `close` then removes the file, and the same command starts a new import."""
+        self._is_finished = True
 
     def close(self) -> None:
-        """Close the file; what was not kept is forgotten."""
+        """Close the file; what `keep` did not commit is lost."""
         with self._lock:
             self._db.execute("ROLLBACK")
             self._db.close()
-        if self._finished:
+        if self._is_finished:
             self._path.unlink(missing_ok=True)
 
     def note(self, trace_id: str, started_at: str, own_id: str) -> None:
-        """Generation `own_id` of the trace began at `started_at` (ISO 8601); the latest is kept."""
+        """Remember the generation `own_id`, which began at `started_at` (ISO 8601), where it is the trace's latest."""
         with self._lock:
             self._db.execute(
                 "INSERT INTO traces VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
@@ -110,33 +110,33 @@ class State:
                 (self._run, trace_id, started_at, own_id),
             )
 
-    def last(self, trace_id: str) -> str | None:
-        """The trace's last generation so far."""
+    def find_last(self, trace_id: str) -> str | None:
+        """The id of the trace's last generation so far; None where the trace has none."""
         with self._lock:
-            found = self._db.execute("SELECT own_id FROM traces WHERE run = ? AND trace = ?", (self._run, trace_id)).fetchone()
-        return None if found is None else str(found[0])
+            row = self._db.execute("SELECT own_id FROM traces WHERE run = ? AND trace = ?", (self._run, trace_id)).fetchone()
+        return None if row is None else str(row[0])
 
 
 class Report:
-    """The JSON Lines file of refused rows; without a path it writes nothing."""
+    """The JSON Lines file of refused rows, cut to its first `resume_at` bytes; without a path nothing is written."""
 
     def __init__(self, path: Path | None, *, resume_at: int = 0) -> None:
         self._file = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            goes_on = path.exists() and path.stat().st_size >= resume_at
-            self._file = path.open("r+b" if goes_on else "wb")
-            self._file.seek(resume_at if goes_on else 0)
+            is_resumed = path.exists() and path.stat().st_size >= resume_at
+            self._file = path.open("r+b" if is_resumed else "wb")
+            self._file.seek(resume_at if is_resumed else 0)
             self._file.truncate()
 
     def write(self, lines: Iterable[JsonObject]) -> None:
-        """Append a JSON object per line."""
+        """Append each JSON object as a line."""
         if self._file is not None:
             for line in lines:
                 self._file.write(json.dumps(line).encode() + b"\n")
 
-    def written(self) -> int:
-        """The file's length in bytes, everything before it handed to the operating system."""
+    def flush(self) -> int:
+        """Hand everything written to the operating system; the file's length in bytes."""
         if self._file is None:
             return 0
         self._file.flush()
@@ -159,28 +159,28 @@ class _OpenRow:
 
 
 class Ledger:
-    """The rows of one file that are on their way. Rows count, and are reported, in order and once all their events are
-    settled."""
+    """The rows of one file whose events are on their way. A row is counted and reported once all its events are
+    settled, in the order of the file."""
 
     def __init__(self, state: State, report: Report, totals: Totals, *, file: int, name: str, after: int) -> None:
         self._state, self._report, self._totals = state, report, totals
         self._file, self._name, self._done = file, name, after
         self._open: dict[int, _OpenRow] = {}
         self._lock = threading.Lock()
-        self._kept_at = time.monotonic()
+        self._committed_at = time.monotonic()
 
-    def opened(
+    def open_row(
         self, number: int, line: int, *, events: int, sent: bool, refused: Iterable[Outcome], skipped: Iterable[str], raw: str | None
     ) -> None:
-        """Row `number` made so many events, which are `sent` or not; what was refused before that, and the parts
-        skipped, is told here."""
+        """Add row `number`, which begins on `line` and made so many `events`. They count as settled unless they are
+        `sent`. `refused` and `skipped` are what became of its other parts."""
         with self._lock:
             self._open[number] = _OpenRow(line, events, events if sent else 0, list(refused), list(skipped), raw)
-            if self._advance() and time.monotonic() - self._kept_at >= _COMMIT_EVERY_S:
+            if self._advance() and time.monotonic() - self._committed_at >= _COMMIT_EVERY_S:
                 self._keep()
 
-    def settled(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
-        """What became of events, by their rows' numbers."""
+    def settle(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
+        """Note what became of events; each outcome comes with its row's number."""
         with self._lock:
             for number, outcome in outcomes:
                 row = self._open[number]
@@ -190,7 +190,7 @@ class Ledger:
                 self._keep()
 
     def keep(self) -> None:
-        """Write the place down now."""
+        """Commit the place now."""
         with self._lock:
             self._keep()
 
@@ -203,16 +203,16 @@ class Ledger:
         return self._done > before
 
     def _keep(self) -> None:
-        self._kept_at = time.monotonic()
-        self._state.keep(self._file, self._done, self._report.written(), self._totals)
+        self._committed_at = time.monotonic()
+        self._state.keep(self._file, self._done, self._report.flush(), self._totals)
 
     def _count(self, row: _OpenRow) -> None:
         totals = self._totals
         totals.rows += 1
         totals.events += row.events
         totals.skipped.update(row.skipped)
-        refused = [outcome for outcome in row.outcomes if outcome.what == "refused"]
-        counts = Counter(outcome.what for outcome in row.outcomes)
+        refused = [outcome for outcome in row.outcomes if outcome.status == "refused"]
+        counts = Counter(outcome.status for outcome in row.outcomes)
         totals.new += counts["new"]
         totals.replayed += counts["replayed"]
         totals.pending += counts["pending"]

@@ -1,4 +1,4 @@
-"""What a row of a file can come to, and the small readings of its cells that every format shares."""
+"""A row of a file, why it may be refused or skipped, and how its cells are read in every format."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ JsonObject = dict[str, Json]
 FIRST_DAY = datetime(2020, 1, 1, tzinfo=timezone.utc)
 """The service takes no event that occurred before this moment."""
 CLOCK_SKEW = timedelta(days=1)
-"""Nor one that occurred later than this after now."""
+"""The service takes no event that occurred more than this after now."""
 
-_WRITTEN = re.compile(r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,9}))?)?\s?(Z|z|UTC|[+-]\d\d:?\d\d)?")
+_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d{1,9}))?)?\s?(Z|z|UTC|[+-]\d\d:?\d\d)?")
 
 
 class RowRefused(Exception):
-    """The row cannot become events. `reason` is a short code, `param` the field at fault; neither holds the row's
-    text."""
+    """The row cannot become events. `reason` is a short code, `param` the field at fault; neither holds text of the
+    row."""
 
     def __init__(self, reason: str, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class RowRefused(Exception):
 
 
 class RowSkipped(Exception):
-    """The row is in order and is not what is imported (a span, a failed call). `reason` is a short code."""
+    """The row is valid, but not of a kind that is imported (a span, a failed call). `reason` is a short code."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -42,8 +42,8 @@ class RowSkipped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A record of a file. `number` counts records from 1, `line` is the line it begins on; either `value` or `problem`
-    is given."""
+    """A record of a file. `number` counts records from 1, `line` is the line on which it begins. A record that was read
+    has a `value`, one that could not be read a `problem`, one that was passed over neither."""
 
     number: int
     line: int
@@ -52,28 +52,28 @@ class Row:
     raw: str | None = None
 
 
-def json_value(text: str | bytes) -> Json:
+def parse_json(text: str | bytes) -> Json:
     """`text` read as JSON, without NaN and Infinity. Raises: ValueError, RecursionError."""
-    value: Json = json.loads(text, parse_constant=_no_constant)
+    value: Json = json.loads(text, parse_constant=_refuse_constant)
     return value
 
 
-def _no_constant(name: str) -> Json:
+def _refuse_constant(name: str) -> Json:
     raise ValueError(f"{name} is not JSON")
 
 
-def decoded(value: Json) -> Json:
-    """What a cell holds: exports write objects and lists as JSON texts; any other text stays as it is."""
+def decode_cell(value: Json) -> Json:
+    """The value of a cell: an object or a list that an export wrote as JSON text is parsed, any other text stays."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
-            return json_value(value)
+            return parse_json(value)
         except (ValueError, RecursionError):
             return value
     return value
 
 
-def first(row: JsonObject, *names: str) -> Json:
-    """The first of the fields `names` that is there and not empty."""
+def find_first(row: JsonObject, *names: str) -> Json:
+    """The first of the fields `names` that is not empty; None where all are."""
     for name in names:
         value = row.get(name)
         if value not in (None, "", [], {}):
@@ -81,26 +81,27 @@ def first(row: JsonObject, *names: str) -> Json:
     return None
 
 
-def text_of(row: JsonObject, *names: str) -> str | None:
-    """The first of the fields `names` that is there, as text; numbers are written out."""
-    value = first(row, *names)
+def read_text(row: JsonObject, *names: str) -> str | None:
+    """The first of the fields `names` that is not empty, as text, where it is a text or a number; else None."""
+    value = find_first(row, *names)
     if isinstance(value, str):
         return value
     return None if value is None or isinstance(value, bool | dict | list) else str(value)
 
 
-def object_of(row: JsonObject, *names: str) -> JsonObject:
-    """The first of the fields `names` that holds an object, also as JSON text; else an empty one."""
+def read_object(row: JsonObject, *names: str) -> JsonObject:
+    """The first of the fields `names` that holds an object, also one as JSON text; an empty object where none does."""
     for name in names:
-        value = decoded(row.get(name))
+        value = decode_cell(row.get(name))
         if isinstance(value, dict) and value:
             return value
     return {}
 
 
-def number_of(row: JsonObject, *names: str) -> float | None:
-    """The first of the fields `names` that is there, as a finite number. Raises: RowRefused."""
-    value = first(row, *names)
+def read_number(row: JsonObject, *names: str) -> float | None:
+    """The first of the fields `names` that is not empty, as a finite number; None where all are empty. Raises:
+    RowRefused."""
+    value = find_first(row, *names)
     if value is None or isinstance(value, bool):
         return None
     try:
@@ -113,33 +114,36 @@ def number_of(row: JsonObject, *names: str) -> float | None:
     return number
 
 
-def moment_of(row: JsonObject, *names: str) -> datetime | None:
-    """The first of the fields `names` that is there, as a moment (UTC where no zone is given).
+def read_moment(row: JsonObject, *names: str) -> datetime | None:
+    """The first of the fields `names` that is not empty, as a moment (UTC where no zone is given); None where all are
+    empty.
 
     Takes seconds or milliseconds since 1970, RFC 3339, and `YYYY-MM-DD HH:MM:SS`. Raises: RowRefused when it is none of
-    these or lies outside 2020 to a day from now.
+    these, or lies before 2020 or more than a day from now.
     """
     for name in names:
         value = row.get(name)
         if value in (None, ""):
             continue
-        moment = _moment(value)
+        moment = _parse_moment(value)
         if moment is None:
             raise RowRefused("bad_time", f"{name} is neither RFC 3339 nor seconds since 1970", param=name)
         if not FIRST_DAY <= moment <= datetime.now(timezone.utc) + CLOCK_SKEW:
-            raise RowRefused("time_out_of_range", f"{name} is {rfc3339(moment)}; events occur between 2020 and a day from now", param=name)
+            raise RowRefused(
+                "time_out_of_range", f"{name} is {format_rfc3339(moment)}; events occur between 2020 and a day from now", param=name
+            )
         return moment
     return None
 
 
-def _moment(value: Json) -> datetime | None:
+def _parse_moment(value: Json) -> datetime | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         seconds = float(value)
     except (ValueError, OverflowError):
         try:
-            return _written_moment(str(value))
+            return _parse_timestamp(str(value))
         except (ValueError, OverflowError):
             return None
     try:
@@ -148,11 +152,11 @@ def _moment(value: Json) -> datetime | None:
         return None
 
 
-def _written_moment(text: str) -> datetime | None:
-    found = _WRITTEN.fullmatch(text.strip())
-    if found is None:
+def _parse_timestamp(text: str) -> datetime | None:
+    match = _TIMESTAMP.fullmatch(text.strip())
+    if match is None:
         return None
-    day, time, fraction, zone = found.groups()
+    day, time, fraction, zone = match.groups()
     moment = datetime.fromisoformat(f"{day}T{time or '00:00:00'}").replace(microsecond=int((fraction or "0")[:6].ljust(6, "0")))
     if zone in (None, "Z", "z", "UTC"):
         return moment.replace(tzinfo=timezone.utc)
@@ -161,6 +165,6 @@ def _written_moment(text: str) -> datetime | None:
     return moment.replace(tzinfo=offset).astimezone(timezone.utc)
 
 
-def rfc3339(moment: datetime) -> str:
+def format_rfc3339(moment: datetime) -> str:
     """`moment` as RFC 3339 in UTC with microseconds and `Z`."""
     return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

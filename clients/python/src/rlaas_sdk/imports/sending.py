@@ -1,5 +1,5 @@
-"""Events on their way to `POST /v1/events:batch`: lanes that each send one batch at a time, so an interaction's events
-keep their order."""
+"""Sends events to `POST /v1/events:batch` over lanes. Each lane sends one batch at a time, so that an interaction's
+events keep their order."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from rlaas_sdk.imports.progress import Outcome
 from rlaas_sdk.imports.rows import JsonObject
 
 MAX_EVENTS = 500
-"""Events of a batch."""
+"""Events of a batch, at most."""
 MAX_BATCH_BYTES = 5 * 1024 * 1024
-"""Bytes of a batch's body."""
+"""Bytes of a batch's body, at most."""
 MAX_EVENT_BYTES = 256 * 1024
-"""Bytes of an event."""
+"""Bytes of an event, at most."""
 
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S, _LONGEST_RETRY_AFTER_S = 0.25, 30.0, 120.0
 _RETRYABLE = {408, 425, 429, 500, 502, 503, 504}
@@ -33,7 +33,8 @@ _HEAD, _TAIL = b'{"events":[', b"]}"
 
 
 class Stopped(Exception):
-    """The import cannot go on; the message says why and what to do. `usage` when the address or the key is at fault."""
+    """The import cannot continue; the message says why and what to do. `usage` where the address or the key is
+    wrong."""
 
     def __init__(self, message: str, *, usage: bool = False) -> None:
         super().__init__(message)
@@ -42,7 +43,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An event ready to send: its row's number, its id, its JSON."""
+    """An event to send: its row's number, its id, its JSON in UTF-8."""
 
     row: int
     event_id: str
@@ -51,7 +52,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Where events go. `give_up_after_s` bounds how long a batch is tried without any of it being taken."""
+    """Where events go. A lane gives up when the service has taken nothing of its batch for `give_up_after_s`
+    seconds."""
 
     url: str
     key: str
@@ -64,34 +66,33 @@ Settle = Callable[[Iterable[tuple[int, Outcome]]], None]
 class Lanes:
     """Sends items in batches over `lanes` connections; those of one interaction always take the same lane, in order.
 
-    `settle` is called, from a lane's thread, with what became of each item. At most three batches a lane are held in
-    memory.
+    A lane's thread calls `settle` with what became of each item. Memory holds at most three batches per lane.
     """
 
     def __init__(self, service: Service, settle: Settle, *, lanes: int) -> None:
         self._service, self._settle = service, settle
         limits = httpx.Limits(max_connections=lanes, max_keepalive_connections=lanes)
         self._client = httpx.Client(timeout=httpx.Timeout(60.0, connect=10.0), limits=limits)
-        self._filling: list[list[Item]] = [[] for _ in range(lanes)]
-        self._filled_bytes = [0] * lanes
+        self._open_batches: list[list[Item]] = [[] for _ in range(lanes)]
+        self._open_bytes = [0] * lanes
         self._queues: list[queue.Queue[list[Item] | None]] = [queue.Queue(maxsize=1) for _ in range(lanes)]
         self._stop = threading.Event()
-        self._stopped: Exception | None = None
+        self._failure: Exception | None = None
         self._threads = [threading.Thread(target=self._run, args=(lane,), daemon=True) for lane in self._queues]
         for thread in self._threads:
             thread.start()
 
     def put(self, interaction_id: str, item: Item) -> None:
-        """Send `item` behind the interaction's earlier ones. Blocks while the lane is full. Raises: Stopped."""
+        """Send `item` after the interaction's earlier ones. Blocks while the lane is full. Raises: Stopped."""
         lane = zlib.crc32(interaction_id.encode()) % len(self._queues)
         room = MAX_BATCH_BYTES - len(_HEAD) - len(_TAIL)
-        if len(self._filling[lane]) == MAX_EVENTS or self._filled_bytes[lane] + len(item.body) + 1 > room:
+        if len(self._open_batches[lane]) == MAX_EVENTS or self._open_bytes[lane] + len(item.body) + 1 > room:
             self._flush(lane)
-        self._filling[lane].append(item)
-        self._filled_bytes[lane] += len(item.body) + 1
+        self._open_batches[lane].append(item)
+        self._open_bytes[lane] += len(item.body) + 1
 
     def flush(self) -> None:
-        """Send what is waiting to fill a batch. Raises: Stopped."""
+        """Send the batches that are not full yet. Raises: Stopped."""
         for lane in range(len(self._queues)):
             self._flush(lane)
 
@@ -104,16 +105,16 @@ class Lanes:
             while thread.is_alive():
                 thread.join(0.1)
         self._client.close()
-        if self._stopped is not None:
-            raise self._stopped
+        if self._failure is not None:
+            raise self._failure
 
     def abandon(self) -> None:
-        """Stop without sending what is waiting; requests under way are cut off."""
+        """Stop at once: what waits is not sent, and requests under way are cut off."""
         self._stop.set()
         self._client.close()
 
     def _flush(self, lane: int) -> None:
-        items, self._filling[lane], self._filled_bytes[lane] = self._filling[lane], [], 0
+        items, self._open_batches[lane], self._open_bytes[lane] = self._open_batches[lane], [], 0
         if items:
             self._hand_over(lane, items)
 
@@ -124,19 +125,19 @@ class Lanes:
             except queue.Full:
                 continue
             return
-        if self._stopped is not None:
-            raise self._stopped
+        if self._failure is not None:
+            raise self._failure
 
     def _run(self, batches: queue.Queue[list[Item] | None]) -> None:
         try:
-            while (items := self._next(batches)) is not None:
+            while (items := self._take_batch(batches)) is not None:
                 self._send(items)
-        except Exception as error:  # told to the thread that reads, which raises it
+        except Exception as error:  # the thread that reads the files raises it
             if not self._stop.is_set():
-                self._stopped = error
+                self._failure = error
                 self._stop.set()
 
-    def _next(self, batches: queue.Queue[list[Item] | None]) -> list[Item] | None:
+    def _take_batch(self, batches: queue.Queue[list[Item] | None]) -> list[Item] | None:
         while not self._stop.is_set():
             try:
                 return batches.get(timeout=0.1)
@@ -158,7 +159,7 @@ class Lanes:
                 why = f"{type(error).__name__}: {error}"
             else:
                 why = f"HTTP {response.status_code}"
-                retry_after = _retry_after(response)
+                retry_after = _read_retry_after_s(response)
                 if response.status_code == 200:
                     left = self._read(items, response)
                     if len(left) < len(items):
@@ -166,59 +167,57 @@ class Lanes:
                     items = left
                     why = "503 for single events"
                 elif response.status_code not in _RETRYABLE:
-                    self._refused_whole(items, response)
+                    self._handle_refusal(items, response)
                     return
             if items:
                 self._wait(attempt, retry_after, since, why)
                 attempt += 1
 
     def _read(self, items: list[Item], response: httpx.Response) -> list[Item]:
-        """Settle what was answered for good; the items to send again."""
+        """Settle the items with a final result; the items to send again. Raises: Stopped."""
         try:
             results = response.json()["results"]
             statuses = [int(result["status"]) for result in results]
         except (ValueError, KeyError, TypeError) as error:
-            raise Stopped(
-                f"{self._service.url} answered something else than a batch's results; is it RLaaS's address?", usage=True
-            ) from error
+            raise Stopped(f"the answer of {self._service.url} is not a batch's results; is this RLaaS's address?", usage=True) from error
         if len(results) != len(items):
             raise Stopped(f"{self._service.url} answered {len(results)} results for {len(items)} events; the import stops, nothing is lost")
         self._settle(
-            (item.row, _outcome(item, status, result))
+            (item.row, _build_outcome(item, status, result))
             for item, status, result in zip(items, statuses, results, strict=True)
             if status not in _EVENT_RETRYABLE
         )
         return [item for item, status in zip(items, statuses, strict=True) if status in _EVENT_RETRYABLE]
 
-    def _refused_whole(self, items: list[Item], response: httpx.Response) -> None:
-        status, error = response.status_code, _error(response)
+    def _handle_refusal(self, items: list[Item], response: httpx.Response) -> None:
+        status, error = response.status_code, _read_error(response)
         if status in (400, 413, 422):
             if len(items) > 1:
                 self._send(items[: len(items) // 2])
                 self._send(items[len(items) // 2 :])
             else:
-                self._settle([(items[0].row, _outcome(items[0], status, {"error": error}))])
+                self._settle([(items[0].row, _build_outcome(items[0], status, {"error": error}))])
             return
-        told = error.get("message") or f"HTTP {status}"
+        message = error.get("message") or f"HTTP {status}"
         if status in (401, 403):
-            raise Stopped(f"the service refused the key: {told}; give a secret key with the scope telemetry by --api-key", usage=True)
-        raise Stopped(f"{self._service.url}/v1/events:batch answered HTTP {status}: {told}; check --api-url", usage=True)
+            raise Stopped(f"the service refused the key: {message}; give a secret key with the scope telemetry by --api-key", usage=True)
+        raise Stopped(f"{self._service.url}/v1/events:batch answered HTTP {status}: {message}; check --api-url", usage=True)
 
     def _wait(self, attempt: int, retry_after: float | None, since: float, why: str) -> None:
-        """Full jitter, on top of what `Retry-After` asks for."""
+        """Wait with full jitter, on top of what `Retry-After` asks for (seconds). Raises: Stopped."""
         if retry_after is None:
             delay = random.uniform(0, min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** min(attempt, 16)))
         else:
             delay = min(retry_after, _LONGEST_RETRY_AFTER_S) + random.uniform(0, min(retry_after, 1.0))
         if time.monotonic() + delay - since > self._service.give_up_after_s:
-            waited = f"{self._service.give_up_after_s:g} s"
-            raise Stopped(f"{self._service.url} took nothing for {waited} (last: {why}); run the same command again to go on from here")
+            duration = f"{self._service.give_up_after_s:g} s"
+            raise Stopped(f"{self._service.url} took nothing for {duration} (last: {why}); run the same command again to continue")
         self._stop.wait(delay)
         if self._stop.is_set():
             raise Stopped("stopped")
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _read_retry_after_s(response: httpx.Response) -> float | None:
     value = response.headers.get("Retry-After")
     if value is None:
         return None
@@ -232,7 +231,7 @@ def _retry_after(response: httpx.Response) -> float | None:
         return None
 
 
-def _error(response: httpx.Response) -> JsonObject:
+def _read_error(response: httpx.Response) -> JsonObject:
     try:
         error = response.json()["error"]
     except (ValueError, KeyError, TypeError):
@@ -240,7 +239,7 @@ def _error(response: httpx.Response) -> JsonObject:
     return error if isinstance(error, dict) else {}
 
 
-def _outcome(item: Item, status: int, result: JsonObject) -> Outcome:
+def _build_outcome(item: Item, status: int, result: JsonObject) -> Outcome:
     if status in (200, 201, 202):
         return Outcome("new" if status == 201 else "pending" if status == 202 else "replayed", event_id=item.event_id)
     error = result.get("error")
@@ -255,6 +254,6 @@ def _outcome(item: Item, status: int, result: JsonObject) -> Outcome:
     )
 
 
-def encoded(event: JsonObject) -> bytes:
-    """An event's JSON, as small as it gets. Raises: UnicodeEncodeError for half a surrogate pair."""
+def encode_event(event: JsonObject) -> bytes:
+    """An event's JSON in UTF-8, without spaces. Raises: UnicodeEncodeError for half a surrogate pair."""
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()

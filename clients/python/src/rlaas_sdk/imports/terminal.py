@@ -1,4 +1,4 @@
-"""What an import shows: a progress bar in a terminal, a log line now and then elsewhere, and a table at the end."""
+"""Shows an import: a progress bar in a terminal, elsewhere a log line now and then, and a table at the end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Bar:
             console=console,
         )
         self._task: TaskID | None = None
-        self._begun, self._rows = 0.0, 0
+        self._started_at, self._rows = 0.0, 0
 
     def __enter__(self) -> Bar:
         self._progress.start()
@@ -39,27 +39,27 @@ class Bar:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._progress.stop()
 
-    def file_begun(self, file: SourceFile, *, resumed_after: int) -> None:
-        """A bar for the file."""
+    def begin_file(self, file: SourceFile, *, resumed_after: int) -> None:
+        """Add a bar for the file."""
         self._complete()
         name = f"{file.path.name} (from row {resumed_after + 1:,})" if resumed_after else file.path.name
         self._task = self._progress.add_task(name, total=max(file.size, 1), rows=0, rate=0.0)
-        self._begun, self._rows = time.monotonic(), 0
+        self._started_at, self._rows = time.monotonic(), 0
 
-    def row_read(self, rows: int, bytes_read: int) -> None:
-        """The bar moves every hundred rows."""
+    def count_row(self, rows: int, bytes_read: int) -> None:
+        """Move the bar every hundred rows."""
         self._rows = rows
         if self._task is not None and rows % _SHOW_EVERY_ROWS == 0:
-            self._progress.update(self._task, completed=bytes_read, rows=rows, rate=_rate(rows, self._begun))
+            self._progress.update(self._task, completed=bytes_read, rows=rows, rate=_compute_rate(rows, self._started_at))
 
-    def done(self) -> None:
-        """The last file is in."""
+    def finish(self) -> None:
+        """Complete the last file's bar."""
         self._complete()
 
     def _complete(self) -> None:
         if self._task is not None:
             task = next(task for task in self._progress.tasks if task.id == self._task)
-            self._progress.update(self._task, completed=task.total, rows=self._rows, rate=_rate(self._rows, self._begun))
+            self._progress.update(self._task, completed=task.total, rows=self._rows, rate=_compute_rate(self._rows, self._started_at))
 
 
 class LogLines:
@@ -67,7 +67,7 @@ class LogLines:
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
-        self._size, self._begun, self._told = 1, 0.0, 0.0
+        self._size, self._started_at, self._logged_at = 1, 0.0, 0.0
 
     def __enter__(self) -> LogLines:
         return self
@@ -75,32 +75,33 @@ class LogLines:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         return None
 
-    def file_begun(self, file: SourceFile, *, resumed_after: int) -> None:
-        """Which file, and from where."""
-        self._size, self._begun = max(file.size, 1), time.monotonic()
-        self._told = self._begun
-        self._write(f"{file.path}: {file.size:,} bytes" + (f", going on behind row {resumed_after:,}" if resumed_after else ""))
+    def begin_file(self, file: SourceFile, *, resumed_after: int) -> None:
+        """Write which file is read, and from which row."""
+        self._size, self._started_at = max(file.size, 1), time.monotonic()
+        self._logged_at = self._started_at
+        self._write(f"{file.path}: {file.size:,} bytes" + (f", continuing after row {resumed_after:,}" if resumed_after else ""))
 
-    def row_read(self, rows: int, bytes_read: int) -> None:
-        """A line every ten seconds."""
+    def count_row(self, rows: int, bytes_read: int) -> None:
+        """Write a line every ten seconds."""
         now = time.monotonic()
-        if rows % _SHOW_EVERY_ROWS or now - self._told < _LINE_EVERY_S:
+        if rows % _SHOW_EVERY_ROWS or now - self._logged_at < _LINE_EVERY_S:
             return
-        self._told = now
-        left = (now - self._begun) * (self._size - bytes_read) / max(bytes_read, 1)
+        self._logged_at = now
+        left = (now - self._started_at) * (self._size - bytes_read) / max(bytes_read, 1)
         share = 100 * bytes_read / self._size
-        self._write(f"{rows:,} rows ({share:.0f}%), {_rate(rows, self._begun):,.0f} rows/s, about {left:,.0f} s left")
+        self._write(f"{rows:,} rows ({share:.0f}%), {_compute_rate(rows, self._started_at):,.0f} rows/s, about {left:,.0f} s left")
 
-    def done(self) -> None:
-        """Nothing to say."""
-
-
-def _rate(rows: int, begun: float) -> float:
-    return rows / max(time.monotonic() - begun, 1e-6)
+    def finish(self) -> None:
+        """Write nothing."""
 
 
-def summary(totals: Totals, *, sent: bool) -> Table:
-    """The table at the end: what was read, what became of it, what was left out and why."""
+def _compute_rate(rows: int, started_at: float) -> float:
+    return rows / max(time.monotonic() - started_at, 1e-6)
+
+
+def build_summary(totals: Totals, *, sent: bool) -> Table:
+    """The table at the end: what was read, what became of it, what was left out and why. `sent` is False where the
+    files were only read."""
     table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")
