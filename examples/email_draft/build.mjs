@@ -1,6 +1,6 @@
 /**
- * Bundles the page into dist/. The SDK is linked from this repository, where it has a React of its own for its tests:
- * it shall share the page's.
+ * Bundles the page into dist/. The SDK is linked from this repository, where its tests have a React of their own; the
+ * alias makes it share the page's React.
  */
 import { copyFileSync } from "node:fs";
 

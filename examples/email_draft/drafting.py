@@ -1,5 +1,5 @@
-"""What the back end asks of RLaaS: a skill to draft with, a publishable key for the page, and drafts. Standard library
-only."""
+"""The back end's calls to RLaaS: they make a skill and its policy, a publishable key for the page, and drafts. Standard
+library only."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Refused(Exception):
 
 
 class Rlaas(NamedTuple):
-    """RLaaS at `api_url`, spoken to with the SECRET key, which stays on this side."""
+    """RLaaS at `api_url`, called with the secret key, which never leaves the back end."""
 
     api_url: str
     secret_key: str
 
     def call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """One request. Raises: Refused."""
+        """Send one request; the JSON object that RLaaS answers. Raises: Refused."""
         request = urllib.request.Request(
             f"{self.api_url}/v1/{path}",
             data=None if body is None else json.dumps(body).encode(),
@@ -49,7 +49,7 @@ class Rlaas(NamedTuple):
             raise Refused(0, str(error)) from error
 
     def prepare(self) -> None:
-        """Make the skill, one policy and its route, where they are not there yet."""
+        """Make the skill, one policy and the skill's route, where there is no route yet. Raises: Refused."""
         try:
             self.call("GET", f"admin/skills/{SKILL}/route")
         except Refused as refusal:
@@ -61,15 +61,15 @@ class Rlaas(NamedTuple):
             self.call("PUT", f"admin/skills/{SKILL}/route", route)
 
     def publishable_key(self, origins: list[str]) -> str:
-        """A key for pages of `origins`: it gives feedback on drafts whose token it has, and expires after
-        `KEY_LIFETIME`."""
+        """A key for pages of `origins`, which gives feedback on drafts whose token the page has, and expires after
+        `KEY_LIFETIME`. Raises: Refused."""
         expires_at = (datetime.now(UTC) + KEY_LIFETIME).strftime("%Y-%m-%dT%H:%M:%SZ")
         body = {"scopes": ["telemetry"], "origins": origins, "expires_at": expires_at, "reason": "the email example's page"}
         return str(self.call("POST", "admin/keys", body)["api_key"])
 
     def draft(self, email: dict[str, str]) -> dict[str, str]:
-        """A reply to `email` as the page's hook takes it: the text, its id, and the token by which the page gives
-        feedback on it."""
+        """A draft of the reply to `email`, as the page's hook takes it: the text, its id, and the token with which the
+        page gives feedback on it. Raises: Refused."""
         inputs = {"name": email["name"], "email": f"{email['subject']}\n\n{email['body']}"}
         answer = self.call("POST", "infer", {"skill": SKILL, "inputs": inputs, "thread_id": f"email-{email['id']}"})
         return {"skill": SKILL, **{name: answer[name] for name in ("output_id", "text", "feedback_token")}}

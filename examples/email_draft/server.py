@@ -1,5 +1,5 @@
-"""The back end: serves the page, drafts by RLaaS, and takes the replies (a real one would mail them). Standard library
-only.
+"""The back end: serves the page, gets drafts from RLaaS, and takes the replies, which a real back end would mail.
+Standard library only.
 
 RLAAS_API_URL=... RLAAS_API_KEY=rlk_... python examples/email_draft/server.py [--port 8080]
 """
@@ -24,7 +24,7 @@ MAX_BODY_BYTES = 64 * 1024
 
 
 class Inbox(ThreadingHTTPServer):
-    """The inbox, on 127.0.0.1 alone."""
+    """The server of the inbox; it listens on 127.0.0.1 only."""
 
     def __init__(self, port: int, rlaas: Rlaas) -> None:
         super().__init__(("127.0.0.1", port), Handler)
@@ -34,7 +34,7 @@ class Inbox(ThreadingHTTPServer):
         rlaas.prepare()
         self.hosts = [f"{host}:{self.server_port}" for host in ("127.0.0.1", "localhost")]
         here = [f"http://{host}" for host in self.hosts]
-        # This, unlike the secret key, is for everyone to read.
+        # Everyone may read these, unlike the secret key.
         self.page_config = {"apiUrl": rlaas.api_url, "apiKey": rlaas.publishable_key(here), "skill": SKILL}
 
 
@@ -44,8 +44,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Inbox
 
     def parse_request(self) -> bool:
-        """Refuse what another page sends, by its own name or by one that it made lead here: it would draft at this
-        one's cost."""
+        """Refuse requests of other pages, which would get drafts at this inbox's cost: the `Origin` tells them, and the
+        `Host` where another name was made to lead here (DNS rebinding)."""
         if not super().parse_request():
             return False
         origin = self.headers.get("Origin", f"http://{self.headers.get('Host')}")
@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
         return False
 
     def do_GET(self) -> None:
-        """The page's files, and what it shows."""
+        """Serve the page's files and, as JSON, what it shows."""
         if self.path == "/api/inbox":
             emails = [{**email, "reply": self.server.replies.get(id_)} for id_, email in self.server.emails.items()]
             self._answer(HTTPStatus.OK, {**self.server.page_config, "emails": emails})
@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.NOT_FOUND, {"error": "no such page"})
 
     def do_POST(self) -> None:
-        """A draft for an email, or the reply to it."""
+        """Get a draft for an email, or take the reply to it."""
         body = self._body()
         email = self.server.emails.get(str(body.get("email_id")))
         if email is None:
@@ -85,7 +85,7 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.BAD_REQUEST, {"error": "not a request of this page"})
 
     def _body(self) -> dict[str, Any]:
-        """The request's JSON object; an empty one where there is none that is short enough."""
+        """The request's JSON object; an empty one where the body is none or is longer than `MAX_BODY_BYTES`."""
         try:
             size = int(self.headers.get("Content-Length", "0"))
             body = json.loads(self.rfile.read(size)) if 0 < size <= MAX_BODY_BYTES else None
@@ -94,10 +94,10 @@ class Handler(BaseHTTPRequestHandler):
         return body if isinstance(body, dict) else {}
 
     def log_message(self, format: str, *args: object) -> None:
-        """Errors only: a line for each request says nothing here."""
+        """Write nothing: only errors are logged."""
 
     def log_error(self, format: str, *args: object) -> None:
-        """To standard error."""
+        """Write to standard error."""
         print(format % args, file=sys.stderr)
 
     def _answer(self, status: HTTPStatus, body: object) -> None:
@@ -113,14 +113,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main() -> int:
-    """Serve until interrupted; the process's exit status."""
+    """Serve until Ctrl-C; returns the process's exit status."""
     parser = argparse.ArgumentParser(description="An inbox whose replies RLaaS drafts.")
     parser.add_argument("--port", type=int, default=8080, help="8080; 0 for any that is free")
     parser.add_argument("--cloud", type=Path, help="the laptop cloud's record, in place of RLAAS_API_URL and RLAAS_API_KEY")
     arguments = parser.parse_args()
     try:
-        found = json.loads(arguments.cloud.read_text()) if arguments.cloud else {}
-        url, key = found.get("api_url") or os.environ["RLAAS_API_URL"], found.get("api_key") or os.environ["RLAAS_API_KEY"]
+        cloud = json.loads(arguments.cloud.read_text()) if arguments.cloud else {}
+        url, key = cloud.get("api_url") or os.environ["RLAAS_API_URL"], cloud.get("api_key") or os.environ["RLAAS_API_KEY"]
         server = Inbox(arguments.port, Rlaas(url.rstrip("/"), key))
     except KeyError as missing:
         print(f"set {missing.args[0]}; `make example` does", file=sys.stderr)

@@ -1,5 +1,5 @@
 /** The browser's spools: IndexedDB, else localStorage. */
-import { inOrder, isEntry, type Entry, type Spool } from "./spool.js";
+import { isEntry, sortEntries, type Entry, type Spool } from "./spool.js";
 
 const STORE = "events";
 
@@ -13,7 +13,8 @@ export interface WebStorage {
 }
 
 /**
- * A spool in the IndexedDB database `name`; rejects where the browser has none or refuses it (some private modes do).
+ * A spool in the IndexedDB database `name`. Rejects where the browser has no IndexedDB or refuses it, as some private
+ * modes do.
  */
 export async function indexedDbSpool(name = "rlaas"): Promise<Spool> {
   const opening = indexedDB.open(name, 1);
@@ -58,7 +59,7 @@ export async function indexedDbSpool(name = "rlaas"): Promise<Spool> {
   };
 }
 
-/** A spool in a Web Storage area, one item for each event; written before the call that submits returns. */
+/** A spool in a Web Storage area, with one item for each event, written before the call that submits the event returns. */
 export function localStorageSpool(name = "rlaas", storage: WebStorage = localStorage): Spool {
   const prefix = `${name}:`;
   return {
@@ -68,18 +69,18 @@ export function localStorageSpool(name = "rlaas", storage: WebStorage = localSto
       }
     },
     list() {
-      const found: Entry[] = [];
+      const entries: Entry[] = [];
       for (let index = 0; index < storage.length; index++) {
         const name = storage.key(index);
         if (!name?.startsWith(prefix)) continue;
         try {
           const entry: unknown = JSON.parse(storage.getItem(name) ?? "null");
-          if (isEntry(entry)) found.push(entry);
+          if (isEntry(entry)) entries.push(entry);
         } catch {
-          // Not ours, or cut short: it is left alone.
+          // An item of another program, or one cut short: it stays as it is.
         }
       }
-      return inOrder(found);
+      return sortEntries(entries);
     },
     delete(keys) {
       for (const key of keys) storage.removeItem(prefix + key);
@@ -87,10 +88,7 @@ export function localStorageSpool(name = "rlaas", storage: WebStorage = localSto
   };
 }
 
-/**
- * The most durable spool that this environment has: IndexedDB, else localStorage, else null (memory alone; Node has
- * neither).
- */
+/** The most durable spool that this environment has: IndexedDB, else localStorage, else null (as in Node). */
 export async function browserSpool(name = "rlaas"): Promise<Spool | null> {
   try {
     return await indexedDbSpool(name);

@@ -2,7 +2,7 @@ import { browserSpool } from "./browser.js";
 import { Delivery, utf8Bytes, type Loss, type Stats } from "./delivery.js";
 import { boundId, firstOutputId, interactionId } from "./ids.js";
 import type { Spool } from "./spool.js";
-import { errorOf, jitteredMs, post, retryAfterMs, RlaasError, type Wire } from "./transport.js";
+import { drawBackoffMs, post, readError, readRetryAfterMs, RlaasError, type Wire } from "./transport.js";
 import type {
   Answer,
   EventType,
@@ -26,18 +26,18 @@ export interface Options {
   /** `rlk_...` on a server; in a page or an extension a publishable key, `rlp_...`, which anyone may read. */
   apiKey: string;
   /**
-   * Throw what otherwise is counted and logged: events that are invalid or find no room, answers that `infer` does not
-   * get.
+   * Throw what otherwise is counted and logged: an event that is invalid or for which there is no space, and a failure
+   * of `infer` or `feedbackToken`.
    */
   strict?: boolean;
   /**
-   * Where events outlive the page: by default IndexedDB, else localStorage, else nowhere; null: memory alone. In Node
-   * see `@rlaas/sdk/node`.
+   * Where events wait that outlive the page: by default IndexedDB, else localStorage, else nowhere; null for memory
+   * alone. For Node see `@rlaas/sdk/node`.
    */
   spool?: Spool | Promise<Spool | null> | null;
   /**
-   * Whose the events in the spool are; by default the address and the key's public part. A name keeps them over a
-   * change of key.
+   * The name under which events wait in the spool; by default the address and the key's public part. A name of your own
+   * keeps waiting events over a change of key.
    */
   owner?: string;
   /** Bytes of events that may wait; more are dropped and counted. 4 MiB. */
@@ -48,27 +48,28 @@ export interface Options {
   flushIntervalMs?: number;
   /** How long a request with events may take. 10 seconds. */
   timeoutMs?: number;
-  /** How long `infer` may take, all its attempts together. 35 seconds. */
+  /** How long `infer` and `feedbackToken` may take, all attempts together. 35 seconds. */
   inferTimeoutMs?: number;
-  /** Hears what goes wrong, at most once a minute for each kind. `console.warn`. */
+  /** Called with what goes wrong, at most once a minute for each kind. `console.warn`. */
   log?: (line: string) => void;
-  /** Stands in for the global `fetch`. */
+  /** Used in place of the global `fetch`. */
   fetch?: typeof fetch;
 }
 
 /**
  * Asks RLaaS for drafts and reports what became of them.
  *
- * The methods that report return the event's id at once and never throw or wait (unless `strict`): the event is queued,
- * copied to the spool, and sent in the background until the service has acknowledged it.
+ * The methods that report an event return its id at once. They never wait, and throw only where `strict`. The event is
+ * queued, copied to the spool, and sent in the background until the service has acknowledged it.
  */
 export class Rlaas {
   private readonly wire: Wire;
   private readonly delivery: Delivery;
   private readonly strict: boolean;
   private readonly inferTimeoutMs: number;
-  private readonly misconfigured: string | undefined;
-  private refusalsThrown = 0;
+  /** What is wrong with the options; the client then sends nothing. */
+  private readonly mistake: string | undefined;
+  private thrownRefusals = 0;
   private readonly withoutOutput = new Set<string>();
   private readonly stopListening: () => void;
 
@@ -76,11 +77,11 @@ export class Rlaas {
     this.strict = options.strict ?? false;
     this.inferTimeoutMs = options.inferTimeoutMs ?? 35_000;
     this.wire = {
-      apiUrl: text(options.apiUrl).replace(/\/+$/, ""),
-      apiKey: text(options.apiKey),
+      apiUrl: toText(options.apiUrl).replace(/\/+$/, ""),
+      apiKey: toText(options.apiKey),
       fetch: options.fetch ?? ((...request) => fetch(...request)),
     };
-    this.misconfigured = misconfigured(this.wire);
+    this.mistake = findMistake(this.wire);
     this.delivery = new Delivery(
       this.wire,
       {
@@ -90,25 +91,25 @@ export class Rlaas {
         flushIntervalMs: options.flushIntervalMs ?? 1000,
         timeoutMs: options.timeoutMs ?? 10_000,
       },
-      this.misconfigured ? null : options.spool === undefined ? browserSpool() : options.spool,
+      this.mistake ? null : options.spool === undefined ? browserSpool() : options.spool,
       options.log ??
         ((line) => {
           console.warn(line);
         }),
     );
-    this.stopListening = this.misconfigured ? () => undefined : listen(this.delivery);
-    if (this.misconfigured) this.failed("not_configured", this.misconfigured, 0);
+    this.stopListening = this.mistake ? () => undefined : listen(this.delivery);
+    if (this.mistake) this.fail("not_configured", this.mistake, 0);
   }
 
   /**
-   * A draft by the policy that the request is routed to, retried under one id; null where none comes. Needs a secret
-   * key.
+   * A draft by the policy to which the request is routed; null where none comes. Every retry has the same id. Needs a
+   * secret key. A strict client throws an RlaasError in place of null.
    */
   async infer(request: InferRequest): Promise<Answer | null> {
     try {
-      if (this.misconfigured) throw new RlaasError(this.misconfigured, "not_configured");
+      if (this.mistake) throw new RlaasError(this.mistake, "not_configured");
       const body = JSON.stringify({ ...request, interaction_id: request.interaction_id ?? interactionId() });
-      return (await this.asked("infer", body)) as Answer;
+      return (await this.ask("infer", body)) as Answer;
     } catch (error) {
       if (this.strict) throw error;
       this.delivery.note("no draft", 1, String(error));
@@ -117,14 +118,15 @@ export class Rlaas {
   }
 
   /**
-   * What the page that shows an output gives feedback by, for outputs that `logOutput` or `wrapOpenAI` report; `infer`
-   * gives it with its answer. Null where none comes. Needs a secret key.
+   * The token with which a page gives feedback on an output that `logOutput` or `wrapOpenAI` reported (`infer` returns
+   * it with its answer); null where none comes. Needs a secret key. A strict client throws an RlaasError in place of
+   * null.
    */
   async feedbackToken(output: FeedbackTokenRequest): Promise<string | null> {
     try {
-      if (this.misconfigured) throw new RlaasError(this.misconfigured, "not_configured");
-      const made = (await this.asked("feedback.token", JSON.stringify(output))) as { feedback_token: string };
-      return made.feedback_token;
+      if (this.mistake) throw new RlaasError(this.mistake, "not_configured");
+      const answer = (await this.ask("feedback.token", JSON.stringify(output))) as { feedback_token: string };
+      return answer.feedback_token;
     } catch (error) {
       if (this.strict) throw error;
       this.delivery.note("no feedback token", 1, String(error));
@@ -132,7 +134,7 @@ export class Rlaas {
     }
   }
 
-  /** Report a request that a user made; its id. */
+  /** Report a request that a user made; returns its id. */
   logInteraction(event: Interaction): string {
     return this.take("interaction", "interaction_id", event, () => {
       const id = interactionId();
@@ -143,17 +145,17 @@ export class Rlaas {
     });
   }
 
-  /** Report what answered it; its id. */
+  /** Report what answered an interaction; returns the output's id. */
   logOutput(event: Output): string {
     return this.take("output", "output_id", event, ({ interaction_id: about }) =>
-      // Only who made the interaction knows which output is its first.
+      // Only the client that made the interaction knows which output is its first.
       this.withoutOutput.delete(about) ? firstOutputId(about) : boundId("out", about),
     );
   }
 
   /**
-   * Report what a person did with an output; its id. In a page it needs the output's `feedback_token`, and the service
-   * stores it under an id that it makes of this one.
+   * Report what a person did with an output; returns the feedback's id. In a page the feedback needs the output's
+   * `feedback_token`, and the service stores it under an id that it derives from this one.
    */
   submitFeedback(event: Feedback): string {
     return this.take("feedback", "feedback_id", event, (about) =>
@@ -161,26 +163,30 @@ export class Rlaas {
     );
   }
 
-  /** Report a business outcome that became known later; its id. */
+  /** Report a business outcome that became known later; returns its id. */
   taskResult(event: TaskResult): string {
     return this.take("task_result", "task_result_id", event, (about) => boundId("tsk", about.interaction_id));
   }
 
   /**
-   * Deliver what waits, for at most `timeoutMs`; whether nothing waits any more. In a Lambda function: before its
-   * handler returns. A strict client throws where something waits, or was refused since the last time.
+   * Deliver what waits, for at most `timeoutMs`; returns whether nothing waits any more. Await it in a Lambda function
+   * before the handler returns. A strict client throws an RlaasError where events still wait, or were refused since the
+   * last call.
    */
   async flush(timeoutMs = 10_000): Promise<boolean> {
-    return this.checked(await this.delivery.flush(timeoutMs));
+    return this.checkDelivered(await this.delivery.flush(timeoutMs));
   }
 
-  /** Flush and stop; whether nothing waits any more. What does is sent by the next client on the same spool. */
+  /**
+   * Flush and stop; returns whether nothing waits any more. What still waits is sent by the next client on the same
+   * spool.
+   */
   async close(timeoutMs = 10_000): Promise<boolean> {
     this.stopListening();
-    return this.checked(await this.delivery.close(timeoutMs));
+    return this.checkDelivered(await this.delivery.close(timeoutMs));
   }
 
-  /** Counts until now. */
+  /** The counts so far. */
   stats(): Stats {
     return this.delivery.stats();
   }
@@ -193,14 +199,14 @@ export class Rlaas {
   ): string {
     let id = "";
     try {
-      const given: unknown = event[idField];
-      id = typeof given === "string" ? given : makeId(event);
-      if (this.misconfigured) {
-        this.failed("not_configured", this.misconfigured);
+      const ownId: unknown = event[idField];
+      id = typeof ownId === "string" ? ownId : makeId(event);
+      if (this.mistake) {
+        this.fail("not_configured", this.mistake);
         return id;
       }
       if (!ID.test(id)) throw new RlaasError("an id has 1 to 64 letters, digits, _ and -", "invalid", 0, idField);
-      if (!SKILL.test(text(event.skill))) {
+      if (!SKILL.test(toText(event.skill))) {
         throw new RlaasError(
           "a skill's name has words of a-z and 0-9 joined by hyphens, 28 at most",
           "invalid",
@@ -217,38 +223,38 @@ export class Rlaas {
       const bytes = utf8Bytes(body);
       if (bytes > MAX_EVENT_BYTES) throw new RlaasError(`${bytes} bytes are over ${MAX_EVENT_BYTES}`, "invalid");
       if (!this.delivery.submit(body, bytes) && this.strict)
-        throw new RlaasError("no room for the event", "spool_full");
+        throw new RlaasError("no space for the event", "spool_full");
     } catch (error) {
       if (error instanceof RlaasError && error.code !== "invalid") throw error; // counted already, and strict
-      this.failed("invalid", error instanceof Error ? error.message : String(error));
+      this.fail("invalid", error instanceof Error ? error.message : String(error));
     }
     return id;
   }
 
-  private checked(delivered: boolean): boolean {
+  private checkDelivered(delivered: boolean): boolean {
     if (!this.strict) return delivered;
     const { waiting, dropped } = this.stats();
-    const refused = (dropped.refused ?? 0) - this.refusalsThrown;
-    this.refusalsThrown += refused;
-    if (refused) throw new RlaasError(`the service refused ${refused} events`, "refused");
+    const refusals = (dropped.refused ?? 0) - this.thrownRefusals;
+    this.thrownRefusals += refusals;
+    if (refusals) throw new RlaasError(`the service refused ${refusals} events`, "refused");
     if (!delivered) throw new RlaasError(`${waiting} events wait`, "undelivered");
     return delivered;
   }
 
-  private failed(reason: Loss, why: string, events = 1): void {
+  private fail(reason: Loss, why: string, events = 1): void {
     if (events) this.delivery.drop(reason, events, why);
     else this.delivery.note(reason, 1, why);
     if (this.strict) throw new RlaasError(why, reason);
   }
 
-  private async asked(path: string, body: string): Promise<unknown> {
+  private async ask(path: string, body: string): Promise<unknown> {
     const deadline = Date.now() + this.inferTimeoutMs;
     for (let attempt = 1; ; attempt++) {
-      const got = await this.attempt(path, body, deadline - Date.now());
-      if ("answer" in got) return got.answer;
-      const waitMs = got.askedMs + jitteredMs(attempt);
-      if (!isPassing(got.error.status) || attempt === INFER_ATTEMPTS || Date.now() + waitMs >= deadline)
-        throw got.error;
+      const result = await this.attempt(path, body, deadline - Date.now());
+      if ("answer" in result) return result.answer;
+      const waitMs = result.retryAfterMs + drawBackoffMs(attempt);
+      if (!isTransient(result.error.status) || attempt === INFER_ATTEMPTS || Date.now() + waitMs >= deadline)
+        throw result.error;
       await new Promise((resolve) => setTimeout(resolve, waitMs));
     }
   }
@@ -257,37 +263,40 @@ export class Rlaas {
     path: string,
     body: string,
     timeoutMs: number,
-  ): Promise<{ answer: unknown } | { error: RlaasError; askedMs: number }> {
+  ): Promise<{ answer: unknown } | { error: RlaasError; retryAfterMs: number }> {
     try {
       const response = await post(this.wire, path, body, timeoutMs);
       if (response.ok) return { answer: (await response.json()) as unknown };
-      return { error: await errorOf(response), askedMs: retryAfterMs(response) };
+      return { error: await readError(response), retryAfterMs: readRetryAfterMs(response) };
     } catch (error) {
-      return { error: new RlaasError(String(error), "no_answer"), askedMs: 0 };
+      return { error: new RlaasError(String(error), "no_answer"), retryAfterMs: 0 };
     }
   }
 }
 
-/** What is not a text, for all its type says, as an empty one. */
-function text(given: unknown): string {
-  return typeof given === "string" ? given : "";
+/** `value` where it is a string, else an empty one: at run time an option may have any type. */
+function toText(value: unknown): string {
+  return typeof value === "string" ? value : "";
 }
 
-function isPassing(status: number): boolean {
+function isTransient(status: number): boolean {
   return status === 0 || status === 429 || status >= 500;
 }
 
-function misconfigured({ apiUrl, apiKey }: Wire): string | undefined {
+function findMistake({ apiUrl, apiKey }: Wire): string | undefined {
   if (!/^https?:\/\//.test(apiUrl)) return "apiUrl must be the API's address";
   if (!/^rl[kp]_/.test(apiKey)) return "apiKey must be rlk_... or, in a page, rlp_...";
-  // Pages and workers have a location, those of an extension too; servers have none.
+  // Pages and workers, also those of an extension, have a location; servers have none.
   if (apiKey.startsWith("rlk_") && typeof location !== "undefined") {
     return "a secret key (rlk_) must not be in a page: revoke it, and use a publishable one (rlp_)";
   }
   return undefined;
 }
 
-/** Send when the page is hidden, on reconnect, and when Node has nothing else to do; the answer undoes it. */
+/**
+ * Send when the page is hidden, when it is online again, and when Node has nothing else to do. Returns a function that
+ * stops this.
+ */
 function listen(delivery: Delivery): () => void {
   const node = globalThis.process as { once?: NodeEvents; off?: NodeEvents } | undefined;
   const exit = (): void => void delivery.flush(5000);
@@ -301,7 +310,7 @@ function listen(delivery: Delivery): () => void {
     delivery.wake(0);
   };
   const target = globalThis as Partial<EventTarget>;
-  // `visibilitychange` is the last event that phones reliably send; it bubbles from the document to the window.
+  // `visibilitychange` is the last event that phones send reliably; it bubbles from the document to the window.
   target.addEventListener?.("visibilitychange", hide);
   target.addEventListener?.("pagehide", leave);
   target.addEventListener?.("online", online);

@@ -2,32 +2,32 @@
  * From the host's call to the service: a bounded queue in memory, a copy of it in the spool, and batches sent from it
  * in order.
  *
- * The spool may be shared (tabs, processes): whoever sends takes in what others left behind. With Web Locks one of them
- * sends at a time; without, two may send the same event, and its id makes the second delivery a replay.
+ * Tabs or processes may share the spool: a client that sends also sends what others left in it. With Web Locks one
+ * client sends at a time; without them two may send the same event, and its id makes the second delivery a replay.
  */
 import { ulid } from "./ids.js";
-import { inOrder, type Entry, type Spool } from "./spool.js";
-import { jitteredMs, postBatch, type Outcome, type Wire } from "./transport.js";
+import { sortEntries, type Entry, type Spool } from "./spool.js";
+import { drawBackoffMs, postBatch, type Outcome, type Wire } from "./transport.js";
 
 const BATCH = { events: 500, bytes: 5 * 1024 * 1024 - 64 };
-/** What the service takes of a publishable key at a time. */
+/** What the service takes from a publishable key at a time. */
 const PAGE_BATCH = { events: 25, bytes: 512 * 1024 - 64 };
-/** So many events waiting are sent without waiting for more. */
+/** When so many events wait, they are sent without waiting for more. */
 const EAGER_AT_EVENTS = 100;
-/** Browsers let a page have 64 KiB of keepalive requests under way. */
+/** Below the 64 KiB of keepalive requests that browsers let a page have under way. */
 const KEEPALIVE_BYTES = 60 * 1024;
 const LOG_EVERY_MS = 60_000;
-/** A spool that takes longer is done without: some browsers leave IndexedDB's questions unanswered. */
+/** How long a spool may take; after that the client goes on without it. Some browsers never answer IndexedDB requests. */
 const SPOOL_MS = 2000;
-/** So long a page waits for its turn, which a page that was put to sleep may hold. */
+/** How long a page waits for the lock: a page that the browser has put to sleep may hold it. */
 const TURN_MS = 30_000;
 
 /** Why an event was lost. */
 export type Loss = "spool_full" | "too_old" | "refused" | "invalid" | "not_configured";
 
 /**
- * What became of the events since the client was made; events that others left in the spool and this one sent are
- * included.
+ * What became of the events since the client was made, including events that others left in the spool and this client
+ * sent.
  */
 export interface Stats {
   /** Events that the client took. */
@@ -50,24 +50,24 @@ export interface Settings {
   timeoutMs: number;
 }
 
-interface Held extends Entry {
+interface QueuedEntry extends Entry {
   bytes: number;
   saved: boolean;
 }
 
 export class Delivery {
-  private queue = new Map<string, Held>();
+  private queue = new Map<string, QueuedEntry>();
   private bytes = 0;
   private spool: Spool | null = null;
-  private readonly opened: Promise<void>;
+  private readonly spoolReady: Promise<void>;
   private readonly owner: string;
-  private readonly most: typeof BATCH;
+  private readonly batchLimits: typeof BATCH;
   private readonly client = ulid();
   private lastAt = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private wakesAt = Infinity;
-  private running: Promise<void> | undefined;
-  private readonly leaving = new Set<string>();
+  private currentRun: Promise<void> | undefined;
+  private readonly leavingKeys = new Set<string>();
   private failures = 0;
   private retryAt = 0;
   private closedUntil = 0;
@@ -76,7 +76,7 @@ export class Delivery {
   private acknowledged = 0;
   private failedBatches = 0;
   private readonly dropped: Partial<Record<Loss, number>> = {};
-  private readonly noted = new Map<string, { at: number; unlogged: number }>();
+  private readonly troubles = new Map<string, { at: number; unlogged: number }>();
 
   constructor(
     private readonly wire: Wire,
@@ -85,13 +85,13 @@ export class Delivery {
     private readonly log: (line: string) => void,
   ) {
     this.owner = settings.owner;
-    this.most = wire.apiKey.startsWith("rlp_") ? PAGE_BATCH : BATCH;
+    this.batchLimits = wire.apiKey.startsWith("rlp_") ? PAGE_BATCH : BATCH;
     if (spool instanceof Promise) {
-      this.opened = spool.then(
-        (found) => {
-          this.spool = found;
+      this.spoolReady = spool.then(
+        (openSpool) => {
+          this.spool = openSpool;
           this.save([...this.queue.values()]);
-          this.wake(0); // for what an earlier page left
+          this.wake(0); // to send what an earlier page left
         },
         (error: unknown) => {
           this.note("the spool cannot be opened, events wait in memory", 1, String(error));
@@ -99,66 +99,69 @@ export class Delivery {
       );
     } else {
       this.spool = spool;
-      this.opened = Promise.resolve();
+      this.spoolReady = Promise.resolve();
       if (spool) this.wake(0);
     }
   }
 
-  /** Take an event's JSON; whether there was room. It is in the spool, or on its way there, when this returns. */
+  /**
+   * Queue an event's JSON; returns false where there is no space for it. When this returns, the event is in the spool
+   * or on its way there.
+   */
   submit(body: string, bytes: number): boolean {
     if (this.bytes + bytes > this.settings.maxBytes) {
       this.drop("spool_full");
       return false;
     }
     this.closed = false;
-    this.lastAt = Math.max(this.lastAt, Date.now()); // clocks are set back
-    const key = `${padded(this.lastAt, 15)}-${padded(this.accepted, 9)}-${this.client}`;
-    const held: Held = { key, owner: this.owner, at: this.lastAt, body, bytes, saved: false };
-    this.hold(held);
+    this.lastAt = Math.max(this.lastAt, Date.now()); // a clock may be set back
+    const key = `${padNumber(this.lastAt, 15)}-${padNumber(this.accepted, 9)}-${this.client}`;
+    const entry: QueuedEntry = { key, owner: this.owner, at: this.lastAt, body, bytes, saved: false };
+    this.enqueue(entry);
     this.accepted++;
-    this.save([held]);
+    this.save([entry]);
     this.wake(this.queue.size >= EAGER_AT_EVENTS ? 0 : this.settings.flushIntervalMs);
     return true;
   }
 
   /**
-   * Deliver what waits, for at most `timeoutMs`; whether nothing waits any more. Ends a backoff, except one that the
-   * service asked for.
+   * Deliver what waits, for at most `timeoutMs`; returns whether nothing waits any more. Ends a backoff, except one that
+   * the service asked for.
    */
   async flush(timeoutMs: number): Promise<boolean> {
     const deadline = Date.now() + timeoutMs;
     this.retryAt = 0;
     do {
-      await until(deadline, this.run());
+      await waitUntil(deadline, this.run());
       if (!this.queue.size) return true;
-      await until(Math.min(deadline, Math.max(this.retryAt, this.closedUntil)));
+      await waitUntil(Math.min(deadline, Math.max(this.retryAt, this.closedUntil)));
     } while (Date.now() < deadline);
     return false;
   }
 
   /**
-   * Send what fits one keepalive request, now: the page may be gone in a moment. It stays in the spool until the answer
-   * is seen.
+   * Send now what fits into one keepalive request: the page may be gone in a moment. The events stay in the spool until
+   * the answer comes.
    */
   leave(): void {
-    const batch: Held[] = [];
+    const batch: QueuedEntry[] = [];
     let bytes = 0;
-    for (const key of this.leaving) bytes += this.queue.get(key)?.bytes ?? 0;
-    for (const held of this.queue.values()) {
-      if (this.leaving.has(held.key) || bytes + held.bytes + 1 > KEEPALIVE_BYTES) continue;
-      if (batch.length === this.most.events) break;
-      bytes += held.bytes + 1;
-      batch.push(held);
+    for (const key of this.leavingKeys) bytes += this.queue.get(key)?.bytes ?? 0;
+    for (const entry of this.queue.values()) {
+      if (this.leavingKeys.has(entry.key) || bytes + entry.bytes + 1 > KEEPALIVE_BYTES) continue;
+      if (batch.length === this.batchLimits.events) break;
+      bytes += entry.bytes + 1;
+      batch.push(entry);
     }
     if (!batch.length || Date.now() < this.closedUntil) return;
-    for (const { key } of batch) this.leaving.add(key);
+    for (const { key } of batch) this.leavingKeys.add(key);
     void this.post(batch, true).then(async (outcome) => {
-      for (const { key } of batch) this.leaving.delete(key);
+      for (const { key } of batch) this.leavingKeys.delete(key);
       if ("verdicts" in outcome) await this.settle(batch, outcome);
     });
   }
 
-  /** Flush, then stop; whether nothing waits any more. An event submitted afterwards is sent as ever. */
+  /** Flush, then stop; returns whether nothing waits any more. A later event makes the client send again. */
   async close(timeoutMs: number): Promise<boolean> {
     const delivered = await this.flush(timeoutMs);
     this.closed = true;
@@ -185,13 +188,13 @@ export class Delivery {
 
   /** Log a trouble, at most once a minute for each kind. Ids and reasons only, never an event's text. */
   note(what: string, number: number, detail: string): void {
-    const last = this.noted.get(what);
+    const last = this.troubles.get(what);
     const total = (last?.unlogged ?? 0) + number;
     if (last && Date.now() - last.at < LOG_EVERY_MS) {
       last.unlogged = total;
       return;
     }
-    this.noted.set(what, { at: Date.now(), unlogged: 0 });
+    this.troubles.set(what, { at: Date.now(), unlogged: 0 });
     try {
       this.log(`rlaas: ${what} (${total})${detail && `: ${detail}`}`);
     } catch {
@@ -199,7 +202,7 @@ export class Delivery {
     }
   }
 
-  /** Send in `ms`, or earlier where that was asked for. */
+  /** Send in `ms` milliseconds, unless the client is to send earlier anyway. */
   wake(ms: number): void {
     const now = Date.now();
     const at = Math.max(now + ms, this.retryAt, this.closedUntil);
@@ -210,87 +213,88 @@ export class Delivery {
       this.wakesAt = Infinity;
       void this.run();
     }, at - now);
-    (this.timer as { unref?: () => void }).unref?.(); // Node shall not live on for it
+    (this.timer as { unref?: () => void }).unref?.(); // so that the timer does not keep Node alive
   }
 
   private run(): Promise<void> {
-    this.running ??= soon(this.opened)
+    this.currentRun ??= withTimeout(this.spoolReady)
       .catch(() => {
         this.note("the spool does not open, events wait in memory", 1, "");
       })
       .then(() => {
-        clearTimeout(this.timer); // it would find nothing to do
+        clearTimeout(this.timer); // this run does what the timer was for
         this.wakesAt = Infinity;
-        return this.alone(() => this.drain());
+        return this.takeTurn(() => this.drain());
       })
       .catch((error: unknown) => {
         this.note("sending failed", 1, String(error));
         this.backOff(0);
       })
       .finally(() => {
-        this.running = undefined;
+        this.currentRun = undefined;
         if (this.queue.size) this.wake(this.settings.flushIntervalMs);
       });
-    return this.running;
+    return this.currentRun;
   }
 
-  private async alone(work: () => Promise<void>): Promise<void> {
+  private async takeTurn(work: () => Promise<void>): Promise<void> {
     const locks = (globalThis.navigator as Partial<Navigator> | undefined)?.locks;
     if (!this.spool || !locks) return work();
-    let begun: Promise<void> | undefined;
-    const turn = { signal: AbortSignal.timeout(TURN_MS) };
-    await locks.request(`rlaas ${this.owner}`, turn, () => (begun = work())).catch(() => begun ?? work());
+    let result: Promise<void> | undefined;
+    const options = { signal: AbortSignal.timeout(TURN_MS) };
+    await locks.request(`rlaas ${this.owner}`, options, () => (result = work())).catch(() => result ?? work());
   }
 
   private async drain(): Promise<void> {
-    await this.takeIn();
+    await this.syncWithSpool();
     while (this.queue.size && Date.now() >= Math.max(this.retryAt, this.closedUntil)) {
-      const batch: Held[] = [];
+      const batch: QueuedEntry[] = [];
       let bytes = 0;
-      for (const held of this.queue.values()) {
-        if (batch.length === this.most.events || bytes + held.bytes + 1 > this.most.bytes) break;
-        bytes += held.bytes + 1;
-        batch.push(held);
+      for (const entry of this.queue.values()) {
+        if (batch.length === this.batchLimits.events || bytes + entry.bytes + 1 > this.batchLimits.bytes) break;
+        bytes += entry.bytes + 1;
+        batch.push(entry);
       }
       await this.send(batch);
     }
   }
 
   /**
-   * Make the queue what the spool says: with what others left behind, without what others delivered, and without what
-   * is too old.
+   * Bring the queue in line with the spool: add what others left there, and remove what others delivered and what is too
+   * old.
    */
-  private async takeIn(): Promise<void> {
+  private async syncWithSpool(): Promise<void> {
     const oldest = Date.now() - this.settings.maxAgeMs;
-    const gone: Entry[] = [...this.queue.values()].filter(({ at }) => at < oldest);
+    const oldEntries: Entry[] = [...this.queue.values()].filter(({ at }) => at < oldest);
     if (this.spool) {
       try {
-        const mine = [...this.queue.values()].filter(({ saved }) => saved);
-        const listed = await soon(this.spool.list());
-        const keys = new Set(listed.map(({ key }) => key));
-        this.forget(mine.filter(({ key }) => !keys.has(key)));
-        const others = listed.filter(({ key }) => !this.queue.has(key));
-        gone.push(...others.filter(({ at }) => at < oldest));
-        const adopted = others.filter(({ owner, at }) => owner === this.owner && at >= oldest);
-        for (const entry of adopted) this.hold({ ...entry, bytes: utf8Bytes(entry.body), saved: true });
-        if (adopted.length) this.queue = new Map(inOrder([...this.queue.values()]).map((held) => [held.key, held]));
+        const savedEntries = [...this.queue.values()].filter(({ saved }) => saved);
+        const spoolEntries = await withTimeout(this.spool.list());
+        const keys = new Set(spoolEntries.map(({ key }) => key));
+        this.dequeue(savedEntries.filter(({ key }) => !keys.has(key)));
+        const others = spoolEntries.filter(({ key }) => !this.queue.has(key));
+        oldEntries.push(...others.filter(({ at }) => at < oldest));
+        const newEntries = others.filter(({ owner, at }) => owner === this.owner && at >= oldest);
+        for (const entry of newEntries) this.enqueue({ ...entry, bytes: utf8Bytes(entry.body), saved: true });
+        if (newEntries.length)
+          this.queue = new Map(sortEntries([...this.queue.values()]).map((entry) => [entry.key, entry]));
       } catch (error) {
         this.note("the spool cannot be read", 1, String(error));
       }
     }
-    if (gone.length) {
-      await this.remove(gone);
-      this.drop("too_old", gone.length);
+    if (oldEntries.length) {
+      await this.remove(oldEntries);
+      this.drop("too_old", oldEntries.length);
     }
   }
 
-  private async send(batch: Held[]): Promise<void> {
+  private async send(batch: QueuedEntry[]): Promise<void> {
     const outcome = await this.post(batch);
     if ("verdicts" in outcome) return this.settle(batch, outcome);
-    if ("failed" in outcome) {
-      this.again(outcome.failed, outcome.retryAfterMs);
+    if ("failure" in outcome) {
+      this.retry(outcome.failure, outcome.retryAfterMs);
     } else if (batch.length > 1) {
-      // One of them spoils the batch: halves find it.
+      // One event makes the service refuse the batch: sending halves isolates it.
       const half = batch.length >> 1;
       await this.send(batch.slice(0, half));
       if (Date.now() >= Math.max(this.retryAt, this.closedUntil)) await this.send(batch.slice(half));
@@ -299,50 +303,50 @@ export class Delivery {
     }
   }
 
-  private post(batch: Held[], keepalive = false): Promise<Outcome> {
+  private post(batch: QueuedEntry[], keepalive = false): Promise<Outcome> {
     const bodies = batch.map(({ body }) => body);
     return postBatch(this.wire, bodies, this.settings.timeoutMs, keepalive);
   }
 
   private async settle(
-    batch: Held[],
+    batch: QueuedEntry[],
     { verdicts, retryAfterMs }: Extract<Outcome, { verdicts: unknown }>,
   ): Promise<void> {
     // Another request may have settled some of them meanwhile.
     const done = batch.filter(({ key }, index) => verdicts[index] !== null && this.queue.has(key));
-    const refused = batch.flatMap(({ key }, index) => {
+    const refusals = batch.flatMap(({ key }, index) => {
       const verdict = verdicts[index];
       return typeof verdict === "string" && this.queue.has(key) ? [verdict] : [];
     });
-    this.acknowledged += done.length - refused.length;
-    if (refused.length) this.drop("refused", refused.length, refused[0]);
-    const removed = this.remove(done);
+    this.acknowledged += done.length - refusals.length;
+    if (refusals.length) this.drop("refused", refusals.length, refusals[0]);
+    const removal = this.remove(done);
     if (verdicts.includes(null)) {
-      this.again("the service could not take some events yet", retryAfterMs);
+      this.retry("the service could not take some events yet", retryAfterMs);
     } else {
       this.failures = 0;
     }
-    await removed;
+    await removal;
   }
 
-  private again(why: string, askedMs: number): void {
+  private retry(why: string, retryAfterMs: number): void {
     this.failedBatches++;
     this.note("a batch has to be sent again", 1, why);
-    this.backOff(askedMs);
+    this.backOff(retryAfterMs);
   }
 
-  private backOff(askedMs: number): void {
+  private backOff(retryAfterMs: number): void {
     const now = Date.now();
-    this.closedUntil = now + askedMs;
-    this.retryAt = this.closedUntil + jitteredMs(++this.failures);
+    this.closedUntil = now + retryAfterMs;
+    this.retryAt = this.closedUntil + drawBackoffMs(++this.failures);
   }
 
-  private hold(held: Held): void {
-    this.queue.set(held.key, held);
-    this.bytes += held.bytes;
+  private enqueue(entry: QueuedEntry): void {
+    this.queue.set(entry.key, entry);
+    this.bytes += entry.bytes;
   }
 
-  private forget(entries: readonly { key: string }[]): void {
+  private dequeue(entries: readonly { key: string }[]): void {
     for (const { key } of entries) {
       this.bytes -= this.queue.get(key)?.bytes ?? 0;
       this.queue.delete(key);
@@ -350,59 +354,59 @@ export class Delivery {
   }
 
   private async remove(entries: readonly Entry[]): Promise<void> {
-    this.forget(entries);
+    this.dequeue(entries);
     try {
-      await soon(this.spool?.delete(entries.map(({ key }) => key)));
+      await withTimeout(this.spool?.delete(entries.map(({ key }) => key)));
     } catch (error) {
       this.note("the spool cannot be written, delivered events may be sent again", entries.length, String(error));
     }
   }
 
-  private save(entries: Held[]): void {
+  private save(entries: QueuedEntry[]): void {
     const { spool } = this;
     if (!spool || !entries.length) return;
-    const saving = async (): Promise<void> => {
+    const write = async (): Promise<void> => {
       try {
         await spool.put(entries.map(({ key, owner, at, body }) => ({ key, owner, at, body })));
-        for (const held of entries) held.saved = true;
+        for (const entry of entries) entry.saved = true;
       } catch (error) {
         this.note("the spool cannot be written, events wait in memory", entries.length, String(error));
       }
     };
-    void saving();
+    void write();
   }
 }
 
-function padded(number: number, digits: number): string {
+function padNumber(number: number, digits: number): string {
   return String(number).padStart(digits, "0");
 }
 
-/** The length of a text in UTF-8. */
+/** The bytes of a text in UTF-8. */
 export function utf8Bytes(text: string): number {
   return new TextEncoder().encode(text).length;
 }
 
-/** What the spool answers; rejects where that takes it too long. */
-async function soon<T>(answer: T | Promise<T>): Promise<T> {
+/** What the spool answers; rejects where the spool takes longer than `SPOOL_MS`. */
+async function withTimeout<T>(answer: T | Promise<T>): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
+  const timeout = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {
       reject(new Error("it does not answer"));
     }, SPOOL_MS);
   });
   try {
-    return await Promise.race([answer, late]);
+    return await Promise.race([answer, timeout]);
   } finally {
     clearTimeout(timer);
   }
 }
 
-/** Resolves at `deadline` (milliseconds since 1970), or when `first` has settled. */
-async function until(deadline: number, first?: Promise<void>): Promise<void> {
+/** Resolves at `deadline` (milliseconds since 1970), or earlier when `work` has settled. */
+async function waitUntil(deadline: number, work?: Promise<void>): Promise<void> {
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<void>((resolve) => {
+  const timeout = new Promise<void>((resolve) => {
     timer = setTimeout(resolve, Math.max(0, deadline - Date.now()));
   });
-  await Promise.race(first ? [first, late] : [late]);
+  await Promise.race(work ? [work, timeout] : [timeout]);
   clearTimeout(timer);
 }

@@ -1,22 +1,22 @@
 /**
- * Ids, made once per event and kept over every retry: the id is the idempotency key. A bound id contains its
- * interaction's ULID, so that the service finds the interaction from the id alone.
+ * Ids, made once per event and kept over every retry: an event's id is its idempotency key. A bound id contains its
+ * interaction's ULID, so that the service finds the interaction by the id alone.
  */
 const CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-const BOUND = /^(?:int_([0-7][0-9A-HJKMNP-TV-Z]{25})|out_([0-7][0-9A-HJKMNP-TV-Z]{25})(?:_[A-Za-z0-9_-]{1,33})?)$/;
+const BOUND_ID = /^(?:int_([0-7][0-9A-HJKMNP-TV-Z]{25})|out_([0-7][0-9A-HJKMNP-TV-Z]{25})(?:_[A-Za-z0-9_-]{1,33})?)$/;
 
-/** So many random Crockford characters, 5 bits each. */
-function random(length: number): string {
+/** `length` random characters of Crockford's base 32, 5 bits each. */
+function randomCharacters(length: number): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(length)), (byte) => CROCKFORD[byte & 31]).join("");
 }
 
-/** 26 Crockford characters: 48 bits of milliseconds, then 80 random bits. */
+/** 26 characters of Crockford's base 32: 48 bits of milliseconds since 1970, then 80 random bits. */
 export function ulid(): string {
   let time = "";
-  for (let left = Date.now(), digit = 0; digit < 10; digit++, left = Math.floor(left / 32)) {
-    time = `${CROCKFORD[left % 32] ?? ""}${time}`;
+  for (let rest = Date.now(), digit = 0; digit < 10; digit++, rest = Math.floor(rest / 32)) {
+    time = `${CROCKFORD[rest % 32] ?? ""}${time}`;
   }
-  return time + random(16);
+  return time + randomCharacters(16);
 }
 
 /** A fresh `int_<ULID>`. */
@@ -26,22 +26,22 @@ export function interactionId(): string {
 
 /** The id of the interaction's first output, `out_<its ULID>`. */
 export function firstOutputId(interaction: string): string {
-  return `out_${ulidOf(interaction) ?? ulid()}`;
+  return `out_${findUlid(interaction) ?? ulid()}`;
 }
 
 /**
- * `<prefix>_<ULID>_<tail>`, bound to the first of `about` that is an interaction's or output's id, else
- * `<prefix>_<fresh ULID>`.
+ * `<prefix>_<ULID>_<tail>` with the ULID of the first of `about` that is an interaction's or an output's id; without
+ * one, `<prefix>_<fresh ULID>`.
  */
 export function boundId(prefix: "out" | "fbk" | "tsk", ...about: (string | null | undefined)[]): string {
   for (const id of about) {
-    const bound = ulidOf(id);
-    if (bound) return `${prefix}_${bound}_${random(10)}`;
+    const interactionUlid = findUlid(id);
+    if (interactionUlid) return `${prefix}_${interactionUlid}_${randomCharacters(10)}`;
   }
   return `${prefix}_${ulid()}`;
 }
 
-function ulidOf(id: string | null | undefined): string | undefined {
-  const match = id ? BOUND.exec(id) : null;
+function findUlid(id: string | null | undefined): string | undefined {
+  const match = id ? BOUND_ID.exec(id) : null;
   return match?.[1] ?? match?.[2];
 }

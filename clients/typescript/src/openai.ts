@@ -3,7 +3,7 @@ import type { Rlaas } from "./client.js";
 import { firstOutputId, interactionId } from "./ids.js";
 import type { Message, Output } from "./types.js";
 
-/** What each traced call is reported with; wrap anew for another thread or user, it costs nothing. */
+/** What each traced call is reported with. Wrap the client again for another thread or user: that costs nothing. */
 export interface Tracing {
   rlaas: Pick<Rlaas, "logInteraction" | "logOutput">;
   skill: string;
@@ -12,7 +12,7 @@ export interface Tracing {
   tags?: string[];
 }
 
-/** The ids under which a traced call is reported; feedback takes either. */
+/** The ids under which a traced call is reported; feedback needs one of them. */
 export interface Trace {
   interaction_id: string;
   output_id: string;
@@ -21,11 +21,11 @@ export interface Trace {
 interface OpenAILike {
   chat: { completions: { create: (...request: never[]) => unknown; parse?: (...request: never[]) => unknown } };
 }
-interface Asked {
+interface CompletionRequest {
   model?: string;
   messages?: ({ role: string; content?: unknown } | null)[];
 }
-interface Answered {
+interface CompletionAnswer {
   choices?: {
     message?: { content?: string | null };
     delta?: { content?: string | null };
@@ -34,46 +34,47 @@ interface Answered {
   usage?: { prompt_tokens: number; completion_tokens: number } | null;
 }
 /**
- * The client's own promise has more than `then`: it can be asked for the raw response, and mapped so that it still can.
+ * The promise of the `openai` client: `asResponse` gives the raw response, and `_thenUnwrap` maps the answer to a
+ * promise that still has both.
  */
-type Answering = Promise<object> & {
+type CompletionPromise = Promise<object> & {
   asResponse?: () => Promise<unknown>;
-  _thenUnwrap?: (map: (answer: object) => object) => Answering;
+  _thenUnwrap?: (map: (answer: object) => object) => CompletionPromise;
 };
-type Create = (body: Asked, ...rest: unknown[]) => Answering;
-type Streamed = Pick<Output, "text" | "finish_reason" | "usage">;
+type Create = (body: CompletionRequest, ...rest: unknown[]) => CompletionPromise;
+type OutputFields = Pick<Output, "text" | "finish_reason" | "usage">;
 
 const traces = new WeakMap<object, Trace>();
 
-/** The ids of a completion, or of a stream, that a wrapped client gave. */
+/** The ids of a completion or a stream that a wrapped client returned; undefined for any other object. */
 export function traceOf(answer: object): Trace | undefined {
   return traces.get(answer);
 }
 
 /**
- * `client` with its `chat.completions.create`, streaming or not, and `.parse` traced. The original stays as it is; what
- * the calls return and throw is unchanged. A stream is reported when it ends, also early. Calls with a model of RLaaS
- * (`rlaas::<skill>`) pass through: the service records them itself. Text is reported; images, audio and tool calls are
- * not. Tokens of a stream are known where the call has `stream_options: { include_usage: true }`.
+ * `client` with its `chat.completions.create`, streaming or not, and `.parse` traced. The original client stays as it
+ * is, and the calls return and throw what they did before. A stream is reported when it ends, even early. Calls with a
+ * model of RLaaS (`rlaas::<skill>`) are not reported: the service records them itself. Text is reported; images, audio
+ * and tool calls are not. The tokens of a stream are reported where the call's `stream_options` have `include_usage`.
  */
 export function wrapOpenAI<C extends OpenAILike>(client: C, tracing: Tracing): C {
   const { completions } = client.chat;
-  const traced = (method: (...request: never[]) => unknown): Create => {
+  const trace = (method: (...request: never[]) => unknown): Create => {
     const original = method.bind(completions) as unknown as Create;
     return (body, ...rest) => {
-      const answering = original(body, ...rest);
-      if (body.model?.startsWith("rlaas::")) return answering;
+      const promise = original(body, ...rest);
+      if (body.model?.startsWith("rlaas::")) return promise;
       const call = new Call(tracing, body);
-      (answering.asResponse?.() ?? answering).catch((error: unknown) => {
-        call.failed(error);
+      (promise.asResponse?.() ?? promise).catch((error: unknown) => {
+        call.reportError(error);
       });
-      const map = (answer: object): object => call.answered(answer);
-      return answering._thenUnwrap?.(map) ?? answering.then(map);
+      const map = (answer: object): object => call.reportAnswer(answer);
+      return promise._thenUnwrap?.(map) ?? promise.then(map);
     };
   };
   const { create, parse } = completions;
-  const reporting = over(completions, { create: traced(create), ...(parse && { parse: traced(parse) }) });
-  return over(client, { chat: over(client.chat, { completions: reporting }) });
+  const tracedCompletions = overlay(completions, { create: trace(create), ...(parse && { parse: trace(parse) }) });
+  return overlay(client, { chat: overlay(client.chat, { completions: tracedCompletions }) });
 }
 
 /** One traced call, from its arguments to its report. */
@@ -85,64 +86,65 @@ class Call {
 
   constructor(
     private readonly tracing: Tracing,
-    body: Asked,
+    body: CompletionRequest,
   ) {
     const interaction_id = interactionId();
     this.ids = { interaction_id, output_id: firstOutputId(interaction_id) };
     this.model = body.model ?? null;
     this.messages = Array.isArray(body.messages)
-      ? body.messages.flatMap((message) => (message ? [plain(message)] : []))
+      ? body.messages.flatMap((message) => (message ? [toMessage(message)] : []))
       : [];
   }
 
   /** Report the interaction alone, with the error's name. */
-  failed(error: unknown): void {
-    this.report({ error: nameOf(error) });
+  reportError(error: unknown): void {
+    this.report({ error: readErrorName(error) });
   }
 
-  /** Report a completion now, a stream when it ends; anything else is left alone. */
-  answered(answer: object): object {
-    const { choices, usage } = answer as Answered;
+  /** Report a completion now and a stream when it ends; do not report anything else. Returns `answer`. */
+  reportAnswer(answer: object): object {
+    const { choices, usage } = answer as CompletionAnswer;
     if (Symbol.asyncIterator in answer) {
       traces.set(answer, this.ids);
-      this.watch(answer as AsyncIterable<object>);
+      this.reportAtEnd(answer as AsyncIterable<object>);
     } else if (choices) {
       traces.set(answer, this.ids);
       const [first] = choices;
       const text = first?.message?.content ?? "";
-      this.report({}, { text, finish_reason: first?.finish_reason ?? null, usage: tokens(usage) });
+      this.report({}, { text, finish_reason: first?.finish_reason ?? null, usage: toUsage(usage) });
     }
     return answer;
   }
 
-  /** Read along, in the stream itself: its own tee() and toReadableStream() read from there too. */
-  private watch(stream: AsyncIterable<object> & { iterator?: () => AsyncIterator<object> }): void {
+  /** Replace the stream's iterator, from which its own tee() and toReadableStream() read too. */
+  private reportAtEnd(stream: AsyncIterable<object> & { iterator?: () => AsyncIterator<object> }): void {
     const read = (stream.iterator ?? stream[Symbol.asyncIterator]).bind(stream);
-    const end = (metadata: Record<string, string>, output: Streamed): void => {
+    const end = (metadata: Record<string, string>, output: OutputFields): void => {
       this.report(metadata, output);
     };
-    async function* watched(): AsyncGenerator<object> {
-      const output: Streamed = { text: "", finish_reason: null, usage: null };
+    async function* readAndReport(): AsyncGenerator<object> {
+      const output: OutputFields = { text: "", finish_reason: null, usage: null };
       const metadata: Record<string, string> = {};
       try {
         for await (const chunk of { [Symbol.asyncIterator]: read }) {
-          const { choices, usage } = chunk as Answered;
+          const { choices, usage } = chunk as CompletionAnswer;
           output.text += choices?.[0]?.delta?.content ?? "";
           output.finish_reason = choices?.[0]?.finish_reason ?? output.finish_reason ?? null;
-          output.usage = tokens(usage) ?? output.usage ?? null;
+          output.usage = toUsage(usage) ?? output.usage ?? null;
           yield chunk;
         }
       } catch (error) {
-        metadata.error = nameOf(error);
+        metadata.error = readErrorName(error);
         throw error;
       } finally {
         end(metadata, output);
       }
     }
-    for (const name of ["iterator", Symbol.asyncIterator]) Object.defineProperty(stream, name, { value: watched });
+    for (const name of ["iterator", Symbol.asyncIterator])
+      Object.defineProperty(stream, name, { value: readAndReport });
   }
 
-  private report(metadata: Record<string, string>, output?: Streamed): void {
+  private report(metadata: Record<string, string>, output?: OutputFields): void {
     const { rlaas, ...about } = this.tracing;
     const { messages, startedAt } = this;
     const { interaction_id, output_id } = this.ids;
@@ -157,31 +159,31 @@ class Call {
       const latency_ms = Math.max(0, Date.now() - startedAt.getTime());
       if (output) rlaas.logOutput({ ...about, ...output, interaction_id, output_id, latency_ms, messages });
     } catch {
-      // Only a strict client throws, and the host's call to OpenAI has succeeded: it gets its answer.
+      // Only a strict client throws. The host's call to OpenAI has succeeded, so the host gets its answer.
     }
   }
 }
 
-/** `target` with other `values` under their names. */
-function over<T extends object>(target: T, values: Record<PropertyKey, unknown>): T {
+/** `target` with the properties in `values` in place of its own. */
+function overlay<T extends object>(target: T, values: Record<PropertyKey, unknown>): T {
   return new Proxy(target, {
-    get(held, wanted) {
-      if (Object.hasOwn(values, wanted)) return values[wanted];
-      const found: unknown = Reflect.get(held, wanted, held);
-      return typeof found === "function" ? (found.bind(held) as unknown) : found; // private fields need the original
+    get(original, name) {
+      if (Object.hasOwn(values, name)) return values[name];
+      const value: unknown = Reflect.get(original, name, original);
+      return typeof value === "function" ? (value.bind(original) as unknown) : value; // private fields need the original
     },
   });
 }
 
-function nameOf(error: unknown): string {
+function readErrorName(error: unknown): string {
   return error instanceof Error ? error.constructor.name : "unknown";
 }
 
-function tokens(usage: Answered["usage"]): { input_tokens: number; output_tokens: number } | null {
+function toUsage(usage: CompletionAnswer["usage"]): { input_tokens: number; output_tokens: number } | null {
   return usage ? { input_tokens: usage.prompt_tokens, output_tokens: usage.completion_tokens } : null;
 }
 
-function plain({ role, content }: { role: string; content?: unknown }): Message {
+function toMessage({ role, content }: { role: string; content?: unknown }): Message {
   const text = Array.isArray(content)
     ? content.map((part: { text?: unknown } | null) => (typeof part?.text === "string" ? part.text : "")).join("")
     : content;

@@ -1,44 +1,44 @@
-/** React hooks: a draft, its edit state, and the feedback that sending and discarding it are. */
+/** A React hook for a draft: it follows the edits and reports that the draft was sent, discarded or drafted again. */
 import { useCallback, useRef, useState } from "react";
 
 import type { Rlaas } from "./client.js";
 import type { Answer, InferRequest } from "./types.js";
 
-/** What the page got from its back end: the answer of `infer` with its skill. */
+/** What the page gets from its back end: the answer of `infer` with its skill. */
 export type Draft = Pick<Answer, "output_id" | "text" | "feedback_token"> & Pick<InferRequest, "skill">;
 
 export type DraftStatus = "editing" | "sending" | "sent" | "discarded" | "regenerated";
 
 export interface UseRlaasDraft {
-  /** As edited. */
+  /** The draft's text with the user's edits. */
   text: string;
   setText: (text: string) => void;
-  /** Whether `text` differs from what was drafted. */
+  /** Whether `text` differs from the draft. */
   edited: boolean;
   status: DraftStatus;
-  /** What the last attempt to send failed with. */
+  /** The error of the last attempt to send; undefined where it succeeded or there was none. */
   error: unknown;
   /**
-   * Hand the text to `onSend`; when that succeeds, report the edit, if there is one, and that it was sent. Once for
-   * each draft.
+   * Hand the text to `onSend`; when that succeeds, report the edit, if there is one, and that the text was sent. A
+   * draft is sent once, however often this is called.
    */
   send: () => Promise<void>;
   /** Report that the draft was thrown away. */
   discard: () => void;
-  /** Report that another draft was asked for; then pass the new one. */
+  /** Report that the user asked for another draft; pass that one to the hook when it comes. */
   regenerate: () => void;
 }
 
 interface State {
-  of: string | undefined;
+  draftId: string | undefined;
   text: string;
   status: DraftStatus;
   error: unknown;
 }
 
 /**
- * Follow one draft (null while there is none); another `output_id` starts afresh. `onSend` delivers the text: nothing
- * is reported when it fails, and the draft can be sent again.
+ * Follow one draft (null while there is none); with another `output_id` the hook starts afresh. `onSend` delivers the
+ * text; when it fails, nothing is reported and the draft can be sent again.
  */
 export function useRlaasDraft(options: {
   rlaas: Pick<Rlaas, "submitFeedback">;
@@ -46,16 +46,16 @@ export function useRlaasDraft(options: {
   onSend?: (text: string) => unknown;
 }): UseRlaasDraft {
   const { rlaas, draft, onSend } = options;
-  const fresh: State = { of: draft?.output_id, text: draft?.text ?? "", status: "editing", error: undefined };
-  const [held, setState] = useState(fresh);
-  const state = held.of === fresh.of ? held : fresh;
-  if (state !== held) setState(fresh);
-  const ended = useRef<string | undefined>(undefined);
+  const initial: State = { draftId: draft?.output_id, text: draft?.text ?? "", status: "editing", error: undefined };
+  const [current, setState] = useState(initial);
+  const state = current.draftId === initial.draftId ? current : initial;
+  if (state !== current) setState(initial);
+  const endedDraftId = useRef<string | undefined>(undefined);
 
   const change = useCallback(
     (part: Partial<State>) => {
-      // Not when the page has gone on to another draft meanwhile.
-      setState((now) => (now.of === draft?.output_id ? { ...now, ...part } : now));
+      // The page may have moved on to another draft meanwhile, which this change is not about.
+      setState((now) => (now.draftId === draft?.output_id ? { ...now, ...part } : now));
     },
     [draft?.output_id],
   );
@@ -66,10 +66,10 @@ export function useRlaasDraft(options: {
     const { skill, output_id, feedback_token } = draft;
     rlaas.submitFeedback({ skill, output_id, feedback_token, ...feedback });
   };
-  /** Whether this is the draft's first end: two clicks in one frame see the same state. */
+  /** Begin to end the draft; false where it has ended already. Two clicks in one frame see the same state. */
   const begin = (): boolean => {
-    if (!draft || state.status !== "editing" || ended.current === draft.output_id) return false;
-    ended.current = draft.output_id;
+    if (!draft || state.status !== "editing" || endedDraftId.current === draft.output_id) return false;
+    endedDraftId.current = draft.output_id;
     return true;
   };
   const end = (action: "discarded" | "regenerated"): void => {
@@ -93,7 +93,7 @@ export function useRlaasDraft(options: {
       try {
         await onSend?.(state.text);
       } catch (error) {
-        ended.current = undefined;
+        endedDraftId.current = undefined;
         change({ status: "editing", error });
         return;
       }

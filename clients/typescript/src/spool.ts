@@ -1,14 +1,14 @@
-/** Where events wait, beside memory, until the service has acknowledged them. */
+/** Where events wait, as well as in memory, until the service has acknowledged them. */
 
-/** One event as a spool holds it. */
+/** One event as a spool stores it. */
 export interface Entry {
-  /** Sorts in the order the events were submitted. */
+  /** Keys sort in the order in which the events were submitted. */
   key: string;
-  /** Whose it is: only a client with the same address and key sends it. */
+  /** The owner's name: only a client with the same owner sends the event. */
   owner: string;
   /** When it was submitted, in milliseconds since 1970. */
   at: number;
-  /** The event's JSON, ids and all; never changed again. */
+  /** The event's JSON with its ids; it never changes. */
   body: string;
 }
 
@@ -17,17 +17,17 @@ export interface Entry {
  */
 export interface Spool {
   put(entries: readonly Entry[]): void | Promise<void>;
-  /** Everything held, of every owner, oldest first. */
+  /** All entries, of every owner, oldest first. */
   list(): Entry[] | Promise<Entry[]>;
   delete(keys: readonly string[]): void | Promise<void>;
 }
 
-/** Entries sorted as they were submitted. */
-export function inOrder<E extends Entry>(entries: E[]): E[] {
+/** Sort `entries`, in place, in the order in which they were submitted. */
+export function sortEntries<E extends Entry>(entries: E[]): E[] {
   return entries.sort((one, other) => (one.key < other.key ? -1 : 1));
 }
 
-/** Whether something that was read back is an entry. */
+/** Whether a value read from a store is an entry. */
 export function isEntry(value: unknown): value is Entry {
   const entry = value as Partial<Entry> | null | undefined;
   return (

@@ -1,25 +1,24 @@
-/** HTTP to the service, and what became of it. */
+/** Sends requests to the service and reads what became of them. */
 import type { ApiError, BatchResult } from "./types.js";
 
 const BASE_MS = 200;
 const CAP_MS = 30_000;
 const LONGEST_RETRY_AFTER_MS = 3_600_000;
 
-/**
- * The service's word on each event of a batch, in order: true stored, null to be sent again, a text why it was refused.
- */
+/** What became of an event: true where it is stored, null where it has to be sent again, else why it was refused. */
 export type Verdict = true | null | string;
 export type Outcome =
+  /** One verdict for each event of the batch, in order. */
   | { verdicts: Verdict[]; retryAfterMs: number }
-  /** The body as a whole was refused. */
+  /** The service refused the body as a whole, for this reason. */
   | { notABatch: string }
-  /** Nothing is known of the events: send them again. */
-  | { failed: string; retryAfterMs: number };
+  /** No event is known to be stored: send all of them again. */
+  | { failure: string; retryAfterMs: number };
 
-/** What the service said no to, or why it could not be asked. */
+/** Why the service refused a request, or why it could not be asked. */
 export class RlaasError extends Error {
   override name = "RlaasError";
-  /** `status` is 0 where no answer came. */
+  /** `status` is the HTTP status, 0 where no response came. */
   constructor(
     message: string,
     readonly code: string,
@@ -37,7 +36,7 @@ export interface Wire {
   fetch: typeof fetch;
 }
 
-/** One POST. Rejects where no answer comes within `timeoutMs`. */
+/** Send one POST. Rejects where no response comes within `timeoutMs`. */
 export function post(wire: Wire, path: string, body: string, timeoutMs: number, keepalive = false): Promise<Response> {
   return wire.fetch(`${wire.apiUrl}/v1/${path}`, {
     method: "POST",
@@ -48,38 +47,44 @@ export function post(wire: Wire, path: string, body: string, timeoutMs: number, 
   });
 }
 
-/** One attempt at a batch of events. Never rejects. */
+/** Send a batch of events, once. Never rejects. */
 export async function postBatch(wire: Wire, bodies: string[], timeoutMs: number, keepalive = false): Promise<Outcome> {
   try {
     const response = await post(wire, "events:batch", `{"events":[${bodies.join()}]}`, timeoutMs, keepalive);
     if (response.status === 200) {
       const { results } = (await response.json()) as { results: BatchResult[] };
       if (results.length !== bodies.length) throw new Error(`${results.length} results for ${bodies.length} events`);
-      return { verdicts: results.map(verdict), retryAfterMs: retryAfterMs(response) };
+      return { verdicts: results.map(readVerdict), retryAfterMs: readRetryAfterMs(response) };
     }
-    const why = (await errorOf(response)).message;
+    const why = (await readError(response)).message;
     if ([400, 413, 422].includes(response.status)) return { notABatch: why };
-    return { failed: `HTTP ${response.status}: ${why}`, retryAfterMs: retryAfterMs(response) };
+    return { failure: `HTTP ${response.status}: ${why}`, retryAfterMs: readRetryAfterMs(response) };
   } catch (error) {
-    return { failed: String(error), retryAfterMs: 0 };
+    return { failure: String(error), retryAfterMs: 0 };
   }
 }
 
-/** How long to wait after so many failures in a row: uniform in [0, min(30 s, 0.2 s * 2^failures)] (full jitter). */
-export function jitteredMs(failures: number): number {
+/**
+ * The milliseconds to wait after so many failures in a row: uniform in [0, min(30 s, 0.2 s * 2^failures)] (full
+ * jitter).
+ */
+export function drawBackoffMs(failures: number): number {
   return Math.random() * Math.min(CAP_MS, BASE_MS * 2 ** failures);
 }
 
-/** What the service asked to wait, by seconds or HTTP date, at most an hour; 0 where it did not ask. */
-export function retryAfterMs(response: Response): number {
-  const asked = response.headers.get("Retry-After");
-  if (!asked) return 0;
-  const ms = Number.isNaN(Number(asked)) ? Date.parse(asked) - Date.now() : Number(asked) * 1000;
+/**
+ * The milliseconds that the service asks to wait, given as seconds or as an HTTP date, at most an hour; 0 where it does
+ * not ask.
+ */
+export function readRetryAfterMs(response: Response): number {
+  const header = response.headers.get("Retry-After");
+  if (!header) return 0;
+  const ms = Number.isNaN(Number(header)) ? Date.parse(header) - Date.now() : Number(header) * 1000;
   return ms > 0 ? Math.min(ms, LONGEST_RETRY_AFTER_MS) : 0;
 }
 
-/** The error in an answer that is not a success. */
-export async function errorOf(response: Response): Promise<RlaasError> {
+/** The error in a response that is not a success. */
+export async function readError(response: Response): Promise<RlaasError> {
   try {
     const { error } = (await response.json()) as { error: ApiError };
     return new RlaasError(error.message, error.code, response.status, error.param, error.request_id);
@@ -88,7 +93,7 @@ export async function errorOf(response: Response): Promise<RlaasError> {
   }
 }
 
-function verdict({ status, error }: { status: number; error?: ApiError }): Verdict {
+function readVerdict({ status, error }: { status: number; error?: ApiError }): Verdict {
   if (status < 300) return true;
   if (status === 429 || status >= 500) return null;
   return `${status} ${error?.code ?? ""} ${error?.param ?? ""}`.trim();

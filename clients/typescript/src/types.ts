@@ -1,11 +1,11 @@
-/** The wire's types, from the OpenAPI document: field names are those of the HTTP API. */
+/** The types of requests and answers, from the OpenAPI document; their fields have the names of the HTTP API. */
 import type { components } from "./openapi.js";
 
 type Schemas = components["schemas"];
 
 /** A request that a user made. Needs `inputs` or `messages`. */
 export type Interaction = Omit<Schemas["BatchedInteraction"], "type">;
-/** What answered it. */
+/** What answered an interaction. */
 export type Output = Omit<Schemas["BatchedOutput"], "type">;
 /** What a person did with an output; `kind` says which one of the other fields is given. */
 export type Feedback = Omit<Schemas["BatchedFeedback"], "type">;
@@ -18,7 +18,7 @@ export type Message = Schemas["Message"];
 
 export type InferRequest = Schemas["InferRequest"];
 export type FeedbackTokenRequest = Schemas["FeedbackTokenRequest"];
-/** A draft: its ids take feedback, and its token lets a page give it. */
+/** A draft. Feedback names one of its ids; a page that gives feedback needs its token. */
 export type Answer = { output_id: string; feedback_token: string; idempotent_replay: boolean } & Required<
   Pick<
     Schemas["OutputProduced"],

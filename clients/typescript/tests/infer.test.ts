@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { Rlaas, type Options } from "../src/index.js";
-import { jitteredMs, retryAfterMs } from "../src/transport.js";
+import { drawBackoffMs, readRetryAfterMs } from "../src/transport.js";
 import { error, KEY, once, Service } from "./service.js";
 
 const REQUEST = { skill: "greet", inputs: { name: "Ada" } };
@@ -61,15 +61,15 @@ test("where nobody answers there is no draft, and no exception", async () => {
 });
 
 test("waits are drawn from all of [0, min(30 s, 0.2 s * 2^failures)]", () => {
-  const drawn = (failures: number): number[] => Array.from({ length: 2000 }, () => jitteredMs(failures));
+  const drawBackoffs = (failures: number): number[] => Array.from({ length: 2000 }, () => drawBackoffMs(failures));
   for (const [failures, bound] of [
     [1, 400],
     [4, 3200],
     [50, 30_000],
   ] as const) {
-    expect(Math.max(...drawn(failures))).toBeLessThanOrEqual(bound);
-    expect(Math.max(...drawn(failures))).toBeGreaterThan(bound * 0.9);
-    expect(Math.min(...drawn(failures))).toBeLessThan(bound * 0.1);
+    expect(Math.max(...drawBackoffs(failures))).toBeLessThanOrEqual(bound);
+    expect(Math.max(...drawBackoffs(failures))).toBeGreaterThan(bound * 0.9);
+    expect(Math.min(...drawBackoffs(failures))).toBeLessThan(bound * 0.1);
   }
 });
 
@@ -81,12 +81,12 @@ test.each([
   ["999999", 3_600_000],
   ["Wed, 21 Oct 2015 07:28:00 GMT", 0],
 ])("Retry-After %s asks for %i ms", (value, ms) => {
-  expect(retryAfterMs(new Response(null, { headers: { "Retry-After": value } }))).toBe(ms);
+  expect(readRetryAfterMs(new Response(null, { headers: { "Retry-After": value } }))).toBe(ms);
 });
 
 test("Retry-After may be a date", () => {
   const date = new Date(Date.now() + 60_000).toUTCString();
-  const ms = retryAfterMs(new Response(null, { headers: { "Retry-After": date } }));
+  const ms = readRetryAfterMs(new Response(null, { headers: { "Retry-After": date } }));
   expect(ms).toBeGreaterThan(50_000);
   expect(ms).toBeLessThanOrEqual(60_000);
 });

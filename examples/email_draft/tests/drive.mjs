@@ -1,6 +1,6 @@
 /**
- * A person at the inbox, in a real Chromium: opens an email, gets a draft, edits it, sends it; discards another and
- * leaves. Prints what happened as a line of JSON, and closes the browser when standard input ends.
+ * Does what a person at the inbox does, in a real Chromium: opens an email, gets a draft, edits it, sends it; discards
+ * another and leaves. Prints what happened as a line of JSON, and closes the browser when standard input ends.
  *
  *     node tests/drive.mjs <page's address> <chromium> <a new profile directory> <directory for screenshots>
  */
@@ -50,7 +50,7 @@ try {
   await page.getByRole("button", { name: /reset link/ }).click();
   await page.getByRole("button", { name: "Draft a reply" }).click();
   await page.getByRole("button", { name: "Discard" }).click();
-  // Away within the second in which events gather: what waits goes out with the page.
+  // The page is left within the second in which events gather: it sends what waits as it goes.
   await page.goto("about:blank");
   console.log(JSON.stringify({ final, complaints }));
   await new Promise((seen) => process.stdin.once("end", seen).resume());

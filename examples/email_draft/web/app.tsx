@@ -1,4 +1,4 @@
-/** The inbox: open an email, get a draft, edit it, send it. What was done with the draft goes to RLaaS from here. */
+/** The inbox: open an email, get a draft, edit it, send it. This page reports to RLaaS what was done with the draft. */
 import { Rlaas } from "@rlaas/sdk";
 import { useRlaasDraft, type Draft } from "@rlaas/sdk/react";
 import { useCallback, useEffect, useState } from "react";
@@ -203,6 +203,6 @@ function Telemetry({ rlaas }: { rlaas: Rlaas }) {
 }
 
 const { apiUrl, apiKey, skill, emails } = await ask<Inbox>("/api/inbox");
-// The key of the page is a day's; what waits in the browser is the application's, whatever its key is by then.
+// The page's key is valid for a day. With the skill as the owner, the next key still sends what waits in the browser.
 const rlaas = new Rlaas({ apiUrl, apiKey, owner: skill });
 createRoot(document.getElementById("root")!).render(<App rlaas={rlaas} emails={emails} />);

@@ -56,7 +56,7 @@ def _parse_settings(_context: click.Context, _parameter: click.Parameter, value:
     except ValueError as error:
         raise click.BadParameter(f"it is no JSON: {error}") from None
     if not isinstance(settings, dict):
-        raise click.BadParameter("expected a JSON object of settings, as in the API")
+        raise click.BadParameter("it is a JSON object of settings, as the API takes them")
     return settings
 
 

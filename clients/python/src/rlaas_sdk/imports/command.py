@@ -82,24 +82,9 @@ def import_command(
     FORMAT is openai, langfuse, litellm or csv; FILE may be gzipped. After an interruption, the same command continues
     where the interrupted one stopped; after a complete import, it changes nothing.
     """
-    if pairs and format_name != "csv":
-        raise click.UsageError(f"--map is for csv; {format_name} files name their own fields")
-    if ratings and format_name != "langfuse":
-        raise click.UsageError(f"--rating is for langfuse, not for {format_name}")
-    if len(delimiter) != 1:
-        raise click.UsageError(f"--delimiter is one character, not {delimiter!r}")
-    if include_rows and report is None:
-        raise click.UsageError("--include-rows puts rows into the report; name the report with --report FILE")
+    _check_options(format_name, pairs, delimiter, ratings, report, include_rows=include_rows)
     service = _build_service(api_url, api_key, give_up_after, is_required=not dry_run)
-    try:
-        files = [SourceFile.open(path, "csv" if format_name == "csv" else None) for path in paths]
-        columns = ColumnMap.parse(pairs) if format_name == "csv" else None
-        for file in files if columns else ():
-            assert columns is not None
-            columns.check(file.header(delimiter), str(file.path))
-    except (FileUnreadable, MapRefused) as error:
-        raise click.UsageError(str(error)) from error
-
+    files, columns = _open_files(format_name, paths, pairs, delimiter)
     context = ImportContext(Identity(format_name, skill, namespace), tags)
 
     def build_plan(reader: Reader, parts: Callable[[JsonObject], list[JsonObject]] = keep_whole_row) -> Plan:
@@ -130,6 +115,34 @@ def import_command(
         where = f"; see {report}" if report else "; run it with --report FILE to see which"
         click.echo(f"{totals.refused_rows:,} of {totals.rows:,} rows were refused{where}", err=True)
         sys.exit(1)
+
+
+def _check_options(
+    format_name: str, pairs: tuple[str, ...], delimiter: str, ratings: tuple[str, ...], report: Path | None, *, include_rows: bool
+) -> None:
+    if pairs and format_name != "csv":
+        raise click.UsageError(f"--map is for csv; {format_name} files name their own fields")
+    if ratings and format_name != "langfuse":
+        raise click.UsageError(f"--rating is for langfuse, not for {format_name}")
+    if len(delimiter) != 1:
+        raise click.UsageError(f"--delimiter is one character, not {delimiter!r}")
+    if include_rows and report is None:
+        raise click.UsageError("--include-rows puts rows into the report; name the report with --report FILE")
+
+
+def _open_files(
+    format_name: str, paths: tuple[Path, ...], pairs: tuple[str, ...], delimiter: str
+) -> tuple[list[SourceFile], ColumnMap | None]:
+    """The files, and for csv the column map that `pairs` give, checked against each file's header."""
+    try:
+        files = [SourceFile.open(path, "csv" if format_name == "csv" else None) for path in paths]
+        columns = ColumnMap.parse(pairs) if format_name == "csv" else None
+        if columns is not None:
+            for file in files:
+                columns.check(file.header(delimiter), str(file.path))
+    except (FileUnreadable, MapRefused) as error:
+        raise click.UsageError(str(error)) from error
+    return files, columns
 
 
 def _build_service(api_url: str | None, api_key: str | None, give_up_after: float, *, is_required: bool) -> Service | None:
