@@ -27,7 +27,7 @@ class BatchResults:
     text that says why it was refused."""
 
     results: list[bool | str | None]
-    read_retry_after_s: float
+    retry_after_s: float
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Failed:
     smaller batches where the service got `too_much` to answer in time."""
 
     why: str
-    read_retry_after_s: float = 0.0
+    retry_after_s: float = 0.0
     too_much: bool = False
 
 
