@@ -20,16 +20,15 @@ ROOT = Path(__file__).parent
 
 def build(outdir: str | None = None, context: dict[str, Any] | None = None) -> cdk.App:
     """The app with every stage, or the one that the context `stage` names (`local`, `dev-us-east-1`, ...)."""
-    # What the command line would say, for when it is not there: cdk.json's feature flags, and that no layer has to be
-    # built.
+    # The CDK command line passes these, and may not be there: cdk.json's feature flags, and that no layer is built.
     defaults = json.loads((ROOT / "cdk.json").read_text())["context"] | {"aws:cdk:bundling-stacks": []}
     app = cdk.App(outdir=outdir, context=defaults | (context or {}))
-    wanted = app.node.try_get_context("stage")
+    stage_id = app.node.try_get_context("stage")
     stages = {config.id: config for config in STAGES}
-    if wanted is not None and wanted not in stages:
-        raise SystemExit(f"there is no stage {wanted!r}; known: {', '.join(stages)}")
+    if stage_id is not None and stage_id not in stages:
+        raise SystemExit(f"there is no stage {stage_id!r}; known: {', '.join(stages)}")
     for id, config in stages.items():
-        if wanted in (None, id):
+        if stage_id in (None, id):
             RlaasStage(app, id, config=config)
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     return app

@@ -41,26 +41,26 @@ def _show(console: Console, running: cloud.Cloud) -> None:
 
 
 def down(console: Console) -> int:
-    """Stop everything."""
+    """Stop the cloud; the exit status."""
     with console.status("stopping the laptop cloud"):
-        there = cloud.down()
-    console.print("The laptop cloud is down." if there else "The laptop cloud was not up.")
+        was_up = cloud.down()
+    console.print("The laptop cloud is down." if was_up else "The laptop cloud was not up.")
     return 0
 
 
 def status(console: Console) -> int:
     """What runs; exit status 3 when the cloud is not up."""
-    found = cloud.status()
-    if found["cloud"] is None:
-        left = found["processes"]
+    report = cloud.status()
+    if report["cloud"] is None:
+        left = report["processes"]
         console.print(
             "The laptop cloud is not up." + (f" {left} of its processes are left over: `make down` ends them." if left else ""),
             soft_wrap=True,
         )
         return 3
-    console.print(f"The laptop cloud is up: {found['processes']} processes.")
-    _show(console, found["cloud"])
-    for name, state in sorted(found["endpoints"].items()):
+    console.print(f"The laptop cloud is up: {report['processes']} processes.")
+    _show(console, report["cloud"])
+    for name, state in sorted(report["endpoints"].items()):
         console.print(f"  {name:<40} {state}", markup=False, highlight=False)
     return 0
 

@@ -20,7 +20,7 @@ from local.deployment import ROOT
 
 @contextmanager
 def cloud(state: Path) -> Iterator[Cloud]:
-    """`python -m local up` as a user runs it with its state in `state`, and `down` afterwards, which must leave
+    """Run `python -m local up` as a user does, with its state in `state`, and `down` afterwards, which must leave
     nothing.
 
     When this process ends before that, by SIGKILL even, the cloud ends with it.
@@ -44,7 +44,7 @@ def cloud(state: Path) -> Iterator[Cloud]:
 
     def local(command: str) -> None:
         command_line = [sys.executable, "-m", "local", command]
-        ran = subprocess.run(
+        result = subprocess.run(
             command_line,
             cwd=ROOT,
             env=environment,
@@ -53,8 +53,8 @@ def cloud(state: Path) -> Iterator[Cloud]:
             check=False,
             preexec_fn=processes.end_with_parent,
         )
-        if ran.returncode:
-            raise RuntimeError(ran.stdout + ran.stderr)
+        if result.returncode:
+            raise RuntimeError(result.stdout + result.stderr)
 
     try:
         local("up")
@@ -67,7 +67,7 @@ def cloud(state: Path) -> Iterator[Cloud]:
 
 
 def tenant(running: Cloud, tenant_id: str, *, scopes: tuple[str, ...] = ("telemetry", "admin")) -> Cloud:
-    """`running` as another tenant sees it, with a new key from the bootstrap function."""
+    """`running` with another tenant's id and a new key of that tenant from the bootstrap function."""
     request = json.dumps({"tenant_id": tenant_id, "scopes": scopes}).encode()
     answer = running.client("lambda").invoke(FunctionName="rlaas-local-bootstrap", Payload=request)
     return replace(running, tenant_id=tenant_id, api_key=str(json.loads(answer["Payload"].read())["api_key"]))

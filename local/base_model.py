@@ -47,10 +47,10 @@ def ensure(directory: Path, *, tiny: bool = False) -> Path:
 
 
 def _package() -> Path:
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"the package {PACKAGE}, which carries the base model, is not installed: run `make setup`")
-    return Path(found.origin).parent
+    return Path(spec.origin).parent
 
 
 def _smollm2() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -118,59 +118,61 @@ class Cloud(Access):
 
 
 def up(say: Say = lambda line: None, news: Say = lambda line: None) -> Cloud:
-    """Start the cloud and deploy the stage, as far as that is not done yet; `say` hears the steps, `news` what each is
-    at.
+    """Start the cloud and deploy the stage, as far as that is not done yet. `say` gets a line for each step, `news` a
+    line for each resource that a step deploys.
 
     Raises: CannotStart, local.deployment.DeploymentFailed, local.readback.Dropped.
     """
     with _alone():
         sources, engine = fingerprint(SYNTH_INPUTS), fingerprint(("local/emulator", "local/emulator-requirements.txt", "containers/vllm"))
-        wanted = f"{sources}-{engine}-{PORT}"
-        running = _running()
-        known = _known()
-        if running and known and known.fingerprint == wanted:
-            return known
-        if running and known and not known.fingerprint.endswith(f"{engine}-{PORT}"):
+        identity = f"{sources}-{engine}-{PORT}"
+        is_running = _is_running()
+        previous = _previous_cloud()
+        if is_running and previous and previous.fingerprint == identity:
+            return previous
+        if is_running and previous and not previous.fingerprint.endswith(f"{engine}-{PORT}"):
             say("the emulator changed: starting it anew")
-            running = False
-        fresh = not running or not known
-        cloud = _deploy(_begin(say) if fresh or not known else known, wanted, say, news, fresh=fresh)
+            is_running = False
+        fresh = not is_running or not previous
+        cloud = _deploy(_begin(say) if fresh or not previous else previous, identity, say, news, fresh=fresh)
         _write_private(RECORD, json.dumps(asdict(cloud)))
         return cloud
 
 
 def down() -> bool:
-    """Stop the cloud with all it started; whether there was anything to stop. Its data goes with it."""
+    """Stop the cloud with all it started and delete its data; whether there was anything to stop."""
     with _alone():
         return _clear()
 
 
 def status() -> dict[str, Any]:
     """What runs: `cloud` (None when none is up), `processes` by what they are, `endpoints` by name."""
-    running, known = _running(), _known()
-    found: dict[str, Any] = {"cloud": known if running else None, "processes": len(processes.marked(STATE)), "endpoints": {}}
-    if running and known:
-        for page in known.client("sagemaker").get_paginator("list_inference_components").paginate():
-            found["endpoints"] |= {each["InferenceComponentName"]: each["InferenceComponentStatus"] for each in page["InferenceComponents"]}
-    return found
+    is_running, previous = _is_running(), _previous_cloud()
+    report: dict[str, Any] = {"cloud": previous if is_running else None, "processes": len(processes.marked(STATE)), "endpoints": {}}
+    if is_running and previous:
+        for page in previous.client("sagemaker").get_paginator("list_inference_components").paginate():
+            report["endpoints"] |= {
+                each["InferenceComponentName"]: each["InferenceComponentStatus"] for each in page["InferenceComponents"]
+            }
+    return report
 
 
 def faults(logs: Path) -> list[str]:
-    """The errors of the emulator's own since it started, a line each; `faults.log` in `logs` has their traces."""
+    """The emulator's own errors since it started, a line each; `faults.log` in `logs` has their traces."""
     try:
-        kept = (logs / "faults.log").read_text(errors="replace")
+        text = (logs / "faults.log").read_text(errors="replace")
     except FileNotFoundError:
         return []
-    return [f"{lines[0]}: {lines[-1]}" for entry in kept.split("\n\n") if (lines := entry.strip().splitlines())]
+    return [f"{lines[0]}: {lines[-1]}" for entry in text.split("\n\n") if (lines := entry.strip().splitlines())]
 
 
 def logs_to_read() -> str:
-    """Where to read on after something failed, a line each: the emulator's own last error, its end if it has ended, the
-    directory."""
-    said = [f"the laptop cloud's own last error: {last}\nlog: {LOGS / 'faults.log'}" for last in faults(LOGS)[-1:]]
+    """Where to look after a failure, a line each: the emulator's own last error, whether it has ended, the directory of
+    logs."""
+    lines = [f"the laptop cloud's own last error: {last}\nlog: {LOGS / 'faults.log'}" for last in faults(LOGS)[-1:]]
     if PID_FILE.exists() and processes.read(PID_FILE) is None:
-        said.append(f"the emulator has ended\nlog: {LOGS / 'emulator.log'}")
-    return "\n".join([*said, f"logs: {LOGS}"])
+        lines.append(f"the emulator has ended\nlog: {LOGS / 'emulator.log'}")
+    return "\n".join([*lines, f"logs: {LOGS}"])
 
 
 @contextlib.contextmanager
@@ -185,7 +187,7 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _running() -> bool:
+def _is_running() -> bool:
     """Whether the emulator lives and answers."""
     return processes.read(PID_FILE) is not None and _answers(f"http://127.0.0.1:{PORT}")
 
@@ -198,8 +200,8 @@ def _answers(endpoint: str) -> bool:
         return False
 
 
-def _known() -> Cloud | None:
-    """The cloud that the last `up` finished."""
+def _previous_cloud() -> Cloud | None:
+    """The cloud that the last `up` recorded; None without a readable record."""
     try:
         return Cloud(**json.loads(RECORD.read_text()))
     except (FileNotFoundError, ValueError, TypeError):
@@ -209,16 +211,16 @@ def _known() -> Cloud | None:
 def _clear() -> bool:
     """End every process of this cloud and drop its state; whether there was any process."""
     first = processes.read(PID_FILE)
-    there = bool(first or processes.marked(STATE))
+    was_running = bool(first or processes.marked(STATE))
     processes.end(STATE, first=first, seconds=STOP_SECONDS)
     for file in (PID_FILE, RECORD, SHELL):
         file.unlink(missing_ok=True)
     shutil.rmtree(STATE / "emulator", ignore_errors=True)
-    return there
+    return was_running
 
 
 def _begin(say: Say) -> Access:
-    """Start the emulator on a clean ground, with a new key."""
+    """Start the emulator without earlier state, with a new key."""
     if _clear():
         say("ended what an earlier cloud left behind")
     problems = preflight.problems(for_cloud=True)
@@ -229,7 +231,7 @@ def _begin(say: Say) -> Access:
         (home / name).mkdir(parents=True)
     LOGS.mkdir(parents=True, exist_ok=True)
     (LOGS / "faults.log").unlink(missing_ok=True)
-    # Twelve digits would be an account's number to ministack; this is of the account it is given.
+    # Ministack takes a key id of twelve digits for an account number; this one belongs to MINISTACK_ACCOUNT_ID.
     access = Access(
         endpoint=f"http://127.0.0.1:{PORT}",
         access_key_id="AKIA" + "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(16)),
@@ -264,9 +266,9 @@ def _begin(say: Say) -> Access:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    started = processes.Process.of(process.pid)
-    if started:
-        processes.write(PID_FILE, started)
+    emulator = processes.Process.of(process.pid)
+    if emulator:
+        processes.write(PID_FILE, emulator)
     deadline = time.monotonic() + START_SECONDS
     while not _answers(access.endpoint):
         if process.poll() is not None or time.monotonic() > deadline:
@@ -286,7 +288,7 @@ def _write_private(file: Path, text: str) -> None:
 
 
 def _images() -> dict[str, dict[str, Any]]:
-    """What stands for the two container images here (see local/emulator/sagemaker/images.py); RLAAS_IMAGES overrides it
+    """The stand-ins of the two container images (see local/emulator/sagemaker/images.py); RLAAS_IMAGES overrides them
     by name."""
     return {
         "rlaas-learning": {"python": sys.executable, "cwd": str(ROOT), "env": JOB_ENVIRONMENT},
@@ -300,7 +302,7 @@ def _images() -> dict[str, dict[str, Any]]:
     }
 
 
-def _deploy(access: Access, wanted: str, say: Say, news: Say, *, fresh: bool) -> Cloud:
+def _deploy(access: Access, identity: str, say: Say, news: Say, *, fresh: bool) -> Cloud:
     deployment = Deployment(assembly=ASSEMBLY, logs=LOGS, environment={**access.environment(), processes.MARK: str(STATE)})
     with contextlib.ExitStack() as work:
         model = work.enter_context(ThreadPoolExecutor(1)).submit(_base_model, say)
@@ -321,8 +323,8 @@ def _deploy(access: Access, wanted: str, say: Say, news: Say, *, fresh: bool) ->
         for output in access.client("cloudformation").describe_stacks(StackName="rlaas-local-api")["Stacks"][0]["Outputs"]
     }
     api_url = f"{access.endpoint}/_aws/execute-api/{outputs['ApiId']}/{_stage_of(outputs['ApiUrl'])}"
-    known = None if fresh else _known()
-    key = known.api_key if known else _first_key(outputs["BootstrapFunction"], access)
+    previous = None if fresh else _previous_cloud()
+    key = previous.api_key if previous else _first_key(outputs["BootstrapFunction"], access)
     return Cloud(
         endpoint=access.endpoint,
         access_key_id=access.access_key_id,
@@ -330,7 +332,7 @@ def _deploy(access: Access, wanted: str, say: Say, news: Say, *, fresh: bool) ->
         api_url=api_url,
         tenant_id=TENANT,
         api_key=key,
-        fingerprint=wanted,
+        fingerprint=identity,
     )
 
 
@@ -340,8 +342,8 @@ def _stage_of(url: str) -> str:
 
 def _base_model(say: Say) -> Path:
     """The directory of the base model's files; RLAAS_BASE_MODEL names another, such as the tests' tiny one."""
-    if given := os.environ.get("RLAAS_BASE_MODEL"):
-        return Path(given)
+    if path := os.environ.get("RLAAS_BASE_MODEL"):
+        return Path(path)
     from local import base_model
 
     say("preparing the base model (half a minute the first time)")
@@ -351,16 +353,16 @@ def _base_model(say: Say) -> Path:
 def _upload(directory: Path, access: Access, say: Say) -> None:
     """Put the base model into the artifacts bucket, file by file where it is not there yet."""
     s3, bucket, prefix = access.client("s3"), f"rlaas-local-artifacts-{ACCOUNT}-{REGION}", f"models/{BASE_MODEL}/"
-    there = {entry["Key"]: entry["Size"] for entry in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])}
+    sizes = {entry["Key"]: entry["Size"] for entry in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])}
     for file in sorted(path for path in directory.rglob("*") if path.is_file()):
         key = prefix + file.relative_to(directory).as_posix()
-        if there.get(key) != file.stat().st_size:
+        if sizes.get(key) != file.stat().st_size:
             say(f"uploading {key} ({file.stat().st_size / 2**20:.0f} MiB)")
             s3.upload_file(str(file), bucket, key)
 
 
 def _first_key(function: str, access: Access) -> str:
-    """The key of the tenant for use by hand."""
+    """The key of `TENANT`, which people use by hand."""
     request = json.dumps({"tenant_id": TENANT, "scopes": SCOPES}).encode()
     answer = access.client("lambda").invoke(FunctionName=function, Payload=request)
     body = json.loads(answer["Payload"].read())

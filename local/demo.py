@@ -35,9 +35,9 @@ from rlaas.rollout.steps import Rollout
 OUT = Path(__file__).resolve().parent.parent / "out" / "demo"
 
 
-async def tell(settings: DemoSettings, show: Show) -> demo_report.Report:
+async def run_demo(settings: DemoSettings, show: Show) -> demo_report.Report:
     """All steps of the demo; the report, written. Raises: DemoFailed."""
-    began = time.monotonic()
+    start = time.monotonic()
     with show.step("Laptop cloud", "emulator, cdk deploy, vLLM on the CPU: about a minute when it is not up already"):
         cloud = await asyncio.to_thread(up, show.say, show.news)
         cloud.use()
@@ -52,10 +52,10 @@ async def tell(settings: DemoSettings, show: Show) -> demo_report.Report:
         demo = Demo(settings, show, admin, office, stack, tenant_id, cloud.logs, faults_before=len(faults(cloud.logs)))
         baseline, candidate, promotion = await learn(demo)
         rollout = await ship(demo, candidate)
-        refused_before = len(office.ledger.refusals)
+        refusals_before = len(office.ledger.refusals)
         bad_policy, bad = await take_back(demo, candidate)
         with show.step("Report", "everything read back from what the stack stored"):
-            await demo.delivered()
+            await demo.wait_for_delivery()
             hot, lake = await asyncio.to_thread(stack.hot_events), await asyncio.to_thread(stack.lake_event_ids)
             story = demo_report.Story(
                 tenant_id=tenant_id,
@@ -73,9 +73,9 @@ async def tell(settings: DemoSettings, show: Show) -> demo_report.Report:
                 evidence=await demo.evidence(rollout),
                 bad_evidence=await demo.evidence(bad),
                 sent=office.ledger.acknowledged,
-                refusals=office.ledger.refusals[refused_before:],
+                refusals=office.ledger.refusals[refusals_before:],
             )
-            report = demo_report.figures(story, wall_seconds=time.monotonic() - began, step_seconds=show.seconds)
+            report = demo_report.figures(story, wall_seconds=time.monotonic() - start, step_seconds=show.seconds)
             _, page = demo_report.write(report, story, OUT)
             show.news(str(page))
     return report
@@ -92,14 +92,14 @@ async def learn(demo: Demo) -> tuple[str, str, PromotionReport]:
     with show.step("Baseline week", f"{amount} emails, {settings.desks} agents; about a minute"):
         mail = week(settings.seed, settings.baseline_train, settings.baseline_held_out)
         await demo.work(mail, "baseline", amount)
-        await demo.delivered()
+        await demo.wait_for_delivery()
         show.news(f"{len(demo.office.ledger.acknowledged)} events stored, rewarded and in the lake")
     with show.step("Learning run", "dataset, SFT and DPO, evaluation on held-out issues; about five minutes"):
         run = await demo.learn()
         candidate = str(run["policy_id"])
         promotion = await demo.promotion_report(run)
         show.news(f"{candidate} registered")
-    tell_promotion(show, promotion)
+    show_promotion(show, promotion)
     return baseline, candidate, promotion
 
 
@@ -114,7 +114,7 @@ async def ship(demo: Demo, candidate: str) -> Rollout:
         show.news(rollout.reason)
     with show.step("Second week", f"{settings.second_week} emails of issues that no adapter was trained on"):
         await demo.work(islice(cases("held_out", settings.seed + 2), settings.second_week), "second", settings.second_week)
-        await demo.delivered()
+        await demo.wait_for_delivery()
         show.news(f"{len(demo.office.ledger.acknowledged)} events stored, rewarded and in the lake")
     return rollout
 
@@ -132,12 +132,12 @@ async def take_back(demo: Demo, candidate: str) -> tuple[str, Rollout]:
     return policy_id, bad
 
 
-def tell_promotion(show: Show, report: PromotionReport) -> None:
+def show_promotion(show: Show, report: PromotionReport) -> None:
     """The promotion report's numbers in the terminal."""
     rows: dict[str, tuple[str, str]] = {}
     for system in SYSTEMS:
-        found = report.systems[system].edit_similarity
-        rows[system] = (f"{found.mean:.3f}", f"{found.ci[0]:.3f} to {found.ci[1]:.3f}")
+        similarity = report.systems[system].edit_similarity
+        rows[system] = (f"{similarity.mean:.3f}", f"{similarity.ci[0]:.3f} to {similarity.ci[1]:.3f}")
     threads = report.candidate_over_baseline.threads
     show.table(f"Promotion report: {threads} emails of issues the adapter never saw", ("", "edit similarity", "95% interval"), rows)
     show.say(f"{report.decision}: {report.reason}")
@@ -147,18 +147,18 @@ def main() -> int:
     """Run the demo and say how it went; the exit status."""
     show = Show(steps=8)
     try:
-        report = asyncio.run(tell(DemoSettings(), show))
+        report = asyncio.run(run_demo(DemoSettings(), show))
     except (DemoFailed, CannotStart, DeploymentFailed, Dropped, ValueError, httpx.HTTPError, BotoCoreError, ClientError) as failure:
         print(f"\nThe demo failed: {failure}\n{logs_to_read()}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. The laptop cloud is still up: `make down` ends it.", file=sys.stderr)
         return 130
-    tell_ending(show, report)
+    show_ending(show, report)
     return 1 if report["missed"] else 0
 
 
-def tell_ending(show: Show, report: demo_report.Report) -> None:
+def show_ending(show: Show, report: demo_report.Report) -> None:
     """The report's headline in the terminal, with whatever promise was missed."""
     before, after, back, account = report["baseline"], report["candidate"], report["rollback"], report["events"]
     show.table(
@@ -175,8 +175,8 @@ def tell_ending(show: Show, report: demo_report.Report) -> None:
     show.say(f"last decision for the bad adapter {back['seconds']:.2f} s after the alarm, {back['bad_decisions']} in all")
     show.say(f"{back['failed_requests']} of {back['requests_during']} requests failed under load")
     show.say(f"{account['sent']} events sent, {account['lost']} lost; {report['wall_seconds']:.0f} s in all")
-    for said in report["missed"]:
-        show.say(f"promise not kept: {said}")
+    for promise in report["missed"]:
+        show.say(f"promise not kept: {promise}")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class RouteChange:
 
 
 def looks_until(evidence: TrialEvidence, at: datetime | None) -> tuple[LookPoint, ...]:
-    """The looks until `at`; the first one if all came later, all of them without `at`. Raises: ValueError when there
+    """The looks until `at`; the first one if all came later, all of them if `at` is None. Raises: ValueError when there
     was none."""
     if not evidence.points:
         raise ValueError(f"nobody looked at {evidence.rollout_id}")
@@ -90,7 +90,7 @@ class DeployedStack:
 
     def hot_events(self) -> dict[str, AnyEvent]:
         """Every event of the tenant in the hot store, by id. Reads the table whole: it is a laptop's."""
-        found: dict[str, AnyEvent] = {}
+        events: dict[str, AnyEvent] = {}
         pages = self._dynamodb.get_paginator("scan").paginate(
             TableName=f"{self._prefix}-events",
             FilterExpression="tenant_id = :tenant",
@@ -100,11 +100,15 @@ class DeployedStack:
         for page in pages:
             for item in page["Items"]:
                 model = MODELS[item["event_type"]["S"]]
-                found[item["event_id"]["S"]] = model.model_validate_json(item["payload"]["S"])
-        return found
+                events[item["event_id"]["S"]] = model.model_validate_json(item["payload"]["S"])
+        return events
 
     def lake_event_ids(self) -> Counter[str]:
-        """How often each event of the tenant lies in the lake (delivery is at least once), asked through Athena."""
+        """How often each event of the tenant lies in the lake (delivery is at least once), by event id, from an Athena
+        query.
+
+        Raises: RuntimeError when the query fails.
+        """
         query = self._athena.start_query_execution(
             QueryString=f"SELECT event_id FROM events WHERE tenant_id = '{self._tenant_id}'",
             QueryExecutionContext={"Database": self._database},
@@ -117,11 +121,11 @@ class DeployedStack:
             if status["State"] in ("FAILED", "CANCELLED"):
                 raise RuntimeError(f"Athena query {query} {status['State'].lower()}: {status.get('StateChangeReason', 'no reason given')}")
             time.sleep(ATHENA_POLL_SECONDS)
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for page in self._athena.get_paginator("get_query_results").paginate(QueryExecutionId=query):
-            found.update(row["Data"][0]["VarCharValue"] for row in page["ResultSet"]["Rows"])
-        del found["event_id"]  # the first row names the column
-        return found
+            counts.update(row["Data"][0]["VarCharValue"] for row in page["ResultSet"]["Rows"])
+        del counts["event_id"]  # the first row names the column
+        return counts
 
     def current_state(self, machine: str, execution: str) -> str:
         """The state that an execution of the stage's `machine` (`learning`, `rollout`) entered last, however much it
@@ -132,18 +136,18 @@ class DeployedStack:
             includeExecutionData=False,
             PaginationConfig={"PageSize": 500},
         )
-        entered = (
+        states = (
             event["stateEnteredEventDetails"]["name"] for page in pages for event in page["events"] if "stateEnteredEventDetails" in event
         )
-        return next(entered, "starting")
+        return next(states, "starting")
 
     def failure(self, machine: str, execution: str) -> str | None:
         """Why an execution of the stage's `machine` ended without success; None while it runs, and when it
         succeeded."""
-        described = self._states.describe_execution(executionArn=self._execution(machine, execution))
-        if described["status"] in ("RUNNING", "SUCCEEDED"):
+        description = self._states.describe_execution(executionArn=self._execution(machine, execution))
+        if description["status"] in ("RUNNING", "SUCCEEDED"):
             return None
-        return f"{described['status']}: {described.get('error', 'no error given')}: {described.get('cause', 'no cause given')}"
+        return f"{description['status']}: {description.get('error', 'no error given')}: {description.get('cause', 'no cause given')}"
 
     def _execution(self, machine: str, name: str) -> str:
         machines = self._states.list_state_machines()["stateMachines"]
@@ -184,18 +188,18 @@ def drafts_of(events: dict[str, AnyEvent]) -> list[Draft]:
     for output_id, output in events.items():
         if not isinstance(output, OutputProduced) or output.decision is None:
             continue
-        asked = interactions[output.interaction_id]
+        interaction = interactions[output.interaction_id]
         reward = rewards.get(output_id)
         drafts.append(
             Draft(
                 interaction_id=output.interaction_id,
                 output_id=output_id,
-                week=week_of(asked.thread_id),
-                issue=str(asked.metadata.get("issue", "")),
-                split=str(asked.metadata.get("split", "")),
-                agent=asked.user_id or "",
-                customer=(asked.inputs or {}).get("name", ""),
-                email=(asked.inputs or {}).get("email", ""),
+                week=week_of(interaction.thread_id),
+                issue=str(interaction.metadata.get("issue", "")),
+                split=str(interaction.metadata.get("split", "")),
+                agent=interaction.user_id or "",
+                customer=(interaction.inputs or {}).get("name", ""),
+                email=(interaction.inputs or {}).get("email", ""),
                 policy_id=output.decision.policy_id,
                 arm=output.decision.arm,
                 route_version=output.decision.route_version,
@@ -211,5 +215,5 @@ def drafts_of(events: dict[str, AnyEvent]) -> list[Draft]:
 
 
 def week_of(thread_id: str | None) -> str:
-    """The week that a thread of the office belongs to: what its id begins with."""
+    """The week that a thread of the office belongs to: its id without the number at the end."""
     return (thread_id or "").rpartition("-")[0]

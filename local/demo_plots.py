@@ -61,19 +61,19 @@ class Estimate:
 def reward_over_time(drafts: Sequence[Draft], colours: Mapping[str, str], weeks: Mapping[str, str]) -> str:
     """Each draft's reward in time, the running mean of each policy, and the weeks named in `weeks` (thread prefix:
     label) shaded."""
-    seen = [draft for draft in drafts if draft.reward is not None]
-    start = seen[0].decided_at
+    rewarded = [draft for draft in drafts if draft.reward is not None]
+    start = rewarded[0].decided_at
     with plt.rc_context({**_STYLE, "svg.hashsalt": "reward"}):
         figure, axes = plt.subplots(figsize=(9.6, 3.6), layout="constrained")
         for n, (week, label) in enumerate(weeks.items()):
-            minutes = [_minutes(draft.decided_at, start) for draft in seen if draft.week == week]
+            minutes = [_minutes(draft.decided_at, start) for draft in rewarded if draft.week == week]
             if minutes:
                 axes.axvspan(min(minutes), max(minutes), color="#f1f5f9", zorder=0, linewidth=0)
                 # Short weeks stand close together: every other label is a line higher.
                 height = 1.04 + 0.07 * (n % 2)
                 axes.text((min(minutes) + max(minutes)) / 2, height, label, ha="center", va="bottom", fontsize=8.5, color="#475569")
         for policy, colour in colours.items():
-            points = [(_minutes(draft.decided_at, start), draft.reward) for draft in seen if draft.policy_id == policy]
+            points = [(_minutes(draft.decided_at, start), draft.reward) for draft in rewarded if draft.policy_id == policy]
             rewards = [reward for _, reward in points if reward is not None]
             times = [time for time, _ in points]
             axes.scatter(times, rewards, s=11, color=colour, alpha=0.35, linewidths=0)
@@ -104,8 +104,8 @@ def before_and_after(panels: Mapping[str, Mapping[str, Estimate]], colours: Mapp
 
 
 def rollout_timeline(drafts: Sequence[Draft], steps: Sequence[tuple[datetime, float]], colour: str) -> str:
-    """The candidate's share of the traffic from each step's time on, and below it the drafts as they fell (dots, by
-    arm)."""
+    """The candidate's share of the traffic (0 to 1 in `steps`) from each step's time on; below it each draft as a dot,
+    by arm."""
     start = drafts[0].decided_at
     with plt.rc_context({**_STYLE, "svg.hashsalt": "rollout"}):
         figure, (share, lanes) = plt.subplots(2, 1, figsize=(9.6, 3.9), height_ratios=(3, 1), sharex=True, layout="constrained")
@@ -143,8 +143,8 @@ def evidence_over_time(points: Sequence[LookPoint], start: datetime, threshold: 
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}" if value < 1e6 else f"{value:.0e}".replace("+0", "")))
         axes.axhline(threshold, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
-        said, beside = f"1/alpha = {threshold:g}", _seconds(marks[0][0], start) if marks else 0.0
-        axes.annotate(said, (beside, threshold), xytext=(5, 4), textcoords="offset points", fontsize=9.5, fontweight="bold")
+        label_text, beside = f"1/alpha = {threshold:g}", _seconds(marks[0][0], start) if marks else 0.0
+        axes.annotate(label_text, (beside, threshold), xytext=(5, 4), textcoords="offset points", fontsize=9.5, fontweight="bold")
         height, before = 1.02, -end
         for at, label in marks:
             time = _seconds(at, start)
@@ -160,7 +160,7 @@ def evidence_over_time(points: Sequence[LookPoint], start: datetime, threshold: 
 
 
 def rollback_timeline(drafts: Sequence[Draft], alarm_at: datetime, route_back_at: datetime | None, before: float, after: float) -> str:
-    """Every decision around the alarm, by arm, in seconds from the alarm; and when the route was written back."""
+    """Every decision from `before` to `after` seconds around the alarm, by arm; and when the route was written back."""
     near = [draft for draft in drafts if -before <= _seconds(draft.decided_at, alarm_at) <= after]
     with plt.rc_context({**_STYLE, "svg.hashsalt": "rollback"}):
         figure, axes = plt.subplots(figsize=(9.6, 2.2), layout="constrained")
@@ -168,9 +168,9 @@ def rollback_timeline(drafts: Sequence[Draft], alarm_at: datetime, route_back_at
         axes.axvline(0, color=BAD, linewidth=1.6)
         axes.text(0, 1.62, "alarm  ", color=BAD, fontsize=9.5, fontweight="bold", ha="right")
         if route_back_at is not None:
-            written = _seconds(route_back_at, alarm_at)
-            axes.axvline(written, color=INK, linewidth=1.2, linestyle=(0, (3, 2)))
-            axes.text(written, 1.62, f"  route written back, {1000 * written:+.0f} ms", fontsize=9.5, ha="left")
+            written_at = _seconds(route_back_at, alarm_at)
+            axes.axvline(written_at, color=INK, linewidth=1.2, linestyle=(0, (3, 2)))
+            axes.text(written_at, 1.62, f"  route written back, {1000 * written_at:+.0f} ms", fontsize=9.5, ha="left")
         axes.set(xlim=(-before, after), xlabel="seconds from the alarm")
         return _svg(figure)
 

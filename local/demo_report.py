@@ -35,7 +35,7 @@ LEAST_WIN_RATE = 0.6
 LEAST_WIN_RATE_LOW = 0.5
 MOST_ROLLBACK_SECONDS = 1.0
 WEEKS = {"baseline": "baseline week", "canary": "canary", "second": "second week", "bad": "bad adapter"}
-"""The demo's weeks (what their threads' ids begin with) and what the page calls them."""
+"""The demo's weeks, by the prefix of their threads' ids, and their names on the page."""
 
 
 class Performance(TypedDict):
@@ -68,8 +68,8 @@ class Evidence(TypedDict):
     """What a rollout's evidence was at its end, both kinds held against `threshold` (1/alpha): `better` for its last
     step's claim, `harm`.
 
-    `settled_*` are the units of each arm that spoke for or against the claim; a unit does so `waits_seconds` after its
-    decision. `harm_kind` says what kind of harm there is most evidence for.
+    `settled_*` counts the units of each arm that the evidence includes; a unit is included `waits_seconds` after its
+    decision. `harm_kind` is the kind of harm with the most evidence.
     """
 
     better: float
@@ -82,8 +82,8 @@ class Evidence(TypedDict):
 
 
 class Rollback(TypedDict):
-    """How the bad policy was taken back. Times are RFC 3339; `seconds` from the alarm to the last decision for the bad
-    policy, 0 if none.
+    """How the bad policy was taken back. Times are RFC 3339. `seconds` counts from the alarm to the last decision for
+    the bad policy; 0 if none came later.
 
     `requests_during` counts the drafts asked for under load, from the bad rollout's start until the load ended;
     `failed_requests` those of them (and of their feedback) that were refused, or stored without an output.
@@ -104,11 +104,11 @@ class Rollback(TypedDict):
 
 
 class Events(TypedDict):
-    """Events that the office knows were taken (`sent`), how many of them are in the hot store and the lake, and how
-    many are missing.
+    """Events that the service acknowledged to the office (`sent`), how many of them are in the hot store and the lake,
+    and how many are missing.
 
-    `unknown` counts events of the office's kinds that are stored and that it never sent; `delivered_again` rows of the
-    lake beyond the first of an event (delivery is at least once, readers keep one).
+    `unknown` counts stored events of the office's kinds that it never sent. `delivered_again` counts the lake's rows
+    beyond the first of each event (delivery is at least once, readers keep one).
     """
 
     sent: int
@@ -163,9 +163,10 @@ class Story:
 
 
 def figures(story: Story, *, wall_seconds: float, step_seconds: Mapping[str, float]) -> Report:
-    """The report's numbers. Raises: ValueError when the story lacks what they are made of, such as an alarm."""
+    """The report's numbers. Raises: ValueError when the story lacks something they are computed from, such as an
+    alarm."""
     held_out = {system: offline(story, system) for system in SYSTEMS}
-    against = story.promotion.candidate_over_baseline
+    comparison = story.promotion.candidate_over_baseline
     report = Report(
         tenant_id=story.tenant_id,
         skill=story.skill,
@@ -173,8 +174,8 @@ def figures(story: Story, *, wall_seconds: float, step_seconds: Mapping[str, flo
         candidate=live(story.drafts, story.candidate, "live traffic, canary, second week and bad canary's control, held-out issues"),
         sft_only=held_out["sft_only"],
         held_out=held_out,
-        win_rate=against.win_rate,
-        win_rate_ci=against.win_rate_ci,
+        win_rate=comparison.win_rate,
+        win_rate_ci=comparison.win_rate_ci,
         rollout=[
             Step(
                 step=step.step,
@@ -199,10 +200,10 @@ def figures(story: Story, *, wall_seconds: float, step_seconds: Mapping[str, flo
 
 def live(drafts: Sequence[Draft], policy_id: str, where: str) -> Performance:
     """How `policy_id` did on the held-out issues in live traffic, where agents reacted to its own drafts."""
-    judged = [draft for draft in drafts if draft.policy_id == policy_id and draft.split == "held_out" and draft.action is not None]
-    rewards = [draft.reward for draft in judged if draft.reward is not None]
-    similarities = [draft.edit_similarity for draft in judged if draft.edit_similarity is not None]
-    sent = sum(draft.action == "sent" for draft in judged)
+    acted_drafts = [draft for draft in drafts if draft.policy_id == policy_id and draft.split == "held_out" and draft.action is not None]
+    rewards = [draft.reward for draft in acted_drafts if draft.reward is not None]
+    similarities = [draft.edit_similarity for draft in acted_drafts if draft.edit_similarity is not None]
+    sent = sum(draft.action == "sent" for draft in acted_drafts)
     return _performance(policy_id, where, similarities, sent, fmean(rewards) if rewards else None)
 
 
@@ -214,10 +215,10 @@ def offline(story: Story, system: System) -> Performance:
     """
     agent_of = {draft.interaction_id: draft.agent for draft in story.drafts}
     agents = {agent.name: agent for agent in OFFICE}
-    found = {case.interaction_id: case.edit_similarity[system] for case in story.promotion.cases}
-    sent = sum(agents[agent_of[interaction]].chance_to_use(similarity) for interaction, similarity in found.items())
+    similarities = {case.interaction_id: case.edit_similarity[system] for case in story.promotion.cases}
+    sent = sum(agents[agent_of[interaction]].chance_to_use(similarity) for interaction, similarity in similarities.items())
     names = {"baseline": story.baseline, "candidate": story.candidate, "sft_only": story.promotion.systems["sft_only"].component}
-    return _performance(names[system], "evaluation job, held-out threads of the baseline week", list(found.values()), sent, None)
+    return _performance(names[system], "evaluation job, held-out threads of the baseline week", list(similarities.values()), sent, None)
 
 
 def _performance(policy_id: str, where: str, similarities: Sequence[float], sent: float, reward: float | None) -> Performance:
@@ -249,25 +250,24 @@ def evidence(rollout: Rollout, seen: TrialEvidence) -> Evidence:
 
 
 def rollback(story: Story) -> Rollback:
-    """The way back of the bad policy. Raises: ValueError when no alarm fired or nothing was decided for it."""
+    """How the bad policy was taken back. Raises: ValueError when no alarm fired or no decision chose the policy."""
     under_load = [draft for draft in story.drafts if draft.week == "bad"]
-    asked = [event for event in story.events.values() if isinstance(event, InteractionCreated) and week_of(event.thread_id) == "bad"]
+    interactions = [event for event in story.events.values() if isinstance(event, InteractionCreated) and week_of(event.thread_id) == "bad"]
     bad = [draft.decided_at for draft in under_load if draft.policy_id == story.bad_policy]
     if not bad:
         raise ValueError(f"no stored decision chose {story.bad_policy}: the bad rollout saw no traffic")
     alarm_at = story.bad.alarm_at
     if alarm_at is None:
         raise ValueError(f"the guard alarm never took {story.bad_policy} back, after {len(bad)} decisions for it: {story.bad.reason}")
-    # What follows the bad rollout's last step, which is the alarm's doing or, had the alarm been slow, the rollout's
-    # own.
+    # The route version after the bad rollout's last step: the alarm wrote it or, had the alarm been slow, the rollout.
     last_version = max((step.route_version for step in story.bad.steps), default=0)
     back = next((change for change in story.routes if change.version > last_version), None)
     return Rollback(
         alarm_at=alarm_at.isoformat(),
         last_bad_decision_at=bad[-1].isoformat(),
         seconds=max(0.0, (bad[-1] - alarm_at).total_seconds()),
-        requests_during=len(asked),
-        failed_requests=len(story.refusals) + len(asked) - len(under_load),
+        requests_during=len(interactions),
+        failed_requests=len(story.refusals) + len(interactions) - len(under_load),
         route_back_at=back.at.isoformat() if back else None,
         route_back_seconds=(back.at - alarm_at).total_seconds() if back else None,
         decisions_after_alarm=sum(draft.decided_at > alarm_at for draft in under_load),
@@ -278,31 +278,31 @@ def rollback(story: Story) -> Rollback:
 
 
 def events(sent: Collection[str], hot: Mapping[str, AnyEvent], lake: Counter[str]) -> Events:
-    """The account of what was lost or doubled. Rewards are the service's own events; the office did not send them."""
-    known = set(sent)
+    """Counts of lost and repeated events. Rewards are the service's own events; the office did not send them."""
+    sent_ids = set(sent)
     rewards = {event_id for event_id, event in hot.items() if isinstance(event, RewardComputed)}
     return Events(
         sent=len(sent),
-        hot=len(known & hot.keys()),
-        lake=len(known & lake.keys()),
-        lost=len(known - (hot.keys() & lake.keys())),
-        unknown=len((hot.keys() | lake.keys()) - known - rewards),
+        hot=len(sent_ids & hot.keys()),
+        lake=len(sent_ids & lake.keys()),
+        lost=len(sent_ids - (hot.keys() & lake.keys())),
+        unknown=len((hot.keys() | lake.keys()) - sent_ids - rewards),
         delivered_again=lake.total() - len(lake),
     )
 
 
 def limits_missed(report: Report) -> list[str]:
-    """What of the demo's promises this run did not keep, each in words with the number."""
+    """The demo's promises that this run did not keep, each in words with its number."""
     low = report["win_rate_ci"][0]
     checks = {
         f"win_rate {report['win_rate']:.3f}, promised >= {LEAST_WIN_RATE}": report["win_rate"] >= LEAST_WIN_RATE,
-        f"win_rate_ci begins at {low:.3f}, promised > {LEAST_WIN_RATE_LOW}": low > LEAST_WIN_RATE_LOW,
+        f"win_rate_ci starts at {low:.3f}, promised > {LEAST_WIN_RATE_LOW}": low > LEAST_WIN_RATE_LOW,
         f"events.lost {report['events']['lost']}, promised 0": report["events"]["lost"] == 0,
         f"rollback.seconds {report['rollback']['seconds']:.3f}, promised <= {MOST_ROLLBACK_SECONDS}": report["rollback"]["seconds"]
         <= MOST_ROLLBACK_SECONDS,
         f"rollback.failed_requests {report['rollback']['failed_requests']}, promised 0": report["rollback"]["failed_requests"] == 0,
     }
-    return [said for said, kept in checks.items() if not kept]
+    return [promise for promise, is_kept in checks.items() if not is_kept]
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,8 +345,8 @@ def write(report: Report, story: Story, directory: Path) -> tuple[Path, Path]:
         "reward": demo_plots.reward_over_time(story.drafts, colours, WEEKS),
         "before_after": demo_plots.before_and_after(
             {
-                "edit similarity": {label: _similarity(fared) for label, (fared, _) in rows.items()},
-                "send rate": {label: _send_rate(fared) for label, (fared, _) in rows.items()},
+                "edit similarity": {label: _similarity(performance) for label, (performance, _) in rows.items()},
+                "send rate": {label: _send_rate(performance) for label, (performance, _) in rows.items()},
             },
             {label: colour for label, (_, colour) in rows.items()},
         ),
@@ -380,9 +380,9 @@ def _evidence_plot(rollout: Rollout, seen: TrialEvidence) -> str:
     return demo_plots.evidence_over_time(looks_until(seen, rollout.ended_at), rollout.created_at, seen.threshold, marks)
 
 
-def _similarity(fared: Performance) -> Estimate:
-    return Estimate(fared["edit_similarity_mean"], *fared["edit_similarity_ci"])
+def _similarity(performance: Performance) -> Estimate:
+    return Estimate(performance["edit_similarity_mean"], *performance["edit_similarity_ci"])
 
 
-def _send_rate(fared: Performance) -> Estimate:
-    return Estimate(fared["send_rate"], *fared["send_rate_ci"])
+def _send_rate(performance: Performance) -> Estimate:
+    return Estimate(performance["send_rate"], *performance["send_rate_ci"])

@@ -1,4 +1,4 @@
-"""How the demo shows what it does: a spinner with the latest news in a terminal, plain lines elsewhere."""
+"""The demo's output: a spinner with the latest news in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Show:
         self._status: Status | None = None
         self._title = ""
         self._news = ""
-        self._said_at = 0.0
+        self._printed_at = 0.0
         self.seconds: dict[str, float] = {}
 
     @contextmanager
@@ -34,7 +34,7 @@ class Show:
         """A step of the demo, announced before and timed after; `about` says what will happen and how long it takes."""
         self._title, self._news = title, ""
         self._console.print(f"\n[bold]{len(self.seconds) + 1}/{self._steps} {title}[/bold]  [dim]{about}[/dim]", soft_wrap=True)
-        started = self._said_at = time.monotonic()
+        started = self._printed_at = time.monotonic()
         if self._console.is_terminal:
             with self._console.status(title) as self._status:
                 yield
@@ -51,8 +51,8 @@ class Show:
         enough."""
         if self._status is not None:
             self._status.update(f"{self._title}: {text}")
-        elif text != self._news and time.monotonic() - self._said_at >= PLAIN_LINE_EVERY_SECONDS:
-            self._said_at = time.monotonic()
+        elif text != self._news and time.monotonic() - self._printed_at >= PLAIN_LINE_EVERY_SECONDS:
+            self._printed_at = time.monotonic()
             self._console.print(f"  {text}", markup=False, soft_wrap=True)
         self._news = text
 

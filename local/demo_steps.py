@@ -1,4 +1,4 @@
-"""The steps of the demo on the deployed stack: what each asks of it, and when one has failed."""
+"""The steps of the demo on the deployed stack: what each requests, and when one has failed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SKILL = "support-email-draft"
 MAX_REFUSALS = 20
 """The demo stops when more requests than this failed while it waits for a rollout."""
 UNRECORDED_LOOKS = 5
-"""Looks for which an execution may have failed and its record not say so yet."""
+"""For so many looks an execution may have failed before its record says so."""
 SCOPES = ("infer", "telemetry", "admin")
 
 
@@ -58,9 +58,10 @@ class DemoSettings:
             "units_a_day": 86_400,
         }
     )
-    """The steps, and an email a second to plan for: the past has pauses in it. Time scales are the stage's own."""
+    """The steps, and the traffic to plan for: an email a second, since past traffic has pauses. Times are the stage's
+    own."""
     learning: dict[str, object] = field(default_factory=lambda: {"test_share": 0.0, "validation_share": 0.0})
-    """What this demo asks of a learning run beyond the stage's settings: only held-out issues are judged on."""
+    """A learning run's settings beyond the stage's: evaluation uses held-out issues only."""
     learning_seconds: float = 1200.0
     rollout_seconds: float = 600.0
     delivery_seconds: float = 120.0
@@ -72,7 +73,7 @@ class DemoSettings:
 
 
 class DemoFailed(Exception):
-    """A step did not come to its end. The text says what failed, why, and where the log is."""
+    """A step did not finish. The text says what failed, why, and where the log is."""
 
 
 class Admin:
@@ -99,7 +100,7 @@ class Admin:
 
 @dataclass(slots=True)
 class Demo:
-    """One run: where it happens, and what it has made so far."""
+    """One run of the demo: its settings, its office, and the stack that it runs on."""
 
     settings: DemoSettings
     show: Show
@@ -109,43 +110,43 @@ class Demo:
     tenant_id: str
     logs: Path
     faults_before: int = 0
-    """How many errors of its own the emulator had had before the demo."""
+    """The number of the emulator's own errors before the demo."""
     situation: str = ""
     """Where a rollout or learning run is, for the news."""
 
     async def make_skill(self) -> str:
-        """The skill with a baseline policy on the stage's base model, all traffic to it; the policy's id."""
+        """Make the skill and a baseline policy on the stage's base model that gets all traffic; the policy's id."""
         await self.admin.call("PUT", f"skills/{SKILL}", {"description": "Drafts replies to customers' emails"})
-        policy = await self.admin.call("POST", f"skills/{SKILL}/policies", self._prompted())
+        policy = await self.admin.call("POST", f"skills/{SKILL}/policies", self._prompt_settings())
         policy_id = str(policy["policy_id"])
         route = {"control": policy_id, "unit": "thread", "expected_version": 0, "reason": "the baseline"}
         await self.admin.call("PUT", f"skills/{SKILL}/route", route)
         return policy_id
 
-    def _prompted(self) -> dict[str, object]:
+    def _prompt_settings(self) -> dict[str, object]:
         return {
             "prompt": {"system": SYSTEM_PROMPT, "user": USER_PROMPT},
             "sampling": {"temperature": self.settings.temperature, "max_tokens": self.settings.max_draft_tokens},
         }
 
     async def work(self, mail: Iterable[Case], name: str, amount: int | None = None, stop: asyncio.Event | None = None) -> int:
-        """The office answers `mail`; how many emails."""
+        """Have the office answer `mail`; the number of emails answered. Raises: DemoFailed."""
         done, stop = 0, stop or asyncio.Event()
 
-        def each(answered: bool) -> None:
+        def each(was_answered: bool) -> None:
             nonlocal done
             done += 1
             self.show.news(f"{done} of {amount} emails" if amount else f"{done} emails, {self.situation}")
-            if amount and (not answered or self.faults()):
+            if amount and (not was_answered or self.faults()):
                 stop.set()
 
-        answered = await self.office.work(mail, week=name, stop=stop, each=each)
+        count = await self.office.work(mail, week=name, stop=stop, each=each)
         self.check_faults()
-        if amount and answered < amount:
+        if amount and count < amount:
             self.check_refusals(most=0)
-        return answered
+        return count
 
-    async def delivered(self) -> None:
+    async def wait_for_delivery(self) -> None:
         """Wait until every acknowledged event is in the lake and every draft's feedback is in its reward. Raises:
         DemoFailed."""
         deadline = time.monotonic() + self.settings.delivery_seconds
@@ -153,31 +154,31 @@ class Demo:
         while True:
             self.check_faults()
             hot = await asyncio.to_thread(self.stack.hot_events)
-            reacted = {event.output_id for event in hot.values() if isinstance(event, FeedbackSubmitted) and event.kind == "action"}
-            rewarded = {event.output_id for event in hot.values() if isinstance(event, RewardComputed) and len(event.event_ids) == 2}
+            with_action = {event.output_id for event in hot.values() if isinstance(event, FeedbackSubmitted) and event.kind == "action"}
+            with_reward = {event.output_id for event in hot.values() if isinstance(event, RewardComputed) and len(event.event_ids) == 2}
             lake = await asyncio.to_thread(self.stack.lake_event_ids)
             missing = len(sent - set(lake))
-            if not missing and not reacted - rewarded:
+            if not missing and not with_action - with_reward:
                 return
             if time.monotonic() > deadline:
                 raise DemoFailed(
                     f"after {self.settings.delivery_seconds:.0f} s {missing} of {len(sent)} events are not in the lake and "
-                    f"{len(reacted - rewarded)} of {len(reacted)} drafts have no full reward"
+                    f"{len(with_action - with_reward)} of {len(with_action)} drafts have no full reward"
                 )
-            self.show.news(f"waiting for {missing} events to reach the lake, {len(reacted - rewarded)} rewards")
+            self.show.news(f"waiting for {missing} events to reach the lake, {len(with_action - with_reward)} rewards")
             await asyncio.sleep(self.settings.poll_seconds)
 
     async def learn(self) -> dict[str, object]:
         """A learning run from its start to its end; its record. Raises: DemoFailed unless it registered a policy."""
         run = await self.admin.call("POST", f"skills/{SKILL}/learning-runs", {"settings": self.settings.learning})
-        run_id, began = str(run["run_id"]), time.monotonic()
+        run_id, start = str(run["run_id"]), time.monotonic()
 
-        def tell(_: dict[str, object]) -> None:
-            self.show.news(f"{self.stack.current_state('learning', run_id)}, {time.monotonic() - began:.0f} s")
+        def report_progress(_: dict[str, object]) -> None:
+            self.show.news(f"{self.stack.current_state('learning', run_id)}, {time.monotonic() - start:.0f} s")
 
         execution = ("learning", run_id)
         run = await self._until_ended(
-            f"skills/{SKILL}/learning-runs/{run_id}", execution, {"running"}, self.settings.learning_seconds, tell
+            f"skills/{SKILL}/learning-runs/{run_id}", execution, {"running"}, self.settings.learning_seconds, report_progress
         )
         if run["status"] != "registered":
             jobs = "".join(f"\nlog: {log}" for log in sorted(self.logs.glob(f"*-{run_id.removeprefix('run_').lower()}.log")))
@@ -185,7 +186,7 @@ class Demo:
         return run
 
     async def promotion_report(self, run: dict[str, object]) -> PromotionReport:
-        """The report that the evaluation job left."""
+        """The report that the evaluation job wrote."""
         place = urlsplit(str(run["report_uri"]))
         answer = await asyncio.to_thread(boto3.client("s3").get_object, Bucket=place.netloc, Key=place.path.lstrip("/"))
         return PromotionReport.model_validate_json(answer["Body"].read())
@@ -198,19 +199,19 @@ class Demo:
         bell = asyncio.Event()
         traffic = asyncio.create_task(self.work(cases("held_out", seed), name, stop=bell))
 
-        def tell(document: dict[str, object]) -> None:
+        def report_progress(document: dict[str, object]) -> None:
             self.situation = situation_of(document)
 
         try:
             path = f"skills/{SKILL}/rollouts/{rollout['rollout_id']}"
             execution = ("rollout", str(rollout["rollout_id"]))
-            ended = await self._until_ended(path, execution, {"starting", "running"}, self.settings.rollout_seconds, tell)
+            record = await self._until_ended(path, execution, {"starting", "running"}, self.settings.rollout_seconds, report_progress)
             await asyncio.sleep(load_after)
-            ended = await self.admin.call("GET", path)  # the alarm is recorded a moment after the route, and may come second
+            record = await self.admin.call("GET", path)  # the alarm is recorded a moment after the route, and may come second
         finally:
             bell.set()
             await traffic
-        return Rollout.model_validate(ended, strict=False, extra="ignore")
+        return Rollout.model_validate(record, strict=False, extra="ignore")
 
     async def evidence(self, rollout: Rollout) -> TrialEvidence:
         """What the rollout's trial has seen, over time."""
@@ -218,7 +219,12 @@ class Demo:
         return TrialEvidence.model_validate(answer, strict=False)
 
     async def _until_ended(
-        self, path: str, execution: tuple[str, str], going_on: set[str], seconds: float, tell: Callable[[dict[str, object]], None]
+        self,
+        path: str,
+        execution: tuple[str, str],
+        going_on: set[str],
+        seconds: float,
+        report_progress: Callable[[dict[str, object]], None],
     ) -> dict[str, object]:
         deadline = time.monotonic() + seconds
         failed_looks = 0
@@ -234,7 +240,7 @@ class Demo:
                 raise DemoFailed(f"{path} is {document['status']}, and its execution has ended {failure}")
             if time.monotonic() > deadline:
                 raise DemoFailed(f"{path} is still {document['status']} after {seconds:.0f} s")
-            await asyncio.to_thread(tell, document)
+            await asyncio.to_thread(report_progress, document)
             await asyncio.sleep(self.settings.poll_seconds)
 
     def faults(self) -> list[str]:
@@ -243,8 +249,8 @@ class Demo:
 
     def check_faults(self) -> None:
         """Raises: DemoFailed with the first of `faults`."""
-        if since := self.faults():
-            raise DemoFailed(f"the laptop cloud failed inside: {since[0]}")
+        if own_faults := self.faults():
+            raise DemoFailed(f"the laptop cloud itself failed: {own_faults[0]}")
 
     def check_refusals(self, *, most: int) -> None:
         """Raises: DemoFailed when more than `most` of the office's requests were refused so far."""
@@ -266,10 +272,10 @@ class Demo:
         key = f"tenants/{self.tenant_id}/{SKILL}/runs/scrambled/output/model.tar.gz"
         s3, sagemaker = boto3.client("s3"), boto3.client("sagemaker")
         with tempfile.TemporaryDirectory() as scratch:
-            packed, directory = Path(scratch, "model.tar.gz"), Path(scratch, "adapter")
-            await asyncio.to_thread(s3.download_file, source.netloc, source.path.lstrip("/"), str(packed))
-            digest = await asyncio.to_thread(scramble, packed, directory, gain=self.settings.scramble_gain, seed=self.settings.seed)
-            await asyncio.to_thread(s3.upload_file, str(packed), source.netloc, key)
+            archive_file, directory = Path(scratch, "model.tar.gz"), Path(scratch, "adapter")
+            await asyncio.to_thread(s3.download_file, source.netloc, source.path.lstrip("/"), str(archive_file))
+            digest = await asyncio.to_thread(scramble, archive_file, directory, gain=self.settings.scramble_gain, seed=self.settings.seed)
+            await asyncio.to_thread(s3.upload_file, str(archive_file), source.netloc, key)
         uri = f"s3://{source.netloc}/{key}"
         await asyncio.to_thread(
             sagemaker.create_inference_component,
@@ -277,7 +283,7 @@ class Demo:
             EndpointName=str(backend["endpoint"]),
             Specification={"BaseInferenceComponentName": base_component(str(backend["endpoint"])), "Container": {"ArtifactUrl": uri}},
         )
-        await self._loaded(name)
+        await self._wait_until_loaded(name)
         bad = {
             "name": name,
             "artifact_uri": uri,
@@ -285,11 +291,11 @@ class Demo:
             "run_id": adapter["run_id"],
             "dataset_version": adapter["dataset_version"],
         }
-        body = {**self._prompted(), "adapter": bad, "backend": {**backend, "component": name}}
+        body = {**self._prompt_settings(), "adapter": bad, "backend": {**backend, "component": name}}
         policy = await self.admin.call("POST", f"skills/{SKILL}/policies", body)
         return str(policy["policy_id"])
 
-    async def _loaded(self, name: str) -> None:
+    async def _wait_until_loaded(self, name: str) -> None:
         deadline = time.monotonic() + 60
         describe = boto3.client("sagemaker").describe_inference_component
         while True:
@@ -322,7 +328,7 @@ def situation_of(document: dict[str, object]) -> str:
     return f"{float(str(last['weight'])):.0%} to the candidate: {last['n_candidate']} judged, {last['n_control']} of the control"
 
 
-def scramble(packed: Path, directory: Path, *, gain: float, seed: int) -> str:
+def scramble(archive_file: Path, directory: Path, *, gain: float, seed: int) -> str:
     """Shuffle the numbers inside each LoRA `B` matrix of a PEFT adapter and multiply them by `gain`, as a diverged run
     might leave them.
 
@@ -331,17 +337,17 @@ def scramble(packed: Path, directory: Path, *, gain: float, seed: int) -> str:
     import torch
     from safetensors.torch import load_file, save_file
 
-    with tarfile.open(packed) as archive:
+    with tarfile.open(archive_file) as archive:
         extract(archive, directory)
     weights = directory / "adapter_model.safetensors"
     chance = torch.Generator().manual_seed(seed)
     tensors = load_file(weights)
     for name, tensor in tensors.items():
         if "lora_B" in name:
-            shuffled = tensor.flatten()[torch.randperm(tensor.numel(), generator=chance)]
-            tensors[name] = (gain * shuffled).reshape(tensor.shape).to(tensor.dtype)
+            values = tensor.flatten()[torch.randperm(tensor.numel(), generator=chance)]
+            tensors[name] = (gain * values).reshape(tensor.shape).to(tensor.dtype)
     save_file(tensors, weights, metadata={"format": "pt"})
-    with tarfile.open(packed, "w:gz") as archive:
+    with tarfile.open(archive_file, "w:gz") as archive:
         for path in sorted(directory.iterdir()):
             archive.add(path, arcname=path.name)
-    return sha256(packed.read_bytes()).hexdigest()
+    return sha256(archive_file.read_bytes()).hexdigest()

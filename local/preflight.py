@@ -1,4 +1,4 @@
-"""What a machine must have before anything long starts; each lack is one line that says how to mend it. Standard
+"""What a machine must have before anything long starts; each problem is one line that says how to solve it. Standard
 library only."""
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ NEEDED_DISK_GIB = 12
 
 
 def problems(*, for_cloud: bool) -> list[str]:
-    """The machine's lacks, worst first; empty when set-up (and, with `for_cloud`, the laptop cloud) can start."""
-    found = [_python(), _node(), _disk()]
+    """What the machine lacks, a line each, worst first; empty when set-up (and, with `for_cloud`, the laptop cloud) can
+    start."""
+    findings = [_python(), _node(), _disk()]
     if for_cloud:
-        found += [_memory(), _port()]
-    return [problem for problem in found if problem]
+        findings += [_memory(), _port()]
+    return [problem for problem in findings if problem]
 
 
 def _python() -> str | None:
@@ -53,7 +54,7 @@ def _disk() -> str | None:
 
 
 def _memory() -> str | None:
-    """Available memory; a laptop cloud that already runs has taken its share, so then nothing is asked for."""
+    """Whether memory is short; not checked while a laptop cloud runs, which has its memory already."""
     if _ours_is_listening():
         return None
     fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())

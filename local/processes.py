@@ -1,6 +1,6 @@
 """The laptop cloud's processes: one by its pid file, all by the mark in their environment.
 
-A pid alone proves nothing, since the kernel gives it away again; with the process's start time it names one process for
+A pid alone proves nothing, since the kernel uses it again; with the process's start time it names one process for
 good. Everything the emulator starts (functions' workers, jobs, vLLM) carries RLAAS_CLOUD=<state directory> in its
 environment, so leftovers of a cloud that was killed are found without any file.
 """
@@ -18,12 +18,12 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 MARK = "RLAAS_CLOUD"
 OWNER = "RLAAS_OWNER"
-"""The process a cloud ends with, as `Process.text`; a cloud that the user started has none."""
+"""The variable that names the process a cloud ends with, as `Process.text`; unset for a cloud that the user started."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process, told from a later one with its number by the time it started (clock ticks since boot)."""
+    """One process. `started` (clock ticks since boot) tells it apart from a later process with the same `pid`."""
 
     pid: int
     started: int
@@ -60,7 +60,8 @@ class Process:
 
 
 def end_with_parent() -> None:
-    """For a `preexec_fn`: the process is killed when the thread that started it ends, however that ended."""
+    """For a `preexec_fn`: have the kernel kill the process when the thread that started it ends, for whatever
+    reason."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -80,25 +81,25 @@ def read(file: Path) -> Process | None:
 
 
 def marked(state: Path, *others: str) -> list[Process]:
-    """Every living process of the cloud whose state lies in `state`, but this one; with `others` ("NAME=value"), those
-    that have these in their environment too."""
-    wanted = {entry.encode() for entry in (f"{MARK}={state}", *others)}
-    found = []
+    """Every living process of the cloud whose state lies in `state`, except this one; with `others` ("NAME=value"),
+    only those that also have these in their environment."""
+    variables = {entry.encode() for entry in (f"{MARK}={state}", *others)}
+    processes = []
     for entry in filter(str.isdigit, (path.name for path in Path("/proc").iterdir())):
         try:
             environment = Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
-        if wanted <= set(environment) and int(entry) != os.getpid() and (process := Process.of(int(entry))):
-            found.append(process)
-    return found
+        if variables <= set(environment) and int(entry) != os.getpid() and (process := Process.of(int(entry))):
+            processes.append(process)
+    return processes
 
 
 def end(state: Path, *, first: Process | None, seconds: float) -> int:
     """End the whole cloud of `state`: `first` (the emulator) by SIGTERM, so that it ends its children in order, then
     whatever is left.
 
-    Returns how many had to be killed.
+    Waits up to `seconds` for `first`. Returns how many processes had to be killed.
     """
     if first:
         first.signal(signal.SIGTERM)

@@ -27,26 +27,25 @@ class Dropped(Exception):
 
 @dataclass(frozen=True)
 class Check:
-    """One property of one resource type: what a template asks for, what there is, and how to set it (None: it cannot
-    be)."""
+    """One property of one resource type: what its template says, what is deployed, and how to set it (None: cannot)."""
 
     type: str
     property: str
-    wanted: Callable[[Properties], Any]
-    found: Callable[[Client, str], Any]
+    expected: Callable[[Properties], Any]
+    actual: Callable[[Client, str], Any]
     mend: Callable[[Client, str, Any], object] | None = None
 
 
-def agrees(wanted: Any, found: Any) -> bool:
-    """Whether `found` is what the template says; a reference, which only CloudFormation can resolve, stands for
-    anything that is set."""
-    if isinstance(wanted, dict):
-        if any(key == "Ref" or key.startswith("Fn::") for key in wanted):
-            return found is not None
-        return isinstance(found, dict) and all(agrees(inner, found.get(key)) for key, inner in wanted.items())
-    if isinstance(wanted, list):
-        return isinstance(found, list) and len(found) == len(wanted) and all(map(agrees, wanted, found))
-    return bool(wanted == found)
+def agrees(expected: Any, actual: Any) -> bool:
+    """Whether `actual` is what the template says; a reference, which only CloudFormation can resolve, equals any value
+    but None."""
+    if isinstance(expected, dict):
+        if any(key == "Ref" or key.startswith("Fn::") for key in expected):
+            return actual is not None
+        return isinstance(actual, dict) and all(agrees(inner, actual.get(key)) for key, inner in expected.items())
+    if isinstance(expected, list):
+        return isinstance(actual, list) and len(actual) == len(expected) and all(map(agrees, expected, actual))
+    return bool(expected == actual)
 
 
 def _replica(properties: Properties) -> Properties:
@@ -56,13 +55,13 @@ def _replica(properties: Properties) -> Properties:
 
 
 def _ttl(client: Client, table: str) -> Any:
-    described = client("dynamodb").describe_time_to_live(TableName=table)["TimeToLiveDescription"]
-    return described.get("AttributeName") if described["TimeToLiveStatus"] in ("ENABLED", "ENABLING") else None
+    description = client("dynamodb").describe_time_to_live(TableName=table)["TimeToLiveDescription"]
+    return description.get("AttributeName") if description["TimeToLiveStatus"] in ("ENABLED", "ENABLING") else None
 
 
 def _recovery(client: Client, table: str) -> Any:
-    described = client("dynamodb").describe_continuous_backups(TableName=table)["ContinuousBackupsDescription"]
-    return described["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED" or None
+    description = client("dynamodb").describe_continuous_backups(TableName=table)["ContinuousBackupsDescription"]
+    return description["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED" or None
 
 
 def _table(client: Client, table: str) -> Any:
@@ -82,8 +81,8 @@ def _machine(client: Client, arn: str) -> Any:
 
 
 def _destination(client: Client, stream: str) -> Any:
-    described = client("firehose").describe_delivery_stream(DeliveryStreamName=stream)["DeliveryStreamDescription"]
-    return described["Destinations"][0]["ExtendedS3DestinationDescription"]
+    description = client("firehose").describe_delivery_stream(DeliveryStreamName=stream)["DeliveryStreamDescription"]
+    return description["Destinations"][0]["ExtendedS3DestinationDescription"]
 
 
 def _bucket(client: Client, operation: str, bucket: str, field: str) -> Any:
@@ -97,23 +96,23 @@ def _bucket(client: Client, operation: str, bucket: str, field: str) -> Any:
 
 
 def _lifecycle_rule(rule: Properties) -> dict[str, Any]:
-    """A template's lifecycle rule in the words of S3's API."""
-    words: dict[str, Any] = {"ID": rule["Id"], "Status": rule["Status"], "Filter": {"Prefix": rule.get("Prefix", "")}}
+    """A template's lifecycle rule as S3's API writes it."""
+    settings: dict[str, Any] = {"ID": rule["Id"], "Status": rule["Status"], "Filter": {"Prefix": rule.get("Prefix", "")}}
     if days := rule.get("ExpirationInDays"):
-        words["Expiration"] = {"Days": days}
+        settings["Expiration"] = {"Days": days}
     if transitions := rule.get("Transitions"):
-        words["Transitions"] = [{"StorageClass": move["StorageClass"], "Days": move["TransitionInDays"]} for move in transitions]
+        settings["Transitions"] = [{"StorageClass": move["StorageClass"], "Days": move["TransitionInDays"]} for move in transitions]
     for key in ("AbortIncompleteMultipartUpload", "NoncurrentVersionExpiration"):
         if key in rule:
-            words[key] = rule[key]
-    return words
+            settings[key] = rule[key]
+    return settings
 
 
 def _alarm(client: Client, alarm: str) -> Any:
     return client("cloudwatch").describe_alarms(AlarmNames=[alarm])["MetricAlarms"][0]
 
 
-def _mapped(key: str, default: Any = None) -> Check:
+def _mapping_check(key: str, default: Any = None) -> Check:
     return Check(
         "AWS::Lambda::EventSourceMapping",
         key,
@@ -122,7 +121,7 @@ def _mapped(key: str, default: Any = None) -> Check:
     )
 
 
-def _configured(key: str, *nested: str) -> Check:
+def _function_check(key: str, *nested: str) -> Check:
     def dig(value: Any) -> Any:
         for name in nested:
             value = (value or {}).get(name)
@@ -136,18 +135,18 @@ def _configured(key: str, *nested: str) -> Check:
     )
 
 
-def _delivered(key: str) -> Check:
+def _delivery_check(key: str) -> Check:
     """Whether one of a delivery stream's abilities is switched on."""
 
-    def wanted(properties: Properties) -> Any:
+    def expected(properties: Properties) -> Any:
         return ((properties.get("ExtendedS3DestinationConfiguration") or {}).get(key) or {}).get("Enabled")
 
     return Check(
-        "AWS::KinesisFirehose::DeliveryStream", key, wanted, lambda client, id: (_destination(client, id).get(key) or {}).get("Enabled")
+        "AWS::KinesisFirehose::DeliveryStream", key, expected, lambda client, id: (_destination(client, id).get(key) or {}).get("Enabled")
     )
 
 
-def _alarmed(key: str) -> Check:
+def _alarm_check(key: str) -> Check:
     return Check("AWS::CloudWatch::Alarm", key, lambda properties: properties.get(key), lambda client, id: _alarm(client, id).get(key))
 
 
@@ -158,8 +157,8 @@ def _tables(type: str) -> list[Check]:
             "TimeToLiveSpecification",
             lambda properties: (properties.get("TimeToLiveSpecification") or {}).get("AttributeName"),
             _ttl,
-            lambda client, id, wanted: client("dynamodb").update_time_to_live(
-                TableName=id, TimeToLiveSpecification={"Enabled": True, "AttributeName": wanted}
+            lambda client, id, value: client("dynamodb").update_time_to_live(
+                TableName=id, TimeToLiveSpecification={"Enabled": True, "AttributeName": value}
             ),
         ),
         Check(
@@ -169,8 +168,8 @@ def _tables(type: str) -> list[Check]:
                 (_replica(properties).get("PointInTimeRecoverySpecification") or {}).get("PointInTimeRecoveryEnabled") or None
             ),
             _recovery,
-            lambda client, id, wanted: client("dynamodb").update_continuous_backups(
-                TableName=id, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": wanted}
+            lambda client, id, value: client("dynamodb").update_continuous_backups(
+                TableName=id, PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": value}
             ),
         ),
         Check(
@@ -190,7 +189,7 @@ def _tables(type: str) -> list[Check]:
             "DeletionProtectionEnabled",
             lambda properties: _replica(properties).get("DeletionProtectionEnabled") or None,
             lambda client, id: _table(client, id).get("DeletionProtectionEnabled") or None,
-            lambda client, id, wanted: client("dynamodb").update_table(TableName=id, DeletionProtectionEnabled=wanted),
+            lambda client, id, value: client("dynamodb").update_table(TableName=id, DeletionProtectionEnabled=value),
         ),
     ]
 
@@ -198,8 +197,8 @@ def _tables(type: str) -> list[Check]:
 CHECKS: tuple[Check, ...] = (
     *_tables("AWS::DynamoDB::Table"),
     *_tables("AWS::DynamoDB::GlobalTable"),
-    *(_configured(key) for key in ("Timeout", "MemorySize", "Handler", "Runtime", "Architectures")),
-    _configured("TracingConfig", "Mode"),
+    *(_function_check(key) for key in ("Timeout", "MemorySize", "Handler", "Runtime", "Architectures")),
+    _function_check("TracingConfig", "Mode"),
     Check(
         "AWS::Lambda::Function",
         "Environment",
@@ -223,10 +222,10 @@ CHECKS: tuple[Check, ...] = (
         "ReservedConcurrentExecutions",
         lambda properties: properties.get("ReservedConcurrentExecutions"),
         lambda client, id: client("lambda").get_function_concurrency(FunctionName=id).get("ReservedConcurrentExecutions"),
-        lambda client, id, wanted: client("lambda").put_function_concurrency(FunctionName=id, ReservedConcurrentExecutions=wanted),
+        lambda client, id, value: client("lambda").put_function_concurrency(FunctionName=id, ReservedConcurrentExecutions=value),
     ),
     *(
-        _mapped(key)
+        _mapping_check(key)
         for key in (
             "BatchSize",
             "MaximumRetryAttempts",
@@ -236,7 +235,7 @@ CHECKS: tuple[Check, ...] = (
             "StartingPosition",
         )
     ),
-    _mapped("MaximumBatchingWindowInSeconds", 0),
+    _mapping_check("MaximumBatchingWindowInSeconds", 0),
     Check(
         "AWS::Lambda::EventSourceMapping",
         "FilterCriteria",
@@ -266,21 +265,21 @@ CHECKS: tuple[Check, ...] = (
         "VersioningConfiguration",
         lambda properties: (properties.get("VersioningConfiguration") or {}).get("Status"),
         lambda client, id: _bucket(client, "get_bucket_versioning", id, "Status"),
-        lambda client, id, wanted: client("s3").put_bucket_versioning(Bucket=id, VersioningConfiguration={"Status": wanted}),
+        lambda client, id, value: client("s3").put_bucket_versioning(Bucket=id, VersioningConfiguration={"Status": value}),
     ),
     Check(
         "AWS::S3::Bucket",
         "PublicAccessBlockConfiguration",
         lambda properties: properties.get("PublicAccessBlockConfiguration"),
         lambda client, id: _bucket(client, "get_public_access_block", id, "PublicAccessBlockConfiguration"),
-        lambda client, id, wanted: client("s3").put_public_access_block(Bucket=id, PublicAccessBlockConfiguration=wanted),
+        lambda client, id, value: client("s3").put_public_access_block(Bucket=id, PublicAccessBlockConfiguration=value),
     ),
     Check(
         "AWS::S3::Bucket",
         "LifecycleConfiguration",
         lambda properties: [_lifecycle_rule(rule) for rule in (properties.get("LifecycleConfiguration") or {}).get("Rules") or []] or None,
         lambda client, id: _bucket(client, "get_bucket_lifecycle_configuration", id, "Rules"),
-        lambda client, id, wanted: client("s3").put_bucket_lifecycle_configuration(Bucket=id, LifecycleConfiguration={"Rules": wanted}),
+        lambda client, id, value: client("s3").put_bucket_lifecycle_configuration(Bucket=id, LifecycleConfiguration={"Rules": value}),
     ),
     Check(
         "AWS::KinesisFirehose::DeliveryStream",
@@ -288,9 +287,9 @@ CHECKS: tuple[Check, ...] = (
         lambda properties: (properties.get("ExtendedS3DestinationConfiguration") or {}).get("Prefix"),
         lambda client, id: _destination(client, id).get("Prefix"),
     ),
-    *(_delivered(key) for key in ("DataFormatConversionConfiguration", "DynamicPartitioningConfiguration", "ProcessingConfiguration")),
+    *(_delivery_check(key) for key in ("DataFormatConversionConfiguration", "DynamicPartitioningConfiguration", "ProcessingConfiguration")),
     *(
-        _alarmed(key)
+        _alarm_check(key)
         for key in (
             "Period",
             "EvaluationPeriods",
@@ -325,7 +324,7 @@ CHECKS: tuple[Check, ...] = (
         "RetentionInDays",
         lambda properties: properties.get("RetentionInDays"),
         lambda client, id: client("logs").describe_log_groups(logGroupNamePrefix=id)["logGroups"][0].get("retentionInDays"),
-        lambda client, id, wanted: client("logs").put_retention_policy(logGroupName=id, retentionInDays=wanted),
+        lambda client, id, value: client("logs").put_retention_policy(logGroupName=id, retentionInDays=value),
     ),
     Check(
         "AWS::Athena::WorkGroup",
@@ -337,7 +336,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def _methods(template: Properties, physical: Mapping[str, str], client: Client) -> Iterator[tuple[str, Any, Any]]:
-    """(what, wanted, found) of API Gateway's methods and stages, which have no id of their own to describe them by."""
+    """(property, expected, actual) of API Gateway's methods, which have no id of their own to describe them by."""
     api = client("apigateway")
     for logical_id, resource in template["Resources"].items():
         properties = resource.get("Properties", {})
@@ -347,16 +346,16 @@ def _methods(template: Properties, physical: Mapping[str, str], client: Client) 
             if "Fn::GetAtt" in parent:
                 roots = [item for item in api.get_resources(restApiId=rest, limit=500)["items"] if item["path"] == "/"]
                 resource_id = roots[0]["id"]
-            found = api.get_method(restApiId=rest, resourceId=resource_id, httpMethod=properties["HttpMethod"])
-            yield f"{logical_id} AuthorizationType", properties.get("AuthorizationType"), found.get("authorizationType")
-            for named, its_name in (("RequestValidatorId", "requestValidatorId"), ("AuthorizerId", "authorizerId")):
-                if properties.get(named):
-                    yield f"{logical_id} {named}", physical.get(_ref(properties[named])), found.get(its_name)
+            method = api.get_method(restApiId=rest, resourceId=resource_id, httpMethod=properties["HttpMethod"])
+            yield f"{logical_id} AuthorizationType", properties.get("AuthorizationType"), method.get("authorizationType")
+            for property_name, answer_key in (("RequestValidatorId", "requestValidatorId"), ("AuthorizerId", "authorizerId")):
+                if properties.get(property_name):
+                    yield f"{logical_id} {property_name}", physical.get(_ref(properties[property_name])), method.get(answer_key)
             mode = (properties.get("Integration") or {}).get("ResponseTransferMode")
             if mode:
-                yield f"{logical_id} ResponseTransferMode", mode, found["methodIntegration"].get("responseTransferMode")
+                yield f"{logical_id} ResponseTransferMode", mode, method["methodIntegration"].get("responseTransferMode")
             if properties.get("RequestModels"):
-                yield f"{logical_id} RequestModels", sorted(properties["RequestModels"]), sorted(found.get("requestModels") or {})
+                yield f"{logical_id} RequestModels", sorted(properties["RequestModels"]), sorted(method.get("requestModels") or {})
 
 
 def _ref(value: Any) -> str:
@@ -366,36 +365,36 @@ def _ref(value: Any) -> str:
 
 
 def check(templates: Mapping[str, Properties], client: Client) -> list[str]:
-    """Compare every deployed resource with its template and set what was dropped; what was set, a line each.
+    """Compare every deployed resource with its template and set what was dropped; returns a line for each repair.
 
     Raises: Dropped with a line for each property that is still not what its template says.
     """
-    mended, lost = [], []
+    repairs, differences = [], []
     for stack, template in templates.items():
         pages = client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=stack)
         physical = {entry["LogicalResourceId"]: entry["PhysicalResourceId"] for page in pages for entry in page["StackResourceSummaries"]}
         resources: Mapping[str, Any] = template["Resources"]
         missing = [logical_id for logical_id, entry in resources.items() if logical_id not in physical and "Condition" not in entry]
-        lost += [f"{stack}/{logical_id}: not deployed" for logical_id in missing]
+        differences += [f"{stack}/{logical_id}: not deployed" for logical_id in missing]
         for logical_id, resource in resources.items():
             for entry in CHECKS:
                 if entry.type != resource["Type"] or logical_id not in physical or f"{entry.type} {entry.property}" in NOT_HERE:
                     continue
-                wanted = entry.wanted(resource.get("Properties", {}))
-                if wanted is None:
+                expected = entry.expected(resource.get("Properties", {}))
+                if expected is None:
                     continue
-                found = entry.found(client, physical[logical_id])
+                actual = entry.actual(client, physical[logical_id])
                 what = f"{stack}/{logical_id} {entry.property}"
-                if not agrees(wanted, found) and entry.mend:
-                    entry.mend(client, physical[logical_id], wanted)
-                    found = entry.found(client, physical[logical_id])
-                    if agrees(wanted, found):
-                        mended.append(f"set {what}, which CloudFormation dropped here")
-                if not agrees(wanted, found):
-                    lost.append(f"{what}: the template says {wanted!r}, deployed is {found!r}")
-        for what, wanted, found in _methods(template, physical, client):
-            if wanted != found:
-                lost.append(f"{stack}/{what}: the template says {wanted!r}, deployed is {found!r}")
-    if lost:
-        raise Dropped("deployed resources differ from their templates:\n" + "\n".join(lost))
-    return mended
+                if not agrees(expected, actual) and entry.mend:
+                    entry.mend(client, physical[logical_id], expected)
+                    actual = entry.actual(client, physical[logical_id])
+                    if agrees(expected, actual):
+                        repairs.append(f"set {what}, which CloudFormation dropped here")
+                if not agrees(expected, actual):
+                    differences.append(f"{what}: the template says {expected!r}, deployed is {actual!r}")
+        for what, expected, actual in _methods(template, physical, client):
+            if expected != actual:
+                differences.append(f"{stack}/{what}: the template says {expected!r}, deployed is {actual!r}")
+    if differences:
+        raise Dropped("deployed resources differ from their templates:\n" + "\n".join(differences))
+    return repairs

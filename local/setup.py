@@ -111,8 +111,8 @@ def other_python(python: str) -> Step:
 
     torch only where the version has the wheel that the laptop uses: on another it would be a CUDA build of gigabytes.
     """
-    asked = [python, "-c", "import sys; print(sys.version.split()[0], sys.version_info[:2] == (3, 11))"]
-    version, has_torch = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()
+    command = [python, "-c", "import sys; print(sys.version.split()[0], sys.version_info[:2] == (3, 11))"]
+    version, has_torch = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     lock = ROOT / "requirements" / "dev.lock"
     commands = environment(STATE / "venvs" / "other", lock, torch=has_torch == "True", python=python)
     return Step("other environment", 75, (lock,), lambda: commands, f"{python} {version}")
@@ -162,7 +162,7 @@ def main() -> int:
 
 
 def install(lanes: list[list[Step]]) -> list[str]:
-    """Run the first lane, then the others side by side, and say how it goes; what failed."""
+    """Run the first lane, then the others side by side, and print progress; the failures, a text each."""
     missing = [step for lane in lanes for step in lane]
     longest = max(sum(step.about_seconds for step in lane) for lane in lanes)
     started = time.monotonic()

@@ -26,8 +26,8 @@ OWNER_SECONDS = 0.5
 def stop(signum: int, frame: types.FrameType | None) -> None:
     """End the children, then this process.
 
-    Stock would wait for the requests in flight, a CloudFormation call that hangs among them, and leave its children to
-    themselves.
+    Stock ministack waits for the requests in flight, even a CloudFormation call that hangs, and does not end its
+    children.
     """
     watchdog = threading.Timer(STOP_SECONDS, os._exit, (1,))
     watchdog.daemon = True
@@ -46,7 +46,7 @@ def _end_children() -> None:
 
 
 def _stop_with(owner: Process) -> None:
-    """Stop when `owner` is gone: whoever started this cloud for itself alone may be killed before it can stop it."""
+    """Stop when `owner` is gone: a process that started this cloud for itself may be killed before it can stop it."""
     while owner.lives():
         time.sleep(OWNER_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -96,8 +96,8 @@ def main() -> None:
     config.keep_alive_timeout = 75
     config.backlog = 1024
     config.loglevel = os.environ.get("LOG_LEVEL", "INFO")
-    guarded = door.Door(app.app, port=int(os.environ["GATEWAY_PORT"]), tokens=api.OPENAI)
-    asyncio.run(serve(guarded, config, shutdown_trigger=_never))
+    guarded_app = door.Door(app.app, port=int(os.environ["GATEWAY_PORT"]), tokens=api.OPENAI)
+    asyncio.run(serve(guarded_app, config, shutdown_trigger=_never))
 
 
 if __name__ == "__main__":

@@ -11,15 +11,15 @@ State = Literal["OK", "ALARM", "INSUFFICIENT_DATA"]
 
 @dataclass(frozen=True)
 class AlarmRule:
-    """What of an alarm decides its state: M (`to_alarm`) breaching periods out of N (`periods`)."""
+    """The settings that decide an alarm's state: M (`to_alarm`) breaching periods out of N (`periods`)."""
 
     periods: int
     to_alarm: int
     treat_missing: str
 
     def state(self, breaching: Sequence[bool | None]) -> State | None:
-        """The state that `breaching` (one entry a period, oldest first, None where there is no data) asks for; None
-        keeps the present one.
+        """The alarm's state after `breaching` (one entry a period, oldest first, None where there is no data); None
+        for no change.
 
         "How alarm state is evaluated when data is missing", Amazon CloudWatch User Guide: with N real points the newest
         N decide and missing ones are passed over; with fewer, the missing ones are filled as TreatMissingData says.

@@ -1,8 +1,8 @@
 """API Gateway's response streaming: a Lambda proxy integration with `responseTransferMode` STREAM.
 
 Stock ministack (services/apigateway_v1.py) drops the mode, cannot read such an integration's URI, and answers when the
-function is done. Here the answer goes on to the client as the function makes it. As on AWS, a client that leaves does
-not stop the function.
+function is done. Here the client gets the answer while the function writes it. As on AWS, a client that leaves does not
+stop the function.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Record = dict[str, Any]
 
 
 async def _invoke_proxy(integration: Record, *arguments: Any, **options: Any) -> Any:
-    """apigateway_v1._invoke_lambda_proxy_v1; what a streaming integration answers is sent on as it comes."""
+    """apigateway_v1._invoke_lambda_proxy_v1; a streaming integration's answer is sent on in parts, as they arrive."""
     if integration.get("responseTransferMode") != STREAM:
         return await _stock_invoke_proxy(integration, *arguments, **options)
     account, region = options.pop("owner_account_id"), options.pop("owner_region")
@@ -32,10 +32,10 @@ async def _invoke_proxy(integration: Record, *arguments: Any, **options: Any) ->
     parts: asyncio.Queue[Record | None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
-    def take(part: Record) -> None:
+    def put(part: Record) -> None:
         loop.call_soon_threadsafe(parts.put_nowait, part)
 
-    token = streaming_to.set(take)
+    token = streaming_to.set(put)
     try:
         work = asyncio.create_task(apigateway_v1._call_lambda_raw(_function(integration["uri"]), event, account_id=account, region=region))
     finally:
@@ -83,13 +83,13 @@ def _with_transfer_mode(provision: Callable[..., Any]) -> Callable[..., Any]:
     """CloudFormation's create or update of a method, with its integration's transfer mode."""
 
     def provisioned(*arguments: Any) -> Any:
-        created = provision(*arguments)
+        answer = provision(*arguments)
         properties: Record = arguments[-2]
-        wanted = (properties.get("Integration") or {}).get("ResponseTransferMode")
-        if wanted:
+        mode = (properties.get("Integration") or {}).get("ResponseTransferMode")
+        if mode:
             methods = apigateway_v1._resources[properties["RestApiId"]][properties["ResourceId"]]["resourceMethods"]
-            methods[properties["HttpMethod"]]["methodIntegration"]["responseTransferMode"] = wanted
-        return created
+            methods[properties["HttpMethod"]]["methodIntegration"]["responseTransferMode"] = mode
+        return answer
 
     return provisioned
 

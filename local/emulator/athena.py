@@ -4,11 +4,11 @@ Stock ministack (services/athena.py):
 - hands the query to DuckDB as it is. Here: translated from Athena's dialect by sqlglot.
 - stores the result as `<id>.csv/<id>.csv` and reports `<id>.csv`. Here: stored where it is reported.
 - lets an OutputLocation without a closing slash run into the query's id. Here: a slash between.
-- shows a Parquet table with the columns its files have, so that one added to the table later is unknown. Here: the
-  table's own columns, null where a file has none.
-- answers GetWorkGroup without the fields every workgroup has on AWS, which awswrangler reads unasked. Here: present.
-- has no UNLOAD. Here: to Parquet, by AWS's rules. The folder has to be empty; the files have names without an ending,
-  and there is none when there are no rows; a manifest beside the answers says which they are.
+- gives a Parquet table the columns of its files, so that a column added to the table later is unknown. Here: the
+  table's own columns, null where a file lacks one.
+- answers GetWorkGroup without fields that every workgroup has on AWS and that awswrangler reads. Here: present.
+- has no UNLOAD. Here: to Parquet, by AWS's rules. The folder has to be empty; the files' names have no suffix; without
+  rows there is no file; a manifest beside the query's results lists the files.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ async def _run_duckdb(query: str, database: str, catalog: str | None = None) -> 
 
 
 async def _unload(statement: re.Match[str], database: str, catalog: str | None) -> dict[str, Any]:
-    """Write the answer's files. Their URIs are the only column, for the manifest; nobody can ask for it.
+    """Write the result's files. The answer's only column is their URIs, for the manifest; clients never see it.
 
-    Raises: ValueError in AWS's words for a folder that is not empty.
+    Raises: ValueError with AWS's message for a folder that is not empty, and for options other than Parquet's.
     """
     options = {name.lower(): value.upper() for name, value in OPTION.findall(statement["options"])}
     if options.get("format") != "PARQUET" or options.keys() - {"format", "compression"}:
@@ -73,18 +73,18 @@ async def _unload(statement: re.Match[str], database: str, catalog: str | None) 
             f"HIVE_PATH_ALREADY_EXISTS: Target directory already exists: {folder}. You may need to manually clean the data at location "
             f"'{folder}' before retrying. Athena will not delete data in your account."
         )
-    with tempfile.TemporaryDirectory() as made:
-        parts = Path(made, "parts")
+    with tempfile.TemporaryDirectory() as directory:
+        parts = Path(directory, "parts")
         compression = options.get("compression", "GZIP")
         how = f"FORMAT parquet, COMPRESSION {compression}, FILE_SIZE_BYTES {FILE_BYTES}"
-        copied = await _stock_run(f"COPY ({to_duckdb(statement['query'])}) TO '{parts}' ({how})", database, catalog)
-        written: list[str] = []
-        if copied["rows"][0][0]:
+        result = await _stock_run(f"COPY ({to_duckdb(statement['query'])}) TO '{parts}' ({how})", database, catalog)
+        uris: list[str] = []
+        if result["rows"][0][0]:
             run = time.strftime("%Y%m%d_%H%M%S_00000_") + uuid.uuid4().hex[:5]
             for part in sorted(parts.iterdir()):
-                written.append(f"{folder}{run}_{uuid.uuid4()}")
-                _store(written[-1], part.read_bytes(), "application/octet-stream")
-    return {"columns": ["file"], "rows": [[uri] for uri in written]}
+                uris.append(f"{folder}{run}_{uuid.uuid4()}")
+                _store(uris[-1], part.read_bytes(), "application/octet-stream")
+    return {"columns": ["file"], "rows": [[uri] for uri in uris]}
 
 
 async def _save_query_results(query_id: str) -> None:

@@ -23,7 +23,7 @@ logger = logging.getLogger("rlaas.children")
 
 
 class LogStream:
-    """A CloudWatch Logs stream of the request's account and region, made when first written to."""
+    """A CloudWatch Logs stream of the request's account and region."""
 
     def __init__(self, group: str, stream: str) -> None:
         self.group, self.stream = group, stream
@@ -106,9 +106,9 @@ class Child:
 
 
 def aws_environment(*, isolated: bool = False) -> dict[str, str]:
-    """What a container needs to reach this cloud with an unchanged boto3, and to be found and ended by `local down`.
+    """Variables with which a container reaches this cloud by an unchanged boto3, and `local down` finds and ends it.
 
-    An `isolated` one is given no credentials, as on AWS, where it has no network either.
+    An `isolated` container gets no credentials, as on AWS, where it has no network either.
     """
     names = ("PATH", "HOME", "LANG", "TMPDIR", "RLAAS_CLOUD")
     own = {name: os.environ[name] for name in names if name in os.environ} | {"AWS_EC2_METADATA_DISABLED": "true", "PYTHONUNBUFFERED": "1"}

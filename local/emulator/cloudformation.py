@@ -1,8 +1,8 @@
 """Resource types that stock ministack's CloudFormation refuses: SageMaker's, EventBridge archives, a web ACL's
 association.
 
-Creating one is calling the service's API, so that the template and boto3 cannot disagree; what CloudFormation waits for
-(an endpoint in service), this waits for.
+Each handler calls the service's own API, so that the template and boto3 cannot disagree, and waits for what
+CloudFormation waits for (an endpoint in service).
 """
 
 from __future__ import annotations
@@ -31,34 +31,34 @@ def _call(operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{problem.message} (Service: SageMaker, Status Code: {problem.status}, Error Code: {problem.code})") from problem
 
 
-def _settle(operation: str, name_property: str, name: str, status: str) -> None:
-    """Wait until the thing is in service.
+def _wait_until_in_service(operation: str, name_property: str, name: str, status: str) -> None:
+    """Wait until the resource is in service, at most WAIT_SECONDS.
 
     Raises: ValueError with its FailureReason.
     """
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
-        described = _call(operation, {name_property: name})
-        if described[status] == "InService":
+        description = _call(operation, {name_property: name})
+        if description[status] == "InService":
             return
-        if described[status] == "Failed" or time.monotonic() > deadline:
-            raise ValueError(f"{name} is {described[status]}: {described.get('FailureReason', 'not in service in time')}")
+        if description[status] == "Failed" or time.monotonic() > deadline:
+            raise ValueError(f"{name} is {description[status]}: {description.get('FailureReason', 'not in service in time')}")
         time.sleep(0.1)
 
 
-def _gone(operation: str, request: Mapping[str, Any], status: str | None) -> None:
-    """Wait until Describe no longer finds it; what has no status is gone at once.
+def _wait_until_gone(operation: str, request: Mapping[str, Any], status: str | None) -> None:
+    """Wait until Describe no longer finds the resource; one without a status is gone at once.
 
     Raises: ValueError with its FailureReason when it cannot be deleted.
     """
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         try:
-            described = api.call(operation, dict(request))
+            description = api.call(operation, dict(request))
         except ApiError:
             return
-        if (status and described[status] == "Failed") or time.monotonic() > deadline:
-            raise ValueError(f"{request} is still there: {described.get('FailureReason', 'not deleted in time')}")
+        if (status and description[status] == "Failed") or time.monotonic() > deadline:
+            raise ValueError(f"{request} is still there: {description.get('FailureReason', 'not deleted in time')}")
         time.sleep(0.05)
 
 
@@ -66,21 +66,21 @@ def _sagemaker(kind: str, *, wait: str | None = None) -> dict[str, Any]:
     """Handlers of AWS::SageMaker::<kind>; `wait` names the status to wait for."""
     name_property, arn_property = f"{kind}Name", f"{kind}Arn"
 
-    def named(logical_id: str, properties: Properties, stack_name: str) -> str:
-        """The given name, or one that changes with the content, so that a changed model or configuration is a new one,
-        as on AWS."""
+    def name_of(logical_id: str, properties: Properties, stack_name: str) -> str:
+        """The template's name, or one that changes with the content, so that a changed model or configuration is a new
+        resource, as on AWS."""
         if properties.get(name_property):
             return str(properties[name_property])
         digest = hashlib.sha256(json.dumps(properties, sort_keys=True).encode()).hexdigest()[:8]
         return f"{provisioners._physical_name(stack_name, logical_id, max_len=54)}-{digest}"
 
     def create(logical_id: str, properties: Properties, stack_name: str) -> Created:
-        name = named(logical_id, properties, stack_name)
-        known = {key: value for key, value in properties.items() if key in api.input_shape(f"Create{kind}").members}
-        arn = _call(f"Create{kind}", {**known, name_property: name})[arn_property]
+        name = name_of(logical_id, properties, stack_name)
+        accepted = {key: value for key, value in properties.items() if key in api.input_shape(f"Create{kind}").members}
+        arn = _call(f"Create{kind}", {**accepted, name_property: name})[arn_property]
         if wait:
             try:
-                _settle(f"Describe{kind}", name_property, name, wait)
+                _wait_until_in_service(f"Describe{kind}", name_property, name, wait)
             except ValueError:
                 delete(name, properties)  # a create that fails leaves nothing, so that the rollback can delete what it stands on
                 raise
@@ -94,17 +94,17 @@ def _sagemaker(kind: str, *, wait: str | None = None) -> dict[str, Any]:
             if problem.message.startswith("Could not find"):
                 return
             raise ValueError(problem.message) from problem
-        _gone(f"Describe{kind}", {name_property: name}, wait)
+        _wait_until_gone(f"Describe{kind}", {name_property: name}, wait)
 
     def update(physical_id: str, old: Properties, new: Properties, stack_name: str, logical_id: str | None = None) -> Created:
         if not wait:
-            created = create(logical_id or physical_id, new, stack_name)
+            new_resource = create(logical_id or physical_id, new, stack_name)
             delete(physical_id, old)
-            return created
+            return new_resource
         name = physical_id.rpartition("/")[2]
-        known = {key: value for key, value in new.items() if key in api.input_shape(f"Update{kind}").members}
-        arn = _call(f"Update{kind}", {**known, name_property: name})[arn_property]
-        _settle(f"Describe{kind}", name_property, name, wait)
+        accepted = {key: value for key, value in new.items() if key in api.input_shape(f"Update{kind}").members}
+        arn = _call(f"Update{kind}", {**accepted, name_property: name})[arn_property]
+        _wait_until_in_service(f"Describe{kind}", name_property, name, wait)
         return arn, {name_property: name, arn_property: arn}
 
     return {"create": create, "delete": delete, "update": update, "update_with_logical_id": True}
@@ -137,15 +137,15 @@ def _association_delete(physical_id: str, properties: Properties) -> None:
 
 
 def _camel(value: Any) -> Any:
-    """Keys of a template in the words of Step Functions' API."""
+    """A template's value with its keys as Step Functions' API spells them."""
     if isinstance(value, dict):
         return {key[:1].lower() + key[1:]: _camel(inner) for key, inner in value.items()}
     return [_camel(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _with_logging(provision: Callable[..., Created]) -> Callable[..., Created]:
-    """Stock keeps a state machine's LoggingConfiguration in the template's words, which DescribeStateMachine cannot
-    answer."""
+    """CloudFormation's create or update of a state machine, with a LoggingConfiguration that DescribeStateMachine can
+    answer: stock keeps the template's spelling."""
 
     def provisioned(*arguments: Any) -> Created:
         arn, attributes = provision(*arguments)
@@ -157,8 +157,8 @@ def _with_logging(provision: Callable[..., Created]) -> Callable[..., Created]:
 
 
 def _runs_on_worker_thread(resource_type: str) -> bool:
-    """Stock runs a create on the event loop unless it knows the type to be slow; an endpoint would stop everything
-    until it is up."""
+    """Whether creating the type takes a thread of its own. Stock runs a create on the event loop unless it knows the
+    type to be slow; an endpoint would block everything until it is up."""
     return resource_type.startswith("AWS::SageMaker::") or bool(_stock_on_worker_thread(resource_type))
 
 

@@ -1,11 +1,11 @@
-"""CloudWatch: alarms that mean what they say, their state changes on EventBridge, and embedded metrics.
+"""CloudWatch: alarms that follow their settings, their state changes on EventBridge, and embedded metrics.
 
 Stock ministack (services/cloudwatch.py):
-- evaluates an alarm over the points of every dimension of its metric, lumps all its periods together, and ignores
-  DatapointsToAlarm and TreatMissingData; it looks only when a metric is put. Here: `AlarmRule`, when a matching point
-  lands and once a second.
-- tells SNS of a state change, and not EventBridge. Here: `CloudWatch Alarm State Change` on the default bus.
-- does not read the embedded metric format. Here: each line that lands in a log group is read.
+- evaluates an alarm over the points of every dimension of its metric, treats all its periods as one, and ignores
+  DatapointsToAlarm and TreatMissingData; it evaluates only when a metric is put. Here: `AlarmRule`, when a matching
+  point arrives and once a second.
+- sends a state change to SNS, and not to EventBridge. Here: `CloudWatch Alarm State Change` on the default bus.
+- does not read the embedded metric format. Here: each line of a log group is read.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _breaching(alarm: Mapping[str, Any], now: float) -> list[bool | None]:
 
 
 def evaluate(alarm: dict[str, Any], now: float | None = None) -> None:
-    """Move one metric alarm of the request's account and region to the state its data asks for."""
+    """Set one metric alarm of the request's account and region to the state that follows from its data."""
     if not alarm.get("Namespace") or not alarm.get("MetricName"):
         return
     rule = AlarmRule(
@@ -75,8 +75,8 @@ def evaluate(alarm: dict[str, Any], now: float | None = None) -> None:
         new, old = rule.state(breaching), alarm["StateValue"]
         if new is None or new == old:
             return
-        shown = " ".join("-" if point is None else "X" if point else "0" for point in breaching)
-        reason = f"Threshold Crossed: {rule.to_alarm} of {rule.periods} periods against {alarm['Threshold']} (oldest first: {shown})"
+        marks = " ".join("-" if point is None else "X" if point else "0" for point in breaching)
+        reason = f"Threshold Crossed: {rule.to_alarm} of {rule.periods} periods against {alarm['Threshold']} (oldest first: {marks})"
         alarm.update(StateValue=new, StateReason=reason, StateUpdatedTimestamp=int(time.time()))
         cloudwatch._record_history(alarm["AlarmName"], old, new, reason)
         cloudwatch._dispatch_alarm_actions(alarm, old, new, reason)
@@ -84,15 +84,14 @@ def evaluate(alarm: dict[str, Any], now: float | None = None) -> None:
 
 
 def _evaluate_matching(metrics: Iterable[tuple[str, str]]) -> None:
-    wanted = set(metrics)
+    metric_keys = set(metrics)
     for alarm in list(cloudwatch._alarms.values()):
-        if (alarm.get("Namespace"), alarm.get("MetricName")) in wanted:
+        if (alarm.get("Namespace"), alarm.get("MetricName")) in metric_keys:
             evaluate(alarm)
 
 
 def _tick() -> None:
-    """Evaluate every alarm of every account and region once a second: data that stops coming is a reason to change
-    state, too."""
+    """Evaluate every alarm of every account and region once a second: missing data changes a state, too."""
     while True:
         time.sleep(TICK_SECONDS)
         for account, region, _ in list(cloudwatch._alarms._data):
@@ -110,7 +109,7 @@ def _evaluate_all(account: str, region: str) -> None:
 
 
 def announce(alarm: dict[str, Any], old_state: str, new_state: str, reason: str) -> None:
-    """Put the alarm's state change on the account's default event bus, then do its actions."""
+    """Put the alarm's state change on the account's default event bus, then run its actions."""
     now = time.time()
     at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}+0000"
     metric = {
@@ -143,8 +142,8 @@ def announce(alarm: dict[str, Any], old_state: str, new_state: str, reason: str)
 
 
 def embedded_metrics(message: str, now_ms: float) -> list[tuple[str, dict[str, Any]]]:
-    """(namespace, MetricDatum) of each metric in a log line of CloudWatch's embedded metric format; empty for any other
-    line."""
+    """(namespace, arguments of stock's _store_datum) of each metric in a log line of CloudWatch's embedded metric
+    format; empty for any other line. `now_ms` is the line's time in milliseconds since the epoch."""
     start = message.find("{")
     if start < 0 or '"CloudWatchMetrics"' not in message:
         return []
@@ -152,7 +151,7 @@ def embedded_metrics(message: str, now_ms: float) -> list[tuple[str, dict[str, A
         document = json.loads(message[start:])
         directives = document["_aws"]["CloudWatchMetrics"]
         seconds = float(document["_aws"].get("Timestamp", now_ms)) / 1000
-        found = []
+        data = []
         for directive in directives:
             for names in directive.get("Dimensions") or [[]]:
                 dimensions = {name: str(document[name]) for name in names}
@@ -166,21 +165,21 @@ def embedded_metrics(message: str, now_ms: float) -> list[tuple[str, dict[str, A
                         "unit": metric.get("Unit", "None"),
                         "values": values,
                     }
-                    found.append((directive["Namespace"], datum))
-        return found
+                    data.append((directive["Namespace"], datum))
+        return data
     except (KeyError, TypeError, ValueError, AttributeError):
         return []  # CloudWatch keeps a malformed line as a plain log line
 
 
 def _append_log_events(stream: dict[str, Any], events: list[dict[str, Any]]) -> None:
     _stock_append(stream, events)
-    touched = set()
+    metrics = set()
     for event in events:
         for namespace, datum in embedded_metrics(event["message"], event["timestamp"]):
             cloudwatch._store_datum(namespace, value=None, counts=None, stat_values=None, **datum)
-            touched.add((namespace, datum["name"]))
-    if touched:
-        _evaluate_matching(touched)
+            metrics.add((namespace, datum["name"]))
+    if metrics:
+        _evaluate_matching(metrics)
 
 
 _stock_actions = cloudwatch._dispatch_alarm_actions
@@ -188,7 +187,7 @@ _stock_append = cloudwatch_logs._append_log_events
 
 
 def install() -> None:
-    """Hook in, and start looking at alarms once a second."""
+    """Hook in, and start the thread that evaluates alarms once a second."""
     cloudwatch._evaluate_alarm = evaluate
     cloudwatch._dispatch_alarm_actions = announce
     cloudwatch_logs._append_log_events = _append_log_events

@@ -1,21 +1,21 @@
-"""Who may speak to the cloud that stands on a port of the loopback: whoever signs with its key.
+"""Checks every request to the cloud's port on the loopback: only a holder of its key may call it.
 
-Stock ministack takes everybody who reaches the port for the developer: no key, any Host, any Origin, and any page may
-read its answers (`Access-Control-Allow-Origin: *`). But whatever page the developer's browser shows reaches the
-loopback, too. Here, before a request is ministack's:
+Stock ministack trusts everybody who reaches the port: it needs no key, takes any Host and any Origin, and lets any page
+read its answers (`Access-Control-Allow-Origin: *`). But every page in the developer's browser reaches the loopback,
+too. Here a request must pass these checks before ministack gets it:
 
-- the cloud has one access key, made when it starts (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in this process's
-  environment). A request must be signed with it, or with credentials that STS lent to whoever had it; AWS's own
-  signature, so the secret is never sent. What was lent does on S3 and asks of models what its role and its session
-  allow; other services do not look.
-- Host must be a name that leads to the loopback whoever asks, with this port: a page cannot make its own name the
-  cloud's (DNS rebinding).
-- Origin, where there is one, must be the cloud's own, and nothing lets another page read an answer.
+- The cloud has one access key, made when it starts (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in this process's
+  environment). A request must have AWS's signature, so the secret is never sent, by that key or by credentials that STS
+  lent to its holder. On S3 and the model endpoints, lent credentials may do what their role and session allow; other
+  services do not check that.
+- Host must be a name that every resolver leads to the loopback, with this port, so that a page cannot give the cloud
+  its own name (DNS rebinding).
+- Origin, where there is one, must be the cloud's own, and no header lets another page read an answer.
 - WebSockets are refused: nothing that is deployed has any.
 
-API Gateway's own path is for everyone, as on AWS: who may call is the deployed API's to say, and which page may read.
-OpenAI's path of the model endpoints takes a token in place of a signature (see sagemaker/api.py), and the health check
-tells nothing but that somebody is here.
+API Gateway's own path is open to everyone, as on AWS: the deployed API decides who may call it and which page may read.
+OpenAI's path of the model endpoints takes a token in place of a signature (see sagemaker/api.py). The health check
+reveals only that a cloud is here.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HEALTH = "/_ministack/health"
 API = re.compile(r"/_aws/execute-api/[^/]+/[^/]+(?:/(?!@connections/).*)?", re.DOTALL)
-"""A deployed API's address. What is below `@connections` is AWS's API for open WebSockets, and asks for the key."""
+"""A deployed API's address. The paths below `@connections` are AWS's API for open WebSockets, and need the key."""
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 VIRTUAL = re.compile(r"(?:[a-z0-9-]+\.)+localhost")
-"""A bucket or a service by its name, as AWS's clients address them where the endpoint is `localhost`; no resolver leads
-it elsewhere."""
+"""The host of a bucket or a service, as AWS's clients write it where the endpoint is `localhost`; every resolver leads
+it to the loopback."""
 logger = logging.getLogger("rlaas.door")
 
 
@@ -58,21 +58,21 @@ class Refused(Exception):
 def secret_of(access_key_id: str, session_token: str) -> str:
     """The secret that belongs to an access key, if it may be used now.
 
-    Raises: Refused for any but the cloud's own, and what IAM and STS made for whoever had it.
+    Raises: Refused for any key but the cloud's own and those that IAM and STS made for its holder.
     """
-    taken_for_the_owner = iam_evaluator.is_root_access_key(access_key_id)  # no key at all, `test`, and every account's number
-    if taken_for_the_owner and access_key_id != os.environ["AWS_ACCESS_KEY_ID"]:
+    is_root = iam_evaluator.is_root_access_key(access_key_id)  # also true of no key, `test`, and an account's number
+    if is_root and access_key_id != os.environ["AWS_ACCESS_KEY_ID"]:
         raise Refused("UnrecognizedClientException", "The security token included in the request is invalid.")
-    found = iam_evaluator.resolve_credential(access_key_id, session_token=session_token)
-    if isinstance(found, iam_evaluator.CredentialResolutionError):
-        raise Refused(found.code, found.message)
-    return str(found.secret_access_key)
+    credential = iam_evaluator.resolve_credential(access_key_id, session_token=session_token)
+    if isinstance(credential, iam_evaluator.CredentialResolutionError):
+        raise Refused(credential.code, credential.message)
+    return str(credential.secret_access_key)
 
 
 def check_allowed(access_key_id: str, action: str, resources: Iterable[str], context: Mapping[str, object] | None = None) -> None:
-    """Whether the holder of an access key may do `action` on every one of `resources` (ARNs). The cloud's own key may
-    do everything; what STS lent may do what its role allows and, where the session has a policy of its own, that allows
-    too. `context` is what conditions read.
+    """Check that the holder of an access key may do `action` on every one of `resources` (ARNs). The cloud's own key
+    may do everything; credentials that STS lent may do what their role allows and, where the session has a policy of
+    its own, that policy allows too. `context` has the values that conditions read.
 
     Raises: Refused.
     """
@@ -83,25 +83,25 @@ def check_allowed(access_key_id: str, action: str, resources: Iterable[str], con
         return
     read = {name.lower(): value for name, value in (context or {}).items()}
     for resource in resources:
-        asked = iam_evaluator.EvalContext(
+        action_context = iam_evaluator.EvalContext(
             principal.arn, principal.type, principal.account, action, resource, responses.get_region(), service_context=read
         )
-        found = iam_evaluator.evaluate(asked, principal.policies, *principal.limits)
-        if found.decision != "Allow":
-            message = iam_actions.identity_denial_message(action, principal.arn, resource, found.decision == "Deny")
+        verdict = iam_evaluator.evaluate(action_context, principal.policies, *principal.limits)
+        if verdict.decision != "Allow":
+            message = iam_actions.identity_denial_message(action, principal.arn, resource, verdict.decision == "Deny")
             raise Refused("AccessDeniedException", message)
 
 
 def check_s3(access_key_id: str, method: str, path: str, query: Mapping[str, list[str]], headers: dict[str, str]) -> None:
-    """Whether the holder of an access key may do what a request asks of S3, where `path` has the bucket in it. Raises:
+    """Check that the holder of an access key may send this request to S3; `path` has the bucket in it. Raises:
     Refused."""
     if access_key_id == os.environ["AWS_ACCESS_KEY_ID"]:
         return
     action = f"s3:{iam_actions._s3_action(method, path, query)}"
     resource = iam_actions.extract_resource_arn("s3", method, path, headers, b"", query, "", "")
     check_allowed(access_key_id, action, [resource], iam_actions.s3_service_context(action, query, path, headers))
-    for besides, other in iam_actions.s3_additional_checks(method, path, headers, b"", query):  # what a copy reads
-        check_allowed(access_key_id, besides, [other])
+    for other_action, other_resource in iam_actions.s3_additional_checks(method, path, headers, b"", query):  # what a copy reads
+        check_allowed(access_key_id, other_action, [other_resource])
 
 
 class Door:
@@ -124,8 +124,8 @@ class Door:
             await self._guard(scope, receive, _unreadable(send))
 
     def _to_the_api(self, scope: Scope) -> Scope:
-        """The request with the name that the API has here: behind the name that a client gives, ministack would look
-        for other services."""
+        """The request with a host name of the cloud: by a client's own name ministack could take it for another
+        service."""
         headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"host"]
         name = _host_of(scope)
         if name not in self._names():
@@ -148,7 +148,8 @@ class Door:
         await self._inside(scope, receive, send)
 
     def _check_where_from(self, scope: Scope, headers: dict[str, str]) -> str:
-        """The request's host, in lower case. Raises: Refused for one that is not the cloud's, and for another page."""
+        """The request's host, in lower case. Raises: Refused for a host that is not the cloud's, and for another
+        page's origin."""
         host = _host_of(scope)
         if not self._is_ours(host) or not scope["path"].startswith("/"):
             raise Refused("AccessDenied", f"this cloud is at {LOOPBACK[0]}:{self._port} and has no other name")
@@ -166,24 +167,24 @@ class Door:
 
 def _host_of(scope: Scope) -> str:
     """The Host header in lower case; empty unless there is exactly one."""
-    found = [value for name, value in scope["headers"] if name.lower() == b"host"]
-    return str(found[0].decode("latin-1").lower()) if len(found) == 1 else ""
+    hosts = [value for name, value in scope["headers"] if name.lower() == b"host"]
+    return str(hosts[0].decode("latin-1").lower()) if len(hosts) == 1 else ""
 
 
 def _headers(scope: Scope) -> dict[str, str]:
-    """By name in lower case; one that is repeated is joined, so that none of its values counts for itself."""
-    found: dict[str, str] = {}
+    """The headers by name in lower case; values of a repeated header are joined, so that no single one counts."""
+    values: dict[str, str] = {}
     for name, value in scope["headers"]:
         key, text = name.decode("latin-1").lower(), sigv4.decode_header_value(value)
-        found[key] = f"{found[key]}, {text}" if key in found else text
-    return found
+        values[key] = f"{values[key]}, {text}" if key in values else text
+    return values
 
 
 async def _check_signature(scope: Scope, headers: dict[str, str], receive: Receive, *, by_path: bool) -> Receive:
-    """What ministack receives the request from. `by_path` says that a bucket, if it is asked for one, is named there
-    and not by the host.
+    """Check the request's signature; returns the callable that ministack receives the request from. `by_path` says that
+    a bucket, if there is one, is named in the path and not by the host.
 
-    Raises: Refused unless its header, or its query, is signed by SigV4, and by whoever may do on S3 what it asks there.
+    Raises: Refused unless the header or the query is signed by SigV4; on S3 also unless the signer may do this.
     """
     query = urllib.parse.parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     presigned = "authorization" not in headers
@@ -202,62 +203,62 @@ async def _check_signature(scope: Scope, headers: dict[str, str], receive: Recei
     if "host" not in signature.signed_headers.split(";"):
         raise Refused("SignatureDoesNotMatch", "'host' must be a signed header")
     body = b""
-    # What states the hash of its body, or is a link to a file, is signed without it; it may be big.
-    declared = "UNSIGNED-PAYLOAD" if presigned and signature.service == "s3" else headers.get("x-amz-content-sha256", "")
-    if not declared or declared.startswith("STREAMING-AWS4"):
+    # A request that states its body's hash, and a presigned link, are signed without the body, which may be large.
+    body_hash = "UNSIGNED-PAYLOAD" if presigned and signature.service == "s3" else headers.get("x-amz-content-sha256", "")
+    if not body_hash or body_hash.startswith("STREAMING-AWS4"):
         body, receive = await _read(receive)
     path = scope["raw_path"].decode("latin-1")
     failure = sigv4.header_signature_failure(signature, secret, scope["method"], path, query, headers, body, presigned=presigned)
     if failure is not None:
         raise Refused(*failure)
     if signature.service == "s3":
-        named = scope["path"] if by_path else f"/{_host_of(scope).partition('.')[0]}{scope['path']}"
-        check_s3(signature.access_key_id, scope["method"], named, query, headers)
+        path_with_bucket = scope["path"] if by_path else f"/{_host_of(scope).partition('.')[0]}{scope['path']}"
+        check_s3(signature.access_key_id, scope["method"], path_with_bucket, query, headers)
     return receive
 
 
 def _check_time(signature: Any, expires: str | None) -> None:
-    """Raises: Refused for a signature that is not of now, or of a link that has expired."""
+    """Raises: Refused for a signature that is too old or from the future, and for a link that has expired."""
     if expires is None:
         failure = sigv4.request_time_failure(signature)
         if failure is not None:
             raise Refused(*failure)
         return
     try:
-        expired = sigv4.presigned_request_is_expired(signature.amz_date, expires)
+        is_expired = sigv4.presigned_request_is_expired(signature.amz_date, expires)
     except ValueError:
-        expired = True
-    if expired:
+        is_expired = True
+    if is_expired:
         raise Refused("RequestExpired", "Request has expired")
 
 
 async def _read(receive: Receive) -> tuple[bytes, Receive]:
-    """The request's body, and what gives the same messages once more and then what comes after them."""
+    """The request's body, and a `receive` that gives its messages once more and then those that follow."""
     messages = [await receive()]
     while messages[-1].get("more_body"):
         messages.append(await receive())
     again = iter(messages)
 
-    async def received() -> Message:
+    async def receive_again() -> Message:
         return next(again, None) or await receive()
 
-    return b"".join(message.get("body", b"") for message in messages), received
+    return b"".join(message.get("body", b"") for message in messages), receive_again
 
 
 def _refusal(scope: Scope, headers: dict[str, str], refusal: Refused) -> tuple[int, dict[str, str], bytes]:
-    """The refusal as the service would put it that the request is for."""
+    """The refusal in the form of the service that the request is for."""
     service = app.detect_service(scope["method"], scope["path"], headers, {})
-    code = refusal.code if refusal.code in iam_actions._AUTH_FAILURES else ""  # else what the service calls a denial
-    _, answered, body = iam_actions.access_denied_response(
+    code = refusal.code if refusal.code in iam_actions._AUTH_FAILURES else ""  # empty: the service's own code
+    _, answer_headers, body = iam_actions.access_denied_response(
         service, "", "", str(uuid.uuid4()), error_code=code, message=refusal.message, headers=headers
     )
-    return 403, answered, body
+    return 403, answer_headers, body
 
 
 async def _answer(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
-    """Without the body of a request that was refused, the connection cannot go on."""
-    given = {**headers, "Content-Length": str(len(body)), "Connection": "close"}
-    await send({"type": "http.response.start", "status": status, "headers": [(k.encode(), v.encode()) for k, v in given.items()]})
+    """Answer and close the connection, which cannot be used again while the request's body is unread."""
+    answer_headers = {**headers, "Content-Length": str(len(body)), "Connection": "close"}
+    await send({"type": "http.response.start", "status": status, "headers": [(k.encode(), v.encode()) for k, v in answer_headers.items()]})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -266,8 +267,8 @@ def _unreadable(send: Send) -> Send:
 
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
-            kept = [(name, value) for name, value in message["headers"] if not name.lower().startswith(b"access-control-")]
-            message = {**message, "headers": kept}
+            headers = [(name, value) for name, value in message["headers"] if not name.lower().startswith(b"access-control-")]
+            message = {**message, "headers": headers}
         await send(message)
 
     return sent

@@ -5,8 +5,8 @@ with one row: a hundred times slower, and a lake of thousands of tiny files. Her
 by default; the stream's own BufferingHints ask for at least 60 on AWS) or until there are 500, and each partition's go
 into one object.
 
-Stock knows no RecordDeAggregation either, and takes a record of several JSON documents for one that cannot be
-partitioned. Here such a record is taken apart first where the stream asks for it.
+Stock does not know RecordDeAggregation either, and cannot partition a record of several JSON documents. Here such a
+record is split first where the stream's configuration says so.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from ministack.services import firehose
 
 MOST_RECORDS = 500
 MOST_DOCUMENTS = 500
-"""Firehose's own limit of documents in a record that it takes apart."""
+"""Firehose's own limit of documents in a record that it splits."""
 Record = dict[str, Any]
 logger = logging.getLogger("rlaas.firehose")
 
 
 @dataclass
 class Buffer:
-    """Records of one destination that wait, the context they came in, and when the first of them came."""
+    """Records that wait for one destination, the context of their request, and when the first arrived (`since`, seconds
+    of time.monotonic)."""
 
     stream: Record
     destination: Record
@@ -55,20 +56,20 @@ def _deliver(stream: Record, destination: Record, records: list[tuple[str, bytes
 
 
 def documents(config: Record, record: tuple[str, bytes]) -> list[tuple[str, bytes]]:
-    """The JSON documents of `record`, if the stream takes records apart.
+    """The JSON documents of `record`, if the stream splits records.
 
-    One that is no such record, or holds more than Firehose takes apart, stays whole: it cannot be partitioned then, and
-    goes to the errors.
+    A record that is not a series of documents, or has more than Firehose splits, stays whole: it cannot be partitioned
+    then, and goes to the errors.
     """
     processing = config.get("ProcessingConfiguration") or {}
-    wanted = {"ParameterName": "SubRecordType", "ParameterValue": "JSON"}
+    sub_records = {"ParameterName": "SubRecordType", "ParameterValue": "JSON"}
     if not processing.get("Enabled") or not any(
-        processor.get("Type") == "RecordDeAggregation" and wanted in (processor.get("Parameters") or [])
+        processor.get("Type") == "RecordDeAggregation" and sub_records in (processor.get("Parameters") or [])
         for processor in processing.get("Processors") or []
     ):
         return [record]
     name, data = record
-    decoder, found, position = json.JSONDecoder(), [], 0
+    decoder, parts, position = json.JSONDecoder(), [], 0
     try:
         text = data.decode().rstrip()
         while position < len(text):
@@ -79,10 +80,10 @@ def documents(config: Record, record: tuple[str, bytes]) -> list[tuple[str, byte
             document, position = decoder.raw_decode(text, start)
             if not isinstance(document, dict):
                 return [record]
-            found.append((name, text[start:position].encode()))
+            parts.append((name, text[start:position].encode()))
     except ValueError:
         return [record]
-    return found if 0 < len(found) <= MOST_DOCUMENTS else [record]
+    return parts if 0 < len(parts) <= MOST_DOCUMENTS else [record]
 
 
 def _due(now: float, wait: float) -> list[Buffer]:
@@ -105,8 +106,8 @@ def _flush_forever() -> None:
 
 
 def write(stream: Record, destination: Record, records: list[tuple[str, bytes]]) -> None:
-    """Deliver `records`, one object a partition; what cannot be written together goes record by record, each error to
-    its own file."""
+    """Deliver `records`, one object a partition; records that cannot be written together are written one by one, each
+    error to its own file."""
     config = destination["config"]
     processing = any(
         processor.get("Type") == "Lambda" for processor in (config.get("ProcessingConfiguration") or {}).get("Processors") or []

@@ -1,8 +1,7 @@
-"""EventBridge -> Lambda as an asynchronous call: tried three times, and then given to the function's on-failure
-destination.
+"""EventBridge -> Lambda as an asynchronous call: tried three times, then sent to the function's on-failure destination.
 
-Stock ministack (services/eventbridge.py, _dispatch_to_lambda) calls the function once and forgets what became of it;
-its own calls with `InvocationType=Event` are retried and kept, by the code that is used here.
+Stock ministack (services/eventbridge.py, _dispatch_to_lambda) calls the function once and ignores the result; its calls
+with `InvocationType=Event` are retried and sent on, by the code that is used here.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Lambda as AWS runs it: handlers that see only their layers, real error types, every log line, and warm calls without
-a wait.
+"""Lambda as AWS runs it: handlers that see only their layers, real error types, every log line, and warm calls that do
+not wait.
 
 Stock ministack (core/lambda_runtime.py):
 - runs handlers on its own interpreter with its own site-packages and environment, so an import missing from the layers
@@ -11,10 +11,10 @@ Stock ministack (core/lambda_runtime.py):
 - waits up to 50 ms after each call for a handler that logged nothing, and 250 ms at most for one that logs much, then
   loses the rest. Here: the worker marks the end of its log.
 - unzips code and layers for each worker. Here: once, by hash, so their byte code is compiled once, too.
-- initializes nothing before the first call. Here: one environment of each deployed function, as AWS does unasked, so
-  that no guard's first act waits for imports.
-- takes another account's layer for an empty one, Lambda Web Adapter's too, and answers in one piece. Here:
-  `web_adapter.py` does what that layer does, and an answer goes on to `streaming_to` as it comes.
+- initializes nothing before the first call. Here: one environment of each deployed function, as AWS may do, so that a
+  guard's first call does not wait for imports.
+- treats another account's layer as empty, Lambda Web Adapter's too, and answers in one piece. Here: `web_adapter.py`
+  does what that layer does, and `streaming_to` gets an answer's parts as they arrive.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MARK = "\x1e"
 INIT_SECONDS = 60.0
 LOG_SECONDS = 2.0
 streaming_to: contextvars.ContextVar[Callable[[dict[str, Any]], None] | None] = contextvars.ContextVar("streaming_to", default=None)
-"""Who takes the parts of the invocation that is made in this context: a head with statusCode and headers, chunks with
+"""Called with the parts of the answer to an invocation in this context: a head with statusCode and headers, chunks with
 base64 data."""
 logger = logging.getLogger("rlaas.lambda")
 _deployed: queue.SimpleQueue[tuple[contextvars.Context, str]] = queue.SimpleQueue()
@@ -317,7 +317,7 @@ def _initialize(name: str) -> None:
 
 
 def _then_initialize(provision: Callable[..., tuple[str, dict[str, Any]]]) -> Callable[..., tuple[str, dict[str, Any]]]:
-    """CloudFormation's create or update of a function, which leaves its name on the queue."""
+    """CloudFormation's create or update of a function, which also puts its name on the queue."""
 
     def provisioned(*arguments: Any) -> tuple[str, dict[str, Any]]:
         name, attributes = provision(*arguments)

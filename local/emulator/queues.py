@@ -1,7 +1,6 @@
-"""SQS's fair queues: of messages with a group in a standard queue, those of groups with few under way are handed out
-first.
+"""SQS's fair queues: a standard queue first delivers messages of those groups that have few in flight.
 
-Stock ministack (services/sqs.py, _collect_msgs) keeps the group and hands out in the order of arrival, so that one
+Stock ministack (services/sqs.py, _collect_msgs) keeps the group and delivers in the order of arrival, so that one
 tenant's backlog makes all others wait. AWS's developer guide: "How Amazon SQS fair queues work".
 """
 
@@ -19,25 +18,25 @@ _stock = sqs._collect_msgs
 
 
 def collect(queue: dict[str, Any], most: int, visibility_timeout: int) -> list[Message]:
-    """Up to `most` visible messages, which are hidden from now on; each message without a group is a tenant of its
-    own."""
+    """Up to `most` visible messages, which are then hidden for `visibility_timeout` seconds; each message without a
+    group counts as a group of its own."""
     if queue["is_fifo"] or not any(message.get("group_id") for message in queue["messages"]):
-        taken: list[Message] = _stock(queue, most, visibility_timeout)
-        return taken
+        stock_messages: list[Message] = _stock(queue, most, visibility_timeout)
+        return stock_messages
     now = time.time()
     under_way: Counter[str | None] = Counter(message.get("group_id") for message in queue["messages"] if message["visible_at"] > now)
     waiting = [message for message in queue["messages"] if message["visible_at"] <= now]
-    chosen: list[Message] = []
-    while waiting and len(chosen) < most:
+    messages: list[Message] = []
+    while waiting and len(messages) < most:
         message = min(waiting, key=lambda one: under_way[one["group_id"]] if one.get("group_id") else 0)
         under_way[message.get("group_id")] += 1
         waiting.remove(message)
-        chosen.append(message)
+        messages.append(message)
         sqs._ensure_msg_fields(message)
         message |= {"receipt_handle": new_uuid(), "visible_at": now + visibility_timeout, "receive_count": message["receive_count"] + 1}
         if message.get("first_receive_at") is None:
             message["first_receive_at"] = now
-    return chosen
+    return messages
 
 
 def install() -> None:

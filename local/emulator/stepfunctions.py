@@ -1,8 +1,8 @@
 """Step Functions -> SageMaker: `createTrainingJob[.sync]`, `createProcessingJob[.sync]` and `aws-sdk:sagemaker:*`; ->
-Athena: `startQueryExecution[.sync]`; times out for good.
+Athena: `startQueryExecution[.sync]`; and tasks that end when they time out.
 
-Stock ministack (services/stepfunctions.py) knows neither, and leaves a task's work running when its TimeoutSeconds
-passed or its execution was stopped. Step Functions stops the job or the query then, and so does this.
+Stock ministack (services/stepfunctions.py) has none of these integrations, and leaves a task's job or query running
+when its TimeoutSeconds have passed or its execution is stopped. Step Functions stops it, and so does this.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ MODELLED = {
 
 _execution: contextvars.ContextVar[Record | None] = contextvars.ContextVar("rlaas_execution", default=None)
 _out_of_time: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("rlaas_out_of_time", default=None)
-"""Set when the task's TimeoutSeconds have passed: its thread goes on and nobody waits for it."""
+"""Set when the task's TimeoutSeconds have passed: its thread goes on, but nobody waits for it."""
 
 
-def _failed(problem: ApiError, base_class: str) -> Exception:
+def _error_of(problem: ApiError, base_class: str) -> Exception:
     cause = f"{problem.message} (Service: AmazonSageMaker; Status Code: {problem.status}; Error Code: {problem.code})"
     error: Exception = states._ExecutionError(f"SageMaker.{MODELLED.get(problem.code, base_class)}", cause)
     return error
@@ -54,25 +54,25 @@ def _milliseconds(value: Any) -> Any:
 
 
 def _create_job(resource: str, data: Record) -> Record:
-    matched = JOB.match(resource)
-    if matched is None:
+    match = JOB.match(resource)
+    if match is None:
         raise states._ExecutionError("States.Runtime", f"{resource} is not an integration of SageMaker jobs")
-    kind, sync = matched.groups()
+    kind, sync = match.groups()
     try:
-        created = api.call(f"Create{kind}Job", data)
+        answer = api.call(f"Create{kind}Job", data)
     except ApiError as problem:
-        raise _failed(problem, "AmazonSageMakerException") from problem
+        raise _error_of(problem, "AmazonSageMakerException") from problem
     if not sync:
-        return created
+        return answer
     job = jobs.find(kind, data[f"{kind}JobName"])
     while not job.ended.wait(WATCH_SECONDS):
-        if _given_up():
+        if _is_abandoned():
             _stop(job)
             raise states._ExecutionError("States.TaskFailed", "nobody waits for the job any more")
-    described: Record = _milliseconds(api.call(f"Describe{kind}Job", {f"{kind}JobName": job.name}))
+    description: Record = _milliseconds(api.call(f"Describe{kind}Job", {f"{kind}JobName": job.name}))
     if job.status != "Completed":
-        raise states._ExecutionError("States.TaskFailed", json.dumps(described))
-    return described
+        raise states._ExecutionError("States.TaskFailed", json.dumps(description))
+    return description
 
 
 def _stop(job: Job) -> None:
@@ -83,26 +83,26 @@ def _stop(job: Job) -> None:
 
 
 def _start_query(resource: str, data: Record) -> Record:
-    started: Record = states._dispatch_aws_sdk_json(states._AWS_SDK_SERVICE_MAP["athena"], "athena", "startQueryExecution", data)
+    query: Record = states._dispatch_aws_sdk_json(states._AWS_SDK_SERVICE_MAP["athena"], "athena", "startQueryExecution", data)
     if not resource.endswith(".sync"):
-        return started
+        return query
     while True:
-        described: Record = json.loads(athena._get_query_execution(started)[2])
-        state = described["QueryExecution"]["Status"]["State"]
+        description: Record = json.loads(athena._get_query_execution(query)[2])
+        state = description["QueryExecution"]["Status"]["State"]
         if state not in ("QUEUED", "RUNNING"):
             break
-        if _given_up():
-            athena._stop_query_execution(started)
+        if _is_abandoned():
+            athena._stop_query_execution(query)
             raise states._ExecutionError("States.TaskFailed", "nobody waits for the query any more")
         time.sleep(WATCH_SECONDS)
-    described = _milliseconds(described)
+    description = _milliseconds(description)
     if state != "SUCCEEDED":
-        raise states._ExecutionError("States.TaskFailed", json.dumps(described))
-    return described
+        raise states._ExecutionError("States.TaskFailed", json.dumps(description))
+    return description
 
 
-def _given_up() -> bool:
-    """Whether the execution was stopped, or the task had its time."""
+def _is_abandoned() -> bool:
+    """Whether the execution was stopped, or the task timed out."""
     execution, out_of_time = _execution.get(), _out_of_time.get()
     return bool(execution and execution["status"] != "RUNNING") or bool(out_of_time and out_of_time.is_set())
 
@@ -120,10 +120,10 @@ def _with_timeout(resource: str, data: Record, timeout: float) -> Any:
         _out_of_time.reset(token)
 
 
-def _execute_task(definition: Record, given: Any, execution: Record, context: Record) -> Any:
+def _execute_task(definition: Record, data: Any, execution: Record, context: Record) -> Any:
     token = _execution.set(execution)
     try:
-        return _stock_execute_task(definition, given, execution, context)
+        return _stock_execute_task(definition, data, execution, context)
     finally:
         _execution.reset(token)
 
@@ -136,7 +136,7 @@ def _aws_sdk(resource: str, data: Record) -> Any:
     try:
         result = api.call(operation, data)
     except ApiError as problem:
-        raise _failed(problem, "SageMakerException") from problem
+        raise _error_of(problem, "SageMakerException") from problem
     return states._sdk_json_result("sagemaker", operation, result)
 
 

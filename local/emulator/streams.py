@@ -1,11 +1,13 @@
 """DynamoDB streams -> Lambda as the mapping asks: partial failures, bisection, retries, age, and one reader per
 mapping.
 
-Stock ministack (services/lambda_svc.py, _poll_dynamodb_streams) takes a batch whose function names failed records for
-handled, so those are lost; retries a batch that raises for ever, whatever MaximumRetryAttempts and
-BisectBatchOnFunctionError say; ignores the batching window; keeps nothing of what it gives up when it should keep it on
-S3; hands over a hundred large records in one call, where Lambda's ends at 6 MB; and hands over all mappings' batches on
-one thread, so that a slow function holds up every other stream.
+Stock ministack (services/lambda_svc.py, _poll_dynamodb_streams):
+- loses the records that a function reports as failed. Here: they are tried again.
+- retries a batch that raises for ever, whatever MaximumRetryAttempts and BisectBatchOnFunctionError say, and stores
+  nothing on S3 when it gives up. Here: as the mapping says.
+- ignores the batching window. Here: it waits.
+- sends a hundred large records in one call. Here: 6 MB at most, as Lambda takes.
+- calls all mappings' functions on one thread, so that a slow function delays every other stream. Here: a thread each.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from ministack.core.arn import ArnParseError, parse_arn
 from ministack.services import dynamodb, lambda_svc, s3
 
 MOST_BYTES = 6_000_000
-"""Of one batch, as JSON."""
+"""The largest batch, as JSON."""
 BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.2, 5.0
 Record = dict[str, Any]
 logger = logging.getLogger("rlaas.streams")
@@ -33,18 +35,19 @@ _reading_guard = threading.Lock()
 
 
 def _table(mapping: Record) -> str | None:
-    """The table the mapping reads, if it is a DynamoDB stream of this account and region that still is that table's."""
+    """The table the mapping reads, if its source is a DynamoDB stream of this account and region that is still the
+    table's."""
     try:
         arn = parse_arn(mapping.get("EventSourceArn", ""))
     except ArnParseError:
         return None
     if arn.service != "dynamodb" or (arn.account_id, arn.region) != (responses.get_account_id(), responses.get_region()):
         return None
-    found = lambda_svc._dynamodb_stream_table_from_arn_spec(arn)
-    if found is None:
+    table_and_region = lambda_svc._dynamodb_stream_table_from_arn_spec(arn)
+    if table_and_region is None:
         return None
-    table: Record | None = dynamodb._tables.get(found[0])
-    return found[0] if table and table.get("LatestStreamArn") == mapping["EventSourceArn"] else None
+    table: Record | None = dynamodb._tables.get(table_and_region[0])
+    return table_and_region[0] if table and table.get("LatestStreamArn") == mapping["EventSourceArn"] else None
 
 
 def _position(mapping: Record, table: str) -> int:
@@ -57,7 +60,7 @@ def _position(mapping: Record, table: str) -> int:
 
 
 def poll() -> bool:
-    """Start a reader for each mapping that has records and none yet; called on every write to a stream."""
+    """Start a reader for each mapping that has records and no reader yet; called on every write to a stream."""
     for account, region, mapping in lambda_svc._iter_all_esms():
         tokens = responses._request_account_id.set(account), lambda_svc._request_region.set(region)
         try:
@@ -85,19 +88,19 @@ def _read(mapping: Record, table: str) -> None:
             batch = fitting(dynamodb.stream_records_since(table, position, size))
             if not batch or function is None:
                 return
-            wanted = lambda_svc._apply_filter_criteria(batch, mapping)
-            if wanted:
-                hand_over(mapping, function, wanted)
+            matches = lambda_svc._apply_filter_criteria(batch, mapping)
+            if matches:
+                hand_over(mapping, function, matches)
             with lambda_svc._dynamodb_stream_positions_lock:
                 lambda_svc._dynamodb_stream_positions[mapping["UUID"]] = position + len(batch)
     finally:
         with _reading_guard:
             _reading.discard(mapping["UUID"])
-        concurrency.esm_wake.set()  # what came after the last look starts a reader again
+        concurrency.esm_wake.set()  # records that came after the last look start a reader again
 
 
 def fitting(records: list[Record]) -> list[Record]:
-    """The first of `records` that one call takes; at least one."""
+    """The first of `records` that fit into one call; at least one."""
     room = MOST_BYTES
     for place, record in enumerate(records):
         room -= len(json.dumps(record, default=str))
@@ -114,7 +117,7 @@ def _fill(table: str, position: int, size: int, window: float) -> None:
 
 
 def hand_over(mapping: Record, function: Record, records: list[Record]) -> None:
-    """Invoke the function until every record is handled or given up, in order."""
+    """Invoke the function, in order, until it has handled every record or the mapping gives it up."""
     retries, attempts = int(mapping.get("MaximumRetryAttempts", -1)), 0
     oldest = int(mapping.get("MaximumRecordAgeInSeconds") or -1)
     while True:
@@ -142,7 +145,7 @@ def hand_over(mapping: Record, function: Record, records: list[Record]) -> None:
 
 
 def give_up(mapping: Record, function: Record, records: list[Record], condition: str, attempts: int) -> None:
-    """Go on without `records`, which are kept whole where the mapping's destination is a bucket.
+    """Send `records` to the mapping's on-failure destination; a bucket gets them whole.
 
     Key and document as in the developer guide, "Retain discarded records for a DynamoDB event source".
     """
@@ -152,11 +155,11 @@ def give_up(mapping: Record, function: Record, records: list[Record], condition:
         return
     now = datetime.now(UTC)
     first, last = (records[at]["dynamodb"] for at in (0, -1))
-    arrived = [
+    arrivals = [
         datetime.fromtimestamp(float(one.get("ApproximateCreationDateTime", now.timestamp())), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         for one in (first, last)
     ]
-    kept = {
+    document = {
         "requestContext": {
             "requestId": responses.new_uuid(),
             "functionArn": (function.get("config") or function).get("FunctionArn", ""),
@@ -170,21 +173,21 @@ def give_up(mapping: Record, function: Record, records: list[Record], condition:
             "shardId": _SHARD,
             "startSequenceNumber": str(first["SequenceNumber"]),
             "endSequenceNumber": str(last["SequenceNumber"]),
-            "approximateArrivalOfFirstRecord": arrived[0],
-            "approximateArrivalOfLastRecord": arrived[1],
+            "approximateArrivalOfFirstRecord": arrivals[0],
+            "approximateArrivalOfLastRecord": arrivals[1],
             "batchSize": len(records),
             "streamArn": mapping["EventSourceArn"],
         },
         "payload": json.dumps({"Records": records}),
     }
     key = f"aws/lambda/{mapping['UUID']}/{_SHARD}/{now:%Y/%m/%d}/{now:%Y-%m-%dT%H.%M.%S}-{responses.new_uuid()}"
-    status, _, body = s3._put_object(destination.removeprefix("arn:aws:s3:::"), key, json.dumps(kept).encode(), {})
+    status, _, body = s3._put_object(destination.removeprefix("arn:aws:s3:::"), key, json.dumps(document).encode(), {})
     if status >= 300:
-        logger.error("%s does not take what failed, which is lost: %r", destination, body)  # as on AWS
+        logger.error("%s refuses the failed records, which are lost: %r", destination, body)  # as on AWS
 
 
 def unhandled(mapping: Record, records: list[Record], result: Record) -> list[Record]:
-    """The records from the first that the function failed on; all of them when it raised."""
+    """The records from the first one that the function reports as failed; all of them when it raised."""
     if result.get("error") or result.get("throttle"):
         return records
     body = result.get("body")

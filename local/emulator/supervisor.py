@@ -1,9 +1,9 @@
-"""Runs one command so that nothing of it outlives the emulator: `python -I -S supervisor.py COMMAND...`, standard
-library only.
+"""Runs one command so that none of its processes outlives the emulator: `python -I -S supervisor.py COMMAND...`,
+standard library only.
 
-The emulator holds the other end of standard input. When that closes (the emulator stopped the command, or is gone, by
-SIGKILL even), the command gets SIGTERM, and after RLAAS_STOP_SECONDS everything it started SIGKILL. vLLM's engine, for
-one, outlives its API server; as a subreaper this process inherits such orphans, so it finds them.
+The emulator holds the other end of standard input. When that closes (the emulator stops the command, or was killed),
+the command gets SIGTERM, and after RLAAS_STOP_SECONDS everything it started gets SIGKILL. vLLM's engine, for example,
+outlives its API server; as a subreaper this process inherits such orphans, so it finds them.
 """
 
 import ctypes
@@ -27,10 +27,10 @@ def descendants() -> list[int]:
             continue
         if state != "Z":
             parents[int(entry)] = int(parent)
-    found = {os.getpid()}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return sorted(found - {os.getpid()})
+    family = {os.getpid()}
+    while more := {child for child, parent in parents.items() if parent in family} - family:
+        family |= more
+    return sorted(family - {os.getpid()})
 
 
 def end(numbers: list[int], which: signal.Signals) -> None:
@@ -58,9 +58,9 @@ def main() -> int:
     threading.Thread(target=stop, daemon=True).start()
     process = 0
     while process != command:  # orphans are reaped as they end, too: the command may wait for one to be gone
-        process, said = os.wait()
+        process, wait_status = os.wait()
     ended.set()
-    status = os.waitstatus_to_exitcode(said)
+    status = os.waitstatus_to_exitcode(wait_status)
     while left := descendants():
         end(left, signal.SIGKILL)
         while True:

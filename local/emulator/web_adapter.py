@@ -1,10 +1,10 @@
 """Lambda Web Adapter's part in a worker: the function's script is a web server, each invocation one HTTP request to it.
 
-Runs in the worker's process, standard library only. What the adapter's layer does on AWS: start the script, wait until
-the readiness path answers, put the request context in `x-amzn-request-context` in place of what the client sent, pass
-the answer on as it comes. Two differences, since many environments share the laptop, and a browser with them:
-AWS_LWA_PORT is a free port, and the server answers only who has the adapter's key. The request context says who calls,
-and on AWS nobody else could send one.
+Runs in the worker's process, standard library only. Does what the adapter's layer does on AWS: start the script, wait
+until the readiness path answers, replace the client's `x-amzn-request-context` by the request context, and pass the
+answer on as it arrives. Two differences, since many environments and a browser share the laptop: AWS_LWA_PORT is a free
+port, and the server answers only requests with the adapter's key. The request context says who calls, and on AWS only
+the adapter can send one.
 """
 
 import base64
@@ -28,7 +28,7 @@ from typing import Any
 
 PROBE_SECONDS = 0.01
 END_SECONDS = 0.5
-"""How long a server whose connection broke may take to turn out to have ended."""
+"""How long to wait for the exit status of a server whose connection broke."""
 PR_SET_PDEATHSIG = 1
 PYTHON = Path(__file__).with_name("web_python.py")
 KEY, KEY_HEADER = "RLAAS_ADAPTER_KEY", "x-rlaas-adapter-key"
@@ -36,7 +36,7 @@ HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "transfer-en
 
 
 class WebServerFailed(Exception):
-    """The web server ended before it was ready, or broke its answer off."""
+    """The web server ended before it was ready, or before its answer was whole."""
 
 
 class WebServer:
@@ -78,7 +78,7 @@ class WebServer:
             connection.close()
 
     def __call__(self, event: Any, context: Any) -> dict[str, Any]:
-        """The whole answer, as a proxy integration takes it."""
+        """The whole answer, as a proxy integration takes it. Raises: WebServerFailed."""
         parts: list[dict[str, Any]] = []
         self.stream(event, context, parts.append)
         head, *chunks = parts
@@ -96,11 +96,11 @@ class WebServer:
             method, path, headers, body = _request(event, context)
             connection.request(method, path, body=body, headers={**headers, **self._key})
             answer = connection.getresponse()
-            found: dict[str, list[str]] = {}
+            headers_by_name: dict[str, list[str]] = {}
             for name, value in answer.getheaders():
                 if name.lower() not in HOP_BY_HOP:
-                    found.setdefault(name.lower(), []).append(value)
-            send({"status": "head", "statusCode": answer.status, "headers": found})
+                    headers_by_name.setdefault(name.lower(), []).append(value)
+            send({"status": "head", "statusCode": answer.status, "headers": headers_by_name})
             while chunk := answer.read1():
                 send({"status": "chunk", "data": base64.b64encode(chunk).decode()})
         except (OSError, http.client.HTTPException) as problem:
@@ -116,8 +116,8 @@ def _request(event: Any, context: Any) -> tuple[str, str, dict[str, str], bytes]
     if not isinstance(event, dict) or "httpMethod" not in event:
         path = os.environ.get("AWS_LWA_PASS_THROUGH_PATH", "/events")
         return "POST", path, {"content-type": "application/json", "x-amzn-request-context": "{}"}, json.dumps(event).encode()
-    given = event.get("multiValueHeaders") or {name: [value] for name, value in (event.get("headers") or {}).items()}
-    headers = {name.lower(): ",".join(values) for name, values in given.items() if name.lower() not in HOP_BY_HOP}
+    sent_headers = event.get("multiValueHeaders") or {name: [value] for name, value in (event.get("headers") or {}).items()}
+    headers = {name.lower(): ",".join(values) for name, values in sent_headers.items() if name.lower() not in HOP_BY_HOP}
     headers["x-amzn-request-context"] = _latin(event.get("requestContext") or {})
     headers["x-amzn-lambda-context"] = _latin(
         {

@@ -1,12 +1,12 @@
 """`python` for a function that is a web server: `python -I -S web_python.py LAYERS ARGUMENTS...`, standard library
 only.
 
-AWS unpacks all layers over each other under /opt; here each lies in a directory of its own (LAYERS, JSON; the last one
-wins), and they stand in for `/opt/python` where PYTHONPATH names it. Nothing else is on the path: no site-packages,
-nothing of the emulator's.
+AWS unpacks all layers over each other under /opt; here each has its own directory (LAYERS, JSON; the last one wins),
+and these replace `/opt/python` where PYTHONPATH names it. Nothing else is on the path: no site-packages, nothing of the
+emulator's.
 
-AWS runs it where the adapter alone reaches it; here http.server's requests must carry the adapter's key
-(RLAAS_ADAPTER_KEY, which the function does not see).
+On AWS only the adapter reaches the server; here http.server's requests must carry the adapter's key (RLAAS_ADAPTER_KEY,
+which the function does not see).
 """
 
 import hmac

@@ -81,8 +81,8 @@ def react(agent: Agent, case: Case, draft: str, seed: int) -> Reaction:
         return Reaction(final_text=draft.strip(), action="sent")
     final_text = _compose(agent, case, draft, random)
     similarity = Levenshtein.normalized_similarity(draft.strip(), final_text)
-    used = random.random() < agent.chance_to_use(similarity)
-    return Reaction(final_text=final_text, action="sent" if used else "discarded")
+    is_used = random.random() < agent.chance_to_use(similarity)
+    return Reaction(final_text=final_text, action="sent" if is_used else "discarded")
 
 
 def house_style(first_name: str, body: str) -> str:
@@ -103,17 +103,17 @@ def is_house_style(first_name: str, text: str) -> bool:
 def usable_sentences(case: Case, draft: str) -> tuple[str, ...]:
     """The draft's one or two sentences that already give the answer, or none.
 
-    A sentence gives the answer as far as it says the answer's words that the customer did not say (an echo of the
-    question is no help); the kept ones must say half of them together, every number of the answer must be there, and
-    nothing may be left to fill in.
+    A sentence gives the answer if it has words of the answer that the customer did not write (an echo of the question
+    is no help). Together the sentences must have half of these words and every number of the answer, and no blank to
+    fill in.
     """
-    wanted = _stems(case.answer) - _stems(case.email)
+    answer_words = _stems(case.answer) - _stems(case.email)
     numbers = set(re.findall(r"\d+", case.answer)) - set(re.findall(r"\d+", case.email))
-    ranked = sorted(_sentences(draft), key=lambda sentence: -len(wanted & _stems(sentence)))[:2]
-    kept = [sentence for sentence in _sentences(draft) if sentence in ranked and wanted & _stems(sentence)][:2]
-    said: set[str] = set().union(*(_stems(sentence) for sentence in kept)) if kept else set()
-    enough = len(wanted & said) >= max(1, len(wanted) / 2) and numbers <= set(re.findall(r"\d+", " ".join(kept)))
-    return tuple(kept) if enough and sum(len(sentence.split()) for sentence in kept) <= 45 else ()
+    best = sorted(_sentences(draft), key=lambda sentence: -len(answer_words & _stems(sentence)))[:2]
+    sentences = [sentence for sentence in _sentences(draft) if sentence in best and answer_words & _stems(sentence)][:2]
+    words: set[str] = set().union(*(_stems(sentence) for sentence in sentences)) if sentences else set()
+    enough = len(answer_words & words) >= max(1, len(answer_words) / 2) and numbers <= set(re.findall(r"\d+", " ".join(sentences)))
+    return tuple(sentences) if enough and sum(len(sentence.split()) for sentence in sentences) <= 45 else ()
 
 
 def _compose(agent: Agent, case: Case, draft: str, random: Random) -> str:

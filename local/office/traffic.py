@@ -26,7 +26,7 @@ INFER_TIMEOUT_SECONDS = 60.0
 ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 0.1
 TRY_AGAIN = (429, 503)
-"""Answers that another try may better: throttled, or something behind the API did not answer."""
+"""Statuses worth another try: throttled, or something behind the API did not answer."""
 PAUSE_AFTER_REFUSAL_SECONDS = 0.5
 
 
@@ -51,7 +51,7 @@ class Ledger:
 
 
 class Office:
-    """`len(desks)` agents who share one inbox and one connection pool. Use as an async context manager."""
+    """`desks` agents who share one inbox and one connection pool. Use as an async context manager."""
 
     def __init__(self, *, api_url: str, api_key: str, skill: str, desks: int, seed: int) -> None:
         self._skill = skill
@@ -72,37 +72,38 @@ class Office:
         await self._http.aclose()
 
     async def work(
-        self, mail: Iterable[Case], *, week: str, stop: asyncio.Event | None = None, each: Callable[[bool], None] = lambda answered: None
+        self, mail: Iterable[Case], *, week: str, stop: asyncio.Event | None = None, each: Callable[[bool], None] = lambda is_answered: None
     ) -> int:
-        """Answer `mail` until it or the time ends (`stop`); the number of cases answered. `each` is called after every
-        one, with whether it was answered.
+        """Answer `mail` until it ends or `stop` is set; the number of cases answered. `each` is called after every
+        case, with whether it was answered.
 
         A desk takes the next email when it has finished its last, so there are never more requests under way than
         desks.
         """
         inbox = enumerate(mail)
-        answered = 0
+        count = 0
 
         async def desk(agent: Agent) -> None:
-            nonlocal answered
+            nonlocal count
             while not (stop and stop.is_set()):
                 entry = next(inbox, None)
                 if entry is None:
                     return
                 number, case = entry
-                done = await self._answer(agent, case, thread_id=f"{week}-{number:04d}")
-                answered += done
-                if not done:
+                is_answered = await self._answer(agent, case, thread_id=f"{week}-{number:04d}")
+                count += is_answered
+                if not is_answered:
                     await asyncio.sleep(PAUSE_AFTER_REFUSAL_SECONDS)
-                each(done)
+                each(is_answered)
 
         async with asyncio.TaskGroup() as desks:
             for agent in self._desks:
                 desks.create_task(desk(agent))
-        return answered
+        return count
 
     async def _answer(self, agent: Agent, case: Case, thread_id: str) -> bool:
-        """One email: the draft, then the edit, then what was done with it. Whether all three were taken."""
+        """Answer one email: request the draft, report the edit, report the action. Whether the service took all
+        three."""
         about: dict[str, object] = {
             "skill": self._skill,
             "thread_id": thread_id,
@@ -111,25 +112,25 @@ class Office:
         }
         interaction_id = f"int_{ULID()}"
         tags = [HELD_OUT_TAG] if case.split == "held_out" else []
-        asked: dict[str, object] = {**about, "interaction_id": interaction_id, "inputs": case.inputs, "tags": tags}
-        drafted = await self._post("v1/infer", interaction_id, asked)
-        if drafted is None:
+        request: dict[str, object] = {**about, "interaction_id": interaction_id, "inputs": case.inputs, "tags": tags}
+        output = await self._post("v1/infer", interaction_id, request)
+        if output is None:
             return False
-        output_id, draft = str(drafted["output_id"]), str(drafted["text"])
+        output_id, draft = str(output["output_id"]), str(output["text"])
         self.ledger.acknowledged += [interaction_id, output_id]
         reaction = react(agent, case, draft, self._seed)
         about |= {"interaction_id": interaction_id, "output_id": output_id}
-        for said in ({"kind": "edit", "final_text": reaction.final_text}, {"kind": "action", "action": reaction.action}):
+        for feedback in ({"kind": "edit", "final_text": reaction.final_text}, {"kind": "action", "action": reaction.action}):
             feedback_id = f"fbk_{ULID()}"
-            if await self._post("v1/feedback.submit", interaction_id, {**about, "feedback_id": feedback_id, **said}) is None:
+            if await self._post("v1/feedback.submit", interaction_id, {**about, "feedback_id": feedback_id, **feedback}) is None:
                 return False
             self.ledger.acknowledged.append(feedback_id)
         return True
 
     async def _post(self, path: str, interaction_id: str, body: dict[str, object]) -> dict[str, object] | None:
-        """The answer's body, or None when there was none in the end.
+        """The answer's body, or None when no attempt succeeded.
 
-        What was lost on the way or refused for the moment is tried again with the same ids. Each refusal is remembered,
+        A request that was lost, throttled or unavailable is tried again with the same ids. Each refusal is recorded,
         even when a later try succeeds.
         """
         for attempt in range(ATTEMPTS):
@@ -144,8 +145,8 @@ class Office:
                     self.ledger.refusals.append(Refusal(path, 0, f"{type(error).__name__} {error}".strip(), interaction_id))
                 continue
             if answer.is_success:
-                parsed: dict[str, object] = answer.json()
-                return parsed
+                reply: dict[str, object] = answer.json()
+                return reply
             self.ledger.refusals.append(Refusal(path, answer.status_code, answer.text[:300], interaction_id))
             if answer.status_code not in TRY_AGAIN:
                 break

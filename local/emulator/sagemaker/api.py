@@ -71,8 +71,8 @@ def _model() -> botocore.model.ServiceModel:
 
 
 def coerce(value: Any, shape: Any) -> Any:
-    """`value` with the number types the API's model asks for: templates hold numbers as strings, JSONata makes every
-    number a float."""
+    """`value` with the number types of the API's model: templates hold numbers as strings, JSONata makes every number a
+    float."""
     if shape is None:
         return value
     if shape.type_name == "structure" and isinstance(value, Mapping):
@@ -91,7 +91,7 @@ def coerce(value: Any, shape: Any) -> Any:
 
 
 def input_shape(operation: str) -> Any:
-    """botocore's model of what the operation takes."""
+    """botocore's model of the operation's input."""
     return _model().operation_model(operation).input_shape
 
 
@@ -102,7 +102,7 @@ def call(operation: str, request: Record) -> Record:
     """
     work = OPERATIONS.get(operation)
     if work is None:
-        raise ApiError("UnknownOperationException", f"{operation} is not among what the local SageMaker does")
+        raise ApiError("UnknownOperationException", f"{operation} is not an operation of the local SageMaker")
     shape = input_shape(operation)
     request = coerce(request, shape)
     report = botocore.validate.ParamValidator().validate(request, shape)
@@ -118,7 +118,7 @@ def call(operation: str, request: Record) -> Record:
 
 
 def _check_patterns(value: object, shape: Any, path: str) -> None:
-    """Names and URIs in the form AWS takes; botocore itself does not look."""
+    """Check names and URIs against the model's patterns, which botocore does not. Raises: ApiError."""
     if shape.type_name == "structure" and isinstance(value, Mapping):
         for key, inner in value.items():
             if key in shape.members:
@@ -161,10 +161,10 @@ def _runtime_error(problem: ApiError) -> Answer:
 
 def _invoke(endpoint: str, headers: Mapping[str, str], body: bytes, stream: bool) -> tuple[urllib3.BaseHTTPResponse, str]:
     server, adapter, variant = hosted.target(endpoint, headers.get("x-amzn-sagemaker-inference-component"))
-    forwarded = {name: headers[key] for key, name in PASSED_ON.items() if headers.get(key)}
+    forwarded_headers = {name: headers[key] for key, name in PASSED_ON.items() if headers.get(key)}
     if adapter:
-        forwarded[ADAPTER_HEADER] = adapter
-    return server.invoke(body, forwarded, stream=stream), variant
+        forwarded_headers[ADAPTER_HEADER] = adapter
+    return server.invoke(body, forwarded_headers, stream=stream), variant
 
 
 async def _invoke_endpoint(endpoint: str, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -203,12 +203,12 @@ async def _invoke_streaming(endpoint: str, headers: Mapping[str, str], body: byt
             await send({"type": "http.response.body", "body": frame, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    answered = {
+    answer_headers = {
         "content-type": "application/vnd.amazon.eventstream",
         "x-Amzn-SageMaker-Content-Type": answer.headers.get("Content-Type", "application/json"),
         "x-Amzn-Invoked-Production-Variant": variant,
     }
-    return 200, answered, responses.StreamingResponse(send_all)
+    return 200, answer_headers, responses.StreamingResponse(send_all)
 
 
 async def _openai(endpoint: str, component: str | None, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -217,12 +217,12 @@ async def _openai(endpoint: str, component: str | None, headers: Mapping[str, st
     try:
         lender = _token_lender(headers.get("authorization", ""))
         door.check_allowed(lender, "sagemaker:CallWithBearerToken", ["*"])
-        _check_may_ask(lender, endpoint, component)
+        _check_may_invoke(lender, endpoint, component)
     except door.Refused as refusal:
         return _openai_error(403, refusal.message)
-    named = {**headers, "x-amzn-sagemaker-inference-component": component} if component else headers
+    all_headers = {**headers, "x-amzn-sagemaker-inference-component": component} if component else headers
     try:
-        answer, _ = await concurrency.run_reentrant(_invoke, endpoint, named, body, True, thread_name="invoke-endpoint-openai")
+        answer, _ = await concurrency.run_reentrant(_invoke, endpoint, all_headers, body, True, thread_name="invoke-endpoint-openai")
     except ApiError as problem:
         return _openai_error(int(str(problem.fields.get("OriginalStatusCode") or problem.status)), problem.message)
     loop = asyncio.get_running_loop()
@@ -244,28 +244,27 @@ async def _openai(endpoint: str, component: str | None, headers: Mapping[str, st
     return 200, {"content-type": answer.headers.get("Content-Type", "application/json")}, responses.StreamingResponse(send_all)
 
 
-def _check_may_ask(access_key_id: str, endpoint: str, component: str | None) -> None:
-    """Raises: door.Refused unless the key's holder may ask the endpoint and the component that is named; IAM has both
-    in lower case."""
-    asked = [f"endpoint/{endpoint}", *([f"inference-component/{component}"] if component else [])]
+def _check_may_invoke(access_key_id: str, endpoint: str, component: str | None) -> None:
+    """Raises: door.Refused unless the key's holder may invoke the endpoint and, if one is named, the component; IAM has
+    both in lower case."""
+    resources = [f"endpoint/{endpoint}", *([f"inference-component/{component}"] if component else [])]
     home = f"arn:aws:sagemaker:{responses.get_region()}:{responses.get_account_id()}"
-    door.check_allowed(access_key_id, "sagemaker:InvokeEndpoint", [f"{home}:{name}".lower() for name in asked])
+    door.check_allowed(access_key_id, "sagemaker:InvokeEndpoint", [f"{home}:{name}".lower() for name in resources])
 
 
 def _token_lender(authorization: str) -> str:
-    """Whose credentials a bearer token lends, by their access key's id.
+    """The access key id of the credentials that signed a bearer token.
 
-    Raises: door.Refused for its form, its action, its time, or the signature by which STS's credentials lend
-    themselves.
+    Raises: door.Refused for a token of another form or action, one that has expired, and a wrong signature.
     """
     try:
         text = base64.b64decode(authorization.removeprefix("Bearer ").removeprefix(TOKEN_PREFIX), validate=True).decode()
         query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(f"https://{text}").query))
-        made = datetime.datetime.strptime(query["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
-        ends = made + datetime.timedelta(seconds=int(query["X-Amz-Expires"]))
+        signed_at = datetime.datetime.strptime(query["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
+        expires_at = signed_at + datetime.timedelta(seconds=int(query["X-Amz-Expires"]))
     except (ValueError, KeyError):
         raise _bad_token("is invalid") from None
-    if ends < datetime.datetime.now(datetime.UTC):
+    if expires_at < datetime.datetime.now(datetime.UTC):
         raise _bad_token("has expired")
     query.pop("Version", None)  # added to what was signed
     signature = sigv4.parse_query_signature(query)
@@ -283,7 +282,7 @@ def _bad_token(fault: str) -> door.Refused:
 
 
 def _signer(headers: Mapping[str, str]) -> str:
-    """The id of the access key that a request was signed with, which the door has seen to."""
+    """The id of the access key that a request was signed with; the door has checked the signature."""
     signature = sigv4.parse_header_signature(headers)
     return "" if isinstance(signature, tuple) else str(signature.access_key_id)
 
@@ -294,17 +293,17 @@ def _openai_error(status: int, message: str) -> Answer:
 
 async def handle_request(method: str, path: str, headers: Mapping[str, str], body: bytes, query: Mapping[str, Any]) -> Answer:
     """Every API's entry; ministack's handler signature."""
-    asked = OPENAI.match(path)
-    if asked:
-        component = urllib.parse.unquote(asked[2]) if asked[2] else None
-        return await _openai(urllib.parse.unquote(asked[1]), component, headers, body)
+    openai = OPENAI.match(path)
+    if openai:
+        component = urllib.parse.unquote(openai[2]) if openai[2] else None
+        return await _openai(urllib.parse.unquote(openai[1]), component, headers, body)
     invocation = INVOCATION.match(path)
     if not invocation:
         answer: Answer = await concurrency.run_reentrant(_control, headers, body, thread_name="sagemaker")
         return answer
     endpoint = urllib.parse.unquote(invocation[1])
     try:
-        _check_may_ask(_signer(headers), endpoint, headers.get("x-amzn-sagemaker-inference-component"))
+        _check_may_invoke(_signer(headers), endpoint, headers.get("x-amzn-sagemaker-inference-component"))
         if invocation[2] == "invocations":
             return await _invoke_endpoint(endpoint, headers, body)
         return await _invoke_streaming(endpoint, headers, body)
@@ -315,7 +314,7 @@ async def handle_request(method: str, path: str, headers: Mapping[str, str], bod
 
 
 def install() -> None:
-    """Hook in. A bearer token names no service, so that path is known by itself."""
+    """Hook in. A bearer token names no service, so OpenAI's path decides by itself."""
     detect = app.detect_service
 
     def detect_service(method: str, path: str, headers: Record, query_params: Record) -> str:

@@ -31,7 +31,7 @@ def create_inference_component(request: Record) -> Record:
         "EndpointName": request["EndpointName"],
         "EndpointArn": endpoint.record["EndpointArn"],
         "VariantName": request.get("VariantName") or endpoint.record["ProductionVariants"][0]["VariantName"],
-        "Specification": _described(specification),
+        "Specification": _description_of(specification),
         "RuntimeConfig": {"DesiredCopyCount": (request.get("RuntimeConfig") or {}).get("CopyCount", 1), "CurrentCopyCount": 0},
         "InferenceComponentStatus": "Creating",
         "CreationTime": now,
@@ -40,8 +40,8 @@ def create_inference_component(request: Record) -> Record:
     if base:
         host: Component = find(COMPONENTS, "inference component", base)
         if host.status != "InService" or host.server is None or host.copies == 0:
-            found = f"is in status {host.status} with {host.copies} copies"
-            raise ApiError("ValidationException", f'Base inference component "{base}" {found}, it must be InService with one at least')
+            state = f"is in status {host.status} with {host.copies} copies"
+            raise ApiError("ValidationException", f'Base inference component "{base}" {state}, it must be InService with one at least')
         if not container.get("ArtifactUrl"):
             raise ApiError("ValidationException", "an adapter inference component needs Specification.Container.ArtifactUrl")
         component = Component(record, host.server, base, container["ArtifactUrl"])
@@ -61,7 +61,7 @@ def update_inference_component(request: Record) -> Record:
     if specification := request.get("Specification"):
         old, component.server = component.server, _server_of(specification, name)
         component.record |= {
-            "Specification": _described(specification),
+            "Specification": _description_of(specification),
             "InferenceComponentStatus": "Updating",
             "LastModifiedTime": time.time(),
         }
@@ -73,8 +73,8 @@ def update_inference_component(request: Record) -> Record:
 
 
 def update_inference_component_runtime_config(request: Record) -> Record:
-    """UpdateInferenceComponentRuntimeConfig: a base's copies; without any its process ends, and from none on it gets
-    its adapters back."""
+    """UpdateInferenceComponentRuntimeConfig: sets a base's copies; with none its process ends, and when it starts again
+    it gets its adapters back."""
     name = request["InferenceComponentName"]
     component: Component = find(COMPONENTS, "inference component", name)
     if component.base:
@@ -88,18 +88,18 @@ def update_inference_component_runtime_config(request: Record) -> Record:
         in_background(_start, component, component.record["Specification"], name=f"component-{name}")
     else:
         counts["CurrentCopyCount"] = copies
-        in_background(_settle, component, name=f"component-{name}")
+        in_background(_apply_copies, component, name=f"component-{name}")
     return {"InferenceComponentArn": component.record["InferenceComponentArn"]}
 
 
-def _settle(component: Component) -> None:
+def _apply_copies(component: Component) -> None:
     if not component.copies and component.server:
         component.server.stop()
     component.record |= {"InferenceComponentStatus": "InService", "LastModifiedTime": time.time()}
 
 
 def _server_of(specification: Record, name: str) -> Server:
-    """The process that a base component's specification asks for."""
+    """The process that a base component's specification describes, not yet started."""
     group, container = f"/aws/sagemaker/InferenceComponents/{name}", specification.get("Container") or {}
     environment = container.get("Environment") or {}
     if specification.get("ModelName"):
@@ -116,13 +116,13 @@ def _server_of(specification: Record, name: str) -> Server:
     )
 
 
-def _described(specification: Record) -> Record:
-    described = dict(specification)
-    if container := dict(described.get("Container") or {}):
+def _description_of(specification: Record) -> Record:
+    description = dict(specification)
+    if container := dict(description.get("Container") or {}):
         if uri := container.pop("Image", None):
             container["DeployedImage"] = {"SpecifiedImage": uri, "ResolvedImage": uri}
-        described["Container"] = container
-    return described
+        description["Container"] = container
+    return description
 
 
 def _start(component: Component, specification: Record) -> None:
@@ -148,25 +148,25 @@ def _start(component: Component, specification: Record) -> None:
 def describe_inference_component(request: Record) -> Record:
     """DescribeInferenceComponent."""
     component: Component = find(COMPONENTS, "inference component", request["InferenceComponentName"])
-    return component.described()
+    return component.describe()
 
 
 def list_inference_components(request: Record) -> Record:
     """ListInferenceComponents, a page of it."""
-    shown = ("InferenceComponentName", "InferenceComponentArn", "EndpointName", "EndpointArn", "VariantName", "InferenceComponentStatus")
-    kept = [
-        component.described()
+    keys = ("InferenceComponentName", "InferenceComponentArn", "EndpointName", "EndpointArn", "VariantName", "InferenceComponentStatus")
+    records = [
+        component.describe()
         for component in COMPONENTS.values()
         if request.get("NameContains", "") in component.record["InferenceComponentName"]
     ]
     if endpoint := request.get("EndpointNameEquals"):
-        kept = [record for record in kept if record["EndpointName"] == endpoint]
+        records = [record for record in records if record["EndpointName"] == endpoint]
     if status := request.get("StatusEquals"):
-        kept = [record for record in kept if record["InferenceComponentStatus"] == status]
+        records = [record for record in records if record["InferenceComponentStatus"] == status]
     times = ("CreationTime", "LastModifiedTime")
     start, most = int(request.get("NextToken", 0)), request.get("MaxResults", PAGE)
-    found: Record = {"InferenceComponents": [{key: record[key] for key in (*shown, *times)} for record in kept[start : start + most]]}
-    return {**found, "NextToken": str(start + most)} if start + most < len(kept) else found
+    answer: Record = {"InferenceComponents": [{key: record[key] for key in (*keys, *times)} for record in records[start : start + most]]}
+    return {**answer, "NextToken": str(start + most)} if start + most < len(records) else answer
 
 
 def delete_inference_component(request: Record) -> Record:
@@ -178,17 +178,17 @@ def delete_inference_component(request: Record) -> Record:
     adapters = sorted(other.record["InferenceComponentName"] for other in COMPONENTS.values() if other.base == name)
     if adapters:
         raise ApiError("ValidationException", f'Cannot delete base inference component "{name}" with adapters on it: {", ".join(adapters)}')
-    was = component.status
+    status_before = component.status
     component.record |= {"InferenceComponentStatus": "Deleting", "LastModifiedTime": time.time()}
-    in_background(_remove, name, component, was, name=f"delete-{name}")
+    in_background(_remove, name, component, status_before, name=f"delete-{name}")
     return {}
 
 
-def _remove(name: str, component: Component, was: str) -> None:
+def _remove(name: str, component: Component, status_before: str) -> None:
     try:
         if component.server and component.base is None:
             component.server.stop()
-        elif component.server and was != "Failed" and component.server.running():
+        elif component.server and status_before != "Failed" and component.server.is_running():
             component.server.unload_adapter(name)
         del COMPONENTS[name]
     except Exception as problem:

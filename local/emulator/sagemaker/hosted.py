@@ -36,8 +36,8 @@ class Component:
         value: int = self.record["RuntimeConfig"]["CurrentCopyCount"]
         return value
 
-    def described(self) -> Record:
-        """Its description now: Failed once the process it lives in has ended by itself."""
+    def describe(self) -> Record:
+        """Its description; its status is Failed once its process has ended by itself."""
         if self.status == "InService" and self.server and (end := self.server.end()):
             self.record |= {"InferenceComponentStatus": "Failed", "FailureReason": end, "LastModifiedTime": time.time()}
         return dict(self.record)
@@ -59,16 +59,16 @@ GROUPS = responses.AccountRegionScopedDict()
 
 
 def arn_of(kind: str, name: str) -> str:
-    """The ARN of what has this name, here."""
+    """The ARN of the resource of this name in the request's account and region."""
     return f"arn:aws:sagemaker:{responses.get_region()}:{responses.get_account_id()}:{kind}/{name}"
 
 
 def find(store: Any, kind: str, name: str) -> Any:
-    """What has this name. Raises: ApiError."""
-    found = store.get(name)
-    if found is None:
+    """The entry of this name in `store`. Raises: ApiError."""
+    entry = store.get(name)
+    if entry is None:
         raise not_found(kind, name)
-    return found
+    return entry
 
 
 def server_of_model(model: Record, log_group: str, name: str, environment: dict[str, str]) -> Server:
@@ -116,9 +116,9 @@ def target(endpoint_name: str, component_name: str | None) -> tuple[Server, str 
         )
     base: Component = COMPONENTS[component.base] if component.base else component
     if base.copies == 0 and base.status in ("InService", "Updating"):
-        asleep = "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress (if configured)"
+        message = "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress (if configured)"
         raise ApiError(
-            "ValidationError", f"{asleep} or try to increase the capacity by invoking UpdateInferenceComponentRuntimeConfig API."
+            "ValidationError", f"{message} or try to increase the capacity by invoking UpdateInferenceComponentRuntimeConfig API."
         )
     if component.status != "InService" or component.server is None:
         reason = component.record.get("FailureReason", "")
@@ -127,7 +127,7 @@ def target(endpoint_name: str, component_name: str | None) -> tuple[Server, str 
 
 
 def stop_all() -> None:
-    """End every server of every account; the emulator is going."""
+    """End every server of every account, before the emulator ends."""
     for endpoint in list(ENDPOINTS._data.values()):
         for server in endpoint.servers.values():
             server.stop()

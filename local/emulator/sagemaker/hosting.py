@@ -150,10 +150,10 @@ def delete_endpoint(request: Record) -> Record:
     """DeleteEndpoint: when it has no inference components any more."""
     name = request["EndpointName"]
     endpoint: Endpoint = find(ENDPOINTS, "endpoint", name)
-    held = [component.record["InferenceComponentName"] for component in COMPONENTS.values() if component.record["EndpointName"] == name]
-    if held:
+    names = [component.record["InferenceComponentName"] for component in COMPONENTS.values() if component.record["EndpointName"] == name]
+    if names:
         raise ApiError(
-            "ValidationException", f'Cannot delete endpoint "{name}" while inference components are on it: {", ".join(sorted(held))}'
+            "ValidationException", f'Cannot delete endpoint "{name}" while inference components are on it: {", ".join(sorted(names))}'
         )
     del ENDPOINTS[name]
     for server in endpoint.servers.values():
@@ -163,10 +163,10 @@ def delete_endpoint(request: Record) -> Record:
 
 def list_endpoints(request: Record) -> Record:
     """ListEndpoints."""
-    shown = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
+    keys = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
     return {
         "Endpoints": [
-            {key: endpoint.record[key] for key in shown}
+            {key: endpoint.record[key] for key in keys}
             for endpoint in ENDPOINTS.values()
             if request.get("NameContains", "") in endpoint.record["EndpointName"]
         ]

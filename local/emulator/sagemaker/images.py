@@ -37,8 +37,8 @@ def image(uri: str) -> Image:
     Raises: ApiError for an image RLAAS_IMAGES does not name.
     """
     name = uri.rpartition("/")[2].partition("@")[0].partition(":")[0]
-    known = json.loads(os.environ.get("RLAAS_IMAGES", "{}"))
-    if name not in known:
-        raise ApiError("ValidationException", f"image {uri} has no stand-in on this machine; RLAAS_IMAGES names {sorted(known)}")
-    entry = known[name]
+    stand_ins = json.loads(os.environ.get("RLAAS_IMAGES", "{}"))
+    if name not in stand_ins:
+        raise ApiError("ValidationException", f"image {uri} has no stand-in on this machine; RLAAS_IMAGES names {sorted(stand_ins)}")
+    entry = stand_ins[name]
     return Image(entry["python"], entry["cwd"], tuple(entry.get("serve", ())), entry.get("env", {}))

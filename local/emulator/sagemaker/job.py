@@ -82,7 +82,7 @@ class Job(ABC):
             in_background(self._child.stop, name=f"stop-{self.name}")
 
     def run(self) -> None:
-        """Fetch, run, store; whatever happens ends in a final status with its reason."""
+        """Fetch, run, store; always ends in a final status, a failure with its reason."""
         try:
             self._complete_or_stop()
         except ApiError as problem:
@@ -143,7 +143,7 @@ class Job(ABC):
         """Store the outputs."""
 
     def _collect_after_stop(self) -> None:
-        """What SageMaker stores of a job that was stopped."""
+        """Store what SageMaker stores of a job that was stopped."""
         return
 
     def _on_line(self, line: str) -> None:
@@ -157,8 +157,8 @@ class Job(ABC):
             raise Stopped
         self.record[f"{self.kind}StartTime"] = time.time()
         network = self.request.get("NetworkConfig") or self.request  # a processing job's, or a training job's
-        given = aws_environment(isolated=bool(network.get("EnableNetworkIsolation")))
-        environment = given | stand_in.env | self._environment() | (self.request.get("Environment") or {})
+        aws_variables = aws_environment(isolated=bool(network.get("EnableNetworkIsolation")))
+        environment = aws_variables | stand_in.env | self._environment() | (self.request.get("Environment") or {})
         stream = LogStream(f"/aws/sagemaker/{self.kind}Jobs", f"{self.name}/algo-1-{int(time.time())}")
         self._child = Child(
             stand_in.command(self._command() or stand_in.serve),
@@ -182,11 +182,11 @@ class Job(ABC):
             raise subprocess.CalledProcessError(status, self._command())
 
     def _reason(self) -> str:
-        """What SageMaker lets the command say of its failure in FailureReason."""
+        """The command's own words for FailureReason, where the kind of job has them."""
         return ""
 
     def _read_message(self) -> None:
-        """What SageMaker lets the command say when it ends, well or not."""
+        """Read the command's exit message, where the kind of job has one; also after a failure."""
         return
 
     def _write(self, path: str, content: object) -> None:

@@ -111,7 +111,7 @@ class TrainingJob(Job):
 
     def _on_line(self, line: str) -> None:
         for name, pattern in self._metrics:
-            if (found := pattern.search(line)) and (value := _number(found[1])) is not None:
+            if (match := pattern.search(line)) and (value := _number(match[1])) is not None:
                 others = [metric for metric in self.record["FinalMetricDataList"] if metric["MetricName"] != name]
                 self.record["FinalMetricDataList"] = [*others, {"MetricName": name, "Value": value, "Timestamp": time.time()}]
 
@@ -138,7 +138,7 @@ class TrainingJob(Job):
 
 
 def _number(text: str) -> float | None:
-    """What SageMaker takes for a metric's value; it leaves any other text alone."""
+    """A metric's value; None for text that is no number, which SageMaker ignores."""
     try:
         return float(text)
     except ValueError:
@@ -242,10 +242,10 @@ def delete(kind: str, request: Record) -> Record:
 
 def summaries(kind: str, request: Record) -> Record:
     """ListTrainingJobs and ListProcessingJobs, newest first."""
-    kept = [job for job in _jobs[kind].values() if request.get("NameContains", "") in job.name]
-    kept = [job for job in kept if request.get("StatusEquals") in (None, job.status)]
-    kept.sort(key=lambda job: job.record["CreationTime"], reverse=True)
-    shown = (
+    jobs = [job for job in _jobs[kind].values() if request.get("NameContains", "") in job.name]
+    jobs = [job for job in jobs if request.get("StatusEquals") in (None, job.status)]
+    jobs.sort(key=lambda job: job.record["CreationTime"], reverse=True)
+    keys = (
         "CreationTime",
         "LastModifiedTime",
         f"{kind}EndTime",
@@ -257,13 +257,13 @@ def summaries(kind: str, request: Record) -> Record:
     )
     return {
         f"{kind}JobSummaries": [
-            {key: job.record[key] for key in shown if key in job.record} for job in kept[: request.get("MaxResults", 100)]
+            {key: job.record[key] for key in keys if key in job.record} for job in jobs[: request.get("MaxResults", 100)]
         ]
     }
 
 
 def stop_all() -> None:
-    """End every running job of every account; the emulator is going."""
+    """End every running job of every account, before the emulator ends."""
     for jobs in _jobs.values():
         for job in list(jobs._data.values()):
             if job._child and job._child.poll() is None:

@@ -2,9 +2,9 @@
 
 It gets what a SageMaker container gets (PORT 8080 there, a free one here; the model's files under /opt/ml/model; GET
 /ping, POST /invocations). Adapters are loaded and unloaded by the container's own LoRA routes (POST /adapters, DELETE
-/adapters/NAME), and chosen per request by the header X-Amzn-SageMaker-Adapter-Identifier. No container stands between
-the process and what else runs here, a browser among it, so each is given a key that every request must carry
-(RLAAS_HOSTING_KEY, see containers/vllm/one_door.py).
+/adapters/NAME), and chosen per request by the header X-Amzn-SageMaker-Adapter-Identifier. Here no container separates
+the process from others such as a browser, so each process gets a key that every request must carry (RLAAS_HOSTING_KEY,
+see containers/vllm/one_door.py).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Server:
         if self.artifacts_uri:
             (artifacts.unpack if self.compressed else artifacts.download)(self.artifacts_uri, model)
         self.port = _free_port()
-        given = {
+        container_variables = {
             "PORT": str(self.port),
             "HOST": "127.0.0.1",
             "RLAAS_HOSTING_KEY": self._key[KEY_HEADER],
@@ -84,7 +84,7 @@ class Server:
         child = self._child = Child(
             self.image.command(self.image.serve),
             cwd=self.image.cwd,
-            environment=aws_environment(isolated=self.isolated) | self.image.env | self.environment | given,
+            environment=aws_environment(isolated=self.isolated) | self.image.env | self.environment | container_variables,
             log_file=Path(os.environ["RLAAS_LOG_DIR"]) / f"endpoint-{self.name}.log",
             stream=LogStream(self.log_group, f"{self.name}/i-local"),
             stop_seconds=STOP_SECONDS,
@@ -108,7 +108,7 @@ class Server:
         except urllib3.exceptions.HTTPError:
             return False
 
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Whether the process is there."""
         return self._child is not None and self._child.poll() is None
 
@@ -157,8 +157,8 @@ class Server:
     def invoke(self, body: bytes, headers: dict[str, str], *, stream: bool) -> urllib3.BaseHTTPResponse:
         """POST /invocations.
 
-        Raises: ApiError as InvokeEndpoint does: ModelError for the model's own errors, ServiceUnavailable when nobody
-        answers.
+        Raises: ApiError as InvokeEndpoint does: ModelError for the model's own errors, ServiceUnavailable when the
+        container does not answer.
         """
         seconds = STREAM_SECONDS if stream else INVOKE_SECONDS
         try:
@@ -171,8 +171,8 @@ class Server:
                 preload_content=not stream,
             )
         except urllib3.exceptions.ReadTimeoutError as problem:
-            waited = "Your invocation timed out while waiting for a response from container primary"
-            message = f'Received server error (0) from primary with message "{waited}": {problem}'
+            timeout_text = "Your invocation timed out while waiting for a response from container primary"
+            message = f'Received server error (0) from primary with message "{timeout_text}": {problem}'
             raise ApiError("ModelError", message, 424, OriginalStatusCode=0, OriginalMessage=str(problem), LogStreamArn="") from problem
         except urllib3.exceptions.HTTPError as problem:
             raise ApiError("ServiceUnavailable", self.end() or f"the container of {self.name} does not answer: {problem}", 503) from problem
@@ -200,7 +200,7 @@ def _free_port() -> int:
 
 
 def chunks(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    """The answer's body as it comes."""
+    """The answer's body in the parts that arrive."""
     try:
         yield from answer.read_chunked() if answer.headers.get("Transfer-Encoding") == "chunked" else answer.stream(65536)
     finally:

@@ -7,7 +7,7 @@ import pytest
 from local.archives import extract
 
 
-def packed(*members: tuple[str, bytes, str]) -> tarfile.TarFile:
+def pack(*members: tuple[str, bytes, str]) -> tarfile.TarFile:
     """An archive of (name, type, content or link's target)."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
@@ -26,7 +26,7 @@ def packed(*members: tuple[str, bytes, str]) -> tarfile.TarFile:
 def test_files_directories_and_links_inside_are_extracted_as_plain_files(tmp_path: Path) -> None:
     directory = tmp_path / "adapter"
     extract(
-        packed(
+        pack(
             ("./", tarfile.DIRTYPE, ""),
             ("./blobs/weights", tarfile.REGTYPE, "numbers"),
             ("adapter_model.safetensors", tarfile.SYMTYPE, "blobs/weights"),
@@ -36,8 +36,8 @@ def test_files_directories_and_links_inside_are_extracted_as_plain_files(tmp_pat
         ),
         directory,
     )
-    found = {path.relative_to(directory).as_posix(): path.read_text() for path in directory.rglob("*") if path.is_file()}
-    assert found == {"blobs/weights": "numbers", "adapter_model.safetensors": "numbers", "deep/copy": "numbers", "config.json": "{}"}
+    files = {path.relative_to(directory).as_posix(): path.read_text() for path in directory.rglob("*") if path.is_file()}
+    assert files == {"blobs/weights": "numbers", "adapter_model.safetensors": "numbers", "deep/copy": "numbers", "config.json": "{}"}
     assert (directory / "empty").is_dir()
     assert not [path for path in directory.rglob("*") if path.is_symlink()]
     assert (directory / "config.json").stat().st_mode & 0o7777 == 0o755
@@ -64,9 +64,9 @@ def test_files_directories_and_links_inside_are_extracted_as_plain_files(tmp_pat
 )
 def test_nothing_lands_outside_and_no_link_or_device_is_made(tmp_path: Path, members: list[tuple[str, bytes, str]]) -> None:
     (tmp_path / "secret").write_text("secret")
-    named = [(name.format(outside=tmp_path), kind, content.format(outside=tmp_path)) for name, kind, content in members]
+    located_members = [(name.format(outside=tmp_path), kind, content.format(outside=tmp_path)) for name, kind, content in members]
     with pytest.raises(tarfile.ReadError, match=r"escape|door"):
-        extract(packed(*named), tmp_path / "adapter")
+        extract(pack(*located_members), tmp_path / "adapter")
     assert {path.name for path in tmp_path.rglob("*")} <= {"secret", "adapter", "inside"}
 
 

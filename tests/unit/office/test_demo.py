@@ -18,7 +18,7 @@ from rlaas.runtime.state_machines import settings_of
 
 
 @pytest.fixture
-def packed(tmp_path: Path) -> Path:
+def adapter_archive(tmp_path: Path) -> Path:
     """A tar.gz of an adapter with one LoRA layer, as training publishes it."""
     torch = pytest.importorskip("torch", reason="torch has no CPU wheel for this Python here")
     from safetensors.torch import save_file
@@ -31,23 +31,23 @@ def packed(tmp_path: Path) -> Path:
     save_file(weights, tmp_path / "adapter_model.safetensors", metadata={"format": "pt"})
     (tmp_path / "adapter_config.json").write_text('{"r": 4}')
     archive = tmp_path / "model.tar.gz"
-    with tarfile.open(archive, "w:gz") as packed:
+    with tarfile.open(archive, "w:gz") as tar:
         for name in ("adapter_model.safetensors", "adapter_config.json"):
-            packed.add(tmp_path / name, arcname=name)
+            tar.add(tmp_path / name, arcname=name)
     return archive
 
 
-def test_a_scrambled_adapter_is_still_an_adapter_whose_b_matrices_are_shuffled_and_amplified(packed: Path, tmp_path: Path) -> None:
+def test_a_scrambled_adapter_is_still_an_adapter_whose_b_matrices_are_shuffled_and_amplified(adapter_archive: Path, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file
 
     before = load_file(tmp_path / "adapter_model.safetensors")
-    digest = scramble(packed, tmp_path / "first", gain=4.0, seed=3)
-    with tarfile.open(packed) as archive:
+    digest = scramble(adapter_archive, tmp_path / "first", gain=4.0, seed=3)
+    with tarfile.open(adapter_archive) as archive:
         assert sorted(archive.getnames()) == ["adapter_config.json", "adapter_model.safetensors"]
         extract(archive, tmp_path / "second")
     after = load_file(tmp_path / "second" / "adapter_model.safetensors")
-    assert digest == hashlib.sha256(packed.read_bytes()).hexdigest()
+    assert digest == hashlib.sha256(adapter_archive.read_bytes()).hexdigest()
     for name, tensor in before.items():
         assert (after[name].shape, after[name].dtype) == (tensor.shape, tensor.dtype)
         if "lora_A" in name:

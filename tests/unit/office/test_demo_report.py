@@ -30,7 +30,7 @@ START = datetime(2026, 5, 4, 9, 0, tzinfo=UTC)
 JUNK = "Dear customer, I am writing to you today to tell you about the weather in many places, and about"
 
 
-def run_of(name: str, n: int, *, begins: float, policies: list[tuple[str, str]], version: int, train: int = 0) -> dict[str, AnyEvent]:
+def run_of(name: str, n: int, *, starts_at: float, policies: list[tuple[str, str]], version: int, train: int = 0) -> dict[str, AnyEvent]:
     """A week's events: email `i` is answered by `policies[i % len]` (policy, what it drafts) one second after the
     last."""
     events: dict[str, AnyEvent] = {}
@@ -51,7 +51,7 @@ def run_of(name: str, n: int, *, begins: float, policies: list[tuple[str, str]],
             unit="thread",
             reason="control",
             rollout_id=None,
-            decided_at=START + timedelta(seconds=begins + i),
+            decided_at=START + timedelta(seconds=starts_at + i),
         )
         common = {"skill": SKILL, "thread_id": f"{name}-{i:04d}", "user_id": agent.name}
         events[interaction_id] = InteractionCreated(
@@ -98,14 +98,14 @@ V1, V2, V3 = f"{SKILL}@v1", f"{SKILL}@v2", f"{SKILL}@v3"
 
 @pytest.fixture(scope="module")
 def story() -> Story:
-    stored = {
-        **run_of("baseline", 100, begins=0, policies=[(V1, "junk")], version=1, train=70),
-        **run_of("canary", 60, begins=340, policies=[(V1, "junk"), (V2, "vague")], version=2),
-        **run_of("second", 30, begins=420, policies=[(V2, "right")], version=4),
-        **run_of("bad", 40, begins=470, policies=[(V2, "right"), (V3, "junk")], version=5),
+    events = {
+        **run_of("baseline", 100, starts_at=0, policies=[(V1, "junk")], version=1, train=70),
+        **run_of("canary", 60, starts_at=340, policies=[(V1, "junk"), (V2, "vague")], version=2),
+        **run_of("second", 30, starts_at=420, policies=[(V2, "right")], version=4),
+        **run_of("bad", 40, starts_at=470, policies=[(V2, "right"), (V3, "junk")], version=5),
     }
-    drafts = drafts_of(stored)
-    asked = [draft.interaction_id for draft in drafts if draft.week == "baseline" and draft.split == "held_out"]
+    drafts = drafts_of(events)
+    interaction_ids = [draft.interaction_id for draft in drafts if draft.week == "baseline" and draft.split == "held_out"]
     steps = tuple(
         StepRecord(
             step=i + 1,
@@ -121,7 +121,7 @@ def story() -> Story:
             ((0.2, "advance", 55, 6), (0.5, "advance", 18, 17), (1.0, "promoted", 0, 0))
         )
     )
-    shipped = Rollout(
+    shipped_rollout = Rollout(
         rollout_id="rol_1",
         tenant_id="demo-260504090000",
         skill=SKILL,
@@ -137,7 +137,7 @@ def story() -> Story:
         created_at=START + timedelta(seconds=338),
         ended_at=START + timedelta(seconds=403),
     )
-    bad = shipped.model_copy(
+    bad = shipped_rollout.model_copy(
         update={
             "rollout_id": "rol_2",
             "status": "rolled_back",
@@ -154,15 +154,15 @@ def story() -> Story:
         baseline=V1,
         candidate=V2,
         bad_policy=V3,
-        events=stored,
-        lake=Counter(list(stored)),
+        events=events,
+        lake=Counter(list(events)),
         drafts=drafts,
         routes=[
             RouteChange(START + timedelta(seconds=465), 5, "rollout:rol_2", "step 1 of 2"),
             RouteChange(START + timedelta(seconds=508.6), 6, "alarm:guard", "guard alarm"),
         ],
         promotion=promotion_report(
-            [HeldOutCase(interaction_id, interaction_id, "abcdefghij", ANSWERS) for interaction_id in asked],
+            [HeldOutCase(interaction_id, interaction_id, "abcdefghij", ANSWERS) for interaction_id in interaction_ids],
             {"baseline": "rlaas-local--base", "candidate": "demo--v1", "sft_only": "demo--v1--sft"},
             criteria=Criteria(),
             endpoint="rlaas-local",
@@ -170,11 +170,11 @@ def story() -> Story:
             test_sha256="0" * 64,
             created_at="2026-05-04T09:05:00.000000Z",
         ),
-        rollout=shipped,
+        rollout=shipped_rollout,
         bad=bad,
-        evidence=seen_by(shipped, [(370, 1.0, 0.4), (376, 25.0, 0.4), (401, 1240.5, 0.4)]),
+        evidence=seen_by(shipped_rollout, [(370, 1.0, 0.4), (376, 25.0, 0.4), (401, 1240.5, 0.4)]),
         bad_evidence=seen_by(bad, [(480, 1.0, 0.4), (496, 1.0, 3.2), (508, 1.1, 31.0), (540, 1.1, 900.0)]),
-        sent=[event_id for event_id in stored if not event_id.startswith("rew")],
+        sent=[event_id for event_id in events if not event_id.startswith("rew")],
         refusals=[],
     )
 
@@ -208,30 +208,32 @@ def test_better_drafts_are_sent_more_often_and_edited_less(report: Report) -> No
 
 
 def test_offline_send_rate_is_the_chance_that_each_threads_agent_would_use_the_draft(story: Story, report: Report) -> None:
-    asked = [draft for draft in story.drafts if draft.week == "baseline" and draft.split == "held_out"]
+    drafts = [draft for draft in story.drafts if draft.week == "baseline" and draft.split == "held_out"]
     agents = {agent.name: agent for agent in OFFICE}
     for system, similarity in (("baseline", 0.2), ("candidate", 0.4), ("sft_only", 0.3)):
-        fared = report["held_out"][system]
-        assert fared["n"] == len(asked)
-        assert fared["edit_similarity_mean"] == pytest.approx(similarity)
-        assert fared["send_rate"] == pytest.approx(sum(agents[draft.agent].chance_to_use(similarity) for draft in asked) / len(asked))
+        performance = report["held_out"][system]
+        assert performance["n"] == len(drafts)
+        assert performance["edit_similarity_mean"] == pytest.approx(similarity)
+        assert performance["send_rate"] == pytest.approx(
+            sum(agents[draft.agent].chance_to_use(similarity) for draft in drafts) / len(drafts)
+        )
     assert report["sft_only"] == report["held_out"]["sft_only"]
 
 
 def test_rollback_time_runs_from_the_alarm_to_the_last_bad_decision(story: Story) -> None:
     """Bad decisions fall on odd seconds of the week from 470 s on; the last is at 509 s."""
-    taken_back = demo_report.rollback(story)
-    assert taken_back["seconds"] == pytest.approx(0.6)
-    assert taken_back["taken_back_by"] == "alarm:guard"
-    assert taken_back["requests_during"] == 40
+    rollback = demo_report.rollback(story)
+    assert rollback["seconds"] == pytest.approx(0.6)
+    assert rollback["taken_back_by"] == "alarm:guard"
+    assert rollback["requests_during"] == 40
     assert demo_report.rollback(alarm_after(story, 509.5))["seconds"] == 0.0
 
 
 def test_a_rollout_that_ended_itself_before_its_alarm_came_is_taken_back_by_the_rollout(story: Story) -> None:
     own = [*story.routes[:1], RouteChange(START + timedelta(seconds=506), 6, "rollout:rol_2", "candidate does harm")]
-    taken_back = demo_report.rollback(replace(story, routes=own))
-    assert taken_back["taken_back_by"] == "rollout:rol_2"
-    assert taken_back["route_back_seconds"] == pytest.approx(-2.4)
+    rollback = demo_report.rollback(replace(story, routes=own))
+    assert rollback["taken_back_by"] == "rollout:rol_2"
+    assert rollback["route_back_seconds"] == pytest.approx(-2.4)
     assert demo_report.rollback(replace(story, routes=story.routes[:1]))["taken_back_by"] == "nobody"
 
 
@@ -244,10 +246,10 @@ def test_evidence_is_what_it_was_when_the_rollout_ended(report: Report) -> None:
 
 def test_a_refused_request_or_an_interaction_without_an_answer_is_a_failed_request(story: Story) -> None:
     assert demo_report.rollback(story)["failed_requests"] == 0
-    refused = replace(story, refusals=[Refusal("v1/infer", 503, "down", "int_x")])
-    assert demo_report.rollback(refused)["failed_requests"] == 1
-    unanswered = {**story.events, "int_x": story.events["int_bad_0"]}
-    assert demo_report.rollback(replace(story, events=unanswered))["failed_requests"] == 1
+    with_refusal = replace(story, refusals=[Refusal("v1/infer", 503, "down", "int_x")])
+    assert demo_report.rollback(with_refusal)["failed_requests"] == 1
+    events = {**story.events, "int_x": story.events["int_bad_0"]}
+    assert demo_report.rollback(replace(story, events=events))["failed_requests"] == 1
 
 
 def test_a_rollout_that_no_alarm_ended_is_an_error_that_says_so(story: Story) -> None:
@@ -265,7 +267,7 @@ def test_an_event_is_lost_when_either_store_lacks_it(story: Story) -> None:
 
 def test_each_broken_promise_is_named_with_its_number(report: Report) -> None:
     assert report["missed"] == []
-    broken = Report(
+    worse_report = Report(
         **{
             **report,
             "win_rate": 0.55,
@@ -274,9 +276,9 @@ def test_each_broken_promise_is_named_with_its_number(report: Report) -> None:
             "rollback": {**report["rollback"], "seconds": 1.1, "failed_requests": 1},
         }
     )
-    assert [said.split(",")[0] for said in demo_report.limits_missed(broken)] == [
+    assert [promise.split(",")[0] for promise in demo_report.limits_missed(worse_report)] == [
         "win_rate 0.550",
-        "win_rate_ci begins at 0.500",
+        "win_rate_ci starts at 0.500",
         "events.lost 2",
         "rollback.seconds 1.100",
         "rollback.failed_requests 1",

@@ -1,4 +1,4 @@
-"""The office against a small server that keeps what it is told, drops connections on purpose and refuses on request."""
+"""The office against a small server that keeps all events, drops connections on purpose and refuses on request."""
 
 import asyncio
 import json
@@ -99,8 +99,8 @@ def test_only_held_out_issues_are_tagged_to_be_kept_from_training(service: Servi
             await office.work(week(1, 5, 4), week="one")
 
     asyncio.run(run())
-    asked = [body for body in service.events.values() if "inputs" in body]
-    splits = Counter((body["metadata"]["split"], *body["tags"]) for body in asked)
+    requests = [body for body in service.events.values() if "inputs" in body]
+    splits = Counter((body["metadata"]["split"], *body["tags"]) for body in requests)
     assert splits == {("train",): 5, ("held_out", "held-out"): 4}
 
 
@@ -153,8 +153,8 @@ def test_endless_mail_stops_at_the_bell_with_every_case_finished(service: Servic
                 bell.set()
 
         async with Office(api_url=service.url, api_key="rlk_a_b", skill="s", desks=3, seed=1) as office:
-            answered = await office.work(cases("held_out", 1), week="live", stop=bell, each=each)
-            assert 6 <= answered <= 8
+            answered_count = await office.work(cases("held_out", 1), week="live", stop=bell, each=each)
+            assert 6 <= answered_count <= 8
             return office.ledger
 
     ledger = asyncio.run(run())
