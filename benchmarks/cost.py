@@ -4,11 +4,11 @@ offline, a minute.
 Idle: from the templates of the dev and prod stages (`idle_cost`). Events: `telemetry_price`, with all that follows
 them: rewards, their way into the lake, and the marks by which each output counts once. The function's processor time is
 the one that `make bench-telemetry` last counted on the laptop cloud. Inferences: the deployed function's code in this
-process, before AWS clients whose calls are answered here and counted as they are billed, with the log lines that it
-printed; an answer of the model takes `MODEL_S`, for which the function is paid too.
+process, with AWS clients whose calls are answered here and counted as they are billed, and the log lines that it
+printed; an answer of the model takes `MODEL_S` seconds, for which the function is paid too.
 
-Not in an inference's price: the GPU (an `ml.g5.xlarge` is `gpu_hour_usd`, whatever it answers) or the vendor, budgets
-(two writes more), names found in texts (a function more), and what is paid by the month.
+Not in an inference's price: the GPU (an `ml.g5.xlarge` costs `gpu_hour_usd`, whatever it answers) or the vendor,
+budgets (two more writes), names found in texts (another function), and what is paid by the month.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ from tests.fakes.privacy import AS_IT_IS
 
 STAGES_COUNTED = {"dev": "dev-us-east-1", "prod": "prod-us-east-1"}
 MODEL_S = 2.0
-"""Assumed for an answer of a hundred tokens; the function waits for it and is paid."""
+"""Assumed for an answer of a hundred tokens; the function is paid while it waits."""
 INFERENCES_PER_S = 10.0
 """Assumed rate."""
 ANSWERING_GIB = 0.75
-"""A test holds it equal to the template's."""
+"""The memory of the functions that answer; a test compares it with the template's."""
 
 
 def stage_templates(id: str, folder: Path) -> list[dict[str, Any]]:
@@ -62,7 +62,7 @@ def stage_templates(id: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def idle_figures(stage: str, templates: list[dict[str, Any]]) -> dict[str, float]:
-    """The stage's month, its parts, and the month less what AWS gives an account that has nothing else."""
+    """USD of the stage's idle month, of its parts, and of the month less what AWS gives every account free."""
     lines = idle_lines(templates)
     return {
         f"idle_{stage}_usd": total(lines),
@@ -78,15 +78,15 @@ class BilledDynamoDB:
         self.calls = 0
         self.write_units = 0.0
 
-    def transact_write_items(self, **asked: object) -> dict[str, object]:
-        """As DynamoDB answers when nothing was counted before."""
+    def transact_write_items(self, **request: object) -> dict[str, object]:
+        """Count the units; answers as DynamoDB does when nothing was counted before."""
         self.calls += 1
-        self.write_units += units("TransactWriteItems", asked, {})[0]
+        self.write_units += units("TransactWriteItems", request, {})[0]
         return {}
 
 
 def usage_usd(landed: list[StoredEvent]) -> float:
-    """Counting the usage of a million events like `landed`, which come to the reward writer in full batches."""
+    """USD to count the usage of a million events like `landed`, which reach the reward writer in full batches."""
     table = BilledDynamoDB()
     usage = DynamoUsage("counters", cast(Any, table))
     for first in range(0, len(landed), STREAM_BATCH):
@@ -97,8 +97,8 @@ def usage_usd(landed: list[StoredEvent]) -> float:
 
 def events_figures() -> dict[str, float]:
     """USD for a million events, and for what is done with them."""
-    measured = json.loads((RESULTS / "telemetry.json").read_text())["figures"]
-    taken = figures(measured["function_cpu_ms_per_request"] / 1000)
+    telemetry = json.loads((RESULTS / "telemetry.json").read_text())["figures"]
+    event_figures = figures(telemetry["function_cpu_ms_per_request"] / 1000)
     store = MeteredStore()
     ingest(requests(250), store, AS_IT_IS)
     # In the simulation time stands still; each request has its own.
@@ -106,52 +106,52 @@ def events_figures() -> dict[str, float]:
         replace(event, received_at=event.received_at + timedelta(milliseconds=250 * (place // BATCH)))
         for place, event in enumerate(store.events.values())
     ]
-    told = {
-        "million_events_usd": taken["million_events_usd"],
-        "million_events_rewards_usd": taken["million_events_rewards_usd"],
+    parts = {
+        "million_events_usd": event_figures["million_events_usd"],
+        "million_events_rewards_usd": event_figures["million_events_rewards_usd"],
         "million_events_usage_usd": usage_usd(landed),
     }
-    return {"million_events_all_usd": sum(told.values()), **told}
+    return {"million_events_all_usd": sum(parts.values()), **parts}
 
 
 def inference_figures() -> dict[str, float]:
     """USD for a million requests to `/v1/infer` and all that follows them: two events each, followed up."""
-    handled = AGAINST_PEERS + AGAINST_PEERS // 10
-    cpu_s, calls, printed = with_aws_clients(AGAINST_PEERS)
-    lines = printed.splitlines()
-    log_bytes = (len(printed) + 26 * len(lines)) / handled
-    billed = [units(*call) for call in calls if call[0] != "InvokeEndpoint"]
-    writes, reads = (sum(each) / handled for each in zip(*billed, strict=True))
-    stored = [call[1]["Item"] for call in calls if call[0] == "PutItem"]
-    payload = sum(len(item["payload"]["S"]) for item in stored) // len(stored)
+    request_count = AGAINST_PEERS + AGAINST_PEERS // 10
+    cpu_s, calls, log = with_aws_clients(AGAINST_PEERS)
+    lines = log.splitlines()
+    log_bytes = (len(log) + 26 * len(lines)) / request_count
+    call_units = [units(*call) for call in calls if call[0] != "InvokeEndpoint"]
+    writes, reads = (sum(each) / request_count for each in zip(*call_units, strict=True))
+    items = [call[1]["Item"] for call in calls if call[0] == "PutItem"]
+    payload = sum(len(item["payload"]["S"]) for item in items) // len(items)
     answer_bytes = payload  # an output's payload and its answer hold the same
-    own_s = cpu_s / AGAINST_PEERS / (ANSWERING_GIB * 1024 / 1769) + len(billed) / handled * DYNAMODB_S
+    own_s = cpu_s / AGAINST_PEERS / (ANSWERING_GIB * 1024 / 1769) + len(call_units) / request_count * DYNAMODB_S
     api_usd = (
         MILLION * (usd("api_request") + usd("waf_request") + ACCESS_LOG_BYTES / GB * usd("log_gb"))
         + MILLION * answer_bytes / GB * usd("transfer_out_gb")
         + MILLION / INFERENCES_PER_S / AUTHORIZER_TTL_S * (invocation_usd(0.05) + usd("dynamodb_read_unit"))
     )
-    told = {
+    parts = {
         "million_inferences_api_usd": api_usd,
         "million_inferences_function_usd": MILLION * invocation_usd(own_s, ANSWERING_GIB, 0),
         "million_inferences_waiting_usd": MILLION * MODEL_S * ANSWERING_GIB * usd("lambda_arm_gb_second"),
         "million_inferences_logs_usd": MILLION * log_bytes / GB * usd("log_gb"),
         "million_inferences_store_usd": MILLION * (writes * usd("dynamodb_write_unit") + reads * usd("dynamodb_read_unit")),
-        "million_inferences_follow_up_usd": _followed_usd(payload),
+        "million_inferences_follow_up_usd": _follow_up_usd(payload),
     }
     return {
-        "million_inferences_usd": sum(told.values()),
-        **told,
+        "million_inferences_usd": sum(parts.values()),
+        **parts,
         "inference_log_bytes": log_bytes,
         "busy_metrics_month_usd": len(_metrics(lines)) * usd("custom_metric_month"),
         "gpu_hour_usd": usd("hosting_hour_ml.g5.xlarge"),
     }
 
 
-def _followed_usd(payload: int) -> float:
-    """The two events of a million inferences in the stream: to the lake, looked at for rewards, each output counted by
-    itself."""
-    batch = round(2 * INFERENCES_PER_S)  # what a stream brings in the second that it waits for more
+def _follow_up_usd(payload: int) -> float:
+    """USD for the two events of each of a million inferences after they are stored: their way into the lake, the check
+    for rewards, and the usage of each output."""
+    batch = round(2 * INFERENCES_PER_S)  # what a stream brings in its batching window of a second
     lake = lake_usd_per_million(payload, batch=batch, events_per_second=2 * INFERENCES_PER_S)["lake_usd"]
     store = MeteredStore()
     ingest(requests(100), store, AS_IT_IS)
@@ -169,21 +169,21 @@ def _followed_usd(payload: int) -> float:
 
 
 def _metrics(lines: list[str]) -> set[tuple[object, ...]]:
-    """Each name with its dimensions' values, which is what CloudWatch bills as one metric."""
-    found = set()
-    for told in (json.loads(line) for line in lines if "_aws" in line):
-        for group in told["_aws"]["CloudWatchMetrics"]:
-            found |= {(m["Name"], *(told[name] for name in names)) for m in group["Metrics"] for names in group["Dimensions"]}
-    return found
+    """Each name with its dimensions' values, since CloudWatch bills each of these as one metric."""
+    metrics = set()
+    for document in (json.loads(line) for line in lines if "_aws" in line):
+        for group in document["_aws"]["CloudWatchMetrics"]:
+            metrics |= {(m["Name"], *(document[name] for name in names)) for m in group["Metrics"] for names in group["Dimensions"]}
+    return metrics
 
 
 def main() -> None:
     """Count and report."""
-    found: dict[str, float] = {}
+    totals: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for stage, id in STAGES_COUNTED.items():
-            found |= idle_figures(stage, stage_templates(id, Path(folder) / stage))
-    report("cost", "make bench-cost", found | events_figures() | inference_figures())
+            totals |= idle_figures(stage, stage_templates(id, Path(folder) / stage))
+    report("cost", "make bench-cost", totals | events_figures() | inference_figures())
 
 
 if __name__ == "__main__":

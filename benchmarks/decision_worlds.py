@@ -5,9 +5,9 @@ whether its draft is sent, when somebody acts on it (or never), whether the cand
 control, whether nobody answered. Both fates are drawn before the arm, from common random numbers.
 
 Evidence is the service's own (`rlaas.rollout`): `Trial` gives its classes each unit as `rlaas.rollout.trial` does, and
-nothing of their mathematics is done again here. Times are days since the rollout began. Decisions, actions and closed
-windows are all seen `LAG` later in the service; it is added where a time is told or a weight changes. All is drawn from
-`SEED` and the run's number.
+none of their mathematics is repeated here. Times are days since the rollout began. The service sees decisions, actions
+and closed windows `LAG` later; that is added where a time is reported or a weight changes. All is drawn from `SEED` and
+the run's number.
 """
 
 import heapq
@@ -48,8 +48,8 @@ class Arm:
     """How an arm's drafts fare. Delays are exponential, their means in windows; `within`: none is longer than the
     window (drawn again).
 
-    `never`: nobody acts, and nothing tells it from an action that is yet to come. `fails`: the share of requests that
-    the control answers in its place. `nobody`: the share that nobody answers.
+    `never`: the share on which nobody acts, which looks like an action that is still to come. `fails`: the share of
+    requests that the control answers in its place. `nobody`: the share that nobody answers.
     """
 
     sent: float = 0.6
@@ -64,8 +64,8 @@ class Arm:
 @dataclass(frozen=True, slots=True)
 class World:
     """Two arms and their traffic: `units` at `a_day`, dealt by `weight`, from the middle on by `later_weight` (and then
-    `later_sent` of both arms' drafts are sent). `hard` is the share of requests whose drafts nobody sends; they are
-    those that `Arm.fails` takes first. A draft that is sent is worth `worth`."""
+    `later_sent` of both arms' drafts are sent). `hard` is the share of requests whose drafts nobody sends; `Arm.fails`
+    affects these first. A draft that is sent has the reward `worth`."""
 
     candidate: Arm = Arm()
     control: Arm = Arm()
@@ -104,7 +104,7 @@ class Fates:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A unit that was dealt."""
+    """A unit with its arm, candidate or control, and its fate there."""
 
     at: float
     candidate: bool
@@ -120,13 +120,13 @@ class Unit:
         return self.at + WINDOW
 
     @property
-    def acted(self) -> bool:
-        """Whether somebody acts on it before that."""
+    def has_action(self) -> bool:
+        """Whether somebody acts on it before its window closes."""
         return self.acted_at <= self.closes and not self.nobody
 
     def reward(self, worth: float) -> float:
-        """What it is worth then; silence is declared to be worth 0."""
-        return worth if self.sent and self.acted else 0.0
+        """Its reward when the window closes; silence counts as 0."""
+        return worth if self.sent and self.has_action else 0.0
 
 
 @dataclass
@@ -147,11 +147,11 @@ class Stream:
         hard = kind < world.hard
         control = self._fates(world.control, sent, wait, never, hard, nobody)
         alone = self._fates(world.candidate, sent, wait, never, hard, nobody)
-        failed = kind < world.candidate.fails
+        has_failed = kind < world.candidate.fails
         candidate = Fates(
-            sent=np.where(failed, control.sent, alone.sent),
-            acted_at=np.where(failed, control.acted_at, alone.acted_at),
-            failed=failed | alone.nobody,
+            sent=np.where(has_failed, control.sent, alone.sent),
+            acted_at=np.where(has_failed, control.acted_at, alone.acted_at),
+            failed=has_failed | alone.nobody,
             nobody=alone.nobody,
         )
         self.fates = {True: candidate, False: control}
@@ -162,11 +162,11 @@ class Stream:
             level[self.at > self.world.middle] = self.world.later_sent
         is_sent = (sent < level) & ~hard
         mean = np.where(is_sent, arm.sent_delay, arm.discard_delay)
-        reached = 1 - np.exp(-1 / mean) if arm.within else 1.0
-        delay = -np.log1p(-wait * reached) * mean * WINDOW
-        gone = nobody < arm.nobody
-        acted_at = np.where((never < arm.never) | gone, np.inf, self.at + delay)
-        return Fates(sent=is_sent, acted_at=acted_at, failed=gone, nobody=gone)
+        reachable = 1 - np.exp(-1 / mean) if arm.within else 1.0
+        delay = -np.log1p(-wait * reachable) * mean * WINDOW
+        is_unanswered = nobody < arm.nobody
+        acted_at = np.where((never < arm.never) | is_unanswered, np.inf, self.at + delay)
+        return Fates(sent=is_sent, acted_at=acted_at, failed=is_unanswered, nobody=is_unanswered)
 
     @cached_property
     def _lists(self) -> tuple[list[float], list[float], dict[bool, tuple[list[bool], list[float], list[bool], list[bool]]]]:
@@ -180,7 +180,7 @@ class Stream:
         sent, acted_at, failed, nobody = fates[candidate]
         return Unit(at[place], candidate, weight, sent[place], acted_at[place], failed[place], nobody[place])
 
-    def dealt(self) -> list[Unit]:
+    def deal_all(self) -> list[Unit]:
         """All units, dealt by the world's weights."""
         return [self.unit(place, self.world.weight_at(at)) for place, at in enumerate(self._lists[0])]
 
@@ -198,9 +198,9 @@ def _day(number: int) -> date:
 class Trial:
     """A rollout's evidence, unit by unit, as `rlaas.rollout.trial` keeps it.
 
-    `harmful` says whether the guard's alarm is due, and once it was stays. It is what a look after every single event
-    would have found: to save time the ledger is asked only when the bets since it was last asked could, all won, have
-    reached what the alarm takes. Units that are never empty, unsafe or slow only lower that wealth, so those kinds are
+    `harmful` says whether the guard's alarm was ever due, as a look after every single event would find. To save time
+    the ledger is evaluated only when the bets since its last evaluation, all of them won, could have reached the
+    alarm's threshold. Units here are never empty, unsafe or slow, which only lowers that wealth, so those kinds are
     left out.
     """
 
@@ -215,14 +215,14 @@ class Trial:
         self._most = {"unsent": 1.0, "failed": 1.0}
 
     def enter(self, unit: Unit) -> None:
-        """It has just been served."""
+        """Count a unit that was just served."""
         self.served += unit.candidate
         if self.fails:
             self._bet("failed", unit, _logs(unit.failed, unit.candidate, unit.propensity, _FAILED_CENTRE, HarmBounds().failed))
         self._bet("unsent", unit, self._unsent(unit, not unit.candidate))
 
     def act(self, unit: Unit, *, sent: bool) -> None:
-        """It is known whether it was sent; so far it counted as sent for the candidate and as not sent for the
+        """Record whether a unit was sent; until now it counted as sent for the candidate and as not sent for the
         control."""
         if sent != unit.candidate:
             before, after = (self._unsent(unit, unsent) for unsent in (not unit.candidate, not sent))
@@ -230,34 +230,34 @@ class Trial:
             self._bet("unsent", unit, after, instead_of=before)
 
     def settle(self, unit: Unit) -> None:
-        """Its window has closed."""
-        acted = unit.acted
+        """Add the reward of a unit whose window has closed."""
+        has_action = unit.has_action
         self.test.add(
             SettledUnit(
                 reward=unit.reward(self.world.worth),
                 candidate=unit.candidate,
                 propensity=unit.propensity,
-                missing=not acted and not unit.nobody,
+                missing=not has_action and not unit.nobody,
                 answered=not unit.failed,
             )
         )
-        if not acted and not unit.nobody:
+        if not has_action and not unit.nobody:
             self.act(unit, sent=False)
         if self._eager and ROLLOUT_WEIGHTS[WORSE] * self.test.evidence_worse >= 1 / ALPHA:
             self.harmful = True
 
     def harm(self) -> float:
-        """What the guard's alarm goes by."""
+        """The evidence of harm that the guard's alarm compares with 1/alpha."""
         wealth = {kind: self.ledger.evidence(kind) for kind in ("unsent", "failed")}
         return weigh({**wealth, WORSE: self.test.evidence_worse}, ROLLOUT_WEIGHTS).value
 
     def better(self) -> bool:
-        """Whether a step that asks for benefit has been passed."""
+        """Whether the evidence passes a step that requires benefit."""
         enough = min(self.test.candidate.n, self.test.control.n) >= MIN_SAMPLES
         return enough and self.test.evidence_better(0.0) >= 1 / ALPHA
 
     def mismatched(self) -> bool:
-        """Whether the split or what is missing was called wrong."""
+        """Whether a test ever rejected the split of the units, or of those without an outcome."""
         return max(self.test.ratio_peak, self.test.evidence_unknown) >= 1 / RATIO_ALPHA
 
     def _unsent(self, unit: Unit, unsent: bool) -> tuple[int, ...]:
@@ -280,35 +280,35 @@ class Trial:
 
 @dataclass
 class Clockwork:
-    """Actions and closed windows in the order of their times, brought to a trial when their time has come."""
+    """Actions and closed windows in the order of their times; a trial gets each when it is due."""
 
     trial: Trial
     _due: list[tuple[float, int, bool, Unit]] = field(default_factory=list)
     _count: int = 0
 
     def serve(self, unit: Unit) -> None:
-        """It is dealt and answered; what is to come of it is noted."""
+        """Enter a unit that was answered, and queue its action and the end of its window."""
         self.trial.enter(unit)
-        if unit.acted:
+        if unit.has_action:
             heapq.heappush(self._due, (unit.acted_at, self._count, False, unit))
         heapq.heappush(self._due, (unit.closes, self._count + 1, True, unit))
         self._count += 2
 
     def until(self, now: float) -> Iterator[float]:
-        """Bring what was due by `now`, one by one: the time of each."""
+        """Give the trial all that was due by `now`, one by one; yields the time of each."""
         while self._due and self._due[0][0] <= now:
-            at, _, closed, unit = heapq.heappop(self._due)
-            if closed:
+            at, _, is_closed, unit = heapq.heappop(self._due)
+            if is_closed:
                 self.trial.settle(unit)
             else:
                 self.trial.act(unit, sent=unit.sent)
             yield at
 
 
-def _played(trial: Trial, world: World, run: int) -> Iterator[float]:
+def _play(trial: Trial, world: World, run: int) -> Iterator[float]:
     """One run of a world at its own weights to the end of its last window: the time, after each event."""
     clockwork = Clockwork(trial)
-    for unit in Stream(world, run).dealt():
+    for unit in Stream(world, run).deal_all():
         yield from clockwork.until(unit.at)
         clockwork.serve(unit)
         yield unit.at
@@ -317,7 +317,7 @@ def _played(trial: Trial, world: World, run: int) -> Iterator[float]:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a trial ever said so."""
+    """Whether a trial ever found its candidate better, harmful, or its units split wrongly."""
 
     advanced: bool
     rolled_back: bool
@@ -327,21 +327,21 @@ class Verdict:
 def watched(run: int, world: World) -> Verdict:
     """One run of a world, looked at after every event. Nothing stops it, so that one error cannot hide the other."""
     trial = Trial(world)
-    for _ in _played(trial, world, run):
+    for _ in _play(trial, world, run):
         pass
     return Verdict(trial.better(), trial.harmful, trial.mismatched())
 
 
 def looked(run: int, world: World, every: int) -> Verdict:
-    """One run by the step's gate at a look after each `every` events, or one at the end; the first decision ends it."""
+    """One run with the step's gate, looked at after each `every` events and at the end; the first decision ends it."""
     trial = Trial(world, eager=False)
-    for seen, _ in enumerate(_played(trial, world, run), 1):
-        if seen % every == 0 and (verdict := _decided(trial)):
+    for seen, _ in enumerate(_play(trial, world, run), 1):
+        if seen % every == 0 and (verdict := _decide(trial)):
             return verdict
-    return _decided(trial) or Verdict(False, False, False)
+    return _decide(trial) or Verdict(False, False, False)
 
 
-def _decided(trial: Trial) -> Verdict | None:
+def _decide(trial: Trial) -> Verdict | None:
     gate = Gate(ALPHA, RATIO_ALPHA, 0.0, MIN_SAMPLES, math.inf)
     outcome = analyse(trial.test, gate, harm=trial.harm(), harm_reason="harm", waited_seconds=0.0, needed="").outcome
     verdict = Verdict(outcome is Outcome.ADVANCE, outcome is Outcome.ROLLBACK, outcome is Outcome.INCONCLUSIVE)
@@ -352,7 +352,7 @@ def detected(run: int, world: World) -> tuple[float, float]:
     """Hours until the guard, reading every event, sees harm, and units dealt to the candidate by then; infinite when it
     never does."""
     trial = Trial(world)
-    for at in _played(trial, world, run):
+    for at in _play(trial, world, run):
         if trial.harmful:
             return (at + LAG) * 24, trial.served
     return math.inf, math.inf
@@ -370,8 +370,8 @@ class Ended:
 
 
 def rolled_out(run: int, world: World, asks: tuple[Ask, ...]) -> Ended:
-    """One rollout by `asks` with a look every 900 seconds. A step's weight changes at the look that passes the one
-    before, and by then its units are settled; those decided before keep the weight they were dealt with."""
+    """One rollout by `asks` with a look every 900 seconds. The weight changes at the look that passes a step; units
+    decided before keep the weight they were dealt with."""
     stream, trial = Stream(world, run), Trial(world, tuple(ask.margin for ask in asks), eager=False)
     clockwork, at = Clockwork(trial), stream.at.tolist()
     place = step = 0
@@ -398,9 +398,9 @@ def drops_at_bound(run: int, bound: float, units: int = 5_000, days: int = 30) -
     rng = np.random.default_rng([SEED, 1, run])
     settings = BanditSettings(error_rate=RateGuard(above=bound), alpha=ALPHA)
     record = HarmRecord(HarmLedger(first=FIRST.toordinal()))
-    for place, failed in enumerate((rng.random(units) < bound).tolist()):
+    for place, has_failed in enumerate((rng.random(units) < bound).tolist()):
         at = datetime.combine(_day(days * place // units), time(12), UTC)
-        count_harms(record, Harms(failed, empty=False, unsafe=False, latency_ms=None, cost_usd=None), settings, at=at)
-        if failed and breach(record, settings) is not None:  # only a failure raises the evidence
+        count_harms(record, Harms(has_failed, empty=False, unsafe=False, latency_ms=None, cost_usd=None), settings, at=at)
+        if has_failed and breach(record, settings) is not None:  # only a failure raises the evidence
             return True
     return False

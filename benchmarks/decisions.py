@@ -1,27 +1,27 @@
-"""Whether rollouts and guards decide rightly, and how soon: the service's own evidence in simulated worlds, beside the
-rules it had before.
+"""Whether rollouts and guards decide rightly, and how soon: the service's own evidence in simulated worlds, beside its
+former rules.
 
-False decisions. The candidate is as good as its control while outcomes come late, do not come, requests fail, levels
-drift. Each world is told by the shares of its runs in which the candidate was ever found better (`advance_*`) and ever
-found harmful (`rollback_*`), looked at after every event; a share may be over alpha = 0.05 by chance only. `*_canary`
-is at 10%, the others at 50%. Two worlds are in no maximum: `fallback`, whose candidate fails on hard requests that the
-control then answers: taking it back is right, advancing it is not; and `beyond_window`, where 37% of the control's good
-outcomes come after the window: those are lost to it by declaration. A share that is over alpha after the first runs is
-taken of twice as many fresh ones instead (in the table of power too), so that a maximum over worlds is no maximum of
-noise.
+False decisions. The candidate is as good as its control while outcomes come late or never, requests fail, or levels
+drift. Each world's figures are the shares of its runs in which the candidate was ever found better (`advance_*`) and
+ever found harmful (`rollback_*`), looked at after every event; only chance may lift a share over alpha = 0.05.
+`*_canary` is at 10%, the others at 50%. Two worlds are in no maximum: `fallback`, whose candidate fails on hard
+requests that the control then answers, so that taking it back is right and advancing it is not; and `beyond_window`,
+where 37% of the control's good outcomes come after the window and so do not count. A share that is over alpha after the
+first runs is measured again on twice as many new ones (in the table of power too), so that a maximum over worlds is no
+maximum of noise.
 
-Before: units in the order in which their outcomes came, answers of a fallback left out, and an alarm on the mean reward
+Former rules: units in the order of their outcomes, without answers of a fallback, and an alarm on the mean reward
 (below the control's less 0.15 in 2 of 3 one-minute periods; `old_rollback_RATE_a_minute` is within a day at that many
 of the candidate's outcomes).
 
 Detection. Hours until the guard's alarm at a 10% canary, medians; 336 stands for "not within 14 days".
 
 Power. Default plans from traffic, alpha 0.05, 14 days, windows of a day, drafts sent at 60% before: the share that is
-shipped, beside what the plan said, the plan of before (two days a step, without its alarm) and a z-test at the end of
-14 days at 50:50.
+shipped, beside the power that the plan states, the former plan (two days a step, without its alarm) and a z-test at the
+end of 14 days at 50:50.
 
 A look. State of a million settled units, and a look at 1,000 new ones with their windows closed: CPU and memory of a
-process of its own. The store is in memory: what DynamoDB takes is not in it."""
+process of its own. The store is in memory, so the time of DynamoDB is not included."""
 
 import json
 import math
@@ -61,7 +61,7 @@ LOOK_UNITS, LOOK_NEW = 1_000_000, 1_000
 RATES = (50, 200, 1_000, 5_000)
 GAINS = (-0.10, -0.05, 0.0, 0.02, 0.05, 0.10, 0.20)
 MORE_RUNS = {(50, 0.0): 5.0, (200, 0.0): 5.0, (1_000, 0.0): 5.0, (5_000, 0.02): 0.5, (5_000, 0.05): 0.5}
-"""Units a day and gains with more or fewer runs than the others: a share near alpha needs many, and some rollouts are
+"""By units a day and gain, the factor on the number of runs: a share near alpha needs many, and some rollouts are
 long."""
 TRAFFIC = {0.1: 1_500, 1.0: 1_500, 5.0: 3_000, 20.0: 5_000, 100.0: 10_000, 1_000.0: 20_000}
 """Units a minute, and how many there are in all."""
@@ -93,7 +93,7 @@ class Runner:
         return list(self.processes.map(one, numbers, chunksize=max(1, runs // 20)))
 
     def share(self, one: Callable[[int], bool], runs: int) -> float:
-        """The share of these runs that come to true."""
+        """The share of `runs` runs whose result is true, in [0, 1]."""
         return sum(self.of(one, runs)) / runs
 
 
@@ -101,11 +101,11 @@ class Runner:
 
 
 def equal_worlds() -> dict[str, World]:
-    """Worlds in which the candidate is no better and no worse; those by the minute have rewards of 0.9 three times of
-    four, else 0."""
+    """Worlds in which the candidate is neither better nor worse; those by the minute have a reward of 0.9 in three of
+    four cases, else 0."""
     late_good = Arm(sent_delay=1.0, within=True)
     silent, failing, often = Arm(never=0.3), Arm(nobody=0.1), Arm(sent=0.75, sent_delay=1 / 24, discard_delay=1 / 24)
-    held = {
+    worlds_by_name = {
         "plain": World(),
         "late_candidate_bad": World(candidate=Arm(discard_delay=1.0)),
         "late_control_good": World(candidate=Arm(within=True), control=late_good),
@@ -113,11 +113,11 @@ def equal_worlds() -> dict[str, World]:
         "missing": World(candidate=silent, control=silent),
         "failing": World(candidate=failing, control=failing),
     }
-    held |= {f"{name}_canary": replace(world, weight=0.1) for name, world in held.items()}
-    held["drift"] = World(candidate=Arm(sent=0.3), control=Arm(sent=0.3), weight=0.1, later_weight=0.5, later_sent=0.8)
+    worlds_by_name |= {f"{name}_canary": replace(world, weight=0.1) for name, world in worlds_by_name.items()}
+    worlds_by_name["drift"] = World(candidate=Arm(sent=0.3), control=Arm(sent=0.3), weight=0.1, later_weight=0.5, later_sent=0.8)
     for rate, units in TRAFFIC.items():
-        held[f"{_rate(rate)}_a_minute"] = World(often, often, units=units, a_day=rate * worlds.MINUTES_A_DAY, worth=0.9)
-    return held
+        worlds_by_name[f"{_rate(rate)}_a_minute"] = World(often, often, units=units, a_day=rate * worlds.MINUTES_A_DAY, worth=0.9)
+    return worlds_by_name
 
 
 def _rate(a_minute: float) -> str:
@@ -135,55 +135,56 @@ def false_decisions(runner: Runner, runs: int) -> Figures:
     ones |= {f"look_{name}": partial(worlds.looked, world=World(), every=every) for name, every in LOOKS.items()}
     figures: Figures = {}
     for name, one in ones.items():
-        told = _told(name, runner.of(one, runs))
-        if max(told.values()) > ALPHA:
-            told = _told(name, runner.of(one, 2 * runs, first=runs))
-        figures |= told
+        shares = _shares_of(name, runner.of(one, runs))
+        if max(shares.values()) > ALPHA:
+            shares = _shares_of(name, runner.of(one, 2 * runs, first=runs))
+        figures |= shares
     maxima = {f"false_{kind}_max": max(value for name, value in figures.items() if name.startswith(kind)) for kind in KINDS}
-    dropped = {f"drop_{bound}_ratio": runner.share(partial(worlds.drops_at_bound, bound=bound / 100), runs) for bound in (10, 5)}
-    maxima["false_drop_max"] = max(dropped.values())
+    drop_ratios = {f"drop_{bound}_ratio": runner.share(partial(worlds.drops_at_bound, bound=bound / 100), runs) for bound in (10, 5)}
+    maxima["false_drop_max"] = max(drop_ratios.values())
     tolerance = ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / runs)
     for name, value in maxima.items():
         print(f"{name}: {value:.3f}; by chance at most {tolerance:.3f} (alpha and 3 standard errors of {runs} runs)")
     apart = {"fallback": fallback_world(0.1), "fallback_5": fallback_world(0.05), "beyond_window": World(control=Arm(sent_delay=1.0))}
     for name, world in apart.items():
-        told = _told(name, runner.of(partial(worlds.watched, world=world), runs))
-        figures |= {f"{name}_{kind}_share": told[f"{kind}_{name}_ratio"] for kind in ("advance", "rollback")}
-    return {**maxima, "runs_a_world": float(runs), "tolerance": tolerance, **figures, **dropped, **old_false_decisions(runner, runs)}
+        shares = _shares_of(name, runner.of(partial(worlds.watched, world=world), runs))
+        figures |= {f"{name}_{kind}_share": shares[f"{kind}_{name}_ratio"] for kind in ("advance", "rollback")}
+    return {**maxima, "runs_a_world": float(runs), "tolerance": tolerance, **figures, **drop_ratios, **old_false_decisions(runner, runs)}
 
 
 def old_false_decisions(runner: Runner, runs: int) -> Figures:
-    """The shares of wrong decisions by the rules of before."""
+    """The shares of wrong decisions by the former rules."""
     late = {name: equal_worlds()[name] for name in ("late_candidate_bad", "late_control_good", "late_both")}
-    advanced = {f"old_advance_{name}_ratio": world for name, world in late.items()}
-    advanced |= {"old_fallback_advance_ratio": fallback_world(0.1), "old_fallback_5_advance_ratio": fallback_world(0.05)}
-    figures = {name: runner.share(partial(old_advances, world=world), runs) for name, world in advanced.items()}
+    worlds_by_figure = {f"old_advance_{name}_ratio": world for name, world in late.items()}
+    worlds_by_figure |= {"old_fallback_advance_ratio": fallback_world(0.1), "old_fallback_5_advance_ratio": fallback_world(0.05)}
+    figures = {name: runner.share(partial(old_advances, world=world), runs) for name, world in worlds_by_figure.items()}
     for rate in TRAFFIC:
         figures[f"old_rollback_{_rate(rate)}_a_minute_ratio"] = runner.share(partial(old_alarm_rings, a_minute=rate), runs)
     return figures
 
 
-def _told(name: str, verdicts: list[Verdict]) -> Figures:
-    told = np.mean([(verdict.advanced, verdict.rolled_back, verdict.mismatched) for verdict in verdicts], axis=0)
-    return {f"{kind}_{name}_ratio": float(share) for kind, share in zip(KINDS, told, strict=True)}
+def _shares_of(name: str, verdicts: list[Verdict]) -> Figures:
+    means = np.mean([(verdict.advanced, verdict.rolled_back, verdict.mismatched) for verdict in verdicts], axis=0)
+    return {f"{kind}_{name}_ratio": float(share) for kind, share in zip(KINDS, means, strict=True)}
 
 
-# The rules of before
+# The former rules
 
 
 def old_advances(run: int, world: World) -> bool:
-    """Whether the candidate is ever better among the units whose outcome has come, in that order, without answers of a
-    fallback."""
-    units = Stream(world, run).dealt()
-    come = sorted((unit for unit in units if unit.acted_at <= units[-1].at and not unit.failed), key=lambda unit: unit.acted_at)
+    """Whether the candidate ever looks better among the units with an outcome, in the order of outcomes, without
+    answers of a fallback."""
+    units = Stream(world, run).deal_all()
+    units_by_action = sorted((unit for unit in units if unit.acted_at <= units[-1].at and not unit.failed), key=lambda unit: unit.acted_at)
     test = SequentialTest.against((0.0,), world.prior_mean, grid=())
-    for unit in come:
+    for unit in units_by_action:
         test.add(SettledUnit(world.worth * unit.sent, unit.candidate, unit.propensity))
     return min(test.candidate.n, test.control.n) >= worlds.MIN_SAMPLES and test.evidence_better(0.0) >= 1 / ALPHA
 
 
 def old_alarm_rings(run: int, a_minute: float) -> bool:
-    """Whether the old alarm rings within a day for rewards of 0.9 three times of four, else 0, as the control's."""
+    """Whether the old alarm rings within a day for a candidate equal to its control: a reward of 0.9 in three of four
+    cases, else 0."""
     rng = np.random.default_rng([SEED, 2, run])
     counts = rng.poisson(a_minute, worlds.MINUTES_A_DAY)
     return math.isfinite(_old_alarm(counts.astype(float), 0.9 * rng.binomial(counts, 0.75).astype(float), 0.9 * 0.75))
@@ -207,33 +208,33 @@ def _old_alarm(counts: worlds.Floats, totals: worlds.Floats, control_mean: float
 
 
 def old_rolled_out(run: int, world: World) -> Ended:
-    """The default plan of before: each step's test begins anew, with outcomes as they come."""
+    """A rollout by the former default plan: each step starts a new test, with outcomes as they come."""
     stream = Stream(world, run)
-    begun = 0.0
+    step_start = 0.0
     for weight, margin in OLD_STEPS:
-        first, last = np.searchsorted(stream.at, [begun, begun + OLD_DAYS])
+        first, last = np.searchsorted(stream.at, [step_start, step_start + OLD_DAYS])
         units = [stream.unit(place, weight) for place in range(int(first), int(last))]
-        come = sorted((unit for unit in units if unit.acted_at <= begun + OLD_DAYS), key=lambda unit: unit.acted_at)
+        units_by_action = sorted((unit for unit in units if unit.acted_at <= step_start + OLD_DAYS), key=lambda unit: unit.acted_at)
         test = SequentialTest.against((-margin,), world.prior_mean, grid=())
-        for unit in come:
+        for unit in units_by_action:
             test.add(SettledUnit(float(unit.sent), unit.candidate, unit.propensity))
             if test.evidence_worse >= len(OLD_STEPS) / ALPHA:
                 return Ended("rolled_back", int(np.searchsorted(stream.at, unit.acted_at)))
             if test.evidence_better(-margin) >= 1 / ALPHA and min(test.candidate.n, test.control.n) >= OLD_SAMPLES:
-                begun = unit.acted_at
+                step_start = unit.acted_at
                 break
         else:
             return Ended("inconclusive", int(last))
-    return Ended("shipped", int(np.searchsorted(stream.at, begun)))
+    return Ended("shipped", int(np.searchsorted(stream.at, step_start)))
 
 
 def once_shipped(run: int, world: World) -> bool:
-    """A one-sided z-test of all units that are settled after 14 days at 50:50."""
+    """Whether a one-sided z-test of all units that are settled after 14 days at 50:50 finds the candidate better."""
     stream = Stream(world, run)
-    settled = stream.at <= AT_MOST_DAYS - WINDOW - LAG
+    is_settled = stream.at <= AT_MOST_DAYS - WINDOW - LAG
     arms = []
     for candidate, fates in stream.fates.items():
-        mine = settled & ((stream.chance < 0.5) == candidate)
+        mine = is_settled & ((stream.chance < 0.5) == candidate)
         arms.append((fates.sent & (fates.acted_at <= stream.at + WINDOW))[mine].astype(float))
     error = math.sqrt(sum(arm.var() / len(arm) for arm in arms))
     return bool(arms[0].mean() - arms[1].mean() > stats.norm.isf(ALPHA) * error)
@@ -274,8 +275,7 @@ def detection(runner: Runner, runs: int) -> Figures:
 
 
 def default_plan(a_day: float, gain: float = 0.2) -> tuple[tuple[Ask, ...], Plan]:
-    """The steps that traffic of so many units a day gets, and what `plan` expects of them; `gain` is one that it tells
-    the power for."""
+    """The steps for traffic of `a_day` units a day, and their plan, which states the power for `gain`."""
     traffic = Traffic(units_a_day=a_day, reward_mean=0.6, reward_sd=0.49, unsent=0.4)
     terms = Terms(alpha=ALPHA, at_most_days=AT_MOST_DAYS, window_days=WINDOW + LAG, gain=0.2)
     asks = planned_steps(traffic, terms, last_margin=0.0, min_samples=worlds.MIN_SAMPLES)
@@ -283,7 +283,7 @@ def default_plan(a_day: float, gain: float = 0.2) -> tuple[tuple[Ask, ...], Plan
 
 
 def power(runner: Runner, runs: int) -> Figures:
-    """How rollouts by the default plan end, beside what the plan said and other ways to decide."""
+    """How rollouts by the default plan end, beside the power that the plan states and other ways to decide."""
     figures: Figures = {}
     print("  a day   gain  shipped rolled_back inconclusive  units   plan    old   once")
     for a_day in RATES:
@@ -300,19 +300,19 @@ def power(runner: Runner, runs: int) -> Figures:
 
 
 def power_of(runner: Runner, a_day: float, gain: float, runs: int) -> Figures:
-    """One line of the table; the plan says nothing of gains that are none."""
+    """One line of the table; the plan states no power for gains of 0 or less."""
     arm = Arm(sent_delay=1 / 12, discard_delay=1 / 12)
     world = World(replace(arm, sent=arm.sent + gain), arm, units=int(a_day * AT_MOST_DAYS * 1.1), a_day=a_day)
     one = partial(worlds.rolled_out, world=world, asks=default_plan(a_day)[0])
-    ended = runner.of(one, runs)
-    if gain <= 0 and sum(each.ending == "shipped" for each in ended) > ALPHA * runs:
-        ended = runner.of(one, 2 * len(ended), first=len(ended))
+    endings = runner.of(one, runs)
+    if gain <= 0 and sum(each.ending == "shipped" for each in endings) > ALPHA * runs:
+        endings = runner.of(one, 2 * len(endings), first=len(endings))
     old = runner.of(partial(old_rolled_out, world=world), runs)
-    said = [one.probability for one in default_plan(a_day, gain)[1].power if one.gain == gain] if gain > 0 else [math.nan]
+    promises = [one.probability for one in default_plan(a_day, gain)[1].power if one.gain == gain] if gain > 0 else [math.nan]
     return {
-        **{name: sum(each.ending == name for each in ended) / len(ended) for name in ("shipped", "rolled_back", "inconclusive")},
-        "units_p50": float(np.median([each.units for each in ended])),
-        "planned_power": said[0],
+        **{name: sum(each.ending == name for each in endings) / len(endings) for name in ("shipped", "rolled_back", "inconclusive")},
+        "units_p50": float(np.median([each.units for each in endings])),
+        "planned_power": promises[0],
         "old_shipped": sum(each.ending == "shipped" for each in old) / runs,
         "once_shipped": runner.share(partial(once_shipped, world=world), runs),
     }
@@ -323,18 +323,17 @@ def power_of(runner: Runner, a_day: float, gain: float, runs: int) -> Figures:
 
 @dataclass
 class _IndexedEvents(MemoryEventStore):
-    """The store in memory, with an index for what a look asks of each decision, so that the look is measured and not
-    the fake."""
+    """The store in memory, with an index for a look's queries, so that the look is measured and not the fake."""
 
     around: dict[str, list[StoredEvent]] = field(default_factory=dict)
     units: dict[str, list[StoredEvent]] = field(default_factory=dict)
 
     def put_new(self, event: StoredEvent) -> StoredEvent | None:
-        if (held := super().put_new(event)) is None:
+        if (existing := super().put_new(event)) is None:
             self.around.setdefault(event.interaction_id or "", []).append(event)
             if event.trial is not None:
                 self.units.setdefault(event.trial.unit, []).append(event)
-        return held
+        return existing
 
     def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
         return self.around.get(interaction_id, [])
@@ -343,8 +342,8 @@ class _IndexedEvents(MemoryEventStore):
         return iter(self.units.get(unit, []))
 
 
-def begun() -> tuple[Office, Rollout]:
-    """A rollout in its first step, always the same."""
+def begin_rollout() -> tuple[Office, Rollout]:
+    """A new rollout in its first step, with its office."""
     office = Office(events=_IndexedEvents())
     office.begun(RolloutSettings(steps=(RolloutStep(weight=0.1, margin=0.1), RolloutStep(weight=0.5))))
     return office, office.registry.get(Rollout, TENANT, rollout_key(SKILL, "rol_1")).record
@@ -352,11 +351,11 @@ def begun() -> tuple[Office, Rollout]:
 
 def state_after(units: int) -> TrialState:
     """The state of a rollout after so many units in 13 days, on the default grid, of a thousand users."""
-    _, rollout = begun()
+    _, rollout = begin_rollout()
     state, rng = TrialState.begin(rollout), np.random.default_rng([SEED, 3])
-    users, dealt, sent = rng.integers(0, 1_000, units).tolist(), rng.random(units) < 0.1, rng.random(units) < 0.6
+    users, is_candidate, sent = rng.integers(0, 1_000, units).tolist(), rng.random(units) < 0.1, rng.random(units) < 0.6
     bets = [log_wealth(profit_over_control(False, candidate=arm, propensity=0.1, centre=0.01, margin=0.02)) for arm in (False, True)]
-    for place, (user, candidate, good) in enumerate(zip(users, dealt.tolist(), sent.tolist(), strict=True)):
+    for place, (user, candidate, good) in enumerate(zip(users, is_candidate.tolist(), sent.tolist(), strict=True)):
         state.test.add(SettledUnit(float(good), candidate, 0.1, stratum=f"user-{user:07}"))
         for kind in KINDS_OF_HARM:
             state.harm.add(kind, rollout.created_at.date() + timedelta(days=13 * place // units), bets[candidate])
@@ -365,9 +364,9 @@ def state_after(units: int) -> TrialState:
 
 
 def measured_look(path: Path, new: int) -> Figures:
-    """CPU of loading the state at `path`, one look at `new` decisions, and dumping it; and the most memory this process
-    ever had."""
-    (office, rollout), text = begun(), path.read_text()
+    """CPU seconds to load the state at `path`, look at `new` decisions and dump it, and this process's most memory in
+    MiB."""
+    (office, rollout), text = begin_rollout(), path.read_text()
     office.now = rollout.created_at + timedelta(days=13)
     for place in range(new):
         office.later(1)

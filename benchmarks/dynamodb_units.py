@@ -14,24 +14,24 @@ def item_bytes(item: Item) -> int:
     return sum(len(name) + sum(len(str(value).encode()) for value in attribute.values()) for name, attribute in item.items())
 
 
-def units(operation: str, asked: Mapping[str, Any], answered: Mapping[str, Any]) -> tuple[float, float]:
-    """(write units, read units) of one call; updates and transactions are of items up to 1 KB, in no index.
+def units(operation: str, request: Mapping[str, Any], answer: Mapping[str, Any]) -> tuple[float, float]:
+    """(write units, read units) of one call; updates and transactions are taken to be of items up to 1 KB, in no index.
 
     Raises: ValueError for an operation that is not counted here.
     """
     match operation:
         case "PutItem":
-            return _writes(asked["Item"]), 0.0
+            return _writes(request["Item"]), 0.0
         case "UpdateItem" | "DeleteItem":
             return 1.0, 0.0
         case "TransactWriteItems":
-            return 2.0 * len(asked["TransactItems"]), 0.0
+            return 2.0 * len(request["TransactItems"]), 0.0
         case "GetItem":
-            return 0.0, _reads(item_bytes(answered.get("Item", {})), consistent=asked.get("ConsistentRead", False))
+            return 0.0, _reads(item_bytes(answer.get("Item", {})), consistent=request.get("ConsistentRead", False))
         case "Query":
-            return 0.0, _reads(sum(map(item_bytes, answered["Items"])), consistent=asked.get("ConsistentRead", False))
+            return 0.0, _reads(sum(map(item_bytes, answer["Items"])), consistent=request.get("ConsistentRead", False))
         case "BatchGetItem":
-            keys = sum(len(table["Keys"]) for table in asked["RequestItems"].values())
+            keys = sum(len(table["Keys"]) for table in request["RequestItems"].values())
             return 0.0, float(keys)
         case _:
             raise ValueError(f"{operation} has no price here")

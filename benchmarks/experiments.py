@@ -1,16 +1,16 @@
 """Whether experiments are honest: 10 tenants' decisions, checked; and what the bandit's learning costs beside other
 ways to learn.
 
-Decisions. Each tenant's route has a salt, weights and a history of ramps of its own. Counted are sample ratio tests
-that fail at 1e-3, units that did not stay where they were, and units that a change of weights moved though it needed
-not; the logged propensities are tested against what was taken by chi-square, and the share of the units that moved is
-beside the least that could.
+Decisions. Each tenant's route has its own salt, weights and history of ramps. The figures count sample ratio tests that
+fail at 1e-3, units whose arm changed without a new version, and units that a change of weights moved needlessly; a
+chi-square test compares the logged propensities with the arms taken, and the share of units that moved stands beside
+the least possible.
 
 Bandit. Bernoulli arms, 2 to 10 of them, whose means are drawn anew for each seed; rewards come after a delay, and
-allocations are made at intervals, so that every policy decides from what is known by then, as the service does. All
+allocations are made at intervals, so that every policy decides from the rewards known by then, as the service does. All
 policies see the same rewards (common random numbers). Cumulative regret is what the best arm would have earned more, in
-rewards, averaged over the seeds. Thompson is the service's own code (`rlaas.experiments.bandit`). A last arm, with
-errors above its guard's bound, is dropped after so many samples of its own.
+rewards, averaged over the seeds. Thompson is the service's own code (`rlaas.experiments.bandit`). The last figures
+count the samples of an arm with errors above its guard's bound before the guard drops it.
 """
 
 import math
@@ -57,8 +57,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Checked:
-    """What became of one tenant's decisions: the p-value of each version's sample ratio test; of candidates looked at,
-    the probability that was logged, how many and how many of them were taken; the rest are counts of units."""
+    """The checks of one tenant's decisions: the p-value of each version's sample ratio test; for calibration (logged
+    probability, candidates with it, how many of them were taken); the rest are counts of units."""
 
     ratio_p: tuple[float, ...]
     logged: tuple[tuple[float, int, int], ...]
@@ -73,54 +73,54 @@ class Checked:
 def tenant(number: int, decisions: int) -> Checked:
     """One tenant's decisions over the versions of its route: a ramp of one arm, and a change of all arms at once.
 
-    Every version is asked about units of its own, so that its tests are independent of the others', and each of these
-    also what it was before the change. Units are looked up on the arms' spans all together; each hundredth is decided
-    by `assign`, twice, and what it says has to be the same both times and the same as the look-up. Of each decision one
-    candidate is looked at for calibration, in turn.
+    Every version decides units of its own, so that its tests are independent of the others', and for each of these the
+    arm before the change is compared. All units are looked up on the arms' spans together; each hundredth is also
+    decided by `assign`, twice, and both decisions have to equal the look-up. Calibration uses one candidate of each
+    decision, in turn.
     """
     rng = np.random.default_rng([SEED, number])
     arms = 2 + number % 5
     first = _route(number, rng, arms)
-    ramp = _ramped(first, {0: first.arms[0].weight + 0.5 * _left(first)})
-    versions = [first, ramp, _ramped(ramp, dict(enumerate(float(share) for share in rng.dirichlet(np.ones(arms + 1))[:-1])))]
-    ratio_p, logged = [], []
-    again, sticky, compared, moved, wrongly = 0, 0, 0, 0, 0
+    ramp = _ramp(first, {0: first.arms[0].weight + 0.5 * _left(first)})
+    versions = [first, ramp, _ramp(ramp, dict(enumerate(float(share) for share in rng.dirichlet(np.ones(arms + 1))[:-1])))]
+    ratio_p, log = [], []
+    repetitions, violations, comparisons, moves, needless = 0, 0, 0, 0, 0
     units = decisions // len(versions)
     for version, route in enumerate(versions):
         names = [f"unit-{number}-{version}-{place}" for place in range(units)]
         points = np.array([int(bucket(route.salt, name) * MILLION) for name in names])
-        taken = _owners(route)[points]
+        owners = _owners(route)[points]
         for place in range(0, units, LOOKED_AT):
-            decision, repeated = (assign(route, names[place], decision_id=name, decided_at=NOW) for name in ("dec", "dec-again"))
-            same = (decision.arm, decision.propensity) == (repeated.arm, repeated.propensity)
-            sticky += not (same and decision.candidates[taken[place]].arm == decision.arm)
-            again += 1
+            decision, repetition = (assign(route, names[place], decision_id=name, decided_at=NOW) for name in ("dec", "dec-again"))
+            same = (decision.arm, decision.propensity) == (repetition.arm, repetition.propensity)
+            violations += not (same and decision.candidates[owners[place]].arm == decision.arm)
+            repetitions += 1
         probabilities = np.array([candidate.probability for candidate in decision.candidates])
-        counts = np.bincount(taken, minlength=arms + 1)
+        counts = np.bincount(owners, minlength=arms + 1)
         live = probabilities > 0
         assert counts[~live].sum() == 0
         ratio_p.append(float(stats.chisquare(counts[live], probabilities[live] * units).pvalue))
         turn = np.arange(units) % (arms + 1)
-        hit = np.bincount(turn[turn == taken], minlength=arms + 1)
-        logged += [(float(p), int(n), int(k)) for p, n, k in zip(probabilities, np.bincount(turn, minlength=arms + 1), hit, strict=True)]
+        hit = np.bincount(turn[turn == owners], minlength=arms + 1)
+        log += [(float(p), int(n), int(k)) for p, n, k in zip(probabilities, np.bincount(turn, minlength=arms + 1), hit, strict=True)]
         if version:
             before = _owners(versions[version - 1])[points]
-            was, is_ = (np.array(list(_shares(of).values())) for of in (versions[version - 1], route))
-            change = before != taken
-            compared += units
-            moved += int(change.sum())
+            shares_before, shares_after = (np.array(list(_shares(of).values())) for of in (versions[version - 1], route))
+            change = before != owners
+            comparisons += units
+            moves += int(change.sum())
             # A unit may leave an arm whose share fell for one whose share rose, and make no other move.
-            needed = (is_ < was)[before] & (is_ > was)[taken]
-            wrongly += int((change & ~needed).sum())
-    least = [_fell(before, after) for before, after in pairwise(versions)]
+            is_needed = (shares_after < shares_before)[before] & (shares_after > shares_before)[owners]
+            needless += int((change & ~is_needed).sum())
+    least = [_share_that_fell(before, after) for before, after in pairwise(versions)]
     return Checked(
         ratio_p=tuple(ratio_p),
-        logged=tuple(logged),
-        asked_again=again,
-        sticky_violations=sticky,
-        compared=compared,
-        moved=moved,
-        moved_units=wrongly,
+        logged=tuple(log),
+        asked_again=repetitions,
+        sticky_violations=violations,
+        compared=comparisons,
+        moved=moves,
+        moved_units=needless,
         least_moved_ratio=sum(least) / len(least),
     )
 
@@ -135,27 +135,27 @@ def _owners(route: Route) -> NDArray[np.int64]:
 
 
 def calibration_p(logged: Iterable[tuple[float, int, int]]) -> float:
-    """The p-value of a chi-square test that what was logged with probability p was taken with probability p, in twenty
-    bins of p."""
-    due, variance, found = np.zeros(20), np.zeros(20), np.zeros(20)
+    """The p-value of a chi-square test that candidates logged with probability p were taken with probability p, in
+    twenty bins of p."""
+    due, variance, taken_counts = np.zeros(20), np.zeros(20), np.zeros(20)
     for p, n, k in logged:
         at = min(19, int(p * 20))
         due[at] += p * n
         variance[at] += p * (1 - p) * n
-        found[at] += k
-    tested = variance > 0
-    return float(stats.chi2.sf(((found - due)[tested] ** 2 / variance[tested]).sum(), int(tested.sum())))
+        taken_counts[at] += k
+    is_tested = variance > 0
+    return float(stats.chi2.sf(((taken_counts - due)[is_tested] ** 2 / variance[is_tested]).sum(), int(is_tested.sum())))
 
 
 def _route(number: int, rng: np.random.Generator, arms: int) -> Route:
     shares = rng.dirichlet(np.ones(arms + 1))
-    made = tuple(Arm(policy_id=f"{SKILL}@v{place + 2}", mode="ab", weight=float(share)) for place, share in enumerate(shares[:-1]))
+    arms_of_route = tuple(Arm(policy_id=f"{SKILL}@v{place + 2}", mode="ab", weight=float(share)) for place, share in enumerate(shares[:-1]))
     return Route(
         tenant_id=TENANT,
         skill=SKILL,
         version=1,
         control=f"{SKILL}@v1",
-        arms=made,
+        arms=arms_of_route,
         salt=f"salt-{number}",
         changed_by="bench",
         reason="begin",
@@ -163,7 +163,7 @@ def _route(number: int, rng: np.random.Generator, arms: int) -> Route:
     )
 
 
-def _ramped(before: Route, weights: dict[int, float]) -> Route:
+def _ramp(before: Route, weights: dict[int, float]) -> Route:
     arms = [arm.model_copy(update={"weight": weights.get(place, arm.weight)}) for place, arm in enumerate(before.arms)]
     return before.succeed(
         control=before.control, arms=arms, last_good=None, rollout_id=None, changed_by="bench", reason="ramp", changed_at=NOW
@@ -175,13 +175,13 @@ def _left(route: Route) -> float:
 
 
 def _shares(route: Route) -> dict[str, int]:
-    held = {arm.policy_id: sum(end - start for start, end in arm.spans) for arm in route.arms}
-    return {CONTROL: MILLION - sum(held.values()), **held}
+    lengths = {arm.policy_id: sum(end - start for start, end in arm.spans) for arm in route.arms}
+    return {CONTROL: MILLION - sum(lengths.values()), **lengths}
 
 
-def _fell(before: Route, after: Route) -> float:
-    was, is_ = _shares(before), _shares(after)
-    return sum(max(0, was[arm] - is_[arm]) for arm in was) / MILLION
+def _share_that_fell(before: Route, after: Route) -> float:
+    shares_before, shares_after = _shares(before), _shares(after)
+    return sum(max(0, shares_before[arm] - shares_after[arm]) for arm in shares_before) / MILLION
 
 
 # Bandit
@@ -203,18 +203,18 @@ def simulate(seed: int) -> dict[str, float]:
 
 
 def _regret(dealer: Callable[[Floats, Floats, int], Floats], means: Floats, uniforms: Floats, rewards: Floats) -> float:
-    """Deal round by round from what is known `DELAY_ROUNDS` later; the shares of a round are fixed, as a route's
-    are."""
+    """The regret of dealing round by round, with rewards known `DELAY_ROUNDS` later; a round's shares are fixed, as a
+    route's are."""
     arms = len(means)
     counts, successes = np.zeros((ROUNDS + DELAY_ROUNDS, arms)), np.zeros((ROUNDS + DELAY_ROUNDS, arms))
     regret = 0.0
     for number in range(ROUNDS):
         shares = dealer(counts[: number + 1].sum(0), successes[: number + 1].sum(0), number)
-        taken = np.minimum(np.searchsorted(np.cumsum(shares), uniforms[number], side="right"), arms - 1)
+        chosen_arms = np.minimum(np.searchsorted(np.cumsum(shares), uniforms[number], side="right"), arms - 1)
         due = number + DELAY_ROUNDS
-        counts[due] += np.bincount(taken, minlength=arms)
-        successes[due] += np.bincount(taken, weights=rewards[number, np.arange(PER_ROUND), taken], minlength=arms)
-        regret += float((means.max() - means[taken]).sum())
+        counts[due] += np.bincount(chosen_arms, minlength=arms)
+        successes[due] += np.bincount(chosen_arms, weights=rewards[number, np.arange(PER_ROUND), chosen_arms], minlength=arms)
+        regret += float((means.max() - means[chosen_arms]).sum())
     return regret
 
 
@@ -226,8 +226,8 @@ def _thompson(counts: Floats, successes: Floats, _: int) -> Floats:
         str(arm): ArmState(ArmStatistics(n=float(n), total=float(won), successes=float(won), settled=int(n)), keep=True)
         for arm, (n, won) in enumerate(zip(counts, successes, strict=True))
     }
-    dealt = allocate(states, _SETTINGS, parts=MILLION)
-    return np.array([dealt[str(arm)].parts / MILLION for arm in range(len(counts))])
+    allocation = allocate(states, _SETTINGS, parts=MILLION)
+    return np.array([allocation[str(arm)].parts / MILLION for arm in range(len(counts))])
 
 
 def _epsilon_greedy(counts: Floats, successes: Floats, _: int) -> Floats:
@@ -237,7 +237,7 @@ def _epsilon_greedy(counts: Floats, successes: Floats, _: int) -> Floats:
 
 
 def _ucb1(counts: Floats, successes: Floats, number: int) -> Floats:
-    """Auer et al. 2002, UCB1, playing one arm between two allocations: it knows no shares."""
+    """Auer et al. 2002, UCB1, playing one arm between two allocations, since it has no shares."""
     if (counts == 0).any():
         shares = (counts == 0).astype(float)
         return np.asarray(shares / shares.sum(), dtype=np.float64)
@@ -264,7 +264,7 @@ def main(decisions: int = DECISIONS, seeds: int = SEEDS) -> None:
     """Measure with a process for each core, and keep the figures."""
     started = time.perf_counter()
     with ProcessPoolExecutor(max(1, min(2, os.cpu_count() or 1))) as processes:
-        checked = list(processes.map(partial(tenant, decisions=decisions), range(TENANTS)))
+        results = list(processes.map(partial(tenant, decisions=decisions), range(TENANTS)))
         print(f"decisions checked after {time.perf_counter() - started:.0f} s", file=sys.stderr)
         regrets = list(processes.map(simulate, range(seeds), chunksize=10))
         stops = list(processes.map(stopped_after, range(seeds), chunksize=50))
@@ -276,16 +276,16 @@ def main(decisions: int = DECISIONS, seeds: int = SEEDS) -> None:
         {
             "tenants": float(TENANTS),
             "decisions": float(TENANTS * decisions),
-            "srm_tests": float(sum(len(one.ratio_p) for one in checked)),
-            "srm_failures": float(sum(p < RATIO_ALPHA for one in checked for p in one.ratio_p)),
-            "srm_p_min": min(p for one in checked for p in one.ratio_p),
-            "asked_again": float(sum(one.asked_again for one in checked)),
-            "sticky_violations": float(sum(one.sticky_violations for one in checked)),
-            "calibration_p_min": min(calibration_p(one.logged) for one in checked),
-            "calibration_p_all": calibration_p(line for one in checked for line in one.logged),
-            "moved_units": float(sum(one.moved_units for one in checked)),
-            "moved_ratio": sum(one.moved for one in checked) / sum(one.compared for one in checked),
-            "least_moved_ratio": sum(one.least_moved_ratio for one in checked) / len(checked),
+            "srm_tests": float(sum(len(one.ratio_p) for one in results)),
+            "srm_failures": float(sum(p < RATIO_ALPHA for one in results for p in one.ratio_p)),
+            "srm_p_min": min(p for one in results for p in one.ratio_p),
+            "asked_again": float(sum(one.asked_again for one in results)),
+            "sticky_violations": float(sum(one.sticky_violations for one in results)),
+            "calibration_p_min": min(calibration_p(one.logged) for one in results),
+            "calibration_p_all": calibration_p(line for one in results for line in one.logged),
+            "moved_units": float(sum(one.moved_units for one in results)),
+            "moved_ratio": sum(one.moved for one in results) / sum(one.compared for one in results),
+            "least_moved_ratio": sum(one.least_moved_ratio for one in results) / len(results),
             "seeds": float(seeds),
             "decisions_per_seed": float(ROUNDS * PER_ROUND),
             **{f"regret_{name}": value for name, value in mean.items()},

@@ -29,24 +29,24 @@ class FaultProxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._mode: Mode = "open"
-        self._asked: set[asyncio.StreamReader] = set()
+        self._open_requests: set[asyncio.StreamReader] = set()
         self.port = _free_port()
         self.passed = self.failed = self.spoiled = 0
-        """Answers from above, those of them with a 5xx, and requests that met a fault (a refused one is not seen)."""
+        """Answers of the target, those of them with a 5xx, and requests that met a fault (not those refused)."""
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.turn("open")
 
     def turn(self, mode: Mode) -> None:
-        """From now on be so; connections of before are cut."""
+        """Switch to `mode` and cut all open connections."""
         asyncio.run_coroutine_threadsafe(self._turn(mode), self._loop).result()
 
     def wait_for_a_request(self, seconds: float) -> bool:
-        """Whether a request has gone up and waits for its answer, now or within so many seconds."""
-        return self._wait_until(lambda: bool(self._asked), seconds)
+        """Whether a request waits for the target's answer, now or within `seconds`."""
+        return self._wait_until(lambda: bool(self._open_requests), seconds)
 
     def wait_for_an_answer(self, seconds: float) -> bool:
-        """Whether an answer comes down within so many seconds."""
+        """Whether the target answers within `seconds`."""
         passed = self.passed
         return self._wait_until(lambda: self.passed > passed, seconds)
 
@@ -64,7 +64,7 @@ class FaultProxy:
 
     async def _turn(self, mode: Mode) -> None:
         self._mode = mode
-        self.spoiled += len(self._asked)
+        self.spoiled += len(self._open_requests)
         for writer in self._writers:
             writer.transport.abort()
         self._writers.clear()
@@ -81,9 +81,9 @@ class FaultProxy:
         with contextlib.suppress(OSError):
             if mode == "hang":
                 return
-            if canned := CANNED.get(mode):
+            if answer := CANNED.get(mode):
                 await self._read_request(reader)
-                writer.write(canned)
+                writer.write(answer)
                 await writer.drain()
                 writer.close()
                 return
@@ -104,10 +104,10 @@ class FaultProxy:
     async def _pump_up(self, reader: asyncio.StreamReader, above: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while some := await reader.read(65_536):
-                self._asked.add(reader)
+                self._open_requests.add(reader)
                 above.write(some)
                 await above.drain()
-        self._asked.discard(reader)
+        self._open_requests.discard(reader)
         above.close()
 
     async def _pump_down(
@@ -115,7 +115,7 @@ class FaultProxy:
     ) -> None:
         with contextlib.suppress(OSError):
             while some := await above.read(65_536):
-                self._asked.discard(asker)
+                self._open_requests.discard(asker)
                 self.passed += some.startswith(b"HTTP/1.1 ")
                 self.failed += some.startswith(b"HTTP/1.1 5")
                 writer.write(some[:limit])
@@ -126,6 +126,6 @@ class FaultProxy:
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -139,17 +139,17 @@ with TensorZeroGateway.build_embedded(config_file=config) as gateway:
     print(time.process_time() - started)
 """
     quiet = _clean() | {"TENSORZERO_DISABLE_PSEUDONYMOUS_USAGE_ANALYTICS": "1", "RUST_LOG": "error"}
-    done = subprocess.run(
+    result = subprocess.run(
         [str(python), "-c", program, str(config), str(requests)], env=quiet, cwd=PEERS, capture_output=True, text=True, check=True
     )
-    return float(done.stdout.splitlines()[-1])
+    return float(result.stdout.splitlines()[-1])
 
 
 def free_port() -> int:
     """A port of the loopback that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _clean() -> dict[str, str]:
@@ -198,18 +198,18 @@ class _Mock(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Answer each whole request."""
         self._read += data
-        while (head_ends := self._read.find(b"\r\n\r\n")) >= 0:
-            head = self._read[:head_ends].lower()
+        while (head_end := self._read.find(b"\r\n\r\n")) >= 0:
+            head = self._read[:head_end].lower()
             if b"transfer-encoding: chunked" in head:
-                ends = self._read.find(b"0\r\n\r\n", head_ends)
-                if ends < 0:
+                end = self._read.find(b"0\r\n\r\n", head_end)
+                if end < 0:
                     return
-                length = ends + 5 - head_ends - 4
+                length = end + 5 - head_end - 4
             else:
                 length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
-            if len(self._read) < head_ends + 4 + length:
+            if len(self._read) < head_end + 4 + length:
                 return
-            self._read = self._read[head_ends + 4 + length :]
+            self._read = self._read[head_end + 4 + length :]
             self._transport.write(self._answer)
 
 

@@ -1,6 +1,6 @@
-"""How long the shared endpoint is held up by schemas as large as its door takes: compiling one, and a token's mask, by
-the library that it uses (llguidance) and by vLLM's usual one (xgrammar). Runs in the serving environment, on the
-laptop's base model's tokenizer.
+"""How long the largest schemas that the shared endpoint accepts block it: compiling one, and a token's mask, by the
+library that it uses (llguidance) and by vLLM's default (xgrammar). Runs in the serving environment, on the tokenizer of
+the laptop's base model.
 """
 
 import json
@@ -24,7 +24,7 @@ Schema = dict[str, Any]
 
 
 def schemas() -> Iterator[tuple[str, Schema]]:
-    """As large as the door takes, each in another way, and some that applications send."""
+    """(name, schema): the largest that the endpoint accepts, each in another way, and some that applications send."""
     text = {"type": "string"}
     yield "reply_of_500_characters", _object({"subject": {**text, "maxLength": 80}, "body": {**text, "maxLength": 500}})
     yield "uuid", {**text, "pattern": "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"}
@@ -42,18 +42,18 @@ def figures(model: str) -> dict[str, float]:
     """Seconds to compile and the longest mask in milliseconds, by library and schema; and the worst of llguidance's."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     guidance, information = llguidance.hf.from_tokenizer(tokenizer), xgrammar.TokenizerInfo.from_huggingface(tokenizer)
-    found: dict[str, float] = {"vocabulary": float(guidance.vocab_size)}
+    results: dict[str, float] = {"vocabulary": float(guidance.vocab_size)}
     for name, schema in schemas():
         form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
         checked(json.dumps({"messages": [], "response_format": form}).encode())
-        found[f"{name}_compile_s"], found[f"{name}_mask_ms"] = _by_guidance(guidance, schema)
-    worst = {f"worst_{unit}": max(value for name, value in found.items() if name.endswith(unit)) for unit in ("compile_s", "mask_ms")}
+        results[f"{name}_compile_s"], results[f"{name}_mask_ms"] = _by_guidance(guidance, schema)
+    worst = {f"worst_{unit}": max(value for name, value in results.items() if name.endswith(unit)) for unit in ("compile_s", "mask_ms")}
     for name, schema in schemas():
         if name in ("reply_of_500_characters", "uuid", "choices"):
             started = time.process_time()
             xgrammar.GrammarCompiler(information, max_threads=1, cache_enabled=False).compile_json_schema(json.dumps(schema))
-            found[f"xgrammar_{name}_compile_s"] = time.process_time() - started
-    return {**found, **worst}
+            results[f"xgrammar_{name}_compile_s"] = time.process_time() - started
+    return {**results, **worst}
 
 
 def _object(properties: Schema) -> Schema:
@@ -63,7 +63,7 @@ def _object(properties: Schema) -> Schema:
 def _by_guidance(tokenizer: Any, schema: Schema) -> tuple[float, float]:
     started = time.process_time()
     matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_json_schema(json.dumps(schema)))
-    compiled, longest = time.process_time() - started, 0.0
+    compile_s, longest = time.process_time() - started, 0.0
     mask = allocate_token_bitmask(1, tokenizer.vocab_size)
     for _ in range(STEPS):
         if matcher.get_error() or matcher.is_stopped():
@@ -71,11 +71,11 @@ def _by_guidance(tokenizer: Any, schema: Schema) -> tuple[float, float]:
         started = time.process_time()
         fill_next_token_bitmask(matcher, mask)
         longest = max(longest, time.process_time() - started)
-        allowed = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))
-        if not len(allowed):
+        tokens = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))
+        if not len(tokens):
             break
-        matcher.consume_token(int(allowed[len(allowed) // 2]))
-    return compiled, longest * 1000
+        matcher.consume_token(int(tokens[len(tokens) // 2]))
+    return compile_s, longest * 1000
 
 
 if __name__ == "__main__":

@@ -65,13 +65,13 @@ ROUNDS = 400
 
 def quality(labelled: Iterable[Prompt]) -> dict[str, float]:
     """Recall, precision and false positive rate at the default threshold, and recall by sort of attack."""
-    found, of = Counter[tuple[bool, str]](), Counter[tuple[bool, str]]()
+    hits, counts = Counter[tuple[bool, str]](), Counter[tuple[bool, str]]()
     for prompt in labelled:
-        of[prompt.attack, prompt.sort] += 1
-        found[prompt.attack, prompt.sort] += suspicion(prompt.text).score >= THRESHOLD
-    attacks, benign = ([key for key in of if key[0] is kind] for kind in (True, False))
-    right, wrong = sum(found[key] for key in attacks), sum(found[key] for key in benign)
-    figures: dict[str, float] = {"attacks": sum(of[key] for key in attacks), "benign": sum(of[key] for key in benign)}
+        counts[prompt.attack, prompt.sort] += 1
+        hits[prompt.attack, prompt.sort] += suspicion(prompt.text).score >= THRESHOLD
+    attacks, benign = ([key for key in counts if key[0] is kind] for kind in (True, False))
+    right, wrong = sum(hits[key] for key in attacks), sum(hits[key] for key in benign)
+    figures: dict[str, float] = {"attacks": sum(counts[key] for key in attacks), "benign": sum(counts[key] for key in benign)}
     if attacks:
         figures["recall_ratio"] = right / figures["attacks"]
     if attacks and benign:
@@ -79,17 +79,17 @@ def quality(labelled: Iterable[Prompt]) -> dict[str, float]:
     if benign:
         figures["false_positive_ratio"] = wrong / figures["benign"]
     return figures | {
-        f"{key[1]}_{'recall' if key[0] else 'false_positive'}_ratio": found[key] / of[key] for key in sorted(of, reverse=True)
+        f"{key[1]}_{'recall' if key[0] else 'false_positive'}_ratio": hits[key] / counts[key] for key in sorted(counts, reverse=True)
     }
 
 
 def refusal_quality() -> dict[str, float]:
     """Recall on refusals and false positive rate on ordinary drafts, at the default threshold."""
-    found, wrong = (sum(refusal_score(text) >= REFUSED for text in texts) for texts in (REFUSALS, DRAFTS))
+    hits, wrong = (sum(refusal_score(text) >= REFUSED for text in texts) for texts in (REFUSALS, DRAFTS))
     return {
         "refusals": len(REFUSALS),
         "drafts": len(DRAFTS),
-        "refusal_recall_ratio": found / len(REFUSALS),
+        "refusal_recall_ratio": hits / len(REFUSALS),
         "refusal_false_positive_ratio": wrong / len(DRAFTS),
     }
 
@@ -108,13 +108,13 @@ def microseconds(run: Callable[[], object]) -> float:
 def cost() -> dict[str, float]:
     """Microseconds per check of an email of about 480 characters, or of its answer."""
     figures = {}
-    asked = [Message(role="system", content="You answer customers."), Message(role="user", content=MAIL)]
+    messages = [Message(role="system", content="You answer customers."), Message(role="user", content=MAIL)]
     for name, (stage, guards) in CHECKS.items():
         config = Guardrails.model_validate_json(json.dumps({stage: guards}))
         if stage == "input":
-            figures[f"{name}_us"] = microseconds(partial(check_input, config, asked))
+            figures[f"{name}_us"] = microseconds(partial(check_input, config, messages))
         else:
-            figures[f"{name}_us"] = microseconds(partial(check_output, config, ANSWER, asked=asked, documents=[MAIL]))
+            figures[f"{name}_us"] = microseconds(partial(check_output, config, ANSWER, asked=messages, documents=[MAIL]))
     book = (MAIL + "\n") * 100
     figures["injection_us_per_kb"] = microseconds(lambda: suspicion(book)) / len(book) * 1000
     return figures
@@ -131,8 +131,8 @@ def main() -> None:
         sets = sorted({line["set"] for line in lines})
         figures: dict[str, float] = {}
         for name in sets:
-            measured = quality(Prompt(line["text"], line["attack"], "all") for line in lines if line["set"] == name)
-            figures |= {f"{name}_{figure}": value for figure, value in measured.items() if not figure.startswith("all_")}
+            quality_of_set = quality(Prompt(line["text"], line["attack"], "all") for line in lines if line["set"] == name)
+            figures |= {f"{name}_{figure}": value for figure, value in quality_of_set.items() if not figure.startswith("all_")}
         report("guardrails_external", "python -m benchmarks.guardrails --external FILE.jsonl", figures)
 
 

@@ -1,10 +1,10 @@
 """What a stage costs in a month in which nobody calls it, from its synthesized templates.
 
-Every type of resource is either counted or named in `FREE` with the reason why it costs nothing until it is used; a
-type that is in neither is an error, so that nothing new is overlooked. What no template says is assumed, and named
-here: how long a scheduled call takes, how long the daily compaction runs, how often Lambda asks an empty queue.
+Every type of resource is either counted or named in `FREE` with the reason why it costs nothing until it is used; any
+other type is an error, so that nothing new is overlooked. Assumed, because no template says it: how long a scheduled
+call takes, how long the daily compaction runs, how often Lambda polls an empty queue.
 
-Not in it, because no template makes them: images, the base model and whatever events, adapters and logs are kept.
+Not included, because no template makes them: images, the base model, and the events, adapters and logs that are kept.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from benchmarks.telemetry_price import invocation_usd
 Resource = Mapping[str, Any]
 
 HOURS = 730.0
-"""In a month."""
+"""Hours in a month."""
 SECONDS = HOURS * 3600
 SCHEDULED_CALL_S, COLD_START_S = 0.1, 1.5
-"""Assumed, as billed: a scheduled call that finds nothing to do, and what a call takes besides when the one before is
-long ago."""
+"""Assumed, as billed: a scheduled call with nothing to do, and the additional time of a cold start."""
 STAYS_WARM_S = 300
 POLLS_PER_MINUTE = 15
-"""Lambda asks a queue by five connections of twenty seconds each."""
+"""Lambda polls a queue by five connections of twenty seconds each."""
 COMPACTION_S = 300
 """Assumed: a job from its instance's start to its end when there is little to do."""
 FREE_ALARM_METRICS, FREE_DASHBOARDS, FREE_QUEUE_REQUESTS = 10, 3, 1_000_000
@@ -92,7 +91,7 @@ def idle_lines(templates: Iterable[Mapping[str, Any]]) -> dict[str, float]:  # n
 
 
 def given_free(templates: Iterable[Mapping[str, Any]], lines: Mapping[str, float]) -> float:
-    """USD of `lines` that an account which has nothing else does not pay."""
+    """USD a month of `lines` that are free for an account with nothing else in it."""
     kinds = [resource["Type"] for template in templates for resource in template["Resources"].values()]
     return (
         min(lines["alarms"], FREE_ALARM_METRICS * usd("alarm_metric_month"))
@@ -102,7 +101,7 @@ def given_free(templates: Iterable[Mapping[str, Any]], lines: Mapping[str, float
 
 
 def _snapshot_usd(name: str, version: Resource, resources: Mapping[str, Resource]) -> float:
-    """A snapshot of the function's whole memory is kept, and paid, for as long as its version is there."""
+    """USD a month of a version's snapshot, which has the size of the function's memory."""
     function = resources[version["Properties"]["FunctionName"]["Ref"]]["Properties"]
     if "SnapStart" not in function:
         return 0.0
@@ -113,18 +112,18 @@ def _snapshot_usd(name: str, version: Resource, resources: Mapping[str, Resource
 
 
 def _alarm_usd(alarm: Resource) -> float:
-    """Each metric that the alarm looks at is paid; a sum or a ratio of some is none more."""
+    """USD a month of an alarm: each metric that it reads is paid, expressions over metrics are not."""
     periods = [alarm["Period"]] if "MetricName" in alarm else [it["MetricStat"]["Period"] for it in alarm["Metrics"] if "MetricStat" in it]
     return sum(usd("fast_alarm_metric_month" if period < 60 else "alarm_metric_month") for period in periods)
 
 
 def _scaling_alarms_usd(policy: Resource) -> float:
-    """Application Auto Scaling makes two alarms, to grow and to shrink, for a policy that tracks a metric; others come
-    with their own."""
+    """USD a month of the two alarms, to grow and to shrink, that Application Auto Scaling makes for a policy that
+    tracks a metric; other policies have their alarms in the template."""
     if policy["PolicyType"] != "TargetTrackingScaling":
         return 0.0
-    tracked = policy["TargetTrackingScalingPolicyConfiguration"]["PredefinedMetricSpecification"]["PredefinedMetricType"]
-    return 2 * usd("fast_alarm_metric_month" if tracked.endswith("HighResolution") else "alarm_metric_month")
+    metric_type = policy["TargetTrackingScalingPolicyConfiguration"]["PredefinedMetricSpecification"]["PredefinedMetricType"]
+    return 2 * usd("fast_alarm_metric_month" if metric_type.endswith("HighResolution") else "alarm_metric_month")
 
 
 def _instances_usd(variant: Resource) -> float:
@@ -138,24 +137,24 @@ def _scheduled_usd(rule: Resource, resources: Mapping[str, Resource]) -> Iterabl
         return
     every = _seconds_between(rule["ScheduleExpression"])
     for target in rule["Targets"]:
-        called = resources[_referred(target["Arn"], resources)]
-        if called["Type"] == "AWS::Lambda::Alias":
-            called = resources[called["Properties"]["FunctionName"]["Ref"]]
-        properties = called["Properties"]
-        if called["Type"] == "AWS::Lambda::Function":
-            takes = SCHEDULED_CALL_S + (COLD_START_S if every > STAYS_WARM_S else 0)
-            yield "scheduled_calls", SECONDS / every * (invocation_usd(takes, properties["MemorySize"] / 1024) + usd("dynamodb_read_unit"))
+        resource = resources[_logical_id(target["Arn"], resources)]
+        if resource["Type"] == "AWS::Lambda::Alias":
+            resource = resources[resource["Properties"]["FunctionName"]["Ref"]]
+        properties = resource["Properties"]
+        if resource["Type"] == "AWS::Lambda::Function":
+            call_s = SCHEDULED_CALL_S + (COLD_START_S if every > STAYS_WARM_S else 0)
+            yield "scheduled_calls", SECONDS / every * (invocation_usd(call_s, properties["MemorySize"] / 1024) + usd("dynamodb_read_unit"))
         else:
-            asked = properties["DefinitionSubstitutions"]
-            volume = int(asked["ProcessingVolumeGib"]) * usd("ml_volume_gb_month") / SECONDS
-            job = COMPACTION_S * (usd(f"processing_hour_{asked['ProcessingInstanceType']}") / 3600 + volume)
+            substitutions = properties["DefinitionSubstitutions"]
+            volume = int(substitutions["ProcessingVolumeGib"]) * usd("ml_volume_gb_month") / SECONDS
+            job = COMPACTION_S * (usd(f"processing_hour_{substitutions['ProcessingInstanceType']}") / 3600 + volume)
             yield "compaction", SECONDS / every * (job + 5 * usd("state_transition"))
 
 
-def _referred(arn: object, resources: Mapping[str, Resource]) -> str:
+def _logical_id(arn: object, resources: Mapping[str, Resource]) -> str:
     """The logical id that a target's address names, in its own stack or (weakly) in another one."""
-    (named,) = {str(word) for word in re.findall(r"[A-Za-z0-9]+", json.dumps(arn)) if word in resources}
-    return named
+    (name,) = {str(word) for word in re.findall(r"[A-Za-z0-9]+", json.dumps(arn)) if word in resources}
+    return name
 
 
 def _seconds_between(schedule: str) -> float:

@@ -32,7 +32,7 @@ class CountingFirehose:
         self.calls = self.records = self.sent_bytes = self.billed_bytes = 0
 
     def put_record_batch(self, *, DeliveryStreamName: str, Records: Sequence[dict[str, bytes]]) -> dict[str, Any]:
-        """As Firehose answers when it refuses nothing."""
+        """Count the records; answers as Firehose does when it refuses none."""
         sizes = [len(record["Data"]) for record in Records]
         self.calls += 1
         self.records += len(sizes)
@@ -44,12 +44,11 @@ class CountingFirehose:
 def lake_usd_per_million(
     event_bytes: int, *, batch: int = 100, events_per_second: float = 100.0, buffer_seconds: int = 300, sample: int = 10_000
 ) -> dict[str, float]:
-    """What a million events with payloads of `event_bytes` bytes take: Firehose calls, records, GB as billed, objects,
-    and USD.
+    """Firehose calls, records, GB as billed, objects and USD of a million events with payloads of `event_bytes` bytes.
 
-    `batch` is how many events one stream batch brings the lake writer (the event source's size; fewer when traffic is
-    low). The number of objects follows from the rate and Firehose's buffer: one for each event type a buffer, for two
-    event dates at once.
+    `batch` is the number of events in one batch of the lake writer's stream (fewer when traffic is low). The number of
+    objects follows from the rate and Firehose's buffer: one for each event type and buffer, for two event dates at
+    once.
     """
     firehose = CountingFirehose()
     lake = FirehoseLake("bench", cast(Any, firehose))

@@ -49,14 +49,14 @@ SETTINGS = {
 
 
 def figures(sampled: int = SAMPLED) -> dict[str, float]:
-    """Mirror `sampled` requests and count what became of them."""
+    """Mirror `sampled` requests and count their outputs, dead letters and failures."""
     os.environ.update(SETTINGS)
-    chance, asked = random.Random(SEED), Counter[str]()
+    chance, attempts = random.Random(SEED), Counter[str]()
 
     def fails(prompt: str) -> bool:
         number = re.findall(r"\d+", prompt)[-1]
-        asked[number] += 1
-        return int(number) % 10 < 3 and (int(number) % 2 == 0 or asked[number] < MAX_RECEIVES)
+        attempts[number] += 1
+        return int(number) % 10 < 3 and (int(number) % 2 == 0 or attempts[number] < MAX_RECEIVES)
 
     with mock_aws(), model_server() as model:
         model.fails_on = fails
@@ -71,11 +71,11 @@ def figures(sampled: int = SAMPLED) -> dict[str, float]:
         registry.put(TENANT, PRIVACY, TenantPrivacy(), CHANGE)
         registry.put_policy(policy(2), CHANGE)
         mirroring = Mirroring(DynamoEventStore("events", dynamodb=dynamodb), sqs, os.environ["SHADOW_QUEUE_URL"], dead)
-        mirrored = route(arms=(Arm(policy_id=f"{SKILL}@v2", mode="shadow", weight=1.0),))
-        started, said = time.perf_counter(), StringIO()
-        with redirect_stdout(said):
+        mirror_route = route(arms=(Arm(policy_id=f"{SKILL}@v2", mode="shadow", weight=1.0),))
+        started, output = time.perf_counter(), StringIO()
+        with redirect_stdout(output):
             for start in range(0, sampled, BATCH):
-                records = [mirroring.serve(mirrored, number, NOW) for number in range(start, min(sampled, start + BATCH))]
+                records = [mirroring.serve(mirror_route, number, NOW) for number in range(start, min(sampled, start + BATCH))]
                 assert mirroring.mirror(records) == {"batchItemFailures": []}
                 again = [record for record in records if chance.random() < 0.01]
                 if again:
@@ -86,7 +86,7 @@ def figures(sampled: int = SAMPLED) -> dict[str, float]:
         outputs = sum(item.get("shadow") == {"BOOL": True} for page in pages for item in page["Items"])
         entries = DynamoShadowLedger("counters", dynamodb).entries(before=utc_now())
         dead_letters = len(_dead_requests(mirroring))
-    metrics = [json.loads(line) for line in said.getvalue().splitlines() if '"_aws"' in line]
+    metrics = [json.loads(line) for line in output.getvalue().splitlines() if '"_aws"' in line]
     return {
         "sampled": float(sampled),
         "shadow_outputs": float(outputs),
@@ -100,11 +100,11 @@ def figures(sampled: int = SAMPLED) -> dict[str, float]:
 
 
 def _dead_requests(mirroring: Mirroring) -> set[str]:
-    """The requests among the dead letters; one that was delivered twice may lie there twice."""
-    found: set[str] = set()
+    """The ids of the dead letters' requests; a request that was delivered twice may have two letters."""
+    ids: set[str] = set()
     while messages := mirroring.sqs.receive_message(QueueUrl=mirroring.dead, MaxNumberOfMessages=10, VisibilityTimeout=600).get("Messages"):
-        found |= {json.loads(message["Body"])["interaction_id"] for message in messages}
-    return found
+        ids |= {json.loads(message["Body"])["interaction_id"] for message in messages}
+    return ids
 
 
 def main() -> None:

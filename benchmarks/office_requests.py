@@ -1,4 +1,4 @@
-"""The simulated office's events as requests of 25, and the ingest use case at work on them, in process."""
+"""The simulated office's events as requests of 25, and the ingest use case that takes them, in process."""
 
 import itertools
 import time
@@ -25,32 +25,32 @@ def office_events(interactions: int) -> Iterator[dict[str, object]]:
         about: dict[str, object] = {"skill": SKILL, "interaction_id": f"int_{ulid}", "thread_id": f"thread-{number // 3}"}
         draft = f"Dear {case.full_name},\n\nThank you for reaching out to us. {case.answer}\n\nKind regards,\nSupport"
         final = f"Hi {case.first_name},\n\n{case.answer}\n\nBest,\nThe Northwind Support Team"
-        told = {**about, "output_id": f"out_{ulid}"}
+        about_output = {**about, "output_id": f"out_{ulid}"}
         yield {"type": "interaction", **about, "inputs": case.inputs}
-        yield {"type": "output", **told, "text": draft, "usage": {"input_tokens": 90, "output_tokens": 60}, "latency_ms": 812.5}
-        yield {"type": "feedback", **told, "feedback_id": f"fbk_{ulid}_edit", "kind": "edit", "final_text": final}
-        yield {"type": "feedback", **told, "feedback_id": f"fbk_{ulid}_sent", "kind": "action", "action": "sent"}
+        yield {"type": "output", **about_output, "text": draft, "usage": {"input_tokens": 90, "output_tokens": 60}, "latency_ms": 812.5}
+        yield {"type": "feedback", **about_output, "feedback_id": f"fbk_{ulid}_edit", "kind": "edit", "final_text": final}
+        yield {"type": "feedback", **about_output, "feedback_id": f"fbk_{ulid}_sent", "kind": "action", "action": "sent"}
 
 
 def batches(number: int) -> list[list[dict[str, object]]]:
-    """So many batches of 25 events."""
+    """`number` batches of 25 events."""
     events = list(office_events(-(-number * BATCH // EVENTS_PER_INTERACTION)))
     return [events[first * BATCH : (first + 1) * BATCH] for first in range(number)]
 
 
 def requests(number: int) -> list[dict[str, object]]:
-    """So many batches as API Gateway hands them over."""
+    """`number` batches as events of API Gateway."""
     return [proxy_event("/v1/events:batch", {"events": batch}) for batch in batches(number)]
 
 
-def ingest(asked: list[dict[str, object]], store: EventStore, scrubber: Scrubber) -> float:
+def ingest(api_events: list[dict[str, object]], store: EventStore, scrubber: Scrubber) -> float:
     """CPU seconds for every request, from the body to each event's answer."""
     skills = furnished()
     started = time.process_time()
-    for event in asked:
-        given = batched(REPORTED, event, limit=500)
-        taken = [one for one in given if not isinstance(one, RlaasError)]
-        outcomes = record_all(taken, TENANT, store, clock, skills=skills, scrubber=scrubber)
+    for event in api_events:
+        parsed = batched(REPORTED, event, limit=500)
+        valid = [one for one in parsed if not isinstance(one, RlaasError)]
+        outcomes = record_all(valid, TENANT, store, clock, skills=skills, scrubber=scrubber)
         assert not any(isinstance(outcome, RlaasError) for outcome in outcomes)
         assert len(outcomes) == BATCH
     return time.process_time() - started

@@ -45,52 +45,53 @@ class StockPresidio:
         self._kinds: list[str] = sorted({*KINDS} & {*self._analyzer.get_supported_entities("en")})
 
     def spans(self, texts: Sequence[str]) -> list[list[Span]]:
-        """What it finds of our kinds in each of `texts`."""
-        found = (self._analyzer.analyze(text, "en", self._kinds) for text in texts)
-        return [[Span(one.start, one.end, one.entity_type) for one in results] for results in found]
+        """The personal data of our kinds that it finds in each of `texts`."""
+        results_by_text = (self._analyzer.analyze(text, "en", self._kinds) for text in texts)
+        return [[Span(one.start, one.end, one.entity_type) for one in results] for results in results_by_text]
 
 
-def measured(name: str, spans: Finder, made: list[Document], kinds: Sequence[str]) -> dict[str, float]:
-    """The figures of one finder, their names beginning with `name`."""
-    texts = [document.text for document in made]
+def measure_finder(name: str, spans: Finder, labelled: list[Document], kinds: Sequence[str]) -> dict[str, float]:
+    """The figures of one finder, with `name` as the prefix of their names."""
+    texts = [document.text for document in labelled]
     spans(texts[:20])
     started = time.process_time()
-    found = [spans([text])[0] for text in texts]
+    finds_by_text = [spans([text])[0] for text in texts]
     elapsed = time.process_time() - started
     figures: dict[str, float] = {f"{name}documents_per_s": len(texts) / elapsed}
-    labelled, hit, given, right = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
-    for document, finds in zip(made, found, strict=True):
+    label_counts, hits, find_counts, right = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    for document, finds in zip(labelled, finds_by_text, strict=True):
         for label in document.labels:
-            labelled[label.kind] += 1
-            hit[label.kind] += _covered(document.text, label.start, label.end, [find for find in finds if find.entity == label.kind])
+            label_counts[label.kind] += 1
+            hits[label.kind] += _is_covered(document.text, label.start, label.end, [find for find in finds if find.entity == label.kind])
         for find in finds:
-            given[find.entity] += 1
+            find_counts[find.entity] += 1
             right[find.entity] += any(
                 label.kind == find.entity and label.start < find.end and find.start < label.end for label in document.labels
             )
     for kind in kinds:
-        figures[f"{name}{kind.lower()}_recall_ratio"] = hit[kind] / labelled[kind]
-        if given[kind]:
-            figures[f"{name}{kind.lower()}_precision_ratio"] = right[kind] / given[kind]
+        figures[f"{name}{kind.lower()}_recall_ratio"] = hits[kind] / label_counts[kind]
+        if find_counts[kind]:
+            figures[f"{name}{kind.lower()}_precision_ratio"] = right[kind] / find_counts[kind]
     return figures
 
 
-def _covered(text: str, start: int, end: int, finds: Sequence[Span]) -> bool:
+def _is_covered(text: str, start: int, end: int, finds: Sequence[Span]) -> bool:
     places = (start + match.start() for match in re.finditer(r"[^\W_]", text[start:end]))
     return all(any(find.start <= place < find.end for find in finds) for place in places)
 
 
 def figures() -> dict[str, float]:
-    """Ours by patterns alone and with the model, then Presidio's by patterns alone and with the same model."""
-    made = documents(DOCUMENTS)
-    labels = Counter(label.kind for document in made for label in document.labels)
-    asks: dict[str, Action] = dict.fromkeys(MODEL_ENTITIES, "mask")
+    """Figures of our finder by patterns alone and with the model, and of Presidio by patterns alone and with the same
+    model."""
+    labelled = documents(DOCUMENTS)
+    labels = Counter(label.kind for document in labelled for label in document.labels)
+    actions: dict[str, Action] = dict.fromkeys(MODEL_ENTITIES, "mask")
     patterns = Scrubber(PrivacySettings(), salt=b"bench")
-    everything = Scrubber(PrivacySettings.model_validate({"actions": asks}), salt=b"bench", finder=PresidioFinder())
-    measure = partial(measured, made=made)
+    everything = Scrubber(PrivacySettings.model_validate({"actions": actions}), salt=b"bench", finder=PresidioFinder())
+    measure = partial(measure_finder, labelled=labelled)
     ours = measure("", everything.spans, kinds=KINDS)
     return {
-        "documents": float(len(made)),
+        "documents": float(len(labelled)),
         **{f"{kind.lower()}_labels": float(labels[kind]) for kind in KINDS},
         **ours,
         "patterns_alone_documents_per_s": measure("", patterns.spans, kinds=())["documents_per_s"],

@@ -1,7 +1,7 @@
-"""Labelled texts with personal data in them: e-mails, chats, tickets and notes. Knows nothing of what finds it.
+"""Labelled texts with personal data in them: e-mails, chats, tickets and notes. Independent of what finds it.
 
 Values are Faker's and `phonenumbers`' examples, in the ways people write them; sentences are this file's own. Beside
-personal data every document carries what only resembles it: orders, dates, prices, versions, products, companies.
+personal data every document has things that only resemble it: orders, dates, prices, versions, products, companies.
 """
 
 import random
@@ -48,10 +48,10 @@ def _document(fake: Faker, choose: random.Random) -> Document:
     facts = [choose.choice(FACTS[kind]) for kind in choose.sample(sorted(FACTS), choose.randint(1, 4))]
     facts += [choose.choice(HARMLESS) for _ in range(choose.randint(1, 3))]
     choose.shuffle(facts)
-    return _filled(shape.replace("[facts]", choose.choice((" ", "\n", "\n\n")).join(facts)), values)
+    return _fill(shape.replace("[facts]", choose.choice((" ", "\n", "\n\n")).join(facts)), values)
 
 
-def _filled(template: str, values: "_Values") -> Document:
+def _fill(template: str, values: "_Values") -> Document:
     text, labels = "", []
     for literal, field, _, _ in string.Formatter().parse(template):
         text += literal
@@ -96,20 +96,20 @@ def _card(fake: Faker, choose: random.Random) -> str:
 
 
 def _phone_at_home(fake: Faker, choose: random.Random) -> str:
-    """A number in the notation of its own country, which only the words beside it tell from others."""
+    """A number in the notation of its own country; only the words beside it show that it is a phone number."""
     region = choose.choice(
         ("US", "GB", "DE", "FR", "ES", "IT", "NL", "PL", "SE", "BR", "IN", "JP", "AU", "ZA", "DK", "NO", "BE", "FI", "PT", "CZ")
     )
     example = phonenumbers.example_number_for_type(region, choose.choice(PHONE_TYPES))
     assert example is not None
     digits = str(example.national_number)
-    changed = phonenumbers.PhoneNumber(
+    other_number = phonenumbers.PhoneNumber(
         country_code=example.country_code,
         national_number=int(digits[:-4] + f"{choose.randint(0, 9999):04}"),
         italian_leading_zero=example.italian_leading_zero,
     )
-    written = phonenumbers.format_number(changed, phonenumbers.PhoneNumberFormat.NATIONAL)
-    return choose.choice((written, written, written.replace(" ", "-"), written.replace(" ", "."), "".join(filter(str.isdigit, written))))
+    text = phonenumbers.format_number(other_number, phonenumbers.PhoneNumberFormat.NATIONAL)
+    return choose.choice((text, text, text.replace(" ", "-"), text.replace(" ", "."), "".join(filter(str.isdigit, text))))
 
 
 def _street(fake: Faker, choose: random.Random) -> str:
@@ -158,32 +158,32 @@ def _phone(fake: Faker, choose: random.Random) -> str:
     assert example is not None
     while True:
         digits = str(example.national_number)
-        changed = int(digits[:-4] + f"{choose.randint(0, 9999):04}")
+        national_number = int(digits[:-4] + f"{choose.randint(0, 9999):04}")
         number = phonenumbers.PhoneNumber(
-            country_code=example.country_code, national_number=changed, italian_leading_zero=example.italian_leading_zero
+            country_code=example.country_code, national_number=national_number, italian_leading_zero=example.italian_leading_zero
         )
         if phonenumbers.is_valid_number(number):
             break
-    written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
-    code, _, rest = written.partition(" ")
+    text = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.INTERNATIONAL)
+    code, _, rest = text.partition(" ")
     match choose.randint(0, 8):
         case 0:
             return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
         case 1:
-            return written.replace(" ", "-")
+            return text.replace(" ", "-")
         case 2:
-            return written.replace(" ", ".").replace("-", ".")
+            return text.replace(" ", ".").replace("-", ".")
         case 3:
-            return f"00{written[1:]}"
+            return f"00{text[1:]}"
         case 4 if region in ("GB", "DE", "SE", "NL", "CH", "AU", "ZA", "KE", "TR", "FR"):
             return f"{code} (0){rest}"
         case 5:
-            return written.replace(" ", "\u00a0")
+            return text.replace(" ", "\u00a0")
         case 6:
             return f"{code} ({rest[:2]}) {rest[2:].strip()}"
         case 7 if region in ("US", "GB"):
             return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.NATIONAL)
-    return written
+    return text
 
 
 def _nhs(fake: Faker, choose: random.Random) -> str:

@@ -1,8 +1,8 @@
 """Labelled answers for the refusal rules: drafts of ordinary letters, full of things that cannot be had, and refusals
 of an assistant.
 
-Written for this purpose beside the rules, in our own words: it tells regressions and false alarms, and flatters the
-rules. What the rules find of other people's labelled answers stands in docs/guardrails.md.
+Written for this purpose beside the rules, in our own words: it shows regressions and false alarms, and flatters the
+rules. What the rules find in other people's labelled answers is in docs/guardrails.md.
 """
 
 DRAFTS = (
@@ -292,5 +292,5 @@ REFUSALS = (
     "Nie mogę udzielić takich informacji.",
     "Nie jestem w stanie odpowiedzieć na to pytanie.",
 )
-"""What an assistant says that does not do what it was asked: short, in the second sentence, in part, or as a
+"""Answers of an assistant that does not do what the user wants: short, in the second sentence, in part, or as a
 lecture."""

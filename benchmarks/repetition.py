@@ -1,16 +1,15 @@
 """How far one person who repeats himself moves a reward report, a rollout, a bandit and a dataset, with `rlaas.voices`
 and without.
 
-He opens k threads a day, spread over it, and knows which policy answered: he discards one's drafts and sends the
-other's, though all are equally good. Worlds: a team of 3 (200 units a day, 7 days), 30 people (200 a day, 7 days) and
-300 (2,000 a day, 2 days); other people's drafts are sent at 60%. `plain_*` counts every unit, as before there were
-voices.
+This person opens k threads a day, spread over it, and knows which policy answered: he discards one's drafts and sends
+the other's, though all are equally good. Worlds: a team of 3 (200 units a day, 7 days), 30 people (200 a day, 7 days)
+and 300 (2,000 a day, 2 days); other people's drafts are sent at 60%. `plain_*` counts every unit, without voices.
 
 Rollouts, at 50%: `ship_*` and `back_*` are the shares of runs in which the equal candidate was ever found better, or
-harmful, looked at every few units. With k = 0 these are false decisions, at most alpha = 0.05 but for chance; `zipf`:
-the n-th person works 1/n as much as the first. `kept_*`: the share of honest people's units that count. Bandits: what
-one of two equal arms gets after 3 days, mean of runs. Reports: the mean of a day's rewards, honest ones 0.6. Datasets:
-his share of the pairs to train on."""
+harmful, looked at every few units. With k = 0 these are false decisions, at most alpha = 0.05 except by chance; `zipf`:
+the n-th person works 1/n as much as the first. `kept_*`: the share of honest people's units that count. Bandits: the
+share of one of two equal arms after 3 days, mean of runs. Reports: the mean of a day's rewards, honest ones 0.6.
+Datasets: this person's share of the pairs to train on."""
 
 import math
 import os
@@ -50,7 +49,7 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Office:
-    """`people` who make `a_day` units between them, with `zipf` the n-th 1/n as many as the first; and one with
+    """`people` who make `a_day` units together, with `zipf` the n-th 1/n as many as the first; and an attacker with
     `repeated` more a day."""
 
     people: int
@@ -60,13 +59,13 @@ class Office:
     repeated: int = 0
 
     def units(self, rng: np.random.Generator) -> list[tuple[datetime, str]]:
-        """Whose each unit is and when it was decided, in order."""
+        """Each unit's time of decision and its person, in order of time."""
         work = 1 / np.arange(1, self.people + 1) ** self.zipf
         honest = int(rng.poisson(self.a_day * self.days))
-        whose = [f"person-{one}" for one in rng.choice(self.people, honest, p=work / work.sum())]
-        whose += [ATTACKER] * int(self.repeated * self.days)
-        at = rng.uniform(0, self.days, len(whose)).tolist()
-        return sorted((BEGAN + timedelta(days=day), who) for day, who in zip(at, whose, strict=True))
+        people = [f"person-{one}" for one in rng.choice(self.people, honest, p=work / work.sum())]
+        people += [ATTACKER] * int(self.repeated * self.days)
+        at = rng.uniform(0, self.days, len(people)).tolist()
+        return sorted((BEGAN + timedelta(days=day), who) for day, who in zip(at, people, strict=True))
 
 
 OFFICES = {"3": Office(3, 200, 7), "30": Office(30, 200, 7), "300": Office(300, 2_000, 2)}
@@ -77,7 +76,7 @@ def _unsent(unsent: bool, candidate: bool) -> tuple[int, ...]:
     return log_wealth(profit_over_control(unsent, candidate=candidate, propensity=WEIGHT, centre=1 - SENT, margin=0.0))
 
 
-def _heard(office: Office, rng: np.random.Generator, *, capped: bool) -> Iterator[tuple[datetime, str]]:
+def _units_that_count(office: Office, rng: np.random.Generator, *, capped: bool) -> Iterator[tuple[datetime, str]]:
     voices = Voices(before=office.people)
     for at, who in office.units(rng):
         if not capped or voices.hear(who, at):
@@ -85,12 +84,12 @@ def _heard(office: Office, rng: np.random.Generator, *, capped: bool) -> Iterato
 
 
 def rolled_out(run: int, office: Office, ships: bool, capped: bool) -> tuple[bool, bool, float]:
-    """Whether an equal candidate was ever found better, or harmful, and the share of honest units that count. Somebody
-    who repeats himself has what he wants at the first of these that he is after."""
+    """Whether an equal candidate was ever found better, or harmful, and the share of honest units that count. With an
+    attacker the run ends when the finding that he wants (`ships`: better, else harmful) is made."""
     rng = np.random.default_rng([SEED, 7, run])
     test, ledger = SequentialTest.against((0.0,), SENT, grid=()), HarmLedger(first=BEGAN.toordinal())
     better, harmful, honest = False, False, 0
-    for at, who in _heard(office, np.random.default_rng([SEED, 8, run]), capped=capped):
+    for at, who in _units_that_count(office, np.random.default_rng([SEED, 8, run]), capped=capped):
         candidate = bool(rng.random() < WEIGHT)
         sent = candidate == ships if who == ATTACKER else bool(rng.random() < SENT)
         honest += who != ATTACKER
@@ -108,26 +107,28 @@ def rolled_out(run: int, office: Office, ships: bool, capped: bool) -> tuple[boo
     return better, harmful, honest / (office.a_day * office.days)
 
 
-def rollouts(runner: Runner, runs: int, attacked: int) -> Figures:
+def rollouts(runner: Runner, runs: int, attacked_runs: int) -> Figures:
     """The shares of wrong decisions."""
     figures: Figures = {}
     for name, office in OFFICES.items():
         for world, each in ((name, office), (f"{name}_zipf", replace(office, zipf=True))):
-            told = np.mean(runner.of(partial(rolled_out, office=each, ships=False, capped=True), runs), axis=0)
-            figures |= dict(zip((f"ship_{world}_k0_ratio", f"back_{world}_k0_ratio", f"kept_{world}_ratio"), map(float, told), strict=True))
-            print(f"{world:>9} people: k 0 ships {told[0]:.3f}, takes back {told[1]:.3f}, keeps {told[2]:.2f}", flush=True)
+            means = np.mean(runner.of(partial(rolled_out, office=each, ships=False, capped=True), runs), axis=0)
+            figures |= dict(
+                zip((f"ship_{world}_k0_ratio", f"back_{world}_k0_ratio", f"kept_{world}_ratio"), map(float, means), strict=True)
+            )
+            print(f"{world:>9} people: k 0 ships {means[0]:.3f}, takes back {means[1]:.3f}, keeps {means[2]:.2f}", flush=True)
         for k in REPEATED:
             for ships, kind in ((True, "ship"), (False, "back")):
                 for capped, prefix in ((False, "plain_"), (True, "")):
                     one = partial(rolled_out, office=replace(office, repeated=k), ships=ships, capped=capped)
-                    share = float(np.mean([result[not ships] for result in runner.of(one, attacked)]))
+                    share = float(np.mean([result[not ships] for result in runner.of(one, attacked_runs)]))
                     figures[f"{prefix}{kind}_{name}_k{k}_ratio"] = share
                     print(f"{name:>9} people: k {k} {prefix}{kind} {share:.3f}", flush=True)
     return figures
 
 
-def dealt(run: int, office: Office, capped: bool) -> float:
-    """What the arm that somebody discards gets of two equal ones after the days."""
+def share_dealt(run: int, office: Office, capped: bool) -> float:
+    """The share in [0, 1] of the arm whose drafts the attacker discards, of two equal arms, after 3 days."""
     rng, settings = np.random.default_rng([SEED, 9, run]), BanditSettings()
     arms, voices = [ArmStatistics(), ArmStatistics()], [Voices(), Voices()]
     for at, who in replace(office, days=3).units(np.random.default_rng([SEED, 10, run])):
@@ -138,19 +139,18 @@ def dealt(run: int, office: Office, capped: bool) -> float:
 
 
 def bandits(runner: Runner, runs: int) -> Figures:
-    """Mean shares of an arm that is as good as the other."""
+    """The mean share of an arm that is as good as the other."""
     figures: Figures = {}
     for name, office in OFFICES.items():
         for k in (0, *REPEATED):
             for capped, prefix in ((False, "plain_"), (True, "")):
-                one = partial(dealt, office=replace(office, repeated=k), capped=capped)
+                one = partial(share_dealt, office=replace(office, repeated=k), capped=capped)
                 figures[f"{prefix}bandit_{name}_k{k}_ratio"] = fmean(runner.of(one, runs))
     return figures
 
 
 def reports() -> Figures:
-    """The mean of a day's rewards where somebody gives nothing k times: on one draft's thread, and on threads of his
-    own."""
+    """The mean of a day's rewards when the attacker gives a reward of 0 k times: on one thread, and on k threads."""
     figures: Figures = {}
     for name, office in OFFICES.items():
         for k in (0, *REPEATED):
@@ -162,8 +162,8 @@ def reports() -> Figures:
                     _reward(n, who, at, value, one=threads != "threads")
                     for n, ((at, who), value) in enumerate(zip(units, values, strict=True))
                 ]
-                told = reward_figures(rewards, unit="thread")
-                figures[f"report_{name}_k{k}_{threads}_mean"] = told.mean if told else math.nan
+                mean_report = reward_figures(rewards, unit="thread")
+                figures[f"report_{name}_k{k}_{threads}_mean"] = mean_report.mean if mean_report else math.nan
             figures[f"plain_report_{name}_k{k}_mean"] = fmean(values)
     return figures
 
@@ -185,7 +185,8 @@ def _reward(n: int, who: str, at: datetime, value: float, *, one: bool) -> Rewar
 
 
 def datasets() -> Figures:
-    """Of the pairs of 3 days, every fifth draft being edited: his share, and how many of the others' are kept."""
+    """From the pairs of 3 days, with every fifth draft edited: the attacker's share, and the share of the others' pairs
+    that are kept."""
     figures: Figures = {}
     for name, office in OFFICES.items():
         for k in (0, *REPEATED):
@@ -193,11 +194,11 @@ def datasets() -> Figures:
             pairs = [
                 _pair(n, who) for n, (_, who) in enumerate(world.units(np.random.default_rng([SEED, 13]))) if who == ATTACKER or n % 5 == 0
             ]
-            kept, honest = within_shares(pairs), sum(pair.person != ATTACKER for pair in pairs)
-            his = sum(pair.person == ATTACKER for pair in kept)
+            selected, honest = within_shares(pairs), sum(pair.person != ATTACKER for pair in pairs)
+            his = sum(pair.person == ATTACKER for pair in selected)
             figures[f"plain_dataset_{name}_k{k}_ratio"] = 1 - honest / len(pairs)
-            figures[f"dataset_{name}_k{k}_ratio"] = his / len(kept)
-            figures[f"dataset_kept_{name}_k{k}_ratio"] = (len(kept) - his) / honest
+            figures[f"dataset_{name}_k{k}_ratio"] = his / len(selected)
+            figures[f"dataset_kept_{name}_k{k}_ratio"] = (len(selected) - his) / honest
     return figures
 
 
@@ -218,12 +219,12 @@ def _pair(n: int, who: str) -> Pair:
     )
 
 
-def main(runs: int = RUNS, attacked: int = ATTACKED_RUNS) -> None:
+def main(runs: int = RUNS, attacked_runs: int = ATTACKED_RUNS) -> None:
     """Measure with a process for each core, and keep the figures."""
     started = time.perf_counter()
     with ProcessPoolExecutor(max(1, min(2, os.cpu_count() or 1))) as processes:
         runner = Runner(processes)
-        figures = {**reports(), **datasets(), **bandits(runner, attacked), **rollouts(runner, runs, attacked)}
+        figures = {**reports(), **datasets(), **bandits(runner, attacked_runs), **rollouts(runner, runs, attacked_runs)}
     false = max(value for name, value in figures.items() if "_k0_" in name and name.startswith(("ship_", "back_")))
     tolerance = ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / runs)
     report(

@@ -1,5 +1,4 @@
-"""A benchmark's figures, printed as a table and kept as JSON with the machine, date, revision and command they belong
-to."""
+"""A benchmark's figures, printed as a table and written as JSON with their machine, date, revision and command."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""Telemetry: what it takes, costs and survives. `make bench-telemetry`; about twenty minutes, most of them chaos.
+"""Telemetry: its throughput, its price, and its losses under faults. `make bench-telemetry`; about twenty minutes, most
+of them chaos.
 
 In process, events taken per second and core; in a host, what the Python SDK costs; and on a laptop cloud of its own,
 started and stopped here beside whatever the user runs, the price of a million events and the chaos of 200,000.
@@ -33,10 +34,10 @@ FAULTS_S = 420.0
 
 def ingest_figures() -> dict[str, float]:
     """Events taken per second of one core, batches of 25, stores in memory."""
-    asked = requests(REQUESTS)
+    api_events = requests(REQUESTS)
     scrubs = Scrubber(PrivacySettings(), salt=b"bench")
-    ingest(asked[:20], MemoryEventStore(), scrubs)  # warm
-    runs = [(ingest(asked, MemoryEventStore(), AS_IT_IS), ingest(asked, MemoryEventStore(), scrubs)) for _ in range(RUNS)]
+    ingest(api_events[:20], MemoryEventStore(), scrubs)  # warm
+    runs = [(ingest(api_events, MemoryEventStore(), AS_IT_IS), ingest(api_events, MemoryEventStore(), scrubs)) for _ in range(RUNS)]
     plain_s, scrubbed_s = (statistics.median(times) for times in zip(*runs, strict=True))
     return {
         "ingest_events_per_s": REQUESTS * BATCH / plain_s,
@@ -45,18 +46,18 @@ def ingest_figures() -> dict[str, float]:
 
 
 def function_cpu_s(running: Cloud, state: Path, *, number: int = 100) -> float:
-    """Seconds of a core that the deployed telemetry function takes for a request of 25 new events, after as many to
-    warm up."""
+    """CPU seconds of the deployed telemetry function for a request of 25 new events, mean of `number` requests after as
+    many to warm up."""
     with httpx.Client(
         base_url=running.api_url.rstrip("/") + "/", headers={"Authorization": f"Bearer {running.api_key}"}, timeout=60
     ) as http:
         http.put(f"v1/admin/skills/{SKILL}", json={}).raise_for_status()
-        began_s = 0.0
+        start_s = 0.0
         for place, batch in enumerate(batches(2 * number)):
             if place == number:
-                began_s = _telemetry_cpu_s(state)
+                start_s = _telemetry_cpu_s(state)
             http.post("v1/events:batch", json={"events": batch}).raise_for_status()
-    return (_telemetry_cpu_s(state) - began_s) / number
+    return (_telemetry_cpu_s(state) - start_s) / number
 
 
 def _telemetry_cpu_s(state: Path) -> float:
@@ -71,16 +72,16 @@ def main() -> None:
     """Print the table and keep it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=EVENTS)
-    asked = parser.parse_args()
-    began = time.monotonic()
+    arguments = parser.parse_args()
+    start = time.monotonic()
     figures = ingest_figures() | telemetry_sdk.figures()
     state = ROOT / ".rlaas" / "bench"
     with apart.cloud(state) as running, tempfile.TemporaryDirectory() as folder:
         figures |= telemetry_price.figures(function_cpu_s(running, state))
         tenant = apart.tenant(running, "chaos")
-        figures |= chaos(tenant, state, events=asked.events, reporters=REPORTERS, folder=Path(folder), faults_s=FAULTS_S)
-    figures["bench_s"] = time.monotonic() - began
-    command = "make bench-telemetry" if asked.events == EVENTS else f"python -m benchmarks.telemetry --events {asked.events}"
+        figures |= chaos(tenant, state, events=arguments.events, reporters=REPORTERS, folder=Path(folder), faults_s=FAULTS_S)
+    figures["bench_s"] = time.monotonic() - start
+    command = "make bench-telemetry" if arguments.events == EVENTS else f"python -m benchmarks.telemetry --events {arguments.events}"
     report("telemetry", command, figures)
 
 

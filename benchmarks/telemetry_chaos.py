@@ -1,14 +1,14 @@
-"""Chaos: SDK processes report through a network that fails and are SIGKILLed, the service is killed too; then it is
-counted who has what.
+"""Chaos: SDK processes report through a network that fails, they and the service are SIGKILLed, and the events of each
+store are compared.
 
 The service is the deployed one: API Gateway, authorizer, functions, DynamoDB, its stream, Firehose and Parquet of a
-laptop cloud. What is killed of it are the functions' execution environments, the telemetry function's in mid-request.
-The emulator itself is not: it stands for AWS's managed services and holds their tables in memory.
+laptop cloud. The functions' execution environments are killed, the telemetry function's in mid-request. The emulator
+itself is not: it stands for AWS's managed services and holds their tables in memory.
 
-What counts as spooled is what a trigger in the spool's own transaction has seen, as acknowledged what the SDK then took
-out again. What an SDK process only had in memory when it was killed is neither spooled nor lost: the SDK documents it
-(`durable=True`, which half of the processes use, leaves none of it). The lake is read as docs/lake.md says, one row per
-tenant and event.
+An event is spooled when a trigger in the spool's own transaction has seen it enter, and acknowledged when the SDK has
+removed it. Events that an SDK process only had in memory when it was killed are neither spooled nor lost, as the SDK
+documents (with `durable=True`, which half of the processes use, there are none). The lake is read as docs/lake.md says,
+one row per tenant and event.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Stores:
         """)
         return Counter(identifier for (identifier,) in rows)
 
-    def delivered(self) -> tuple[int, int, int]:
+    def count_rows(self) -> tuple[int, int, int]:
         """Rows in the lake, event ids in them, and different events in them."""
         [counts] = self._query(f"""
             SELECT count(*), count(DISTINCT event_id), count(DISTINCT event_id || received_at || payload) FROM events
@@ -103,11 +103,11 @@ def chaos(running: Cloud, state: Path, *, events: int, reporters: int, folder: P
     """Have `reporters` SDK processes report `events` in all as the tenant of `running`, a laptop cloud with its state
     in `state`.
 
-    Faults and kills last until all is reported and sent, `faults_s` at most. Two processes share a spool. The tenant
-    must be new.
+    Faults and kills last until all is reported and sent, `faults_s` seconds at most. Two processes share a spool. The
+    tenant must be new.
     Raises: RuntimeError when the spools are not empty `LONGEST_DRAIN_S` after the last fault.
     """
-    began, chance = time.monotonic(), random.Random(seed)
+    start, chance = time.monotonic(), random.Random(seed)
     httpx.put(
         f"{running.api_url.rstrip('/')}/v1/admin/skills/{SKILL}", json={}, headers={"Authorization": f"Bearer {running.api_key}"}
     ).raise_for_status()
@@ -122,23 +122,23 @@ def chaos(running: Cloud, state: Path, *, events: int, reporters: int, folder: P
         _Reporter(number, min(share, events - number * share), url, running.api_key, spools[number // 2], folder)
         for number in range(reporters)
     ]
-    killed = 0
+    kills = 0
     try:
         end = time.monotonic() + faults_s
-        while not _all_finished(fleet) and time.monotonic() < end:
+        while not _have_all_finished(fleet) and time.monotonic() < end:
             proxy.turn(chance.choice(FAULTS))
             time.sleep(chance.uniform(0.1, 0.8))
             if chance.random() < 0.6 or not any(reporter.kills for reporter in fleet):
                 chance.choice(fleet).kill()
             proxy.turn("open")
-            if (chance.random() < 0.5 or not killed) and proxy.wait_for_a_request(5.0):
+            if (chance.random() < 0.5 or not kills) and proxy.wait_for_a_request(5.0):
                 time.sleep(chance.uniform(0.0, 0.2))
-                killed += _kill(state, "telemetry", chance.choice(FOLLOWERS))
+                kills += _kill(state, "telemetry", chance.choice(FOLLOWERS))
             proxy.wait_for_an_answer(10.0)  # else a slow machine would get nowhere
             time.sleep(chance.uniform(0.0, 3.0))
         proxy.turn("open")
         end = time.monotonic() + LONGEST_DRAIN_S
-        while not _all_finished(fleet):
+        while not _have_all_finished(fleet):
             if time.monotonic() > end:
                 raise RuntimeError(f"spools do not empty: {[_waiting(spool) for spool in spools]} events wait")
             time.sleep(0.2)
@@ -146,30 +146,34 @@ def chaos(running: Cloud, state: Path, *, events: int, reporters: int, folder: P
         for reporter in fleet:
             reporter.end()
         proxy.close()
-    spooled, acknowledged, sent = _seen(spools, "spooled"), _seen(spools, "forgotten"), sum(reporter.sent() for reporter in fleet)
-    took = time.monotonic() - began
+    spooled_ids, acknowledged_ids, sent = (
+        _ids_in(spools, "spooled"),
+        _ids_in(spools, "forgotten"),
+        sum(reporter.sent() for reporter in fleet),
+    )
+    seconds = time.monotonic() - start
     stores = Stores(running)
     hot = stores.hot()
     end = time.monotonic() + LONGEST_DELIVERY_S
-    while (delivered := stores.delivered())[1] < len(hot) and time.monotonic() < end:
+    while (rows := stores.count_rows())[1] < len(hot) and time.monotonic() < end:
         time.sleep(1)
     lake = stores.lake()
     return {
         "chaos_sent": sent,
-        "chaos_spooled": len(spooled),
-        "chaos_acknowledged": len(acknowledged),
+        "chaos_spooled": len(spooled_ids),
+        "chaos_acknowledged": len(acknowledged_ids),
         "chaos_hot": len(hot),
         "chaos_lake": len(lake),
-        "chaos_lost": len(spooled - hot.keys()) + len(spooled - lake.keys()),
-        "chaos_doubled": _doubled(hot) + _doubled(lake) + delivered[2] - delivered[1],
-        "chaos_in_memory_when_killed": sent - len(spooled),
-        "chaos_lake_copies": delivered[0] - delivered[1],
+        "chaos_lost": len(spooled_ids - hot.keys()) + len(spooled_ids - lake.keys()),
+        "chaos_doubled": _doubled(hot) + _doubled(lake) + rows[2] - rows[1],
+        "chaos_in_memory_when_killed": sent - len(spooled_ids),
+        "chaos_lake_copies": rows[0] - rows[1],
         "chaos_sdk_kills": sum(reporter.kills for reporter in fleet),
         "chaos_sdk_kills_with_events_waiting": sum(reporter.kills_with_events_waiting for reporter in fleet),
-        "chaos_function_kills": killed,
+        "chaos_function_kills": kills,
         "chaos_requests_failed_by_the_service": proxy.failed,
         "chaos_requests_met_by_a_fault": proxy.spoiled,
-        "chaos_s": took,
+        "chaos_s": seconds,
     }
 
 
@@ -182,18 +186,18 @@ class _Reporter:
         self._progress.write_bytes(struct.pack("q", 0))
         self._arguments = (url, key, str(spool), str(self._progress), str(events), "durable" if number % 2 else "queued")
         self.kills = self.kills_with_events_waiting = 0
-        self._process = self._started()
+        self._process = self._start()
 
     def kill(self) -> None:
-        """SIGKILL, and start again, where it is at work."""
+        """SIGKILL the process and start it again, unless it has ended."""
         if self._process.poll() is None:
             self.end()
             self.kills += 1
             self.kills_with_events_waiting += _waiting(self._spool) > 0
-            self._process = self._started()
+            self._process = self._start()
 
-    def finished(self) -> bool:
-        """Whether it came to its end. Raises: RuntimeError where it failed."""
+    def has_finished(self) -> bool:
+        """Whether the process ended well. Raises: RuntimeError when it failed."""
         if self._process.poll():
             raise RuntimeError(f"an SDK process ended with status {self._process.returncode}")
         return self._process.returncode == 0
@@ -203,34 +207,34 @@ class _Reporter:
         return int(struct.unpack("q", self._progress.read_bytes())[0])
 
     def end(self) -> None:
-        """Whatever it does."""
+        """SIGKILL the process."""
         self._process.kill()
         self._process.wait()
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'clients/python/src'}"}
         return subprocess.Popen(
             [sys.executable, "-m", "benchmarks.telemetry_reporter", *self._arguments], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
         )
 
 
-def _all_finished(fleet: Iterable[_Reporter]) -> bool:
-    return all(reporter.finished() for reporter in fleet)
+def _have_all_finished(fleet: Iterable[_Reporter]) -> bool:
+    return all(reporter.has_finished() for reporter in fleet)
 
 
 def _kill(state: Path, *functions: str) -> int:
-    """SIGKILL every execution environment of the functions; how many."""
-    found = [each for name in functions for each in processes.marked(state, f"AWS_LAMBDA_FUNCTION_NAME=rlaas-local-{name}")]
-    for process in found:
+    """SIGKILL every execution environment of the functions; returns how many."""
+    environments = [each for name in functions for each in processes.marked(state, f"AWS_LAMBDA_FUNCTION_NAME=rlaas-local-{name}")]
+    for process in environments:
         process.signal(signal.SIGKILL)
-    return len(found)
+    return len(environments)
 
 
 def _watch(spool: Path) -> None:
-    """Make the spool and have it write down, in the SDK's own transactions, what enters and what leaves it."""
-    made = Spool(spool, OWNER, max_bytes=0, max_age_s=0)
-    made.count()
-    made.close()
+    """Make the spool, with triggers that record in the SDK's own transactions which events enter and leave it."""
+    empty_spool = Spool(spool, OWNER, max_bytes=0, max_age_s=0)
+    empty_spool.count()
+    empty_spool.close()
     with contextlib.closing(sqlite3.connect(spool)) as file:
         file.executescript("""
             CREATE TABLE spooled (id TEXT);
@@ -245,13 +249,13 @@ def _waiting(spool: Path) -> int:
         return int(file.execute("SELECT count(*) FROM events").fetchone()[0])
 
 
-def _seen(spools: list[Path], table: str) -> set[str]:
-    found: set[str] = set()
+def _ids_in(spools: list[Path], table: str) -> set[str]:
+    ids: set[str] = set()
     for spool in spools:
         with contextlib.closing(sqlite3.connect(spool)) as file:
-            found.update(identifier for (identifier,) in file.execute(f"SELECT id FROM {table}"))
-    return found
+            ids.update(identifier for (identifier,) in file.execute(f"SELECT id FROM {table}"))
+    return ids
 
 
-def _doubled(found: Counter[str]) -> int:
-    return sum(times > 1 for times in found.values())
+def _doubled(counts: Counter[str]) -> int:
+    return sum(times > 1 for times in counts.values())

@@ -67,46 +67,46 @@ class MeteredStore(MemoryEventStore):
     read_units: float = 0
 
     def put_new(self, event: StoredEvent) -> StoredEvent | None:
-        """One write, found or not, and one more for what is new in the index by day."""
+        """Count one write, of a new event or not, and another for a new event in the index by day."""
         self.puts += 1
-        held = super().put_new(event)
-        indexed = held is None and (event.event_type == "reward" or event.pending)
-        self.write_units += (2 if indexed else 1) * math.ceil(item_bytes(event) / 1024)
-        return held
+        existing = super().put_new(event)
+        is_indexed = existing is None and (event.event_type == "reward" or event.pending)
+        self.write_units += (2 if is_indexed else 1) * math.ceil(item_bytes(event) / 1024)
+        return existing
 
     def put_each(self, events: Sequence[StoredEvent]) -> list[StoredEvent | DependencyUnavailable | None]:
-        """One write each."""
+        """Count one write each."""
         return [self.put_new(event) for event in events]
 
     def get_many(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
-        """One read each, found or not."""
-        wanted = list(event_ids)
-        self.keys_read += len(wanted)
-        found = super().get_many(tenant_id, wanted)
-        self.read_units += sum(math.ceil(item_bytes(found[name]) / 4096) if name in found else 1 for name in wanted)
-        return found
+        """Count one read each, found or not."""
+        ids = list(event_ids)
+        self.keys_read += len(ids)
+        events = super().get_many(tenant_id, ids)
+        self.read_units += sum(math.ceil(item_bytes(events[name]) / 4096) if name in events else 1 for name in ids)
+        return events
 
     def outline(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
-        """One query, up to 1 MB."""
+        """Count one query, up to 1 MB."""
         self.queries += 1
-        found = super().outline(tenant_id, interaction_id)
+        outline = super().outline(tenant_id, interaction_id)
         self.read_units += min(256, max(1, math.ceil(sum(map(item_bytes, self.by_interaction(tenant_id, interaction_id))) / 4096)))
-        return found
+        return outline
 
     def standing(self, tenant_id: str, interaction_id: str, output_id: str) -> Standing:
-        """One read."""
+        """Count one read."""
         self.gets += 1
         self.read_units += 1
         return super().standing(tenant_id, interaction_id, output_id)
 
     def put_standing(self, tenant_id: str, interaction_id: str, output_id: str, standing: Standing, *, before: int) -> bool:
-        """One write of less than 1 KB."""
+        """Count one write of less than 1 KB."""
         self.puts += 1
         self.write_units += 1
         return super().put_standing(tenant_id, interaction_id, output_id, standing, before=before)
 
     def usd(self) -> float:
-        """The units so far."""
+        """USD of the units so far."""
         return self.write_units * usd("dynamodb_write_unit") + self.read_units * usd("dynamodb_read_unit")
 
 
@@ -117,7 +117,7 @@ def item_bytes(event: StoredEvent) -> int:
 
 
 def follow_up(landed: Sequence[StoredEvent], store: StandingStore) -> None:
-    """What the reward writer does with everything that landed, a batch of the stream at a time."""
+    """Run the reward writer's use case on all stored events, a batch of the stream at a time."""
     follow = FollowUp(store, furnished().reward_spec, clock)
     for first in range(0, len(landed), STREAM_BATCH):
         together: dict[str, list[StoredEvent]] = {}
@@ -130,23 +130,23 @@ def follow_up(landed: Sequence[StoredEvent], store: StandingStore) -> None:
 def figures(function_cpu_s: float) -> dict[str, float]:
     """USD per million events, where one request of 25 takes the telemetry function `function_cpu_s` seconds of a whole
     core."""
-    asked = requests(250)
+    api_events = requests(250)
     store = MeteredStore()
-    ingest(asked, store, AS_IT_IS)
+    ingest(api_events, store, AS_IT_IS)
     landed = list(store.events.values())
     per_event = MILLION / len(landed)
-    requested = MILLION / BATCH
-    counted = usd("dynamodb_write_unit")  # the tenant's rate
-    store_usd = per_event * store.usd() + requested * (counted + REGISTRY_READS * usd("dynamodb_read_unit"))
+    request_count = MILLION / BATCH
+    rate_usd = usd("dynamodb_write_unit")  # the tenant's rate
+    store_usd = per_event * store.usd() + request_count * (rate_usd + REGISTRY_READS * usd("dynamodb_read_unit"))
     answer = {"status": 201, "id": landed[-1].event_id, "idempotent_replay": False, "pending": False}
-    answered_gb = MILLION * len(json.dumps(answer)) / GB
-    authorized = MILLION / EVENTS_PER_S / AUTHORIZER_TTL_S
+    answers_gb = MILLION * len(json.dumps(answer)) / GB
+    authorizer_calls = MILLION / EVENTS_PER_S / AUTHORIZER_TTL_S
     api_usd = (
-        requested * (usd("api_request") + usd("waf_request") + ACCESS_LOG_BYTES / GB * usd("log_gb"))
-        + answered_gb * usd("transfer_out_gb")
-        + authorized * (invocation_usd(0.05) + usd("dynamodb_read_unit"))
+        request_count * (usd("api_request") + usd("waf_request") + ACCESS_LOG_BYTES / GB * usd("log_gb"))
+        + answers_gb * usd("transfer_out_gb")
+        + authorizer_calls * (invocation_usd(0.05) + usd("dynamodb_read_unit"))
     )
-    function_usd = requested * invocation_usd(function_cpu_s / FUNCTION_CORES + 5 * DYNAMODB_S)
+    function_usd = request_count * invocation_usd(function_cpu_s / FUNCTION_CORES + 5 * DYNAMODB_S)
     payload = sum(len(event.payload.encode()) for event in landed) // len(landed)
     stream_usd = MILLION / STREAM_BATCH * invocation_usd(LAKE_WRITER_S)
     lake_usd = lake_usd_per_million(payload, batch=STREAM_BATCH, events_per_second=EVENTS_PER_S)["lake_usd"]
@@ -170,8 +170,8 @@ def figures(function_cpu_s: float) -> dict[str, float]:
 
 
 def rewards_usd(store: MeteredStore, lake_usd: float) -> float:
-    """Following up a million events like those in `store`: joins, rewards with their way into the lake, and the
-    function that does it."""
+    """USD to follow up a million events like those in `store`: joins, rewards with their way into the lake, and the
+    function's time."""
     landed = list(store.events.values())
     store.puts = store.keys_read = store.gets = store.queries = 0
     store.write_units = store.read_units = 0
@@ -185,5 +185,5 @@ def rewards_usd(store: MeteredStore, lake_usd: float) -> float:
 
 
 def invocation_usd(seconds: float, gib: float = FUNCTION_GIB, log_bytes: float = 0.0) -> float:
-    """One invocation of a function of `gib` that takes so long, with its log lines."""
+    """USD of one invocation of `seconds` of a function with `gib` GiB of memory, with its log lines."""
     return usd("lambda_request") + seconds * gib * usd("lambda_arm_gb_second") + log_bytes / GB * usd("log_gb")

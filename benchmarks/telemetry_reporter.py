@@ -16,11 +16,12 @@ from rlaas_sdk import Client
 SKILL = "support-email-draft"
 OWNER = "chaos"
 PAUSE_S = 0.05
-"""What it waits after each interaction's four events."""
+"""Pause after each interaction's four events."""
 
 
 def report_events(url: str, key: str, spool: str, progress: str, events: int, *, durable: bool) -> None:
-    """Go on where the process before it was killed, by the number in the file `progress`."""
+    """Report events up to number `events`, from the number in the file `progress`, where the process before was
+    killed."""
     client = Client(url, key, spool=spool, owner=OWNER, durable=durable)
     file = os.open(progress, os.O_RDWR)
     (number,) = struct.unpack("q", os.pread(file, 8, 0))
