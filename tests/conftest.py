@@ -21,7 +21,7 @@ TOGETHER = {"e2e": "cloud", "security": "cloud", "infra": "infra", "local_cloud"
 
 
 class Together(LoadScopeScheduling):
-    """Tests of such folders in one process, each other one wherever there is room."""
+    """Runs the tests of such a folder in one process, every other test in any process."""
 
     def _split_scope(self, nodeid: str) -> str:
         return TOGETHER.get(nodeid.split("/")[1], nodeid)
@@ -45,6 +45,6 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LaptopCloud]:
 @pytest.fixture(scope="module")
 def tenant(cloud: LaptopCloud) -> Tenant:
     """A tenant with the skill, one policy and its route."""
-    made = cloud.tenant()
-    made.make_skill()
-    return made
+    new_tenant = cloud.tenant()
+    new_tenant.make_skill()
+    return new_tenant

@@ -1,4 +1,4 @@
-"""A laptop cloud as tests speak to it: tenants over HTTP, the stores and the lake as they are."""
+"""A laptop cloud for tests: tenants over HTTP, the stores and the lake directly."""
 
 import time
 from collections.abc import Callable
@@ -55,8 +55,8 @@ class Tenant:
     def react(self, draft: dict[str, Any], *, final: str | None, action: str) -> None:
         """Edit a draft, if `final` is given, and send or discard it."""
         about = {"skill": SKILL, "interaction_id": draft["interaction_id"], "output_id": draft["output_id"]}
-        said = ([{"kind": "edit", "final_text": final}] if final is not None else []) + [{"kind": "action", "action": action}]
-        for feedback in said:
+        reactions = ([{"kind": "edit", "final_text": final}] if final is not None else []) + [{"kind": "action", "action": action}]
+        for feedback in reactions:
             answer = self.post("v1/feedback.submit", {**about, **feedback})
             assert answer.status_code == 201, answer.text
 
@@ -86,7 +86,7 @@ class LaptopCloud:
         return httpx.Client(base_url=self.api_url.rstrip("/") + "/", headers={"Authorization": f"Bearer {key}"}, timeout=60)
 
     def tenant(self) -> Tenant:
-        """A fresh tenant with a key for everything of its own."""
+        """A new tenant with a key that may infer, report and administer."""
         tenant_id = f"t-{str(ULID()).lower()[-12:]}"
         return Tenant(tenant_id, self.connect(self.key(tenant_id, ("infer", "telemetry", "admin"))))
 
@@ -94,8 +94,8 @@ class LaptopCloud:
         """A fresh tenant whose skill is answered by the OpenAI-compatible server at `url`."""
         tenant = self.tenant()
         tenant.admin("PUT", f"skills/{SKILL}", {})
-        asked = {"kind": "openai", "model": "stub-1", "base_url": url, **backend}
-        policy = tenant.admin("POST", f"skills/{SKILL}/policies", {"prompt": PROMPT, "backend": asked})["policy_id"]
+        spec = {"kind": "openai", "model": "stub-1", "base_url": url, **backend}
+        policy = tenant.admin("POST", f"skills/{SKILL}/policies", {"prompt": PROMPT, "backend": spec})["policy_id"]
         tenant.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": policy})
         return tenant
 
@@ -121,11 +121,11 @@ class LaptopCloud:
             QueryString=sql, QueryExecutionContext={"Database": "rlaas_local"}, WorkGroup="rlaas-local"
         )["QueryExecutionId"]
 
-        def ended() -> str | None:
+        def final_state() -> str | None:
             state = athena.get_query_execution(QueryExecutionId=execution)["QueryExecution"]["Status"]["State"]
             return state if state not in ("QUEUED", "RUNNING") else None
 
-        assert until(ended) == "SUCCEEDED", sql
+        assert until(final_state) == "SUCCEEDED", sql
         pages = athena.get_paginator("get_query_results").paginate(QueryExecutionId=execution)
         rows = [[cell["VarCharValue"] for cell in row["Data"]] for page in pages for row in page["ResultSet"]["Rows"]]
         return rows[1:]  # the first names the columns
@@ -136,8 +136,8 @@ class LaptopCloud:
         return int(count)
 
 
-def drafted(tenant: Tenant, text: str) -> str:
-    """An output that a server reports; its id."""
+def report_output(tenant: Tenant, text: str) -> str:
+    """Report an interaction and its output; the output's id."""
     interaction_id = f"int_{ULID()}"
     output_id = interaction_id.replace("int_", "out_")
     events = [

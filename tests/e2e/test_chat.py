@@ -35,25 +35,25 @@ TOOL: Any = {
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[Script]:
-    """The model server that the tenant `scripted` asks."""
+    """The model server of `scripted_tenant`."""
     with openai_server() as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def scripted(cloud: LaptopCloud, script: Script) -> Tenant:
+def scripted_tenant(cloud: LaptopCloud, script: Script) -> Tenant:
     """A tenant whose one policy asks `script`."""
-    made = cloud.tenant()
-    made.admin("PUT", f"skills/{SKILL}", {})
+    tenant = cloud.tenant()
+    tenant.admin("PUT", f"skills/{SKILL}", {})
     backend = {"kind": "openai", "model": "m", "base_url": script.url}
-    policy = made.admin("POST", f"skills/{SKILL}/policies", {"prompt": PROMPT, "backend": backend})["policy_id"]
-    made.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": policy, "reason": "first"})
-    return made
+    policy = tenant.admin("POST", f"skills/{SKILL}/policies", {"prompt": PROMPT, "backend": backend})["policy_id"]
+    tenant.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": policy, "reason": "first"})
+    return tenant
 
 
 @pytest.fixture
 def model(script: Script) -> Script:
-    """`script`, saying what it says by itself."""
+    """`script` with its default answers."""
     script.status, script.asked = 200, []
     script.says({"message": {"role": "assistant", "content": "Dear Ada"}})
     script.streams(HELLO, REST, STOP)
@@ -61,8 +61,8 @@ def model(script: Script) -> Script:
 
 
 @pytest.fixture(scope="module")
-def key(cloud: LaptopCloud, scripted: Tenant) -> str:
-    return cloud.key(scripted.tenant_id, ("infer",))
+def key(cloud: LaptopCloud, scripted_tenant: Tenant) -> str:
+    return cloud.key(scripted_tenant.tenant_id, ("infer",))
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +115,10 @@ def test_without_being_asked_for_there_is_no_usage(model: Script, client: OpenAI
     assert all(chunk.usage is None and chunk.choices for chunk in chunks)
 
 
-def test_a_streams_id_takes_feedback(model: Script, client: OpenAI, scripted: Tenant) -> None:
+def test_a_streams_id_takes_feedback(model: Script, client: OpenAI, scripted_tenant: Tenant) -> None:
     chunks = list(client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True))
     feedback = {"skill": SKILL, "output_id": chunks[0].id, "kind": "edit", "final_text": "Refunded."}
-    answer = scripted.post("v1/feedback.submit", feedback)
+    answer = scripted_tenant.post("v1/feedback.submit", feedback)
     assert (answer.status_code, answer.json()["pending"]) == (201, False)
 
 
@@ -135,9 +135,9 @@ def test_the_wire_is_server_sent_events_up_to_done(model: Script, base_url: str,
 def test_tools_are_called_whole_and_in_pieces(model: Script, client: OpenAI) -> None:
     call = {"id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": '{"order": 7}'}}
     model.says({"message": {"role": "assistant", "content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"})
-    begun = {**call, "index": 0, "function": {"name": "look_up", "arguments": '{"or'}}
+    first_piece = {**call, "index": 0, "function": {"name": "look_up", "arguments": '{"or'}}
     model.streams(
-        {"delta": {"role": "assistant", "content": None, "tool_calls": [begun]}},
+        {"delta": {"role": "assistant", "content": None, "tool_calls": [first_piece]}},
         {"delta": {"tool_calls": [{"index": 0, "function": {"arguments": 'der": 7}'}}]}},
         {"delta": {}, "finish_reason": "tool_calls"},
     )
@@ -151,13 +151,13 @@ def test_tools_are_called_whole_and_in_pieces(model: Script, client: OpenAI) -> 
     arguments = "".join(piece.function.arguments or "" for piece in pieces if piece.function)
     assert whole.model_dump()["function"] == {"name": "look_up", "arguments": '{"order": 7}'}
     assert arguments == '{"order": 7}'
-    assert all(asked["tools"][0]["function"]["name"] == "look_up" for asked in model.asked)
-    answered: Any = [
+    assert all(request["tools"][0]["function"]["name"] == "look_up" for request in model.asked)
+    messages: Any = [
         *MESSAGES,
         completion.choices[0].message.model_dump(exclude_none=True),
         {"role": "tool", "tool_call_id": "call_1", "content": "paid"},
     ]
-    client.chat.completions.create(model=MODEL, messages=answered, tools=[TOOL])
+    client.chat.completions.create(model=MODEL, messages=messages, tools=[TOOL])
     assert [message["role"] for message in model.asked[-1]["messages"]][-3:] == ["user", "assistant", "tool"]
 
 
@@ -166,17 +166,17 @@ def test_structured_output_is_parsed_by_the_client(model: Script, client: OpenAI
         subject: str
 
     model.says({"message": {"role": "assistant", "content": '{"subject": "Refund"}'}})
-    parsed = client.chat.completions.parse(model=MODEL, messages=MESSAGES, response_format=Reply)
-    assert parsed.choices[0].message.parsed == Reply(subject="Refund")
+    completion = client.chat.completions.parse(model=MODEL, messages=MESSAGES, response_format=Reply)
+    assert completion.choices[0].message.parsed == Reply(subject="Refund")
     assert model.asked[0]["response_format"]["json_schema"]["name"] == "Reply"
 
 
 def test_parameters_reach_the_model_and_several_choices_with_their_logprobs_come_back(model: Script, client: OpenAI) -> None:
     token = {"token": "Hi", "logprob": -0.1, "bytes": None, "top_logprobs": []}
-    spoken = [
+    choices = [
         {"message": {"role": "assistant", "content": text}, "logprobs": {"content": [token], "refusal": None}} for text in ("Hi", "Ho")
     ]
-    model.says(*spoken)
+    model.says(*choices)
     completion = client.chat.completions.create(
         model=MODEL, messages=MESSAGES, n=2, logprobs=True, seed=7, stop=["\n\n"], temperature=0.5, max_tokens=16, extra_body={"min_p": 0.1}
     )
@@ -184,47 +184,49 @@ def test_parameters_reach_the_model_and_several_choices_with_their_logprobs_come
     logprobs = completion.choices[1].logprobs
     assert logprobs is not None
     assert [one.token for one in logprobs.content or []] == ["Hi"]
-    [asked] = model.asked
-    wanted = {"n": 2, "logprobs": True, "seed": 7, "stop": ["\n\n"], "temperature": 0.5, "max_tokens": 16, "min_p": 0.1, "model": "m"}
-    assert {name: asked.get(name) for name in wanted} == wanted
+    [request] = model.asked
+    expected = {"n": 2, "logprobs": True, "seed": 7, "stop": ["\n\n"], "temperature": 0.5, "max_tokens": 16, "min_p": 0.1, "model": "m"}
+    assert {name: request.get(name) for name in expected} == expected
 
 
 def test_a_model_that_breaks_off_raises_in_the_middle_of_the_stream(model: Script, client: OpenAI) -> None:
     model.streams(HELLO, breaks=True)
     stream = client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
     seen: list[ChatCompletionChunk] = []
-    with pytest.raises(openai.APIError) as failed:
+    with pytest.raises(openai.APIError) as error_info:
         seen.extend(stream)
-    assert failed.value.code == "dependency_unavailable"
+    assert error_info.value.code == "dependency_unavailable"
 
 
-def test_a_client_that_leaves_still_has_its_output_stored(cloud: LaptopCloud, model: Script, client: OpenAI, scripted: Tenant) -> None:
+def test_a_client_that_leaves_still_has_its_output_stored(
+    cloud: LaptopCloud, model: Script, client: OpenAI, scripted_tenant: Tenant
+) -> None:
     rest = threading.Event()
     model.streams(HELLO, rest, REST, STOP)
     stream = client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
     output_id = next(stream).id
-    before = cloud.stored_events(scripted.tenant_id)
+    before = cloud.stored_events(scripted_tenant.tenant_id)
     stream.close()
     rest.set()
-    until(lambda: cloud.stored_events(scripted.tenant_id) == before + 1)
+    until(lambda: cloud.stored_events(scripted_tenant.tenant_id) == before + 1)
     edit = {"skill": SKILL, "output_id": output_id, "kind": "action", "action": "sent"}
-    assert scripted.post("v1/feedback.submit", edit).json()["pending"] is False
+    assert scripted_tenant.post("v1/feedback.submit", edit).json()["pending"] is False
 
 
-def test_the_clients_own_exceptions(cloud: LaptopCloud, model: Script, client: OpenAI, scripted: Tenant, base_url: str) -> None:
+def test_the_clients_own_exceptions(cloud: LaptopCloud, model: Script, client: OpenAI, scripted_tenant: Tenant, base_url: str) -> None:
     create = client.chat.completions.create
     with pytest.raises(openai.BadRequestError) as bad:
         create(model=MODEL, messages=MESSAGES, temperature=3)
     assert (bad.value.param, bad.value.type, bad.value.code) == ("temperature", "InvalidInput", "invalid_input")
     assert bad.value.request_id
-    with pytest.raises(openai.BadRequestError) as unstreamed:
+    with pytest.raises(openai.BadRequestError) as without_stream:
         create(model=MODEL, messages=MESSAGES, stream_options={"include_usage": True})  # type: ignore[call-overload]
-    assert unstreamed.value.param == "stream_options"
+    assert without_stream.value.param == "stream_options"
     with pytest.raises(openai.NotFoundError):
         create(model="rlaas::unheard-of", messages=MESSAGES)
     with pytest.raises(openai.AuthenticationError):
         client.with_options(api_key="rlk_nobody_x").chat.completions.create(model=MODEL, messages=MESSAGES)
-    other = client.with_options(api_key=cloud.key(scripted.tenant_id, ("telemetry",)))
+    other = client.with_options(api_key=cloud.key(scripted_tenant.tenant_id, ("telemetry",)))
     with pytest.raises(openai.PermissionDeniedError, match="infer"):
         other.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
     create(model=MODEL, messages=MESSAGES, extra_body={"rlaas::interaction_id": "int_once"})
@@ -237,20 +239,22 @@ def test_the_clients_own_exceptions(cloud: LaptopCloud, model: Script, client: O
         assert (down.value.status_code, down.value.code) == (503, "dependency_unavailable")
 
 
-def test_a_spent_budget_is_a_rate_limit_error_that_says_when(cloud: LaptopCloud, model: Script, scripted: Tenant, base_url: str) -> None:
-    made = scripted.admin("POST", "keys", {"scopes": ["infer"], "reason": "to be limited"})
-    budget = {"name": "none", "scope": "key", "key_id": made["key_id"], "measure": "requests", "limit": 1, "window": "day"}
-    scripted.admin("PUT", "budgets", {"budgets": [budget], "expected_version": 0, "reason": "test"})
-    limited = OpenAI(base_url=base_url, api_key=made["api_key"], max_retries=0)
+def test_a_spent_budget_is_a_rate_limit_error_that_says_when(
+    cloud: LaptopCloud, model: Script, scripted_tenant: Tenant, base_url: str
+) -> None:
+    new_key = scripted_tenant.admin("POST", "keys", {"scopes": ["infer"], "reason": "to be limited"})
+    budget = {"name": "none", "scope": "key", "key_id": new_key["key_id"], "measure": "requests", "limit": 1, "window": "day"}
+    scripted_tenant.admin("PUT", "budgets", {"budgets": [budget], "expected_version": 0, "reason": "test"})
+    limited_client = OpenAI(base_url=base_url, api_key=new_key["api_key"], max_retries=0)
 
-    def refused() -> openai.RateLimitError | None:
+    def rate_limit_error() -> openai.RateLimitError | None:
         try:
-            limited.chat.completions.create(model=MODEL, messages=MESSAGES)
+            limited_client.chat.completions.create(model=MODEL, messages=MESSAGES)
         except openai.RateLimitError as error:
             return error
         return None
 
-    error = until(refused)  # the first is served, and budgets are remembered for some seconds
+    error = until(rate_limit_error)  # the first is served, and budgets are remembered for some seconds
     assert error.code == "quota_exceeded"
     assert int(error.response.headers["retry-after"]) > 0
 
@@ -261,14 +265,16 @@ def test_raw_responses_show_the_headers(model: Script, client: OpenAI) -> None:
     assert raw.headers["x-request-id"] == raw.parse()._request_id
 
 
-def test_the_request_context_cannot_be_brought_along(cloud: LaptopCloud, model: Script, base_url: str, key: str, scripted: Tenant) -> None:
-    forged = json.dumps({"authorizer": {"tenant_id": "other", "key_id": "k", "scopes": "infer"}})
+def test_the_request_context_cannot_be_brought_along(
+    cloud: LaptopCloud, model: Script, base_url: str, key: str, scripted_tenant: Tenant
+) -> None:
+    context = json.dumps({"authorizer": {"tenant_id": "other", "key_id": "k", "scopes": "infer"}})
     body = {"model": MODEL, "messages": MESSAGES}
-    spellings = {"X-Amzn-Request-Context": forged, "x_amzn_request_context": forged}
-    before = cloud.stored_events(scripted.tenant_id)
+    spellings = {"X-Amzn-Request-Context": context, "x_amzn_request_context": context}
+    before = cloud.stored_events(scripted_tenant.tenant_id)
     answer = httpx.post(f"{base_url}/chat/completions", json=body, headers={"Authorization": f"Bearer {key}", **spellings})
     assert answer.status_code == 200
-    assert cloud.stored_events(scripted.tenant_id) == before + 2
+    assert cloud.stored_events(scripted_tenant.tenant_id) == before + 2
     assert httpx.post(f"{base_url}/chat/completions", json=body, headers=spellings).status_code == 401
 
 
@@ -276,11 +282,11 @@ def test_the_async_client_whole_and_streamed_at_once(model: Script, base_url: st
     async def both() -> tuple[str | None, str]:
         async with AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0) as client:
 
-            async def streamed() -> str:
+            async def stream_text() -> str:
                 stream = await client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
                 return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
-            whole, text = await asyncio.gather(client.chat.completions.create(model=MODEL, messages=MESSAGES), streamed())
+            whole, text = await asyncio.gather(client.chat.completions.create(model=MODEL, messages=MESSAGES), stream_text())
             with pytest.raises(openai.NotFoundError):
                 await client.chat.completions.create(model="rlaas::unheard-of", messages=MESSAGES, stream=True)
             return whole.choices[0].message.content, text
@@ -324,8 +330,8 @@ class NodeClient:
 
     def next(self) -> tuple[str, Any]:
         assert self.process.stdout is not None
-        said = json.loads(self.process.stdout.readline())
-        return said["kind"], said["value"]
+        line = json.loads(self.process.stdout.readline())
+        return line["kind"], line["value"]
 
 
 @pytest.fixture(scope="module")
@@ -357,9 +363,9 @@ def test_the_node_client_has_the_first_chunk_before_the_last_is_made(model: Scri
     assert not rest.is_set()
     rest.set()
     chunks = [first]
-    while (said := node.next())[0] == "chunk":
-        chunks.append(said[1])
-    assert said[0] == "end"
+    while (item := node.next())[0] == "chunk":
+        chunks.append(item[1])
+    assert item[0] == "end"
     assert len({(chunk["id"], chunk["model"]) for chunk in chunks}) == 1
     assert (chunks[-1]["choices"], chunks[-1]["usage"]["total_tokens"]) == ([], 9)
 

@@ -32,11 +32,11 @@ class LeftOut:
 @pytest.fixture(scope="session")
 def chromium(request: pytest.FixtureRequest) -> str:
     """Debian's Chromium; without it the test is left out, loudly."""
-    found = shutil.which("chromium")
-    if found is None:
+    path = shutil.which("chromium")
+    if path is None:
         request.config.pluginmanager.register(LeftOut())
         pytest.skip("needs a browser: apt-get install chromium")
-    return found
+    return path
 
 
 @contextmanager
@@ -60,9 +60,9 @@ def page(chromium: str, cloud: LaptopCloud) -> Iterator[tuple[str, Tenant]]:
     environment = {**os.environ, "RLAAS_API_URL": cloud.api_url, "RLAAS_API_KEY": key}
     with running([sys.executable, str(EXAMPLE / "server.py"), "--port", "0"], env=environment) as server:
         assert server.stdout is not None
-        said = server.stdout.readline()
-        assert "http://" in said
-        yield said.split("at ")[1].split()[0], tenant
+        line = server.stdout.readline()
+        assert "http://" in line
+        yield line.split("at ")[1].split()[0], tenant
 
 
 def parquet_rows(cloud: LaptopCloud, event_type: str, tenant_id: str) -> list[dict[str, Any]]:
@@ -70,8 +70,8 @@ def parquet_rows(cloud: LaptopCloud, event_type: str, tenant_id: str) -> list[di
     s3 = cloud.client("s3")
     [bucket] = [bucket["Name"] for bucket in s3.list_buckets()["Buckets"] if "lake" in bucket["Name"]]
     rows: dict[str, dict[str, Any]] = {}
-    for listed in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"events/event_type={event_type}/"):
-        for file in listed.get("Contents", []):
+    for listing in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"events/event_type={event_type}/"):
+        for file in listing.get("Contents", []):
             content = io.BytesIO(s3.get_object(Bucket=bucket, Key=file["Key"])["Body"].read())
             rows |= {row["event_id"]: row for row in pq.read_table(content).to_pylist() if row["tenant_id"] == tenant_id}
     return list(rows.values())
@@ -85,9 +85,9 @@ def test_what_is_done_with_a_draft_in_the_browser_is_in_the_lake(
     script = ["node", "tests/drive.mjs", address, chromium, str(tmp_path / "profile"), str(pictures)]
     with running(script, cwd=EXAMPLE) as browser:
         assert browser.stdout is not None
-        said = browser.stdout.readline()
-        assert said, "the browser's script failed; its trace is above"
-        done = json.loads(said)
+        line = browser.stdout.readline()
+        assert line, "the browser's script failed; its trace is above"
+        done = json.loads(line)
         assert done["complaints"] == []
         # Two interactions with their outputs, an edit, two actions. The page is gone, the browser is not: nobody sends
         # after the page.
@@ -97,18 +97,18 @@ def test_what_is_done_with_a_draft_in_the_browser_is_in_the_lake(
 
     mine = f"FROM events WHERE tenant_id = '{tenant.tenant_id}' AND skill = 'email-example'"
     outputs = dict(cloud.query(f"SELECT DISTINCT interaction_id, event_id {mine} AND event_type = 'output'"))
-    said_of: dict[str, list[dict[str, Any]]] = {}
+    feedback: dict[str, list[dict[str, Any]]] = {}
     for interaction, payload in cloud.query(f"SELECT DISTINCT interaction_id, payload {mine} AND event_type = 'feedback'"):
-        said_of.setdefault(interaction, []).append(json.loads(payload))
-    assert set(said_of) == set(outputs)
-    assert len(said_of) == 2
-    [answered] = [one for one, said in said_of.items() if len(said) == 2]
-    [edit] = [one for one in said_of[answered] if one["kind"] == "edit"]
-    [sent] = [one for one in said_of[answered] if one["kind"] == "action"]
-    [[discarded]] = [said for one, said in said_of.items() if one != answered]
+        feedback.setdefault(interaction, []).append(json.loads(payload))
+    assert set(feedback) == set(outputs)
+    assert len(feedback) == 2
+    [edited_id] = [one for one, items in feedback.items() if len(items) == 2]
+    [edit] = [one for one in feedback[edited_id] if one["kind"] == "edit"]
+    [sent] = [one for one in feedback[edited_id] if one["kind"] == "action"]
+    [[discard]] = [items for one, items in feedback.items() if one != edited_id]
     assert edit["final_text"] == done["final"]
-    assert (sent["action"], discarded["action"]) == ("sent", "discarded")
-    assert {edit["output_id"], sent["output_id"]} == {outputs[answered]}
+    assert (sent["action"], discard["action"]) == ("sent", "discarded")
+    assert {edit["output_id"], sent["output_id"]} == {outputs[edited_id]}
 
     by_sql = {row[0] for row in cloud.query(f"SELECT DISTINCT event_id {mine} AND event_type = 'feedback'")}
     by_file = {row["event_id"]: json.loads(row["payload"]) for row in parquet_rows(cloud, "feedback", tenant.tenant_id)}

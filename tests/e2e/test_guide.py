@@ -76,9 +76,9 @@ def test_the_guide_leads_from_nothing_to_the_first_reward(cloud: LaptopCloud, op
     subprocess.run(["make", "--silent", "clients/typescript/dist/esm/index.js"], cwd=ROOT, check=True)
 
     def run(*command: str) -> str:
-        ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120)
-        assert ran.returncode == 0, f"{command[-1]}\n{ran.stdout}{ran.stderr}"
-        return ran.stdout
+        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        assert result.returncode == 0, f"{command[-1]}\n{result.stdout}{result.stderr}"
+        return result.stdout
 
     python = ""
     for language, what, text in BLOCKS:
@@ -91,9 +91,9 @@ def test_the_guide_leads_from_nothing_to_the_first_reward(cloud: LaptopCloud, op
             if "flush()" in text:
                 run(sys.executable, "-c", python)
         elif language == "bash" and not text.startswith(("pip install", "npm ")):
-            said = run("bash", "-euc", text)
+            output = run("bash", "-euc", text)
             if '"origins"' in text:
-                environment["PAGE_KEY"] = json.loads(said)["api_key"]
+                environment["PAGE_KEY"] = json.loads(output)["api_key"]
         elif language == "js":
             run("node", "--input-type=module", "-e", PAGE + text + DELIVERED)
         elif language == "json":

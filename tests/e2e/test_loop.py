@@ -32,8 +32,8 @@ def promotion_report(cloud: LaptopCloud, run: dict[str, Any]) -> dict[str, Any]:
 
 def rewards_on(tenant: Tenant, day: str) -> list[dict[str, Any]]:
     """The rewards of a day, such as `2026-01-31`."""
-    found: list[dict[str, Any]] = tenant.http.get(f"v1/admin/skills/{SKILL}/rewards", params={"date": day}).json()["data"]
-    return found
+    rows: list[dict[str, Any]] = tenant.http.get(f"v1/admin/skills/{SKILL}/rewards", params={"date": day}).json()["data"]
+    return rows
 
 
 def rollout_to_its_end(tenant: Tenant, candidate: str, *, likes: str, seconds: float = 120) -> dict[str, Any]:
@@ -43,13 +43,13 @@ def rollout_to_its_end(tenant: Tenant, candidate: str, *, likes: str, seconds: f
     body = {"policy_id": candidate, "settings": settings, "reason": "test"}
     path = f"skills/{SKILL}/rollouts/{tenant.admin('POST', f'skills/{SKILL}/rollouts', body)['rollout_id']}"
 
-    def ended() -> dict[str, Any] | None:
+    def rollout_if_over() -> dict[str, Any] | None:
         draft = tenant.infer()
         tenant.react(draft, final=None, action="sent" if draft["policy_id"] == likes else "discarded")
         rollout = tenant.admin("GET", path)
         return rollout if rollout["status"] not in ("starting", "running") else None
 
-    return until(ended, seconds=seconds)
+    return until(rollout_if_over, seconds=seconds)
 
 
 def test_edits_become_a_dataset_an_adapter_and_a_judgement(cloud: LaptopCloud) -> None:
@@ -116,8 +116,8 @@ def test_a_better_candidate_is_shipped_and_the_api_takes_it_back(cloud: LaptopCl
     assert tenant.infer()["policy_id"] == control
 
     def entries_with_ours() -> list[dict[str, Any]] | None:
-        found: list[dict[str, Any]] = tenant.admin("GET", "audit")["data"]
-        return found if any(entry["reason"] == "by hand" for entry in found) else None
+        data: list[dict[str, Any]] = tenant.admin("GET", "audit")["data"]
+        return data if any(entry["reason"] == "by hand" for entry in data) else None
 
     entries = until(entries_with_ours)
     assert {entry["target"].partition("#")[0] for entry in entries} >= {"TENANT", "KEY", "SKILL", "POLICY", "ROUTE"}
@@ -143,9 +143,9 @@ def test_a_plan_that_cannot_conclude_is_refused_with_what_would(cloud: LaptopClo
     tenant = cloud.tenant()
     tenant.make_skill()
     body = {"policy_id": tenant.make_policy(0.9), "settings": {"units_a_day": 5}}
-    refused = tenant.post(f"v1/admin/skills/{SKILL}/rollouts", body)
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "settings")
-    assert "it would take one of: " in refused.json()["error"]["message"]
+    answer = tenant.post(f"v1/admin/skills/{SKILL}/rollouts", body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "settings")
+    assert "it would take one of: " in answer.json()["error"]["message"]
     assert tenant.admin("POST", f"skills/{SKILL}/rollouts", {**body, "dryrun": True})["plan"]["can_conclude"] is False
 
 
@@ -160,9 +160,9 @@ def test_while_an_arms_model_is_down_the_control_answers_and_without_the_control
     answer = tenant.infer()
     assert (answer["policy_id"], answer["decision"]["fallback"]) == (control, True)
     tenant.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 2, "control": down, "reason": "broken control"})
-    refused = tenant.post("v1/infer", {"skill": SKILL, "inputs": INPUTS})
-    assert refused.status_code == 503
-    assert refused.json()["error"]["code"] == "dependency_unavailable"
+    refusal = tenant.post("v1/infer", {"skill": SKILL, "inputs": INPUTS})
+    assert refusal.status_code == 503
+    assert refusal.json()["error"]["code"] == "dependency_unavailable"
     assert route(tenant)["version"] == 3
 
 
@@ -171,6 +171,6 @@ def test_the_stock_openai_client_gets_a_draft_whose_id_takes_feedback(cloud: Lap
     completion = client.chat.completions.create(model=f"rlaas::{SKILL}", messages=[{"role": "user", "content": "I was charged twice."}])
     assert completion.choices[0].message.content is not None
     assert completion.usage is not None
-    for said in ({"kind": "edit", "final_text": "Refunded."}, {"kind": "action", "action": "sent"}):
-        answer = tenant.post("v1/feedback.submit", {"skill": SKILL, "output_id": completion.id, **said})
+    for feedback in ({"kind": "edit", "final_text": "Refunded."}, {"kind": "action", "action": "sent"}):
+        answer = tenant.post("v1/feedback.submit", {"skill": SKILL, "output_id": completion.id, **feedback})
         assert (answer.status_code, answer.json()["pending"]) == (201, False)

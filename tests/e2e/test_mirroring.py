@@ -18,8 +18,7 @@ def policy(tenant: Tenant, server: ModelServer, model: str) -> str:
 
 
 def see_dead_letters(cloud: LaptopCloud, seen: dict[str, dict[str, Any]]) -> None:
-    """Add to `seen`, by message, the tasks that the shadows' queue took for dead; they stay there, unseen for a
-    while."""
+    """Add to `seen`, by message, the tasks among the shadows' dead letters; they stay there, invisible for a while."""
     sqs = cloud.client("sqs")
     [url] = [url for url in sqs.list_queues()["QueueUrls"] if "DeadLetters" in url]
     while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=30).get("Messages"):
@@ -45,9 +44,9 @@ def shadow_outputs(cloud: LaptopCloud, tenant_id: str) -> list[dict[str, Any]]:
 def test_each_mirrored_request_ends_as_an_output_or_as_a_dead_letter_and_users_notice_nothing(cloud: LaptopCloud) -> None:
     tenant = cloud.tenant()
     tenant.admin("PUT", f"skills/{SKILL}", {})
-    with model_server() as served, model_server() as unseen:
-        unseen.fails_on = lambda prompt: int(prompt.split()[-1]) % 10 < 3
-        control, shadow = policy(tenant, served, "served"), policy(tenant, unseen, "unseen")
+    with model_server() as control_model, model_server() as shadow_model:
+        shadow_model.fails_on = lambda prompt: int(prompt.split()[-1]) % 10 < 3
+        control, shadow = policy(tenant, control_model, "served"), policy(tenant, shadow_model, "unseen")
         arms = [{"policy_id": shadow, "mode": "shadow", "weight": 1.0}]
         tenant.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": control, "arms": arms})
         for number in range(REQUESTS):
@@ -56,13 +55,13 @@ def test_each_mirrored_request_ends_as_an_output_or_as_a_dead_letter_and_users_n
 
         seen: dict[str, dict[str, Any]] = {}
 
-        def ended() -> tuple[int, int] | None:
+        def counts_if_all_ended() -> tuple[int, int] | None:
             see_dead_letters(cloud, seen)
             dead = [task for task in seen.values() if task["tenant_id"] == tenant.tenant_id]
             counts = len(shadow_outputs(cloud, tenant.tenant_id)), len(dead)
             return counts if sum(counts) == REQUESTS else None
 
-        assert until(ended, seconds=240) == (14, 6)
+        assert until(counts_if_all_ended, seconds=240) == (14, 6)
     assert {output["decision"]["reason"] for output in shadow_outputs(cloud, tenant.tenant_id)} == {"shadow"}
     answer = cloud.client("lambda").invoke(FunctionName="rlaas-local-reconcile_shadows")
     assert json.loads(answer["Payload"].read())["lost"] == 0

@@ -20,22 +20,22 @@ def test_names_go_before_anything_is_stored_and_nothing_is_stored_while_they_can
     tenant.admin("PUT", f"skills/{SKILL}", {})
     tenant.admin("PUT", "privacy", {"expected_version": 1, "actions": {"PERSON": "mask", "LOCATION": "hash"}})
 
-    def told(interaction_id: str) -> int:
+    def report(interaction_id: str) -> int:
         body = {"skill": SKILL, "interaction_id": interaction_id, "inputs": {"email": EMAIL}, "tags": ["Wanjiru"]}
         return tenant.post("v1/interaction.create", body).status_code
 
     first, second = (f"int_{ULID()}" for _ in range(2))
-    until(lambda: told(first) in (200, 201))  # 503 until the function's first environment is there
-    [stored] = payloads(cloud, tenant.tenant_id)
-    assert not [name for name in ("Wanjiru", "Odhiambo", "Kisumu", "254") if name in stored]
-    assert "my name is <PERSON>, and my flat is in <LOCATION:" in stored
-    assert "Regards,\\n<PERSON>" in stored
+    until(lambda: report(first) in (200, 201))  # 503 until the function's first environment is there
+    [payload] = payloads(cloud, tenant.tenant_id)
+    assert not [name for name in ("Wanjiru", "Odhiambo", "Kisumu", "254") if name in payload]
+    assert "my name is <PERSON>, and my flat is in <LOCATION:" in payload
+    assert "Regards,\\n<PERSON>" in payload
 
     functions = cloud.client("lambda")
     functions.put_function_concurrency(FunctionName=FINDER, ReservedConcurrentExecutions=0)
     try:
-        assert told(second) == 503
+        assert report(second) == 503
         assert len(payloads(cloud, tenant.tenant_id)) == 1
     finally:
         functions.delete_function_concurrency(FunctionName=FINDER)
-    assert told(second) == 201
+    assert report(second) == 201

@@ -21,8 +21,8 @@ BROKEN = {
 def stream_mapping(cloud: LaptopCloud, function: str) -> str:
     """The id of the mapping by which the function follows its table's stream; it may follow a queue as well."""
     mappings = cloud.client("lambda").list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
-    [found] = [mapping["UUID"] for mapping in mappings if ":dynamodb:" in mapping["EventSourceArn"]]
-    return found
+    [mapping_id] = [mapping["UUID"] for mapping in mappings if ":dynamodb:" in mapping["EventSourceArn"]]
+    return mapping_id
 
 
 @contextmanager
@@ -35,8 +35,8 @@ def broken_consumers(cloud: LaptopCloud) -> Iterator[None]:
         for name, (variable, wrong) in BROKEN.items():
             function = f"rlaas-local-{name}"
             settings[function] = functions.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
-            broken = {**settings[function], variable: wrong}
-            functions.update_function_configuration(FunctionName=function, Environment={"Variables": broken})
+            wrong_variables = {**settings[function], variable: wrong}
+            functions.update_function_configuration(FunctionName=function, Environment={"Variables": wrong_variables})
             functions.update_event_source_mapping(UUID=stream_mapping(cloud, function), MaximumRetryAttempts=1)
         yield
     finally:
@@ -72,21 +72,22 @@ def test_what_consumers_failed_on_comes_in_exactly_once_after_a_redrive(cloud: L
     until(lambda: len(tenant.admin("GET", "audit")["data"]) >= 5)
     entries = len(tenant.admin("GET", "audit")["data"])
     s3 = cloud.client("s3")
-    [bucket] = [found["Name"] for found in s3.list_buckets()["Buckets"] if "-failures-" in found["Name"]]
+    [bucket] = [entry["Name"] for entry in s3.list_buckets()["Buckets"] if "-failures-" in entry["Name"]]
 
     def gave_up(consumer: str, *last: str) -> bool:
         """Whether the consumer's failures hold the record that has all these words, the last one written to its
         stream."""
-        keys = [found["Key"] for found in s3.list_objects_v2(Bucket=bucket, Prefix="aws/lambda/").get("Contents", [])]
-        kept = [json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read()) for key in keys]
+        keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket, Prefix="aws/lambda/").get("Contents", [])]
+        failures = [json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read()) for key in keys]
         return any(
-            one["requestContext"]["functionArn"].endswith(f"-{consumer}") and all(word in one["payload"] for word in last) for one in kept
+            one["requestContext"]["functionArn"].endswith(f"-{consumer}") and all(word in one["payload"] for word in last)
+            for one in failures
         )
 
     with broken_consumers(cloud):
-        output_id, changed = report(tenant), f"changed while nobody could write it down: {ULID()}"
-        tenant.admin("PUT", f"skills/{SKILL}", {"description": changed})
-        until(lambda: gave_up("audit_writer", changed))
+        output_id, description = report(tenant), f"changed while nobody could write it down: {ULID()}"
+        tenant.admin("PUT", f"skills/{SKILL}", {"description": description})
+        until(lambda: gave_up("audit_writer", description))
         for consumer in ("lake_writer", "reward_writer"):
             until(lambda consumer=consumer: gave_up(consumer, output_id, "feedback"))
     assert rewards(tenant) == 0
@@ -94,8 +95,8 @@ def test_what_consumers_failed_on_comes_in_exactly_once_after_a_redrive(cloud: L
 
     key = cloud.key(f"t-{str(ULID()).lower()[-12:]}", ("platform",))
     for _ in range(2):  # a repeat changes nothing; its exit status also tells of what other tests left behind
-        told = CliRunner().invoke(redrive_command, ["--api-url", cloud.api_url, "--api-key", key])
-        assert ", 0 left" in told.output, told.output
+        result = CliRunner().invoke(redrive_command, ["--api-url", cloud.api_url, "--api-key", key])
+        assert ", 0 left" in result.output, result.output
         with cloud.connect(key) as operator:
             answer = operator.post("v1/admin/redrives", json={"dryrun": True})
         assert answer.json()["waiting"]["batches"] == 0, answer.text

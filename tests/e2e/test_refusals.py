@@ -12,7 +12,7 @@ INFER = {"skill": SKILL, "inputs": INPUTS}
 FEEDBACK = {"skill": SKILL, "interaction_id": "int_1", "kind": "action", "action": "sent"}
 
 
-def refused(answer: httpx.Response, status: int, param: str | None) -> dict[str, Any]:
+def check_refusal(answer: httpx.Response, status: int, param: str | None) -> dict[str, Any]:
     """The error of an answer that must be refused with `status` and name `param`."""
     assert answer.status_code == status, answer.text
     error: dict[str, Any] = answer.json()["error"]
@@ -50,28 +50,28 @@ def test_a_bad_request_is_refused_by_name_and_stores_nothing(
     content = body if isinstance(body, str) else json.dumps(body)
     answer = tenant.http.post(path, content=content, headers={"Content-Type": "application/json"})
     error = answer.json()["error"]
-    refused(answer, status, error["param"] if param is None else param)
+    check_refusal(answer, status, error["param"] if param is None else param)
     assert cloud.stored_events(tenant.tenant_id) == before
 
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": ""}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic abc"}])
 def test_without_a_right_key_nothing_answers(cloud: LaptopCloud, header: dict[str, str]) -> None:
     answer = httpx.post(f"{cloud.api_url}/v1/infer", json=INFER, headers=header)
-    refused(answer, 401, None)
+    check_refusal(answer, 401, None)
 
 
 def test_a_key_of_a_tenant_that_was_revoked_is_refused(cloud: LaptopCloud, tenant: Tenant) -> None:
-    made = tenant.admin("POST", "keys", {"scopes": ["telemetry"], "reason": "to be revoked"})
-    with cloud.connect(made["api_key"]) as other:
+    key = tenant.admin("POST", "keys", {"scopes": ["telemetry"], "reason": "to be revoked"})
+    with cloud.connect(key["api_key"]) as other:
         assert other.post("v1/interaction.create", json={"skill": SKILL, "inputs": INPUTS}).status_code == 201
-        tenant.admin("DELETE", f"keys/{made['key_id']}")
-        refused(other.post("v1/interaction.create", json={"skill": SKILL, "inputs": INPUTS}), 401, None)
+        tenant.admin("DELETE", f"keys/{key['key_id']}")
+        check_refusal(other.post("v1/interaction.create", json={"skill": SKILL, "inputs": INPUTS}), 401, None)
 
 
 def test_a_key_without_the_scope_is_told_which(cloud: LaptopCloud, tenant: Tenant) -> None:
     with cloud.connect(cloud.key(tenant.tenant_id, ("telemetry",))) as telemetry_only:
-        assert "infer" in refused(telemetry_only.post("v1/infer", json=INFER), 403, None)["message"]
-        assert "admin" in refused(telemetry_only.get("v1/admin/skills"), 403, None)["message"]
+        assert "infer" in check_refusal(telemetry_only.post("v1/infer", json=INFER), 403, None)["message"]
+        assert "admin" in check_refusal(telemetry_only.get("v1/admin/skills"), 403, None)["message"]
 
 
 def test_a_replay_is_answered_and_a_conflict_refused(cloud: LaptopCloud, tenant: Tenant) -> None:
@@ -80,13 +80,13 @@ def test_a_replay_is_answered_and_a_conflict_refused(cloud: LaptopCloud, tenant:
     assert (first.status_code, again.status_code) == (201, 200)
     assert again.json()["idempotent_replay"] is True
     before = cloud.stored_events(tenant.tenant_id)
-    refused(tenant.post("v1/interaction.create", {**body, "inputs": {"email": "other"}}), 409, "interaction_id")
+    check_refusal(tenant.post("v1/interaction.create", {**body, "inputs": {"email": "other"}}), 409, "interaction_id")
     assert cloud.stored_events(tenant.tenant_id) == before
 
 
 def test_one_tenant_cannot_see_anothers_things(cloud: LaptopCloud, tenant: Tenant) -> None:
     draft = tenant.infer()
     stranger = cloud.tenant()
-    refused(stranger.http.get(f"v1/admin/skills/{SKILL}"), 404, "skill")
+    check_refusal(stranger.http.get(f"v1/admin/skills/{SKILL}"), 404, "skill")
     about = {"skill": SKILL, "interaction_id": draft["interaction_id"], "output_id": draft["output_id"], "kind": "action", "action": "sent"}
-    refused(stranger.post("v1/feedback.submit", about), 404, "skill")
+    check_refusal(stranger.post("v1/feedback.submit", about), 404, "skill")

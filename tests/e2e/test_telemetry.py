@@ -52,10 +52,10 @@ def test_of_the_same_events_sent_at_once_each_is_new_once_and_another_payload_ne
 
     def send(sender: int) -> list[tuple[str, int]]:
         """The batch, from another event on for each sender; every fourth one has another comment."""
-        given = [{**event, "comment": "d"} if sender % 4 == 0 and "comment" in event else event for event in events]
-        turned = given[sender * 5 :] + given[: sender * 5]
-        results = tenant.post("v1/events:batch", {"events": turned}).json()["results"]
-        ids = [str(event.get("feedback_id", event["interaction_id"])) for event in turned]
+        batch = [{**event, "comment": "d"} if sender % 4 == 0 and "comment" in event else event for event in events]
+        rotation = batch[sender * 5 :] + batch[: sender * 5]
+        results = tenant.post("v1/events:batch", {"events": rotation}).json()["results"]
+        ids = [str(event.get("feedback_id", event["interaction_id"])) for event in rotation]
         return list(zip(ids, (result["status"] for result in results), strict=True))
 
     with ThreadPoolExecutor(8) as senders:
@@ -94,20 +94,24 @@ def test_an_unregistered_metric_is_refused_with_those_that_are_registered(cloud:
 
 def test_a_page_reports_with_a_publishable_key_from_its_own_origin_only(cloud: LaptopCloud, tenant: Tenant) -> None:
     page = "https://app.example.com"
-    made = tenant.admin("POST", "keys", {"scopes": ["telemetry"], "origins": [page], "reason": "the page"})
-    with cloud.connect(made["api_key"]) as browser:
-        asked = {"Origin": page, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
-        preflight = httpx.options(f"{cloud.api_url.rstrip('/')}/v1/events:batch", headers=asked)
+    key = tenant.admin("POST", "keys", {"scopes": ["telemetry"], "origins": [page], "reason": "the page"})
+    with cloud.connect(key["api_key"]) as browser:
+        preflight_headers = {
+            "Origin": page,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,content-type",
+        }
+        preflight = httpx.options(f"{cloud.api_url.rstrip('/')}/v1/events:batch", headers=preflight_headers)
         assert preflight.is_success
         assert preflight.headers["access-control-allow-origin"] in ("*", page)
         assert "authorization" in preflight.headers["access-control-allow-headers"].lower()
         token = tenant.post("v1/feedback.token", {"skill": SKILL, "interaction_id": "i1", "output_id": "o1"}).json()["feedback_token"]
         body = {"events": [{"type": "feedback", "skill": SKILL, "kind": "action", "action": "sent", "feedback_token": token}]}
-        taken = browser.post("v1/events:batch", json=body, headers={"Origin": page})
-        assert taken.status_code == 200, taken.text
-        assert [result["status"] for result in taken.json()["results"]] == [202]
-        assert taken.headers["access-control-allow-origin"] == "*"
-        assert taken.headers["access-control-expose-headers"] == "Retry-After"
+        answer = browser.post("v1/events:batch", json=body, headers={"Origin": page})
+        assert answer.status_code == 200, answer.text
+        assert [result["status"] for result in answer.json()["results"]] == [202]
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert answer.headers["access-control-expose-headers"] == "Retry-After"
         for headers in ({}, {"Origin": "https://evil.example"}):
             assert browser.post("v1/events:batch", json=body, headers=headers).status_code == 403
         assert browser.post("v1/infer", json={"skill": SKILL, "inputs": INPUTS}, headers={"Origin": page}).status_code == 403
@@ -128,14 +132,14 @@ def _for_our_skill(node: Any) -> Any:
 def test_no_request_that_fits_the_document_or_breaks_it_gets_an_answer_outside_it(
     cloud: LaptopCloud, tenant: Tenant, tmp_path: Path
 ) -> None:
-    described = tmp_path / "openapi.json"
-    described.write_text(json.dumps(_for_our_skill(json.loads((ROOT / "docs/reference/openapi.json").read_text()))))
+    document = tmp_path / "openapi.json"
+    document.write_text(json.dumps(_for_our_skill(json.loads((ROOT / "docs/reference/openapi.json").read_text()))))
     key = cloud.key(tenant.tenant_id, ("infer", "telemetry", "admin", "platform"))
-    ran = subprocess.run(
+    result = subprocess.run(
         [
             str(Path(sys.executable).with_name("schemathesis")),
             "run",
-            str(described),
+            str(document),
             "--url",
             cloud.api_url.rstrip("/"),
             "--header",
@@ -156,7 +160,7 @@ def test_no_request_that_fits_the_document_or_breaks_it_gets_an_answer_outside_i
         text=True,
         check=False,
     )
-    assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]
+    assert result.returncode == 0, result.stdout[-8000:] + result.stderr[-2000:]
 
 
 def test_logs_are_imported_once_however_often(cloud: LaptopCloud, tmp_path: Path) -> None:
@@ -176,7 +180,7 @@ def test_logs_are_imported_once_however_often(cloud: LaptopCloud, tmp_path: Path
     for column in columns:
         command += ["--map", column]
     for _ in range(2):
-        ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert ran.returncode == 0, ran.stdout + ran.stderr
+        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
         until(lambda: cloud.stored_events(tenant.tenant_id) >= 11)
     until(lambda: cloud.lake_events(tenant.tenant_id) == 3 * 3 + 2)  # interaction, output, action; two edits

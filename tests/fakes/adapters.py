@@ -11,8 +11,8 @@ from tests.fakes.worlds import NOW
 
 @dataclass
 class MemoryAdapters:
-    """`loaded` by name; `stuck` cannot be unloaded, `full` takes no more. What is asked to load or unload is under way
-    until `settle`."""
+    """`loaded` by name; adapters in `stuck` cannot be unloaded, a `full` endpoint loads no more. Loads and unloads are
+    under way until `settle`."""
 
     loaded: dict[str, Loaded] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
@@ -24,9 +24,9 @@ class MemoryAdapters:
         self.loaded[name] = Loaded(name, status, created_at, reason)
 
     def settle(self) -> None:
-        """What is under way ends."""
-        there = {name: found for name, found in self.loaded.items() if found.status != "Deleting"}
-        self.loaded = {name: replace(found, status="InService") for name, found in there.items()}
+        """Finish the loads and unloads under way."""
+        remaining = {name: adapter for name, adapter in self.loaded.items() if adapter.status != "Deleting"}
+        self.loaded = {name: replace(adapter, status="InService") for name, adapter in remaining.items()}
 
     def all(self) -> Iterator[Loaded]:
         return iter([*self.loaded.values()])

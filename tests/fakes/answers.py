@@ -1,4 +1,4 @@
-"""What systems answered, in memory."""
+"""Systems' answers in memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""A model backend that answers by the model asked."""
+"""A model backend whose answers name the model."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ from rlaas.policies.backend import BackendSpec
 
 @dataclass
 class EchoBackend:
-    """Answers `<model>: <last message>`, a word at a time where it streams; models in `down` do not answer, `refuses`
-    are parameters."""
+    """Answers `<model>: <last message>`, a word at a time where it streams; models in `down` fail, parameters in
+    `refuses` are refused."""
 
     down: set[str] = field(default_factory=set)
     refuses: set[str] = field(default_factory=set)
@@ -40,7 +40,7 @@ class EchoBackend:
 
 
 def usage_of(text: str) -> Usage:
-    """Seven tokens read, one written for each word."""
+    """Seven input tokens, and an output token for each word."""
     return Usage(input_tokens=7, output_tokens=len(text.split()))
 
 

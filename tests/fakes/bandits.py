@@ -14,7 +14,7 @@ class MemoryBandits:
         return self.held.get((tenant_id, skill))
 
     def save(self, statistics: BanditStatistics) -> None:
-        held = self.held.get((statistics.tenant_id, statistics.skill))
-        if statistics.version != (held.version if held else 0) + 1:
+        existing = self.held.get((statistics.tenant_id, statistics.skill))
+        if statistics.version != (existing.version if existing else 0) + 1:
             raise Conflict("another run was faster")
         self.held[statistics.tenant_id, statistics.skill] = statistics

@@ -1,4 +1,4 @@
-"""Budgets' items in memory, as DynamoDB keeps them: a write is atomic, a set goes with its last id."""
+"""Budgets' items in memory, as DynamoDB keeps them: a write is atomic, a set disappears with its last id."""
 
 from dataclasses import dataclass, field
 from threading import Lock
@@ -35,15 +35,15 @@ def holds(item: Item, write: Write) -> bool:
 
 
 def after(item: Item, write: Write) -> dict[str, int | frozenset[str]]:
-    touched = [*write.add, *write.put, *write.remove, *(mark.attribute for mark in (write.mark, write.unmark) if mark)]
-    assert len(set(touched)) == len(touched), "DynamoDB refuses two changes of one attribute"
-    changed = {name: value for name, value in item.items() if name not in write.remove}
-    changed |= {name: number(item, name) + amount for name, amount in write.add.items()} | dict(write.put)
+    attributes = [*write.add, *write.put, *write.remove, *(mark.attribute for mark in (write.mark, write.unmark) if mark)]
+    assert len(set(attributes)) == len(attributes), "DynamoDB refuses two changes of one attribute"
+    new_item = {name: value for name, value in item.items() if name not in write.remove}
+    new_item |= {name: number(item, name) + amount for name, amount in write.add.items()} | dict(write.put)
     if write.mark is not None:
-        changed[write.mark.attribute] = ids(item, write.mark) | {write.mark.id}
+        new_item[write.mark.attribute] = ids(item, write.mark) | {write.mark.id}
     if write.unmark is not None:
-        changed[write.unmark.attribute] = ids(item, write.unmark) - {write.unmark.id}
-    return {name: value for name, value in changed.items() if value != frozenset()}
+        new_item[write.unmark.attribute] = ids(item, write.unmark) - {write.unmark.id}
+    return {name: value for name, value in new_item.items() if value != frozenset()}
 
 
 def number(item: Item, name: str) -> int:

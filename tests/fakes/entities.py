@@ -39,7 +39,7 @@ def _places(text: str, word: str, entity: ModelEntity) -> Iterator[Span]:
 
 @dataclass
 class LambdaServer:
-    """What was asked of which function, and what to do in place of answering."""
+    """The calls so far (function, event), and what the server does in place of answering."""
 
     url: str
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)

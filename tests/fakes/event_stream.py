@@ -19,9 +19,9 @@ def exception(name: str, payload: Mapping[str, Any]) -> bytes:
 
 
 def _message(headers: Mapping[str, str], payload: bytes) -> bytes:
-    encoded = b"".join(map(_header, headers, headers.values()))
-    prelude = struct.pack("!II", len(encoded) + len(payload) + 16, len(encoded))
-    message = prelude + struct.pack("!I", crc32(prelude)) + encoded + payload
+    header_bytes = b"".join(map(_header, headers, headers.values()))
+    prelude = struct.pack("!II", len(header_bytes) + len(payload) + 16, len(header_bytes))
+    message = prelude + struct.pack("!I", crc32(prelude)) + header_bytes + payload
     return message + struct.pack("!I", crc32(message))
 
 

@@ -16,8 +16,8 @@ class MemoryEventStore:
     standings: dict[tuple[str, str, str], Standing] = field(default_factory=dict)
 
     def put_new(self, event: StoredEvent) -> StoredEvent | None:
-        held = self.events.setdefault((event.tenant_id, event.event_id), event)
-        return None if held is event else held
+        existing = self.events.setdefault((event.tenant_id, event.event_id), event)
+        return None if existing is event else existing
 
     def put_each(self, events: Sequence[StoredEvent]) -> list[StoredEvent | DependencyUnavailable | None]:
         return [self.put_new(event) for event in events]
@@ -26,8 +26,8 @@ class MemoryEventStore:
         return {name: self.events[tenant_id, name] for name in event_ids if (tenant_id, name) in self.events}
 
     def by_interaction(self, tenant_id: str, interaction_id: str) -> list[StoredEvent]:
-        found = [event for event in self.events.values() if (event.tenant_id, event.interaction_id) == (tenant_id, interaction_id)]
-        return sorted(found, key=lambda event: (event.received_at, event.event_id))
+        events = [event for event in self.events.values() if (event.tenant_id, event.interaction_id) == (tenant_id, interaction_id)]
+        return sorted(events, key=lambda event: (event.received_at, event.event_id))
 
     def heads(self, tenant_id: str, event_ids: Iterable[str]) -> dict[str, StoredEvent]:
         return {name: replace(event, payload="") for name, event in self.get_many(tenant_id, event_ids).items()}
@@ -49,13 +49,13 @@ class MemoryEventStore:
     ) -> Iterator[StoredEvent]:
         if event_type not in ("reward", "guardrail"):
             raise ValueError(f"{event_type} events are not listed by day")
-        found = [
+        events = [
             event
             for event in self.events.values()
             if (event.tenant_id, event.skill, event.event_type, event.received_at.date()) == (tenant_id, skill, event_type, day)
             and (since is None or event.received_at >= since)
         ]
-        return iter(sorted(found, key=lambda event: event.received_at))
+        return iter(sorted(events, key=lambda event: event.received_at))
 
     def by_trial(self, tenant_id: str, skill: str, trial: str, *, after: datetime, until: datetime) -> Iterator[StoredEvent]:
         return (event for decided_at, event in self._of_trial(tenant_id, skill, trial) if after < decided_at <= until)
@@ -68,17 +68,17 @@ class MemoryEventStore:
         )
 
     def _of_trial(self, tenant_id: str, skill: str, trial: str) -> list[tuple[datetime, StoredEvent]]:
-        found = [
+        pairs = [
             (event.trial.decided_at, event)
             for event in self.events.values()
             if (event.tenant_id, event.skill) == (tenant_id, skill) and event.trial is not None and event.trial.name == trial
         ]
-        return sorted(found, key=lambda one: one[0])
+        return sorted(pairs, key=lambda one: one[0])
 
     def pending(self, tenant_id: str, skill: str, *, since: datetime | None = None) -> Iterator[StoredEvent]:
-        found = [event for event in self.events.values() if (event.tenant_id, event.skill) == (tenant_id, skill) and event.pending]
-        return iter(sorted((event for event in found if since is None or event.received_at >= since), key=lambda event: event.received_at))
+        events = [event for event in self.events.values() if (event.tenant_id, event.skill) == (tenant_id, skill) and event.pending]
+        return iter(sorted((event for event in events if since is None or event.received_at >= since), key=lambda event: event.received_at))
 
     def settle(self, event: StoredEvent) -> None:
-        if held := self.events.get((event.tenant_id, event.event_id)):
-            self.events[event.tenant_id, event.event_id] = replace(held, pending=False)
+        if existing := self.events.get((event.tenant_id, event.event_id)):
+            self.events[event.tenant_id, event.event_id] = replace(existing, pending=False)

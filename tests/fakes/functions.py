@@ -9,7 +9,7 @@ from tests.fakes.gateway import lambda_context
 
 
 class FunctionsHere:
-    """By name. What a handler raises comes back as Lambda says it."""
+    """Handlers by function name. A handler's exception comes back as Lambda reports it."""
 
     def __init__(self, handlers: Mapping[str, Callable[..., Any]]) -> None:
         self.handlers = dict(handlers)
@@ -19,7 +19,7 @@ class FunctionsHere:
         name = FunctionName.split(":")[6]
         self.calls.append(name)
         try:
-            answer, failed = self.handlers[name](json.loads(Payload), lambda_context(name)), {}
+            answer, error_fields = self.handlers[name](json.loads(Payload), lambda_context(name)), {}
         except Exception as error:
-            answer, failed = {"errorType": type(error).__name__, "errorMessage": str(error)}, {"FunctionError": "Unhandled"}
-        return {"Payload": io.BytesIO(json.dumps(answer).encode()), **failed}
+            answer, error_fields = {"errorType": type(error).__name__, "errorMessage": str(error)}, {"FunctionError": "Unhandled"}
+        return {"Payload": io.BytesIO(json.dumps(answer).encode()), **error_fields}

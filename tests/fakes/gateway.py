@@ -47,7 +47,7 @@ def proxy_event(
 
 
 class TimeLeft(LambdaContext):
-    """A context with so many milliseconds left."""
+    """A context with `milliseconds` left."""
 
     def __init__(self, milliseconds: int) -> None:
         self._milliseconds = milliseconds

@@ -13,6 +13,6 @@ class MemoryGuards:
         self.guards[guard.tenant_id, guard.skill] = guard
 
     def delete(self, tenant_id: str, skill: str, rollout_id: str) -> None:
-        held = self.guards.get((tenant_id, skill))
-        if held is not None and held.rollout_id == rollout_id:
+        existing = self.guards.get((tenant_id, skill))
+        if existing is not None and existing.rollout_id == rollout_id:
             del self.guards[tenant_id, skill]

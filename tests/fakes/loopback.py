@@ -1,4 +1,4 @@
-"""An HTTP server in a thread, for stand-ins that are asked over the wire."""
+"""An HTTP server in a thread, for stand-ins that are called over HTTP."""
 
 import threading
 from collections.abc import Iterator

@@ -1,8 +1,7 @@
-"""What Lambda does between the functions that mirror: the events' stream into `lake_writer`, the queue into `shadow`, a
-check in the end.
+"""Lambda's part in mirroring: it gives the events' stream to `lake_writer` and the queue to `shadow`.
 
-Driven by hand on moto, so that it ends when there is nothing left to do; the queue itself counts receives and takes
-messages for dead.
+Driven by hand on moto, so that it ends when there is nothing left to do; the queue itself counts receives and moves
+messages to the dead letters.
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ def make_lake(firehose: FirehoseClient, s3: S3Client) -> str:
 
 
 def make_queues(sqs: SQSClient) -> tuple[str, str]:
-    """The shadows' queue and its dead letters as the stack makes them, but that what failed may be tried again at
-    once."""
+    """The shadows' queue and its dead letters as the stack makes them, except that a failed message may be tried again
+    at once."""
     dead = sqs.create_queue(QueueName="dead")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": MAX_RECEIVES})
@@ -64,28 +63,33 @@ class Mirroring:
 
     def serve(self, route: Route, number: int, at: datetime) -> dict[str, Any]:
         """A request answered by `route`; the stream's record of its output."""
-        named = derived_id("int", str(number))
-        decision = assign(route, f"t{number}", decision_id=f"dec_{number}", decided_at=at, interaction_id=named)
-        asked = InteractionCreated(interaction_id=named, skill=SKILL, inputs={"email": f"where is parcel {number}?"})
-        self.events.put_new(prepare(asked, TENANT, received_at=at))
+        interaction_id = derived_id("int", str(number))
+        decision = assign(route, f"t{number}", decision_id=f"dec_{number}", decided_at=at, interaction_id=interaction_id)
+        interaction = InteractionCreated(interaction_id=interaction_id, skill=SKILL, inputs={"email": f"where is parcel {number}?"})
+        self.events.put_new(prepare(interaction, TENANT, received_at=at))
         output = OutputProduced(
-            output_id=bound_id("out", named), interaction_id=named, skill=SKILL, text="Hi", policy_id=decision.policy_id, decision=decision
+            output_id=bound_id("out", interaction_id),
+            interaction_id=interaction_id,
+            skill=SKILL,
+            text="Hi",
+            policy_id=decision.policy_id,
+            decision=decision,
         )
-        stored = prepare(output, TENANT, received_at=at)
-        self.events.put_new(stored)
-        return record(stored, number)
+        event = prepare(output, TENANT, received_at=at)
+        self.events.put_new(event)
+        return record(event, number)
 
     def mirror(self, records: list[dict[str, Any]]) -> dict[str, Any]:
-        """A batch of the stream, handed to the function."""
+        """Call the function with a batch of the stream."""
         return dict(follow({"Records": records}, lambda_context()))
 
     def drain(self) -> int:
-        """Hand out messages, ten at a time, until the queue is empty; how often the function was called."""
+        """Deliver messages, ten at a time, until the queue is empty; the number of calls."""
         calls = 0
         while messages := self.sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages", []):
             records = [{"messageId": message["MessageId"], "body": message["Body"]} for message in messages]
-            failed = {failure["itemIdentifier"] for failure in shadow({"Records": records}, lambda_context())["batchItemFailures"]}
-            done = [message for message in messages if message["MessageId"] not in failed]
+            failed_ids = {failure["itemIdentifier"] for failure in shadow({"Records": records}, lambda_context())["batchItemFailures"]}
+            done = [message for message in messages if message["MessageId"] not in failed_ids]
             if done:
                 entries = [{"Id": str(at), "ReceiptHandle": message["ReceiptHandle"]} for at, message in enumerate(done)]
                 self.sqs.delete_message_batch(QueueUrl=self.queue, Entries=entries)  # type: ignore[arg-type]
@@ -93,7 +97,7 @@ class Mirroring:
         return calls
 
     def dead_letters(self) -> int:
-        """How many messages were taken for dead."""
+        """The number of dead letters."""
         counts = self.sqs.get_queue_attributes(QueueUrl=self.dead, AttributeNames=["ApproximateNumberOfMessages"])["Attributes"]
         return int(counts["ApproximateNumberOfMessages"])
 

@@ -18,7 +18,7 @@ from tests.fakes.loopback import Quiet, served
 
 @dataclass(frozen=True)
 class Asked:
-    """One request; `endpoint` is the model's name where it is not SageMaker that is asked."""
+    """One request; `endpoint` is the model's name for vendors other than SageMaker."""
 
     endpoint: str
     component: str | None
@@ -28,8 +28,8 @@ class Asked:
 
 @dataclass
 class ModelServer:
-    """What was asked, which models and parameters are refused, and what to answer in place of a completion. `fails_on`
-    says of a prompt whether the model fails on it. `asleep`: SageMaker has no copy of any model."""
+    """The requests so far, the models and parameters to refuse, and an answer in place of a completion. `fails_on`:
+    whether the model fails on a prompt. `asleep`: SageMaker has no copy of any model."""
 
     url: str
     asked: list[Asked] = field(default_factory=list)
@@ -58,22 +58,22 @@ def model_server() -> Iterator[ModelServer]:
             if state.silent is not None:
                 state.silent.wait()
             model = component or endpoint
-            refused = sorted(state.refuses & body.keys())
+            refused_names = sorted(state.refuses & body.keys())
             last = body["messages"][-1]["content"]
-            said = last if isinstance(last, str) else last[-1]["text"]
+            prompt = last if isinstance(last, str) else last[-1]["text"]
             if state.asleep and dialect == "sagemaker":
-                said = (
+                reason = (
                     "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress (if configured)"
                 )
-                self._json({"Message": f"{said} or try to increase the capacity."}, status=400, error="ValidationError")
-            elif model in state.down or (state.fails_on is not None and state.fails_on(said)):
-                self._failed(dialect)
-            elif refused:
-                self._refused(dialect, refused[0])
+                self._json({"Message": f"{reason} or try to increase the capacity."}, status=400, error="ValidationError")
+            elif model in state.down or (state.fails_on is not None and state.fails_on(prompt)):
+                self._answer_failure(dialect)
+            elif refused_names:
+                self._answer_refusal(dialect, refused_names[0])
             elif state.nonsense is not None:
                 self.answer(200, state.nonsense.encode())
             else:
-                text = f"{model}: {said}"
+                text = f"{model}: {prompt}"
                 streams = body.get("stream", False) or parts[-1] in ("converse-stream", "invocations-response-stream")
                 getattr(self, f"_{dialect}_{'stream' if streams else 'whole'}")(model, text)
 
@@ -84,14 +84,14 @@ def model_server() -> Iterator[ModelServer]:
             stream = _openai_events(model, text)
             # A part may end anywhere, in the middle of a character too.
             parts = [stream[start : start + 50] for start in range(0, len(stream), 50)]
-            encoded = b"".join(event("PayloadPart", part, content_type="application/octet-stream") for part in parts)
-            self.answer(200, encoded, {"Content-Type": "application/vnd.amazon.eventstream"})
+            content = b"".join(event("PayloadPart", part, content_type="application/octet-stream") for part in parts)
+            self.answer(200, content, {"Content-Type": "application/vnd.amazon.eventstream"})
 
         def _openai_whole(self, model: str, text: str) -> None:
             choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
             usage = usage_of(text)
-            counted = {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens}
-            self._json({"id": "chatcmpl-1", "model": model, "choices": [choice], "usage": counted})
+            token_counts = {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens}
+            self._json({"id": "chatcmpl-1", "model": model, "choices": [choice], "usage": token_counts})
 
         def _openai_stream(self, model: str, text: str) -> None:
             self.answer(200, _openai_events(model, text), {"Content-Type": "text/event-stream"})
@@ -111,7 +111,7 @@ def model_server() -> Iterator[ModelServer]:
                 {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": usage.output_tokens}},
                 {"type": "message_stop"},
             ]
-            stream = "".join(f"event: {told['type']}\ndata: {json.dumps(told)}\n\n" for told in events)
+            stream = "".join(f"event: {payload['type']}\ndata: {json.dumps(payload)}\n\n" for payload in events)
             self.answer(200, stream.encode(), {"Content-Type": "text/event-stream"})
 
         def _bedrock_whole(self, model: str, text: str) -> None:
@@ -126,18 +126,18 @@ def model_server() -> Iterator[ModelServer]:
                 ("messageStop", {"stopReason": "end_turn"}),
                 ("metadata", {"usage": _bedrock_usage(text), "metrics": {"latencyMs": 1}}),
             ]
-            encoded = b"".join(event(name, json.dumps(payload).encode()) for name, payload in events)
-            self.answer(200, encoded, {"Content-Type": "application/vnd.amazon.eventstream"})
+            content = b"".join(event(name, json.dumps(payload).encode()) for name, payload in events)
+            self.answer(200, content, {"Content-Type": "application/vnd.amazon.eventstream"})
 
-        def _failed(self, dialect: str) -> None:
+        def _answer_failure(self, dialect: str) -> None:
             error = {"sagemaker": "ModelError", "bedrock": "ModelErrorException"}.get(dialect)
             self._json({"Message": "no such model"}, status=424 if error else 500, error=error)
 
-        def _refused(self, dialect: str, name: str) -> None:
+        def _answer_refusal(self, dialect: str, name: str) -> None:
             body = {"error": {"message": f"no {name}", "type": "invalid_request_error", "param": name, "code": None}}
             if dialect == "sagemaker":
-                told = {"Message": "refused", "OriginalStatusCode": 400, "OriginalMessage": json.dumps(body)}
-                self._json(told, status=424, error="ModelError")
+                error_body = {"Message": "refused", "OriginalStatusCode": 400, "OriginalMessage": json.dumps(body)}
+                self._json(error_body, status=424, error="ModelError")
             else:
                 self._json(body, status=400)
 
@@ -160,9 +160,9 @@ def _openai_events(model: str, text: str) -> bytes:
         return [{"index": 0, "delta": delta, "finish_reason": finish_reason}]
 
     usage = usage_of(text)
-    counted = {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens}
+    token_counts = {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens}
     pieces = [chunk(choice({"content": word})) for word in words(text)]
-    return "".join([*pieces, chunk(choice({}, "stop")), chunk([], usage=counted), "data: [DONE]\n\n"]).encode()
+    return "".join([*pieces, chunk(choice({}, "stop")), chunk([], usage=token_counts), "data: [DONE]\n\n"]).encode()
 
 
 def _bedrock_usage(text: str) -> dict[str, int]:

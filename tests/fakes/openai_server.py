@@ -1,4 +1,4 @@
-"""A server that speaks OpenAI's chat API over real HTTP and answers what it is told to, when it is told to."""
+"""A server of OpenAI's chat API over real HTTP that answers by a script."""
 
 import json
 import threading
@@ -16,8 +16,8 @@ USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
 
 @dataclass
 class Script:
-    """What is answered: `whole`, or `parts` one after the other, an event among them only once it is set. `status`
-    refuses; with `breaks` the connection ends without the stream's end."""
+    """The answers: `whole`, or `parts` one after the other; at an event among them the server waits until it is set. A
+    `status` other than 200 refuses; with `breaks` the connection closes before the stream's end."""
 
     url: str
     whole: dict[str, Any] = field(default_factory=dict)
@@ -27,15 +27,17 @@ class Script:
     asked: list[dict[str, Any]] = field(default_factory=list)
 
     def says(self, *choices: dict[str, Any]) -> None:
-        """Whole answers with these choices."""
+        """From now on answer whole with these choices."""
         self.whole = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m", "usage": USAGE}
         self.whole["choices"] = [{"index": index, "finish_reason": "stop", **choice} for index, choice in enumerate(choices)]
 
     def streams(self, *parts: Part, breaks: bool = False) -> None:
-        """Streamed answers of these choices, one a chunk, then the usage."""
+        """From now on stream these choices, one a chunk, then the usage."""
         last: dict[str, Any] = {"choices": [], "usage": USAGE}
-        made = [part if isinstance(part, threading.Event) else {"choices": [{"index": 0, "finish_reason": None, **part}]} for part in parts]
-        self.parts, self.breaks = (made if breaks else [*made, last]), breaks
+        chunks = [
+            part if isinstance(part, threading.Event) else {"choices": [{"index": 0, "finish_reason": None, **part}]} for part in parts
+        ]
+        self.parts, self.breaks = (chunks if breaks else [*chunks, last]), breaks
 
 
 @contextmanager

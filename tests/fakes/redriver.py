@@ -1,4 +1,4 @@
-"""What is kept, in memory."""
+"""Failed work that waits, in memory."""
 
 from dataclasses import dataclass, field
 

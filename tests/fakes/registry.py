@@ -47,12 +47,12 @@ class MemoryRegistry:
         last = from_cursor(cursor, pattern=re.escape(prefix) + ".+") if cursor is not None else None
         keys = sorted((sk for tenant, sk in self.records if tenant == tenant_id and sk.startswith(prefix)), reverse=newest_first)
         after = (sk for sk in keys if last is None or (sk < last if newest_first else sk > last))
-        taken = list(islice(after, limit))
-        more = len(taken) == limit
-        return Page(tuple(self._read(model, tenant_id, sk) for sk in taken), to_cursor(taken[-1]) if more else None)
+        page_keys = list(islice(after, limit))
+        more = len(page_keys) == limit
+        return Page(tuple(self._read(model, tenant_id, sk) for sk in page_keys), to_cursor(page_keys[-1]) if more else None)
 
     def _read(self, model: type[Record], tenant_id: str, sort_key: str) -> Stored[Record]:
-        """As the tables do: the body as `model`, whatever put it."""
+        """Read the body as `model`, as the tables do, whatever wrote it."""
         stored = self.records[tenant_id, sort_key]
         body = stored.record.model_dump(mode="json")
         return Stored(model.model_validate(body, strict=False, extra="ignore"), stored.version, stored.change)
@@ -131,13 +131,13 @@ class MemoryRegistry:
         self.put(key.tenant_id, key_key(key.key_id), key, change)
 
     def find_key(self, key_id: str) -> ApiKey | None:
-        found = [stored.record for (_, sk), stored in self.records.items() if sk == key_key(key_id)]
-        return found[0] if found and isinstance(found[0], ApiKey) else self.callers.get(key_id)
+        keys = [stored.record for (_, sk), stored in self.records.items() if sk == key_key(key_id)]
+        return keys[0] if keys and isinstance(keys[0], ApiKey) else self.callers.get(key_id)
 
     def revoke_key(self, tenant_id: str, key_id: str, change: Change) -> ApiKey:
         stored = self.get(ApiKey, tenant_id, key_key(key_id))
         if stored.record.revoked_at is not None:
             return stored.record
-        revoked = stored.record.model_copy(update={"revoked_at": change.at})
-        self.replace(tenant_id, key_key(key_id), revoked, expected_version=stored.version, change=change)
-        return revoked
+        revoked_key = stored.record.model_copy(update={"revoked_at": change.at})
+        self.replace(tenant_id, key_key(key_id), revoked_key, expected_version=stored.version, change=change)
+        return revoked_key

@@ -44,8 +44,8 @@ class MemoryTrials:
 
     def save(self, state: TrialState) -> None:
         key = (state.tenant_id, state.skill, state.rollout_id)
-        held = self.held.get(key)
-        if state.version != (held.version if held else 0) + 1:
+        existing = self.held.get(key)
+        if state.version != (existing.version if existing else 0) + 1:
             raise Conflict("another look was faster")
         self.held[key] = TrialState.model_validate_json(state.model_dump_json())
 
@@ -78,7 +78,7 @@ class World:
         return assign(route, unit, decision_id=f"dec_{self.count}", decided_at=self.now)
 
     def asked(self, unit: str | None = None, *, user: str | None = None) -> tuple[str, Decision]:
-        """A new interaction, and who is to answer it."""
+        """Store a new interaction; its id and the decision for it."""
         self.count += 1
         name = f"i{self.count}"
         self.put(InteractionCreated(interaction_id=name, skill=SKILL, inputs={"email": "?"}, thread_id=unit, user_id=user), self.now)
@@ -95,31 +95,31 @@ class World:
         cost_usd: float | None = None,
         decision: Decision | None = None,
     ) -> OutputProduced:
-        """A request that was answered `took` seconds later."""
-        name, dealt = self.asked(unit, user=user)
+        """Store a request and its answer `took` seconds later; the output."""
+        name, own_decision = self.asked(unit, user=user)
         more = {"thread_id": unit, "user_id": user, "latency_ms": latency_ms, "cost_usd": cost_usd}
-        return self.answers(name, decision or dealt, text=text, took=took, **more)
+        return self.answers(name, decision or own_decision, text=text, took=took, **more)
 
     def answers(self, name: str, decision: Decision, *, text: str = "Dear customer", took: float = 1.0, **more: object) -> OutputProduced:
-        """The answer to an interaction, `took` seconds from now."""
+        """Store the answer to an interaction, `took` seconds from now."""
         about = {"interaction_id": name, "skill": SKILL, "text": text, "policy_id": decision.policy_id, "decision": decision}
         output = OutputProduced.model_validate({"output_id": f"o{self.count}", **about, **more})
         self.put(output, self.now + timedelta(seconds=took))
         return output
 
     def failed(self, unit: str | None = None) -> Decision:
-        """A request that nobody answered."""
-        name, dealt = self.asked(unit)
-        self.fails(name, dealt)
-        return dealt
+        """Store a request that nobody answered; its decision."""
+        name, decision = self.asked(unit)
+        self.fails(name, decision)
+        return decision
 
     def fails(self, name: str, decision: Decision) -> None:
-        """Nobody answers an interaction."""
-        failed = RequestFailed(failure_id=f"fail{self.count}", interaction_id=name, skill=SKILL, decision=decision, reason="nobody")
-        self.put(failed, self.now + timedelta(seconds=1))
+        """Store that nobody answered an interaction."""
+        failure = RequestFailed(failure_id=f"fail{self.count}", interaction_id=name, skill=SKILL, decision=decision, reason="nobody")
+        self.put(failure, self.now + timedelta(seconds=1))
 
     def acted(self, output: OutputProduced, action: Act, *, after: float = 2.0, claimed: datetime | None = None) -> None:
-        """What somebody did with a draft, `after` seconds from now, and the reward of it."""
+        """Store somebody's action on a draft, `after` seconds from now, and its reward."""
         at = self.now + timedelta(seconds=after)
         feedback = FeedbackSubmitted(
             feedback_id=f"f{len(self.events.events)}",
@@ -159,7 +159,7 @@ class World:
         self.later(10)
 
     def begun(self, settings: RolloutSettings = SETTINGS) -> Conductor:
-        """A rollout in its first step, after the control's week."""
+        """Start a rollout after the control's week; its conductor, in the first step."""
         self.history()
         self.request(settings=settings)
         conductor = self.conductor()

@@ -14,8 +14,8 @@ class MemoryUsage:
 
     def count(self, outputs: Sequence[StoredEvent]) -> None:
         for output in outputs:
-            if (found := used(output)) is not None:
-                self.counted.setdefault((output.tenant_id, output.event_id), found)
+            if (entry := used(output)) is not None:
+                self.counted.setdefault((output.tenant_id, output.event_id), entry)
 
     def between(self, tenant_id: str, first: date, last: date) -> Iterable[tuple[Account, Tally]]:
         sums: dict[Account, Tally] = {}

@@ -1,4 +1,4 @@
-"""Small worlds to test in: one tenant, one skill, two policies, times that stand still."""
+"""Small worlds to test in: one tenant, one skill, two policies, a clock that stands still."""
 
 from datetime import UTC, datetime
 

@@ -79,9 +79,9 @@ class Emulator:
 def archive(files: dict[str, str]) -> bytes:
     """A zip of `files`, dedented."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as zipped:
+    with zipfile.ZipFile(buffer, "w") as zip_file:
         for name, text in files.items():
-            zipped.writestr(name, textwrap.dedent(text))
+            zip_file.writestr(name, textwrap.dedent(text))
     return buffer.getvalue()
 
 
@@ -151,14 +151,16 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         "serving": {"python": sys.executable, "cwd": str(IMAGES), "serve": ["python", "container.py"]},
         "repository": {"python": sys.executable, "cwd": str(ROOT), "env": {"PYTHONPATH": ".:layers/rlaas/python"}},
     }
-    started = start("local.emulator", tmp_path_factory.mktemp("emulator"), RLAAS_IMAGES=json.dumps(images), RLAAS_FIREHOSE_SECONDS="0.2")
-    yield started
-    started.stop()
+    running_emulator = start(
+        "local.emulator", tmp_path_factory.mktemp("emulator"), RLAAS_IMAGES=json.dumps(images), RLAAS_FIREHOSE_SECONDS="0.2"
+    )
+    yield running_emulator
+    running_emulator.stop()
 
 
 @pytest.fixture(scope="session")
 def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """ministack as it comes."""
-    started = start("ministack.app", tmp_path_factory.mktemp("stock"))
-    yield started
-    started.stop()
+    stock_emulator = start("ministack.app", tmp_path_factory.mktemp("stock"))
+    yield stock_emulator
+    stock_emulator.stop()

@@ -15,7 +15,7 @@ def name() -> str:
 
 
 def alarm(emulator: Emulator, **settings: Any) -> str:
-    asked = {
+    parameters = {
         "AlarmName": name(),
         "Namespace": "Test",
         "MetricName": "Reward",
@@ -26,8 +26,8 @@ def alarm(emulator: Emulator, **settings: Any) -> str:
         "ComparisonOperator": "LessThanThreshold",
         **settings,
     }
-    emulator.client("cloudwatch").put_metric_alarm(**asked)
-    return str(asked["AlarmName"])
+    emulator.client("cloudwatch").put_metric_alarm(**parameters)
+    return str(parameters["AlarmName"])
 
 
 def state(emulator: Emulator, alarm_name: str) -> str:
@@ -87,7 +87,7 @@ def listener(emulator: Emulator) -> tuple[str, str]:
     return url, arn
 
 
-def heard(emulator: Emulator, url: str, alarm_name: str) -> dict[str, Any]:
+def wait_for_event(emulator: Emulator, url: str, alarm_name: str) -> dict[str, Any]:
     """The event about `alarm_name`."""
     sqs = emulator.client("sqs")
 
@@ -107,14 +107,14 @@ def test_a_state_change_is_an_event_on_the_default_bus_by_evaluation_and_by_hand
     metric = name()
     by_data = alarm(emulator, MetricName=metric, Dimensions=[{"Name": "arm", "Value": "x"}], AlarmDescription="the guard")
     put(emulator, metric, 0.0, arm="x")
-    event = heard(emulator, url, by_data)
+    event = wait_for_event(emulator, url, by_data)
     assert event["detail"]["previousState"]["value"] == "INSUFFICIENT_DATA"
     assert event["detail"]["configuration"]["metrics"][0]["metricStat"]["metric"]["dimensions"] == {"arm": "x"}
     assert event["detail"]["configuration"]["description"] == "the guard"
     assert event["resources"][0].endswith(f":alarm:{by_data}")
     by_hand = alarm(emulator, MetricName=name())
     emulator.client("cloudwatch").set_alarm_state(AlarmName=by_hand, StateValue="ALARM", StateReason="a drill")
-    assert heard(emulator, url, by_hand)["detail"]["state"]["reason"] == "a drill"
+    assert wait_for_event(emulator, url, by_hand)["detail"]["state"]["reason"] == "a drill"
 
 
 def test_an_embedded_metric_printed_by_a_function_raises_its_alarm(emulator: Emulator) -> None:

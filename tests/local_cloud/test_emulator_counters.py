@@ -43,30 +43,34 @@ def counters(emulator: Emulator) -> DynamoCounters:
     return DynamoCounters(make_table(dynamodb, f"counters-{uuid.uuid4().hex[:8]}"), dynamodb)
 
 
-def called(counters: DynamoCounters, tenant_id: str, name: str, now: datetime) -> Reservation | QuotaExceeded:
+def reserve_dime(counters: DynamoCounters, tenant_id: str, name: str, now: datetime) -> Reservation | QuotaExceeded:
     due = charges(BUDGETS, Request(skill="reply", key_id="key1"), now=now)
     try:
-        made = reserve(counters, tenant_id, due, DIME, reservation_id=name, now=now, lifetime_s=30)
+        reservation = reserve(counters, tenant_id, due, DIME, reservation_id=name, now=now, lifetime_s=30)
     except QuotaExceeded as refusal:
         return refusal
-    assert made is not None
-    return made
+    assert reservation is not None
+    return reservation
 
 
 def test_of_64_callers_at_once_exactly_10_are_served_and_what_crashed_comes_back(counters: DynamoCounters) -> None:
     with ThreadPoolExecutor(CALLERS) as callers:
-        answers = list(callers.map(lambda number: called(counters, "crowd", f"r{number}", NOW), range(CALLERS)))
-    served = [answer for answer in answers if isinstance(answer, Reservation)]
-    assert len(served) == 10
+        answers = list(callers.map(lambda number: reserve_dime(counters, "crowd", f"r{number}", NOW), range(CALLERS)))
+    reservations = [answer for answer in answers if isinstance(answer, Reservation)]
+    assert len(reservations) == 10
     assert {answer.retry_after_s for answer in answers if isinstance(answer, QuotaExceeded)} == {1}
 
     # Four settle for half, six are killed; when those have expired, 64 callers at once find room for eight.
     with ThreadPoolExecutor(CALLERS) as callers:
-        list(callers.map(lambda made: settle(counters, made, Amount(tokens=10, nano_usd=50_000_000), now=NOW), served[:4]))
+        list(
+            callers.map(
+                lambda reservation: settle(counters, reservation, Amount(tokens=10, nano_usd=50_000_000), now=NOW), reservations[:4]
+            )
+        )
     later = NOW + timedelta(seconds=60 + GRACE)
     with ThreadPoolExecutor(CALLERS) as callers:
-        again = list(callers.map(lambda number: called(counters, "crowd", f"a{number}", later), range(CALLERS)))
-    assert len([answer for answer in again if isinstance(answer, Reservation)]) == 8
+        later_answers = list(callers.map(lambda number: reserve_dime(counters, "crowd", f"a{number}", later), range(CALLERS)))
+    assert len([answer for answer in later_answers if isinstance(answer, Reservation)]) == 8
     month = charges(BUDGETS, Request(skill="reply", key_id="key1"), now=NOW)[0]
     assert standing(counters.read("crowd"), month.counter, month.start) == (1_000_000_000, 800_000_000)
 
@@ -76,9 +80,9 @@ def test_settlements_give_their_money_back_to_those_who_come_again(counters: Dyn
 
     def persistent(number: int) -> None:
         for attempt in range(1000):
-            made = called(counters, "patient", f"r{number}-{attempt}", NOW)
-            if isinstance(made, Reservation):
-                settle(counters, made, Amount(tokens=10, nano_usd=1_000_000), now=NOW)
+            reservation = reserve_dime(counters, "patient", f"r{number}-{attempt}", NOW)
+            if isinstance(reservation, Reservation):
+                settle(counters, reservation, Amount(tokens=10, nano_usd=1_000_000), now=NOW)
                 return
         raise AssertionError("never served while money was left")
 

@@ -1,5 +1,5 @@
-"""The emulator's door: whoever does not sign with the cloud's key gets nothing done and reads nothing, however he
-asks."""
+"""The emulator's door: a request that is not signed with the cloud's key changes and reads nothing, whatever its
+form."""
 
 from __future__ import annotations
 
@@ -28,22 +28,24 @@ PRESIGNED = (
 )
 
 
-def asked(emulator: Emulator, method: str, target: str, headers: dict[str, str], body: str = "{}") -> httpx.Response:
-    """The answer to a request sent exactly so; `{port}` in a header is the emulator's. An answer that breaks off is no
-    answer at all."""
-    given = {"Host": "127.0.0.1:{port}", "Content-Length": str(len(body)), "Connection": "close", **headers}
-    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value.replace('{port}', str(emulator.port))}" for name, value in given.items())]
+def send(emulator: Emulator, method: str, target: str, headers: dict[str, str], body: str = "{}") -> httpx.Response:
+    """The answer to a request sent byte by byte as given; `{port}` in a header becomes the emulator's port."""
+    all_headers = {"Host": "127.0.0.1:{port}", "Content-Length": str(len(body)), "Connection": "close", **headers}
+    lines = [
+        f"{method} {target} HTTP/1.1",
+        *(f"{name}: {value.replace('{port}', str(emulator.port))}" for name, value in all_headers.items()),
+    ]
     with socket.create_connection(("127.0.0.1", emulator.port), timeout=10) as connection:
         connection.sendall("\r\n".join([*lines, "", body]).encode())
         content = b""
         while piece := connection.recv(65536):
             content += piece
     head, _, rest = content.partition(b"\r\n\r\n")
-    status, *found = head.decode().split("\r\n")
-    return httpx.Response(int(status.split()[1]), headers=[tuple(line.split(": ", 1)) for line in found], content=rest)  # type: ignore[misc]
+    status, *header_lines = head.decode().split("\r\n")
+    return httpx.Response(int(status.split()[1]), headers=[tuple(line.split(": ", 1)) for line in header_lines], content=rest)  # type: ignore[misc]
 
 
-def signed(emulator: Emulator, host: str, body: str = "{}", key: str = "test", secret: str = "test", **headers: str) -> dict[str, str]:
+def sign(emulator: Emulator, host: str, body: str = "{}", key: str = "test", secret: str = "test", **headers: str) -> dict[str, str]:
     """The headers of DynamoDB's ListTables at `host`, signed."""
     request = AWSRequest("POST", f"http://127.0.0.1:{emulator.port}/", headers={**LIST, "Host": host, **headers}, data=body)
     SigV4Auth(Credentials(key, secret), "dynamodb", "us-east-1").add_auth(request)
@@ -105,7 +107,7 @@ def assert_refused(answer: httpx.Response) -> None:
     ],
 )
 def test_what_is_not_signed_with_the_clouds_key_is_refused(emulator: Emulator, method: str, target: str, headers: dict[str, str]) -> None:
-    assert_refused(asked(emulator, method, target, headers))
+    assert_refused(send(emulator, method, target, headers))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_what_is_not_signed_with_the_clouds_key_is_refused(emulator: Emulator, m
 )
 def test_what_is_signed_is_answered_by_each_name_of_the_loopback(emulator: Emulator, host: str) -> None:
     host = host.replace("{port}", str(emulator.port))
-    answer = asked(emulator, "POST", "/", signed(emulator, host, Origin=f"http://{host}"))
+    answer = send(emulator, "POST", "/", sign(emulator, host, Origin=f"http://{host}"))
     assert answer.status_code == 200, answer.text
     assert "TableNames" in answer.json()
     assert not [name for name in answer.headers if name.startswith("access-control-")]
@@ -149,7 +151,7 @@ def test_what_is_signed_is_answered_by_each_name_of_the_loopback(emulator: Emula
     ],
 )
 def test_what_is_signed_for_another_name_is_refused(emulator: Emulator, host: str) -> None:
-    assert_refused(asked(emulator, "POST", "/", signed(emulator, host.replace("{port}", str(emulator.port)))))
+    assert_refused(send(emulator, "POST", "/", sign(emulator, host.replace("{port}", str(emulator.port)))))
 
 
 @pytest.mark.parametrize(
@@ -157,30 +159,30 @@ def test_what_is_signed_for_another_name_is_refused(emulator: Emulator, host: st
 )
 def test_what_another_page_sends_is_refused_even_if_it_is_signed(emulator: Emulator, origin: str) -> None:
     origin = origin.replace("{port}", str(emulator.port))
-    assert_refused(asked(emulator, "POST", "/", signed(emulator, f"127.0.0.1:{emulator.port}", Origin=origin)))
+    assert_refused(send(emulator, "POST", "/", sign(emulator, f"127.0.0.1:{emulator.port}", Origin=origin)))
 
 
 def test_what_was_signed_counts_as_it_was_signed(emulator: Emulator) -> None:
     host = f"127.0.0.1:{emulator.port}"
-    headers = signed(emulator, host)
-    assert asked(emulator, "POST", "/", headers).status_code == 200
-    assert_refused(asked(emulator, "POST", "/", headers, '{"Limit": 1}'))
-    assert_refused(asked(emulator, "POST", "/?x=1", headers))
-    assert_refused(asked(emulator, "POST", "/x", headers))
-    assert_refused(asked(emulator, "POST", "/", {**headers, "Host": f"localhost:{emulator.port}"}))
-    assert_refused(asked(emulator, "POST", "/", signed(emulator, host, secret="guessed")))
+    headers = sign(emulator, host)
+    assert send(emulator, "POST", "/", headers).status_code == 200
+    assert_refused(send(emulator, "POST", "/", headers, '{"Limit": 1}'))
+    assert_refused(send(emulator, "POST", "/?x=1", headers))
+    assert_refused(send(emulator, "POST", "/x", headers))
+    assert_refused(send(emulator, "POST", "/", {**headers, "Host": f"localhost:{emulator.port}"}))
+    assert_refused(send(emulator, "POST", "/", sign(emulator, host, secret="guessed")))
     old = AWSRequest("POST", emulator.url, headers={**LIST, "Host": host}, data="{}")
     signer = SigV4Auth(Credentials("test", "test"), "dynamodb", "us-east-1")
     old.context["timestamp"] = "20200101T000000Z"
     old.headers["X-Amz-Date"] = "20200101T000000Z"
     text = signer.string_to_sign(old, signer.canonical_request(old))
     signer._inject_signature_to_request(old, signer.signature(text, old))
-    assert_refused(asked(emulator, "POST", "/", dict(old.headers)))
+    assert_refused(send(emulator, "POST", "/", dict(old.headers)))
 
 
 def test_two_hosts_are_no_host(emulator: Emulator) -> None:
-    headers = {**signed(emulator, f"127.0.0.1:{emulator.port}"), "host": "evil.example"}
-    assert asked(emulator, "POST", "/", headers).status_code in (400, 403)
+    headers = {**sign(emulator, f"127.0.0.1:{emulator.port}"), "host": "evil.example"}
+    assert send(emulator, "POST", "/", headers).status_code in (400, 403)
 
 
 def test_nobody_speaks_through_a_websocket(emulator: Emulator) -> None:
@@ -191,11 +193,11 @@ def test_nobody_speaks_through_a_websocket(emulator: Emulator) -> None:
         "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
     }
     for target in ("/", "/_aws/execute-api/api/stage"):
-        assert asked(emulator, "GET", target, {**upgrade, "Origin": "https://evil.example"}, "").status_code == 403
+        assert send(emulator, "GET", target, {**upgrade, "Origin": "https://evil.example"}, "").status_code == 403
 
 
 def test_health_tells_nothing(emulator: Emulator) -> None:
-    answer = asked(emulator, "GET", "/_ministack/health", {}, "")
+    answer = send(emulator, "GET", "/_ministack/health", {}, "")
     assert (answer.status_code, answer.content) == (200, b"")
 
 
@@ -232,9 +234,9 @@ def test_credentials_that_sts_lent_are_good_with_their_token_alone(emulator: Emu
         ("ASIAAAAAAAAAAAAAAAAA", lent["SecretAccessKey"], lent["SessionToken"]),
         ("000000000000", "test", None),
     ):
-        with pytest.raises(ClientError) as refused:
+        with pytest.raises(ClientError) as error:
             tables(key, secret, token)
-        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+        assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
 
 
 def test_what_sts_lent_does_on_s3_what_its_role_and_its_session_allow(emulator: Emulator) -> None:
@@ -257,50 +259,50 @@ def test_what_sts_lent_does_on_s3_what_its_role_and_its_session_allow(emulator: 
     arn = iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
     iam.put_role_policy(RoleName=role, PolicyName="data", PolicyDocument=allowing("tenants/"))
 
-    def works(prefix: str, **session: str) -> set[str]:
-        """What a session may do below a prefix; all else is denied."""
+    def allowed_actions(prefix: str, **session: str) -> set[str]:
+        """The attempts below a prefix that a session's credentials are allowed; all others are denied."""
         lent = emulator.client("sts").assume_role(RoleArn=arn, RoleSessionName="lent", **session)["Credentials"]
         config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"max_attempts": 0})
         keys = boto3.Session(lent["AccessKeyId"], lent["SecretAccessKey"], lent["SessionToken"], "us-east-1")
         s3 = keys.client("s3", endpoint_url=emulator.url, config=config)
-        there, own = {"Bucket": bucket, "Key": f"{prefix}1"}, {"Bucket": bucket, "Key": f"{prefix}2"}
+        existing_object, new_object = {"Bucket": bucket, "Key": f"{prefix}1"}, {"Bucket": bucket, "Key": f"{prefix}2"}
         attempts: dict[str, Callable[[], object]] = {
-            "get": lambda: s3.get_object(**there),
-            "put": lambda: s3.put_object(**own, Body=b"x"),
+            "get": lambda: s3.get_object(**existing_object),
+            "put": lambda: s3.put_object(**new_object, Body=b"x"),
             "list": lambda: s3.list_objects_v2(Bucket=bucket, Prefix=prefix),
             "list all": lambda: s3.list_objects_v2(Bucket=bucket),
-            "copy b's": lambda: s3.copy_object(**own, CopySource={"Bucket": bucket, "Key": "tenants/b/1"}),
-            "delete": lambda: s3.delete_object(**there),
+            "copy b's": lambda: s3.copy_object(**new_object, CopySource={"Bucket": bucket, "Key": "tenants/b/1"}),
+            "delete": lambda: s3.delete_object(**existing_object),
             "delete many": lambda: s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": f"{prefix}1"}]}),
-            "link": lambda: httpx.get(s3.generate_presigned_url("get_object", Params=there)).raise_for_status(),
+            "link": lambda: httpx.get(s3.generate_presigned_url("get_object", Params=existing_object)).raise_for_status(),
         }
-        worked, denials = set(), set()
+        successes, denials = set(), set()
         for what, attempt in attempts.items():
             try:
                 attempt()
-                worked.add(what)
+                successes.add(what)
             except ClientError as denied:
                 denials.add(denied.response["Error"]["Code"])
             except httpx.HTTPStatusError as denied:
                 denials.add("AccessDenied" if "AccessDenied" in denied.response.text else denied.response.text)
         assert denials == {"AccessDenied"}
-        return worked
+        return successes
 
-    some = {"get", "put", "list", "link"}
-    assert works("tenants/b/") == some | {"copy b's"}
-    assert works("elsewhere/") == set()
-    narrowed = allowing("tenants/a/")
-    assert works("tenants/a/", Policy=narrowed) == some
-    assert works("tenants/b/", Policy=narrowed) == set()
-    assert works("elsewhere/", Policy=allowing("elsewhere/")) == set()  # a session's policy adds nothing to its role
+    reading_and_writing = {"get", "put", "list", "link"}
+    assert allowed_actions("tenants/b/") == reading_and_writing | {"copy b's"}
+    assert allowed_actions("elsewhere/") == set()
+    policy_of_a = allowing("tenants/a/")
+    assert allowed_actions("tenants/a/", Policy=policy_of_a) == reading_and_writing
+    assert allowed_actions("tenants/b/", Policy=policy_of_a) == set()
+    assert allowed_actions("elsewhere/", Policy=allowing("elsewhere/")) == set()  # a session's policy adds nothing to its role
 
 
 def test_a_client_learns_in_its_services_words_that_its_key_is_not_the_clouds(emulator: Emulator) -> None:
     def code(service: str, operation: str) -> str:
         client = boto3.Session("AKIAABCDEFGHIJKLMNOP", "x", None, "us-east-1").client(service, endpoint_url=emulator.url)
-        with pytest.raises(ClientError) as refused:
+        with pytest.raises(ClientError) as error:
             getattr(client, operation)()
-        return str(refused.value.response["Error"]["Code"])
+        return str(error.value.response["Error"]["Code"])
 
     assert code("s3", "list_buckets") == "InvalidAccessKeyId"
     assert code("lambda", "list_functions") == "UnrecognizedClientException"
@@ -319,7 +321,7 @@ def test_the_deployed_api_is_for_every_page_and_always_has_its_own_name(emulator
         "a, b",
     ):
         headers = {"Host": host, "Origin": "https://app.example", "Content-Type": "text/plain"}
-        answer = asked(emulator, "POST", f"/_aws/execute-api/{api}/api/say?a=1", headers, "hi")
+        answer = send(emulator, "POST", f"/_aws/execute-api/{api}/api/say?a=1", headers, "hi")
         assert answer.status_code == 201, (host, answer.text)
     for path in (f"{api}/none/say", "../../2015-03-31/functions", "%2e%2e/%2e%2e/", f"{api}//api/say"):
-        assert asked(emulator, "POST", f"/_aws/execute-api/{path}", {"Host": "x.s3.localhost:{port}"}).status_code in (403, 404)
+        assert send(emulator, "POST", f"/_aws/execute-api/{path}", {"Host": "x.s3.localhost:{port}"}).status_code in (403, 404)

@@ -171,14 +171,15 @@ def test_a_record_of_more_events_than_firehose_takes_apart_goes_to_the_errors(em
 def test_a_result_lies_where_the_execution_says(emulator: Emulator, lake: dict[str, str]) -> None:
     athena = emulator.client("athena")
     query = athena.start_query_execution(QueryString="SELECT 1 AS one", WorkGroup=lake["workgroup"])["QueryExecutionId"]
-    ended = until(
+    execution = until(
         lambda: (
-            found
-            if (found := athena.get_query_execution(QueryExecutionId=query)["QueryExecution"])["Status"]["State"] in ("SUCCEEDED", "FAILED")
+            description
+            if (description := athena.get_query_execution(QueryExecutionId=query)["QueryExecution"])["Status"]["State"]
+            in ("SUCCEEDED", "FAILED")
             else None
         )
     )
-    assert ended["ResultConfiguration"]["OutputLocation"] == f"s3://{lake['bucket']}/athena/{query}.csv"
+    assert execution["ResultConfiguration"]["OutputLocation"] == f"s3://{lake['bucket']}/athena/{query}.csv"
     body = emulator.client("s3").get_object(Bucket=lake["bucket"], Key=f"athena/{query}.csv")["Body"].read()
     assert body.decode().split() == ["one", "1"]
 
@@ -186,18 +187,20 @@ def test_a_result_lies_where_the_execution_says(emulator: Emulator, lake: dict[s
 def run_query(emulator: Emulator, names: dict[str, str], query: str) -> dict[str, Any]:
     """The query's execution, ended."""
     athena = emulator.client("athena")
-    started = athena.start_query_execution(
+    new_query = athena.start_query_execution(
         QueryString=query, WorkGroup=names["workgroup"], QueryExecutionContext={"Database": names["database"]}
     )
-    ended: dict[str, Any] = until(
+    execution: dict[str, Any] = until(
         lambda: (
-            found
-            if (found := athena.get_query_execution(QueryExecutionId=started["QueryExecutionId"])["QueryExecution"])["Status"]["State"]
+            description
+            if (description := athena.get_query_execution(QueryExecutionId=new_query["QueryExecutionId"])["QueryExecution"])["Status"][
+                "State"
+            ]
             in ("SUCCEEDED", "FAILED")
             else None
         )
     )
-    return ended
+    return execution
 
 
 @pytest.mark.parametrize("query", ["SELECT FROM WHERE (", "UNLOAD (SELECT FROM WHERE () TO 's3://b/f/' WITH (format = 'PARQUET')"])
@@ -242,9 +245,9 @@ def test_a_column_added_to_the_table_is_null_where_older_files_lack_it(emulator:
     until(lambda: keys(emulator, lake["bucket"], "events/"))
     glue = emulator.client("glue")
     table = glue.get_table(DatabaseName=lake["database"], Name="events")["Table"]
-    kept = {name: table[name] for name in ("Name", "TableType", "Parameters", "PartitionKeys", "StorageDescriptor")}
-    kept["StorageDescriptor"]["Columns"].append({"Name": "region", "Type": "string"})
-    glue.update_table(DatabaseName=lake["database"], TableInput=kept)
+    table_input = {name: table[name] for name in ("Name", "TableType", "Parameters", "PartitionKeys", "StorageDescriptor")}
+    table_input["StorageDescriptor"]["Columns"].append({"Name": "region", "Type": "string"})
+    glue.update_table(DatabaseName=lake["database"], TableInput=table_input)
     query = "SELECT event_id, region FROM events WHERE event_type = 'output' ORDER BY event_id"
     assert [(row["event_id"], row["region"] is None) for row in ask(emulator, lake, query)] == [("old", True)]
     put(emulator, lake["stream"], [{"event_id": "new", "event_type": "output", "region": "eu"}])
@@ -267,9 +270,9 @@ def a_small_day() -> list[StoredEvent]:
         about = {"output_id": f"out_{number}", "interaction_id": f"int_{number}", "policy_id": policy}
         return OutputProduced(**reply, **about, text=text, latency_ms=latency_ms, usage=usage)
 
-    def feedback(number: int, output_number: int, **said: Any) -> AnyEvent:
+    def feedback(number: int, output_number: int, **fields: Any) -> AnyEvent:
         about = {"feedback_id": f"fbk_{number}", "output_id": f"out_{output_number}", "interaction_id": f"int_{output_number}"}
-        return FeedbackSubmitted(**reply, **about, **said)
+        return FeedbackSubmitted(**reply, **about, **fields)
 
     emails = {1: "Where is my order?", 2: "Can I cancel?", 3: "Do you ship abroad?"}
     first: list[AnyEvent] = [
@@ -337,10 +340,11 @@ def select_events(emulator: Emulator, names: dict[str, str], statement: tuple[st
     client = emulator.client("stepfunctions")
     machine = client.create_state_machine(name=f"select-{uuid.uuid4().hex[:8]}", definition=definition, roleArn=ROLE)["stateMachineArn"]
     execution = client.start_execution(stateMachineArn=machine, input="{}")["executionArn"]
-    ended: dict[str, Any] = until(
-        lambda: found if (found := client.describe_execution(executionArn=execution))["status"] != "RUNNING" else None, seconds=60
+    execution_description: dict[str, Any] = until(
+        lambda: description if (description := client.describe_execution(executionArn=execution))["status"] != "RUNNING" else None,
+        seconds=60,
     )
-    return ended
+    return execution_description
 
 
 def fetch(emulator: Emulator, bucket: str, prefix: str, folder: Path) -> Path:
@@ -362,19 +366,19 @@ def test_the_learning_machine_has_athena_write_what_the_dataset_is_made_of(
     bucket, prefix = event_lake["bucket"], "athena/unload/acme/run_1/"
     emulator.client("s3").put_object(Bucket=bucket, Key=f"{prefix}0/half", Body=b"of a try that failed")
     folder = f"s3://{bucket}/{prefix}"
-    ended = select_events(emulator, event_lake, selection("acme", folder), folder)
-    assert (ended["status"], json.loads(ended.get("output", "null"))) == ("SUCCEEDED", f"{folder}1/"), ended.get("cause")
+    execution = select_events(emulator, event_lake, selection("acme", folder), folder)
+    assert (execution["status"], json.loads(execution.get("output", "null"))) == ("SUCCEEDED", f"{folder}1/"), execution.get("cause")
     read = list(read_events("acme", fetch(emulator, bucket, f"{prefix}1/", tmp_path / "acme")))
     first_day = [event for event in a_small_day() if event.tenant_id == "acme" and event.received_at == MORNING]
-    wanted = {event.event_id: event.payload for event in first_day if event.event_type in ("interaction", "output", "feedback")}
-    assert {event.event_id: event.payload for event in read} == wanted
-    assert len(read) == len(wanted) + 1  # the rating that came twice
+    expected = {event.event_id: event.payload for event in first_day if event.event_type in ("interaction", "output", "feedback")}
+    assert {event.event_id: event.payload for event in read} == expected
+    assert len(read) == len(expected) + 1  # the rating that came twice
 
 
 def test_a_selection_of_no_events_is_a_file_all_the_same(emulator: Emulator, event_lake: dict[str, str], tmp_path: Path) -> None:
     folder = f"s3://{event_lake['bucket']}/athena/unload/nobody/run_1/"
-    ended = select_events(emulator, event_lake, selection("nobody", folder), folder)
-    assert ended["status"] == "SUCCEEDED", ended.get("cause")
+    execution = select_events(emulator, event_lake, selection("nobody", folder), folder)
+    assert execution["status"] == "SUCCEEDED", execution.get("cause")
     files = fetch(emulator, event_lake["bucket"], "athena/unload/nobody/run_1/0/", tmp_path / "nobody")
     assert len(list(files.iterdir())) == 1
     assert list(read_events("nobody", files)) == []
@@ -382,12 +386,12 @@ def test_a_selection_of_no_events_is_a_file_all_the_same(emulator: Emulator, eve
 
 def test_a_query_that_fails_fails_its_task_with_athenas_reason(emulator: Emulator, event_lake: dict[str, str]) -> None:
     wrong = (f"UNLOAD (SELECT no_such_column FROM events) TO 's3://{event_lake['bucket']}/unload/", "/' WITH (format = 'PARQUET')")
-    ended = select_events(emulator, event_lake, wrong, "")
-    assert ended["error"] == "States.TaskFailed"
-    query = json.loads(ended["cause"])["QueryExecution"]
+    execution = select_events(emulator, event_lake, wrong, "")
+    assert execution["error"] == "States.TaskFailed"
+    query = json.loads(execution["cause"])["QueryExecution"]
     assert (query["Status"]["State"], query["WorkGroup"]) == ("FAILED", event_lake["workgroup"])
     assert isinstance(query["Status"]["SubmissionDateTime"], int)
-    assert "no_such_column" in Failure(Error=ended["error"], Cause=ended["cause"]).told
+    assert "no_such_column" in Failure(Error=execution["error"], Cause=execution["cause"]).told
     nowhere = select_events(emulator, {**event_lake, "workgroup": "primary"}, wrong, "")
     assert (nowhere["error"], nowhere["cause"][:18]) == ("Athena.InvalidRequestException", "No output location")
 
@@ -417,11 +421,11 @@ def test_the_compaction_machine_leaves_one_row_per_event(emulator: Emulator, eve
     )
     states = emulator.client("stepfunctions")
     execution = states.start_execution(stateMachineArn=f"arn:aws:states:us-east-1:000000000000:stateMachine:{name}", input="{}")
-    ended = until(
-        lambda: found if (found := states.describe_execution(executionArn=execution["executionArn"]))["status"] != "RUNNING" else None,
+    description = until(
+        lambda: answer if (answer := states.describe_execution(executionArn=execution["executionArn"]))["status"] != "RUNNING" else None,
         seconds=120,
     )
-    assert ended["status"] == "SUCCEEDED", ended.get("cause")
+    assert description["status"] == "SUCCEEDED", description.get("cause")
     files = keys(emulator, event_lake["bucket"], "events/")
     assert len(files) == 5
     assert all("/compacted-" in file for file in files)

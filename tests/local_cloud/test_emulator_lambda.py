@@ -1,4 +1,4 @@
-"""Lambda on the laptop cloud: what a handler sees, what its caller is told, and what is logged."""
+"""Lambda on the laptop cloud: what a handler sees, what its caller gets, and what is logged."""
 
 from __future__ import annotations
 
@@ -175,11 +175,11 @@ def test_a_stream_record_that_the_function_names_as_failed_is_tried_again_and_gi
     assert json.loads(message["Body"])["requestContext"]["condition"] == "RetryAttemptsExhausted"
     assert json.loads(message["Body"])["DDBStreamBatchInfo"]["batchSize"] == 1
 
-    def handled() -> list[str]:
+    def handled_keys() -> list[str]:
         events = emulator.client("logs").filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern="")["events"]
         return [key for event in events if event["message"].startswith("[") for key in json.loads(event["message"])]
 
-    keys = until(lambda: found if "b" in (found := handled()) else None)
+    keys = until(lambda: handled if "b" in (handled := handled_keys()) else None)
     assert keys.count("a") == 1
     assert keys.count("bad") >= 2
 
@@ -197,19 +197,19 @@ def test_a_stream_record_that_is_given_up_is_kept_whole_on_s3_as_lambda_keeps_it
         DestinationConfig={"OnFailure": {"Destination": f"arn:aws:s3:::{bucket}"}},
     )["UUID"]
     dynamodb.put_item(TableName=table, Item={"pk": {"S": "bad"}, "text": {"S": "as it was"}})
-    [found] = until(lambda: s3.list_objects_v2(Bucket=bucket).get("Contents"))
+    [entry] = until(lambda: s3.list_objects_v2(Bucket=bucket).get("Contents"))
     second = r"(\d{4})-(\d\d)-(\d\d)T\d\d\.\d\d\.\d\d"
-    named = re.fullmatch(rf"aws/lambda/{mapping}/shardId-[0-9a-f-]+/(\d{{4}})/(\d\d)/(\d\d)/{second}-[0-9a-f-]{{36}}", found["Key"])
-    assert named is not None, found["Key"]
-    assert named.groups()[:3] == named.groups()[3:]
-    kept = json.loads(s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read())
-    assert kept["requestContext"]["condition"] == "RetryAttemptsExhausted"
-    assert kept["requestContext"]["functionArn"].endswith(f":function:{function}")
-    assert kept["DDBStreamBatchInfo"].keys() == {
+    match = re.fullmatch(rf"aws/lambda/{mapping}/shardId-[0-9a-f-]+/(\d{{4}})/(\d\d)/(\d\d)/{second}-[0-9a-f-]{{36}}", entry["Key"])
+    assert match is not None, entry["Key"]
+    assert match.groups()[:3] == match.groups()[3:]
+    document = json.loads(s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read())
+    assert document["requestContext"]["condition"] == "RetryAttemptsExhausted"
+    assert document["requestContext"]["functionArn"].endswith(f":function:{function}")
+    assert document["DDBStreamBatchInfo"].keys() == {
         *("shardId", "startSequenceNumber", "endSequenceNumber", "approximateArrivalOfFirstRecord"),
         *("approximateArrivalOfLastRecord", "batchSize", "streamArn"),
     }
-    [record] = json.loads(kept["payload"])["Records"]
+    [record] = json.loads(document["payload"])["Records"]
     assert record["dynamodb"]["NewImage"]["text"] == {"S": "as it was"}
 
 

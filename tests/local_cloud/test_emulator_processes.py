@@ -82,7 +82,7 @@ def _as_a_terminal_starts_it() -> None:
         (signal.SIGKILL, "pytest"),
         (signal.SIGKILL, "worker"),
     ],
-    ids=lambda given: getattr(given, "name", given),
+    ids=lambda value: getattr(value, "name", value),
 )
 def test_an_interrupted_test_leaves_no_emulator(tmp_path: Path, way: signal.Signals, whom: str) -> None:
     (tmp_path / "test_interrupted.py").write_text(INTERRUPTED)
@@ -108,11 +108,11 @@ def test_an_interrupted_test_leaves_no_emulator(tmp_path: Path, way: signal.Sign
         "THE_HOME": str(home),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers/rlaas/python")]),
     }
-    with (tmp_path / "said").open("wb") as said:
-        run = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said, preexec_fn=_as_a_terminal_starts_it)
+    with (tmp_path / "output").open("wb") as output:
+        run = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output, preexec_fn=_as_a_terminal_starts_it)
     worker = home / "worker"
     until(lambda: (worker.exists() and worker.read_text()) or run.poll() is not None, seconds=180)
-    assert run.poll() is None, (tmp_path / "said").read_text()
+    assert run.poll() is None, (tmp_path / "output").read_text()
     if whom == "terminal":  # as Ctrl-C and a closed window do, to the foreground's processes
         os.killpg(run.pid, way)
     else:

@@ -1,4 +1,4 @@
-"""What mirroring and rewards need of queues: handing out again, taking for dead, and quiet tenants first."""
+"""Queues as mirroring and rewards need them: redelivery, dead letters, and quiet tenants first."""
 
 import json
 import uuid
@@ -12,7 +12,7 @@ def name() -> str:
     return f"q-{uuid.uuid4().hex[:8]}"
 
 
-def logged(emulator: Emulator, function: str) -> list[list[str]]:
+def logged_batches(emulator: Emulator, function: str) -> list[list[str]]:
     try:
         events = emulator.client("logs").filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern="")["events"]
     except ClientError:  # nothing was logged yet
@@ -43,7 +43,7 @@ def test_a_message_named_as_failed_is_handed_out_again_and_then_taken_for_dead_a
     sqs.send_message_batch(QueueUrl=queue, Entries=entries)
     [letter] = until(lambda: sqs.receive_message(QueueUrl=dead, WaitTimeSeconds=1).get("Messages"))
     assert letter["Body"] == "bad"
-    bodies = [body for batch in logged(emulator, function) for body in batch]
+    bodies = [body for batch in logged_batches(emulator, function) for body in batch]
     assert (bodies.count("a"), bodies.count("bad"), bodies.count("b")) == (1, 2, 1)
 
 
@@ -55,12 +55,12 @@ def test_a_quiet_tenants_message_is_handed_out_before_anothers_backlog(emulator:
         sqs.send_message_batch(QueueUrl=queue, Entries=entries)
     sqs.send_message(QueueUrl=queue, MessageBody="quiet", MessageGroupId="quiet")
 
-    def handed_out(most: int) -> list[str]:
+    def receive(most: int) -> list[str]:
         messages = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=most).get("Messages", [])
         for message in messages:
             if message["Body"] == "loud 0":
                 sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
         return [message["Body"] for message in messages]
 
-    assert handed_out(2) == ["loud 0", "quiet"]
-    assert handed_out(10) == [f"loud {n}" for n in range(1, 11)]
+    assert receive(2) == ["loud 0", "quiet"]
+    assert receive(10) == [f"loud {n}" for n in range(1, 11)]

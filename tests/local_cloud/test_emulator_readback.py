@@ -12,7 +12,7 @@ from local import readback
 from tests.local_cloud.conftest import Emulator
 
 
-def deployed(emulator: Emulator) -> tuple[str, dict[str, Any]]:
+def deploy_stack(emulator: Emulator) -> tuple[str, dict[str, Any]]:
     """A stack with a table that expires and recovers; its name and template."""
     stack = f"r-{uuid.uuid4().hex[:8]}"
     table = {
@@ -31,19 +31,19 @@ def deployed(emulator: Emulator) -> tuple[str, dict[str, Any]]:
 
 
 def test_what_was_dropped_is_set_once(emulator: Emulator) -> None:
-    stack, template = deployed(emulator)
-    mended = readback.check({stack: template}, emulator.client)
-    assert [line.split()[1:3] for line in mended] == [
+    stack, template = deploy_stack(emulator)
+    repairs = readback.check({stack: template}, emulator.client)
+    assert [line.split()[1:3] for line in repairs] == [
         [f"{stack}/Table", "TimeToLiveSpecification,"],
         [f"{stack}/Table", "PointInTimeRecoverySpecification,"],
     ]
     assert readback.check({stack: template}, emulator.client) == []
-    described = emulator.client("dynamodb").describe_time_to_live(TableName=stack)["TimeToLiveDescription"]
-    assert described == {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires_at"}
+    description = emulator.client("dynamodb").describe_time_to_live(TableName=stack)["TimeToLiveDescription"]
+    assert description == {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires_at"}
 
 
 def test_what_cannot_be_set_is_named(emulator: Emulator) -> None:
-    stack, template = deployed(emulator)
+    stack, template = deploy_stack(emulator)
     template["Resources"]["Table"]["Properties"]["StreamSpecification"] = {"StreamViewType": "NEW_IMAGE"}
     template["Resources"]["Other"] = {"Type": "AWS::SQS::Queue"}
     with pytest.raises(readback.Dropped) as problem:
@@ -53,7 +53,7 @@ def test_what_cannot_be_set_is_named(emulator: Emulator) -> None:
 
 
 def test_a_reference_stands_for_anything_that_is_set() -> None:
-    wanted = [{"Name": "QueueName", "Value": {"Fn::GetAtt": ["Queue", "QueueName"]}}]
-    assert readback.agrees(wanted, [{"Name": "QueueName", "Value": "q-1"}])
-    assert not readback.agrees(wanted, [{"Name": "QueueName"}])
-    assert not readback.agrees(wanted, [])
+    expected = [{"Name": "QueueName", "Value": {"Fn::GetAtt": ["Queue", "QueueName"]}}]
+    assert readback.agrees(expected, [{"Name": "QueueName", "Value": "q-1"}])
+    assert not readback.agrees(expected, [{"Name": "QueueName"}])
+    assert not readback.agrees(expected, [])

@@ -71,16 +71,16 @@ def training_job(bucket: str, **settings: Any) -> dict[str, Any]:
     }
 
 
-def ended(emulator: Emulator, job: str) -> dict[str, Any]:
+def wait_until_ended(emulator: Emulator, job: str) -> dict[str, Any]:
     sagemaker = emulator.client("sagemaker")
-    described: dict[str, Any] = until(
+    description: dict[str, Any] = until(
         lambda: (
-            found
-            if (found := sagemaker.describe_training_job(TrainingJobName=job))["TrainingJobStatus"] not in ("InProgress", "Stopping")
+            answer
+            if (answer := sagemaker.describe_training_job(TrainingJobName=job))["TrainingJobStatus"] not in ("InProgress", "Stopping")
             else None
         )
     )
-    return described
+    return description
 
 
 def content(emulator: Emulator, bucket: str, key: str) -> dict[str, str]:
@@ -92,9 +92,9 @@ def content(emulator: Emulator, bucket: str, key: str) -> dict[str, str]:
 def test_a_training_job_sees_opt_ml_and_its_outputs_are_stored(emulator: Emulator, bucket: str) -> None:
     job = training_job(bucket, HyperParameters={"rate": "0.1"})
     emulator.client("sagemaker").create_training_job(**job)
-    described = ended(emulator, job["TrainingJobName"])
-    assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
-    assert [step["Status"] for step in described["SecondaryStatusTransitions"]] == [
+    description = wait_until_ended(emulator, job["TrainingJobName"])
+    assert description["TrainingJobStatus"] == "Completed", description.get("FailureReason")
+    assert [step["Status"] for step in description["SecondaryStatusTransitions"]] == [
         "Starting",
         "Downloading",
         "Training",
@@ -102,11 +102,11 @@ def test_a_training_job_sees_opt_ml_and_its_outputs_are_stored(emulator: Emulato
         "Completed",
     ]
     prefix = f"out/{job['TrainingJobName']}/output"
-    assert described["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{bucket}/{prefix}/model.tar.gz"
+    assert description["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{bucket}/{prefix}/model.tar.gz"
     assert content(emulator, bucket, f"{prefix}/model.tar.gz") == {"weights": "onetwo"}
     assert json.loads(content(emulator, bucket, f"{prefix}/output.tar.gz")["report.json"]) == {"rate": "0.1", "credentials": True}
 
-    assert described["FinalMetricDataList"][0]["Value"] == pytest.approx(0.25)
+    assert description["FinalMetricDataList"][0]["Value"] == pytest.approx(0.25)
     events = emulator.client("logs").filter_log_events(
         logGroupName="/aws/sagemaker/TrainingJobs", logStreamNamePrefix=job["TrainingJobName"]
     )["events"]
@@ -116,7 +116,7 @@ def test_a_training_job_sees_opt_ml_and_its_outputs_are_stored(emulator: Emulato
 def test_an_isolated_job_has_no_credentials_and_its_data_comes_and_goes_all_the_same(emulator: Emulator, bucket: str) -> None:
     job = training_job(bucket, EnableNetworkIsolation=True)
     emulator.client("sagemaker").create_training_job(**job)
-    assert ended(emulator, job["TrainingJobName"])["TrainingJobStatus"] == "Completed"
+    assert wait_until_ended(emulator, job["TrainingJobName"])["TrainingJobStatus"] == "Completed"
     prefix = f"out/{job['TrainingJobName']}/output"
     assert json.loads(content(emulator, bucket, f"{prefix}/output.tar.gz")["report.json"]) == {"credentials": False}
 
@@ -128,8 +128,8 @@ def test_a_prefix_without_a_slash_reads_every_key_that_begins_so(emulator: Emula
         job = training_job(bucket)
         job["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"] = f"s3://{bucket}/{uri}"
         emulator.client("sagemaker").create_training_job(**job)
-        described = ended(emulator, job["TrainingJobName"])
-        prefix = described["ModelArtifacts"]["S3ModelArtifacts"].removeprefix(f"s3://{bucket}/")
+        description = wait_until_ended(emulator, job["TrainingJobName"])
+        prefix = description["ModelArtifacts"]["S3ModelArtifacts"].removeprefix(f"s3://{bucket}/")
         assert content(emulator, bucket, prefix) == {"weights": read}
 
 
@@ -143,22 +143,22 @@ def test_a_prefix_without_a_slash_reads_every_key_that_begins_so(emulator: Emula
 def test_a_failed_job_names_its_reason(emulator: Emulator, bucket: str, settings: dict[str, str], reason: str) -> None:
     job = training_job(bucket, HyperParameters=settings)
     emulator.client("sagemaker").create_training_job(**job)
-    described = ended(emulator, job["TrainingJobName"])
-    assert described["TrainingJobStatus"] == "Failed"
-    assert described["FailureReason"] == reason
+    description = wait_until_ended(emulator, job["TrainingJobName"])
+    assert description["TrainingJobStatus"] == "Failed"
+    assert description["FailureReason"] == reason
 
 
 def test_a_job_is_stopped_by_its_time_limit_and_by_hand(emulator: Emulator, bucket: str) -> None:
     sagemaker = emulator.client("sagemaker")
     late = training_job(bucket, HyperParameters={"do": "sleep"}, StoppingCondition={"MaxRuntimeInSeconds": 1})
     sagemaker.create_training_job(**late)
-    described = ended(emulator, late["TrainingJobName"])
-    assert (described["TrainingJobStatus"], described["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
+    description = wait_until_ended(emulator, late["TrainingJobName"])
+    assert (description["TrainingJobStatus"], description["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
     by_hand = training_job(bucket, HyperParameters={"do": "sleep"})
     sagemaker.create_training_job(**by_hand)
     until(lambda: sagemaker.describe_training_job(TrainingJobName=by_hand["TrainingJobName"])["SecondaryStatus"] == "Training")
     sagemaker.stop_training_job(TrainingJobName=by_hand["TrainingJobName"])
-    assert ended(emulator, by_hand["TrainingJobName"])["TrainingJobStatus"] == "Stopped"
+    assert wait_until_ended(emulator, by_hand["TrainingJobName"])["TrainingJobStatus"] == "Stopped"
 
 
 def test_an_empty_channel_a_taken_name_and_a_malformed_request_are_refused_as_on_aws(emulator: Emulator, bucket: str) -> None:
@@ -166,7 +166,7 @@ def test_an_empty_channel_a_taken_name_and_a_malformed_request_are_refused_as_on
     job = training_job(bucket)
     job["InputDataConfig"][0]["DataSource"]["S3DataSource"]["S3Uri"] = f"s3://{bucket}/nothing/"
     sagemaker.create_training_job(**job)
-    assert "No S3 objects found" in ended(emulator, job["TrainingJobName"])["FailureReason"]
+    assert "No S3 objects found" in wait_until_ended(emulator, job["TrainingJobName"])["FailureReason"]
     with pytest.raises(sagemaker.exceptions.ResourceInUse):
         sagemaker.create_training_job(**job)
     with pytest.raises(ClientError, match="regular expression pattern"):
@@ -191,16 +191,16 @@ def test_an_error_of_the_emulators_own_fails_the_job_at_once(emulator: Emulator,
     }
     job = training_job(bucket, InputDataConfig=[channel])
     emulator.client("sagemaker").create_training_job(**job)
-    described = ended(emulator, job["TrainingJobName"])
-    assert described["TrainingJobStatus"] == "Failed"
-    assert "KeyError: 'S3DataSource'" in described["FailureReason"]
+    description = wait_until_ended(emulator, job["TrainingJobName"])
+    assert description["TrainingJobStatus"] == "Failed"
+    assert "KeyError: 'S3DataSource'" in description["FailureReason"]
 
 
 def test_a_metric_that_is_no_number_does_not_hold_up_the_job(emulator: Emulator, bucket: str) -> None:
     job = training_job(bucket, HyperParameters={"do": "talk"})
     job["AlgorithmSpecification"]["MetricDefinitions"] = [{"Name": "loss", "Regex": "(nothing much)"}]
     emulator.client("sagemaker").create_training_job(**job)
-    assert ended(emulator, job["TrainingJobName"])["TrainingJobStatus"] == "Completed"
+    assert wait_until_ended(emulator, job["TrainingJobName"])["TrainingJobStatus"] == "Completed"
 
 
 def processing_job(bucket: str, *arguments: str) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def test_a_processing_job_reads_its_inputs_and_stores_its_outputs(emulator: Emul
     )
 
 
-def packed(files: dict[str, str]) -> bytes:
+def pack(files: dict[str, str]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for path, text in files.items():
@@ -317,14 +317,14 @@ def adapter(emulator: Emulator, bucket: str, endpoint: str, archive: bytes, adap
         EndpointName=endpoint,
         Specification={"BaseInferenceComponentName": f"{endpoint}--base", "Container": container},
     )
-    described: dict[str, Any] = until(lambda: settled(emulator, adapter_name))
-    return described
+    description: dict[str, Any] = until(lambda: description_if_settled(emulator, adapter_name))
+    return description
 
 
-def settled(emulator: Emulator, component: str) -> dict[str, Any] | None:
+def description_if_settled(emulator: Emulator, component: str) -> dict[str, Any] | None:
     """The component's description once it is no longer being created."""
-    described: dict[str, Any] = emulator.client("sagemaker").describe_inference_component(InferenceComponentName=component)
-    return described if described["InferenceComponentStatus"] != "Creating" else None
+    description: dict[str, Any] = emulator.client("sagemaker").describe_inference_component(InferenceComponentName=component)
+    return description if description["InferenceComponentStatus"] != "Creating" else None
 
 
 def invoke(emulator: Emulator, endpoint: str, component: str, body: dict[str, Any]) -> Any:
@@ -342,9 +342,9 @@ def test_the_base_component_serves_the_models_files_with_its_settings(emulator: 
 
 
 def test_an_adapter_is_loaded_asked_by_name_and_unloaded(emulator: Emulator, bucket: str, endpoint: str) -> None:
-    described = adapter(emulator, bucket, endpoint, packed({"adapter_config.json": "{}", "adapter_model.safetensors": ""}))
-    adapter_name = described["InferenceComponentName"]
-    assert described["InferenceComponentStatus"] == "InService"
+    description = adapter(emulator, bucket, endpoint, pack({"adapter_config.json": "{}", "adapter_model.safetensors": ""}))
+    adapter_name = description["InferenceComponentName"]
+    assert description["InferenceComponentStatus"] == "InService"
     assert invoke(emulator, endpoint, adapter_name, {})["adapter"] == adapter_name
     sagemaker = emulator.client("sagemaker")
     with pytest.raises(ClientError, match="with adapters on it"):
@@ -352,61 +352,62 @@ def test_an_adapter_is_loaded_asked_by_name_and_unloaded(emulator: Emulator, buc
     sagemaker.delete_inference_component(InferenceComponentName=adapter_name)
     until(lambda: not sagemaker.list_inference_components(NameContains=adapter_name)["InferenceComponents"])
     assert adapter_name not in invoke(emulator, endpoint, f"{endpoint}--base", {})["loaded"]
-    with pytest.raises(ClientError, match="not found") as refused:
+    with pytest.raises(ClientError, match="not found") as error:
         invoke(emulator, endpoint, adapter_name, {})
-    assert refused.value.response["Error"]["Code"] == "ValidationError"
+    assert error.value.response["Error"]["Code"] == "ValidationError"
 
 
 def test_a_base_without_copies_has_no_capacity_for_its_adapters_either_until_it_is_given_one(
     emulator: Emulator, bucket: str, endpoint: str
 ) -> None:
     base, sagemaker = f"{endpoint}--base", emulator.client("sagemaker")
-    loaded = adapter(emulator, bucket, endpoint, packed({"adapter_config.json": "{}"}))["InferenceComponentName"]
+    adapter_name = adapter(emulator, bucket, endpoint, pack({"adapter_config.json": "{}"}))["InferenceComponentName"]
 
-    def settled(copies: int) -> bool:
+    def scale_to(copies: int) -> bool:
         sagemaker.update_inference_component_runtime_config(InferenceComponentName=base, DesiredRuntimeConfig={"CopyCount": copies})
         if copies:  # which takes as long as the container takes to start
             with pytest.raises(ClientError, match="while it is in status Updating"):
                 sagemaker.update_inference_component_runtime_config(InferenceComponentName=base, DesiredRuntimeConfig={"CopyCount": 1})
-        described = until(
+        description = until(
             lambda: (
-                found
-                if (found := sagemaker.describe_inference_component(InferenceComponentName=base))["InferenceComponentStatus"] == "InService"
+                component
+                if (component := sagemaker.describe_inference_component(InferenceComponentName=base))["InferenceComponentStatus"]
+                == "InService"
                 else None
             )
         )
-        return bool(described["RuntimeConfig"] == {"DesiredCopyCount": copies, "CurrentCopyCount": copies})
+        return bool(description["RuntimeConfig"] == {"DesiredCopyCount": copies, "CurrentCopyCount": copies})
 
-    assert settled(0)
-    for component in (base, loaded):
-        with pytest.raises(ClientError, match="has no capacity to process this request") as refused:
+    assert scale_to(0)
+    for component in (base, adapter_name):
+        with pytest.raises(ClientError, match="has no capacity to process this request") as error:
             invoke(emulator, endpoint, component, {})
-        assert refused.value.response["Error"]["Code"] == "ValidationError"
+        assert error.value.response["Error"]["Code"] == "ValidationError"
     with pytest.raises(ClientError, match="with 0 copies"):
-        adapter(emulator, bucket, endpoint, packed({"adapter_config.json": "{}"}))
-    assert settled(1)
-    assert invoke(emulator, endpoint, loaded, {})["adapter"] == loaded
-    sagemaker.delete_inference_component(InferenceComponentName=loaded)
-    until(lambda: not sagemaker.list_inference_components(NameContains=loaded)["InferenceComponents"])
+        adapter(emulator, bucket, endpoint, pack({"adapter_config.json": "{}"}))
+    assert scale_to(1)
+    assert invoke(emulator, endpoint, adapter_name, {})["adapter"] == adapter_name
+    sagemaker.delete_inference_component(InferenceComponentName=adapter_name)
+    until(lambda: not sagemaker.list_inference_components(NameContains=adapter_name)["InferenceComponents"])
 
 
 def test_a_stages_adapters_are_listed_loaded_and_unloaded(emulator: Emulator, bucket: str, endpoint: str) -> None:
     """`Adapters` as `tests.fakes.adapters.MemoryAdapters` has it, on SageMaker's own refusals."""
     sagemaker = emulator.client("sagemaker")
-    adapters, named = SageMakerAdapters(endpoint, sagemaker), ids.adapter_name(endpoint, "acme", name("skill"), 1)
-    emulator.client("s3").put_object(Bucket=bucket, Key="adapters/own.tar.gz", Body=packed({"adapter_config.json": "{}"}))
-    others = adapter(emulator, bucket, endpoint, packed({"adapter_config.json": "{}"}))["InferenceComponentName"]
-    assert (adapters.base_is_awake(), adapters.find(named)) == (True, None)
+    adapters, adapter_name = SageMakerAdapters(endpoint, sagemaker), ids.adapter_name(endpoint, "acme", name("skill"), 1)
+    emulator.client("s3").put_object(Bucket=bucket, Key="adapters/own.tar.gz", Body=pack({"adapter_config.json": "{}"}))
+    others = adapter(emulator, bucket, endpoint, pack({"adapter_config.json": "{}"}))["InferenceComponentName"]
+    assert (adapters.base_is_awake(), adapters.find(adapter_name)) == (True, None)
     for _ in range(2):
-        adapters.load(named, f"s3://{bucket}/adapters/own.tar.gz")
-    until(lambda: (found := adapters.find(named)) is not None and found.status == "InService")
-    assert [found.name for found in adapters.all()] == [named]
+        adapters.load(adapter_name, f"s3://{bucket}/adapters/own.tar.gz")
+    until(lambda: (own := adapters.find(adapter_name)) is not None and own.status == "InService")
+    assert [other.name for other in adapters.all()] == [adapter_name]
     with pytest.raises(Conflict, match="does not load the adapter"):
-        SageMakerAdapters(f"{endpoint}-gone", sagemaker).load(f"{named}0", f"s3://{bucket}/adapters/own.tar.gz")
+        SageMakerAdapters(f"{endpoint}-gone", sagemaker).load(f"{adapter_name}0", f"s3://{bucket}/adapters/own.tar.gz")
     for _ in range(2):
-        adapters.unload(named)
-    until(lambda: adapters.find(named) is None)
-    adapters.unload(named)
+        adapters.unload(adapter_name)
+    until(lambda: adapters.find(adapter_name) is None)
+    adapters.unload(adapter_name)
     sagemaker.delete_inference_component(InferenceComponentName=others)
     until(lambda: not sagemaker.list_inference_components(NameContains=others)["InferenceComponents"])
 
@@ -415,7 +416,7 @@ def test_components_are_listed_by_pages(emulator: Emulator, bucket: str, endpoin
     sagemaker = emulator.client("sagemaker")
     mark = name("paged")
     for number in range(11):
-        adapter(emulator, bucket, endpoint, packed({"adapter_config.json": "{}"}), f"acme--{mark}--v{number + 1}")
+        adapter(emulator, bucket, endpoint, pack({"adapter_config.json": "{}"}), f"acme--{mark}--v{number + 1}")
     first = sagemaker.list_inference_components(NameContains=mark)
     assert (len(first["InferenceComponents"]), "NextToken" in first) == (10, True)
     pages = [*sagemaker.get_paginator("list_inference_components").paginate(NameContains=mark, PaginationConfig={"PageSize": 4})]
@@ -434,10 +435,10 @@ def test_components_are_listed_by_pages(emulator: Emulator, bucket: str, endpoin
     ],
 )
 def test_a_bad_adapter_fails_with_its_reason(emulator: Emulator, bucket: str, endpoint: str, files: dict[str, str], reason: str) -> None:
-    described = adapter(emulator, bucket, endpoint, packed(files))
-    assert described["InferenceComponentStatus"] == "Failed"
-    assert reason in described["FailureReason"]
-    emulator.client("sagemaker").delete_inference_component(InferenceComponentName=described["InferenceComponentName"])
+    description = adapter(emulator, bucket, endpoint, pack(files))
+    assert description["InferenceComponentStatus"] == "Failed"
+    assert reason in description["FailureReason"]
+    emulator.client("sagemaker").delete_inference_component(InferenceComponentName=description["InferenceComponentName"])
 
 
 def test_an_error_of_the_emulators_own_fails_the_adapter_at_once_and_names_the_log(emulator: Emulator, bucket: str, endpoint: str) -> None:
@@ -447,11 +448,11 @@ def test_an_error_of_the_emulators_own_fails_the_adapter_at_once_and_names_the_l
         EndpointName=endpoint,
         Specification={"BaseInferenceComponentName": f"{endpoint}--base", "Container": {"ArtifactUrl": f"s3://{bucket}/"}},
     )
-    described = until(lambda: settled(emulator, adapter_name), seconds=10)
-    assert described["InferenceComponentStatus"] == "Failed"
+    description = until(lambda: description_if_settled(emulator, adapter_name), seconds=10)
+    assert description["InferenceComponentStatus"] == "Failed"
     log = emulator.home / "log" / "faults.log"
-    assert "ParamValidationError" in described["FailureReason"]
-    assert described["FailureReason"].endswith(str(log))
+    assert "ParamValidationError" in description["FailureReason"]
+    assert description["FailureReason"].endswith(str(log))
     [fault] = [fault for fault in faults(log.parent) if adapter_name in fault]
     assert "Invalid length for parameter Key" in fault
     assert "Traceback" in log.read_text()
@@ -462,28 +463,30 @@ def test_a_container_that_dies_in_service_fails_all_that_lives_in_it_with_its_la
     endpoint, formation = name("endpoint"), emulator.client("cloudformation")
     formation.create_stack(StackName=endpoint, TemplateBody=json.dumps(template(bucket, endpoint, {})))
     formation.get_waiter("stack_create_complete").wait(StackName=endpoint, WaiterConfig={"Delay": 1})
-    loaded = adapter(emulator, bucket, endpoint, packed({"adapter_config.json": "{}"}))["InferenceComponentName"]
+    adapter_name = adapter(emulator, bucket, endpoint, pack({"adapter_config.json": "{}"}))["InferenceComponentName"]
     with pytest.raises(ClientError, match="ServiceUnavailable"):
-        invoke(emulator, endpoint, loaded, {"exit": 3})
-    for component in (f"{endpoint}--base", loaded):
-        described = until(
-            lambda component=component: found if (found := settled(emulator, component)) and "FailureReason" in found else None
+        invoke(emulator, endpoint, adapter_name, {"exit": 3})
+    for component in (f"{endpoint}--base", adapter_name):
+        description = until(
+            lambda component=component: (
+                state if (state := description_if_settled(emulator, component)) and "FailureReason" in state else None
+            )
         )
-        assert described["InferenceComponentStatus"] == "Failed"
-        assert "no memory left for the cache" in described["FailureReason"]
-        assert described["FailureReason"].endswith(f"endpoint-{endpoint}--base.log")
-    emulator.client("sagemaker").delete_inference_component(InferenceComponentName=loaded)
-    until(lambda: not emulator.client("sagemaker").list_inference_components(NameContains=loaded)["InferenceComponents"])
+        assert description["InferenceComponentStatus"] == "Failed"
+        assert "no memory left for the cache" in description["FailureReason"]
+        assert description["FailureReason"].endswith(f"endpoint-{endpoint}--base.log")
+    emulator.client("sagemaker").delete_inference_component(InferenceComponentName=adapter_name)
+    until(lambda: not emulator.client("sagemaker").list_inference_components(NameContains=adapter_name)["InferenceComponents"])
     formation.delete_stack(StackName=endpoint)
     formation.get_waiter("stack_delete_complete").wait(StackName=endpoint, WaiterConfig={"Delay": 1})
 
 
 def test_the_models_own_errors_come_as_model_errors(emulator: Emulator, endpoint: str) -> None:
-    with pytest.raises(emulator.client("sagemaker-runtime").exceptions.ClientError) as refused:
+    with pytest.raises(emulator.client("sagemaker-runtime").exceptions.ClientError) as error:
         invoke(emulator, endpoint, f"{endpoint}--base", {"fail": 400})
-    assert refused.value.response["Error"]["Code"] == "ModelError"
-    assert refused.value.response["OriginalStatusCode"] == 400
-    assert "asked to" in refused.value.response["OriginalMessage"]
+    assert error.value.response["Error"]["Code"] == "ModelError"
+    assert error.value.response["OriginalStatusCode"] == 400
+    assert "asked to" in error.value.response["OriginalMessage"]
 
 
 def test_an_answer_streams_as_payload_parts(emulator: Emulator, endpoint: str) -> None:
@@ -496,13 +499,13 @@ def test_an_answer_streams_as_payload_parts(emulator: Emulator, endpoint: str) -
     assert len(parts) == 3
 
 
-def lent(emulator: Emulator, *, asks: str = "arn:aws:sagemaker:*:*:*") -> str:
+def make_role(emulator: Emulator, *, models: str = "arn:aws:sagemaker:*:*:*") -> str:
     """The ARN of a role that may ask the models `asks` by bearer token."""
     iam, role = emulator.client("iam"), name("role")
     trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}]}
     arn: str = iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
     statements = [
-        {"Effect": "Allow", "Action": ["sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"], "Resource": asks},
+        {"Effect": "Allow", "Action": ["sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"], "Resource": models},
         {"Effect": "Allow", "Action": "sagemaker:CallWithBearerToken", "Resource": "*"},
     ]
     iam.put_role_policy(RoleName=role, PolicyName="ask", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": statements}))
@@ -510,16 +513,16 @@ def lent(emulator: Emulator, *, asks: str = "arn:aws:sagemaker:*:*:*") -> str:
 
 
 def test_a_grant_asks_its_own_model_and_no_other(emulator: Emulator, bucket: str, endpoint: str) -> None:
-    theirs = adapter(emulator, bucket, endpoint, packed({"adapter_config.json": "{}"}))["InferenceComponentName"]
-    grants = ModelGrants(lent(emulator), sts=emulator.client("sts"), runtime_url=emulator.url)
+    theirs = adapter(emulator, bucket, endpoint, pack({"adapter_config.json": "{}"}))["InferenceComponentName"]
+    grants = ModelGrants(make_role(emulator), sts=emulator.client("sts"), runtime_url=emulator.url)
     grant = grants.make(SageMakerBackend(endpoint=endpoint, component=f"{endpoint}--base"), tenant_id="acme", now=datetime.now(UTC))
 
-    def asked(component: str) -> int:
+    def status_of(component: str) -> int:
         url = f"{emulator.url}/endpoints/{endpoint}/inference-components/{component}/openai/v1/chat/completions"
         body = {"model": "", "messages": [{"role": "user", "content": "hello"}]}
         return httpx.post(url, json=body, headers={"Authorization": f"Bearer {grant.api_key}"}).status_code
 
-    assert (asked(f"{endpoint}--base"), asked(theirs)) == (200, 403)
+    assert (status_of(f"{endpoint}--base"), status_of(theirs)) == (200, 403)
     emulator.client("sagemaker").delete_inference_component(InferenceComponentName=theirs)
 
 
@@ -527,7 +530,7 @@ def test_what_sts_lent_invokes_what_its_role_and_its_session_allow(emulator: Emu
     arn = f"arn:aws:sagemaker:us-east-1:000000000000:endpoint/{endpoint}"
     policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sagemaker:InvokeEndpoint", "Resource": arn.lower()}]}
     for session in ({}, {"Policy": json.dumps(policy)}):
-        lease = emulator.client("sts").assume_role(RoleArn=lent(emulator), RoleSessionName="session", **session)["Credentials"]
+        lease = emulator.client("sts").assume_role(RoleArn=make_role(emulator), RoleSessionName="session", **session)["Credentials"]
         runtime = boto3.client(
             "sagemaker-runtime",
             endpoint_url=emulator.url,
@@ -540,25 +543,25 @@ def test_what_sts_lent_invokes_what_its_role_and_its_session_allow(emulator: Emu
         if not session:
             assert ask()["ResponseMetadata"]["HTTPStatusCode"] == 200
             continue
-        with pytest.raises(ClientError) as refused:  # the session's policy names the endpoint alone
+        with pytest.raises(ClientError) as error:  # the session's policy names the endpoint alone
             ask()
-        assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
+        assert error.value.response["Error"]["Code"] == "AccessDeniedException"
 
 
 def test_an_openai_client_asks_a_component_with_a_token_and_nobody_without(emulator: Emulator, endpoint: str) -> None:
-    grants = ModelGrants(lent(emulator), sts=emulator.client("sts"), runtime_url=emulator.url)
+    grants = ModelGrants(make_role(emulator), sts=emulator.client("sts"), runtime_url=emulator.url)
     backend = SageMakerBackend(endpoint=endpoint, component=f"{endpoint}--base")
     grant = grants.make(backend, tenant_id="acme", now=datetime.now(UTC))
     body = {"model": "", "messages": [{"role": "user", "content": "hello"}]}
     url = f"{grant.base_url}/chat/completions"
     answer = httpx.post(url, json=body, headers={"Authorization": f"Bearer {grant.api_key}"})
     assert answer.status_code == 200, answer.text
-    streamed = httpx.post(url, json={**body, "stream": True}, headers={"Authorization": f"Bearer {grant.api_key}"})
-    assert streamed.headers["content-type"].startswith("text/event-stream")
+    stream_answer = httpx.post(url, json={**body, "stream": True}, headers={"Authorization": f"Bearer {grant.api_key}"})
+    assert stream_answer.headers["content-type"].startswith("text/event-stream")
     assert httpx.post(url, json=body, headers={"Authorization": "Bearer nonsense"}).status_code == 403
     for key in ("ASIAAAAAAAAAAAAAAAAA", "000000000000", "test"):
-        forged = _bearer_token(Credentials(key, "guessed", "guessed"), "us-east-1")
-        assert httpx.post(url, json=body, headers={"Authorization": f"Bearer {forged}"}).status_code == 403
+        token = _bearer_token(Credentials(key, "guessed", "guessed"), "us-east-1")
+        assert httpx.post(url, json=body, headers={"Authorization": f"Bearer {token}"}).status_code == 403
     old = grants.make(backend, tenant_id="acme", now=datetime.now(UTC)).api_key
     text = base64.b64decode(old.removeprefix("sagemaker-api-key-")).decode()
     late = re.sub(r"X-Amz-Date=2\d{3}", "X-Amz-Date=2020", text)
@@ -570,13 +573,13 @@ def test_a_changed_model_starts_the_base_anew_and_gives_it_its_adapters_back(emu
     endpoint, formation = name("endpoint"), emulator.client("cloudformation")
     formation.create_stack(StackName=endpoint, TemplateBody=json.dumps(template(bucket, endpoint, {"SM_VLLM_X": "1"})))
     formation.get_waiter("stack_create_complete").wait(StackName=endpoint, WaiterConfig={"Delay": 1})
-    loaded = adapter(emulator, bucket, endpoint, packed({"adapter_config.json": "{}"}))["InferenceComponentName"]
+    adapter_name = adapter(emulator, bucket, endpoint, pack({"adapter_config.json": "{}"}))["InferenceComponentName"]
     formation.update_stack(StackName=endpoint, TemplateBody=json.dumps(template(bucket, endpoint, {"SM_VLLM_X": "2"})))
     formation.get_waiter("stack_update_complete").wait(StackName=endpoint, WaiterConfig={"Delay": 1})
-    answer = invoke(emulator, endpoint, loaded, {})
-    assert (answer["settings"], answer["loaded"]) == ("2", [loaded])
-    emulator.client("sagemaker").delete_inference_component(InferenceComponentName=loaded)
-    until(lambda: not emulator.client("sagemaker").list_inference_components(NameContains=loaded)["InferenceComponents"])
+    answer = invoke(emulator, endpoint, adapter_name, {})
+    assert (answer["settings"], answer["loaded"]) == ("2", [adapter_name])
+    emulator.client("sagemaker").delete_inference_component(InferenceComponentName=adapter_name)
+    until(lambda: not emulator.client("sagemaker").list_inference_components(NameContains=adapter_name)["InferenceComponents"])
     formation.delete_stack(StackName=endpoint)
     formation.get_waiter("stack_delete_complete").wait(StackName=endpoint, WaiterConfig={"Delay": 1})
     assert not emulator.client("sagemaker").list_endpoints(NameContains=endpoint)["Endpoints"]
@@ -596,51 +599,51 @@ def run(emulator: Emulator, state: dict[str, Any]) -> dict[str, Any]:
     definition = {"QueryLanguage": "JSONata", "StartAt": "Task", "States": {"Task": {"Type": "Task", "End": True, **state}}}
     machine = states.create_state_machine(name=name("machine"), definition=json.dumps(definition), roleArn=ROLE)["stateMachineArn"]
     execution = states.start_execution(stateMachineArn=machine, input="{}")["executionArn"]
-    described: dict[str, Any] = until(
-        lambda: found if (found := states.describe_execution(executionArn=execution))["status"] != "RUNNING" else None
+    description: dict[str, Any] = until(
+        lambda: answer if (answer := states.describe_execution(executionArn=execution))["status"] != "RUNNING" else None
     )
-    return described
+    return description
 
 
 def test_a_state_machine_waits_for_its_job_and_gets_its_description(emulator: Emulator, bucket: str) -> None:
     job = training_job(bucket)
     job["StoppingCondition"] = {"MaxRuntimeInSeconds": "{% $number('60') %}"}
-    ended_execution = run(emulator, {"Resource": "arn:aws:states:::sagemaker:createTrainingJob.sync", "Arguments": job})
-    assert ended_execution["status"] == "SUCCEEDED", ended_execution
-    output = json.loads(ended_execution["output"])
+    execution = run(emulator, {"Resource": "arn:aws:states:::sagemaker:createTrainingJob.sync", "Arguments": job})
+    assert execution["status"] == "SUCCEEDED", execution
+    output = json.loads(execution["output"])
     assert output["TrainingJobStatus"] == "Completed"
     assert output["ModelArtifacts"]["S3ModelArtifacts"].endswith("/output/model.tar.gz")
 
 
 def test_a_failed_job_fails_its_task_with_its_description_as_cause(emulator: Emulator, bucket: str) -> None:
     job = processing_job(bucket, "do=fail", "reason=nothing to read")
-    ended_execution = run(emulator, {"Resource": "arn:aws:states:::sagemaker:createProcessingJob.sync", "Arguments": job})
-    assert ended_execution["error"] == "States.TaskFailed"
-    described = json.loads(ended_execution["cause"])
-    assert (described["FailureReason"], described["ExitMessage"]) == ("AlgorithmError: , exit code: 1", "nothing to read")
+    execution = run(emulator, {"Resource": "arn:aws:states:::sagemaker:createProcessingJob.sync", "Arguments": job})
+    assert execution["error"] == "States.TaskFailed"
+    description = json.loads(execution["cause"])
+    assert (description["FailureReason"], description["ExitMessage"]) == ("AlgorithmError: , exit code: 1", "nothing to read")
 
 
 def test_a_processing_jobs_message_is_shown_up_to_a_kilobyte_and_has_to_be_utf_8(emulator: Emulator, bucket: str) -> None:
-    for words, shown in (("reason=€ times=600", "€" * 341), ("reason=é encoding=latin-1", None)):
+    for words, message in (("reason=€ times=600", "€" * 341), ("reason=é encoding=latin-1", None)):
         job = processing_job(bucket, "do=fail", *words.split())
         task = {"Resource": "arn:aws:states:::sagemaker:createProcessingJob.sync", "Arguments": job}
-        described = json.loads(run(emulator, task)["cause"])
-        assert described.get("ExitMessage") == shown
-        assert described["FailureReason"].startswith("AlgorithmError" if shown else "ClientError")
+        description = json.loads(run(emulator, task)["cause"])
+        assert description.get("ExitMessage") == message
+        assert description["FailureReason"].startswith("AlgorithmError" if message else "ClientError")
 
 
 def test_a_task_that_times_out_stops_its_job(emulator: Emulator, bucket: str) -> None:
     job = training_job(bucket, HyperParameters={"do": "sleep"})
     task = {"Resource": "arn:aws:states:::sagemaker:createTrainingJob.sync", "Arguments": job, "TimeoutSeconds": 2}
     assert run(emulator, task)["error"] == "States.Timeout"
-    assert ended(emulator, job["TrainingJobName"])["TrainingJobStatus"] == "Stopped"
+    assert wait_until_ended(emulator, job["TrainingJobName"])["TrainingJobStatus"] == "Stopped"
 
 
 def test_errors_have_the_names_step_functions_gives_them(emulator: Emulator, bucket: str) -> None:
     job = training_job(bucket)
     emulator.client("sagemaker").create_training_job(**job)
-    taken = run(emulator, {"Resource": "arn:aws:states:::sagemaker:createTrainingJob.sync", "Arguments": job})
-    assert taken["error"] == "SageMaker.ResourceInUseException"
+    execution = run(emulator, {"Resource": "arn:aws:states:::sagemaker:createTrainingJob.sync", "Arguments": job})
+    assert execution["error"] == "SageMaker.ResourceInUseException"
     unknown = {
         "Resource": "arn:aws:states:::aws-sdk:sagemaker:describeInferenceComponent",
         "Arguments": {"InferenceComponentName": "nobody"},
@@ -653,8 +656,8 @@ def test_a_state_machine_describes_a_component_through_the_sdk(emulator: Emulato
         "Resource": "arn:aws:states:::aws-sdk:sagemaker:describeInferenceComponent",
         "Arguments": {"InferenceComponentName": f"{endpoint}--base"},
     }
-    described = json.loads(run(emulator, task)["output"])
-    assert (described["InferenceComponentStatus"], described["RuntimeConfig"]["CurrentCopyCount"]) == ("InService", 1)
+    description = json.loads(run(emulator, task)["output"])
+    assert (description["InferenceComponentStatus"], description["RuntimeConfig"]["CurrentCopyCount"]) == ("InService", 1)
 
 
 def test_an_archive_is_made_from_a_template(emulator: Emulator) -> None:
@@ -686,21 +689,21 @@ def test_a_state_machines_logging_is_what_its_template_says(emulator: Emulator) 
     formation.create_stack(StackName=stack, TemplateBody=json.dumps({"Resources": resources}))
     formation.get_waiter("stack_create_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
     arn = f"arn:aws:states:us-east-1:000000000000:stateMachine:{stack}"
-    described = emulator.client("stepfunctions").describe_state_machine(stateMachineArn=arn)["loggingConfiguration"]
-    assert described["level"] == "ALL"
-    assert described["destinations"][0]["cloudWatchLogsLogGroup"]["logGroupArn"].endswith("log-group:x:*")
+    description = emulator.client("stepfunctions").describe_state_machine(stateMachineArn=arn)["loggingConfiguration"]
+    assert description["level"] == "ALL"
+    assert description["destinations"][0]["cloudWatchLogsLogGroup"]["logGroupArn"].endswith("log-group:x:*")
 
 
 def test_the_jobs_logs_get_an_end_once_they_are_there(emulator: Emulator, bucket: str) -> None:
     job = training_job(bucket)
     emulator.client("sagemaker").create_training_job(**job)
-    ended(emulator, job["TrainingJobName"])
+    wait_until_ended(emulator, job["TrainingJobName"])
     states = read_definition("compaction")["States"]
     limit = {field: states["LimitTrainingLogs"][field] for field in ("Resource", "Arguments")}
     assert run(emulator, limit)["status"] == "SUCCEEDED"
     group = limit["Arguments"]["LogGroupName"]
-    [found] = emulator.client("logs").describe_log_groups(logGroupNamePrefix=group)["logGroups"]
-    assert found["retentionInDays"] == limit["Arguments"]["RetentionInDays"]
+    [log_group] = emulator.client("logs").describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+    assert log_group["retentionInDays"] == limit["Arguments"]["RetentionInDays"]
     emulator.client("logs").delete_log_group(logGroupName=group)
     assert run(emulator, limit)["error"] == "CloudWatchLogs.ResourceNotFoundException"
 

@@ -1,5 +1,5 @@
-"""Stock ministack still behaves as our additions suppose. A failure here is good news: the addition it names may no
-longer be needed."""
+"""Stock ministack still behaves as our additions assume. A failure here is good news: the addition that the test names
+may no longer be needed."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def test_lambda_runtime_stock_hides_the_class_of_an_exception_and_kills_the_envi
 
 
 def test_lambda_runtime_stock_initializes_nothing_that_is_deployed(stock: Emulator) -> None:
-    started = {"Fn::Sub": "import time\nAT = time.time()\ndef handler(event, context): return AT"}
+    code = {"Fn::Sub": "import time\nAT = time.time()\ndef handler(event, context): return AT"}
     stack = name()
-    function = {"FunctionName": stack, "Runtime": "python3.11", "Handler": "index.handler", "Role": ROLE, "Code": {"ZipFile": started}}
+    function = {"FunctionName": stack, "Runtime": "python3.11", "Handler": "index.handler", "Role": ROLE, "Code": {"ZipFile": code}}
     formation = stock.client("cloudformation")
     formation.create_stack(
         StackName=stack, TemplateBody=json.dumps({"Resources": {"F": {"Type": "AWS::Lambda::Function", "Properties": function}}})
@@ -170,8 +170,9 @@ def test_athena_stock_does_not_speak_trino(stock: Emulator) -> None:
     )["QueryExecutionId"]
     state = until(
         lambda: (
-            found
-            if (found := athena.get_query_execution(QueryExecutionId=query)["QueryExecution"]["Status"]["State"]) in ("SUCCEEDED", "FAILED")
+            answer
+            if (answer := athena.get_query_execution(QueryExecutionId=query)["QueryExecution"]["Status"]["State"])
+            in ("SUCCEEDED", "FAILED")
             else None
         )
     )
@@ -239,8 +240,8 @@ def test_cloudformation_stock_refuses(stock: Emulator, resource_type: str) -> No
     formation, stack = stock.client("cloudformation"), name()
     try:
         formation.create_stack(StackName=stack, TemplateBody=template)
-    except ClientError as refused:
-        assert resource_type in str(refused)  # noqa: PT017
+    except ClientError as error:
+        assert resource_type in str(error)  # noqa: PT017
         return
     until(lambda: formation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"] == "ROLLBACK_COMPLETE")
     reasons = [event.get("ResourceStatusReason", "") for event in formation.describe_stack_events(StackName=stack)["StackEvents"]]
@@ -277,8 +278,8 @@ def test_stepfunctions_stock_has_no_sagemaker_and_no_athena(stock: Emulator, act
         "stateMachineArn"
     ]
     execution = states.start_execution(stateMachineArn=arn)["executionArn"]
-    described = until(lambda: found if (found := states.describe_execution(executionArn=execution))["status"] != "RUNNING" else None)
-    assert "not yet implemented" in described["cause"]
+    description = until(lambda: answer if (answer := states.describe_execution(executionArn=execution))["status"] != "RUNNING" else None)
+    assert "not yet implemented" in description["cause"]
 
 
 def test_readback_stock_drops_a_tables_ttl_and_recovery(stock: Emulator) -> None:
@@ -315,14 +316,14 @@ def test_invocations_stock_forgets_a_rules_call_that_failed(stock: Emulator) -> 
     events.put_targets(Rule=rule, Targets=[{"Id": "1", "Arn": target}])
     events.put_events(Entries=[{"Source": rule, "DetailType": "x", "Detail": "{}"}])
 
-    def called() -> bool:
+    def was_called() -> bool:
         try:
             lines = stock.client("logs").filter_log_events(logGroupName=f"/aws/lambda/{function}")["events"]
         except ClientError:
             return False
         return any("CALLED" in line["message"] for line in lines)
 
-    until(called)
+    until(was_called)
     assert "Messages" not in sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=3)
 
 

@@ -71,11 +71,11 @@ ADAPTER = "arn:aws:lambda:us-east-1:753240598075:layer:LambdaAdapterLayerArm64:3
 
 def package(server: str = SERVER, *, executable: bool = True) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as zipped:
+    with zipfile.ZipFile(buffer, "w") as zip_file:
         script = zipfile.ZipInfo("run.sh")
         script.external_attr = (0o755 if executable else 0o644) << 16
-        zipped.writestr(script, RUN)
-        zipped.writestr("main.py", textwrap.dedent(server))
+        zip_file.writestr(script, RUN)
+        zip_file.writestr("main.py", textwrap.dedent(server))
     return buffer.getvalue()
 
 
@@ -166,10 +166,10 @@ def test_the_server_sees_its_layers_and_nothing_of_the_emulators(emulator: Emula
     )
     code = SERVER.replace("import json, os", "import colour, json, os").replace('"body": body', '"body": colour.NAME')
     function = deploy(emulator, package(code), layers)
-    invoked = emulator.client("lambda").invoke(
+    invocation = emulator.client("lambda").invoke(
         FunctionName=function, Payload=json.dumps({"httpMethod": "POST", "path": "/x", "headers": {}, "body": "hi"})
     )
-    answer = json.loads(invoked["Payload"].read())
+    answer = json.loads(invocation["Payload"].read())
     seen = json.loads(answer["body"])
     assert (answer["statusCode"], seen["body"]) == (201, "blue")
     assert not [path for path in seen["modules"] if "site-packages" in path]
@@ -189,15 +189,15 @@ def test_what_the_server_prints_is_in_the_functions_log(emulator: Emulator) -> N
     def lines() -> list[str]:
         group = f"/aws/lambda/{function}"
         groups = emulator.client("logs").describe_log_groups(logGroupNamePrefix=group)["logGroups"]
-        found = emulator.client("logs").filter_log_events(logGroupName=group)["events"] if groups else []
-        return [event["message"] for event in found]
+        events = emulator.client("logs").filter_log_events(logGroupName=group)["events"] if groups else []
+        return [event["message"] for event in events]
 
     assert until(lambda: "asked" in lines())
 
 
-@pytest.mark.parametrize("broken", [package("raise SystemExit(4)"), package(executable=False)], ids=["exits", "not executable"])
-def test_a_server_that_never_comes_up_is_an_error_by_name(emulator: Emulator, broken: bytes) -> None:
-    function = deploy(emulator, broken)
+@pytest.mark.parametrize("code", [package("raise SystemExit(4)"), package(executable=False)], ids=["exits", "not executable"])
+def test_a_server_that_never_comes_up_is_an_error_by_name(emulator: Emulator, code: bytes) -> None:
+    function = deploy(emulator, code)
     answer = json.loads(emulator.client("lambda").invoke(FunctionName=function, Payload=b"{}")["Payload"].read())
     assert answer["errorType"] == "Runtime.ExitError"
     assert ask(emulator, route(emulator, function), "hello").status == 502
@@ -232,8 +232,8 @@ def test_cloudformation_keeps_the_transfer_mode_and_the_check_after_a_deployment
     def mode() -> str:
         [output] = stacks.describe_stacks(StackName=name)["Stacks"][0]["Outputs"]
         root = gateway.get_resources(restApiId=output["OutputValue"])["items"][0]["id"]
-        found = gateway.get_integration(restApiId=output["OutputValue"], resourceId=root, httpMethod="POST")
-        return str(found.get("responseTransferMode"))
+        answer = gateway.get_integration(restApiId=output["OutputValue"], resourceId=root, httpMethod="POST")
+        return str(answer.get("responseTransferMode"))
 
     stacks.create_stack(StackName=name, TemplateBody=json.dumps(template))
     stacks.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 1})
@@ -264,7 +264,7 @@ def test_no_server_outlives_the_emulator(tmp_path: Path, how: signal.Signals) ->
 
 def test_nobody_but_the_adapter_is_answered_by_a_functions_server(emulator: Emulator, api: str) -> None:
     process = json.loads(ask(emulator, api, "hi").read())["pid"]
-    [port] = {found.laddr.port for found in psutil.Process(process).net_connections() if found.status == psutil.CONN_LISTEN}
+    [port] = {connection.laddr.port for connection in psutil.Process(process).net_connections() if connection.status == psutil.CONN_LISTEN}
     for headers in ({}, {"x-rlaas-adapter-key": "guessed"}):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         connection.request("POST", "/say", "hi", {"x-amzn-request-context": "{}", **headers})

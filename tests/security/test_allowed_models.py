@@ -28,8 +28,8 @@ def allow(cloud: LaptopCloud) -> Iterator[Callable[..., None]]:
 
     def put(*patterns: str) -> None:
         for name, variables in own.items():
-            given = {**variables, "ALLOWED_MODELS": json.dumps(patterns)}
-            functions.update_function_configuration(FunctionName=name, Environment={"Variables": given})
+            new_variables = {**variables, "ALLOWED_MODELS": json.dumps(patterns)}
+            functions.update_function_configuration(FunctionName=name, Environment={"Variables": new_variables})
 
     yield put
     for name, variables in own.items():
@@ -47,12 +47,12 @@ def test_what_a_stage_does_not_allow_is_neither_registered_nor_asked(
     assert tenant.infer(inputs={"email": "?"})["text"] == "hello"
     allow("sagemaker:*", "openai:*")  # OpenAI at its own address, and this vendor is at another
     until(lambda: tenant.post("v1/infer", ASK).status_code == 503)
-    heard = len(vendor.asked)
-    made = tenant.post(f"v1/admin/skills/{SKILL}/policies", {"prompt": {"user": "another {{ email }}"}, "backend": backend})
-    assert (made.status_code, made.json()["error"]["param"]) == (400, "backend")
-    assert "openai@127.0.0.1:m" in made.json()["error"]["message"]
+    calls_before = len(vendor.asked)
+    answer = tenant.post(f"v1/admin/skills/{SKILL}/policies", {"prompt": {"user": "another {{ email }}"}, "backend": backend})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "backend")
+    assert "openai@127.0.0.1:m" in answer.json()["error"]["message"]
     assert tenant.post("v1/decide", ASK).status_code == 403
     assert tenant.post("v1/infer", ASK).status_code == 503
-    assert len(vendor.asked) == heard
+    assert len(vendor.asked) == calls_before
     allow("openai@127.0.0.1:*")
     assert until(lambda: tenant.post("v1/infer", ASK).status_code == 200)

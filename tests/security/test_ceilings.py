@@ -40,7 +40,7 @@ def cap(platform: httpx.Client, tenant: Tenant, **ceilings: Any) -> None:
     assert answer.status_code == 200, answer.text
 
 
-def told(answer: httpx.Response) -> tuple[int, bool]:
+def status_and_ceiling(answer: httpx.Response) -> tuple[int, bool]:
     """The status, and whether the refusal says whose ceiling it is."""
     return answer.status_code, "the platform's ceiling" in answer.text
 
@@ -55,8 +55,8 @@ def test_the_lower_of_ceiling_and_budget_holds_and_neither_side_lifts_the_others
         assert tenant.http.request(method, f"v1/admin/tenants/{tenant.tenant_id}/{path}", json={"expected_version": 1}).status_code == 403
     ask = {"skill": SKILL, "inputs": {"email": "?"}}
     answers = [tenant.post("v1/infer", ask) for _ in range(3)]
-    assert [told(answer) for answer in answers] == [(200, False), (200, False), (429, True)]
-    assert told(tenant.post("v1/decide", ask)) == (429, True)
+    assert [status_and_ceiling(answer) for answer in answers] == [(200, False), (200, False), (429, True)]
+    assert status_and_ceiling(tenant.post("v1/decide", ask)) == (429, True)
     assert len(vendor.asked) == 2
     assert tenant.admin("GET", "budgets/usage")["ceilings"][0]["spent"] == 2
     strict = tenant.admin("PUT", "budgets", {"expected_version": 1, "budgets": [{**generous, "limit": 0}]})
@@ -66,12 +66,12 @@ def test_the_lower_of_ceiling_and_budget_holds_and_neither_side_lifts_the_others
 def test_no_tenant_sends_more_a_second_than_its_ceiling(platform: httpx.Client, tenant: Tenant) -> None:
     cap(platform, tenant, requests_per_second=1)
     for path, body in (("v1/events:batch", {"events": []}), ("ofrep/v1/evaluate/flags", {"context": {"targetingKey": "u"}})):
-        answers = [told(tenant.post(path, body)) for _ in range(12)]
+        answers = [status_and_ceiling(tenant.post(path, body)) for _ in range(12)]
         assert (429, True) in answers, answers
 
 
 def test_what_a_tenant_makes_is_counted(platform: httpx.Client, tenant: Tenant) -> None:
     cap(platform, tenant, skills=1, policies_per_skill=1, learning_runs_per_day=0)
-    assert told(tenant.http.put("v1/admin/skills/another", json={})) == (429, True)
-    assert told(tenant.post(f"v1/admin/skills/{SKILL}/policies", {"prompt": {"user": "other {{ email }}"}})) == (429, True)
+    assert status_and_ceiling(tenant.http.put("v1/admin/skills/another", json={})) == (429, True)
+    assert status_and_ceiling(tenant.post(f"v1/admin/skills/{SKILL}/policies", {"prompt": {"user": "other {{ email }}"}})) == (429, True)
     assert tenant.post(f"v1/admin/skills/{SKILL}/learning-runs", {}).status_code == 409  # its control is no model of the endpoint

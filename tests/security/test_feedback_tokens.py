@@ -1,5 +1,5 @@
-"""A page speaks of the answers it shows and of nothing else; what learns, guards and bills is the word of servers. Over
-HTTP on the laptop cloud."""
+"""A page may give feedback only on the answers that it shows; learning, guards and billing use only what servers
+report. Over HTTP on the laptop cloud."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +18,8 @@ SENT = {"skill": SKILL, "kind": "action", "action": "sent"}
 
 def page_of(cloud: LaptopCloud, tenant: Tenant) -> httpx.Client:
     """A page of the tenant's application, with its publishable key."""
-    made = tenant.admin("POST", "keys", {"scopes": ["telemetry"], "origins": [ORIGIN], "reason": "the page"})
-    browser = cloud.connect(made["api_key"])
+    key = tenant.admin("POST", "keys", {"scopes": ["telemetry"], "origins": [ORIGIN], "reason": "the page"})
+    browser = cloud.connect(key["api_key"])
     browser.headers["Origin"] = ORIGIN
     return browser
 
@@ -29,7 +29,7 @@ def page(cloud: LaptopCloud, tenant: Tenant) -> httpx.Client:
     return page_of(cloud, tenant)
 
 
-def refused(answer: httpx.Response, param: str | None) -> None:
+def check_refusal(answer: httpx.Response, param: str | None) -> None:
     assert answer.status_code == 403, answer.text
     assert answer.json()["error"]["param"] == param, answer.text
 
@@ -37,10 +37,10 @@ def refused(answer: httpx.Response, param: str | None) -> None:
 def rewards(tenant: Tenant) -> dict[str, dict[str, Any]]:
     """The newest reward of each output."""
     day = datetime.now(UTC).date()
-    found = [
+    rows = [
         one for at in (day - timedelta(days=1), day) for one in tenant.admin("GET", f"skills/{SKILL}/rewards?date={at}&limit=200")["data"]
     ]
-    return {one["output_id"]: one for one in sorted(found, key=lambda one: int(one["n"]))}
+    return {one["output_id"]: one for one in sorted(rows, key=lambda one: int(one["n"]))}
 
 
 def test_a_page_gives_feedback_by_the_token_alone_on_answers_of_every_way(cloud: LaptopCloud, tenant: Tenant, page: httpx.Client) -> None:
@@ -50,23 +50,25 @@ def test_a_page_gives_feedback_by_the_token_alone_on_answers_of_every_way(cloud:
     with tenant.http.stream("POST", "v1/chat/completions", json={**chat, "stream": True}) as answer:
         lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: {")]
     first = json.loads(lines[0])
-    decided = tenant.post("v1/decide", {"skill": SKILL, "inputs": INPUTS}).json()
-    reported = tenant.post("v1/interaction.output", {"skill": SKILL, "interaction_id": "ticket-1", "output_id": "o-1", "text": "Hi"}).json()
-    asked = tenant.post("v1/feedback.token", {"skill": SKILL, "interaction_id": "ticket-2", "output_id": "o-2"}).json()
+    decision = tenant.post("v1/decide", {"skill": SKILL, "inputs": INPUTS}).json()
+    report = tenant.post("v1/interaction.output", {"skill": SKILL, "interaction_id": "ticket-1", "output_id": "o-1", "text": "Hi"}).json()
+    token_answer = tenant.post("v1/feedback.token", {"skill": SKILL, "interaction_id": "ticket-2", "output_id": "o-2"}).json()
     tokens = {
         draft["output_id"]: draft["feedback_token"],
         whole["id"]: whole["rlaas::feedback_token"],
         first["id"]: first["rlaas::feedback_token"],
-        decided["output_id"]: decided["feedback_token"],
-        "o-1": reported["feedback_token"],
-        "o-2": asked["feedback_token"],
+        decision["output_id"]: decision["feedback_token"],
+        "o-1": report["feedback_token"],
+        "o-2": token_answer["feedback_token"],
     }
     assert max(map(len, tokens.values())) < 256, "it goes into pages"
     for token in tokens.values():
         answer = page.post("v1/feedback.submit", json={**SENT, "feedback_token": token})
         assert answer.status_code in (201, 202), answer.text
-    known = until(lambda: found if {draft["output_id"], whole["id"], first["id"], "o-1"} <= (found := rewards(tenant)).keys() else None)
-    assert known[draft["output_id"]]["reward"] == 1.0
+    reward_of = until(
+        lambda: by_output if {draft["output_id"], whole["id"], first["id"], "o-1"} <= (by_output := rewards(tenant)).keys() else None
+    )
+    assert reward_of[draft["output_id"]]["reward"] == 1.0
 
 
 def test_a_page_says_nothing_without_a_token_or_beyond_it(cloud: LaptopCloud, tenant: Tenant, page: httpx.Client) -> None:
@@ -74,14 +76,14 @@ def test_a_page_says_nothing_without_a_token_or_beyond_it(cloud: LaptopCloud, te
     stranger = cloud.tenant()
     stranger.make_skill()
     theirs = stranger.infer()
-    decided = tenant.post("v1/decide", {"skill": SKILL, "inputs": INPUTS}).json()
+    decision = tenant.post("v1/decide", {"skill": SKILL, "inputs": INPUTS}).json()
     token = str(mine["feedback_token"])
-    said, _, proof = token.partition(".")
-    refused(page.post("v1/feedback.submit", json={**SENT, "output_id": mine["output_id"]}), "feedback_token")
-    for wrong in ("", "x", f"{said}.", f"{said}.{'0' * len(proof)}", f"{said}=.{proof}", f"{said[:-1]}.{proof}", "\u00e9.x"):
-        refused(page.post("v1/feedback.submit", json={**SENT, "feedback_token": wrong}), "feedback_token")
-    refused(page.post("v1/feedback.submit", json={**SENT, "feedback_token": theirs["feedback_token"]}), "feedback_token")
-    long = page.post("v1/feedback.submit", json={**SENT, "feedback_token": decided["decision_token"]})
+    payload, _, proof = token.partition(".")
+    check_refusal(page.post("v1/feedback.submit", json={**SENT, "output_id": mine["output_id"]}), "feedback_token")
+    for wrong in ("", "x", f"{payload}.", f"{payload}.{'0' * len(proof)}", f"{payload}=.{proof}", f"{payload[:-1]}.{proof}", "\u00e9.x"):
+        check_refusal(page.post("v1/feedback.submit", json={**SENT, "feedback_token": wrong}), "feedback_token")
+    check_refusal(page.post("v1/feedback.submit", json={**SENT, "feedback_token": theirs["feedback_token"]}), "feedback_token")
+    long = page.post("v1/feedback.submit", json={**SENT, "feedback_token": decision["decision_token"]})
     assert long.status_code in (400, 403), long.text
     beyond: list[tuple[dict[str, Any], str]] = [
         ({"output_id": other["output_id"]}, "output_id"),
@@ -92,11 +94,11 @@ def test_a_page_says_nothing_without_a_token_or_beyond_it(cloud: LaptopCloud, te
         ({"tags": ["held-out"]}, "tags"),
     ]
     for fields, param in beyond:
-        refused(page.post("v1/feedback.submit", json={**SENT, "feedback_token": token, **fields}), param)
-    signed = {"skill": SKILL, "inputs": INPUTS, "interaction_id": decided["interaction_id"]}
-    output = {"skill": SKILL, "interaction_id": signed["interaction_id"], "text": "Hi", "decision_token": token}
+        check_refusal(page.post("v1/feedback.submit", json={**SENT, "feedback_token": token, **fields}), param)
+    request = {"skill": SKILL, "inputs": INPUTS, "interaction_id": decision["interaction_id"]}
+    output = {"skill": SKILL, "interaction_id": request["interaction_id"], "text": "Hi", "decision_token": token}
     assert tenant.post("v1/interaction.output", output).status_code == 400, "nor is it a decision"
-    refused(page.post("v1/feedback.token", json={"skill": SKILL, "output_id": other["output_id"]}), "type")
+    check_refusal(page.post("v1/feedback.token", json={"skill": SKILL, "output_id": other["output_id"]}), "type")
 
 
 def test_a_page_reports_no_other_event_alone_or_in_a_batch(cloud: LaptopCloud, tenant: Tenant, page: httpx.Client) -> None:
@@ -114,7 +116,7 @@ def test_a_page_reports_no_other_event_alone_or_in_a_batch(cloud: LaptopCloud, t
         "task_result": ("task_result", {**about, "name": "resolved", "value": True}),
     }
     for path, body in events.values():
-        refused(page.post(f"v1/{path}", json=body), "type")
+        check_refusal(page.post(f"v1/{path}", json=body), "type")
     batch: list[dict[str, Any]] = [{"type": kind, **body} for kind, (_, body) in events.items()]
     batch.append({"type": "feedback", **SENT, "feedback_token": draft["feedback_token"]})
     results = page.post("v1/events:batch", json={"events": batch}).json()["results"]
@@ -127,13 +129,13 @@ def test_a_page_reports_no_other_event_alone_or_in_a_batch(cloud: LaptopCloud, t
 
 def test_two_answers_are_compared_by_who_has_the_tokens_of_both(tenant: Tenant, page: httpx.Client) -> None:
     one, two = tenant.infer(), tenant.infer()
-    compared = {"skill": SKILL, "kind": "comparison", "preferred_output_id": two["output_id"], "feedback_token": one["feedback_token"]}
-    refused(page.post("v1/feedback.submit", json=compared), "preferred_feedback_token")
-    wrong = {**compared, "preferred_feedback_token": one["feedback_token"]}
-    refused(page.post("v1/feedback.submit", json=wrong), "preferred_output_id")
-    against_all = {**compared, "preferred_output_id": one["output_id"], "preferred_feedback_token": one["feedback_token"]}
-    refused(page.post("v1/feedback.submit", json=against_all), "preferred_output_id")
-    answer = page.post("v1/feedback.submit", json={**compared, "preferred_feedback_token": two["feedback_token"]})
+    comparison = {"skill": SKILL, "kind": "comparison", "preferred_output_id": two["output_id"], "feedback_token": one["feedback_token"]}
+    check_refusal(page.post("v1/feedback.submit", json=comparison), "preferred_feedback_token")
+    wrong = {**comparison, "preferred_feedback_token": one["feedback_token"]}
+    check_refusal(page.post("v1/feedback.submit", json=wrong), "preferred_output_id")
+    against_all = {**comparison, "preferred_output_id": one["output_id"], "preferred_feedback_token": one["feedback_token"]}
+    check_refusal(page.post("v1/feedback.submit", json=against_all), "preferred_output_id")
+    answer = page.post("v1/feedback.submit", json={**comparison, "preferred_feedback_token": two["feedback_token"]})
     assert answer.status_code == 201, answer.text
 
 
@@ -150,33 +152,33 @@ def test_the_word_that_arrived_last_counts_whatever_a_pages_clock_says(tenant: T
 
 def test_a_page_takes_no_id_from_anybody_and_repeats_itself_once(tenant: Tenant, page: httpx.Client) -> None:
     draft = tenant.infer()
-    told = {**SENT, "feedback_token": draft["feedback_token"]}
-    for chosen in ("ticket-77-sent", f"int_{ULID()}", draft["output_id"]):
-        first, again = (page.post("v1/feedback.submit", json={**told, "feedback_id": chosen}) for _ in range(2))
+    feedback = {**SENT, "feedback_token": draft["feedback_token"]}
+    for feedback_id in ("ticket-77-sent", f"int_{ULID()}", draft["output_id"]):
+        first, again = (page.post("v1/feedback.submit", json={**feedback, "feedback_id": feedback_id}) for _ in range(2))
         assert (first.status_code, again.status_code) == (201, 200), first.text
-        assert first.json()["feedback_id"] == again.json()["feedback_id"] != chosen
+        assert first.json()["feedback_id"] == again.json()["feedback_id"] != feedback_id
     mine = {**SENT, "output_id": draft["output_id"], "feedback_id": "ticket-77-sent"}
     assert tenant.post("v1/feedback.submit", mine).status_code == 201
-    keyed = page.post("v1/feedback.submit", json=told, headers={"Idempotency-Key": "k-1"})
-    own = tenant.post(
+    page_answer = page.post("v1/feedback.submit", json=feedback, headers={"Idempotency-Key": "k-1"})
+    own_answer = tenant.post(
         "v1/feedback.submit", {**SENT, "output_id": draft["output_id"], "metadata": {"by": "us"}}, headers={"Idempotency-Key": "k-1"}
     )
-    assert (keyed.status_code, own.status_code) == (201, 201), own.text
+    assert (page_answer.status_code, own_answer.status_code) == (201, 201), own_answer.text
 
 
 def test_no_one_derives_an_outputs_id_and_none_that_is_taken_loses_a_paid_answer(cloud: LaptopCloud, tenant: Tenant) -> None:
     stranger = cloud.tenant()
     stranger.make_skill()
     ulid = str(ULID())
-    asked = f"int_{ulid}"
-    ids = {one.infer(interaction_id=asked)["output_id"] for one in (tenant, stranger)}
+    interaction_id = f"int_{ulid}"
+    ids = {one.infer(interaction_id=interaction_id)["output_id"] for one in (tenant, stranger)}
     assert len(ids) == 2, "not without the tenant's own key"
     assert f"out_{ulid}" not in ids
-    taken = str(ULID())
-    about = {"skill": SKILL, "interaction_id": f"int_{taken}"}
-    assert tenant.post("v1/interaction.output", {**about, "output_id": f"out_{taken}", "text": "Ours"}).status_code == 202
-    assert tenant.post("v1/feedback.submit", {**about, **SENT, "feedback_id": f"out_{taken}_x"}).status_code == 202
-    first, again = tenant.infer(interaction_id=f"int_{taken}"), tenant.infer(interaction_id=f"int_{taken}")
+    used_ulid = str(ULID())
+    about = {"skill": SKILL, "interaction_id": f"int_{used_ulid}"}
+    assert tenant.post("v1/interaction.output", {**about, "output_id": f"out_{used_ulid}", "text": "Ours"}).status_code == 202
+    assert tenant.post("v1/feedback.submit", {**about, **SENT, "feedback_id": f"out_{used_ulid}_x"}).status_code == 202
+    first, again = tenant.infer(interaction_id=f"int_{used_ulid}"), tenant.infer(interaction_id=f"int_{used_ulid}")
     assert (first["idempotent_replay"], again["idempotent_replay"]) == (False, True)
     assert first["text"] == again["text"] != "Ours"
 
@@ -185,8 +187,8 @@ def test_an_interaction_reported_first_is_answered_or_refused_before_the_model_i
     ours, others = f"int_{ULID()}", f"int_{ULID()}"
     assert tenant.post("v1/interaction.create", {"skill": SKILL, "inputs": INPUTS, "interaction_id": ours}).status_code == 201
     assert tenant.infer(interaction_id=ours)["idempotent_replay"] is False
-    changed = {"skill": SKILL, "inputs": {**INPUTS, "email": "Another"}, "interaction_id": others}
-    assert tenant.post("v1/interaction.create", changed).status_code == 201
+    request = {"skill": SKILL, "inputs": {**INPUTS, "email": "Another"}, "interaction_id": others}
+    assert tenant.post("v1/interaction.create", request).status_code == 201
     answer = tenant.post("v1/infer", {"skill": SKILL, "inputs": INPUTS, "interaction_id": others})
     assert (answer.status_code, answer.json()["error"]["param"]) == (409, "interaction_id")
 

@@ -20,7 +20,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
 def drips(*pieces: bytes) -> Callable[[Any], None]:
-    """Never ends, and never pauses for as long as a time-out."""
+    """An answer that never ends, and never pauses for as long as a time-out."""
 
     def send(write: Any) -> None:
         write(pieces[0])
@@ -36,20 +36,20 @@ def whole(body: object, head: bytes = HEAD) -> Callable[[Any], None]:
     return lambda write: write(head + b"Content-Length: %d\r\n\r\n" % len(content) + content)
 
 
-def says(**choice: object) -> Callable[[Any], None]:
+def answer_with(**choice: object) -> Callable[[Any], None]:
     return whole({"choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop", **choice}], "usage": USAGE})
 
 
 ANSWERS: dict[str, Callable[[Any], None]] = {
     "no JSON": whole(b"\xff\xfe{]"),
     "another shape": whole([[["hello"]]]),
-    "wrong types": says(message={"content": {"text": "hi"}}),
+    "wrong types": answer_with(message={"content": {"text": "hi"}}),
     "nested without end": whole(b'{"choices": ' + b"[" * 200_000),
     "a number without end": whole(b'{"choices": [], "usage": {"prompt_tokens": ' + b"9" * 100_000 + b"}}"),
     "choices nobody asked for": whole({"choices": [{"index": at, "message": {"content": "x"}} for at in range(1_000)]}),
     "half a surrogate": whole(b'{"choices": [{"message": {"content": "\\ud800"}, "finish_reason": "stop"}]}'),
     "not a number": whole(b'{"choices": [{"message": {"content": "x"}, "logprobs": NaN, "finish_reason": "stop"}]}'),
-    "tools beyond measure": says(message={"tool_calls": [{"id": "x" * 10_000, "function": {"name": "f", "arguments": ""}}]}),
+    "tools beyond measure": answer_with(message={"tool_calls": [{"id": "x" * 10_000, "function": {"name": "f", "arguments": ""}}]}),
     "a bomb": whole(gzip.compress(b" " * 50_000_000), HEAD + b"Content-Encoding: gzip\r\n"),
     "too much": whole(b" " * 40_000_000),
     "headers without end": drips(b"HTTP/1.1 200 OK\r\n", b"x-more: y\r\n"),
@@ -78,7 +78,7 @@ class Hostile:
 
 @pytest.fixture(scope="module")
 def hostile() -> Iterator[Hostile]:
-    """A vendor that sends what it is told to, byte by byte."""
+    """A vendor that sends the bytes of `Hostile.answer`, and a spare one beside it."""
     vendor = Hostile()
 
     class Handler(Quiet):
@@ -90,9 +90,9 @@ def hostile() -> Iterator[Hostile]:
 
     class Spare(Quiet):
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             choice = {"index": 0, "message": {"content": "from the spare"}, "finish_reason": "stop"}
-            if not asked.get("stream"):
+            if not request.get("stream"):
                 self.answer(200, json.dumps({"choices": [choice], "usage": USAGE}).encode())
                 return
             piece = {"choices": [{"index": 0, "delta": choice["message"], "finish_reason": "stop"}]}
@@ -105,7 +105,7 @@ def hostile() -> Iterator[Hostile]:
 
 
 @pytest.fixture(scope="module")
-def attacked(cloud: LaptopCloud, hostile: Hostile) -> Tenant:
+def bare_tenant(cloud: LaptopCloud, hostile: Hostile) -> Tenant:
     """A tenant whose policy asks the hostile vendor first; each kind of policy as often as needed, so that no circuit
     opens."""
     tenant = cloud.tenant()
@@ -118,34 +118,34 @@ def policy(tenant: Tenant, hostile: Hostile, *, model: str, kind: str = "openai"
     url, spare = hostile.url.split()
     first = {"kind": kind, "model": model, "base_url": f"{url}/v1", "timeout_s": 1}
     body = {"prompt": {"user": "{{ email }}"}, "backend": first}
-    made = tenant.admin(
+    answer = tenant.admin(
         "POST", f"skills/{SKILL}/policies", {**body, "fallbacks": [{"kind": "openai", "model": "spare", "base_url": f"{spare}/v1"}]}
     )
-    return str(made["policy_id"])
+    return str(answer["policy_id"])
 
 
 @pytest.fixture(scope="module")
-def routed(attacked: Tenant, hostile: Hostile) -> Tenant:
-    control = policy(attacked, hostile, model="control")
-    attacked.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": control})
-    return attacked
+def routed_tenant(bare_tenant: Tenant, hostile: Hostile) -> Tenant:
+    control = policy(bare_tenant, hostile, model="control")
+    bare_tenant.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": control})
+    return bare_tenant
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
-def test_the_next_backend_answers_for_a_vendor_that_sends(routed: Tenant, hostile: Hostile, kind: str) -> None:
+def test_the_next_backend_answers_for_a_vendor_that_sends(routed_tenant: Tenant, hostile: Hostile, kind: str) -> None:
     hostile.answer = ANSWERS[kind]
-    asked = policy(routed, hostile, model=f"whole {kind}")
-    answer = routed.post("v1/infer", {"skill": SKILL, "inputs": {"email": "?"}, "policy_id": asked})
+    policy_id = policy(routed_tenant, hostile, model=f"whole {kind}")
+    answer = routed_tenant.post("v1/infer", {"skill": SKILL, "inputs": {"email": "?"}, "policy_id": policy_id})
     assert answer.status_code == 200, answer.text
     assert (answer.json()["text"], answer.json()["decision"]["fallback"]) == ("from the spare", True)
 
 
 @pytest.mark.parametrize("kind", STREAMS)
-def test_the_next_backend_streams_for_a_vendor_that_streams(routed: Tenant, hostile: Hostile, kind: str) -> None:
+def test_the_next_backend_streams_for_a_vendor_that_streams(routed_tenant: Tenant, hostile: Hostile, kind: str) -> None:
     hostile.answer = STREAMS[kind]
-    asked = policy(routed, hostile, model=f"stream {kind}")
-    body = {"model": f"rlaas::{asked}", "messages": [{"role": "user", "content": "?"}], "stream": True}
-    with routed.http.stream("POST", "v1/chat/completions", json=body) as answer:
+    policy_id = policy(routed_tenant, hostile, model=f"stream {kind}")
+    body = {"model": f"rlaas::{policy_id}", "messages": [{"role": "user", "content": "?"}], "stream": True}
+    with routed_tenant.http.stream("POST", "v1/chat/completions", json=body) as answer:
         text = answer.read().decode()
     assert answer.status_code == 200, text
     assert "from the spare" in text

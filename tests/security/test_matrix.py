@@ -1,8 +1,8 @@
 """Who may call what: every operation of the API's document by every kind of caller, over HTTP on the laptop cloud.
 
-`OPERATIONS` is the one declaration. An operation that the document has and the table has not, or the other way round,
-fails. Bodies are empty where the scope decides before the body is read, so that a caller who is let in is told what is
-wrong with his request (or gets his answer), and everybody else is refused with 401 or 403 whatever he sends.
+`OPERATIONS` is the one declaration; an operation that only the document or only the table has fails. Bodies are empty
+where the scope decides before the body is read: a caller with the right learns what is wrong with his request (or gets
+his answer), and everybody else gets 401 or 403, whatever he sends.
 """
 
 import json
@@ -98,7 +98,7 @@ BODIES: dict[str, object] = {
     "POST /v1/interaction.output": {**_EVENT, "text": "a"},
     "POST /v1/task_result": {**_EVENT, "name": "a", "value": True},
 }
-"""Where an empty body would do something, or is refused before it is clear what the event would say."""
+"""Where an empty body would have an effect, or is refused before the caller's right is checked."""
 
 UNKNOWN = {"no key", "no such key", "revoked", "expired"}
 """Who is refused with 401. Everybody else who is refused has 403."""
@@ -125,21 +125,21 @@ def callers(cloud: LaptopCloud) -> list[Caller]:
         return str(tenant.admin("POST", "keys", terms)["api_key"])
 
     now = datetime.now(UTC)
-    expired = key(scopes=["admin", "infer", "telemetry"], expires_at=(now - timedelta(seconds=1)).isoformat())
-    revoked = tenant.admin("POST", "keys", {"scopes": ["admin", "infer", "telemetry"]})
-    tenant.admin("DELETE", f"keys/{revoked['key_id']}")
+    expired_key = key(scopes=["admin", "infer", "telemetry"], expires_at=(now - timedelta(seconds=1)).isoformat())
+    revoked_key = tenant.admin("POST", "keys", {"scopes": ["admin", "infer", "telemetry"]})
+    tenant.admin("DELETE", f"keys/{revoked_key['key_id']}")
     _, unknown = make_key(tenant_id=tenant.tenant_id, scopes=("admin",), created_at=now)
     publishable = key(scopes=["telemetry"], origins=[ORIGIN])
     texts = {
         "no such key": unknown,
-        "revoked": str(revoked["api_key"]),
-        "expired": expired,
+        "revoked": str(revoked_key["api_key"]),
+        "expired": expired_key,
         **{scope: key(scopes=[scope]) for scope in ("telemetry", "infer", "admin")},
         "another's admin": cloud.key("another", ("admin",)),
         "platform": cloud.key(tenant.tenant_id, ("platform",)),
     }
-    made = [Caller(kind, {"Authorization": f"Bearer {text}"}) for kind, text in texts.items()]
-    made += [
+    keyed_callers = [Caller(kind, {"Authorization": f"Bearer {text}"}) for kind, text in texts.items()]
+    keyed_callers += [
         Caller(kind, {"Authorization": f"Bearer {publishable}", **origin})
         for kind, origin in (
             ("publishable", {"Origin": ORIGIN}),
@@ -147,19 +147,19 @@ def callers(cloud: LaptopCloud) -> list[Caller]:
             ("publishable in no page", {}),
         )
     ]
-    return [Caller("no key", {}), *made]
+    return [Caller("no key", {}), *keyed_callers]
 
 
-def documented() -> set[str]:
+def documented_operations() -> set[str]:
     document = json.loads((Path(__file__).parents[2] / "docs/reference/openapi.json").read_text())
     return {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
 
 
 def test_every_documented_operation_is_declared() -> None:
-    assert documented() == set(OPERATIONS)
+    assert documented_operations() == set(OPERATIONS)
 
 
-def asked(http: httpx.Client, operation: str, caller: Caller) -> int:
+def call(http: httpx.Client, operation: str, caller: Caller) -> int:
     method, path = operation.split(" ")
     path = path.replace("{skill}", "nothing").replace("{tenant_id}", "nobody")
     path = path.replace("{", "").replace("}", "")  # nothing has such an id
@@ -167,7 +167,7 @@ def asked(http: httpx.Client, operation: str, caller: Caller) -> int:
     return http.request(method, path.lstrip("/"), json=body, headers=caller.headers).status_code
 
 
-def expected(caller: Caller, group: str) -> set[int]:
+def expected_statuses(caller: Caller, group: str) -> set[int]:
     if caller.may(group):
         return {200, 201, 400, 404}  # what he asks for is made, wrong, or nothing
     return {401} if caller.kind in UNKNOWN else {403}
@@ -181,13 +181,11 @@ def attempts(callers: list[Caller]) -> Iterator[tuple[str, str, Caller]]:
 
 def test_who_may_call_what(cloud: LaptopCloud, callers: list[Caller]) -> None:
     with httpx.Client(base_url=cloud.api_url.rstrip("/") + "/", timeout=60) as http, ThreadPoolExecutor(4) as pool:
-        answers = [
-            (operation, group, caller, pool.submit(asked, http, operation, caller)) for operation, group, caller in attempts(callers)
-        ]
+        answers = [(operation, group, caller, pool.submit(call, http, operation, caller)) for operation, group, caller in attempts(callers)]
         wrong = [
-            f"{operation} by {caller.kind}: {status.result()}, and {sorted(expected(caller, group))} is right"
+            f"{operation} by {caller.kind}: {status.result()}, and {sorted(expected_statuses(caller, group))} is right"
             for operation, group, caller, status in answers
-            if status.result() not in expected(caller, group)
+            if status.result() not in expected_statuses(caller, group)
         ]
     assert len(answers) == len(OPERATIONS) * len(callers)
     assert wrong == []

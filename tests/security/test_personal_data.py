@@ -42,29 +42,29 @@ def test_nothing_but_ids_keeps_personal_data(cloud: LaptopCloud) -> None:
     assert [one["status"] for one in answer.json()["results"]] == [201] * 5
     raw = f'{{"skill": "{SKILL}", "inputs": {{}}, "metadata": {{"card": 4.111111111111111E15}}}}'
     assert tenant.http.post("v1/interaction.create", content=raw, headers={"Content-Type": "application/json"}).status_code == 201
-    stored = payloads(cloud, tenant.tenant_id)
-    assert stored.count("<CREDIT_CARD>") >= 8
-    assert not [found for found in (MAIL, "lovelace", "1111") if found in stored]
+    text = payloads(cloud, tenant.tenant_id)
+    assert text.count("<CREDIT_CARD>") >= 8
+    assert not [secret for secret in (MAIL, "lovelace", "1111") if secret in text]
 
 
 def test_reasons_and_descriptions_are_kept_without_personal_data(cloud: LaptopCloud) -> None:
     tenant = cloud.tenant()
-    said = {"description": f"asked by {MAIL}", "metadata": {"card": CARD}, "reason": f"{MAIL} wants it"}
-    assert tenant.admin("PUT", f"skills/{SKILL}", said)["description"] == "asked by <EMAIL_ADDRESS>"
+    fields = {"description": f"asked by {MAIL}", "metadata": {"card": CARD}, "reason": f"{MAIL} wants it"}
+    assert tenant.admin("PUT", f"skills/{SKILL}", fields)["description"] == "asked by <EMAIL_ADDRESS>"
     entries = until(lambda: [one for one in tenant.admin("GET", "audit")["data"] if one["target"] == f"SKILL#{SKILL}"])
     assert entries[0]["reason"] == "<EMAIL_ADDRESS> wants it"
     assert MAIL not in json.dumps(tenant.admin("GET", "skills"))
 
 
 def test_no_log_repeats_a_key_that_a_client_chose(cloud: LaptopCloud, tenant: Tenant) -> None:
-    marked = "zebra.person@example.com"
+    address = "zebra.person@example.com"
     for path, body in (
-        ("v1/interaction.create", {"skill": "s", "inputs": {marked: 1}, marked: 2}),
-        ("v1/infer", {"skill": "s", "inputs": {}, "parameters": {marked: {"n": 1}}, marked: 1}),
-        ("v1/chat/completions", {"model": "rlaas::x", "messages": [], marked: {}}),
+        ("v1/interaction.create", {"skill": "s", "inputs": {address: 1}, address: 2}),
+        ("v1/infer", {"skill": "s", "inputs": {}, "parameters": {address: {"n": 1}}, address: 1}),
+        ("v1/chat/completions", {"model": "rlaas::x", "messages": [], address: {}}),
     ):
         assert tenant.post(path, body).status_code in (400, 404)
-    assert tenant.http.put(f"v1/admin/skills/{SKILL}", json={"metrics": {marked: 1}}).status_code == 400
+    assert tenant.http.put(f"v1/admin/skills/{SKILL}", json={"metrics": {address: 1}}).status_code == 400
     groups = [group["logGroupName"] for group in cloud.client("logs").describe_log_groups()["logGroups"]]
     logs = cloud.client("logs")
     lines = [event["message"] for group in groups for event in logs.filter_log_events(logGroupName=group)["events"]]

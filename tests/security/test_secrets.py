@@ -18,7 +18,7 @@ class Vendor:
 
     url: str = ""
     location: str | None = None
-    heard: list[dict[str, str]] = field(default_factory=list)
+    requests: list[dict[str, str]] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def vendor() -> Iterator[Vendor]:
     class Handler(Quiet):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            vendor.heard.append({name.lower(): value for name, value in self.headers.items()})
+            vendor.requests.append({name.lower(): value for name, value in self.headers.items()})
             if vendor.location is not None:
                 self.answer(307, b"", {"Location": vendor.location})
                 return
@@ -40,7 +40,7 @@ def vendor() -> Iterator[Vendor]:
 
 
 @pytest.fixture
-def keyed(cloud: LaptopCloud) -> Tenant:
+def tenant_with_secrets(cloud: LaptopCloud) -> Tenant:
     """A tenant with a secret that says nothing of hosts, and one for `127.0.0.1`."""
     tenant = cloud.tenant()
     tenant.admin("PUT", f"skills/{SKILL}", {})
@@ -49,44 +49,46 @@ def keyed(cloud: LaptopCloud) -> Tenant:
     return tenant
 
 
-def registered(tenant: Tenant, **backend: str) -> tuple[int, dict[str, object]]:
+def register_policy(tenant: Tenant, **backend: str) -> tuple[int, dict[str, object]]:
     body = {"prompt": {"user": "{{ email }}"}, "backend": {"kind": "openai", "model": "m", **backend}}
     answer = tenant.post(f"v1/admin/skills/{SKILL}/policies", body)
     return answer.status_code, answer.json()
 
 
-def test_a_policy_cannot_have_a_secret_sent_to_a_host_that_it_does_not_name(keyed: Tenant, vendor: Vendor) -> None:
+def test_a_policy_cannot_have_a_secret_sent_to_a_host_that_it_does_not_name(tenant_with_secrets: Tenant, vendor: Vendor) -> None:
     by_name = vendor.url.replace("127.0.0.1", "localhost")
     for secret, base_url in (("openai", vendor.url), ("local", by_name), ("none", vendor.url)):
-        status, refused = registered(keyed, secret=secret, base_url=base_url)
-        assert (status, refused["error"]["param"]) == (400, "backend.base_url")  # type: ignore[index]
-    assert registered(keyed, secret="openai")[0] == 201
+        status, answer = register_policy(tenant_with_secrets, secret=secret, base_url=base_url)
+        assert (status, answer["error"]["param"]) == (400, "backend.base_url")  # type: ignore[index]
+    assert register_policy(tenant_with_secrets, secret="openai")[0] == 201
 
 
-def test_a_key_goes_to_the_host_that_its_secret_names_and_no_longer_than_it_does(cloud: LaptopCloud, keyed: Tenant, vendor: Vendor) -> None:
-    status, made = registered(keyed, secret="local", base_url=vendor.url)
+def test_a_key_goes_to_the_host_that_its_secret_names_and_no_longer_than_it_does(
+    cloud: LaptopCloud, tenant_with_secrets: Tenant, vendor: Vendor
+) -> None:
+    status, policy = register_policy(tenant_with_secrets, secret="local", base_url=vendor.url)
     assert status == 201
-    keyed.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": made["policy_id"]})
-    assert keyed.infer()["text"] == "hi"
-    assert vendor.heard[-1]["authorization"] == f"Bearer {KEY}"
+    tenant_with_secrets.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": policy["policy_id"]})
+    assert tenant_with_secrets.infer()["text"] == "hi"
+    assert vendor.requests[-1]["authorization"] == f"Bearer {KEY}"
 
 
-def test_a_policy_from_before_is_refused_when_it_is_used(cloud: LaptopCloud, keyed: Tenant, vendor: Vendor) -> None:
-    _, made = registered(keyed, secret="local", base_url=vendor.url)
-    keyed.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": made["policy_id"]})
-    cloud.client("secretsmanager").put_secret_value(SecretId=f"rlaas/local/{keyed.tenant_id}/local", SecretString=KEY)
-    answer = keyed.post("v1/infer", {"skill": SKILL, "inputs": {"email": "?"}})
+def test_a_policy_from_before_is_refused_when_it_is_used(cloud: LaptopCloud, tenant_with_secrets: Tenant, vendor: Vendor) -> None:
+    _, policy = register_policy(tenant_with_secrets, secret="local", base_url=vendor.url)
+    tenant_with_secrets.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": policy["policy_id"]})
+    cloud.client("secretsmanager").put_secret_value(SecretId=f"rlaas/local/{tenant_with_secrets.tenant_id}/local", SecretString=KEY)
+    answer = tenant_with_secrets.post("v1/infer", {"skill": SKILL, "inputs": {"email": "?"}})
     assert answer.status_code == 503
     assert "may not be sent" in answer.json()["error"]["message"]
     assert KEY not in answer.text
-    assert vendor.heard == []
+    assert vendor.requests == []
 
 
-def test_a_redirect_does_not_carry_a_key_on(cloud: LaptopCloud, keyed: Tenant, vendor: Vendor) -> None:
+def test_a_redirect_does_not_carry_a_key_on(cloud: LaptopCloud, tenant_with_secrets: Tenant, vendor: Vendor) -> None:
     with served(Quiet) as elsewhere:
         vendor.location = f"{elsewhere}/v1/chat/completions"
-        _, made = registered(keyed, secret="local", base_url=vendor.url)
-        keyed.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": made["policy_id"]})
-        answer = keyed.post("v1/infer", {"skill": SKILL, "inputs": {"email": "?"}})
-    assert (answer.status_code, len(vendor.heard)) == (503, 1)
+        _, policy = register_policy(tenant_with_secrets, secret="local", base_url=vendor.url)
+        tenant_with_secrets.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": policy["policy_id"]})
+        answer = tenant_with_secrets.post("v1/infer", {"skill": SKILL, "inputs": {"email": "?"}})
+    assert (answer.status_code, len(vendor.requests)) == (503, 1)
     assert "answered 307" in answer.json()["error"]["message"]

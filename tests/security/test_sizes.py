@@ -1,4 +1,4 @@
-"""What grows when it is masked: refused in plain words that no client tries again, before any model is paid."""
+"""Texts that grow when they are masked are refused before any model is paid, with an error that no client retries."""
 
 from collections.abc import Iterator
 

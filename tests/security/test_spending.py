@@ -28,7 +28,7 @@ def poor(cloud: LaptopCloud, vendor: Script) -> Tenant:
     return tenant
 
 
-def asked(tenant: Tenant, *, stream: bool) -> int:
+def request_status(tenant: Tenant, *, stream: bool) -> int:
     """The status of one request, which may be left in the middle."""
     if not stream:
         return tenant.post("v1/infer", {"skill": SKILL, "inputs": INPUTS}).status_code
@@ -58,7 +58,7 @@ FAILURES: dict[str, Any] = {
 @pytest.mark.parametrize("failure", FAILURES)
 def test_a_vendor_that_fails_is_asked_no_more_often_than_the_budget_says(poor: Tenant, vendor: Script, failure: str) -> None:
     FAILURES[failure](vendor)
-    statuses = [asked(poor, stream="stream" in failure) for _ in range(BUDGET + 2)]
+    statuses = [request_status(poor, stream="stream" in failure) for _ in range(BUDGET + 2)]
     assert statuses[BUDGET:] == [429, 429], statuses
     assert len(vendor.asked) == BUDGET
 
@@ -69,13 +69,13 @@ def test_a_stream_that_its_reader_leaves_counts(poor: Tenant, vendor: Script) ->
     for _ in range(BUDGET):
         with poor.http.stream("POST", "v1/chat/completions", json=body) as answer:
             next(answer.iter_lines())
-    assert asked(poor, stream=True) == 429
+    assert request_status(poor, stream=True) == 429
     assert len(vendor.asked) == BUDGET
 
 
 def test_a_vendor_that_refuses_before_it_works_costs_nothing(poor: Tenant, vendor: Script) -> None:
     vendor.status = 401
-    assert [asked(poor, stream=False) for _ in range(BUDGET + 2)] == [503] * (BUDGET + 2)
+    assert [request_status(poor, stream=False) for _ in range(BUDGET + 2)] == [503] * (BUDGET + 2)
     vendor.status = 200
     vendor.says({"message": {"content": "hello"}})
-    assert asked(poor, stream=False) == 200
+    assert request_status(poor, stream=False) == 200

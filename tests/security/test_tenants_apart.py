@@ -1,8 +1,8 @@
-"""What tenant A tries on what is tenant B's: it is refused or finds nothing, and nothing of B's changes. Over HTTP on
-the laptop cloud.
+"""Tenant A's attempts on tenant B's data are refused or find nothing, and nothing of B's changes. Over HTTP on the
+laptop cloud.
 
-Both tenants have a skill of one name, so that what is told apart is told apart by the tenant. Everything of B's own
-making says MARK, which no answer to A may.
+Both tenants have a skill of one name, so that only the tenant tells their records apart. Everything that B makes
+contains MARK, which no answer to A may contain.
 """
 
 import json
@@ -45,7 +45,7 @@ class World:
     key_id: str
     run_id: str
     rollout_id: str
-    decided: dict[str, Any]
+    decision: dict[str, Any]
     cursors: dict[str, str]
 
     @property
@@ -74,18 +74,18 @@ def world(cloud: LaptopCloud) -> World:
     )
     for place in (run_key(SKILL, "run_b"), rollout_key(SKILL, "rol_b"), dataset_key(SKILL, 1)):
         registry.put(b.tenant_id, place, run, Change(actor="test", reason=MARK, at=now))
-    decided = b.post("v1/decide", {"skill": SKILL, "inputs": {"name": MARK, "email": MARK}, "interaction_id": "shared"}).json()
-    output = {**about(decided), "policy_id": decided["policy_id"], "text": MARK, "decision_token": decided["decision_token"]}
+    decision = b.post("v1/decide", {"skill": SKILL, "inputs": {"name": MARK, "email": MARK}, "interaction_id": "shared"}).json()
+    output = {**about(decision), "policy_id": decision["policy_id"], "text": MARK, "decision_token": decision["decision_token"]}
     assert b.post("v1/interaction.output", output).status_code == 201
     cursors = {path: b.admin("GET", f"{path}?limit=1")["next_cursor"] for path in ("skills", "keys", f"skills/{SKILL}/policies", "audit")}
-    return World(a, b, key_id, "run_b", "rol_b", decided, cursors)
+    return World(a, b, key_id, "run_b", "rol_b", decision, cursors)
 
 
-def about(decided: dict[str, Any]) -> dict[str, Any]:
-    return {"skill": SKILL, "interaction_id": decided["interaction_id"], "output_id": decided["output_id"]}
+def about(decision: dict[str, Any]) -> dict[str, Any]:
+    return {"skill": SKILL, "interaction_id": decision["interaction_id"], "output_id": decision["output_id"]}
 
 
-def held(cloud: LaptopCloud, tenant_id: str) -> list[str]:
+def items_of(cloud: LaptopCloud, tenant_id: str) -> list[str]:
     """Everything of the tenant in the registry and among the events."""
     items = []
     for table in ("registry", "events"):
@@ -99,9 +99,9 @@ Attempt = tuple[str, str, object]
 
 
 def attempts(world: World) -> list[Attempt]:
-    """What A tries: to read, change, use, delete or refer to what is B's."""
+    """A's attempts to read, change, use, delete or refer to what is B's."""
     b, prompt, today = world.b.tenant_id, {"user": "{{ email }}"}, datetime.now(UTC).date()
-    asks = {"skill": SKILL, "inputs": {"name": "?", "email": "?"}}
+    request = {"skill": SKILL, "inputs": {"name": "?", "email": "?"}}
     admin: list[Attempt] = [
         ("GET tenants", "tenants", None),
         ("GET tenants/{tenant_id}/ceilings", f"tenants/{b}/ceilings", None),
@@ -155,23 +155,23 @@ def attempts(world: World) -> list[Attempt]:
         ("GET /v1/models/{model}", f"v1/models/rlaas::{OTHER}", None),
         ("GET /v1/models/{model}", f"v1/models/rlaas::{POLICY}", None),
         ("POST /ofrep/v1/evaluate/flags/{key}", f"ofrep/v1/evaluate/flags/{OTHER}", {"context": {"targetingKey": "u"}}),
-        ("POST /v1/infer", "v1/infer", {**asks, "skill": OTHER}),
-        ("POST /v1/infer", "v1/infer", {**asks, "policy_id": POLICY}),
-        ("POST /v1/decide", "v1/decide", {**asks, "policy_id": POLICY}),
+        ("POST /v1/infer", "v1/infer", {**request, "skill": OTHER}),
+        ("POST /v1/infer", "v1/infer", {**request, "policy_id": POLICY}),
+        ("POST /v1/decide", "v1/decide", {**request, "policy_id": POLICY}),
         (
             "POST /v1/chat/completions",
             "v1/chat/completions",
             {"model": f"rlaas::{OTHER}", "messages": [{"role": "user", "content": "?"}]},
         ),
-        ("POST /v1/feedback.submit", "v1/feedback.submit", {**about(world.decided), "skill": OTHER, "kind": "action", "action": "sent"}),
+        ("POST /v1/feedback.submit", "v1/feedback.submit", {**about(world.decision), "skill": OTHER, "kind": "action", "action": "sent"}),
         (
             "POST /v1/interaction.output",
             "v1/interaction.output",
             {
-                **about(world.decided),
-                "policy_id": world.decided["policy_id"],
+                **about(world.decision),
+                "policy_id": world.decision["policy_id"],
                 "text": "mine",
-                "decision_token": world.decided["decision_token"],
+                "decision_token": world.decision["decision_token"],
             },
         ),
     ]
@@ -187,15 +187,15 @@ def test_every_operation_that_takes_an_id_is_tried() -> None:
     document = json.loads((Path(__file__).parents[2] / "docs/reference/openapi.json").read_text())
     with_ids = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods if "{" in path}
     nobody = Tenant("a", httpx.Client())
-    tried = {attempt[0] for attempt in attempts(World(nobody, nobody, "", "", "", dict.fromkeys(TOLD, ""), {}))}
-    assert with_ids - tried == {"PUT /v1/admin/skills/{skill}"}  # makes A a skill of that name: below
+    operations = {attempt[0] for attempt in attempts(World(nobody, nobody, "", "", "", dict.fromkeys(DECISION_FIELDS, ""), {}))}
+    assert with_ids - operations == {"PUT /v1/admin/skills/{skill}"}  # makes A a skill of that name: below
 
 
-TOLD = ("interaction_id", "output_id", "policy_id", "decision_token")
+DECISION_FIELDS = ("interaction_id", "output_id", "policy_id", "decision_token")
 
 
 def test_a_tenant_gets_at_nothing_of_anothers(cloud: LaptopCloud, world: World) -> None:
-    before = held(cloud, world.b.tenant_id)
+    before = items_of(cloud, world.b.tenant_id)
     assert any(MARK in item for item in before)
     wrong = []
     for operation, path, body in attempts(world):
@@ -204,19 +204,19 @@ def test_a_tenant_gets_at_nothing_of_anothers(cloud: LaptopCloud, world: World) 
         if not finds_nothing(answer) or (MARK in answer.text and MARK not in json.dumps(body)):
             wrong.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
     assert wrong == []
-    assert held(cloud, world.b.tenant_id) == before
+    assert items_of(cloud, world.b.tenant_id) == before
 
 
 def test_the_names_and_ids_of_another_are_ones_own_in_ones_own_tenant(cloud: LaptopCloud, world: World) -> None:
-    before = held(cloud, world.b.tenant_id)
-    made = world.a.admin("PUT", f"skills/{OTHER}", {})
-    assert (made["tenant_id"], made["description"]) == (world.a.tenant_id, "")
-    same = {"skill": SKILL, "inputs": {"name": MARK, "email": MARK}, "interaction_id": world.decided["interaction_id"]}
-    decided = world.a.post("v1/decide", same).json()
-    assert decided["idempotent_replay"] is False
-    fed = world.a.post("v1/feedback.submit", {**about(world.decided), "kind": "action", "action": "sent"})
-    assert fed.status_code in (201, 202)
-    assert held(cloud, world.b.tenant_id) == before
+    before = items_of(cloud, world.b.tenant_id)
+    skill = world.a.admin("PUT", f"skills/{OTHER}", {})
+    assert (skill["tenant_id"], skill["description"]) == (world.a.tenant_id, "")
+    same = {"skill": SKILL, "inputs": {"name": MARK, "email": MARK}, "interaction_id": world.decision["interaction_id"]}
+    decision = world.a.post("v1/decide", same).json()
+    assert decision["idempotent_replay"] is False
+    answer = world.a.post("v1/feedback.submit", {**about(world.decision), "kind": "action", "action": "sent"})
+    assert answer.status_code in (201, 202)
+    assert items_of(cloud, world.b.tenant_id) == before
 
 
 def test_a_cursor_leads_to_nothing_of_the_tenant_that_it_was_given_to(world: World) -> None:
@@ -246,18 +246,18 @@ def test_what_is_told_of_a_whole_tenant_is_told_of_ones_own(world: World) -> Non
 
 
 def test_a_page_gives_no_feedback_by_the_token_of_another_tenants_answer(cloud: LaptopCloud, world: World) -> None:
-    before = held(cloud, world.b.tenant_id)
+    before = items_of(cloud, world.b.tenant_id)
     page = world.a.admin("POST", "keys", {"scopes": ["telemetry"], "origins": ["https://a.example"]})
-    body = {"skill": SKILL, "feedback_token": world.decided["feedback_token"], "kind": "action", "action": "sent"}
+    body = {"skill": SKILL, "feedback_token": world.decision["feedback_token"], "kind": "action", "action": "sent"}
     with cloud.connect(page["api_key"]) as http:
         answer = http.post("v1/feedback.submit", json=body, headers={"Origin": "https://a.example"})
     assert answer.status_code == 403, answer.text
-    assert held(cloud, world.b.tenant_id) == before
+    assert items_of(cloud, world.b.tenant_id) == before
 
 
 def test_a_grant_does_not_reach_another_tenants_adapter(world: World) -> None:
-    decided = world.a.post("v1/decide", {"skill": SKILL, "inputs": {"name": "?", "email": "?"}}).json()
-    grant = decided["grant"]
+    decision = world.a.post("v1/decide", {"skill": SKILL, "inputs": {"name": "?", "email": "?"}}).json()
+    grant = decision["grant"]
     chat = {"model": "", "messages": [{"role": "user", "content": "?"}], "max_tokens": 1}
     own = f"{grant['base_url']}/chat/completions"
     theirs = re.sub(r"/inference-components/[^/]+/", f"/inference-components/{world.adapter}/", own)
@@ -266,13 +266,13 @@ def test_a_grant_does_not_reach_another_tenants_adapter(world: World) -> None:
     assert [httpx.post(url, json=chat, headers=headers, timeout=60).status_code for url in (own, theirs)] == [200, 403]
 
 
-def test_leave_to_ask_for_one_run_reaches_neither_models_nor_files_of_another_tenant(
+def test_the_session_for_one_run_reaches_neither_models_nor_files_of_another_tenant(
     cloud: LaptopCloud, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The session that ask_held_out lends itself, by its deployed role."""
     role = cloud.client("lambda").get_function_configuration(FunctionName="rlaas-local-ask_held_out")["Environment"]["Variables"]
     s3 = cloud.client("s3")
-    [bucket] = [found["Name"] for found in s3.list_buckets()["Buckets"] if "-artifacts-" in found["Name"]]
+    [bucket] = [entry["Name"] for entry in s3.list_buckets()["Buckets"] if "-artifacts-" in entry["Name"]]
 
     def files(tenant: Tenant) -> list[str]:
         """The prefixes of a dataset and of a run's answers."""
@@ -280,8 +280,8 @@ def test_leave_to_ask_for_one_run_reaches_neither_models_nor_files_of_another_te
 
     for tenant in (world.a, world.b):
         dataset, answers = files(tenant)
-        said = HeldOutPrompt(interaction_id="int_1", prompt=(Message(role="user", content=MARK),))
-        s3.put_object(Bucket=bucket, Key=f"{dataset}{TEST_PROMPTS}", Body=said.model_dump_json().encode())
+        held_out_prompt = HeldOutPrompt(interaction_id="int_1", prompt=(Message(role="user", content=MARK),))
+        s3.put_object(Bucket=bucket, Key=f"{dataset}{TEST_PROMPTS}", Body=held_out_prompt.model_dump_json().encode())
         s3.put_object(Bucket=bucket, Key=f"{answers}000000.jsonl", Body=b"")
     dataset, answers = files(world.a)
     own = AskedRun(
@@ -312,13 +312,13 @@ def test_leave_to_ask_for_one_run_reaches_neither_models_nor_files_of_another_te
         ),
         session,
     )
-    refused: tuple[Callable[[], object], ...] = (
+    calls: tuple[Callable[[], object], ...] = (
         theirs.prompts,
         theirs.answered,
         lambda: theirs.keep([]),
         lambda: theirs.ask("candidate", prompt),
     )
-    for attempt in refused:
+    for attempt in calls:
         with pytest.raises(RlaasError, match=r"AccessDenied|has no test_prompts"):
             attempt()
     with pytest.raises(ClientError, match="AccessDenied"):

@@ -24,31 +24,31 @@ class Case:
     tries: int | None = None
 
 
-def told(**payload: Any) -> Answer:
-    """What a Lambda function answers."""
+def returns(**payload: Any) -> Answer:
+    """A Lambda function's answer."""
     return {"Return": {"StatusCode": 200, "Payload": payload}}
 
 
 def fails(error: str, cause: str = "why") -> Answer:
-    """How a task fails."""
+    """A task's failure."""
     return {"Throw": {"Error": error, "Cause": cause}}
 
 
 # --- rollout
 
-_BEGIN = {"Begin": [told(rollout_id="rol_1", steps=2, poll_seconds=5)]}
-_RUNNING = {**_BEGIN, "SetWeight": [told(state="running")]}
+_BEGIN = {"Begin": [returns(rollout_id="rol_1", steps=2, poll_seconds=5)]}
+_RUNNING = {**_BEGIN, "SetWeight": [returns(state="running")]}
 _STEP = "SetWeight IsOurs Wait Analyse Verdict"
 
 
 def _finish(status: str) -> dict[str, Sequence[Answer]]:
-    return {"Finish": [told(status=status, reason=f"it is {status}")]}
+    return {"Finish": [returns(status=status, reason=f"it is {status}")]}
 
 
-def _aborted(name: str, answers: Mapping[str, Sequence[Answer]], path: str, error: str, tries: int) -> Case:
+def _abort_case(name: str, answers: Mapping[str, Sequence[Answer]], path: str, error: str, tries: int) -> Case:
     return Case(
         name=name,
-        answers={**answers, "Abort": [told(status="failed")]},
+        answers={**answers, "Abort": [returns(status="failed")]},
         path=f"{path} Abort Failed",
         status="FAILED",
         error=error,
@@ -57,16 +57,16 @@ def _aborted(name: str, answers: Mapping[str, Sequence[Answer]], path: str, erro
     )
 
 
-_ADVANCING = {**_RUNNING, "Analyse": [told(outcome="advance")]}
-_TAKEN_BACK = {**_RUNNING, "Analyse": [told(outcome="rollback")]}
+_ADVANCING = {**_RUNNING, "Analyse": [returns(outcome="advance")]}
+_TAKEN_BACK = {**_RUNNING, "Analyse": [returns(outcome="rollback")]}
 
 ROLLOUT = [
     Case(
         "ships-after-both-steps",
         {
             **_RUNNING,
-            "Analyse": [told(outcome="continue"), told(outcome="advance"), told(outcome="advance")],
-            "Promote": [told(state="shipped")],
+            "Analyse": [returns(outcome="continue"), returns(outcome="advance"), returns(outcome="advance")],
+            "Promote": [returns(state="shipped")],
             **_finish("shipped"),
         },
         f"Begin {_STEP} Wait Analyse Verdict {_STEP} Promote Finish Ended Shipped",
@@ -74,7 +74,7 @@ ROLLOUT = [
     ),
     Case(
         "goes-back-when-worse",
-        {**_TAKEN_BACK, "RollBack": [told(state="rolled_back")], **_finish("rolled_back")},
+        {**_TAKEN_BACK, "RollBack": [returns(state="rolled_back")], **_finish("rolled_back")},
         f"Begin {_STEP} RollBack Finish Ended RolledBack",
         output={"status": "rolled_back", "reason": "it is rolled_back"},
     ),
@@ -82,8 +82,8 @@ ROLLOUT = [
         "goes-back-when-inconclusive",
         {
             **_RUNNING,
-            "Analyse": [told(outcome="advance"), told(outcome="inconclusive")],
-            "RollBack": [told(state="inconclusive")],
+            "Analyse": [returns(outcome="advance"), returns(outcome="inconclusive")],
+            "RollBack": [returns(state="inconclusive")],
             **_finish("inconclusive"),
         },
         f"Begin {_STEP} {_STEP} RollBack Finish Ended Inconclusive",
@@ -91,57 +91,57 @@ ROLLOUT = [
     ),
     Case(
         "is-superseded-before-its-weight",
-        {**_BEGIN, "SetWeight": [told(state="superseded")], **_finish("superseded")},
+        {**_BEGIN, "SetWeight": [returns(state="superseded")], **_finish("superseded")},
         "Begin SetWeight IsOurs Finish Ended Superseded",
         output={"status": "superseded", "reason": "it is superseded"},
     ),
     Case(
         "is-superseded-while-it-waits",
-        {**_RUNNING, "Analyse": [told(outcome="superseded")], **_finish("rolled_back")},
+        {**_RUNNING, "Analyse": [returns(outcome="superseded")], **_finish("rolled_back")},
         f"Begin {_STEP} Finish Ended RolledBack",
         output={"status": "rolled_back", "reason": "it is rolled_back"},
     ),
     Case(
         "aborts-on-an-outcome-nobody-knows",
-        {**_RUNNING, "Analyse": [told(outcome="sideways")], "Abort": [told(status="failed")]},
+        {**_RUNNING, "Analyse": [returns(outcome="sideways")], "Abort": [returns(status="failed")]},
         f"Begin {_STEP} Abort Failed",
         status="FAILED",
         error="UnknownOutcome",
         cause="the analysis answered sideways",
         tries=0,
     ),
-    _aborted("aborts-when-begin-is-refused", {"Begin": [fails("InvalidInput")]}, "Begin", "InvalidInput", tries=1),
-    _aborted(
+    _abort_case("aborts-when-begin-is-refused", {"Begin": [fails("InvalidInput")]}, "Begin", "InvalidInput", tries=1),
+    _abort_case(
         "aborts-when-the-weight-cannot-be-set",
         {**_BEGIN, "SetWeight": [fails("DependencyUnavailable")]},
         "Begin SetWeight",
         "DependencyUnavailable",
         tries=5,
     ),
-    _aborted(
+    _abort_case(
         "aborts-when-the-analysis-takes-too-long",
         {**_RUNNING, "Analyse": [fails("States.Timeout")]},
         "Begin SetWeight IsOurs Wait Analyse",
         "States.Timeout",
         tries=5,
     ),
-    _aborted(
+    _abort_case(
         "aborts-when-the-promotion-fails",
-        {**_BEGIN, "SetWeight": [told(state="running")], "Analyse": [told(outcome="advance")], "Promote": [fails("KeyError")]},
+        {**_BEGIN, "SetWeight": [returns(state="running")], "Analyse": [returns(outcome="advance")], "Promote": [fails("KeyError")]},
         f"Begin {_STEP} {_STEP} Promote",
         "KeyError",
         tries=1,
     ),
-    _aborted(
+    _abort_case(
         "aborts-when-the-way-back-fails",
         {**_TAKEN_BACK, "RollBack": [fails("Lambda.TooManyRequestsException")]},
         f"Begin {_STEP} RollBack",
         "Lambda.TooManyRequestsException",
         tries=5,
     ),
-    _aborted(
+    _abort_case(
         "aborts-when-it-cannot-be-closed",
-        {**_BEGIN, "SetWeight": [told(state="superseded")], "Finish": [fails("NotFound")]},
+        {**_BEGIN, "SetWeight": [returns(state="superseded")], "Finish": [fails("NotFound")]},
         "Begin SetWeight IsOurs Finish",
         "NotFound",
         tries=1,
@@ -160,7 +160,7 @@ ROLLOUT = [
 # --- learning
 
 _ADAPTERS = [{"name": "acme--reply--v1", "artifact_uri": "s3://b/model.tar.gz"}]
-_PLAN = told(
+_PLAN = returns(
     run_id="run_1",
     select_events={"statement": ["UNLOAD (SELECT 1) TO 's3://l/", "/' WITH (format = 'PARQUET')"], "output_uri": "s3://l/"},
     build_dataset={"job_name": "j1", "arguments": ["--tenant", "acme"], "output_uri": "s3://b/datasets/v1/"},
@@ -187,7 +187,7 @@ _JOBS_DONE = {**_BUILT, "Train": [_DONE]}
 _TRAINED = {**_JOBS_DONE, "KeepAwake": [_DONE], "DescribeBase": [_base(1)]}
 _CREATED = {**_TRAINED, "CreateComponent": [_DONE]}
 _LOADED = {**_CREATED, "DescribeComponent": [_component("Creating"), _component("InService")]}
-_ANSWERED = {**_LOADED, "AskHeldOut": [told(done=True, answered=9, questions=9)]}
+_ANSWERED = {**_LOADED, "AskHeldOut": [returns(done=True, answered=9, questions=9)]}
 _EVALUATED = {**_ANSWERED, "Evaluate": [_DONE]}
 _AWAKE = "MaySleep KeepAwake DescribeBase IsAwake"
 _LOADS = f"{_AWAKE} LoadAdapters CreateComponent WaitForComponent DescribeComponent ComponentReady"
@@ -196,19 +196,23 @@ _TO_ANSWERED = f"{_TO_LOADED} AskHeldOut AllAnswered"
 _RELEASES = "ReleaseAdapters DeleteComponent Released Ended"
 
 
-def _decided(status: str) -> Case:
+def _decision_case(status: str) -> Case:
     return Case(
         f"ends-{status}",
-        {**_EVALUATED, "Decide": [told(status=status, reason="the report", release=["acme--reply--v1--sft"])], "DeleteComponent": [_DONE]},
+        {
+            **_EVALUATED,
+            "Decide": [returns(status=status, reason="the report", release=["acme--reply--v1--sft"])],
+            "DeleteComponent": [_DONE],
+        },
         f"{_TO_ANSWERED} Evaluate Decide {_RELEASES} {status.capitalize()}",
         output={"status": status, "reason": "the report", "adapters": [{"name": "acme--reply--v1--sft", "released": True}]},
     )
 
 
-def _failed(name: str, answers: Mapping[str, Sequence[Answer]], path: str, error: str, tries: int, cause: str = "why") -> Case:
+def _failure_case(name: str, answers: Mapping[str, Sequence[Answer]], path: str, error: str, tries: int, cause: str = "why") -> Case:
     return Case(
         name,
-        {**answers, "RecordFailure": [told(status="failed", reason=cause, release=["acme--reply--v1"])], "DeleteComponent": [_DONE]},
+        {**answers, "RecordFailure": [returns(status="failed", reason=cause, release=["acme--reply--v1"])], "DeleteComponent": [_DONE]},
         f"{path} RecordFailure {_RELEASES} Failed",
         status="FAILED",
         error=error,
@@ -218,38 +222,38 @@ def _failed(name: str, answers: Mapping[str, Sequence[Answer]], path: str, error
 
 
 LEARNING = [
-    _decided("registered"),
-    _decided("rejected"),
-    _failed("fails-when-begin-is-refused", {"Begin": [fails("NotFound")]}, "Begin", "NotFound", tries=1),
-    _failed(
+    _decision_case("registered"),
+    _decision_case("rejected"),
+    _failure_case("fails-when-begin-is-refused", {"Begin": [fails("NotFound")]}, "Begin", "NotFound", tries=1),
+    _failure_case(
         "fails-when-athena-keeps-throttling",
         {**_BEGUN, "SelectEvents": [fails("Athena.TooManyRequestsException")]},
         "Begin SelectEvents",
         "Athena.TooManyRequestsException",
         tries=6,
     ),
-    _failed(
+    _failure_case(
         "fails-when-the-query-fails",
         {**_BEGUN, "SelectEvents": [fails("States.TaskFailed")]},
         "Begin SelectEvents",
         "States.TaskFailed",
         tries=1,
     ),
-    _failed(
+    _failure_case(
         "fails-when-the-dataset-job-fails",
         {**_SELECTED, "BuildDataset": [fails("States.TaskFailed")]},
         "Begin SelectEvents BuildDataset",
         "States.TaskFailed",
         tries=1,
     ),
-    _failed(
+    _failure_case(
         "fails-when-training-takes-too-long",
         {**_BUILT, "Train": [fails("States.Timeout")]},
         "Begin SelectEvents BuildDataset Train",
         "States.Timeout",
         tries=1,
     ),
-    _failed(
+    _failure_case(
         "fails-when-sagemaker-keeps-throttling",
         {**_BUILT, "Train": [fails("SageMaker.AmazonSageMakerException")]},
         "Begin SelectEvents BuildDataset Train",
@@ -261,13 +265,13 @@ LEARNING = [
         {
             **_EVALUATED,
             "DescribeBase": [_base(0), _base(0, "Updating"), _base(1)],
-            "Decide": [told(status="rejected", reason="the report", release=[])],
+            "Decide": [returns(status="rejected", reason="the report", release=[])],
         },
         _TO_ANSWERED.replace(_AWAKE, f"{_AWAKE} WaitForBase DescribeBase IsAwake WaitForBase DescribeBase IsAwake")
         + " Evaluate Decide ReleaseAdapters Ended Rejected",
         output={"status": "rejected", "reason": "the report", "adapters": []},
     ),
-    _failed(
+    _failure_case(
         "fails-when-no-copy-of-the-base-ever-runs",
         {**_TRAINED, "DescribeBase": [_base(0)]},
         f"Begin SelectEvents BuildDataset Train {_AWAKE} {'WaitForBase DescribeBase IsAwake ' * 239}StaysAsleep",
@@ -275,7 +279,7 @@ LEARNING = [
         tries=0,
         cause="EndpointName--base is InService with 0 copies after 240 looks: no reason given",
     ),
-    _failed(
+    _failure_case(
         "fails-when-the-base-has-failed",
         {**_TRAINED, "DescribeBase": [_base(0, "Failed", FailureReason="no such image")]},
         f"Begin SelectEvents BuildDataset Train {_AWAKE} StaysAsleep",
@@ -283,28 +287,28 @@ LEARNING = [
         tries=0,
         cause="EndpointName--base is Failed with 0 copies after 1 looks: no such image",
     ),
-    _failed(
+    _failure_case(
         "fails-when-the-endpoint-cannot-be-kept-awake",
         {**_JOBS_DONE, "KeepAwake": [fails("ApplicationAutoScaling.ConcurrentUpdateException")]},
         "Begin SelectEvents BuildDataset Train MaySleep KeepAwake",
         "ApplicationAutoScaling.ConcurrentUpdateException",
         tries=6,
     ),
-    _failed(
+    _failure_case(
         "fails-when-the-base-is-not-there",
         {**_TRAINED, "DescribeBase": [fails("SageMaker.ValidationException")]},
         "Begin SelectEvents BuildDataset Train MaySleep KeepAwake DescribeBase",
         "SageMaker.ValidationException",
         tries=1,
     ),
-    _failed(
+    _failure_case(
         "fails-when-an-adapter-is-refused",
         {**_TRAINED, "CreateComponent": [fails("SageMaker.ResourceLimitExceededException")]},
         f"Begin SelectEvents BuildDataset Train {_AWAKE} LoadAdapters CreateComponent",
         "SageMaker.ResourceLimitExceededException",
         tries=1,
     ),
-    _failed(
+    _failure_case(
         "fails-when-an-adapter-does-not-load",
         {**_CREATED, "DescribeComponent": [_component("Failed", FailureReason="rank 128 is too high")]},
         f"Begin SelectEvents BuildDataset Train {_LOADS} AdapterFailed",
@@ -312,7 +316,7 @@ LEARNING = [
         tries=0,
         cause="acme--reply--v1 did not load: rank 128 is too high",
     ),
-    _failed(
+    _failure_case(
         "fails-when-an-adapter-loads-for-ever",
         {**_CREATED, "DescribeComponent": [_component("Creating")]},
         f"Begin SelectEvents BuildDataset Train {_LOADS} {'WaitForComponent DescribeComponent ComponentReady ' * 239}AdapterTooSlow",
@@ -325,17 +329,17 @@ LEARNING = [
         {
             **_EVALUATED,
             "AskHeldOut": [
-                told(done=False, answered=4, questions=9),
-                told(done=False, answered=8, questions=9),
-                told(done=True, answered=9, questions=9),
+                returns(done=False, answered=4, questions=9),
+                returns(done=False, answered=8, questions=9),
+                returns(done=True, answered=9, questions=9),
             ],
-            "Decide": [told(status="rejected", reason="the report", release=[])],
+            "Decide": [returns(status="rejected", reason="the report", release=[])],
         },
         f"{_TO_LOADED} {'AskHeldOut AllAnswered ' * 3}Evaluate Decide ReleaseAdapters Ended Rejected",
         output={"status": "rejected", "reason": "the report", "adapters": []},
         tries=0,
     ),
-    _failed(
+    _failure_case(
         "fails-when-the-endpoint-is-down",
         {**_LOADED, "AskHeldOut": [fails("DependencyUnavailable", "the model endpoint answered ModelError")]},
         f"{_TO_LOADED} AskHeldOut",
@@ -343,29 +347,29 @@ LEARNING = [
         tries=3,
         cause="the model endpoint answered ModelError",
     ),
-    _failed(
+    _failure_case(
         "fails-at-once-when-a-model-refuses-a-prompt",
         {**_LOADED, "AskHeldOut": [fails("InvalidInput")]},
         f"{_TO_LOADED} AskHeldOut",
         "InvalidInput",
         tries=1,
     ),
-    _failed(
+    _failure_case(
         "fails-when-the-endpoint-answers-for-ever",
-        {**_LOADED, "AskHeldOut": [told(done=False, answered=8, questions=9)]},
+        {**_LOADED, "AskHeldOut": [returns(done=False, answered=8, questions=9)]},
         f"{_TO_LOADED} {'AskHeldOut AllAnswered ' * 16}AnswersTooSlow",
         "AnswersTooSlow",
         tries=0,
         cause="EndpointName gave 8 of 9 held-out answers in 16 rounds",
     ),
-    _failed(
+    _failure_case(
         "fails-when-the-answers-cannot-be-judged",
         {**_ANSWERED, "Evaluate": [fails("States.TaskFailed")]},
         f"{_TO_ANSWERED} Evaluate",
         "States.TaskFailed",
         tries=1,
     ),
-    _failed(
+    _failure_case(
         "fails-when-the-report-is-missing",
         {**_EVALUATED, "Decide": [fails("NotFound")]},
         f"{_TO_ANSWERED} Evaluate Decide",
@@ -383,10 +387,10 @@ LEARNING = [
             f"{path} RecordFailure FailedUnrecorded",
             status="FAILED",
             error="FailedUnrecorded",
-            cause=f"States.TaskFailed: {told}; then DependencyUnavailable: DynamoDB is away",
+            cause=f"States.TaskFailed: {reason}; then DependencyUnavailable: DynamoDB is away",
             tries=6,
         )
-        for state, path, cause, told in (
+        for state, path, cause, reason in (
             (
                 "SelectEvents",
                 "Begin SelectEvents",
@@ -405,7 +409,7 @@ LEARNING = [
         "says-which-adapter-it-left-loaded",
         {
             **_EVALUATED,
-            "Decide": [told(status="registered", reason="the report", release=["acme--reply--v1--sft"])],
+            "Decide": [returns(status="registered", reason="the report", release=["acme--reply--v1--sft"])],
             "DeleteComponent": [fails("SageMaker.SageMakerException", "in use")],
         },
         f"{_TO_ANSWERED} Evaluate Decide ReleaseAdapters DeleteComponent LeftLoaded Ended Registered",
@@ -421,7 +425,7 @@ LEARNING = [
 LEARNING_ALWAYS_ON = [
     Case(
         "passes-at-once-where-the-endpoint-never-sleeps",
-        {**_EVALUATED, "Decide": [told(status="rejected", reason="the report", release=[])]},
+        {**_EVALUATED, "Decide": [returns(status="rejected", reason="the report", release=[])]},
         f"{_TO_ANSWERED} Evaluate Decide ReleaseAdapters Ended Rejected".replace("KeepAwake ", ""),
         output={"status": "rejected", "reason": "the report", "adapters": []},
     )
@@ -430,10 +434,10 @@ LEARNING_ALWAYS_ON = [
 # --- compaction
 
 
-def _job_failed(**described: str) -> Answer:
+def _job_failure(**description: str) -> Answer:
     """As `.sync` fails: the job's description is the cause."""
     return fails(
-        "States.TaskFailed", json.dumps({"ProcessingJobName": "rlaas-dev-compaction-1", "ProcessingJobStatus": "Failed", **described})
+        "States.TaskFailed", json.dumps({"ProcessingJobName": "rlaas-dev-compaction-1", "ProcessingJobStatus": "Failed", **description})
     )
 
 
@@ -482,7 +486,7 @@ COMPACTION = [
     ),
     Case(
         "fails-with-the-jobs-own-words",
-        {"Compact": [_job_failed(FailureReason="AlgorithmError: , exit code: 1", ExitMessage="1 of 3 partitions stay as they were")]},
+        {"Compact": [_job_failure(FailureReason="AlgorithmError: , exit code: 1", ExitMessage="1 of 3 partitions stay as they were")]},
         "Compact Failed",
         status="FAILED",
         error="States.TaskFailed",
@@ -491,7 +495,7 @@ COMPACTION = [
     ),
     Case(
         "fails-with-sagemakers-reason-when-the-job-never-spoke",
-        {"Compact": [_job_failed(FailureReason="ClientError: the image does not exist")]},
+        {"Compact": [_job_failure(FailureReason="ClientError: the image does not exist")]},
         "Compact Failed",
         status="FAILED",
         error="States.TaskFailed",
@@ -500,7 +504,7 @@ COMPACTION = [
     ),
     Case(
         "fails-when-the-job-is-stopped",
-        {"Compact": [_job_failed(ProcessingJobStatus="Stopped")]},
+        {"Compact": [_job_failure(ProcessingJobStatus="Stopped")]},
         "Compact Failed",
         status="FAILED",
         error="States.TaskFailed",

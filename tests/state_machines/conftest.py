@@ -25,7 +25,7 @@ MACHINES: Mapping[str, Sequence[Case]] = {
 SUBSTITUTIONS: Mapping[str, Mapping[str, str]] = {"learning": {"ScaleToZero": "true"}, "learning--always-on": {"ScaleToZero": "false"}}
 
 
-def defined(machine: str) -> str:
+def definition_name(machine: str) -> str:
     """The name of the definition that `machine` is of: the same one with other substitutions has more after two
     hyphens."""
     return machine.partition("--")[0]
@@ -33,7 +33,7 @@ def defined(machine: str) -> str:
 
 def text_of(machine: str) -> str:
     """The state machine's definition as it is deployed, `${...}` and all."""
-    return json.dumps(read_definition(defined(machine)))
+    return json.dumps(read_definition(definition_name(machine)))
 
 
 def definition(machine: str) -> dict[str, Any]:
@@ -104,19 +104,19 @@ def run(emulator: Emulator, machine: str, case: Case) -> Ended:
     case_of = f"#{case.name}" if case.answers else ""
     execution = states.start_execution(stateMachineArn=f"{arn}{case_of}", name=case.name, input=json.dumps(payload))["executionArn"]
 
-    def ended() -> Any:
-        described = states.describe_execution(executionArn=execution)
-        return described if described["status"] != "RUNNING" else None
+    def describe_if_over() -> Any:
+        description = states.describe_execution(executionArn=execution)
+        return description if description["status"] != "RUNNING" else None
 
-    described = until(ended, seconds=40)
+    description = until(describe_if_over, seconds=40)
     events: list[Any] = []
     for page in states.get_paginator("get_execution_history").paginate(executionArn=execution):
         events += page["events"]
     return Ended(
-        status=described["status"],
-        output=json.loads(described["output"]) if described["status"] == "SUCCEEDED" else None,
-        error=described.get("error"),
-        cause=described.get("cause"),
+        status=description["status"],
+        output=json.loads(description["output"]) if description["status"] == "SUCCEEDED" else None,
+        error=description.get("error"),
+        cause=description.get("cause"),
         path=[event["stateEnteredEventDetails"]["name"] for event in events if event["type"].endswith("StateEntered")],
         failures=[event["taskFailedEventDetails"]["error"] for event in events if event["type"] == "TaskFailed"],
     )

@@ -1,5 +1,5 @@
-"""A container that keeps SageMaker's hosting contract and answers with what it was asked; it stands for vLLM and starts
-at once."""
+"""A container with SageMaker's hosting contract that answers with its request; it stands in for vLLM and starts at
+once."""
 
 import json
 import os
