@@ -136,7 +136,7 @@ class LaptopCloud:
         return int(count)
 
 
-def report_output(tenant: Tenant, text: str) -> str:
+def drafted(tenant: Tenant, text: str) -> str:
     """Report an interaction and its output; the output's id."""
     interaction_id = f"int_{ULID()}"
     output_id = interaction_id.replace("int_", "out_")

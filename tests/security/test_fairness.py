@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.laptop_cloud import SKILL, LaptopCloud, Tenant, report_output, until
+from tests.laptop_cloud import SKILL, LaptopCloud, Tenant, drafted, until
 
 LARGE = "The parcel left on Monday. " * 6_500
 """175 KB."""
@@ -34,8 +34,8 @@ def rewards(tenant: Tenant) -> list[dict[str, Any]]:
 
 
 def test_large_edits_of_one_draft_make_few_rewards_and_another_tenants_does_not_wait_for_them(tenant: Tenant, loud: Tenant) -> None:
-    output_id = report_output(loud, LARGE)
-    other = report_output(tenant, "The parcel left on Monday.")
+    output_id = drafted(loud, LARGE)
+    other = drafted(tenant, "The parcel left on Monday.")
     with ThreadPoolExecutor(4) as senders:
         list(senders.map(lambda number: edit(loud, output_id, f"{number} {LARGE[number * 100 :]}"), range(EDITS)))
     last = edit(loud, output_id, LARGE + "!")
@@ -48,10 +48,10 @@ def test_large_edits_of_one_draft_make_few_rewards_and_another_tenants_does_not_
 
 
 def test_what_a_tenant_has_too_much_of_is_rewarded_all_the_same(tenant: Tenant, loud: Tenant) -> None:
-    outputs = [report_output(loud, f"{number} " + "Dear customer, it left on Monday. " * 2_000) for number in range(12)]
+    outputs = [drafted(loud, f"{number} " + "Dear customer, it left on Monday. " * 2_000) for number in range(12)]
     events = [{"type": "feedback", "skill": SKILL, "output_id": one, "kind": "edit", "final_text": "Dear Ada, " * 1_500} for one in outputs]
     assert {one["status"] for one in loud.post("v1/events:batch", {"events": events}).json()["results"]} == {201}
-    other = report_output(tenant, "It left.")
+    other = drafted(tenant, "It left.")
     edit(tenant, other, "It left today.")
     until(lambda: any(one["output_id"] == other for one in rewards(tenant)), seconds=20)
     until(lambda: {one["output_id"] for one in rewards(loud)} >= set(outputs))
@@ -60,7 +60,7 @@ def test_what_a_tenant_has_too_much_of_is_rewarded_all_the_same(tenant: Tenant, 
 def test_texts_too_long_to_be_compared_as_a_whole_are_compared_and_the_reward_says_how(loud: Tenant) -> None:
     digits = " ".join(f"{number * 7919 % 10_007}" for number in range(9_000))
     words = digits.translate(str.maketrans("0123456789", "abcdefghij"))
-    output_id = report_output(loud, words)
+    output_id = drafted(loud, words)
     edit(loud, output_id, words.replace("h", "seven"))
     [reward] = until(lambda: rewards(loud))
     assert reward["edit_measure"] == "pieces"
