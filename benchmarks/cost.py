@@ -85,14 +85,14 @@ class BilledDynamoDB:
         return {}
 
 
-def usage_usd(landed: list[StoredEvent]) -> float:
+def usage_usd(stored_events: list[StoredEvent]) -> float:
     """USD to count the usage of a million events like `landed`, which reach the reward writer in full batches."""
     table = BilledDynamoDB()
     usage = DynamoUsage("counters", cast(Any, table))
-    for first in range(0, len(landed), STREAM_BATCH):
-        usage.count([event for event in landed[first : first + STREAM_BATCH] if event.event_type == "output"])
+    for first in range(0, len(stored_events), STREAM_BATCH):
+        usage.count([event for event in stored_events[first : first + STREAM_BATCH] if event.event_type == "output"])
     waiting_usd = table.calls * DYNAMODB_S * FUNCTION_GIB * usd("lambda_arm_gb_second")
-    return MILLION / len(landed) * (table.write_units * usd("dynamodb_write_unit") + waiting_usd)
+    return MILLION / len(stored_events) * (table.write_units * usd("dynamodb_write_unit") + waiting_usd)
 
 
 def events_figures() -> dict[str, float]:
@@ -102,14 +102,14 @@ def events_figures() -> dict[str, float]:
     store = MeteredStore()
     ingest(requests(250), store, AS_IT_IS)
     # In the simulation time stands still; each request has its own.
-    landed = [
+    stored_events = [
         replace(event, received_at=event.received_at + timedelta(milliseconds=250 * (place // BATCH)))
         for place, event in enumerate(store.events.values())
     ]
     parts = {
         "million_events_usd": event_figures["million_events_usd"],
         "million_events_rewards_usd": event_figures["million_events_rewards_usd"],
-        "million_events_usage_usd": usage_usd(landed),
+        "million_events_usage_usd": usage_usd(stored_events),
     }
     return {"million_events_all_usd": sum(parts.values()), **parts}
 
@@ -155,17 +155,17 @@ def _follow_up_usd(payload: int) -> float:
     lake = lake_usd_per_million(payload, batch=batch, events_per_second=2 * INFERENCES_PER_S)["lake_usd"]
     store = MeteredStore()
     ingest(requests(100), store, AS_IT_IS)
-    landed = [event for event in store.events.values() if event.event_type in ("interaction", "output")]
+    stored_events = [event for event in store.events.values() if event.event_type in ("interaction", "output")]
     store.queries = store.puts = 0
     store.write_units = store.read_units = 0
-    follow_up(landed, store)
+    follow_up(stored_events, store)
     outputs = [
         replace(event, received_at=event.received_at + timedelta(milliseconds=place))
-        for place, event in enumerate(event for event in landed if event.event_type == "output")
+        for place, event in enumerate(event for event in stored_events if event.event_type == "output")
     ]
-    waits_s = DYNAMODB_S * (store.puts + store.queries) / len(landed) * batch
+    waits_s = DYNAMODB_S * (store.puts + store.queries) / len(stored_events) * batch
     functions_usd = invocation_usd(LAKE_WRITER_S) + invocation_usd(waits_s)
-    return 2 * lake + 2 * MILLION / batch * functions_usd + 2 * MILLION / len(landed) * store.usd() + usage_usd(outputs)
+    return 2 * lake + 2 * MILLION / batch * functions_usd + 2 * MILLION / len(stored_events) * store.usd() + usage_usd(outputs)
 
 
 def _metrics(lines: list[str]) -> set[tuple[object, ...]]:

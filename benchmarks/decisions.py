@@ -397,14 +397,14 @@ def one_look(units: int, new: int = LOOK_NEW) -> Figures:
 
 def main(runs: int = RUNS, detection_runs: int = DETECTION_RUNS, power_runs: int = POWER_RUNS, look_units: int = LOOK_UNITS) -> None:
     """Measure with a process for each core, and keep the figures."""
-    started = time.perf_counter()
+    start = time.perf_counter()
     figures = one_look(look_units)
     with ProcessPoolExecutor(max(1, min(2, os.cpu_count() or 1))) as processes:
         runner = Runner(processes)
         for part, count in ((false_decisions, runs), (detection, detection_runs), (power, power_runs)):
             figures |= part(runner, count)
-            print(f"{part.__name__} after {time.perf_counter() - started:.0f} s", file=sys.stderr)
-    report("decisions", "make bench-decisions", {**figures, "seconds_s": time.perf_counter() - started})
+            print(f"{part.__name__} after {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    report("decisions", "make bench-decisions", {**figures, "seconds_s": time.perf_counter() - start})
 
 
 if __name__ == "__main__":

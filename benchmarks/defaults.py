@@ -53,9 +53,11 @@ def refused_for_want_of_concurrency() -> dict[str, float]:
     the last of several rollbacks at once waits."""
     results: dict[str, float] = {}
     for per_second in (10, 100, 500, 2_000):
-        results[f"authorizer_{per_second}_new_keys_per_s_refused_ratio"] = _refused(per_second, AUTHORIZE_S, places=AUTHORIZERS, warm=2)
+        results[f"authorizer_{per_second}_new_keys_per_s_refused_ratio"] = _refused_share(
+            per_second, AUTHORIZE_S, places=AUTHORIZERS, warm=2
+        )
     for per_second in (5, 20, 100):
-        results[f"admin_{per_second}_per_s_refused_ratio"] = _refused(per_second, ADMIN_S, places=ADMINS, warm=1)
+        results[f"admin_{per_second}_per_s_refused_ratio"] = _refused_share(per_second, ADMIN_S, places=ADMINS, warm=1)
     for at_once in (1, 20, 200):
         results[f"last_of_{at_once}_rollbacks_s"] = RESTORE_S + math.ceil(at_once / ROLLBACKS) * ROLLBACK_S
     return results
@@ -84,7 +86,7 @@ def longest_streams() -> dict[str, float]:
     }
 
 
-def _refused(per_second: float, takes_s: float, *, places: int, warm: int, seconds: float = 60.0) -> float:
+def _refused_share(per_second: float, takes_s: float, *, places: int, warm: int, seconds: float = 60.0) -> float:
     """The share of calls that come while all `places` are busy. The first call of an environment that is not warm takes
     `RESTORE_S` longer."""
     chance = random.Random(f"{per_second} {places}")

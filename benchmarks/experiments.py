@@ -262,10 +262,10 @@ def stopped_after(seed: int) -> int:
 
 def main(decisions: int = DECISIONS, seeds: int = SEEDS) -> None:
     """Measure with a process for each core, and keep the figures."""
-    started = time.perf_counter()
+    start = time.perf_counter()
     with ProcessPoolExecutor(max(1, min(2, os.cpu_count() or 1))) as processes:
         results = list(processes.map(partial(tenant, decisions=decisions), range(TENANTS)))
-        print(f"decisions checked after {time.perf_counter() - started:.0f} s", file=sys.stderr)
+        print(f"decisions checked after {time.perf_counter() - start:.0f} s", file=sys.stderr)
         regrets = list(processes.map(simulate, range(seeds), chunksize=10))
         stops = list(processes.map(stopped_after, range(seeds), chunksize=50))
     mean = {name: float(np.mean([regret[name] for regret in regrets])) for name in regrets[0]}
@@ -292,7 +292,7 @@ def main(decisions: int = DECISIONS, seeds: int = SEEDS) -> None:
             "thompson_beats_ab_ratio": float(np.mean(np.array(better) > 0)),
             "bad_arm_stopped_after_samples": float(np.mean(stops)),
             "bad_arm_stopped_after_samples_max": float(max(stops)),
-            "seconds_s": time.perf_counter() - started,
+            "seconds_s": time.perf_counter() - start,
         },
     )
 

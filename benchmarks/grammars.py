@@ -50,9 +50,9 @@ def figures(model: str) -> dict[str, float]:
     worst = {f"worst_{unit}": max(value for name, value in results.items() if name.endswith(unit)) for unit in ("compile_s", "mask_ms")}
     for name, schema in schemas():
         if name in ("reply_of_500_characters", "uuid", "choices"):
-            started = time.process_time()
+            start = time.process_time()
             xgrammar.GrammarCompiler(information, max_threads=1, cache_enabled=False).compile_json_schema(json.dumps(schema))
-            results[f"xgrammar_{name}_compile_s"] = time.process_time() - started
+            results[f"xgrammar_{name}_compile_s"] = time.process_time() - start
     return {**results, **worst}
 
 
@@ -61,16 +61,16 @@ def _object(properties: Schema) -> Schema:
 
 
 def _by_guidance(tokenizer: Any, schema: Schema) -> tuple[float, float]:
-    started = time.process_time()
+    start = time.process_time()
     matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_json_schema(json.dumps(schema)))
-    compile_s, longest = time.process_time() - started, 0.0
+    compile_s, longest = time.process_time() - start, 0.0
     mask = allocate_token_bitmask(1, tokenizer.vocab_size)
     for _ in range(STEPS):
         if matcher.get_error() or matcher.is_stopped():
             break
-        started = time.process_time()
+        start = time.process_time()
         fill_next_token_bitmask(matcher, mask)
-        longest = max(longest, time.process_time() - started)
+        longest = max(longest, time.process_time() - start)
         tokens = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))
         if not len(tokens):
             break

@@ -99,9 +99,9 @@ def microseconds(run: Callable[[], object]) -> float:
     run()
     samples = []
     for _ in range(ROUNDS):
-        started = time.process_time()
+        start = time.process_time()
         run()
-        samples.append((time.process_time() - started) * 1e6)
+        samples.append((time.process_time() - start) * 1e6)
     return percentile(samples, 0.5)
 
 

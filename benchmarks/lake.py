@@ -55,8 +55,8 @@ def lake_usd_per_million(
     now = datetime(2026, 3, 1, 12, tzinfo=UTC)
     payload = '{"text":"' + "x" * max(0, event_bytes - 11) + '"}'
     for first in range(0, sample, batch):
-        refused = lake.deliver([_event(number, payload, now) for number in range(first, min(first + batch, sample))])
-        assert not refused
+        refusals = lake.deliver([_event(number, payload, now) for number in range(first, min(first + batch, sample))])
+        assert not refusals
     scale = MILLION / sample
     billed_gb = firehose.billed_bytes * scale / GB
     objects = math.ceil(MILLION / events_per_second / buffer_seconds) * len(get_args(EventType)) * 2
@@ -90,8 +90,8 @@ def _event(number: int, payload: str, now: datetime) -> StoredEvent:
 
 def main() -> None:
     """Print the table for payloads of 1,000 bytes, packed and one event a record."""
-    packed, alone = lake_usd_per_million(1_000), lake_usd_per_million(1_000, batch=1, sample=1_000)
-    report("lake", "python -m benchmarks.lake", packed | {"lake_unpacked_usd": alone["lake_usd"]})
+    packed_figures, alone = lake_usd_per_million(1_000), lake_usd_per_million(1_000, batch=1, sample=1_000)
+    report("lake", "python -m benchmarks.lake", packed_figures | {"lake_unpacked_usd": alone["lake_usd"]})
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def figures(sampled: int = SAMPLED) -> dict[str, float]:
         registry.put_policy(policy(2), CHANGE)
         mirroring = Mirroring(DynamoEventStore("events", dynamodb=dynamodb), sqs, os.environ["SHADOW_QUEUE_URL"], dead)
         mirror_route = route(arms=(Arm(policy_id=f"{SKILL}@v2", mode="shadow", weight=1.0),))
-        started, output = time.perf_counter(), StringIO()
+        start_time, output = time.perf_counter(), StringIO()
         with redirect_stdout(output):
             for start in range(0, sampled, BATCH):
                 records = [mirroring.serve(mirror_route, number, NOW) for number in range(start, min(sampled, start + BATCH))]
@@ -81,7 +81,7 @@ def figures(sampled: int = SAMPLED) -> dict[str, float]:
                 if again:
                     mirroring.mirror(again)
                 mirroring.drain()
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - start_time
         pages = dynamodb.get_paginator("scan").paginate(TableName="events", ProjectionExpression="shadow")
         outputs = sum(item.get("shadow") == {"BOOL": True} for page in pages for item in page["Items"])
         entries = DynamoShadowLedger("counters", dynamodb).entries(before=utc_now())

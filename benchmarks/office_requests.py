@@ -46,11 +46,11 @@ def requests(number: int) -> list[dict[str, object]]:
 def ingest(api_events: list[dict[str, object]], store: EventStore, scrubber: Scrubber) -> float:
     """CPU seconds for every request, from the body to each event's answer."""
     skills = furnished()
-    started = time.process_time()
+    start = time.process_time()
     for event in api_events:
         parsed = batched(REPORTED, event, limit=500)
         valid = [one for one in parsed if not isinstance(one, RlaasError)]
         outcomes = record_all(valid, TENANT, store, clock, skills=skills, scrubber=scrubber)
         assert not any(isinstance(outcome, RlaasError) for outcome in outcomes)
         assert len(outcomes) == BATCH
-    return time.process_time() - started
+    return time.process_time() - start

@@ -54,9 +54,9 @@ def measure_finder(name: str, spans: Finder, labelled: list[Document], kinds: Se
     """The figures of one finder, with `name` as the prefix of their names."""
     texts = [document.text for document in labelled]
     spans(texts[:20])
-    started = time.process_time()
+    start = time.process_time()
     finds_by_text = [spans([text])[0] for text in texts]
-    elapsed = time.process_time() - started
+    elapsed = time.process_time() - start
     figures: dict[str, float] = {f"{name}documents_per_s": len(texts) / elapsed}
     label_counts, hits, find_counts, right = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     for document, finds in zip(labelled, finds_by_text, strict=True):

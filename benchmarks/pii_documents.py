@@ -82,7 +82,7 @@ class _Values:
         return kind, (_phone_at_home if kind != field else VALUES[kind])(self._fake, self._choose)
 
 
-def _grouped(text: str, choose: random.Random) -> str:
+def _group(text: str, choose: random.Random) -> str:
     """`text` as it is, or in groups of four with a space, a hyphen or a no-break space between."""
     between = choose.choice(("", "", " ", " ", "-", "\u00a0"))
     return between.join(text[at : at + 4] for at in range(0, len(text), 4))
@@ -92,7 +92,7 @@ def _card(fake: Faker, choose: random.Random) -> str:
     number = fake.credit_card_number(choose.choice(("visa13", "visa16", "visa19", "mastercard", "amex", "discover", "diners", "jcb16")))
     if len(number) == 15 and choose.random() < 0.5:
         return f"{number[:4]} {number[4:10]} {number[10:]}"
-    return _grouped(number, choose)
+    return _group(number, choose)
 
 
 def _phone_at_home(fake: Faker, choose: random.Random) -> str:
@@ -126,7 +126,7 @@ def _street(fake: Faker, choose: random.Random) -> str:
 
 
 def _iban(fake: Faker, choose: random.Random) -> str:
-    code = _grouped(fake.iban(), choose)
+    code = _group(fake.iban(), choose)
     return code.lower() if choose.random() < 0.2 else code
 
 

@@ -221,7 +221,7 @@ def _pair(n: int, who: str) -> Pair:
 
 def main(runs: int = RUNS, attacked_runs: int = ATTACKED_RUNS) -> None:
     """Measure with a process for each core, and keep the figures."""
-    started = time.perf_counter()
+    start = time.perf_counter()
     with ProcessPoolExecutor(max(1, min(2, os.cpu_count() or 1))) as processes:
         runner = Runner(processes)
         figures = {**reports(), **datasets(), **bandits(runner, attacked_runs), **rollouts(runner, runs, attacked_runs)}
@@ -230,7 +230,7 @@ def main(runs: int = RUNS, attacked_runs: int = ATTACKED_RUNS) -> None:
     report(
         "repetition",
         "make bench-repetition",
-        {"false_max": false, "tolerance": tolerance, **figures, "seconds_s": time.perf_counter() - started},
+        {"false_max": false, "tolerance": tolerance, **figures, "seconds_s": time.perf_counter() - start},
     )
 
 

@@ -165,7 +165,7 @@ def chaos(running: Cloud, state: Path, *, events: int, reporters: int, folder: P
         "chaos_hot": len(hot),
         "chaos_lake": len(lake),
         "chaos_lost": len(spooled_ids - hot.keys()) + len(spooled_ids - lake.keys()),
-        "chaos_doubled": _doubled(hot) + _doubled(lake) + rows[2] - rows[1],
+        "chaos_doubled": _count_doubled(hot) + _count_doubled(lake) + rows[2] - rows[1],
         "chaos_in_memory_when_killed": sent - len(spooled_ids),
         "chaos_lake_copies": rows[0] - rows[1],
         "chaos_sdk_kills": sum(reporter.kills for reporter in fleet),
@@ -257,5 +257,5 @@ def _ids_in(spools: list[Path], table: str) -> set[str]:
     return ids
 
 
-def _doubled(counts: Counter[str]) -> int:
+def _count_doubled(counts: Counter[str]) -> int:
     return sum(times > 1 for times in counts.values())

@@ -116,12 +116,12 @@ def item_bytes(event: StoredEvent) -> int:
     return sum(len(name) + sum(len(str(value).encode()) for value in attribute.values()) for name, attribute in item.items())
 
 
-def follow_up(landed: Sequence[StoredEvent], store: StandingStore) -> None:
+def follow_up(stored_events: Sequence[StoredEvent], store: StandingStore) -> None:
     """Run the reward writer's use case on all stored events, a batch of the stream at a time."""
     follow = FollowUp(store, furnished().reward_spec, clock)
-    for first in range(0, len(landed), STREAM_BATCH):
+    for first in range(0, len(stored_events), STREAM_BATCH):
         together: dict[str, list[StoredEvent]] = {}
-        for event in landed[first : first + STREAM_BATCH]:
+        for event in stored_events[first : first + STREAM_BATCH]:
             together.setdefault(event.interaction_id or "", []).append(event)
         for events in together.values():
             follow(arrivals_of(events), {event.event_id: event for event in events})
@@ -133,12 +133,12 @@ def figures(function_cpu_s: float) -> dict[str, float]:
     api_events = requests(250)
     store = MeteredStore()
     ingest(api_events, store, AS_IT_IS)
-    landed = list(store.events.values())
-    per_event = MILLION / len(landed)
+    stored_events = list(store.events.values())
+    per_event = MILLION / len(stored_events)
     request_count = MILLION / BATCH
     rate_usd = usd("dynamodb_write_unit")  # the tenant's rate
     store_usd = per_event * store.usd() + request_count * (rate_usd + REGISTRY_READS * usd("dynamodb_read_unit"))
-    answer = {"status": 201, "id": landed[-1].event_id, "idempotent_replay": False, "pending": False}
+    answer = {"status": 201, "id": stored_events[-1].event_id, "idempotent_replay": False, "pending": False}
     answers_gb = MILLION * len(json.dumps(answer)) / GB
     authorizer_calls = MILLION / EVENTS_PER_S / AUTHORIZER_TTL_S
     api_usd = (
@@ -147,13 +147,13 @@ def figures(function_cpu_s: float) -> dict[str, float]:
         + authorizer_calls * (invocation_usd(0.05) + usd("dynamodb_read_unit"))
     )
     function_usd = request_count * invocation_usd(function_cpu_s / FUNCTION_CORES + 5 * DYNAMODB_S)
-    payload = sum(len(event.payload.encode()) for event in landed) // len(landed)
+    payload = sum(len(event.payload.encode()) for event in stored_events) // len(stored_events)
     stream_usd = MILLION / STREAM_BATCH * invocation_usd(LAKE_WRITER_S)
     lake_usd = lake_usd_per_million(payload, batch=STREAM_BATCH, events_per_second=EVENTS_PER_S)["lake_usd"]
     return {
         "event_payload_bytes": float(payload),
-        "write_units_per_event": store.write_units / len(landed),
-        "read_units_per_event": store.read_units / len(landed),
+        "write_units_per_event": store.write_units / len(stored_events),
+        "read_units_per_event": store.read_units / len(stored_events),
         "function_cpu_ms_per_request": 1000 * function_cpu_s,
         "million_events_store_usd": store_usd,
         "million_events_api_usd": api_usd,
@@ -163,7 +163,7 @@ def figures(function_cpu_s: float) -> dict[str, float]:
         "million_events_usd": store_usd + api_usd + function_usd + stream_usd + lake_usd,
         "million_events_rewards_usd": rewards_usd(store, lake_usd),
         "million_events_kept_month_usd": per_event
-        * sum(map(item_bytes, landed))
+        * sum(map(item_bytes, stored_events))
         / GB
         * (usd("dynamodb_gb_month") + usd("dynamodb_backup_gb_month")),
     }
@@ -172,16 +172,16 @@ def figures(function_cpu_s: float) -> dict[str, float]:
 def rewards_usd(store: MeteredStore, lake_usd: float) -> float:
     """USD to follow up a million events like those in `store`: joins, rewards with their way into the lake, and the
     function's time."""
-    landed = list(store.events.values())
+    stored_events = list(store.events.values())
     store.puts = store.keys_read = store.gets = store.queries = 0
     store.write_units = store.read_units = 0
-    follow_up(landed, store)
-    waits_s = DYNAMODB_S * (store.puts + store.gets + store.queries + store.keys_read) / len(landed) * STREAM_BATCH
+    follow_up(stored_events, store)
+    waits_s = DYNAMODB_S * (store.puts + store.gets + store.queries + store.keys_read) / len(stored_events) * STREAM_BATCH
     function_usd = MILLION / STREAM_BATCH * invocation_usd(waits_s)
-    rewards = len(store.events) / len(landed) - 1
+    rewards = len(store.events) / len(stored_events) - 1
     stream_usd = MILLION / STREAM_BATCH * invocation_usd(LAKE_WRITER_S)
     specs_usd = MILLION / STREAM_BATCH * usd("dynamodb_read_unit")  # a batch of one skill
-    return MILLION / len(landed) * store.usd() + function_usd + specs_usd + rewards * (lake_usd + stream_usd)
+    return MILLION / len(stored_events) * store.usd() + function_usd + specs_usd + rewards * (lake_usd + stream_usd)
 
 
 def invocation_usd(seconds: float, gib: float = FUNCTION_GIB, log_bytes: float = 0.0) -> float:

@@ -62,9 +62,9 @@ def submit_feedback_us() -> list[float]:
             interaction = client.log_interaction("support-email-draft", inputs={"email": "where is my parcel?"})
             page = {"rows": [{"number": number, "text": "where is my parcel?"} for number in range(HOST_ROWS)]}
             for number in range(CALLS + CALLS // 10):
-                started = time.perf_counter()
+                start = time.perf_counter()
                 client.submit_feedback("support-email-draft", interaction_id=interaction, rating=number % 11 / 10, user_id="u-1")
-                samples.append((time.perf_counter() - started) * 1e6)
+                samples.append((time.perf_counter() - start) * 1e6)
                 json.loads(json.dumps(page))
             if not client.close(60) or client.stats().acknowledged != len(samples) + 1:
                 raise RuntimeError(f"not all of it arrived: {client.stats()}")

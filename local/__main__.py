@@ -16,15 +16,15 @@ from local.readback import Dropped
 
 def up(console: Console) -> int:
     """Start and deploy; print where it is and the key to it."""
-    started = time.monotonic()
+    start = time.monotonic()
     with console.status("looking at what runs") as spinner:
 
         def say(line: str) -> None:
-            console.print(f"[{time.monotonic() - started:4.0f} s] {line}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"[{time.monotonic() - start:4.0f} s] {line}", markup=False, highlight=False, soft_wrap=True)
             spinner.update(line)
 
         running = cloud.up(say, lambda line: spinner.update(line[:120]))
-    console.print(f"The laptop cloud is up ({time.monotonic() - started:.1f} s).")
+    console.print(f"The laptop cloud is up ({time.monotonic() - start:.1f} s).")
     _show(console, running)
     return 0
 

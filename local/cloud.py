@@ -69,7 +69,7 @@ class Access:
     secret_access_key: str = field(repr=False)
 
     def environment(self) -> dict[str, str]:
-        """What an unchanged AWS client needs to speak to it."""
+        """The environment variables with which an unchanged AWS client calls this cloud."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ENDPOINT_URL_S3": self.endpoint,
@@ -82,11 +82,11 @@ class Access:
         }
 
     def use(self) -> None:
-        """Let this process's AWS clients speak to it."""
+        """Have this process's AWS clients call this cloud."""
         os.environ.update(self.environment())
 
     def client(self, service: str) -> Any:
-        """A boto3 client of it."""
+        """A boto3 client of this cloud's `service`."""
         return boto3.client(
             service,
             endpoint_url=self.endpoint,
@@ -113,7 +113,7 @@ class Cloud(Access):
 
     @property
     def shell(self) -> Path:
-        """The file that a shell reads to speak to its AWS APIs: `. FILE`."""
+        """The file whose variables let a shell call this cloud's AWS APIs: `. FILE`."""
         return SHELL
 
 

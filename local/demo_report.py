@@ -200,10 +200,12 @@ def figures(story: Story, *, wall_seconds: float, step_seconds: Mapping[str, flo
 
 def live(drafts: Sequence[Draft], policy_id: str, where: str) -> Performance:
     """How `policy_id` did on the held-out issues in live traffic, where agents reacted to its own drafts."""
-    acted_drafts = [draft for draft in drafts if draft.policy_id == policy_id and draft.split == "held_out" and draft.action is not None]
-    rewards = [draft.reward for draft in acted_drafts if draft.reward is not None]
-    similarities = [draft.edit_similarity for draft in acted_drafts if draft.edit_similarity is not None]
-    sent = sum(draft.action == "sent" for draft in acted_drafts)
+    drafts_with_action = [
+        draft for draft in drafts if draft.policy_id == policy_id and draft.split == "held_out" and draft.action is not None
+    ]
+    rewards = [draft.reward for draft in drafts_with_action if draft.reward is not None]
+    similarities = [draft.edit_similarity for draft in drafts_with_action if draft.edit_similarity is not None]
+    sent = sum(draft.action == "sent" for draft in drafts_with_action)
     return _performance(policy_id, where, similarities, sent, fmean(rewards) if rewards else None)
 
 

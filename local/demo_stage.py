@@ -34,14 +34,14 @@ class Show:
         """A step of the demo, announced before and timed after; `about` says what will happen and how long it takes."""
         self._title, self._news = title, ""
         self._console.print(f"\n[bold]{len(self.seconds) + 1}/{self._steps} {title}[/bold]  [dim]{about}[/dim]", soft_wrap=True)
-        started = self._printed_at = time.monotonic()
+        start = self._printed_at = time.monotonic()
         if self._console.is_terminal:
             with self._console.status(title) as self._status:
                 yield
             self._status = None
         else:
             yield
-        self.seconds[title] = time.monotonic() - started
+        self.seconds[title] = time.monotonic() - start
         self._console.print(
             f"  [green]done[/green] in {self.seconds[title]:.0f} s" + (f": {self._news}" if self._news else ""), soft_wrap=True
         )

@@ -27,7 +27,7 @@ EVENT = re.compile(r"^(?P<stack>[\w-]+) \|[^|]*\|[^|]*\| \w+_COMPLETE\s*\|[^|]*\
 
 
 class DeploymentFailed(Exception):
-    """The CDK ended with an error; carries its last words and where the whole log is."""
+    """The CDK ended with an error; the text has its last lines and the path of the whole log."""
 
 
 def fingerprint(inputs: Iterable[str]) -> str:
@@ -56,8 +56,8 @@ class Deployment:
 
     @contextmanager
     def synthesized(self) -> Iterator[None]:
-        """Within it the assembly is that of the sources; it is written once for all clouds, and not anew while one of
-        them deploys it."""
+        """Within this context the assembly is that of the sources. It is written once for all clouds, and not again
+        while one of them deploys it. Raises: DeploymentFailed."""
         with self.assembly.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
             while not self._is_current():
@@ -86,8 +86,8 @@ class Deployment:
         )
 
     def deploy(self, stacks: Sequence[str], *, news: Callable[[str], None]) -> None:
-        """Deploy `stacks`, side by side where they do not depend on each other; `news` hears of each resource that is
-        done."""
+        """Deploy `stacks`, side by side where they do not depend on each other; `news` gets a line for each finished
+        resource. Raises: DeploymentFailed."""
         names = [f"{STAGE}/{stack}" for stack in stacks]
         options = ["--require-approval", "never", "--exclusively", "--method", "direct", "--concurrency", "4", "--progress", "events"]
         self._cdk(["deploy", "--app", str(self.assembly), *options, *names], f"deploy-{stacks[0]}", news)

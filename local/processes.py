@@ -108,13 +108,13 @@ def end(state: Path, *, first: Process | None, seconds: float) -> int:
     for process in left:
         process.signal(signal.SIGTERM)
     _wait(left, 5.0 if left else 0.0)
-    killed = 0
+    kills = 0
     while left := marked(state):
         for process in left:
             process.signal(signal.SIGKILL)
-            killed += 1
+            kills += 1
         _wait(left, 5.0)
-    return killed
+    return kills
 
 
 def _wait(processes: list[Process], seconds: float) -> None:

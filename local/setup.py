@@ -128,7 +128,7 @@ def run(step: Step, say: Callable[[str], None]) -> None:
         return
     log_path = STATE / "logs" / f"setup-{step.stamp.name}.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    start = time.monotonic()
     say(f"{step.name}: installing, about {step.about_seconds} s ...")
     with log_path.open("w") as log:
         for command in step.commands():
@@ -139,7 +139,7 @@ def run(step: Step, say: Callable[[str], None]) -> None:
                 raise Failed(f"{step.name}: `{' '.join(command[:6])} ...` failed; whole log in {log_path}\n{tail}")
     step.stamp.parent.mkdir(parents=True, exist_ok=True)
     step.stamp.write_text(step.fingerprint())
-    say(f"{step.name}: ready after {time.monotonic() - started:.0f} s")
+    say(f"{step.name}: ready after {time.monotonic() - start:.0f} s")
 
 
 def main() -> int:
@@ -165,12 +165,12 @@ def install(lanes: list[list[Step]]) -> list[str]:
     """Run the first lane, then the others side by side, and print progress; the failures, a text each."""
     missing = [step for lane in lanes for step in lane]
     longest = max(sum(step.about_seconds for step in lane) for lane in lanes)
-    started = time.monotonic()
+    start = time.monotonic()
     lock = threading.Lock()
 
     def say(text: str) -> None:
         with lock:
-            print(f"[set-up {time.monotonic() - started:4.0f} s] {text}", flush=True)
+            print(f"[set-up {time.monotonic() - start:4.0f} s] {text}", flush=True)
 
     say(f"installing {', '.join(step.name for step in missing)}; about {-(-longest // 60)} minutes, once")
     failures: list[str] = []
@@ -186,12 +186,12 @@ def install(lanes: list[list[Step]]) -> list[str]:
     threads = [threading.Thread(target=work, args=(lane,), daemon=True) for lane in lanes[1:] if lane and not failures]
     for thread in threads:
         thread.start()
-    waited = 0.0
+    wait_s = 0.0
     while any(thread.is_alive() for thread in threads):
         time.sleep(0.2)
-        waited += 0.2
-        if waited >= 20 and not failures:
-            waited = 0.0
+        wait_s += 0.2
+        if wait_s >= 20 and not failures:
+            wait_s = 0.0
             say("still installing: " + ", ".join(step.name for step in missing if not step.is_done()))
     if not failures:
         say("everything is installed")

@@ -82,7 +82,7 @@ def _put_integration(api_id: str, resource_id: str, http_method: str, data: Reco
 def _with_transfer_mode(provision: Callable[..., Any]) -> Callable[..., Any]:
     """CloudFormation's create or update of a method, with its integration's transfer mode."""
 
-    def provisioned(*arguments: Any) -> Any:
+    def provision_with_mode(*arguments: Any) -> Any:
         answer = provision(*arguments)
         properties: Record = arguments[-2]
         mode = (properties.get("Integration") or {}).get("ResponseTransferMode")
@@ -91,7 +91,7 @@ def _with_transfer_mode(provision: Callable[..., Any]) -> Callable[..., Any]:
             methods[properties["HttpMethod"]]["methodIntegration"]["responseTransferMode"] = mode
         return answer
 
-    return provisioned
+    return provision_with_mode
 
 
 _stock_invoke_proxy = apigateway_v1._invoke_lambda_proxy_v1

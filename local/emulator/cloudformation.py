@@ -76,8 +76,8 @@ def _sagemaker(kind: str, *, wait: str | None = None) -> dict[str, Any]:
 
     def create(logical_id: str, properties: Properties, stack_name: str) -> Created:
         name = name_of(logical_id, properties, stack_name)
-        accepted = {key: value for key, value in properties.items() if key in api.input_shape(f"Create{kind}").members}
-        arn = _call(f"Create{kind}", {**accepted, name_property: name})[arn_property]
+        parameters = {key: value for key, value in properties.items() if key in api.input_shape(f"Create{kind}").members}
+        arn = _call(f"Create{kind}", {**parameters, name_property: name})[arn_property]
         if wait:
             try:
                 _wait_until_in_service(f"Describe{kind}", name_property, name, wait)
@@ -102,8 +102,8 @@ def _sagemaker(kind: str, *, wait: str | None = None) -> dict[str, Any]:
             delete(physical_id, old)
             return new_resource
         name = physical_id.rpartition("/")[2]
-        accepted = {key: value for key, value in new.items() if key in api.input_shape(f"Update{kind}").members}
-        arn = _call(f"Update{kind}", {**accepted, name_property: name})[arn_property]
+        parameters = {key: value for key, value in new.items() if key in api.input_shape(f"Update{kind}").members}
+        arn = _call(f"Update{kind}", {**parameters, name_property: name})[arn_property]
         _wait_until_in_service(f"Describe{kind}", name_property, name, wait)
         return arn, {name_property: name, arn_property: arn}
 
@@ -147,13 +147,13 @@ def _with_logging(provision: Callable[..., Created]) -> Callable[..., Created]:
     """CloudFormation's create or update of a state machine, with a LoggingConfiguration that DescribeStateMachine can
     answer: stock keeps the template's spelling."""
 
-    def provisioned(*arguments: Any) -> Created:
+    def provision_with_logging(*arguments: Any) -> Created:
         arn, attributes = provision(*arguments)
         machine = stepfunctions._state_machines[arn]
         machine["loggingConfiguration"] = _camel(machine["loggingConfiguration"])
         return arn, attributes
 
-    return provisioned
+    return provision_with_logging
 
 
 def _runs_on_worker_thread(resource_type: str) -> bool:

@@ -43,16 +43,16 @@ class Buffer:
 
 
 _buffers: dict[tuple[str, str], Buffer] = {}
-_changed = threading.Condition()
+_buffers_changed = threading.Condition()
 
 
 def _deliver(stream: Record, destination: Record, records: list[tuple[str, bytes]]) -> None:
-    with _changed:
+    with _buffers_changed:
         key = (stream["arn"], destination["id"])
         if key not in _buffers:
             _buffers[key] = Buffer(stream, destination, contextvars.copy_context(), time.monotonic())
         _buffers[key].records.extend(part for record in records for part in documents(destination["config"], record))
-        _changed.notify()
+        _buffers_changed.notify()
 
 
 def documents(config: Record, record: tuple[str, bytes]) -> list[tuple[str, bytes]]:
@@ -94,10 +94,10 @@ def _due(now: float, wait: float) -> list[Buffer]:
 def _flush_forever() -> None:
     wait = float(os.environ.get("RLAAS_FIREHOSE_SECONDS", "2"))
     while True:
-        with _changed:
+        with _buffers_changed:
             while not (due := _due(time.monotonic(), wait)):
                 oldest = min((buffer.since for buffer in _buffers.values()), default=None)
-                _changed.wait(None if oldest is None else max(0.01, oldest + wait - time.monotonic()))
+                _buffers_changed.wait(None if oldest is None else max(0.01, oldest + wait - time.monotonic()))
         for buffer in due:
             try:
                 buffer.context.run(write, buffer.stream, buffer.destination, buffer.records)

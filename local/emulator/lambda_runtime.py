@@ -53,9 +53,9 @@ streaming_to: contextvars.ContextVar[Callable[[dict[str, Any]], None] | None] = 
 """Called with the parts of the answer to an invocation in this context: a head with statusCode and headers, chunks with
 base64 data."""
 logger = logging.getLogger("rlaas.lambda")
-_deployed: queue.SimpleQueue[tuple[contextvars.Context, str]] = queue.SimpleQueue()
-_unpacked: dict[str, threading.Lock] = {}
-_unpacked_guard = threading.Lock()
+_deployed_functions: queue.SimpleQueue[tuple[contextvars.Context, str]] = queue.SimpleQueue()
+_unpack_locks: dict[str, threading.Lock] = {}
+_unpack_guard = threading.Lock()
 
 
 class InitError(RuntimeError):
@@ -71,8 +71,8 @@ def unpack(archive: bytes) -> Path:
     /var/task and /opt."""
     digest = hashlib.sha256(archive).hexdigest()[:24]
     directory = Path(tempfile.gettempdir()) / "lambda" / digest
-    with _unpacked_guard:
-        lock = _unpacked.setdefault(digest, threading.Lock())
+    with _unpack_guard:
+        lock = _unpack_locks.setdefault(digest, threading.Lock())
     with lock:
         if not directory.exists():
             unfinished = directory.with_suffix(".part")
@@ -241,13 +241,13 @@ class LayersOnlyWorker(stock.Worker):  # type: ignore[misc]
                 break
             if line is None:
                 break
-            text, mark, ended = line.partition(MARK)
+            text, mark, ended_id = line.partition(MARK)
             if not mark:
                 lines.append(line)
                 continue
             if text:
                 lines.append(text)
-            if ended == request_id:
+            if ended_id == request_id:
                 break
         return "\n".join(lines)
 
@@ -295,7 +295,7 @@ def _initialize_ahead() -> None:
     """Start an environment of each function on the queue, one after the other, so that a deployment does not stall the
     machine."""
     while True:
-        context, name = _deployed.get()
+        context, name = _deployed_functions.get()
         try:
             context.run(_initialize, name)
         except (InitError, OSError, RuntimeError) as problem:
@@ -319,12 +319,12 @@ def _initialize(name: str) -> None:
 def _then_initialize(provision: Callable[..., tuple[str, dict[str, Any]]]) -> Callable[..., tuple[str, dict[str, Any]]]:
     """CloudFormation's create or update of a function, which also puts its name on the queue."""
 
-    def provisioned(*arguments: Any) -> tuple[str, dict[str, Any]]:
+    def provision_and_queue(*arguments: Any) -> tuple[str, dict[str, Any]]:
         name, attributes = provision(*arguments)
-        _deployed.put((contextvars.copy_context(), name))
+        _deployed_functions.put((contextvars.copy_context(), name))
         return name, attributes
 
-    return provisioned
+    return provision_and_queue
 
 
 _stock_execute = lambda_svc._execute_function_warm

@@ -47,19 +47,19 @@ def main() -> int:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     grace = float(os.environ.pop("RLAAS_STOP_SECONDS", "10"))
     command = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL).pid
-    ended = threading.Event()
+    command_ended = threading.Event()
 
     def stop() -> None:
         os.read(0, 1)
         end([command], signal.SIGTERM)
-        if not ended.wait(grace):
+        if not command_ended.wait(grace):
             end(descendants(), signal.SIGKILL)
 
     threading.Thread(target=stop, daemon=True).start()
     process = 0
     while process != command:  # orphans are reaped as they end, too: the command may wait for one to be gone
         process, wait_status = os.wait()
-    ended.set()
+    command_ended.set()
     status = os.waitstatus_to_exitcode(wait_status)
     while left := descendants():
         end(left, signal.SIGKILL)

@@ -1,7 +1,7 @@
 """What a support agent does with a draft: keep what is right, put it into the house's style, send it or throw it away.
 
-The house style is `Hi {first name},`, at most two short sentences, and the office's sign-off. The model is never told;
-it can only be learned from what agents do. An agent also knows the right answer. When the draft says it, the agent
+The house style is `Hi {first name},`, at most two short sentences, and the office's sign-off. It is in no prompt; a
+model can only learn it from what agents do. An agent also knows the right answer. When the draft says it, the agent
 keeps the draft's own sentences and restyles them; when it does not, the agent writes the answer. So a final text is
 anchored on the draft that the agent was shown, and a policy judged against finals written over *another* policy's
 drafts is at a disadvantage: no agent kept its wording. Offline, that is the candidate, whose finals all come from the

@@ -94,7 +94,7 @@ def test_what_consumers_failed_on_comes_in_exactly_once_after_a_redrive(cloud: L
     assert len(tenant.admin("GET", "audit")["data"]) == entries
 
     key = cloud.key(f"t-{str(ULID()).lower()[-12:]}", ("platform",))
-    for _ in range(2):  # a repeat changes nothing; its exit status also tells of what other tests left behind
+    for _ in range(2):  # a repeat changes nothing; its exit status also counts what other tests left behind
         result = CliRunner().invoke(redrive_command, ["--api-url", cloud.api_url, "--api-key", key])
         assert ", 0 left" in result.output, result.output
         with cloud.connect(key) as operator:

@@ -160,7 +160,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 @pytest.fixture(scope="session")
 def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    """ministack as it comes."""
+    """ministack without our additions."""
     stock_emulator = start("ministack.app", tmp_path_factory.mktemp("stock"))
     yield stock_emulator
     stock_emulator.stop()

@@ -262,7 +262,7 @@ MORNING = datetime(2025, 5, 4, 9, 0, tzinfo=UTC)
 
 
 def a_small_day() -> list[StoredEvent]:
-    """What the guide's answers are about: three drafts, the reactions, and somebody else's."""
+    """The events behind the guide's answers: three drafts, the reactions, and another tenant's interaction."""
     reply: dict[str, Any] = {"skill": "reply"}
 
     def output(number: int, policy: str, text: str, latency_ms: float, tokens: int) -> AnyEvent:

@@ -67,7 +67,7 @@ def test_that_is_interrupted():
 
 
 def _as_a_terminal_starts_it() -> None:
-    """A session of its own that hears when the window closes, also where the tests themselves run under nohup."""
+    """Start a session that gets SIGHUP when the window closes, also where the tests themselves run under nohup."""
     os.setsid()
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
