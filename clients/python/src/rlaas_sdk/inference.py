@@ -14,7 +14,7 @@ from rlaas_sdk.events import About, Message, check_skill
 from rlaas_sdk.transport import read_retry_after_s
 
 RETRYABLE_STATUSES = frozenset({429, 500, 502, 503, 504})
-Result = TypeVar("Answered")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
