@@ -36,7 +36,7 @@ class _Handler(BaseHTTPRequestHandler):
         if prompt == "fail":
             self._send(400, "application/json", json.dumps({"error": {"message": "no", "code": "bad"}}))
         elif request.get("stream"):
-            self._send(200, "text/event-stream", "".join(f"data: {each}\n\n" for each in [*_build_chunks(request, prompt), "[DONE]"]))
+            self._send(200, "text/event-stream", "".join(f"data: {data}\n\n" for data in [*_build_chunks(request, prompt), "[DONE]"]))
         else:
             self._send(200, "application/json", json.dumps(_build_completion(request, prompt)))
 

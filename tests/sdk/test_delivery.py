@@ -163,15 +163,15 @@ def test_events_reported_offline_are_drained_in_order_by_the_next_process(servic
 
 
 def test_a_durable_event_survives_sigkill(service: StubService, spool: Path) -> None:
-    killed = start_process(
+    child = start_process(
         "client = Client(sys.argv[1], 'rlk_test_secret', spool=sys.argv[2], owner='acme', durable=True)\n"
         "for n in range(50): print(client.submit_feedback('emails', interaction_id='int_1', rating=n / 50), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)",
         NOWHERE,
         spool,
     )
-    printed, _ = killed.communicate()
-    assert killed.returncode == -signal.SIGKILL
+    printed, _ = child.communicate()
+    assert child.returncode == -signal.SIGKILL
     with Client(service.url, KEY, spool=spool, owner="acme") as survivor:
         while not survivor.flush(30):
             pass
@@ -188,9 +188,9 @@ def test_two_processes_share_a_spool_and_nothing_is_sent_twice(service: StubServ
     ids = [child.communicate()[0].split() for child in children]
     assert [child.returncode for child in children] == [0, 0]
     assert sorted(service.received) == sorted(ids[0] + ids[1])
-    for reported in ids:
-        own_ids = set(reported)
-        assert [identifier for identifier in service.received if identifier in own_ids] == reported
+    for child_ids in ids:
+        own_ids = set(child_ids)
+        assert [identifier for identifier in service.received if identifier in own_ids] == child_ids
 
 
 def test_an_exiting_process_delivers_without_being_asked(service: StubService, spool: Path) -> None:
@@ -335,21 +335,21 @@ def test_a_spool_is_readable_by_its_user_alone(client: Client, spool: Path) -> N
 
 
 def test_one_tenants_events_are_never_sent_with_anothers_key(service: StubService, spool: Path) -> None:
-    with Client(NOWHERE, "rlk_one_secret", spool=spool, durable=True) as one:
-        rate(one, 3)
-    with Client(service.url, "rlk_two_secret", spool=spool) as two:
-        ids = rate(two, 1)
-        assert two.flush(10)
+    with Client(NOWHERE, "rlk_one_secret", spool=spool, durable=True) as first:
+        rate(first, 3)
+    with Client(service.url, "rlk_two_secret", spool=spool) as second:
+        ids = rate(second, 1)
+        assert second.flush(10)
     assert service.received == ids
 
 
 def test_a_locked_spool_holds_a_durable_event_no_longer_than_stated(service: StubService, spool: Path) -> None:
     client = Client(service.url, KEY, spool=spool, durable=True)
     first = rate(client, 1)
-    other = sqlite3.connect(spool, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
+    lock_holder = sqlite3.connect(spool, isolation_level=None)
+    lock_holder.execute("BEGIN IMMEDIATE")
     second = rate(client, 1)  # returns although the lock is held all the time
-    other.execute("ROLLBACK")
+    lock_holder.execute("ROLLBACK")
     assert client.flush(10)
     assert service.received == first + second
     client.close()

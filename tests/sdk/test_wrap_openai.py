@@ -104,8 +104,8 @@ def test_a_stream_given_up_is_reported_as_far_as_it_came(wrapped: openai.OpenAI,
 @pytest.mark.parametrize("stream", [False, True])
 def test_tool_calls_reach_the_host_and_the_service(wrapped: openai.OpenAI, client: Client, service: StubService, stream: bool) -> None:
     if stream:
-        with wrapped.chat.completions.stream(model="gpt", messages=TOOL) as events:
-            message = events.get_final_completion().choices[0].message
+        with wrapped.chat.completions.stream(model="gpt", messages=TOOL) as chunks:
+            message = chunks.get_final_completion().choices[0].message
     else:
         message = wrapped.chat.completions.create(model="gpt", messages=TOOL).choices[0].message
     assert message.tool_calls is not None

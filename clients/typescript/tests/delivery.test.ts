@@ -22,15 +22,15 @@ afterEach(async () => {
 
 /** A client that sends when it is flushed, and not by itself. */
 function client(options: Partial<Options> = {}): Rlaas {
-  const made = new Rlaas({
+  const client = new Rlaas({
     apiUrl: service.url,
     apiKey: KEY,
     flushIntervalMs: HOUR_MS,
     log: (line) => lines.push(line),
     ...options,
   });
-  clients.push(made);
-  return made;
+  clients.push(client);
+  return client;
 }
 
 function rate(rlaas: Rlaas, rating: number): string {
@@ -80,16 +80,16 @@ test("ids are bound to their interaction, and only the first output of one made 
   const rlaas = client();
   const tailed = (prefix: string, id: string): RegExp =>
     new RegExp(`^${prefix}_${id.slice(4)}_[0-9A-HJKMNP-TV-Z]{10}$`);
-  const made = rlaas.logInteraction({ skill: "greet", inputs: {} });
-  expect(made).toMatch(/^int_[0-7][0-9A-HJKMNP-TV-Z]{25}$/);
-  const about = { skill: "greet", interaction_id: made };
+  const id = rlaas.logInteraction({ skill: "greet", inputs: {} });
+  expect(id).toMatch(/^int_[0-7][0-9A-HJKMNP-TV-Z]{25}$/);
+  const about = { skill: "greet", interaction_id: id };
   const first = rlaas.logOutput({ ...about, text: "a" });
-  expect(first).toBe(`out_${made.slice(4)}`);
-  expect(rlaas.logOutput({ ...about, text: "b" })).toMatch(tailed("out", made));
+  expect(first).toBe(`out_${id.slice(4)}`);
+  expect(rlaas.logOutput({ ...about, text: "b" })).toMatch(tailed("out", id));
   expect(rlaas.submitFeedback({ skill: "greet", output_id: first, kind: "label", label: "x" })).toMatch(
-    tailed("fbk", made),
+    tailed("fbk", id),
   );
-  expect(rlaas.taskResult({ ...about, name: "csat", value: 4 })).toMatch(tailed("tsk", made));
+  expect(rlaas.taskResult({ ...about, name: "csat", value: 4 })).toMatch(tailed("tsk", id));
   expect(rlaas.logOutput({ ...DRAFT, text: "c" })).toMatch(tailed("out", DRAFT.interaction_id));
   expect(rlaas.logOutput({ skill: "greet", interaction_id: "ticket-7", text: "d" })).toMatch(/^out_[0-9A-Z]{26}$/);
   expect(rlaas.logInteraction({ skill: "greet", interaction_id: "ticket-7", inputs: {} })).toBe("ticket-7");
@@ -265,10 +265,10 @@ test("a spool that never opens or never answers holds nothing up: events arrive 
 });
 
 test("clients on one spool take turns by Web Locks, and go on where there are none to be had", async () => {
-  const asked: string[] = [];
+  const lockNames: string[] = [];
   const request = (name: string, _: unknown, work: () => Promise<void>): Promise<void> => {
-    asked.push(name);
-    return asked.length === 1 ? work() : Promise.reject(new DOMException("the page is sandboxed", "SecurityError"));
+    lockNames.push(name);
+    return lockNames.length === 1 ? work() : Promise.reject(new DOMException("the page is sandboxed", "SecurityError"));
   };
   vi.stubGlobal("navigator", { locks: { request } });
   try {
@@ -277,7 +277,7 @@ test("clients on one spool take turns by Web Locks, and go on where there are no
       rate(rlaas, rating);
       expect(await rlaas.flush()).toBe(true);
     }
-    expect(asked).toEqual(["rlaas app", "rlaas app"]);
+    expect(lockNames).toEqual(["rlaas app", "rlaas app"]);
     expect(service.batches.map(({ length }) => length)).toEqual([1, 1]);
   } finally {
     vi.unstubAllGlobals();

@@ -82,10 +82,10 @@ export class Service {
     if (request.path !== "/v1/events:batch") return { status: 404, body: error("not_found") };
     const results = request.body.events.map((event) => {
       const id = idOf(event);
-      const held = this.stored.get(id);
-      if (held && JSON.stringify(held) !== JSON.stringify(event)) return { status: 409, ...error("conflict") };
+      const existing = this.stored.get(id);
+      if (existing && JSON.stringify(existing) !== JSON.stringify(event)) return { status: 409, ...error("conflict") };
       this.stored.set(id, event);
-      return { status: held ? 200 : 201, id, idempotent_replay: Boolean(held), pending: false };
+      return { status: existing ? 200 : 201, id, idempotent_replay: Boolean(existing), pending: false };
     });
     return { status: 200, body: { results } };
   }

@@ -77,8 +77,8 @@ class Service:
         receipt = {"id": event_id, "pending": pending}
         if event.get("dryrun"):
             return {"status": 202 if pending else 201, "idempotent_replay": False, **receipt}
-        stored = self.events.setdefault(event_id, event)
-        if stored != event:
+        existing = self.events.setdefault(event_id, event)
+        if existing != event:
             return build_refusal(409, "conflict", f"the id {event_id!r} holds another payload", id_field)
         replay = event_id in self.order
         self.order.append(event_id)

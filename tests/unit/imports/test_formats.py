@@ -75,8 +75,8 @@ def test_logged_calls_become_interactions_with_an_output_per_choice(service: Ser
     assert outputs[0]["usage"] == {"input_tokens": 19, "output_tokens": 10}
     response = index_by_source(service, "interaction")["resp_67ccd2bed1ec8190b14f964abc054267"]
     assert response["messages"] == [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Thanks!"}]
-    stored = index_by_source(service, "output")["chatcmpl-AyPNinnUqUDYo9SAdA52NobMflmj2"]
-    assert (stored["text"], stored["metadata"]["source_metadata"]) == ("Mind of circuits hum.", {"team": "north"})
+    output = index_by_source(service, "output")["chatcmpl-AyPNinnUqUDYo9SAdA52NobMflmj2"]
+    assert (output["text"], output["metadata"]["source_metadata"]) == ("Mind of circuits hum.", {"team": "north"})
 
 
 def test_a_batchs_output_file_joins_its_input_file_in_either_order(service: Service, rlaas_import: Command) -> None:
@@ -124,19 +124,19 @@ def test_litellms_spend_logs_have_their_prompt_in_the_proxys_request(service: Se
 
 
 @pytest.mark.parametrize(
-    "mark", ["... (litellm_truncated skipped 952 chars. Truncation is a DB storage safeguard.) ...", "... (truncated 952 chars)"]
+    "notice", ["... (litellm_truncated skipped 952 chars. Truncation is a DB storage safeguard.) ...", "... (truncated 952 chars)"]
 )
-def test_what_litellm_cut_short_is_refused(mark: str, service: Service, rlaas_import: Command) -> None:
+def test_what_litellm_cut_short_is_refused(notice: str, service: Service, rlaas_import: Command) -> None:
     sample = json.loads((SAMPLES / "litellm_spend_logs.json").read_text())[0]
-    cut, whole = f"{'a' * 700}{mark}{'b' * 1300}", "Where is it?"
-    response = {"choices": [{"message": {"role": "assistant", "content": cut}}]}
-    request = {"messages": [{"role": "user", "content": cut}]}
+    cut_text, whole_text = f"{'a' * 700}{notice}{'b' * 1300}", "Where is it?"
+    response = {"choices": [{"message": {"role": "assistant", "content": cut_text}}]}
+    request = {"messages": [{"role": "user", "content": cut_text}]}
     rows = [{**sample, "request_id": "1", "proxy_server_request": request}, {**sample, "request_id": "2", "response": response}]
     log, report = rlaas_import.home / "logs.json", rlaas_import.home / "report.jsonl"
     log.write_text(json.dumps([*rows, sample]))
     result = rlaas_import("litellm", log, "--skill", SKILL, "--report", report)
     assert (result.status, count_reasons(report)) == (1, {"truncated": 2})
-    assert [event["messages"][0]["content"] for event in service.of_type("interaction")] == [whole]
+    assert [event["messages"][0]["content"] for event in service.of_type("interaction")] == [whole_text]
 
 
 def test_langfuses_ui_export_brings_generations_and_their_flattened_scores(service: Service, rlaas_import: Command) -> None:
@@ -194,9 +194,9 @@ def test_langfuses_parquet_export_is_its_json_lines_export(service: Service, rla
         table = pa.table(columns)
         if "usage_details" in rows[0]:
             usage = pa.array([list(row["usage_details"].items()) for row in rows], counts)
-            started = pa.array([datetime.fromisoformat(f"{row['start_time']}+00:00") for row in rows], times)
+            start_times = pa.array([datetime.fromisoformat(f"{row['start_time']}+00:00") for row in rows], times)
             index = table.column_names.index("start_time")
-            table = table.append_column("usage_details", usage).set_column(index, "start_time", started)
+            table = table.append_column("usage_details", usage).set_column(index, "start_time", start_times)
         pq.write_table(table, file)
     result = rlaas_import("langfuse", *files, "--skill", SKILL, "--rating", "user-feedback")
     assert (result.status, result.row("rows read"), result.row("new")) == (1, 10, 0)

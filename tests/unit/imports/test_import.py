@@ -96,8 +96,8 @@ def test_rows_twice_in_a_file_are_stored_once_where_they_have_an_id(service: Ser
     log = rlaas_import.home / "log.jsonl"
     write_log(log, 1)
     line = log.read_text()
-    other = line.replace("answer 0", "another answer")
-    log.write_text(line + line + other)
+    changed_line = line.replace("answer 0", "another answer")
+    log.write_text(line + line + changed_line)
     result = rlaas_import("openai", log, "--skill", SKILL)
     assert (result.status, result.row("new"), result.row("replayed"), result.row("conflict")) == (1, 2, 3, 1)
     without_ids = rlaas_import.home / "tuning.jsonl"
@@ -338,14 +338,14 @@ def test_the_key_is_written_nowhere(rlaas_import: Command, service: Service) -> 
 
 def test_a_terminal_shows_a_bar_with_the_rate_and_the_time_left(rlaas_import: Command, service: Service) -> None:
     log = write_log(rlaas_import.home / "log.jsonl", 250)
-    ours, theirs = os.openpty()
-    process = rlaas_import.start("import", "openai", log, "--skill", SKILL, stderr=theirs, env={"TERM": "xterm", "COLUMNS": "120"})
-    os.close(theirs)
+    controller, terminal = os.openpty()
+    process = rlaas_import.start("import", "openai", log, "--skill", SKILL, stderr=terminal, env={"TERM": "xterm", "COLUMNS": "120"})
+    os.close(terminal)
     screen = b""
     with suppress(OSError):  # the terminal ends with the process
-        while piece := os.read(ours, 65536):
+        while piece := os.read(controller, 65536):
             screen += piece
-    os.close(ours)
+    os.close(controller)
     assert process.wait(60) == 0
     assert "250 rows," in screen.decode()
     assert "100%" in screen.decode()

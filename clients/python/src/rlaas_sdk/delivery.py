@@ -147,18 +147,18 @@ class Delivery:
         if not self._threads and not self._queue:
             self._spool.close()
             return True
-        delivered = self.flush(timeout_s)
+        is_delivered = self.flush(timeout_s)
         threads = self._threads
         self._threads = []
         self._stopping.set()
-        for event in (self._arrived, self._to_send, self._hurry):
-            event.set()
+        for signal in (self._arrived, self._to_send, self._hurry):
+            signal.set()
         for thread in threads:
             thread.join(0.1)
         if not any(thread.is_alive() for thread in threads):
             self._transport.close()
         self._spool.close()
-        return delivered
+        return is_delivered
 
     def stats(self) -> Stats:
         """The counts so far."""

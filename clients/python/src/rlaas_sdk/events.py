@@ -22,7 +22,7 @@ _KIND_OF = {"final_text": "edit", "preferred_output_id": "comparison"}
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 Json = Union[None, bool, int, float, str, Sequence["Json"], Mapping[str, "Json"]]  # noqa: UP007 (a recursive alias in Python 3.10)
-Action = Literal["sent", "discarded", "regenerated"]
+FeedbackAction = Literal["sent", "discarded", "regenerated"]
 
 
 class CalledFunction(TypedDict):
@@ -134,7 +134,7 @@ def build_feedback(
     output_id: str | None,
     *,
     final_text: str | None,
-    action: Action | None,
+    action: FeedbackAction | None,
     rating: float | None,
     preferred_output_id: str | None,
     comment: str | None,

@@ -24,8 +24,8 @@ from rlaas_sdk.events import Common, Event, Json, Message, ToolCall, Usage
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-Record = Callable[[Callable[[], Event]], None]
-_MARK = "__rlaas_traced__"
+RecordEvent = Callable[[Callable[[], Event]], None]
+_TRACED_ATTRIBUTE = "__rlaas_traced__"
 _common: ContextVar[Common] = ContextVar("rlaas_common")
 
 
@@ -58,7 +58,7 @@ def tracing(**common: Unpack[Common]) -> Iterator[None]:
         _common.reset(token)
 
 
-def trace_completions(client: object, record: Record, *, skill: str, stream_usage: bool) -> None:
+def trace_completions(client: object, record: RecordEvent, *, skill: str, stream_usage: bool) -> None:
     """Call `record` for each chat completion of `client` and of its copies. Wrapping a client twice changes nothing."""
     openai = cast("Any", client)
     for chat in (openai.chat, getattr(getattr(openai, "beta", None), "chat", None)):
@@ -71,13 +71,13 @@ def trace_completions(client: object, record: Record, *, skill: str, stream_usag
 
 def _replace(owner: object, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     original = getattr(owner, name, None)
-    if original is not None and not hasattr(original, _MARK):
+    if original is not None and not hasattr(original, _TRACED_ATTRIBUTE):
         replacement = wrap(original)
-        setattr(replacement, _MARK, True)
+        setattr(replacement, _TRACED_ATTRIBUTE, True)
         setattr(owner, name, replacement)
 
 
-def _trace_copies(original: Callable[..., Any], record: Record, skill: str, stream_usage: bool) -> Callable[..., Any]:
+def _trace_copies(original: Callable[..., Any], record: RecordEvent, skill: str, stream_usage: bool) -> Callable[..., Any]:
     def copy_and_trace(*args: Any, **options: Any) -> Any:
         copy = original(*args, **options)
         with contextlib.suppress(Exception):
@@ -87,7 +87,7 @@ def _trace_copies(original: Callable[..., Any], record: Record, skill: str, stre
     return copy_and_trace
 
 
-def _trace_method(original: Callable[..., Any], record: Record, skill: str, stream_usage: bool) -> Callable[..., Any]:
+def _trace_method(original: Callable[..., Any], record: RecordEvent, skill: str, stream_usage: bool) -> Callable[..., Any]:
     def begin_trace(request: dict[str, Any]) -> _TracedCall | None:
         with contextlib.suppress(Exception):
             if not str(request.get("model")).startswith("rlaas::"):
@@ -126,7 +126,7 @@ def _trace_method(original: Callable[..., Any], record: Record, skill: str, stre
 class _TracedCall:
     """One traced call, from its arguments to its report."""
 
-    def __init__(self, record: Record, skill: str, request: dict[str, Any], *, stream_usage: bool) -> None:
+    def __init__(self, record: RecordEvent, skill: str, request: dict[str, Any], *, stream_usage: bool) -> None:
         self._record = record
         self._skill = skill
         self._interaction_id = ids.interaction_id()

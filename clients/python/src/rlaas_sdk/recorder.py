@@ -12,7 +12,7 @@ from rlaas_sdk import events, ids
 from rlaas_sdk.configuration import choose_spool_path, derive_owner, resolve_destination
 from rlaas_sdk.delivery import Delivery, Stats
 from rlaas_sdk.errors import EventDropped, InferenceFailed, InvalidEvent, NotConfigured, Refused, Undelivered
-from rlaas_sdk.events import Action, Common, Event, Message, ToolCall, Usage
+from rlaas_sdk.events import Common, Event, FeedbackAction, Message, ToolCall, Usage
 from rlaas_sdk.inference import Request, Result
 from rlaas_sdk.losses import Losses
 from rlaas_sdk.processes import close_at_exit
@@ -139,7 +139,7 @@ class Recorder:
         interaction_id: str | None = None,
         output_id: str | None = None,
         final_text: str | None = None,
-        action: Action | None = None,
+        action: FeedbackAction | None = None,
         rating: float | None = None,
         preferred_output_id: str | None = None,
         comment: str | None = None,
@@ -241,12 +241,12 @@ class Recorder:
 
     def _flush(self, timeout_s: float) -> bool:
         refusals_before = self._losses.counts().get("refused", 0)
-        delivered = self._delivery is None or self._delivery.flush(timeout_s)
-        if self.strict and not delivered:
+        is_delivered = self._delivery is None or self._delivery.flush(timeout_s)
+        if self.strict and not is_delivered:
             raise Undelivered(f"events still wait after {timeout_s} s")
         if self.strict and (new_refusals := self._losses.counts().get("refused", 0) - refusals_before):
             raise Refused(f"the service refused {new_refusals} events")
-        return delivered
+        return is_delivered
 
     def _flush_quietly(self, timeout_s: float) -> None:
         if self._delivery is not None:

@@ -146,8 +146,8 @@ class Spool:
         with self._transaction() as run:
             now = time.time()
             row = run("SELECT holder, held_until, failures, retry_at, closed_until FROM senders WHERE owner = ?", (self.owner,)).fetchone()
-            other, held_until, failures, retry_at, closed_until = row or (None, 0.0, 0, 0.0, 0.0)
-            if other not in (None, holder) and now < held_until <= now + LEASE_S and not _has_ended(other):
+            current_holder, held_until, failures, retry_at, closed_until = row or (None, 0.0, 0, 0.0, 0.0)
+            if current_holder not in (None, holder) and now < held_until <= now + LEASE_S and not _has_ended(current_holder):
                 return Claim([], min(held_until - now, 0.25), failures, 0)
             wait_s = max(closed_until, 0.0 if eager else retry_at) - now
             if 0 < wait_s <= LONGEST_WAIT_S:

@@ -183,5 +183,5 @@ def _run(plan: Plan, state: State) -> Totals:
         " (dry run: nothing was stored)" if plan.dry_run else ""
     )
     click.echo(title)
-    Console(width=None if sys.stdout.isatty() else 100).print(build_summary(totals, sent=plan.service is not None))
+    Console(width=None if sys.stdout.isatty() else 100).print(build_summary(totals, is_sent=plan.service is not None))
     return totals

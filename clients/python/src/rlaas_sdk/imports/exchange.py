@@ -50,7 +50,7 @@ def build_exchange_events(exchange: Exchange, context: ImportContext) -> list[Js
     """The interaction (where the prompt is known) and its outputs, in order. Raises: RowRefused where the usage is not
     whole numbers."""
     interaction_id = context.identity.make_interaction_id(exchange.own_id)
-    shared = _build_shared_fields(exchange, context)
+    shared_fields = _build_shared_fields(exchange, context)
     events: list[JsonObject] = []
     if exchange.prompt is not None:
         prompt: JsonObject = {}
@@ -61,14 +61,14 @@ def build_exchange_events(exchange: Exchange, context: ImportContext) -> list[Js
         if exchange.prompt.tools:
             prompt["parameters"] = {"tools": exchange.prompt.tools}
         events.append(
-            {"type": "interaction", "interaction_id": interaction_id, **shared, **build_occurred_at(exchange.asked_at), **prompt},
+            {"type": "interaction", "interaction_id": interaction_id, **shared_fields, **build_occurred_at(exchange.asked_at), **prompt},
         )
     for n, answer in enumerate(exchange.answers):
         output: JsonObject = {
             "type": "output",
             "output_id": make_output_id(interaction_id, n),
             "interaction_id": interaction_id,
-            **shared,
+            **shared_fields,
             **build_occurred_at(exchange.answered_at or exchange.asked_at),
             "text": answer.text,
         }
@@ -77,7 +77,7 @@ def build_exchange_events(exchange: Exchange, context: ImportContext) -> list[Js
         if answer.finish_reason:
             output["finish_reason"] = answer.finish_reason
         if n == 0:
-            output |= _measured(exchange)
+            output |= _build_measurements(exchange)
         events.append(output)
     return events
 
@@ -131,17 +131,17 @@ def _build_shared_fields(exchange: Exchange, context: ImportContext) -> JsonObje
     return {**fields, "metadata": {"imported_from": context.identity.origin, "source_id": exchange.own_id, **exchange.metadata}}
 
 
-def _measured(exchange: Exchange) -> JsonObject:
-    measured: JsonObject = {}
+def _build_measurements(exchange: Exchange) -> JsonObject:
+    measurements: JsonObject = {}
     tokens = exchange.usage
     if tokens[0] is not None and tokens[1] is not None:
         for count in tokens:
             if count is None or count < 0 or count != int(count):
                 raise RowRefused("bad_usage", "tokens are whole numbers from 0", param="usage")
-        measured["usage"] = {"input_tokens": int(tokens[0]), "output_tokens": int(tokens[1])}
+        measurements["usage"] = {"input_tokens": int(tokens[0]), "output_tokens": int(tokens[1])}
     latency = exchange.latency_ms
     if latency is None and exchange.asked_at and exchange.answered_at:
         latency = round((exchange.answered_at - exchange.asked_at).total_seconds() * 1000, 3)
     if latency is not None and latency >= 0:
-        measured["latency_ms"] = latency
-    return measured
+        measurements["latency_ms"] = latency
+    return measurements

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from rlaas_sdk.imports.exchange import ImportContext
 from rlaas_sdk.imports.files import SourceFile
-from rlaas_sdk.imports.progress import Ledger, Outcome, Report, State, Totals
+from rlaas_sdk.imports.progress import OpenRows, Outcome, Report, State, Totals
 from rlaas_sdk.imports.rows import JsonObject, Row, RowRefused, RowSkipped
 from rlaas_sdk.imports.sending import MAX_EVENT_BYTES, Item, Lanes, Service, encode_event
 
@@ -98,16 +98,16 @@ def run_import(plan: Plan, state: State, watcher: Watcher) -> Totals:
             if n >= at_file:
                 start_after = after if n == at_file else 0
                 watcher.begin_file(file, resumed_after=start_after)
-                ledger = Ledger(state, report, totals, file=n, name=str(file.path), after=start_after)
-                _import_file(plan, file, start_after, ledger, watcher)
+                open_rows = OpenRows(state, report, totals, file=n, name=str(file.path), after=start_after)
+                _import_file(plan, file, start_after, open_rows, watcher)
         state.finish()
     finally:
         report.close()
     return totals
 
 
-def _import_file(plan: Plan, file: SourceFile, after: int, ledger: Ledger, watcher: Watcher) -> None:
-    lanes = Lanes(plan.service, ledger.settle, lanes=plan.lanes) if plan.service else None
+def _import_file(plan: Plan, file: SourceFile, after: int, open_rows: OpenRows, watcher: Watcher) -> None:
+    lanes = Lanes(plan.service, open_rows.settle, lanes=plan.lanes) if plan.service else None
     bytes_read = 0
 
     def note_position(position: int) -> None:
@@ -119,8 +119,14 @@ def _import_file(plan: Plan, file: SourceFile, after: int, ledger: Ledger, watch
         for count, row in enumerate(rows, start=1):
             events, refusals, skip_reasons = _build_events(plan, file, row)
             items = _build_items(plan, row.number, events, refusals)
-            ledger.open_row(
-                row.number, row.line, events=len(items), sent=lanes is not None, refused=refusals, skipped=skip_reasons, raw=row.raw
+            open_rows.add(
+                row.number,
+                row.line,
+                events=len(items),
+                is_sent=lanes is not None,
+                refusals=refusals,
+                skip_reasons=skip_reasons,
+                raw=row.raw,
             )
             if lanes is not None:
                 for interaction_id, item in items:
@@ -135,7 +141,7 @@ def _import_file(plan: Plan, file: SourceFile, after: int, ledger: Ledger, watch
             lanes.abandon()
         raise
     finally:
-        ledger.keep()
+        open_rows.keep()
 
 
 def _build_events(plan: Plan, file: SourceFile, row: Row) -> tuple[list[JsonObject], list[Outcome], list[str]]:

@@ -154,11 +154,11 @@ class _OpenRow:
     events: int
     waiting: int
     outcomes: list[Outcome]
-    skipped: list[str]
+    skip_reasons: list[str]
     raw: str | None
 
 
-class Ledger:
+class OpenRows:
     """The rows of one file whose events are on their way. A row is counted and reported once all its events are
     settled, in the order of the file."""
 
@@ -169,13 +169,21 @@ class Ledger:
         self._lock = threading.Lock()
         self._committed_at = time.monotonic()
 
-    def open_row(
-        self, number: int, line: int, *, events: int, sent: bool, refused: Iterable[Outcome], skipped: Iterable[str], raw: str | None
+    def add(
+        self,
+        number: int,
+        line: int,
+        *,
+        events: int,
+        is_sent: bool,
+        refusals: Iterable[Outcome],
+        skip_reasons: Iterable[str],
+        raw: str | None,
     ) -> None:
-        """Add row `number`, which begins on `line` and made so many `events`. They count as settled unless they are
-        `sent`. `refused` and `skipped` are what became of its other parts."""
+        """Add row `number`, which begins on `line` and made so many `events`. They count as settled unless
+        `is_sent`. `refusals` and `skip_reasons` are what became of its other parts."""
         with self._lock:
-            self._open[number] = _OpenRow(line, events, events if sent else 0, list(refused), list(skipped), raw)
+            self._open[number] = _OpenRow(line, events, events if is_sent else 0, list(refusals), list(skip_reasons), raw)
             if self._advance() and time.monotonic() - self._committed_at >= _COMMIT_EVERY_S:
                 self._keep()
 
@@ -210,18 +218,18 @@ class Ledger:
         totals = self._totals
         totals.rows += 1
         totals.events += row.events
-        totals.skipped.update(row.skipped)
-        refused = [outcome for outcome in row.outcomes if outcome.status == "refused"]
+        totals.skipped.update(row.skip_reasons)
+        refusals = [outcome for outcome in row.outcomes if outcome.status == "refused"]
         counts = Counter(outcome.status for outcome in row.outcomes)
         totals.new += counts["new"]
         totals.replayed += counts["replayed"]
         totals.pending += counts["pending"]
-        totals.refused_rows += bool(refused)
-        totals.refused.update(outcome.reason for outcome in refused)
-        self._report.write(self._lines(row, refused))
+        totals.refused_rows += bool(refusals)
+        totals.refused.update(outcome.reason for outcome in refusals)
+        self._report.write(self._lines(row, refusals))
 
-    def _lines(self, row: _OpenRow, refused: list[Outcome]) -> Iterable[JsonObject]:
-        for outcome in refused:
+    def _lines(self, row: _OpenRow, refusals: list[Outcome]) -> Iterable[JsonObject]:
+        for outcome in refusals:
             line: JsonObject = {
                 "file": self._name,
                 "line": row.line,

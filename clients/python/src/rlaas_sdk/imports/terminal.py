@@ -88,8 +88,8 @@ class LogLines:
             return
         self._logged_at = now
         left = (now - self._started_at) * (self._size - bytes_read) / max(bytes_read, 1)
-        share = 100 * bytes_read / self._size
-        self._write(f"{rows:,} rows ({share:.0f}%), {_compute_rate(rows, self._started_at):,.0f} rows/s, about {left:,.0f} s left")
+        percent = 100 * bytes_read / self._size
+        self._write(f"{rows:,} rows ({percent:.0f}%), {_compute_rate(rows, self._started_at):,.0f} rows/s, about {left:,.0f} s left")
 
     def finish(self) -> None:
         """Write nothing."""
@@ -99,15 +99,15 @@ def _compute_rate(rows: int, started_at: float) -> float:
     return rows / max(time.monotonic() - started_at, 1e-6)
 
 
-def build_summary(totals: Totals, *, sent: bool) -> Table:
-    """The table at the end: what was read, what became of it, what was left out and why. `sent` is False where the
+def build_summary(totals: Totals, *, is_sent: bool) -> Table:
+    """The table at the end: what was read, what became of it, what was left out and why. `is_sent` is False where the
     files were only read."""
     table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_row("rows read", f"{totals.rows:,}")
     table.add_row("events made", f"{totals.events:,}")
-    if sent:
+    if is_sent:
         table.add_row("  new", f"{totals.new:,}")
         table.add_row("  replayed (were there already)", f"{totals.replayed:,}")
         table.add_row("  pending (what they refer to is not there yet)", f"{totals.pending:,}")
