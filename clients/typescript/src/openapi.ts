@@ -6528,7 +6528,7 @@ export interface components {
     schemas: {
         /**
          * AdapterRef
-         * @description The LoRA adapter a policy answers with, and where it came from.
+         * @description The LoRA adapter that a policy answers with, and the run and dataset that it comes from.
          */
         AdapterRef: {
             /** Name */
@@ -6544,7 +6544,7 @@ export interface components {
         };
         /**
          * AllowList
-         * @description Holds when what the caller sent has none of the terms and patterns.
+         * @description Acts when a request has none of the terms and patterns.
          */
         AllowList: {
             /**
@@ -6581,7 +6581,7 @@ export interface components {
         };
         /**
          * AnswerBedrockGuardrail
-         * @description Holds when the guardrail intervenes on the answer or the arguments of its calls; `redact` as for inputs.
+         * @description Acts when the guardrail intervenes on the answer or the arguments of its tool calls; `redact` as for inputs.
          */
         AnswerBedrockGuardrail: {
             /**
@@ -6630,7 +6630,7 @@ export interface components {
         };
         /**
          * AnswerBlockList
-         * @description Terms and patterns that must not be answered; a find within one of `excuses` is none.
+         * @description Terms and patterns that answers may not have; within one of `excuses` they are allowed.
          */
         AnswerBlockList: {
             /**
@@ -6677,7 +6677,7 @@ export interface components {
         };
         /**
          * AnswerModeration
-         * @description Holds when the server objects to the answer or the arguments of its calls.
+         * @description Acts when the server objects to the answer or the arguments of its tool calls.
          */
         AnswerModeration: {
             /**
@@ -6791,9 +6791,9 @@ export interface components {
          * BanditSettings
          * @description How a route's bandit allots traffic to its control and its arms of mode `bandit`; other live arms keep their weights.
          *
-         *     Every arm that is not dropped gets at least `min_probability` of what there is to allot, and an equal share until `min_samples_per_arm` of its units, each counted once a day, are settled. A decision is settled when `window_hours` have passed since it, with the reward it has by then and the skill's declared values for what never came. Old rewards lose half their weight every `half_life_days`.
+         *     Every arm that is not dropped gets at least `min_probability` of this traffic, and an equal share until `min_samples_per_arm` of its units, each counted once a day, are settled. A decision is settled when `window_hours` have passed since it, with the reward it has by then and the skill's declared values for what never came. Old rewards lose half their weight every `half_life_days`.
          *
-         *     Guards look `lag_seconds` after the request, without waiting for the window. `alpha` bounds the probability that an arm which keeps within its bounds is ever dropped, however often it is looked at and however little traffic there is; so bounds may be what you mean.
+         *     Guards look `lag_seconds` after the request, without waiting for the window. `alpha` bounds the probability that an arm within its bounds is ever dropped, however often it is looked at and however little traffic there is; so a bound needs no safety margin.
          */
         BanditSettings: {
             /**
@@ -6866,7 +6866,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
-             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -6996,7 +6996,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
-             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -7072,7 +7072,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
-             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -7192,7 +7192,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
-             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -7235,7 +7235,7 @@ export interface components {
         };
         /**
          * BedrockBackend
-         * @description A model or inference profile behind Bedrock's Converse API, in the stage's own account; `region` None is the stage's.
+         * @description A model or inference profile behind Bedrock's Converse API, in the stage's own account; without `region`, in the stage's region.
          */
         BedrockBackend: {
             /**
@@ -7259,9 +7259,9 @@ export interface components {
         };
         /**
          * BedrockGuardrail
-         * @description Holds when the guardrail intervenes on what users, tools, inputs and documents say.
+         * @description Acts when the guardrail intervenes on what users, tools, inputs and documents say.
          *
-         *     `redact` takes out the personal data that it masks, and blocks where it blocks.
+         *     `redact` takes out the personal data that the guardrail masks, and blocks where the guardrail blocks.
          */
         BedrockGuardrail: {
             /**
@@ -7305,7 +7305,7 @@ export interface components {
         };
         /**
          * BlockList
-         * @description Terms and patterns that must not be sent; a find within one of `excuses` is none (`kill` in `kill switch`).
+         * @description Terms and patterns that requests may not have; within one of `excuses` they are allowed (`kill` in `kill switch`).
          */
         BlockList: {
             /**
@@ -7401,7 +7401,7 @@ export interface components {
         };
         /**
          * CalledFunction
-         * @description The function a model calls; `arguments` is the JSON it wrote, which may be malformed.
+         * @description The function that a model calls; `arguments` is the JSON that the model wrote, which may be malformed.
          */
         CalledFunction: {
             /** Name */
@@ -7544,13 +7544,13 @@ export interface components {
             stream_options?: components["schemas"]["StreamOptions"] | null;
             /**
              * User
-             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
              * @default null
              */
             user?: string | null;
             /**
              * Safety Identifier
-             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
              * @default null
              */
             safety_identifier?: string | null;
@@ -7639,7 +7639,7 @@ export interface components {
             "rlaas::thread_id"?: string | null;
             /**
              * Rlaas::User Id
-             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
              * @default null
              */
             "rlaas::user_id"?: string | null;
@@ -7694,9 +7694,9 @@ export interface components {
         };
         /**
          * Decision
-         * @description What was decided and how likely it was: the record every off-policy estimate rests on.
+         * @description What was decided and how likely that was: the record that every off-policy estimate rests on.
          *
-         *     `propensity` is the probability of the arm taken. Decisions with `cached`, `fallback`, `pinned` or `shadow` true are left out of estimates: another arm than the one `drawn` answered, or no chance was in it, or no user saw the answer. `shadows` are the policies that are to answer the same request unseen; they are no candidates. `bandit`: a bandit deals the shares.
+         *     `propensity` is the probability of the arm taken. Decisions with `cached`, `fallback`, `pinned` or `shadow` true are left out of estimates: an arm other than the one `drawn` answered, or chance did not choose, or no user saw the answer. `shadows` are the policies that answer the same request unseen; they are not among the candidates. `bandit`: a bandit sets the shares.
          */
         Decision: {
             /** Decision Id */
@@ -7768,7 +7768,7 @@ export interface components {
         };
         /**
          * Document
-         * @description A document that comes with a request, to ground the answer on.
+         * @description A document in a request, on which the answer should be based.
          */
         Document: {
             /** Text */
@@ -7789,7 +7789,7 @@ export interface components {
         };
         /**
          * Example
-         * @description A question and the answer wanted.
+         * @description A user's message and the answer to it that the model should imitate.
          */
         Example: {
             /** User */
@@ -7819,7 +7819,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
-             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -7945,7 +7945,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
-             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -7989,9 +7989,9 @@ export interface components {
         };
         /**
          * Groundedness
-         * @description Holds when `scorer` gives the answer less than `min_score` against the request's documents; without documents the score is 0.
+         * @description Acts when the score of the answer against the request's documents is below `min_score`; without documents the score is 0.
          *
-         *     `lexical` is the share of the answer's content words and numbers that stand in the documents: a floor, blind to negation and paraphrase.
+         *     The scorer `lexical` is the share of the answer's content words and numbers that occur in the documents: a crude check that sees neither negation nor paraphrase.
          */
         Groundedness: {
             /**
@@ -8033,7 +8033,7 @@ export interface components {
         };
         /**
          * Guardrails
-         * @description A policy's guardrails, in the order they look: each sees what those before it left. `safe_answer` is what a block answers.
+         * @description A policy's guardrails, in their order: each gets the texts as the ones before left them. `safe_answer` is the answer when one blocks.
          */
         Guardrails: {
             /**
@@ -8089,7 +8089,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
-             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -8121,9 +8121,9 @@ export interface components {
         };
         /**
          * Injection
-         * @description Attempts to overrule the prompt: injections, jailbreaks, attempts to read it. By rules; docs/guardrails.md has their figures.
+         * @description Acts on attempts to overrule the prompt: injections, jailbreaks, attempts to read it. It works by rules; docs/guardrails.md says how well.
          *
-         *     Looks at what users, tools, inputs and documents say, not at system and assistant messages. `threshold` is on the rules' score.
+         *     It checks what users, tools, inputs and documents say, but not system and assistant messages. It acts from the score `threshold` on.
          */
         Injection: {
             /**
@@ -8173,7 +8173,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
-             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -8296,7 +8296,7 @@ export interface components {
         };
         /**
          * Message
-         * @description One message of a chat, as OpenAI has it: an assistant may call tools, and a tool's message answers one call.
+         * @description One message of a chat, as in OpenAI's API: an assistant may call tools, and a tool's message answers one call.
          */
         Message: {
             /**
@@ -8322,9 +8322,9 @@ export interface components {
         };
         /**
          * Metric
-         * @description A metric that feedback may report: its type, what it is about, which way is better, and how long after the interaction it may come.
+         * @description A metric that feedback may report: its type, what it is about, which direction is better, and how long after the interaction feedback may come.
          *
-         *     Feedback whose interaction has not landed when `attribution_window_hours` have passed is reported as orphaned.
+         *     Feedback whose interaction has not arrived after `attribution_window_hours` is reported as orphaned.
          */
         Metric: {
             /**
@@ -8351,9 +8351,9 @@ export interface components {
         };
         /**
          * MissingValues
-         * @description What a component is worth, in [0, 1], when its attribution window has closed and it never came: what silence means.
+         * @description The value in [0, 1] of a component that is still missing when its attribution window closes.
          *
-         *     A component without a declared value counts as 0, and trials stop when it is missing more often for one arm than for the other.
+         *     Without a declared value the component counts as 0, and a trial stops when it is missing more often for one arm than for the other.
          */
         MissingValues: {
             /**
@@ -8369,7 +8369,7 @@ export interface components {
         };
         /**
          * Moderation
-         * @description Holds when the server objects to what users, tools, inputs and documents say.
+         * @description Acts when the server objects to what users, tools, inputs and documents say.
          */
         Moderation: {
             /**
@@ -8420,7 +8420,7 @@ export interface components {
         };
         /**
          * OpenAIBackend
-         * @description OpenAI, or any server that speaks its chat API (vLLM, TGI, Ollama): `base_url` up to and with `/v1`.
+         * @description OpenAI, or any server that speaks its chat API (vLLM, TGI, Ollama): `base_url` up to and including `/v1`.
          */
         OpenAIBackend: {
             /**
@@ -8449,7 +8449,7 @@ export interface components {
         };
         /**
          * OutputNode
-         * @description What is done to the answer: cut before the first of `cut_at`, then stripped of blanks at both ends.
+         * @description How the answer is changed: cut before the first of `cut_at`, then stripped of blanks at both ends.
          */
         OutputNode: {
             /**
@@ -8490,7 +8490,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
-             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -8587,7 +8587,7 @@ export interface components {
         };
         /**
          * PersonalData
-         * @description Personal data in what the caller sent: `redact` puts `<EMAIL_ADDRESS>` in its place before the backend sees it. `allow` lists texts that look like it and are none, such as the company's own address.
+         * @description Acts on personal data in a request: `redact` replaces it, by `<EMAIL_ADDRESS>` for example, before the backend sees it. `allow` lists texts that look like personal data and are none, such as the company's own address.
          */
         PersonalData: {
             /**
@@ -8635,7 +8635,7 @@ export interface components {
         };
         /**
          * PersonalDataLeak
-         * @description Personal data in the answer that stands neither in the request nor in its documents.
+         * @description Acts on personal data in an answer that is neither in the request nor in its documents.
          */
         PersonalDataLeak: {
             /**
@@ -8805,7 +8805,7 @@ export interface components {
         };
         /**
          * Prompt
-         * @description The graph. Without `inputs`, whatever templates speak of that is no node is an input.
+         * @description The graph. Without `inputs`, each name in a template that is not a node's is an input.
          */
         Prompt: {
             /**
@@ -8820,7 +8820,7 @@ export interface components {
         };
         /**
          * PromptInput
-         * @description An input that requests bring.
+         * @description An input that each request may or must have.
          */
         PromptInput: {
             /**
@@ -8836,7 +8836,7 @@ export interface components {
         };
         /**
          * RateGuard
-         * @description Drops an arm on the evidence that more than the share `above` of its units come to harm.
+         * @description Drops an arm on the evidence that more than the share `above` of its units are harmed.
          */
         RateGuard: {
             /** Above */
@@ -8865,7 +8865,7 @@ export interface components {
         };
         /**
          * Refusal
-         * @description The model declines to answer, by rules in eight languages, or by the backend's own word.
+         * @description Acts when the model declines to answer, by rules for eight languages, or when the backend reports a refusal.
          */
         Refusal: {
             /**
@@ -8897,9 +8897,9 @@ export interface components {
         };
         /**
          * RetrievalNode
-         * @description The slot for the documents that come with a request: the template once for each, best first, joined by blank lines.
+         * @description The place of a request's documents: the template is rendered for each, best first, and joined by blank lines.
          *
-         *     The template speaks of `document.text`, `document.source` and `number` (from 1).
+         *     The template may use `document.text`, `document.source` and `number` (from 1).
          */
         RetrievalNode: {
             /**
@@ -8942,7 +8942,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
-             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -9020,7 +9020,7 @@ export interface components {
         };
         /**
          * RewardSpec
-         * @description The weight of each component in a skill's reward: their weighted mean. A zero weight leaves a component out.
+         * @description The weight of each component in a skill's reward, which is their weighted mean. A component with weight 0 is left out.
          */
         RewardSpec: {
             /**
@@ -9102,7 +9102,7 @@ export interface components {
         };
         /**
          * SageMakerBackend
-         * @description A SageMaker endpoint that speaks OpenAI's chat format; `component` is the inference component (base model, adapter) that answers.
+         * @description A SageMaker endpoint that speaks OpenAI's chat format; `component` is the inference component (a base model or an adapter) that answers.
          */
         SageMakerBackend: {
             /**
@@ -9126,12 +9126,12 @@ export interface components {
         };
         /**
          * Sampling
-         * @description How the backend samples unless the request says otherwise; `max_tokens` bounds the answer.
+         * @description How the backend samples, unless the request says otherwise; `max_tokens` is the most that an answer may have.
          */
         Sampling: {
             /**
              * Temperature
-             * @description null: the backend's own, which some models insist on.
+             * @description null: the backend's own default, which some models require.
              * @default 0
              */
             temperature?: number | null;
@@ -9171,7 +9171,7 @@ export interface components {
         };
         /**
          * SizeLimit
-         * @description Holds when what the caller sent is longer than one of the limits. Tokens are estimated as for budgets (`estimated_tokens`): about the most that any tokenizer makes of it, English has about two thirds of it.
+         * @description Acts when a request is longer than one of the limits. Tokens are estimated as for budgets (`estimated_tokens`): about the most that any tokenizer makes of the text. English text has about two thirds as many.
          */
         SizeLimit: {
             /**
@@ -9264,9 +9264,9 @@ export interface components {
         };
         /**
          * StructuredOutput
-         * @description The answer must be JSON that fits `json_schema` (draft 2020-12; patterns without lookaround, references by `#/...` only, recursion along one path).
+         * @description Acts unless the answer is JSON that fits `json_schema` (draft 2020-12; patterns without lookaround, references by `#/...` only, recursion along one path).
          *
-         *     `fences`: an answer that is one code fence around its JSON is taken without the fence (`unwrap`), or does not fit (`refuse`). An answer without text that calls tools is not looked at.
+         *     `fences`: when the answer is JSON in one code fence, the fence is taken off (`unwrap`), or the answer does not fit (`refuse`). An answer that calls tools and has no text is not checked.
          */
         StructuredOutput: {
             /**
@@ -9308,7 +9308,7 @@ export interface components {
         };
         /**
          * SystemNode
-         * @description A system message; nothing where its text is empty.
+         * @description A system message; no message when its text is empty.
          */
         SystemNode: {
             /**
@@ -9341,7 +9341,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
-             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -9452,7 +9452,7 @@ export interface components {
         };
         /**
          * ToolsNode
-         * @description The tools offered, unless the request brings its own.
+         * @description The tools that the model is offered, unless the request has tools of its own.
          */
         ToolsNode: {
             /**
@@ -9473,7 +9473,7 @@ export interface components {
         };
         /**
          * Topic
-         * @description A topic by its words: it is spoken of when at least `at_least` different ones of its terms occur.
+         * @description A topic and its terms: a text is about the topic when at least `at_least` different terms occur in it.
          */
         Topic: {
             /** Name */
@@ -9488,7 +9488,7 @@ export interface components {
         };
         /**
          * Topics
-         * @description Holds when a denied topic is spoken of, or topics are allowed and none of them is. Keywords, not understanding.
+         * @description Acts when a request is about a denied topic, or when there are allowed topics and it is about none of them. It counts keywords and does not understand texts.
          */
         Topics: {
             /**
@@ -9525,7 +9525,7 @@ export interface components {
         };
         /**
          * Usage
-         * @description Tokens read and written; `cached_tokens` of those read came from the backend's prompt cache.
+         * @description Tokens of the prompt and of the answer; `cached_tokens` of the prompt came from the backend's prompt cache.
          */
         Usage: {
             /** Input Tokens */
@@ -9540,7 +9540,7 @@ export interface components {
         };
         /**
          * UserNode
-         * @description A user message; a chat's own messages stand in its place.
+         * @description A user message; a request with messages of its own has those in its place.
          */
         UserNode: {
             /**
@@ -9574,7 +9574,7 @@ export interface components {
         };
         /**
          * AllowList
-         * @description Holds when what the caller sent has none of the terms and patterns.
+         * @description Acts when a request has none of the terms and patterns.
          */
         "AllowList-Output": {
             /**
@@ -9611,7 +9611,7 @@ export interface components {
         };
         /**
          * AnswerBedrockGuardrail
-         * @description Holds when the guardrail intervenes on the answer or the arguments of its calls; `redact` as for inputs.
+         * @description Acts when the guardrail intervenes on the answer or the arguments of its tool calls; `redact` as for inputs.
          */
         "AnswerBedrockGuardrail-Output": {
             /**
@@ -9660,7 +9660,7 @@ export interface components {
         };
         /**
          * AnswerBlockList
-         * @description Terms and patterns that must not be answered; a find within one of `excuses` is none.
+         * @description Terms and patterns that answers may not have; within one of `excuses` they are allowed.
          */
         "AnswerBlockList-Output": {
             /**
@@ -9707,7 +9707,7 @@ export interface components {
         };
         /**
          * AnswerModeration
-         * @description Holds when the server objects to the answer or the arguments of its calls.
+         * @description Acts when the server objects to the answer or the arguments of its tool calls.
          */
         "AnswerModeration-Output": {
             /**
@@ -9801,9 +9801,9 @@ export interface components {
         };
         /**
          * Arm
-         * @description A policy beside the control. `weight` is its share of live traffic, or the share of requests that are mirrored for mode `shadow`.
+         * @description A policy beside the control. `weight` in [0, 1] is its share of live traffic, or in mode `shadow` the share of requests that are mirrored to it.
          *
-         *     The bandit moves the weights of arms of mode `bandit`. `dropped` says why it stopped one, which then has weight 0 until somebody gives it a weight again.
+         *     The bandit sets the weights of arms of mode `bandit`. `dropped` says why it stopped one, which then has weight 0 until somebody gives it a weight again.
          */
         Arm: {
             /** Policy Id */
@@ -9836,7 +9836,7 @@ export interface components {
         };
         /**
          * ArmEvidence
-         * @description What a trial knows of one arm. Counts are units; `missing` is the share of settled ones for which something never came, `answered_mean` the mean reward of those that the arm itself answered.
+         * @description The evidence on one arm. Counts are units; `missing` is the share in [0, 1] of settled units for which something never came, `answered_mean` the mean reward of those that the arm itself answered.
          */
         ArmEvidence: {
             /** Policy Id */
@@ -9923,7 +9923,7 @@ export interface components {
         };
         /**
          * AuditEntry
-         * @description A change at its place in the tenant's chain. `hash` covers every other field.
+         * @description A change at its place in the tenant's chain. `hash` is computed from all other fields.
          */
         AuditEntry: {
             /** Registry Event Id */
@@ -9972,9 +9972,9 @@ export interface components {
          * BanditSettings
          * @description How a route's bandit allots traffic to its control and its arms of mode `bandit`; other live arms keep their weights.
          *
-         *     Every arm that is not dropped gets at least `min_probability` of what there is to allot, and an equal share until `min_samples_per_arm` of its units, each counted once a day, are settled. A decision is settled when `window_hours` have passed since it, with the reward it has by then and the skill's declared values for what never came. Old rewards lose half their weight every `half_life_days`.
+         *     Every arm that is not dropped gets at least `min_probability` of this traffic, and an equal share until `min_samples_per_arm` of its units, each counted once a day, are settled. A decision is settled when `window_hours` have passed since it, with the reward it has by then and the skill's declared values for what never came. Old rewards lose half their weight every `half_life_days`.
          *
-         *     Guards look `lag_seconds` after the request, without waiting for the window. `alpha` bounds the probability that an arm which keeps within its bounds is ever dropped, however often it is looked at and however little traffic there is; so bounds may be what you mean.
+         *     Guards look `lag_seconds` after the request, without waiting for the window. `alpha` bounds the probability that an arm within its bounds is ever dropped, however often it is looked at and however little traffic there is; so a bound needs no safety margin.
          */
         "BanditSettings-Output": {
             /**
@@ -10029,7 +10029,7 @@ export interface components {
         };
         /**
          * BedrockBackend
-         * @description A model or inference profile behind Bedrock's Converse API, in the stage's own account; `region` None is the stage's.
+         * @description A model or inference profile behind Bedrock's Converse API, in the stage's own account; without `region`, in the stage's region.
          */
         "BedrockBackend-Output": {
             /**
@@ -10053,9 +10053,9 @@ export interface components {
         };
         /**
          * BedrockGuardrail
-         * @description Holds when the guardrail intervenes on what users, tools, inputs and documents say.
+         * @description Acts when the guardrail intervenes on what users, tools, inputs and documents say.
          *
-         *     `redact` takes out the personal data that it masks, and blocks where it blocks.
+         *     `redact` takes out the personal data that the guardrail masks, and blocks where the guardrail blocks.
          */
         "BedrockGuardrail-Output": {
             /**
@@ -10099,7 +10099,7 @@ export interface components {
         };
         /**
          * BlockList
-         * @description Terms and patterns that must not be sent; a find within one of `excuses` is none (`kill` in `kill switch`).
+         * @description Terms and patterns that requests may not have; within one of `excuses` they are allowed (`kill` in `kill switch`).
          */
         "BlockList-Output": {
             /**
@@ -10348,7 +10348,7 @@ export interface components {
         };
         /**
          * ChainState
-         * @description Whether a tenant's chain holds: its length if so, else its first fault.
+         * @description Whether a tenant's chain is intact: its length if so, else its first fault.
          */
         ChainState: {
             /** Intact */
@@ -10447,7 +10447,7 @@ export interface components {
         };
         /**
          * Dataset
-         * @description A dataset version: where it lies, which run built it, and its manifest.
+         * @description A dataset version: its `s3://` URI, the run that built it, and its manifest.
          */
         Dataset: {
             /** Tenant Id */
@@ -10528,9 +10528,9 @@ export interface components {
         };
         /**
          * Decision
-         * @description What was decided and how likely it was: the record every off-policy estimate rests on.
+         * @description What was decided and how likely that was: the record that every off-policy estimate rests on.
          *
-         *     `propensity` is the probability of the arm taken. Decisions with `cached`, `fallback`, `pinned` or `shadow` true are left out of estimates: another arm than the one `drawn` answered, or no chance was in it, or no user saw the answer. `shadows` are the policies that are to answer the same request unseen; they are no candidates. `bandit`: a bandit deals the shares.
+         *     `propensity` is the probability of the arm taken. Decisions with `cached`, `fallback`, `pinned` or `shadow` true are left out of estimates: an arm other than the one `drawn` answered, or chance did not choose, or no user saw the answer. `shadows` are the policies that answer the same request unseen; they are not among the candidates. `bandit`: a bandit sets the shares.
          */
         "Decision-Output": {
             /** Decision Id */
@@ -10683,9 +10683,9 @@ export interface components {
         };
         /**
          * Groundedness
-         * @description Holds when `scorer` gives the answer less than `min_score` against the request's documents; without documents the score is 0.
+         * @description Acts when the score of the answer against the request's documents is below `min_score`; without documents the score is 0.
          *
-         *     `lexical` is the share of the answer's content words and numbers that stand in the documents: a floor, blind to negation and paraphrase.
+         *     The scorer `lexical` is the share of the answer's content words and numbers that occur in the documents: a crude check that sees neither negation nor paraphrase.
          */
         "Groundedness-Output": {
             /**
@@ -10727,7 +10727,7 @@ export interface components {
         };
         /**
          * Guardrails
-         * @description A policy's guardrails, in the order they look: each sees what those before it left. `safe_answer` is what a block answers.
+         * @description A policy's guardrails, in their order: each gets the texts as the ones before left them. `safe_answer` is the answer when one blocks.
          */
         "Guardrails-Output": {
             /**
@@ -10807,9 +10807,9 @@ export interface components {
         };
         /**
          * Injection
-         * @description Attempts to overrule the prompt: injections, jailbreaks, attempts to read it. By rules; docs/guardrails.md has their figures.
+         * @description Acts on attempts to overrule the prompt: injections, jailbreaks, attempts to read it. It works by rules; docs/guardrails.md says how well.
          *
-         *     Looks at what users, tools, inputs and documents say, not at system and assistant messages. `threshold` is on the rules' score.
+         *     It checks what users, tools, inputs and documents say, but not system and assistant messages. It acts from the score `threshold` on.
          */
         "Injection-Output": {
             /**
@@ -10877,7 +10877,7 @@ export interface components {
         };
         /**
          * LearningRun
-         * @description A learning run from its request to its end. `version` is N of its dataset and adapter; `policy_version` that of its policy.
+         * @description A learning run from its request to its end. `version` is the number of its dataset and adapter, `policy_version` that of its policy.
          */
         LearningRun: {
             /** Run Id */
@@ -10981,7 +10981,7 @@ export interface components {
          * LearningSettings
          * @description What a run learns from, and the hyperparameters it learns with.
          *
-         *     The events of the last `window_days` until the run begins; fewer than `min_pairs` training pairs fail it. Shares of the threads are kept for validation and testing, and the candidate must win on `min_threads` of them at `min_win_rate` (`evaluation.report.Criteria`).
+         *     It learns from the events of the `window_days` before its request, and fails with fewer than `min_pairs` training pairs. `validation_share` and `test_share` of the threads are held out; on at least `min_threads` test threads the candidate must reach `min_win_rate` (`evaluation.report.Criteria`).
          */
         LearningSettings: {
             /**
@@ -11033,7 +11033,7 @@ export interface components {
             dpo_learning_rate: number;
             /**
              * Beta
-             * @description DPO's inverse temperature: how dearly leaving the reference model is paid
+             * @description DPO's inverse temperature: the larger, the closer the adapter stays to the reference model
              * @default 0.1
              */
             beta: number;
@@ -11080,7 +11080,7 @@ export interface components {
         };
         /**
          * Left
-         * @description Something that stays where it is kept, and why.
+         * @description A piece of work that stays where it is kept, and why.
          */
         Left: {
             /** What */
@@ -11131,7 +11131,7 @@ export interface components {
         };
         /**
          * LookPoint
-         * @description What a look saw: the evidence for the step's claim and of harm, and the units settled in each arm.
+         * @description The result of a look: the evidence for the step's claim and of harm, and the units settled in each arm.
          */
         LookPoint: {
             /** At */
@@ -11147,9 +11147,9 @@ export interface components {
         };
         /**
          * Metric
-         * @description A metric that feedback may report: its type, what it is about, which way is better, and how long after the interaction it may come.
+         * @description A metric that feedback may report: its type, what it is about, which direction is better, and how long after the interaction feedback may come.
          *
-         *     Feedback whose interaction has not landed when `attribution_window_hours` have passed is reported as orphaned.
+         *     Feedback whose interaction has not arrived after `attribution_window_hours` is reported as orphaned.
          */
         "Metric-Output": {
             /**
@@ -11176,9 +11176,9 @@ export interface components {
         };
         /**
          * MissingValues
-         * @description What a component is worth, in [0, 1], when its attribution window has closed and it never came: what silence means.
+         * @description The value in [0, 1] of a component that is still missing when its attribution window closes.
          *
-         *     A component without a declared value counts as 0, and trials stop when it is missing more often for one arm than for the other.
+         *     Without a declared value the component counts as 0, and a trial stops when it is missing more often for one arm than for the other.
          */
         "MissingValues-Output": {
             /**
@@ -11207,7 +11207,7 @@ export interface components {
         };
         /**
          * Moderation
-         * @description Holds when the server objects to what users, tools, inputs and documents say.
+         * @description Acts when the server objects to what users, tools, inputs and documents say.
          */
         "Moderation-Output": {
             /**
@@ -11306,7 +11306,7 @@ export interface components {
              */
             fallbacks: (components["schemas"]["SageMakerBackend-Output"] | components["schemas"]["OpenAIBackend-Output"] | components["schemas"]["AnthropicBackend-Output"] | components["schemas"]["BedrockBackend-Output"])[];
             /**
-             * @description What its tokens cost; left out, the tenant's prices by model say so.
+             * @description What its tokens cost; without it, the tenant's price of the model.
              * @default null
              */
             price: components["schemas"]["Price-Output"] | null;
@@ -11327,7 +11327,7 @@ export interface components {
         };
         /**
          * OpenAIBackend
-         * @description OpenAI, or any server that speaks its chat API (vLLM, TGI, Ollama): `base_url` up to and with `/v1`.
+         * @description OpenAI, or any server that speaks its chat API (vLLM, TGI, Ollama): `base_url` up to and including `/v1`.
          */
         "OpenAIBackend-Output": {
             /**
@@ -11356,7 +11356,7 @@ export interface components {
         };
         /**
          * OutputNode
-         * @description What is done to the answer: cut before the first of `cut_at`, then stripped of blanks at both ends.
+         * @description How the answer is changed: cut before the first of `cut_at`, then stripped of blanks at both ends.
          */
         "OutputNode-Output": {
             /**
@@ -11412,7 +11412,7 @@ export interface components {
         };
         /**
          * PersonalData
-         * @description Personal data in what the caller sent: `redact` puts `<EMAIL_ADDRESS>` in its place before the backend sees it. `allow` lists texts that look like it and are none, such as the company's own address.
+         * @description Acts on personal data in a request: `redact` replaces it, by `<EMAIL_ADDRESS>` for example, before the backend sees it. `allow` lists texts that look like personal data and are none, such as the company's own address.
          */
         "PersonalData-Output": {
             /**
@@ -11460,7 +11460,7 @@ export interface components {
         };
         /**
          * PersonalDataLeak
-         * @description Personal data in the answer that stands neither in the request nor in its documents.
+         * @description Acts on personal data in an answer that is neither in the request nor in its documents.
          */
         "PersonalDataLeak-Output": {
             /**
@@ -11513,9 +11513,9 @@ export interface components {
         };
         /**
          * Plan
-         * @description What a plan is expected to take on this traffic; `None` where that has no end.
+         * @description What a plan is expected to take on this traffic; `None` where it would never end.
          *
-         *     `days` until a candidate that gains `gain` is shipped, the last window included; `least_gain`: what is found in four of five cases, if anything is.
+         *     `units` and `days` are those until a candidate that gains `gain` in mean reward is shipped, the last attribution window included; `least_gain` is the smallest gain that is found in four of five cases, `None` if no gain is.
          */
         Plan: {
             traffic: components["schemas"]["Traffic"];
@@ -11540,7 +11540,7 @@ export interface components {
         };
         /**
          * PlannedStep
-         * @description One step of a plan: its share and margin, and what it is expected to take for a candidate that gains `Plan.gain`.
+         * @description One step of a plan: the candidate's share and the margin, and the units and days it is expected to take for a candidate that gains `Plan.gain`; `None` where it would never end.
          */
         PlannedStep: {
             /** Weight */
@@ -11572,7 +11572,7 @@ export interface components {
              */
             fallbacks: (components["schemas"]["SageMakerBackend-Output"] | components["schemas"]["OpenAIBackend-Output"] | components["schemas"]["AnthropicBackend-Output"] | components["schemas"]["BedrockBackend-Output"])[];
             /**
-             * @description What its tokens cost; left out, the tenant's prices by model say so.
+             * @description What its tokens cost; without it, the tenant's price of the model.
              * @default null
              */
             price: components["schemas"]["Price-Output"] | null;
@@ -11609,7 +11609,7 @@ export interface components {
              */
             fallbacks: (components["schemas"]["SageMakerBackend-Output"] | components["schemas"]["OpenAIBackend-Output"] | components["schemas"]["AnthropicBackend-Output"] | components["schemas"]["BedrockBackend-Output"])[];
             /**
-             * @description What its tokens cost; left out, the tenant's prices by model say so.
+             * @description What its tokens cost; without it, the tenant's price of the model.
              * @default null
              */
             price: components["schemas"]["Price-Output"] | null;
@@ -11732,7 +11732,7 @@ export interface components {
         };
         /**
          * Prompt
-         * @description The graph. Without `inputs`, whatever templates speak of that is no node is an input.
+         * @description The graph. Without `inputs`, each name in a template that is not a node's is an input.
          */
         "Prompt-Output": {
             /**
@@ -11747,7 +11747,7 @@ export interface components {
         };
         /**
          * PromptInput
-         * @description An input that requests bring.
+         * @description An input that each request may or must have.
          */
         "PromptInput-Output": {
             /**
@@ -11877,7 +11877,7 @@ export interface components {
         };
         /**
          * RedrivePage
-         * @description What one page of a redrive came to. `superseded` were scheduled calls, which a later one has done the work of; they are dropped. `cursor` continues; without one nothing is left to try.
+         * @description The result of one page of a redrive. `superseded` counts scheduled calls that were dropped because a later call did their work. `cursor` continues the redrive; without one, all work was tried.
          */
         RedrivePage: {
             /**
@@ -11903,7 +11903,7 @@ export interface components {
         };
         /**
          * Refusal
-         * @description The model declines to answer, by rules in eight languages, or by the backend's own word.
+         * @description Acts when the model declines to answer, by rules for eight languages, or when the backend reports a refusal.
          */
         "Refusal-Output": {
             /**
@@ -11935,9 +11935,9 @@ export interface components {
         };
         /**
          * RetrievalNode
-         * @description The slot for the documents that come with a request: the template once for each, best first, joined by blank lines.
+         * @description The place of a request's documents: the template is rendered for each, best first, and joined by blank lines.
          *
-         *     The template speaks of `document.text`, `document.source` and `number` (from 1).
+         *     The template may use `document.text`, `document.source` and `number` (from 1).
          */
         "RetrievalNode-Output": {
             /**
@@ -11978,7 +11978,7 @@ export interface components {
             thread_id?: string | null;
             /**
              * User Id
-             * @description A pseudonym of the user. Any text that is no id is taken as `usr_` and its hash.
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
              * @default null
              */
             user_id?: string | null;
@@ -12056,9 +12056,9 @@ export interface components {
         };
         /**
          * RewardFigures
-         * @description The mean reward of `units`, each counted once by the mean of its `drafts`, where nobody makes more than his share.
+         * @description The mean reward in [0, 1] of `units`, each counted once by the mean of its `drafts`; no person's units count for more than his share.
          *
-         *     `low` and `high` hold the mean with 95%: that of all people to come where `people` are `sampled` (from 20 on), else that of more `units` of the same people. `counted` is what the units came to after `capped_people` had been capped, `largest_share` what the person with most of them makes of it.
+         *     `low` and `high` are the ends of its 95% interval: for the mean of all people to come where `people` are `sampled` (from 20 people on), else for the mean of more `units` of the same people. `counted` is the number of units after those of `capped_people` were weighted down, `largest_share` the share in [0, 1] that the person with most of them has in it.
          */
         RewardFigures: {
             /** Mean */
@@ -12097,7 +12097,7 @@ export interface components {
         };
         /**
          * RewardReport
-         * @description The rewards of a skill's days by policy; `others` are of drafts that no policy wrote. Answers of a fallback are left out. `unit` is what keeps its arm.
+         * @description A skill's rewards on some days, by policy; `others` are those of drafts that no policy wrote. Answers of a fallback are left out. `unit` is what keeps its arm.
          */
         RewardReport: {
             /**
@@ -12114,7 +12114,7 @@ export interface components {
         };
         /**
          * RewardSpec
-         * @description The weight of each component in a skill's reward: their weighted mean. A zero weight leaves a component out.
+         * @description The weight of each component in a skill's reward, which is their weighted mean. A component with weight 0 is left out.
          */
         "RewardSpec-Output": {
             /**
@@ -12139,7 +12139,7 @@ export interface components {
          * Rollout
          * @description A rollout of `candidate` over `control`, from its request to its end.
          *
-         *     `requested` are the settings as they came, `settings` those with the steps planned; `plan` says what the plan was expected to take. It is judged by `reward_spec`, the skill's as it was then, whatever becomes of that. `prior_mean` and `prior_unsent` are the control's mean reward and share of drafts not sent before it began. `alarm_at` and `rolled_back_at` say when the guard's alarm was raised and when the route was taken back.
+         *     `requested` are the settings of the request, `settings` the same with the steps planned; `plan` says what the plan was expected to take. The rollout is judged by `reward_spec`, the skill's at the time of the request, even if the skill's changes later. `prior_mean` and `prior_unsent` are the control's mean reward and share of drafts not sent before it began. `alarm_at` and `rolled_back_at` say when the guard's alarm was raised and the route rolled back.
          */
         Rollout: {
             /** Rollout Id */
@@ -12213,9 +12213,9 @@ export interface components {
          * RolloutSettings
          * @description How a rollout is run. Promotion to 100% follows the last step's success.
          *
-         *     Without `steps` they are planned from the skill's own traffic: the first asks for safety, the last for `objective`: that the candidate is better, or not worse than control by `margin`. A plan has to find a gain of `gain` (in reward) in half of all cases at least, within `max_wait_seconds` of the rollout's beginning.
+         *     Without `steps` they are planned from the skill's own traffic: the first step checks safety, the last one the `objective`, that the candidate is better, or not worse than control by `margin`. A plan has to find a gain of `gain` (in reward) in at least half of all cases, within `max_wait_seconds` of the rollout's beginning.
          *
-         *     `alpha` bounds the probability of promoting a candidate that is no better (by the last step's margin), and of taking back one that does no harm. `min_samples` are settled units per arm. A unit is settled `window_hours` after its decision, with the reward it has by then; `lag_seconds` are what a request and the store's indexes may take before a decision is looked at. Units are compared within their stratum: their user, or a field of the interaction's metadata (`metadata.<name>`). `units_a_day` stands in for the skill's own traffic.
+         *     `alpha` bounds the probability of promoting a candidate that is no better (by the last step's margin), and of rolling back one that does no harm. `min_samples` are settled units per arm. A unit is settled `window_hours` after its decision, with the reward it has by then. Decisions are read after `lag_seconds`, the time that a request and the store's indexes may take. Units are compared within their stratum: their user, or a field of the interaction's metadata (`metadata.<name>`). `units_a_day` is planned with in place of the skill's own traffic.
          */
         RolloutSettings: {
             /**
@@ -12309,7 +12309,7 @@ export interface components {
          * RolloutStep
          * @description One canary step: the candidate's share, and how much worse than control (in reward) it must be shown not to be.
          *
-         *     A margin of 0 asks for proof that it is better. What is left out comes from the settings.
+         *     A margin of 0 demands proof that it is better. `min_samples` and `max_wait_seconds` default to those of the settings.
          */
         RolloutStep: {
             /** Weight */
@@ -12332,7 +12332,7 @@ export interface components {
         };
         /**
          * Route
-         * @description A version of the routing of one skill. Make the next one with `succeed`, the way back is `Routes.rollback`.
+         * @description A version of the routing of one skill. `succeed` makes the next one, `Routes.rollback` restores the last good one.
          */
         Route: {
             /** Control */
@@ -12430,7 +12430,7 @@ export interface components {
         };
         /**
          * RouteTarget
-         * @description The part of a route that decides: what a rollback restores.
+         * @description The part of a route that decides who answers, and that a rollback restores.
          */
         RouteTarget: {
             /** Control */
@@ -12443,7 +12443,7 @@ export interface components {
         };
         /**
          * SageMakerBackend
-         * @description A SageMaker endpoint that speaks OpenAI's chat format; `component` is the inference component (base model, adapter) that answers.
+         * @description A SageMaker endpoint that speaks OpenAI's chat format; `component` is the inference component (a base model or an adapter) that answers.
          */
         "SageMakerBackend-Output": {
             /**
@@ -12467,12 +12467,12 @@ export interface components {
         };
         /**
          * Sampling
-         * @description How the backend samples unless the request says otherwise; `max_tokens` bounds the answer.
+         * @description How the backend samples, unless the request says otherwise; `max_tokens` is the most that an answer may have.
          */
         "Sampling-Output": {
             /**
              * Temperature
-             * @description null: the backend's own, which some models insist on.
+             * @description null: the backend's own default, which some models require.
              * @default 0
              */
             temperature: number | null;
@@ -12499,7 +12499,7 @@ export interface components {
         };
         /**
          * SizeLimit
-         * @description Holds when what the caller sent is longer than one of the limits. Tokens are estimated as for budgets (`estimated_tokens`): about the most that any tokenizer makes of it, English has about two thirds of it.
+         * @description Acts when a request is longer than one of the limits. Tokens are estimated as for budgets (`estimated_tokens`): about the most that any tokenizer makes of the text. English text has about two thirds as many.
          */
         "SizeLimit-Output": {
             /**
@@ -12605,9 +12605,9 @@ export interface components {
         };
         /**
          * StepRecord
-         * @description What was known at a step's last look, of all units of the rollout so far, by the arm they were dealt.
+         * @description The result of a step's last look at all units of the rollout so far, by the arm they were dealt.
          *
-         *     Counts are units; `low` and `high` bound the difference in mean reward at 1 - alpha at all looks. `missing_*` are the shares of units for which something never came; `answered_mean_*` are of those units only that the arm itself answered, and no basis for a decision. `evidence` is for the step's claim, `harm` for taking the candidate back: both are held against 1/alpha. `harm_since`: when a look first saw that much harm.
+         *     Counts are units; `low` and `high` bound the difference in mean reward at 1 - alpha at all looks. `missing_*` are the shares of units for which something never came; `answered_mean_*` are for only those units that the arm itself answered, and no basis for a decision. `evidence` is the evidence for the step's claim, `harm` that for rolling back: both are compared with 1/alpha. `harm_since` is when a look first found enough harm.
          */
         StepRecord: {
             /** Step */
@@ -12699,9 +12699,9 @@ export interface components {
         };
         /**
          * StructuredOutput
-         * @description The answer must be JSON that fits `json_schema` (draft 2020-12; patterns without lookaround, references by `#/...` only, recursion along one path).
+         * @description Acts unless the answer is JSON that fits `json_schema` (draft 2020-12; patterns without lookaround, references by `#/...` only, recursion along one path).
          *
-         *     `fences`: an answer that is one code fence around its JSON is taken without the fence (`unwrap`), or does not fit (`refuse`). An answer without text that calls tools is not looked at.
+         *     `fences`: when the answer is JSON in one code fence, the fence is taken off (`unwrap`), or the answer does not fit (`refuse`). An answer that calls tools and has no text is not checked.
          */
         "StructuredOutput-Output": {
             /**
@@ -12821,7 +12821,7 @@ export interface components {
         };
         /**
          * ToolsNode
-         * @description The tools offered, unless the request brings its own.
+         * @description The tools that the model is offered, unless the request has tools of its own.
          */
         "ToolsNode-Output": {
             /**
@@ -12842,7 +12842,7 @@ export interface components {
         };
         /**
          * Topic
-         * @description A topic by its words: it is spoken of when at least `at_least` different ones of its terms occur.
+         * @description A topic and its terms: a text is about the topic when at least `at_least` different terms occur in it.
          */
         "Topic-Output": {
             /** Name */
@@ -12857,7 +12857,7 @@ export interface components {
         };
         /**
          * Topics
-         * @description Holds when a denied topic is spoken of, or topics are allowed and none of them is. Keywords, not understanding.
+         * @description Acts when a request is about a denied topic, or when there are allowed topics and it is about none of them. It counts keywords and does not understand texts.
          */
         "Topics-Output": {
             /**
@@ -12896,7 +12896,7 @@ export interface components {
          * Traffic
          * @description A skill's recent past: units a day, the mean and standard deviation of the control's reward, and the share of its drafts not sent.
          *
-         *     `sampled` units of `people` are behind it; without any, mean and deviation are those of a reward that nobody knows anything about. Nobody makes more of it than his share (`rlaas.voices`).
+         *     The figures come from `sampled` units of `people`; without any, mean and deviation are those of a reward about which nothing is known. No person's units count for more than his share (`rlaas.voices`).
          */
         Traffic: {
             /** Units A Day */
@@ -12929,9 +12929,9 @@ export interface components {
         };
         /**
          * TrialEvidence
-         * @description What a trial has seen, for people: both arms, harm by kind, and the evidence over time beside the `threshold` it is held against.
+         * @description The evidence of a trial, for people: both arms, harm by kind, and the evidence over time beside the `threshold` that it is compared with.
          *
-         *     `people` (at most 128 are told apart) are behind the settled units of late; `left_out` are units of people who had made their share.
+         *     `people` is the number of people behind recently settled units (at most 128 are told apart); `left_out` is the number of units beyond a person's share.
          */
         TrialEvidence: {
             /** Rollout Id */
@@ -12963,7 +12963,7 @@ export interface components {
         };
         /**
          * Usage
-         * @description Tokens read and written; `cached_tokens` of those read came from the backend's prompt cache.
+         * @description Tokens of the prompt and of the answer; `cached_tokens` of the prompt came from the backend's prompt cache.
          */
         "Usage-Output": {
             /** Input Tokens */
