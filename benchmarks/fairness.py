@@ -83,10 +83,10 @@ class Neighbour:
             times.rewards.append(self._reward_s())
             began = time.monotonic()
             self._tenant.infer()
-            asked = time.monotonic()
+            finish = time.monotonic()
             self._events.heads(self._tenant.tenant_id, ["none"])
-            times.requests.append(asked - began)
-            times.reads.append(time.monotonic() - asked)
+            times.requests.append(finish - began)
+            times.reads.append(time.monotonic() - finish)
         return times
 
     def _reward_s(self) -> float:
@@ -197,15 +197,15 @@ def figures(cloud: LaptopCloud) -> dict[str, float]:
             with flooding(cloud, loud, send) as statuses:
                 flooded[name] = neighbour.go_on(seconds)
             settled(cloud)
-            answered = sum(status < 400 for status in statuses)
+            accepted = sum(status < 400 for status in statuses)
             wrong = {status for status in statuses if status >= 400 and status != 429}
-            rates[f"{name}_flood_per_s"] = answered / seconds
-            print(f"{name}: {len(statuses)} sent, {answered} taken, failures but for 429: {wrong or 'none'}", flush=True)
+            rates[f"{name}_flood_per_s"] = accepted / seconds
+            print(f"{name}: {len(statuses)} sent, {accepted} taken, failures but for 429: {wrong or 'none'}", flush=True)
     with counting():
         busy = ratios("busy", quiet, neighbour.go_on(FLOODS["open"][1]))
-    found = {key: value for name, times in flooded.items() for key, value in ratios(name, quiet, times).items()}
+    figures_by_name = {key: value for name, times in flooded.items() for key, value in ratios(name, quiet, times).items()}
     worst = {
-        f"{limit}_{what}_delay_ratio": max(found[f"{limit}_{consumer}_{what}_delay_ratio"] for consumer in consumers)
+        f"{limit}_{what}_delay_ratio": max(figures_by_name[f"{limit}_{consumer}_{what}_delay_ratio"] for consumer in consumers)
         for limit in FLOODS
         for what in ("reward", "request")
     }
@@ -218,7 +218,7 @@ def figures(cloud: LaptopCloud) -> dict[str, float]:
         "quiet_request_p99_ms": 1000 * percentile(quiet.requests, 0.99),
         "quiet_read_p99_ms": 1000 * percentile(quiet.reads, 0.99),
         **busy,
-        **found,
+        **figures_by_name,
         **rates,
     }
 

@@ -160,21 +160,21 @@ def with_aws_clients(requests: int) -> tuple[float, list[Call], str]:
         "usage": {"prompt_tokens": 60, "completion_tokens": 10},
     }
 
-    def answered(request: Any, event_name: str, **_: object) -> AWSResponse:
+    def answer(request: Any, event_name: str, **_: object) -> AWSResponse:
         operation = event_name.rpartition(".")[2]
         body: dict[str, Any] = {}
-        asked = json.loads(request.body)
+        call = json.loads(request.body)
         if operation == "InvokeEndpoint":
             body = completion
         else:
             if operation == "PutItem":
-                items[asked["Item"]["pk"]["S"], asked["Item"]["sk"]["S"]] = asked["Item"]
+                items[call["Item"]["pk"]["S"], call["Item"]["sk"]["S"]] = call["Item"]
             elif operation == "GetItem":
-                found = items.get((asked["Key"]["pk"]["S"], asked["Key"]["sk"]["S"]))
-                body = {"Item": found} if found else {}
+                item = items.get((call["Key"]["pk"]["S"], call["Key"]["sk"]["S"]))
+                body = {"Item": item} if item else {}
             elif operation == "Query":
                 body = {"Items": [], "Count": 0}
-        calls.append((operation, asked, body))
+        calls.append((operation, call, body))
         text = json.dumps(body).encode()
         return AWSResponse(request.url, 200, HTTPHeaders(), HTTPResponse(_Wire(text), preload_content=False))
 
@@ -184,7 +184,7 @@ def with_aws_clients(requests: int) -> tuple[float, list[Call], str]:
     os.environ.update(VARIABLES)
     with replace_stage(Stage(VARIABLES)), contextlib.redirect_stdout(printed):
         for service in (client("dynamodb"), _runtime(25.0)):
-            service.meta.events.register("before-send", cast(Any, answered))
+            service.meta.events.register("before-send", cast(Any, answer))
         registry = DynamoRegistry("registry")
         registry.put(TENANT, PRIVACY, TenantPrivacy(), CHANGE)
         registry.put_policy(policy(1), CHANGE)

@@ -114,7 +114,7 @@ def cost() -> dict[str, float]:
         if stage == "input":
             figures[f"{name}_us"] = microseconds(partial(check_input, config, messages))
         else:
-            figures[f"{name}_us"] = microseconds(partial(check_output, config, ANSWER, asked=messages, documents=[MAIL]))
+            figures[f"{name}_us"] = microseconds(partial(check_output, config, ANSWER, messages=messages, documents=[MAIL]))
     book = (MAIL + "\n") * 100
     figures["injection_us_per_kb"] = microseconds(lambda: suspicion(book)) / len(book) * 1000
     return figures

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 from local.office.templates import cases
-from rlaas.api.http import batched
+from rlaas.api.http import parse_batch
 from rlaas.errors import RlaasError
 from rlaas.privacy.scrub import Scrubber
 from rlaas.telemetry.events import REPORTED
@@ -48,7 +48,7 @@ def ingest(api_events: list[dict[str, object]], store: EventStore, scrubber: Scr
     skills = furnished()
     start = time.process_time()
     for event in api_events:
-        parsed = batched(REPORTED, event, limit=500)
+        parsed = parse_batch(REPORTED, event, limit=500)
         valid = [one for one in parsed if not isinstance(one, RlaasError)]
         outcomes = record_all(valid, TENANT, store, clock, skills=skills, scrubber=scrubber)
         assert not any(isinstance(outcome, RlaasError) for outcome in outcomes)

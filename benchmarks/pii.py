@@ -23,7 +23,7 @@ from benchmarks.result import report
 from rlaas.adapters.presidio.finder import PresidioFinder
 from rlaas.privacy.patterns import Span
 from rlaas.privacy.scrub import Scrubber
-from rlaas.privacy.settings import MODEL_ENTITIES, PATTERN_ENTITIES, Action, PrivacySettings
+from rlaas.privacy.settings import MODEL_ENTITIES, PATTERN_ENTITIES, EntityAction, PrivacySettings
 
 DOCUMENTS = 2_000
 KINDS = (*PATTERN_ENTITIES, *MODEL_ENTITIES)
@@ -85,7 +85,7 @@ def figures() -> dict[str, float]:
     model."""
     labelled = documents(DOCUMENTS)
     labels = Counter(label.kind for document in labelled for label in document.labels)
-    actions: dict[str, Action] = dict.fromkeys(MODEL_ENTITIES, "mask")
+    actions: dict[str, EntityAction] = dict.fromkeys(MODEL_ENTITIES, "mask")
     patterns = Scrubber(PrivacySettings(), salt=b"bench")
     everything = Scrubber(PrivacySettings.model_validate({"actions": actions}), salt=b"bench", finder=PresidioFinder())
     measure = partial(measure_finder, labelled=labelled)

@@ -8,7 +8,7 @@ from mangum import Mangum
 
 from rlaas.api.admin.app import admin_app
 from rlaas.api.admin.services import Services
-from rlaas.api.admission import admitted
+from rlaas.api.admission import admit_caller
 from rlaas.clock import utc_now
 from rlaas.runtime.environment import AdminEnvironment
 from rlaas.runtime.stage import current_stage, import_ahead
@@ -56,7 +56,7 @@ def services() -> Services:
     )
 
 
-_answer = Mangum(admin_app(services, admitted), lifespan="off")
+_answer = Mangum(admin_app(services, admit_caller), lifespan="off")
 
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, object]:

@@ -3,9 +3,9 @@
 import os
 
 from rlaas.api import web
-from rlaas.api.admission import admitted
+from rlaas.api.admission import admit_caller
 from rlaas.api.answering import answer_request, stream_request
-from rlaas.api.http import Body, Event, header, parse
+from rlaas.api.http import Body, GatewayEvent, header, parse
 from rlaas.clock import utc_now
 from rlaas.inference.chat_completion_chunks import chunks
 from rlaas.inference.chat_completions import ChatRequest, extras, to_completion, to_infer
@@ -13,9 +13,9 @@ from rlaas.runtime.stage import current_stage
 from rlaas.tenancy.keys import require_scope
 
 
-def chat(event: Event) -> Body | web.Stream:
+def chat(event: GatewayEvent) -> Body | web.Stream:
     """Answer one request of an OpenAI client. Raises: RlaasError."""
-    who = admitted(event)
+    who = admit_caller(event)
     require_scope(who.scopes, "infer")
     request, stage = parse(ChatRequest, event), current_stage()
     key, trace = header(event, "Idempotency-Key"), header(event, "traceparent")

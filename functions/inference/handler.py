@@ -1,22 +1,22 @@
 """`/v1/infer` answers; `/v1/decide`, `/v1/models` and OpenFeature's remote evaluation say which model would answer."""
 
 from rlaas.api import answering, deciding
-from rlaas.api.admission import admitted
-from rlaas.api.hot_paths import Reply, serving
-from rlaas.api.http import Caller, Event, header, named, parse
+from rlaas.api.admission import admit_caller
+from rlaas.api.hot_paths import Reply, make_handler
+from rlaas.api.http import Caller, GatewayEvent, header, parse, path_parameter
 from rlaas.inference.decide import InferRequest
 from rlaas.runtime.stage import current_stage
 from rlaas.tenancy.keys import require_scope
 
 
-def authorize(event: Event) -> Caller:
+def authorize(event: GatewayEvent) -> Caller:
     """The caller, who must have the scope `infer`. Raises: Unauthorized, Forbidden, QuotaExceeded."""
-    who = admitted(event)
+    who = admit_caller(event)
     require_scope(who.scopes, "infer")
     return who
 
 
-def infer(event: Event) -> Reply:
+def infer(event: GatewayEvent) -> Reply:
     """Answer a skill's inputs with a draft and its decision."""
     who, stage = authorize(event), current_stage()
     request, key = parse(InferRequest, event), header(event, "Idempotency-Key")
@@ -26,34 +26,34 @@ def infer(event: Event) -> Reply:
     return Reply(200, answering.infer_body(result))
 
 
-def decide(event: Event) -> Reply:
+def decide(event: GatewayEvent) -> Reply:
     """The decision, the request for the model, and a grant with which the caller asks the model directly."""
     who, stage, key = authorize(event), current_stage(), header(event, "Idempotency-Key")
     return Reply(200, deciding.decide_request(parse(InferRequest, event), who, stage=stage, idempotency_key=key))
 
 
-def models(event: Event) -> Reply:
+def models(event: GatewayEvent) -> Reply:
     """The tenant's skills and policies, as models of the OpenAI API."""
     entries = deciding.models(authorize(event), stage=current_stage())
     return Reply(200, {"object": "list", "data": [*entries]})
 
 
-def model(event: Event) -> Reply:
+def model(event: GatewayEvent) -> Reply:
     """One skill or policy, as a model of the OpenAI API."""
-    return Reply(200, deciding.model(authorize(event), named(event, "model"), stage=current_stage()))
+    return Reply(200, deciding.model(authorize(event), path_parameter(event, "model"), stage=current_stage()))
 
 
-def flag(event: Event) -> Reply:
+def flag(event: GatewayEvent) -> Reply:
     """The arm of one skill for a unit."""
-    return Reply(*deciding.flag(named(event, "key"), authorize(event), event, stage=current_stage()))
+    return Reply(*deciding.flag(path_parameter(event, "key"), authorize(event), event, stage=current_stage()))
 
 
-def flags(event: Event) -> Reply:
+def flags(event: GatewayEvent) -> Reply:
     """The arm of every skill for a unit."""
     return Reply(*deciding.flags(authorize(event), event, stage=current_stage()))
 
 
-handler = serving(
+handler = make_handler(
     {
         "POST /v1/infer": infer,
         "POST /v1/decide": decide,

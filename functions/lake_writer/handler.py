@@ -20,7 +20,7 @@ from rlaas.telemetry.store import StoredEvent
 def read(record: StreamRecord) -> tuple[StoredEvent, list[ShadowTask]]:
     """The new event, and a task for each shadow policy that its decision drew."""
     event = stored_event(new_image(record))
-    return event, list(shadow_tasks(event)) if "mirrored" in event.marks else []
+    return event, list(shadow_tasks(event)) if "mirrored" in event.shadow_roles else []
 
 
 def mirror(tasks_of: Sequence[Sequence[ShadowTask]]) -> list[int]:

@@ -57,7 +57,7 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValu
             run = conductor.decide()
             return {"status": run.status, "reason": run.reason, "release": conductor.to_release()}
         case "fail":
-            reason = step.error.told if step.error else "no error was given"
+            reason = step.error.message if step.error else "no error was given"
             conductor.fail(reason)
             return {"status": "failed", "reason": reason, "release": conductor.to_release()}
 

@@ -64,7 +64,7 @@ def handler(event: Mapping[str, object], _: LambdaContext) -> dict[str, JsonValu
         case "rebuild":  # in no state machine: operators invoke it
             return {"version": conductor.watch_anew().version}
         case "abort":
-            aborted_rollout = conductor.abort(step.error.told if step.error else "no error was given")
+            aborted_rollout = conductor.abort(step.error.message if step.error else "no error was given")
             return {"status": aborted_rollout.status if aborted_rollout else "failed"}
 
 

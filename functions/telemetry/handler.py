@@ -5,9 +5,9 @@ from functools import partial
 
 from pydantic import JsonValue
 
-from rlaas.api.admission import admitted
-from rlaas.api.hot_paths import Reply, serving
-from rlaas.api.http import Caller, Event, batched, caller, error_body, header, parse, request_id, status_of
+from rlaas.api.admission import admit_caller
+from rlaas.api.hot_paths import Reply, make_handler
+from rlaas.api.http import Caller, GatewayEvent, caller, error_body, header, parse, parse_batch, request_id, status_of
 from rlaas.clock import utc_now
 from rlaas.errors import Forbidden, RlaasError
 from rlaas.runtime.stage import current_stage, import_ahead
@@ -23,14 +23,14 @@ MAX_PAGE_BATCH, MAX_PAGE_BATCH_BYTES = 25, 512 * 1024
 """Most events, and most bytes, in one batch with a publishable key."""
 
 
-def authorize(event: Event, *, events: int = 1) -> Caller:
+def authorize(event: GatewayEvent, *, events: int = 1) -> Caller:
     """The caller, who must have the scope `telemetry`. Raises: Unauthorized, Forbidden, QuotaExceeded."""
-    who = admitted(event, events=events)
+    who = admit_caller(event, events=events)
     require_scope(who.scopes, "telemetry")
     return who
 
 
-def authorize_server(event: Event) -> Caller:
+def authorize_server(event: GatewayEvent) -> Caller:
     """The caller, whose key must also be secret. Raises: as `authorize`."""
     who = authorize(event)
     if who.publishable:
@@ -38,7 +38,7 @@ def authorize_server(event: Event) -> Caller:
     return who
 
 
-def ingest(event_type: str, event: Event) -> Reply:
+def ingest(event_type: str, event: GatewayEvent) -> Reply:
     """Record the request's event: 201 new, 202 new and waiting for the event that it refers to, 200 replayed."""
     who = authorize(event) if event_type == "feedback" else authorize_server(event)
     stage = current_stage()
@@ -56,15 +56,15 @@ def ingest(event_type: str, event: Event) -> Reply:
     return Reply(_status(result), {f"{event_type}_id": result.event_id, **_reply_fields(result)})
 
 
-def record_batch(event: Event) -> Reply:
+def record_batch(event: GatewayEvent) -> Reply:
     """Record up to 500 events of any type, from a page up to 25; the reply has for each, in the order sent, what the
     endpoint of its type would have replied."""
     if caller(event).publishable:
-        events = batched(REPORTED, event, limit=MAX_PAGE_BATCH, most_bytes=MAX_PAGE_BATCH_BYTES)
+        events = parse_batch(REPORTED, event, limit=MAX_PAGE_BATCH, most_bytes=MAX_PAGE_BATCH_BYTES)
         who = authorize(event, events=len(events))
     else:
         who = authorize(event)
-        events = batched(REPORTED, event, limit=MAX_BATCH)
+        events = parse_batch(REPORTED, event, limit=MAX_BATCH)
     stage = current_stage()
     key = header(event, "Idempotency-Key")
     outcomes = iter(
@@ -83,11 +83,11 @@ def record_batch(event: Event) -> Reply:
     return Reply(200, {"results": results})
 
 
-def token(event: Event) -> Reply:
+def token(event: GatewayEvent) -> Reply:
     """The token with which a page may give feedback on an output, for a back end that reports outputs in the
     background."""
     who = authorize_server(event)
-    output = parse(FeedbackTokenRequest, event).shown()
+    output = parse(FeedbackTokenRequest, event).to_shown()
     return Reply(200, {"feedback_token": feedback_token(output, scrubber=current_stage().scrubbers.of(who.tenant_id), now=utc_now())})
 
 
@@ -110,7 +110,7 @@ def _reply_fields(result: Recorded) -> dict[str, JsonValue]:
     return {"idempotent_replay": not result.new, "pending": result.pending, **token}
 
 
-handler = serving(
+handler = make_handler(
     {
         "POST /v1/interaction.create": partial(ingest, "interaction"),
         "POST /v1/interaction.output": partial(ingest, "output"),

@@ -32,10 +32,10 @@ from ministack import app
 from ministack.core import iam_actions, iam_evaluator, responses, sigv4
 
 Message = dict[str, Any]
-Scope = dict[str, Any]
+AsgiScope = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
 HEALTH = "/_ministack/health"
 API = re.compile(r"/_aws/execute-api/[^/]+/[^/]+(?:/(?!@connections/).*)?", re.DOTALL)
@@ -111,7 +111,7 @@ class Door:
         """`tokens` matches the paths whose handler checks a token itself."""
         self._inside, self._port, self._tokens = inside, port, tokens
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Let a request in, or answer it with 403."""
         if scope["type"] == "websocket":
             await receive()
@@ -123,7 +123,7 @@ class Door:
         else:
             await self._guard(scope, receive, _unreadable(send))
 
-    def _to_the_api(self, scope: Scope) -> Scope:
+    def _to_the_api(self, scope: AsgiScope) -> AsgiScope:
         """The request with a host name of the cloud: by a client's own name ministack could take it for another
         service."""
         headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"host"]
@@ -132,7 +132,7 @@ class Door:
             name = f"{LOOPBACK[0]}:{self._port}"
         return {**scope, "headers": [(b"host", name.encode()), *headers]}
 
-    async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _guard(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         headers = _headers(scope)
         try:
             host = self._check_where_from(scope, headers)
@@ -147,7 +147,7 @@ class Door:
             return
         await self._inside(scope, receive, send)
 
-    def _check_where_from(self, scope: Scope, headers: dict[str, str]) -> str:
+    def _check_where_from(self, scope: AsgiScope, headers: dict[str, str]) -> str:
         """The request's host, in lower case. Raises: Refused for a host that is not the cloud's, and for another
         page's origin."""
         host = _host_of(scope)
@@ -165,13 +165,13 @@ class Door:
         return tuple(f"{name}:{self._port}" for name in LOOPBACK)
 
 
-def _host_of(scope: Scope) -> str:
+def _host_of(scope: AsgiScope) -> str:
     """The Host header in lower case; empty unless there is exactly one."""
     hosts = [value for name, value in scope["headers"] if name.lower() == b"host"]
     return str(hosts[0].decode("latin-1").lower()) if len(hosts) == 1 else ""
 
 
-def _headers(scope: Scope) -> dict[str, str]:
+def _headers(scope: AsgiScope) -> dict[str, str]:
     """The headers by name in lower case; values of a repeated header are joined, so that no single one counts."""
     values: dict[str, str] = {}
     for name, value in scope["headers"]:
@@ -180,7 +180,7 @@ def _headers(scope: Scope) -> dict[str, str]:
     return values
 
 
-async def _check_signature(scope: Scope, headers: dict[str, str], receive: Receive, *, by_path: bool) -> Receive:
+async def _check_signature(scope: AsgiScope, headers: dict[str, str], receive: Receive, *, by_path: bool) -> Receive:
     """Check the request's signature; returns the callable that ministack receives the request from. `by_path` says that
     a bucket, if there is one, is named in the path and not by the host.
 
@@ -245,7 +245,7 @@ async def _read(receive: Receive) -> tuple[bytes, Receive]:
     return b"".join(message.get("body", b"") for message in messages), receive_again
 
 
-def _refusal(scope: Scope, headers: dict[str, str], refusal: Refused) -> tuple[int, dict[str, str], bytes]:
+def _refusal(scope: AsgiScope, headers: dict[str, str], refusal: Refused) -> tuple[int, dict[str, str], bytes]:
     """The refusal in the form of the service that the request is for."""
     service = app.detect_service(scope["method"], scope["path"], headers, {})
     code = refusal.code if refusal.code in iam_actions._AUTH_FAILURES else ""  # empty: the service's own code

@@ -6,7 +6,7 @@ import pytest
 
 from rlaas.errors import QuotaExceeded
 from rlaas.metering.budgets import Amount, Budget, Budgets, Cap, Charge, Request, charges
-from rlaas.metering.ledger import Counters, Mark, Write, count, releasing, reserve, settle, spent_arms, standing
+from rlaas.metering.ledger import Counters, SetMember, Write, count, releasing, reserve, settle, spent_arms, standing
 from tests.fakes.worlds import NOW, SKILL, TENANT
 
 REQUEST = Request(skill=SKILL, key_id="k" * 26, capped=(f"{SKILL}@v2", Cap(requests=2)))
@@ -26,18 +26,18 @@ def stands(counters: Counters, charge: Charge) -> tuple[int, int]:
 
 def test_a_write_happens_whole_or_not_at_all_and_tells_the_item(counters: Counters) -> None:
     assert counters.read(TENANT) == {}
-    first = counters.write(TENANT, Write(at_most={"n": 4}, lacks=Mark("ids", "a"), mark=Mark("ids", "a"), add={"n": 5, "m": -1}))
+    first = counters.write(TENANT, Write(at_most={"n": 4}, lacks=SetMember("ids", "a"), mark=SetMember("ids", "a"), add={"n": 5, "m": -1}))
     assert first == (True, {"n": 5, "m": -1, "ids": frozenset("a")})
     assert counters.write(TENANT, Write(at_most={"n": 4}, add={"n": 1})) == (False, first.item)
-    assert counters.write(TENANT, Write(lacks=Mark("ids", "a"), add={"n": 1})) == (False, first.item)
-    assert counters.write(TENANT, Write(has=Mark("ids", "b"), add={"n": 1})) == (False, first.item)
-    assert counters.write(TENANT, Write(has=Mark("no such", "b"), add={"n": 1})) == (False, first.item)
-    assert counters.write(TENANT, Write(at_most={"n": 5}, mark=Mark("ids", "b"), add={"n": 2})).item["ids"] == frozenset("ab")
+    assert counters.write(TENANT, Write(lacks=SetMember("ids", "a"), add={"n": 1})) == (False, first.item)
+    assert counters.write(TENANT, Write(has=SetMember("ids", "b"), add={"n": 1})) == (False, first.item)
+    assert counters.write(TENANT, Write(has=SetMember("no such", "b"), add={"n": 1})) == (False, first.item)
+    assert counters.write(TENANT, Write(at_most={"n": 5}, mark=SetMember("ids", "b"), add={"n": 2})).item["ids"] == frozenset("ab")
     for stale in ({"ids": frozenset("a")}, {"n": None}, {"absent": 0}):
         assert not counters.write(TENANT, Write(unchanged=stale, remove=["ids"], add={"m": 1})).applied
-    fresh = Write(unchanged={"ids": frozenset("ba"), "absent": None, "n": 7}, remove=["m"], put={"last": 9}, unmark=Mark("ids", "a"))
+    fresh = Write(unchanged={"ids": frozenset("ba"), "absent": None, "n": 7}, remove=["m"], put={"last": 9}, unmark=SetMember("ids", "a"))
     assert counters.write(TENANT, fresh) == (True, {"n": 7, "last": 9, "ids": frozenset("b")})
-    assert counters.write(TENANT, Write(has=Mark("ids", "b"), unmark=Mark("ids", "b"))) == (True, {"n": 7, "last": 9})
+    assert counters.write(TENANT, Write(has=SetMember("ids", "b"), unmark=SetMember("ids", "b"))) == (True, {"n": 7, "last": 9})
     assert counters.read(TENANT) == {"n": 7, "last": 9}
     assert counters.read("another") == {}
 

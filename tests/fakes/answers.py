@@ -10,7 +10,7 @@ from rlaas.evaluation.asking import Answer, Question
 class MemoryAnswers:
     kept: list[Answer] = field(default_factory=list)
 
-    def answered(self) -> set[Question]:
+    def list_answered(self) -> set[Question]:
         return {(answer.row, answer.system) for answer in self.kept}
 
     def keep(self, answers: Sequence[Answer]) -> None:

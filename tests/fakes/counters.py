@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from threading import Lock
 
-from rlaas.metering.ledger import Item, Mark, Write, Written
+from rlaas.metering.ledger import Item, SetMember, Write, Written
 
 
 @dataclass
@@ -52,7 +52,7 @@ def number(item: Item, name: str) -> int:
     return value
 
 
-def ids(item: Item, mark: Mark) -> frozenset[str]:
+def ids(item: Item, mark: SetMember) -> frozenset[str]:
     value = item.get(mark.attribute, frozenset())
     assert isinstance(value, frozenset)
     return value

@@ -391,7 +391,7 @@ def test_a_query_that_fails_fails_its_task_with_athenas_reason(emulator: Emulato
     query = json.loads(execution["cause"])["QueryExecution"]
     assert (query["Status"]["State"], query["WorkGroup"]) == ("FAILED", event_lake["workgroup"])
     assert isinstance(query["Status"]["SubmissionDateTime"], int)
-    assert "no_such_column" in Failure(Error=execution["error"], Cause=execution["cause"]).told
+    assert "no_such_column" in Failure(Error=execution["error"], Cause=execution["cause"]).message
     nowhere = select_events(emulator, {**event_lake, "workgroup": "primary"}, wrong, "")
     assert (nowhere["error"], nowhere["cause"][:18]) == ("Athena.InvalidRequestException", "No output location")
 

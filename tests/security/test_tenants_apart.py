@@ -299,7 +299,7 @@ def test_the_session_for_one_run_reaches_neither_models_nor_files_of_another_ten
     [prompt] = mine.prompts()
     assert isinstance(mine.ask("baseline", prompt), str)
     mine.keep([Answer(row=0, interaction_id="int_1", system="baseline", text="x")])
-    assert mine.answered() == {(0, "baseline")}
+    assert mine.list_answered() == {(0, "baseline")}
 
     dataset, answers = files(world.b)
     theirs = HeldOutRun(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rlaas.api import web
-from rlaas.api.http import Body, Event, caller, header, parse
+from rlaas.api.http import Body, GatewayEvent, caller, header, parse
 from rlaas.errors import DependencyUnavailable, QuotaExceeded
 from rlaas.wire import WireModel
 from tests.fakes.gateway import proxy_event
@@ -30,13 +30,13 @@ class Speaker:
         self.closed = threading.Event()
         self.said_first = threading.Event()
         self.go_on = threading.Event()
-        self.events: list[Event] = []
+        self.events: list[GatewayEvent] = []
 
-    def whole(self, event: Event) -> Body:
+    def whole(self, event: GatewayEvent) -> Body:
         self.events.append(event)
         return {"text": parse(Say, event).text, "tenant": caller(event).tenant_id, "origin": header(event, "Origin")}
 
-    def parts(self, event: Event) -> web.Stream:
+    def parts(self, event: GatewayEvent) -> web.Stream:
         text = parse(Say, event).text
         return self._speak(text)
 
@@ -55,7 +55,7 @@ class Speaker:
         finally:
             self.closed.set()
 
-    def limited(self, event: Event) -> Body:
+    def limited(self, event: GatewayEvent) -> Body:
         error = QuotaExceeded("spent")
         error.retry_after_s = 1.2
         raise error

@@ -94,3 +94,40 @@ def test_a_public_function_that_raises_says_so() -> None:
         if "Raises:" not in (ast.get_docstring(function) or "")
     ]
     assert silent == []
+
+
+PARTICIPLES = frozenset(
+    """
+    told named taken acted begun begins pardoned found known asked held given said kept wanted shown written answered heard made counted
+    came
+    """.split()  # noqa: SIM905
+)
+STORED = {("experiments/sequential.py", "answered"), ("voices.py", "heard")}
+"""Arguments that are called as a field is that lies in the tables."""
+
+
+def find_names(text: str) -> Iterator[str]:
+    """What a module calls its variables, arguments, attributes and functions; but for fields, which may be on the
+    wire."""
+    tree = ast.parse(text)
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    fields = {id(statement.target) for node in classes for statement in node.body if isinstance(statement, ast.AnnAssign)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store) and id(node) not in fields:
+            yield node.id if isinstance(node, ast.Name) else node.attr
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+
+
+def test_what_holds_something_is_a_noun() -> None:
+    folders = (PACKAGE, *(ROOT / name for name in ("functions", "infra", "training_jobs", "local", "benchmarks", "clients/python/src")))
+    names = {
+        (str(path.relative_to(folder)), name)
+        for folder in folders
+        for path in folder.rglob("*.py")
+        for name in find_names(path.read_text())
+        if name.strip("_") in PARTICIPLES
+    }
+    assert names == STORED

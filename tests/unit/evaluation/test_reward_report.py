@@ -8,7 +8,7 @@ import pytest
 from rlaas.errors import InvalidInput
 from rlaas.evaluation import reward_report
 from rlaas.evaluation.reward_report import RewardFigures, report_rewards, reward_figures
-from rlaas.routing.route import Unit
+from rlaas.routing.route import UnitKind
 from rlaas.telemetry.events import RewardComputed
 from rlaas.telemetry.ingest import prepare
 from tests.fakes.events import MemoryEventStore
@@ -23,7 +23,7 @@ def reward(number: int, value: float, *, user: str | None = None, thread: str | 
     return RewardComputed.model_validate({**ids, **about, "reward": value, "components": {"sent": value}, "n": n, **more})
 
 
-def figures_of(rewards: list[RewardComputed], unit: Unit = "thread") -> RewardFigures:
+def figures_of(rewards: list[RewardComputed], unit: UnitKind = "thread") -> RewardFigures:
     figures = reward_figures(rewards, unit=unit)
     assert figures is not None
     return figures

@@ -163,7 +163,7 @@ def test_a_decision_without_a_report_is_not_found(ready: Stage) -> None:
     [("", "Boom"), ("plain words", "Boom: plain words"), ("[1]", "Boom: [1]"), ('{"errorMessage": "inside"}', "Boom: inside")],
 )
 def test_a_failure_is_told_by_what_its_cause_holds(cause: str, message: str) -> None:
-    assert Failure(Error="Boom", Cause=cause).told == message
+    assert Failure(Error="Boom", Cause=cause).message == message
 
 
 def test_an_execution_is_started_once_under_its_name(stage: Stage) -> None:

@@ -453,7 +453,7 @@ TEXTS = st.text(max_size=200) | st.text(alphabet="a bc.@x1yZ\u200b\u0301é<|im_s
 @settings(max_examples=300, deadline=None)
 def test_no_text_makes_a_guardrail_fail(one: str, other: str) -> None:
     input_verdict = check_input(EVERYTHING, [Message(role="user", content=one)], {"x": other})
-    output_verdict = check_output(EVERYTHING, one, documents=[other], asked=[Message(role="user", content=other)])
+    output_verdict = check_output(EVERYTHING, one, documents=[other], messages=[Message(role="user", content=other)])
     assert not [action for action in (*input_verdict.actions, *output_verdict.actions) if action.failed]
     assert not input_verdict.blocked
     assert not output_verdict.blocked

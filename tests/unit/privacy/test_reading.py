@@ -93,7 +93,7 @@ def test_a_tool_call_with_masked_arguments_can_be_made_and_sent_back() -> None:
 def test_data_of_the_request_is_no_leak_however_the_answer_writes_it() -> None:
     config = Guardrails.model_validate_json(json.dumps({"output": [{"kind": "pii_leak"}]}))
     messages = [Message(role="user", content="Refund 4111 1111 1111 1111")]
-    assert check_output(config, "", tool_calls=[make_call(f'{{"card": {CARD}}}')], asked=messages).actions == ()
+    assert check_output(config, "", tool_calls=[make_call(f'{{"card": {CARD}}}')], messages=messages).actions == ()
 
 
 def test_a_listed_term_is_taken_out_of_json_by_its_rules() -> None:

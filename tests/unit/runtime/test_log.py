@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from rlaas.api.hot_paths import serving
-from rlaas.api.http import Event, parse
+from rlaas.api.hot_paths import make_handler
+from rlaas.api.http import GatewayEvent, parse
 from rlaas.errors import NotFound
 from rlaas.inference.chat_completions import ChatRequest
 from rlaas.inference.decide import InferRequest
@@ -42,14 +42,14 @@ def test_a_refusal_tells_the_caller_the_key_and_the_log_the_schema() -> None:
 
     body = {"skill": "reply", "inputs": {"ada@example.com": 1}, "4111111111111111": 1}
 
-    def handle(event: Event) -> None:
+    def handle(event: GatewayEvent) -> None:
         parse(InteractionCreated, event)
         raise NotFound("reached")
 
     line_handler = LineHandler()
     logging.getLogger("rlaas").addHandler(line_handler)
     try:
-        answer = serving({"POST /v1/x": handle})(proxy_event("/v1/x", body, scopes="telemetry"), lambda_context())  # type: ignore[dict-item]
+        answer = make_handler({"POST /v1/x": handle})(proxy_event("/v1/x", body, scopes="telemetry"), lambda_context())  # type: ignore[dict-item]
     finally:
         logging.getLogger("rlaas").removeHandler(line_handler)
     assert "ada@example.com" in str(answer["body"])

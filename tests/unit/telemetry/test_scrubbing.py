@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue
 
 from rlaas.chat import CalledFunction, Document, Message, ToolCall
 from rlaas.privacy.scrub import Scrubber
-from rlaas.privacy.settings import Action, CustomEntity, PrivacySettings
+from rlaas.privacy.settings import CustomEntity, EntityAction, PrivacySettings
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, InteractionCreated, OutputProduced, TaskResultReported
 from rlaas.telemetry.ingest import record
 from rlaas.telemetry.scrubbing import scrubbed
@@ -124,7 +124,7 @@ def test_names_that_become_one_another_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("action", ["mask", "hash", "drop"])
-def test_what_is_stored_can_be_read_again_however_long_a_mask_is(action: Action) -> None:
+def test_what_is_stored_can_be_read_again_however_long_a_mask_is(action: EntityAction) -> None:
     scrubber = Scrubber(PrivacySettings(actions={"IP_ADDRESS": action}), salt=b"pinch")
     address, many = "1.1.1.1", "1.1.1.1 " * 16
     for event in (

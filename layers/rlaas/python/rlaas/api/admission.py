@@ -1,7 +1,7 @@
 """Which requests are let in: those of a known caller whose tenant, or whose page's key, has not sent too many in this
 second."""
 
-from rlaas.api.http import Caller, Event, caller
+from rlaas.api.http import Caller, GatewayEvent, caller
 from rlaas.errors import Forbidden
 from rlaas.runtime.stage import current_stage, import_ahead
 from rlaas.wire import MAX_HOPS
@@ -9,7 +9,7 @@ from rlaas.wire import MAX_HOPS
 import_ahead("adapters.aws.rates", "adapters.aws.registry", "metering.ceilings")
 
 
-def admitted(event: Event, *, events: int = 1) -> Caller:
+def admit_caller(event: GatewayEvent, *, events: int = 1) -> Caller:
     """The caller of a request that brings `events` events. Raises: as `caller`; Forbidden for a request that has passed
     more gateways than `MAX_HOPS`; QuotaExceeded, DependencyUnavailable."""
     who = caller(event)

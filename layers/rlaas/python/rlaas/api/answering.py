@@ -16,7 +16,7 @@ from rlaas.inference.gateway import Gateway
 from rlaas.inference.infer import AnswerStream, infer, infer_stream
 from rlaas.inference.record import Answer
 from rlaas.runtime.environment import API_GATEWAY_SECONDS, AnsweringEnvironment
-from rlaas.runtime.metrics import Unit, emit
+from rlaas.runtime.metrics import MetricUnit, emit
 from rlaas.runtime.stage import Stage, import_ahead
 from rlaas.runtime.traces import SERVER, Trace, TracedBackend, Value
 
@@ -130,7 +130,7 @@ class _Request:
         )
         if result is None or result.replay:
             return
-        metrics: dict[str, tuple[float, Unit]] = {"Fallback": (float(result.decision.fallback), "Count")}
+        metrics: dict[str, tuple[float, MetricUnit]] = {"Fallback": (float(result.decision.fallback), "Count")}
         if isinstance(result, Answer):
             metrics |= {
                 "BackendLatency": (result.latency_ms, "Milliseconds"),

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from rlaas.adapters.aws.lent_sessions import LIFETIME
 from rlaas.api.answering import gateway
-from rlaas.api.http import Body, Caller, Event, body_of
+from rlaas.api.http import Body, Caller, GatewayEvent, body_of
 from rlaas.clock import rfc3339, utc_now
 from rlaas.errors import InvalidInput, NotFound
 from rlaas.inference.decide import Asker, InferRequest
@@ -85,7 +85,7 @@ def _build_model(name: str, created: float, who: Caller) -> Body:
     return {"id": name, "object": "model", "created": int(created), "owned_by": who.tenant_id}
 
 
-def flag(key: str, who: Caller, event: Event, *, stage: Stage) -> tuple[int, Body]:
+def flag(key: str, who: Caller, event: GatewayEvent, *, stage: Stage) -> tuple[int, Body]:
     """OFREP's answer about one skill: its status and body."""
     try:
         unit = targeting_key(_read_body(event, key=key), key=key)
@@ -94,7 +94,7 @@ def flag(key: str, who: Caller, event: Event, *, stage: Stage) -> tuple[int, Bod
         return refusal.status, refusal.body
 
 
-def flags(who: Caller, event: Event, *, stage: Stage) -> tuple[int, Body]:
+def flags(who: Caller, event: GatewayEvent, *, stage: Stage) -> tuple[int, Body]:
     """OFREP's answer about every skill."""
     skills = (stored.record.skill for stored in stage.registry.list(Skill, who.tenant_id, SKILL_PREFIX, limit=_LISTED).items)
     try:
@@ -104,7 +104,7 @@ def flags(who: Caller, event: Event, *, stage: Stage) -> tuple[int, Body]:
     return 200, {"flags": [*evaluate_all(skills, unit, who.tenant_id, routes=stage.registry, now=utc_now())]}
 
 
-def _read_body(event: Event, *, key: str | None) -> JsonValue:
+def _read_body(event: GatewayEvent, *, key: str | None) -> JsonValue:
     try:
         body: JsonValue = json.loads(body_of(event))
     except (ValueError, RecursionError, InvalidInput):

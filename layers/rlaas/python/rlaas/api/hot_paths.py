@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import JsonValue
 
-from rlaas.api.http import Event, error_body, internal_error_body, request_id, retry_after, status_of
+from rlaas.api.http import GatewayEvent, error_body, internal_error_body, request_id, retry_after, status_of
 from rlaas.errors import NotFound, RlaasError
 from rlaas.runtime.log import logger, refused, where
 
@@ -23,15 +23,15 @@ class Reply:
     body: Mapping[str, JsonValue]
 
 
-Handle = Callable[[Event], Reply]
+Handle = Callable[[GatewayEvent], Reply]
 """Answers one request. Raises: any RlaasError."""
 
 
-def serving(routes: Mapping[str, Handle]) -> Callable[[Event, LambdaContext], dict[str, object]]:
+def make_handler(routes: Mapping[str, Handle]) -> Callable[[GatewayEvent, LambdaContext], dict[str, object]]:
     """The Lambda entry point of a function with these `routes`: method and resource, as in `POST /v1/infer`, to
     handle."""
 
-    def handler(event: Event, _: LambdaContext) -> dict[str, object]:
+    def handler(event: GatewayEvent, _: LambdaContext) -> dict[str, object]:
         identifier = request_id(event)
         try:
             handle = routes.get(f"{event.get('httpMethod')} {event.get('resource')}")

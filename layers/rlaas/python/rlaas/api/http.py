@@ -42,7 +42,7 @@ _STATUS: dict[type[RlaasError], int] = {
 }
 
 Model = TypeVar("Model", bound=BaseModel)
-Event = Mapping[str, object]
+GatewayEvent = Mapping[str, object]
 Body = dict[str, JsonValue]
 """What an answer says, in JSON."""
 
@@ -101,13 +101,13 @@ def internal_error_body(request_id: str) -> Body:
     }
 
 
-def request_id(event: Event) -> str:
+def request_id(event: GatewayEvent) -> str:
     """API Gateway's id of the request."""
     context = event.get("requestContext")
     return str(context.get("requestId", "")) if isinstance(context, Mapping) else ""
 
 
-def caller(event: Event) -> Caller:
+def caller(event: GatewayEvent) -> Caller:
     """The caller, from the authorizer's context.
 
     Raises: Unauthorized when the request passed no authorizer; Forbidden when the key is a publishable one and the
@@ -130,7 +130,7 @@ def caller(event: Event) -> Caller:
     return who
 
 
-def _read_hops(event: Event) -> int:
+def _read_hops(event: GatewayEvent) -> int:
     """How many gateways the request has passed, as the last of them says (`rlaas.adapters.models.trace_context`).
     Raises: InvalidInput where that is no number."""
     value = header(event, HOPS) or "0"
@@ -139,7 +139,7 @@ def _read_hops(event: Event) -> int:
     return int(value)
 
 
-def header(event: Event, name: str) -> str | None:
+def header(event: GatewayEvent, name: str) -> str | None:
     """A request header, whatever its case."""
     headers = event.get("headers")
     if not isinstance(headers, Mapping):
@@ -147,14 +147,14 @@ def header(event: Event, name: str) -> str | None:
     return next((str(value) for key, value in headers.items() if str(key).lower() == name.lower()), None)
 
 
-def named(event: Event, parameter: str) -> str:
+def path_parameter(event: GatewayEvent, parameter: str) -> str:
     """The value of `{parameter}` in the path, decoded; empty where there is none."""
     parameters = event.get("pathParameters")
     value = parameters.get(parameter) if isinstance(parameters, Mapping) else None
     return unquote(str(value or ""))
 
 
-def parse(model: type[Model], event: Event) -> Model:
+def parse(model: type[Model], event: GatewayEvent) -> Model:
     """The request's body as `model`, strictly.
 
     Raises: PayloadTooLarge above 256 KiB; InvalidInput for another content type, malformed JSON, something else than an
@@ -167,8 +167,8 @@ def parse(model: type[Model], event: Event) -> Model:
         raise invalid_input(error, _load_json(body)) from None
 
 
-def batched(
-    models: Mapping[str, type[Model]], event: Event, *, limit: int, most_bytes: int = MAX_BATCH_BYTES
+def parse_batch(
+    models: Mapping[str, type[Model]], event: GatewayEvent, *, limit: int, most_bytes: int = MAX_BATCH_BYTES
 ) -> "list[Model | InvalidInput]":
     """The body's `events`: each as the model that its `type` names, or the error that says why it is not one.
 
@@ -215,7 +215,7 @@ def _load_json(body: bytes) -> object:
         return None
 
 
-def body_of(event: Event, limit: int = MAX_BODY_BYTES) -> bytes:
+def body_of(event: GatewayEvent, limit: int = MAX_BODY_BYTES) -> bytes:
     """The request's body. Raises: PayloadTooLarge above `limit` bytes; InvalidInput for another content type."""
     content_type = (header(event, "Content-Type") or "").partition(";")[0].strip().lower()
     if content_type != "application/json":

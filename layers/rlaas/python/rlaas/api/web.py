@@ -12,7 +12,7 @@ import socketserver
 from collections.abc import Callable, Generator, Mapping
 from http.server import BaseHTTPRequestHandler
 
-from rlaas.api.http import Body, Event, error_body, internal_error_body, request_id, retry_after, status_of
+from rlaas.api.http import Body, GatewayEvent, error_body, internal_error_body, request_id, retry_after, status_of
 from rlaas.errors import NotFound, RlaasError, Unauthorized
 from rlaas.runtime.log import logger, refused, where
 
@@ -23,7 +23,7 @@ CONTEXT_HEADER = "x-amzn-request-context"
 Stream = Generator[Body, None, None]
 """The parts of a streamed answer. An error before its first part becomes an ordinary error answer. It is closed when
 the client has left, so that it can account for what was produced."""
-Responder = Callable[[Event], Body | Stream]
+Responder = Callable[[GatewayEvent], Body | Stream]
 """Answers one request, whole or in parts. Raises: any RlaasError."""
 
 
@@ -80,7 +80,7 @@ class _Exchange(BaseHTTPRequestHandler):
         except Exception as error:
             self._refuse(error, identifier)
 
-    def _read_event(self) -> Event:
+    def _read_event(self) -> GatewayEvent:
         """The request as API Gateway's proxy event. Raises: Unauthorized without exactly one context, which only the
         adapter gives."""
         # Read in any case: unread bytes would be taken for the next request.

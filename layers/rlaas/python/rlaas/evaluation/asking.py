@@ -53,7 +53,7 @@ class Answer(WireModel, hide_input_in_errors=True):
 class Answers(Protocol):
     """The answers of a run's systems so far."""
 
-    def answered(self) -> Collection[Question]:
+    def list_answered(self) -> Collection[Question]:
         """The questions that need not be asked again."""
         ...
 
@@ -85,7 +85,7 @@ def ask_on(prompts: Sequence[HeldOutPrompt], ask: Ask, answers: Answers, *, conc
     Raises: DependencyUnavailable when an answer did not come, or when there was time for none; what else `ask` raises.
     """
     questions: list[Question] = [(row, system) for row in range(len(prompts)) for system in SYSTEMS]
-    before = answers.answered()
+    before = answers.list_answered()
     left = [question for question in questions if question not in before]
     new: list[Answer] = []
     try:

@@ -14,7 +14,7 @@ from rlaas.clock import rfc3339
 from rlaas.errors import InvalidInput
 from rlaas.ids import PolicyId
 from rlaas.rewards.reward import latest_rewards
-from rlaas.routing.route import Unit
+from rlaas.routing.route import UnitKind
 from rlaas.telemetry.events import RewardComputed
 from rlaas.telemetry.store import EventStore
 from rlaas.voices import MANY, cap, person
@@ -66,12 +66,12 @@ class RewardReport(WireModel):
     """A skill's rewards on some days, by policy; `others` are those of drafts that no policy wrote. Answers of a
     fallback are left out. `unit` is what keeps its arm."""
 
-    unit: Unit
+    unit: UnitKind
     policies: dict[PolicyId, RewardFigures]
     others: RewardFigures | None = None
 
 
-def report_rewards(events: EventStore, tenant_id: str, skill: str, *, first: date, last: date, unit: Unit) -> RewardReport:
+def report_rewards(events: EventStore, tenant_id: str, skill: str, *, first: date, last: date, unit: UnitKind) -> RewardReport:
     """The rewards of the days (UTC) `first` to `last`, both included, by policy. Raises: InvalidInput for more than
     `MOST_REWARDS`, DependencyUnavailable."""
     by_policy: dict[str | None, list[RewardComputed]] = {}
@@ -88,7 +88,7 @@ def report_rewards(events: EventStore, tenant_id: str, skill: str, *, first: dat
     return RewardReport(unit=unit, policies={policy: figure for policy, figure in figures.items() if policy is not None}, others=others)
 
 
-def group_rewards(rewards: Iterable[RewardComputed], *, unit: Unit) -> list[RewardedUnit]:
+def group_rewards(rewards: Iterable[RewardComputed], *, unit: UnitKind) -> list[RewardedUnit]:
     """The units of `rewards`, their drafts ordered by the time of their first reward. O(rewards * log(rewards))."""
     rewards = sorted(rewards, key=lambda reward: rfc3339(reward.occurred_at) if reward.occurred_at else "")
     latest = latest_rewards(rewards)
@@ -103,7 +103,7 @@ def group_rewards(rewards: Iterable[RewardComputed], *, unit: Unit) -> list[Rewa
     return [RewardedUnit(people[name], tuple(unit_drafts), min(1.0, most / counts[people[name]])) for name, unit_drafts in drafts.items()]
 
 
-def reward_figures(rewards: Iterable[RewardComputed], *, unit: Unit) -> RewardFigures | None:
+def reward_figures(rewards: Iterable[RewardComputed], *, unit: UnitKind) -> RewardFigures | None:
     """The figures of one policy's rewards; `None` without any."""
     entries = group_rewards(rewards, unit=unit)
     if not entries:

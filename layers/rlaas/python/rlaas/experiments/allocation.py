@@ -24,7 +24,7 @@ from typing import Protocol, Self
 from pydantic import Field
 
 from rlaas.clock import Timestamp
-from rlaas.experiments.bandit import ArmState, ArmStatistics, Share, allocate
+from rlaas.experiments.bandit import Allotment, ArmState, ArmStatistics, allocate
 from rlaas.experiments.harm import HarmLedger, Kind, log_wealth, profit_over_bound, weigh
 from rlaas.experiments.settlement import (
     Deal,
@@ -263,7 +263,7 @@ def _readmit_arms(statistics: BanditStatistics, route: Route) -> BanditStatistic
 
 def _next_route(
     route: Route, statistics: BanditStatistics, settings: BanditSettings, now: datetime
-) -> tuple[Route | None, dict[str, Share]]:
+) -> tuple[Route | None, dict[str, Allotment]]:
     """The next route, `None` when its shares would hardly differ; and the new shares by policy."""
     playing = [arm for arm in route.arms if arm.mode == "bandit"]
     others = sum(round(arm.weight * MILLION) for arm in route.arms if arm.live and arm.mode != "bandit")
@@ -296,11 +296,11 @@ def _find_breach(statistics: BanditStatistics, arm: Arm, settings: BanditSetting
     return breach(record, settings) if record is not None else None
 
 
-def _set_share(arm: Arm, share: Share) -> Arm:
+def _set_share(arm: Arm, share: Allotment) -> Arm:
     return arm.model_copy(update={"weight": share.parts / MILLION, "dropped": share.dropped})
 
 
-def _describe_shares(route: Route, statistics: BanditStatistics, shares: dict[str, Share]) -> str:
+def _describe_shares(route: Route, statistics: BanditStatistics, shares: dict[str, Allotment]) -> str:
     """Each policy's share, its probability to be the best and its mean, in words for the audit."""
     return "; ".join(
         f"{'control ' if policy == route.control else ''}{policy} "

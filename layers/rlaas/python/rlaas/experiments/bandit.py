@@ -206,7 +206,7 @@ class ArmState:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Allotment:
     """An arm's share in whole parts; the probability that the arm is the best of those tried enough, `None` while
     it is not one of them; why it was dropped."""
 
@@ -215,7 +215,7 @@ class Share:
     dropped: str | None
 
 
-def allocate(arms: Mapping[str, ArmState], settings: BanditSettings, *, parts: int) -> dict[str, Share]:
+def allocate(arms: Mapping[str, ArmState], settings: BanditSettings, *, parts: int) -> dict[str, Allotment]:
     """Divide `parts` (such as a million less the parts of other arms) between `arms`; the shares add up to `parts`.
 
     Arms that the guards drop get nothing. Of the others, those with fewer than `min_samples_per_arm` settled decisions
@@ -238,7 +238,7 @@ def allocate(arms: Mapping[str, ArmState], settings: BanditSettings, *, parts: i
     left = equal * len(tried_arms)
     shares = {name: floor + (1 - floor * len(live)) * (best[name] * left if name in best else equal) for name in live}
     whole_parts = round_shares(shares, parts)
-    return {name: Share(parts=whole_parts.get(name, 0), best=best.get(name), dropped=arm.dropped) for name, arm in arms.items()}
+    return {name: Allotment(parts=whole_parts.get(name, 0), best=best.get(name), dropped=arm.dropped) for name, arm in arms.items()}
 
 
 def round_shares(shares: Mapping[str, float], parts: int) -> dict[str, int]:

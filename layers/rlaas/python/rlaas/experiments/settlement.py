@@ -233,7 +233,11 @@ def _answer(deal: Deal, history: Sequence[StoredEvent], until: datetime) -> Stor
     if deal.stored.event_type == "output":
         return deal.stored
     return next(
-        (stored for stored in history if stored.event_type == "output" and "shadow" not in stored.marks and stored.received_at <= until),
+        (
+            stored
+            for stored in history
+            if stored.event_type == "output" and "shadow" not in stored.shadow_roles and stored.received_at <= until
+        ),
         None,
     )
 
@@ -242,7 +246,9 @@ def _feedback(output: StoredEvent, history: Sequence[StoredEvent], until: dateti
     """Feedback on `output` received by `until`; feedback without an output id is about the interaction's last
     output."""
     outputs = [
-        stored for stored in history if stored.event_type == "output" and "shadow" not in stored.marks and stored.received_at <= until
+        stored
+        for stored in history
+        if stored.event_type == "output" and "shadow" not in stored.shadow_roles and stored.received_at <= until
     ]
     last = outputs[-1].event_id if outputs else output.event_id
     return [

@@ -121,7 +121,7 @@ def _guard_choices(
             choice.text,
             tool_calls=choice.tool_calls,
             refusal=choice.refusal,
-            asked=request.messages or (),
+            messages=request.messages or (),
             inputs=request.inputs,
             documents=[document.text for document in request.documents],
             again=again,

@@ -23,7 +23,7 @@ BUDGETS = "BUDGETS"
 
 Measure = Literal["requests", "tokens", "usd"]
 Window = Literal["second", "minute", "hour", "day", "month"]
-Scope = Literal["tenant", "skill", "key", "shadow"]
+BudgetScope = Literal["tenant", "skill", "key", "shadow"]
 """Everything a tenant's users ask, what they ask of one skill or with one key; or the mirrored requests, which spend
 from these alone."""
 
@@ -55,7 +55,7 @@ class Budget(Limit):
     """A limit of what a tenant's users ask in all, of one skill or with one key, or of the mirrored requests."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
-    scope: Scope = "tenant"
+    scope: BudgetScope = "tenant"
     skill: SkillName | None = None
     key_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-z]{26}$")] | None = None
 
@@ -184,7 +184,7 @@ def ceiling_counter(limit: Limit) -> str:
     return counter("all", "", limit.measure, limit.window)
 
 
-def counter(scope: Scope | Literal["arm", "all"], target: str, measure: Measure, window: Window) -> str:
+def counter(scope: BudgetScope | Literal["arm", "all"], target: str, measure: Measure, window: Window) -> str:
     """The name of what is counted: `skill/reply:usd:day`, `tenant:requests:second`."""
     return f"{scope}/{target}:{measure}:{window}" if target else f"{scope}:{measure}:{window}"
 

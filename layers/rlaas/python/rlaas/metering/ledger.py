@@ -53,7 +53,7 @@ Item = Mapping[str, int | frozenset[str]]
 """The item's numbers and sets by attribute; empty when there is none."""
 
 
-class Mark(NamedTuple):
+class SetMember(NamedTuple):
     """An id in a set attribute."""
 
     attribute: str
@@ -66,16 +66,16 @@ class Write:
 
     at_most: Mapping[str, int] = field(default_factory=dict)
     """Condition: these numbers are absent or no larger."""
-    has: Mark | None = None
-    lacks: Mark | None = None
+    has: SetMember | None = None
+    lacks: SetMember | None = None
     unchanged: Mapping[str, int | frozenset[str] | None] = field(default_factory=dict)
     """Condition: these attributes are exactly so; None is absent."""
     add: Mapping[str, int] = field(default_factory=dict)
     """Added to numbers, which begin at 0."""
     put: Mapping[str, int] = field(default_factory=dict)
-    mark: Mark | None = None
+    mark: SetMember | None = None
     """Put into its set."""
-    unmark: Mark | None = None
+    unmark: SetMember | None = None
     """Taken out of its set, which goes with its last id."""
     remove: Collection[str] = ()
 
@@ -163,7 +163,7 @@ def settle(counters: Counters, reservation: Reservation, spent: Amount, *, now: 
     DependencyUnavailable.
     """
     tenant_id, charges = reservation.tenant_id, _list_lasting(reservation.charges, now)
-    mark = Mark(_open_attribute(reservation.bucket), reservation.id)
+    mark = SetMember(_open_attribute(reservation.bucket), reservation.id)
     estimate = reservation.estimate
     add = {
         **{_spent_attribute(charge): spent.of(charge.measure) - estimate.of(charge.measure) for charge in charges},
@@ -174,7 +174,7 @@ def settle(counters: Counters, reservation: Reservation, spent: Amount, *, now: 
     applied, item = counters.write(tenant_id, Write(has=mark, unmark=mark, add=add, remove=over))
     if applied or cast(int, item.get(_RELEASED, 0)) < reservation.bucket:
         return
-    late = Mark(f"late {reservation.bucket + _LATE_S}", reservation.id)
+    late = SetMember(f"late {reservation.bucket + _LATE_S}", reservation.id)
     counters.write(tenant_id, Write(lacks=late, mark=late, add={_spent_attribute(charge): spent.of(charge.measure) for charge in charges}))
 
 
@@ -230,7 +230,7 @@ def standing(item: Item, counter: str, start: int) -> tuple[int, int]:
 
 
 def _build_reserving_write(reservation: Reservation) -> Write:
-    mark = Mark(_open_attribute(reservation.bucket), reservation.id)
+    mark = SetMember(_open_attribute(reservation.bucket), reservation.id)
     amounts = [(charge, reservation.estimate.of(charge.measure)) for charge in reservation.charges]
     return Write(
         at_most={_spent_attribute(charge): charge.most - amount for charge, amount in amounts if charge.most is not None},

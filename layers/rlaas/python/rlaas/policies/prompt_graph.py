@@ -13,7 +13,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from rlaas.wire import Json, WireModel
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+NodeName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Template = Annotated[str, Field(max_length=64 * 1024)]
 """A sandboxed Jinja2 template, which may use inputs and the `text` and `retrieval` nodes by their names."""
 
@@ -29,7 +29,7 @@ class TextNode(WireModel):
     """Text for other nodes' templates."""
 
     kind: Literal["text"]
-    name: Name
+    name: NodeName
     template: Template
 
 
@@ -37,7 +37,7 @@ class SystemNode(WireModel):
     """A system message; no message when its text is empty."""
 
     kind: Literal["system"]
-    name: Name
+    name: NodeName
     template: Template
 
 
@@ -45,7 +45,7 @@ class UserNode(WireModel):
     """A user message; a request with messages of its own has those in its place."""
 
     kind: Literal["user"]
-    name: Name
+    name: NodeName
     template: Template
 
 
@@ -60,7 +60,7 @@ class FewShotNode(WireModel):
     """Examples, as turns of the conversation before the request's own."""
 
     kind: Literal["few_shot"]
-    name: Name
+    name: NodeName
     examples: tuple[Example, ...] = Field(min_length=1, max_length=50)
 
 
@@ -71,7 +71,7 @@ class RetrievalNode(WireModel):
     """
 
     kind: Literal["retrieval"]
-    name: Name
+    name: NodeName
     template: Template = "[{{ number }}] {{ document.text }}"
     max_documents: int = Field(default=5, ge=1, le=100)
 
@@ -96,7 +96,7 @@ class ToolsNode(WireModel):
     """The tools that the model is offered, unless the request has tools of its own."""
 
     kind: Literal["tools"]
-    name: Name
+    name: NodeName
     tools: tuple[Tool, ...] = Field(min_length=1, max_length=128)
     tool_choice: Literal["auto", "none", "required"] = "auto"
 
@@ -105,7 +105,7 @@ class OutputNode(WireModel):
     """How the answer is changed: cut before the first of `cut_at`, then stripped of blanks at both ends."""
 
     kind: Literal["output"]
-    name: Name
+    name: NodeName
     cut_at: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(default=(), max_length=16)
     strip: bool = True
 
@@ -119,7 +119,7 @@ Node = Annotated[
 class Prompt(WireModel):
     """The graph. Without `inputs`, each name in a template that is not a node's is an input."""
 
-    inputs: dict[Name, PromptInput] | None = None
+    inputs: dict[NodeName, PromptInput] | None = None
     nodes: tuple[Node, ...] = Field(min_length=1, max_length=40)
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from rlaas.privacy.reading import Reading, read
 from rlaas.privacy.settings import (
     MODEL_ENTITIES,
     PATTERN_ENTITIES,
-    Action,
+    EntityAction,
     ModelEntity,
     PatternEntity,
     PrivacySettings,
@@ -60,7 +60,7 @@ class Scrubber:
     @cached_property
     def by_patterns(self) -> "Scrubber":
         """The same settings, but without the kinds that only a model can find."""
-        actions: dict[PatternEntity | ModelEntity, Action] = {**self.settings.actions, **dict.fromkeys(MODEL_ENTITIES, "keep")}
+        actions: dict[PatternEntity | ModelEntity, EntityAction] = {**self.settings.actions, **dict.fromkeys(MODEL_ENTITIES, "keep")}
         return Scrubber(self.settings.model_copy(update={"actions": actions}), self.salt)
 
     def texts(self, texts: Sequence[str]) -> list[str]:
@@ -119,8 +119,10 @@ class Scrubber:
         return [(custom.name, compile_pattern(custom.pattern)) for custom in self.settings.custom]
 
     @cached_property
-    def _actions(self) -> dict[str, Action]:
-        actions: dict[str, Action] = {entity: self.settings.action(entity) for entity in (*PATTERN_ENTITIES, *self.settings.model_entities)}
+    def _actions(self) -> dict[str, EntityAction]:
+        actions: dict[str, EntityAction] = {
+            entity: self.settings.action(entity) for entity in (*PATTERN_ENTITIES, *self.settings.model_entities)
+        }
         return actions | {custom.name: custom.action for custom in self.settings.custom}
 
     @cached_property

@@ -36,7 +36,7 @@ ModelEntity = Literal["PERSON", "LOCATION", "NRP", "US_ITIN", "US_PASSPORT", "US
 PATTERN_ENTITIES: tuple[PatternEntity, ...] = get_args(PatternEntity)
 MODEL_ENTITIES: tuple[ModelEntity, ...] = get_args(ModelEntity)
 
-Action = Literal["mask", "hash", "drop", "keep"]
+EntityAction = Literal["mask", "hash", "drop", "keep"]
 """What replaces the text: `<EMAIL_ADDRESS>`; `<EMAIL_ADDRESS:1f2e3d4c5b6a7988>`, equal for equal texts of one tenant;
 nothing; the text itself."""
 
@@ -54,7 +54,7 @@ class CustomEntity(WireModel):
 
     name: EntityName
     pattern: Annotated[str, Field(min_length=1, max_length=500)]
-    action: Action = "mask"
+    action: EntityAction = "mask"
 
     @model_validator(mode="after")
     def _compiles_in_linear_time(self) -> Self:
@@ -72,12 +72,12 @@ class PrivacySettings(WireModel):
     whatever their country.
     """
 
-    actions: dict[PatternEntity | ModelEntity, Action] = Field(default_factory=dict)
+    actions: dict[PatternEntity | ModelEntity, EntityAction] = Field(default_factory=dict)
     allow: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(default=(), max_length=1000)
     custom: tuple[CustomEntity, ...] = Field(default=(), max_length=20)
     phone_regions: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")], ...] = Field(default=("US", "GB"), max_length=10)
 
-    def action(self, entity: PatternEntity | ModelEntity) -> Action:
+    def action(self, entity: PatternEntity | ModelEntity) -> EntityAction:
         """The action for `entity`: masked by default if patterns find it, kept if only a model does."""
         return self.actions.get(entity, "mask" if entity in PATTERN_ENTITIES else "keep")
 

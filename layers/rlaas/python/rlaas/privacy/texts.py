@@ -22,11 +22,11 @@ _PLACEHOLDER = "-"
 """What replaces a text that must not be empty when nothing is left of it."""
 
 
-def scrubbed(values: Sequence[Model], scrubber: Scrubber, *, kept: Collection[str]) -> list[Model]:
+def scrubbed(values: Sequence[Model], scrubber: Scrubber, *, exempt: Collection[str]) -> list[Model]:
     """`values` without personal data; the scrubber gets all their texts in one call. Raises: DependencyUnavailable.
 
     It gets all strings and names of entries, and numbers where a string would be allowed, at any depth. It does not get
-    the fields `kept`, words of a fixed list, and fields whose types allow only numbers or times. A text that becomes
+    the fields `exempt`, words of a fixed list, and fields whose types allow only numbers or times. A text that becomes
     longer than its field allows is cut.
     """
     texts: list[str] = []
@@ -36,12 +36,12 @@ def scrubbed(values: Sequence[Model], scrubber: Scrubber, *, kept: Collection[st
         return text
 
     for value in values:
-        _change_texts(value, collect, kept)
+        _change_texts(value, collect, exempt)
     clean = scrubber.texts(texts)
     if clean == texts:
         return [*values]
     rest = iter(clean)
-    return [_change_texts(value, lambda _: next(rest), kept) for value in values]
+    return [_change_texts(value, lambda _: next(rest), exempt) for value in values]
 
 
 @dataclass(frozen=True, slots=True)

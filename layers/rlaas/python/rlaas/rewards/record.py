@@ -157,7 +157,7 @@ class _Output:
 
 
 def _was_seen(event: StoredEvent, interaction_id: str) -> bool:
-    return event.event_type == "output" and event.interaction_id == interaction_id and "shadow" not in event.marks
+    return event.event_type == "output" and event.interaction_id == interaction_id and "shadow" not in event.shadow_roles
 
 
 def _build_contention() -> DependencyUnavailable:

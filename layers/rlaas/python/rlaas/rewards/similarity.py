@@ -18,9 +18,9 @@ MOST_CELLS = 2**28
 aside: 16,384 each, some 20 ms of a core."""
 _PIECE = 2048
 _APART = 1024
-_MARK = 24
+_ANCHOR = 24
 _SAMPLED = 32
-_MOST_MARKS = 20_000
+_MOST_ANCHORS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,9 @@ def _count_edits_side_by_side(one: str, other: str) -> int:
 
 
 def _find_cuts(draft: str, final: str) -> Iterator[tuple[int, int]]:
-    """Places where both texts have the same mark, in the order of both, at least `_APART` characters apart."""
-    here, there = _find_marks(draft), _find_marks(final)
-    both = sorted((at, there[mark]) for mark, at in here.items() if mark in there)
+    """Places where both texts have the same anchor, in the order of both, at least `_APART` characters apart."""
+    here, there = _find_anchors(draft), _find_anchors(final)
+    both = sorted((at, there[anchor]) for anchor, at in here.items() if anchor in there)
     last = last_there = 0
     for at, at_there in _find_longest_increasing(both):
         if at - last >= _APART and at_there > last_there:
@@ -85,13 +85,13 @@ def _find_cuts(draft: str, final: str) -> Iterator[tuple[int, int]]:
             last, last_there = at, at_there
 
 
-def _find_marks(text: str) -> dict[str, int]:
-    """The place of each run of `_MARK` characters that occurs once in the text, of the runs that begin with one of the
-    `_compile_beginnings`."""
-    places = [match.start() for match in islice(_compile_beginnings().finditer(text), _MOST_MARKS)]
-    marks = [text[at : at + _MARK] for at in places]
-    times = Counter(marks)
-    return {mark: at for mark, at in zip(marks, places, strict=True) if times[mark] == 1}
+def _find_anchors(text: str) -> dict[str, int]:
+    """The place of each run of `_ANCHOR` characters that occurs once in the text, of the runs that begin with one of
+    the `_compile_beginnings`."""
+    places = [match.start() for match in islice(_compile_beginnings().finditer(text), _MOST_ANCHORS)]
+    anchors = [text[at : at + _ANCHOR] for at in places]
+    times = Counter(anchors)
+    return {anchor: at for anchor, at in zip(anchors, places, strict=True) if times[anchor] == 1}
 
 
 @cache

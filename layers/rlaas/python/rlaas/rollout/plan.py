@@ -16,7 +16,7 @@ from pydantic import Field
 
 from rlaas.evaluation.reward_report import group_rewards
 from rlaas.experiments.sequential import SHARES, STAKES, Gate, SequentialTest
-from rlaas.routing.route import Unit
+from rlaas.routing.route import UnitKind
 from rlaas.telemetry.events import RewardComputed
 from rlaas.wire import WireModel
 
@@ -107,7 +107,7 @@ class Terms:
     gain: float
 
 
-def estimate_traffic(rewards: Sequence[RewardComputed], *, unit: Unit, since: datetime, until: datetime) -> Traffic:
+def estimate_traffic(rewards: Sequence[RewardComputed], *, unit: UnitKind, since: datetime, until: datetime) -> Traffic:
     """The traffic that the control's `rewards`, all of those between `since` and `until`, show.
 
     A unit counts once, by its first draft, as in the rollout to come. A few rewards within a minute do not mean

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from rlaas.clock import Timestamp
 from rlaas.ids import PolicyId
-from rlaas.routing.route import MILLION, MOST_SHADOWS, Arm, Route, Unit
+from rlaas.routing.route import MILLION, MOST_SHADOWS, Arm, Route, UnitKind
 from rlaas.wire import WireModel
 
 CONTROL = "control"
@@ -41,7 +41,7 @@ class Decision(WireModel):
     arm: str
     propensity: float = Field(ge=0, le=1)
     bucket: float = Field(ge=0, lt=1)
-    unit: Unit
+    unit: UnitKind
     reason: str
     rollout_id: str | None = None
     decided_at: Timestamp

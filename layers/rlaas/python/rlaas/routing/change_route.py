@@ -12,7 +12,7 @@ from rlaas.policies.archive import is_archived
 from rlaas.policies.bundle import Policy
 from rlaas.policies.policy_store import Policies, find_policy
 from rlaas.routing.bandit_settings import BanditSettings
-from rlaas.routing.route import MOST_ARMS, MOST_SHADOWS, Arm, ArmMode, Route, Unit
+from rlaas.routing.route import MOST_ARMS, MOST_SHADOWS, Arm, ArmMode, Route, UnitKind
 from rlaas.routing.route_store import Routes
 from rlaas.tenancy.registry import Change, Registry, Written
 from rlaas.wire import WireModel, invalid_input
@@ -41,7 +41,7 @@ class RouteTerms(WireModel):
     expected_version: int = Field(ge=0)
     control: PolicyId
     arms: tuple[ArmRequest, ...] = Field(default=(), max_length=MOST_ARMS)
-    unit: Unit | None = None
+    unit: UnitKind | None = None
     bandit: BanditSettings | None = None
 
     @field_validator("arms")

@@ -26,10 +26,10 @@ MOST_SHADOWS = 32
 MOST_ARMS = 100
 """The most arms of a route."""
 
-Unit = Literal["thread", "user", "interaction"]
+UnitKind = Literal["thread", "user", "interaction"]
 ArmMode = Literal["canary", "ab", "shadow", "bandit"]
 _Point = Annotated[int, Field(ge=0, le=MILLION)]
-Span = tuple[_Point, _Point]
+BucketRange = tuple[_Point, _Point]
 
 
 class Arm(WireModel):
@@ -43,7 +43,7 @@ class Arm(WireModel):
     policy_id: PolicyId
     mode: ArmMode
     weight: float = Field(ge=0, le=1)
-    spans: tuple[Span, ...] = ()
+    spans: tuple[BucketRange, ...] = ()
     dropped: str | None = Field(default=None, max_length=500)
     cap: Cap | None = Field(default=None, description="What the arm may spend in a day before its share goes back to the control.")
 
@@ -85,7 +85,7 @@ class Route(RouteTarget):
     tenant_id: TenantId
     skill: SkillName
     version: int = Field(ge=1)
-    unit: Unit = "thread"
+    unit: UnitKind = "thread"
     salt: str
     rollout_id: str | None = None
     bandit: BanditSettings | None = None
@@ -146,11 +146,13 @@ class Route(RouteTarget):
         )
 
 
-def _spans_of(arms: Iterable[Arm]) -> dict[str, tuple[Span, ...]]:
+def _spans_of(arms: Iterable[Arm]) -> dict[str, tuple[BucketRange, ...]]:
     return {arm.policy_id: arm.spans for arm in arms}
 
 
-def _allot(arms: Sequence[Arm], spans_before: Mapping[str, Sequence[Span]], *, control_spans: Sequence[Span]) -> tuple[Arm, ...]:
+def _allot(
+    arms: Sequence[Arm], spans_before: Mapping[str, Sequence[BucketRange]], *, control_spans: Sequence[BucketRange]
+) -> tuple[Arm, ...]:
     """Give each live arm spans that add up to its weight. It keeps its policy's spans as far as its weight goes, and
     takes what is missing first from spans that others gave up, and last from the control's. Large spans are kept and
     taken first, so that spans stay few."""
@@ -177,13 +179,13 @@ def _target_length(arm: Arm) -> int:
     return round(arm.weight * MILLION) if arm.live else 0
 
 
-def _length(spans: Iterable[Span]) -> int:
+def _length(spans: Iterable[BucketRange]) -> int:
     return sum(end - start for start, end in spans)
 
 
-def _trim(spans: Iterable[Span], length: int) -> list[Span]:
+def _trim(spans: Iterable[BucketRange], length: int) -> list[BucketRange]:
     """`length` millionths of `spans`: the largest spans, and the beginning of the last one."""
-    result: list[Span] = []
+    result: list[BucketRange] = []
     for start, end in sorted(spans, key=lambda span: (span[0] - span[1], span[0])):
         if length <= 0:
             break
@@ -192,16 +194,16 @@ def _trim(spans: Iterable[Span], length: int) -> list[Span]:
     return result
 
 
-def _gaps(spans: Sequence[Span]) -> list[Span]:
+def _gaps(spans: Sequence[BucketRange]) -> list[BucketRange]:
     """The parts of the line that sorted, disjoint `spans` leave free."""
     edges = [0, *(edge for span in spans for edge in span), MILLION]
     return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if end > start]
 
 
-def _without(spans: Iterable[Span], removed: Iterable[Span]) -> list[Span]:
+def _without(spans: Iterable[BucketRange], removed: Iterable[BucketRange]) -> list[BucketRange]:
     """`spans` without the parts in `removed`, sorted; the spans of each must be disjoint."""
     cuts = sorted(removed)
-    result: list[Span] = []
+    result: list[BucketRange] = []
     for start, end in sorted(spans):
         for cut_start, cut_end in cuts:
             if cut_end > start and cut_start < end:
@@ -213,8 +215,8 @@ def _without(spans: Iterable[Span], removed: Iterable[Span]) -> list[Span]:
     return result
 
 
-def _merge(spans: Sequence[Span]) -> tuple[Span, ...]:
-    result: list[Span] = []
+def _merge(spans: Sequence[BucketRange]) -> tuple[BucketRange, ...]:
+    result: list[BucketRange] = []
     for start, end in spans:
         if result and result[-1][1] == start:
             result[-1] = (result[-1][0], end)

@@ -12,11 +12,11 @@ from typing import Literal
 
 NAMESPACE = "RLaaS"
 
-Unit = Literal["Count", "Milliseconds", "Seconds", "None"]
+MetricUnit = Literal["Count", "Milliseconds", "Seconds", "None"]
 
 
 def emit(
-    metrics: Mapping[str, tuple[float, Unit]],
+    metrics: Mapping[str, tuple[float, MetricUnit]],
     *,
     dimensions: Mapping[str, str],
     at: datetime,

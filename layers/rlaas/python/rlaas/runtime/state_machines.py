@@ -19,7 +19,7 @@ class Failure(BaseModel):
     Cause: str = ""
 
     @property
-    def told(self) -> str:
+    def message(self) -> str:
         """The error in one line: a function's message, a SageMaker job's exit message or else its last status, a
         query's reason."""
         try:

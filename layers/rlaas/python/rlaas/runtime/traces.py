@@ -21,7 +21,7 @@ from rlaas.inference.collect import Collected
 from rlaas.policies.backend import Backend, BackendSpec
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import PrivacySettings
-from rlaas.runtime.metrics import Unit, emit
+from rlaas.runtime.metrics import MetricUnit, emit
 
 Value = str | int | float | bool | list[str] | None
 SERVER, CLIENT = 2, 3
@@ -197,7 +197,7 @@ class _Call:
         dimensions = {"stage": self._trace.stage, "gen_ai.operation.name": "chat", "gen_ai.provider.name": provider}
         at, model = utc_now(), {"gen_ai.request.model": self._backend.model, "error.type": type(error).__name__ if error else None}
         durations = {"gen_ai.client.operation.duration": seconds, "gen_ai.client.operation.time_to_first_chunk": self._first_chunk_s}
-        metrics: dict[str, tuple[float, Unit]] = {name: (value, "Seconds") for name, value in durations.items() if value is not None}
+        metrics: dict[str, tuple[float, MetricUnit]] = {name: (value, "Seconds") for name, value in durations.items() if value is not None}
         emit(metrics, dimensions=dimensions, at=at, properties=model)
         for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)) if usage else ():
             by_type = {**dimensions, "gen_ai.token.type": kind}

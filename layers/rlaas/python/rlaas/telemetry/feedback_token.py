@@ -63,7 +63,7 @@ class FeedbackTokenRequest(WireModel):
     thread_id: ExternalId | None = None
     user_id: UserId = None
 
-    def shown(self) -> ShownOutput:
+    def to_shown(self) -> ShownOutput:
         """The output. Raises: InvalidInput where nothing says which interaction it belongs to."""
         about = self.interaction_id or interaction_of(self.output_id)
         if about is None:

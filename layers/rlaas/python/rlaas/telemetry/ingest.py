@@ -29,7 +29,7 @@ from rlaas.telemetry.events import (
 from rlaas.telemetry.feedback_token import ShownOutput, feedback_token
 from rlaas.telemetry.permission import permit
 from rlaas.telemetry.scrubbing import scrubbed
-from rlaas.telemetry.store import EventStore, Mark, SkillSource, StoredEvent, Trial
+from rlaas.telemetry.store import EventStore, ShadowRole, SkillSource, StoredEvent, Trial
 from rlaas.wire import check_idempotency_key
 
 MAX_STORED_BYTES = 380 * 1024
@@ -267,7 +267,9 @@ def prepare(
         received_at=received_at,
         payload_sha256=digest(canonical_json(sent)),
         payload=payload,
-        marks=_list_marks(complete.decision) if isinstance(complete, OutputProduced) and complete.decision is not None else (),
+        shadow_roles=_list_shadow_roles(complete.decision)
+        if isinstance(complete, OutputProduced) and complete.decision is not None
+        else (),
         trial=Trial.of(complete.decision) if isinstance(complete, OutputProduced | RequestFailed) and complete.decision else None,
     )
 
@@ -278,9 +280,9 @@ def _find_policy(event: AnyEvent) -> str | None:
     return event.policy_id if isinstance(event, OutputProduced | RewardComputed | GuardrailActed) else None
 
 
-def _list_marks(decision: Decision) -> tuple[Mark, ...]:
-    marks: dict[Mark, bool] = {"mirrored": bool(decision.shadows), "shadow": decision.shadow}
-    return tuple(mark for mark, holds in marks.items() if holds)
+def _list_shadow_roles(decision: Decision) -> tuple[ShadowRole, ...]:
+    shadow_roles: dict[ShadowRole, bool] = {"mirrored": bool(decision.shadows), "shadow": decision.shadow}
+    return tuple(role for role, holds in shadow_roles.items() if holds)
 
 
 def prepare_clean(event: AnyEvent, tenant_id: str, *, received_at: datetime, scrubber: Scrubber) -> StoredEvent:

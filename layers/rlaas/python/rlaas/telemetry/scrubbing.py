@@ -20,4 +20,4 @@ tokens, which RLaaS makes."""
 
 def scrubbed(events: Sequence[AnyEvent], scrubber: Scrubber) -> list[AnyEvent]:
     """`events` without personal data, all in one go. Raises: DependencyUnavailable."""
-    return texts.scrubbed(events, scrubber, kept=_KEPT)
+    return texts.scrubbed(events, scrubber, exempt=_KEPT)

@@ -26,7 +26,7 @@ MODELS: dict[str, type[AnyEvent]] = {
 """The model of each event type."""
 
 
-Mark = Literal["mirrored", "shadow"]
+ShadowRole = Literal["mirrored", "shadow"]
 """What an output's decision says of it, for readers of the store's stream: `mirrored`, shadows are to answer its
 request too; `shadow`, it is a shadow's own."""
 
@@ -71,7 +71,7 @@ class StoredEvent:
     payload_sha256: str | None
     payload: str
     pending: bool = False
-    marks: tuple[Mark, ...] = ()
+    shadow_roles: tuple[ShadowRole, ...] = ()
     trial: Trial | None = None
 
     def event(self) -> AnyEvent:

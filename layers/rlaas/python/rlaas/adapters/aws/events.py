@@ -26,14 +26,14 @@ from rlaas.clock import Clock, rfc3339, utc_now
 from rlaas.errors import DependencyUnavailable
 from rlaas.rewards.standing import Standing
 from rlaas.telemetry.events import EventType
-from rlaas.telemetry.store import Mark, StoredEvent, Trial
+from rlaas.telemetry.store import ShadowRole, StoredEvent, Trial
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodb.type_defs import AttributeValueTypeDef, KeysAndAttributesTypeDef, QueryInputTypeDef, UpdateItemInputTypeDef
 
 _LISTED_BY_DAY = ("reward", "guardrail")
-_MARKS: tuple[Mark, ...] = ("mirrored", "shadow")
+_SHADOW_ROLES: tuple[ShadowRole, ...] = ("mirrored", "shadow")
 _LINK, _STANDING = "link", "standing"
 _BATCH_ATTEMPTS = 5
 _READ_TOGETHER = 100
@@ -44,7 +44,7 @@ _LINKED_CHARACTERS, _LINKED_TOGETHER = 4_000_000, 20
 """Characters of linked events that are read of one interaction, and linked events that are read in one call."""
 _NO_PAYLOAD = (
     *("pk", "sk", "event_type", "event_id", "tenant_id", "skill", "interaction_id", "output_id", "thread_id", "policy_id"),
-    *("occurred_at", "received_at", "payload_sha256", "pending", "expires_at", *_MARKS),
+    *("occurred_at", "received_at", "payload_sha256", "pending", "expires_at", *_SHADOW_ROLES),
 )
 _NAMES = {f"#{name}": name for name in _NO_PAYLOAD}
 _PROJECTION = ", ".join(_NAMES)
@@ -297,7 +297,7 @@ def stored_event(item: Mapping[str, AttributeValue]) -> StoredEvent:
         payload_sha256=values["payload_sha256"],
         payload=values.get("payload", ""),
         pending="pending" in values,
-        marks=tuple(mark for mark in _MARKS if mark in values),
+        shadow_roles=tuple(role for role in _SHADOW_ROLES if role in values),
         trial=Trial(values["trial"], values["unit"], datetime.fromisoformat(values["decided_at"])) if "trial" in values else None,
     )
 
@@ -349,7 +349,7 @@ def item_of(event: StoredEvent, *, expires_at: datetime) -> "dict[str, Attribute
         "pending": event.pending or None,
         "expires_at": int(expires_at.timestamp()),
         "gsi_day": partition,
-        **dict.fromkeys(event.marks, True),
+        **dict.fromkeys(event.shadow_roles, True),
         **(_trial_values(event, event.trial) if event.trial is not None else {}),
     }
     return {**event_key(event.tenant_id, event.event_id), **to_item(values)}

@@ -96,7 +96,7 @@ class HeldOutRun:
         backend = SageMakerBackend(endpoint=self._run.endpoint, component=self._run.components[system])
         return self._models.complete(backend, call, timeout_s=ANSWER_S).text
 
-    def answered(self) -> set[Question]:
+    def list_answered(self) -> set[Question]:
         """The questions that have an answer. Raises: DependencyUnavailable."""
         with dependency("S3"):
             files = [self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read() for key in self._keys()]

@@ -35,7 +35,7 @@ from rlaas.api.admin import (
 )
 from rlaas.api.admin.call import Access, event_of
 from rlaas.api.admin.services import Services
-from rlaas.api.http import Caller, Event, error_body, internal_error_body, request_id, retry_after, status_of
+from rlaas.api.http import Caller, GatewayEvent, error_body, internal_error_body, request_id, retry_after, status_of
 from rlaas.errors import InvalidInput, NotFound, RlaasError
 from rlaas.runtime.log import refused as log_refusal
 
@@ -64,7 +64,7 @@ ROUTERS = tuple(
 """Every resource's operations."""
 
 
-def admin_app(services: Callable[[], Services], caller: Callable[[Event], Caller]) -> FastAPI:
+def admin_app(services: Callable[[], Services], caller: Callable[[GatewayEvent], Caller]) -> FastAPI:
     """The application; `services` is called once per request, and `caller` says who calls, or raises a refusal."""
     app = FastAPI(title="RLaaS admin API", version="1", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.access = Access(services, caller)

@@ -9,7 +9,7 @@ from fastapi import Depends, Query, Request
 from pydantic import BaseModel, Field
 
 from rlaas.api.admin.services import Services
-from rlaas.api.http import Caller, Event, header, parse
+from rlaas.api.http import Caller, GatewayEvent, header, parse
 from rlaas.errors import InvalidInput
 from rlaas.learning.adapter_upkeep import ensure_loaded
 from rlaas.metering.ceilings import Ceilings, stored_ceilings
@@ -40,7 +40,7 @@ class Call:
 
     services: Services
     who: Caller
-    event: Event
+    event: GatewayEvent
 
     @property
     def tenant_id(self) -> str:
@@ -60,7 +60,7 @@ class Call:
     def body(self, model: type[Model]) -> Model:
         """The request's body. Personal data that patterns find in reasons, descriptions and other fields that are only
         stored is masked. Raises: InvalidInput naming the field."""
-        [clean] = scrubbed([parse(model, self.event)], self._build_scrubber(), kept=_IN_FORCE)
+        [clean] = scrubbed([parse(model, self.event)], self._build_scrubber(), exempt=_IN_FORCE)
         return clean
 
     def ceilings(self) -> Ceilings:
@@ -96,7 +96,7 @@ class Access:
     """How calls are let in: `services` is called once per request, and `caller` says who calls, or raises a refusal."""
 
     services: Callable[[], Services]
-    caller: Callable[[Event], Caller]
+    caller: Callable[[GatewayEvent], Caller]
 
     def call(self, request: Request, *scopes: Scope) -> Call:
         """The call of a caller that holds one of `scopes`. Raises: Unauthorized; Forbidden, naming the last of them."""
@@ -106,7 +106,7 @@ class Access:
         return Call(self.services(), who, event)
 
 
-def event_of(request: Request) -> Event:
+def event_of(request: Request) -> GatewayEvent:
     """API Gateway's event, as Mangum hands it on."""
     event = request.scope.get("aws.event")
     return event if isinstance(event, dict) else {}

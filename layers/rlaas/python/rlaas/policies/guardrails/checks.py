@@ -107,7 +107,7 @@ def check_output(
     *,
     tool_calls: Sequence[ToolCall] = (),
     refusal: str | None = None,
-    asked: Sequence[Message] = (),
+    messages: Sequence[Message] = (),
     inputs: Mapping[str, str] | None = None,
     documents: Sequence[str] = (),
     again: bool = False,
@@ -115,14 +115,14 @@ def check_output(
     tenant_id: str = "",
     moderator: Moderator | None = None,
 ) -> OutputVerdict:
-    """Check a whole answer. `asked` and `inputs` are what the caller sent, before it was redacted; `documents` are what
-    retrieval added; `refusal` is the text of a refusal that the backend itself reports. `again` says that this is the
-    second answer, after which there is no third."""
+    """Check a whole answer. `messages` and `inputs` are what the caller sent, before it was redacted; `documents` are
+    what retrieval added; `refusal` is the text of a refusal that the backend itself reports. `again` says that this is
+    the second answer, after which there is no third."""
     answer = AnswerTexts(
         texts=[text, *(call.function.arguments for call in tool_calls), *([refusal] if refusal is not None else [])],
         refusal=refusal,
         calls_tools=bool(tool_calls),
-        request=[*(inputs or {}).values(), *_list_texts(asked)],
+        request=[*(inputs or {}).values(), *_list_texts(messages)],
         documents=documents,
         scorers=scorers,
         judge=partial(_judge, moderator, "output", tenant_id),

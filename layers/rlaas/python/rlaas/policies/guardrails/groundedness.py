@@ -4,7 +4,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
-from rlaas.policies.guardrails.guardrail import AnswerGuardrail, AnswerTexts, Find, GuardrailName, Share
+from rlaas.policies.guardrails.guardrail import AnswerGuardrail, AnswerTexts, Find, GuardrailName, Score
 
 SHORTEST_WORD = 4
 """The fewest letters of a content word; numbers count whatever their length."""
@@ -21,7 +21,7 @@ class Groundedness(AnswerGuardrail):
     kind: Literal["groundedness"] = "groundedness"
     action: Literal["block", "regenerate", "flag"] = "flag"
     scorer: GuardrailName = "lexical"
-    min_score: Share = 0.5
+    min_score: Score = 0.5
 
     def look_at(self, answer: AnswerTexts) -> Find | None:
         """A score that is too low. Raises: LookupError for an unknown scorer, ValueError for a score outside [0, 1],

@@ -26,7 +26,7 @@ Action = Literal["block", "redact", "regenerate", "flag"]
 Stage = Literal["input", "output"]
 GuardrailName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$", max_length=40)]
 Term = Annotated[str, Field(min_length=1, max_length=200)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Score = Annotated[float, Field(ge=0, le=1)]
 MAX_CHARACTERS = 512 * 1024
 """The longest text that guardrails check, in characters: twice the largest prompt. With a longer one a guardrail
 fails."""

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from rlaas.policies.guardrails.guardrail import Find, RequestGuardrail, RequestTexts, Share
+from rlaas.policies.guardrails.guardrail import Find, RequestGuardrail, RequestTexts, Score
 
 
 class Injection(RequestGuardrail):
@@ -15,7 +15,7 @@ class Injection(RequestGuardrail):
 
     kind: Literal["injection"] = "injection"
     action: Literal["block", "flag"] = "block"
-    threshold: Share = 0.5
+    threshold: Score = 0.5
 
     def look_at(self, request: RequestTexts) -> Find | None:
         """The strongest signals in the text that looks most like an attack."""

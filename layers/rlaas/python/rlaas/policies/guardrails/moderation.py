@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Prot
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from rlaas.policies.guardrails.guardrail import AnswerGuardrail, AnswerTexts, Find, Judge, RequestGuardrail, RequestTexts, Share, Stage
+from rlaas.policies.guardrails.guardrail import AnswerGuardrail, AnswerTexts, Find, Judge, RequestGuardrail, RequestTexts, Score, Stage
 from rlaas.policies.hosts import OPENAI, BaseUrl, SecretName
 from rlaas.wire import WireModel
 
@@ -44,7 +44,7 @@ class ModerationService(Service):
     model: Annotated[str, Field(min_length=1, max_length=256)] = "omni-moderation-latest"
     base_url: BaseUrl = "https://api.openai.com/v1"
     secret: SecretName | None = None
-    thresholds: dict[Annotated[str, Field(min_length=1, max_length=64)], Share] = Field(default_factory=dict, max_length=64)
+    thresholds: dict[Annotated[str, Field(min_length=1, max_length=64)], Score] = Field(default_factory=dict, max_length=64)
 
 
 class Judgement(NamedTuple):
