@@ -498,6 +498,14 @@ def test_a_route_that_cannot_be_is_refused(api: Api, change: dict[str, Any], sta
     assert (answer[0], answer[1]["error"]["param"]) == (status, param)
 
 
+def test_weights_that_add_up_to_over_one_are_refused(api: Api) -> None:
+    api.registry.numbers[TENANT, SKILL, "policy"] = 2
+    assert api.call("POST", f"{HERE}/policies", {"prompt": {"user": "{{ email }}"}, "sampling": {"temperature": 0.1}})[0] == 201
+    arms = [{"policy_id": f"{SKILL}@v{number}", "mode": "canary", "weight": 0.7} for number in (2, 3)]
+    status, body = api.call("PUT", f"{HERE}/route", {"expected_version": 1, "control": f"{SKILL}@v1", "arms": arms})
+    assert (status, body["error"]["param"]) == (400, "arms"), body
+
+
 def test_a_route_with_a_bandit_has_its_settings_and_keeps_them(api: Api) -> None:
     put = {"expected_version": 1, "control": f"{SKILL}@v1", "arms": [{"policy_id": f"{SKILL}@v2", "mode": "bandit", "weight": 0.5}]}
     status, route = api.call("PUT", f"{HERE}/route", put)

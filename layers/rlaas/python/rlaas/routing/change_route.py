@@ -77,6 +77,8 @@ def change_route(records: Records, tenant_id: str, skill: str, terms: RouteTerms
         route = _next_route(current, terms, tenant_id=tenant_id, skill=skill, change=change)
     except ValidationError as error:
         raise invalid_input(error, terms.model_dump()) from None
+    except ValueError as error:
+        raise InvalidInput(str(error), param="arms") from None
     policy_ids = routed_policies(records, tenant_id, skill)
     for place, policy_id in places.items():
         if policy_id not in policy_ids:
