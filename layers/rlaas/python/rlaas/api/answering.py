@@ -34,7 +34,7 @@ def gateway(who: Caller, stage: Stage, trace: Trace | None = None) -> Gateway:
     """What the caller's requests are answered with; `trace` gets a span for each call of a model."""
     scrubber = stage.scrubbers.of(who.tenant_id)
     seconds = stage.settings(AnsweringEnvironment).function_seconds
-    find_s = FINDER_S if scrubber.settings.model_entities else 0.0
+    find_s = FINDER_S if scrubber.model_entities else 0.0
     return Gateway(
         routes=stage.registry,
         backend=TracedBackend(stage.backends, trace) if trace is not None else stage.backends,

@@ -63,6 +63,11 @@ class Scrubber:
         actions: dict[PatternEntity | ModelEntity, EntityAction] = {**self.settings.actions, **dict.fromkeys(MODEL_ENTITIES, "keep")}
         return Scrubber(self.settings.model_copy(update={"actions": actions}), self.salt)
 
+    @cached_property
+    def model_entities(self) -> tuple[ModelEntity, ...]:
+        """The kinds that a model has to be asked for."""
+        return self.settings.model_entities
+
     def texts(self, texts: Sequence[str]) -> list[str]:
         """`texts` with personal data masked, hashed, dropped or kept as the settings say; JSON stays JSON.
 
@@ -81,7 +86,7 @@ class Scrubber:
         work = Work()
         by_pattern = [[*self._find_by_patterns(text, work)] for text in visible_texts]
         by_model: list[list[Span]] = [[] for _ in texts]
-        entities = self.settings.model_entities
+        entities = self.model_entities
         if entities and texts:
             if self.finder is None:
                 raise DependencyUnavailable("the privacy settings ask for names to be found, and no service here finds names")
@@ -120,18 +125,19 @@ class Scrubber:
 
     @cached_property
     def _actions(self) -> dict[str, EntityAction]:
-        actions: dict[str, EntityAction] = {
-            entity: self.settings.action(entity) for entity in (*PATTERN_ENTITIES, *self.settings.model_entities)
-        }
+        actions: dict[str, EntityAction] = {entity: self.settings.action(entity) for entity in (*PATTERN_ENTITIES, *self.model_entities)}
         return actions | {custom.name: custom.action for custom in self.settings.custom}
+
+    @cached_property
+    def _pattern_entities(self) -> list[PatternEntity]:
+        return [entity for entity in PATTERN_ENTITIES if self._actions[entity] != "keep"]
 
     @cached_property
     def _allowed(self) -> frozenset[str]:
         return frozenset(self.settings.allow)
 
     def _find_by_patterns(self, text: str, work: Work) -> Iterator[Span]:
-        entities = [entity for entity in PATTERN_ENTITIES if self._actions[entity] != "keep"]
-        yield from find_pattern_spans(text, entities, self.settings.phone_regions)
+        yield from find_pattern_spans(text, self._pattern_entities, self.settings.phone_regions)
         for name, expression in self._custom:
             yield from (Span(start, end, name) for start, end in work.find_all(expression, text))
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from rlaas.chat import ChatCall, Completion, Delta
@@ -209,6 +210,7 @@ def _number(value: object) -> int | float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST else None
 
 
+@lru_cache(maxsize=256)
 def _scrub_model(model: str) -> str:
     """The model's name in an answer, without what may be personal data: the server chooses it."""
     [name] = Scrubber(PrivacySettings(), salt=b"").texts([model[:_LONGEST_NAME]])
