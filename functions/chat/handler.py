@@ -33,8 +33,8 @@ def chat(event: GatewayEvent) -> Body | web.Stream:
     )
 
 
-ROUTES = {"/v1/chat/completions": chat}
+DOORS = {"/v1/chat/completions": web.Door(chat)}
 
 if __name__ == "__main__":
-    with web.server(ROUTES, port=int(os.environ["AWS_LWA_PORT"])) as server:
+    with web.server(DOORS, port=int(os.environ["AWS_LWA_PORT"])) as server:
         server.serve_forever()

@@ -55,6 +55,13 @@ class Speaker:
         finally:
             self.closed.set()
 
+    def named(self, event: GatewayEvent) -> web.Stream:
+        text = parse(Say, event).text
+        yield {"type": "begun"}
+        if text == "breaks":
+            raise DependencyUnavailable("the model went away")
+        yield {"type": "ended"}
+
     def limited(self, event: GatewayEvent) -> Body:
         error = QuotaExceeded("spent")
         error.retry_after_s = 1.2
@@ -63,8 +70,10 @@ class Speaker:
 
 @contextmanager
 def served(speaker: Speaker) -> Iterator[int]:
-    routes = {"/v1/say": speaker.whole, "/v1/stream": speaker.parts, "/v1/limited": speaker.limited}
-    with web.server(routes, port=0) as server:
+    respond = {"/v1/say": speaker.whole, "/v1/stream": speaker.parts, "/v1/limited": speaker.limited}
+    doors = {path: web.Door(responder) for path, responder in respond.items()}
+    doors["/v1/named"] = web.Door(speaker.named, failure=lambda error, identifier: {"type": "error", "id": identifier}, named_parts=True)
+    with web.server(doors, port=0) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server.server_address[1]
@@ -185,6 +194,14 @@ def test_a_failure_in_the_middle_is_the_last_event(port: int, speaker: Speaker, 
     assert (status, json.loads(first), error["code"], error["request_id"]) == (200, {"text": text}, code, "req-1")
     assert "secret" not in last
     assert speaker.closed.is_set()
+
+
+def test_an_api_may_name_its_events_and_write_failures_its_own_way(port: int) -> None:
+    begun = b'event: begun\ndata: {"type":"begun"}\n\n'
+    assert post(port, "/v1/named", {"text": "one"})[2] == begun + b'event: ended\ndata: {"type":"ended"}\n\n'
+    assert post(port, "/v1/named", {"text": "breaks"})[2] == begun + b'event: error\ndata: {"type":"error","id":"req-1"}\n\n'
+    status, _, body = post(port, "/v1/named", {"wrong": 1})
+    assert (status, json.loads(body)) == (400, {"type": "error", "id": "req-1"})
 
 
 def test_a_client_that_leaves_closes_the_stream(port: int, speaker: Speaker) -> None:

@@ -165,7 +165,7 @@ def check_completion(answer: httpx.Response) -> None:
 def client(model: ModelServer) -> Iterator[openai.OpenAI]:
     """OpenAI's own client; its requests come to the function `chat` as Lambda Web Adapter sends them."""
     context = json.dumps(proxy_event("/", {})["requestContext"])
-    server = web.server(chat.ROUTES, port=0)
+    server = web.server(chat.DOORS, port=0)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     url = f"http://127.0.0.1:{server.server_address[1]}/v1"

@@ -10,6 +10,7 @@ import base64
 import json
 import socketserver
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 
 from rlaas.api.http import Body, GatewayEvent, error_body, internal_error_body, request_id, retry_after, status_of
@@ -27,15 +28,32 @@ Responder = Callable[[GatewayEvent], Body | Stream]
 """Answers one request, whole or in parts. Raises: any RlaasError."""
 
 
+def failure_body(error: Exception, identifier: str) -> Body:
+    """OpenAI's error body."""
+    return error_body(error, identifier) if isinstance(error, RlaasError) else internal_error_body(identifier)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One API at one path: who answers, and how it writes failures and the parts of a stream."""
+
+    respond: Responder
+    failure: Callable[[Exception, str], Body] = failure_body
+    """The body of a failure, with the request's id; the same is a stream's last part where it fails in the middle."""
+    named_parts: bool = False
+    """Each part is an event named by the `type` in its body, and none marks the end; otherwise parts have no names, and
+    the end is `[DONE]`."""
+
+
 class ClientLeft(Exception):
     """Nobody reads the answer any more."""
 
 
-def server(routes: Mapping[str, Responder], *, port: int) -> socketserver.ThreadingTCPServer:
+def server(doors: Mapping[str, Door], *, port: int) -> socketserver.ThreadingTCPServer:
     """A server of POST requests, by path, on `port` of the loopback (0: any free one), listening already."""
 
     class Routed(_Exchange):
-        responders = routes
+        doors_by_path = doors
 
     return _Server(("127.0.0.1", port), Routed)
 
@@ -54,7 +72,8 @@ class _Exchange(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    responders: Mapping[str, Responder]
+    doors_by_path: Mapping[str, Door]
+    door: Door
 
     def do_GET(self) -> None:
         """Say that the function is up."""
@@ -63,13 +82,11 @@ class _Exchange(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer a request of the API."""
         identifier = ""
+        self.door = self.doors_by_path.get(self.path.partition("?")[0], _NOWHERE)
         try:
             event = self._read_event()
             identifier = request_id(event)
-            respond = self.responders.get(self.path.partition("?")[0])
-            if respond is None:
-                raise NotFound("there is nothing at this path")
-            answer = respond(event)
+            answer = self.door.respond(event)
             if isinstance(answer, dict):
                 self._send_whole(200, answer, identifier)
             else:
@@ -104,27 +121,27 @@ class _Exchange(BaseHTTPRequestHandler):
         self._send(content)
 
     def _send_parts(self, first: Body | None, rest: Stream, identifier: str) -> None:
-        """Send the parts as server-sent events, as OpenAI does. A failure in the middle is an event of its own, and
-        nothing follows it."""
+        """Send the parts as server-sent events. A failure in the middle is an event of its own and the last."""
         try:
             self._send_head(
                 200, "text/event-stream; charset=utf-8", identifier, {"Cache-Control": "no-cache", "Transfer-Encoding": "chunked"}
             )
             if first is not None:
-                self._send_part(_dump_json(first))
+                self._send_part(first)
             for body in rest:
-                self._send_part(_dump_json(body))
-            self._send_part(b"[DONE]")
+                self._send_part(body)
+            if not self.door.named_parts:
+                self._send_chunk(b"data: [DONE]\n\n")
         except ClientLeft:
             raise
         except Exception as error:
-            self._send_part(_dump_json(_log_failure(error, identifier)))
+            self._send_part(self._log_failure(error, identifier))
         finally:
             rest.close()
         self._send(b"0\r\n\r\n")
 
     def _refuse(self, error: Exception, identifier: str) -> None:
-        body = _log_failure(error, identifier)
+        body = self._log_failure(error, identifier)
         try:
             self._send_whole(status_of(error) if isinstance(error, RlaasError) else 500, body, identifier, retry_after(error))
         except ClientLeft:
@@ -141,9 +158,20 @@ class _Exchange(BaseHTTPRequestHandler):
         except OSError:
             raise ClientLeft from None
 
-    def _send_part(self, data: bytes) -> None:
-        event = b"data: " + data + b"\n\n"
-        self._send(b"%x\r\n%s\r\n" % (len(event), event))
+    def _log_failure(self, error: Exception, identifier: str) -> Body:
+        """Write the error to the log; its body, as the API writes it."""
+        if isinstance(error, RlaasError):
+            refused(error, identifier, status=status_of(error))
+        else:
+            logger.error("failed", request_id=identifier, error=type(error).__name__, where=where(error))
+        return self.door.failure(error, identifier)
+
+    def _send_part(self, body: Body) -> None:
+        name = f"event: {body['type']}\n".encode() if self.door.named_parts else b""
+        self._send_chunk(name + b"data: " + _dump_json(body) + b"\n\n")
+
+    def _send_chunk(self, content: bytes) -> None:
+        self._send(b"%x\r\n%s\r\n" % (len(content), content))
 
     def _send(self, content: bytes) -> None:
         try:
@@ -155,13 +183,11 @@ class _Exchange(BaseHTTPRequestHandler):
         """API Gateway keeps the access log."""
 
 
-def _log_failure(error: Exception, identifier: str) -> Body:
-    """Write the error to the log; its body."""
-    if isinstance(error, RlaasError):
-        refused(error, identifier, status=status_of(error))
-        return error_body(error, identifier)
-    logger.error("failed", request_id=identifier, error=type(error).__name__, where=where(error))
-    return internal_error_body(identifier)
+def _answer_nothing(event: GatewayEvent) -> Body:
+    raise NotFound("there is nothing at this path")
+
+
+_NOWHERE = Door(_answer_nothing)
 
 
 def _dump_json(body: Body) -> bytes:
