@@ -9,7 +9,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/rlaas/python:$(CURDIR)/clients/p
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-cloud up down status demo example test test-slow test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-defaults bench-pii bench-guardrails bench-grammars bench-experiments bench-decisions bench-mirroring bench-fairness bench-repetition bench-demo lock clean
+.PHONY: help setup setup-cloud up down status demo example test test-slow test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-defaults bench-pii bench-guardrails bench-grammars bench-experiments bench-decisions bench-mirroring bench-fairness bench-repetition bench-front-doors bench-demo lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -118,6 +118,9 @@ bench-mirroring: setup ## 10,000 mirrored requests with a failing shadow: none i
 
 bench-fairness: setup ## What one tenant's flood costs another on each shared consumer; about twenty minutes
 	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.fairness
+
+bench-front-doors: setup ## What /v1/messages costs beside /v1/chat/completions; a minute
+	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.front_doors
 
 bench-demo: setup ## The figures of the last `make demo`
 	$(VENV)/python -m benchmarks.demo

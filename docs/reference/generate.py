@@ -29,8 +29,10 @@ from rlaas.api.hot_answers import (
     ListedModel,
     ModelList,
 )
+from rlaas.api.message_answers import MessageAnswer, MessageError, TokenCount
 from rlaas.inference.chat_completions import ChatRequest
 from rlaas.inference.decide import InferRequest
+from rlaas.inference.messages import CountRequest, MessagesRequest
 from rlaas.telemetry.events import (
     MAX_BATCH,
     REPORTED,
@@ -74,9 +76,20 @@ _INFERENCE: dict[str, tuple[type[BaseModel], str, _Models]] = {
         "The same for OpenAI's clients, streamed with `stream`; `id` is the output id",
         (ChatCompletion,),
     ),
+    "/v1/messages": (
+        MessagesRequest,
+        "The same for Anthropic's clients, streamed with `stream`; `id` is the output id, and the key may stand in `x-api-key`",
+        (MessageAnswer,),
+    ),
+    "/v1/messages/count_tokens": (
+        CountRequest,
+        "About how many tokens a prompt has at most; the key may stand in `x-api-key`",
+        (TokenCount,),
+    ),
     "/v1/decide": (InferRequest, "Who is to answer and with what, for callers that ask the model themselves", (DecideAnswer, DecideDryRun)),
 }
 _LOOKED_UP: _Models = (ModelList, ListedModel, Flag, FlagList)
+_STREAMED = ("/v1/chat/completions", "/v1/messages")
 _EVALUATION: JsonValue = {
     "type": "object",
     "properties": {"context": {"type": "object", "properties": {"targetingKey": {"type": ["string", "null"], "maxLength": 512}}}},
@@ -157,9 +170,9 @@ def openapi() -> dict[str, JsonValue]:
         *(operation.body for operation in administration if operation.body is not None),
     ]
     _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
-    answers = [*(model for *_, models in _INFERENCE.values() for model in models), *_LOOKED_UP]
+    answers = [*(model for *_, models in _INFERENCE.values() for model in models), *_LOOKED_UP, MessageError]
     answers += [model for operation in administration for model in operation.answers]
-    paths: dict[str, JsonValue] = {}
+    paths: dict[str, Any] = {}
     for path, (model, id_field, summary) in _TELEMETRY.items():
         meanings = {"200": "Recorded before", "201": "Recorded", "202": "Recorded; what it refers to has not landed yet"}
         token = {"feedback_token": _TEXT} if model is OutputProduced else {}
@@ -178,9 +191,10 @@ def openapi() -> dict[str, JsonValue]:
     paths["/v1/events:batch"] = {"post": _describe_operation(batch_model(), batch, "telemetry", {"200": results_answer})}
     for path, (model, summary, sent) in _INFERENCE.items():
         paths[path] = {"post": _describe_operation(model, summary, "infer", {"200": _describe_answer("The answer", schema_of(sent))})}
-    chat = paths["/v1/chat/completions"]
-    assert isinstance(chat, dict)
-    chat["post"]["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    for path in _STREAMED:
+        paths[path]["post"]["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    for path in ("/v1/messages", "/v1/messages/count_tokens"):
+        paths[path]["post"]["responses"] |= _list_refusals(either=MessageError)
     paths["/v1/models"] = {"get": _describe_lookup("The skills and policies, as OpenAI's models", ModelList, [])}
     paths["/v1/models/{model}"] = {"get": _describe_lookup("One of them", ListedModel, ["model"])}
     paths["/ofrep/v1/evaluate/flags/{key}"] = {
@@ -313,8 +327,12 @@ def _describe_administration(operations: dict[str, dict[str, JsonValue]]) -> Jso
     return descriptions
 
 
-def _list_refusals() -> dict[str, JsonValue]:
-    return {status: _describe_answer(text, {"$ref": "#/components/schemas/Error"}) for status, text in _ERRORS.items()}
+def _list_refusals(*, either: type[BaseModel] | None = None) -> dict[str, JsonValue]:
+    """Our errors, or where the API has `either` its own (what API Gateway refuses by itself is ours)."""
+    error: JsonValue = {"$ref": "#/components/schemas/Error"}
+    if either is not None:
+        error = {"anyOf": [{"$ref": _REF.format(model=either.__name__)}, error]}
+    return {status: _describe_answer(text, error) for status, text in _ERRORS.items()}
 
 
 def _describe_answer(description: str, schema: JsonValue) -> JsonValue:

@@ -27,7 +27,7 @@ class Firewall(Construct):
     Rates are averages over five minutes, which WAF checks about every ten seconds. A key may send as much as its tenant
     may, and an address as much as the whole API takes, since all back ends of a company and all pages of its users may
     have one address. So the limit per address only stops floods of requests without a valid key. The functions enforce
-    the exact limit per tenant.
+    the exact limit per tenant, which is the only one for keys in `x-api-key` (decision 42).
     """
 
     def __init__(

@@ -22,7 +22,7 @@ from infra.constructs.python_function import log_group
 _GATEWAY_ERRORS: tuple[tuple[str, int | None, str, str, str | None], ...] = (
     ("DEFAULT_4XX", None, "InvalidInput", "invalid_input", None),
     ("DEFAULT_5XX", None, "InternalError", "internal_error", "something went wrong on our side; the request id finds it in the log"),
-    ("UNAUTHORIZED", 401, "Unauthorized", "unauthorized", "send a valid key: Authorization: Bearer rlk_..."),
+    ("UNAUTHORIZED", 401, "Unauthorized", "unauthorized", "send a valid key: Authorization: Bearer rlk_..., or to /v1/messages x-api-key"),
     ("ACCESS_DENIED", 403, "Forbidden", "forbidden", None),
     ("WAF_FILTERED", 403, "Forbidden", "forbidden", "the firewall refused the request"),
     ("MISSING_AUTHENTICATION_TOKEN", 404, "NotFound", "not_found", "there is no such path and method"),
@@ -88,6 +88,14 @@ class PublicApi(Construct):
             identity_sources=[apigateway.IdentitySource.header("Authorization")],
             results_cache_ttl=Duration.seconds(config.api.authorizer_ttl_seconds),
         )
+        # API Gateway asks a cached authorizer only when every one of its identity sources is there; without a cache it
+        # needs none, and either header may be missing (decision 42).
+        self._uncached_authorizer = apigateway.RequestAuthorizer(
+            self, "UncachedAuthorizer", handler=authorizer, identity_sources=[], results_cache_ttl=Duration.seconds(0)
+        )
+        resource = self._uncached_authorizer.node.default_child
+        assert isinstance(resource, apigateway.CfnAuthorizer)
+        resource.add_property_deletion_override("IdentitySource")  # which CDK makes an empty text
         for response_type, status, error_type, code, message in _GATEWAY_ERRORS:
             self.api.add_gateway_response(
                 response_type.title().replace("_", ""),
@@ -131,13 +139,14 @@ class PublicApi(Construct):
         *,
         from_browsers: bool = False,
         streams_for: Duration | None = None,
+        by_api_key: bool = False,
     ) -> None:
         """Send `method` on each of `paths` to `function`, for callers with a key; with `from_browsers`, answer
         preflights.
 
         Pages of every origin may call: access depends on a key in a header and not on a cookie, and a publishable key
         names its own origins. With `streams_for`, the response of the function, which must stream, is passed on as it
-        comes, for at most that long.
+        comes, for at most that long. `by_api_key` takes the key in `x-api-key`, too.
         """
         integration = apigateway.LambdaIntegration(
             function,
@@ -158,7 +167,10 @@ class PublicApi(Construct):
                     preflight, "A preflight carries no credentials, by the Fetch standard.", "AwsSolutions-APIG4", "AwsSolutions-COG4"
                 )
             api_method = resource.add_method(
-                method, integration, authorizer=self._authorizer, authorization_type=apigateway.AuthorizationType.CUSTOM
+                method,
+                integration,
+                authorizer=self._uncached_authorizer if by_api_key else self._authorizer,
+                authorization_type=apigateway.AuthorizationType.CUSTOM,
             )
             acknowledge(
                 api_method,

@@ -29,6 +29,7 @@ TELEMETRY_PATHS = (
 INFERENCE_PATHS = ("v1/infer", "v1/decide", "ofrep/v1/evaluate/flags", "ofrep/v1/evaluate/flags/{key}")
 MODEL_PATHS = ("v1/models", "v1/models/{model}")
 CHAT_PATHS = ("v1/chat/completions",)
+MESSAGES_PATHS = ("v1/messages", "v1/messages/count_tokens")
 
 
 class ApiStack(RlaasStack):
@@ -74,7 +75,7 @@ class ApiStack(RlaasStack):
             endpoint=endpoint,
             finder=finder,
             name="chat",
-            description="The same for OpenAI's clients, whole or streamed",
+            description="The same for OpenAI's and Anthropic's clients, whole or streamed",
             timeout=stream_time,
             web_server=True,
         )
@@ -98,6 +99,7 @@ class ApiStack(RlaasStack):
         self.public.route("POST", INFERENCE_PATHS, self.inference.target)
         self.public.route("GET", MODEL_PATHS, self.inference.target)
         self.public.route("POST", CHAT_PATHS, self.chat.target, streams_for=stream_time)
+        self.public.route("POST", MESSAGES_PATHS, self.chat.target, streams_for=stream_time, by_api_key=True)
         self.public.route("POST", TELEMETRY_PATHS, self.telemetry.target, from_browsers=True)
         self.public.route("ANY", ["v1/admin/{proxy+}"], self.admin.target)
         CfnOutput(self, "ApiId", value=self.public.api.rest_api_id)

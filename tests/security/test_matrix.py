@@ -31,6 +31,8 @@ GATEWAY = {
     "POST /v1/events:batch": "feedback",
     "POST /v1/infer": "infer",
     "POST /v1/chat/completions": "infer",
+    "POST /v1/messages": "infer",
+    "POST /v1/messages/count_tokens": "infer",
     "POST /v1/decide": "infer",
     "GET /v1/models": "infer",
     "GET /v1/models/{model}": "infer",
@@ -189,3 +191,25 @@ def test_who_may_call_what(cloud: LaptopCloud, callers: list[Caller]) -> None:
         ]
     assert len(answers) == len(OPERATIONS) * len(callers)
     assert wrong == []
+
+
+def test_a_key_in_x_api_key_opens_anthropics_paths_and_no_other(cloud: LaptopCloud, callers: list[Caller]) -> None:
+    for caller in callers:
+        key = caller.headers.get("Authorization", "").removeprefix("Bearer ")
+        moved = Caller(caller.kind, {**{name: text for name, text in caller.headers.items() if name == "Origin"}, "x-api-key": key})
+        with httpx.Client(base_url=cloud.api_url.rstrip("/") + "/", timeout=60) as http:
+            wrong = [
+                f"{operation} by {caller.kind}: {status}"
+                for operation, group in GATEWAY.items()
+                if (status := call(http, operation, moved))
+                not in (expected_statuses(moved, group) if "/v1/messages" in operation else {401})
+            ]
+        assert wrong == []
+
+
+def test_a_key_in_x_api_key_does_not_open_for_who_sends_another_header(cloud: LaptopCloud, callers: list[Caller]) -> None:
+    """Whatever API Gateway remembers of a wrong Authorization header, it is a refusal."""
+    key = next(caller for caller in callers if caller.kind == "infer").headers["Authorization"].removeprefix("Bearer ")
+    wrong = Caller("wrong", {"Authorization": "Bearer rlk_wrong", "x-api-key": key})
+    with httpx.Client(base_url=cloud.api_url.rstrip("/") + "/", timeout=60) as http:
+        assert {call(http, operation, wrong) for operation in GATEWAY} == {401}

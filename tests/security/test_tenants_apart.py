@@ -163,6 +163,11 @@ def attempts(world: World) -> list[Attempt]:
             "v1/chat/completions",
             {"model": f"rlaas::{OTHER}", "messages": [{"role": "user", "content": "?"}]},
         ),
+        (
+            "POST /v1/messages",
+            "v1/messages",
+            {"model": f"rlaas::{OTHER}", "max_tokens": 8, "messages": [{"role": "user", "content": "?"}]},
+        ),
         ("POST /v1/feedback.submit", "v1/feedback.submit", {**about(world.decision), "skill": OTHER, "kind": "action", "action": "sent"}),
         (
             "POST /v1/interaction.output",

@@ -1148,6 +1148,261 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/messages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * The same for Anthropic's clients, streamed with `stream`; `id` is the output id, and the key may stand in `x-api-key`
+         * @description Needs the scope `infer`.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description Stands in for the id that the body leaves out. */
+                    "Idempotency-Key"?: string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["MessagesRequest"];
+                };
+            };
+            responses: {
+                /** @description The answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageAnswer"];
+                        "text/event-stream": string;
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/messages/count_tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * About how many tokens a prompt has at most; the key may stand in `x-api-key`
+         * @description Needs the scope `infer`.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description Stands in for the id that the body leaves out. */
+                    "Idempotency-Key"?: string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["CountRequest"];
+                };
+            };
+            responses: {
+                /** @description The answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["TokenCount"];
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/decide": {
         parameters: {
             query?: never;
@@ -7531,6 +7786,39 @@ export interface components {
          * @description OpenAI's chat request. Fields that are not named here are parameters of the backend.
          */
         ChatRequest: {
+            /**
+             * Rlaas::Thread Id
+             * @default null
+             */
+            "rlaas::thread_id"?: string | null;
+            /**
+             * Rlaas::User Id
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
+             * @default null
+             */
+            "rlaas::user_id"?: string | null;
+            /**
+             * Rlaas::Interaction Id
+             * @default null
+             */
+            "rlaas::interaction_id"?: string | null;
+            /**
+             * Rlaas::Inputs
+             * @default null
+             */
+            "rlaas::inputs"?: {
+                [key: string]: string;
+            } | null;
+            /**
+             * Rlaas::Documents
+             * @default []
+             */
+            "rlaas::documents"?: components["schemas"]["Document"][];
+            /**
+             * Rlaas::Tags
+             * @default []
+             */
+            "rlaas::tags"?: string[];
             /** Model */
             model: string;
             /** Messages */
@@ -7632,6 +7920,22 @@ export interface components {
             response_format?: {
                 [key: string]: components["schemas"]["JsonValue"];
             } | null;
+        } & {
+            [key: string]: unknown;
+        };
+        /**
+         * CostGuard
+         * @description Drops an arm on the evidence that its requests cost more than `usd` US dollars on average.
+         */
+        CostGuard: {
+            /** Usd */
+            usd: number;
+        };
+        /**
+         * CountRequest
+         * @description Anthropic's request to count the tokens of a prompt.
+         */
+        CountRequest: {
             /**
              * Rlaas::Thread Id
              * @default null
@@ -7665,16 +7969,29 @@ export interface components {
              * @default []
              */
             "rlaas::tags"?: string[];
+            /**
+             * Model
+             * @description `rlaas::<skill>`, or `rlaas::<skill>@v<N>` for one policy of it.
+             */
+            model: string;
+            /** Messages */
+            messages: components["schemas"]["Turn"][];
+            /**
+             * System
+             * @default null
+             */
+            system?: (string | components["schemas"]["TextBlock"][]) | null;
+            /**
+             * Tools
+             * @default null
+             */
+            tools?: components["schemas"]["MessageTool"][] | null;
+            /** @default null */
+            tool_choice?: components["schemas"]["MessageToolChoice"] | null;
+            /** @default null */
+            output_config?: components["schemas"]["MessageOutputConfig"] | null;
         } & {
             [key: string]: unknown;
-        };
-        /**
-         * CostGuard
-         * @description Drops an arm on the evidence that its requests cost more than `usd` US dollars on average.
-         */
-        CostGuard: {
-            /** Usd */
-            usd: number;
         };
         /**
          * CustomEntity
@@ -8319,6 +8636,191 @@ export interface components {
              * @default null
              */
             tool_call_id?: string | null;
+        };
+        /**
+         * MessageMetadata
+         * @description For whom the client asks.
+         */
+        MessageMetadata: {
+            /**
+             * User Id
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
+             * @default null
+             */
+            user_id?: string | null;
+        };
+        /**
+         * MessageOutputConfig
+         * @description What the answer looks like, and how hard the model tries.
+         */
+        MessageOutputConfig: {
+            /** @default null */
+            format?: components["schemas"]["MessageOutputFormat"] | null;
+            /**
+             * Effort
+             * @default null
+             */
+            effort?: string | null;
+        };
+        /**
+         * MessageOutputFormat
+         * @description The JSON schema of a structured answer.
+         */
+        MessageOutputFormat: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "json_schema";
+            /** Schema */
+            schema: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+        };
+        /**
+         * MessageTool
+         * @description A tool that the client runs.
+         */
+        MessageTool: {
+            /**
+             * Type
+             * @default null
+             */
+            type?: "custom" | null;
+            /** Name */
+            name: string;
+            /**
+             * Description
+             * @default null
+             */
+            description?: string | null;
+            /** Input Schema */
+            input_schema: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+            /**
+             * Strict
+             * @default null
+             */
+            strict?: boolean | null;
+        };
+        /**
+         * MessageToolChoice
+         * @description Whether a tool has to be called, and which.
+         */
+        MessageToolChoice: {
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "auto" | "any" | "tool" | "none";
+            /**
+             * Name
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * Disable Parallel Tool Use
+             * @default null
+             */
+            disable_parallel_tool_use?: boolean | null;
+        };
+        /**
+         * MessagesRequest
+         * @description Anthropic's request for a message. Fields that are not named here are taken and dropped.
+         */
+        MessagesRequest: {
+            /**
+             * Rlaas::Thread Id
+             * @default null
+             */
+            "rlaas::thread_id"?: string | null;
+            /**
+             * Rlaas::User Id
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
+             * @default null
+             */
+            "rlaas::user_id"?: string | null;
+            /**
+             * Rlaas::Interaction Id
+             * @default null
+             */
+            "rlaas::interaction_id"?: string | null;
+            /**
+             * Rlaas::Inputs
+             * @default null
+             */
+            "rlaas::inputs"?: {
+                [key: string]: string;
+            } | null;
+            /**
+             * Rlaas::Documents
+             * @default []
+             */
+            "rlaas::documents"?: components["schemas"]["Document"][];
+            /**
+             * Rlaas::Tags
+             * @default []
+             */
+            "rlaas::tags"?: string[];
+            /**
+             * Model
+             * @description `rlaas::<skill>`, or `rlaas::<skill>@v<N>` for one policy of it.
+             */
+            model: string;
+            /** Messages */
+            messages: components["schemas"]["Turn"][];
+            /**
+             * System
+             * @default null
+             */
+            system?: (string | components["schemas"]["TextBlock"][]) | null;
+            /**
+             * Tools
+             * @default null
+             */
+            tools?: components["schemas"]["MessageTool"][] | null;
+            /** @default null */
+            tool_choice?: components["schemas"]["MessageToolChoice"] | null;
+            /** @default null */
+            output_config?: components["schemas"]["MessageOutputConfig"] | null;
+            /** Max Tokens */
+            max_tokens: number;
+            /**
+             * Stream
+             * @default false
+             */
+            stream?: boolean | null;
+            /** @default null */
+            metadata?: components["schemas"]["MessageMetadata"] | null;
+            /**
+             * Temperature
+             * @default null
+             */
+            temperature?: number | null;
+            /**
+             * Top P
+             * @default null
+             */
+            top_p?: number | null;
+            /**
+             * Top K
+             * @default null
+             */
+            top_k?: number | null;
+            /**
+             * Stop Sequences
+             * @default null
+             */
+            stop_sequences?: string[] | null;
+            /**
+             * Mcp Servers
+             * @description None: tools are the client's to run.
+             * @default null
+             */
+            mcp_servers?: components["schemas"]["JsonValue"][] | null;
+        } & {
+            [key: string]: unknown;
         };
         /**
          * Metric
@@ -9395,6 +9897,19 @@ export interface components {
             };
         };
         /**
+         * TextBlock
+         * @description A text.
+         */
+        TextBlock: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "text";
+            /** Text */
+            text: string;
+        };
+        /**
          * TextNode
          * @description Text for other nodes' templates.
          */
@@ -9423,6 +9938,17 @@ export interface components {
             text: string;
         };
         /**
+         * ThinkingBlock
+         * @description What the model thought, which only Anthropic can read again.
+         */
+        ThinkingBlock: {
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "thinking" | "redacted_thinking";
+        };
+        /**
          * Tool
          * @description A tool as OpenAI has it.
          */
@@ -9449,6 +9975,48 @@ export interface components {
              */
             type?: "function";
             function: components["schemas"]["CalledFunction"];
+        };
+        /**
+         * ToolResultBlock
+         * @description What a tool answered to a call.
+         */
+        ToolResultBlock: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "tool_result";
+            /** Tool Use Id */
+            tool_use_id: string;
+            /**
+             * Content
+             * @default null
+             */
+            content?: (string | components["schemas"]["TextBlock"][]) | null;
+            /**
+             * Is Error
+             * @default null
+             */
+            is_error?: boolean | null;
+        };
+        /**
+         * ToolUseBlock
+         * @description The model's call of a tool.
+         */
+        ToolUseBlock: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "tool_use";
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Input */
+            input: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
         };
         /**
          * ToolsNode
@@ -9522,6 +10090,19 @@ export interface components {
              * @default []
              */
             denied?: components["schemas"]["Topic"][];
+        };
+        /**
+         * Turn
+         * @description A message: a text or blocks.
+         */
+        Turn: {
+            /**
+             * Role
+             * @enum {string}
+             */
+            role: "user" | "assistant" | "system";
+            /** Content */
+            content: string | (components["schemas"]["TextBlock"] | components["schemas"]["ToolUseBlock"] | components["schemas"]["ToolResultBlock"] | components["schemas"]["ThinkingBlock"])[];
         };
         /**
          * Usage
@@ -11144,6 +11725,131 @@ export interface components {
             n_candidate: number;
             /** N Control */
             n_control: number;
+        };
+        /**
+         * MessageAnswer
+         * @description Anthropic's message; RLaaS's own fields stand under `rlaas::`.
+         */
+        MessageAnswer: {
+            /** Id */
+            id: string;
+            /**
+             * Type
+             * @constant
+             */
+            type: "message";
+            /**
+             * Role
+             * @constant
+             */
+            role: "assistant";
+            /** Model */
+            model: string;
+            /** Content */
+            content: (components["schemas"]["MessageText"] | components["schemas"]["MessageToolUse"])[];
+            /**
+             * Stop Reason
+             * @enum {string}
+             */
+            stop_reason: "end_turn" | "max_tokens" | "stop_sequence" | "tool_use" | "refusal";
+            /** Stop Sequence */
+            stop_sequence: string | null;
+            stop_details: components["schemas"]["MessageRefusal"] | null;
+            usage: components["schemas"]["MessageUsage"];
+            /** Rlaas::Interaction Id */
+            "rlaas::interaction_id": string;
+            /** Rlaas::Policy Id */
+            "rlaas::policy_id": string;
+            "rlaas::decision": components["schemas"]["Decision-Output"];
+            /** Rlaas::Feedback Token */
+            "rlaas::feedback_token": string;
+            /** Rlaas::Cost Usd */
+            "rlaas::cost_usd": number | null;
+        };
+        /**
+         * MessageError
+         * @description Anthropic's error.
+         */
+        MessageError: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "error";
+            error: components["schemas"]["MessageFault"];
+            /** Request Id */
+            request_id: string | null;
+        };
+        /**
+         * MessageFault
+         * @description What went wrong, in Anthropic's words.
+         */
+        MessageFault: {
+            /** Type */
+            type: string;
+            /** Message */
+            message: string;
+        };
+        /**
+         * MessageRefusal
+         * @description Why the model, or a guardrail, refused.
+         */
+        MessageRefusal: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "refusal";
+            /** Category */
+            category: null;
+            /** Explanation */
+            explanation: string | null;
+        };
+        /**
+         * MessageText
+         * @description A text.
+         */
+        MessageText: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "text";
+            /** Text */
+            text: string;
+        };
+        /**
+         * MessageToolUse
+         * @description The model's call of a tool. Arguments that are no JSON object stand as a text under `INVALID_JSON`.
+         */
+        MessageToolUse: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "tool_use";
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Input */
+            input: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+        };
+        /**
+         * MessageUsage
+         * @description Tokens, by Anthropic's names: those that came from a cache are not among `input_tokens`.
+         */
+        MessageUsage: {
+            /** Input Tokens */
+            input_tokens: number;
+            /** Output Tokens */
+            output_tokens: number;
+            /** Cache Read Input Tokens */
+            cache_read_input_tokens: number;
+            /** Cache Creation Input Tokens */
+            cache_creation_input_tokens: number;
         };
         /**
          * Metric
@@ -12790,6 +13496,19 @@ export interface components {
             data: components["schemas"]["Tenant"][];
             /** Next Cursor */
             next_cursor: string | null;
+        };
+        /**
+         * TokenCount
+         * @description About how many tokens a prompt has at most: the estimate that budgets set aside.
+         */
+        TokenCount: {
+            /** Input Tokens */
+            input_tokens: number;
+            /**
+             * Rlaas::Estimate
+             * @constant
+             */
+            "rlaas::estimate": true;
         };
         /**
          * Tool

@@ -199,6 +199,8 @@ def test_openais_client_raises_its_own_errors(client: openai.OpenAI, model: Mode
     assert refused.value.param == "temperature"
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="rlaas::unknown", messages=messages)
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model=f"rlaas::{'a' * 29}", messages=messages)
     with pytest.raises(openai.BadRequestError) as unnamed:
         client.chat.completions.create(model="gpt-5", messages=messages)
     assert unnamed.value.param == "model"

@@ -59,6 +59,31 @@ def test_a_revoked_or_unknown_key_is_unauthorized_and_logged_nowhere(stage: Stag
     assert answer["api_key"] not in "".join(capsys.readouterr())
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+def test_anthropics_clients_may_send_their_key_in_a_header_of_its_own(stage: Stage, path: str) -> None:
+    made = bootstrap({"tenant_id": "acme", "scopes": ["infer"]}, lambda_context())
+    for headers in ({"X-Api-Key": made["api_key"]}, {"Authorization": "", "x-api-key": made["api_key"]}):
+        policy = authorize({"methodArn": ARN, "resource": path, "headers": headers}, lambda_context())
+        assert policy["principalId"] == made["key_id"]
+    for headers in ({"x-api-key": "rlk_nonsense"}, {"x-api-key": ""}, {"x-api-key": f"Bearer {made['api_key']}"}, {}):
+        with pytest.raises(Exception, match=r"^Unauthorized$"):
+            authorize({"methodArn": ARN, "resource": path, "headers": headers}, lambda_context())
+
+
+def test_a_key_beside_an_authorization_header_or_on_another_path_is_not_looked_at(stage: Stage) -> None:
+    """API Gateway remembers the answer by that header: whoever sent it next would be taken for the key's owner."""
+    key = bootstrap({"tenant_id": "acme", "scopes": ["infer"]}, lambda_context())["api_key"]
+    events: list[dict[str, object]] = [
+        {"resource": "/v1/messages", "headers": {"Authorization": "Bearer rlk_nonsense", "x-api-key": key}},
+        {"resource": "/v1/chat/completions", "path": "/v1/messages", "headers": {"x-api-key": key}},
+        {"resource": "/v1/admin/{proxy+}", "headers": {"x-api-key": key}},
+        {"headers": {"x-api-key": key}},
+    ]
+    for event in events:
+        with pytest.raises(Exception, match=r"^Unauthorized$"):
+            authorize({"methodArn": ARN, **event}, lambda_context())
+
+
 @pytest.mark.parametrize("request_", [{}, {"tenant_id": "Acme", "scopes": ["infer"]}, {"tenant_id": "acme", "scopes": ["root"]}])
 def test_a_malformed_bootstrap_makes_nothing(stage: Stage, request_: dict[str, object]) -> None:
     with pytest.raises(InvalidInput):

@@ -117,13 +117,17 @@ class ChatCall:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of the answers to a call. `finish_reason` is OpenAI's: stop, length, tool_calls, content_filter."""
+    """One of the answers to a call. `finish_reason` is OpenAI's: stop, length, tool_calls, content_filter.
+
+    `stop_sequence` is the text of the request's `stop` that ended it, where the backend says so.
+    """
 
     text: str
     finish_reason: str | None
     tool_calls: tuple[ToolCall, ...] = ()
     refusal: str | None = None
     logprobs: JsonValue = None
+    stop_sequence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,3 +167,4 @@ class Delta:
     logprobs: JsonValue = None
     usage: Usage | None = None
     model: str | None = None
+    stop_sequence: str | None = None

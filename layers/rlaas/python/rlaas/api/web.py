@@ -150,7 +150,7 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _send_head(self, status: int, content_type: str, identifier: str, headers: Mapping[str, str]) -> None:
         self.send_response_only(status)
-        common = {"Content-Type": content_type, "X-Request-Id": identifier, "Access-Control-Allow-Origin": "*"}
+        common = {"Content-Type": content_type, "X-Request-Id": identifier, "Request-Id": identifier, "Access-Control-Allow-Origin": "*"}
         for name, value in {**common, **headers}.items():
             self.send_header(name, value)
         try:

@@ -9,17 +9,16 @@ policy says; one that the backend does not take is refused by name.
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
+from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
 
-from rlaas.chat import Choice, Document, Message, ToolCall
-from rlaas.ids import ExternalId, UserId
+from rlaas.chat import Choice, Message, ToolCall
+from rlaas.ids import UserId
 from rlaas.inference.chat_completion_chunks import build_usage
 from rlaas.inference.decide import InferRequest
+from rlaas.inference.extras import Extras, skill_of
 from rlaas.inference.infer import AnswerStream
 from rlaas.inference.record import Answer
 from rlaas.wire import Json, WireModel
-
-_PREFIX = "rlaas::"
 
 
 class TextPart(WireModel):
@@ -66,10 +65,8 @@ class StreamOptions(WireModel):
     include_obfuscation: bool = False
 
 
-class ChatRequest(WireModel):
+class ChatRequest(Extras):
     """OpenAI's chat request. Fields that are not named here are parameters of the backend."""
-
-    model_config = ConfigDict(extra="allow")
 
     model: str = Field(pattern=r"^rlaas::[a-z0-9]+(-[a-z0-9]+)*(@v[1-9][0-9]{0,7})?$", max_length=45)
     messages: tuple[ChatMessage, ...] = Field(min_length=1)
@@ -91,12 +88,6 @@ class ChatRequest(WireModel):
     tool_choice: str | dict[str, Json] | None = None
     parallel_tool_calls: bool | None = None
     response_format: dict[str, Json] | None = None
-    thread_id: ExternalId | None = Field(default=None, alias="rlaas::thread_id")
-    user_id: UserId = Field(default=None, alias="rlaas::user_id")
-    interaction_id: ExternalId | None = Field(default=None, alias="rlaas::interaction_id")
-    inputs: dict[str, str] | None = Field(default=None, alias="rlaas::inputs")
-    documents: tuple[Document, ...] = Field(default=(), alias="rlaas::documents", max_length=100)
-    tags: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(default=(), alias="rlaas::tags", max_length=32)
 
     @field_validator("stream_options")
     @classmethod
@@ -105,13 +96,6 @@ class ChatRequest(WireModel):
             raise ValueError("only allowed when stream is true")
         return options
 
-    @model_validator(mode="after")
-    def _extras_are_known(self) -> Self:
-        unknown = next((name for name in self.model_extra or () if name.startswith(_PREFIX)), None)
-        if unknown is not None:
-            raise ValueError(f"{unknown} is none of RLaaS's extras")
-        return self
-
     @property
     def include_usage(self) -> bool:
         """Whether a stream ends with its usage."""
@@ -119,19 +103,16 @@ class ChatRequest(WireModel):
 
     def parameters(self) -> dict[str, JsonValue]:
         """The parameters that go to the backend, by OpenAI's names."""
-        ours = {"model", "messages", "stream", "stream_options", "user", "safety_identifier", "metadata", *_OURS}
+        ours = {"model", "messages", "stream", "stream_options", "user", "safety_identifier", "metadata", *Extras.model_fields}
         return self.model_dump(mode="json", exclude=ours, exclude_none=True, exclude_unset=True)
 
 
-_OURS = ("thread_id", "user_id", "interaction_id", "inputs", "documents", "tags")
-
-
 def to_infer(request: ChatRequest) -> InferRequest:
-    """The same request to `infer`."""
-    name = request.model.removeprefix(_PREFIX)
+    """The same request to `infer`. Raises: NotFound for a name that no skill can have."""
+    skill, policy_id = skill_of(request.model)
     return InferRequest(
-        skill=name.partition("@")[0],
-        policy_id=name if "@" in name else None,
+        skill=skill,
+        policy_id=policy_id,
         messages=tuple(message.plain() for message in request.messages),
         inputs=request.inputs,
         documents=request.documents,

@@ -11,7 +11,7 @@ def split_choices(choices: Sequence[Choice], usage: Usage | None) -> Generator[D
     for index, choice in enumerate(choices):
         calls = (ToolCallDelta(at, call.function.arguments, call.id, call.function.name) for at, call in enumerate(choice.tool_calls))
         yield Delta(index, text=choice.text, tool_calls=tuple(calls), refusal=choice.refusal, logprobs=choice.logprobs)
-        yield Delta(index, finish_reason=choice.finish_reason or "stop")
+        yield Delta(index, finish_reason=choice.finish_reason or "stop", stop_sequence=choice.stop_sequence)
     yield Delta(usage=usage)
 
 
@@ -21,6 +21,7 @@ class _Partial:
     refusals: list[str] = field(default_factory=list)
     calls: dict[int, list[ToolCallDelta]] = field(default_factory=dict)
     finish_reason: str | None = None
+    stop_sequence: str | None = None
 
 
 class Collected:
@@ -40,6 +41,7 @@ class Collected:
             partial.texts.append(delta.text)
             partial.refusals.append(delta.refusal or "")
             partial.finish_reason = delta.finish_reason or partial.finish_reason
+            partial.stop_sequence = delta.stop_sequence or partial.stop_sequence
             for call in delta.tool_calls:
                 partial.calls.setdefault(call.index, []).append(call)
         return delta
@@ -65,4 +67,5 @@ def _join(partial: _Partial, cut_off: str | None) -> Choice:
         finish_reason=partial.finish_reason or cut_off,
         tool_calls=tuple(calls),
         refusal="".join(partial.refusals) or None,
+        stop_sequence=partial.stop_sequence,
     )

@@ -87,7 +87,7 @@ class Spending:
         usage = completion.usage
         if usage is None:
             output_tokens = estimated_tokens(choice.text for choice in completion.choices)
-            usage = Usage(input_tokens=_count_prompt_tokens(call), output_tokens=output_tokens)
+            usage = Usage(input_tokens=count_prompt_tokens(call), output_tokens=output_tokens)
         return self._price(policy, model, usage)
 
     def most(self, policy: Policy, model: str, call: ChatCall) -> Amount:
@@ -120,10 +120,10 @@ def is_believable(usage: Usage, call: ChatCall) -> bool:
 
 
 def _estimate_most(call: ChatCall, *, times: int) -> Usage:
-    return Usage(input_tokens=times * _count_prompt_tokens(call), output_tokens=times * _bound_output_tokens(call.parameters))
+    return Usage(input_tokens=times * count_prompt_tokens(call), output_tokens=times * _bound_output_tokens(call.parameters))
 
 
-def _count_prompt_tokens(call: ChatCall) -> int:
+def count_prompt_tokens(call: ChatCall) -> int:
     """About what the model reads: the messages, the calls of tools in them, the tools and the schema it is shown."""
     arguments = [tool.function.model_dump_json() for message in call.messages for tool in message.tool_calls]
     schemas = [canonical_json(call.parameters[name]) for name in ("tools", "response_format") if name in call.parameters]

@@ -22,6 +22,7 @@ from rlaas.adapters.models.vendor_failures import failure, make_usage
 from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
 from rlaas.chat import BackendFailed, CalledFunction, ChatCall, Choice, Completion, Delta, Message, ToolCall, ToolCallDelta, Usage
 from rlaas.errors import InvalidInput, RlaasError
+from rlaas.inference.anthropic_words import FINISH_REASONS, PARAMETERS, TOOL_CHOICES
 from rlaas.policies.backend import AnthropicBackend
 
 VENDOR = "Anthropic"
@@ -29,22 +30,10 @@ VERSION = "2023-06-01"
 SUPPORTED = frozenset(Parameters.model_fields)
 # The API's own defaults. Its newer models refuse these parameters, and some refuse both together.
 DEFAULTS: Mapping[str, JsonValue] = {"temperature": 1, "top_p": 1}
-_FINISH_REASONS = {
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "refusal": "content_filter",
-}
 _PARAMETER = re.compile(r"`?([a-z_]{1,32})\b")
-_OPENAI_NAMES: Mapping[str, str] = {
-    "stop_sequences": "stop",
-    "output_config": "response_format",
-    "system": "messages",
-    "metadata": "user",
-    "prompt": "messages",
-    **{name: name for name in ("messages", "max_tokens", "temperature", "top_p", "top_k", "tools", "tool_choice", "model")},
-}
+_OPENAI_NAMES: Mapping[str, str] = {**PARAMETERS, "prompt": "messages"}
 """OpenAI's names of the parameters in the API's messages. `prompt` begins the one about a prompt that is too long."""
+_TOOL_CHOICES = {openai: anthropic for anthropic, openai in TOOL_CHOICES.items()}
 _SPENT = re.compile(r"credit balance|usage limit|spend limit", re.IGNORECASE)
 
 
@@ -82,6 +71,7 @@ class _Answer(BaseModel):
     content: list[_Block]
     model: str | None = None
     stop_reason: str | None = None
+    stop_sequence: str | None = None
     stop_details: _StopDetails | None = None
     usage: _Usage
 
@@ -96,6 +86,7 @@ class _Piece(BaseModel):
     text: str = ""
     partial_json: str = ""
     stop_reason: str | None = None
+    stop_sequence: str | None = None
     stop_details: _StopDetails | None = None
 
 
@@ -211,7 +202,7 @@ def _tool_choice(parameters: Parameters) -> JsonObject | None:
     if isinstance(parameters.tool_choice, NamedTool):
         choice = {"type": "tool", "name": parameters.tool_choice.function.name}
     elif parameters.tool_choice is not None:
-        choice = {"type": {"required": "any"}.get(parameters.tool_choice, parameters.tool_choice)}
+        choice = {"type": _TOOL_CHOICES[parameters.tool_choice]}
     if parameters.parallel_tool_calls is False and parameters.tools and parameters.tool_choice != "none":
         choice = {**(choice or {"type": "auto"}), "disable_parallel_tool_use": True}
     return choice
@@ -235,6 +226,7 @@ def completion_of(content: bytes) -> Completion:
         finish_reason=finish_reason(answer.stop_reason),
         tool_calls=tuple(calls),
         refusal=answer.stop_details.explanation if answer.stop_details else None,
+        stop_sequence=answer.stop_sequence,
     )
     return Completion(choices=(choice,), usage=answer.usage.plain(), model=answer.model)
 
@@ -270,7 +262,8 @@ def deltas_of(events: Iterable[bytes]) -> Iterator[Delta]:
                 if piece.stop_reason is not None:
                     finished = True
                     refusal = piece.stop_details.explanation if piece.stop_details else None
-                    yield Delta(finish_reason=finish_reason(piece.stop_reason), refusal=refusal, model=model)
+                    reason = finish_reason(piece.stop_reason)
+                    yield Delta(finish_reason=reason, refusal=refusal, model=model, stop_sequence=piece.stop_sequence)
     if not finished:
         raise _unfinished_answer()
     yield Delta(usage=usage.plain(), model=model)
@@ -302,7 +295,7 @@ class _StreamedTool:
 
 def finish_reason(stop_reason: str) -> str:
     """OpenAI's finish reason for Anthropic's stop reason."""
-    return _FINISH_REASONS.get(stop_reason, "stop")
+    return FINISH_REASONS.get(stop_reason, "stop")
 
 
 def find_parameter(message: str) -> str | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, JsonValue, ValidationError
 
 from rlaas.adapters.models.vendor_failures import failure, make_usage
 from rlaas.chat import BackendFailed, CalledFunction, ChatCall, Choice, Completion, Delta, ToolCall, ToolCallDelta, Usage
@@ -35,10 +35,19 @@ def _shorten_reason(reason: str | None) -> str | None:
 _FinishReason = Annotated[str | None, AfterValidator(_shorten_reason)]
 
 
+def _text_only(reason: JsonValue) -> str | None:
+    return reason if isinstance(reason, str) and reason else None
+
+
+_StopReason = Annotated[str | None, BeforeValidator(_text_only)]
+"""What vLLM says beside `finish_reason`: the stop sequence, or the number of the token that ended the answer."""
+
+
 class _Choice(BaseModel):
     index: int = 0
     message: _Message
     finish_reason: _FinishReason = None
+    stop_reason: _StopReason = None
     logprobs: Json = None
 
 
@@ -66,6 +75,7 @@ class _StreamedChoice(BaseModel):
     index: int = 0
     delta: _Message = _Message()
     finish_reason: _FinishReason = None
+    stop_reason: _StopReason = None
     logprobs: Json = None
 
 
@@ -179,6 +189,7 @@ def _choice(choice: _Choice) -> Choice:
         tool_calls=tuple(calls),
         refusal=choice.message.refusal,
         logprobs=choice.logprobs,
+        stop_sequence=choice.stop_reason,
     )
 
 
@@ -200,6 +211,7 @@ def _delta(choice: _StreamedChoice, model: str | None) -> Delta:
         finish_reason=choice.finish_reason,
         logprobs=choice.logprobs,
         model=model,
+        stop_sequence=choice.stop_reason,
     )
 
 

@@ -1,0 +1,40 @@
+"""Failures as Anthropic's API writes them."""
+
+from collections.abc import Mapping
+
+from rlaas.api.http import Body, internal_error_body, status_of
+from rlaas.errors import RlaasError
+from rlaas.inference.anthropic_words import PARAMETERS
+
+_TYPES: Mapping[int, str] = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+_FIELDS: Mapping[str, str] = {
+    "reasoning_effort": "output_config.effort",
+    "parallel_tool_calls": "tool_choice",
+    **{openai: anthropic for anthropic, openai in PARAMETERS.items() if openai not in PARAMETERS},
+}
+"""Anthropic's names of OpenAI's parameters, where they differ."""
+
+
+def anthropic_failure(error: Exception, request_id: str) -> Body:
+    """Anthropic's error body, and so the event `error` of a stream. The message names the field to blame."""
+    if not isinstance(error, RlaasError):
+        unknown = internal_error_body(request_id)["error"]
+        assert isinstance(unknown, dict)
+        return _build_body("api_error", str(unknown["message"]), request_id)
+    message, field = error.detail, _FIELDS.get(error.param or "", error.param)
+    if field is not None and field not in message:
+        message = f"{field}: {message}"
+    return _build_body(_TYPES.get(status_of(error), "api_error"), message, request_id)
+
+
+def _build_body(kind: str, message: str, request_id: str) -> Body:
+    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}

@@ -1,0 +1,86 @@
+"""What Anthropic's clients are answered: the types of `/v1/messages` and `/v1/messages/count_tokens`.
+
+The function makes its answers by hand; tests hold what it sends against these.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from rlaas.ids import PolicyId
+from rlaas.routing.assign import Decision
+from rlaas.wire import Json, WireModel
+
+
+class MessageText(WireModel):
+    """A text."""
+
+    type: Literal["text"]
+    text: str
+
+
+class MessageToolUse(WireModel):
+    """The model's call of a tool. Arguments that are no JSON object stand as a text under `INVALID_JSON`."""
+
+    type: Literal["tool_use"]
+    id: str
+    name: str
+    input: dict[str, Json]
+
+
+class MessageUsage(WireModel):
+    """Tokens, by Anthropic's names: those that came from a cache are not among `input_tokens`."""
+
+    input_tokens: int
+    output_tokens: int
+    cache_read_input_tokens: int
+    cache_creation_input_tokens: int
+
+
+class MessageRefusal(WireModel):
+    """Why the model, or a guardrail, refused."""
+
+    type: Literal["refusal"]
+    category: None
+    explanation: str | None
+
+
+class MessageAnswer(WireModel):
+    """Anthropic's message; RLaaS's own fields stand under `rlaas::`."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    model: str
+    content: tuple[MessageText | MessageToolUse, ...]
+    stop_reason: Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"]
+    stop_sequence: str | None
+    stop_details: MessageRefusal | None
+    usage: MessageUsage
+    interaction_id: str = Field(alias="rlaas::interaction_id")
+    policy_id: PolicyId = Field(alias="rlaas::policy_id")
+    decision: Decision = Field(alias="rlaas::decision")
+    feedback_token: str = Field(alias="rlaas::feedback_token")
+    cost_usd: float | None = Field(alias="rlaas::cost_usd")
+
+
+class TokenCount(WireModel):
+    """About how many tokens a prompt has at most: the estimate that budgets set aside."""
+
+    input_tokens: int
+    estimate: Literal[True] = Field(alias="rlaas::estimate")
+
+
+class MessageFault(WireModel):
+    """What went wrong, in Anthropic's words."""
+
+    type: str
+    message: str
+
+
+class MessageError(WireModel):
+    """Anthropic's error."""
+
+    type: Literal["error"]
+    error: MessageFault
+    request_id: str | None

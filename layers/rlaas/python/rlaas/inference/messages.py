@@ -1,0 +1,238 @@
+"""Anthropic's Messages API in front of `infer`: requests in, messages out.
+
+The model is `rlaas::<skill>`, or `rlaas::<skill>@v<N>` for one policy of it. A `system` of the request stands in the
+place of the policy's own. RLaaS's extras stand beside the standard fields under `rlaas::`. What only Anthropic's
+service can do is taken and dropped where an answer without it is as good (`cache_control`, `thinking`,
+`context_management`, betas), and refused by name where it is not (images, documents, tools that Anthropic runs).
+"""
+
+import json
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, JsonValue, model_validator
+
+from rlaas.chat import ChatCall, Choice, Message, ToolCall, Usage
+from rlaas.errors import InvalidInput
+from rlaas.ids import UserId
+from rlaas.inference.anthropic_words import STOP_REASONS, TOOL_CHOICES
+from rlaas.inference.chat_completions import extras
+from rlaas.inference.decide import InferRequest
+from rlaas.inference.extras import Extras, skill_of
+from rlaas.inference.message_blocks import Texts, Turn, joined
+from rlaas.inference.record import Answer
+from rlaas.inference.spending import count_prompt_tokens
+from rlaas.wire import Json, WireModel
+
+
+class _Lenient(WireModel):
+    """Clients send fields beside these, for caches and betas, which are dropped."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class MessageTool(_Lenient):
+    """A tool that the client runs."""
+
+    type: Literal["custom"] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=256)]
+    description: str | None = None
+    input_schema: dict[str, Json]
+    strict: bool | None = None
+
+    def plain(self) -> JsonValue:
+        """The tool as OpenAI has it."""
+        function: dict[str, JsonValue] = {"name": self.name, "parameters": self.input_schema}
+        if self.description is not None:
+            function["description"] = self.description
+        if self.strict is not None:
+            function["strict"] = self.strict
+        return {"type": "function", "function": function}
+
+
+class MessageToolChoice(_Lenient):
+    """Whether a tool has to be called, and which."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+    @model_validator(mode="after")
+    def _names_the_tool(self) -> Self:
+        if (self.type == "tool") != (self.name is not None):
+            raise ValueError("a tool_choice of type tool, and no other, has a name")
+        return self
+
+    def plain(self) -> JsonValue:
+        """The choice as OpenAI has it."""
+        return TOOL_CHOICES[self.type] if self.name is None else {"type": "function", "function": {"name": self.name}}
+
+
+class MessageOutputFormat(_Lenient):
+    """The JSON schema of a structured answer."""
+
+    type: Literal["json_schema"]
+    json_schema: dict[str, Json] = Field(alias="schema")
+
+
+class MessageOutputConfig(_Lenient):
+    """What the answer looks like, and how hard the model tries."""
+
+    format: MessageOutputFormat | None = None
+    effort: str | None = None
+
+
+class MessageMetadata(_Lenient):
+    """For whom the client asks."""
+
+    user_id: UserId = None
+
+
+class CountRequest(Extras):
+    """Anthropic's request to count the tokens of a prompt."""
+
+    model: str = Field(description="`rlaas::<skill>`, or `rlaas::<skill>@v<N>` for one policy of it.")
+    messages: tuple[Turn, ...] = Field(min_length=1)
+    system: Texts | None = None
+    tools: tuple[MessageTool, ...] | None = Field(default=None, max_length=128)
+    tool_choice: MessageToolChoice | None = None
+    output_config: MessageOutputConfig | None = None
+
+    def chat(self) -> tuple[Message, ...]:
+        """The messages as RLaaS stores them, the system's first."""
+        system = (Message(role="system", content=joined(self.system)),) if self.system else ()
+        return system + tuple(message for turn in self.messages for message in turn.plain())
+
+    def parameters(self) -> dict[str, JsonValue]:
+        """The parameters that go to the backend, by OpenAI's names."""
+        parameters: dict[str, JsonValue] = {}
+        if self.tools:
+            parameters["tools"] = [tool.plain() for tool in self.tools]
+        if self.tool_choice is not None:
+            parameters["tool_choice"] = self.tool_choice.plain()
+            if self.tool_choice.disable_parallel_tool_use:
+                parameters["parallel_tool_calls"] = False
+        if self.output_config is not None and self.output_config.format is not None:
+            schema: JsonValue = {"name": "answer", "schema": self.output_config.format.json_schema, "strict": True}
+            parameters["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if self.output_config is not None and self.output_config.effort is not None:
+            parameters["reasoning_effort"] = self.output_config.effort
+        return parameters
+
+
+class MessagesRequest(CountRequest):
+    """Anthropic's request for a message. Fields that are not named here are taken and dropped."""
+
+    max_tokens: int = Field(ge=1, le=1_000_000)
+    stream: bool | None = False
+    metadata: MessageMetadata | None = None
+    temperature: float | None = Field(default=None, ge=0, le=1)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0)
+    stop_sequences: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
+    mcp_servers: tuple[Json, ...] | None = Field(default=None, max_length=0, description="None: tools are the client's to run.")
+
+    def parameters(self) -> dict[str, JsonValue]:
+        """The parameters that go to the backend, by OpenAI's names."""
+        optional: dict[str, JsonValue] = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "top_k": self.top_k,
+            "stop": list(self.stop_sequences) if self.stop_sequences else None,
+        }
+        sampling = {name: value for name, value in optional.items() if value is not None}
+        return {"max_tokens": self.max_tokens, **sampling, **super().parameters()}
+
+
+def build_infer_request(request: MessagesRequest) -> InferRequest:
+    """The same request to `infer`. Raises: NotFound for a model that is no skill's name, InvalidInput where nothing is
+    left of the messages."""
+    skill, policy_id = skill_of(request.model)
+    messages = request.chat()
+    if not messages:
+        raise InvalidInput("the messages say nothing", param="messages")
+    return InferRequest(
+        skill=skill,
+        policy_id=policy_id,
+        messages=messages,
+        inputs=request.inputs,
+        documents=request.documents,
+        parameters=request.parameters(),
+        thread_id=request.thread_id,
+        user_id=request.user_id or (request.metadata.user_id if request.metadata else None),
+        interaction_id=request.interaction_id,
+        tags=request.tags,
+    )
+
+
+def count_tokens(request: CountRequest, *, tenant_id: str) -> int:
+    """About how many tokens the request's prompt has at most, as budgets set them aside; what the skill's policy puts
+    before it is not counted. Raises: NotFound for a model that is no skill's name."""
+    skill_of(request.model)
+    return count_prompt_tokens(ChatCall(messages=request.chat(), parameters=request.parameters(), tenant_id=tenant_id))
+
+
+def to_message(request: MessagesRequest, answer: Answer) -> dict[str, JsonValue]:
+    """Anthropic's message. `id` is the output id and takes feedback; RLaaS's own fields stand under `rlaas::`."""
+    choice = answer.choices[0]
+    return {
+        "id": answer.output_id,
+        "type": "message",
+        "role": "assistant",
+        "model": request.model,
+        "content": _build_content(choice),
+        **build_stop(choice.finish_reason, has_calls=bool(choice.tool_calls), refusal=choice.refusal, stop_sequence=choice.stop_sequence),
+        "usage": build_usage(answer.usage),
+        **extras(answer),
+        "rlaas::cost_usd": answer.cost_usd,
+    }
+
+
+def build_usage(usage: Usage | None) -> dict[str, JsonValue]:
+    """Anthropic's `usage`, whose `input_tokens` are those that no cache had; zeros where nobody counted."""
+    usage = usage or Usage(input_tokens=0, output_tokens=0)
+    return {
+        "input_tokens": usage.input_tokens - min(usage.cached_tokens, usage.input_tokens),
+        "output_tokens": usage.output_tokens,
+        "cache_read_input_tokens": usage.cached_tokens,
+        "cache_creation_input_tokens": 0,
+    }
+
+
+def build_stop(
+    finish_reason: str | None, *, has_calls: bool, refusal: str | None, stop_sequence: str | None = None
+) -> dict[str, JsonValue]:
+    """Why the answer ended, in Anthropic's words. Some servers say `stop` of an answer that calls tools."""
+    reason = STOP_REASONS.get(finish_reason or "stop", "end_turn")
+    if refusal:
+        reason = "refusal"
+    elif has_calls and reason == "end_turn":
+        reason = "tool_use"
+    elif stop_sequence is not None and reason == "end_turn":
+        reason = "stop_sequence"
+    details: JsonValue = {"type": "refusal", "category": None, "explanation": refusal} if reason == "refusal" else None
+    return {"stop_reason": reason, "stop_sequence": stop_sequence if reason == "stop_sequence" else None, "stop_details": details}
+
+
+def build_tool_id(call_id: str | None, position: int) -> str:
+    """The id of a tool call: its own, for the client sends it back; one by its position where the server gave none."""
+    return call_id or f"toolu_{position}"
+
+
+def _build_content(choice: Choice) -> list[JsonValue]:
+    text = choice.text or ("" if choice.tool_calls else choice.refusal or "")
+    blocks: list[JsonValue] = [{"type": "text", "text": text}] if text else []
+    for position, call in enumerate(choice.tool_calls):
+        blocks.append(
+            {"type": "tool_use", "id": build_tool_id(call.id, position), "name": call.function.name, "input": _read_arguments(call)}
+        )
+    return blocks
+
+
+def _read_arguments(call: ToolCall) -> dict[str, JsonValue]:
+    """The arguments that the model wrote. Where they are no JSON object, they stand as a text under `INVALID_JSON`, as
+    Anthropic advises to show them to the model again."""
+    try:
+        arguments: JsonValue = json.loads(call.function.arguments or "{}")
+    except (ValueError, RecursionError):
+        arguments = None
+    return arguments if isinstance(arguments, dict) else {"INVALID_JSON": call.function.arguments}
