@@ -30,9 +30,11 @@ from rlaas.api.hot_answers import (
     ModelList,
 )
 from rlaas.api.message_answers import MessageAnswer, MessageError, TokenCount
+from rlaas.api.response_answers import OpenAIResponse
 from rlaas.inference.chat_completions import ChatRequest
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.messages import CountRequest, MessagesRequest
+from rlaas.inference.responses import ResponsesRequest
 from rlaas.telemetry.events import (
     MAX_BATCH,
     REPORTED,
@@ -85,6 +87,11 @@ _INFERENCE: dict[str, tuple[type[BaseModel], str, _Models]] = {
         CountRequest,
         "About how many tokens a prompt has at most; the key may stand in `x-api-key`",
         (TokenCount,),
+    ),
+    "/v1/responses": (
+        ResponsesRequest,
+        "The same for clients of OpenAI's Responses API, streamed with `stream`; `id` is the output id",
+        (OpenAIResponse,),
     ),
     "/v1/decide": (InferRequest, "Who is to answer and with what, for callers that ask the model themselves", (DecideAnswer, DecideDryRun)),
 }

@@ -1,5 +1,5 @@
-"""OpenAI's `/v1/chat/completions` and Anthropic's `/v1/messages`, whole or streamed: a web server behind Lambda Web
-Adapter, started by run.sh."""
+"""OpenAI's `/v1/chat/completions` and `/v1/responses` and Anthropic's `/v1/messages`, whole or streamed: a web server
+behind Lambda Web Adapter, started by run.sh."""
 
 import os
 
@@ -10,9 +10,13 @@ from rlaas.api.anthropic_errors import anthropic_failure
 from rlaas.api.http import Body, GatewayEvent, header, parse
 from rlaas.clock import utc_now
 from rlaas.inference.chat_completion_chunks import chunks
-from rlaas.inference.chat_completions import ChatRequest, extras, to_completion, to_infer
+from rlaas.inference.chat_completions import ChatRequest, to_completion, to_infer
 from rlaas.inference.message_events import events
 from rlaas.inference.messages import CountRequest, MessagesRequest, build_infer_request, count_tokens, to_message
+from rlaas.inference.response_events import failure_event, response_events
+from rlaas.inference.responses import INCOMPLETE, ResponsesRequest, describe, in_own_words, to_response
+from rlaas.inference.responses import to_infer as response_to_infer
+from rlaas.inference.skill_request import extras
 from rlaas.runtime.stage import current_stage
 from rlaas.tenancy.keys import require_scope
 
@@ -34,6 +38,27 @@ def chat(event: GatewayEvent) -> Body | web.Stream:
         created=utc_now(),
         include_usage=request.include_usage,
         extras=extras(stream),
+    )
+
+
+def responses(event: GatewayEvent) -> Body | web.Stream:
+    """One request of a client of OpenAI's Responses API."""
+    who = admit_caller(event)
+    require_scope(who.scopes, "infer")
+    request, stage, created = parse(ResponsesRequest, event), current_stage(), utc_now()
+    key, trace = header(event, "Idempotency-Key"), header(event, "traceparent")
+    with in_own_words():
+        question = response_to_infer(request, who.tenant_id, stage.events, stage.scrubbers.of(who.tenant_id))
+        if not request.stream:
+            answer = answer_request(question, who, stage=stage, idempotency_key=key, traceparent=trace)
+            return to_response(request, answer, created=created)
+        stream = stream_request(question, who, stage=stage, idempotency_key=key, traceparent=trace)
+    own = extras(stream)
+    return response_events(
+        stream.deltas,
+        output_id=stream.output_id,
+        describe=lambda items, usage, reason: {**describe(request, stream.output_id, items, usage, reason, created=created), **own},
+        incomplete=INCOMPLETE,
     )
 
 
@@ -59,6 +84,7 @@ def count(event: GatewayEvent) -> Body:
 
 DOORS = {
     "/v1/chat/completions": web.Door(chat),
+    "/v1/responses": web.Door(responses, failure_part=failure_event, named_parts=True),
     "/v1/messages": web.Door(messages, failure=anthropic_failure, named_parts=True),
     "/v1/messages/count_tokens": web.Door(count, failure=anthropic_failure),
 }

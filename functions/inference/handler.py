@@ -4,6 +4,7 @@ from rlaas.api import answering, deciding
 from rlaas.api.admission import admit_caller
 from rlaas.api.hot_paths import Reply, make_handler
 from rlaas.api.http import Caller, GatewayEvent, header, parse, path_parameter
+from rlaas.errors import NotFound
 from rlaas.inference.decide import InferRequest
 from rlaas.runtime.stage import current_stage
 from rlaas.tenancy.keys import require_scope
@@ -53,6 +54,15 @@ def flags(event: GatewayEvent) -> Reply:
     return Reply(*deciding.flags(authorize(event), event, stage=current_stage()))
 
 
+def no_stored_response(event: GatewayEvent) -> Reply:
+    """Of OpenAI's Responses API there is one operation."""
+    authorize(event)
+    raise NotFound(
+        "of the Responses API there is POST /v1/responses alone: responses are not read, deleted, cancelled, listed, counted or compacted; "
+        "go on from one by previous_response_id"
+    )
+
+
 handler = make_handler(
     {
         "POST /v1/infer": infer,
@@ -61,5 +71,6 @@ handler = make_handler(
         "GET /v1/models/{model}": model,
         "POST /ofrep/v1/evaluate/flags/{key}": flag,
         "POST /ofrep/v1/evaluate/flags": flags,
+        **dict.fromkeys((f"{method} /v1/responses/{{proxy+}}" for method in ("GET", "POST", "DELETE")), no_stored_response),
     }
 )

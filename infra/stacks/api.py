@@ -28,8 +28,10 @@ TELEMETRY_PATHS = (
 )
 INFERENCE_PATHS = ("v1/infer", "v1/decide", "ofrep/v1/evaluate/flags", "ofrep/v1/evaluate/flags/{key}")
 MODEL_PATHS = ("v1/models", "v1/models/{model}")
-CHAT_PATHS = ("v1/chat/completions",)
+CHAT_PATHS = ("v1/chat/completions", "v1/responses")
 MESSAGES_PATHS = ("v1/messages", "v1/messages/count_tokens")
+ABSENT_PATHS = ("v1/responses/{proxy+}",)
+"""What OpenAI's APIs have and RLaaS has not; a function says what there is."""
 
 
 class ApiStack(RlaasStack):
@@ -98,6 +100,7 @@ class ApiStack(RlaasStack):
         self.public = PublicApi(self, "Api", config=config, authorizer=self.authorizer.target)
         self.public.route("POST", INFERENCE_PATHS, self.inference.target)
         self.public.route("GET", MODEL_PATHS, self.inference.target)
+        self.public.route("ANY", ABSENT_PATHS, self.inference.target)
         self.public.route("POST", CHAT_PATHS, self.chat.target, streams_for=stream_time)
         self.public.route("POST", MESSAGES_PATHS, self.chat.target, streams_for=stream_time, by_api_key=True)
         self.public.route("POST", TELEMETRY_PATHS, self.telemetry.target, from_browsers=True)

@@ -35,7 +35,7 @@ def client(tenant: Tenant) -> OpenAI:
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "look_up"}}])
 def test_a_tool_that_has_to_be_called_is_called_with_arguments_that_fit(client: OpenAI, choice: Any) -> None:
     completion = client.chat.completions.create(
-        model=f"rlaas::{SKILL}", messages=ASK, tools=[TOOL], tool_choice=choice, parallel_tool_calls=False, max_tokens=80
+        model=f"rlaas::{SKILL}", messages=ASK, tools=[TOOL], tool_choice=choice, parallel_tool_calls=False, max_tokens=300
     )
     [call] = completion.choices[0].message.tool_calls
     assert call.function.name == "look_up"

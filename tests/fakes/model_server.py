@@ -29,7 +29,8 @@ class Asked:
 @dataclass
 class ModelServer:
     """The requests so far, the models and parameters to refuse, and an answer in place of a completion. `fails_on`:
-    whether the model fails on a prompt. `asleep`: SageMaker has no copy of any model."""
+    whether the model fails on a prompt. `asleep`: SageMaker has no copy of any model. `breaks_off`: its
+    streams end in the middle."""
 
     url: str
     asked: list[Asked] = field(default_factory=list)
@@ -39,6 +40,7 @@ class ModelServer:
     nonsense: str | None = None
     silent: threading.Event | None = None
     asleep: bool = False
+    breaks_off: bool = False
 
 
 @contextmanager
@@ -84,7 +86,8 @@ def model_server() -> Iterator[ModelServer]:
             stream = _openai_events(model, text)
             # A part may end anywhere, in the middle of a character too.
             parts = [stream[start : start + 50] for start in range(0, len(stream), 50)]
-            content = b"".join(event("PayloadPart", part, content_type="application/octet-stream") for part in parts)
+            chunks = parts[: len(parts) // 2] if state.breaks_off else parts
+            content = b"".join(event("PayloadPart", part, content_type="application/octet-stream") for part in chunks)
             self.answer(200, content, {"Content-Type": "application/vnd.amazon.eventstream"})
 
         def _openai_whole(self, model: str, text: str) -> None:

@@ -16,8 +16,10 @@ from cfnlint.api import lint_file
 from cfnlint.config import ManualArgs
 
 import app
+from functions.chat.handler import DOORS
 from infra.config import STAGES, StageConfig
 from infra.constructs import event_lake
+from infra.stacks.api import CHAT_PATHS, MESSAGES_PATHS
 from rlaas.adapters.aws.keys import authorizer_partition, tenant_partition
 from rlaas.adapters.aws.lake import lake_record
 from rlaas.api.web import READY_PATH
@@ -380,10 +382,14 @@ def test_a_web_server_is_started_by_its_script_and_streams_to_the_client(templat
         }
         integrations = [method["Properties"]["Integration"] for method in template.resources("AWS::ApiGateway::Method").values()]
         streaming = [integration for integration in integrations if integration.get("ResponseTransferMode") == "STREAM"]
-        assert streaming
+        assert len(streaming) == len(DOORS)
         for integration in streaming:
             assert integration["TimeoutInMillis"] == function["Timeout"] * 1_000
             assert json.dumps(integration["Uri"]).count("/response-streaming-invocations") == 1
+
+
+def test_every_api_of_the_web_server_has_its_path() -> None:
+    assert {f"/{path}" for path in (*CHAT_PATHS, *MESSAGES_PATHS)} == DOORS.keys()
 
 
 def test_stream_consumers_never_drop_a_batch_unseen(templates: list[Template]) -> None:

@@ -33,6 +33,7 @@ GATEWAY = {
     "POST /v1/chat/completions": "infer",
     "POST /v1/messages": "infer",
     "POST /v1/messages/count_tokens": "infer",
+    "POST /v1/responses": "infer",
     "POST /v1/decide": "infer",
     "GET /v1/models": "infer",
     "GET /v1/models/{model}": "infer",

@@ -62,6 +62,7 @@ def test_no_log_repeats_a_key_that_a_client_chose(cloud: LaptopCloud, tenant: Te
         ("v1/interaction.create", {"skill": "s", "inputs": {address: 1}, address: 2}),
         ("v1/infer", {"skill": "s", "inputs": {}, "parameters": {address: {"n": 1}}, address: 1}),
         ("v1/chat/completions", {"model": "rlaas::x", "messages": [], address: {}}),
+        ("v1/responses", {"model": "rlaas::x", "input": [], address: {}}),
     ):
         assert tenant.post(path, body).status_code in (400, 404)
     assert tenant.http.put(f"v1/admin/skills/{SKILL}", json={"metrics": {address: 1}}).status_code == 400

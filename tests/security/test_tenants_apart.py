@@ -168,6 +168,11 @@ def attempts(world: World) -> list[Attempt]:
             "v1/messages",
             {"model": f"rlaas::{OTHER}", "max_tokens": 8, "messages": [{"role": "user", "content": "?"}]},
         ),
+        (
+            "POST /v1/responses",
+            "v1/responses",
+            {"model": f"rlaas::{SKILL}", "input": "?", "previous_response_id": world.decision["output_id"]},
+        ),
         ("POST /v1/feedback.submit", "v1/feedback.submit", {**about(world.decision), "skill": OTHER, "kind": "action", "action": "sent"}),
         (
             "POST /v1/interaction.output",
@@ -319,7 +324,7 @@ def test_the_session_for_one_run_reaches_neither_models_nor_files_of_another_ten
     )
     calls: tuple[Callable[[], object], ...] = (
         theirs.prompts,
-        theirs.answered,
+        theirs.list_answered,
         lambda: theirs.keep([]),
         lambda: theirs.ask("candidate", prompt),
     )

@@ -1403,6 +1403,133 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/responses": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * The same for clients of OpenAI's Responses API, streamed with `stream`; `id` is the output id
+         * @description Needs the scope `infer`.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    /** @description Stands in for the id that the body leaves out. */
+                    "Idempotency-Key"?: string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["ResponsesRequest"];
+                };
+            };
+            responses: {
+                /** @description The answer */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["OpenAIResponse"];
+                    };
+                };
+                /** @description InvalidInput: `param` is the path of the first field that does not fit */
+                400: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Unauthorized: no valid key */
+                401: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Forbidden: the key lacks the scope, or is publishable and not for pages of this origin or for what `param` names */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description NotFound: the tenant has no such thing */
+                404: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Conflict: the id holds another payload, or the document changed since it was read */
+                409: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help */
+                413: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                429: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description InternalError: the request id finds it in the log */
+                500: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description DependencyUnavailable: try again, after `Retry-After` seconds where it says so */
+                503: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/decide": {
         parameters: {
             query?: never;
@@ -7819,17 +7946,11 @@ export interface components {
              * @default []
              */
             "rlaas::tags"?: string[];
-            /** Model */
-            model: string;
-            /** Messages */
-            messages: components["schemas"]["ChatMessage"][];
             /**
-             * Stream
-             * @default false
+             * Model
+             * @description `rlaas::<skill>`, or `rlaas::<skill>@v<N>` for one policy of it.
              */
-            stream?: boolean | null;
-            /** @default null */
-            stream_options?: components["schemas"]["StreamOptions"] | null;
+            model: string;
             /**
              * User
              * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
@@ -7842,6 +7963,15 @@ export interface components {
              * @default null
              */
             safety_identifier?: string | null;
+            /** Messages */
+            messages: components["schemas"]["ChatMessage"][];
+            /**
+             * Stream
+             * @default false
+             */
+            stream?: boolean | null;
+            /** @default null */
+            stream_options?: components["schemas"]["StreamOptions"] | null;
             /**
              * Metadata
              * @default null
@@ -8305,6 +8435,103 @@ export interface components {
             strict?: boolean | null;
         };
         /**
+         * FunctionCall
+         * @description A model's call of a tool, as it was answered. What OpenAI's clients made of its arguments is not kept.
+         */
+        FunctionCall: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "function_call";
+            /** Call Id */
+            call_id: string;
+            /** Name */
+            name: string;
+            /** Arguments */
+            arguments: string;
+            /**
+             * Id
+             * @default null
+             */
+            id?: string | null;
+            /**
+             * Status
+             * @default null
+             */
+            status?: ("in_progress" | "completed" | "incomplete") | null;
+            /** @default null */
+            parsed_arguments?: components["schemas"]["JsonValue"];
+        };
+        /**
+         * FunctionCallOutput
+         * @description What a tool answered to the call `call_id`.
+         */
+        FunctionCallOutput: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "function_call_output";
+            /** Call Id */
+            call_id: string;
+            /** Output */
+            output: string | components["schemas"]["InputText"][];
+            /**
+             * Id
+             * @default null
+             */
+            id?: string | null;
+            /**
+             * Status
+             * @default null
+             */
+            status?: ("in_progress" | "completed" | "incomplete") | null;
+        };
+        /**
+         * FunctionChoice
+         * @description The function that the model has to call.
+         */
+        FunctionChoice: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "function";
+            /** Name */
+            name: string;
+        };
+        /**
+         * FunctionTool
+         * @description A function that the model may call. Tools that OpenAI runs itself are refused.
+         */
+        FunctionTool: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "function";
+            /** Name */
+            name: string;
+            /**
+             * Description
+             * @default null
+             */
+            description?: string | null;
+            /**
+             * Parameters
+             * @default null
+             */
+            parameters?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            } | null;
+            /**
+             * Strict
+             * @default null
+             */
+            strict?: boolean | null;
+        };
+        /**
          * Groundedness
          * @description Acts when the score of the answer against the request's documents is below `min_score`; without documents the score is 0.
          *
@@ -8471,6 +8698,53 @@ export interface components {
             threshold?: number;
         };
         /**
+         * InputMessage
+         * @description A message with text content, a string or text parts. Its id and status are taken and not kept.
+         */
+        InputMessage: {
+            /**
+             * Type
+             * @default message
+             * @constant
+             */
+            type?: "message";
+            /**
+             * Role
+             * @enum {string}
+             */
+            role: "user" | "assistant" | "system" | "developer";
+            /** Content */
+            content: string | (components["schemas"]["InputText"] | components["schemas"]["OutputText"] | components["schemas"]["RefusalText"])[];
+            /**
+             * Id
+             * @default null
+             */
+            id?: string | null;
+            /**
+             * Status
+             * @default null
+             */
+            status?: ("in_progress" | "completed" | "incomplete") | null;
+            /**
+             * Phase
+             * @default null
+             */
+            phase?: ("commentary" | "final_answer") | null;
+        };
+        /**
+         * InputText
+         * @description Text for the model.
+         */
+        InputText: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "input_text";
+            /** Text */
+            text: string;
+        };
+        /**
          * InteractionCreated
          * @description A request that an application's user made: the skill's inputs, or a chat's messages; with the documents to ground the answer on and the model's parameters, where the request brought any.
          */
@@ -8540,6 +8814,57 @@ export interface components {
             parameters?: {
                 [key: string]: components["schemas"]["JsonValue"];
             };
+        };
+        /**
+         * ItemReference
+         * @description An item of an earlier response, by its id.
+         */
+        ItemReference: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "item_reference";
+            /** Id */
+            id: string;
+        };
+        /**
+         * JsonObject
+         * @description Any object in JSON.
+         */
+        JsonObject: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "json_object";
+        };
+        /**
+         * JsonSchema
+         * @description JSON that fits a schema.
+         */
+        JsonSchema: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "json_schema";
+            /** Name */
+            name: string;
+            /** Schema */
+            schema: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+            /**
+             * Description
+             * @default null
+             */
+            description?: string | null;
+            /**
+             * Strict
+             * @default null
+             */
+            strict?: boolean | null;
         };
         JsonValue: unknown;
         /**
@@ -9088,6 +9413,31 @@ export interface components {
             finish_reason?: string | null;
         };
         /**
+         * OutputText
+         * @description Text that a model wrote, as it was answered. What it was annotated with is taken and not kept.
+         */
+        OutputText: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "output_text";
+            /** Text */
+            text: string;
+            /**
+             * Annotations
+             * @default null
+             */
+            annotations?: components["schemas"]["JsonValue"][] | null;
+            /**
+             * Logprobs
+             * @default null
+             */
+            logprobs?: components["schemas"]["JsonValue"][] | null;
+            /** @default null */
+            parsed?: components["schemas"]["JsonValue"];
+        };
+        /**
          * PersonalData
          * @description Acts on personal data in a request: `redact` replaces it, by `<EMAIL_ADDRESS>` for example, before the backend sees it. `allow` lists texts that look like personal data and are none, such as the company's own address.
          */
@@ -9187,6 +9537,17 @@ export interface components {
              * @default []
              */
             allow?: string[];
+        };
+        /**
+         * PlainText
+         * @description Text of any form.
+         */
+        PlainText: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "text";
         };
         /**
          * PolicyRequest
@@ -9345,6 +9706,32 @@ export interface components {
             above: number;
         };
         /**
+         * Reasoning
+         * @description How much the model thinks first.
+         */
+        Reasoning: {
+            /**
+             * Effort
+             * @default null
+             */
+            effort?: ("none" | "minimal" | "low" | "medium" | "high" | "xhigh" | "max") | null;
+            /** @default null */
+            summary?: null;
+            /** @default null */
+            generate_summary?: null;
+        };
+        /**
+         * ReasoningItem
+         * @description A model's reasoning, as clients send it back. RLaaS answers with none, so nothing of it is kept.
+         */
+        ReasoningItem: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "reasoning";
+        };
+        /**
          * RedriveRequest
          * @description A page of a redrive; `cursor` is that of the page before. A `dryrun` says how much is kept where, and processes nothing.
          */
@@ -9396,6 +9783,187 @@ export interface components {
              * @default null
              */
             then?: ("block" | "flag") | null;
+        };
+        /**
+         * RefusalText
+         * @description A model's refusal.
+         */
+        RefusalText: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "refusal";
+            /** Refusal */
+            refusal: string;
+        };
+        /**
+         * ResponsesRequest
+         * @description OpenAI's request for a response.
+         */
+        ResponsesRequest: {
+            /**
+             * Rlaas::Thread Id
+             * @default null
+             */
+            "rlaas::thread_id"?: string | null;
+            /**
+             * Rlaas::User Id
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
+             * @default null
+             */
+            "rlaas::user_id"?: string | null;
+            /**
+             * Rlaas::Interaction Id
+             * @default null
+             */
+            "rlaas::interaction_id"?: string | null;
+            /**
+             * Rlaas::Inputs
+             * @default null
+             */
+            "rlaas::inputs"?: {
+                [key: string]: string;
+            } | null;
+            /**
+             * Rlaas::Documents
+             * @default []
+             */
+            "rlaas::documents"?: components["schemas"]["Document"][];
+            /**
+             * Rlaas::Tags
+             * @default []
+             */
+            "rlaas::tags"?: string[];
+            /**
+             * Model
+             * @description `rlaas::<skill>`, or `rlaas::<skill>@v<N>` for one policy of it.
+             */
+            model: string;
+            /**
+             * User
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
+             * @default null
+             */
+            user?: string | null;
+            /**
+             * Safety Identifier
+             * @description A pseudonym of the user. A text that cannot be an id is replaced by `usr_` and its hash.
+             * @default null
+             */
+            safety_identifier?: string | null;
+            /** Input */
+            input: string | (components["schemas"]["InputMessage"] | components["schemas"]["FunctionCall"] | components["schemas"]["FunctionCallOutput"] | components["schemas"]["ReasoningItem"] | components["schemas"]["ItemReference"])[];
+            /**
+             * Instructions
+             * @description A system message for this request only.
+             * @default null
+             */
+            instructions?: string | null;
+            /**
+             * Previous Response Id
+             * @description The response whose input and output go before this input, as they are stored: masked.
+             * @default null
+             */
+            previous_response_id?: string | null;
+            /**
+             * Tools
+             * @default null
+             */
+            tools?: components["schemas"]["FunctionTool"][] | null;
+            /**
+             * Tool Choice
+             * @default null
+             */
+            tool_choice?: (("none" | "auto" | "required") | components["schemas"]["FunctionChoice"]) | null;
+            /**
+             * Parallel Tool Calls
+             * @default null
+             */
+            parallel_tool_calls?: boolean | null;
+            /** @default null */
+            text?: components["schemas"]["TextSettings"] | null;
+            /**
+             * Temperature
+             * @default null
+             */
+            temperature?: number | null;
+            /**
+             * Top P
+             * @default null
+             */
+            top_p?: number | null;
+            /**
+             * Max Output Tokens
+             * @default null
+             */
+            max_output_tokens?: number | null;
+            /**
+             * Top Logprobs
+             * @default null
+             */
+            top_logprobs?: number | null;
+            /** @default null */
+            reasoning?: components["schemas"]["Reasoning"] | null;
+            /**
+             * Metadata
+             * @default null
+             */
+            metadata?: {
+                [key: string]: string;
+            } | null;
+            /**
+             * Store
+             * @description false: no later request can name this response as its previous one.
+             * @default null
+             */
+            store?: boolean | null;
+            /**
+             * Stream
+             * @default false
+             */
+            stream?: boolean | null;
+            /** @default null */
+            stream_options?: components["schemas"]["StreamSettings"] | null;
+            /**
+             * Include
+             * @default null
+             */
+            include?: ("message.output_text.logprobs" | "reasoning.encrypted_content")[] | null;
+            /**
+             * Truncation
+             * @default null
+             */
+            truncation?: "disabled" | null;
+            /**
+             * Service Tier
+             * @default null
+             */
+            service_tier?: ("auto" | "default") | null;
+            /**
+             * Background
+             * @default null
+             */
+            background?: false | null;
+            /**
+             * Prompt Cache Key
+             * @default null
+             */
+            prompt_cache_key?: string | null;
+            /** @default null */
+            conversation?: null;
+            /** @default null */
+            prompt?: null;
+            /** @default null */
+            max_tool_calls?: null;
+            /** @default null */
+            moderation?: null;
+            /** @default null */
+            context_management?: null;
+            /** @default null */
+            prompt_cache_retention?: null;
+            /** @default null */
+            prompt_cache_options?: null;
         };
         /**
          * RetrievalNode
@@ -9765,6 +10333,17 @@ export interface components {
             include_obfuscation?: boolean;
         };
         /**
+         * StreamSettings
+         * @description Nothing of a stream is padded here, so `include_obfuscation` changes nothing.
+         */
+        StreamSettings: {
+            /**
+             * Include Obfuscation
+             * @default null
+             */
+            include_obfuscation?: boolean | null;
+        };
+        /**
          * StructuredOutput
          * @description Acts unless the answer is JSON that fits `json_schema` (draft 2020-12; patterns without lookaround, references by `#/...` only, recursion along one path).
          *
@@ -9936,6 +10515,22 @@ export interface components {
             type: "text";
             /** Text */
             text: string;
+        };
+        /**
+         * TextSettings
+         * @description What form the answer's text has, and how long-winded it is.
+         */
+        TextSettings: {
+            /**
+             * Format
+             * @default null
+             */
+            format?: (components["schemas"]["PlainText"] | components["schemas"]["JsonObject"] | components["schemas"]["JsonSchema"]) | null;
+            /**
+             * Verbosity
+             * @default null
+             */
+            verbosity?: ("low" | "medium" | "high") | null;
         };
         /**
          * ThinkingBlock
@@ -11359,6 +11954,17 @@ export interface components {
             slow_ms: number;
         };
         /**
+         * IncompleteDetails
+         * @description Why the answer is cut off.
+         */
+        IncompleteDetails: {
+            /**
+             * Reason
+             * @enum {string}
+             */
+            reason: "max_output_tokens" | "content_filter";
+        };
+        /**
          * InferAnswer
          * @description What the skill's policy answered; `cost_usd` is null where the model has no price.
          */
@@ -11419,6 +12025,46 @@ export interface components {
              * @default 0.5
              */
             threshold: number;
+        };
+        /**
+         * InputTokens
+         * @description Of the tokens read, those that came from the backend's cache; those written to it are not counted.
+         */
+        InputTokens: {
+            /** Cached Tokens */
+            cached_tokens: number;
+            /**
+             * Cache Write Tokens
+             * @constant
+             */
+            cache_write_tokens: 0;
+        };
+        /**
+         * JsonSchema
+         * @description JSON that fits a schema.
+         */
+        "JsonSchema-Output": {
+            /**
+             * Type
+             * @constant
+             */
+            type: "json_schema";
+            /** Name */
+            name: string;
+            /** Schema */
+            schema: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+            /**
+             * Description
+             * @default null
+             */
+            description: string | null;
+            /**
+             * Strict
+             * @default null
+             */
+            strict: boolean | null;
         };
         /**
          * KeyAnswer
@@ -12061,6 +12707,82 @@ export interface components {
             timeout_s: number;
         };
         /**
+         * OpenAIResponse
+         * @description OpenAI's response: what was answered, and what was asked for; RLaaS's own fields stand under `rlaas::`.
+         */
+        OpenAIResponse: {
+            /** Id */
+            id: string;
+            /**
+             * Object
+             * @constant
+             */
+            object: "response";
+            /** Created At */
+            created_at: number;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "completed" | "incomplete";
+            /** Error */
+            error: null;
+            incomplete_details: components["schemas"]["IncompleteDetails"] | null;
+            /** Model */
+            model: string;
+            /** Output */
+            output: (components["schemas"]["ResponseMessage"] | components["schemas"]["ResponseFunctionCall"])[];
+            usage: components["schemas"]["ResponseUsage"];
+            /** Instructions */
+            instructions: string | null;
+            /** Previous Response Id */
+            previous_response_id: string | null;
+            /** Metadata */
+            metadata: {
+                [key: string]: string;
+            };
+            /** Tools */
+            tools: components["schemas"]["ResponseTool"][];
+            /** Tool Choice */
+            tool_choice: ("none" | "auto" | "required") | components["schemas"]["FunctionChoice"];
+            /** Parallel Tool Calls */
+            parallel_tool_calls: boolean;
+            text: components["schemas"]["ResponseTextSettings"];
+            /** Reasoning */
+            reasoning: {
+                [key: string]: string | null;
+            };
+            /** Temperature */
+            temperature: number | null;
+            /** Top P */
+            top_p: number | null;
+            /** Max Output Tokens */
+            max_output_tokens: number | null;
+            /** Top Logprobs */
+            top_logprobs: number | null;
+            /**
+             * Truncation
+             * @constant
+             */
+            truncation: "disabled";
+            /**
+             * Background
+             * @constant
+             */
+            background: false;
+            /** Store */
+            store: boolean;
+            /** Rlaas::Interaction Id */
+            "rlaas::interaction_id": string;
+            /** Rlaas::Policy Id */
+            "rlaas::policy_id": string;
+            "rlaas::decision": components["schemas"]["Decision-Output"];
+            /** Rlaas::Feedback Token */
+            "rlaas::feedback_token": string;
+            /** Rlaas::Cost Usd */
+            "rlaas::cost_usd": number | null;
+        };
+        /**
          * OutputNode
          * @description How the answer is changed: cut before the first of `cut_at`, then stripped of blanks at both ends.
          */
@@ -12082,6 +12804,17 @@ export interface components {
              * @default true
              */
             strip: boolean;
+        };
+        /**
+         * OutputTokens
+         * @description What the model thought is not counted apart.
+         */
+        OutputTokens: {
+            /**
+             * Reasoning Tokens
+             * @constant
+             */
+            reasoning_tokens: 0;
         };
         /**
          * PendingEvent
@@ -12638,6 +13371,117 @@ export interface components {
              * @default null
              */
             then: ("block" | "flag") | null;
+        };
+        /**
+         * ResponseFunctionCall
+         * @description A call of a tool; its output names the `call_id`.
+         */
+        ResponseFunctionCall: {
+            /** Id */
+            id: string;
+            /**
+             * Type
+             * @constant
+             */
+            type: "function_call";
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "completed" | "incomplete";
+            /** Call Id */
+            call_id: string;
+            /** Name */
+            name: string;
+            /** Arguments */
+            arguments: string;
+        };
+        /**
+         * ResponseMessage
+         * @description What the model said.
+         */
+        ResponseMessage: {
+            /** Id */
+            id: string;
+            /**
+             * Type
+             * @constant
+             */
+            type: "message";
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "completed" | "incomplete";
+            /**
+             * Role
+             * @constant
+             */
+            role: "assistant";
+            /** Content */
+            content: (components["schemas"]["ResponseText"] | components["schemas"]["RefusalText"])[];
+        };
+        /**
+         * ResponseText
+         * @description Text that the model wrote. RLaaS annotates nothing.
+         */
+        ResponseText: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "output_text";
+            /** Text */
+            text: string;
+            /** Annotations */
+            annotations: unknown[];
+            /** Logprobs */
+            logprobs: components["schemas"]["JsonValue"][];
+        };
+        /**
+         * ResponseTextSettings
+         * @description What form the text was to have.
+         */
+        ResponseTextSettings: {
+            /** Format */
+            format: components["schemas"]["PlainText"] | components["schemas"]["JsonObject"] | components["schemas"]["JsonSchema-Output"];
+            /** Verbosity */
+            verbosity: string | null;
+        };
+        /**
+         * ResponseTool
+         * @description A function that the model could call.
+         */
+        ResponseTool: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "function";
+            /** Name */
+            name: string;
+            /** Description */
+            description: string | null;
+            /** Parameters */
+            parameters: {
+                [key: string]: components["schemas"]["JsonValue"];
+            } | null;
+            /** Strict */
+            strict: boolean | null;
+        };
+        /**
+         * ResponseUsage
+         * @description Tokens, by OpenAI's names; 0 where nobody counted them.
+         */
+        ResponseUsage: {
+            /** Input Tokens */
+            input_tokens: number;
+            input_tokens_details: components["schemas"]["InputTokens"];
+            /** Output Tokens */
+            output_tokens: number;
+            output_tokens_details: components["schemas"]["OutputTokens"];
+            /** Total Tokens */
+            total_tokens: number;
         };
         /**
          * RetrievalNode

@@ -73,6 +73,7 @@ def served(speaker: Speaker) -> Iterator[int]:
     respond = {"/v1/say": speaker.whole, "/v1/stream": speaker.parts, "/v1/limited": speaker.limited}
     doors = {path: web.Door(responder) for path, responder in respond.items()}
     doors["/v1/named"] = web.Door(speaker.named, failure=lambda error, identifier: {"type": "error", "id": identifier}, named_parts=True)
+    doors["/v1/numbered"] = web.Door(speaker.parts, failure_part=lambda body, parts: {**body, "after": parts})
     with web.server(doors, port=0) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -202,6 +203,12 @@ def test_an_api_may_name_its_events_and_write_failures_its_own_way(port: int) ->
     assert post(port, "/v1/named", {"text": "breaks"})[2] == begun + b'event: error\ndata: {"type":"error","id":"req-1"}\n\n'
     status, _, body = post(port, "/v1/named", {"wrong": 1})
     assert (status, json.loads(body)) == (400, {"type": "error", "id": "req-1"})
+
+
+def test_a_failure_in_the_middle_may_say_how_many_parts_went_before(port: int, speaker: Speaker) -> None:
+    speaker.go_on.set()
+    last = json.loads(data(post(port, "/v1/numbered", {"text": "breaks"})[2])[-1])
+    assert (last["error"]["code"], last["after"]) == ("dependency_unavailable", 1)
 
 
 def test_a_client_that_leaves_closes_the_stream(port: int, speaker: Speaker) -> None:

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import httpx
+import openai
 import pytest
 from moto import mock_aws
 
+from functions.chat import handler as chat
 from rlaas.adapters.aws import clients
 from rlaas.adapters.aws.audit_log import DynamoAuditLog
 from rlaas.adapters.aws.events import DynamoEventStore
 from rlaas.adapters.aws.registry import DynamoRegistry
+from rlaas.api import web
 from rlaas.privacy.settings import TenantPrivacy
 from rlaas.runtime import stage as runtime
 from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import PRIVACY, skill_key
 from tests.contract.tables import make_table
+from tests.declared_answers import check_answer
+from tests.fakes.gateway import proxy_event
+from tests.fakes.model_server import ModelServer, model_server
 from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, policy, route
 
 if TYPE_CHECKING:
@@ -95,3 +105,43 @@ def furnished_stage(stage: Stage) -> Stage:
         stage.registry.put_policy(policy(version), CHANGE)
     stage.registry.write_route(route(arms=(canary(2, 1.0),), last_good=route().target, rollout_id="rol_1"), expected_version=0)
     return stage
+
+
+@pytest.fixture
+def model(furnished_stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
+    with model_server() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", server.url)
+        from rlaas.adapters.models.sagemaker import _runtime
+
+        _runtime.cache_clear()
+        yield server
+        _runtime.cache_clear()
+
+
+def check_completion(answer: httpx.Response) -> None:
+    if answer.headers["Content-Type"] == "application/json":
+        check_answer("POST", answer.request.url.path, answer.status_code, json.loads(answer.read()))
+
+
+@contextmanager
+def openai_client(tenant_id: str = TENANT) -> Iterator[openai.OpenAI]:
+    """OpenAI's own client; its requests come to the function `chat` as Lambda Web Adapter sends them."""
+    context = json.dumps(proxy_event("/", {}, tenant_id=tenant_id)["requestContext"])
+    server = web.server(chat.DOORS, port=0)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    wire = httpx.Client(event_hooks={"response": [check_completion]})
+    headers = {web.CONTEXT_HEADER: context}
+    with openai.OpenAI(api_key="rlk_x", base_url=url, default_headers=headers, max_retries=0, http_client=wire) as made:
+        yield made
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def client(model: ModelServer) -> Iterator[openai.OpenAI]:
+    """The client of the furnished stage's tenant."""
+    with openai_client() as made:
+        yield made

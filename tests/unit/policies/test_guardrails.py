@@ -188,7 +188,7 @@ def test_guardrails_get_the_texts_as_others_left_them_and_none_runs_after_a_bloc
 
 def test_only_personal_data_that_was_not_in_the_request_is_a_leak() -> None:
     text = "I wrote to ADA@example.com and bob@example.com, call +44 20 7946 0958."
-    request = {"asked": [Message(role="user", content="I am ada@example.com")], "documents": ["Tel. +442079460958"]}
+    request = {"messages": [Message(role="user", content="I am ada@example.com")], "documents": ["Tel. +442079460958"]}
     verdict = check_answer(text, {"kind": "pii_leak"}, **request)
     assert verdict.text == "I wrote to ADA@example.com and <EMAIL_ADDRESS>, call +44 20 7946 0958."
     assert check_answer("to ada@example.com", {"kind": "pii_leak"}, inputs={"from": "ada@example.com"}).actions == ()

@@ -51,6 +51,12 @@ class NotFound(RlaasError):
     code = "not_found"
 
 
+class PreviousResponseNotFound(NotFound):
+    """The response that a request goes on from does not exist for this tenant."""
+
+    code = "previous_response_not_found"
+
+
 class Conflict(RlaasError):
     """The id belongs to another payload, or the record changed since it was read."""
 

@@ -45,6 +45,11 @@ def derived_id(prefix: IdPrefix, *parts: str) -> str:
     return f"{prefix}_{ULID.from_bytes(digest[:16])}"
 
 
+def is_external_id(text: str) -> bool:
+    """Whether `text` can be an id that a client chose, or one of ours."""
+    return _EXTERNAL_ID.fullmatch(text) is not None
+
+
 def pseudonym_of(name: str | None) -> str | None:
     """The id of the user whom a client calls `name`: `name` itself if it can be an id, else its hash; None without a
     name.

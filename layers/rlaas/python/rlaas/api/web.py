@@ -12,6 +12,7 @@ import socketserver
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
+from itertools import chain
 
 from rlaas.api.http import Body, GatewayEvent, error_body, internal_error_body, request_id, retry_after, status_of
 from rlaas.errors import NotFound, RlaasError, Unauthorized
@@ -39,7 +40,10 @@ class Door:
 
     respond: Responder
     failure: Callable[[Exception, str], Body] = failure_body
-    """The body of a failure, with the request's id; the same is a stream's last part where it fails in the middle."""
+    """The body of a failure, with the request's id."""
+    failure_part: Callable[[Body, int], Body] = lambda body, _: body
+    """A stream's last part where it fails in the middle: from the body of the failure, and how many parts went before.
+    """
     named_parts: bool = False
     """Each part is an event named by the `type` in its body, and none marks the end; otherwise parts have no names, and
     the end is `[DONE]`."""
@@ -122,20 +126,20 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _send_parts(self, first: Body | None, rest: Stream, identifier: str) -> None:
         """Send the parts as server-sent events. A failure in the middle is an event of its own and the last."""
+        parts = 0
         try:
             self._send_head(
                 200, "text/event-stream; charset=utf-8", identifier, {"Cache-Control": "no-cache", "Transfer-Encoding": "chunked"}
             )
-            if first is not None:
-                self._send_part(first)
-            for body in rest:
+            for body in chain(() if first is None else (first,), rest):
                 self._send_part(body)
+                parts += 1
             if not self.door.named_parts:
                 self._send_chunk(b"data: [DONE]\n\n")
         except ClientLeft:
             raise
         except Exception as error:
-            self._send_part(self._log_failure(error, identifier))
+            self._send_part(self.door.failure_part(self._log_failure(error, identifier), parts))
         finally:
             rest.close()
         self._send(b"0\r\n\r\n")

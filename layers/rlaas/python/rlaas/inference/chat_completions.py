@@ -9,15 +9,13 @@ policy says; one that the backend does not take is refused by name.
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
 
 from rlaas.chat import Choice, Message, ToolCall
-from rlaas.ids import UserId
 from rlaas.inference.chat_completion_chunks import build_usage
 from rlaas.inference.decide import InferRequest
-from rlaas.inference.extras import Extras, skill_of
-from rlaas.inference.infer import AnswerStream
 from rlaas.inference.record import Answer
+from rlaas.inference.skill_request import SkillRequest, extras
 from rlaas.wire import Json, WireModel
 
 
@@ -65,15 +63,14 @@ class StreamOptions(WireModel):
     include_obfuscation: bool = False
 
 
-class ChatRequest(Extras):
+class ChatRequest(SkillRequest):
     """OpenAI's chat request. Fields that are not named here are parameters of the backend."""
 
-    model: str = Field(pattern=r"^rlaas::[a-z0-9]+(-[a-z0-9]+)*(@v[1-9][0-9]{0,7})?$", max_length=45)
+    model_config = ConfigDict(extra="allow")
+
     messages: tuple[ChatMessage, ...] = Field(min_length=1)
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    user: UserId = None
-    safety_identifier: UserId = None
     metadata: dict[str, Json] | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
@@ -103,22 +100,21 @@ class ChatRequest(Extras):
 
     def parameters(self) -> dict[str, JsonValue]:
         """The parameters that go to the backend, by OpenAI's names."""
-        ours = {"model", "messages", "stream", "stream_options", "user", "safety_identifier", "metadata", *Extras.model_fields}
+        ours = {"messages", "stream", "stream_options", "metadata", *SkillRequest.model_fields}
         return self.model_dump(mode="json", exclude=ours, exclude_none=True, exclude_unset=True)
 
 
 def to_infer(request: ChatRequest) -> InferRequest:
     """The same request to `infer`. Raises: NotFound for a name that no skill can have."""
-    skill, policy_id = skill_of(request.model)
     return InferRequest(
-        skill=skill,
-        policy_id=policy_id,
+        skill=request.skill,
+        policy_id=request.policy_id,
         messages=tuple(message.plain() for message in request.messages),
         inputs=request.inputs,
         documents=request.documents,
         parameters=request.parameters(),
         thread_id=request.thread_id,
-        user_id=request.user_id or request.user or request.safety_identifier,
+        user_id=request.whose,
         interaction_id=request.interaction_id,
         metadata=request.metadata or {},
         tags=request.tags,
@@ -136,16 +132,6 @@ def to_completion(request: ChatRequest, answer: Answer, *, created: datetime) ->
         "usage": build_usage(answer.usage) if answer.usage else None,
         **extras(answer),
         "rlaas::cost_usd": answer.cost_usd,
-    }
-
-
-def extras(answer: Answer | AnswerStream) -> dict[str, JsonValue]:
-    """RLaaS's own fields of a completion, and of a stream's first chunk."""
-    return {
-        "rlaas::interaction_id": answer.interaction_id,
-        "rlaas::policy_id": answer.policy_id,
-        "rlaas::decision": answer.decision.model_dump(mode="json"),
-        "rlaas::feedback_token": answer.feedback_token,
     }
 
 

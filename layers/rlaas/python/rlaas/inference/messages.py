@@ -15,11 +15,10 @@ from rlaas.chat import ChatCall, Choice, Message, ToolCall, Usage
 from rlaas.errors import InvalidInput
 from rlaas.ids import UserId
 from rlaas.inference.anthropic_words import STOP_REASONS, TOOL_CHOICES
-from rlaas.inference.chat_completions import extras
 from rlaas.inference.decide import InferRequest
-from rlaas.inference.extras import Extras, skill_of
 from rlaas.inference.message_blocks import Texts, Turn, joined
 from rlaas.inference.record import Answer
+from rlaas.inference.skill_request import Extras, extras, skill_of
 from rlaas.inference.spending import count_prompt_tokens
 from rlaas.wire import Json, WireModel
 
@@ -89,6 +88,8 @@ class MessageMetadata(_Lenient):
 
 class CountRequest(Extras):
     """Anthropic's request to count the tokens of a prompt."""
+
+    model_config = ConfigDict(extra="allow")
 
     model: str = Field(description="`rlaas::<skill>`, or `rlaas::<skill>@v<N>` for one policy of it.")
     messages: tuple[Turn, ...] = Field(min_length=1)

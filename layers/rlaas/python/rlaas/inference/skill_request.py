@@ -1,13 +1,16 @@
-"""What a request of another vendor's API says to RLaaS: a skill in the place of a model, and fields under `rlaas::`."""
+"""What every request of another vendor's client says the same way: the skill in the place of a model, whose request it
+is, and RLaaS's extras under `rlaas::`; and RLaaS's own fields of the answers."""
 
 import re
 from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from rlaas.chat import Document
 from rlaas.errors import NotFound
 from rlaas.ids import ExternalId, PolicyId, SkillName, UserId
+from rlaas.inference.infer import AnswerStream
+from rlaas.inference.record import Answer
 from rlaas.wire import WireModel
 
 PREFIX = "rlaas::"
@@ -16,9 +19,7 @@ _LONGEST_SKILL = 28
 
 
 class Extras(WireModel):
-    """RLaaS's own fields. Other fields are allowed, but none of the prefix that RLaaS does not know."""
-
-    model_config = ConfigDict(extra="allow")
+    """RLaaS's own fields, beside those of the other API."""
 
     thread_id: ExternalId | None = Field(default=None, alias="rlaas::thread_id")
     user_id: UserId = Field(default=None, alias="rlaas::user_id")
@@ -35,6 +36,29 @@ class Extras(WireModel):
         return self
 
 
+class SkillRequest(Extras):
+    """A request to a skill by one of OpenAI's clients."""
+
+    model: str = Field(description="`rlaas::<skill>`, or `rlaas::<skill>@v<N>` for one policy of it.", max_length=256)
+    user: UserId = None
+    safety_identifier: UserId = None
+
+    @property
+    def skill(self) -> SkillName:
+        """The skill that answers. Raises: NotFound where the model's name is none of a skill."""
+        return skill_of(self.model)[0]
+
+    @property
+    def policy_id(self) -> PolicyId | None:
+        """The policy that is to answer whatever the route says. Raises: as `skill`."""
+        return skill_of(self.model)[1]
+
+    @property
+    def whose(self) -> str | None:
+        """The user's pseudonym, by the first field that says one."""
+        return self.user_id or self.user or self.safety_identifier
+
+
 def skill_of(model: str) -> tuple[SkillName, PolicyId | None]:
     """The skill that a request names in the place of a model, and the one policy of it that is to answer, if any.
 
@@ -44,3 +68,13 @@ def skill_of(model: str) -> tuple[SkillName, PolicyId | None]:
     if match is None or len(match[2]) > _LONGEST_SKILL:
         raise NotFound(f"there is no such model: name a skill, {PREFIX}<skill>, or one policy of it, {PREFIX}<skill>@v<N>", param="model")
     return match[2], match[1] if "@" in match[1] else None
+
+
+def extras(answer: Answer | AnswerStream) -> dict[str, JsonValue]:
+    """RLaaS's own fields of an answer, and of a stream's first part."""
+    return {
+        "rlaas::interaction_id": answer.interaction_id,
+        "rlaas::policy_id": answer.policy_id,
+        "rlaas::decision": answer.decision.model_dump(mode="json"),
+        "rlaas::feedback_token": answer.feedback_token,
+    }

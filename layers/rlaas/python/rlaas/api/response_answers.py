@@ -1,0 +1,126 @@
+"""What applications are answered by `/v1/responses`: OpenAI's response, as far as RLaaS has it.
+
+As in `hot_answers`, the function makes its answers by hand, and tests hold what it sends against these.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from rlaas.api.hot_answers import CachedTokens
+from rlaas.ids import PolicyId
+from rlaas.inference.response_items import RefusalText
+from rlaas.inference.responses import FunctionChoice, JsonObject, JsonSchema, PlainText
+from rlaas.routing.assign import Decision
+from rlaas.wire import Json, WireModel
+
+_Status = Literal["completed", "incomplete"]
+
+
+class ResponseText(WireModel):
+    """Text that the model wrote. RLaaS annotates nothing."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: tuple[()]
+    logprobs: tuple[Json, ...]
+
+
+class ResponseMessage(WireModel):
+    """What the model said."""
+
+    id: str
+    type: Literal["message"]
+    status: _Status
+    role: Literal["assistant"]
+    content: tuple[ResponseText | RefusalText, ...]
+
+
+class ResponseFunctionCall(WireModel):
+    """A call of a tool; its output names the `call_id`."""
+
+    id: str
+    type: Literal["function_call"]
+    status: _Status
+    call_id: str
+    name: str
+    arguments: str
+
+
+class InputTokens(CachedTokens):
+    """Of the tokens read, those that came from the backend's cache; those written to it are not counted."""
+
+    cache_write_tokens: Literal[0]
+
+
+class OutputTokens(WireModel):
+    """What the model thought is not counted apart."""
+
+    reasoning_tokens: Literal[0]
+
+
+class ResponseUsage(WireModel):
+    """Tokens, by OpenAI's names; 0 where nobody counted them."""
+
+    input_tokens: int
+    input_tokens_details: InputTokens
+    output_tokens: int
+    output_tokens_details: OutputTokens
+    total_tokens: int
+
+
+class IncompleteDetails(WireModel):
+    """Why the answer is cut off."""
+
+    reason: Literal["max_output_tokens", "content_filter"]
+
+
+class ResponseTool(WireModel):
+    """A function that the model could call."""
+
+    type: Literal["function"]
+    name: str
+    description: str | None
+    parameters: dict[str, Json] | None
+    strict: bool | None
+
+
+class ResponseTextSettings(WireModel):
+    """What form the text was to have."""
+
+    format: PlainText | JsonObject | JsonSchema
+    verbosity: str | None
+
+
+class OpenAIResponse(WireModel):
+    """OpenAI's response: what was answered, and what was asked for; RLaaS's own fields stand under `rlaas::`."""
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    status: _Status
+    error: None
+    incomplete_details: IncompleteDetails | None
+    model: str
+    output: tuple[ResponseMessage | ResponseFunctionCall, ...]
+    usage: ResponseUsage
+    instructions: str | None
+    previous_response_id: str | None
+    metadata: dict[str, str]
+    tools: tuple[ResponseTool, ...]
+    tool_choice: Literal["none", "auto", "required"] | FunctionChoice
+    parallel_tool_calls: bool
+    text: ResponseTextSettings
+    reasoning: dict[str, str | None]
+    temperature: float | None
+    top_p: float | None
+    max_output_tokens: int | None
+    top_logprobs: int | None
+    truncation: Literal["disabled"]
+    background: Literal[False]
+    store: bool
+    interaction_id: str = Field(alias="rlaas::interaction_id")
+    policy_id: PolicyId = Field(alias="rlaas::policy_id")
+    decision: Decision = Field(alias="rlaas::decision")
+    feedback_token: str = Field(alias="rlaas::feedback_token")
+    cost_usd: float | None = Field(alias="rlaas::cost_usd")

@@ -1,0 +1,128 @@
+"""What a request of the Responses API refers to: an earlier response, or items of earlier ones, from the event store.
+
+Messages are as they were stored: personal data is masked as the tenant's settings say. Nothing else is stored for it;
+what the events do not hold of a request stands in its metadata under `MARK`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rlaas.chat import Message
+from rlaas.errors import InvalidInput, NotFound, PreviousResponseNotFound
+from rlaas.ids import interaction_of, is_external_id
+from rlaas.inference.response_items import FunctionCall, InputItem, InputMessage, ItemReference, place_of
+from rlaas.telemetry.events import InteractionCreated, OutputProduced
+from rlaas.telemetry.store import EventStore, StoredEvent
+
+MARK = "rlaas::responses"
+"""In an interaction's metadata: whether its first message are `instructions`, and `store` where that is false."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierResponse:
+    """A conversation so far, and whose it is."""
+
+    messages: tuple[Message, ...]
+    thread_id: str
+    user_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """An output and the request that it answered."""
+
+    interaction: InteractionCreated
+    output: OutputProduced
+
+    @property
+    def may_be_named(self) -> bool:
+        """Whether the request did not say `store: false`."""
+        mark = self.interaction.metadata.get(MARK)
+        return not isinstance(mark, dict) or mark.get("store") is not False
+
+    def messages(self) -> tuple[Message, ...]:
+        """What was said, without the instructions. Raises: InvalidInput for inputs of `/v1/infer` without messages."""
+        if self.interaction.messages is None:
+            raise InvalidInput("answered inputs and no messages: send its prompt and its answer as input", param="previous_response_id")
+        mark = self.interaction.metadata.get(MARK)
+        begins_after = 1 if isinstance(mark, dict) and mark.get("instructions") is True else 0
+        output = self.output
+        answer = (Message(role="assistant", content=output.text, tool_calls=output.tool_calls),) if output.text or output.tool_calls else ()
+        return (*self.interaction.messages[begins_after:], *answer)
+
+    def is_cut(self) -> bool:
+        """Whether more was answered than an event holds."""
+        cut = self.output.metadata.get("cut")
+        return isinstance(cut, list) and ("text" in cut or "tool_calls" in cut)
+
+
+def find_earlier(response_id: str, tenant_id: str, store: EventStore) -> EarlierResponse:
+    """The conversation that ends with the response.
+
+    Its thread is the one it had, else its interaction, which is the unit that it was dealt an arm by. Raises:
+    PreviousResponseNotFound; InvalidInput for one that cannot be gone on from.
+    """
+    turn = _read_turns([response_id], tenant_id, store).get(response_id)
+    if turn is None:
+        raise PreviousResponseNotFound(
+            "there is no such response: of this tenant, not older than its events are kept, and not made with store: false",
+            param="previous_response_id",
+        )
+    if turn.is_cut():
+        raise InvalidInput("was too large to be stored whole: send the conversation as input", param="previous_response_id")
+    return EarlierResponse(
+        messages=turn.messages(),
+        thread_id=turn.output.thread_id or turn.output.interaction_id,
+        user_id=turn.output.user_id,
+    )
+
+
+def find_items(items: Sequence[InputItem], tenant_id: str, store: EventStore) -> tuple[InputItem, ...]:
+    """The items with those in the place of references that these name; all that an output says is one of them.
+
+    Raises: NotFound.
+    """
+    places = {index: place_of(item.id) for index, item in enumerate(items) if isinstance(item, ItemReference)}
+    if not places:
+        return tuple(items)
+    turns = _read_turns({place[0] for place in places.values() if place is not None}, tenant_id, store)
+    whole: dict[object, InputItem] = {}
+    for index, item in enumerate(items):
+        if isinstance(item, ItemReference):
+            place = places[index]
+            turn = turns.get(place[0]) if place is not None else None
+            referred = _item_of(turn.output, place[1]) if turn is not None and place is not None and not turn.is_cut() else None
+            if referred is None:
+                raise NotFound("there is no such item: send it whole", param=f"input.{index}.id")
+            whole.setdefault(place, referred)
+        else:
+            whole[index] = item
+    return tuple(whole.values())
+
+
+def _item_of(output: OutputProduced, call: int | None) -> InputMessage | FunctionCall | None:
+    if call is None:
+        return InputMessage(role="assistant", content=output.text)
+    if call >= len(output.tool_calls):
+        return None
+    tool_call = output.tool_calls[call]
+    return FunctionCall(type="function_call", call_id=tool_call.id, name=tool_call.function.name, arguments=tool_call.function.arguments)
+
+
+def _read_turns(output_ids: Iterable[str], tenant_id: str, store: EventStore) -> dict[str, _Turn]:
+    """The outputs with these ids and what they answered; absent ones are left out."""
+    ids = [output_id for output_id in output_ids if is_external_id(output_id)]
+    events = store.get_many(tenant_id, [*ids, *filter(None, map(interaction_of, ids))])
+    outputs = {one: output for one in ids if isinstance(output := _event(events, one), OutputProduced)}
+    if missing := {output.interaction_id for output in outputs.values()} - events.keys():
+        events |= store.get_many(tenant_id, missing)
+    turns: dict[str, _Turn] = {}
+    for output_id, output in outputs.items():
+        interaction = _event(events, output.interaction_id)
+        if isinstance(interaction, InteractionCreated) and (turn := _Turn(interaction, output)).may_be_named:
+            turns[output_id] = turn
+    return turns
+
+
+def _event(events: dict[str, StoredEvent], event_id: str) -> object:
+    return events[event_id].event() if event_id in events else None

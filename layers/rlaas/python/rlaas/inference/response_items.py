@@ -1,0 +1,200 @@
+"""The items of OpenAI's Responses API: what a request brings as the messages of a chat, an answer as output items.
+
+A model's calls of tools and what it says beside them are one message here and several items there. An item's id holds
+that of its output.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Discriminator, Field, JsonValue, Tag
+
+from rlaas.chat import CalledFunction, Choice, Message, ToolCall
+from rlaas.wire import Json, WireModel
+
+Item = dict[str, JsonValue]
+ItemStatus = Literal["in_progress", "completed", "incomplete"]
+
+
+class InputText(WireModel):
+    """Text for the model."""
+
+    type: Literal["input_text"]
+    text: str
+
+
+class OutputText(WireModel):
+    """Text that a model wrote, as it was answered. What it was annotated with is taken and not kept."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: tuple[Json, ...] | None = None
+    logprobs: tuple[Json, ...] | None = None
+    parsed: Json = None
+
+
+class RefusalText(WireModel):
+    """A model's refusal."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+def text_or_list(value: object) -> str:
+    """Which of two forms a value has, so that what is wrong with one is not said to be wrong with the other."""
+    return "text" if isinstance(value, str) else "list"
+
+
+Part = Annotated[InputText | OutputText | RefusalText, Field(discriminator="type")]
+
+
+class InputMessage(WireModel):
+    """A message with text content, a string or text parts. Its id and status are taken and not kept."""
+
+    type: Literal["message"] = "message"
+    role: Literal["user", "assistant", "system", "developer"]
+    content: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[Part, ...], Tag("list")], Discriminator(text_or_list)]
+    id: str | None = None
+    status: ItemStatus | None = None
+    phase: Literal["commentary", "final_answer"] | None = None
+
+    @property
+    def text(self) -> str:
+        """What it says; parts are joined."""
+        return self.content if isinstance(self.content, str) else _join(self.content)
+
+
+class FunctionCall(WireModel):
+    """A model's call of a tool, as it was answered. What OpenAI's clients made of its arguments is not kept."""
+
+    type: Literal["function_call"]
+    call_id: Annotated[str, Field(max_length=256)]
+    name: Annotated[str, Field(max_length=256)]
+    arguments: str
+    id: str | None = None
+    status: ItemStatus | None = None
+    parsed_arguments: Json = None
+
+
+class FunctionCallOutput(WireModel):
+    """What a tool answered to the call `call_id`."""
+
+    type: Literal["function_call_output"]
+    call_id: Annotated[str, Field(max_length=256)]
+    output: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[InputText, ...], Tag("list")], Discriminator(text_or_list)]
+    id: str | None = None
+    status: ItemStatus | None = None
+
+
+class ReasoningItem(WireModel):
+    """A model's reasoning, as clients send it back. RLaaS answers with none, so nothing of it is kept."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["reasoning"]
+
+
+class ItemReference(WireModel):
+    """An item of an earlier response, by its id."""
+
+    type: Literal["item_reference"]
+    id: Annotated[str, Field(min_length=1, max_length=128)]
+
+
+def item_type(item: object) -> object:
+    """The `type` of an input item; a message may leave it out."""
+    return item.get("type", "message") if isinstance(item, dict) else getattr(item, "type", None)
+
+
+InputItem = Annotated[
+    Annotated[InputMessage, Tag("message")]
+    | Annotated[FunctionCall, Tag("function_call")]
+    | Annotated[FunctionCallOutput, Tag("function_call_output")]
+    | Annotated[ReasoningItem, Tag("reasoning")]
+    | Annotated[ItemReference, Tag("item_reference")],
+    Discriminator(item_type),
+]
+
+
+def to_messages(items: Iterable[InputItem]) -> tuple[Message, ...]:
+    """The items as a chat's messages: `developer` is `system`, and what a model says and calls in a row is one
+    message."""
+    messages: list[Message] = []
+    for item in items:
+        last = messages[-1] if messages else None
+        if isinstance(item, InputMessage):
+            if item.role == "assistant" and last is not None and last.role == "assistant" and last.tool_calls and not last.content:
+                messages[-1] = last.model_copy(update={"content": item.text})
+            else:
+                messages.append(Message(role="system" if item.role == "developer" else item.role, content=item.text))
+        elif isinstance(item, FunctionCall):
+            call = ToolCall(id=item.call_id, function=CalledFunction(name=item.name, arguments=item.arguments))
+            if last is not None and last.role == "assistant":
+                messages[-1] = last.model_copy(update={"tool_calls": (*last.tool_calls, call)})
+            else:
+                messages.append(Message(role="assistant", content="", tool_calls=(call,)))
+        elif isinstance(item, FunctionCallOutput):
+            output = item.output if isinstance(item.output, str) else _join(item.output)
+            messages.append(Message(role="tool", content=output, tool_call_id=item.call_id))
+    return tuple(messages)
+
+
+def output_items(choice: Choice, output_id: str, *, incomplete: bool) -> list[Item]:
+    """The answer as items: what it says, then what it calls. The last one of an answer that is `incomplete` is so,
+    too."""
+    parts: list[Item] = []
+    if choice.text or not (choice.refusal or choice.tool_calls):
+        parts.append(text_part(choice.text, logprobs_of(choice.logprobs)))
+    if choice.refusal:
+        parts.append({"type": "refusal", "refusal": choice.refusal})
+    items = [message_item(message_id(output_id), parts, "completed")] if parts else []
+    for index, call in enumerate(choice.tool_calls):
+        items.append(call_item(call_id(output_id, index), call, "completed"))
+    if incomplete:
+        items[-1]["status"] = "incomplete"
+    return items
+
+
+def message_id(output_id: str, number: int = 0) -> str:
+    """The id of a message of the output. A stream has several where the model speaks again after it has called."""
+    return f"msg_{output_id.removeprefix('out_')}" + (f".{number}" if number else "")
+
+
+def call_id(output_id: str, index: int) -> str:
+    """The id of the item of a call; what a tool's output names is the call's own id."""
+    return f"fc_{output_id.removeprefix('out_')}_{index}"
+
+
+def place_of(item_id: str) -> tuple[str, int | None] | None:
+    """The output that an item's id names, and which of its calls it is (None: what it says); None for another id."""
+    if match := re.fullmatch(r"fc_(.+)_([0-9]{1,4})", item_id):
+        return f"out_{match[1]}", int(match[2])
+    match = re.fullmatch(r"msg_([^.]+)(?:\.[0-9]+)?", item_id)
+    return (f"out_{match[1]}", None) if match else None
+
+
+def message_item(identifier: str, parts: list[Item], status: ItemStatus) -> Item:
+    """A message of the model."""
+    return {"id": identifier, "type": "message", "status": status, "role": "assistant", "content": [*parts]}
+
+
+def call_item(identifier: str, call: ToolCall, status: ItemStatus) -> Item:
+    """A call of a tool."""
+    name, arguments = call.function.name, call.function.arguments
+    return {"id": identifier, "type": "function_call", "status": status, "call_id": call.id, "name": name, "arguments": arguments}
+
+
+def text_part(text: str, logprobs: list[JsonValue]) -> Item:
+    """Text of the model."""
+    return {"type": "output_text", "annotations": [], "logprobs": logprobs, "text": text}
+
+
+def logprobs_of(logprobs: JsonValue) -> list[JsonValue]:
+    """The log probabilities of a text's tokens, from OpenAI's of a chat."""
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
+    return content if isinstance(content, list) else []
+
+
+def _join(parts: Iterable[InputText | OutputText | RefusalText]) -> str:
+    return "".join(part.refusal if isinstance(part, RefusalText) else part.text for part in parts)
