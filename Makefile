@@ -9,7 +9,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/rlaas/python:$(CURDIR)/clients/p
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-cloud up down status demo example test test-slow test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-defaults bench-pii bench-guardrails bench-grammars bench-experiments bench-decisions bench-mirroring bench-fairness bench-repetition bench-responses bench-front-doors bench-demo lock clean
+.PHONY: help setup setup-cloud up down status demo example test test-slow test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-defaults bench-pii bench-guardrails bench-grammars bench-experiments bench-decisions bench-mirroring bench-fairness bench-repetition bench-front-doors bench-demo lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -85,9 +85,6 @@ bench: bench-gateway bench-telemetry bench-pii bench-guardrails ## Measure the b
 bench-gateway: setup ## The gateway's own work, decision, import; its CPU beside peers'; all beside another revision: BASE=<revision>
 	$(VENV)/python -m benchmarks.gateway $(BASE)
 
-bench-responses: setup ## What the Responses API costs beside chat completions, in memory; half a minute
-	$(VENV)/python -m benchmarks.responses
-
 bench-telemetry: setup ## Events per second, cost to the host, price of a million events, and chaos, on a laptop cloud of its own; 20 minutes
 	$(VENV)/python -m benchmarks.telemetry
 
@@ -122,7 +119,7 @@ bench-mirroring: setup ## 10,000 mirrored requests with a failing shadow: none i
 bench-fairness: setup ## What one tenant's flood costs another on each shared consumer; about twenty minutes
 	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.fairness
 
-bench-front-doors: setup ## What /v1/messages costs beside /v1/chat/completions; a minute
+bench-front-doors: setup ## What /v1/responses and /v1/messages cost beside /v1/chat/completions; two minutes
 	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.front_doors
 
 bench-demo: setup ## The figures of the last `make demo`

@@ -1,7 +1,8 @@
-"""What Anthropic's front door costs beside OpenAI's: CPU of the function `chat` for the same requests by either API.
+"""What `/v1/responses` and `/v1/messages` cost beside chat completions: CPU of the function `chat` for the same
+requests.
 
 Stores are in memory and the model answers at once, so that everything counted is ours: the body in, the decision, what
-is stored, the body or the events out. Requests by the two APIs take turns, and of each its least seconds count: what
+is stored, the body or the events out. Requests by the three APIs take turns, and of each its least seconds count: what
 else the machine does only adds to them.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 
 from benchmarks.gateway import VARIABLES
 from benchmarks.result import report
-from functions.chat.handler import chat, messages
+from functions.chat.handler import chat, messages, responses
 from rlaas.inference.spending import Spending
 from rlaas.metering.budgets import Budgets
 from rlaas.metering.ceilings import TenantLimits
@@ -37,6 +38,8 @@ AT_ONCE = 5
 
 def short(door: str) -> dict[str, Any]:
     """A question of 400 characters."""
+    if door == "responses":
+        return {"input": TEXT}
     return {"messages": [{"role": "user", "content": TEXT}]}
 
 
@@ -47,7 +50,11 @@ def agent(door: str) -> dict[str, Any]:
     turns: list[dict[str, Any]] = [{"role": "user", "content": TEXT}]
     for number in range(CALLS):
         call_id, arguments, result = f"call_{number}", {"field_1": TEXT}, TEXT * 2
-        if door == "chat":
+        if door == "responses":
+            turns.append({"role": "assistant", "content": "Let me look."})
+            turns.append({"type": "function_call", "call_id": call_id, "name": "tool_1", "arguments": json.dumps(arguments)})
+            turns.append({"type": "function_call_output", "call_id": call_id, "output": result})
+        elif door == "chat":
             function = {"name": "tool_1", "arguments": json.dumps(arguments)}
             call = {"id": call_id, "type": "function", "function": function}
             turns.append({"role": "assistant", "content": "Let me look.", "tool_calls": [call]})
@@ -56,6 +63,11 @@ def agent(door: str) -> dict[str, Any]:
             use = {"type": "tool_use", "id": call_id, "name": "tool_1", "input": arguments}
             turns.append({"role": "assistant", "content": [{"type": "text", "text": "Let me look."}, use]})
             turns.append({"role": "user", "content": [{"type": "tool_result", "tool_use_id": call_id, "content": result}]})
+    if door == "responses":
+        functions = [
+            {"type": "function", "name": name, "description": description, "parameters": schema} for name, description, schema in tools
+        ]
+        return {"instructions": TEXT * 12, "input": turns, "tools": functions}
     if door == "chat":
         functions = [{"name": name, "description": description, "parameters": schema} for name, description, schema in tools]
         system = {"role": "system", "content": TEXT * 12}
@@ -67,7 +79,7 @@ def agent(door: str) -> dict[str, Any]:
 def cpu_ms(door: str, body: dict[str, Any], stage: Stage) -> float:
     """Milliseconds of CPU of one request, as the mean of a round."""
     vars(stage)["events"] = MemoryEventStore()
-    respond = chat if door == "chat" else messages
+    respond = {"chat": chat, "messages": messages, "responses": responses}[door]
     events = [proxy_event("/", body) for _ in range(AT_ONCE)]
     started = time.process_time()
     for event in events:
@@ -93,19 +105,20 @@ def in_memory() -> Stage:
 
 
 def figures() -> dict[str, float]:
-    """Milliseconds by each API, and Anthropic's as a multiple of OpenAI's."""
+    """Milliseconds by each API, and the other two as multiples of the chat's."""
     measured: dict[str, float] = {}
     stage = in_memory()
     with replace_stage(stage), contextlib.redirect_stdout(io.StringIO()):
         for size, make in (("short", short), ("agent", agent)):
             for way, stream in (("whole", False), ("streamed", True)):
-                least = {"chat": float("inf"), "messages": float("inf")}
+                least = dict.fromkeys(("chat", "responses", "messages"), float("inf"))
                 for _ in range(ROUNDS[size]):
                     for door in least:
-                        body = {"model": f"rlaas::{SKILL}", "max_tokens": 64, "stream": stream, **make(door)}
+                        limit = "max_output_tokens" if door == "responses" else "max_tokens"
+                        body = {"model": f"rlaas::{SKILL}", limit: 64, "stream": stream, **make(door)}
                         least[door] = min(least[door], cpu_ms(door, body, stage))
                 measured |= {f"{door}_{size}_{way}_cpu_ms": milliseconds for door, milliseconds in least.items()}
-                measured[f"messages_{size}_{way}_ratio"] = least["messages"] / least["chat"]
+                measured |= {f"{door}_{size}_{way}_ratio": least[door] / least["chat"] for door in ("responses", "messages")}
     return measured
 
 

@@ -101,7 +101,11 @@ class PublicApi(Construct):
                 response_type.title().replace("_", ""),
                 type=apigateway.ResponseType.of(response_type),
                 status_code=None if status is None else str(status),
-                response_headers={"Access-Control-Allow-Origin": "'*'", "Access-Control-Expose-Headers": "'Retry-After'"},
+                response_headers={
+                    "Access-Control-Allow-Origin": "'*'",
+                    "Access-Control-Expose-Headers": "'Retry-After, X-Request-Id'",
+                    "X-Request-Id": "context.requestId",
+                },
                 templates={"application/json": _error_body(error_type, code, message)},
             )
         acknowledge(

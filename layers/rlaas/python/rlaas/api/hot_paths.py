@@ -37,27 +37,28 @@ def make_handler(routes: Mapping[str, Handle]) -> Callable[[GatewayEvent, Lambda
             handle = routes.get(f"{event.get('httpMethod')} {event.get('resource')}")
             if handle is None:
                 raise NotFound("there is nothing at this path")
-            return _answer(handle(event))
+            return _answer(handle(event), identifier)
         except RlaasError as error:
             status = status_of(error)
             refused(error, identifier, status=status)
-            return _answer(Reply(status, error_body(error, identifier)), retry_after(error))
+            return _answer(Reply(status, error_body(error, identifier)), identifier, retry_after(error))
         except Exception as error:
             logger.error("failed", request_id=identifier, error=type(error).__name__, where=where(error))
-            return _answer(Reply(500, internal_error_body(identifier)))
+            return _answer(Reply(500, internal_error_body(identifier)), identifier)
 
     return handler
 
 
-def _answer(reply: Reply, headers: Mapping[str, str] | None = None) -> dict[str, object]:
+def _answer(reply: Reply, identifier: str, headers: Mapping[str, str] | None = None) -> dict[str, object]:
     """What API Gateway sends, which a page of any origin may read: the caller's key decides, and a publishable one
     names its origins."""
     return {
         "statusCode": reply.status,
         "headers": {
             "Content-Type": "application/json",
+            "X-Request-Id": identifier,
             "Access-Control-Allow-Origin": "*",
-            "Access-Control-Expose-Headers": "Retry-After",
+            "Access-Control-Expose-Headers": "Retry-After, X-Request-Id",
             **(headers or {}),
         },
         "body": json.dumps(reply.body, ensure_ascii=False),

@@ -80,11 +80,10 @@ class _Block:
         """Whether nothing can follow: text that does makes a block of its own, and a whole JSON object is one."""
         if self.position is None:
             return True
-        text = "".join(self.sent)
-        if not text.rstrip().endswith("}"):
+        if not self.sent or not self.sent[-1].rstrip().endswith("}"):
             return False
         try:
-            json.loads(text)
+            json.loads("".join(self.sent))
         except (ValueError, RecursionError):
             return False
         return True

@@ -146,10 +146,14 @@ class _OpenCall:
         """Whether its arguments are an object that has ended, which nothing more can belong to."""
         if self._whole is None:
             try:
-                self._whole = isinstance(json.loads("".join(self._pieces)), dict)
+                self._whole = self._may_have_ended() and isinstance(json.loads("".join(self._pieces)), dict)
             except (ValueError, RecursionError):
                 self._whole = False
         return self._whole
+
+    def _may_have_ended(self) -> bool:
+        """Whether it is worth reading all of it: pieces may be single letters, and there may be many."""
+        return bool(self._pieces) and self._pieces[-1].rstrip().endswith("}")
 
     def begin(self) -> Iterator[Event]:
         yield {"type": "response.output_item.added", "output_index": self._index, "item": self.item("in_progress")}

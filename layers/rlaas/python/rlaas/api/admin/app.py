@@ -105,12 +105,14 @@ async def _answer_unknown_path(request: Request, error: Exception) -> JSONRespon
 
 
 async def _answer_failure(request: Request, call_next: Callable[[Request], Awaitable[JSONResponse]]) -> JSONResponse:
+    identifier = request_id(event_of(request))
     try:
-        return await call_next(request)
+        response = await call_next(request)
     except Exception as error:
-        identifier = request_id(event_of(request))
         logger.error("failed", request_id=identifier, error=type(error).__name__, where=_find_place(error))
-        return JSONResponse(internal_error_body(identifier), status_code=500)
+        response = JSONResponse(internal_error_body(identifier), status_code=500)
+    response.headers["X-Request-Id"] = identifier
+    return response
 
 
 def _find_place(error: BaseException) -> str:
