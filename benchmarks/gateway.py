@@ -41,8 +41,8 @@ from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, clock, furnis
 REQUESTS = 5_000
 DECISIONS = 50_000
 AGAINST_PEERS = 1_000
-AGAINST_REVISION = 5
-ROUNDS = 3
+AGAINST_REVISION = 9
+ROUNDS = 5
 """Of each its least seconds count: what else the machine does only adds to them."""
 IMPORTS = 5
 VARIABLES = {
