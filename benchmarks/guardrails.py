@@ -21,10 +21,10 @@ from benchmarks.refusal_set import DRAFTS, REFUSALS
 from benchmarks.result import percentile, report
 from rlaas.chat import Message
 from rlaas.policies.guardrails.checks import check_input, check_output
+from rlaas.policies.guardrails.guardrail_list import Guardrails
 from rlaas.policies.guardrails.injection import Injection
 from rlaas.policies.guardrails.injection_signals import suspicion
 from rlaas.policies.guardrails.refusal import REFUSED, refusal_score
-from rlaas.policies.guardrails.settings import Guardrails
 
 THRESHOLD = Injection().threshold
 MAIL = (

@@ -29,7 +29,7 @@ from benchmarks.office_requests import BATCH, ingest, requests
 from benchmarks.prices import usd
 from rlaas.adapters.aws.events import item_of
 from rlaas.errors import DependencyUnavailable
-from rlaas.rewards.record import FollowUp
+from rlaas.rewards.follow_up import FollowUp
 from rlaas.rewards.standing import Standing, StandingStore, arrivals_of
 from rlaas.telemetry.store import StoredEvent
 from tests.fakes.events import MemoryEventStore

@@ -30,7 +30,7 @@ from rlaas.adapters.aws.stream_batches import (
 from rlaas.adapters.aws.usage import COUNTABLE
 from rlaas.clock import utc_now
 from rlaas.errors import DependencyUnavailable
-from rlaas.rewards.record import FollowUp
+from rlaas.rewards.follow_up import FollowUp
 from rlaas.rewards.standing import Arrivals, arrivals_of
 from rlaas.runtime.log import logger
 from rlaas.runtime.stage import current_stage

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from rlaas.adapters.aws.keys import item_key
+from rlaas.adapters.aws.item_keys import item_key
 from rlaas.adapters.aws.pages import read_items, read_pages
 from rlaas.errors import DependencyUnavailable
 from tests.contract.tables import make_table

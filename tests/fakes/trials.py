@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from rlaas.errors import Conflict
-from rlaas.rewards.record import FollowUp
+from rlaas.rewards.follow_up import FollowUp
 from rlaas.rewards.standing import arrivals_of
 from rlaas.rollout.conduct import Conductor
 from rlaas.rollout.request import request_rollout

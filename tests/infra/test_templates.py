@@ -20,7 +20,7 @@ from functions.chat.handler import DOORS
 from infra.config import STAGES, StageConfig
 from infra.constructs import event_lake
 from infra.stacks.api import CHAT_PATHS, MESSAGES_PATHS
-from rlaas.adapters.aws.keys import authorizer_partition, tenant_partition
+from rlaas.adapters.aws.item_keys import authorizer_partition, tenant_partition
 from rlaas.adapters.aws.lake import lake_record
 from rlaas.api.web import READY_PATH
 from rlaas.ids import adapter_name, base_component

@@ -10,7 +10,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from functions.inference.handler import handler as inference
 from rlaas.policies.bundle import Policy
-from rlaas.policies.guardrails.settings import Guardrails
+from rlaas.policies.guardrails.guardrail_list import Guardrails
 from rlaas.telemetry.events import OutputProduced
 from tests.fakes.completions import TOOLS, calls, completion
 from tests.fakes.gateway import lambda_context, proxy_event

@@ -17,8 +17,8 @@ from rlaas.adapters.aws.shadows import DynamoShadowLedger
 from rlaas.ids import derived_id
 from rlaas.inference.shadow import ShadowTask
 from rlaas.metering.budgets import BUDGETS, Budget, Budgets
+from rlaas.policies.guardrails.guardrail_list import Guardrails
 from rlaas.policies.guardrails.lists import BlockList
-from rlaas.policies.guardrails.settings import Guardrails
 from rlaas.routing.route import Arm
 from rlaas.runtime import stage as runtime
 from rlaas.telemetry.events import OutputProduced

@@ -15,7 +15,7 @@ from rlaas.adapters.aws.events import item_of
 from rlaas.adapters.aws.usage import COUNTABLE, DynamoUsage
 from rlaas.chat import Usage
 from rlaas.clock import utc_now
-from rlaas.rewards.record import FollowUp
+from rlaas.rewards.follow_up import FollowUp
 from rlaas.rewards.standing import arrivals_of
 from rlaas.routing.assign import assign
 from rlaas.skills.skill import Skill

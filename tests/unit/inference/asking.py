@@ -19,7 +19,7 @@ from rlaas.inference.spending import Spending
 from rlaas.metering.budgets import Budget, Budgets
 from rlaas.metering.prices import Price, PriceTable
 from rlaas.policies.backend import BackendSpec, OpenAIBackend
-from rlaas.policies.guardrails.settings import Guardrails
+from rlaas.policies.guardrails.guardrail_list import Guardrails
 from rlaas.telemetry.events import GuardrailActed
 from tests.fakes.backend import EchoBackend
 from tests.fakes.counters import MemoryCounters

@@ -315,7 +315,9 @@ def test_a_message_has_the_text_then_the_calls_and_our_own_fields() -> None:
     assert (reply["rlaas::interaction_id"], reply["rlaas::feedback_token"], reply["rlaas::cost_usd"]) == ("int_1", "token", 0.25)
 
 
-@pytest.mark.parametrize("arguments", ['{"order": ', "[7]", "null", "[" * 100_000], ids=["cut off", "a list", "null", "deep"])
+@pytest.mark.parametrize(
+    "arguments", ['{"order": ', "[7]", "null", '{"x": NaN}', "[" * 100_000], ids=["cut off", "list", "null", "NaN", "deep"]
+)
 def test_arguments_that_are_no_object_are_shown_as_they_are(arguments: str) -> None:
     [block] = message(Choice("", "tool_calls", tool_calls=(call(arguments),)))["content"]
     assert block["input"] == {"INVALID_JSON": arguments}

@@ -20,7 +20,7 @@ from rlaas.inference.spending import Spending
 from rlaas.metering.budgets import NOTHING, Budget, Budgets
 from rlaas.metering.prices import PriceTable
 from rlaas.policies.bundle import Policy
-from rlaas.policies.guardrails.settings import Guardrails
+from rlaas.policies.guardrails.guardrail_list import Guardrails
 from rlaas.routing.assign import CONTROL
 from rlaas.telemetry.events import GuardrailActed, OutputProduced, RequestFailed
 from tests.fakes.backend import EchoBackend

@@ -15,8 +15,8 @@ from rlaas.errors import DependencyUnavailable
 from rlaas.policies.guardrails.checks import InputVerdict, OutputVerdict, check_input, check_output, needs_whole_output
 from rlaas.policies.guardrails.groundedness import LexicalOverlap
 from rlaas.policies.guardrails.guardrail import MAX_CHARACTERS
+from rlaas.policies.guardrails.guardrail_list import Guardrails
 from rlaas.policies.guardrails.refusal import refusal_score
-from rlaas.policies.guardrails.settings import Guardrails
 from rlaas.policies.json_schema import MAX_LOOKS, count_looks, count_values
 from rlaas.telemetry.events import REPORTED
 

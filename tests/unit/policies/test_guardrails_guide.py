@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rlaas.chat import Message
 from rlaas.policies.guardrails.checks import check_input, check_output, needs_whole_output
-from rlaas.policies.guardrails.settings import Guardrails
+from rlaas.policies.guardrails.guardrail_list import Guardrails
 
 GUIDE = Path(__file__).parents[3] / "docs" / "guardrails.md"
 _FENCE = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -12,8 +12,8 @@ from rlaas.chat import Document, Message, ToolCall
 from rlaas.errors import DependencyUnavailable
 from rlaas.policies.guardrails.checks import check_input, check_output
 from rlaas.policies.guardrails.guardrail import Stage
+from rlaas.policies.guardrails.guardrail_list import Guardrails
 from rlaas.policies.guardrails.moderation import Judgement, Service
-from rlaas.policies.guardrails.settings import Guardrails
 
 
 @dataclass

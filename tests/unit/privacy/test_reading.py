@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rlaas.chat import Message, ToolCall
 from rlaas.policies.guardrails.checks import check_input, check_output
-from rlaas.policies.guardrails.settings import Guardrails
+from rlaas.policies.guardrails.guardrail_list import Guardrails
 from rlaas.privacy.reading import read
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import PrivacySettings

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlaas.ids import derived_id
-from rlaas.rewards.record import FollowUp
+from rlaas.rewards.follow_up import FollowUp
 from rlaas.rewards.reward import latest_rewards, reward_of
 from rlaas.rewards.standing import Standing, arrivals_of
 from rlaas.routing.assign import Decision, assign

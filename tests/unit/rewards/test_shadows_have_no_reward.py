@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from rlaas.chat import Message
 from rlaas.preferences.pairs import build_pairs
-from rlaas.rewards.record import FollowUp
+from rlaas.rewards.follow_up import FollowUp
 from rlaas.rewards.standing import arrivals_of
 from rlaas.routing.assign import assign, shadow_decision
 from rlaas.telemetry.events import AnyEvent, FeedbackSubmitted, OutputProduced, RewardComputed

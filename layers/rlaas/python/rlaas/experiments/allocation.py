@@ -37,7 +37,7 @@ from rlaas.experiments.settlement import (
     settle,
 )
 from rlaas.ids import PolicyId, SkillName, TenantId
-from rlaas.rewards.record import RewardSpecs
+from rlaas.rewards.follow_up import RewardSpecs
 from rlaas.routing.bandit_settings import BanditSettings
 from rlaas.routing.route import MILLION, Arm, Route
 from rlaas.routing.route_store import Routes

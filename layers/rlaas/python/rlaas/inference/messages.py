@@ -7,7 +7,7 @@ service can do is taken and dropped where an answer without it is as good (`cach
 """
 
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NoReturn, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
@@ -233,7 +233,12 @@ def _read_arguments(call: ToolCall) -> dict[str, JsonValue]:
     """The arguments that the model wrote. Where they are no JSON object, they stand as a text under `INVALID_JSON`, as
     Anthropic advises to show them to the model again."""
     try:
-        arguments: JsonValue = json.loads(call.function.arguments or "{}")
+        arguments: JsonValue = json.loads(call.function.arguments or "{}", parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         arguments = None
     return arguments if isinstance(arguments, dict) else {"INVALID_JSON": call.function.arguments}
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """Python reads NaN and Infinity, and no client of ours would read them again."""
+    raise ValueError(f"{name} is no JSON")

@@ -11,8 +11,8 @@ from rlaas.errors import InvalidInput
 from rlaas.ids import PolicyId, Sha256, SkillName, TenantId, adapters_owner, base_component, canonical_sha256, policy_id
 from rlaas.metering.prices import Price
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, OpenAIBackend, SageMakerBackend
+from rlaas.policies.guardrails.guardrail_list import Guardrails
 from rlaas.policies.guardrails.moderation import ModerationService, Service
-from rlaas.policies.guardrails.settings import Guardrails
 from rlaas.policies.hosts import is_own
 from rlaas.policies.prompt_graph import Prompt
 from rlaas.wire import WireModel

@@ -12,7 +12,7 @@ from rlaas.metering.prices import Price
 from rlaas.policies.allowed_models import AllowedModels, check_models
 from rlaas.policies.backend import BackendSpec, SageMakerBackend
 from rlaas.policies.bundle import AdapterRef, Policy, PolicyBundle, Sampling, SecretHosts, check_components, check_secrets
-from rlaas.policies.guardrails.settings import Guardrails
+from rlaas.policies.guardrails.guardrail_list import Guardrails
 from rlaas.policies.policy_store import Policies, policies_key
 from rlaas.policies.prompt_graph import AnyPrompt, graph_of
 from rlaas.policies.render_prompt import check_prompt

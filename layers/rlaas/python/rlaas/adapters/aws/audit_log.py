@@ -11,7 +11,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from rlaas.adapters.aws.clients import client, dependency
 from rlaas.adapters.aws.dynamodb_items import AttributeValue, from_item, to_item
-from rlaas.adapters.aws.keys import (
+from rlaas.adapters.aws.item_keys import (
     LAST_ENTRY,
     SEQUENCE_PREFIX,
     entry_mark_key,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 from botocore.exceptions import ClientError
 
 from rlaas.adapters.aws.clients import client, dependency, held_item
-from rlaas.adapters.aws.keys import item_key, tenant_partition
+from rlaas.adapters.aws.item_keys import item_key, tenant_partition
 from rlaas.errors import DependencyUnavailable
 from rlaas.metering.budgets import BUDGETS
 from rlaas.metering.ledger import Item, Write, Written

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from rlaas.adapters.aws.clients import CONNECTIONS, client, condition_failed, dependency, held_item
 from rlaas.adapters.aws.dynamodb_items import AttributeValue, from_item, to_item
-from rlaas.adapters.aws.keys import (
+from rlaas.adapters.aws.item_keys import (
     day_partition,
     event_key,
     events_partition,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from rlaas.adapters.aws.clients import client, condition_failed, dependency, error_code
-from rlaas.adapters.aws.keys import page_partition, rate_key, tenant_partition
+from rlaas.adapters.aws.item_keys import page_partition, rate_key, tenant_partition
 from rlaas.clock import Clock
 from rlaas.errors import QuotaExceeded
 

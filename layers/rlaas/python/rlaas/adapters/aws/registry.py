@@ -12,7 +12,7 @@ from pydantic import BaseModel, JsonValue
 from rlaas.adapters.aws.audit_log import changed_at, content_sha256
 from rlaas.adapters.aws.clients import client, dependency, held_item
 from rlaas.adapters.aws.dynamodb_items import AttributeValue, from_item, to_attribute, to_item
-from rlaas.adapters.aws.keys import (
+from rlaas.adapters.aws.item_keys import (
     AUTHORIZER_SORT_KEY,
     BANDITS,
     ROLLOUTS,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from rlaas.adapters.aws.clients import client, dependency
 from rlaas.adapters.aws.dynamodb_items import to_item
-from rlaas.adapters.aws.keys import shadow_key, shadow_partitions
+from rlaas.adapters.aws.item_keys import shadow_key, shadow_partitions
 from rlaas.adapters.aws.pages import read_pages
 from rlaas.clock import rfc3339
 from rlaas.errors import DependencyUnavailable

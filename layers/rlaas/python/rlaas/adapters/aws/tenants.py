@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from rlaas.adapters.aws.clients import client
 from rlaas.adapters.aws.dynamodb_items import from_item, to_item
-from rlaas.adapters.aws.keys import TENANT_PARTITION, item_key, tenant_partition
+from rlaas.adapters.aws.item_keys import TENANT_PARTITION, item_key, tenant_partition
 from rlaas.adapters.aws.pages import read_items
 from rlaas.tenancy.registry import TENANT, Change, Page, Stored, from_cursor, to_cursor
 from rlaas.tenancy.tenant import Tenant

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from rlaas.adapters.aws.clients import client, dependency
 from rlaas.adapters.aws.dynamodb_items import from_item, to_item
-from rlaas.adapters.aws.keys import (
+from rlaas.adapters.aws.item_keys import (
     BANDITS,
     ROLLOUTS,
     TRIALS_INDEX,

@@ -11,8 +11,8 @@ from functools import partial
 from rlaas.chat import Document, Message, ToolCall
 from rlaas.policies.guardrails.groundedness import SCORERS, GroundednessScorer
 from rlaas.policies.guardrails.guardrail import MAX_CHARACTERS, Action, AnswerTexts, Find, Guardrail, RequestTexts, Stage
+from rlaas.policies.guardrails.guardrail_list import Guardrails
 from rlaas.policies.guardrails.moderation import Judgement, Moderator, Service
-from rlaas.policies.guardrails.settings import Guardrails
 from rlaas.policies.guardrails.size import SizeLimit
 from rlaas.policies.guardrails.structured_output import StructuredOutput
 
