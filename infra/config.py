@@ -189,7 +189,7 @@ AWS_RUNTIME = RuntimeConfig(python="3.13", architecture="arm64", snap_start=True
 # A new account's quota of 10 calls at the same time leaves none to reserve, and its first stage must deploy.
 _DEV_RUNTIME = replace(AWS_RUNTIME, reserved=False, snap_start=False)
 
-_HERMES_TOOLS = (("enable_auto_tool_choice", "true"), ("tool_call_parser", "hermes"))
+_HERMES_TOOLS = (("enable_auto_tool_choice", "true"), ("tool_call_parser", "hermes_closed"))
 """How models call tools that write calls as `<tool_call>` JSON, which Qwen's and SmolLM's instruct models do."""
 
 LOCAL = StageConfig(

@@ -38,6 +38,7 @@ OPTIONS = {
     "max-cpu-loras": "16",
     "max-lora-rank": "16",
     "middleware": "one_door.ChatByInvocations",
+    "tool-parser-plugin": "closed_tool_calls",
     # guidance makes masks while it generates. xgrammar compiles them first: for a text's `maxLength` alone that takes
     # seconds, in which other tenants wait (`make bench-grammars`).
     "structured-outputs-config": '{"backend": "guidance", "disable_any_whitespace": true}',

@@ -32,14 +32,18 @@ def client(tenant: Tenant) -> OpenAI:
     return OpenAI(base_url=f"{tenant.http.base_url}v1", api_key=key, max_retries=0)
 
 
-def test_a_tool_that_has_to_be_called_is_called_with_arguments_that_fit(client: OpenAI) -> None:
-    choice: Any = {"type": "function", "function": {"name": "look_up"}}
-    completion = client.chat.completions.create(
-        model=f"rlaas::{SKILL}", messages=ASK, tools=[TOOL], tool_choice=choice, parallel_tool_calls=False, max_tokens=300
-    )
-    [call] = completion.choices[0].message.tool_calls
-    assert call.function.name == "look_up"
-    assert [*json.loads(call.function.arguments)] == ["parcel"]
+NAMED: Any = {"type": "function", "function": {"name": "look_up"}}
+
+
+@pytest.mark.parametrize("choice", ["required", NAMED], ids=["required", "named"])
+def test_a_tool_that_has_to_be_called_is_called_with_arguments_that_fit(client: OpenAI, choice: Any) -> None:
+    for seed in range(6):
+        completion = client.chat.completions.create(
+            model=f"rlaas::{SKILL}", messages=ASK, tools=[TOOL], tool_choice=choice, parallel_tool_calls=False, max_tokens=300, seed=seed
+        )
+        [call] = completion.choices[0].message.tool_calls
+        assert call.function.name == "look_up"
+        assert [*json.loads(call.function.arguments)] == ["parcel"]
 
 
 def test_tools_may_be_offered_in_a_stream(client: OpenAI) -> None:
