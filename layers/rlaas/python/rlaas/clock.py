@@ -16,7 +16,7 @@ def utc_now() -> datetime:
 
 def rfc3339(moment: datetime) -> str:
     """`moment` as RFC 3339 in UTC with microseconds and `Z`; such texts sort in the order of time."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def _convert_to_utc(moment: datetime) -> datetime:

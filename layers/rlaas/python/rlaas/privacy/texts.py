@@ -3,6 +3,7 @@ covered."""
 
 import json
 import math
+import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -62,21 +63,28 @@ def _change_texts(model: Model, change: Change, exempt: Collection[str]) -> Mode
         value = getattr(model, name)
         if name in exempt or value is None or value == () or value == {}:
             continue
-        if name in _READ_WHOLE:
-            updates[name] = json.loads(change(json.dumps(value, ensure_ascii=False)))
-        else:
-            updates[name] = _change_value(value, change, exempt, bounds)
-    return model.model_copy(update=updates)
+        changed = _change_json(value, change) if name in _READ_WHOLE else _change_value(value, change, exempt, bounds)
+        if changed is not value:
+            updates[name] = changed
+    return model.model_copy(update=updates) if updates else model
+
+
+def _change_json(value: Any, change: Change) -> Any:
+    text = json.dumps(value, ensure_ascii=False)
+    changed = change(text)
+    return value if changed == text else json.loads(changed)
 
 
 def _change_value(value: Any, change: Change, exempt: Collection[str], bounds: _Bounds) -> Any:
+    """`value` with its texts changed; `value` itself where none is."""
     match value:
         case str():
             return bounds.fit(change(value))
         case BaseModel():
             return _change_texts(value, change, exempt)
         case list() | tuple():
-            return type(value)(_change_value(item, change, exempt, bounds) for item in value)
+            items = [_change_value(item, change, exempt, bounds) for item in value]
+            return value if all(map(operator.is_, items, value)) else type(value)(items)
         case dict():
             return _change_entries(value, change, exempt, bounds)
         case bool() | None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Literal
 
 NAMESPACE = "RLaaS"
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 MetricUnit = Literal["Count", "Milliseconds", "Seconds", "None"]
 
@@ -39,5 +40,10 @@ def emit(
         **{name: value for name, value in properties.items() if value is not None},
         **{name: value for name, (value, _) in metrics.items()},
     }
-    sys.stdout.write(json.dumps(line, separators=(",", ":")) + "\n")
+    write_line(line)
+
+
+def write_line(line: Mapping[str, object]) -> None:
+    """Write `line` to the log, as JSON."""
+    sys.stdout.write(_ENCODER.encode(line) + "\n")
     sys.stdout.flush()

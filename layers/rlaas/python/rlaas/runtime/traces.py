@@ -6,14 +6,12 @@ requests. A span's line is written like every other line of the log. The request
 failed ones too, is a CLIENT span by the GenAI conventions.
 """
 
-import json
 import re
 import secrets
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from urllib.parse import urlsplit
 
 from rlaas.chat import ChatCall, Completion, Delta
@@ -22,7 +20,7 @@ from rlaas.inference.collect import Collected
 from rlaas.policies.backend import Backend, BackendSpec
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import PrivacySettings
-from rlaas.runtime.metrics import MetricUnit, emit
+from rlaas.runtime.metrics import MetricUnit, emit, write_line
 
 Value = str | int | float | bool | list[str] | None
 SERVER, CLIENT = 2, 3
@@ -93,13 +91,8 @@ class Trace:
             "attributes": [{"key": key, "value": _otlp_value(value)} for key, value in values.items() if value is not None],
             **({"status": {"code": _ERROR}} if error is not None else {}),
         }
-        resource = [
-            {"key": "service.name", "value": _otlp_value("rlaas")},
-            {"key": "deployment.environment.name", "value": _otlp_value(self.stage)},
-        ]
-        spans = {"resource": {"attributes": resource}, "scopeSpans": [{"scope": {"name": "rlaas"}, "spans": [span]}]}
-        sys.stdout.write(json.dumps({"resourceSpans": [spans]}, separators=(",", ":")) + "\n")
-        sys.stdout.flush()
+        spans = {"resource": _describe_resource(self.stage), "scopeSpans": [{"scope": {"name": "rlaas"}, "spans": [span]}]}
+        write_line({"resourceSpans": [spans]})
 
 
 class TracedBackend:
@@ -205,6 +198,13 @@ class _Call:
             emit({"gen_ai.client.token.usage": (float(tokens), "None")}, dimensions=by_type, at=at, properties=model)
 
 
+@cache
+def _describe_resource(stage: str) -> dict[str, object]:
+    """What a stage's spans come from, in OTLP JSON."""
+    named = {"service.name": "rlaas", "deployment.environment.name": stage}
+    return {"attributes": [{"key": key, "value": _otlp_value(value)} for key, value in named.items()]}
+
+
 def _number(value: object) -> int | float | None:
     """A caller's number, if it is too small to be that of a card or a phone; else None."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST else None
@@ -224,12 +224,12 @@ def _reason(finish_reason: str | None) -> str:
 
 def _otlp_value(value: Value) -> dict[str, object]:
     """An attribute's value in OTLP JSON."""
+    if isinstance(value, str):
+        return {"stringValue": value}
     if isinstance(value, bool):
         return {"boolValue": value}
     if isinstance(value, int):
         return {"intValue": str(value)}
     if isinstance(value, float):
         return {"doubleValue": value}
-    if isinstance(value, list):
-        return {"arrayValue": {"values": [{"stringValue": item} for item in value]}}
-    return {"stringValue": value}
+    return {"arrayValue": {"values": [{"stringValue": item} for item in value or ()]}}
