@@ -201,8 +201,8 @@ class _Call:
 @cache
 def _describe_resource(stage: str) -> dict[str, object]:
     """What a stage's spans come from, in OTLP JSON."""
-    named = {"service.name": "rlaas", "deployment.environment.name": stage}
-    return {"attributes": [{"key": key, "value": _otlp_value(value)} for key, value in named.items()]}
+    attributes = {"service.name": "rlaas", "deployment.environment.name": stage}
+    return {"attributes": [{"key": key, "value": _otlp_value(value)} for key, value in attributes.items()]}
 
 
 def _number(value: object) -> int | float | None:
