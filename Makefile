@@ -9,7 +9,7 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/rlaas/python:$(CURDIR)/clients/p
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-cloud up down status demo example test test-slow test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-defaults bench-pii bench-guardrails bench-grammars bench-experiments bench-decisions bench-mirroring bench-fairness bench-repetition bench-front-doors bench-demo lock clean
+.PHONY: help setup setup-cloud up down status demo example test test-slow test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-defaults bench-budgets bench-pii bench-guardrails bench-grammars bench-experiments bench-decisions bench-mirroring bench-fairness bench-repetition bench-front-doors bench-demo lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -93,6 +93,9 @@ bench-cost: setup ## What a stage costs idle, from its templates, and what a mil
 
 bench-defaults: setup ## What traffic the limits bear that a stage sets by itself, from 200 requests a day to ten million; a minute
 	$(VENV)/python -m benchmarks.defaults
+
+bench-budgets: setup ## How many requests a second a tenant with budgets may send, by DynamoDB's limits; two minutes
+	$(VENV)/python -m benchmarks.budgets
 
 bench-pii: setup ## Recall, precision and speed of finding personal data, beside stock Presidio; about five minutes
 	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.pii

@@ -66,7 +66,7 @@ class AnsweringFunction(PythonFunction):
             web_server=web_server,
         )
         self.allow("dynamodb:GetItem", "dynamodb:Query", on=[registry.table_arn])  # the newest prices are queried
-        self.allow("dynamodb:GetItem", "dynamodb:UpdateItem", on=[counters.table_arn])
+        self.allow("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:UpdateItem", on=[counters.table_arn])
         self.allow("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", on=[events.table_arn])
         finder.serve(self)
         # InvokeEndpointWithResponseStream is allowed by the same action.

@@ -193,7 +193,7 @@ class ApiStack(RlaasStack):
         )
         function.allow("dynamodb:Query", on=[data.events.index_arn("by_day"), data.audit.table_arn])
         function.allow(
-            "dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem", on=[data.counters.table_arn]
+            *("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:UpdateItem"), on=[data.counters.table_arn]
         )  # usage; the tenants' rates
         function.allow("dynamodb:BatchGetItem", "dynamodb:UpdateItem", on=[data.events.table_arn])  # settles what was pending
         function.allow("cloudwatch:DescribeAlarms", "cloudwatch:DeleteAlarms", on=[rollout.guard_alarms], wildcard_because=GUARDS_ARE_DATA)

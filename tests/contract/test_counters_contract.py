@@ -6,7 +6,9 @@ import pytest
 
 from rlaas.errors import QuotaExceeded
 from rlaas.metering.budgets import Amount, Budget, Budgets, Cap, Charge, Request, charges
-from rlaas.metering.ledger import Counters, SetMember, Write, count, releasing, reserve, settle, spent_arms, standing
+from rlaas.metering.counters import WHOLE, Counters, SetMember, Write
+from rlaas.metering.ledger import count, releasing, reserve, settle, spent_arms, standing
+from rlaas.metering.shards import SHARED
 from tests.fakes.worlds import NOW, SKILL, TENANT
 
 REQUEST = Request(skill=SKILL, key_id="k" * 26, capped=(f"{SKILL}@v2", Cap(requests=2)))
@@ -84,3 +86,47 @@ def test_what_is_over_goes_with_the_settlements_of_those_who_saw_it(counters: Co
         assert reservation is not None
         settle(counters, reservation, Amount(nano_usd=1), now=now)
     assert len(counters.read(TENANT)) < 12
+
+
+def test_what_shards_count_is_the_tenants_and_room_moves_whole_or_not_at_all(counters: Counters) -> None:
+    there = [Write(at_most={"n": 10 - 4}, add={"n": 4}, put={SHARED: 1}), Write(at_most={"n": -4}, add={"n": 4})]
+    here = Write(add={"n": -4}, put={SHARED: 1})
+    assert counters.move(TENANT, {WHOLE: there[0], 3: here})
+    assert not counters.move(TENANT, {3: there[1], 5: Write(at_most={"n": -1}, add={"n": -4})})
+    assert counters.write(TENANT, Write(at_most={"n": -3}, add={"n": 3}), shard=3) == (True, {"n": -1, SHARED: 1})
+    assert not counters.write(TENANT, Write(at_most={"n": -2}, add={"n": 2}), shard=3).applied
+    assert not counters.write(TENANT, Write(at_most={"n": -2}, add={"n": 2}), shard=4).applied
+    assert counters.read_shards(TENANT) == {WHOLE: {"n": 4, SHARED: 1}, 3: {"n": -1, SHARED: 1}}
+    assert counters.read(TENANT)["n"] == 3
+    assert counters.read_shards("another") == {}
+
+
+def test_no_shard_refuses_while_another_has_room_and_what_is_refused_has_room_nowhere(counters: Counters) -> None:
+    all_charges = charges(BUDGETS, REQUEST, now=NOW)
+    shards = (4, WHOLE, 9)
+    for number, shard in enumerate(shards):
+        assert reserve(counters, TENANT, all_charges, CENT, reservation_id=f"r{number}", now=NOW, lifetime_s=30, shard=shard)
+    for shard in shards:
+        with pytest.raises(QuotaExceeded, match=r"'spend' of \$1 a month has no room: \$0.9"):
+            reserve(counters, TENANT, all_charges, CENT, reservation_id="r3", now=NOW, lifetime_s=30, shard=shard)
+        small = Amount(nano_usd=30_000_000)
+        assert reserve(counters, TENANT, all_charges, small, reservation_id=f"s{shard}", now=NOW, lifetime_s=30, shard=shard)
+    assert stands(counters, all_charges[0]) == (990_000_000, 990_000_000)
+    assert spent_arms(counters.read(TENANT), {f"{SKILL}@v2": Cap(requests=6)}, now=NOW) == {f"{SKILL}@v2"}
+
+
+def test_a_shard_that_only_counts_is_the_tenants_too(counters: Counters) -> None:
+    uncapped = charges(Budgets(), REQUEST, now=NOW)
+    reserve(counters, TENANT, uncapped, Amount(), reservation_id="r", now=NOW, lifetime_s=30, shard=2)
+    assert spent_arms(counters.read(TENANT), {f"{SKILL}@v2": Cap(requests=1)}, now=NOW) == {f"{SKILL}@v2"}
+
+
+@pytest.mark.parametrize("shard", [WHOLE, 9])
+def test_what_a_shard_got_back_serves_the_tenants_other_items(counters: Counters, shard: int) -> None:
+    all_charges = charges(BUDGETS, REQUEST, now=NOW)
+    most = Amount(nano_usd=950_000_000)
+    reservation = reserve(counters, TENANT, all_charges, most, reservation_id="r", now=NOW, lifetime_s=30, shard=4)
+    assert reservation is not None
+    settle(counters, reservation, Amount(nano_usd=50_000_000), now=NOW)
+    assert reserve(counters, TENANT, all_charges, most, reservation_id="s", now=NOW, lifetime_s=30, shard=shard)
+    assert stands(counters, all_charges[0]) == (1_000_000_000, 950_000_000)

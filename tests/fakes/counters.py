@@ -1,33 +1,46 @@
 """Budgets' items in memory, as DynamoDB keeps them: a write is atomic, a set disappears with its last id."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 
-from rlaas.metering.ledger import Item, SetMember, Write, Written
+from rlaas.metering.counters import WHOLE, Item, SetMember, Write, Written, add_up
 
 
 @dataclass
 class MemoryCounters:
-    items: dict[str, dict[str, int | frozenset[str]]] = field(default_factory=dict)
+    items: dict[tuple[str, int], dict[str, int | frozenset[str]]] = field(default_factory=dict)
     writes: int = 0
     lock: Lock = field(default_factory=Lock)
 
-    def write(self, tenant_id: str, write: Write) -> Written:
+    def write(self, tenant_id: str, write: Write, *, shard: int = WHOLE) -> Written:
         with self.lock:
             self.writes += 1
-            item = self.items.get(tenant_id, {})
+            item = self.items.get((tenant_id, shard), {})
             if not holds(item, write):
                 return Written(False, dict(item))
-            self.items[tenant_id] = after(item, write)
-            return Written(True, dict(self.items[tenant_id]))
+            self.items[tenant_id, shard] = after(item, write)
+            return Written(True, dict(self.items[tenant_id, shard]))
+
+    def move(self, tenant_id: str, writes: Mapping[int, Write]) -> bool:
+        with self.lock:
+            self.writes += len(writes)
+            items = {shard: self.items.get((tenant_id, shard), {}) for shard in writes}
+            if not all(holds(items[shard], write) for shard, write in writes.items()):
+                return False
+            self.items |= {(tenant_id, shard): after(items[shard], write) for shard, write in writes.items()}
+            return True
 
     def read(self, tenant_id: str) -> Item:
-        return dict(self.items.get(tenant_id, {}))
+        return add_up(self.read_shards(tenant_id).values())
+
+    def read_shards(self, tenant_id: str) -> dict[int, Item]:
+        return {shard: dict(item) for (owner, shard), item in self.items.items() if owner == tenant_id}
 
 
 def holds(item: Item, write: Write) -> bool:
     return (
-        all(number(item, name) <= most for name, most in write.at_most.items() if name in item)
+        all(number(item, name) <= most for name, most in write.at_most.items())
         and (write.has is None or write.has.id in ids(item, write.has))
         and (write.lacks is None or write.lacks.id not in ids(item, write.lacks))
         and all(item.get(name) == value for name, value in write.unchanged.items())

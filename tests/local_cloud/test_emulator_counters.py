@@ -14,6 +14,7 @@ from botocore.config import Config
 from rlaas.adapters.aws.counters import DynamoCounters
 from rlaas.errors import QuotaExceeded
 from rlaas.metering.budgets import Amount, Budget, Budgets, Request, charges
+from rlaas.metering.counters import WHOLE
 from rlaas.metering.ledger import GRACE, Reservation, reserve, settle, standing
 from tests.contract.tables import make_table
 from tests.fakes.worlds import NOW
@@ -43,10 +44,10 @@ def counters(emulator: Emulator) -> DynamoCounters:
     return DynamoCounters(make_table(dynamodb, f"counters-{uuid.uuid4().hex[:8]}"), dynamodb)
 
 
-def reserve_dime(counters: DynamoCounters, tenant_id: str, name: str, now: datetime) -> Reservation | QuotaExceeded:
+def reserve_dime(counters: DynamoCounters, tenant_id: str, name: str, now: datetime, shard: int = WHOLE) -> Reservation | QuotaExceeded:
     due = charges(BUDGETS, Request(skill="reply", key_id="key1"), now=now)
     try:
-        reservation = reserve(counters, tenant_id, due, DIME, reservation_id=name, now=now, lifetime_s=30)
+        reservation = reserve(counters, tenant_id, due, DIME, reservation_id=name, now=now, lifetime_s=30, shard=shard)
     except QuotaExceeded as refusal:
         return refusal
     assert reservation is not None
@@ -90,3 +91,13 @@ def test_settlements_give_their_money_back_to_those_who_come_again(counters: Dyn
         list(callers.map(persistent, range(CALLERS)))
     month = charges(BUDGETS, Request(skill="reply", key_id="key1"), now=NOW)[0]
     assert standing(counters.read("patient"), month.counter, month.start) == (CALLERS * 1_000_000, 0)
+
+
+def test_callers_in_several_shards_are_served_exactly_what_the_budget_has(counters: DynamoCounters) -> None:
+    def reserve_in_turn(number: int) -> Reservation | QuotaExceeded:
+        return reserve_dime(counters, "shared", f"r{number}", NOW, shard=number % 4)
+
+    answers = [reserve_in_turn(number) for number in range(16)]
+    assert [isinstance(answer, Reservation) for answer in answers] == [True] * 10 + [False] * 6
+    month = charges(BUDGETS, Request(skill="reply", key_id="key1"), now=NOW)[0]
+    assert standing(counters.read("shared"), month.counter, month.start) == (1_000_000_000, 1_000_000_000)

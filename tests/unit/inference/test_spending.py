@@ -1,24 +1,27 @@
 """What is set aside for a request before its model is asked, and what it has spent whatever ends it."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from rlaas.chat import BackendFailed, Choice, Completion, Usage
+from rlaas.chat import BackendFailed, ChatCall, Choice, Completion, Usage
 from rlaas.errors import DependencyUnavailable, InvalidInput, QuotaExceeded
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.infer import decide
 from rlaas.inference.record import Answer
-from rlaas.inference.spending import Spending
-from rlaas.metering.budgets import Budget, Budgets, Limit
+from rlaas.inference.spending import PossibleCall, Spending
+from rlaas.metering.budgets import Budget, Budgets, Limit, Request
+from rlaas.metering.counters import WHOLE, Overloaded, Write, Written
 from rlaas.metering.prices import Price, PriceTable
+from rlaas.metering.shards import announce_shard
 from rlaas.telemetry.events import OutputProduced
 from rlaas.telemetry.store import StoredEvent
 from tests.fakes.backend import EchoBackend
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
 from tests.fakes.registry import MemoryRegistry
-from tests.fakes.worlds import CHANGE, SKILL, TENANT, canary, policy, route
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, policy, route
 from tests.unit.inference.asking import (
     ASKER,
     SCHEMA,
@@ -214,3 +217,40 @@ def test_a_decision_to_ask_oneself_spends_the_most_that_the_call_may_come_to_onc
     with pytest.raises(QuotaExceeded):
         decide(other, ASKER, gateway(store=store, spending=limit_spending(counters, 1_000, "tokens")))
     assert len(store.events) == 1
+
+
+class OverloadedCounters(MemoryCounters):
+    """Counters whose own items are overloaded while `overloaded`."""
+
+    overloaded = True
+
+    def write(self, tenant_id: str, write: Write, *, shard: int = WHOLE) -> Written:
+        if self.overloaded and shard == WHOLE:
+            raise Overloaded("DynamoDB answered ThrottlingException")
+        return super().write(tenant_id, write, shard=shard)
+
+
+def test_a_tenant_whose_item_is_overloaded_is_counted_in_a_shard_for_a_while() -> None:
+    counters = OverloadedCounters()
+    spending, request = limit_spending(counters, 1_000, "requests"), Request(skill=SKILL, key_id="k")
+    calls = [PossibleCall(policy(1), ChatCall((), {"max_tokens": 1}, TENANT), (policy(1).backend,))]
+
+    def count_shard(seconds: int) -> int:
+        now = NOW + timedelta(seconds=seconds)
+        reservation = spending.begin(TENANT, request, calls, now=now)
+        assert reservation is not None
+        spending.end(reservation, now=now)
+        return reservation.shard
+
+    first = count_shard(0)
+    counters.overloaded = False
+    assert [first == WHOLE, count_shard(59), count_shard(61)] == [False, first, WHOLE]
+
+
+def test_who_finds_a_busy_item_leaves_it_to_others_without_having_been_refused() -> None:
+    counters, now = MemoryCounters(), NOW
+    spending, request = limit_spending(counters, 1_000, "requests"), Request(skill=SKILL, key_id="k")
+    calls = [PossibleCall(policy(1), ChatCall((), {"max_tokens": 1}, TENANT), (policy(1).backend,))]
+    announce_shard(counters, TENANT, 5, now=now)
+    reservations = [spending.begin(TENANT, request, calls, now=now) for _ in range(2)]
+    assert [reservation is not None and reservation.shard != WHOLE for reservation in reservations] == [False, True]

@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from rlaas.errors import QuotaExceeded
 from rlaas.metering.budgets import NOTHING, Amount, Budget, Budgets, Cap, Charge, Request, charges, window_start
-from rlaas.metering.ledger import GRACE, Counters, Reservation, Write, Written, reserve, settle, spent_arms, standing
+from rlaas.metering.counters import WHOLE, Counters, Write, Written
+from rlaas.metering.ledger import GRACE, Reservation, reserve, settle, spent_arms, standing
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.worlds import NOW, SKILL, TENANT
 
@@ -33,8 +34,11 @@ def read_standing(counters: Counters, charge: Charge) -> tuple[int, int]:
     return standing(counters.read(TENANT), charge.counter, charge.start)
 
 
-def reserve_budgets(counters: MemoryCounters, budgets: Budgets, amount: Amount, name: str, now: datetime = NOW) -> Reservation:
-    reservation = reserve(counters, TENANT, list_charges(budgets, now), amount, reservation_id=name, now=now, lifetime_s=LIFETIME)
+def reserve_budgets(
+    counters: MemoryCounters, budgets: Budgets, amount: Amount, name: str, now: datetime = NOW, shard: int = WHOLE
+) -> Reservation:
+    due = list_charges(budgets, now)
+    reservation = reserve(counters, TENANT, due, amount, reservation_id=name, now=now, lifetime_s=LIFETIME, shard=shard)
     assert reservation is not None
     return reservation
 
@@ -51,13 +55,13 @@ class Wire(MemoryCounters):
     meanwhile: list[Callable[[], None]] = field(default_factory=list)
     seen: int = 0
 
-    def write(self, tenant_id: str, write: Write) -> Written:
+    def write(self, tenant_id: str, write: Write, *, shard: int = WHOLE) -> Written:
         self.seen += 1
         if self.seen > 1 and self.meanwhile:
             self.meanwhile.pop()()
         if self.twice:
-            super().write(tenant_id, write)
-        return super().write(tenant_id, write)
+            super().write(tenant_id, write, shard=shard)
+        return super().write(tenant_id, write, shard=shard)
 
 
 @dataclass
@@ -80,8 +84,11 @@ class Interleavings(RuleBasedStateMachine):
         )
     )
 
+    SHARDS: tuple[int, ...] = (WHOLE,)
+
     def __init__(self) -> None:
         super().__init__()
+        self.shard = WHOLE
         self.counters = Wire()
         self.now = NOW
         self.flights: list[Flight] = []
@@ -99,6 +106,17 @@ class Interleavings(RuleBasedStateMachine):
         surely = sum(flight.estimate for flight in unsettled if self._may_hold(flight))
         return sum(flight.settled or 0 for flight in inside), surely, sum(flight.estimate for flight in unsettled)
 
+    @property
+    def debts(self) -> int:
+        """What requests in shards cost beyond their reservations, which other items do not see."""
+        if self.SHARDS == (WHOLE,):
+            return 0
+        return sum(max(0, (flight.settled or 0) - flight.estimate) for flight in self.flights)
+
+    @rule(data=st.data())
+    def turn_to_another_item(self, data: st.DataObject) -> None:
+        self.shard = data.draw(st.sampled_from(self.SHARDS))
+
     @rule(amount=st.integers(1, 150), twice=st.booleans(), data=st.data())
     def reserve(self, amount: int, twice: bool, data: st.DataObject) -> None:
         running = [flight for flight in self.flights if flight.settled is None and not flight.crashed]
@@ -111,7 +129,7 @@ class Interleavings(RuleBasedStateMachine):
         self.counters.twice, self.counters.meanwhile = False, []
         if reservation is not None:
             self.flights.append(Flight(reservation, amount, window_start("hour", self.now), self.now))
-            assert self.spent("hour") <= max(1000, before["hour"])
+            assert self.spent("hour") <= max(1000, before["hour"]) + self.debts
             return
         assert before["hour"] + amount > 1000 or before["minute"] + amount > 600
         assert 1 <= (refusal.retry_after_s or 0) <= 3600
@@ -121,7 +139,8 @@ class Interleavings(RuleBasedStateMachine):
 
     def _try(self, amount: int) -> tuple[Reservation, None] | tuple[None, QuotaExceeded]:
         try:
-            return reserve_budgets(self.counters, self.BUDGETS, Amount(tokens=amount), f"r{len(self.flights)}", self.now), None
+            name = f"r{len(self.flights)}"
+            return reserve_budgets(self.counters, self.BUDGETS, Amount(tokens=amount), name, self.now, self.shard), None
         except QuotaExceeded as refusal:
             return None, refusal
 
@@ -199,12 +218,13 @@ class Interleavings(RuleBasedStateMachine):
     def teardown(self) -> None:
         """After the last reservation's expiry everything that nobody settled is given back."""
         self.now += timedelta(seconds=2 * LIFETIME + GRACE)
-        try:
-            reservation = reserve_budgets(self.counters, self.BUDGETS, Amount(tokens=1), "last", self.now)
-        except QuotaExceeded:
-            assert self.truth("hour")[0] >= 1000 or self.truth("minute")[0] >= 600
-        else:
-            settle(self.counters, reservation, NOTHING, now=self.now)
+        for shard in self.SHARDS:
+            try:
+                reservation = reserve_budgets(self.counters, self.BUDGETS, Amount(tokens=1), f"last{shard}", self.now, shard)
+            except QuotaExceeded:
+                assert self.truth("hour")[0] >= 1000 or self.truth("minute")[0] >= 600
+            else:
+                settle(self.counters, reservation, NOTHING, now=self.now)
         start = window_start("hour", self.now)
         assert self.spent("hour") == sum(flight.settled or 0 for flight in self.flights if flight.start == start)
         assert not [name for name in self.counters.read(TENANT) if name.startswith("open ")]
@@ -212,6 +232,16 @@ class Interleavings(RuleBasedStateMachine):
 
 Interleavings.TestCase.settings = settings(max_examples=150, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow])
 TestInterleavings = Interleavings.TestCase
+
+
+class InterleavingsOfShards(Interleavings):
+    """The same while processes write to several items of the tenant."""
+
+    SHARDS = (WHOLE, 1, 2)
+
+
+InterleavingsOfShards.TestCase.settings = Interleavings.TestCase.settings
+TestInterleavingsOfShards = InterleavingsOfShards.TestCase
 
 
 def test_of_64_callers_at_once_exactly_as_many_are_served_as_there_is_room_for() -> None:

@@ -2,16 +2,19 @@
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from pydantic import JsonValue
 
 from rlaas.chat import ChatCall, Completion, Usage
 from rlaas.ids import PolicyId, canonical_json
 from rlaas.metering.budgets import NOTHING, Amount, Budgets, Limit, Request, charges, estimated_tokens
-from rlaas.metering.ledger import Counters, Reservation, reserve, settle, spent_arms
+from rlaas.metering.counters import Counters, Overloaded
+from rlaas.metering.ledger import Reservation, reserve, settle, spent_arms
 from rlaas.metering.prices import PriceTable, cost
+from rlaas.metering.shards import ShardChoice
 from rlaas.policies.backend import BackendSpec
 from rlaas.policies.bundle import Policy
 from rlaas.routing.route import Route
@@ -52,6 +55,7 @@ class Spending:
     lifetime_s: int = 60
     ceilings: tuple[Limit, ...] = ()
     """The platform's, beside the tenant's own budgets."""
+    shards: ShardChoice = field(default_factory=ShardChoice)
 
     def spent_arms(self, route: Route, tenant_id: str, *, now: datetime) -> frozenset[PolicyId]:
         """The arms of `route` whose cap is spent; read only where a route has caps. Raises: DependencyUnavailable."""
@@ -67,20 +71,30 @@ class Spending:
         if not due:
             return None
         amounts = [amount for call in calls for amount in self._list_amounts(call)]
-        return reserve(
-            self.counters,
-            tenant_id,
-            due,
-            Amount(tokens=max(amount.tokens for amount in amounts), nano_usd=max(amount.nano_usd for amount in amounts)),
+        most = Amount(tokens=max(amount.tokens for amount in amounts), nano_usd=max(amount.nano_usd for amount in amounts))
+        reserve_in = partial(
+            *(reserve, self.counters, tenant_id, due, most),
             reservation_id=secrets.token_urlsafe(6),
             now=now,
             lifetime_s=self.lifetime_s,
         )
+        try:
+            reservation = reserve_in(shard=self.shards.choose(tenant_id, now=now))
+        except Overloaded:
+            return reserve_in(shard=self.shards.note_overload(tenant_id, now=now))
+        if reservation is not None and reservation.is_busy:
+            self.shards.note_overload(tenant_id, now=now)
+        return reservation
 
     def end(self, reservation: Reservation | None, spent: Amount = NOTHING, *, now: datetime) -> None:
         """Settle what was set aside. Raises: DependencyUnavailable; the reservation then expires."""
-        if reservation is not None:
+        if reservation is None:
+            return
+        try:
             settle(self.counters, reservation, spent, now=now)
+        except Overloaded:
+            self.shards.note_overload(reservation.tenant_id, now=now)
+            raise
 
     def spent(self, policy: Policy, model: str, call: ChatCall, completion: Completion) -> Spent:
         """What `completion` by `model` cost; an estimate where the backend reported no usage."""

@@ -9,7 +9,8 @@ from rlaas.errors import Conflict, DependencyUnavailable, InvalidInput, NotFound
 from rlaas.learning.adapter_upkeep import ADAPTERS_OF_A_RUN, Adapters, check_adapters
 from rlaas.learning.runs import LearningRun, LearningSettings, Records, fail_run
 from rlaas.metering.ceilings import Ceilings
-from rlaas.metering.ledger import Counters, count
+from rlaas.metering.counters import Counters
+from rlaas.metering.ledger import count
 from rlaas.policies.backend import SageMakerBackend
 from rlaas.skills.skill import Skill
 from rlaas.tenancy.registry import Change, run_key, skill_key

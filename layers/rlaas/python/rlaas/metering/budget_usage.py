@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rlaas.metering.budgets import Limit, window_end, window_start
-from rlaas.metering.ledger import Item, standing
+from rlaas.metering.counters import Item
+from rlaas.metering.ledger import standing
 from rlaas.metering.prices import usd
 
 

@@ -1,7 +1,8 @@
 """The counting of budgets: a reservation before each call, its settlement after it, one conditional write of one item
 each.
 
-A tenant's budgets are counted in one item, whose attributes are (times are seconds since the epoch)
+A tenant's budgets are counted in one item, a busy tenant's in several (`rlaas.metering.shards`), of which all of this
+holds for each by itself. Its attributes are (times are seconds since the epoch)
 
     spent <counter> <start>          what the window that begins at <start> has spent: settled amounts and reserved ones
     held <bucket> <counter> <start>  the reserved part of it, by the bucket that the reservations expire with
@@ -31,14 +32,16 @@ early.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple, Protocol, cast, get_args
+from typing import cast, get_args
 
 from rlaas.errors import DependencyUnavailable, QuotaExceeded
 from rlaas.ids import PolicyId
 from rlaas.metering.budgets import Amount, Cap, Charge, Window, capped_counters, format_amount, window_end, window_start
+from rlaas.metering.counters import WHOLE, Counters, Item, SetMember, Write, add_up
+from rlaas.metering.shards import SHARED, Need, announce_shard, is_busy, limit_of_item, move_room
 
 GRACE = 5
 """How far apart clocks may be, in seconds: what is over by less is not yet removed or released."""
@@ -48,56 +51,6 @@ _LATE_S = 900
 """How long after its expiry a reservation's settlement is remembered, in seconds."""
 _REMOVED_TOGETHER = 40
 _RELEASED = "released"
-
-Item = Mapping[str, int | frozenset[str]]
-"""The item's numbers and sets by attribute; empty when there is none."""
-
-
-class SetMember(NamedTuple):
-    """An id in a set attribute."""
-
-    attribute: str
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One conditional write of an item: all of it happens, or nothing. No attribute is changed in two ways."""
-
-    at_most: Mapping[str, int] = field(default_factory=dict)
-    """Condition: these numbers are absent or no larger."""
-    has: SetMember | None = None
-    lacks: SetMember | None = None
-    unchanged: Mapping[str, int | frozenset[str] | None] = field(default_factory=dict)
-    """Condition: these attributes are exactly so; None is absent."""
-    add: Mapping[str, int] = field(default_factory=dict)
-    """Added to numbers, which begin at 0."""
-    put: Mapping[str, int] = field(default_factory=dict)
-    mark: SetMember | None = None
-    """Put into its set."""
-    unmark: SetMember | None = None
-    """Taken out of its set, which goes with its last id."""
-    remove: Collection[str] = ()
-
-
-class Written(NamedTuple):
-    """Whether a write happened, and the item: after it, or as its condition found it."""
-
-    applied: bool
-    item: Item
-
-
-class Counters(Protocol):
-    """The items that budgets are counted in, one a tenant. All raise DependencyUnavailable."""
-
-    def write(self, tenant_id: str, write: Write) -> Written:
-        """Do `write` atomically, unless a condition of it is false. It may be carried out twice when an answer is
-        lost."""
-        ...
-
-    def read(self, tenant_id: str) -> Item:
-        """The item, eventually consistent."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +62,9 @@ class Reservation:
     bucket: int
     charges: tuple[Charge, ...]
     estimate: Amount
+    shard: int = WHOLE
+    is_busy: bool = False
+    """Whether the item said that the tenant's next reservation belongs in a shard."""
     over: tuple[str, ...] = ()
     """Attributes seen to be over, for the settlement to remove."""
 
@@ -122,12 +78,14 @@ def reserve(
     reservation_id: str,
     now: datetime,
     lifetime_s: int,
+    shard: int = WHOLE,
 ) -> Reservation | None:
     """Set `estimate` aside from every one of `charges`, or from none: one conditional write; `None` when nothing is
     charged.
 
     `reservation_id` is random (`secrets.token_urlsafe(6)`); `lifetime_s`, in seconds, is at least as long as the
-    request can take. Only a refusal, or finding an expired reservation, takes more writes.
+    request can take. Only a refusal, finding an expired reservation, or an empty shard takes more writes. Nothing is
+    refused that has room in the tenant's items together.
 
     Raises: QuotaExceeded with `retry_after_s`, naming the budget; without it when the request is larger than the whole
     budget; DependencyUnavailable.
@@ -141,18 +99,37 @@ def reserve(
         bucket=(math.floor(now.timestamp()) // lifetime_s + 2) * lifetime_s,
         charges=tuple(charges),
         estimate=estimate,
+        shard=shard,
     )
     for _ in range(_ATTEMPTS):
-        applied, item = counters.write(tenant_id, _build_reserving_write(reservation))
+        applied, item = counters.write(tenant_id, _build_reserving_write(reservation), shard=shard)
         release = releasing(item, now)
         if applied or reservation.id in _read_ids(item, _open_attribute(reservation.bucket)):
             if release is not None:
-                counters.write(tenant_id, release)
-            return replace(reservation, over=_list_over(item, now))
-        if release is None:
+                counters.write(tenant_id, release, shard=shard)
+            if shard != WHOLE and SHARED not in item:
+                announce_shard(counters, tenant_id, shard, now=now)
+            return replace(reservation, over=_list_over(item, now), is_busy=shard == WHOLE and is_busy(item, now))
+        if release is not None:
+            counters.write(tenant_id, release, shard=shard)
+        elif shard == WHOLE and SHARED not in item:
             raise _build_refusal(reservation, item, now)
-        counters.write(tenant_id, release)
+        else:
+            _gather_room(counters, reservation, now)
     raise DependencyUnavailable("the tenant's budgets change too quickly to be read")
+
+
+def _gather_room(counters: Counters, reservation: Reservation, now: datetime) -> None:
+    """Move room from the tenant's other items to the reservation's. Raises: QuotaExceeded where all have too little."""
+    tenant_id = reservation.tenant_id
+    items = counters.read_shards(tenant_id)
+    for shard, item in items.items():
+        if (release := releasing(item, now)) is not None:
+            items[shard] = counters.write(tenant_id, release, shard=shard).item
+    limited = [(charge, charge.most) for charge in reservation.charges if charge.most is not None]
+    needs = {_spent_attribute(charge): Need(reservation.estimate.of(charge.measure), most) for charge, most in limited}
+    if not move_room(counters, tenant_id, reservation.shard, needs, items, now=now):
+        raise _build_refusal(reservation, add_up(items.values()), now)
 
 
 def settle(counters: Counters, reservation: Reservation, spent: Amount, *, now: datetime) -> None:
@@ -171,11 +148,12 @@ def settle(counters: Counters, reservation: Reservation, spent: Amount, *, now: 
     }
     add = {attribute: amount for attribute, amount in add.items() if amount}
     over = [attribute for attribute in reservation.over if attribute not in add]
-    applied, item = counters.write(tenant_id, Write(has=mark, unmark=mark, add=add, remove=over))
+    applied, item = counters.write(tenant_id, Write(has=mark, unmark=mark, add=add, remove=over), shard=reservation.shard)
     if applied or cast(int, item.get(_RELEASED, 0)) < reservation.bucket:
         return
     late = SetMember(f"late {reservation.bucket + _LATE_S}", reservation.id)
-    counters.write(tenant_id, Write(lacks=late, mark=late, add={_spent_attribute(charge): spent.of(charge.measure) for charge in charges}))
+    write = Write(lacks=late, mark=late, add={_spent_attribute(charge): spent.of(charge.measure) for charge in charges})
+    counters.write(tenant_id, write, shard=reservation.shard)
 
 
 def count(counters: Counters, tenant_id: str, what: str, *, most: int, now: datetime) -> int | None:
@@ -233,7 +211,11 @@ def _build_reserving_write(reservation: Reservation) -> Write:
     mark = SetMember(_open_attribute(reservation.bucket), reservation.id)
     amounts = [(charge, reservation.estimate.of(charge.measure)) for charge in reservation.charges]
     return Write(
-        at_most={_spent_attribute(charge): charge.most - amount for charge, amount in amounts if charge.most is not None},
+        at_most={
+            _spent_attribute(charge): limit_of_item(charge.most, reservation.shard) - amount
+            for charge, amount in amounts
+            if charge.most is not None
+        },
         lacks=mark,
         mark=mark,
         add={

@@ -5,8 +5,9 @@ from functools import partial
 from rlaas.clock import Clock
 from rlaas.inference.spending import Spending
 from rlaas.metering.ceilings import TenantLimits
-from rlaas.metering.ledger import Counters
+from rlaas.metering.counters import Counters
 from rlaas.metering.prices import current_prices
+from rlaas.metering.shards import ShardChoice
 from rlaas.runtime.remembered import Remembered
 from rlaas.tenancy.registry import Registry
 
@@ -19,8 +20,9 @@ class Spendings:
         self._limits = limits
         self._prices = Remembered(partial(current_prices, records), clock=clock)
         self._lifetime_s = lifetime_s
+        self._shards = ShardChoice()
 
     def of(self, tenant_id: str) -> Spending:
         """The tenant's spending. Raises: DependencyUnavailable."""
         prices, limits = self._prices.of(tenant_id), self._limits.of(tenant_id)
-        return Spending(self._counters, limits, prices, self._lifetime_s, ceilings=limits.spending)
+        return Spending(self._counters, limits, prices, self._lifetime_s, ceilings=limits.spending, shards=self._shards)

@@ -25,6 +25,8 @@ CONNECTIONS = 16
 away."""
 CONFIG = Config(connect_timeout=1, read_timeout=5, retries={"mode": "standard", "max_attempts": 3}, max_pool_connections=CONNECTIONS)
 
+_THROTTLED = {"ProvisionedThroughputExceededException", "ProvisionedThroughputExceeded", "ThrottlingException", "ThrottlingError"}
+
 
 @overload
 def client(service: Literal["dynamodb"]) -> "DynamoDBClient": ...
@@ -55,6 +57,12 @@ def _client(service: str) -> object:
 def error_code(error: ClientError) -> str:
     """The service's own code, such as `ConditionalCheckFailedException`."""
     return error.response["Error"]["Code"]
+
+
+def is_throttled(error: ClientError) -> bool:
+    """Whether the service refused because it is asked too often, alone or in a transaction."""
+    reasons = {reason.get("Code") for reason in error.response.get("CancellationReasons", [])}
+    return bool({error_code(error), *reasons} & _THROTTLED)
 
 
 def condition_failed(error: ClientError) -> bool:

@@ -1,19 +1,24 @@
-"""Budgets' items on DynamoDB: one item a tenant, each write one conditional UpdateItem that answers with the item."""
+"""Budgets' items on DynamoDB: each write is one conditional UpdateItem that answers with the item."""
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from botocore.exceptions import ClientError
 
-from rlaas.adapters.aws.clients import client, dependency, held_item
+from rlaas.adapters.aws.clients import client, dependency, held_item, is_throttled
 from rlaas.adapters.aws.item_keys import item_key, tenant_partition
 from rlaas.errors import DependencyUnavailable
 from rlaas.metering.budgets import BUDGETS
-from rlaas.metering.ledger import Item, Write, Written
+from rlaas.metering.counters import WHOLE, Item, Overloaded, Write, Written, add_up
+from rlaas.metering.shards import SHARDS, SHARED
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
-    from types_boto3_dynamodb.type_defs import AttributeValueTypeDef
+    from types_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef, UpdateTypeDef
+
+    from rlaas.adapters.aws.item_keys import Key
 
 _THROTTLED_RETRY_S = 1.0
 """Seconds that callers are asked to wait when DynamoDB throttles the item."""
@@ -26,34 +31,73 @@ class DynamoCounters:
         self._table = table
         self._dynamodb = dynamodb or client("dynamodb")
 
-    def write(self, tenant_id: str, write: Write) -> Written:
-        """Do `write` by one UpdateItem. Raises: DependencyUnavailable, also when DynamoDB throttles the item."""
-        expression = _Expression()
-        conditions = expression.conditions(write)
+    def write(self, tenant_id: str, write: Write, *, shard: int = WHOLE) -> Written:
+        """Do `write` by one UpdateItem. Raises: Overloaded when DynamoDB throttles the item; DependencyUnavailable."""
         try:
-            with dependency("DynamoDB"):
+            with _overload_noticed(), dependency("DynamoDB"):
                 answer = self._dynamodb.update_item(
-                    TableName=self._table,
-                    Key=item_key(tenant_partition(tenant_id), BUDGETS),
-                    ConditionExpression=conditions,
-                    UpdateExpression=expression.changes(write),
-                    ExpressionAttributeNames=expression.names,
-                    ExpressionAttributeValues=expression.values,
-                    ReturnValues="ALL_NEW",
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                    **self._update(tenant_id, shard, write), ReturnValues="ALL_NEW", ReturnValuesOnConditionCheckFailure="ALL_OLD"
                 )
         except ClientError as error:
             return Written(False, _item(held_item(error)))
-        except DependencyUnavailable as error:
-            error.retry_after_s = _THROTTLED_RETRY_S
-            raise
         return Written(True, _item(answer["Attributes"]))
 
+    def move(self, tenant_id: str, writes: Mapping[int, Write]) -> bool:
+        """Do `writes` in one transaction, once also where it is sent again. Raises: as `write`."""
+        updates: list[TransactWriteItemTypeDef] = [{"Update": self._update(tenant_id, shard, write)} for shard, write in writes.items()]
+        try:
+            with _overload_noticed(), dependency("DynamoDB"):
+                self._dynamodb.transact_write_items(TransactItems=updates, ClientRequestToken=secrets.token_hex(16))
+        except ClientError:
+            return False
+        return True
+
     def read(self, tenant_id: str) -> Item:
-        """The item by one eventually consistent GetItem. Raises: DependencyUnavailable."""
+        """The tenant's items together: one GetItem, and one BatchGetItem where there are shards. Raises:
+        DependencyUnavailable."""
         with dependency("DynamoDB"):
-            answer = self._dynamodb.get_item(TableName=self._table, Key=item_key(tenant_partition(tenant_id), BUDGETS))
-        return _item(answer.get("Item", {}))
+            answer = self._dynamodb.get_item(TableName=self._table, Key=_budgets_key(tenant_id, WHOLE))
+        whole = _item(answer.get("Item", {}))
+        if SHARED not in whole:
+            return whole
+        return add_up([whole, *self._read_batch(tenant_id, range(1, SHARDS + 1), consistent=False).values()])
+
+    def read_shards(self, tenant_id: str) -> dict[int, Item]:
+        """The items by shard, consistent, by one BatchGetItem. Raises: DependencyUnavailable."""
+        return self._read_batch(tenant_id, range(SHARDS + 1), consistent=True)
+
+    def _read_batch(self, tenant_id: str, shards: Iterable[int], *, consistent: bool) -> dict[int, Item]:
+        keys = {shard: _budgets_key(tenant_id, shard) for shard in shards}
+        with dependency("DynamoDB"):
+            answer = self._dynamodb.batch_get_item(RequestItems={self._table: {"Keys": [*keys.values()], "ConsistentRead": consistent}})
+        if answer.get("UnprocessedKeys"):
+            raise Overloaded("DynamoDB could not read the tenant's budgets just now", retry_after_s=_THROTTLED_RETRY_S)
+        items = {item["pk"]["S"]: _item(item) for item in answer["Responses"][self._table]}
+        return {shard: items[pk] for shard, key in keys.items() if (pk := key["pk"]["S"]) in items}
+
+    def _update(self, tenant_id: str, shard: int, write: Write) -> "UpdateTypeDef":
+        expression = _Expression()
+        conditions = expression.conditions(write)
+        update: UpdateTypeDef = {
+            "TableName": self._table,
+            "Key": _budgets_key(tenant_id, shard),
+            "UpdateExpression": expression.changes(write),
+            "ExpressionAttributeNames": expression.names,
+            "ExpressionAttributeValues": expression.values,
+        }
+        return {**update, "ConditionExpression": conditions} if conditions else update
+
+
+@contextmanager
+def _overload_noticed() -> Iterator[None]:
+    """Raises: Overloaded in place of DependencyUnavailable where DynamoDB throttles."""
+    try:
+        yield
+    except DependencyUnavailable as error:
+        cause = error.__cause__
+        if isinstance(cause, ClientError) and is_throttled(cause):
+            raise Overloaded(error.detail, retry_after_s=_THROTTLED_RETRY_S) from cause
+        raise
 
 
 class _Expression:
@@ -67,7 +111,10 @@ class _Expression:
     def conditions(self, write: Write) -> str:
         """The condition of `write`."""
         conditions = [
-            f"(attribute_not_exists({self._name(name)}) OR {self._name(name)} <= {self._value(n)})" for name, n in write.at_most.items()
+            f"(attribute_not_exists({self._name(name)}) OR {self._name(name)} <= {self._value(n)})"
+            if n >= 0
+            else f"{self._name(name)} <= {self._value(n)}"
+            for name, n in write.at_most.items()
         ]
         if write.has is not None:
             conditions.append(f"contains({self._name(write.has.attribute)}, {self._value(write.has.id)})")
@@ -113,3 +160,8 @@ def _item(attributes: Mapping[str, Mapping[str, object]]) -> Item:
         elif "SS" in value:
             values[name] = frozenset(cast("list[str]", value["SS"]))
     return values
+
+
+def _budgets_key(tenant_id: str, shard: int) -> "Key":
+    """Shards have partitions of their own, of which each bears a thousand writes a second."""
+    return item_key(tenant_partition(tenant_id) + (f"#SHARD#{shard}" if shard else ""), BUDGETS)

@@ -13,7 +13,7 @@ from rlaas.clock import Timestamp, rfc3339
 from rlaas.metering.budget_usage import usage_of_window
 from rlaas.metering.budgets import BUDGETS, Budget, Budgets, Limit, ceiling_counter
 from rlaas.metering.ceilings import Ceilings, limits_of
-from rlaas.metering.ledger import Item
+from rlaas.metering.counters import Item
 from rlaas.tenancy.registry import find_record, put_record
 from rlaas.wire import WireModel
 

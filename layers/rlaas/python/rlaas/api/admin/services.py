@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from rlaas.clock import Clock
 from rlaas.learning.adapter_upkeep import Adapters
-from rlaas.metering.ledger import Counters
+from rlaas.metering.counters import Counters
 from rlaas.policies.allowed_models import EVERY_MODEL, AllowedModels
 from rlaas.policies.bundle import SecretHosts
 from rlaas.policies.policy_store import Policies
