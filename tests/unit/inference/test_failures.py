@@ -11,11 +11,13 @@ from rlaas.chat import (
     Choice,
     Completion,
     Delta,
+    Misconfigured,
     NoCapacity,
+    RateLimited,
     ToolCall,
     ToolCallDelta,
 )
-from rlaas.errors import DependencyUnavailable, InvalidInput
+from rlaas.errors import ContextLengthExceeded, DependencyUnavailable, InvalidInput, RlaasError
 from rlaas.inference.circuit_breakers import CircuitBreakers
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.infer import infer
@@ -154,6 +156,71 @@ def test_a_parameter_that_the_backend_does_not_take_is_refused_by_name_and_no_fa
     with pytest.raises(InvalidInput) as refusal:
         ask(MemoryEventStore(), registry=with_fallbacks("a", "b"), backend=backend, parameters={"logprobs": True})
     assert refusal.value.param == "logprobs"
+
+
+LIMITED = RateLimited("it answered 429", retry_after_s=20, quote="slow down")
+WRONG = Misconfigured("it answered 401", quote="what key is this")
+TOO_LONG = ContextLengthExceeded("it is too long", param="messages")
+DOWN = BackendFailed("it answered 500", retry_after_s=5)
+
+
+class Refusing(EchoBackend):
+    """Each model refuses by its error."""
+
+    def __init__(self, **errors: Exception) -> None:
+        super().__init__()
+        self.errors = errors
+
+    def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
+        if (error := self.errors.get(backend.model)) is not None:
+            self.asked.append((backend.model, call.messages, timeout_s))
+            raise error
+        return super().complete(backend, call, timeout_s=timeout_s)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kind", "wait_s"),
+    [
+        (LIMITED, LIMITED, RateLimited, 20),
+        (LIMITED, WRONG, RateLimited, 20),
+        (WRONG, LIMITED, RateLimited, 20),
+        (LIMITED, DOWN, DependencyUnavailable, 5),
+        (WRONG, DOWN, DependencyUnavailable, 5),
+        (TOO_LONG, DOWN, DependencyUnavailable, 5),
+        (TOO_LONG, LIMITED, RateLimited, 20),
+        (TOO_LONG, WRONG, ContextLengthExceeded, None),
+        (WRONG, TOO_LONG, ContextLengthExceeded, None),
+        (WRONG, WRONG, Misconfigured, None),
+    ],
+)
+def test_of_several_failures_the_caller_hears_the_one_that_he_can_do_something_about(
+    first: Exception, second: Exception, kind: type[Exception], wait_s: float | None
+) -> None:
+    backend = Refusing(a=first, b=second)
+    with pytest.raises(kind) as failed:
+        ask(MemoryEventStore(), registry=with_fallbacks("a", "b"), backend=backend)
+    assert type(failed.value) is kind
+    assert failed.value.retry_after_s == wait_s  # type: ignore[attr-defined]
+    assert [model for model, _, _ in backend.asked] == ["a", "b"]
+
+
+@pytest.mark.parametrize("error", [LIMITED, WRONG, TOO_LONG])
+def test_the_fallback_answers_before_the_caller_hears_of_a_refusal(error: Exception) -> None:
+    answer = ask(MemoryEventStore(), registry=with_fallbacks("a", "b"), backend=Refusing(a=error))
+    assert (answer.text.partition(":")[0], answer.decision.fallback) == ("b", True)
+    assert "slow down" not in answer.decision.reason
+    assert "what key" not in answer.decision.reason
+
+
+@pytest.mark.parametrize("error", [LIMITED, WRONG])
+def test_an_open_circuit_refuses_as_its_backend_did(error: RlaasError) -> None:
+    backend = Refusing(a=error)
+    world = gateway(registry=with_fallbacks("a"), backend=backend)
+    for _ in range(7):
+        with pytest.raises(type(error)) as failed:
+            infer(InferRequest(skill=SKILL, inputs={"email": "?"}), ASKER, world)
+        assert failed.value.retry_after_s == error.retry_after_s
+    assert len(backend.asked) == 5
 
 
 @pytest.mark.parametrize(

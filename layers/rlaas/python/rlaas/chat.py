@@ -83,11 +83,37 @@ class BackendFailed(DependencyUnavailable):
     """
 
     def __init__(
-        self, detail: str, *, safe_to_repeat: bool = False, nothing_done: bool = False, retry_after_s: float | None = None
+        self,
+        detail: str,
+        *,
+        safe_to_repeat: bool = False,
+        nothing_done: bool = False,
+        retry_after_s: float | None = None,
+        quote: str = "",
     ) -> None:
-        super().__init__(detail, retry_after_s=retry_after_s)
+        super().__init__(detail, retry_after_s=retry_after_s, quote=quote)
         self.safe_to_repeat = safe_to_repeat
         self.nothing_done = nothing_done
+
+
+class RateLimited(BackendFailed):
+    """A backend takes no more requests for now. No work was done."""
+
+    code = "rate_limit_exceeded"
+
+    def __init__(self, detail: str, *, retry_after_s: float | None = None, quote: str = "") -> None:
+        super().__init__(detail, safe_to_repeat=True, nothing_done=True, retry_after_s=retry_after_s, quote=quote)
+
+
+class Misconfigured(BackendFailed):
+    """A backend refuses what the policy names: its key, its model, its address, or an account with nothing left to
+    spend. Asking again changes nothing until the tenant mends it. No work was done."""
+
+    code = "backend_misconfigured"
+    retryable = False
+
+    def __init__(self, detail: str, *, quote: str = "") -> None:
+        super().__init__(detail, nothing_done=True, quote=quote)
 
 
 class NoCapacity(BackendFailed):

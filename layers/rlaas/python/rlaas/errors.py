@@ -6,19 +6,29 @@ from typing import ClassVar
 class RlaasError(Exception):
     """A refusal or failure, with a stable code, whether trying again can help, and the field that is wrong.
 
-    `detail` is shown to the caller, so it never holds payload text, keys or stack traces. `param` is a dotted path into
-    the request, such as `inputs.customer_email`.
+    `detail` is shown to the caller and may be logged and stored, so it never holds payload text, keys or stack traces.
+    `quote` is what another service said, in its own words: it may repeat the caller's request, so it is shown to the
+    caller and neither logged nor stored. `param` is a dotted path into the request, such as `inputs.customer_email`.
+    `retry_after_s` is HTTP's Retry-After: the seconds after which trying again may help.
     """
 
-    code: ClassVar[str] = "internal_error"
+    code: str = "internal_error"
     retryable: ClassVar[bool] = False
-    retry_after_s: float | None = None
-    """Seconds after which trying again may help; HTTP's Retry-After."""
 
-    def __init__(self, detail: str, *, param: str | None = None) -> None:
+    def __init__(
+        self, detail: str, *, param: str | None = None, code: str | None = None, quote: str = "", retry_after_s: float | None = None
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.param = param
+        self.quote = quote
+        self.retry_after_s = retry_after_s
+        self.code = code or type(self).code
+
+    @property
+    def message(self) -> str:
+        """What the caller reads."""
+        return f"{self.detail}: {self.quote}" if self.quote else self.detail
 
 
 class InvalidInput(RlaasError):
@@ -31,6 +41,12 @@ class PayloadTooLarge(InvalidInput):
     """The request's body is larger than the service accepts."""
 
     code = "payload_too_large"
+
+
+class ContextLengthExceeded(InvalidInput):
+    """The request is longer than the model reads; a shorter one is answered."""
+
+    code = "context_length_exceeded"
 
 
 class Unauthorized(RlaasError):
@@ -51,6 +67,12 @@ class NotFound(RlaasError):
     code = "not_found"
 
 
+class ModelNotFound(NotFound):
+    """The model that a request names is no skill of this tenant."""
+
+    code = "model_not_found"
+
+
 class PreviousResponseNotFound(NotFound):
     """The response that a request goes on from does not exist for this tenant."""
 
@@ -69,17 +91,9 @@ class QuotaExceeded(RlaasError):
     code = "quota_exceeded"
     retryable = True
 
-    def __init__(self, detail: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
-        super().__init__(detail, param=param)
-        self.retry_after_s = retry_after_s
-
 
 class DependencyUnavailable(RlaasError):
     """Something RLaaS needs (model endpoint, AWS service) failed or took too long."""
 
     code = "dependency_unavailable"
     retryable = True
-
-    def __init__(self, detail: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
-        super().__init__(detail, param=param)
-        self.retry_after_s = retry_after_s

@@ -119,7 +119,7 @@ class _Request:
                 "rlaas.fallback": decision.fallback,
                 "rlaas.replay": result.replay,
             }
-        self.trace.tell(
+        self.trace.write_span(
             f"infer {self._request.skill}",
             kind=SERVER,
             span_id=self.trace.span_id,

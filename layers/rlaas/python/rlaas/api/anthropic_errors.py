@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from rlaas.api.http import Body, internal_error_body, status_of
-from rlaas.errors import RlaasError
+from rlaas.errors import ContextLengthExceeded, RlaasError
 from rlaas.inference.anthropic_words import PARAMETERS
 
 _TYPES: Mapping[int, str] = {
@@ -16,6 +16,7 @@ _TYPES: Mapping[int, str] = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
+_TOO_LONG = "prompt is too long"
 _FIELDS: Mapping[str, str] = {
     "reasoning_effort": "output_config.effort",
     "parallel_tool_calls": "tool_choice",
@@ -30,10 +31,18 @@ def anthropic_failure(error: Exception, request_id: str) -> Body:
         unknown = internal_error_body(request_id)["error"]
         assert isinstance(unknown, dict)
         return _build_body("api_error", str(unknown["message"]), request_id)
-    message, field = error.detail, _FIELDS.get(error.param or "", error.param)
+    if isinstance(error, ContextLengthExceeded):
+        return _build_body("invalid_request_error", _say_too_long(error), request_id)
+    message, field = error.message, _FIELDS.get(error.param or "", error.param)
     if field is not None and field not in message:
         message = f"{field}: {message}"
     return _build_body(_TYPES.get(status_of(error), "api_error"), message, request_id)
+
+
+def _say_too_long(error: ContextLengthExceeded) -> str:
+    """The words by which Anthropic's clients know that they have to make the conversation shorter."""
+    start = error.quote.find(_TOO_LONG)
+    return error.quote[start:] if start >= 0 else f"{_TOO_LONG}: {error.message}"
 
 
 def _build_body(kind: str, message: str, request_id: str) -> Body:

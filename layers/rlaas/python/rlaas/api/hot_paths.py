@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from rlaas.api.http import GatewayEvent, error_body, internal_error_body, request_id, retry_after, status_of
 from rlaas.errors import NotFound, RlaasError
-from rlaas.runtime.log import logger, refused, where
+from rlaas.runtime.log import log_refusal, logger, where
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def make_handler(routes: Mapping[str, Handle]) -> Callable[[GatewayEvent, Lambda
             return _answer(handle(event), identifier)
         except RlaasError as error:
             status = status_of(error)
-            refused(error, identifier, status=status)
+            log_refusal(error, identifier, status=status)
             return _answer(Reply(status, error_body(error, identifier)), identifier, retry_after(error))
         except Exception as error:
             logger.error("failed", request_id=identifier, error=type(error).__name__, where=where(error))

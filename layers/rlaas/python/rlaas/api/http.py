@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
+from rlaas.chat import Misconfigured, RateLimited
 from rlaas.errors import (
     Conflict,
     DependencyUnavailable,
@@ -38,6 +39,8 @@ _STATUS: dict[type[RlaasError], int] = {
     NotFound: 404,
     Conflict: 409,
     QuotaExceeded: 429,
+    RateLimited: 429,
+    Misconfigured: 424,
     DependencyUnavailable: 503,
 }
 
@@ -75,7 +78,7 @@ def error_body(error: RlaasError, request_id: str) -> Body:
         "error": {
             "type": type(error).__name__,
             "code": error.code,
-            "message": error.detail,
+            "message": error.message,
             "param": error.param,
             "request_id": request_id,
         }

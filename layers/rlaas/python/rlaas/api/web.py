@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from itertools import chain
 
-from rlaas.api.http import Body, GatewayEvent, error_body, internal_error_body, request_id, retry_after, status_of
+from rlaas.api.http import Body, GatewayEvent, request_id, retry_after, status_of
+from rlaas.api.openai_errors import openai_failure
 from rlaas.errors import NotFound, RlaasError, Unauthorized
-from rlaas.runtime.log import logger, refused, where
+from rlaas.runtime.log import log_refusal, logger, where
 
 READY_PATH = "/ready"
 """Where the adapter asks whether the function is up (AWS_LWA_READINESS_CHECK_PATH)."""
@@ -29,17 +30,12 @@ Responder = Callable[[GatewayEvent], Body | Stream]
 """Answers one request, whole or in parts. Raises: any RlaasError."""
 
 
-def failure_body(error: Exception, identifier: str) -> Body:
-    """OpenAI's error body."""
-    return error_body(error, identifier) if isinstance(error, RlaasError) else internal_error_body(identifier)
-
-
 @dataclass(frozen=True, slots=True)
 class Door:
     """One API at one path: who answers, and how it writes failures and the parts of a stream."""
 
     respond: Responder
-    failure: Callable[[Exception, str], Body] = failure_body
+    failure: Callable[[Exception, str], Body] = openai_failure
     """The body of a failure, with the request's id."""
     failure_part: Callable[[Body, int], Body] = lambda body, _: body
     """A stream's last part where it fails in the middle: from the body of the failure, and how many parts went before.
@@ -165,7 +161,7 @@ class _Exchange(BaseHTTPRequestHandler):
     def _log_failure(self, error: Exception, identifier: str) -> Body:
         """Write the error to the log; its body, as the API writes it."""
         if isinstance(error, RlaasError):
-            refused(error, identifier, status=status_of(error))
+            log_refusal(error, identifier, status=status_of(error))
         else:
             logger.error("failed", request_id=identifier, error=type(error).__name__, where=where(error))
         return self.door.failure(error, identifier)

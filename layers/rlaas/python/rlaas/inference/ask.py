@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from rlaas.chat import BackendFailed, ChatCall, Completion, Delta, NoCapacity, Usage
-from rlaas.errors import DependencyUnavailable, InvalidInput
+from rlaas.errors import ContextLengthExceeded, InvalidInput, RlaasError
 from rlaas.inference.decide import Assignment
 from rlaas.inference.gateway import Gateway
 from rlaas.inference.render import Actions, Blocked, Question, admit, render_admitted
 from rlaas.inference.spending import is_believable
+from rlaas.inference.unanswered import sum_up
 from rlaas.metering.budgets import NOTHING, Amount
 from rlaas.metering.ledger import Reservation
 from rlaas.policies.backend import BackendSpec
@@ -66,8 +67,9 @@ class Exchange:
     stream: OpenAnswer | None = None
     error: BaseException | None = None
     failures: tuple[str, ...] = ()
-    """Why backends did not answer, and how many seconds those that said so ask to wait."""
-    waits_s: tuple[float, ...] = ()
+    """Why backends did not answer, in words."""
+    refusals: tuple[RlaasError, ...] = ()
+    """What they answered in place of it."""
     wasted: Amount = NOTHING
     """What calls have come to that brought no answer."""
     cost: Amount = NOTHING
@@ -181,8 +183,7 @@ def _ask_in_turn(exchange: Exchange, call: _Call, gateway: Gateway, *, within_s:
                 return exchange
     except BaseException as error:
         return replace(exchange, error=error)
-    detail = f"no model answered: {'; '.join(exchange.failures)}"
-    return replace(exchange, error=DependencyUnavailable(detail, retry_after_s=min(exchange.waits_s, default=None)))
+    return replace(exchange, error=sum_up(exchange.failures, exchange.refusals))
 
 
 def _list_attempts(assignment: Assignment, gateway: Gateway) -> Iterator[_Attempt]:
@@ -203,7 +204,7 @@ def _try(
 ) -> tuple[Exchange, float | None]:
     """The exchange after one backend was asked; and, where it is to be asked once more, after how many seconds."""
     if not repeats and not gateway.breakers.allows(attempt.circuit):
-        return _note_failure(exchange, attempt, "failed too often just now"), None
+        return _note_failure(exchange, attempt, "failed too often just now", gateway.breakers.last_failure(attempt.circuit)), None
     left = until - gateway.timer()
     if left < _LEAST_TIME_S:
         return _note_failure(exchange, attempt, "no time left"), None
@@ -218,15 +219,17 @@ def _try(
     if error is None:
         gateway.breakers.note_answer(attempt.circuit)
         return _note_fallback(exchange), None
+    if isinstance(error, ContextLengthExceeded):  # another model may read more
+        return _note_failure(replace(exchange, error=None), attempt, error.detail, error), None
     if not isinstance(error, BackendFailed):
         return exchange, None
     if not isinstance(error, NoCapacity):  # a sleeping model refuses at once, and wakes only by being asked
-        gateway.breakers.note_failure(attempt.circuit)
+        gateway.breakers.note_failure(attempt.circuit, error)
     exchange = replace(exchange, error=None)
     wait_s = error.retry_after_s if error.retry_after_s is not None else random.uniform(0.05, 0.25)
     if error.safe_to_repeat and not repeats and not attempt.more and wait_s <= min(_LONGEST_PAUSE_S, left / 2):
         return exchange, wait_s
-    return _note_failure(exchange, attempt, error.detail, wait_s=error.retry_after_s), None
+    return _note_failure(exchange, attempt, error.detail, error), None
 
 
 def _turn_to(policy: Policy, exchange: Exchange, gateway: Gateway) -> Exchange:
@@ -342,11 +345,12 @@ def _count_choices(call: ChatCall) -> int:
     return number if isinstance(number, int) else 1
 
 
-def _note_failure(exchange: Exchange, attempt: _Attempt, reason: str, *, wait_s: float | None = None) -> Exchange:
+def _note_failure(exchange: Exchange, attempt: _Attempt, reason: str, error: Exception | None = None) -> Exchange:
+    """The exchange with why a backend did not answer, and with its refusal if it gave one."""
     backend = attempt.backend
     failure = f"{attempt.policy.policy_id} by {backend.kind} {backend.model}: {reason}"
-    waits_s = exchange.waits_s if wait_s is None else (*exchange.waits_s, wait_s)
-    return replace(exchange, failures=(*exchange.failures, failure), waits_s=waits_s)
+    refusals = (*exchange.refusals, error) if isinstance(error, RlaasError) else exchange.refusals
+    return replace(exchange, failures=(*exchange.failures, failure), refusals=refusals)
 
 
 def _note_fallback(exchange: Exchange) -> Exchange:

@@ -11,7 +11,7 @@ _OUTSIDE_BODIES = frozenset({"Content-Type", "Idempotency-Key", "against", "curs
 _DEEPEST = 12
 
 
-def refused(error: RlaasError, request_id: str, *, status: int) -> None:
+def log_refusal(error: RlaasError, request_id: str, *, status: int) -> None:
     """Log a refusal: the error's type, and the path of the parameter that it names."""
     logger.info("refused", request_id=request_id, error=type(error).__name__, param=schema_path(error.param), status=status)
 

@@ -65,7 +65,7 @@ class Trace:
         """The header for a call made by the span `span_id`."""
         return f"00-{self.trace_id}-{span_id}-{int(self.sampled):02x}"
 
-    def tell(
+    def write_span(
         self,
         name: str,
         *,
@@ -179,7 +179,7 @@ class _Call:
             },
             "server.address": urlsplit(address).hostname if (address := getattr(self._backend, "base_url", None)) else None,
         }
-        self._trace.tell(
+        self._trace.write_span(
             f"chat {self._backend.model}",
             kind=CLIENT,
             span_id=self._span_id,

@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from rlaas.adapters.aws.clients import error_code
-from rlaas.chat import BackendFailed
+from rlaas.chat import BackendFailed, Misconfigured
 from rlaas.policies.hosts import host_of, may_go
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ class VendorKeys:
     def key(self, tenant_id: str, name: str, *, base_url: str, own_host: str) -> str:
         """The key `name` of `tenant_id`, to be sent to `base_url`; `own_host` is the vendor's.
 
-        Raises: BackendFailed when there is none, it may not go there, or Secrets Manager does not answer.
+        Raises: Misconfigured when there is none or it may not go there, BackendFailed when Secrets Manager does not
+        answer.
         """
         expires_at, secret = self._cache.get((tenant_id, name), (-math.inf, ""))
         if expires_at <= self._clock():
@@ -66,12 +67,11 @@ class VendorKeys:
             lifetime_s = _KEY_LIFETIME_S if isinstance(secret, _Secret) else _MISS_LIFETIME_S
             self._cache[tenant_id, name] = self._clock() + lifetime_s, secret
         if not isinstance(secret, _Secret):
-            raise BackendFailed(secret, nothing_done=True)
+            raise Misconfigured(secret)
         if not may_go(base_url, hosts=secret.hosts, own=own_host):
-            raise BackendFailed(
+            raise Misconfigured(
                 f"the secret {name!r} may not be sent to {host_of(base_url) or 'this base_url'!r}: "
-                """name the host in it, as {"api_key": "...", "hosts": "..."}""",
-                nothing_done=True,
+                """name the host in it, as {"api_key": "...", "hosts": "..."}"""
             )
         return secret.key
 

@@ -24,6 +24,7 @@ from rlaas.chat import BackendFailed, CalledFunction, ChatCall, Choice, Completi
 from rlaas.errors import InvalidInput, RlaasError
 from rlaas.inference.anthropic_words import FINISH_REASONS, PARAMETERS, TOOL_CHOICES
 from rlaas.policies.backend import AnthropicBackend
+from rlaas.policies.hosts import host_of
 
 VENDOR = "Anthropic"
 VERSION = "2023-06-01"
@@ -34,7 +35,6 @@ _PARAMETER = re.compile(r"`?([a-z_]{1,32})\b")
 _OPENAI_NAMES: Mapping[str, str] = {**PARAMETERS, "prompt": "messages"}
 """OpenAI's names of the parameters in the API's messages. `prompt` begins the one about a prompt that is too long."""
 _TOOL_CHOICES = {openai: anthropic for anthropic, openai in TOOL_CHOICES.items()}
-_SPENT = re.compile(r"credit balance|usage limit|spend limit", re.IGNORECASE)
 
 
 class _Block(BaseModel):
@@ -118,11 +118,11 @@ class AnthropicMessages:
     def complete(self, backend: AnthropicBackend, call: ChatCall, *, timeout_s: float) -> Completion:
         """The whole answer, within `timeout_s` seconds. Raises: BackendFailed, InvalidInput naming the parameter that
         Anthropic does not take or refuses."""
-        body = messages_body(backend.model, call)
+        body, headers = messages_body(backend.model, call), self._headers(backend, call)
         try:
-            content = self._http.whole(VENDOR, _url(backend), body, self._headers(backend, call), timeout_s=timeout_s)
+            content = self._http.whole(VENDOR, _url(backend), body, headers, timeout_s=timeout_s)
         except VendorRefused as refusal:
-            raise _read_refusal(refusal) from None
+            raise _read_refusal(refusal, backend, headers) from None
         return completion_of(content)
 
     def stream(self, backend: AnthropicBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
@@ -135,7 +135,7 @@ class AnthropicMessages:
                 yield delta
                 events.restart_timeout()
         except VendorRefused as refusal:
-            raise _read_refusal(refusal) from None
+            raise _read_refusal(refusal, backend, headers) from None
         finally:
             events.close()
 
@@ -305,14 +305,20 @@ def find_parameter(message: str) -> str | None:
     return _OPENAI_NAMES.get(match[1]) if match else None
 
 
-def _read_refusal(refusal: VendorRefused) -> RlaasError:
+def _read_refusal(refusal: VendorRefused, backend: AnthropicBackend, headers: Mapping[str, str]) -> RlaasError:
     try:
         error = _Refusal.model_validate_json(refusal.content).error
     except ValidationError:
         error = _Error()
-    if refusal.status == 400 and _SPENT.search(error.message):
-        return BackendFailed(f"{VENDOR}'s account has nothing left to spend", nothing_done=True)
-    return failure(VENDOR, refusal.status, code=error.type, param=find_parameter(error.message), retry_after_s=refusal.retry_after_s)
+    return failure(
+        VENDOR,
+        refusal.status,
+        error_type=error.type,
+        param=find_parameter(error.message),
+        message=error.message,
+        private=(host_of(backend.base_url) or "", headers["x-api-key"]),
+        retry_after_s=refusal.retry_after_s,
+    )
 
 
 def _is_last(data: bytes) -> bool:

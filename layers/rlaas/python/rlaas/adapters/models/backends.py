@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rlaas.adapters.aws.secrets import VendorKeys
-from rlaas.chat import BackendFailed, ChatCall, Completion, Delta
+from rlaas.chat import ChatCall, Completion, Delta, Misconfigured
 from rlaas.policies.allowed_models import EVERY_MODEL, AllowedModels
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
 
@@ -61,7 +61,7 @@ class Backends:
 
     def _check(self, backend: BackendSpec) -> None:
         if (refusal := self._allowed.refusal(backend)) is not None:
-            raise BackendFailed(refusal, nothing_done=True)
+            raise Misconfigured(refusal)
 
     @cached_property
     def _http(self) -> "VendorHttp":

@@ -25,7 +25,20 @@ from rlaas.adapters.models.openai_parameters import (
 from rlaas.adapters.models.sagemaker import aws_failures, whole_seconds
 from rlaas.adapters.models.trace_context import trace_header
 from rlaas.adapters.models.vendor_failures import failure, make_usage, retry_after_s
-from rlaas.chat import BackendFailed, CalledFunction, ChatCall, Choice, Completion, Delta, Message, ToolCall, ToolCallDelta, Usage
+from rlaas.adapters.models.vendor_words import quote
+from rlaas.chat import (
+    BackendFailed,
+    CalledFunction,
+    ChatCall,
+    Choice,
+    Completion,
+    Delta,
+    Message,
+    Misconfigured,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
 from rlaas.errors import InvalidInput, RlaasError
 from rlaas.policies.backend import BedrockBackend
 
@@ -245,7 +258,7 @@ def _failures() -> Iterator[None]:
         try:
             yield
         except ParamValidationError as error:
-            raise failure(VENDOR, 400, param=_find_parameter(str(error))) from error
+            raise failure(VENDOR, 400, param=_find_parameter(str(error)), message=str(error)) from error
         except ClientError as error:
             raise _read_error(error) from error
         except KeyError as error:
@@ -260,11 +273,11 @@ def _read_error(error: ClientError) -> RlaasError:
     original = response.get("originalStatusCode")
     status = original if name == "ModelErrorException" and isinstance(original, int) else _STATUSES.get(name, 500)
     if _WRONG_POLICY.search(message) and status == 400:
-        return BackendFailed(f"{VENDOR} does not serve this model so", nothing_done=True)
+        return Misconfigured(f"{VENDOR} does not serve this model so", quote=quote(message))
     if isinstance(error, EventStreamError) and status != 400:
         return BackendFailed(f"{VENDOR} failed in mid-answer ({name})")
     headers: Mapping[str, str] = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return failure(VENDOR, status, code=name, param=_find_parameter(message), retry_after_s=retry_after_s(headers))
+    return failure(VENDOR, status, error_type=name, param=_find_parameter(message), message=message, retry_after_s=retry_after_s(headers))
 
 
 def _find_parameter(message: str) -> str | None:

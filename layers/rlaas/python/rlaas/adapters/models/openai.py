@@ -9,6 +9,7 @@ from rlaas.adapters.models.openai_chat import chat_body, completion_of, count_ch
 from rlaas.adapters.models.trace_context import context_headers
 from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
 from rlaas.chat import ChatCall, Completion, Delta
+from rlaas.errors import RlaasError
 from rlaas.policies.backend import OpenAIBackend
 from rlaas.policies.hosts import host_of
 
@@ -27,7 +28,7 @@ class OpenAIServers:
         try:
             content = self._http.whole(vendor, url, _body(backend, call, stream=False), headers, timeout_s=timeout_s)
         except VendorRefused as refusal:
-            raise read_refusal(vendor, refusal.status, refusal.content, retry_after_s=refusal.retry_after_s) from None
+            raise _read_refusal(vendor, refusal, url, headers) from None
         return completion_of(vendor, content)
 
     def stream(self, backend: OpenAIBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
@@ -40,7 +41,7 @@ class OpenAIServers:
                 yield delta
                 events.restart_timeout()
         except VendorRefused as refusal:
-            raise read_refusal(vendor, refusal.status, refusal.content, retry_after_s=refusal.retry_after_s) from None
+            raise _read_refusal(vendor, refusal, url, headers) from None
         finally:
             events.close()
 
@@ -52,6 +53,11 @@ class OpenAIServers:
             headers["authorization"] = f"Bearer {key}"
         base = backend.base_url.rstrip("/")
         return "OpenAI" if _is_openai(backend) else "the model server", f"{base}/chat/completions", headers
+
+
+def _read_refusal(vendor: str, refusal: VendorRefused, url: str, headers: Mapping[str, str]) -> RlaasError:
+    private = (host_of(url) or "", headers.get("authorization", "").removeprefix("Bearer "))
+    return read_refusal(vendor, refusal.status, refusal.content, private=private, retry_after_s=refusal.retry_after_s)
 
 
 def _body(backend: OpenAIBackend, call: ChatCall, *, stream: bool) -> dict[str, JsonValue]:

@@ -1,5 +1,6 @@
 """OpenAI's chat completions on the wire: requests, whole answers, and streams."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated
 
@@ -86,20 +87,6 @@ class _Chunk(BaseModel):
     error: JsonValue = None
 
 
-class _Error(BaseModel):
-    type: str | None = None
-    code: str | int | None = None
-    param: str | None = None
-
-
-class _Refusal(BaseModel):
-    """The body of an error: OpenAI's, or that of older versions of vLLM, with the fields at the top."""
-
-    error: _Error | None = None
-    type: str | None = None
-    param: str | None = None
-
-
 def chat_body(call: ChatCall, *, stream: bool, model: str | None = None) -> dict[str, JsonValue]:
     """The request's body: every parameter as it is, without nulls. A stream is always asked to end with its usage."""
     body: dict[str, JsonValue] = {name: value for name, value in call.parameters.items() if value is not None}
@@ -160,16 +147,43 @@ def is_done(data: bytes) -> bool:
     return data == b"[DONE]"
 
 
-def read_refusal(vendor: str, status: int, content: bytes | str, *, retry_after_s: float | None = None) -> RlaasError:
-    """The error to raise for a response other than 200, from its status and OpenAI's error body."""
-    try:
-        body = _Refusal.model_validate_json(content)
-    except ValidationError:
-        return failure(vendor, status, retry_after_s=retry_after_s)
-    error = body.error or _Error(type=body.type, param=body.param)
+def read_refusal(
+    vendor: str, status: int, content: bytes | str, *, private: Iterable[str] = (), retry_after_s: float | None = None
+) -> RlaasError:
+    """The error to raise for a response other than 200, from its status and its body, which is OpenAI's error body or
+    like it. What the server says is quoted without the texts `private`."""
+    error = _find_error(content)
+    message, param = error.get("message") or error.get("detail") or "", error.get("param")
+    metadata = error.get("metadata")
+    if isinstance(metadata, dict) and isinstance(metadata.get("raw"), str):  # OpenRouter, of the provider behind it
+        message = f"{message}: {metadata['raw']}"
     return failure(
-        vendor, status, code=error.code if isinstance(error.code, str) else error.type, param=error.param, retry_after_s=retry_after_s
+        vendor,
+        status,
+        code=error.get("code"),
+        error_type=error.get("type") or error.get("error_type") or error.get("status"),
+        param=param,
+        message=message if isinstance(message, str) else json.dumps(message, ensure_ascii=False),
+        private=private,
+        retry_after_s=retry_after_s,
     )
+
+
+def _find_error(content: bytes | str) -> Mapping[str, JsonValue]:
+    """The error in a body: under `error`, or at the top as older versions of vLLM and FastAPI write it, or in a list as
+    Google does. Empty where the body is no JSON."""
+    try:
+        body: JsonValue = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    if isinstance(body, list) and body:
+        body = body[0]
+    if not isinstance(body, dict):
+        return {}
+    error = body.get("error")
+    if isinstance(error, str):
+        return {**body, "message": error}
+    return error if isinstance(error, dict) else body
 
 
 def count_choices(parameters: Mapping[str, JsonValue]) -> int:

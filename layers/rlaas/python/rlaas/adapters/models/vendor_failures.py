@@ -1,43 +1,76 @@
-"""A vendor's refusals, failures and token counts in RLaaS's own terms: without payload text, and as the caller's error
-only where the caller's request is wrong."""
+"""A vendor's refusals, failures and token counts in RLaaS's own terms: as the caller's error only where the caller's
+request is wrong, and as the tenant's where its policy is."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from pydantic import JsonValue, ValidationError
 
-from rlaas.chat import BackendFailed, Usage
-from rlaas.errors import InvalidInput, RlaasError
+from rlaas.adapters.models.vendor_words import blames_policy, is_spent, is_too_long, quote
+from rlaas.chat import BackendFailed, Misconfigured, RateLimited, Usage
+from rlaas.errors import ContextLengthExceeded, InvalidInput, RlaasError
 
-DID_NO_WORK = frozenset({429, 503, 529})
-"""The statuses by which a vendor refuses a request before it does any work."""
+_DID_NO_WORK = frozenset({503, 529})
+"""The statuses, beside 429, by which a vendor refuses a request before it does any work."""
 _BLAMES_THE_REQUEST = frozenset({400, 413, 422})
+_BLAMES_THE_POLICY = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404, 405, 407, 410, 451})
+"""Its key, its model, its address or its account is wrong."""
 _WORKED_FIRST = frozenset({408, 409, 424, 499})
 """Refusals that may come after a model has worked: out of time, in conflict, failed, the client gone."""
+_TOO_LONG = "this model's maximum context length is exceeded (context_length_exceeded)"
+"""Clients that look at the message alone know a request that is too long by these words: LangChain and LiteLLM do."""
 _LONGEST_WAIT_S = 3600.0
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}")
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-def failure(vendor: str, status: int, *, code: object = None, param: object = None, retry_after_s: float | None = None) -> RlaasError:
-    """The error to raise when `vendor` answers with the HTTP status `status`, its own error `code` and the parameter
-    that it names.
+def failure(
+    vendor: str,
+    status: int,
+    *,
+    code: object = None,
+    error_type: object = None,
+    param: object = None,
+    message: str = "",
+    private: Iterable[str] = (),
+    retry_after_s: float | None = None,
+) -> RlaasError:
+    """The error to raise when `vendor` answers with the HTTP status `status`, its own error `code` and `error_type`,
+    the parameter that it names, and its `message`.
 
-    A request that the vendor finds wrong (400, 413, 422) is the caller's error: InvalidInput. A key that it does not
-    accept, or a model that it does not know, is the policy's error: BackendFailed.
+    A request that the vendor finds wrong (400, 413, 422) is the caller's error: InvalidInput, ContextLengthExceeded for
+    one that is too long. A key, a model or an address that is wrong is the policy's: Misconfigured. The rest may pass:
+    RateLimited (429), BackendFailed. The error's detail holds names only; the message, which may repeat the request, is
+    its quote, without the texts `private`.
     """
-    suffix = f" ({code})" if isinstance(code, str) and _WORD.fullmatch(code) else ""
-    if status in _BLAMES_THE_REQUEST and param != "model":
+    own_codes, codes = _list_codes(code), _list_codes(code, error_type)
+    suffix = f" ({codes[0]})" if codes else ""
+    words, blames_request = quote(message, private=private), status in _BLAMES_THE_REQUEST
+    if status == 402 or is_spent(codes, message if blames_request else ""):
+        return Misconfigured(f"{vendor}'s account has nothing left to spend", quote=words)
+    if status in _BLAMES_THE_POLICY or (blames_request and (param == "model" or blames_policy(codes, message))):
+        return Misconfigured(f"{vendor} answered {status}{suffix}", quote=words)
+    if blames_request and is_too_long(codes, message):
+        return ContextLengthExceeded(f"{_TOO_LONG}, says {vendor}", param="messages", quote=words)
+    if blames_request:
         name = param if isinstance(param, str) and _NAME.fullmatch(param) else None
-        return InvalidInput(f"{vendor} refuses {name or 'the request'}{suffix}", param=name)
+        return InvalidInput(f"{vendor} refuses {name or 'the request'}{suffix}", param=name, code="".join(own_codes), quote=words)
+    if status == 429:
+        return RateLimited(f"{vendor} answered 429{suffix}", retry_after_s=retry_after_s, quote=words)
     return BackendFailed(
         f"{vendor} answered {status}{suffix}",
-        safe_to_repeat=status in DID_NO_WORK,
+        safe_to_repeat=status in _DID_NO_WORK,
         nothing_done=400 <= status < 500 and status not in _WORKED_FIRST,
         retry_after_s=retry_after_s,
+        quote=words,
     )
+
+
+def _list_codes(*words: object) -> list[str]:
+    """What of `words` sorts errors: numbers and whole sentences do not."""
+    return [word for word in words if isinstance(word, str) and _WORD.fullmatch(word) and not word.isdigit()]
 
 
 def retry_after_s(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:

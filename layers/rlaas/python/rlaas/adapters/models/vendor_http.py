@@ -31,7 +31,7 @@ from urllib3.response import BaseHTTPResponse
 
 from rlaas.adapters.models.server_sent_events import event_data
 from rlaas.adapters.models.vendor_failures import retry_after_s
-from rlaas.chat import BackendFailed
+from rlaas.chat import BackendFailed, Misconfigured
 
 CONNECT_TIMEOUT_S = 2.0
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
@@ -163,7 +163,7 @@ class VendorHttp:
         self, vendor: str, url: str, body: Mapping[str, JsonValue], headers: Mapping[str, str], deadline: _Deadline
     ) -> Iterator[BaseHTTPResponse]:
         if not self._private_addresses and not url.startswith("https://"):
-            raise BackendFailed(f"{vendor}: models are only asked over https", nothing_done=True)
+            raise Misconfigured(f"{vendor}: models are only asked over https")
         with _failures(vendor, deadline):
             answer = self._send(
                 url,
@@ -243,7 +243,7 @@ def _failures(vendor: str, deadline: _Deadline) -> Iterator[None]:
     except ReadTimeoutError as error:
         raise BackendFailed(f"{vendor} did not answer in time", nothing_done=not deadline.is_sent) from error
     except LocationParseError as error:
-        raise BackendFailed(f"{vendor}: the base_url is not an address", nothing_done=True) from error
+        raise Misconfigured(f"{vendor}: the base_url is not an address") from error
     except (HTTPError, OSError) as error:
         raise BackendFailed(f"{vendor} broke off: {type(error).__name__}", nothing_done=not deadline.is_sent) from error
 
@@ -328,7 +328,7 @@ class _Public(_Secure):
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error
         if not all(map(is_public, addresses)):
-            raise BackendFailed("the base_url does not lead to a public address", nothing_done=True)
+            raise Misconfigured("the base_url does not lead to a public address")
         last_error: OSError | None = None
         for address in addresses:
             left = until - time.monotonic()

@@ -37,7 +37,7 @@ from rlaas.api.admin.call import Access, event_of
 from rlaas.api.admin.services import Services
 from rlaas.api.http import Caller, GatewayEvent, error_body, internal_error_body, request_id, retry_after, status_of
 from rlaas.errors import InvalidInput, NotFound, RlaasError
-from rlaas.runtime.log import refused as log_refusal
+from rlaas.runtime.log import log_refusal
 
 logger = Logger(service="rlaas")
 ROUTERS = tuple(
