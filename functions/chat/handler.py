@@ -8,6 +8,7 @@ from rlaas.api.admission import admit_caller
 from rlaas.api.answering import answer_request, stream_request
 from rlaas.api.anthropic_errors import anthropic_failure
 from rlaas.api.http import Body, GatewayEvent, header, parse
+from rlaas.api.model_names import model_not_found
 from rlaas.clock import utc_now
 from rlaas.inference.chat_completion_chunks import chunks
 from rlaas.inference.chat_completions import ChatRequest, to_completion, to_infer
@@ -27,10 +28,11 @@ def chat(event: GatewayEvent) -> Body | web.Stream:
     require_scope(who.scopes, "infer")
     request, stage = parse(ChatRequest, event), current_stage()
     key, trace = header(event, "Idempotency-Key"), header(event, "traceparent")
-    if not request.stream:
-        answer = answer_request(to_infer(request), who, stage=stage, idempotency_key=key, traceparent=trace)
-        return to_completion(request, answer, created=utc_now())
-    stream = stream_request(to_infer(request), who, stage=stage, idempotency_key=key, traceparent=trace)
+    with model_not_found(who, stage):
+        if not request.stream:
+            answer = answer_request(to_infer(request), who, stage=stage, idempotency_key=key, traceparent=trace)
+            return to_completion(request, answer, created=utc_now())
+        stream = stream_request(to_infer(request), who, stage=stage, idempotency_key=key, traceparent=trace)
     return chunks(
         stream.deltas,
         completion_id=stream.output_id,
@@ -47,7 +49,7 @@ def responses(event: GatewayEvent) -> Body | web.Stream:
     require_scope(who.scopes, "infer")
     request, stage, created = parse(ResponsesRequest, event), current_stage(), utc_now()
     key, trace = header(event, "Idempotency-Key"), header(event, "traceparent")
-    with in_own_words():
+    with model_not_found(who, stage), in_own_words():
         question = response_to_infer(request, who.tenant_id, stage.events, stage.scrubbers.of(who.tenant_id))
         if not request.stream:
             answer = answer_request(question, who, stage=stage, idempotency_key=key, traceparent=trace)
@@ -68,10 +70,11 @@ def messages(event: GatewayEvent) -> Body | web.Stream:
     require_scope(who.scopes, "infer")
     request, stage = parse(MessagesRequest, event), current_stage()
     key, trace = header(event, "Idempotency-Key"), header(event, "traceparent")
-    if not request.stream:
-        answer = answer_request(build_infer_request(request), who, stage=stage, idempotency_key=key, traceparent=trace)
-        return to_message(request, answer)
-    stream = stream_request(build_infer_request(request), who, stage=stage, idempotency_key=key, traceparent=trace)
+    with model_not_found(who, stage):
+        if not request.stream:
+            answer = answer_request(build_infer_request(request), who, stage=stage, idempotency_key=key, traceparent=trace)
+            return to_message(request, answer)
+        stream = stream_request(build_infer_request(request), who, stage=stage, idempotency_key=key, traceparent=trace)
     return events(stream.deltas, message_id=stream.output_id, model=request.model, extras=extras(stream))
 
 
@@ -79,7 +82,8 @@ def count(event: GatewayEvent) -> Body:
     """How many tokens the prompt of an Anthropic client has: an estimate."""
     who = admit_caller(event)
     require_scope(who.scopes, "infer")
-    return {"input_tokens": count_tokens(parse(CountRequest, event), tenant_id=who.tenant_id), "rlaas::estimate": True}
+    with model_not_found(who, current_stage()):
+        return {"input_tokens": count_tokens(parse(CountRequest, event), tenant_id=who.tenant_id), "rlaas::estimate": True}
 
 
 DOORS = {

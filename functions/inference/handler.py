@@ -4,6 +4,7 @@ from rlaas.api import answering, deciding
 from rlaas.api.admission import admit_caller
 from rlaas.api.hot_paths import Reply, make_handler
 from rlaas.api.http import Caller, GatewayEvent, header, parse, path_parameter
+from rlaas.api.model_names import skill_not_found
 from rlaas.errors import NotFound
 from rlaas.inference.decide import InferRequest
 from rlaas.runtime.stage import current_stage
@@ -21,16 +22,18 @@ def infer(event: GatewayEvent) -> Reply:
     """Answer a skill's inputs with a draft and its decision."""
     who, stage = authorize(event), current_stage()
     request, key = parse(InferRequest, event), header(event, "Idempotency-Key")
-    if request.dryrun:
-        return Reply(200, deciding.decide_request(request, who, stage=stage, idempotency_key=key))
-    result = answering.answer_request(request, who, stage=stage, idempotency_key=key, traceparent=header(event, "traceparent"))
+    with skill_not_found(who, stage):
+        if request.dryrun:
+            return Reply(200, deciding.decide_request(request, who, stage=stage, idempotency_key=key))
+        result = answering.answer_request(request, who, stage=stage, idempotency_key=key, traceparent=header(event, "traceparent"))
     return Reply(200, answering.infer_body(result))
 
 
 def decide(event: GatewayEvent) -> Reply:
     """The decision, the request for the model, and a grant with which the caller asks the model directly."""
     who, stage, key = authorize(event), current_stage(), header(event, "Idempotency-Key")
-    return Reply(200, deciding.decide_request(parse(InferRequest, event), who, stage=stage, idempotency_key=key))
+    with skill_not_found(who, stage):
+        return Reply(200, deciding.decide_request(parse(InferRequest, event), who, stage=stage, idempotency_key=key))
 
 
 def models(event: GatewayEvent) -> Reply:

@@ -12,11 +12,12 @@ import openai
 import pytest
 
 from functions.chat import handler as chat
+from functions.inference.handler import handler as inference
 from rlaas.adapters.models.sagemaker import _runtime
 from rlaas.api import web
-from tests.fakes.gateway import proxy_event
+from tests.fakes.gateway import lambda_context, proxy_event
 from tests.fakes.loopback import Quiet, served
-from tests.fakes.worlds import SKILL
+from tests.fakes.worlds import SKILL, route
 from tests.unit.functions.conftest import Stage
 
 MODEL = f"rlaas::{SKILL}"
@@ -156,3 +157,37 @@ def test_the_vendors_words_are_neither_stored_nor_logged(
     assert [("x429" in text, "x500" in text) for text in events if "failure" in text].count((False, True)) == 1
     out, err = capsys.readouterr()
     assert "zanzibar" not in out + err + "".join(events)
+
+
+@pytest.mark.parametrize("name", ["gpt-5", "rlaas::unknown", f"rlaas::{SKILL}@v9", "rlaas::Not A Skill"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_unknown_model_is_not_found_and_the_ones_that_the_key_may_ask_are_named(url: str, name: str, stream: bool) -> None:
+    with openai_client(url) as client:
+        for ask in (
+            lambda: client.chat.completions.create(model=name, messages=HELLO, stream=stream),
+            lambda: client.responses.create(model=name, input="hello", stream=stream),
+        ):
+            with pytest.raises(openai.NotFoundError, match=rf"this key may ask rlaas::{SKILL}$") as unknown:
+                ask()
+            assert (unknown.value.code, unknown.value.type, unknown.value.param) == ("model_not_found", "invalid_request_error", "model")
+    with anthropic.Anthropic(api_key="rlk_x", base_url=url, default_headers=HEADERS, max_retries=0) as coding:
+        with pytest.raises(anthropic.NotFoundError, match=rf"this key may ask rlaas::{SKILL}") as missing:
+            coding.messages.create(model=name, max_tokens=64, messages=HELLO, stream=stream)
+        assert missing.value.type == "not_found_error"
+
+
+def test_many_skills_are_named_in_part(url: str, furnished_stage: Stage) -> None:
+    for number in range(30):
+        furnished_stage.registry.write_route(route().model_copy(update={"skill": f"skill-{number}"}), expected_version=0)
+    with openai_client(url) as client, pytest.raises(openai.NotFoundError, match="and more") as unknown:
+        client.chat.completions.create(model="gpt-5", messages=HELLO)
+    assert unknown.value.message.count("rlaas::") < 25
+
+
+def test_an_unknown_skill_hears_the_known_ones(furnished_stage: Stage) -> None:
+    body = {"skill": "unknown", "inputs": {"email": "?"}}
+    for path in ("/v1/infer", "/v1/decide"):
+        answer = inference({**proxy_event(path, body), "httpMethod": "POST", "resource": path}, lambda_context("inference"))
+        error = json.loads(str(answer["body"]))["error"]
+        assert (answer["statusCode"], error["code"], error["param"]) == (404, "not_found", "skill")
+        assert error["message"] == f"the skill 'unknown' has no route; this key may ask {SKILL}"

@@ -10,7 +10,7 @@ from rlaas.adapters.aws.lent_sessions import LIFETIME
 from rlaas.api.answering import gateway
 from rlaas.api.http import Body, Caller, GatewayEvent, body_of
 from rlaas.clock import rfc3339, utc_now
-from rlaas.errors import InvalidInput, NotFound
+from rlaas.errors import InvalidInput, ModelNotFound, NotFound
 from rlaas.inference.decide import Asker, InferRequest
 from rlaas.inference.flags import CannotEvaluate, evaluate, evaluate_all, targeting_key
 from rlaas.inference.infer import decide
@@ -77,7 +77,7 @@ def model(who: Caller, name: str, *, stage: Stage) -> Body:
         else:
             created_at = stage.registry.get(Skill, who.tenant_id, skill_key(target)).record.created_at
     except NotFound:
-        raise NotFound(f"there is no model {name!r}", param="model") from None
+        raise ModelNotFound(f"there is no model {name!r}", param="model") from None
     return _build_model(f"{_PREFIX}{target}", created_at.timestamp(), who)
 
 
