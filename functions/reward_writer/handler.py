@@ -1,4 +1,4 @@
-"""Computes rewards from new events, of their table's stream, and counts usage from new outputs.
+"""Computes rewards from new events, of their table's stream, and counts usage from new outputs and broken answers.
 
 All tenants share the stream. So the work for one event is bounded (`rlaas.rewards.standing`), the events of an
 interaction in a batch are followed up together, and events beyond a tenant's share of a batch wait in a queue while the
@@ -85,8 +85,8 @@ def handler(event: Mapping[str, object], context: LambdaContext, *, share_s: flo
     new_events, failures = read_each(event, inserts, read, keeper=keeper)
     countable_from = utc_now() - COUNTABLE if is_redrive(event) else datetime.min.replace(tzinfo=UTC)
     try:
-        if outputs := [new for _, new in new_events if new.event_type == "output" and new.received_at >= countable_from]:
-            stage.usage.count(outputs)
+        if countable := [new for _, new in new_events if new.event_type in ("output", "failure") and new.received_at >= countable_from]:
+            stage.usage.count(countable)
     except DependencyUnavailable as error:
         logger.error("usage not counted", detail=error.detail)
         return begin_again_at(records_of(event)[0])

@@ -8,7 +8,7 @@ from rlaas.chat import Usage
 from rlaas.telemetry.events import FeedbackSubmitted, OutputProduced
 from rlaas.telemetry.ingest import prepare
 from rlaas.telemetry.store import StoredEvent
-from rlaas.telemetry.usage import Tally, UsageStore, grouped
+from rlaas.telemetry.usage import Tally, UsageStore, group_tallies
 from tests.fakes.worlds import NOW, SKILL, TENANT
 
 FIRST, LAST = date(2026, 3, 1), date(2026, 3, 31)
@@ -38,7 +38,7 @@ def test_an_output_counts_once_in_whatever_batches_it_comes(usage: UsageStore) -
         usage.count([*outputs[start:end], *outputs[start : start + 3]])
     assert total(usage) == Tally(260, 26_000, 10_400, 2_600, 260 * 300)
     assert total(usage, "another") == Tally()
-    days = grouped(usage.between(TENANT, FIRST, LAST), ["day"])
+    days = group_tallies(usage.between(TENANT, FIRST, LAST), ["day"])
     assert [(names["day"], tally.requests) for names, tally in days] == [("2026-03-01", 100), ("2026-03-02", 100), ("2026-03-03", 60)]
     assert [tally.requests for _, tally in usage.between(TENANT, date(2026, 3, 2), date(2026, 3, 2))] == [100]
 
@@ -49,7 +49,7 @@ def test_a_batch_of_many_accounts_is_told_apart(usage: UsageStore) -> None:
     usage.count(outputs)
     for tenant in ("t0", "t1", "t2"):
         assert total(usage, tenant).requests == 30
-        by_key = grouped(usage.between(tenant, FIRST, LAST), ["key", "skill"])
+        by_key = group_tallies(usage.between(tenant, FIRST, LAST), ["key", "skill"])
         assert sum(tally.requests for names, tally in by_key if names["key"] is None) == 15
         assert {names["skill"] for names, _ in by_key} == {f"s{n}" for n in range(7)}
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from rlaas.telemetry.store import StoredEvent
-from rlaas.telemetry.usage import Account, Tally, used
+from rlaas.telemetry.usage import Account, Tally, count_usage
 
 
 @dataclass
@@ -14,7 +14,7 @@ class MemoryUsage:
 
     def count(self, outputs: Sequence[StoredEvent]) -> None:
         for output in outputs:
-            if (entry := used(output)) is not None:
+            if (entry := count_usage(output)) is not None:
                 self.counted.setdefault((output.tenant_id, output.event_id), entry)
 
     def between(self, tenant_id: str, first: date, last: date) -> Iterable[tuple[Account, Tally]]:

@@ -20,7 +20,7 @@ from rlaas.metering.budgets import Budget, Budgets
 from rlaas.metering.prices import Price, PriceTable
 from rlaas.policies.backend import BackendSpec, OpenAIBackend
 from rlaas.policies.guardrails.guardrail_list import Guardrails
-from rlaas.telemetry.events import GuardrailActed
+from rlaas.telemetry.events import GuardrailActed, OutputProduced
 from tests.fakes.backend import EchoBackend
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
@@ -87,8 +87,14 @@ def with_fallbacks(*models: str) -> MemoryRegistry:
     return registry
 
 
-def ask_stream(store: MemoryEventStore, **options: Any) -> AnswerStream:
-    return infer_stream(InferRequest(skill=SKILL, inputs={"email": "where is it"}), ASKER, gateway(store=store, **options))
+def ask_stream(store: MemoryEventStore, *, email: str = "where is it", **options: Any) -> AnswerStream:
+    return infer_stream(InferRequest(skill=SKILL, inputs={"email": email}), ASKER, gateway(store=store, **options))
+
+
+def find_output(store: MemoryEventStore) -> OutputProduced:
+    """The one output in the store."""
+    [output] = [event for stored in store.events.values() if isinstance(event := stored.event(), OutputProduced)]
+    return output
 
 
 def limit_spending(counters: MemoryCounters, limit: float, measure: str = "requests") -> Spending:

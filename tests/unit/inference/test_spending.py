@@ -1,22 +1,26 @@
 """What is set aside for a request before its model is asked, and what it has spent whatever ends it."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from rlaas.chat import BackendFailed, ChatCall, Choice, Completion, Usage
+from rlaas.chat import BackendFailed, CalledFunction, ChatCall, Choice, Completion, Delta, ToolCall, Usage
 from rlaas.errors import DependencyUnavailable, InvalidInput, QuotaExceeded
 from rlaas.inference.decide import InferRequest
-from rlaas.inference.infer import decide
+from rlaas.inference.infer import AnswerStream, decide
 from rlaas.inference.record import Answer
 from rlaas.inference.spending import PossibleCall, Spending
-from rlaas.metering.budgets import Budget, Budgets, Limit, Request
+from rlaas.metering.budgets import Budget, Budgets, Limit, Request, estimated_tokens
 from rlaas.metering.counters import WHOLE, Overloaded, Write, Written
 from rlaas.metering.prices import Price, PriceTable
 from rlaas.metering.shards import announce_shard
+from rlaas.policies.backend import BackendSpec
 from rlaas.telemetry.events import OutputProduced
 from rlaas.telemetry.store import StoredEvent
+from rlaas.telemetry.usage import count_usage
 from tests.fakes.backend import EchoBackend
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
@@ -28,11 +32,13 @@ from tests.unit.inference.asking import (
     Failing,
     ask,
     ask_stream,
+    find_output,
     gateway,
     guard_policy,
     limit_spending,
     openai_model,
     read_spent,
+    with_fallbacks,
 )
 
 
@@ -67,16 +73,20 @@ def test_what_was_set_aside_is_given_back_when_nothing_was_done_or_the_answer_wa
     assert not ask(store, spending=limit_spending(counters, 2)).replay
 
 
-@pytest.mark.parametrize("leave", [0, 1, None])
-def test_a_stream_settles_when_it_ends_and_counts_in_full_when_it_is_left(leave: int | None) -> None:
-    counters = MemoryCounters()
-    stream = ask_stream(MemoryEventStore(), spending=limit_spending(counters, 100_000, "tokens"))
+@pytest.mark.parametrize("leave", [0, 1, 3, None])
+def test_a_stream_settles_for_what_was_written_when_it_ends_or_is_left(leave: int | None) -> None:
+    counters, store = MemoryCounters(), MemoryEventStore()
+    stream = ask_stream(store, spending=limit_spending(counters, 100_000, "tokens"))
     for _ in range(leave or 0):
         next(stream.deltas)
     if leave is None:
         list(stream.deltas)
     stream.deltas.close()
-    assert (read_spent(counters) > 256) == (leave is not None)
+    output = find_output(store)
+    used = output.usage or output.estimated_usage
+    assert used is not None
+    assert read_spent(counters) == used.input_tokens + used.output_tokens < 100
+    assert (output.usage is None) == (leave is not None)
 
 
 @pytest.mark.parametrize("measure", ["requests", "tokens"])
@@ -84,7 +94,7 @@ def test_a_stream_settles_when_it_ends_and_counts_in_full_when_it_is_left(leave:
 @pytest.mark.parametrize(
     "error", [BackendFailed("it took too long"), ValueError("nobody foresaw this"), RecursionError(), KeyError("choices"), MemoryError()]
 )
-def test_what_was_sent_counts_in_full_whatever_becomes_of_it(error: Exception, pieces: int | None, measure: str) -> None:
+def test_what_was_sent_counts_in_full_as_long_as_nothing_is_known(error: Exception, pieces: int | None, measure: str) -> None:
     counters, store = MemoryCounters(), MemoryEventStore()
     spending, backend = limit_spending(counters, 100_000, measure), Failing(error, pieces=pieces or 0)
 
@@ -95,7 +105,8 @@ def test_what_was_sent_counts_in_full_whatever_becomes_of_it(error: Exception, p
 
     with pytest.raises(BackendFailed if pieces else DependencyUnavailable):
         answer_request()
-    assert read_spent(counters) == 1 if measure == "requests" else read_spent(counters) > 256
+    most_of_an_answer = 256  # a stream that breaks off counts as what it wrote
+    assert read_spent(counters) == 1 if measure == "requests" else (read_spent(counters) > most_of_an_answer) == (not pieces)
     assert [event.event_type for event in store.events.values()] == ["interaction", "failure"]
 
 
@@ -105,6 +116,130 @@ def test_a_refusal_before_any_work_is_free(error: Exception) -> None:
     with pytest.raises((DependencyUnavailable, InvalidInput)):
         ask(MemoryEventStore(), backend=Failing(error), spending=limit_spending(counters, 100))
     assert read_spent(counters) == 0
+
+
+TOLD = Usage(input_tokens=1000, output_tokens=1, cached_tokens=990)
+LONG = "where is it? " * 100
+DEAR = PriceTable(version=1, prices={"v1": Price(input=3.0, output=15.0, cached_input=0.3)})
+
+
+class Telling(EchoBackend):
+    """Tells first what it has read, as Anthropic does, then writes `words` words and fails, or is left."""
+
+    def __init__(self, *, words: int = 30, fails: bool = False) -> None:
+        super().__init__()
+        self.words, self.fails = words, fails
+
+    def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Iterator[Delta]:
+        yield Delta(usage=TOLD)
+        yield from [Delta(text="word ")] * self.words
+        if self.fails:
+            raise BackendFailed("the connection broke")
+        yield Delta(finish_reason="stop")
+        yield Delta(usage=Usage(input_tokens=1000, output_tokens=60, cached_tokens=990))
+
+
+def tell(**options: Any) -> tuple[AnswerStream, MemoryEventStore, MemoryCounters]:
+    """A stream of a request whose estimate is far from what was told, under a budget in US dollars."""
+    counters, store = MemoryCounters(), MemoryEventStore()
+    budget = Budget(name="all", measure="usd", limit=1, window="day")
+    spending = Spending(counters, Budgets(budgets=(budget,)), DEAR)
+    return ask_stream(store, backend=Telling(**options), spending=spending, email=LONG), store, counters
+
+
+def test_what_the_backend_told_before_a_stream_was_left_is_not_estimated() -> None:
+    stream, store, counters = tell()
+    for _ in range(3):
+        next(stream.deltas)
+    stream.deltas.close()
+    output = find_output(store)
+    assert (output.finish_reason, output.usage, output.estimated_usage) == (
+        "cancelled",
+        None,
+        TOLD.model_copy(update={"output_tokens": estimated_tokens(["word word "])}),
+    )
+    assert output.cost_usd == pytest.approx((10 * 3 + 990 * 0.3 + estimated_tokens(["word word "]) * 15) / 1e6)
+    assert read_spent(counters) == pytest.approx(output.cost_usd * 1e9)
+    [(account, tally)] = [entry for stored in store.events.values() if (entry := count_usage(stored)) is not None]
+    assert (account.policy_id, account.key_id, tally.requests, tally.cached_tokens) == (f"{SKILL}@v1", "key1", 1, 990)
+    assert tally.cost_nano_usd == read_spent(counters)
+
+
+def test_a_usage_that_is_told_to_the_end_is_the_usage() -> None:
+    stream, store, counters = tell()
+    list(stream.deltas)
+    output = find_output(store)
+    assert (output.usage, output.estimated_usage) == (Usage(input_tokens=1000, output_tokens=60, cached_tokens=990), None)
+    assert read_spent(counters) == pytest.approx((10 * 3 + 990 * 0.3 + 60 * 15) * 1e3)
+
+
+def test_an_answer_that_breaks_off_is_in_usage_with_what_it_wrote_and_is_no_output() -> None:
+    stream, store, counters = tell(fails=True)
+    with pytest.raises(BackendFailed):
+        list(stream.deltas)
+    assert [stored.event_type for stored in store.events.values()] == ["interaction", "failure"]
+    [(account, tally)] = [entry for stored in store.events.values() if (entry := count_usage(stored)) is not None]
+    assert (account.policy_id, account.key_id) == (f"{SKILL}@v1", "key1")
+    assert (tally.requests, tally.input_tokens, tally.cached_tokens) == (1, 1000, 990)
+    assert tally.output_tokens == estimated_tokens(["word " * 30])
+    assert tally.cost_nano_usd == read_spent(counters) > 0
+
+
+def test_a_stream_that_fails_before_it_says_anything_counts_as_what_was_told_and_has_fallbacks() -> None:
+    counters = MemoryCounters()
+    spending = limit_spending(counters, 100_000, "tokens")
+    with pytest.raises(DependencyUnavailable):
+        ask_stream(MemoryEventStore(), backend=Telling(words=0, fails=True), spending=spending, email=LONG)
+    assert read_spent(counters) == 1001
+
+    class First(Telling):
+        def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Iterator[Delta]:
+            self.words, self.fails = (0, True) if backend.model == "a" else (3, False)
+            return super().stream(backend, call, timeout_s=timeout_s)
+
+    stream = ask_stream(MemoryEventStore(), registry=with_fallbacks("a", "b"), backend=First())
+    assert stream.decision.fallback
+    assert "".join(delta.text for delta in stream.deltas) == "word word word "
+
+
+def test_what_a_guard_of_our_own_cuts_off_counts_as_what_was_written() -> None:
+    class Endless(EchoBackend):
+        def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Iterator[Delta]:
+            yield Delta(usage=TOLD)
+            while True:
+                yield Delta(text="word " * 10_000)
+
+    counters, store = MemoryCounters(), MemoryEventStore()
+    spending = limit_spending(counters, 10**9, "tokens")
+    assert list(ask_stream(store, backend=Endless(), spending=spending, email=LONG).deltas)[-1].finish_reason == "length"
+    output = find_output(store)
+    assert output.estimated_usage is not None
+    assert read_spent(counters) == 1000 + output.estimated_usage.output_tokens > 300_000
+
+    counters, store, late = MemoryCounters(), MemoryEventStore(), Telling(words=500)  # a piece takes a second of the test's timer
+    with pytest.raises(BackendFailed, match="too long"):
+        list(ask_stream(store, backend=late, spending=limit_spending(counters, 10**9, "tokens"), email=LONG).deltas)
+    [tally] = [entry[1] for stored in store.events.values() if (entry := count_usage(stored)) is not None]
+    assert read_spent(counters) == tally.input_tokens + tally.output_tokens
+    assert 1000 + 100 < read_spent(counters) < 1000 + 500
+
+
+def test_calls_of_tools_are_written_too() -> None:
+    counters = MemoryCounters()
+    call = ToolCall(id="c", function=CalledFunction(name="look_up", arguments="[1, 2]" * 1_000))
+    backend = Failing(completion=Completion((Choice("", "tool_calls", tool_calls=(call,)),), None))
+    ask(MemoryEventStore(), backend=backend, spending=limit_spending(counters, 100_000, "tokens"))
+    assert read_spent(counters) > 2_000
+
+
+def test_an_answer_without_a_usage_is_in_the_tallies_by_its_estimate() -> None:
+    store = MemoryEventStore()
+    answer = ask(
+        store, backend=Failing(completion=Completion((Choice("hello", "stop"),), None)), spending=limit_spending(MemoryCounters(), 10)
+    )
+    assert (answer.usage, find_output(store).estimated_usage is None) == (None, False)
+    [(_, tally)] = [entry for stored in store.events.values() if (entry := count_usage(stored)) is not None]
+    assert (tally.requests, tally.cost_nano_usd > 0) == (1, True)
 
 
 def test_every_backend_that_was_asked_in_vain_counts_beside_the_one_that_answered() -> None:

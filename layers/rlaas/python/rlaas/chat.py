@@ -79,8 +79,10 @@ class BackendFailed(DependencyUnavailable):
     """A backend did not answer. `safe_to_repeat`: it was not reached, or it says that it did no work (429, 503).
 
     `nothing_done`: the call cannot have cost anything, because nothing was sent or because it was refused (4xx) before
-    a model worked. Otherwise its cost counts as spent.
+    a model worked. Otherwise its cost counts as spent: as `usage`, where the backend told it before it failed.
     """
+
+    usage: Usage | None = None
 
     def __init__(
         self,
@@ -158,12 +160,15 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model answered: `n` choices, in order. `usage` is None when the answer was cut off before it came."""
+    """What a model answered: `n` choices, in order. `usage` is None where the backend told none."""
 
     choices: tuple[Choice, ...]
     usage: Usage | None
     model: str | None = None
     """The model that the backend says answered."""
+    usage_so_far: Usage | None = None
+    """Of an answer that was cut off: what the backend had told until then. What it read is known, what it wrote is more
+    or less."""
 
     @property
     def text(self) -> str:
@@ -183,7 +188,7 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of a streamed answer: more of the choice at `index`, or, in the last piece, the usage."""
+    """A piece of a streamed answer: more of the choice at `index`, or the usage: so far, or in the last piece all."""
 
     index: int = 0
     text: str = ""
@@ -194,3 +199,8 @@ class Delta:
     usage: Usage | None = None
     model: str | None = None
     stop_sequence: str | None = None
+
+    @property
+    def has_content(self) -> bool:
+        """Whether it is more of an answer, and not only its usage or the model's name."""
+        return self != Delta(usage=self.usage, model=self.model)

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Generator, Hashable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
 
 from rlaas.chat import BackendFailed, ChatCall, Completion, Delta, NoCapacity, Usage
 from rlaas.errors import ContextLengthExceeded, InvalidInput, RlaasError
@@ -124,13 +123,10 @@ def ask_stream(exchange: Exchange, gateway: Gateway) -> Exchange:
     return _ask_in_turn(exchange, _open, gateway, within_s=gateway.stream_s)
 
 
-def close_stream(exchange: Exchange, completion: Completion, gateway: Gateway, *, complete: bool) -> Exchange:
-    """The exchange with what its stream added up to.
-
-    A stream that is not `complete` counts in full unless the backend told its usage.
-    """
+def close_stream(exchange: Exchange, completion: Completion, gateway: Gateway) -> Exchange:
+    """The exchange with what its stream added up to. A stream that was cut off counts as what it wrote."""
     question, backend, cost = exchange.question, exchange.backend, exchange.cost
-    if isinstance(question, Question) and backend is not None and (complete or completion.usage is not None):
+    if isinstance(question, Question) and backend is not None:
         cost = gateway.spending.spent(question.policy, backend.model, question.call, completion).amount
     return replace(exchange, stream=None, answer=completion, cost=cost)
 
@@ -253,8 +249,15 @@ def _ask_backend(
         return call(exchange, question, backend, gateway, timeout_s, until)
     except BaseException as error:
         free = isinstance(error, InvalidInput) or (isinstance(error, BackendFailed) and error.nothing_done)
-        most = NOTHING if free else gateway.spending.most(question.policy, backend.model, question.call)
+        most = NOTHING if free else _bound_cost(error, question, backend, gateway)
         return replace(exchange, error=error, wasted=_add(exchange.wasted, most))
+
+
+def _bound_cost(error: BaseException, question: Question, backend: BackendSpec, gateway: Gateway) -> Amount:
+    """The most that a failed call may have cost: what the backend told, if it did."""
+    if isinstance(error, BackendFailed) and error.usage is not None:
+        return gateway.spending.price(question.policy, backend.model, error.usage)
+    return gateway.spending.most(question.policy, backend.model, question.call)
 
 
 def _complete(exchange: Exchange, question: Question, backend: BackendSpec, gateway: Gateway, timeout_s: float, _: float) -> Exchange:
@@ -275,7 +278,21 @@ def _open(exchange: Exchange, question: Question, backend: BackendSpec, gateway:
     most = gateway.spending.most(question.policy, backend.model, question.call)
     call = replace(question.call, ends_at=time.monotonic() + until - gateway.timer())
     pieces = _read_pieces(backend, call, gateway, timeout_s)
-    return replace(exchange, backend=backend, stream=OpenAnswer(tuple(islice(pieces, 1)), pieces), cost=most)
+    return replace(exchange, backend=backend, stream=OpenAnswer(tuple(_read_beginning(pieces)), pieces), cost=most)
+
+
+def _read_beginning(pieces: Iterator[Delta]) -> Iterator[Delta]:
+    """The pieces up to the first that says something. Raises: BackendFailed with what was told before it failed."""
+    usage: Usage | None = None
+    try:
+        for piece in pieces:
+            yield piece
+            usage = piece.usage or usage
+            if piece.has_content:
+                break
+    except BackendFailed as error:
+        error.usage = usage
+        raise
 
 
 def _read_pieces(backend: BackendSpec, call: ChatCall, gateway: Gateway, timeout_s: float) -> Generator[Delta, None, None]:

@@ -37,7 +37,7 @@ class Outcome:
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens of all answers; None where nobody said, and where nobody was asked."""
+        """The tokens of all answers; None where nobody said to the end, and where nobody was asked."""
         return self.exchange.answer.usage if self.exchange.answer is not None else None
 
 

@@ -1,6 +1,6 @@
 """A streamed answer put together again, and a whole one taken apart."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rlaas.chat import CalledFunction, Choice, Completion, Delta, ToolCall, ToolCallDelta, Usage
@@ -30,11 +30,11 @@ class Collected:
     def __init__(self) -> None:
         self._choices: dict[int, _Partial] = {}
         self._usage: Usage | None = None
+        self._is_counted = False
         self._model: str | None = None
 
     def add(self, delta: Delta) -> Delta:
         """Add a piece, and return it."""
-        self._usage = delta.usage or self._usage
         self._model = delta.model or self._model
         if delta.text or delta.refusal or delta.tool_calls or delta.finish_reason:
             partial = self._choices.setdefault(delta.index, _Partial())
@@ -44,12 +44,27 @@ class Collected:
             partial.stop_sequence = delta.stop_sequence or partial.stop_sequence
             for call in delta.tool_calls:
                 partial.calls.setdefault(call.index, []).append(call)
+        if delta.usage is not None:
+            self._usage, self._is_counted = delta.usage, bool(self._choices) and all(map(_has_ended, self._choices.values()))
         return delta
 
+    def add_all(self, deltas: Iterable[Delta]) -> None:
+        """Add several pieces."""
+        for delta in deltas:
+            self.add(delta)
+
     def completion(self, *, cut_off: str | None = None) -> Completion:
-        """The answer so far; choices that have not ended end with the reason `cut_off`."""
+        """The answer so far; choices that have not ended end with the reason `cut_off`.
+
+        A usage that was told before all choices had ended is the one so far.
+        """
         partials = [self._choices[index] for index in sorted(self._choices)] or [_Partial()]
-        return Completion(choices=tuple(_join(partial, cut_off) for partial in partials), usage=self._usage, model=self._model)
+        usage, so_far = (self._usage, None) if self._is_counted else (None, self._usage)
+        return Completion(tuple(_join(partial, cut_off) for partial in partials), usage, self._model, usage_so_far=so_far)
+
+
+def _has_ended(partial: _Partial) -> bool:
+    return partial.finish_reason is not None
 
 
 def _join(partial: _Partial, cut_off: str | None) -> Choice:

@@ -197,14 +197,15 @@ def _relay(exchange: Exchange, stream: OpenAnswer, gateway: Gateway) -> Generato
                 break
             yield pieces.add(delta)
     except GeneratorExit:
-        _finish(close_stream(exchange, pieces.completion(cut_off="cancelled"), gateway, complete=False), gateway, again=True)
+        if not size:  # what has come was written, whether or not anybody read it
+            pieces.add_all(stream.first)
+        _finish(close_stream(exchange, pieces.completion(cut_off="cancelled"), gateway), gateway, again=True)
         raise
     except BaseException as error:
-        closed_exchange = close_stream(exchange, pieces.completion(), gateway, complete=False)
+        closed_exchange = close_stream(exchange, pieces.completion(), gateway)
         record_unanswered(replace(closed_exchange, error=error), gateway)
         raise
     else:
-        completion = pieces.completion(cut_off=cut_off)
-        _finish(close_stream(exchange, completion, gateway, complete=cut_off is None), gateway, again=True)
+        _finish(close_stream(exchange, pieces.completion(cut_off=cut_off), gateway), gateway, again=True)
     finally:
         stream.rest.close()

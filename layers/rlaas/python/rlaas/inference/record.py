@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ulid import ULID
 
@@ -242,8 +243,24 @@ def _record_failure(exchange: Exchange, reason: str, gateway: Gateway) -> None:
         interaction_id=interaction_id,
         decision=decision,
         reason=reason[:500],
+        key_id=assignment.asker.key_id,
+        **_price_answer(exchange, gateway),
     )
     gateway.store.put_new(prepare(failure, assignment.asker.tenant_id, received_at=gateway.clock()))
+
+
+def _price_answer(exchange: Exchange, gateway: Gateway) -> dict[str, Any]:
+    """What an answer that broke off used and cost, as the fields of its failure; empty where nothing was answered."""
+    question, backend, answer = exchange.question, exchange.backend, exchange.answer
+    if answer is None or backend is None or not isinstance(question, Question):
+        return {}
+    spent = gateway.spending.spent(question.policy, backend.model, question.call, answer)
+    return {
+        "estimated_usage": spent.usage,
+        "model": backend.model,
+        "cost_usd": usd(spent.amount.nano_usd) if spent.priced else None,
+        "price_version": spent.version,
+    }
 
 
 def _build_output(outcome: Outcome) -> OutputProduced:
@@ -261,6 +278,7 @@ def _build_output(outcome: Outcome) -> OutputProduced:
         messages=question.call.messages if isinstance(question, Question) else None,
         decision=exchange.decision,
         usage=outcome.usage,
+        estimated_usage=spent.usage if spent is not None and outcome.usage is None else None,
         latency_ms=outcome.latency_ms,
         finish_reason=choice.finish_reason,
         model=exchange.backend.model if exchange.backend is not None else None,

@@ -8,7 +8,7 @@ from functools import partial
 
 from pydantic import JsonValue
 
-from rlaas.chat import ChatCall, Completion, Usage
+from rlaas.chat import ChatCall, Choice, Completion, Usage
 from rlaas.ids import PolicyId, canonical_json
 from rlaas.metering.budgets import NOTHING, Amount, Budgets, Limit, Request, charges, estimated_tokens
 from rlaas.metering.counters import Counters, Overloaded
@@ -25,9 +25,11 @@ _TOOLS_PROMPT_TOKENS = 530
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What an answer cost. `priced` says that there was a price, `version` in which table (None: the policy's own)."""
+    """What an answer cost. `priced` says that there was a price, `version` in which table (None: the policy's own).
+    `usage` is what it is priced by: the backend's, or an estimate."""
 
     amount: Amount
+    usage: Usage
     priced: bool
     version: int | None
 
@@ -97,12 +99,12 @@ class Spending:
             raise
 
     def spent(self, policy: Policy, model: str, call: ChatCall, completion: Completion) -> Spent:
-        """What `completion` by `model` cost; an estimate where the backend reported no usage."""
-        usage = completion.usage
-        if usage is None:
-            output_tokens = estimated_tokens(choice.text for choice in completion.choices)
-            usage = Usage(input_tokens=count_prompt_tokens(call), output_tokens=output_tokens)
-        return self._price(policy, model, usage)
+        """What `completion` by `model` cost; an estimate where the backend did not tell the usage to the end."""
+        return self._price(policy, model, completion.usage or estimate_usage(call, completion))
+
+    def price(self, policy: Policy, model: str, usage: Usage) -> Amount:
+        """What `usage` of `model` costs."""
+        return self._price(policy, model, usage).amount
 
     def most(self, policy: Policy, model: str, call: ChatCall) -> Amount:
         """The most that `call` of `model` may come to, as it is set aside for."""
@@ -121,7 +123,7 @@ class Spending:
         if price is not None:
             nano = cost(price, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, cached_tokens=usage.cached_tokens)
         amount = Amount(tokens=usage.input_tokens + usage.output_tokens, nano_usd=nano)
-        return Spent(amount, priced=price is not None, version=None if own is not None or price is None else self.prices.version)
+        return Spent(amount, usage, priced=price is not None, version=None if own is not None or price is None else self.prices.version)
 
 
 def is_believable(usage: Usage, call: ChatCall) -> bool:
@@ -131,6 +133,25 @@ def is_believable(usage: Usage, call: ChatCall) -> bool:
     """
     most = _estimate_most(call, times=10)
     return usage.cached_tokens <= usage.input_tokens <= most.input_tokens and usage.output_tokens <= most.output_tokens
+
+
+def estimate_usage(call: ChatCall, completion: Completion) -> Usage:
+    """What an answer used of which the backend did not tell the usage to the end: what it told, and for the rest an
+    estimate from what was read and written."""
+    output_tokens = estimated_tokens(text for choice in completion.choices for text in _list_texts(choice))
+    so_far = completion.usage_so_far
+    if so_far is None:
+        return Usage(input_tokens=count_prompt_tokens(call), output_tokens=output_tokens)
+    return so_far.model_copy(update={"output_tokens": max(so_far.output_tokens, output_tokens)})
+
+
+def _list_texts(choice: Choice) -> Iterator[str]:
+    """What the model wrote."""
+    yield choice.text
+    if choice.refusal:
+        yield choice.refusal
+    for call in choice.tool_calls:
+        yield f"{call.function.name}{call.function.arguments}"
 
 
 def _estimate_most(call: ChatCall, *, times: int) -> Usage:

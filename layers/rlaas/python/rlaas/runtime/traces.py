@@ -119,7 +119,8 @@ class TracedBackend:
         span, collected = _Call(self._trace, backend, call), Collected()
         try:
             for delta in self._closing(self._backend.stream(backend, span.call, timeout_s=timeout_s)):
-                span.note_chunk()
+                if delta.has_content:
+                    span.note_chunk()
                 yield collected.add(delta)
         except GeneratorExit:
             span.end(collected.completion(cut_off="cancelled"))

@@ -56,7 +56,7 @@ def add_decision(event: AnyEvent, output: OutputProduced, scrubber: Scrubber, no
     InvalidInput."""
     if output.decision is not None:
         raise InvalidInput("decisions are RLaaS's own; send the decision_token that /v1/decide gave", param="decision")
-    for field in ("cost_usd", "price_version", "key_id"):
+    for field in ("cost_usd", "price_version", "key_id", "estimated_usage"):
         if getattr(output, field) is not None:
             raise InvalidInput("only RLaaS says what an answer cost and who asked", param=field)
     if output.decision_token is None:

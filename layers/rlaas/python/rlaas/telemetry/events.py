@@ -72,6 +72,10 @@ class OutputProduced(Event):
         default=None, description="What /v1/decide gave for this output. The decision that it holds is stored."
     )
     usage: Usage | None = None
+    estimated_usage: Usage | None = Field(
+        default=None,
+        description="RLaaS's own: what it used where the backend did not tell the usage to the end, from what was told, read and written.",
+    )
     model: Annotated[str, Field(max_length=256)] | None = Field(default=None, description="The backend's model that answered.")
     cost_usd: float | None = Field(default=None, ge=0, le=1e6, description="What the tokens cost, by the prices of `price_version`.")
     price_version: int | None = Field(default=None, ge=0)
@@ -191,13 +195,19 @@ class RequestFailed(Event):
     """A request that no model answered, or whose answer broke off. Made by RLaaS alone; `reason` holds no text of the
     request.
 
-    It counts for the arm that its `decision` dealt, unless the same interaction gets an answer later.
+    It counts for the arm that its `decision` dealt, unless the same interaction gets an answer later. An answer that
+    broke off was paid for: `estimated_usage` is what it used, from what the backend told and what it wrote.
     """
 
     failure_id: ExternalId
     interaction_id: ExternalId
     decision: Decision
     reason: Annotated[str, Field(max_length=500)]
+    estimated_usage: Usage | None = None
+    model: Annotated[str, Field(max_length=256)] | None = None
+    cost_usd: float | None = Field(default=None, ge=0, le=1e6)
+    price_version: int | None = Field(default=None, ge=0)
+    key_id: KeyId | None = None
 
 
 AnyEvent = InteractionCreated | OutputProduced | FeedbackSubmitted | TaskResultReported | RewardComputed | GuardrailActed | RequestFailed

@@ -1,5 +1,5 @@
-"""Who used what: requests, tokens and cost of each day (UTC) by skill, policy and key, counted from the stored outputs,
-each once."""
+"""Who used what: requests, tokens and cost of each day (UTC) by skill, policy and key, counted from the stored outputs
+and broken answers, each once."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from datetime import UTC, date
 from typing import Literal, Protocol
 
 from rlaas.metering.prices import nano_usd
-from rlaas.telemetry.events import OutputProduced
+from rlaas.telemetry.events import OutputProduced, RequestFailed
 from rlaas.telemetry.store import StoredEvent
 
 Group = Literal["day", "skill", "policy", "key"]
@@ -43,8 +43,11 @@ class Account:
 class UsageStore(Protocol):
     """The tallies. Both raise DependencyUnavailable."""
 
-    def count(self, outputs: Sequence[StoredEvent]) -> None:
-        """Add each of `outputs` to its account, unless it was counted before; those of one account together."""
+    def count(self, events: Sequence[StoredEvent]) -> None:
+        """Add each of `events` that used a model to its account, unless it was counted before.
+
+        Those of one account are added together.
+        """
         ...
 
     def between(self, tenant_id: str, first: date, last: date) -> Iterable[tuple[Account, Tally]]:
@@ -52,18 +55,22 @@ class UsageStore(Protocol):
         ...
 
 
-def used(output: StoredEvent) -> tuple[Account, Tally] | None:
-    """The account that `output` counts for, by the day it was received, and what it used; `None` where no model was
-    used."""
-    event = output.event()
-    if not isinstance(event, OutputProduced) or event.usage is None or event.dryrun:
+def count_usage(stored: StoredEvent) -> tuple[Account, Tally] | None:
+    """The account that an output or a broken answer counts for, by the day it was received, and what it used.
+
+    None where no model was used.
+    """
+    event = stored.event()
+    if not isinstance(event, OutputProduced | RequestFailed) or event.dryrun:
         return None
-    account = Account(output.tenant_id, output.received_at.astimezone(UTC).date(), output.skill, event.policy_id or "", event.key_id or "")
-    usage = event.usage
+    usage = event.estimated_usage if isinstance(event, RequestFailed) else event.usage or event.estimated_usage
+    if usage is None:
+        return None
+    account = Account(stored.tenant_id, stored.received_at.astimezone(UTC).date(), stored.skill, stored.policy_id or "", event.key_id or "")
     return account, Tally(1, usage.input_tokens, usage.cached_tokens, usage.output_tokens, nano_usd(event.cost_usd or 0.0))
 
 
-def grouped(accounts: Iterable[tuple[Account, Tally]], by: Sequence[Group]) -> list[tuple[dict[Group, str | None], Tally]]:
+def group_tallies(accounts: Iterable[tuple[Account, Tally]], by: Sequence[Group]) -> list[tuple[dict[Group, str | None], Tally]]:
     """The tallies added up by `by`, in its order; one sum when it is empty."""
     sums: dict[tuple[str, ...], Tally] = defaultdict(Tally)
     for account, tally in accounts:

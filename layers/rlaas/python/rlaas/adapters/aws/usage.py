@@ -32,7 +32,7 @@ from rlaas.adapters.aws.pages import read_items
 from rlaas.clock import Clock, utc_now
 from rlaas.errors import DependencyUnavailable
 from rlaas.telemetry.store import StoredEvent
-from rlaas.telemetry.usage import Account, Tally, used
+from rlaas.telemetry.usage import Account, Tally, count_usage
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
@@ -76,7 +76,7 @@ class DynamoUsage:
         new = {
             _Output(usage_mark(output.tenant_id, output.received_at), output.event_id): usage
             for output in outputs
-            if (usage := used(output)) is not None
+            if (usage := count_usage(output)) is not None
         }
         pending = list(new.items())
         while pending:

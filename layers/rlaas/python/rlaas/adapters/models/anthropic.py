@@ -232,7 +232,7 @@ def completion_of(content: bytes) -> Completion:
 
 
 def deltas_of(events: Iterable[bytes]) -> Iterator[Delta]:
-    """The answer piece by piece; the usage last of all.
+    """The answer piece by piece; first what was read, and the usage last of all.
 
     Raises: BackendFailed on an error in the stream, on an event that cannot be read, and when the stream ends before
     its `message_stop`.
@@ -243,6 +243,7 @@ def deltas_of(events: Iterable[bytes]) -> Iterator[Delta]:
         match event:
             case _Event(type="message_start", message=_Started() as started):
                 usage, model = started.usage, started.model
+                yield Delta(usage=usage.plain(), model=model)
             case _Event(type="content_block_start", content_block=_Block(type="tool_use") as block):
                 tools[event.index] = _StreamedTool(len(tools))
                 yield Delta(tool_calls=(ToolCallDelta(tools[event.index].index, id=block.id, name=block.name),), model=model)

@@ -113,7 +113,8 @@ def completion_of(vendor: str, content: bytes) -> Completion:
 
 
 def deltas_of(vendor: str, events: Iterable[bytes], *, choices: int) -> Iterator[Delta]:
-    """The answer piece by piece from each event's data; last of all the usage, where the server sends it.
+    """The answer piece by piece from each event's data; last of all the usage, where the server sends it. Some servers
+    send it with every piece, so far.
 
     Raises: BackendFailed on an error in the stream, on an event that cannot be read, and when the stream ends before
     all of the number `choices` have finished.
@@ -135,7 +136,7 @@ def deltas_of(vendor: str, events: Iterable[bytes], *, choices: int) -> Iterator
         for choice in chunk.choices:
             if choice.finish_reason:
                 finished.add(choice.index)
-            yield _delta(choice, model)
+            yield _delta(choice, model, chunk.usage.plain() if chunk.usage else None)
     if not finished.issuperset(range(choices)):
         raise BackendFailed(f"{vendor} broke off before the answer was finished")
     if usage is not None:
@@ -207,7 +208,7 @@ def _choice(choice: _Choice) -> Choice:
     )
 
 
-def _delta(choice: _StreamedChoice, model: str | None) -> Delta:
+def _delta(choice: _StreamedChoice, model: str | None, usage: Usage | None) -> Delta:
     calls = tuple(
         ToolCallDelta(
             index=position if call.index is None else call.index,
@@ -224,6 +225,7 @@ def _delta(choice: _StreamedChoice, model: str | None) -> Delta:
         refusal=choice.delta.refusal,
         finish_reason=choice.finish_reason,
         logprobs=choice.logprobs,
+        usage=usage,
         model=model,
         stop_sequence=choice.stop_reason,
     )

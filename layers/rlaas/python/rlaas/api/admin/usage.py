@@ -12,7 +12,7 @@ from rlaas.api.admin.call import AdminCall, FirstDay, LastDay, check_days
 from rlaas.api.admin.operations import operation
 from rlaas.errors import InvalidInput
 from rlaas.metering.prices import usd
-from rlaas.telemetry.usage import Group, Tally, grouped
+from rlaas.telemetry.usage import Group, Tally, group_tallies
 from rlaas.wire import WireModel
 
 router = APIRouter(prefix="/v1/admin/usage")
@@ -25,7 +25,7 @@ def _make_groups_optional(schema: dict[str, JsonValue]) -> None:
 
 class UsageSum(WireModel):
     """Requests, tokens (`cached_tokens` are some of `input_tokens`) and US dollars of one group; only the fields that
-    usage is grouped by are there."""
+    usage is group_tallies by are there."""
 
     model_config = ConfigDict(json_schema_extra=_make_groups_optional)
 
@@ -48,18 +48,18 @@ class UsageAnswer(WireModel):
 
 @router.get("", **operation(ok=UsageAnswer))
 def get_usage(call: AdminCall, first: FirstDay, last: LastDay, group_by: str = "") -> JSONResponse:
-    """Requests, tokens and cost of the days (UTC) `from` to `to`, both included, grouped by any of day, skill,
+    """Requests, tokens and cost of the days (UTC) `from` to `to`, both included, group_tallies by any of day, skill,
     policy and key, separated by commas."""
     groups = _parse_groups(group_by)
     check_days(first, last)
-    sums = grouped(call.services.usage.between(call.tenant_id, first, last), groups)
+    sums = group_tallies(call.services.usage.between(call.tenant_id, first, last), groups)
     return JSONResponse({"data": [_build_sum(names, tally) for names, tally in sums]})
 
 
 def _parse_groups(text: str) -> list[Group]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if unknown := next((name for name in names if name not in _GROUPS), None):
-        raise InvalidInput(f"usage is grouped by any of {', '.join(_GROUPS)}, not by {unknown!r}", param="group_by")
+        raise InvalidInput(f"usage is group_tallies by any of {', '.join(_GROUPS)}, not by {unknown!r}", param="group_by")
     return [_GROUPS[name] for name in dict.fromkeys(names)]
 
 
