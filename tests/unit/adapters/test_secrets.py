@@ -7,7 +7,7 @@ import pytest
 from moto import mock_aws
 
 from rlaas.adapters.aws.secrets import VendorKeys
-from rlaas.chat import BackendFailed
+from rlaas.chat import BackendFailed, Misconfigured
 
 
 @dataclass
@@ -69,6 +69,21 @@ def test_a_key_is_asked_for_again_after_minutes_and_a_missing_one_after_half_a_m
     assert sent(vendor_keys, "acme") == "sk-1"
     clock.now = 332
     assert sent(vendor_keys, "acme") == "sk-2"
+
+
+@pytest.mark.parametrize(
+    "text", ["sk-acme", "sk-acme\n", "sk-acme\r\n", "\ufeff sk-acme ", '{"api_key": "sk-acme\\n"}', ' {"api_key": "sk-acme"}\n']
+)
+def test_a_key_that_was_read_from_a_file_is_taken(keys: tuple[VendorKeys, Stopwatch], text: str) -> None:
+    put("rlaas/local/acme/openai", text)
+    assert sent(keys[0], "acme") == "sk-acme"
+
+
+def test_a_secret_that_is_being_deleted_is_none(keys: tuple[VendorKeys, Stopwatch]) -> None:
+    put("rlaas/local/acme/openai", "sk-acme")
+    boto3.client("secretsmanager").delete_secret(SecretId="rlaas/local/acme/openai")
+    with pytest.raises(Misconfigured, match="is being deleted"):
+        sent(keys[0], "acme")
 
 
 @pytest.mark.parametrize("text", ["", "two\r\nx-header: lines", '{"key": "sk"}', "{broken", "pass word"])

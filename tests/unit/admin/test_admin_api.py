@@ -73,8 +73,11 @@ class NamedHosts:
     """Secrets that name `hosts`."""
 
     hosts: frozenset[str] = frozenset()
+    missing: frozenset[str] = frozenset()
 
     def refusal(self, tenant_id: str, name: str, *, base_url: str, own_host: str) -> str | None:
+        if name in self.missing:
+            return f"the secret {name!r} does not exist"
         return None if may_go(base_url, hosts=self.hosts, own=own_host) else f"{tenant_id}/{name} may not go there"
 
 
@@ -415,6 +418,27 @@ def test_a_policy_that_sends_a_secret_where_it_may_not_go_is_refused(api: Api, b
     check_refusal(api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, **bundle}), 400, "InvalidInput", param)
     assert len(api.registry.records) == before
     api.secrets.hosts = frozenset({"evil.example"})
+    assert api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, **bundle})[0] == 201
+
+
+@pytest.mark.parametrize(
+    ("bundle", "place"),
+    [
+        ({"backend": {"kind": "openai", "model": "m", "secret": "gone"}}, "backend"),
+        (
+            {"backend": {"kind": "openai", "model": "m"}, "fallbacks": [{"kind": "anthropic", "model": "m", "secret": "gone"}]},
+            "fallbacks.0",
+        ),
+        ({"guardrails": {"input": [{"kind": "moderation", "secret": "gone"}]}}, "guardrails.input.0"),
+    ],
+)
+def test_a_policy_whose_secret_does_not_exist_is_refused_when_it_is_made(api: Api, bundle: dict[str, Any], place: str) -> None:
+    api.registry.numbers[TENANT, SKILL, "policy"] = 2
+    api.secrets.missing = frozenset({"gone"})
+    before = len(api.registry.records)
+    check_refusal(api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, **bundle}), 400, "InvalidInput", f"{place}.secret")
+    assert len(api.registry.records) == before
+    api.secrets.missing = frozenset()
     assert api.call("POST", f"{HERE}/policies", {"prompt": PROMPT, **bundle})[0] == 201
 
 

@@ -25,6 +25,12 @@ def test_a_key_proves_its_tenant_and_its_secret_is_not_stored() -> None:
     assert secret not in key.model_dump_json()
 
 
+@pytest.mark.parametrize("header", ["bearer {}", "BEARER {}", "Bearer  {}", " Bearer {}", "Bearer {}\n", "Bearer {}\r\n"])
+def test_a_key_with_a_line_break_or_another_case_of_its_scheme_is_the_key(header: str) -> None:
+    registry, key_id, text = keyring()
+    assert authenticate(header.format(text), keys=registry, now=NOW).key_id == key_id
+
+
 def test_every_way_of_not_having_a_key_answers_the_same() -> None:
     registry, key_id, text = keyring()
     other = make_key(tenant_id=TENANT, scopes=("infer",), created_at=NOW)[1]

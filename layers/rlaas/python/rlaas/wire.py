@@ -41,14 +41,36 @@ Json = Annotated[JsonValue, AfterValidator(_check_finite)]
 """Any JSON value with finite numbers."""
 
 
+_MOST_FAULTS = 10
+_LONGEST_REASON = 500
+"""In characters."""
+_TAGS = re.compile(r" found using \S+ does not match any of the expected tags")
+
+
 def invalid_input(error: ValidationError, body: object) -> InvalidInput:
-    """A pydantic error about a parsed `body` as an InvalidInput with paths and reasons, but without values."""
-    faults: dict[str, str] = {}
-    for fault in error.errors(include_url=False, include_context=False, include_input=False):
-        path = ".".join(_find_path(fault["loc"], body, missing=fault["type"] == "missing"))
-        faults.setdefault(path, fault["msg"].removeprefix("Value error, "))
-    message = "; ".join(f"{path}: {reason}" if path else reason for path, reason in faults.items())
-    return InvalidInput(message, param=next(iter(faults)) or None)
+    """A pydantic error about a parsed `body` as an InvalidInput with paths and reasons, but without values.
+
+    It names every cause, ten at most: of a union what each branch wants, but of a branch that reads the value's parts
+    what is wrong in them. `param` is the first one's path.
+    """
+    all_faults = [
+        (tuple(_find_path(fault["loc"], body, missing=fault["type"] == "missing")), fault["type"], fault["msg"])
+        for fault in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    outer = {path[:length] for path, _, _ in all_faults for length in range(len(path))}
+    faults: dict[tuple[str, ...], list[str]] = {}
+    for path, kind, text in all_faults:
+        if path in outer and (kind.endswith("_type") or kind == "too_short"):
+            continue  # another branch reads the parts; and what is wrong in all items leaves a list without any
+        reason = _TAGS.sub(" is none of", text.removeprefix("Value error, "))[:_LONGEST_REASON]
+        reasons = faults.setdefault(path, [])
+        if reason not in reasons:
+            reasons.append(reason)
+    causes = [(".".join(path), ", or ".join(reasons[:_MOST_FAULTS])) for path, reasons in faults.items()]
+    message = "; ".join(f"{path}: {reason}" if path else reason for path, reason in causes[:_MOST_FAULTS])
+    if len(causes) > _MOST_FAULTS:
+        message += f"; and {len(causes) - _MOST_FAULTS} more"
+    return InvalidInput(message, param=causes[0][0] or None)
 
 
 def _find_path(places: Sequence[int | str], body: object, *, missing: bool) -> Iterator[str]:

@@ -121,19 +121,18 @@ class SecretHosts(Protocol):
 
 
 def check_secrets(bundle: PolicyBundle, tenant_id: str, secrets: SecretHosts) -> None:
-    """Refuse a policy that would send a secret to a host that the secret does not name.
+    """Refuse a policy whose secret does not exist, holds no key, or does not name the host that it would be sent to.
 
-    The vendor's own host is allowed without looking at the secret, which may be created later. Raises: InvalidInput
-    naming the `base_url`, DependencyUnavailable.
+    Raises: InvalidInput naming the `secret`, or the `base_url` where that is not the vendor's own;
+    DependencyUnavailable.
     """
     for place, server in list_servers(bundle).items():
         if not isinstance(server, OpenAIBackend | AnthropicBackend | ModerationService) or server.secret is None:
             continue
-        if is_own(server.base_url, server.OWN_HOST):
-            continue
         refusal = secrets.refusal(tenant_id, server.secret, base_url=server.base_url, own_host=server.OWN_HOST)
         if refusal is not None:
-            raise InvalidInput(refusal, param=f"{place}.base_url")
+            field = "secret" if is_own(server.base_url, server.OWN_HOST) else "base_url"
+            raise InvalidInput(refusal, param=f"{place}.{field}")
 
 
 class PolicyArchive(WireModel):

@@ -96,8 +96,8 @@ def authenticate(authorization: str | None, *, keys: KeySource, now: datetime) -
     Raises: Unauthorized when the header is missing or malformed, or the key unknown, wrong, revoked or expired; the
     message is the same for all of them.
     """
-    scheme, _, text = (authorization or "").partition(" ")
-    match = _KEY.fullmatch(text) if scheme.lower() == "bearer" else None
+    scheme, _, text = (authorization or "").strip().partition(" ")
+    match = _KEY.fullmatch(text.strip()) if scheme.lower() == "bearer" else None
     key = keys.find_key(match[1]) if match else None
     is_proved = hmac.compare_digest(_sha256(match[2] if match else ""), key.secret_sha256 if key else "0" * 64)
     if not is_proved or key is None or key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now):

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 _KEY_LIFETIME_S = 300.0
 _MISS_LIFETIME_S = 30.0
 _WORDS = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_UNREADABLE = {
+    "ResourceNotFoundException": "does not exist",
+    "InvalidRequestException": "is being deleted",
+    "DecryptionFailure": "cannot be decrypted by this stage",
+    "AccessDeniedException": "cannot be read by this stage",
+}
+"""Why a secret cannot be read, by Secrets Manager's error: whoever made it mends it."""
 _KEY = re.compile(r"[\x21-\x7e]{1,4096}")
 
 
@@ -97,8 +104,8 @@ class VendorKeys:
             client = self._client or _secretsmanager()
             text = client.get_secret_value(SecretId=f"rlaas/{self._stage}/{tenant_id}/{name}").get("SecretString", "")
         except ClientError as error:
-            if error_code(error) == "ResourceNotFoundException":
-                return f"the secret {name!r} does not exist"
+            if (reason := _UNREADABLE.get(error_code(error))) is not None:
+                return f"the secret {name!r} {reason}"
             raise BackendFailed(f"Secrets Manager answered {error_code(error)}", safe_to_repeat=True, nothing_done=True) from error
         except BotoCoreError as error:
             detail = f"Secrets Manager could not be reached: {type(error).__name__}"
@@ -109,8 +116,9 @@ class VendorKeys:
 
 def _read(text: str) -> _Secret:
     """The key and hosts in a secret's text: the whole text is the key, or it is JSON with `api_key` and `hosts`."""
-    if not text.lstrip().startswith("{"):
-        return _Secret(text.strip(), frozenset())
+    text = text.removeprefix("\ufeff").strip()
+    if not text.startswith("{"):
+        return _Secret(text, frozenset())
     try:
         pairs = json.loads(text)
     except (ValueError, RecursionError):
