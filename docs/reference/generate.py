@@ -60,7 +60,8 @@ _ERRORS = {
     "404": "NotFound: the tenant has no such thing",
     "409": "Conflict: the id holds another payload, or the document changed since it was read",
     "413": "PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help",
-    "429": "QuotaExceeded: try again after `Retry-After` seconds",
+    "424": "Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again",
+    "429": "QuotaExceeded, RateLimited: try again after `Retry-After` seconds",
     "500": "InternalError: the request id finds it in the log",
     "503": "DependencyUnavailable: try again, after `Retry-After` seconds where it says so",
 }
