@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from rlaas.chat import Misconfigured, RateLimited
-from rlaas.errors import ContextLengthExceeded, DependencyUnavailable, RlaasError
+from rlaas.errors import DependencyUnavailable, InvalidInput, RlaasError
 
 
 def sum_up(failures: Sequence[str], refusals: Sequence[RlaasError]) -> RlaasError:
@@ -11,19 +11,19 @@ def sum_up(failures: Sequence[str], refusals: Sequence[RlaasError]) -> RlaasErro
     `refusals` has the errors of those that gave one.
 
     A failure that passes by itself comes first, because to try again helps; then a limit of rate, which says how long
-    to wait. A request that is too long for all who were asked is the caller's to shorten. What is left is wrong in the
-    policy, and nobody need try again.
+    to wait. A request that all who were asked find wrong is the caller's to change, as one that is too long for them.
+    What is left is wrong in the policy, and nobody need try again.
     """
     detail = f"no model answered: {'; '.join(failures)}"
     wait_s = min((error.retry_after_s for error in refusals if error.retry_after_s is not None), default=None)
     limits = [error for error in refusals if isinstance(error, RateLimited)]
-    too_long = [error for error in refusals if isinstance(error, ContextLengthExceeded)]
+    refused = [error for error in refusals if isinstance(error, InvalidInput)]
     wrong = [error for error in refusals if isinstance(error, Misconfigured)]
-    if len(limits) + len(too_long) + len(wrong) < len(failures):
+    if len(limits) + len(refused) + len(wrong) < len(failures):
         return DependencyUnavailable(detail, retry_after_s=wait_s, quote=_first_quote(refusals))
     if limits:
         return RateLimited(detail, retry_after_s=wait_s, quote=_first_quote(limits))
-    return too_long[0] if too_long else Misconfigured(detail, quote=_first_quote(wrong))
+    return refused[0] if refused else Misconfigured(detail, quote=_first_quote(wrong))
 
 
 def _first_quote(errors: Sequence[RlaasError]) -> str:
