@@ -237,6 +237,25 @@ def test_anthropics_client_raises_its_own_errors(url: str, client: anthropic.Ant
         assert (failed.value.status_code, failed.value.type) == (503, "overloaded_error")
 
 
+def test_anthropics_tool_runner_which_would_have_its_conversation_kept_sends_it_whole_instead(
+    client: anthropic.Anthropic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @anthropic.beta_tool
+    def look_up(order: int) -> str:
+        """Finds an order."""
+        return f"{order}: on its way"
+
+    with calling_model(monkeypatch) as bodies:
+        runner = client.beta.messages.tool_runner(
+            model=MODEL, max_tokens=64, messages=HELLO, tools=[look_up], stream=True, max_iterations=2
+        )
+        for stream in runner:
+            stream.get_final_message()
+    assert [message["role"] for message in bodies[1]["messages"]][-4:] == ["user", "assistant", "tool", "tool"]
+    with pytest.raises(anthropic.types.ThreadUnsupportedRequestError, match="thread"):
+        client.beta.messages.create(model=MODEL, max_tokens=64, messages=HELLO, thread={"type": "create"})
+
+
 def test_the_refusal_of_a_model_says_which_names_there_are(client: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.NotFoundError, match=r"rlaas::<skill>"):
         client.messages.create(model="claude-opus-4-6", max_tokens=64, messages=HELLO)

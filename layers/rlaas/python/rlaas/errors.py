@@ -73,6 +73,12 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class ThreadUnsupported(InvalidInput):
+    """An Anthropic client wants its conversation kept here; sent whole, it is answered."""
+
+    code = "thread_unsupported_request"
+
+
 class PreviousResponseNotFound(NotFound):
     """The response that a request goes on from does not exist for this tenant."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from rlaas.api.http import Body, internal_error_body, status_of
-from rlaas.errors import ContextLengthExceeded, RlaasError
+from rlaas.errors import ContextLengthExceeded, RlaasError, ThreadUnsupported
 from rlaas.inference.anthropic_words import PARAMETERS
 
 _TYPES: Mapping[int, str] = {
@@ -36,7 +36,9 @@ def anthropic_failure(error: Exception, request_id: str) -> Body:
     message, field = error.message, _FIELDS.get(error.param or "", error.param)
     if field is not None and field not in message:
         message = f"{field}: {message}"
-    return _build_body(_TYPES.get(status_of(error), "api_error"), message, request_id)
+    # By this code Anthropic's tool runners know to go on without a thread.
+    details: Body = {"details": {"error_code": error.code}} if isinstance(error, ThreadUnsupported) else {}
+    return _build_body(_TYPES.get(status_of(error), "api_error"), message, request_id, details)
 
 
 def _say_too_long(error: ContextLengthExceeded) -> str:
@@ -45,5 +47,5 @@ def _say_too_long(error: ContextLengthExceeded) -> str:
     return error.quote[start:] if start >= 0 else f"{_TOO_LONG}: {error.message}"
 
 
-def _build_body(kind: str, message: str, request_id: str) -> Body:
-    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
+def _build_body(kind: str, message: str, request_id: str, details: Body | None = None) -> Body:
+    return {"type": "error", "error": {"type": kind, "message": message, **(details or {})}, "request_id": request_id}

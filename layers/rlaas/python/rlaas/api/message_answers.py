@@ -71,11 +71,18 @@ class TokenCount(WireModel):
     estimate: Literal[True] = Field(alias="rlaas::estimate")
 
 
+class MessageFaultDetails(WireModel):
+    """What Anthropic's clients go by where the type of the error does not say enough."""
+
+    error_code: str
+
+
 class MessageFault(WireModel):
     """What went wrong, in Anthropic's words."""
 
     type: str
     message: str
+    details: MessageFaultDetails | None = None
 
 
 class MessageError(WireModel):

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NoReturn, Self
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from rlaas.chat import ChatCall, Choice, Message, ToolCall, Usage
-from rlaas.errors import InvalidInput
+from rlaas.errors import InvalidInput, ThreadUnsupported
 from rlaas.ids import UserId
 from rlaas.inference.anthropic_words import STOP_REASONS, TOOL_CHOICES
 from rlaas.inference.decide import InferRequest
@@ -130,6 +130,7 @@ class MessagesRequest(CountRequest):
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=0)
     stop_sequences: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
+    thread: Json = Field(default=None, description="None: the conversation is sent whole each time.")
     mcp_servers: tuple[Json, ...] | None = Field(default=None, max_length=0, description="None: tools are the client's to run.")
 
     def parameters(self) -> dict[str, JsonValue]:
@@ -146,7 +147,9 @@ class MessagesRequest(CountRequest):
 
 def build_infer_request(request: MessagesRequest) -> InferRequest:
     """The same request to `infer`. Raises: NotFound for a model that is no skill's name, InvalidInput where nothing is
-    left of the messages."""
+    left of the messages, ThreadUnsupported where they are to go on from ones that were sent before."""
+    if request.thread is not None:
+        raise ThreadUnsupported("conversations are not kept here: send all messages, without a thread", param="thread")
     skill, policy_id = skill_of(request.model)
     messages = request.chat()
     if not messages:
