@@ -9,13 +9,16 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/rlaas/python:$(CURDIR)/clients/p
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-cloud up down status demo example test test-slow test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-defaults bench-budgets bench-pii bench-guardrails bench-grammars bench-experiments bench-decisions bench-mirroring bench-fairness bench-repetition bench-front-doors bench-demo lock clean
+.PHONY: help setup setup-cloud up down status demo example test test-slow test-python test-typescript test-node lint lint-typescript synth fuzz bench bench-gateway bench-telemetry bench-cost bench-defaults bench-budgets bench-pii bench-guardrails bench-grammars bench-experiments bench-decisions bench-mirroring bench-fairness bench-repetition bench-front-doors bench-clients bench-demo clients lock lock-clients clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: ## Install everything under .venv and .rlaas (skips what is there)
 	@$(PYTHON) -m local.setup
+
+clients: setup ## Install the clients of others that tests/clients runs, each in an environment of its own; two minutes
+	@$(PYTHON) -m local.setup --clients
 
 setup-cloud:
 	@$(PYTHON) -m local.setup --for-cloud
@@ -38,7 +41,7 @@ example: up $(EXAMPLE)/dist/app.js ## An inbox in the browser whose replies RLaa
 test: setup lint test-typescript ## Every check
 	$(VENV)/pytest -n 2
 
-test-slow: setup ## The proofs that take long: kills, chaos, a fuzz of every operation, mirrored requests
+test-slow: setup ## The proofs that take long: kills, chaos, a fuzz of every operation, mirrored requests, other people's clients
 	$(VENV)/pytest -n 2 -m slow
 
 test-python: setup ## Unit and contract tests on another Python: make test-python ON=/usr/bin/python3
@@ -125,6 +128,9 @@ bench-fairness: setup ## What one tenant's flood costs another on each shared co
 bench-front-doors: setup ## What /v1/responses and /v1/messages cost beside /v1/chat/completions; two minutes
 	OMP_NUM_THREADS=1 $(VENV)/python -m benchmarks.front_doors
 
+bench-clients: setup ## What clients that nobody here wrote get from the gateway: a table of clients and features; ten minutes
+	$(VENV)/python -m benchmarks.clients
+
 bench-demo: setup ## The figures of the last `make demo`
 	$(VENV)/python -m benchmarks.demo
 
@@ -133,6 +139,12 @@ lock: ## Write requirements/*.lock and layers/*/requirements.lock from the envir
 	$(VENV)/python -m infra.layer_locks
 	.rlaas/venvs/emulator/bin/pip freeze > requirements/emulator.lock
 	.rlaas/venvs/serving/bin/pip freeze --exclude torch --exclude vllm > requirements/serving.lock
+
+lock-clients: setup ## Lock the newest versions of the clients of tests/clients
+	for client in requirements/clients/*.in; do .rlaas/venvs/uv/bin/uv pip compile --quiet --upgrade --no-header --no-annotate \
+		--python $(VENV)/python $$client -o $${client%.in}.lock || exit; done
+	cd requirements/clients/node && npm install --package-lock-only --save-exact --no-audit --no-fund --loglevel=error \
+		$$(sed -n 's/^    "\([^"]*\)": "[0-9].*/\1@latest/p' package.json)
 
 clean: down ## Remove everything that set-up and the laptop cloud made
 	rm -rf .venv .rlaas out node_modules cdk.out $(SDK)/node_modules $(SDK)/dist $(EXAMPLE)/node_modules $(EXAMPLE)/dist

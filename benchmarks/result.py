@@ -4,21 +4,24 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def report(name: str, command: str, figures: dict[str, float]) -> None:
-    """Print `figures` (unit in each name) and write benchmarks/results/<name>.json."""
-    result = {
+def report(name: str, command: str, figures: Mapping[str, float], *, table: Mapping[str, Mapping[str, str]] | None = None) -> None:
+    """Print `figures` (unit in each name) and write them, and what they count, to benchmarks/results/<name>.json."""
+    result: dict[str, object] = {
         "machine": f"{os.cpu_count()} cores {_processor()}, {platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "date": datetime.now(UTC).date().isoformat(),
         "revision": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip(),
         "command": command,
         "figures": figures,
     }
+    if table is not None:
+        result["table"] = table
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     print(f"{name} ({result['machine']})")

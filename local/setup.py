@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from local import preflight
@@ -118,6 +119,27 @@ def other_python(python: str) -> Step:
     return Step("other environment", 75, (lock,), lambda: commands, f"{python} {version}")
 
 
+def clients() -> list[list[Step]]:
+    """Lanes with the clients of others that tests/clients runs: a Python environment for each, one for those of Node.
+
+    They lie under `.rlaas/clients/`; nothing of theirs can move what the rest runs on.
+    """
+    folder, node = STATE / "clients", ROOT / "requirements" / "clients" / "node"
+    python_clients = [
+        Step(f"client {lock.stem}", 15, (lock,), partial(environment, folder / lock.stem, lock, torch=False))
+        for lock in sorted((ROOT / "requirements" / "clients").glob("*.lock"))
+    ]
+    manifests = (node / "package.json", node / "package-lock.json")
+    install = ["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", str(folder / "node")]
+    node_clients = Step(
+        "clients of Node",
+        60,
+        manifests,
+        lambda: [["mkdir", "-p", str(folder / "node")], ["cp", *map(str, manifests), str(folder / "node")], install],
+    )
+    return [python_clients, [node_clients]]
+
+
 class Failed(Exception):
     """A set-up command ended with an error; carries the step's log."""
 
@@ -146,6 +168,7 @@ def main() -> int:
     """Check the machine, then install what is missing; returns the process's exit status."""
     parser = argparse.ArgumentParser(prog="python3 -m local.setup", description=__doc__)
     parser.add_argument("--for-cloud", action="store_true", help="also check what starting the laptop cloud needs (port, memory)")
+    parser.add_argument("--clients", action="store_true", help="install the clients that tests/clients runs, and nothing else")
     parser.add_argument("--other-python", metavar="PYTHON", help="install the tests' packages on this interpreter, too")
     arguments = parser.parse_args()
     problems = preflight.problems(for_cloud=arguments.for_cloud)
@@ -154,7 +177,8 @@ def main() -> int:
     if problems:
         return 1
     others = [[other_python(arguments.other_python)]] if arguments.other_python else []
-    lanes = [[step for step in lane if not step.is_done()] for lane in [*steps(), *others]]
+    all_lanes = [steps()[0], *clients()] if arguments.clients else [*steps(), *others]
+    lanes = [[step for step in lane if not step.is_done()] for lane in all_lanes]
     failures = install(lanes) if any(lanes) else []
     for failure in failures:
         print(failure, file=sys.stderr)

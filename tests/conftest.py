@@ -16,7 +16,14 @@ from tests.laptop_cloud import LaptopCloud, Tenant
 settings.register_profile("rlaas", deadline=None, derandomize=True)
 settings.load_profile("rlaas")
 
-TOGETHER = {"e2e": "cloud", "security": "cloud", "infra": "infra", "local_cloud": "local_cloud", "training_jobs": "training_jobs"}
+TOGETHER = {
+    "e2e": "cloud",
+    "clients": "cloud",
+    "security": "cloud",
+    "infra": "infra",
+    "local_cloud": "local_cloud",
+    "training_jobs": "training_jobs",
+}
 """Folders whose tests share something that takes long to make, and what that is."""
 
 
