@@ -18,7 +18,8 @@ class Person(BaseModel):
 
 
 def ask(question: Any, **parameters: Any) -> Any:
-    return client.chat.completions.create(model=exam.MODEL, messages=[{"role": "user", "content": question}], **parameters)
+    request: Any = {"model": exam.MODEL, "messages": [{"role": "user", "content": question}], **parameters}
+    return client.chat.completions.create(**request)
 
 
 def chat() -> None:
@@ -91,14 +92,21 @@ def usage() -> None:
     exam.check(last.usage and last.usage.total_tokens > 0, last)
 
 
+def _refused_as(error: type[openai.APIStatusError], code: str, question: str, **parameters: Any) -> None:
+    try:
+        seen = ask(question, **parameters)
+    except error as raised:
+        exam.check(raised.code == code, raised.body)
+    else:
+        exam.check(False, seen)
+
+
 def unknown_model() -> None:
-    messages: Any = [{"role": "user", "content": exam.HELLO}]
-    ask_nobody = lambda: client.chat.completions.create(model=exam.UNKNOWN, messages=messages)  # noqa: E731
-    exam.expect_refusal(openai.NotFoundError, ask_nobody, "model_not_found")
+    _refused_as(openai.NotFoundError, "model_not_found", exam.HELLO, model=exam.UNKNOWN)
 
 
 def context_overflow() -> None:
-    exam.expect_refusal(openai.BadRequestError, lambda: ask(exam.TOO_LONG), "context_length_exceeded")
+    _refused_as(openai.BadRequestError, "context_length_exceeded", exam.TOO_LONG)
 
 
 def interaction_id() -> str:
