@@ -1,8 +1,9 @@
-"""OpenAI's chat completions on loopback: an answer, a tool call, a stream with or without usage, or an error, as the
-prompt says."""
+"""OpenAI's chat completions and Responses API on loopback: an answer, a tool call, a stream with or without usage, or
+an error, as the prompt says."""
 
 import json
 import threading
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 TOOL_CALL = {"id": "call_1", "type": "function", "function": {"name": "find_order", "arguments": '{"order": 7}'}}
@@ -32,13 +33,26 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.stub.requests.append(request)  # type: ignore[attr-defined]
-        prompt = str(request["messages"][-1]["content"])
+        messages = request.get("messages") or request["input"]
+        prompt = messages if isinstance(messages, str) else str(messages[-1].get("content"))
         if prompt == "fail":
             self._send(400, "application/json", json.dumps({"error": {"message": "no", "code": "bad"}}))
+        elif self.path.startswith("/v1/responses"):
+            self._send_response(request, prompt)
+        elif prompt == "break":
+            self._send(200, "text/event-stream", f"data: {_build_chunks(request, prompt)[1]}\n\ndata: {{broken\n\n")
         elif request.get("stream"):
             self._send(200, "text/event-stream", "".join(f"data: {data}\n\n" for data in [*_build_chunks(request, prompt), "[DONE]"]))
         else:
             self._send(200, "application/json", json.dumps(_build_completion(request, prompt)))
+
+    def _send_response(self, request: dict[str, object], prompt: str) -> None:
+        response = _build_response(request, prompt)
+        if not request.get("stream"):
+            self._send(200, "application/json", json.dumps(response))
+            return
+        events = _build_events(response)
+        self._send(200, "text/event-stream", "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events))
 
     def _send(self, status: int, kind: str, text: str) -> None:
         self.send_response(status)
@@ -57,12 +71,23 @@ def _build_completion(request: dict[str, object], prompt: str) -> dict[str, obje
         {"index": index, "finish_reason": "tool_calls" if has_tools else "stop", "message": message}
         for index in range(int(str(request.get("n", 1))))
     ]
-    return {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": request["model"], "choices": choices, "usage": USAGE}
+    if prompt == "long":
+        choices[0]["finish_reason"] = "length"
+    return {
+        "id": _make_id("chatcmpl"),
+        "object": "chat.completion",
+        "created": 1,
+        "model": request["model"],
+        "choices": choices,
+        "usage": USAGE,
+    }
 
 
 def _build_chunks(request: dict[str, object], prompt: str) -> list[str]:
+    identifier = "chatcmpl-1" if prompt == "same id" else _make_id("chatcmpl")
+
     def build_chunk(choices: list[dict[str, object]], **more: object) -> str:
-        head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": request["model"]}
+        head = {"id": identifier, "object": "chat.completion.chunk", "created": 1, "model": request["model"]}
         return json.dumps({**head, "choices": choices, **more})
 
     def build_delta(**delta: object) -> str:
@@ -79,3 +104,58 @@ def _build_chunks(request: dict[str, object], prompt: str) -> list[str]:
     parts.append(build_chunk([{"index": 0, "delta": {}, "finish_reason": "tool_calls" if prompt == "tool" else "stop"}]))
     options = request.get("stream_options")
     return [*parts, build_chunk([], usage=USAGE)] if isinstance(options, dict) and options.get("include_usage") else parts
+
+
+def _build_response(request: dict[str, object], prompt: str) -> dict[str, object]:
+    call = {"id": "fc_1", "type": "function_call", "status": "completed", "call_id": "call_1", **TOOL_CALL["function"]}  # type: ignore[dict-item]
+    content = [{"type": "output_text", "text": "Dear customer", "annotations": []}]
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content}
+    is_long, is_running = prompt == "long", prompt == "later"
+    return {
+        "id": _make_id("resp"),
+        "object": "response",
+        "created_at": 1,
+        "model": request["model"],
+        "status": "incomplete" if is_long else "queued" if is_running else "completed",
+        "incomplete_details": {"reason": "max_output_tokens"} if is_long else None,
+        "output": [] if is_running else [{"id": "rs_1", "type": "reasoning", "summary": []}, call if prompt == "tool" else message],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": {
+            "input_tokens": 11,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": 3,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 14,
+        },
+    }
+
+
+def _build_events(response: dict[str, object]) -> list[dict[str, object]]:
+    reasoning, item = response["output"]  # type: ignore[misc]
+    place = {"output_index": 1, "item_id": item["id"]}
+    empty_item = {**item, "content": []} if item["type"] == "message" else {**item, "arguments": ""}
+    events = [
+        {"type": "response.created", "response": {**response, "status": "in_progress", "output": [], "usage": None}},
+        {"type": "response.output_item.added", "output_index": 0, "item": reasoning},
+        {"type": "response.output_item.done", "output_index": 0, "item": reasoning},
+        {"type": "response.output_item.added", "output_index": 1, "item": empty_item},
+    ]
+    if item["type"] == "message":
+        part = {"content_index": 0, **place}
+        events += [
+            {"type": "response.content_part.added", **part, "part": {"type": "output_text", "text": "", "annotations": []}},
+            {"type": "response.output_text.delta", **part, "delta": "Dear ", "logprobs": []},
+            {"type": "response.output_text.delta", **part, "delta": "customer", "logprobs": []},
+            {"type": "response.output_text.done", **part, "text": "Dear customer", "logprobs": []},
+        ]
+    else:
+        events.append({"type": "response.function_call_arguments.delta", **place, "delta": item["arguments"]})
+    events.append({"type": "response.output_item.done", "output_index": 1, "item": item})
+    events.append({"type": f"response.{response['status']}", "response": response})
+    return [{**event, "sequence_number": number} for number, event in enumerate(events)]
+
+
+def _make_id(prefix: str) -> str:
+    return f"{prefix}-{uuid.uuid4().hex}"

@@ -2,13 +2,13 @@
 the events."""
 
 import asyncio
-from collections.abc import Iterator
 
 import openai
 import pytest
 
 from rlaas_sdk import Client, trace_of, tracing
 from rlaas_sdk.imports.identity import external_id
+from tests.sdk.conftest import read_stored
 from tests.sdk.stub_openai import TOOL_CALL, StubOpenAI
 from tests.sdk.stub_service import StubService
 
@@ -16,39 +16,17 @@ HELLO = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": 
 TOOL = [{"role": "user", "content": "tool"}]
 
 
-@pytest.fixture
-def provider() -> Iterator[StubOpenAI]:
-    stub = StubOpenAI()
-    yield stub
-    stub.stop()
-
-
-@pytest.fixture
-def plain(provider: StubOpenAI) -> openai.OpenAI:
-    return openai.OpenAI(base_url=provider.url, api_key="x", max_retries=0)
-
-
-@pytest.fixture
-def wrapped(provider: StubOpenAI, client: Client) -> openai.OpenAI:
-    return client.wrap_openai(openai.OpenAI(base_url=provider.url, api_key="x", max_retries=0), skill="emails")
-
-
-def read_stored(client: Client, service: StubService, kind: str) -> list[dict[str, object]]:
-    assert client.flush(10)
-    return [event for event in service.stored.values() if event["type"] == kind]
-
-
 def test_a_completion_is_reported_with_its_usage(
     wrapped: openai.OpenAI, plain: openai.OpenAI, client: Client, service: StubService
 ) -> None:
     with tracing(thread_id="t-1", user_id="u-1", metadata={"team": "north"}):
         answer = wrapped.chat.completions.create(model="gpt", messages=HELLO)
-    assert answer == plain.chat.completions.create(model="gpt", messages=HELLO)
+    assert answer == plain.chat.completions.create(model="gpt", messages=HELLO).model_copy(update={"id": answer.id})
     (output,) = read_stored(client, service, "output")
     (interaction,) = read_stored(client, service, "interaction")
     assert interaction["messages"] == HELLO
     assert (interaction["thread_id"], output["user_id"]) == ("t-1", "u-1")
-    assert interaction["metadata"] == {"team": "north", "openai": {"model": "gpt", "response_id": "chatcmpl-1"}}
+    assert interaction["metadata"] == {"team": "north", "openai": {"model": "gpt", "response_id": answer.id}}
     assert (output["text"], output["finish_reason"]) == ("Dear customer", "stop")
     assert output["usage"] == {"input_tokens": 11, "output_tokens": 3}
     assert trace_of(answer) == (interaction["interaction_id"], output["output_id"])
@@ -66,7 +44,9 @@ def test_a_stream_is_the_same_object_and_reported_at_its_end(
     stream = wrapped.chat.completions.create(model="gpt", messages=HELLO, stream=True)
     trace = trace_of(stream)
     assert isinstance(stream, openai.Stream)
-    assert list(stream) == list(plain.chat.completions.create(model="gpt", messages=HELLO, stream=True))
+    chunks = list(stream)
+    plain_chunks = plain.chat.completions.create(model="gpt", messages=HELLO, stream=True)
+    assert chunks == [chunk.model_copy(update={"id": chunks[0].id}) for chunk in plain_chunks]
     (output,) = read_stored(client, service, "output")
     assert (output["text"], output["finish_reason"]) == ("Dear customer", "stop")
     assert "usage" not in output
@@ -132,11 +112,15 @@ def test_exceptions_pass_untouched_and_the_request_is_reported(wrapped: openai.O
     assert read_stored(client, service, "output") == []
 
 
-def test_parsed_and_raw_answers_stay_what_they_were(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:
-    assert wrapped.chat.completions.parse(model="gpt", messages=HELLO).choices[0].message.parsed is None
-    raw = wrapped.chat.completions.with_raw_response.create(model="gpt", messages=HELLO)
-    assert raw.parse().choices[0].message.content == "Dear customer"
-    assert len(read_stored(client, service, "output")) == 1
+def test_what_parse_returns_and_what_it_refuses_is_reported(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:
+    parsed = wrapped.chat.completions.parse(model="gpt", messages=HELLO)
+    assert parsed.choices[0].message.parsed is None
+    with pytest.raises(openai.LengthFinishReasonError):
+        wrapped.chat.completions.parse(model="gpt", messages=[{"role": "user", "content": "long"}])
+    first, second = read_stored(client, service, "output")
+    assert trace_of(parsed) == (first["interaction_id"], first["output_id"])
+    assert (second["text"], second["finish_reason"]) == ("Dear customer", "length")
+    assert second["metadata"]["openai"]["error"] == "LengthFinishReasonError"  # type: ignore[index]
 
 
 def test_models_of_rlaas_are_not_reported_twice(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:

@@ -9,8 +9,11 @@ the service has acknowledged.
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rlaas_sdk.errors import EventDropped, SpoolUnavailable
@@ -69,6 +72,7 @@ class Delivery:
     def _begin(self) -> None:
         self._holder = make_holder_name()
         self._queue: list[Event] = []
+        self._reports: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._queue_bytes = 0
         self._queue_lock = threading.Lock()
         self._move_lock = threading.Lock()
@@ -108,6 +112,12 @@ class Delivery:
         if not self._threads:
             self._start()
 
+    def run_later(self, report: Callable[[], None]) -> None:
+        """Call `report`, which may submit events, in the thread that next writes to the spool, at the latest
+        `LOOK_AGAIN_S` seconds later where the threads run. Takes no lock: the garbage collector may call this while
+        this thread holds one."""
+        self._reports.put(report)
+
     def flush(self, timeout_s: float) -> bool:
         """Deliver what was submitted before this call, in at most `timeout_s` seconds; False where some of it still
         waits.
@@ -144,7 +154,7 @@ class Delivery:
     def close(self, timeout_s: float) -> bool:
         """Flush for at most `timeout_s` seconds, then stop the threads and close the file; False where events still
         wait. A later event starts the threads again."""
-        if not self._threads and not self._queue:
+        if not self._threads and not self._queue and self._reports.empty():
             self._spool.close()
             return True
         is_delivered = self.flush(timeout_s)
@@ -235,7 +245,7 @@ class Delivery:
 
     def _move_on(self, stopping: threading.Event) -> None:
         while not stopping.is_set():
-            self._arrived.wait()
+            self._arrived.wait(LOOK_AGAIN_S)
             stopping.wait(SPOOL_AFTER_S)
             self._arrived.clear()
             if not self._try_to_move():
@@ -251,6 +261,9 @@ class Delivery:
     def _move(self) -> bool:
         """Write the queue to the spool, in order; False where another thread has been doing so for 0.25 s. Raises:
         SpoolUnavailable, which leaves the queue as it was."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._reports.get_nowait()()
         if not self._move_lock.acquire(timeout=0.25):
             return False
         try:

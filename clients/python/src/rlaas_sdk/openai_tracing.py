@@ -1,32 +1,42 @@
-"""Reports chat completions of an `openai` client as interactions and outputs. The call, its answer and its errors stay
-as they are.
+"""Reports the calls of an `openai` client as interactions and outputs. The call, its answer and its errors stay as they
+are.
 
-The client is changed in place: `chat.completions.create` and `.parse` (and with them `.stream`) report each call, and
-so do those of its copies (`with_options`). Calls with a model `rlaas::<skill>` are not reported: the service records
-them itself.
+The client's `post` is replaced, through which all of its parts send: `create`, `parse` and `stream` of chat completions
+and of the Responses API, with `with_raw_response` and `with_streaming_response`, in `beta` too. Copies of the client
+(`with_options`) are traced as well. Calls with a model `rlaas::<skill>` are not reported: the service records them
+itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from rlaas_sdk import events, ids
-from rlaas_sdk.events import Common, Event, Json, Message, ToolCall, Usage
+from rlaas_sdk.events import Common, Event, Json
+from rlaas_sdk.openai_answers import CallAnswer, ChatApi, Choice, OpenAIApi, ResponsesApi, read_body
+from rlaas_sdk.openai_following import Follower, follow_body, follow_stream
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-RecordEvent = Callable[[Callable[[], Event]], None]
 _TRACED_ATTRIBUTE = "__rlaas_traced__"
+_RAW_RESPONSE_HEADER = "x-stainless-raw-response"
+_APIS: Mapping[str, OpenAIApi] = {"/chat/completions": ChatApi(), "/responses": ResponsesApi()}
+_REMEMBERED_ANSWERS = 1024
 _common: ContextVar[Common] = ContextVar("rlaas_common")
+RecordEvent = Callable[[Callable[[], Event]], None]
+RunLater = Callable[[Callable[[], None]], None]
 
 
 class Trace(NamedTuple):
@@ -37,15 +47,33 @@ class Trace(NamedTuple):
 
 
 _traces: dict[int, tuple[weakref.ref[object], Trace]] = {}
+_traces_by_answer_id: OrderedDict[str, Trace | None] = OrderedDict()
+"""The latest answers by OpenAI's id; None where two answers had the same."""
 
 
 def trace_of(answer: object) -> Trace | None:
-    """The ids of a completion or a stream that a wrapped client returned; None for any other object."""
+    """The ids of what a wrapped client returned: a completion, a response, a stream or a raw response, and the final
+    answer of a stream; None for any other object."""
     if (entry := _traces.get(id(answer))) and entry[0]() is answer:
         return entry[1]
-    identifier = getattr(answer, "id", None)
-    interaction = ids.interaction_of(identifier) if isinstance(identifier, str) else None
-    return Trace(interaction, identifier) if interaction is not None and isinstance(identifier, str) else None
+    if (raw_stream := getattr(answer, "_raw_stream", None)) is not None:  # what `stream` returns reads from such a stream
+        return trace_of(raw_stream)
+    if not isinstance(identifier := getattr(answer, "id", None), str):
+        return None
+    interaction = ids.interaction_of(identifier)
+    return _traces_by_answer_id.get(identifier) if interaction is None else Trace(interaction, identifier)
+
+
+def _remember(answer: object, trace: Trace) -> None:
+    key = id(answer)
+    _traces[key] = (weakref.ref(answer, lambda _: _traces.pop(key, None)), trace)
+
+
+def _remember_answer_id(identifier: str, trace: Trace) -> None:
+    _traces_by_answer_id[identifier] = None if identifier in _traces_by_answer_id else trace
+    with contextlib.suppress(KeyError):  # another thread removed the last one
+        while len(_traces_by_answer_id) > _REMEMBERED_ANSWERS:
+            _traces_by_answer_id.popitem(last=False)
 
 
 @contextmanager
@@ -58,278 +86,205 @@ def tracing(**common: Unpack[Common]) -> Iterator[None]:
         _common.reset(token)
 
 
-def trace_completions(client: object, record: RecordEvent, *, skill: str, stream_usage: bool) -> None:
-    """Call `record` for each chat completion of `client` and of its copies. Wrapping a client twice changes nothing."""
-    openai = cast("Any", client)
-    for chat in (openai.chat, getattr(getattr(openai, "beta", None), "chat", None)):
-        completions = getattr(chat, "completions", None)
-        for name in ("create", "parse"):
-            _replace(completions, name, lambda original: _trace_method(original, record, skill, stream_usage))
+@dataclass(frozen=True)
+class ClientTracing:
+    """How the calls of a wrapped client are reported."""
+
+    skill: str
+    stream_usage: bool
+    record: RecordEvent
+    """Builds an event and reports it; never raises."""
+    run_later: RunLater
+    """Calls a function in another thread. It takes no lock, so that the garbage collector may call it."""
+
+
+def trace_client(client: Any, settings: ClientTracing) -> None:
+    """Report each call of `client` and of its copies. Wrapping a client twice changes nothing."""
+    if hasattr(client.post, _TRACED_ATTRIBUTE):
+        return
+    client.post = _trace_post(client.post, settings)
+    for part in _list_parts(client):
+        part._post = client.post
     for name in ("copy", "with_options"):
-        _replace(openai, name, lambda original: _trace_copies(original, record, skill, stream_usage))
+        setattr(client, name, _trace_copies(getattr(client, name), settings))
 
 
-def _replace(owner: object, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    original = getattr(owner, name, None)
-    if original is not None and not hasattr(original, _TRACED_ATTRIBUTE):
-        replacement = wrap(original)
-        setattr(replacement, _TRACED_ATTRIBUTE, True)
-        setattr(owner, name, replacement)
+def _list_parts(owner: object) -> Iterator[Any]:
+    """The parts of a client that were used before; each keeps the client's `post` of that time."""
+    for part in list(vars(owner).values()):
+        if hasattr(part, "_post"):
+            yield part
+            yield from _list_parts(part)
 
 
-def _trace_copies(original: Callable[..., Any], record: RecordEvent, skill: str, stream_usage: bool) -> Callable[..., Any]:
+def _trace_copies(original: Callable[..., Any], settings: ClientTracing) -> Callable[..., Any]:
+    @functools.wraps(original)
     def copy_and_trace(*args: Any, **options: Any) -> Any:
         copy = original(*args, **options)
         with contextlib.suppress(Exception):
-            trace_completions(copy, record, skill=skill, stream_usage=stream_usage)
+            trace_client(copy, settings)
         return copy
 
     return copy_and_trace
 
 
-def _trace_method(original: Callable[..., Any], record: RecordEvent, skill: str, stream_usage: bool) -> Callable[..., Any]:
-    def begin_trace(request: dict[str, Any]) -> _TracedCall | None:
+def _find_api(path: str) -> OpenAIApi | None:
+    """The API that a request to `path` is for; other vendors' clients put a prefix before OpenAI's paths."""
+    return next((api for end, api in _APIS.items() if path.partition("?")[0].endswith(end)), None)
+
+
+def _trace_post(original: Callable[..., Any], settings: ClientTracing) -> Callable[..., Any]:
+    def begin_trace(path: str, options: dict[str, Any]) -> _TracedCall | None:
         with contextlib.suppress(Exception):
-            if not str(request.get("model")).startswith("rlaas::"):
-                return _TracedCall(record, skill, request, stream_usage=stream_usage)
+            if (api := _find_api(path)) is not None:
+                call = _TracedCall(api, settings, options, is_async=is_async)
+                return None if call.is_recorded_by_service else call
         return None
 
-    def create(*args: Any, **request: Any) -> Any:
-        if (traced_call := begin_trace(request)) is None:
-            return original(*args, **request)
+    @functools.wraps(original)
+    def post(path: str, **options: Any) -> Any:
+        if (traced_call := begin_trace(path, options)) is None:
+            return original(path, **options)
         try:
-            answer = original(*args, **traced_call.request)
+            answer = original(path, **traced_call.options)
         except BaseException as error:
-            traced_call.report_error(error)
+            traced_call.finish(error)
             raise
-        traced_call.report_answer(answer)
+        traced_call.follow(answer)
         return answer
 
-    async def create_async(*args: Any, **request: Any) -> Any:
-        if (traced_call := begin_trace(request)) is None:
-            return await original(*args, **request)
+    @functools.wraps(original)
+    async def post_async(path: str, **options: Any) -> Any:
+        if (traced_call := begin_trace(path, options)) is None:
+            return await original(path, **options)
         try:
-            answer = await original(*args, **traced_call.request)
+            answer = await original(path, **traced_call.options)
         except BaseException as error:
-            traced_call.report_error(error)
+            traced_call.finish(error)
             raise
-        traced_call.report_answer(answer)
+        traced_call.follow(answer)
         return answer
 
-    wrapper = create_async if inspect.iscoroutinefunction(inspect.unwrap(original)) else create
-    for attribute in ("__name__", "__qualname__", "__doc__", "__module__", "__signature__"):
-        with contextlib.suppress(AttributeError, TypeError):
-            setattr(wrapper, attribute, getattr(original, attribute))
-    return wrapper
+    is_async = inspect.iscoroutinefunction(original)
+    replacement = post_async if is_async else post
+    setattr(replacement, _TRACED_ATTRIBUTE, True)
+    return replacement
 
 
 class _TracedCall:
-    """One traced call, from its arguments to its report."""
+    """One traced call, from its request to its one report. Follows what the application reads of its answer."""
 
-    def __init__(self, record: RecordEvent, skill: str, request: dict[str, Any], *, stream_usage: bool) -> None:
-        self._record = record
-        self._skill = skill
-        self._interaction_id = ids.interaction_id()
-        self._output_id = ids.first_output_id(self._interaction_id)
+    def __init__(self, api: OpenAIApi, settings: ClientTracing, options: dict[str, Any], *, is_async: bool) -> None:
+        self._api = api
+        self._settings = settings
+        self._is_async = is_async
+        interaction_id = ids.interaction_id()
+        self._trace = Trace(interaction_id, ids.first_output_id(interaction_id))
         self._start_s = time.perf_counter()
         self._started_at = datetime.now(timezone.utc)
+        body: Mapping[str, Any] = options.get("body") or {}
+        transport: Mapping[str, Any] = options.get("options") or {}
+        request = {**body, **(transport.get("extra_json") or {})}
+        model = str(request.get("model"))
+        self.is_recorded_by_service = model.startswith("rlaas::")
         user = next((value for name in ("user", "safety_identifier") if isinstance(value := request.get(name), str)), None)
         self._common = cast("Common", {"user_id": user, **_common.get(cast("Common", {}))})
-        self._model = str(request.get("model"))
-        messages = request.get("messages")
-        self._messages = [_convert_message(message) for message in messages] if isinstance(messages, (list, tuple)) else []
-        tools = request.get("tools")
-        self._tools = [tool for tool in tools if isinstance(tool, Mapping)] if isinstance(tools, (list, tuple)) else []
-        options = request.get("stream_options")
-        self._hides_usage = stream_usage and bool(request.get("stream")) and not isinstance(options, Mapping)
-        self.request = {**request, "stream_options": {"include_usage": True}} if self._hides_usage else request
+        self._details: dict[str, Json] = {"model": model, **api.details}
+        if isinstance(previous := request.get("previous_response_id"), str):
+            self._details["previous_response_id"] = previous
+        self._messages = api.read_messages(request)
+        self._tools = api.read_tools(request)
+        self._is_raw = any(str(name).lower() == _RAW_RESPONSE_HEADER for name in transport.get("headers") or ())
+        self._parts = api.begin_answer()
+        self._body: list[bytes] = []
+        self._content_type = ""
+        self._is_reported = False
+        self._follower = Follower(self._add, self.finish, self._finish_later)
+        wants_usage = settings.stream_usage and api.can_add_usage and not self._is_raw and bool(request.get("stream"))
+        self._hides_usage = wants_usage and not isinstance(request.get("stream_options"), Mapping)
+        self.options = {**options, "body": {**body, "stream_options": {"include_usage": True}}} if self._hides_usage else options
 
-    def report_error(self, error: BaseException) -> None:
-        """Report the interaction alone, with the error's name."""
-        self._report({"error": type(error).__name__}, [], None, None)
-
-    def report_answer(self, answer: Any) -> None:
-        """Report a completion now and a stream when it ends; do not report anything else (raw responses)."""
+    def follow(self, answer: Any) -> None:
+        """Report a completion or a response now, and what is still to be read when the application has read it or has
+        given it up. Never raises."""
         with contextlib.suppress(Exception):
-            if isinstance(getattr(answer, "choices", None), list):
-                self._remember(answer)
-                choices = [(c.message.content or "", c.finish_reason, _convert_tool_calls(c.message.tool_calls)) for c in answer.choices]
-                self._report({"response_id": answer.id}, choices, _convert_usage(answer.usage), self._elapsed_ms())
-            elif hasattr(answer, "__aiter__") and hasattr(answer, "_iterator"):
-                self._remember(answer)
-                answer._iterator = async_chunks = self._astream(answer._iterator)
-                answer.close = _close_with_async(answer.close, async_chunks)
-            elif hasattr(answer, "__iter__") and hasattr(answer, "_iterator"):
-                self._remember(answer)
-                answer._iterator = chunks = self._stream(answer._iterator)
-                answer.close = _close_with(answer.close, chunks)
+            _remember(answer, self._trace)
+            if self._is_raw:
+                self._follow_raw(answer)
+            elif (read_answer := self._api.read_answer(answer)) is not None:
+                self._report(read_answer)
+            elif hasattr(answer, "_iterator"):
+                self._details["stream"] = True
+                follow_stream(answer, self._follower)
 
-    def _stream(self, chunks: Iterator[Any]) -> Generator[Any, None, None]:
-        answer = _StreamedAnswer()
+    def _follow_raw(self, raw: Any) -> None:
+        response = raw.http_response
+        self._content_type = str(response.headers.get("content-type", ""))
+        if self._content_type.startswith("text/event-stream"):
+            self._details["stream"] = True
         try:
-            for chunk in chunks:
-                if not (answer.add(chunk) and self._hides_usage):
-                    yield chunk
-        except Exception as error:
-            answer.error = type(error).__name__
-            raise
-        finally:
-            self._report_stream(answer)
+            self._body.append(response.content)
+        except Exception:  # the application is going to read it
+            follow_body(response, self._follower, is_async=self._is_async)
+        else:
+            self.finish()
 
-    async def _astream(self, chunks: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
-        answer = _StreamedAnswer()
-        try:
-            async for chunk in chunks:
-                if not (answer.add(chunk) and self._hides_usage):
-                    yield chunk
-        except Exception as error:
-            answer.error = type(error).__name__
-            raise
-        finally:
-            self._report_stream(answer)
+    def _add(self, part: Any) -> bool:
+        if self._is_raw:
+            if not self._is_reported:
+                self._body.append(part)
+            return False
+        return self._parts.add(part) and self._hides_usage
 
-    def _report_stream(self, answer: _StreamedAnswer) -> None:
-        tools = {index: list(calls.values()) for index, calls in answer.tools.items()}
-        choices: list[tuple[str, str | None, list[ToolCall]]] = [
-            ("".join(answer.texts[index]), answer.finish_reasons.get(index), _build_tool_calls(tools.get(index, [])))
-            for index in sorted(answer.texts)
-        ]
-        openai: dict[str, Json] = {"response_id": answer.response_id, "stream": True}
-        if answer.error:
-            openai["error"] = answer.error
-        self._report(openai, choices, answer.usage, self._elapsed_ms())
+    def finish(self, error: BaseException | None = None) -> None:
+        """Report the call as far as its answer has come; with the error's name where it failed. Never raises."""
+        if error is not None:
+            self._details["error"] = type(error).__name__
+        with contextlib.suppress(Exception):
+            completion = getattr(error, "completion", None)  # `parse` refuses an answer that was cut off
+            self._report(self._api.read_answer(completion) or self._build_answer())
 
-    def _report(
-        self,
-        openai: Mapping[str, Json],
-        choices: Sequence[tuple[str, str | None, list[ToolCall]]],
-        usage: Usage | None,
-        latency_ms: float | None,
-    ) -> None:
-        metadata: dict[str, Json] = {**(self._common.get("metadata") or {}), "openai": {"model": self._model, **openai}}
+    def _finish_later(self) -> None:
+        if not self._is_reported:
+            self._settings.run_later(self.finish)
+
+    def _build_answer(self) -> CallAnswer:
+        if self._is_raw and self._body:
+            with contextlib.suppress(Exception):  # half a body, or no JSON
+                if (answer := read_body(self._api, b"".join(self._body), self._content_type)) is not None:
+                    return answer
+        return self._parts.build()
+
+    def _report(self, answer: CallAnswer) -> None:
+        if self._is_reported:
+            return
+        self._is_reported = True
+        if isinstance(answer_id := answer.details.get("response_id"), str):
+            _remember_answer_id(answer_id, self._trace)
+        details = {**self._details, **{name: value for name, value in answer.details.items() if value is not None}}
+        metadata: dict[str, Json] = {**(self._common.get("metadata") or {}), "openai": details}
         common = cast("Common", {"occurred_at": self._started_at, **self._common, "metadata": metadata})
-        self._record(lambda: events.build_interaction(self._skill, self._interaction_id, None, self._messages, common, self._tools))
-        for index, (text, finish, tools) in enumerate(choices):
-            self._report_output(index, text, finish, tools, metadata, usage, latency_ms)
+        self._settings.record(
+            lambda: events.build_interaction(self._settings.skill, self._trace.interaction_id, None, self._messages, common, self._tools)
+        )
+        latency_ms = round((time.perf_counter() - self._start_s) * 1000, 3)
+        for index, choice in enumerate(answer.choices):
+            self._report_output(index, choice, answer, cast("Common", {**self._common, "metadata": metadata}), latency_ms)
 
-    def _report_output(
-        self,
-        index: int,
-        text: str,
-        finish: str | None,
-        tools: list[ToolCall],
-        metadata: dict[str, Json],
-        usage: Usage | None,
-        latency_ms: float | None,
-    ) -> None:
-        identifier = ids.output_id(self._interaction_id) if index else self._output_id
-        common = cast("Common", {**self._common, "metadata": metadata})
-        self._record(
+    def _report_output(self, index: int, choice: Choice, answer: CallAnswer, common: Common, latency_ms: float) -> None:
+        identifier = ids.output_id(self._trace.interaction_id) if index else self._trace.output_id
+        self._settings.record(
             lambda: events.build_output(
-                self._skill,
+                self._settings.skill,
                 identifier,
-                self._interaction_id,
-                text,
+                self._trace.interaction_id,
+                choice.text,
                 policy_id=None,
                 messages=self._messages,
-                usage=None if index else usage,
+                usage=None if index else answer.usage,
                 latency_ms=latency_ms,
-                finish_reason=finish,
+                finish_reason=choice.finish_reason,
                 common=common,
-                tool_calls=tools,
+                tool_calls=choice.tool_calls,
             )
         )
-
-    def _remember(self, answer: object) -> None:
-        key = id(answer)
-        _traces[key] = (weakref.ref(answer, lambda _: _traces.pop(key, None)), Trace(self._interaction_id, self._output_id))
-
-    def _elapsed_ms(self) -> float:
-        return round((time.perf_counter() - self._start_s) * 1000, 3)
-
-
-def _close_with(close: Callable[[], None], chunks: Generator[Any, None, None]) -> Callable[[], None]:
-    def close_both() -> None:
-        try:
-            close()
-        finally:
-            with contextlib.suppress(Exception):
-                chunks.close()
-
-    return close_both
-
-
-def _close_with_async(close: Callable[[], Awaitable[None]], chunks: AsyncGenerator[Any, None]) -> Callable[[], Awaitable[None]]:
-    async def close_both() -> None:
-        try:
-            await close()
-        finally:
-            with contextlib.suppress(Exception):
-                await chunks.aclose()
-
-    return close_both
-
-
-class _StreamedAnswer:
-    """The parts of a stream's answer so far, by the index of the choice."""
-
-    def __init__(self) -> None:
-        self.response_id: str | None = None
-        self.error: str | None = None
-        self.texts: dict[int, list[str]] = {}
-        self.finish_reasons: dict[int, str] = {}
-        self.tools: dict[int, dict[int, dict[str, str]]] = {}
-        self.usage: Usage | None = None
-
-    def add(self, chunk: Any) -> bool:
-        """Add a chunk; True where it holds the usage and nothing else. Never raises."""
-        with contextlib.suppress(Exception):
-            self.response_id = chunk.id or self.response_id
-            self.usage = _convert_usage(chunk.usage) or self.usage
-            for choice in chunk.choices:
-                self.texts.setdefault(choice.index, []).append(choice.delta.content or "")
-                if choice.finish_reason:
-                    self.finish_reasons[choice.index] = choice.finish_reason
-                for part in choice.delta.tool_calls or ():
-                    tool = self.tools.setdefault(choice.index, {}).setdefault(part.index, {"id": "", "name": "", "arguments": ""})
-                    tool["id"] += part.id or ""
-                    tool["name"] += (part.function and part.function.name) or ""
-                    tool["arguments"] += (part.function and part.function.arguments) or ""
-            return chunk.usage is not None and not chunk.choices
-        return False
-
-
-def _convert_message(message: Any) -> Message:
-    """A message as the service takes it: the role developer becomes system, text parts are joined, tools' calls and
-    results stay as they are."""
-    fields = message if isinstance(message, Mapping) else message.model_dump()
-    role = fields.get("role")
-    content = fields.get("content")
-    if isinstance(content, (list, tuple)):
-        content = "".join(part.get("text", f"[{part.get('type')}]") for part in content)
-    text = content or fields.get("refusal") or ""
-    if role == "tool" and fields.get("tool_call_id"):
-        return {"role": "tool", "content": text, "tool_call_id": fields["tool_call_id"]}
-    if role in ("tool", "function"):
-        text = f"[tool result] {text}"
-    if role in ("system", "developer"):
-        return {"role": "system", "content": text}
-    converted: Message = {"role": "assistant" if role == "assistant" else "user", "content": text}
-    calls = [_build_tool_call(call["id"], call["function"]) for call in fields.get("tool_calls") or () if call.get("function")]
-    return {**converted, "tool_calls": calls} if calls and role == "assistant" else converted
-
-
-def _build_tool_call(call_id: str, function: Mapping[str, str]) -> ToolCall:
-    return {"id": call_id, "type": "function", "function": {"name": function["name"], "arguments": function["arguments"]}}
-
-
-def _convert_tool_calls(calls: Any) -> list[ToolCall]:
-    return [_build_tool_call(call.id, call.function.model_dump()) for call in calls or () if call.type == "function"]
-
-
-def _build_tool_calls(parts: Sequence[Mapping[str, str]]) -> list[ToolCall]:
-    return [_build_tool_call(part["id"], part) for part in parts]
-
-
-def _convert_usage(usage: Any) -> Usage | None:
-    return {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens} if usage is not None else None

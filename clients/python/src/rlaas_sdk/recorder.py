@@ -197,15 +197,15 @@ class Recorder:
         return self._delivery.stats()
 
     def wrap_openai(self, client: Wrapped, *, skill: str, stream_usage: bool = False) -> Wrapped:
-        """Trace every chat completion of an `openai` client (sync or async, streams too) as `skill`; returns the same
-        client.
+        """Trace every chat completion and every response of an `openai` client (sync or async, streams too) as `skill`;
+        returns the same client.
 
-        `stream_usage` asks OpenAI for the token counts of streams, in one more chunk that the application does not see.
-        Raises: InvalidEvent where `skill` is no skill's name.
+        `stream_usage` asks OpenAI for the token counts of streamed completions, in one more chunk that the application
+        does not see. Raises: InvalidEvent where `skill` is no skill's name.
         """
-        from rlaas_sdk.openai_tracing import trace_completions
+        from rlaas_sdk.openai_tracing import ClientTracing, trace_client
 
-        trace_completions(client, self._record_quietly, skill=events.check_skill(skill), stream_usage=stream_usage)
+        trace_client(client, ClientTracing(events.check_skill(skill), stream_usage, self._record_quietly, self._run_later))
         return client
 
     def _record(self, make: Callable[[], Event]) -> None:
@@ -232,6 +232,10 @@ class Recorder:
             self._record(make)
         except Exception as error:
             self._losses.note("a traced call was not recorded", detail=type(error).__name__)
+
+    def _run_later(self, report: Callable[[], None]) -> None:
+        if self._delivery is not None:
+            self._delivery.run_later(report)
 
     def _output_id(self, interaction_id: str) -> str:
         """The first output's id where this client made the interaction and has reported no output of it; else an id
