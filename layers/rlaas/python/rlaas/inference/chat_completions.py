@@ -7,53 +7,17 @@ policy says; one that the backend does not take is refused by name.
 """
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated
 
-from pydantic import ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 
-from rlaas.chat import Choice, Message, ToolCall
+from rlaas.chat import Choice
 from rlaas.inference.chat_completion_chunks import build_usage
+from rlaas.inference.chat_messages import ChatMessage, to_messages
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.record import Answer
 from rlaas.inference.skill_request import SkillRequest, extras
 from rlaas.wire import Json, WireModel
-
-
-class TextPart(WireModel):
-    """A text part of a message."""
-
-    type: Literal["text"]
-    text: str
-
-
-class ChatMessage(WireModel):
-    """A message with text content, a string or text parts. Fields that only say who speaks are taken and not kept."""
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | tuple[TextPart, ...] | None = None
-    name: str | None = None
-    refusal: str | None = None
-    tool_calls: tuple[ToolCall, ...] | None = None
-    tool_call_id: Annotated[str, Field(max_length=256)] | None = None
-    annotations: tuple[Json, ...] | None = None
-
-    @model_validator(mode="after")
-    def _fits_its_role(self) -> Self:
-        if self.content is None and not (self.role == "assistant" and (self.tool_calls or self.refusal)):
-            raise ValueError("needs content")
-        if (self.role == "tool") != (self.tool_call_id is not None):
-            raise ValueError("a message of role tool, and no other, has a tool_call_id")
-        return self
-
-    def plain(self) -> Message:
-        """The message as RLaaS stores it: `developer` is `system`, parts are joined."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content or ())
-        return Message(
-            role="system" if self.role == "developer" else self.role,
-            content=text or self.refusal or "",
-            tool_calls=self.tool_calls or (),
-            tool_call_id=self.tool_call_id,
-        )
 
 
 class StreamOptions(WireModel):
@@ -109,7 +73,7 @@ def to_infer(request: ChatRequest) -> InferRequest:
     return InferRequest(
         skill=request.skill,
         policy_id=request.policy_id,
-        messages=tuple(message.plain() for message in request.messages),
+        messages=to_messages(request.messages),
         inputs=request.inputs,
         documents=request.documents,
         parameters=request.parameters(),
