@@ -6,11 +6,22 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.responses import ResponseOutputItem
 from pydantic import TypeAdapter, ValidationError
 
 from rlaas.chat import CalledFunction, Choice, Message, ToolCall
 from rlaas.ids import bound_id, derived_id
-from rlaas.inference.response_items import InputItem, call_id, message_id, output_items, place_of, to_messages
+from rlaas.inference.response_items import (
+    InputItem,
+    InputMessage,
+    ItemReference,
+    call_id,
+    item_type,
+    message_id,
+    output_items,
+    place_of,
+    to_messages,
+)
 
 ITEMS: TypeAdapter[Any] = TypeAdapter(tuple[InputItem, ...])
 CALLS = st.lists(
@@ -73,11 +84,26 @@ def test_what_openais_clients_add_to_an_answer_is_taken() -> None:
     assert said(message, call("a", id="fc_1", status="completed", parsed_arguments={"a": 1})) == [("assistant", "Hi", ["a"], None)]
 
 
+def test_an_answer_is_taken_back_as_openais_client_dumps_it() -> None:
+    answer = Choice("Hi", "tool_calls", tool_calls=(ToolCall(id="c", function=CalledFunction(name="f", arguments="{}")),))
+    reasoning = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Hm"}]}
+    items = [reasoning, *output_items(answer, "out_1", incomplete=False)]
+    models = [TypeAdapter[Any](ResponseOutputItem).validate_python(item) for item in items]
+    for dumps in ([model.model_dump() for model in models], [model.to_dict() for model in models]):
+        assert messages(*dumps) == (Message(role="assistant", content="Hi", tool_calls=answer.tool_calls),)
+
+
+def test_a_message_and_a_reference_may_leave_out_their_types() -> None:
+    sent = ({"role": "user", "content": "Hi", "id": "msg_1", "type": None}, {"id": "msg_2"}, {"id": "msg_3", "type": None})
+    assert [item_type(item) for item in sent] == ["message", "item_reference", "item_reference"]
+    assert [type(item) for item in ITEMS.validate_json(json.dumps(sent))] == [InputMessage, ItemReference, ItemReference]
+
+
 def test_a_refusal_is_what_the_model_said() -> None:
     assert said({"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}) == [("assistant", "No.", [], None)]
 
 
-@pytest.mark.parametrize("item_type", ["image_generation_call", "computer_call", "mcp_call", "custom_tool_call", "compaction", 7, None])
+@pytest.mark.parametrize("item_type", ["image_generation_call", "computer_call", "mcp_call", "custom_tool_call", "compaction", 7])
 def test_other_items_are_refused_by_their_type(item_type: object) -> None:
     with pytest.raises(ValidationError, match="type"):
         messages({"type": item_type, "id": "x"})

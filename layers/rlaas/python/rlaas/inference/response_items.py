@@ -1,5 +1,7 @@
 """The items of OpenAI's Responses API: what a request brings as the messages of a chat, an answer as output items.
 
+Clients send items back as they were answered; fields that no model needs (ids, status, annotations, what clients made
+of arguments) are taken and dropped.
 A model's calls of tools and what it says beside them are one message here and several items there. An item's id holds
 that of its output.
 """
@@ -11,30 +13,31 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Discriminator, Field, JsonValue, Tag
 
 from rlaas.chat import CalledFunction, Choice, Message, ToolCall
-from rlaas.wire import Json, WireModel
+from rlaas.wire import WireModel
 
 Item = dict[str, JsonValue]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
 
-class InputText(WireModel):
+class _Sent(WireModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class InputText(_Sent):
     """Text for the model."""
 
     type: Literal["input_text"]
     text: str
 
 
-class OutputText(WireModel):
-    """Text that a model wrote, as it was answered. What it was annotated with is taken and not kept."""
+class OutputText(_Sent):
+    """Text that a model wrote, as it was answered."""
 
     type: Literal["output_text"]
     text: str
-    annotations: tuple[Json, ...] | None = None
-    logprobs: tuple[Json, ...] | None = None
-    parsed: Json = None
 
 
-class RefusalText(WireModel):
+class RefusalText(_Sent):
     """A model's refusal."""
 
     type: Literal["refusal"]
@@ -49,15 +52,12 @@ def text_or_list(value: object) -> str:
 Part = Annotated[InputText | OutputText | RefusalText, Field(discriminator="type")]
 
 
-class InputMessage(WireModel):
-    """A message with text content, a string or text parts. Its id and status are taken and not kept."""
+class InputMessage(_Sent):
+    """A message with text content, a string or text parts."""
 
-    type: Literal["message"] = "message"
+    type: Literal["message"] | None = "message"
     role: Literal["user", "assistant", "system", "developer"]
     content: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[Part, ...], Tag("list")], Discriminator(text_or_list)]
-    id: str | None = None
-    status: ItemStatus | None = None
-    phase: Literal["commentary", "final_answer"] | None = None
 
     @property
     def text(self) -> str:
@@ -65,46 +65,41 @@ class InputMessage(WireModel):
         return self.content if isinstance(self.content, str) else _join(self.content)
 
 
-class FunctionCall(WireModel):
-    """A model's call of a tool, as it was answered. What OpenAI's clients made of its arguments is not kept."""
+class FunctionCall(_Sent):
+    """A model's call of a tool, as it was answered."""
 
     type: Literal["function_call"]
     call_id: Annotated[str, Field(max_length=256)]
     name: Annotated[str, Field(max_length=256)]
     arguments: str
-    id: str | None = None
-    status: ItemStatus | None = None
-    parsed_arguments: Json = None
 
 
-class FunctionCallOutput(WireModel):
+class FunctionCallOutput(_Sent):
     """What a tool answered to the call `call_id`."""
 
     type: Literal["function_call_output"]
     call_id: Annotated[str, Field(max_length=256)]
     output: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[InputText, ...], Tag("list")], Discriminator(text_or_list)]
-    id: str | None = None
-    status: ItemStatus | None = None
 
 
-class ReasoningItem(WireModel):
+class ReasoningItem(_Sent):
     """A model's reasoning, as clients send it back. RLaaS answers with none, so nothing of it is kept."""
-
-    model_config = ConfigDict(extra="ignore")
 
     type: Literal["reasoning"]
 
 
-class ItemReference(WireModel):
+class ItemReference(_Sent):
     """An item of an earlier response, by its id."""
 
-    type: Literal["item_reference"]
+    type: Literal["item_reference"] | None = None
     id: Annotated[str, Field(min_length=1, max_length=128)]
 
 
 def item_type(item: object) -> object:
-    """The `type` of an input item; a message may leave it out."""
-    return item.get("type", "message") if isinstance(item, dict) else getattr(item, "type", None)
+    """The `type` of an input item. A message may leave it out; so may a reference, which has an id and no role."""
+    if not isinstance(item, dict):
+        return getattr(item, "type", None)
+    return item.get("type") or ("item_reference" if "id" in item and "role" not in item else "message")
 
 
 InputItem = Annotated[
