@@ -199,6 +199,23 @@ def test_openais_client_may_call_its_user_what_it_likes(
         assert "kim@" not in place
 
 
+def test_openais_client_gets_every_choice_again_by_its_idempotency_key(
+    furnished_stage: Stage, client: openai.OpenAI, model: ModelServer
+) -> None:
+    choices = [{"index": at, "message": {"role": "assistant", "content": f"draft {at}"}, "finish_reason": "stop"} for at in range(3)]
+    model.nonsense = json.dumps({"choices": choices, "usage": {"prompt_tokens": 3, "completion_tokens": 6}})
+    messages: Any = [{"role": "user", "content": "hello"}]
+    first, again = (
+        client.chat.completions.create(model=f"rlaas::{SKILL}", messages=messages, n=3, extra_headers={"Idempotency-Key": "k1"})
+        for _ in range(2)
+    )
+    assert [choice.message.content for choice in first.choices] == ["draft 0", "draft 1", "draft 2"]
+    assert (again.id, again.choices, again.usage, len(model.asked)) == (first.id, first.choices, first.usage, 1)
+    ids = [first.id, f"{first.id}_1", f"{first.id}_2"]
+    stored = furnished_stage.events.get_many(TENANT, ids)
+    assert [stored[one].event().text for one in ids] == ["draft 0", "draft 1", "draft 2"]  # type: ignore[union-attr]
+
+
 # Who would answer
 
 

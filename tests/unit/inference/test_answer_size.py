@@ -18,7 +18,7 @@ from rlaas.policies.backend import BackendSpec
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import CustomEntity, PrivacySettings
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced
-from rlaas.telemetry.ingest import MAX_STORED_BYTES, prepare_answer, record, record_all
+from rlaas.telemetry.ingest import MAX_STORED_BYTES, prepare_answers, record, record_all
 from tests.fakes.backend import EchoBackend
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
@@ -135,6 +135,6 @@ def test_an_output_stays_storable_whatever_of_it_a_mask_makes_large() -> None:
         OutputProduced(skill=SKILL, interaction_id="i1", text="q" * 15_000, messages=(Message(role="user", content="q" * 15_000),)),
         OutputProduced(skill=SKILL, interaction_id="i1", text="ok", tool_calls=(call,)),
     ):
-        stored = prepare_answer(output, TENANT, received_at=clock(), scrubber=scrubber)
+        [stored] = prepare_answers([output], TENANT, received_at=clock(), scrubber=scrubber)
         assert len(stored.payload.encode()) <= MAX_STORED_BYTES
         assert stored.event().metadata["cut"]

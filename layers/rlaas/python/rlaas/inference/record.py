@@ -1,6 +1,7 @@
-"""The last stage: what was spent is settled, the output is stored with its decision and with what guardrails did."""
+"""The last stage: what was spent is settled, each choice is stored as an output with its decision, and what guardrails
+did."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from rlaas.metering.prices import usd
 from rlaas.routing.assign import Decision
 from rlaas.telemetry.events import GuardrailActed, InteractionCreated, OutputProduced, RequestFailed
 from rlaas.telemetry.feedback_token import ShownOutput, feedback_token
-from rlaas.telemetry.ingest import is_same_event, prepare, prepare_answer, prepare_clean
+from rlaas.telemetry.ingest import is_same_event, prepare, prepare_answers, prepare_clean
 from rlaas.telemetry.store import StoredEvent
 
 
@@ -96,7 +97,7 @@ def record_interaction(assignment: Assignment, gateway: Gateway) -> bool:
 
 
 def record_answer(outcome: Outcome, gateway: Gateway) -> Answer:
-    """Settle what the answer cost; store the output and what guardrails did.
+    """Settle what the answer cost; store an output for each choice, the first one last, and what guardrails did.
 
     A paid answer is always stored: under another id where an event that the gateway did not make has taken the
     output's.
@@ -108,13 +109,14 @@ def record_answer(outcome: Outcome, gateway: Gateway) -> Answer:
     output_id = assignment.output_id
     try:
         is_settled = settle_budgets(exchange.reservation, exchange.spent, gateway)
-        output = _build_output(outcome)
-        stored = prepare_answer(output, tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
+        outputs = _build_outputs(outcome)
+        stored, *others = prepare_answers(outputs, tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
+        choices = (outcome.choices[0], *_store_others(outcome.choices[1:], others, gateway))
         earlier = gateway.store.put_new(stored)
         if earlier is not None and not _is_gateways_own(earlier):
             output_id = bind_output_id(assignment.interaction_id, str(ULID()))
-            output = output.model_copy(update={"output_id": output_id})
-            stored = prepare_answer(output, tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
+            moved = outputs[0].model_copy(update={"output_id": output_id})
+            [stored] = prepare_answers([moved], tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
             earlier = gateway.store.put_new(stored)
     finally:
         _record_actions(exchange, output_id, gateway)
@@ -125,9 +127,9 @@ def record_answer(outcome: Outcome, gateway: Gateway) -> Answer:
         output_id=output_id,
         policy_id=exchange.decision.policy_id,
         decision=exchange.decision,
-        choices=outcome.choices,
+        choices=choices,
         usage=outcome.usage,
-        cost_usd=output.cost_usd,
+        cost_usd=outputs[0].cost_usd,
         latency_ms=outcome.latency_ms,
         overhead_ms=(gateway.timer() - assignment.started) * 1000 - outcome.latency_ms,
         replay=False,
@@ -137,13 +139,14 @@ def record_answer(outcome: Outcome, gateway: Gateway) -> Answer:
 
 
 def record_unseen(outcome: Outcome, gateway: Gateway) -> bool:
-    """As `record_answer`, for an answer that no user sees: whether its output is new. Raises: DependencyUnavailable."""
+    """As `record_answer`, for an answer that no user sees, of which the first choice is stored: whether its output is
+    new. Raises: DependencyUnavailable."""
     exchange = outcome.exchange
     assignment = exchange.assignment
     try:
         settle_budgets(exchange.reservation, exchange.spent, gateway)
-        output = _build_output(outcome)
-        stored = prepare_answer(output, assignment.asker.tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
+        [output, *_] = _build_outputs(outcome)
+        [stored] = prepare_answers([output], assignment.asker.tenant_id, received_at=gateway.clock(), scrubber=gateway.scrubber)
         return gateway.store.put_new(stored) is None
     finally:
         _record_actions(exchange, assignment.output_id, gateway)
@@ -164,7 +167,10 @@ def record_unanswered(exchange: Exchange, gateway: Gateway) -> None:
 
 
 def replay_answer(assignment: Assignment, stored: StoredEvent, gateway: Gateway) -> Answer:
-    """The answer that was stored before. Raises: Conflict for an output that the gateway did not make."""
+    """The answer that was stored before, with all its choices.
+
+    Raises: Conflict for an output that the gateway did not make, DependencyUnavailable.
+    """
     output = stored.event()
     if not isinstance(output, OutputProduced) or output.decision is None:
         raise Conflict("the interaction's output was reported by the application; ask under another id", param="interaction_id")
@@ -173,7 +179,7 @@ def replay_answer(assignment: Assignment, stored: StoredEvent, gateway: Gateway)
         output_id=stored.event_id,
         policy_id=output.decision.policy_id,
         decision=output.decision,
-        choices=(Choice(text=output.text, finish_reason=output.finish_reason, tool_calls=output.tool_calls),),
+        choices=(_to_choice(output), *_read_others(assignment, gateway)),
         usage=output.usage,
         cost_usd=output.cost_usd,
         latency_ms=output.latency_ms or 0.0,
@@ -263,29 +269,78 @@ def _price_answer(exchange: Exchange, gateway: Gateway) -> dict[str, Any]:
     }
 
 
-def _build_output(outcome: Outcome) -> OutputProduced:
-    exchange, choice = outcome.exchange, outcome.choices[0]
+def _build_outputs(outcome: Outcome) -> list[OutputProduced]:
+    """An output for each choice. What the request was, cost and used counts once, and shadows answer it once: with the
+    first."""
+    exchange = outcome.exchange
     assignment, request, question, spent = exchange.assignment, exchange.assignment.request, exchange.question, outcome.spent
-    return OutputProduced(
+    first = OutputProduced(
         skill=request.skill,
         thread_id=request.thread_id,
         user_id=request.user_id,
         output_id=assignment.output_id,
         interaction_id=assignment.interaction_id,
         policy_id=exchange.decision.policy_id,
-        text=choice.text,
-        tool_calls=choice.tool_calls,
+        text=outcome.choices[0].text,
+        tool_calls=outcome.choices[0].tool_calls,
         messages=question.call.messages if isinstance(question, Question) else None,
         decision=exchange.decision,
         usage=outcome.usage,
         estimated_usage=spent.usage if spent is not None and outcome.usage is None else None,
         latency_ms=outcome.latency_ms,
-        finish_reason=choice.finish_reason,
+        finish_reason=outcome.choices[0].finish_reason,
         model=exchange.backend.model if exchange.backend is not None else None,
         cost_usd=usd(spent.amount.nano_usd) if spent is not None and spent.priced else None,
         price_version=spent.version if spent is not None else None,
         key_id=assignment.asker.key_id,
     )
+    once = dict.fromkeys(("usage", "estimated_usage", "cost_usd", "price_version"))
+    decision = exchange.decision.model_copy(update={"shadows": ()})
+    others = [
+        first.model_copy(
+            update={
+                **once,
+                "decision": decision,
+                "output_id": _find_choice_id(assignment, index),
+                "text": choice.text,
+                "tool_calls": choice.tool_calls,
+                "finish_reason": choice.finish_reason,
+            }
+        )
+        for index, choice in enumerate(outcome.choices[1:], 1)
+    ]
+    return [first, *others]
+
+
+def _find_choice_id(assignment: Assignment, index: int) -> str:
+    """The id of the output of the choice at `index`, from 1 on; the first has the assignment's."""
+    return f"{assignment.output_id}_{index}"
+
+
+def _store_others(choices: Sequence[Choice], outputs: Sequence[StoredEvent], gateway: Gateway) -> Iterator[Choice]:
+    """Store the `outputs` of `choices`, those after the first; the choices that a replay will find.
+
+    Where an earlier try of the request has stored an output, that one is the choice. Raises: DependencyUnavailable.
+    """
+    for choice, earlier in zip(choices, gateway.store.put_each(outputs) if outputs else (), strict=True):
+        if isinstance(earlier, DependencyUnavailable):
+            raise earlier
+        output = earlier.event() if earlier is not None else None
+        yield _to_choice(output) if isinstance(output, OutputProduced) else choice
+
+
+def _read_others(assignment: Assignment, gateway: Gateway) -> Iterator[Choice]:
+    """The choices after the first, as they were stored. Raises: DependencyUnavailable."""
+    number = assignment.request.parameters.get("n")
+    ids = [_find_choice_id(assignment, index) for index in range(1, number)] if isinstance(number, int) else []
+    stored = gateway.store.get_many(assignment.asker.tenant_id, ids) if ids else {}
+    for output_id in ids:
+        if output_id in stored and isinstance(output := stored[output_id].event(), OutputProduced):
+            yield _to_choice(output)
+
+
+def _to_choice(output: OutputProduced) -> Choice:
+    return Choice(text=output.text, finish_reason=output.finish_reason, tool_calls=output.tool_calls)
 
 
 def _is_gateways_own(stored: StoredEvent) -> bool:

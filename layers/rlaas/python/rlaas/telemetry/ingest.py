@@ -291,16 +291,18 @@ def prepare_clean(event: AnyEvent, tenant_id: str, *, received_at: datetime, scr
     return prepare(event, tenant_id, received_at=received_at, clean=clean, digest=scrubber.digest)
 
 
-def prepare_answer(output: OutputProduced, tenant_id: str, *, received_at: datetime, scrubber: Scrubber) -> StoredEvent:
-    """`output`, which is paid for, as it will be stored, scrubbed. What is larger than an item holds is cut: its text
-    at the end, tool calls and the prompt as a whole; `metadata` then names the cut fields, under `cut`. Raises:
-    DependencyUnavailable."""
-    [clean] = scrubbed([output], scrubber)
-    assert isinstance(clean, OutputProduced)
-    try:
-        return prepare(output, tenant_id, received_at=received_at, clean=clean, digest=scrubber.digest)
-    except PayloadTooLarge:
-        return prepare(output, tenant_id, received_at=received_at, clean=_cut_output(clean), digest=scrubber.digest)
+def prepare_answers(outputs: Sequence[OutputProduced], tenant_id: str, *, received_at: datetime, scrubber: Scrubber) -> list[StoredEvent]:
+    """`outputs`, which are paid for, as they will be stored, scrubbed in one go. What is larger than an item holds is
+    cut: its text at the end, tool calls and the prompt as a whole; `metadata` then names the cut fields, under `cut`.
+    Raises: DependencyUnavailable."""
+    stored: list[StoredEvent] = []
+    for output, clean in zip(outputs, scrubbed(outputs, scrubber), strict=True):
+        assert isinstance(clean, OutputProduced)
+        try:
+            stored.append(prepare(output, tenant_id, received_at=received_at, clean=clean, digest=scrubber.digest))
+        except PayloadTooLarge:
+            stored.append(prepare(output, tenant_id, received_at=received_at, clean=_cut_output(clean), digest=scrubber.digest))
+    return stored
 
 
 def _cut_output(output: OutputProduced) -> OutputProduced:
