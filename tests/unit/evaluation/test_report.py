@@ -94,3 +94,10 @@ def test_the_report_survives_json() -> None:
 def test_without_held_out_interactions_there_is_no_report() -> None:
     with pytest.raises(ValueError, match="no held-out interactions"):
         report_of([])
+
+
+def test_one_thread_on_which_all_answer_alike_decides_nothing() -> None:
+    comparison = compare(score(make_cases(1, lambda _: (GOOD, GOOD))), "candidate", "baseline")
+    assert (comparison.wins, comparison.ties, comparison.win_rate) == (0, 1, 0.5)
+    assert comparison.win_rate_ci[0] < 0.1 < 0.9 < comparison.win_rate_ci[1]
+    assert report_of(make_cases(1, lambda _: (GOOD, GOOD))).promote is False

@@ -1,6 +1,7 @@
 """The guarantees are probabilities, so they are tested by simulation: seed 20260101, tolerances stated beside each
 figure."""
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -251,3 +252,24 @@ def test_a_difference_that_nobody_can_miss_leaves_finite_numbers() -> None:
     test = build_test(sample(random.Random(SEED), bernoulli(0.0, 1.0), 0.5, 3_000))
     assert 1e70 < test.evidence_better(0.0) < 1e90
     assert test.evidence_worse == pytest.approx(1.0, abs=5)
+
+
+NOTHING_TO_COMPARE = {
+    "no unit": [],
+    "one unit": [SettledUnit(1.0, candidate=True, propensity=0.5)],
+    "one unit of a thin arm": [SettledUnit(1.0, candidate=True, propensity=1e-6)],
+    "candidate units alone": [SettledUnit(1.0, candidate=True, propensity=0.99)] * 30,
+    "all worth nothing": sample(random.Random(SEED), points(0.0, 0.0), 0.5, 400),
+    "all perfect": sample(random.Random(SEED), points(1.0, 1.0), 0.5, 400),
+    "all alike": sample(random.Random(SEED), points(0.5, 0.5), 0.5, 400),
+}
+
+
+@pytest.mark.parametrize("units", NOTHING_TO_COMPARE.values(), ids=NOTHING_TO_COMPARE)
+def test_where_there_is_nothing_to_compare_nothing_advances_and_every_number_is_finite(units: list[SettledUnit]) -> None:
+    test = build_test(units, grid=GRID)
+    assert look(test).outcome is Outcome.CONTINUE
+    assert look(test, waited_seconds=3600).outcome is Outcome.INCONCLUSIVE
+    low, high = test.interval(0.05)
+    assert -1 <= low <= 0 <= high <= 1
+    assert all(map(math.isfinite, (test.evidence_better(0.0), test.evidence_worse, test.evidence_unknown, test.ratio_peak)))

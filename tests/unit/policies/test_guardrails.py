@@ -194,6 +194,13 @@ def test_only_personal_data_that_was_not_in_the_request_is_a_leak() -> None:
     assert check_answer("to ada@example.com", {"kind": "pii_leak"}, inputs={"from": "ada@example.com"}).actions == ()
 
 
+def test_a_number_masked_in_a_calls_arguments_leaves_them_json() -> None:
+    call = ToolCall(id="1", function=CalledFunction(name="refund", arguments='{"card": 4111111111111111, "items": [12, {"n": 5}]}'))
+    request = check_input(make_guardrails(input=[{"kind": "pii"}]), [Message(role="assistant", tool_calls=(call,))])
+    for masked in (request.messages[0].tool_calls[0], check_answer("", {"kind": "pii_leak"}, tool_calls=[call]).tool_calls[0]):
+        assert json.loads(masked.function.arguments) == {"card": "<CREDIT_CARD>", "items": [12, {"n": 5}]}
+
+
 def test_arguments_of_called_tools_leak_too() -> None:
     call = ToolCall(id="1", function=CalledFunction(name="send", arguments='{"to": "a@example.com"}'))
     verdict = check_answer("", {"kind": "pii_leak"}, tool_calls=[call])
