@@ -220,7 +220,7 @@ def test_the_clients_own_exceptions(cloud: LaptopCloud, model: Script, client: O
     assert (bad.value.param, bad.value.type, bad.value.code) == ("temperature", "InvalidInput", "invalid_input")
     assert bad.value.request_id
     with pytest.raises(openai.BadRequestError) as without_stream:
-        create(model=MODEL, messages=MESSAGES, stream_options={"include_usage": True})  # type: ignore[call-overload]
+        create(model=MODEL, messages=MESSAGES, stream_options={"include_usage": True})
     assert without_stream.value.param == "stream_options"
     with pytest.raises(openai.NotFoundError):
         create(model="rlaas::unheard-of", messages=MESSAGES)

@@ -42,7 +42,7 @@ def send(emulator: Emulator, method: str, target: str, headers: dict[str, str], 
             content += piece
     head, _, rest = content.partition(b"\r\n\r\n")
     status, *header_lines = head.decode().split("\r\n")
-    return httpx.Response(int(status.split()[1]), headers=[tuple(line.split(": ", 1)) for line in header_lines], content=rest)  # type: ignore[misc]
+    return httpx.Response(int(status.split()[1]), headers=[tuple(line.split(": ", 1)) for line in header_lines], content=rest)
 
 
 def sign(emulator: Emulator, host: str, body: str = "{}", key: str = "test", secret: str = "test", **headers: str) -> dict[str, str]:

@@ -48,7 +48,7 @@ def test_what_the_sdk_builds_is_what_the_service_accepts(strict: Client) -> None
         {"comment": "c"},
         {"label": "l"},
     ):
-        strict.submit_feedback("emails", interaction_id=interaction, output_id=second_output, **feedback)  # type: ignore[arg-type]
+        strict.submit_feedback("emails", interaction_id=interaction, output_id=second_output, **feedback)
     strict.submit_feedback("emails", output_id=first_output, metric="csat", value=0.5)
     strict.submit_feedback("emails", metric="solved", value=True, thread_id="t-1")
     strict.task_result("emails", interaction, "resolved", True)
