@@ -60,6 +60,7 @@ _ERRORS = {
     "404": "NotFound: the tenant has no such thing",
     "409": "Conflict: the id holds another payload, or the document changed since it was read",
     "413": "PayloadTooLarge: the body, or what masking makes of it, is too large; sending it again does not help",
+    "415": "UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out",
     "424": "Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again",
     "429": "QuotaExceeded, RateLimited: try again after `Retry-After` seconds",
     "500": "InternalError: the request id finds it in the log",
@@ -194,7 +195,7 @@ def openapi() -> dict[str, JsonValue]:
     token_answer = _describe_answer("The token, for 30 days", _build_object({"feedback_token": _TEXT}))
     paths["/v1/feedback.token"] = {"post": _describe_operation(FeedbackTokenRequest, token_for, "telemetry", {"200": token_answer})}
     results = _build_object({"results": {"type": "array", "items": {"$ref": "#/components/schemas/BatchResult"}}})
-    batch = "Report up to 500 events of any type, 5 MiB at most (of a page 25 and 512 KiB); each is taken or refused by itself"
+    batch = "Report up to 500 events of any type, 4 MiB at most (of a page 25 and 512 KiB); each is taken or refused by itself"
     results_answer = _describe_answer("What became of each, in the order sent", results)
     paths["/v1/events:batch"] = {"post": _describe_operation(batch_model(), batch, "telemetry", {"200": results_answer})}
     for path, (model, summary, sent) in _INFERENCE.items():

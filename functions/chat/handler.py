@@ -2,18 +2,25 @@
 behind Lambda Web Adapter, started by run.sh."""
 
 import os
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel
 
 from rlaas.api import web
 from rlaas.api.admission import admit_caller
 from rlaas.api.answering import answer_request, stream_request
 from rlaas.api.anthropic_errors import anthropic_failure
-from rlaas.api.http import Body, GatewayEvent, header, parse
+from rlaas.api.http import MAX_CHAT_BYTES, Body, Caller, GatewayEvent, header, parse
 from rlaas.api.model_names import model_not_found
 from rlaas.clock import utc_now
 from rlaas.inference.chat_completion_chunks import chunks
 from rlaas.inference.chat_completions import ChatRequest, to_completion, to_infer
+from rlaas.inference.decide import InferRequest
+from rlaas.inference.infer import AnswerStream
 from rlaas.inference.message_events import events
 from rlaas.inference.messages import CountRequest, MessagesRequest, build_infer_request, count_tokens, to_message
+from rlaas.inference.record import Answer
 from rlaas.inference.response_events import failure_event, response_events
 from rlaas.inference.responses import INCOMPLETE, ResponsesRequest, describe, in_own_words, to_response
 from rlaas.inference.responses import to_infer as response_to_infer
@@ -21,18 +28,43 @@ from rlaas.inference.skill_request import extras
 from rlaas.runtime.stage import current_stage
 from rlaas.tenancy.keys import require_scope
 
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Model]):
+    """One request of a client: its body, and who sent it."""
+
+    request: Model
+    who: Caller
+    idempotency_key: str | None
+    traceparent: str | None
+
+    def answer(self, question: InferRequest) -> Answer:
+        """The whole answer. Raises: as `answer_request`."""
+        return answer_request(question, self.who, stage=current_stage(), idempotency_key=self.idempotency_key, traceparent=self.traceparent)
+
+    def stream(self, question: InferRequest) -> AnswerStream:
+        """The answer piece by piece. Raises: as `stream_request`."""
+        return stream_request(question, self.who, stage=current_stage(), idempotency_key=self.idempotency_key, traceparent=self.traceparent)
+
+
+def read_call(model: type[Model], event: GatewayEvent) -> Call[Model]:
+    """The call of a caller with the scope `infer`. Raises: RlaasError."""
+    who = admit_caller(event)
+    require_scope(who.scopes, "infer")
+    request = parse(model, event, most_bytes=MAX_CHAT_BYTES)
+    return Call(request, who, header(event, "Idempotency-Key"), header(event, "traceparent"))
+
 
 def chat(event: GatewayEvent) -> Body | web.Stream:
     """Answer one request of an OpenAI client. Raises: RlaasError."""
-    who = admit_caller(event)
-    require_scope(who.scopes, "infer")
-    request, stage = parse(ChatRequest, event), current_stage()
-    key, trace = header(event, "Idempotency-Key"), header(event, "traceparent")
-    with model_not_found(who, stage):
+    call = read_call(ChatRequest, event)
+    request = call.request
+    with model_not_found(call.who, current_stage()):
         if not request.stream:
-            answer = answer_request(to_infer(request), who, stage=stage, idempotency_key=key, traceparent=trace)
-            return to_completion(request, answer, created=utc_now())
-        stream = stream_request(to_infer(request), who, stage=stage, idempotency_key=key, traceparent=trace)
+            return to_completion(request, call.answer(to_infer(request)), created=utc_now())
+        stream = call.stream(to_infer(request))
     return chunks(
         stream.deltas,
         completion_id=stream.output_id,
@@ -44,17 +76,14 @@ def chat(event: GatewayEvent) -> Body | web.Stream:
 
 
 def responses(event: GatewayEvent) -> Body | web.Stream:
-    """One request of a client of OpenAI's Responses API."""
-    who = admit_caller(event)
-    require_scope(who.scopes, "infer")
-    request, stage, created = parse(ResponsesRequest, event), current_stage(), utc_now()
-    key, trace = header(event, "Idempotency-Key"), header(event, "traceparent")
-    with model_not_found(who, stage), in_own_words():
-        question = response_to_infer(request, who.tenant_id, stage.events, stage.scrubbers.of(who.tenant_id))
+    """Answer one request of a client of OpenAI's Responses API. Raises: RlaasError."""
+    call = read_call(ResponsesRequest, event)
+    request, stage, created = call.request, current_stage(), utc_now()
+    with model_not_found(call.who, stage), in_own_words():
+        question = response_to_infer(request, call.who.tenant_id, stage.events, stage.scrubbers.of(call.who.tenant_id))
         if not request.stream:
-            answer = answer_request(question, who, stage=stage, idempotency_key=key, traceparent=trace)
-            return to_response(request, answer, created=created)
-        stream = stream_request(question, who, stage=stage, idempotency_key=key, traceparent=trace)
+            return to_response(request, call.answer(question), created=created)
+        stream = call.stream(question)
     own = extras(stream)
     return response_events(
         stream.deltas,
@@ -65,25 +94,21 @@ def responses(event: GatewayEvent) -> Body | web.Stream:
 
 
 def messages(event: GatewayEvent) -> Body | web.Stream:
-    """One request of an Anthropic client."""
-    who = admit_caller(event)
-    require_scope(who.scopes, "infer")
-    request, stage = parse(MessagesRequest, event), current_stage()
-    key, trace = header(event, "Idempotency-Key"), header(event, "traceparent")
-    with model_not_found(who, stage):
-        if not request.stream:
-            answer = answer_request(build_infer_request(request), who, stage=stage, idempotency_key=key, traceparent=trace)
-            return to_message(request, answer)
-        stream = stream_request(build_infer_request(request), who, stage=stage, idempotency_key=key, traceparent=trace)
-    return events(stream.deltas, message_id=stream.output_id, model=request.model, extras=extras(stream))
+    """Answer one request of an Anthropic client. Raises: RlaasError."""
+    call = read_call(MessagesRequest, event)
+    with model_not_found(call.who, current_stage()):
+        question = build_infer_request(call.request)
+        if not call.request.stream:
+            return to_message(call.request, call.answer(question))
+        stream = call.stream(question)
+    return events(stream.deltas, message_id=stream.output_id, model=call.request.model, extras=extras(stream))
 
 
 def count(event: GatewayEvent) -> Body:
-    """How many tokens the prompt of an Anthropic client has: an estimate."""
-    who = admit_caller(event)
-    require_scope(who.scopes, "infer")
-    with model_not_found(who, current_stage()):
-        return {"input_tokens": count_tokens(parse(CountRequest, event), tenant_id=who.tenant_id), "rlaas::estimate": True}
+    """How many tokens the prompt of an Anthropic client has: an estimate. Raises: RlaasError."""
+    call = read_call(CountRequest, event)
+    with model_not_found(call.who, current_stage()):
+        return {"input_tokens": count_tokens(call.request, tenant_id=call.who.tenant_id), "rlaas::estimate": True}
 
 
 DOORS = {

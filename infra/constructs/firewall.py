@@ -14,10 +14,10 @@ _COUNTED_ONLY = ("SizeRestrictions_BODY", "CrossSiteScripting_BODY", "GenericRFI
 _HEADERS_COUNTED_ONLY = ("NoUserAgent_HEADER",)
 _INPUTS_COUNTED_ONLY = ("Log4JRCE_BODY", "JavaDeserializationRCE_BODY")
 
-# A Content-Length of 6,000,000 bytes or more, which Lambda refuses. A batch may have 5 MiB and an event 256 KiB, which
-# the functions check exactly; this rule saves the cost of larger bodies. WAF itself can measure only the first 64 KiB
-# of a body.
-_LARGE_BODY = r"^([6-9][0-9]{6}|[1-9][0-9]{7,})$"
+# A Content-Length of 4,600,000 bytes or more, which in base64 is more than Lambda takes. A batch and a conversation may
+# have 4 MiB and an event 256 KiB, which the functions check exactly; this rule saves the cost of larger bodies. WAF
+# itself can measure only the first 64 KiB of a body.
+_LARGE_BODY = r"^(4[6-9][0-9]{5}|[5-9][0-9]{6}|[1-9][0-9]{7,})$"
 _WINDOW_S = 300
 
 

@@ -9,7 +9,7 @@ import { ulid } from "./ids.js";
 import { sortEntries, type Entry, type Spool } from "./spool.js";
 import { drawBackoffMs, postBatch, type Outcome, type Wire } from "./transport.js";
 
-const BATCH = { events: 500, bytes: 5 * 1024 * 1024 - 64 };
+const BATCH = { events: 500, bytes: 4 * 1024 * 1024 - 64 };
 /** What the service takes from a publishable key at a time. */
 const PAGE_BATCH = { events: 25, bytes: 512 * 1024 - 64 };
 /** When so many events wait, they are sent without waiting for more. */

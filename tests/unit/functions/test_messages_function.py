@@ -222,7 +222,7 @@ def test_anthropics_client_raises_its_own_errors(url: str, client: anthropic.Ant
             client.messages.create(model=name, max_tokens=64, messages=HELLO)
         assert unknown.value.type == "not_found_error"
     with pytest.raises(anthropic.ContentTooLargeError):
-        client.messages.create(model=MODEL, max_tokens=64, messages=[{"role": "user", "content": "a" * 300_000}])
+        client.messages.create(model=MODEL, max_tokens=64, messages=[{"role": "user", "content": "a" * 5_000_000}])
     with connect(url, scopes="telemetry") as other, pytest.raises(anthropic.PermissionDeniedError) as forbidden:
         other.messages.create(model=MODEL, max_tokens=64, messages=HELLO)
     assert forbidden.value.type == "permission_error"

@@ -153,6 +153,13 @@ def test_an_answer_that_was_cut_to_be_stored_is_not_gone_on_from(client: openai.
     assert (refusal.status_code, "too large" in refusal.message) == (400, True)
 
 
+def test_a_conversation_that_was_too_large_to_be_stored_is_not_gone_on_from(client: openai.OpenAI, model: ModelServer) -> None:
+    response = client.responses.create(model=MODEL, input="x" * 2_000_000)
+    assert len(model.asked[-1].body["messages"][-1]["content"]) == 2_000_000
+    refusal = refused_id(client, response.id)
+    assert (refusal.status_code, "too large" in refusal.message) == (400, True)
+
+
 def test_personal_data_of_a_previous_response_is_masked(client: openai.OpenAI, model: ModelServer) -> None:
     first = client.responses.create(model=MODEL, input="I am kim@shop.example")
     client.responses.create(model=MODEL, input="Who am I?", previous_response_id=first.id)

@@ -14,6 +14,7 @@ import pytest
 from functions.reconcile_shadows import handler as reconcile
 from functions.shadow import handler as shadow
 from rlaas.adapters.aws.shadows import DynamoShadowLedger
+from rlaas.chat import Message
 from rlaas.ids import derived_id
 from rlaas.inference.shadow import ShadowTask
 from rlaas.metering.budgets import BUDGETS, Budget, Budgets
@@ -21,10 +22,13 @@ from rlaas.policies.guardrails.guardrail_list import Guardrails
 from rlaas.policies.guardrails.lists import BlockList
 from rlaas.routing.route import Arm
 from rlaas.runtime import stage as runtime
-from rlaas.telemetry.events import OutputProduced
+from rlaas.telemetry.events import InteractionCreated, OutputProduced
+from rlaas.telemetry.ingest import prepare_request
+from rlaas.telemetry.item_size import MAX_STORED_BYTES
 from tests.fakes.gateway import lambda_context
 from tests.fakes.mirroring import MAX_RECEIVES, Mirroring, make_lake, make_queues
 from tests.fakes.model_server import ModelServer, model_server
+from tests.fakes.privacy import AS_IT_IS
 from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, policy, route
 from tests.unit.functions.conftest import Stage
 
@@ -131,6 +135,18 @@ def test_a_task_delivered_twice_leaves_one_output_and_asks_once(furnished_stage:
         mirroring.mirror([record])
         mirroring.drain()
     assert (len(outputs_of(furnished_stage)), len(model.asked), open_entries(), mirroring.dead_letters()) == (1, 1, 0, 0)
+
+
+def test_a_conversation_that_was_too_large_to_be_stored_is_not_mirrored_and_not_missed(
+    furnished_stage: Stage, mirroring: Mirroring, model: ModelServer
+) -> None:
+    large = InteractionCreated(
+        interaction_id=derived_id("int", "1"), skill=SKILL, messages=(Message(role="user", content="x" * MAX_STORED_BYTES),)
+    )
+    furnished_stage.events.put_new(prepare_request(large, TENANT, received_at=NOW, scrubber=AS_IT_IS))
+    mirroring.mirror([mirroring.serve(MIRRORED, 1, NOW)])
+    mirroring.drain()
+    assert (outputs_of(furnished_stage), model.asked, open_entries(), mirroring.dead_letters()) == ([], [], 0, 0)
 
 
 def test_what_the_queue_refuses_is_delivered_again_from_the_first_such_record(

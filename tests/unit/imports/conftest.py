@@ -117,7 +117,7 @@ def service() -> Iterator[Service]:
             else:
                 events = json.loads(body)["events"]
                 assert 1 <= len(events) <= 500
-                assert len(body) <= 5 * 1024 * 1024
+                assert len(body) <= 4 * 1024 * 1024
                 with state.lock:
                     state.batches.append(events)
                     results = [state.take(event) for event in events]

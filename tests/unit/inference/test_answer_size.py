@@ -1,16 +1,17 @@
 """What grows when it is masked, and answers of any size: refused before anybody is paid, cut after."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from rlaas.chat import CalledFunction, ChatCall, Choice, Completion, Delta, Message, ToolCall
-from rlaas.errors import PayloadTooLarge
+from rlaas.errors import Conflict, PayloadTooLarge
 from rlaas.inference.check import MAX_ANSWER_BYTES, bound_choices
 from rlaas.inference.decide import Asker, InferRequest
 from rlaas.inference.gateway import Gateway
-from rlaas.inference.infer import infer, infer_stream
+from rlaas.inference.infer import AnswerStream, infer, infer_stream
+from rlaas.inference.record import Answer
 from rlaas.inference.spending import Spending
 from rlaas.metering.budgets import Budgets
 from rlaas.metering.prices import PriceTable
@@ -18,7 +19,8 @@ from rlaas.policies.backend import BackendSpec
 from rlaas.privacy.scrub import Scrubber
 from rlaas.privacy.settings import CustomEntity, PrivacySettings
 from rlaas.telemetry.events import FeedbackSubmitted, InteractionCreated, OutputProduced
-from rlaas.telemetry.ingest import MAX_STORED_BYTES, prepare_answers, record, record_all
+from rlaas.telemetry.ingest import prepare_answers, record, record_all
+from rlaas.telemetry.item_size import MAX_STORED_BYTES
 from tests.fakes.backend import EchoBackend
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
@@ -89,6 +91,42 @@ def test_a_request_that_masks_make_too_large_asks_no_model_and_stores_nothing() 
             ask(InferRequest(skill=SKILL, inputs={"email": GROWING}), ASKER, gateway(backend, store))
     assert backend.calls == []
     assert store.events == {}
+
+
+def stored_events(store: MemoryEventStore) -> dict[str, InteractionCreated | OutputProduced]:
+    events = {stored.event_type: stored.event() for stored in store.events.values()}
+    assert all(len(stored.payload.encode()) <= MAX_STORED_BYTES for stored in store.events.values())
+    return {kind: event for kind, event in events.items() if isinstance(event, InteractionCreated | OutputProduced)}
+
+
+@pytest.mark.parametrize("text", [GROWING, "x" * 3_000_000, "ñ" * 370_000])
+@pytest.mark.parametrize("ask", [infer, infer_stream])
+def test_a_conversation_larger_than_an_item_is_answered_whole_and_not_stored(text: str, ask: Callable[..., Answer | AnswerStream]) -> None:
+    backend, store = Saying("fine"), MemoryEventStore()
+    request = InferRequest(skill=SKILL, interaction_id="i1", messages=(Message(role="user", content=text),), metadata={"a": 1})
+    for _ in range(2):
+        answer = ask(request, ASKER, gateway(backend, store))
+        if isinstance(answer, AnswerStream):
+            assert "".join(delta.text for delta in answer.deltas) == "fine"
+        else:
+            assert answer.text == "fine"
+    [call] = backend.calls  # the second is a replay
+    assert call.messages[-1].content == text
+    events = stored_events(store)
+    assert [event.messages for event in events.values()] == [(), None]
+    assert [event.cut_fields for event in events.values()] == [("messages",)] * 2
+    assert events["interaction"].metadata["a"] == 1
+    with pytest.raises(Conflict):
+        ask(request.model_copy(update={"messages": (Message(role="user", content=text + "!"),)}), ASKER, gateway(backend, store))
+
+
+def test_what_goes_with_a_conversation_has_to_fit_an_item() -> None:
+    backend, store = Saying("fine"), MemoryEventStore()
+    tools = [{"type": "function", "function": {"name": "f", "description": "x" * MAX_STORED_BYTES}}]
+    request = InferRequest(skill=SKILL, messages=(Message(role="user", content="hi"),), parameters={"tools": tools})
+    with pytest.raises(PayloadTooLarge):
+        infer(request, ASKER, gateway(backend, store))
+    assert (backend.calls, store.events) == ([], {})
 
 
 @pytest.mark.parametrize("text", [GROWING * 2, "x" * 3_000_000, "\x00" * 900_000, "ñ" * 700_000])

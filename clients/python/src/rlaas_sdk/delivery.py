@@ -26,7 +26,7 @@ from rlaas_sdk.transport import BatchResults, NotABatch, Transport, draw_backoff
 MAX_BATCH_EVENTS, MIN_BATCH_EVENTS = 500, 5
 MORE_EVENTS = 25
 """By how many events the next batch grows after the service took one whole."""
-MAX_BATCH_BYTES = 5 * 1024 * 1024 - 64
+MAX_BATCH_BYTES = 4 * 1024 * 1024 - 64
 EAGER_AT_EVENTS = 100
 SPOOL_AFTER_S = 0.05
 SEND_AFTER_S = 1.0

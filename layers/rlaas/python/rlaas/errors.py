@@ -49,6 +49,12 @@ class ContextLengthExceeded(InvalidInput):
     code = "context_length_exceeded"
 
 
+class UnsupportedEncoding(InvalidInput):
+    """The request's body is packed in a way that the service does not unpack."""
+
+    code = "unsupported_encoding"
+
+
 class Unauthorized(RlaasError):
     """The request has no valid key."""
 

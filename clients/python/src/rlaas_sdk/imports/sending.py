@@ -21,7 +21,7 @@ from rlaas_sdk.imports.rows import JsonObject
 
 MAX_EVENTS = 500
 """Events of a batch, at most."""
-MAX_BATCH_BYTES = 5 * 1024 * 1024
+MAX_BATCH_BYTES = 4 * 1024 * 1024
 """Bytes of a batch's body, at most."""
 MAX_EVENT_BYTES = 256 * 1024
 """Bytes of an event, at most."""

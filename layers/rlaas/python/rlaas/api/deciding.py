@@ -1,16 +1,15 @@
 """Which policy would answer, for callers that ask its model directly or only want to know: `/v1/decide`, `/v1/models`,
 OpenFeature."""
 
-import json
 from collections.abc import Iterator
 
 from pydantic import JsonValue
 
 from rlaas.adapters.aws.lent_sessions import LIFETIME
 from rlaas.api.answering import gateway
-from rlaas.api.http import Body, Caller, GatewayEvent, body_of
+from rlaas.api.http import Body, Caller, GatewayEvent, load_json, read_body
 from rlaas.clock import rfc3339, utc_now
-from rlaas.errors import InvalidInput, ModelNotFound, NotFound
+from rlaas.errors import InvalidInput, ModelNotFound, NotFound, PayloadTooLarge, UnsupportedEncoding
 from rlaas.inference.decide import Asker, InferRequest
 from rlaas.inference.flags import CannotEvaluate, evaluate, evaluate_all, targeting_key
 from rlaas.inference.infer import decide
@@ -106,7 +105,8 @@ def flags(who: Caller, event: GatewayEvent, *, stage: Stage) -> tuple[int, Body]
 
 def _read_body(event: GatewayEvent, *, key: str | None) -> JsonValue:
     try:
-        body: JsonValue = json.loads(body_of(event))
-    except (ValueError, RecursionError, InvalidInput):
-        raise CannotEvaluate(400, "PARSE_ERROR", "the body is not valid JSON", key=key) from None
-    return body
+        return load_json(read_body(event))
+    except (PayloadTooLarge, UnsupportedEncoding):
+        raise
+    except InvalidInput as error:
+        raise CannotEvaluate(400, "PARSE_ERROR", error.detail, key=key) from None

@@ -2,9 +2,11 @@
 
 import base64
 import binascii
+import codecs
 import json
 import math
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -23,16 +25,21 @@ from rlaas.errors import (
     QuotaExceeded,
     RlaasError,
     Unauthorized,
+    UnsupportedEncoding,
 )
 from rlaas.wire import HOPS, invalid_input
 
 MAX_BODY_BYTES = 256 * 1024
 """The largest body, and the largest event of a batch, in bytes."""
-MAX_BATCH_BYTES = 5 * 1024 * 1024
-"""The largest batch, in bytes."""
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+"""The largest batch, in bytes. API Gateway hands bodies to functions in base64, and Lambda takes 6 MiB with the
+headers."""
+MAX_CHAT_BYTES = MAX_BATCH_BYTES
+"""The largest conversation, in bytes."""
 
 _STATUS: dict[type[RlaasError], int] = {
     PayloadTooLarge: 413,
+    UnsupportedEncoding: 415,
     InvalidInput: 400,
     Unauthorized: 401,
     Forbidden: 403,
@@ -157,17 +164,17 @@ def path_parameter(event: GatewayEvent, parameter: str) -> str:
     return unquote(str(value or ""))
 
 
-def parse(model: type[Model], event: GatewayEvent) -> Model:
+def parse(model: type[Model], event: GatewayEvent, *, most_bytes: int = MAX_BODY_BYTES) -> Model:
     """The request's body as `model`, strictly.
 
-    Raises: PayloadTooLarge above 256 KiB; InvalidInput for another content type, malformed JSON, something else than an
-    object, or fields that do not fit: `param` is the first one's path, the message names them all.
+    Raises: as `read_body`; InvalidInput for malformed JSON, something else than an object, or fields that do not fit:
+    `param` is the first one's path, the message names them all.
     """
+    body = read_body(event, most_bytes)
     try:
-        body = body_of(event)
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise invalid_input(error, _load_json(body)) from None
+        raise invalid_input(error, _load_for_paths(body)) from None
 
 
 def parse_batch(
@@ -175,13 +182,9 @@ def parse_batch(
 ) -> "list[Model | InvalidInput]":
     """The body's `events`: each as the model that its `type` names, or the error that says why it is not one.
 
-    Raises: PayloadTooLarge above `most_bytes`; InvalidInput when the body is no object with a list of 1 to `limit`
-    events.
+    Raises: as `read_body`; InvalidInput when the body is no object with a list of 1 to `limit` events.
     """
-    try:
-        body = json.loads(body_of(event, most_bytes))
-    except (ValueError, RecursionError):
-        raise InvalidInput("the body is not valid JSON") from None
+    body = load_json(read_body(event, most_bytes))
     if not isinstance(body, dict):
         raise InvalidInput("the body must be an object")
     unknown = next((name for name in body if name != "events"), None)
@@ -211,26 +214,78 @@ def _parse_item(models: Mapping[str, type[Model]], item: object) -> "Model | Inv
         return invalid_input(error, item)
 
 
-def _load_json(body: bytes) -> object:
+def _load_for_paths(body: bytes) -> object:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
 
 
-def body_of(event: GatewayEvent, limit: int = MAX_BODY_BYTES) -> bytes:
-    """The request's body. Raises: PayloadTooLarge above `limit` bytes; InvalidInput for another content type."""
+def load_json(body: bytes) -> JsonValue:
+    """The JSON in `body`. Raises: InvalidInput where it is none, has numbers that are not finite, or nests too deep."""
+    try:
+        value: JsonValue = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise InvalidInput("the body is not valid JSON") from None
+    return value
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def read_body(event: GatewayEvent, most_bytes: int = MAX_BODY_BYTES) -> bytes:
+    """The request's body in UTF-8, unpacked and without a byte order mark.
+
+    Raises: InvalidInput for another content type, an empty body, or one that is not UTF-8; UnsupportedEncoding for a
+    `Content-Encoding` other than gzip; PayloadTooLarge when it has, unpacked, more than `most_bytes`.
+    """
     content_type = (header(event, "Content-Type") or "").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise InvalidInput("the content type must be application/json", param="Content-Type")
+    encoding = (header(event, "Content-Encoding") or "identity").strip().lower()
+    if encoding not in ("identity", "gzip"):
+        raise UnsupportedEncoding("bodies are taken as they are or packed by gzip", param="Content-Encoding")
+    body = _read_sent_bytes(event)
+    if encoding == "gzip":
+        body = _unpack_gzip(body, most_bytes)
+    if len(body) > most_bytes:
+        raise PayloadTooLarge(f"the body has {len(body)} bytes; at most {most_bytes} are taken")
+    _check_utf8(body)
+    body = body.removeprefix(codecs.BOM_UTF8)
+    if not body.strip():
+        raise InvalidInput("the body is empty; it must be a JSON object")
+    return body
+
+
+def _read_sent_bytes(event: GatewayEvent) -> bytes:
     body = cast("str | None", event.get("body")) or ""
-    if event.get("isBase64Encoded"):
-        try:
-            raw = base64.b64decode(body, validate=True)
-        except binascii.Error:
-            raise InvalidInput("the body is not base64") from None
-    else:
-        raw = body.encode(errors="surrogatepass")
-    if len(raw) > limit:
-        raise PayloadTooLarge(f"the body has {len(raw)} bytes; at most {limit} are taken")
-    return raw
+    if not event.get("isBase64Encoded"):
+        return body.encode(errors="surrogatepass")
+    try:
+        return base64.b64decode(body, validate=True)
+    except binascii.Error:
+        raise InvalidInput("the body is not base64") from None
+
+
+def _unpack_gzip(body: bytes, most_bytes: int) -> bytes:
+    """What `body` unpacks to; no more than `most_bytes` are ever unpacked."""
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        unpacked = unpacker.decompress(body, most_bytes + 1)
+    except zlib.error:
+        unpacked = b""
+    if len(unpacked) > most_bytes:
+        raise PayloadTooLarge(f"the body unpacks to more than {most_bytes} bytes, the most that are taken")
+    if not unpacker.eof or unpacker.unused_data:
+        raise InvalidInput("the body is not whole gzip, as its Content-Encoding says", param="Content-Encoding")
+    return unpacked
+
+
+def _check_utf8(body: bytes) -> None:
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in body[:4]:
+        raise InvalidInput("the body is in UTF-16 or UTF-32; JSON is sent in UTF-8")
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"the body is not UTF-8: byte 0x{body[error.start]:02x} at position {error.start}") from None

@@ -236,7 +236,7 @@ def _turn_to(policy: Policy, exchange: Exchange, gateway: Gateway) -> Exchange:
         exchange = replace(exchange, question=admitted, backend=policy.backend, failures=(_BLOCKED_BY_CONTROL,))
         return _note_fallback(exchange)
     try:
-        return replace(exchange, question=render_admitted(exchange.assignment, admitted, gateway))
+        return replace(exchange, question=render_admitted(exchange.assignment, admitted))
     except BaseException as error:
         return replace(exchange, error=error)
 

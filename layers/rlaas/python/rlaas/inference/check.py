@@ -13,7 +13,7 @@ from rlaas.inference.render import BLOCKED, Actions, Blocked, PolicyAction
 from rlaas.inference.spending import Spent
 from rlaas.policies.bundle import Policy
 from rlaas.policies.render_prompt import finished
-from rlaas.telemetry.ingest import cut
+from rlaas.telemetry.item_size import cut
 
 MAX_ANSWER_BYTES = 1024 * 1024
 """The largest answer, all its choices together, in bytes of JSON. Lambda hands over 6 MB, one item stores 400 KB."""

@@ -51,9 +51,8 @@ class _Turn:
         return (*self.interaction.messages[begins_after:], *answer)
 
     def is_cut(self) -> bool:
-        """Whether more was answered than an event holds."""
-        cut = self.output.metadata.get("cut")
-        return isinstance(cut, list) and ("text" in cut or "tool_calls" in cut)
+        """Whether more was said, or answered, than an event holds."""
+        return "messages" in self.interaction.cut_fields or not {"text", "tool_calls"}.isdisjoint(self.output.cut_fields)
 
 
 def find_earlier(response_id: str, tenant_id: str, store: EventStore) -> EarlierResponse:

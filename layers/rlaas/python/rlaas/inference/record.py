@@ -20,7 +20,7 @@ from rlaas.metering.prices import usd
 from rlaas.routing.assign import Decision
 from rlaas.telemetry.events import GuardrailActed, InteractionCreated, OutputProduced, RequestFailed
 from rlaas.telemetry.feedback_token import ShownOutput, feedback_token
-from rlaas.telemetry.ingest import is_same_event, prepare, prepare_answers, prepare_clean
+from rlaas.telemetry.ingest import is_same_event, prepare, prepare_answers, prepare_request
 from rlaas.telemetry.store import StoredEvent
 
 
@@ -84,7 +84,7 @@ def record_interaction(assignment: Assignment, gateway: Gateway) -> bool:
     """
     request = assignment.request
     fields = {name: getattr(request, name) for name in request.model_fields_set & InteractionCreated.model_fields.keys()}
-    interaction = prepare_clean(
+    interaction = prepare_request(
         InteractionCreated(**{**fields, "interaction_id": assignment.interaction_id}),
         assignment.asker.tenant_id,
         received_at=gateway.clock(),

@@ -7,21 +7,16 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from rlaas.chat import ChatCall, Choice, Document, Message
-from rlaas.errors import PayloadTooLarge
 from rlaas.inference.decide import Assignment
 from rlaas.inference.gateway import Gateway
 from rlaas.policies.bundle import Policy
 from rlaas.policies.render_prompt import offered_tools, render, render_before
-from rlaas.privacy.scrub import Scrubber
-from rlaas.telemetry.ingest import MAX_STORED_BYTES, MIN_ANSWER_BYTES
 
 if TYPE_CHECKING:
     from rlaas.policies.guardrails.checks import GuardrailAction
 
 BLOCKED = "content_filter"
 """The finish reason of an answer that a guardrail put in place of another, in OpenAI's words."""
-_SMALL_PROMPT = 16 * 1024
-"""A prompt of fewer characters than this is small enough, however it is masked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +62,7 @@ class Question:
 def render_question(assignment: Assignment, policy: Policy, gateway: Gateway) -> Question | Blocked:
     """The question of `policy`, unless its guardrails block the request. Raises: as `render_admitted`."""
     admitted = admit(assignment, policy, gateway)
-    return admitted if isinstance(admitted, Blocked) else render_admitted(assignment, admitted, gateway)
+    return admitted if isinstance(admitted, Blocked) else render_admitted(assignment, admitted)
 
 
 def admit(assignment: Assignment, policy: Policy, gateway: Gateway) -> Admitted | Blocked:
@@ -97,16 +92,9 @@ def admit(assignment: Assignment, policy: Policy, gateway: Gateway) -> Admitted 
     )
 
 
-def render_admitted(assignment: Assignment, admitted: Admitted, gateway: Gateway) -> Question:
-    """The policy's prompt over what was let in.
-
-    Raises: InvalidInput naming the input that the prompt misses, PayloadTooLarge where the prompt leaves its answer no
-    room in one item.
-    """
-    call = _render_call(assignment, admitted)
-    if not assignment.decision.shadow:  # a mirrored request was let in before
-        _check_size(call, gateway.scrubber)
-    return Question(admitted.policy, call, admitted.actions)
+def render_admitted(assignment: Assignment, admitted: Admitted) -> Question:
+    """The policy's prompt over what was let in. Raises: InvalidInput naming the input that the prompt misses."""
+    return Question(admitted.policy, _render_call(assignment, admitted), admitted.actions)
 
 
 def render_unguarded(assignment: Assignment, policy: Policy) -> Question:
@@ -139,14 +127,3 @@ def _merge_parameters(policy: Policy, overrides: Mapping[str, JsonValue]) -> dic
     if "tools" in parameters:
         own.pop("tool_choice", None)
     return {**own, **parameters}
-
-
-def _check_size(call: ChatCall, scrubber: Scrubber) -> None:
-    """Refuse, before anybody is paid, a prompt that leaves its answer no room in one item once it is masked."""
-    texts = [text for message in call.messages for text in (message.content, *(one.function.arguments for one in message.tool_calls))]
-    if sum(map(len, texts)) < _SMALL_PROMPT:
-        return
-    size = sum(len(text.encode(errors="surrogatepass")) for text in scrubber.by_patterns.texts(texts))
-    most = MAX_STORED_BYTES - MIN_ANSWER_BYTES
-    if size > most:
-        raise PayloadTooLarge(f"the prompt has {size} bytes with its personal data masked; at most {most} are stored")

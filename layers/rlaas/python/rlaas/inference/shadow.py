@@ -52,7 +52,8 @@ def shadow_tasks(served: StoredEvent) -> list[ShadowTask]:
 def answer_unseen(task: ShadowTask, gateway: Gateway) -> bool:
     """Have the shadow answer and store its output; whether that is new.
 
-    Only the policy's own backend is asked, once: it is the one on trial.
+    Only the policy's own backend is asked, once: it is the one on trial. A request that was too large to be stored
+    whole is not mirrored.
 
     Raises: NotFound when what is to be mirrored or the policy is not there, QuotaExceeded, InvalidInput,
     DependencyUnavailable.
@@ -63,6 +64,8 @@ def answer_unseen(task: ShadowTask, gateway: Gateway) -> bool:
     interaction, served = (stored[name].event() if name in stored else None for name in (task.interaction_id, task.output_id))
     if not isinstance(interaction, InteractionCreated) or not isinstance(served, OutputProduced) or served.decision is None:
         raise NotFound(f"the request {task.interaction_id!r} or its output is not there")
+    if interaction.cut_fields:
+        return False
     assignment = _assign_shadow(task, interaction, served, served.decision, gateway)
     question = render_question(assignment, assignment.policy, gateway)
     exchange = open_exchange(assignment, question, reserve_budgets(assignment, question, gateway, alone=True))

@@ -17,8 +17,8 @@ from rlaas.errors import InvalidInput
 from rlaas.policies.prompt_graph import FewShotNode, Prompt, RetrievalNode, SystemNode, TextNode, UserNode
 
 MAX_PROMPT_BYTES = 256 * 1024
-"""The largest prompt, in bytes of UTF-8: it is stored with its answer in one DynamoDB item, which has at most 400
-KB."""
+"""The most that a policy's prompt renders to, in bytes of UTF-8: it is stored with its answer in one DynamoDB item,
+which has at most 400 KB."""
 
 _MOST_PARTS = 1000
 """The most texts, names, conditions and filters in one template."""
@@ -110,7 +110,7 @@ def render_before(
     chat: tuple[Message, ...], prompt: Prompt, inputs: Mapping[str, str], documents: Sequence[Document] = ()
 ) -> tuple[Message, ...]:
     """The prompt without its user nodes, and then the messages of `chat`. Raises: InvalidInput, as `render` does."""
-    return _check_size((*_Renderer(prompt, inputs, documents).messages(SystemNode, FewShotNode), *chat))
+    return (*_check_size(tuple(_Renderer(prompt, inputs, documents).messages(SystemNode, FewShotNode))), *chat)
 
 
 def offered_tools(prompt: Prompt) -> dict[str, JsonValue]:

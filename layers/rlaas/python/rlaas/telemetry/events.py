@@ -40,6 +40,12 @@ class Event(WireModel):
     tags: tuple[Tag, ...] = Field(default=(), max_length=32)
     dryrun: bool = Field(default=False, description="Check and answer as ever, and store nothing.")
 
+    @property
+    def cut_fields(self) -> tuple[str, ...]:
+        """The fields that were too large to be stored with it, in part or as a whole."""
+        names = self.metadata.get("cut")
+        return tuple(str(name) for name in names) if isinstance(names, list) else ()
+
 
 class InteractionCreated(Event):
     """A request that an application's user made: the skill's inputs, or a chat's messages; with the documents to ground

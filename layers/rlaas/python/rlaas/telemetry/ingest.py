@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache, partial
 
-from pydantic import BaseModel, JsonValue
+from pydantic import JsonValue
 from ulid import ULID
 
 from rlaas.clock import Clock
@@ -27,16 +27,11 @@ from rlaas.telemetry.events import (
     TaskResultReported,
 )
 from rlaas.telemetry.feedback_token import ShownOutput, feedback_token
+from rlaas.telemetry.item_size import MAX_STORED_BYTES, MIN_ANSWER_BYTES, count_bytes, cut_output, may_fit
 from rlaas.telemetry.permission import permit
 from rlaas.telemetry.scrubbing import scrubbed
 from rlaas.telemetry.store import EventStore, ShadowRole, SkillSource, StoredEvent, Trial
 from rlaas.wire import check_idempotency_key
-
-MAX_STORED_BYTES = 380 * 1024
-"""The largest event stored, in bytes of JSON: masks may be longer than what they stand for, and an item of DynamoDB
-ends at 400 KB."""
-MIN_ANSWER_BYTES = 64 * 1024
-"""How much room a prompt must leave for the answer that is stored with it, in bytes of JSON."""
 
 _NOT_OF_THE_EVENT = {"dryrun", "feedback_token", "preferred_feedback_token"}
 """What a request says about itself: neither stored nor part of what makes two payloads the same."""
@@ -250,7 +245,7 @@ def prepare(
     complete = (clean or event).model_copy(update=fields)
     sent: JsonValue = event.model_dump(mode="json", exclude_unset=True, exclude={id_field, "page_key_id", *_NOT_OF_THE_EVENT})
     payload = canonical_json(complete.model_dump(mode="json", exclude_none=True, exclude=_NOT_OF_THE_EVENT))
-    if (size := _count_bytes(payload)) > MAX_STORED_BYTES:
+    if (size := count_bytes(payload)) > MAX_STORED_BYTES:
         raise PayloadTooLarge(
             f"the event has {size} bytes with its personal data masked; at most {MAX_STORED_BYTES} are stored: send it in smaller parts"
         )
@@ -285,10 +280,26 @@ def _list_shadow_roles(decision: Decision) -> tuple[ShadowRole, ...]:
     return tuple(role for role, holds in shadow_roles.items() if holds)
 
 
-def prepare_clean(event: AnyEvent, tenant_id: str, *, received_at: datetime, scrubber: Scrubber) -> StoredEvent:
+def _prepare_clean(event: AnyEvent, tenant_id: str, *, received_at: datetime, scrubber: Scrubber) -> StoredEvent:
     """`event` as it will be stored, scrubbed. Raises: DependencyUnavailable."""
     [clean] = scrubbed([event], scrubber)
     return prepare(event, tenant_id, received_at=received_at, clean=clean, digest=scrubber.digest)
+
+
+def prepare_request(request: InteractionCreated, tenant_id: str, *, received_at: datetime, scrubber: Scrubber) -> StoredEvent:
+    """`request`, which the gateway answers, as it will be stored, scrubbed. A conversation that is larger than an item
+    holds is left out as a whole, and `metadata` then names it under `cut`.
+
+    Raises: PayloadTooLarge for the rest of the request, DependencyUnavailable.
+    """
+    if may_fit(request.messages, MAX_STORED_BYTES):
+        try:
+            return _prepare_clean(request, tenant_id, received_at=received_at, scrubber=scrubber)
+        except PayloadTooLarge:
+            if not request.messages:
+                raise
+    [clean] = scrubbed([request.model_copy(update={"messages": (), "metadata": {**request.metadata, "cut": ["messages"]}})], scrubber)
+    return prepare(request, tenant_id, received_at=received_at, clean=clean, digest=scrubber.digest)
 
 
 def prepare_answers(outputs: Sequence[OutputProduced], tenant_id: str, *, received_at: datetime, scrubber: Scrubber) -> list[StoredEvent]:
@@ -296,47 +307,19 @@ def prepare_answers(outputs: Sequence[OutputProduced], tenant_id: str, *, receiv
     cut: its text at the end, tool calls and the prompt as a whole; `metadata` then names the cut fields, under `cut`.
     Raises: DependencyUnavailable."""
     stored: list[StoredEvent] = []
-    for output, clean in zip(outputs, scrubbed(outputs, scrubber), strict=True):
-        assert isinstance(clean, OutputProduced)
+    for output, clean in zip(outputs, scrubbed([*map(_leave_out_messages, outputs)], scrubber), strict=True):
         try:
             stored.append(prepare(output, tenant_id, received_at=received_at, clean=clean, digest=scrubber.digest))
         except PayloadTooLarge:
-            stored.append(prepare(output, tenant_id, received_at=received_at, clean=_cut_output(clean), digest=scrubber.digest))
+            stored.append(prepare(output, tenant_id, received_at=received_at, clean=cut_output(clean), digest=scrubber.digest))
     return stored
 
 
-def _cut_output(output: OutputProduced) -> OutputProduced:
-    def size(value: BaseModel | tuple[BaseModel, ...]) -> int:
-        parts = value if isinstance(value, tuple) else (value,)
-        return sum(_count_bytes(part.model_dump_json(exclude_none=True)) + 1 for part in parts)
-
-    room = MAX_STORED_BYTES - size(output.model_copy(update={"text": "", "tool_calls": (), "messages": None})) - 1024
-    changes: dict[str, object] = {}
-    messages = size(output.messages or ())
-    if messages > room - MIN_ANSWER_BYTES:
-        changes["messages"], messages = None, 0
-    calls = size(output.tool_calls)
-    if calls > room - messages:
-        changes["tool_calls"], calls = (), 0
-    text = cut(output.text, room - messages - calls)
-    if text != output.text:
-        changes["text"] = text
-    return output.model_copy(update={**changes, "metadata": {**output.metadata, "cut": [*changes]}})
-
-
-def cut(text: str, room: int) -> str:
-    """As much of the beginning of `text` as takes up to `room` bytes as JSON."""
-    if _count_bytes(canonical_json(text)) <= room:
-        return text
-    fits, too_long = 0, len(text)
-    while too_long - fits > 1:
-        middle = (fits + too_long) // 2
-        fits, too_long = (middle, too_long) if _count_bytes(canonical_json(text[:middle])) <= room else (fits, middle)
-    return text[:fits]
-
-
-def _count_bytes(text: str) -> int:
-    return len(text.encode(errors="surrogatepass"))
+def _leave_out_messages(output: OutputProduced) -> OutputProduced:
+    """`output`, without its prompt where that is larger than an item holds."""
+    if may_fit(output.messages, MAX_STORED_BYTES - MIN_ANSWER_BYTES):
+        return output
+    return output.model_copy(update={"messages": None, "metadata": {**output.metadata, "cut": ["messages"]}})
 
 
 def is_same_event(one: StoredEvent, other: StoredEvent) -> bool:
