@@ -9,6 +9,7 @@ from mangum import Mangum
 from rlaas.api.admin.app import admin_app
 from rlaas.api.admin.services import Services
 from rlaas.api.admission import admit_caller
+from rlaas.api.paths import tidy_path
 from rlaas.clock import utc_now
 from rlaas.runtime.environment import AdminEnvironment
 from rlaas.runtime.stage import current_stage, import_ahead
@@ -61,4 +62,5 @@ _answer = Mangum(admin_app(services, admit_caller), lifespan="off")
 
 def handler(event: Mapping[str, object], context: LambdaContext) -> dict[str, object]:
     """The Lambda entry point."""
-    return cast(dict[str, object], _answer(cast(Any, event), cast(Any, context)))
+    tidy_event = {**event, "path": tidy_path(str(event["path"]))}
+    return cast(dict[str, object], _answer(cast(Any, tidy_event), cast(Any, context)))

@@ -16,6 +16,8 @@ from infra.acknowledge import acknowledge
 from infra.config import StageConfig
 from infra.constructs.firewall import Firewall
 from infra.constructs.python_function import log_group
+from rlaas.api.http import EXPOSED_HEADERS
+from rlaas.api.paths import ADMIN_PATHS, METHODS
 
 # The refusals of API Gateway itself, before it calls a function: its response type, status (None: as API Gateway sets
 # it), our error type and code, and the message where API Gateway's own would mislead.
@@ -36,6 +38,19 @@ _GATEWAY_ERRORS: tuple[tuple[str, int | None, str, str, str | None], ...] = (
 )
 
 _STAGE = "api"
+ANY_METHOD = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_COMMON_HEADERS = {
+    "Access-Control-Allow-Origin": "'*'",
+    "Access-Control-Expose-Headers": f"'{EXPOSED_HEADERS}'",
+    "X-Request-Id": "context.requestId",
+    "Request-Id": "context.requestId",
+}
+_PREFLIGHT_HEADERS = {
+    # The star stands for every header but Authorization, such as those that vendors' clients add; browsers that do not
+    # know it read the names.
+    "Access-Control-Allow-Headers": "'Authorization, Content-Type, Idempotency-Key, X-Api-Key, Anthropic-Version, Traceparent, *'",
+    "Access-Control-Max-Age": "'86400'",
+}
 _ACCESS_LOG = {
     "request_id": "$context.requestId",
     "tenant_id": "$context.authorizer.tenant_id",
@@ -64,6 +79,9 @@ class PublicApi(Construct):
             rest_api_name=config.prefix,
             description=f"RLaaS {config.name}",
             endpoint_types=[apigateway.EndpointType.REGIONAL],
+            # Bodies come to the functions as the bytes that were sent. As text, what is packed would be destroyed, and
+            # a byte that is no UTF-8 would become a character that nobody sent.
+            binary_media_types=["application/json"],
             cloud_watch_role=True,
             cloud_watch_role_removal_policy=RemovalPolicy.RETAIN if config.keep_data else RemovalPolicy.DESTROY,
             deploy_options=apigateway.StageOptions(
@@ -101,11 +119,7 @@ class PublicApi(Construct):
                 response_type.title().replace("_", ""),
                 type=apigateway.ResponseType.of(response_type),
                 status_code=None if status is None else str(status),
-                response_headers={
-                    "Access-Control-Allow-Origin": "'*'",
-                    "Access-Control-Expose-Headers": "'Retry-After, X-Request-Id'",
-                    "X-Request-Id": "context.requestId",
-                },
+                response_headers=_COMMON_HEADERS,
                 templates={"application/json": _error_body(error_type, code, message)},
             )
         acknowledge(
@@ -136,21 +150,12 @@ class PublicApi(Construct):
             )
 
     def route(
-        self,
-        method: str,
-        paths: Sequence[str],
-        function: lambda_.IFunction,
-        *,
-        from_browsers: bool = False,
-        streams_for: Duration | None = None,
-        by_api_key: bool = False,
+        self, paths: Sequence[str], function: lambda_.IFunction, *, streams_for: Duration | None = None, by_api_key: bool = False
     ) -> None:
-        """Send `method` on each of `paths` to `function`, for callers with a key; with `from_browsers`, answer
-        preflights.
+        """Send each of `paths` to `function`, for callers with a key: by its methods in `METHODS`, or by any.
 
-        Pages of every origin may call: access depends on a key in a header and not on a cookie, and a publishable key
-        names its own origins. With `streams_for`, the response of the function, which must stream, is passed on as it
-        comes, for at most that long. `by_api_key` takes the key in `x-api-key`, too.
+        With `streams_for`, the response of the function, which must stream, is passed on as it comes, for at most that
+        long. `by_api_key` takes the key in `x-api-key`, too.
         """
         integration = apigateway.LambdaIntegration(
             function,
@@ -160,27 +165,46 @@ class PublicApi(Construct):
         )
         for path in paths:
             resource = self.api.root.resource_for_path(path)
-            if from_browsers:
-                preflight = resource.add_cors_preflight(
-                    allow_origins=apigateway.Cors.ALL_ORIGINS,
-                    allow_methods=[method],
-                    allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
-                    max_age=Duration.days(1),
+            self._answer_options(resource, METHODS.get(path, ANY_METHOD), from_browsers=path not in ADMIN_PATHS)
+            for method in METHODS.get(path, ("ANY",)):
+                api_method = resource.add_method(
+                    method,
+                    integration,
+                    authorizer=self._uncached_authorizer if by_api_key else self._authorizer,
+                    authorization_type=apigateway.AuthorizationType.CUSTOM,
                 )
                 acknowledge(
-                    preflight, "A preflight carries no credentials, by the Fetch standard.", "AwsSolutions-APIG4", "AwsSolutions-COG4"
+                    api_method,
+                    "Callers have our own hashed, scoped keys, which the Lambda authorizer checks; there are no user pools.",
+                    "AwsSolutions-COG4",
                 )
-            api_method = resource.add_method(
-                method,
-                integration,
-                authorizer=self._uncached_authorizer if by_api_key else self._authorizer,
-                authorization_type=apigateway.AuthorizationType.CUSTOM,
-            )
-            acknowledge(
-                api_method,
-                "Callers are applications with our own hashed, scoped keys, which the Lambda authorizer checks; there are no user pools.",
-                "AwsSolutions-COG4",
-            )
+
+    def _answer_options(self, resource: apigateway.Resource, methods: Sequence[str], *, from_browsers: bool) -> None:
+        """Answer OPTIONS with the methods that there are and, with `from_browsers`, what a browser asks before a page
+        calls.
+
+        Pages of every origin may call: access depends on a key in a header and not on a cookie, and a publishable key
+        names its own origins. Browsers send no key with the question.
+        """
+        offered = f"'{', '.join((*methods, 'OPTIONS'))}'"
+        headers = {"Allow": offered, "X-Request-Id": "context.requestId"}
+        if from_browsers:
+            headers |= {**_COMMON_HEADERS, **_PREFLIGHT_HEADERS, "Access-Control-Allow-Methods": offered}
+        by_parameter = {f"method.response.header.{name}": value for name, value in headers.items()}
+        # Bodies are handed on as bytes, which a mock cannot read (binary_media_types).
+        as_text = apigateway.ContentHandling.CONVERT_TO_TEXT
+        answer = apigateway.IntegrationResponse(status_code="204", response_parameters=by_parameter, content_handling=as_text)
+        method = resource.add_method(
+            "OPTIONS",
+            apigateway.MockIntegration(
+                request_templates={"application/json": '{"statusCode": 204}'}, content_handling=as_text, integration_responses=[answer]
+            ),
+            authorization_type=apigateway.AuthorizationType.NONE,
+            method_responses=[
+                apigateway.MethodResponse(status_code="204", response_parameters=dict.fromkeys(by_parameter, True)),
+            ],
+        )
+        acknowledge(method, "A preflight carries no credentials, by the Fetch standard.", "AwsSolutions-APIG4", "AwsSolutions-COG4")
 
 
 def _error_body(error_type: str, code: str, message: str | None) -> str:

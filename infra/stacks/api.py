@@ -16,22 +16,8 @@ from infra.constructs.rest_api import PublicApi
 from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, VllmEndpoint
 from infra.stacks.data import DataStack
 from infra.stacks.rlaas_stack import RlaasStack
+from rlaas.api import paths
 from rlaas.runtime.environment import API_GATEWAY_SECONDS, AdminEnvironment, RegistryEnvironment, TelemetryEnvironment
-
-TELEMETRY_PATHS = (
-    "v1/interaction.create",
-    "v1/interaction.output",
-    "v1/feedback.submit",
-    "v1/feedback.token",
-    "v1/task_result",
-    "v1/events:batch",
-)
-INFERENCE_PATHS = ("v1/infer", "v1/decide", "ofrep/v1/evaluate/flags", "ofrep/v1/evaluate/flags/{key}")
-MODEL_PATHS = ("v1/models", "v1/models/{model}")
-CHAT_PATHS = ("v1/chat/completions", "v1/responses")
-MESSAGES_PATHS = ("v1/messages", "v1/messages/count_tokens")
-ABSENT_PATHS = ("v1/responses/{proxy+}",)
-"""What OpenAI's APIs have and RLaaS has not; a function says what there is."""
 
 
 class ApiStack(RlaasStack):
@@ -98,13 +84,14 @@ class ApiStack(RlaasStack):
         self.bootstrap = self._bootstrap(data)
 
         self.public = PublicApi(self, "Api", config=config, authorizer=self.authorizer.target)
-        self.public.route("POST", INFERENCE_PATHS, self.inference.target)
-        self.public.route("GET", MODEL_PATHS, self.inference.target)
-        self.public.route("ANY", ABSENT_PATHS, self.inference.target)
-        self.public.route("POST", CHAT_PATHS, self.chat.target, streams_for=stream_time)
-        self.public.route("POST", MESSAGES_PATHS, self.chat.target, streams_for=stream_time, by_api_key=True)
-        self.public.route("POST", TELEMETRY_PATHS, self.telemetry.target, from_browsers=True)
-        self.public.route("ANY", ["v1/admin/{proxy+}"], self.admin.target)
+        self.public.route(paths.INFERENCE_PATHS, self.inference.target)
+        self.public.route(paths.MODEL_PATHS, self.inference.target)
+        self.public.route(paths.ABSENT_PATHS, self.inference.target)
+        self.public.route(paths.CHAT_PATHS, self.chat.target, streams_for=stream_time)
+        self.public.route(paths.MESSAGES_PATHS, self.chat.target, streams_for=stream_time, by_api_key=True)
+        self.public.route(paths.TELEMETRY_PATHS, self.telemetry.target)
+        self.public.route(paths.ADMIN_PATHS, self.admin.target)
+        self.public.route(paths.OTHER_PATHS, self.inference.target)
         CfnOutput(self, "ApiId", value=self.public.api.rest_api_id)
         CfnOutput(self, "ApiUrl", value=self.public.api.url)
         CfnOutput(self, "BootstrapFunction", value=self.bootstrap.function.function_name)

@@ -94,6 +94,14 @@ def _with_transfer_mode(provision: Callable[..., Any]) -> Callable[..., Any]:
     return provision_with_mode
 
 
+def _invoke_mock(integration: Record) -> Any:
+    """Stock's answer of a mock integration, with an id in the place of `context.requestId`, which stock sends as a
+    word."""
+    status, headers, body = _stock_invoke_mock(integration)
+    return status, {name: responses.new_uuid() if value == "context.requestId" else value for name, value in headers.items()}, body
+
+
+_stock_invoke_mock = apigateway_v1._invoke_mock_v1
 _stock_invoke_proxy = apigateway_v1._invoke_lambda_proxy_v1
 _stock_put_integration = apigateway_v1._put_integration
 
@@ -102,5 +110,6 @@ def install() -> None:
     """Hook in."""
     apigateway_v1._invoke_lambda_proxy_v1 = _invoke_proxy
     apigateway_v1._put_integration = _put_integration
+    apigateway_v1._invoke_mock_v1 = _invoke_mock
     handlers = provisioners._RESOURCE_HANDLERS["AWS::ApiGateway::Method"]
     handlers |= {way: _with_transfer_mode(handlers[way]) for way in ("create", "update")}

@@ -19,9 +19,9 @@ import app
 from functions.chat.handler import DOORS
 from infra.config import STAGES, StageConfig
 from infra.constructs import event_lake
-from infra.stacks.api import CHAT_PATHS, MESSAGES_PATHS
 from rlaas.adapters.aws.item_keys import authorizer_partition, tenant_partition
 from rlaas.adapters.aws.lake import lake_record
+from rlaas.api.paths import CHAT_PATHS, MESSAGES_PATHS
 from rlaas.api.web import READY_PATH
 from rlaas.ids import adapter_name, base_component
 from rlaas.runtime import environment
@@ -389,7 +389,7 @@ def test_a_web_server_is_started_by_its_script_and_streams_to_the_client(templat
 
 
 def test_every_api_of_the_web_server_has_its_path() -> None:
-    assert {f"/{path}" for path in (*CHAT_PATHS, *MESSAGES_PATHS)} == DOORS.keys()
+    assert {*CHAT_PATHS, *MESSAGES_PATHS} == DOORS.keys()
 
 
 def test_stream_consumers_never_drop_a_batch_unseen(templates: list[Template]) -> None:

@@ -157,7 +157,7 @@ def check_refusal(answer: tuple[int, Any], status: int, kind: str, param: str | 
         ("GET", f"{HERE}/rollouts/rol_9", None, 404, "NotFound", None),
         ("GET", f"{HERE}/policies/{SKILL}@v9", None, 404, "NotFound", "policy_id"),
         ("GET", "/v1/admin/nothing-here", None, 404, "NotFound", None),
-        ("PATCH", f"{HERE}/route", {}, 404, "NotFound", None),
+        ("PATCH", f"{HERE}/route", {}, 405, "MethodNotAllowed", None),
         ("POST", f"{HERE}/policies", {"prompt": {"user": "{{ oops"}}, 400, "InvalidInput", "prompt.user.template"),
         ("POST", f"{HERE}/policies", {"prompt": {"user": "x"}, "backend": {"kind": "openai"}}, 400, "InvalidInput", "backend.model"),
         ("POST", f"{HERE}/policies", {"prompt": {"nodes": [{"kind": "user"}]}}, 400, "InvalidInput", "prompt.nodes.0.name"),
@@ -677,6 +677,13 @@ def test_what_rewards_come_to_is_told_for_days_and_not_for_too_many(api: Api) ->
 
 
 # What telemetry is judged by
+
+
+def test_another_method_is_405_with_those_that_the_path_has(api: Api) -> None:
+    for method, path, methods in (("PATCH", "skills/reply", "GET and PUT"), ("PUT", "keys", "GET and POST")):
+        status, answer = api.call(method, f"/v1/admin/{path}")
+        assert (status, answer["error"]["code"], answer["error"]["message"]) == (405, "method_not_allowed", f"this path takes {methods}")
+    assert api.call("GET", "/v1/admin/nothing")[0] == 404
 
 
 def test_a_publishable_key_names_its_pages_and_reports_only(api: Api) -> None:

@@ -119,6 +119,20 @@ def test_a_request_is_the_event_that_every_function_gets(port: int) -> None:
     assert (headers["content-type"], headers["x-request-id"]) == ("application/json", "req-1")
 
 
+@pytest.mark.parametrize("path", ["/v1/say/", "//v1/say", "/v1//say//?x=1"])
+def test_slashes_too_many_do_not_matter(port: int, path: str) -> None:
+    assert post(port, path, {"text": "hi"})[0] == 200
+
+
+def test_every_answer_has_its_id_and_pages_may_read_it(port: int, speaker: Speaker) -> None:
+    speaker.go_on.set()
+    for path, body in (("/v1/say", {"text": "hi"}), ("/v1/say", {}), ("/v1/none", {}), ("/v1/stream", {"text": "hi"})):
+        headers = post(port, path, body)[1]
+        assert headers["x-request-id"] == headers["request-id"] == "req-1"
+        assert headers["access-control-allow-origin"] == "*"
+        assert {"X-Request-Id", "Retry-After"} <= set(headers["access-control-expose-headers"].split(", "))
+
+
 def test_a_connection_may_be_kept_and_a_refusal_leaves_nothing_of_its_request_on_it(port: int) -> None:
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
     for context, status in ((None, 401), (CONTEXT, 200), (None, 401), (CONTEXT, 200)):

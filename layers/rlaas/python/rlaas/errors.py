@@ -1,5 +1,6 @@
 """The errors that all rooms raise. The class names never change: state machines and clients match on them."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -83,6 +84,16 @@ class ThreadUnsupported(InvalidInput):
     """An Anthropic client wants its conversation kept here; sent whole, it is answered."""
 
     code = "thread_unsupported_request"
+
+
+class MethodNotAllowed(NotFound):
+    """The path has no such method; `methods` are those that it has."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, methods: Sequence[str]) -> None:
+        super().__init__(f"this path takes {' and '.join(methods)}")
+        self.methods = tuple(methods)
 
 
 class PreviousResponseNotFound(NotFound):

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import JsonValue
 
-from rlaas.api.http import GatewayEvent, error_body, internal_error_body, request_id, retry_after, status_of
-from rlaas.errors import NotFound, RlaasError
+from rlaas.api.http import GatewayEvent, common_headers, error_body, failure_headers, internal_error_body, request_id, status_of
+from rlaas.api.paths import refuse_request
+from rlaas.errors import RlaasError
 from rlaas.runtime.log import log_refusal, logger, where
 
 
@@ -32,16 +33,17 @@ def make_handler(routes: Mapping[str, Handle]) -> Callable[[GatewayEvent, Lambda
     handle."""
 
     def handler(event: GatewayEvent, _: LambdaContext) -> dict[str, object]:
-        identifier = request_id(event)
+        identifier, method = request_id(event), event.get("httpMethod")
         try:
-            handle = routes.get(f"{event.get('httpMethod')} {event.get('resource')}")
+            handle = routes.get(f"{'GET' if method == 'HEAD' else method} {event.get('resource')}")
             if handle is None:
-                raise NotFound("there is nothing at this path")
-            return _answer(handle(event), identifier)
+                refuse_request(event)
+            answer = _answer(handle(event), identifier)
+            return {**answer, "body": ""} if method == "HEAD" else answer
         except RlaasError as error:
             status = status_of(error)
             log_refusal(error, identifier, status=status)
-            return _answer(Reply(status, error_body(error, identifier)), identifier, retry_after(error))
+            return _answer(Reply(status, error_body(error, identifier)), identifier, failure_headers(error))
         except Exception as error:
             logger.error("failed", request_id=identifier, error=type(error).__name__, where=where(error))
             return _answer(Reply(500, internal_error_body(identifier)), identifier)
@@ -50,15 +52,12 @@ def make_handler(routes: Mapping[str, Handle]) -> Callable[[GatewayEvent, Lambda
 
 
 def _answer(reply: Reply, identifier: str, headers: Mapping[str, str] | None = None) -> dict[str, object]:
-    """What API Gateway sends, which a page of any origin may read: the caller's key decides, and a publishable one
-    names its origins."""
+    """What API Gateway sends."""
     return {
         "statusCode": reply.status,
         "headers": {
             "Content-Type": "application/json",
-            "X-Request-Id": identifier,
-            "Access-Control-Allow-Origin": "*",
-            "Access-Control-Expose-Headers": "Retry-After, X-Request-Id",
+            **common_headers(identifier),
             **(headers or {}),
         },
         "body": json.dumps(reply.body, ensure_ascii=False),

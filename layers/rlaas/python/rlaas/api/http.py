@@ -20,6 +20,7 @@ from rlaas.errors import (
     DependencyUnavailable,
     Forbidden,
     InvalidInput,
+    MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
     QuotaExceeded,
@@ -37,12 +38,16 @@ headers."""
 MAX_CHAT_BYTES = MAX_BATCH_BYTES
 """The largest conversation, in bytes."""
 
+EXPOSED_HEADERS = "Retry-After, X-Request-Id, Request-Id"
+"""What pages may read of an answer's headers, apart from those that browsers show anyway."""
+
 _STATUS: dict[type[RlaasError], int] = {
     PayloadTooLarge: 413,
     UnsupportedEncoding: 415,
     InvalidInput: 400,
     Unauthorized: 401,
     Forbidden: 403,
+    MethodNotAllowed: 405,
     NotFound: 404,
     Conflict: 409,
     QuotaExceeded: 429,
@@ -92,10 +97,27 @@ def error_body(error: RlaasError, request_id: str) -> Body:
     }
 
 
-def retry_after(error: Exception) -> dict[str, str]:
-    """The header `Retry-After` in whole seconds, where the error knows how long to wait."""
-    seconds = error.retry_after_s if isinstance(error, RlaasError) else None
-    return {} if seconds is None else {"Retry-After": str(math.ceil(seconds))}
+def failure_headers(error: Exception) -> dict[str, str]:
+    """The headers that HTTP has for what would help: `Retry-After` in whole seconds, `Allow`, `Accept-Encoding`."""
+    headers = {}
+    if isinstance(error, RlaasError) and error.retry_after_s is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = ", ".join((*error.methods, "OPTIONS"))
+    if isinstance(error, UnsupportedEncoding):
+        headers["Accept-Encoding"] = "gzip"
+    return headers
+
+
+def common_headers(identifier: str) -> dict[str, str]:
+    """The headers of every answer, which a page of any origin may read: the caller's key decides, and a publishable one
+    names its origins. Anthropic's clients look for `Request-Id`."""
+    return {
+        "X-Request-Id": identifier,
+        "Request-Id": identifier,
+        "Access-Control-Allow-Origin": "*",
+        "Access-Control-Expose-Headers": EXPOSED_HEADERS,
+    }
 
 
 def internal_error_body(request_id: str) -> Body:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from itertools import chain
 
-from rlaas.api.http import Body, GatewayEvent, request_id, retry_after, status_of
+from rlaas.api.http import Body, GatewayEvent, common_headers, failure_headers, request_id, status_of
 from rlaas.api.openai_errors import openai_failure
+from rlaas.api.paths import tidy_path
 from rlaas.errors import NotFound, RlaasError, Unauthorized
 from rlaas.runtime.log import log_refusal, logger, where
 
@@ -82,7 +83,7 @@ class _Exchange(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer a request of the API."""
         identifier = ""
-        self.door = self.doors_by_path.get(self.path.partition("?")[0], _NOWHERE)
+        self.door = self.doors_by_path.get(tidy_path(self.path.partition("?")[0]), _NOWHERE)
         try:
             event = self._read_event()
             identifier = request_id(event)
@@ -143,15 +144,14 @@ class _Exchange(BaseHTTPRequestHandler):
     def _refuse(self, error: Exception, identifier: str) -> None:
         body = self._log_failure(error, identifier)
         try:
-            self._send_whole(status_of(error) if isinstance(error, RlaasError) else 500, body, identifier, retry_after(error))
+            self._send_whole(status_of(error) if isinstance(error, RlaasError) else 500, body, identifier, failure_headers(error))
         except ClientLeft:
             self.close_connection = True
             logger.info("client left", request_id=identifier)
 
     def _send_head(self, status: int, content_type: str, identifier: str, headers: Mapping[str, str]) -> None:
         self.send_response_only(status)
-        common = {"Content-Type": content_type, "X-Request-Id": identifier, "Request-Id": identifier, "Access-Control-Allow-Origin": "*"}
-        for name, value in {**common, **headers}.items():
+        for name, value in {"Content-Type": content_type, **common_headers(identifier), **headers}.items():
             self.send_header(name, value)
         try:
             self.end_headers()

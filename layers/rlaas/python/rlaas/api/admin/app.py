@@ -13,6 +13,7 @@ from aws_lambda_powertools import Logger
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from rlaas.api.admin import (
@@ -35,8 +36,8 @@ from rlaas.api.admin import (
 )
 from rlaas.api.admin.call import Access, event_of
 from rlaas.api.admin.services import Services
-from rlaas.api.http import Caller, GatewayEvent, error_body, internal_error_body, request_id, retry_after, status_of
-from rlaas.errors import InvalidInput, NotFound, RlaasError
+from rlaas.api.http import Caller, GatewayEvent, error_body, failure_headers, internal_error_body, request_id, status_of
+from rlaas.errors import InvalidInput, MethodNotAllowed, NotFound, RlaasError
 from rlaas.runtime.log import log_refusal
 
 logger = Logger(service="rlaas")
@@ -84,7 +85,7 @@ def _map_errors(app: FastAPI) -> None:
 def _build_refusal(request: Request, error: RlaasError) -> JSONResponse:
     identifier = request_id(event_of(request))
     log_refusal(error, identifier, status=status_of(error))
-    return JSONResponse(error_body(error, identifier), status_code=status_of(error), headers=retry_after(error))
+    return JSONResponse(error_body(error, identifier), status_code=status_of(error), headers=failure_headers(error))
 
 
 async def _answer_refusal(request: Request, error: Exception) -> JSONResponse:
@@ -101,7 +102,9 @@ async def _answer_bad_query(request: Request, error: Exception) -> JSONResponse:
 
 async def _answer_unknown_path(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return _build_refusal(request, NotFound("there is no such path and method"))
+    routes = (route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute))
+    methods = sorted({method for route in routes if route.path_regex.match(request.url.path) for method in route.methods})
+    return _build_refusal(request, MethodNotAllowed(methods) if methods else NotFound("there is nothing at this path"))
 
 
 async def _answer_failure(request: Request, call_next: Callable[[Request], Awaitable[JSONResponse]]) -> JSONResponse:
