@@ -9,9 +9,9 @@ from mangum import Mangum
 from rlaas.api.admin.app import admin_app
 from rlaas.api.admin.services import Services
 from rlaas.api.admission import admit_caller
-from rlaas.api.paths import tidy_path
 from rlaas.clock import utc_now
 from rlaas.runtime.environment import AdminEnvironment
+from rlaas.runtime.paths import tidy_path
 from rlaas.runtime.stage import current_stage, import_ahead
 
 import_ahead(

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel
 
 from rlaas.api import web
-from rlaas.api.admission import admit_caller
+from rlaas.api.admission import admit_asker
 from rlaas.api.answering import answer_request, stream_request
 from rlaas.api.anthropic_errors import anthropic_failure
 from rlaas.api.http import MAX_CHAT_BYTES, Body, Caller, GatewayEvent, header, parse
@@ -26,7 +26,6 @@ from rlaas.inference.responses import INCOMPLETE, ResponsesRequest, describe, in
 from rlaas.inference.responses import to_infer as response_to_infer
 from rlaas.inference.skill_request import extras
 from rlaas.runtime.stage import current_stage
-from rlaas.tenancy.keys import require_scope
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -51,8 +50,7 @@ class Call(Generic[Model]):
 
 def read_call(model: type[Model], event: GatewayEvent) -> Call[Model]:
     """The call of a caller with the scope `infer`. Raises: RlaasError."""
-    who = admit_caller(event)
-    require_scope(who.scopes, "infer")
+    who = admit_asker(event)
     request = parse(model, event, most_bytes=MAX_CHAT_BYTES)
     return Call(request, who, header(event, "Idempotency-Key"), header(event, "traceparent"))
 

@@ -16,8 +16,7 @@ from infra.acknowledge import acknowledge
 from infra.config import StageConfig
 from infra.constructs.firewall import Firewall
 from infra.constructs.python_function import log_group
-from rlaas.api.http import EXPOSED_HEADERS
-from rlaas.api.paths import ADMIN_PATHS, METHODS
+from rlaas.runtime.paths import ADMIN_PATHS, EXPOSED_HEADERS, METHODS
 
 # The refusals of API Gateway itself, before it calls a function: its response type, status (None: as API Gateway sets
 # it), our error type and code, and the message where API Gateway's own would mislead.

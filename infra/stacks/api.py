@@ -16,7 +16,7 @@ from infra.constructs.rest_api import PublicApi
 from infra.constructs.vllm_endpoint import ADAPTERS_ARE_DATA, VllmEndpoint
 from infra.stacks.data import DataStack
 from infra.stacks.rlaas_stack import RlaasStack
-from rlaas.api import paths
+from rlaas.runtime import paths
 from rlaas.runtime.environment import API_GATEWAY_SECONDS, AdminEnvironment, RegistryEnvironment, TelemetryEnvironment
 
 

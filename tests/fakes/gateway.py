@@ -20,6 +20,7 @@ def proxy_event(
     headers: dict[str, str] | None = None,
     method: str = "POST",
     origins: str = "",
+    key_id: str = "key1",
 ) -> dict[str, Any]:
     """A request that passed the authorizer. `body` is sent as it is when it is text, else as JSON."""
     resource, parameters = path, None
@@ -39,7 +40,7 @@ def proxy_event(
         "requestContext": {
             "requestId": "req-1",
             "stage": "v1",
-            "authorizer": {"tenant_id": tenant_id, "key_id": "key1", "scopes": scopes, "origins": origins},
+            "authorizer": {"tenant_id": tenant_id, "key_id": key_id, "scopes": scopes, "origins": origins},
         },
         "body": body if isinstance(body, str) else json.dumps(body),
         "isBase64Encoded": False,

@@ -2,7 +2,7 @@
 
 from functions.authorizer.handler import API_KEY_PATHS
 from infra.constructs.rest_api import ANY_METHOD
-from rlaas.api.paths import ABSENT_PATHS, ADMIN_PATHS, METHODS, OTHER_PATHS
+from rlaas.runtime.paths import ABSENT_PATHS, ADMIN_PATHS, METHODS, OTHER_PATHS
 from tests.infra.template import Resource, Template
 
 

@@ -21,11 +21,11 @@ from infra.config import STAGES, StageConfig
 from infra.constructs import event_lake
 from rlaas.adapters.aws.item_keys import authorizer_partition, tenant_partition
 from rlaas.adapters.aws.lake import lake_record
-from rlaas.api.paths import CHAT_PATHS, MESSAGES_PATHS
 from rlaas.api.web import READY_PATH
 from rlaas.ids import adapter_name, base_component
 from rlaas.runtime import environment
 from rlaas.runtime.metrics import NAMESPACE
+from rlaas.runtime.paths import CHAT_PATHS, MESSAGES_PATHS
 from rlaas.telemetry.events import EventType, InteractionCreated
 from rlaas.telemetry.ingest import prepare
 from tests.infra.template import Template

@@ -20,7 +20,7 @@ from rlaas.tenancy.keys import make_key
 from tests.laptop_cloud import SKILL, LaptopCloud
 
 ORIGIN, ELSEWHERE = "https://app.example.com", "https://elsewhere.example.com"
-Group = Literal["events", "feedback", "infer", "admin", "platform", "either"]
+Group = Literal["events", "feedback", "infer", "flags", "admin", "platform", "either"]
 
 GATEWAY = {
     "POST /v1/interaction.create": "events",
@@ -37,8 +37,8 @@ GATEWAY = {
     "POST /v1/decide": "infer",
     "GET /v1/models": "infer",
     "GET /v1/models/{model}": "infer",
-    "POST /ofrep/v1/evaluate/flags/{key}": "infer",
-    "POST /ofrep/v1/evaluate/flags": "infer",
+    "POST /ofrep/v1/evaluate/flags/{key}": "flags",
+    "POST /ofrep/v1/evaluate/flags": "flags",
 }
 ADMINISTRATION = {
     "POST tenants": "platform",
@@ -87,7 +87,9 @@ OPERATIONS: dict[str, str] = GATEWAY | {operation.replace(" ", " /v1/admin/", 1)
 LET_IN: dict[str, set[str]] = {
     "telemetry": {"events", "feedback"},
     "publishable": {"feedback"},
-    "infer": {"infer"},
+    "a page of all scopes": {"feedback", "flags"},
+    "infer": {"infer", "flags"},
+    "flags": {"flags"},
     "admin": {"admin", "either"},
     "another's admin": {"admin", "either"},
     "platform": {"platform", "either"},
@@ -133,11 +135,12 @@ def callers(cloud: LaptopCloud) -> list[Caller]:
     tenant.admin("DELETE", f"keys/{revoked_key['key_id']}")
     _, unknown = make_key(tenant_id=tenant.tenant_id, scopes=("admin",), created_at=now)
     publishable = key(scopes=["telemetry"], origins=[ORIGIN])
+    page_of_all_scopes = key(scopes=["telemetry", "flags", "infer"], origins=[ORIGIN])  # without a budget it drafts nothing
     texts = {
         "no such key": unknown,
         "revoked": str(revoked_key["api_key"]),
         "expired": expired_key,
-        **{scope: key(scopes=[scope]) for scope in ("telemetry", "infer", "admin")},
+        **{scope: key(scopes=[scope]) for scope in ("telemetry", "infer", "flags", "admin")},
         "another's admin": cloud.key("another", ("admin",)),
         "platform": cloud.key(tenant.tenant_id, ("platform",)),
     }
@@ -150,7 +153,8 @@ def callers(cloud: LaptopCloud) -> list[Caller]:
             ("publishable in no page", {}),
         )
     ]
-    return [Caller("no key", {}), *keyed_callers]
+    page = Caller("a page of all scopes", {"Authorization": f"Bearer {page_of_all_scopes}", "Origin": ORIGIN})
+    return [Caller("no key", {}), *keyed_callers, page]
 
 
 def documented_operations() -> set[str]:

@@ -686,13 +686,14 @@ def test_another_method_is_405_with_those_that_the_path_has(api: Api) -> None:
     assert api.call("GET", "/v1/admin/nothing")[0] == 404
 
 
-def test_a_publishable_key_names_its_pages_and_reports_only(api: Api) -> None:
-    status, key = api.call("POST", "/v1/admin/keys", {"scopes": ["telemetry"], "origins": ["https://app.example.com"]})
-    assert status == 201
-    assert key["api_key"].startswith(f"rlp_{key['key_id']}_")
-    assert key["origins"] == ["https://app.example.com"]
+def test_a_publishable_key_names_its_pages_and_manages_nothing(api: Api) -> None:
+    for scopes in (["telemetry"], ["flags"], ["telemetry", "flags", "infer"]):
+        status, key = api.call("POST", "/v1/admin/keys", {"scopes": scopes, "origins": ["https://app.example.com"]})
+        assert status == 201
+        assert key["api_key"].startswith(f"rlp_{key['key_id']}_")
+        assert (key["origins"], key["scopes"]) == (["https://app.example.com"], scopes)
     for refused_body in (
-        {"scopes": ["infer"], "origins": ["https://app.example.com"]},
+        {"scopes": ["platform"], "origins": ["https://app.example.com"]},
         {"scopes": ["telemetry", "admin"], "origins": ["https://app.example.com"]},
         {"scopes": ["telemetry"], "origins": ["*"]},
         {"scopes": ["telemetry"], "origins": ["https://app.example.com/path"]},

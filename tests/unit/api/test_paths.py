@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from rlaas.api.hot_paths import Reply, make_handler
-from rlaas.api.http import EXPOSED_HEADERS, GatewayEvent
-from rlaas.api.paths import METHODS, tidy_path
+from rlaas.api.http import GatewayEvent
+from rlaas.runtime.paths import EXPOSED_HEADERS, METHODS, tidy_path
 from tests.fakes.gateway import lambda_context, proxy_event
 
 

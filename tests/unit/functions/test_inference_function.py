@@ -1,16 +1,21 @@
 import base64
 import json
+import os
 from typing import Any
 from unittest.mock import ANY
 
 import openai
 import pytest
 
+from functions.chat.handler import DOORS
 from functions.inference.handler import handler
 from functions.telemetry.handler import handler as telemetry
+from rlaas.errors import Forbidden
 from rlaas.ids import pseudonym_of
+from rlaas.metering.budgets import BUDGETS, Budget, Budgets
 from rlaas.policies.backend import AnthropicBackend, BedrockBackend, OpenAIBackend
 from rlaas.policies.bundle import Policy
+from rlaas.runtime import stage as runtime
 from rlaas.telemetry.events import OutputProduced
 from tests.declared_answers import check_answer
 from tests.fakes.gateway import lambda_context, proxy_event
@@ -337,3 +342,56 @@ def test_a_flag_and_an_answer_agree_about_a_user_who_is_an_email(furnished_stage
         assert answer["policy_id"] == flag["value"]
         arms.add(flag["value"])
     assert len(arms) == 2
+
+
+PAGE_KEY_ID = "01arz3ndektsv4rrffq69g5fav"
+PAGE: dict[str, Any] = {
+    "origins": "https://app.example.com",
+    "headers": {"origin": "https://app.example.com"},
+    "key_id": PAGE_KEY_ID,
+}
+
+
+def test_a_page_evaluates_flags_with_a_key_for_it(furnished_stage: Stage) -> None:
+    for path in (f"/ofrep/v1/evaluate/flags/{SKILL}", "/ofrep/v1/evaluate/flags"):
+        body = {"context": {"targetingKey": "t1"}}
+        assert call(path, body, scopes="flags", **PAGE)[0] == 200
+        assert call(path, body, scopes="flags")[0] == 200
+        assert call(path, body, scopes="telemetry", **PAGE)[0] == 403
+        assert call(path, body, scopes="flags", origins=PAGE["origins"], headers={"origin": "https://elsewhere.example"})[0] == 403
+
+
+def give_budget(stage: Stage, key_id: str) -> None:
+    few = Budget(name="page", scope="key", key_id=key_id, measure="requests", limit=1, window="month")
+    stage.registry.put(TENANT, BUDGETS, Budgets(budgets=(few,)), CHANGE)
+
+
+def test_a_page_drafts_within_a_budget_of_its_key_alone(furnished_stage: Stage, model: ModelServer) -> None:
+    request = {"skill": SKILL, "inputs": {"email": "hello"}, "thread_id": "t1"}
+    refusal = call("/v1/infer", request, scopes="infer", **PAGE)[1]["error"]
+    assert (refusal["type"], "budget of its own" in refusal["message"], model.asked) == ("Forbidden", True, [])
+    give_budget(furnished_stage, PAGE_KEY_ID)
+    with runtime.replace_stage(runtime.Stage(os.environ)):  # budgets are remembered for some seconds
+        assert [call("/v1/infer", request, scopes="infer", **PAGE)[0] for _ in range(2)] == [200, 429]
+    assert len(model.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "more", [{"policy_id": f"{SKILL}@v1"}, {"parameters": {"max_tokens": 9}}, {"documents": []}, {"tags": ["held-out"]}]
+)
+def test_a_page_decides_nothing_of_what_is_asked_but_the_inputs(furnished_stage: Stage, model: ModelServer, more: dict[str, Any]) -> None:
+    give_budget(furnished_stage, PAGE_KEY_ID)
+    status, answer = call("/v1/infer", {"skill": SKILL, "inputs": {"email": "hello"}, **more}, scopes="infer", **PAGE)
+    assert (status, answer["error"]["param"], model.asked) == (403, next(iter(more)), [])
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/v1/decide"), ("GET", "/v1/models"), ("GET", f"/v1/models/rlaas::{SKILL}")])
+def test_a_page_gets_neither_a_grant_nor_a_list(furnished_stage: Stage, method: str, path: str) -> None:
+    body = {"skill": SKILL, "inputs": {"email": "hello"}} if method == "POST" else ""
+    assert call(path, body, method=method, scopes="infer", **PAGE)[0] == 403
+
+
+def test_a_page_does_not_chat(furnished_stage: Stage, model: ModelServer) -> None:
+    for path, door in DOORS.items():
+        with pytest.raises(Forbidden, match="publishable"):
+            door.respond(proxy_event(path, {}, scopes="infer", **PAGE))

@@ -19,6 +19,9 @@ ABOUT = {"skill": "mail", "interaction_id": "int_a"}
 DRAFT, FINAL = "Dear customer, thanks for writing to us.", "Hi Maria, your refund is on its way."
 
 
+PAGE_KEY = "01arz3ndektsv4rrffq69g5fav"
+
+
 def store_event(kind: EventType, event_id: str, event: AnyEvent, interaction_id: str, output_id: str | None, minute: int) -> StoredEvent:
     at = START + timedelta(minutes=minute)
     return StoredEvent(
@@ -309,3 +312,18 @@ def test_the_word_that_arrived_last_counts_whatever_time_a_client_claims(shift: 
     )
     [pair] = build_pairs([*shifted_events, replace(discard, occurred_at=START - timedelta(days=900))]).pairs
     assert pair.discarded
+
+
+@pytest.mark.parametrize(("asked_with", "counts"), [(PAGE_KEY, False), ("01arz3ndektsv4rrffq69g5faw", True)])
+def test_a_page_does_not_teach_what_it_asked_for_itself(asked_with: str, counts: bool) -> None:
+    about_output = {**ABOUT, "output_id": "out_a"}
+    prompt = (Message(role="user", content="Where is my refund?"),)
+    output = OutputProduced(**about_output, text=DRAFT, messages=prompt, key_id=asked_with)
+    edit = FeedbackSubmitted(**about_output, kind="edit", final_text=FINAL, page_key_id=PAGE_KEY)
+    events = [
+        store_event("interaction", "int_a", InteractionCreated(**ABOUT, inputs={"email": "?"}), "int_a", None, 0),
+        store_event("output", "out_a", output, "int_a", "out_a", 1),
+        store_event("feedback", "fbk_a", edit, "int_a", "out_a", 2),
+    ]
+    pairs = build_pairs(events)
+    assert (len(pairs.pairs), pairs.dropped) == ((1, {}) if counts else (0, {"no_feedback": 1}))

@@ -11,9 +11,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import JsonValue
 
 from rlaas.api.http import GatewayEvent, common_headers, error_body, failure_headers, internal_error_body, request_id, status_of
-from rlaas.api.paths import refuse_request
-from rlaas.errors import RlaasError
+from rlaas.errors import MethodNotAllowed, NotFound, RlaasError
 from rlaas.runtime.log import log_refusal, logger, where
+from rlaas.runtime.paths import METHODS, find_methods
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def make_handler(routes: Mapping[str, Handle]) -> Callable[[GatewayEvent, Lambda
         try:
             handle = routes.get(f"{'GET' if method == 'HEAD' else method} {event.get('resource')}")
             if handle is None:
-                refuse_request(event)
+                raise _build_refusal(event)
             answer = _answer(handle(event), identifier)
             return {**answer, "body": ""} if method == "HEAD" else answer
         except RlaasError as error:
@@ -49,6 +49,15 @@ def make_handler(routes: Mapping[str, Handle]) -> Callable[[GatewayEvent, Lambda
             return _answer(Reply(500, internal_error_body(identifier)), identifier)
 
     return handler
+
+
+def _build_refusal(event: GatewayEvent) -> RlaasError:
+    """Why no function answers: the path has other methods, or nothing is there."""
+    path, method = str(event.get("path")), event.get("httpMethod")
+    methods = find_methods(path)
+    if methods and method not in methods:
+        return MethodNotAllowed(methods)
+    return NotFound(f"there is nothing at this path, but at {', '.join((*METHODS, '/v1/admin/...'))}")
 
 
 def _answer(reply: Reply, identifier: str, headers: Mapping[str, str] | None = None) -> dict[str, object]:

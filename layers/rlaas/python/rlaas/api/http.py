@@ -28,6 +28,7 @@ from rlaas.errors import (
     Unauthorized,
     UnsupportedEncoding,
 )
+from rlaas.runtime.paths import EXPOSED_HEADERS
 from rlaas.wire import HOPS, invalid_input
 
 MAX_BODY_BYTES = 256 * 1024
@@ -38,8 +39,6 @@ headers."""
 MAX_CHAT_BYTES = MAX_BATCH_BYTES
 """The largest conversation, in bytes."""
 
-EXPOSED_HEADERS = "Retry-After, X-Request-Id, Request-Id"
-"""What pages may read of an answer's headers, apart from those that browsers show anyway."""
 
 _STATUS: dict[type[RlaasError], int] = {
     PayloadTooLarge: 413,

@@ -16,9 +16,9 @@ from itertools import chain
 
 from rlaas.api.http import Body, GatewayEvent, common_headers, failure_headers, request_id, status_of
 from rlaas.api.openai_errors import openai_failure
-from rlaas.api.paths import tidy_path
 from rlaas.errors import NotFound, RlaasError, Unauthorized
 from rlaas.runtime.log import log_refusal, logger, where
+from rlaas.runtime.paths import tidy_path
 
 READY_PATH = "/ready"
 """Where the adapter asks whether the function is up (AWS_LWA_READINESS_CHECK_PATH)."""

@@ -83,6 +83,7 @@ def build_pairs(events: Iterable[StoredEvent]) -> PairSet:
     edit of an output, or the output itself if it was sent without an edit. Feedback that names no output is about the
     last one of its interaction. The latest comparison of two outputs makes a pair of them; a comparison that names only
     the preferred output prefers it to all others of the interaction. Of pairs that teach the same, the oldest stays.
+    Feedback with the key of a page does not count on an output that the same key asked for.
     """
     by_id = {event.event_id: event for event in events}
     outputs = sorted((event for event in by_id.values() if event.event_type == "output"), key=_sort_key)
@@ -127,6 +128,8 @@ def _index_feedback(by_id: Mapping[str, StoredEvent], outputs: Sequence[StoredEv
         if not isinstance(event, FeedbackSubmitted):
             continue
         siblings = visible.get(stored_event.interaction_id, [])
+        if event.page_key_id is not None and any(_was_asked_by(event.page_key_id, output) for output in siblings):
+            continue
         winner = event.preferred_output_id
         if winner is not None:
             losers = [stored_event.output_id] if stored_event.output_id not in (None, winner) else [output.event_id for output in siblings]
@@ -156,6 +159,12 @@ def _is_shadow(output: StoredEvent) -> bool:
         return False
     event = output.event()
     return isinstance(event, OutputProduced) and event.decision is not None and event.decision.shadow
+
+
+def _was_asked_by(key_id: str, output: StoredEvent) -> bool:
+    """Whether the request for the output came with the key. A page's key that also judges the output could teach
+    anything: anybody can read it."""
+    return f'"key_id":"{key_id}"' in output.payload
 
 
 def _try_pairs(

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Literal, Protocol, Self, get_args
 
@@ -17,8 +17,10 @@ from rlaas.errors import Conflict, Forbidden, Unauthorized
 from rlaas.ids import Sha256, TenantId
 from rlaas.wire import WireModel
 
-Scope = Literal["infer", "telemetry", "admin", "platform"]
-"""A right of a key: to ask for answers, to report events, to manage its tenant, to manage all tenants."""
+Scope = Literal["infer", "flags", "telemetry", "admin", "platform"]
+"""A right of a key: to ask for answers and to evaluate flags, only to evaluate flags, to report events, to manage its
+tenant, to manage all tenants."""
+_OF_PAGES: frozenset[Scope] = frozenset({"infer", "flags", "telemetry"})
 
 _MANAGES: Mapping[str, frozenset[str]] = {
     "admin": frozenset(get_args(Scope)) - {"platform"},
@@ -34,17 +36,18 @@ Origin = Annotated[str, StringConstraints(pattern=r"^(https?|chrome-extension|mo
 
 
 class KeyTerms(WireModel):
-    """What a key may do. With `origins` it is publishable: it may be part of a web page, and only gives feedback, from
-    pages of those origins."""
+    """What a key may do. With `origins` it is publishable: it may be part of a web page, and works from pages of those
+    origins. There `telemetry` is the right to give feedback, and `infer` the right to ask for drafts within a budget of
+    the key's own."""
 
     scopes: tuple[Scope, ...] = Field(min_length=1)
     origins: tuple[Origin, ...] = Field(default=(), max_length=50)
     expires_at: Timestamp | None = None
 
     @model_validator(mode="after")
-    def _publishable_keys_report_only(self) -> Self:
-        if self.origins and set(self.scopes) != {"telemetry"}:
-            raise ValueError("a key with origins is publishable and has the scope telemetry only")
+    def _publishable_keys_manage_nothing(self) -> Self:
+        if self.origins and not _OF_PAGES.issuperset(self.scopes):
+            raise ValueError("a key with origins is publishable and has no scopes but infer, flags and telemetry")
         return self
 
 
@@ -113,10 +116,10 @@ def active_key(keys: KeySource, key_id: str) -> ApiKey:
     return key
 
 
-def require_scope(scopes: Iterable[str], needed: Scope) -> None:
-    """Check that `needed` is one of `scopes`. Raises: Forbidden naming the missing scope."""
-    if needed not in scopes:
-        raise Forbidden(f"the API key lacks the scope {needed!r}")
+def require_scope(scopes: Collection[str], *enough: Scope) -> None:
+    """Check that one of `enough` is in `scopes`. Raises: Forbidden naming the missing scope."""
+    if not any(scope in scopes for scope in enough):
+        raise Forbidden(f"the API key lacks the scope {enough[0]!r}")
 
 
 def check_gives(maker: ApiKey, terms: KeyTerms) -> None:

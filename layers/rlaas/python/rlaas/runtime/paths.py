@@ -1,11 +1,7 @@
-"""The paths that API Gateway routes to functions, each with its methods, and what is said of every other request."""
+"""The paths that API Gateway routes to functions, each with its methods, and what pages may read of answers."""
 
 import re
 from collections.abc import Mapping
-from typing import NoReturn
-
-from rlaas.api.http import GatewayEvent
-from rlaas.errors import MethodNotAllowed, NotFound
 
 TELEMETRY_PATHS = (
     "/v1/interaction.create",
@@ -30,6 +26,8 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(MODEL_PATHS, READING),
 }
 """The methods of each path that is an operation, apart from those of the admin API."""
+EXPOSED_HEADERS = "Retry-After, X-Request-Id, Request-Id"
+"""What pages may read of an answer's headers, apart from those that browsers show anyway."""
 _PATTERNS = {path: re.compile(re.sub(r"\{\w+\}", "[^/]+", path)) for path in METHODS}
 
 
@@ -38,11 +36,7 @@ def tidy_path(path: str) -> str:
     return "/" + "/".join(part for part in path.split("/") if part)
 
 
-def refuse_request(event: GatewayEvent) -> NoReturn:
-    """Say why there is nothing to answer a request that came to `OTHER_PATHS`. Raises: MethodNotAllowed where its path
-    has other methods, else NotFound naming the paths that there are."""
-    sent_path = tidy_path(str(event.get("path")))
-    for path, pattern in _PATTERNS.items():
-        if pattern.fullmatch(sent_path) and event.get("httpMethod") not in METHODS[path]:
-            raise MethodNotAllowed(METHODS[path])
-    raise NotFound(f"there is nothing at this path, but at {', '.join((*METHODS, '/v1/admin/...'))}")
+def find_methods(path: str) -> tuple[str, ...]:
+    """The methods of the operation at `path`; none where there is no operation."""
+    sent_path = tidy_path(path)
+    return next((METHODS[template] for template, pattern in _PATTERNS.items() if pattern.fullmatch(sent_path)), ())
