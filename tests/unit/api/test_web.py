@@ -235,3 +235,56 @@ def test_a_client_that_leaves_closes_the_stream(port: int, speaker: Speaker) -> 
     connection.close()
     speaker.go_on.set()
     assert speaker.closed.wait(10)
+
+
+def exchange(port: int, request: str) -> bytes:
+    """All that comes back for `request`, after which nothing is sent, until the server ends the connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(request.encode())
+        connection.shutdown(socket.SHUT_WR)
+        content = b""
+        while piece := connection.recv(1 << 16):
+            content += piece
+    return content
+
+
+BODY = '{"text": "hi"}'
+HEAD = f"POST /v1/say HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{web.CONTEXT_HEADER}: {json.dumps(CONTEXT)}\r\n"
+
+
+@pytest.mark.parametrize(
+    "length",
+    [
+        "Content-Length: -1",
+        "Content-Length: +14",
+        "Content-Length: 0x0e",
+        "Content-Length: 14, 14",
+        "Content-Length: 14\r\nContent-Length: 15",
+        "Content-Length: 99999999999999999999999999",
+        "Transfer-Encoding: chunked",
+        "Content-Length: 14\r\nTransfer-Encoding: chunked",
+    ],
+)
+def test_a_body_whose_length_nobody_knows_is_refused_and_ends_the_connection(port: int, speaker: Speaker, length: str) -> None:
+    answer = exchange(port, f"{HEAD}{length}\r\n\r\n{BODY}" + f"{HEAD}Content-Length: {len(BODY)}\r\n\r\n{BODY}")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["param"] == "Content-Length"
+    assert speaker.events == []
+
+
+def test_a_body_larger_than_lambda_hands_over_is_refused_unread(port: int, speaker: Speaker) -> None:
+    assert exchange(port, f"{HEAD}Content-Length: 7000000\r\n\r\n{BODY}").startswith(b"HTTP/1.1 413 ")
+    assert speaker.events == []
+
+
+def test_a_body_that_ends_before_its_length_is_a_client_that_left(port: int, speaker: Speaker) -> None:
+    assert exchange(port, f"{HEAD}Content-Length: 1000\r\n\r\n{BODY}") == b""
+    assert speaker.events == []
+    assert post(port, "/v1/say", {"text": "hi"})[0] == 200
+
+
+def test_a_body_that_is_longer_than_its_length_is_read_so_far(port: int) -> None:
+    answer = exchange(port, f"{HEAD}Content-Length: 5\r\n\r\n{BODY}")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"200 OK" not in answer

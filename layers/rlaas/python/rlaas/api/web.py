@@ -8,6 +8,7 @@ environment gets one request at a time.
 
 import base64
 import json
+import re
 import socketserver
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -16,13 +17,15 @@ from itertools import chain
 
 from rlaas.api.http import Body, GatewayEvent, common_headers, failure_headers, request_id, status_of
 from rlaas.api.openai_errors import openai_failure
-from rlaas.errors import NotFound, RlaasError, Unauthorized
+from rlaas.errors import InvalidInput, NotFound, PayloadTooLarge, RlaasError, Unauthorized
 from rlaas.runtime.log import log_refusal, logger, where
 from rlaas.runtime.paths import tidy_path
 
 READY_PATH = "/ready"
 """Where the adapter asks whether the function is up (AWS_LWA_READINESS_CHECK_PATH)."""
 CONTEXT_HEADER = "x-amzn-request-context"
+_MOST_BYTES = 6 * 1024 * 1024
+"""The most that Lambda hands to a function."""
 
 Stream = Generator[Body, None, None]
 """The parts of a streamed answer. An error before its first part becomes an ordinary error answer. It is closed when
@@ -100,9 +103,8 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _read_event(self) -> GatewayEvent:
         """The request as API Gateway's proxy event. Raises: Unauthorized without exactly one context, which only the
-        adapter gives."""
-        # Read in any case: unread bytes would be taken for the next request.
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        adapter gives; as `_read_body`."""
+        body = self._read_body()  # in any case: unread bytes would be taken for the next request
         contexts = self.headers.get_all(CONTEXT_HEADER) or []
         if len(contexts) != 1:
             raise Unauthorized("the request passed no authorizer")
@@ -115,6 +117,23 @@ class _Exchange(BaseHTTPRequestHandler):
             "body": base64.b64encode(body).decode(),
             "isBase64Encoded": True,
         }
+
+    def _read_body(self) -> bytes:
+        """The bytes of the body; the connection ends where nobody knows how many there are.
+
+        Raises: InvalidInput where no one Content-Length says it, PayloadTooLarge, ClientLeft when fewer came.
+        """
+        lengths = self.headers.get_all("Content-Length") or ["0"]
+        if "Transfer-Encoding" in self.headers or len(lengths) > 1 or not re.fullmatch("[0-9]{1,18}", lengths[0]):
+            self.close_connection = True
+            raise InvalidInput("the length of a body is said by one Content-Length", param="Content-Length")
+        if int(lengths[0]) > _MOST_BYTES:
+            self.close_connection = True
+            raise PayloadTooLarge(f"the body has {lengths[0]} bytes; at most {_MOST_BYTES} are read")
+        body = self.rfile.read(int(lengths[0]))
+        if len(body) < int(lengths[0]):
+            raise ClientLeft
+        return body
 
     def _send_whole(self, status: int, body: Body, identifier: str, headers: Mapping[str, str] | None = None) -> None:
         content = _dump_json(body)
