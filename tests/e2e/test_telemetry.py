@@ -111,7 +111,7 @@ def test_a_page_reports_with_a_publishable_key_from_its_own_origin_only(cloud: L
         assert answer.status_code == 200, answer.text
         assert [result["status"] for result in answer.json()["results"]] == [202]
         assert answer.headers["access-control-allow-origin"] == "*"
-        assert answer.headers["access-control-expose-headers"] == "Retry-After, X-Request-Id"
+        assert "X-Request-Id" in answer.headers["access-control-expose-headers"]
         for headers in ({}, {"Origin": "https://evil.example"}):
             assert browser.post("v1/events:batch", json=body, headers=headers).status_code == 403
         assert browser.post("v1/infer", json={"skill": SKILL, "inputs": INPUTS}, headers={"Origin": page}).status_code == 403

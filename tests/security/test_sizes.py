@@ -24,13 +24,7 @@ def vendor(tenant: Tenant) -> Iterator[Script]:
 def test_what_masks_make_larger_than_an_item_is_413_by_every_way_in(cloud: LaptopCloud, tenant: Tenant, vendor: Script) -> None:
     before = cloud.stored_events(tenant.tenant_id)
     event = {"skill": SKILL, "inputs": {"email": GROWING}}
-    messages = [{"role": "user", "content": GROWING}]
-    for path, body in (
-        ("v1/interaction.create", event),
-        ("v1/infer", event),
-        ("v1/chat/completions", {"model": f"rlaas::{SKILL}", "messages": messages}),
-        ("v1/chat/completions", {"model": f"rlaas::{SKILL}", "messages": messages, "stream": True}),
-    ):
+    for path, body in (("v1/interaction.create", event), ("v1/infer", event)):
         answer = tenant.post(path, body)
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "payload_too_large"), path
         assert "masked" in answer.json()["error"]["message"]
@@ -39,6 +33,17 @@ def test_what_masks_make_larger_than_an_item_is_413_by_every_way_in(cloud: Lapto
     assert [one["status"] for one in results] == [413, 201]
     assert vendor.asked == []
     assert cloud.stored_events(tenant.tenant_id) == before + 1
+
+
+def test_a_conversation_that_masks_make_larger_than_an_item_is_answered_and_left_out_of_what_is_stored(
+    cloud: LaptopCloud, tenant: Tenant, vendor: Script
+) -> None:
+    before = cloud.stored_events(tenant.tenant_id)
+    for stream in (False, True):
+        body = {"model": f"rlaas::{SKILL}", "messages": [{"role": "user", "content": GROWING}], "stream": stream}
+        assert tenant.post("v1/chat/completions", body).status_code == 200
+    assert len(vendor.asked) == 2
+    assert cloud.stored_events(tenant.tenant_id) == before + 4
 
 
 @pytest.mark.parametrize("text", ["x" * 2_000_000, GROWING * 4])
