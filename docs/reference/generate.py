@@ -315,7 +315,8 @@ def _describe_evaluation(summary: str, sent: type[BaseModel], names: list[str]) 
     for status in ("400", "404"):
         both = {"anyOf": [_CANNOT_EVALUATE, {"$ref": "#/components/schemas/Error"}]}
         answers[status] = _describe_answer("The flag cannot be evaluated", both)
-    return {**operation, "requestBody": {"required": True, "content": {"application/json": {"schema": _EVALUATION}}}}
+    scopes = "Needs the scope `flags` or `infer`."
+    return {**operation, "description": scopes, "requestBody": {"required": True, "content": {"application/json": {"schema": _EVALUATION}}}}
 
 
 def _describe_administration(operations: dict[str, dict[str, JsonValue]]) -> JsonValue:

@@ -38,6 +38,8 @@ def test_what_masks_make_larger_than_an_item_is_413_by_every_way_in(cloud: Lapto
 def test_a_conversation_that_masks_make_larger_than_an_item_is_answered_and_left_out_of_what_is_stored(
     cloud: LaptopCloud, tenant: Tenant, vendor: Script
 ) -> None:
+    vendor.says({"message": {"role": "assistant", "content": "fine"}})
+    vendor.streams({"delta": {"content": "fine"}}, {"delta": {}, "finish_reason": "stop"})
     before = cloud.stored_events(tenant.tenant_id)
     for stream in (False, True):
         body = {"model": f"rlaas::{SKILL}", "messages": [{"role": "user", "content": GROWING}], "stream": stream}

@@ -61,8 +61,8 @@ def test_a_graph_becomes_messages_in_the_order_of_its_nodes() -> None:
     assert render(graph, {"email": "?", "name": "Ada"})[-1].content == "Ada: ?"
     chat = (Message(role="user", content="And now?"),)
     assert [message.role for message in render_before(chat, graph, {"email": ""})] == ["system", "user", "assistant", "user"]
-    with pytest.raises(InvalidInput, match="the prompt is larger"):
-        render_before((Message(role="user", content="x" * MAX_PROMPT_BYTES),), graph, {"email": ""})
+    large = Message(role="user", content="x" * 2 * MAX_PROMPT_BYTES)
+    assert render_before((large,), graph, {"email": ""})[-1] == large  # only what the policy renders is bounded
     assert offered_tools(graph) == {"tools": [{"type": "function", **TOOL}], "tool_choice": "auto"}
     assert finished(graph, "  It is here.\n\nUser: and mine?") == "It is here."
 
