@@ -4,7 +4,6 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 
 from pydantic import JsonValue
 
@@ -74,16 +73,17 @@ class Spending:
             return None
         amounts = [amount for call in calls for amount in self._list_amounts(call)]
         most = Amount(tokens=max(amount.tokens for amount in amounts), nano_usd=max(amount.nano_usd for amount in amounts))
-        reserve_in = partial(
-            *(reserve, self.counters, tenant_id, due, most),
-            reservation_id=secrets.token_urlsafe(6),
-            now=now,
-            lifetime_s=self.lifetime_s,
-        )
+
+        def reserve_in(shard: int) -> Reservation | None:
+            identifier = secrets.token_urlsafe(6)
+            return reserve(
+                self.counters, tenant_id, due, most, reservation_id=identifier, now=now, lifetime_s=self.lifetime_s, shard=shard
+            )
+
         try:
-            reservation = reserve_in(shard=self.shards.choose(tenant_id, now=now))
+            reservation = reserve_in(self.shards.choose(tenant_id, now=now))
         except Overloaded:
-            return reserve_in(shard=self.shards.note_overload(tenant_id, now=now))
+            return reserve_in(self.shards.note_overload(tenant_id, now=now))
         if reservation is not None and reservation.is_busy:
             self.shards.note_overload(tenant_id, now=now)
         return reservation

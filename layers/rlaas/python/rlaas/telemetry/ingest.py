@@ -308,6 +308,7 @@ def prepare_answers(outputs: Sequence[OutputProduced], tenant_id: str, *, receiv
     Raises: DependencyUnavailable."""
     stored: list[StoredEvent] = []
     for output, clean in zip(outputs, scrubbed([*map(_leave_out_messages, outputs)], scrubber), strict=True):
+        assert isinstance(clean, OutputProduced)
         try:
             stored.append(prepare(output, tenant_id, received_at=received_at, clean=clean, digest=scrubber.digest))
         except PayloadTooLarge:
