@@ -20,7 +20,7 @@ from rlaas.adapters.aws.secrets import VendorKeys
 from rlaas.adapters.models import bedrock as bedrock_backend
 from rlaas.adapters.models import sagemaker as sagemaker_backend
 from rlaas.adapters.models.backends import Backends
-from rlaas.chat import BackendFailed, ChatCall, Completion, Delta, Message
+from rlaas.chat import UNKNOWN_PROCESSING, BackendFailed, ChatCall, Completion, Delta, Message, Processing
 from rlaas.errors import InvalidInput, RlaasError
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
 from tests.fakes.event_stream import event, exception
@@ -138,8 +138,9 @@ def test_wire(server: Vendor, path: Path) -> None:
         assert server.requests == []
     if "deltas" in wire:
         actual = TypeAdapter(list[Delta]).dump_python(deltas, mode="json", exclude_defaults=True)
-        assert [{name: value for name, value in delta.items() if name != "model"} for delta in actual] == wire["deltas"]
+        assert [{name: value for name, value in delta.items() if name not in ("model", "processing")} for delta in actual] == wire["deltas"]
         assert {delta.model for delta in deltas} <= {wire.get("model")}
+        assert {delta.processing for delta in deltas} <= {UNKNOWN_PROCESSING, Processing(**wire.get("processing", {}))}
     if "completion" in wire:
         assert isinstance(result, Completion)
         assert TypeAdapter(Completion).dump_python(result, mode="json", exclude_defaults=True) == wire["completion"]

@@ -1,3 +1,4 @@
+import json
 from itertools import pairwise
 
 import pytest
@@ -39,3 +40,14 @@ def test_a_line_without_end_is_given_up() -> None:
     endless = (b"x" * 65_536 for _ in range(MAX_LINE_BYTES // 65_536 + 1))
     with pytest.raises(BackendFailed):
         list(event_data(endless))
+
+
+@pytest.mark.parametrize("cut", [1, 7, 10_000])
+def test_a_json_object_in_place_of_a_stream_is_one_event(cut: int) -> None:
+    document = b'\n{\n  "error": {\n    "message": "no",\n\n    "code": 502\n  }\n}\n'
+    [data] = event_data(document[at : at + cut] for at in range(0, len(document), cut))
+    assert json.loads(data) == {"error": {"message": "no", "code": 502}}
+
+
+def test_a_web_page_in_place_of_a_stream_has_no_events() -> None:
+    assert list(event_data([b"<!doctype html>\n<html><body>\n502: bad gateway\n</body></html>"])) == []

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from rlaas.errors import DependencyUnavailable
-from rlaas.wire import WireModel
+from rlaas.wire import Json, WireModel
 
 _MOST_TOKENS = 10**9
 
@@ -21,11 +21,17 @@ class CalledFunction(WireModel):
 
 
 class ToolCall(WireModel):
-    """A model's call of a tool."""
+    """A model's call of a tool. `extra_content` is what a vendor adds to it and must get back with it, such as Gemini's
+    `{"google": {"thought_signature": ...}}`."""
 
     id: Annotated[str, Field(max_length=256)]
     type: Literal["function"] = "function"
     function: CalledFunction
+    extra_content: dict[str, Json] | None = None
+
+    def plain(self) -> dict[str, JsonValue]:
+        """The call in the format of OpenAI's chat API."""
+        return self.model_dump(mode="json", exclude_none=True)
 
 
 class Message(WireModel):
@@ -48,18 +54,20 @@ class Message(WireModel):
         """The message in the format of OpenAI's chat API."""
         message: dict[str, JsonValue] = {"role": self.role, "content": self.content}
         if self.tool_calls:
-            message["tool_calls"] = [call.model_dump(mode="json") for call in self.tool_calls]
+            message["tool_calls"] = [call.plain() for call in self.tool_calls]
         if self.tool_call_id is not None:
             message["tool_call_id"] = self.tool_call_id
         return message
 
 
 class Usage(WireModel):
-    """Tokens of the prompt and of the answer; `cached_tokens` of the prompt came from the backend's prompt cache."""
+    """Tokens of the prompt and of the answer. `cached_tokens` of the prompt came from the backend's prompt cache;
+    `reasoning_tokens` of the answer are what the model thought before it."""
 
     input_tokens: int = Field(ge=0, le=_MOST_TOKENS)
     output_tokens: int = Field(ge=0, le=_MOST_TOKENS)
     cached_tokens: int = Field(default=0, ge=0, le=_MOST_TOKENS)
+    reasoning_tokens: int = Field(default=0, ge=0, le=_MOST_TOKENS)
 
 
 class Document(WireModel):
@@ -147,7 +155,8 @@ class ChatCall:
 class Choice:
     """One of the answers to a call. `finish_reason` is OpenAI's: stop, length, tool_calls, content_filter.
 
-    `stop_sequence` is the text of the request's `stop` that ended it, where the backend says so.
+    `stop_sequence` is the text of the request's `stop` that ended it, where the backend says so. `reasoning_content` is
+    what the model thought, `annotations` are OpenAI's: the pages that the text cites.
     """
 
     text: str
@@ -156,6 +165,19 @@ class Choice:
     refusal: str | None = None
     logprobs: JsonValue = None
     stop_sequence: str | None = None
+    reasoning_content: str | None = None
+    annotations: tuple[dict[str, JsonValue], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Processing:
+    """How a vendor processed a call, in OpenAI's words: on which configuration of its system, and at which tier."""
+
+    system_fingerprint: str | None = None
+    service_tier: str | None = None
+
+
+UNKNOWN_PROCESSING = Processing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +191,7 @@ class Completion:
     usage_so_far: Usage | None = None
     """Of an answer that was cut off: what the backend had told until then. What it read is known, what it wrote is more
     or less."""
+    processing: Processing = UNKNOWN_PROCESSING
 
     @property
     def text(self) -> str:
@@ -184,6 +207,7 @@ class ToolCallDelta:
     arguments: str = ""
     id: str | None = None
     name: str | None = None
+    extra_content: dict[str, JsonValue] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +223,11 @@ class Delta:
     usage: Usage | None = None
     model: str | None = None
     stop_sequence: str | None = None
+    reasoning_content: str | None = None
+    annotations: tuple[dict[str, JsonValue], ...] = ()
+    processing: Processing = UNKNOWN_PROCESSING
 
     @property
     def has_content(self) -> bool:
         """Whether it is more of an answer, and not only its usage or the model's name."""
-        return self != Delta(usage=self.usage, model=self.model)
+        return self != Delta(usage=self.usage, model=self.model, processing=self.processing)

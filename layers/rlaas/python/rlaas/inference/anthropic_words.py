@@ -15,6 +15,9 @@ FINISH_REASONS: Mapping[str, str] = {
 STOP_REASONS: Mapping[str, str] = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 """Anthropic's `stop_reason` for OpenAI's `finish_reason`."""
 
+SERVICE_TIERS: Mapping[str, str] = {"standard": "default", "priority": "priority"}
+"""OpenAI's `service_tier` for Anthropic's, where both have it."""
+
 TOOL_CHOICES: Mapping[str, str] = {"auto": "auto", "any": "required", "none": "none"}
 """OpenAI's `tool_choice` for the `type` of Anthropic's, where it names no tool."""
 

@@ -3,22 +3,42 @@
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from rlaas.chat import CalledFunction, Choice, Completion, Delta, ToolCall, ToolCallDelta, Usage
+from pydantic import JsonValue
+
+from rlaas.chat import UNKNOWN_PROCESSING, CalledFunction, Choice, Completion, Delta, Processing, ToolCall, ToolCallDelta, Usage
 
 
-def split_choices(choices: Sequence[Choice], usage: Usage | None) -> Generator[Delta, None, None]:
-    """A whole answer as a stream: each choice in one piece, then why it ended; the usage last."""
+def split_choices(
+    choices: Sequence[Choice], usage: Usage | None, processing: Processing = UNKNOWN_PROCESSING
+) -> Generator[Delta, None, None]:
+    """A whole answer as a stream: what the model thought of each choice, the choice, then why it ended; the usage
+    last."""
     for index, choice in enumerate(choices):
-        calls = (ToolCallDelta(at, call.function.arguments, call.id, call.function.name) for at, call in enumerate(choice.tool_calls))
-        yield Delta(index, text=choice.text, tool_calls=tuple(calls), refusal=choice.refusal, logprobs=choice.logprobs)
-        yield Delta(index, finish_reason=choice.finish_reason or "stop", stop_sequence=choice.stop_sequence)
-    yield Delta(usage=usage)
+        calls = tuple(
+            ToolCallDelta(place, call.function.arguments, call.id, call.function.name, call.extra_content)
+            for place, call in enumerate(choice.tool_calls)
+        )
+        if choice.reasoning_content:
+            yield Delta(index, reasoning_content=choice.reasoning_content, processing=processing)
+        yield Delta(
+            index,
+            text=choice.text,
+            tool_calls=calls,
+            refusal=choice.refusal,
+            logprobs=choice.logprobs,
+            annotations=choice.annotations,
+            processing=processing,
+        )
+        yield Delta(index, finish_reason=choice.finish_reason or "stop", stop_sequence=choice.stop_sequence, processing=processing)
+    yield Delta(usage=usage, processing=processing)
 
 
 @dataclass(slots=True)
 class _Partial:
     texts: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    annotations: list[dict[str, JsonValue]] = field(default_factory=list)
     calls: dict[int, list[ToolCallDelta]] = field(default_factory=dict)
     finish_reason: str | None = None
     stop_sequence: str | None = None
@@ -32,14 +52,19 @@ class Collected:
         self._usage: Usage | None = None
         self._is_counted = False
         self._model: str | None = None
+        self._processing = UNKNOWN_PROCESSING
 
     def add(self, delta: Delta) -> Delta:
         """Add a piece, and return it."""
         self._model = delta.model or self._model
-        if delta.text or delta.refusal or delta.tool_calls or delta.finish_reason:
+        if delta.processing != UNKNOWN_PROCESSING:
+            self._processing = delta.processing
+        if delta.text or delta.refusal or delta.tool_calls or delta.finish_reason or delta.reasoning_content or delta.annotations:
             partial = self._choices.setdefault(delta.index, _Partial())
             partial.texts.append(delta.text)
             partial.refusals.append(delta.refusal or "")
+            partial.thoughts.append(delta.reasoning_content or "")
+            partial.annotations += delta.annotations
             partial.finish_reason = delta.finish_reason or partial.finish_reason
             partial.stop_sequence = delta.stop_sequence or partial.stop_sequence
             for call in delta.tool_calls:
@@ -60,7 +85,8 @@ class Collected:
         """
         partials = [self._choices[index] for index in sorted(self._choices)] or [_Partial()]
         usage, so_far = (self._usage, None) if self._is_counted else (None, self._usage)
-        return Completion(tuple(_join(partial, cut_off) for partial in partials), usage, self._model, usage_so_far=so_far)
+        choices = tuple(_join(partial, cut_off) for partial in partials)
+        return Completion(choices, usage, self._model, usage_so_far=so_far, processing=self._processing)
 
 
 def _has_ended(partial: _Partial) -> bool:
@@ -74,6 +100,7 @@ def _join(partial: _Partial, cut_off: str | None) -> Choice:
             function=CalledFunction(
                 name=next((piece.name for piece in pieces if piece.name), ""), arguments="".join(piece.arguments for piece in pieces)
             ),
+            extra_content=next((piece.extra_content for piece in pieces if piece.extra_content is not None), None),
         )
         for _, pieces in sorted(partial.calls.items())
     )
@@ -83,4 +110,6 @@ def _join(partial: _Partial, cut_off: str | None) -> Choice:
         tool_calls=tuple(calls),
         refusal="".join(partial.refusals) or None,
         stop_sequence=partial.stop_sequence,
+        reasoning_content="".join(partial.thoughts) or None,
+        annotations=tuple(partial.annotations),
     )

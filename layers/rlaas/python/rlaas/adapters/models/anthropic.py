@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from rlaas.adapters.aws.secrets import VendorKeys
+from rlaas.adapters.models.answer_repair import NO_ARGUMENTS, repair_completion, repair_deltas
 from rlaas.adapters.models.openai_parameters import (
     JsonObject,
     NamedTool,
@@ -20,9 +21,22 @@ from rlaas.adapters.models.openai_parameters import (
 from rlaas.adapters.models.trace_context import context_headers
 from rlaas.adapters.models.vendor_failures import failure, make_usage
 from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
-from rlaas.chat import BackendFailed, CalledFunction, ChatCall, Choice, Completion, Delta, Message, ToolCall, ToolCallDelta, Usage
+from rlaas.adapters.models.vendor_json import Detail, OrNone, read_json
+from rlaas.chat import (
+    BackendFailed,
+    CalledFunction,
+    ChatCall,
+    Choice,
+    Completion,
+    Delta,
+    Message,
+    Processing,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
 from rlaas.errors import InvalidInput, RlaasError
-from rlaas.inference.anthropic_words import FINISH_REASONS, PARAMETERS, TOOL_CHOICES
+from rlaas.inference.anthropic_words import FINISH_REASONS, PARAMETERS, SERVICE_TIERS, TOOL_CHOICES
 from rlaas.policies.backend import AnthropicBackend
 from rlaas.policies.hosts import host_of
 
@@ -39,28 +53,48 @@ _TOOL_CHOICES = {openai: anthropic for anthropic, openai in TOOL_CHOICES.items()
 
 class _Block(BaseModel):
     type: str
-    text: str = ""
-    id: str = ""
-    name: str = ""
-    input: JsonObject = {}
+    text: str | None = None
+    thinking: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: JsonObject | None = None
+
+
+class _OutputDetails(BaseModel):
+    thinking_tokens: Detail = None
 
 
 class _Usage(BaseModel):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
+    input_tokens: Annotated[int | None, OrNone] = None
+    output_tokens: Annotated[int | None, OrNone] = None
+    cache_creation_input_tokens: Detail = None
+    cache_read_input_tokens: Detail = None
+    output_tokens_details: Annotated[_OutputDetails | None, OrNone] = None
+    service_tier: Annotated[str | None, OrNone] = None
 
     def plain(self) -> Usage | None:
         """The usage with all input tokens: the API's `input_tokens` leaves out tokens read from the cache or written to
-        it."""
+        it. None where the vendor does not say both counts."""
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
         cached = self.cache_read_input_tokens or 0
-        input_tokens = (self.input_tokens or 0) + (self.cache_creation_input_tokens or 0) + cached
-        return make_usage(input_tokens=input_tokens, output_tokens=self.output_tokens or 0, cached_tokens=cached)
+        thought = self.output_tokens_details.thinking_tokens if self.output_tokens_details is not None else None
+        return make_usage(
+            input_tokens=self.input_tokens + (self.cache_creation_input_tokens or 0) + cached,
+            output_tokens=self.output_tokens,
+            cached_tokens=cached,
+            reasoning_tokens=thought or 0,
+        )
 
     def with_later(self, later: "_Usage") -> "_Usage":
         """The usage after the event `later`: a stream's counts are cumulative, and a count that is left out stays."""
-        return self.model_copy(update=later.model_dump(exclude_none=True))
+        counts = {name: getattr(later, name) for name in later.model_fields_set}
+        return self.model_copy(update={name: count for name, count in counts.items() if count is not None})
+
+    @property
+    def processing(self) -> Processing:
+        """The tier, in OpenAI's words."""
+        return Processing(service_tier=SERVICE_TIERS.get(self.service_tier or ""))
 
 
 class _StopDetails(BaseModel):
@@ -68,23 +102,24 @@ class _StopDetails(BaseModel):
 
 
 class _Answer(BaseModel):
-    content: list[_Block]
+    content: list[_Block] | None = None
     model: str | None = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
     stop_details: _StopDetails | None = None
-    usage: _Usage
+    usage: Annotated[_Usage | None, OrNone] = None
 
 
 class _Started(BaseModel):
     model: str | None = None
-    usage: _Usage = _Usage()
+    usage: Annotated[_Usage | None, OrNone] = None
 
 
 class _Piece(BaseModel):
     type: str | None = None
-    text: str = ""
-    partial_json: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
     stop_details: _StopDetails | None = None
@@ -96,7 +131,7 @@ class _Event(BaseModel):
     message: _Started | None = None
     content_block: _Block | None = None
     delta: _Piece | None = None
-    usage: _Usage | None = None
+    usage: Annotated[_Usage | None, OrNone] = None
 
 
 class _Error(BaseModel):
@@ -211,24 +246,26 @@ def _tool_choice(parameters: Parameters) -> JsonObject | None:
 def completion_of(content: bytes) -> Completion:
     """The answer in the response's body. Raises: BackendFailed when it is not a message."""
     try:
-        answer = _Answer.model_validate_json(content)
+        answer = read_json(_Answer, content)
     except ValidationError as error:
         raise _unreadable_answer() from error
     if answer.stop_reason is None:
         raise _unreadable_answer()
+    blocks, usage = answer.content or (), answer.usage or _Usage()
     calls = (
-        ToolCall(id=block.id, function=CalledFunction(name=block.name, arguments=arguments_text(block.input)))
-        for block in answer.content
+        ToolCall(id=block.id or "", function=CalledFunction(name=block.name or "", arguments=arguments_text(block.input or {})))
+        for block in blocks
         if block.type == "tool_use"
     )
     choice = Choice(
-        text="".join(block.text for block in answer.content if block.type == "text"),
+        text="".join(block.text or "" for block in blocks if block.type == "text"),
         finish_reason=finish_reason(answer.stop_reason),
         tool_calls=tuple(calls),
         refusal=answer.stop_details.explanation if answer.stop_details else None,
         stop_sequence=answer.stop_sequence,
+        reasoning_content="".join(block.thinking or "" for block in blocks if block.type == "thinking") or None,
     )
-    return Completion(choices=(choice,), usage=answer.usage.plain(), model=answer.model)
+    return repair_completion(Completion(choices=(choice,), usage=usage.plain(), model=answer.model, processing=usage.processing))
 
 
 def deltas_of(events: Iterable[bytes]) -> Iterator[Delta]:
@@ -237,12 +274,16 @@ def deltas_of(events: Iterable[bytes]) -> Iterator[Delta]:
     Raises: BackendFailed on an error in the stream, on an event that cannot be read, and when the stream ends before
     its `message_stop`.
     """
+    return repair_deltas(_read_deltas(events))
+
+
+def _read_deltas(events: Iterable[bytes]) -> Iterator[Delta]:
     tools: dict[int, _StreamedTool] = {}
     usage, model, finished = _Usage(), None, False
     for event in _read_events(events):
         match event:
             case _Event(type="message_start", message=_Started() as started):
-                usage, model = started.usage, started.model
+                usage, model = started.usage or usage, started.model
                 yield Delta(usage=usage.plain(), model=model)
             case _Event(type="content_block_start", content_block=_Block(type="tool_use") as block):
                 tools[event.index] = _StreamedTool(len(tools))
@@ -252,12 +293,17 @@ def deltas_of(events: Iterable[bytes]) -> Iterator[Delta]:
                 | _Event(type="content_block_delta", delta=_Piece(type="text_delta", text=text))
             ) if text:
                 yield Delta(text=text, model=model)
+            case (
+                _Event(type="content_block_start", content_block=_Block(type="thinking", thinking=thinking))
+                | _Event(type="content_block_delta", delta=_Piece(type="thinking_delta", thinking=thinking))
+            ) if thinking:
+                yield Delta(reasoning_content=thinking, model=model)
             case _Event(type="content_block_delta", delta=_Piece(type="input_json_delta") as piece) if piece.partial_json:
                 tool = tools.setdefault(event.index, _StreamedTool(len(tools)))
                 tool.has_arguments = True
                 yield Delta(tool_calls=(ToolCallDelta(tool.index, arguments=piece.partial_json),), model=model)
             case _Event(type="content_block_stop") if event.index in tools and not tools[event.index].has_arguments:
-                yield Delta(tool_calls=(ToolCallDelta(tools[event.index].index, arguments="{}"),), model=model)
+                yield Delta(tool_calls=(ToolCallDelta(tools[event.index].index, arguments=NO_ARGUMENTS),), model=model)
             case _Event(type="message_delta", delta=_Piece() as piece):
                 usage = usage.with_later(event.usage or _Usage())
                 if piece.stop_reason is not None:
@@ -267,15 +313,17 @@ def deltas_of(events: Iterable[bytes]) -> Iterator[Delta]:
                     yield Delta(finish_reason=reason, refusal=refusal, model=model, stop_sequence=piece.stop_sequence)
     if not finished:
         raise _unfinished_answer()
-    yield Delta(usage=usage.plain(), model=model)
+    yield Delta(usage=usage.plain(), model=model, processing=usage.processing)
 
 
 def _read_events(contents: Iterable[bytes]) -> Iterator[_Event]:
     """The events of a whole stream. Raises: BackendFailed, as `deltas_of` does."""
     has_stopped = False
     for content in contents:
+        if not content.strip():
+            continue  # keeps the connection alive
         try:
-            event = _Event.model_validate_json(content)
+            event = read_json(_Event, content)
         except ValidationError as error:
             raise _unreadable_answer() from error
         if event.type == "error":

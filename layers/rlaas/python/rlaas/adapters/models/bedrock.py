@@ -12,6 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError, ParamValidationError
 from pydantic import JsonValue
 
+from rlaas.adapters.models.answer_repair import NO_ARGUMENTS, repair_completion, repair_deltas
 from rlaas.adapters.models.openai_parameters import (
     JsonObject,
     NamedTool,
@@ -114,8 +115,9 @@ class BedrockModels:
                 text="".join(block.get("text", "") for block in blocks),
                 finish_reason=finish_reason(answer["stopReason"]),
                 tool_calls=tuple(_tool_calls(blocks)),
+                reasoning_content="".join(map(_thoughts, blocks)) or None,
             )
-            return Completion(choices=(choice,), usage=_usage(answer["usage"]), model=backend.model)
+            return repair_completion(Completion(choices=(choice,), usage=_usage(answer.get("usage")), model=backend.model))
 
     def stream(self, backend: BedrockBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
         """The answer piece by piece, `timeout_s` seconds between pieces. Raises: as `complete`."""
@@ -203,6 +205,10 @@ def deltas_of(events: "Iterable[ConverseStreamOutputTypeDef]", model: str) -> It
 
     Raises: BackendFailed when the stream ends before its `messageStop`, and what reading `events` raises.
     """
+    return repair_deltas(_read_deltas(events, model))
+
+
+def _read_deltas(events: "Iterable[ConverseStreamOutputTypeDef]", model: str) -> Iterator[Delta]:
     tools: dict[int, int] = {}
     without_arguments: set[int] = set()
     usage: Usage | None = None
@@ -213,21 +219,22 @@ def deltas_of(events: "Iterable[ConverseStreamOutputTypeDef]", model: str) -> It
             without_arguments.add(index)
             yield Delta(tool_calls=(ToolCallDelta(index, id=tool["toolUseId"], name=tool["name"]),), model=model)
         elif piece := event.get("contentBlockDelta"):
-            if text := piece["delta"].get("text"):
-                yield Delta(text=text, model=model)
+            text, thoughts = piece["delta"].get("text", ""), piece["delta"].get("reasoningContent", {}).get("text")
+            if text or thoughts:
+                yield Delta(text=text, reasoning_content=thoughts, model=model)
             if arguments := piece["delta"].get("toolUse", {}).get("input"):
                 index = tools[piece["contentBlockIndex"]]
                 without_arguments.discard(index)
                 yield Delta(tool_calls=(ToolCallDelta(index, arguments=arguments),), model=model)
         elif (end := event.get("contentBlockStop")) and (index := tools.get(end["contentBlockIndex"], -1)) in without_arguments:
-            yield Delta(tool_calls=(ToolCallDelta(index, arguments="{}"),), model=model)
+            yield Delta(tool_calls=(ToolCallDelta(index, arguments=NO_ARGUMENTS),), model=model)
         elif stop := event.get("messageStop"):
             if stop["stopReason"] in _MALFORMED:
                 raise _malformed_answer()
             finished = True
             yield Delta(finish_reason=finish_reason(stop["stopReason"]), model=model)
         elif metadata := event.get("metadata"):
-            usage = _usage(metadata["usage"])
+            usage = _usage(metadata.get("usage"))
     if not finished:
         raise BackendFailed(f"{VENDOR} broke off before the answer was finished")
     if usage is not None:
@@ -245,8 +252,15 @@ def _tool_calls(blocks: "Iterable[ContentBlockOutputTypeDef]") -> Iterator[ToolC
             yield ToolCall(id=tool["toolUseId"], function=CalledFunction(name=tool["name"], arguments=arguments_text(tool["input"])))
 
 
-def _usage(usage: "TokenUsageTypeDef") -> Usage | None:
-    """The usage with all input tokens: `inputTokens` leaves out tokens read from the cache or written to it."""
+def _thoughts(block: "ContentBlockOutputTypeDef") -> str:
+    return block.get("reasoningContent", {}).get("reasoningText", {}).get("text", "")
+
+
+def _usage(usage: "TokenUsageTypeDef | None") -> Usage | None:
+    """The usage with all input tokens: `inputTokens` leaves out tokens read from the cache or written to it. None where
+    Bedrock does not say it."""
+    if usage is None:
+        return None
     cached = usage.get("cacheReadInputTokens", 0)
     input_tokens = usage["inputTokens"] + cached + usage.get("cacheWriteInputTokens", 0)
     return make_usage(input_tokens=input_tokens, output_tokens=usage["outputTokens"], cached_tokens=cached)

@@ -5,7 +5,8 @@ from collections.abc import Generator, Mapping
 from pydantic import JsonValue
 
 from rlaas.adapters.aws.secrets import VendorKeys
-from rlaas.adapters.models.openai_chat import chat_body, completion_of, count_choices, deltas_of, is_done, read_refusal
+from rlaas.adapters.models.openai_answers import completion_of, deltas_of, is_done
+from rlaas.adapters.models.openai_chat import chat_body, count_choices, read_refusal
 from rlaas.adapters.models.trace_context import context_headers
 from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
 from rlaas.chat import ChatCall, Completion, Delta

@@ -15,7 +15,8 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError,
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from rlaas.adapters.models.openai_chat import chat_body, completion_of, count_choices, deltas_of, read_refusal
+from rlaas.adapters.models.openai_answers import completion_of, deltas_of
+from rlaas.adapters.models.openai_chat import chat_body, count_choices, read_refusal
 from rlaas.adapters.models.server_sent_events import event_data
 from rlaas.adapters.models.trace_context import traceparent
 from rlaas.adapters.models.vendor_failures import retry_after_s

@@ -1,0 +1,336 @@
+"""OpenAI's chat completions as many servers write them, whole and streamed, read as what they mean.
+
+Vendors differ in what they leave out, send as null or name in their own way. What was answered and billed is only given
+up when nothing can be made of it.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, JsonValue, ValidationError
+
+from rlaas.adapters.models.answer_repair import repair_completion, repair_deltas
+from rlaas.adapters.models.openai_chat import read_refusal
+from rlaas.adapters.models.openai_usage import ReportedUsage
+from rlaas.adapters.models.vendor_json import OrNone, read_json
+from rlaas.chat import BackendFailed, CalledFunction, Choice, Completion, Delta, Processing, ToolCall, ToolCallDelta, Usage
+from rlaas.errors import RlaasError
+from rlaas.inference.growing_json import GrowingObject
+from rlaas.wire import Json
+
+_SERVICE_TIERS = frozenset({"auto", "default", "flex", "scale", "priority"})
+"""The tiers that every version of OpenAI's clients knows; some of those that check answers refuse others."""
+_REASONS = {
+    **{reason: reason for reason in ("stop", "length", "tool_calls", "content_filter")},
+    **dict.fromkeys(("max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"), "length"),
+    **dict.fromkeys(("function_call", "tool_call", "tool_use"), "tool_calls"),
+    **dict.fromkeys(("safety", "recitation", "prohibited_content", "blocklist", "spii"), "content_filter"),
+    **dict.fromkeys(("sensitive", "refusal", "content_filtered", "guardrail_intervened"), "content_filter"),
+}
+_FAILURE = re.compile(r"error|fail|abort|cancel|timeout|malformed|function_call_filter|insufficient", re.IGNORECASE)
+"""In the reasons of servers whose model did not finish: OpenRouter's and vLLM's `error`, DeepSeek's
+`insufficient_system_resource`, Zhipu's `network_error`, Gemini's `malformed_function_call`."""
+_NO_IDS = frozenset({"", "null", "None"})
+
+
+def _text_or_none(value: JsonValue) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+_Text = Annotated[str | None, BeforeValidator(_text_or_none)]
+
+
+class _Function(BaseModel):
+    name: _Text = None
+    arguments: JsonValue = None
+
+    @property
+    def text(self) -> str:
+        """The arguments as JSON; some servers send the value itself."""
+        if isinstance(self.arguments, str):
+            return self.arguments
+        return "" if self.arguments is None else json.dumps(self.arguments, ensure_ascii=False)
+
+
+class _ToolCall(BaseModel):
+    id: _Text = None
+    function: _Function | None = None
+    index: Annotated[int | None, OrNone] = None
+    extra_content: Annotated[dict[str, Json] | None, OrNone] = None
+
+    @property
+    def own_id(self) -> str | None:
+        """The id, if it is one."""
+        return None if self.id in _NO_IDS else self.id
+
+
+class _Message(BaseModel):
+    content: str | list[JsonValue] | None = None
+    refusal: _Text = None
+    tool_calls: list[_ToolCall] | None = None
+    reasoning_content: _Text = None
+    reasoning: _Text = None
+    annotations: Annotated[list[JsonValue] | None, OrNone] = None
+
+    @property
+    def text(self) -> str:
+        """What is said; parts are joined, and those that are no text are passed over."""
+        return self.content if isinstance(self.content, str) else "".join(_read_part(part, "text") for part in self.content or ())
+
+    @property
+    def thoughts(self) -> str | None:
+        """What the model thought, by the names that vendors have for it."""
+        if isinstance(self.content, list):
+            return "".join(_read_part(part, "thinking") for part in self.content) or self.reasoning_content or self.reasoning
+        return self.reasoning_content or self.reasoning
+
+    @property
+    def citations(self) -> tuple[dict[str, JsonValue], ...]:
+        """The annotations that are OpenAI's."""
+        return tuple(one for one in self.annotations or () if isinstance(one, dict) and _is_citation(one))
+
+
+class _Choice(BaseModel):
+    """A choice of a whole answer, or its next piece in a stream: `message` or `delta`."""
+
+    index: Annotated[int | None, OrNone] = None
+    message: _Message | None = None
+    delta: _Message | None = None
+    finish_reason: _Text = None
+    stop_reason: _Text = None
+    """What vLLM says beside `finish_reason`: the stop sequence, or the number of the token that ended the answer."""
+    logprobs: Annotated[Json, OrNone] = None
+
+    @property
+    def words(self) -> _Message:
+        """What it says."""
+        return self.delta or self.message or _NOTHING
+
+
+class _Answer(BaseModel):
+    """A whole answer, or a chunk of a stream."""
+
+    choices: list[_Choice] | None = None
+    usage: Annotated[ReportedUsage | None, OrNone] = None
+    model: _Text = None
+    system_fingerprint: _Text = None
+    service_tier: _Text = None
+    error: JsonValue = None
+
+    @property
+    def processing(self) -> Processing:
+        """How the vendor processed the call."""
+        return Processing(self.system_fingerprint, self.service_tier if self.service_tier in _SERVICE_TIERS else None)
+
+
+_NOTHING = _Message()
+
+
+def completion_of(vendor: str, content: bytes) -> Completion:
+    """The answer in the response's body. Raises: BackendFailed when it is not a chat completion or the model did not
+    finish; and for an error in its place, whatever its status, as `read_refusal`."""
+    answer = _read(vendor, content)
+    if answer.error:
+        raise _read_error(vendor, content, answer.error)
+    if not answer.choices:
+        raise _unreadable_answer(vendor)
+    try:
+        choices = tuple(_build_choice(vendor, choice) for choice in sorted(answer.choices, key=lambda choice: choice.index or 0))
+    except ValidationError as error:
+        raise _unreadable_answer(vendor) from error
+    usage = answer.usage.plain() if answer.usage else None
+    return repair_completion(Completion(choices=choices, usage=usage, model=answer.model, processing=answer.processing))
+
+
+def deltas_of(vendor: str, events: Iterable[bytes], *, choices: int) -> Iterator[Delta]:
+    """The answer piece by piece from each event's data; last of all the usage, where the server sends it. Some
+    servers send it with every piece, so far.
+
+    Raises: BackendFailed on an error in the stream, on an event that cannot be read, where the model did not finish,
+    and when the stream ends before all of the number `choices` have finished; for an error in place of the first piece,
+    as `read_refusal`.
+    """
+    return repair_deltas(_read_deltas(vendor, events, choices=choices))
+
+
+def is_done(data: bytes) -> bool:
+    """Whether this is the data of a stream's last event."""
+    return data.strip() == b"[DONE]"
+
+
+def _read_deltas(vendor: str, events: Iterable[bytes], *, choices: int) -> Iterator[Delta]:
+    finished: set[int] = set()
+    calls: dict[int, _CallPlaces] = {}
+    usage: Usage | None = None
+    model: str | None = None
+    has_begun = False
+    for data in events:
+        if is_done(data):
+            break
+        if not data.strip():
+            continue  # keeps the connection alive
+        chunk = _read(vendor, data)
+        if chunk.error:
+            raise BackendFailed(f"{vendor} failed in mid-answer") if has_begun else _read_error(vendor, data, chunk.error)
+        so_far = chunk.usage.plain() if chunk.usage else None
+        usage = so_far or usage
+        model = chunk.model or model
+        for choice in chunk.choices or ():
+            index = choice.index or 0
+            delta = _build_delta(vendor, choice, index, calls.setdefault(index, _CallPlaces()), model, chunk.processing)
+            if delta.finish_reason:
+                finished.add(index)
+            has_begun = has_begun or bool(delta.text or delta.tool_calls)
+            yield delta if so_far is None else replace(delta, usage=so_far)
+    if not finished.issuperset(range(choices)):
+        raise BackendFailed(f"{vendor} broke off before the answer was finished")
+    if usage is not None:
+        yield Delta(usage=usage, model=model)
+
+
+@dataclass(slots=True)
+class _OpenCall:
+    """A call that is being streamed."""
+
+    place: int
+    id: str | None
+    name: str | None
+    arguments: GrowingObject = field(default_factory=GrowingObject)
+
+
+class _CallPlaces:
+    """The place of each call among those of a choice.
+
+    A vendor's index says which call a piece belongs to, but some give parallel calls the same one or none: then another
+    id and name begins another call, and so does a name after the arguments before it are whole. Servers that send the
+    id or name of a call again, with each piece, mean the same call.
+    """
+
+    def __init__(self) -> None:
+        self._latest: dict[int, _OpenCall] = {}
+        self._by_id: dict[tuple[int, str], _OpenCall] = {}
+        self._count = 0
+
+    def find(self, piece: _ToolCall, position: int, name: str | None, arguments: str) -> int:
+        """The place of the call that `piece` belongs to; `position` is the piece's among those that came with it."""
+        index = position if piece.index is None else piece.index
+        call = self._find_open(index, piece.own_id, name)
+        if call is None:
+            call = _OpenCall(self._count, piece.own_id, name)
+            self._count += 1
+        call.id, call.name = call.id or piece.own_id, call.name or name
+        self._latest[index] = call
+        if piece.own_id is not None:
+            self._by_id[index, piece.own_id] = call
+        call.arguments.add(arguments)
+        return call.place
+
+    def _find_open(self, index: int, identifier: str | None, name: str | None) -> _OpenCall | None:
+        latest = self._latest.get(index)
+        if latest is None or name is None:
+            return self._by_id.get((index, identifier), latest) if identifier is not None else latest
+        if identifier is not None:
+            same = self._by_id.get((index, identifier))
+            return same or (latest if latest.id is None and not latest.arguments.has_ended else None)
+        return None if latest.name is not None and (name != latest.name or latest.arguments.has_ended) else latest
+
+
+def _build_choice(vendor: str, choice: _Choice) -> Choice:
+    words = choice.words
+    calls = (
+        ToolCall(
+            id=call.own_id or "",
+            function=CalledFunction(name=call.function.name or "", arguments=call.function.text),
+            extra_content=call.extra_content,
+        )
+        for call in words.tool_calls or ()
+        if call.function is not None
+    )
+    return Choice(
+        text=words.text,
+        finish_reason=_read_reason(vendor, choice.finish_reason),
+        tool_calls=tuple(calls),
+        refusal=words.refusal,
+        logprobs=choice.logprobs,
+        stop_sequence=choice.stop_reason,
+        reasoning_content=words.thoughts,
+        annotations=words.citations,
+    )
+
+
+def _build_delta(vendor: str, choice: _Choice, index: int, places: _CallPlaces, model: str | None, processing: Processing) -> Delta:
+    words = choice.words
+    return Delta(
+        index=index,
+        text=words.text,
+        tool_calls=tuple(_build_pieces(words.tool_calls, places)) if words.tool_calls else (),
+        refusal=words.refusal,
+        finish_reason=_read_reason(vendor, choice.finish_reason),
+        logprobs=choice.logprobs,
+        model=model,
+        stop_sequence=choice.stop_reason,
+        reasoning_content=words.thoughts,
+        annotations=words.citations,
+        processing=processing,
+    )
+
+
+def _build_pieces(calls: Iterable[_ToolCall], places: _CallPlaces) -> Iterator[ToolCallDelta]:
+    for position, call in enumerate(calls):
+        name, arguments = (call.function.name, call.function.text) if call.function is not None else (None, "")
+        place = places.find(call, position, name, arguments)
+        yield ToolCallDelta(place, arguments, call.own_id, name, call.extra_content)
+
+
+def _read_reason(vendor: str, reason: str | None) -> str | None:
+    """Why the answer ended, in OpenAI's words; a word that nobody knows says no more than that it has.
+
+    Raises: BackendFailed where the model did not finish.
+    """
+    if reason is None or reason in _REASONS:
+        return _REASONS[reason] if reason is not None else None
+    word = reason.partition(":")[0].strip().lower()  # Gemini says why after a colon
+    if _FAILURE.search(word):
+        raise BackendFailed(f"{vendor}'s model did not finish its answer")
+    return _REASONS.get(word, "stop")
+
+
+def _read_part(part: JsonValue, kind: str) -> str:
+    """The text of a part of a content if it is of the `kind`: text or thinking."""
+    if isinstance(part, str):
+        return part if kind == "text" else ""
+    if not isinstance(part, dict) or part.get("type", "text") not in ((kind,) if kind == "thinking" else (kind, "output_text")):
+        return ""
+    inner = part.get(kind)
+    if isinstance(inner, list):
+        return "".join(_read_part(one, "text") for one in inner)
+    return inner if isinstance(inner, str) else ""
+
+
+def _is_citation(annotation: dict[str, JsonValue]) -> bool:
+    citation = annotation.get("url_citation")
+    if annotation.get("type") != "url_citation" or not isinstance(citation, dict):
+        return False
+    texts, places = (citation.get("url"), citation.get("title")), (citation.get("start_index"), citation.get("end_index"))
+    return all(isinstance(one, str) for one in texts) and all(isinstance(one, int) for one in places)
+
+
+def _read(vendor: str, content: bytes) -> _Answer:
+    try:
+        return read_json(_Answer, content)
+    except ValidationError as error:
+        raise _unreadable_answer(vendor) from error
+
+
+def _read_error(vendor: str, content: bytes, error: JsonValue) -> RlaasError:
+    """What an error in the place of an answer means: its code may be the status that it should have come with."""
+    code = error.get("code") if isinstance(error, dict) else None
+    status = int(code) if isinstance(code, int | str) and re.fullmatch(r"[45]\d\d", str(code)) else 502
+    return read_refusal(vendor, status, content)
+
+
+def _unreadable_answer(vendor: str) -> BackendFailed:
+    return BackendFailed(f"{vendor}'s answer is not a chat completion")

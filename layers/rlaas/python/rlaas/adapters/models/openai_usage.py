@@ -1,0 +1,63 @@
+"""The tokens that servers report which speak OpenAI's chat API, by OpenAI's names, their own and Anthropic's."""
+
+from typing import Annotated
+
+from pydantic import BaseModel
+
+from rlaas.adapters.models.vendor_failures import make_usage
+from rlaas.adapters.models.vendor_json import Detail, OrNone
+from rlaas.chat import Usage
+
+
+class _Details(BaseModel):
+    cached_tokens: Detail = None
+    reasoning_tokens: Detail = None
+
+
+class ReportedUsage(BaseModel):
+    """A server's `usage`, any field of which may be missing, null or wrong."""
+
+    prompt_tokens: Annotated[int | None, OrNone] = None
+    completion_tokens: Annotated[int | None, OrNone] = None
+    total_tokens: Detail = None
+    prompt_tokens_details: Annotated[_Details | None, OrNone] = None
+    completion_tokens_details: Annotated[_Details | None, OrNone] = None
+    cached_tokens: Detail = None
+    """Moonshot's and Together's."""
+    prompt_cache_hit_tokens: Detail = None
+    """DeepSeek's."""
+    reasoning_tokens: Detail = None
+    input_tokens: Annotated[int | None, OrNone] = None
+    output_tokens: Annotated[int | None, OrNone] = None
+    input_tokens_details: Annotated[_Details | None, OrNone] = None
+    output_tokens_details: Annotated[_Details | None, OrNone] = None
+    cache_read_input_tokens: Detail = None
+    cache_creation_input_tokens: Detail = None
+
+    def plain(self) -> Usage | None:
+        """The usage, with all input and all output tokens; None where the server does not say them, or what it says
+        cannot be."""
+        prompt = self.input_tokens if self.prompt_tokens is None else self.prompt_tokens
+        answer = self.output_tokens if self.completion_tokens is None else self.completion_tokens
+        if prompt is None or answer is None or prompt == answer == 0:
+            return None
+        cached, thought = self._count_cached(), self._count_thoughts()
+        unexplained = (self.total_tokens or 0) - prompt - answer
+        cache = cached + (self.cache_creation_input_tokens or 0)
+        if cached > prompt or (0 < unexplained == cache):  # like Anthropic's, which leave out what a cache had
+            prompt, unexplained = prompt + cache, 0
+        # xAI counts what was thought beside the answer, and Gemini only in the total.
+        if thought > answer or (0 < unexplained == thought):
+            answer += thought
+        elif unexplained > 0:
+            answer, thought = answer + unexplained, thought or unexplained
+        return make_usage(input_tokens=prompt, output_tokens=answer, cached_tokens=cached, reasoning_tokens=thought)
+
+    def _count_cached(self) -> int:
+        details = (self.prompt_tokens_details, self.input_tokens_details)
+        counts = (self.cached_tokens, self.prompt_cache_hit_tokens, self.cache_read_input_tokens)
+        return max(count or 0 for count in (*counts, *(one.cached_tokens for one in details if one is not None)))
+
+    def _count_thoughts(self) -> int:
+        details = (self.completion_tokens_details, self.output_tokens_details)
+        return max(count or 0 for count in (self.reasoning_tokens, *(one.reasoning_tokens for one in details if one is not None)))

@@ -1,0 +1,50 @@
+"""Bedrock's streams, as botocore reads them."""
+
+from typing import Any
+
+import pytest
+
+from rlaas.adapters.models.bedrock import deltas_of
+from rlaas.chat import Delta, Usage
+from rlaas.inference.collect import Collected
+
+
+def piece(index: int, **delta: Any) -> dict[str, Any]:
+    return {"contentBlockDelta": {"contentBlockIndex": index, "delta": delta}}
+
+
+def read(*events: dict[str, Any]) -> list[Delta]:
+    return list(deltas_of(events, "claude"))  # type: ignore[arg-type]
+
+
+def test_what_the_model_thought_stands_beside_the_answer() -> None:
+    deltas = read(
+        piece(0, reasoningContent={"text": "Hm."}),
+        piece(0, reasoningContent={"signature": "c2ln"}),
+        piece(1, text="Hi \ud83d"),
+        piece(1, text="\ude00"),
+        {"messageStop": {"stopReason": "end_turn"}},
+    )
+    pieces = Collected()
+    for delta in deltas:
+        pieces.add(delta)
+    [choice] = pieces.completion().choices
+    assert (choice.text, choice.reasoning_content, choice.finish_reason) == ("Hi 😀", "Hm.", "stop")
+
+
+def test_an_answer_that_calls_tools_says_so_however_it_ended() -> None:
+    start = {"contentBlockStart": {"contentBlockIndex": 0, "start": {"toolUse": {"toolUseId": "1", "name": "find"}}}}
+    deltas = read(start, {"contentBlockStop": {"contentBlockIndex": 0}}, {"messageStop": {"stopReason": "end_turn"}})
+    assert (deltas[-2].tool_calls[0].arguments, deltas[-1].finish_reason) == ("{}", "tool_calls")
+
+
+@pytest.mark.parametrize("metadata", [{}, {"usage": None}, {"usage": {"inputTokens": -1, "outputTokens": 2, "totalTokens": 1}}])
+def test_counts_that_are_missing_or_cannot_be_are_left_out_and_the_answer_stands(metadata: dict[str, Any]) -> None:
+    deltas = read(piece(0, text="Hi"), {"messageStop": {"stopReason": "end_turn"}}, {"metadata": metadata})
+    assert [(delta.text, delta.finish_reason, delta.usage) for delta in deltas] == [("Hi", None, None), ("", "stop", None)]
+
+
+def test_the_usage_comes_last() -> None:
+    counts = {"inputTokens": 4, "outputTokens": 2, "totalTokens": 6, "cacheReadInputTokens": 5}
+    [*_, last] = read(piece(0, text="Hi"), {"messageStop": {"stopReason": "end_turn"}}, {"metadata": {"usage": counts}})
+    assert last.usage == Usage(input_tokens=9, output_tokens=2, cached_tokens=5)
