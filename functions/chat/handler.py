@@ -86,7 +86,7 @@ def responses(event: GatewayEvent) -> Body | web.Stream:
     return response_events(
         stream.deltas,
         output_id=stream.output_id,
-        describe=lambda items, usage, reason: {**describe(request, stream.output_id, items, usage, reason, created=created), **own},
+        describe=lambda *state: {**describe(request, stream.output_id, *state, created=created), **own},
         incomplete=INCOMPLETE,
     )
 
@@ -99,7 +99,13 @@ def messages(event: GatewayEvent) -> Body | web.Stream:
         if not call.request.stream:
             return to_message(call.request, call.answer(question))
         stream = call.stream(question)
-    return events(stream.deltas, message_id=stream.output_id, model=call.request.model, extras=extras(stream))
+    return events(
+        stream.deltas,
+        message_id=stream.output_id,
+        model=call.request.model,
+        extras=extras(stream),
+        shows_thoughts=call.request.shows_thoughts,
+    )
 
 
 def count(event: GatewayEvent) -> Body:

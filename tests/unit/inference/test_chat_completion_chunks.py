@@ -8,13 +8,14 @@ import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from rlaas.chat import CalledFunction, Choice, Delta, ToolCall, ToolCallDelta, Usage
+from rlaas.chat import CalledFunction, Choice, Delta, Processing, ToolCall, ToolCallDelta, Usage
 from rlaas.errors import DependencyUnavailable
 from rlaas.inference.chat_completion_chunks import chunks
 from rlaas.inference.collect import split_choices
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 USAGE = Usage(input_tokens=7, output_tokens=3)
+CITATION: Any = {"type": "url_citation", "url_citation": {"url": "https://a.example", "title": "A", "start_index": 0, "end_index": 2}}
 CALL = ToolCall(id="call_1", function=CalledFunction(name="look_up", arguments='{"order": 7}'))
 
 
@@ -57,6 +58,7 @@ def test_usage_is_a_last_chunk_without_choices_and_null_before() -> None:
         "completion_tokens": 3,
         "total_tokens": 10,
         "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0},
     }
 
 
@@ -100,6 +102,30 @@ def test_a_whole_answer_streams_to_the_same_answer() -> None:
     assert call.model_dump(include={"id", "function"}, exclude_none=True)["id"] == "call_1"
     assert completion.usage is not None
     assert completion.usage.total_tokens == 10
+
+
+def test_thoughts_citations_signatures_and_how_the_call_was_processed_reach_the_client() -> None:
+    processing = Processing("fp_1", "flex")
+    call = ToolCallDelta(0, "{}", "call_1", "look_up", {"google": {"thought_signature": "c2ln"}})
+    sent = list(
+        stream(
+            [
+                Delta(reasoning_content="H", processing=processing),
+                Delta(reasoning_content="m.", processing=processing),
+                Delta(text="Hi", annotations=(CITATION,), tool_calls=(call,), processing=processing),
+                Delta(finish_reason="tool_calls", processing=processing),
+                Delta(usage=Usage(input_tokens=7, output_tokens=3, reasoning_tokens=2)),
+            ],
+            include_usage=True,
+        )
+    )
+    pieces: list[Any] = [chunk["choices"][0]["delta"] for chunk in sent[:3]]
+    assert [piece.get("reasoning_content") for piece in pieces] == ["H", "m.", None]
+    assert pieces[2]["annotations"] == [CITATION]
+    assert pieces[2]["tool_calls"][0]["extra_content"] == {"google": {"thought_signature": "c2ln"}}
+    completion: Any = accumulate(sent)
+    assert (completion.system_fingerprint, completion.service_tier) == ("fp_1", "flex")
+    assert completion.usage.completion_tokens_details.reasoning_tokens == 2
 
 
 def test_logprobs_pass_through() -> None:

@@ -1,17 +1,21 @@
 """What a policy's guardrails keep from its model and from the caller."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import pytest
 
-from rlaas.chat import ChatCall
+from rlaas.chat import ChatCall, Completion, Delta
 from rlaas.errors import Forbidden
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.infer import decide, infer
 from rlaas.policies.backend import BackendSpec
+from rlaas.telemetry.events import OutputProduced
 from tests.fakes.backend import EchoBackend
 from tests.fakes.counters import MemoryCounters
 from tests.fakes.events import MemoryEventStore
-from tests.fakes.worlds import SKILL
-from tests.unit.inference.asking import ASKER, BLOCK_LIST, SCHEMA, ask, gateway, guard_policy, limit_spending, list_actions
+from tests.fakes.worlds import SKILL, TENANT
+from tests.unit.inference.asking import ASKER, BLOCK_LIST, SCHEMA, ask, ask_stream, gateway, guard_policy, limit_spending, list_actions
 
 
 def test_a_blocked_request_gets_the_safe_answer_asks_nobody_and_costs_nothing() -> None:
@@ -43,6 +47,49 @@ def test_personal_data_is_taken_out_before_the_backend_sees_it() -> None:
     ask(store, registry=registry, backend=backend, email="I am ada@example.com")
     assert backend.asked[0][1][-1].content == "Reply to: I am <EMAIL_ADDRESS>"
     assert list_actions(store) == [("input", "pii", "redact")]
+
+
+CITATION = {"type": "url_citation", "url_citation": {"url": "https://a.example/ada", "title": "Ada", "start_index": 0, "end_index": 2}}
+
+
+class Thinking(EchoBackend):
+    """Thinks aloud before it answers, and cites a page."""
+
+    def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
+        answer = super().complete(backend, call, timeout_s=timeout_s)
+        return replace(answer, choices=(replace(answer.choices[0], reasoning_content="It is Ada.", annotations=(CITATION,)),))
+
+    def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Iterator[Delta]:
+        yield Delta(reasoning_content="It is Ada.", annotations=(CITATION,))
+        yield from super().stream(backend, call, timeout_s=timeout_s)
+
+
+FLAGGING = {"kind": "block_list", "terms": ["parcel bomb"], "action": "flag"}
+
+
+@pytest.mark.parametrize("guardrail", [BLOCK_LIST, {"kind": "pii_leak", "action": "redact"}, FLAGGING])
+def test_what_a_guardrail_does_not_look_at_is_left_out_where_answers_are_checked(guardrail: dict[str, object]) -> None:
+    store, registry = MemoryEventStore(), guard_policy(output=[guardrail])
+    answer = ask(store, registry=registry, backend=Thinking())
+    assert (answer.choices[0].reasoning_content, answer.choices[0].annotations) == (None, ())
+    deltas = list(ask_stream(store, registry=registry, backend=Thinking()).deltas)
+    assert "".join(delta.text for delta in deltas).startswith("v1: ")
+    assert [delta for delta in deltas if delta.reasoning_content or delta.annotations] == []
+    outputs = [event for event in (stored.event() for stored in store.events.values()) if isinstance(event, OutputProduced)]
+    assert [output.reasoning_content for output in outputs] == [None, None]
+
+
+def test_what_the_model_thought_is_answered_stored_and_replayed_where_nothing_is_checked() -> None:
+    store = MemoryEventStore()
+    answer = ask(store, backend=Thinking(), interaction_id="mine")
+    assert (answer.choices[0].reasoning_content, answer.choices[0].annotations) == ("It is Ada.", (CITATION,))
+    again = ask(store, backend=Thinking(), interaction_id="mine")
+    assert (again.replay, again.choices[0].reasoning_content) == (True, "It is Ada.")
+    stream = ask_stream(store, backend=Thinking())
+    assert "".join(delta.reasoning_content or "" for delta in stream.deltas) == "It is Ada."
+    output = store.get_many(TENANT, [stream.output_id])[stream.output_id].event()
+    assert isinstance(output, OutputProduced)
+    assert output.reasoning_content == "It is Ada."
 
 
 class Improving(EchoBackend):

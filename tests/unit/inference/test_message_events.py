@@ -17,6 +17,7 @@ from rlaas.errors import DependencyUnavailable
 from rlaas.inference.collect import split_choices
 from rlaas.inference.message_events import events
 
+THOUGHTS = [Delta(reasoning_content="H"), Delta(reasoning_content="m."), Delta(text="Dear"), Delta(finish_reason="stop")]
 USAGE = Usage(input_tokens=100, output_tokens=9, cached_tokens=80)
 EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 
@@ -26,6 +27,13 @@ def stream(deltas: Iterable[Delta], **extras: Any) -> Generator[dict[str, Any], 
         yield from deltas
 
     return events(each(), message_id="out_1", model="rlaas::drafts", extras=extras)
+
+
+def thinking(deltas: Iterable[Delta], *, shows_thoughts: bool = True) -> Generator[dict[str, Any], None, None]:
+    def each() -> Generator[Delta, None, None]:
+        yield from deltas
+
+    return events(each(), message_id="out_1", model="rlaas::drafts", extras={}, shows_thoughts=shows_thoughts)
 
 
 def accumulated(sent: Iterable[dict[str, Any]]) -> Message:
@@ -39,6 +47,29 @@ def accumulated(sent: Iterable[dict[str, Any]]) -> Message:
 
 def kinds(sent: Iterable[dict[str, Any]]) -> list[str]:
     return [f"{event['type']} {event['index']}" if "index" in event else event["type"] for event in sent]
+
+
+def test_what_the_model_thinks_is_a_block_before_the_text_for_clients_that_ask_for_it() -> None:
+    assert kinds(thinking(THOUGHTS)) == [
+        "message_start",
+        "content_block_start 0",
+        "content_block_delta 0",
+        "content_block_delta 0",
+        "content_block_stop 0",
+        "content_block_start 1",
+        "content_block_delta 1",
+        "content_block_stop 1",
+        "message_delta",
+        "message_stop",
+    ]
+    assert [block.model_dump(include={"type", "thinking", "text"}) for block in accumulated(thinking(THOUGHTS)).content] == [
+        {"type": "thinking", "thinking": "Hm."},
+        {"type": "text", "text": "Dear"},
+    ]
+    [block] = accumulated(thinking(THOUGHTS, shows_thoughts=False)).content
+    assert block.type == "text"
+    refused = accumulated(thinking([*THOUGHTS[:2], Delta(refusal="No."), Delta(finish_reason="stop")]))
+    assert [block.type for block in refused.content] == ["thinking", "text"]
 
 
 def test_a_text_is_one_block_between_the_messages_start_and_its_end() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rlaas.chat import CalledFunction, Choice, Message, ToolCall, Usage
+from rlaas.chat import CalledFunction, Choice, Message, Processing, ToolCall, Usage
 from rlaas.errors import InvalidInput, NotFound
 from rlaas.ids import pseudonym_of
 from rlaas.inference.anthropic_words import FINISH_REASONS, STOP_REASONS
@@ -272,7 +272,7 @@ def test_a_count_grows_with_everything_that_the_model_reads() -> None:
         count({**content, "model": "claude-haiku-4-5"})
 
 
-def message(*choices: Choice, usage: Usage | None = None) -> dict[str, Any]:
+def message(*choices: Choice, usage: Usage | None = None, tier: str | None = None, **fields: Any) -> dict[str, Any]:
     answer = Answer(
         interaction_id="int_1",
         output_id="out_1",
@@ -285,8 +285,9 @@ def message(*choices: Choice, usage: Usage | None = None) -> dict[str, Any]:
         overhead_ms=1.0,
         replay=False,
         feedback_token="token",
+        processing=Processing(service_tier=tier),
     )
-    return to_message(MessagesRequest.model_validate_json(json.dumps(body())), answer)
+    return to_message(MessagesRequest.model_validate_json(json.dumps(body(**fields))), answer)
 
 
 def call(arguments: str, *, id: str = "toolu_01") -> ToolCall:
@@ -323,9 +324,21 @@ def test_arguments_that_are_no_object_are_shown_as_they_are(arguments: str) -> N
     assert block["input"] == {"INVALID_JSON": arguments}
 
 
-def test_a_call_without_an_id_gets_one() -> None:
-    blocks = message(Choice("", "tool_calls", tool_calls=(call("{}", id=""), call("{}", id=""))))["content"]
-    assert len({block["id"] for block in blocks} - {""}) == 2
+@pytest.mark.parametrize(
+    ("thinking", "is_shown"),
+    [(None, False), ({"type": "disabled"}, False), ({"type": "adaptive", "display": "omitted"}, False), ({"type": "adaptive"}, True)],
+)
+def test_what_the_model_thought_is_shown_to_clients_that_ask_for_it(thinking: Any, is_shown: bool) -> None:
+    reply = message(Choice("Dear Ada", "stop", reasoning_content="Hm."), thinking=thinking)
+    thought = [{"type": "thinking", "thinking": "Hm.", "signature": ""}]
+    assert reply["content"] == [*(thought if is_shown else []), {"type": "text", "text": "Dear Ada"}]
+
+
+def test_what_was_thought_and_the_tier_stand_in_the_usage() -> None:
+    reply = message(Choice("", "stop"), usage=Usage(input_tokens=1, output_tokens=9, reasoning_tokens=4), tier="default")
+    assert reply["usage"]["output_tokens_details"] == {"thinking_tokens": 4}
+    assert reply["usage"]["service_tier"] == "standard"
+    assert "service_tier" not in message(Choice("", "stop"), usage=Usage(input_tokens=1, output_tokens=9), tier="flex")["usage"]
 
 
 def test_a_refusal_is_the_text_where_there_is_no_other_and_the_explanation_always() -> None:

@@ -12,7 +12,7 @@ from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from rlaas.chat import CalledFunction, Choice, Delta, ToolCall, ToolCallDelta, Usage
+from rlaas.chat import CalledFunction, Choice, Delta, Processing, ToolCall, ToolCallDelta, Usage
 from rlaas.errors import DependencyUnavailable
 from rlaas.inference.collect import Collected, split_choices
 from rlaas.inference.response_events import failure_event, response_events
@@ -23,6 +23,7 @@ from tests.fakes.worlds import NOW
 OUTPUT = "out_01ARZ3NDEKTSV4RRFFQ69G5FAV_tail"
 MESSAGE, CALL = "msg_01ARZ3NDEKTSV4RRFFQ69G5FAV_tail", "fc_01ARZ3NDEKTSV4RRFFQ69G5FAV_tail"
 USAGE = Usage(input_tokens=7, output_tokens=3, cached_tokens=2)
+CITATION: Any = {"type": "url_citation", "url_citation": {"url": "https://a.example", "title": "A", "start_index": 0, "end_index": 2}}
 REQUEST = ResponsesRequest(model="rlaas::drafts", input="hi")
 ANY_EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
@@ -34,7 +35,7 @@ def stream(deltas: Iterable[Delta]) -> Generator[dict[str, Any], None, None]:
     return response_events(
         generated(),
         output_id=OUTPUT,
-        describe=lambda items, usage, reason: describe(REQUEST, OUTPUT, items, usage, reason, created=NOW),
+        describe=lambda *state: describe(REQUEST, OUTPUT, *state, created=NOW),
         incomplete=INCOMPLETE,
     )
 
@@ -256,9 +257,63 @@ def test_whatever_order_pieces_come_in_the_response_holds_what_is_stored(deltas:
         assert open_items in (0, 1)
 
 
-@given(st.text(max_size=9), st.lists(ARGUMENTS, max_size=3), st.sampled_from(["stop", "length", "content_filter", None]))
-def test_a_whole_answer_streams_to_the_same_items(text: str, arguments: list[str], reason: str | None) -> None:
+def test_what_the_model_thinks_is_an_item_before_the_message() -> None:
+    pieces = [Delta(reasoning_content="H"), Delta(reasoning_content="m."), Delta(text="Hi"), Delta(finish_reason="stop")]
+    events = list(stream([*pieces, Delta(usage=Usage(input_tokens=7, output_tokens=3, reasoning_tokens=2))]))
+    assert shown(events) == [
+        ("created", None),
+        ("in_progress", None),
+        ("output_item.added", None),
+        ("content_part.added", None),
+        ("reasoning_text.delta", "H"),
+        ("reasoning_text.delta", "m."),
+        ("reasoning_text.done", "Hm."),
+        ("content_part.done", None),
+        ("output_item.done", None),
+        ("output_item.added", None),
+        ("content_part.added", None),
+        ("output_text.delta", "Hi"),
+        ("output_text.done", "Hi"),
+        ("content_part.done", None),
+        ("output_item.done", None),
+        ("completed", None),
+    ]
+    response = accumulated(events)._completed_response
+    thought: dict[str, Any] = {"id": MESSAGE.replace("msg_", "rs_"), "type": "reasoning", "status": "completed", "summary": []}
+    assert response.output[0].model_dump(exclude_none=True) == {**thought, "content": [{"type": "reasoning_text", "text": "Hm."}]}
+    assert (response.output_text, response.usage.output_tokens_details.reasoning_tokens) == ("Hi", 2)
+
+
+def test_an_answer_that_ends_in_thought_has_an_empty_message() -> None:
+    last = list(stream([Delta(reasoning_content="Hm."), Delta(finish_reason="length")]))[-1]["response"]
+    assert [item["type"] for item in last["output"]] == ["reasoning", "message"]
+    assert last["output"] == output_items(Choice("", "length", reasoning_content="Hm."), OUTPUT, incomplete=True)
+
+
+def test_the_pages_that_a_text_cites_come_after_it_and_the_tier_last() -> None:
+    processing = Processing("fp_1", "priority")
+    pieces = [Delta(text="Hi", processing=processing), Delta(annotations=(CITATION,), processing=processing), Delta(finish_reason="stop")]
+    events = list(stream(pieces))
+    cited = {"type": "url_citation", "url": "https://a.example", "title": "A", "start_index": 0, "end_index": 2}
+    [added] = [event for event in events if event["type"] == "response.output_text.annotation.added"]
+    assert (added["annotation"], added["annotation_index"], added["content_index"]) == (cited, 0, 0)
+    response = accumulated(events)._completed_response
+    assert response.output[0].content[0].annotations[0].model_dump() == cited
+    assert response.service_tier == "priority"
+    assert events[0]["response"]["service_tier"] is None
+
+
+@given(
+    st.text(max_size=9),
+    st.lists(ARGUMENTS, max_size=3),
+    st.sampled_from(["stop", "length", "content_filter", None]),
+    st.sampled_from(["Hm.", None]),
+    st.sampled_from([(), (CITATION,)]),
+)
+def test_a_whole_answer_streams_to_the_same_items(
+    text: str, arguments: list[str], reason: str | None, thoughts: str | None, annotations: tuple[Any, ...]
+) -> None:
     calls = tuple(ToolCall(id=f"call_{at}", function=CalledFunction(name="f", arguments=one)) for at, one in enumerate(arguments))
-    choice = Choice(text, reason, tool_calls=calls)
+    choice = Choice(text, reason, tool_calls=calls, reasoning_content=thoughts, annotations=annotations if text else ())
     last = list(stream(split_choices([choice], USAGE)))[-1]
     assert last["response"]["output"] == output_items(choice, OUTPUT, incomplete=reason in INCOMPLETE)

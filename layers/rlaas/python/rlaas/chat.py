@@ -35,12 +35,16 @@ class ToolCall(WireModel):
 
 
 class Message(WireModel):
-    """One message of a chat, as in OpenAI's API: an assistant may call tools, and a tool's message answers one call."""
+    """One message of a chat, as in OpenAI's API: an assistant may call tools, and a tool's message answers one call.
+
+    `reasoning_content` is what the assistant thought, which some vendors want back.
+    """
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: Annotated[str, Field(max_length=256)] | None = None
+    reasoning_content: str | None = None
 
     @model_validator(mode="after")
     def _says_or_calls_something(self) -> Self:
@@ -57,6 +61,8 @@ class Message(WireModel):
             message["tool_calls"] = [call.plain() for call in self.tool_calls]
         if self.tool_call_id is not None:
             message["tool_call_id"] = self.tool_call_id
+        if self.reasoning_content is not None:
+            message["reasoning_content"] = self.reasoning_content
         return message
 
 

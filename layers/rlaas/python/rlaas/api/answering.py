@@ -148,7 +148,7 @@ def infer_body(result: Answer) -> dict[str, JsonValue]:
         "output_id": result.output_id,
         "feedback_token": result.feedback_token,
         "text": result.text,
-        "tool_calls": [call.model_dump(mode="json") for call in result.choices[0].tool_calls],
+        "tool_calls": [call.plain() for call in result.choices[0].tool_calls],
         "policy_id": result.policy_id,
         "decision": result.decision.model_dump(mode="json"),
         "usage": result.usage.model_dump() if result.usage else None,

@@ -16,7 +16,7 @@ from rlaas.routing.assign import Decision
 from rlaas.wire import Json, WireModel
 
 
-def _make_optional(*names: str) -> Callable[[dict[str, JsonValue]], None]:
+def make_optional(*names: str) -> Callable[[dict[str, JsonValue]], None]:
     """Declare that the fields `names` may be left out."""
 
     def change(schema: dict[str, JsonValue]) -> None:
@@ -31,12 +31,18 @@ def _leave_out(name: str) -> Callable[[dict[str, JsonValue]], None]:
     """Declare that the field `name` is not sent."""
 
     def change(schema: dict[str, JsonValue]) -> None:
-        _make_optional(name)(schema)
+        make_optional(name)(schema)
         properties = schema["properties"]
         assert isinstance(properties, dict)
         del properties[name]
 
     return change
+
+
+class AnsweredCall(ToolCall):
+    """A model's call of a tool, with what its vendor must get back with it where it says so."""
+
+    model_config = ConfigDict(json_schema_extra=make_optional("extra_content"))
 
 
 class InferAnswer(WireModel):
@@ -46,7 +52,7 @@ class InferAnswer(WireModel):
     output_id: str
     feedback_token: str
     text: str
-    tool_calls: tuple[ToolCall, ...]
+    tool_calls: tuple[AnsweredCall, ...]
     policy_id: PolicyId
     decision: Decision
     usage: Usage | None
@@ -71,12 +77,13 @@ class AskedAnthropic(AnthropicBackend):
 class AskedMessage(WireModel):
     """A message as OpenAI's chat API takes it."""
 
-    model_config = ConfigDict(json_schema_extra=_make_optional("tool_calls", "tool_call_id"))
+    model_config = ConfigDict(json_schema_extra=make_optional("tool_calls", "tool_call_id", "reasoning_content"))
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str
-    tool_calls: tuple[ToolCall, ...]
+    tool_calls: tuple[AnsweredCall, ...]
     tool_call_id: str
+    reasoning_content: str
 
 
 class DecideDryRun(WireModel):
@@ -112,12 +119,14 @@ class DecideAnswer(DecideDryRun):
 class ChatMessage(WireModel):
     """What the model said."""
 
-    model_config = ConfigDict(json_schema_extra=_make_optional("tool_calls"))
+    model_config = ConfigDict(json_schema_extra=make_optional("tool_calls", "reasoning_content", "annotations"))
 
     role: Literal["assistant"]
     content: str | None
     refusal: str | None
-    tool_calls: tuple[ToolCall, ...]
+    tool_calls: tuple[AnsweredCall, ...]
+    reasoning_content: str = Field(description="What the model thought, where it says so and no guardrail checks the answer.")
+    annotations: tuple[dict[str, Json], ...] = Field(description="The pages that the text cites, as OpenAI has them.")
 
 
 class ChatChoice(WireModel):
@@ -135,6 +144,12 @@ class CachedTokens(WireModel):
     cached_tokens: int
 
 
+class ReasoningTokens(WireModel):
+    """The tokens of an answer that the model thought before it."""
+
+    reasoning_tokens: int
+
+
 class ChatUsage(WireModel):
     """Tokens, by OpenAI's names."""
 
@@ -142,10 +157,13 @@ class ChatUsage(WireModel):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: CachedTokens
+    completion_tokens_details: ReasoningTokens
 
 
 class ChatCompletion(WireModel):
     """OpenAI's chat completion; RLaaS's own fields stand under `rlaas::`."""
+
+    model_config = ConfigDict(json_schema_extra=make_optional("system_fingerprint", "service_tier"))
 
     id: str
     object: Literal["chat.completion"]
@@ -153,6 +171,8 @@ class ChatCompletion(WireModel):
     model: str
     choices: tuple[ChatChoice, ...]
     usage: ChatUsage | None
+    system_fingerprint: str
+    service_tier: str
     interaction_id: str = Field(alias="rlaas::interaction_id")
     policy_id: PolicyId = Field(alias="rlaas::policy_id")
     decision: Decision = Field(alias="rlaas::decision")

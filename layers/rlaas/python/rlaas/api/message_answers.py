@@ -5,8 +5,9 @@ The function makes its answers by hand; tests hold what it sends against these.
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
+from rlaas.api.hot_answers import make_optional
 from rlaas.ids import PolicyId
 from rlaas.routing.assign import Decision
 from rlaas.wire import Json, WireModel
@@ -19,6 +20,14 @@ class MessageText(WireModel):
     text: str
 
 
+class MessageThinking(WireModel):
+    """What the model thought, where the request asks for it and no guardrail checks the answer. It is not signed."""
+
+    type: Literal["thinking"]
+    thinking: str
+    signature: Literal[""]
+
+
 class MessageToolUse(WireModel):
     """The model's call of a tool. Arguments that are no JSON object stand as a text under `INVALID_JSON`."""
 
@@ -28,13 +37,23 @@ class MessageToolUse(WireModel):
     input: dict[str, Json]
 
 
+class MessageOutputTokens(WireModel):
+    """Of the tokens written, those that the model thought."""
+
+    thinking_tokens: int
+
+
 class MessageUsage(WireModel):
     """Tokens, by Anthropic's names: those that came from a cache are not among `input_tokens`."""
+
+    model_config = ConfigDict(json_schema_extra=make_optional("output_tokens_details", "service_tier"))
 
     input_tokens: int
     output_tokens: int
     cache_read_input_tokens: int
     cache_creation_input_tokens: int
+    output_tokens_details: MessageOutputTokens
+    service_tier: Literal["standard", "priority"]
 
 
 class MessageRefusal(WireModel):
@@ -52,7 +71,7 @@ class MessageAnswer(WireModel):
     type: Literal["message"]
     role: Literal["assistant"]
     model: str
-    content: tuple[MessageText | MessageToolUse, ...]
+    content: tuple[MessageThinking | MessageText | MessageToolUse, ...]
     stop_reason: Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"]
     stop_sequence: str | None
     stop_details: MessageRefusal | None

@@ -17,12 +17,22 @@ from rlaas.wire import Json, WireModel
 _Status = Literal["completed", "incomplete"]
 
 
+class ResponseCitation(WireModel):
+    """A page that a text cites, and where in it: characters from 0 on."""
+
+    type: Literal["url_citation"]
+    start_index: int
+    end_index: int
+    title: str
+    url: str
+
+
 class ResponseText(WireModel):
-    """Text that the model wrote. RLaaS annotates nothing."""
+    """Text that the model wrote, with the pages that its vendor says it cites."""
 
     type: Literal["output_text"]
     text: str
-    annotations: tuple[()]
+    annotations: tuple[ResponseCitation, ...]
     logprobs: tuple[Json, ...]
 
 
@@ -34,6 +44,23 @@ class ResponseMessage(WireModel):
     status: _Status
     role: Literal["assistant"]
     content: tuple[ResponseText | RefusalText, ...]
+
+
+class ResponseThought(WireModel):
+    """Text that the model thought."""
+
+    type: Literal["reasoning_text"]
+    text: str
+
+
+class ResponseReasoning(WireModel):
+    """What the model thought, where its vendor says so and no guardrail checks the answer."""
+
+    id: str
+    type: Literal["reasoning"]
+    status: _Status
+    summary: tuple[()]
+    content: tuple[ResponseThought, ...]
 
 
 class ResponseFunctionCall(WireModel):
@@ -54,9 +81,9 @@ class InputTokens(CachedTokens):
 
 
 class OutputTokens(WireModel):
-    """What the model thought is not counted apart."""
+    """Of the tokens written, those that the model thought; 0 where nobody counted them apart."""
 
-    reasoning_tokens: Literal[0]
+    reasoning_tokens: int
 
 
 class ResponseUsage(WireModel):
@@ -102,7 +129,8 @@ class OpenAIResponse(WireModel):
     error: None
     incomplete_details: IncompleteDetails | None
     model: str
-    output: tuple[ResponseMessage | ResponseFunctionCall, ...]
+    service_tier: str | None
+    output: tuple[ResponseReasoning | ResponseMessage | ResponseFunctionCall, ...]
     usage: ResponseUsage
     instructions: str | None
     previous_response_id: str | None

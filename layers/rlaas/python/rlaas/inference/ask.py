@@ -158,7 +158,7 @@ def ask_again(exchange: Exchange, gateway: Gateway) -> Exchange:
     if repeated.error is not None and not isinstance(repeated.error, BackendFailed | InvalidInput):
         return repeated
     second = repeated.answer or Completion(first.choices, usage=Usage(input_tokens=0, output_tokens=0))
-    both = Completion(second.choices, usage=_add_usage(first.usage, second.usage), model=second.model)
+    both = replace(second, usage=_add_usage(first.usage, second.usage))
     return replace(repeated, answer=both, error=None)
 
 
@@ -394,4 +394,5 @@ def _add_usage(one: Usage | None, other: Usage | None) -> Usage | None:
         input_tokens=one.input_tokens + other.input_tokens,
         output_tokens=one.output_tokens + other.output_tokens,
         cached_tokens=one.cached_tokens + other.cached_tokens,
+        reasoning_tokens=one.reasoning_tokens + other.reasoning_tokens,
     )

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from rlaas.chat import Delta, ToolCallDelta, Usage
+from rlaas.chat import UNKNOWN_PROCESSING, Delta, Processing, ToolCallDelta, Usage
 
 Chunk = dict[str, JsonValue]
 
@@ -31,18 +31,20 @@ def chunks(
     first: Chunk = dict(extras)
     indexes: set[int] = set()
     usage: Usage | None = None
+    processing = UNKNOWN_PROCESSING
     with closing(deltas):
         for delta in deltas:
             usage = delta.usage or usage
+            processing = delta.processing if delta.processing != UNKNOWN_PROCESSING else processing
             if not _has_content(delta):
                 continue
             piece = _build_piece(delta, is_first=delta.index not in indexes)
             indexes.add(delta.index)
             choice: Chunk = {"index": delta.index, "delta": piece, "logprobs": delta.logprobs, "finish_reason": delta.finish_reason}
-            yield {**head, "choices": [choice], **tail, **first}
+            yield {**head, **describe_processing(processing), "choices": [choice], **tail, **first}
             first = {}
     if include_usage:
-        yield {**head, "choices": [], "usage": build_usage(usage) if usage else None, **first}
+        yield {**head, **describe_processing(processing), "choices": [], "usage": build_usage(usage) if usage else None, **first}
 
 
 def build_usage(usage: Usage) -> Chunk:
@@ -52,11 +54,19 @@ def build_usage(usage: Usage) -> Chunk:
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
 
 
+def describe_processing(processing: Processing) -> Chunk:
+    """The fields of an answer that say how the vendor processed the call, where it says so itself."""
+    fields = {"system_fingerprint": processing.system_fingerprint, "service_tier": processing.service_tier}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def _has_content(delta: Delta) -> bool:
-    return bool(delta.text or delta.tool_calls or delta.refusal or delta.finish_reason or delta.logprobs is not None)
+    words = delta.text or delta.tool_calls or delta.refusal or delta.reasoning_content or delta.annotations
+    return bool(words or delta.finish_reason or delta.logprobs is not None)
 
 
 def _build_piece(delta: Delta, *, is_first: bool) -> Chunk:
@@ -65,6 +75,10 @@ def _build_piece(delta: Delta, *, is_first: bool) -> Chunk:
         piece["content"] = delta.text
     if delta.refusal:
         piece["refusal"] = delta.refusal
+    if delta.reasoning_content:
+        piece["reasoning_content"] = delta.reasoning_content
+    if delta.annotations:
+        piece["annotations"] = [*delta.annotations]
     if delta.tool_calls:
         piece["tool_calls"] = [_build_call(call) for call in delta.tool_calls]
     return piece
@@ -72,4 +86,7 @@ def _build_piece(delta: Delta, *, is_first: bool) -> Chunk:
 
 def _build_call(call: ToolCallDelta) -> Chunk:
     function: Chunk = {"arguments": call.arguments} if call.name is None else {"name": call.name, "arguments": call.arguments}
-    return {"index": call.index, **({} if call.id is None else {"id": call.id, "type": "function"}), "function": function}
+    piece: Chunk = {"index": call.index, **({} if call.id is None else {"id": call.id, "type": "function"}), "function": function}
+    if call.extra_content is not None:
+        piece["extra_content"] = call.extra_content
+    return piece

@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 
 from rlaas.chat import Choice
-from rlaas.inference.chat_completion_chunks import build_usage
+from rlaas.inference.chat_completion_chunks import build_usage, describe_processing
 from rlaas.inference.chat_messages import ChatMessage, to_messages
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.record import Answer
@@ -94,6 +94,7 @@ def to_completion(request: ChatRequest, answer: Answer, *, created: datetime) ->
         "model": request.model,
         "choices": [_build_choice(choice, index) for index, choice in enumerate(answer.choices)],
         "usage": build_usage(answer.usage) if answer.usage else None,
+        **describe_processing(answer.processing),
         **extras(answer),
         "rlaas::cost_usd": answer.cost_usd,
     }
@@ -106,7 +107,11 @@ def _build_choice(choice: Choice, index: int) -> dict[str, JsonValue]:
         "refusal": choice.refusal,
     }
     if choice.tool_calls:
-        message["tool_calls"] = [call.model_dump(mode="json") for call in choice.tool_calls]
+        message["tool_calls"] = [call.plain() for call in choice.tool_calls]
+    if choice.reasoning_content:
+        message["reasoning_content"] = choice.reasoning_content
+    if choice.annotations:
+        message["annotations"] = [*choice.annotations]
     return {
         "index": index,
         "message": message,

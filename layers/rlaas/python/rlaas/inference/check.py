@@ -66,7 +66,7 @@ def check_answer(exchange: Exchange, gateway: Gateway, *, again: bool = False) -
         raise ValueError("nobody was asked")
     policy, choices = question.policy, bound_choices(completion.choices)
     if policy.prompt.output is not None:
-        choices = tuple(replace(choice, text=finished(policy.prompt, choice.text)) for choice in choices)
+        choices = tuple(replace(choice, text=finished(policy.prompt, choice.text), annotations=()) for choice in choices)
     regenerate = False
     if policy.guardrails.output:
         choices, actions, regenerate = _guard_choices(choices, exchange, policy, gateway, again=again)
@@ -75,10 +75,18 @@ def check_answer(exchange: Exchange, gateway: Gateway, *, again: bool = False) -
     return Outcome(exchange, choices, spent, _measure_ms(exchange, gateway), regenerate)
 
 
+def without_unchecked(delta: Delta, policy: Policy) -> Delta:
+    """A piece of a streamed answer as the caller gets it: without what the policy's guardrails would not look at."""
+    if policy.guardrails.output and (delta.reasoning_content is not None or delta.annotations):
+        return replace(delta, reasoning_content=None, annotations=())
+    return delta
+
+
 def bound_choices(choices: Sequence[Choice]) -> tuple[Choice, ...]:
     """The choices with what is beyond `MAX_ANSWER_BYTES` cut off.
 
-    Those then say that they ended by `length`; tool calls that do not fit are left out whole.
+    Those then say that they ended by `length`; tool calls that do not fit are left out whole, and so are what the model
+    thought and annotations, without which an answer is as good.
     """
     room, results = MAX_ANSWER_BYTES, []
     for choice in choices:
@@ -96,22 +104,31 @@ def bound_choices(choices: Sequence[Choice]) -> tuple[Choice, ...]:
         size = _count_bytes(choice.logprobs) if choice.logprobs is not None else 0
         logprobs = choice.logprobs if whole and size <= room else None
         room -= size if logprobs is not None else 0
+        beside: list[JsonValue] = [choice.reasoning_content, *choice.annotations]
+        fits = not any(beside) or _count_bytes(beside) <= room
+        room -= _count_bytes(beside) if fits and any(beside) else 0
         reason = (choice.finish_reason or "")[:_LONGEST_REASON] or None if whole else CUT
         if (whole, logprobs, reason) != (True, choice.logprobs, choice.finish_reason):
             choice = replace(choice, text=text, tool_calls=calls, refusal=refusal, logprobs=logprobs, finish_reason=reason)
+        if not fits:
+            choice = replace(choice, reasoning_content=None, annotations=())
         results.append(choice)
     return tuple(results)
 
 
 def count_characters(delta: Delta) -> int:
     """How many characters a piece of a streamed answer has."""
-    return len(delta.text) + len(delta.refusal or "") + sum(len(call.arguments) + len(call.name or "") for call in delta.tool_calls)
+    calls = sum(len(call.arguments) + len(call.name or "") for call in delta.tool_calls)
+    return len(delta.text) + len(delta.refusal or "") + len(delta.reasoning_content or "") + calls
 
 
 def _guard_choices(
     choices: tuple[Choice, ...], exchange: Exchange, policy: Policy, gateway: Gateway, *, again: bool
 ) -> tuple[tuple[Choice, ...], Actions, bool]:
-    """The choices as the policy's guardrails let them out, what these did, and whether they want another answer."""
+    """The choices as the policy's guardrails let them out, what these did, and whether they want another answer.
+
+    What the model thought and its annotations are left out: guardrails do not look at them (decision 43).
+    """
     from rlaas.policies.guardrails.checks import check_output
 
     request, released, actions = exchange.assignment.request, [], []
@@ -136,7 +153,8 @@ def _guard_choices(
             continue
         same = (verdict.text, verdict.tool_calls, verdict.refusal) == (choice.text, choice.tool_calls, choice.refusal)
         logprobs = choice.logprobs if same else None  # they spell out what was taken away
-        released.append(replace(choice, text=verdict.text, tool_calls=verdict.tool_calls, refusal=verdict.refusal, logprobs=logprobs))
+        checked = {"text": verdict.text, "tool_calls": verdict.tool_calls, "refusal": verdict.refusal}
+        released.append(replace(choice, **checked, logprobs=logprobs, reasoning_content=None, annotations=()))
     return tuple(released), tuple(actions), False
 
 

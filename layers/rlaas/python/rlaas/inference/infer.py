@@ -11,7 +11,7 @@ from itertools import chain
 from rlaas.chat import BackendFailed, ChatCall, Delta
 from rlaas.errors import Forbidden
 from rlaas.inference.ask import Exchange, OpenAnswer, ask_again, ask_stream, ask_whole, close_stream, open_exchange
-from rlaas.inference.check import CUT, MAX_ANSWER_BYTES, check_answer, count_characters, needs_whole_answer
+from rlaas.inference.check import CUT, MAX_ANSWER_BYTES, check_answer, count_characters, needs_whole_answer, without_unchecked
 from rlaas.inference.collect import Collected, split_choices
 from rlaas.inference.decide import Asker, InferRequest, decide_policy
 from rlaas.inference.gateway import Gateway
@@ -158,7 +158,7 @@ def _stream_whole(answer: Answer) -> AnswerStream:
         output_id=answer.output_id,
         policy_id=answer.policy_id,
         decision=answer.decision,
-        deltas=split_choices(answer.choices, answer.usage),
+        deltas=split_choices(answer.choices, answer.usage, answer.processing),
         feedback_token=answer.feedback_token,
         replay=answer.replay,
     )
@@ -190,6 +190,7 @@ def _relay(exchange: Exchange, stream: OpenAnswer, gateway: Gateway) -> Generato
         for delta in chain(stream.first, stream.rest):
             if gateway.timer() - started > gateway.stream_s:
                 raise BackendFailed("the answer takes too long")
+            delta = without_unchecked(delta, exchange.question.policy)
             size += count_characters(delta)
             if size > MAX_ANSWER_BYTES:
                 cut_off = CUT

@@ -1,27 +1,30 @@
 """A streamed answer as the events of Anthropic's Messages API."""
 
-import json
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pydantic import JsonValue
 
-from rlaas.chat import Delta, ToolCallDelta, Usage
-from rlaas.inference.messages import build_stop, build_tool_id, build_usage
+from rlaas.chat import UNKNOWN_PROCESSING, Delta, ToolCallDelta, Usage
+from rlaas.inference.growing_json import GrowingObject
+from rlaas.inference.messages import build_stop, build_usage, thinking_block
 
 Event = dict[str, JsonValue]
 
 
 def events(
-    deltas: Generator[Delta, None, None], *, message_id: str, model: str, extras: Mapping[str, JsonValue]
+    deltas: Generator[Delta, None, None], *, message_id: str, model: str, extras: Mapping[str, JsonValue], shows_thoughts: bool = False
 ) -> Generator[Event, None, None]:
-    """`deltas` as events; `extras` stand in the message that the first one begins.
+    """`deltas` as events; `extras` stand in the message that the first one begins, and what the model thinks is there
+    if the client `shows_thoughts`.
 
     The usage is known last, so that `message_delta` has it and `message_start` zeros. What `deltas` raises before its
     first delta is raised before the first event; closing this closes `deltas`.
     """
-    blocks, usage, finish_reason, stop_sequence, refusal = _Blocks(), None, None, None, ""
+    blocks, usage, finish_reason, stop_sequence, refusal = _Blocks(shows_thoughts=shows_thoughts), None, None, None, ""
+    processing = UNKNOWN_PROCESSING
     start: Event | None = _build_start(message_id, model, extras)
     with closing(deltas):
         for delta in deltas:
@@ -29,6 +32,7 @@ def events(
                 yield start
                 start = None
             usage = delta.usage or usage
+            processing = delta.processing if delta.processing != UNKNOWN_PROCESSING else processing
             if delta.index != 0:
                 continue
             finish_reason = delta.finish_reason or finish_reason
@@ -38,13 +42,13 @@ def events(
             yield from blocks.send()
     if start is not None:
         yield start
-    if not blocks:
+    if not blocks.say_something:
         blocks.add(Delta(text=refusal))
     yield from blocks.send(last=True)
     yield {
         "type": "message_delta",
         "delta": build_stop(finish_reason, has_calls=blocks.have_calls, refusal=refusal or None, stop_sequence=stop_sequence),
-        "usage": build_usage(usage),
+        "usage": build_usage(usage, processing),
     }
     yield {"type": "message_stop"}
 
@@ -67,26 +71,19 @@ def _build_start(message_id: str, model: str, extras: Mapping[str, JsonValue]) -
 
 @dataclass(slots=True)
 class _Block:
-    """A text, or the call of a tool, which has a position among the calls."""
+    """A text, what the model thinks, or the call of a tool."""
 
-    position: int | None = None
+    type: Literal["text", "thinking", "tool_use"]
     id: str | None = None
     name: str | None = None
     unsent: list[str] = field(default_factory=list)
-    sent: list[str] = field(default_factory=list)
+    arguments: GrowingObject = field(default_factory=GrowingObject)
+    """Those of a call that were sent."""
     is_open: bool = False
 
     def is_done(self) -> bool:
         """Whether nothing can follow: text that does makes a block of its own, and a whole JSON object is one."""
-        if self.position is None:
-            return True
-        if not self.sent or not self.sent[-1].rstrip().endswith("}"):
-            return False
-        try:
-            json.loads("".join(self.sent))
-        except (ValueError, RecursionError):
-            return False
-        return True
+        return self.type != "tool_use" or self.arguments.has_ended
 
 
 class _Blocks:
@@ -95,13 +92,16 @@ class _Blocks:
     Calls by OpenAI come by index and may interleave: one that begins before the one that is open is done waits for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, shows_thoughts: bool) -> None:
         self._blocks: list[_Block] = []
         self._calls: dict[int, _Block] = {}
         self._at = 0
+        self._shows_thoughts = shows_thoughts
 
-    def __bool__(self) -> bool:
-        return bool(self._blocks)
+    @property
+    def say_something(self) -> bool:
+        """Whether there is more than what the model thought."""
+        return any(block.type != "thinking" for block in self._blocks)
 
     @property
     def have_calls(self) -> bool:
@@ -110,17 +110,22 @@ class _Blocks:
 
     def add(self, delta: Delta) -> None:
         """Take a piece in."""
+        if delta.reasoning_content and self._shows_thoughts:
+            self._add_words("thinking", delta.reasoning_content)
         if delta.text:
-            if not self._blocks or self._blocks[-1].position is not None:
-                self._blocks.append(_Block())
-            self._blocks[-1].unsent.append(delta.text)
+            self._add_words("text", delta.text)
         for call in delta.tool_calls:
             self._add_call(call)
+
+    def _add_words(self, kind: Literal["text", "thinking"], words: str) -> None:
+        if not self._blocks or self._blocks[-1].type != kind:
+            self._blocks.append(_Block(kind))
+        self._blocks[-1].unsent.append(words)
 
     def _add_call(self, call: ToolCallDelta) -> None:
         block = self._calls.get(call.index)
         if block is None:
-            block = self._calls[call.index] = _Block(position=len(self._calls))
+            block = self._calls[call.index] = _Block("tool_use")
             self._blocks.append(block)
         block.id, block.name = block.id or call.id, block.name or call.name
         if call.arguments:
@@ -131,7 +136,7 @@ class _Blocks:
         while self._at < len(self._blocks):
             block, index = self._blocks[self._at], self._at
             if not block.is_open:
-                if block.position is not None and not block.name and not last:
+                if block.type == "tool_use" and not block.name and not last:
                     return
                 yield {"type": "content_block_start", "index": index, "content_block": _build_block(block)}
                 block.is_open = True
@@ -145,15 +150,15 @@ class _Blocks:
 
 
 def _build_block(block: _Block) -> Event:
-    if block.position is None:
-        return {"type": "text", "text": ""}
-    return {"type": "tool_use", "id": build_tool_id(block.id, block.position), "name": block.name or "", "input": {}}
+    if block.type == "tool_use":
+        return {"type": "tool_use", "id": block.id or "", "name": block.name or "", "input": {}}
+    return thinking_block("") if block.type == "thinking" else {"type": "text", "text": ""}
 
 
 def _build_delta(block: _Block) -> Event:
     text = "".join(block.unsent)
     block.unsent.clear()
-    if block.position is None:
-        return {"type": "text_delta", "text": text}
-    block.sent.append(text)
+    if block.type != "tool_use":
+        return {"type": f"{block.type}_delta", block.type: text}
+    block.arguments.add(text)
     return {"type": "input_json_delta", "partial_json": text}

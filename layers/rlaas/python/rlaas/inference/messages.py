@@ -11,16 +11,18 @@ from typing import Annotated, Literal, NoReturn, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
-from rlaas.chat import ChatCall, Choice, Message, ToolCall, Usage
+from rlaas.chat import UNKNOWN_PROCESSING, ChatCall, Choice, Message, Processing, ToolCall, Usage
 from rlaas.errors import InvalidInput, ThreadUnsupported
 from rlaas.ids import UserId
-from rlaas.inference.anthropic_words import STOP_REASONS, TOOL_CHOICES
+from rlaas.inference.anthropic_words import SERVICE_TIERS, STOP_REASONS, TOOL_CHOICES
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.message_blocks import Texts, Turn, joined
 from rlaas.inference.record import Answer
 from rlaas.inference.skill_request import Extras, extras, skill_of
 from rlaas.inference.spending import count_prompt_tokens
 from rlaas.wire import Json, WireModel
+
+_TIERS = {openai: anthropic for anthropic, openai in SERVICE_TIERS.items()}
 
 
 class _Lenient(WireModel):
@@ -120,6 +122,13 @@ class CountRequest(Extras):
         return parameters
 
 
+class Thinking(_Lenient):
+    """Whether the client wants to see what the model thinks. How much it thinks is for `output_config` to say."""
+
+    type: str
+    display: str | None = None
+
+
 class MessagesRequest(CountRequest):
     """Anthropic's request for a message. Fields that are not named here are taken and dropped."""
 
@@ -129,9 +138,15 @@ class MessagesRequest(CountRequest):
     temperature: float | None = Field(default=None, ge=0, le=1)
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=0)
+    thinking: Thinking | None = None
     stop_sequences: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
     thread: Json = Field(default=None, description="None: the conversation is sent whole each time.")
     mcp_servers: tuple[Json, ...] | None = Field(default=None, max_length=0, description="None: tools are the client's to run.")
+
+    @property
+    def shows_thoughts(self) -> bool:
+        """Whether the answer may begin with a `thinking` block, which clients that ask for none do not expect."""
+        return self.thinking is not None and self.thinking.type in ("enabled", "adaptive") and self.thinking.display != "omitted"
 
     def parameters(self) -> dict[str, JsonValue]:
         """The parameters that go to the backend, by OpenAI's names."""
@@ -178,28 +193,34 @@ def count_tokens(request: CountRequest, *, tenant_id: str) -> int:
 def to_message(request: MessagesRequest, answer: Answer) -> dict[str, JsonValue]:
     """Anthropic's message. `id` is the output id and takes feedback; RLaaS's own fields stand under `rlaas::`."""
     choice = answer.choices[0]
+    thoughts = choice.reasoning_content if request.shows_thoughts else None
     return {
         "id": answer.output_id,
         "type": "message",
         "role": "assistant",
         "model": request.model,
-        "content": _build_content(choice),
+        "content": _build_content(choice, thoughts),
         **build_stop(choice.finish_reason, has_calls=bool(choice.tool_calls), refusal=choice.refusal, stop_sequence=choice.stop_sequence),
-        "usage": build_usage(answer.usage),
+        "usage": build_usage(answer.usage, answer.processing),
         **extras(answer),
         "rlaas::cost_usd": answer.cost_usd,
     }
 
 
-def build_usage(usage: Usage | None) -> dict[str, JsonValue]:
+def build_usage(usage: Usage | None, processing: Processing = UNKNOWN_PROCESSING) -> dict[str, JsonValue]:
     """Anthropic's `usage`, whose `input_tokens` are those that no cache had; zeros where nobody counted."""
     usage = usage or Usage(input_tokens=0, output_tokens=0)
-    return {
+    counts: dict[str, JsonValue] = {
         "input_tokens": usage.input_tokens - min(usage.cached_tokens, usage.input_tokens),
         "output_tokens": usage.output_tokens,
         "cache_read_input_tokens": usage.cached_tokens,
         "cache_creation_input_tokens": 0,
     }
+    if usage.reasoning_tokens:
+        counts["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
+    if processing.service_tier in _TIERS:
+        counts["service_tier"] = _TIERS[processing.service_tier]
+    return counts
 
 
 def build_stop(
@@ -217,18 +238,18 @@ def build_stop(
     return {"stop_reason": reason, "stop_sequence": stop_sequence if reason == "stop_sequence" else None, "stop_details": details}
 
 
-def build_tool_id(call_id: str | None, position: int) -> str:
-    """The id of a tool call: its own, for the client sends it back; one by its position where the server gave none."""
-    return call_id or f"toolu_{position}"
+def thinking_block(thoughts: str) -> dict[str, JsonValue]:
+    """What the model thought. It is not signed: only Anthropic can do that, and RLaaS takes it back without."""
+    return {"type": "thinking", "thinking": thoughts, "signature": ""}
 
 
-def _build_content(choice: Choice) -> list[JsonValue]:
+def _build_content(choice: Choice, thoughts: str | None) -> list[JsonValue]:
     text = choice.text or ("" if choice.tool_calls else choice.refusal or "")
-    blocks: list[JsonValue] = [{"type": "text", "text": text}] if text else []
-    for position, call in enumerate(choice.tool_calls):
-        blocks.append(
-            {"type": "tool_use", "id": build_tool_id(call.id, position), "name": call.function.name, "input": _read_arguments(call)}
-        )
+    blocks: list[JsonValue] = [thinking_block(thoughts)] if thoughts else []
+    if text:
+        blocks.append({"type": "text", "text": text})
+    for call in choice.tool_calls:
+        blocks.append({"type": "tool_use", "id": call.id, "name": call.function.name, "input": _read_arguments(call)})
     return blocks
 
 

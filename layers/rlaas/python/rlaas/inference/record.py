@@ -7,7 +7,7 @@ from typing import Any
 
 from ulid import ULID
 
-from rlaas.chat import Choice, Usage
+from rlaas.chat import UNKNOWN_PROCESSING, Choice, Processing, Usage
 from rlaas.errors import Conflict, DependencyUnavailable
 from rlaas.ids import bound_id, derived_id, text_sha256
 from rlaas.inference.ask import Exchange
@@ -41,6 +41,7 @@ class Answer:
     replay: bool
     feedback_token: str
     """What the page that shows it gives feedback by."""
+    processing: Processing = UNKNOWN_PROCESSING
     settled: bool = True
     """False when what it spent could not be settled: the budgets then hold what was set aside until that expires."""
 
@@ -134,6 +135,7 @@ def record_answer(outcome: Outcome, gateway: Gateway) -> Answer:
         overhead_ms=(gateway.timer() - assignment.started) * 1000 - outcome.latency_ms,
         replay=False,
         feedback_token=make_feedback_token(assignment, output_id, gateway),
+        processing=exchange.answer.processing if exchange.answer is not None else UNKNOWN_PROCESSING,
         settled=is_settled,
     )
 
@@ -179,13 +181,22 @@ def replay_answer(assignment: Assignment, stored: StoredEvent, gateway: Gateway)
         output_id=stored.event_id,
         policy_id=output.decision.policy_id,
         decision=output.decision,
-        choices=(_to_choice(output), *_read_others(assignment, gateway)),
+        choices=(_recall_choice(output), *_read_others(assignment, gateway)),
         usage=output.usage,
         cost_usd=output.cost_usd,
         latency_ms=output.latency_ms or 0.0,
         overhead_ms=0.0,
         replay=True,
         feedback_token=make_feedback_token(assignment, stored.event_id, gateway),
+    )
+
+
+def _recall_choice(output: OutputProduced) -> Choice:
+    return Choice(
+        text=output.text,
+        finish_reason=output.finish_reason,
+        tool_calls=output.tool_calls,
+        reasoning_content=output.reasoning_content,
     )
 
 
@@ -283,6 +294,7 @@ def _build_outputs(outcome: Outcome) -> list[OutputProduced]:
         policy_id=exchange.decision.policy_id,
         text=outcome.choices[0].text,
         tool_calls=outcome.choices[0].tool_calls,
+        reasoning_content=outcome.choices[0].reasoning_content,
         messages=question.call.messages if isinstance(question, Question) else None,
         decision=exchange.decision,
         usage=outcome.usage,
@@ -304,6 +316,7 @@ def _build_outputs(outcome: Outcome) -> list[OutputProduced]:
                 "output_id": _find_choice_id(assignment, index),
                 "text": choice.text,
                 "tool_calls": choice.tool_calls,
+                "reasoning_content": choice.reasoning_content,
                 "finish_reason": choice.finish_reason,
             }
         )
@@ -326,7 +339,7 @@ def _store_others(choices: Sequence[Choice], outputs: Sequence[StoredEvent], gat
         if isinstance(earlier, DependencyUnavailable):
             raise earlier
         output = earlier.event() if earlier is not None else None
-        yield _to_choice(output) if isinstance(output, OutputProduced) else choice
+        yield _recall_choice(output) if isinstance(output, OutputProduced) else choice
 
 
 def _read_others(assignment: Assignment, gateway: Gateway) -> Iterator[Choice]:
@@ -336,11 +349,7 @@ def _read_others(assignment: Assignment, gateway: Gateway) -> Iterator[Choice]:
     stored = gateway.store.get_many(assignment.asker.tenant_id, ids) if ids else {}
     for output_id in ids:
         if output_id in stored and isinstance(output := stored[output_id].event(), OutputProduced):
-            yield _to_choice(output)
-
-
-def _to_choice(output: OutputProduced) -> Choice:
-    return Choice(text=output.text, finish_reason=output.finish_reason, tool_calls=output.tool_calls)
+            yield _recall_choice(output)
 
 
 def _is_gateways_own(stored: StoredEvent) -> bool:

@@ -4,34 +4,48 @@ One item is open at a time, as OpenAI has it: what comes of another one waits un
 ends.
 """
 
-import json
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import Literal
 
 from pydantic import JsonValue
 
-from rlaas.chat import CalledFunction, Delta, ToolCall, ToolCallDelta, Usage
-from rlaas.inference.response_items import Item, ItemStatus, call_id, call_item, logprobs_of, message_id, message_item, text_part
+from rlaas.chat import UNKNOWN_PROCESSING, CalledFunction, Delta, Processing, ToolCall, ToolCallDelta, Usage
+from rlaas.inference.growing_json import GrowingObject
+from rlaas.inference.response_items import (
+    Item,
+    ItemStatus,
+    annotations_of,
+    call_id,
+    call_item,
+    logprobs_of,
+    message_id,
+    message_item,
+    reasoning_id,
+    reasoning_item,
+    text_part,
+)
 
 Event = dict[str, JsonValue]
-Describe = Callable[[list[Item], Usage | None, str | None], Item]
-"""The response with the items that it has, its usage and why it ended; without a reason it is in progress."""
-_PartType = Literal["output_text", "refusal"]
+Describe = Callable[[list[Item], Usage | None, str | None, Processing], Item]
+"""The response with the items that it has, its usage, why it ended and how it was processed; without a reason it is in
+progress."""
+_PartType = Literal["output_text", "refusal", "reasoning_text"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Words:
     type: _PartType
     text: str
-    logprobs: list[JsonValue]
+    logprobs: list[JsonValue] = field(default_factory=list)
+    annotations: list[JsonValue] = field(default_factory=list)
 
 
 _Piece = _Words | ToolCallDelta
-_Key = int | None
-"""The item that a piece belongs to: a call's index, None for what is said."""
+_Key = int | Literal["message", "reasoning"]
+"""The item that a piece belongs to: a call's index, or what is said or thought."""
 
 
 def response_events(
@@ -51,14 +65,17 @@ def response_events(
     with closing(deltas):
         first = next(deltas, Delta())
         yield from numbered(
-            iter({"type": f"response.{status}", "response": describe([], None, None)} for status in ("created", "in_progress"))
+            iter(
+                {"type": f"response.{status}", "response": describe([], None, None, UNKNOWN_PROCESSING)}
+                for status in ("created", "in_progress")
+            )
         )
         for delta in chain((first,), deltas):
             yield from numbered(writer.take(delta))
         reason = writer.reason or "stop"
         is_cut = reason in incomplete
         yield from numbered(writer.end("incomplete" if is_cut else "completed"))
-        response = describe(writer.items, writer.usage, reason)
+        response = describe(writer.items, writer.usage, reason, writer.processing)
         yield from numbered(iter([{"type": "response.incomplete" if is_cut else "response.completed", "response": response}]))
 
 
@@ -73,20 +90,22 @@ def failure_event(body: Event, sequence_number: int) -> Event:
     return {"type": "error", **own, "error": error, "sequence_number": sequence_number}
 
 
-class _OpenMessage:
-    """A message that is being written. Its parts are texts and refusals, one at a time."""
+class _OpenWords:
+    """A message or what the model thinks, as it is being written. Its parts are texts and refusals, one at a time."""
 
-    def __init__(self, identifier: str, output_index: int) -> None:
+    def __init__(self, identifier: str, output_index: int, make_item: Callable[[str, list[Item], ItemStatus], Item]) -> None:
         self._id = identifier
         self._index = output_index
+        self._make_item = make_item
         self._parts: list[Item] = []
         self._type: _PartType | None = None
         self._texts: list[str] = []
         self._logprobs: list[JsonValue] = []
+        self._annotations: list[JsonValue] = []
 
     @property
     def whole(self) -> bool:
-        """Whether it may end: what is said later begins another message."""
+        """Whether it may end: what is said later begins another item."""
         return True
 
     def begin(self) -> Iterator[Event]:
@@ -97,34 +116,39 @@ class _OpenMessage:
         if piece.type != self._type:
             yield from self._end_part()
             self._type = piece.type
-            yield {"type": "response.content_part.added", **self._place(), "part": self._part("", [])}
+            yield {"type": "response.content_part.added", **self._place(), "part": self._part("")}
         self._texts.append(piece.text)
         self._logprobs += piece.logprobs
-        delta: Event = {"type": f"response.{piece.type}.delta", **self._place(), "delta": piece.text}
-        yield {**delta, "logprobs": piece.logprobs} if piece.type == "output_text" else delta
+        if piece.text or piece.logprobs or not piece.annotations:
+            delta: Event = {"type": f"response.{piece.type}.delta", **self._place(), "delta": piece.text}
+            yield {**delta, "logprobs": piece.logprobs} if piece.type == "output_text" else delta
+        for annotation in piece.annotations:
+            place: Event = {**self._place(), "annotation_index": len(self._annotations), "annotation": annotation}
+            yield {"type": "response.output_text.annotation.added", **place}
+            self._annotations.append(annotation)
 
     def end(self, status: ItemStatus) -> Iterator[Event]:
         yield from self._end_part()
         yield {"type": "response.output_item.done", "output_index": self._index, "item": self.item(status)}
 
     def item(self, status: ItemStatus) -> Item:
-        return message_item(self._id, self._parts, status)
+        return self._make_item(self._id, self._parts, status)
 
     def _end_part(self) -> Iterator[Event]:
         if self._type is None:
             return
-        text, logprobs, place = "".join(self._texts), self._logprobs, self._place()
-        part = self._part(text, logprobs)
-        if self._type == "output_text":
-            yield {"type": "response.output_text.done", **place, "text": text, "logprobs": logprobs}
-        else:
-            yield {"type": "response.refusal.done", **place, "refusal": text}
+        text, place = "".join(self._texts), self._place()
+        part = self._part(text)
+        done: Event = {"type": f"response.{self._type}.done", **place, "refusal" if self._type == "refusal" else "text": text}
+        yield {**done, "logprobs": self._logprobs} if self._type == "output_text" else done
         yield {"type": "response.content_part.done", **place, "part": part}
         self._parts.append(part)
-        self._type, self._texts, self._logprobs = None, [], []
+        self._type, self._texts, self._logprobs, self._annotations = None, [], [], []
 
-    def _part(self, text: str, logprobs: list[JsonValue]) -> Item:
-        return text_part(text, logprobs) if self._type == "output_text" else {"type": "refusal", "refusal": text}
+    def _part(self, text: str) -> Item:
+        if self._type == "output_text":
+            return text_part(text, self._logprobs, self._annotations)
+        return {"type": "refusal", "refusal": text} if self._type == "refusal" else {"type": "reasoning_text", "text": text}
 
     def _place(self) -> Item:
         return {"item_id": self._id, "output_index": self._index, "content_index": len(self._parts)}
@@ -138,22 +162,12 @@ class _OpenCall:
         self._index = output_index
         self._call = first.id or ""
         self._name = first.name or ""
-        self._pieces: list[str] = []
-        self._whole: bool | None = None
+        self._arguments = GrowingObject()
 
     @property
     def whole(self) -> bool:
         """Whether its arguments are an object that has ended, which nothing more can belong to."""
-        if self._whole is None:
-            try:
-                self._whole = self._may_have_ended() and isinstance(json.loads("".join(self._pieces)), dict)
-            except (ValueError, RecursionError):
-                self._whole = False
-        return self._whole
-
-    def _may_have_ended(self) -> bool:
-        """Whether it is worth reading all of it: pieces may be single letters, and there may be many."""
-        return bool(self._pieces) and self._pieces[-1].rstrip().endswith("}")
+        return self._arguments.has_ended
 
     def begin(self) -> Iterator[Event]:
         yield {"type": "response.output_item.added", "output_index": self._index, "item": self.item("in_progress")}
@@ -161,8 +175,7 @@ class _OpenCall:
     def write(self, piece: _Piece) -> Iterator[Event]:
         assert isinstance(piece, ToolCallDelta)
         if piece.arguments:
-            self._pieces.append(piece.arguments)
-            self._whole = None
+            self._arguments.add(piece.arguments)
             yield {
                 "type": "response.function_call_arguments.delta",
                 "item_id": self._id,
@@ -175,12 +188,12 @@ class _OpenCall:
             "type": "response.function_call_arguments.done",
             "item_id": self._id,
             "output_index": self._index,
-            "arguments": "".join(self._pieces),
+            "arguments": self._arguments.text,
         }
         yield {"type": "response.output_item.done", "output_index": self._index, "item": self.item(status)}
 
     def item(self, status: ItemStatus) -> Item:
-        function = CalledFunction.model_construct(name=self._name, arguments="".join(self._pieces))
+        function = CalledFunction.model_construct(name=self._name, arguments=self._arguments.text)
         return call_item(self._id, ToolCall.model_construct(id=self._call, function=function), status)
 
 
@@ -192,32 +205,39 @@ class _Writer:
         """Those that have ended."""
         self.usage: Usage | None = None
         self.reason: str | None = None
+        self.processing = UNKNOWN_PROCESSING
         self._output_id = output_id
-        self._open: _OpenMessage | _OpenCall | None = None
-        self._key: _Key = None
+        self._open: _OpenWords | _OpenCall | None = None
+        self._key: _Key = "message"
         self._messages = count()
-        self._ended: set[int] = set()
+        self._thoughts = count()
+        self._ended: set[_Key] = set()
         self._waiting: dict[_Key, list[_Piece]] = {}
 
     def take(self, delta: Delta) -> Iterator[Event]:
         """What a piece of the answer adds."""
         self.usage = delta.usage or self.usage
+        if delta.processing != UNKNOWN_PROCESSING:
+            self.processing = delta.processing
         if delta.index:
             return
         self.reason = delta.finish_reason or self.reason
-        logprobs = logprobs_of(delta.logprobs)
-        if delta.text or logprobs:
-            yield from self._add(None, _Words("output_text", delta.text, logprobs))
+        logprobs, annotations = logprobs_of(delta.logprobs), annotations_of(delta.annotations)
+        if delta.reasoning_content:
+            yield from self._add("reasoning", _Words("reasoning_text", delta.reasoning_content))
+        if delta.text or logprobs or annotations:
+            yield from self._add("message", _Words("output_text", delta.text, logprobs, annotations))
         if delta.refusal:
-            yield from self._add(None, _Words("refusal", delta.refusal, []))
+            yield from self._add("message", _Words("refusal", delta.refusal))
         for piece in delta.tool_calls:
             yield from self._add(piece.index, piece)
 
     def end(self, status: ItemStatus) -> Iterator[Event]:
-        """What was still open or waiting; the last item ends with `status`. An answer without any has an empty
-        message."""
-        if self._open is None and not self._waiting:
-            self._waiting[None] = [_Words("output_text", "", [])]
+        """What was still open or waiting; the last item ends with `status`. An answer that says and calls
+        nothing has an empty message."""
+        is_answering = self._open is not None and self._key != "reasoning"
+        if not (self._waiting or is_answering or any(item["type"] != "reasoning" for item in self.items)):
+            self._waiting["message"] = [_Words("output_text", "")]
         while self._waiting:
             if self._open is not None:
                 yield from self._end_open("completed")
@@ -243,12 +263,14 @@ class _Writer:
         piece = self._waiting[key][0]
         if isinstance(piece, ToolCallDelta):
             self._open = _OpenCall(call_id(self._output_id, piece.index), len(self.items), piece)
+        elif key == "reasoning":
+            self._open = _OpenWords(reasoning_id(self._output_id, next(self._thoughts)), len(self.items), reasoning_item)
         else:
-            self._open = _OpenMessage(message_id(self._output_id, next(self._messages)), len(self.items))
+            self._open = _OpenWords(message_id(self._output_id, next(self._messages)), len(self.items), message_item)
         yield from self._open.begin()
         yield from self._write_waiting(self._open)
 
-    def _write_waiting(self, item: _OpenMessage | _OpenCall) -> Iterator[Event]:
+    def _write_waiting(self, item: _OpenWords | _OpenCall) -> Iterator[Event]:
         for piece in self._waiting.pop(self._key):
             yield from item.write(piece)
 
@@ -257,6 +279,6 @@ class _Writer:
             return
         yield from self._open.end(status)
         self.items.append(self._open.item(status))
-        if self._key is not None:
+        if isinstance(self._open, _OpenCall):
             self._ended.add(self._key)
         self._open = None

@@ -136,14 +136,19 @@ def to_messages(items: Iterable[InputItem]) -> tuple[Message, ...]:
 
 
 def output_items(choice: Choice, output_id: str, *, incomplete: bool) -> list[Item]:
-    """The answer as items: what it says, then what it calls. The last one of an answer that is `incomplete` is so,
-    too."""
+    """The answer as items: what the model thought, what it says, then what it calls. The last one of an answer that is
+    `incomplete` is so, too."""
     parts: list[Item] = []
     if choice.text or not (choice.refusal or choice.tool_calls):
-        parts.append(text_part(choice.text, logprobs_of(choice.logprobs)))
+        parts.append(text_part(choice.text, logprobs_of(choice.logprobs), annotations_of(choice.annotations)))
     if choice.refusal:
         parts.append({"type": "refusal", "refusal": choice.refusal})
-    items = [message_item(message_id(output_id), parts, "completed")] if parts else []
+    items: list[Item] = []
+    if choice.reasoning_content:
+        thoughts: Item = {"type": "reasoning_text", "text": choice.reasoning_content}
+        items.append(reasoning_item(reasoning_id(output_id), [thoughts], "completed"))
+    if parts:
+        items.append(message_item(message_id(output_id), parts, "completed"))
     for index, call in enumerate(choice.tool_calls):
         items.append(call_item(call_id(output_id, index), call, "completed"))
     if incomplete:
@@ -154,6 +159,11 @@ def output_items(choice: Choice, output_id: str, *, incomplete: bool) -> list[It
 def message_id(output_id: str, number: int = 0) -> str:
     """The id of a message of the output. A stream has several where the model speaks again after it has called."""
     return f"msg_{output_id.removeprefix('out_')}" + (f".{number}" if number else "")
+
+
+def reasoning_id(output_id: str, number: int = 0) -> str:
+    """The id of what the model thought. A stream has several where the model thinks again after it has spoken."""
+    return f"rs_{output_id.removeprefix('out_')}" + (f".{number}" if number else "")
 
 
 def call_id(output_id: str, index: int) -> str:
@@ -174,15 +184,27 @@ def message_item(identifier: str, parts: list[Item], status: ItemStatus) -> Item
     return {"id": identifier, "type": "message", "status": status, "role": "assistant", "content": [*parts]}
 
 
+def reasoning_item(identifier: str, parts: list[Item], status: ItemStatus) -> Item:
+    """What the model thought."""
+    return {"id": identifier, "type": "reasoning", "status": status, "summary": [], "content": [*parts]}
+
+
 def call_item(identifier: str, call: ToolCall, status: ItemStatus) -> Item:
     """A call of a tool."""
     name, arguments = call.function.name, call.function.arguments
     return {"id": identifier, "type": "function_call", "status": status, "call_id": call.id, "name": name, "arguments": arguments}
 
 
-def text_part(text: str, logprobs: list[JsonValue]) -> Item:
+def text_part(text: str, logprobs: list[JsonValue], annotations: list[JsonValue]) -> Item:
     """Text of the model."""
-    return {"type": "output_text", "annotations": [], "logprobs": logprobs, "text": text}
+    return {"type": "output_text", "annotations": annotations, "logprobs": logprobs, "text": text}
+
+
+def annotations_of(annotations: Iterable[Item]) -> list[JsonValue]:
+    """The pages that a text cites, from a chat's annotations."""
+    citations = (annotation.get("url_citation") for annotation in annotations)
+    names = ("start_index", "end_index", "title", "url")
+    return [{"type": "url_citation", **{name: one[name] for name in names}} for one in citations if isinstance(one, dict)]
 
 
 def logprobs_of(logprobs: JsonValue) -> list[JsonValue]:

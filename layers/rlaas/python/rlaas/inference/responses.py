@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag, WithJsonSchema
 
-from rlaas.chat import Message, Usage
+from rlaas.chat import Message, Processing, Usage
 from rlaas.errors import InvalidInput, RlaasError
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.earlier_response import MARK, find_earlier, find_items
@@ -219,12 +219,20 @@ def to_response(request: ResponsesRequest, answer: Answer, *, created: datetime)
     """OpenAI's response, with RLaaS's own fields under `rlaas::`."""
     choice = answer.choices[0]
     items = output_items(choice, answer.output_id, incomplete=choice.finish_reason in INCOMPLETE)
-    response = describe(request, answer.output_id, items, answer.usage, choice.finish_reason or "stop", created=created)
+    reason = choice.finish_reason or "stop"
+    response = describe(request, answer.output_id, items, answer.usage, reason, answer.processing, created=created)
     return {**response, **extras(answer), "rlaas::cost_usd": answer.cost_usd}
 
 
 def describe(
-    request: ResponsesRequest, output_id: str, items: Iterable[Item], usage: Usage | None, reason: str | None, *, created: datetime
+    request: ResponsesRequest,
+    output_id: str,
+    items: Iterable[Item],
+    usage: Usage | None,
+    reason: str | None,
+    processing: Processing,
+    *,
+    created: datetime,
 ) -> dict[str, JsonValue]:
     """The response to `request` as far as it is; without a `reason` for its end it is in progress."""
     status = "in_progress" if reason is None else "incomplete" if reason in INCOMPLETE else "completed"
@@ -236,6 +244,7 @@ def describe(
         "error": None,
         "incomplete_details": {"reason": _REASONS[reason]} if reason in _REASONS else None,
         "model": request.model,
+        "service_tier": processing.service_tier,
         "output": [*items],
         "usage": None if reason is None else build_usage(usage or Usage(input_tokens=0, output_tokens=0)),
         **_DEFAULTS,
@@ -251,12 +260,12 @@ def _echo_text(text: TextSettings | None) -> dict[str, JsonValue]:
 
 
 def build_usage(usage: Usage) -> dict[str, JsonValue]:
-    """OpenAI's `usage`. What the model thought is not counted apart."""
+    """OpenAI's `usage`."""
     return {
         "input_tokens": usage.input_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": usage.output_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.input_tokens + usage.output_tokens,
     }
 

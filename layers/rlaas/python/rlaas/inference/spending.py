@@ -76,9 +76,7 @@ class Spending:
 
         def reserve_in(shard: int) -> Reservation | None:
             identifier = secrets.token_urlsafe(6)
-            return reserve(
-                self.counters, tenant_id, due, most, reservation_id=identifier, now=now, lifetime_s=self.lifetime_s, shard=shard
-            )
+            return reserve(self.counters, tenant_id, due, most, reservation_id=identifier, now=now, lifetime_s=self.lifetime_s, shard=shard)
 
         try:
             reservation = reserve_in(self.shards.choose(tenant_id, now=now))
@@ -150,6 +148,8 @@ def _list_texts(choice: Choice) -> Iterator[str]:
     yield choice.text
     if choice.refusal:
         yield choice.refusal
+    if choice.reasoning_content:
+        yield choice.reasoning_content
     for call in choice.tool_calls:
         yield f"{call.function.name}{call.function.arguments}"
 

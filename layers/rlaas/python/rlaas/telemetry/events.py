@@ -72,6 +72,7 @@ class OutputProduced(Event):
     policy_id: PolicyId | None = None
     text: str
     tool_calls: tuple[ToolCall, ...] = ()
+    reasoning_content: str | None = Field(default=None, description="What the model thought, which some vendors want back.")
     messages: tuple[Message, ...] | None = None
     decision: Decision | None = Field(default=None, description="RLaaS's own: clients send the decision_token in its place.")
     decision_token: Annotated[str, Field(max_length=LONGEST)] | None = Field(

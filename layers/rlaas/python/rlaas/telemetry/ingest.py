@@ -304,8 +304,8 @@ def prepare_request(request: InteractionCreated, tenant_id: str, *, received_at:
 
 def prepare_answers(outputs: Sequence[OutputProduced], tenant_id: str, *, received_at: datetime, scrubber: Scrubber) -> list[StoredEvent]:
     """`outputs`, which are paid for, as they will be stored, scrubbed in one go. What is larger than an item holds is
-    cut: its text at the end, tool calls and the prompt as a whole; `metadata` then names the cut fields, under `cut`.
-    Raises: DependencyUnavailable."""
+    cut: its text at the end; tool calls, the prompt and what the model thought as a whole. `metadata` then names the
+    cut fields, under `cut`. Raises: DependencyUnavailable."""
     stored: list[StoredEvent] = []
     for output, clean in zip(outputs, scrubbed([*map(_leave_out_messages, outputs)], scrubber), strict=True):
         assert isinstance(clean, OutputProduced)

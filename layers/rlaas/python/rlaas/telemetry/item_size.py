@@ -26,14 +26,15 @@ def may_fit(messages: Sequence[Message] | None, room: int) -> bool:
 
 
 def cut_output(output: OutputProduced) -> OutputProduced:
-    """`output` as an item holds it: its text cut at the end, tool calls and the prompt as a whole. `metadata` names the
-    cut fields, under `cut`."""
+    """`output` as an item holds it: its text cut at the end; tool calls, the prompt and what the model thought as a whole.
+    `metadata` names the cut fields, under `cut`."""
 
     def size(value: BaseModel | tuple[BaseModel, ...]) -> int:
         parts = value if isinstance(value, tuple) else (value,)
         return sum(count_bytes(part.model_dump_json(exclude_none=True)) + 1 for part in parts)
 
-    room = MAX_STORED_BYTES - size(output.model_copy(update={"text": "", "tool_calls": (), "messages": None})) - 1024
+    bare = output.model_copy(update={"text": "", "tool_calls": (), "reasoning_content": None, "messages": None})
+    room = MAX_STORED_BYTES - size(bare) - 1024
     changes: dict[str, object] = {}
     messages = size(output.messages or ())
     if messages > room - MIN_ANSWER_BYTES:
@@ -41,9 +42,14 @@ def cut_output(output: OutputProduced) -> OutputProduced:
     calls = size(output.tool_calls)
     if calls > room - messages:
         changes["tool_calls"], calls = (), 0
-    text = cut(output.text, room - messages - calls)
+    room -= messages + calls
+    text = cut(output.text, room)
     if text != output.text:
         changes["text"] = text
+    if output.reasoning_content is not None:
+        thoughts = cut(output.reasoning_content, room - count_bytes(canonical_json(text)))
+        if thoughts != output.reasoning_content:
+            changes["reasoning_content"] = None  # no vendor takes back a part of it
     return output.model_copy(update={**changes, "metadata": {**output.metadata, "cut": [*output.cut_fields, *changes]}})
 
 
