@@ -1,6 +1,7 @@
 """What is put right in the answers of every vendor: halves of characters, tool calls without an id of their own or
 without arguments, and a reason for ending that says nothing of the tools that are called."""
 
+import re
 import secrets
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -8,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from rlaas.chat import CalledFunction, Choice, Completion, Delta, ToolCall, ToolCallDelta
 
 NO_ARGUMENTS = "{}"
-_REPLACEMENT = "\ufffd"
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def repair_completion(completion: Completion) -> Completion:
@@ -81,6 +82,8 @@ class _StreamedChoice:
 
     def repair(self, delta: Delta) -> Delta:
         """The piece put right."""
+        if not (delta.tool_calls or delta.finish_reason or self.halves or _has_half(delta)):
+            return delta
         is_last = delta.finish_reason is not None
         text = self._join("text", delta.text, is_last=is_last)
         refusal = self._join("refusal", delta.refusal or "", is_last=is_last)
@@ -89,13 +92,6 @@ class _StreamedChoice:
         reason = _repair_reason(delta.finish_reason, calls=bool(self.calls)) if is_last else None
         if reason == "tool_calls":
             calls += tuple(ToolCallDelta(index, NO_ARGUMENTS) for index, call in self.calls.items() if not call.has_arguments)
-        if not calls and (text, refusal, reasoning, reason) == (
-            delta.text,
-            delta.refusal or "",
-            delta.reasoning_content or "",
-            delta.finish_reason,
-        ):
-            return delta
         return replace(
             delta, text=text, refusal=refusal or None, reasoning_content=reasoning or None, tool_calls=calls, finish_reason=reason
         )
@@ -115,9 +111,7 @@ class _StreamedChoice:
 
     def _join(self, key: Hashable, text: str, *, is_last: bool = False) -> str:
         """The text with the half that waited before it, and without the half at its end, which waits."""
-        if text.isascii() and not self.halves:
-            return text
-        if not text and not is_last:
+        if not text and not (is_last and self.halves):
             return text
         text = self.halves.pop(key, "") + text
         if not is_last and "\ud800" <= text[-1:] <= "\udbff":
@@ -127,11 +121,17 @@ class _StreamedChoice:
 
 def join_halves(text: str) -> str:
     """The text with each two surrogates that make a character as that character, and U+FFFD for one alone."""
-    if text.isascii():
+    if text.isascii() or _HALF.search(text) is None:
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+def _has_half(delta: Delta) -> bool:
+    texts = (delta.text, delta.refusal, delta.reasoning_content)
+    return any(text and not text.isascii() and _HALF.search(text) for text in texts)
+
+
 def _is_empty(delta: Delta) -> bool:
-    says_nothing = not (delta.text or delta.tool_calls or delta.refusal or delta.reasoning_content or delta.annotations)
-    return says_nothing and delta.finish_reason is None and delta.logprobs is None and delta.usage is None
+    if delta.text or delta.tool_calls or delta.refusal or delta.reasoning_content or delta.annotations:
+        return False
+    return delta.finish_reason is None and delta.logprobs is None and delta.usage is None

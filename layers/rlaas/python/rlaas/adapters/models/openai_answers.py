@@ -1,27 +1,39 @@
 """OpenAI's chat completions as many servers write them, whole and streamed, read as what they mean.
 
-Vendors differ in what they leave out, send as null or name in their own way. What was answered and billed is only given
-up when nothing can be made of it.
+Vendors differ in what they leave out, send as null or of another type, or name in their own way. What was answered and
+billed is only given up when nothing can be made of it. The fields whose type may be wrong are read as any JSON: a
+stream has thousands of pieces, and checking in pydantic's own code costs a third of checking in Python.
 """
 
 import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import TypeGuard
 
-from pydantic import BaseModel, BeforeValidator, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 from rlaas.adapters.models.answer_repair import repair_completion, repair_deltas
 from rlaas.adapters.models.openai_chat import read_refusal
 from rlaas.adapters.models.openai_usage import ReportedUsage
-from rlaas.adapters.models.vendor_json import OrNone, read_json
-from rlaas.chat import BackendFailed, CalledFunction, Choice, Completion, Delta, Processing, ToolCall, ToolCallDelta, Usage
+from rlaas.adapters.models.vendor_json import read_json
+from rlaas.chat import (
+    UNKNOWN_PROCESSING,
+    BackendFailed,
+    CalledFunction,
+    Choice,
+    Completion,
+    Delta,
+    Processing,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
 from rlaas.errors import RlaasError
 from rlaas.inference.growing_json import GrowingObject
 from rlaas.wire import Json
 
-_SERVICE_TIERS = frozenset({"auto", "default", "flex", "scale", "priority"})
+_SERVICE_TIERS = ("auto", "default", "flex", "scale", "priority")
 """The tiers that every version of OpenAI's clients knows; some of those that check answers refuse others."""
 _REASONS = {
     **{reason: reason for reason in ("stop", "length", "tool_calls", "content_filter")},
@@ -33,19 +45,13 @@ _REASONS = {
 _FAILURE = re.compile(r"error|fail|abort|cancel|timeout|malformed|function_call_filter|insufficient", re.IGNORECASE)
 """In the reasons of servers whose model did not finish: OpenRouter's and vLLM's `error`, DeepSeek's
 `insufficient_system_resource`, Zhipu's `network_error`, Gemini's `malformed_function_call`."""
-_NO_IDS = frozenset({"", "null", "None"})
-
-
-def _text_or_none(value: JsonValue) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-_Text = Annotated[str | None, BeforeValidator(_text_or_none)]
+_NO_IDS = ("", "null", "None")
+_JSON: TypeAdapter[JsonValue] = TypeAdapter(Json, config=ConfigDict(defer_build=True))
 
 
 class _Function(BaseModel):
-    name: _Text = None
-    arguments: JsonValue = None
+    name: object = None
+    arguments: object = None
 
     @property
     def text(self) -> str:
@@ -56,53 +62,66 @@ class _Function(BaseModel):
 
 
 class _ToolCall(BaseModel):
-    id: _Text = None
+    id: object = None
     function: _Function | None = None
-    index: Annotated[int | None, OrNone] = None
-    extra_content: Annotated[dict[str, Json] | None, OrNone] = None
+    index: object = None
+    extra_content: object = None
 
     @property
     def own_id(self) -> str | None:
         """The id, if it is one."""
-        return None if self.id in _NO_IDS else self.id
+        return None if self.id in _NO_IDS else _text(self.id)
+
+    @property
+    def extras(self) -> dict[str, JsonValue] | None:
+        """What the vendor must get back with the call."""
+        extras = _finite(self.extra_content)
+        return extras if isinstance(extras, dict) and extras else None
 
 
 class _Message(BaseModel):
-    content: str | list[JsonValue] | None = None
-    refusal: _Text = None
+    content: object = None
+    refusal: object = None
     tool_calls: list[_ToolCall] | None = None
-    reasoning_content: _Text = None
-    reasoning: _Text = None
-    annotations: Annotated[list[JsonValue] | None, OrNone] = None
+    reasoning_content: object = None
+    reasoning: object = None
+    annotations: object = None
 
     @property
     def text(self) -> str:
         """What is said; parts are joined, and those that are no text are passed over."""
-        return self.content if isinstance(self.content, str) else "".join(_read_part(part, "text") for part in self.content or ())
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(_read_part(part, "text") for part in self.content) if isinstance(self.content, list) else ""
 
     @property
     def thoughts(self) -> str | None:
         """What the model thought, by the names that vendors have for it."""
-        if isinstance(self.content, list):
-            return "".join(_read_part(part, "thinking") for part in self.content) or self.reasoning_content or self.reasoning
-        return self.reasoning_content or self.reasoning
+        if isinstance(self.content, list) and (words := "".join(_read_part(part, "thinking") for part in self.content)):
+            return words
+        return _text(self.reasoning_content) or _text(self.reasoning)
 
     @property
     def citations(self) -> tuple[dict[str, JsonValue], ...]:
         """The annotations that are OpenAI's."""
-        return tuple(one for one in self.annotations or () if isinstance(one, dict) and _is_citation(one))
+        return tuple(one for one in self.annotations if _is_citation(one)) if isinstance(self.annotations, list) else ()
 
 
 class _Choice(BaseModel):
     """A choice of a whole answer, or its next piece in a stream: `message` or `delta`."""
 
-    index: Annotated[int | None, OrNone] = None
+    index: object = None
     message: _Message | None = None
     delta: _Message | None = None
-    finish_reason: _Text = None
-    stop_reason: _Text = None
+    finish_reason: object = None
+    stop_reason: object = None
     """What vLLM says beside `finish_reason`: the stop sequence, or the number of the token that ended the answer."""
-    logprobs: Annotated[Json, OrNone] = None
+    logprobs: object = None
+
+    @property
+    def place(self) -> int:
+        """Its place among the choices."""
+        return self.index if isinstance(self.index, int) else 0
 
     @property
     def words(self) -> _Message:
@@ -114,16 +133,26 @@ class _Answer(BaseModel):
     """A whole answer, or a chunk of a stream."""
 
     choices: list[_Choice] | None = None
-    usage: Annotated[ReportedUsage | None, OrNone] = None
-    model: _Text = None
-    system_fingerprint: _Text = None
-    service_tier: _Text = None
-    error: JsonValue = None
+    usage: object = None
+    model: object = None
+    system_fingerprint: object = None
+    service_tier: object = None
+    error: object = None
+
+    @property
+    def counts(self) -> Usage | None:
+        """The usage, if the vendor says one that can be."""
+        return ReportedUsage.model_validate(self.usage).plain() if isinstance(self.usage, dict) else None
 
     @property
     def processing(self) -> Processing:
         """How the vendor processed the call."""
-        return Processing(self.system_fingerprint, self.service_tier if self.service_tier in _SERVICE_TIERS else None)
+        tier = self.service_tier if self.service_tier in _SERVICE_TIERS else None
+        return Processing(_text(self.system_fingerprint), _text(tier))
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 _NOTHING = _Message()
@@ -138,11 +167,11 @@ def completion_of(vendor: str, content: bytes) -> Completion:
     if not answer.choices:
         raise _unreadable_answer(vendor)
     try:
-        choices = tuple(_build_choice(vendor, choice) for choice in sorted(answer.choices, key=lambda choice: choice.index or 0))
+        choices = tuple(_build_choice(vendor, choice) for choice in sorted(answer.choices, key=lambda choice: choice.place))
     except ValidationError as error:
         raise _unreadable_answer(vendor) from error
-    usage = answer.usage.plain() if answer.usage else None
-    return repair_completion(Completion(choices=choices, usage=usage, model=answer.model, processing=answer.processing))
+    completion = Completion(choices=choices, usage=answer.counts, model=_text(answer.model), processing=answer.processing)
+    return repair_completion(completion)
 
 
 def deltas_of(vendor: str, events: Iterable[bytes], *, choices: int) -> Iterator[Delta]:
@@ -166,6 +195,7 @@ def _read_deltas(vendor: str, events: Iterable[bytes], *, choices: int) -> Itera
     calls: dict[int, _CallPlaces] = {}
     usage: Usage | None = None
     model: str | None = None
+    processing = UNKNOWN_PROCESSING
     has_begun = False
     for data in events:
         if is_done(data):
@@ -175,15 +205,19 @@ def _read_deltas(vendor: str, events: Iterable[bytes], *, choices: int) -> Itera
         chunk = _read(vendor, data)
         if chunk.error:
             raise BackendFailed(f"{vendor} failed in mid-answer") if has_begun else _read_error(vendor, data, chunk.error)
-        so_far = chunk.usage.plain() if chunk.usage else None
+        so_far = chunk.counts
         usage = so_far or usage
-        model = chunk.model or model
+        model = _text(chunk.model) or model
+        if (processing.system_fingerprint, processing.service_tier) != (chunk.system_fingerprint, chunk.service_tier):
+            processing = chunk.processing
         for choice in chunk.choices or ():
-            index = choice.index or 0
-            delta = _build_delta(vendor, choice, index, calls.setdefault(index, _CallPlaces()), model, chunk.processing)
+            place = choice.place
+            if place not in calls:
+                calls[place] = _CallPlaces()
+            delta = _build_delta(vendor, choice, place, calls[place], model, processing)
             if delta.finish_reason:
-                finished.add(index)
-            has_begun = has_begun or bool(delta.text or delta.tool_calls)
+                finished.add(place)
+            has_begun = has_begun or bool(delta.text or delta.tool_calls or delta.reasoning_content)
             yield delta if so_far is None else replace(delta, usage=so_far)
     if not finished.issuperset(range(choices)):
         raise BackendFailed(f"{vendor} broke off before the answer was finished")
@@ -216,7 +250,7 @@ class _CallPlaces:
 
     def find(self, piece: _ToolCall, position: int, name: str | None, arguments: str) -> int:
         """The place of the call that `piece` belongs to; `position` is the piece's among those that came with it."""
-        index = position if piece.index is None else piece.index
+        index = piece.index if isinstance(piece.index, int) else position
         call = self._find_open(index, piece.own_id, name)
         if call is None:
             call = _OpenCall(self._count, piece.own_id, name)
@@ -243,8 +277,8 @@ def _build_choice(vendor: str, choice: _Choice) -> Choice:
     calls = (
         ToolCall(
             id=call.own_id or "",
-            function=CalledFunction(name=call.function.name or "", arguments=call.function.text),
-            extra_content=call.extra_content,
+            function=CalledFunction(name=_text(call.function.name) or "", arguments=call.function.text),
+            extra_content=call.extras,
         )
         for call in words.tool_calls or ()
         if call.function is not None
@@ -253,25 +287,25 @@ def _build_choice(vendor: str, choice: _Choice) -> Choice:
         text=words.text,
         finish_reason=_read_reason(vendor, choice.finish_reason),
         tool_calls=tuple(calls),
-        refusal=words.refusal,
-        logprobs=choice.logprobs,
-        stop_sequence=choice.stop_reason,
+        refusal=_text(words.refusal),
+        logprobs=_finite(choice.logprobs),
+        stop_sequence=_text(choice.stop_reason),
         reasoning_content=words.thoughts,
         annotations=words.citations,
     )
 
 
-def _build_delta(vendor: str, choice: _Choice, index: int, places: _CallPlaces, model: str | None, processing: Processing) -> Delta:
+def _build_delta(vendor: str, choice: _Choice, place: int, places: _CallPlaces, model: str | None, processing: Processing) -> Delta:
     words = choice.words
     return Delta(
-        index=index,
+        index=place,
         text=words.text,
         tool_calls=tuple(_build_pieces(words.tool_calls, places)) if words.tool_calls else (),
-        refusal=words.refusal,
+        refusal=_text(words.refusal),
         finish_reason=_read_reason(vendor, choice.finish_reason),
-        logprobs=choice.logprobs,
+        logprobs=_finite(choice.logprobs),
         model=model,
-        stop_sequence=choice.stop_reason,
+        stop_sequence=_text(choice.stop_reason),
         reasoning_content=words.thoughts,
         annotations=words.citations,
         processing=processing,
@@ -280,25 +314,35 @@ def _build_delta(vendor: str, choice: _Choice, index: int, places: _CallPlaces, 
 
 def _build_pieces(calls: Iterable[_ToolCall], places: _CallPlaces) -> Iterator[ToolCallDelta]:
     for position, call in enumerate(calls):
-        name, arguments = (call.function.name, call.function.text) if call.function is not None else (None, "")
+        name, arguments = (_text(call.function.name), call.function.text) if call.function is not None else (None, "")
         place = places.find(call, position, name, arguments)
-        yield ToolCallDelta(place, arguments, call.own_id, name, call.extra_content)
+        yield ToolCallDelta(place, arguments, call.own_id, name, call.extras)
 
 
-def _read_reason(vendor: str, reason: str | None) -> str | None:
+def _read_reason(vendor: str, word: object) -> str | None:
     """Why the answer ended, in OpenAI's words; a word that nobody knows says no more than that it has.
 
     Raises: BackendFailed where the model did not finish.
     """
-    if reason is None or reason in _REASONS:
-        return _REASONS[reason] if reason is not None else None
-    word = reason.partition(":")[0].strip().lower()  # Gemini says why after a colon
-    if _FAILURE.search(word):
+    if not isinstance(word, str) or not word:
+        return None
+    if word in _REASONS:
+        return _REASONS[word]
+    reason = word.partition(":")[0].strip().lower()  # Gemini says why after a colon
+    if _FAILURE.search(reason):
         raise BackendFailed(f"{vendor}'s model did not finish its answer")
-    return _REASONS.get(word, "stop")
+    return _REASONS.get(reason, "stop")
 
 
-def _read_part(part: JsonValue, kind: str) -> str:
+def _finite(value: object) -> JsonValue:
+    """The value, if its numbers are finite: no client of ours would read others."""
+    try:
+        return None if value is None else _JSON.validate_python(value)
+    except ValidationError:
+        return None
+
+
+def _read_part(part: object, kind: str) -> str:
     """The text of a part of a content if it is of the `kind`: text or thinking."""
     if isinstance(part, str):
         return part if kind == "text" else ""
@@ -310,9 +354,9 @@ def _read_part(part: JsonValue, kind: str) -> str:
     return inner if isinstance(inner, str) else ""
 
 
-def _is_citation(annotation: dict[str, JsonValue]) -> bool:
-    citation = annotation.get("url_citation")
-    if annotation.get("type") != "url_citation" or not isinstance(citation, dict):
+def _is_citation(annotation: object) -> TypeGuard[dict[str, JsonValue]]:
+    citation = annotation.get("url_citation") if isinstance(annotation, dict) and annotation.get("type") == "url_citation" else None
+    if not isinstance(citation, dict) or _finite(annotation) is None:
         return False
     texts, places = (citation.get("url"), citation.get("title")), (citation.get("start_index"), citation.get("end_index"))
     return all(isinstance(one, str) for one in texts) and all(isinstance(one, int) for one in places)
@@ -325,7 +369,7 @@ def _read(vendor: str, content: bytes) -> _Answer:
         raise _unreadable_answer(vendor) from error
 
 
-def _read_error(vendor: str, content: bytes, error: JsonValue) -> RlaasError:
+def _read_error(vendor: str, content: bytes, error: object) -> RlaasError:
     """What an error in the place of an answer means: its code may be the status that it should have come with."""
     code = error.get("code") if isinstance(error, dict) else None
     status = int(code) if isinstance(code, int | str) and re.fullmatch(r"[45]\d\d", str(code)) else 502
