@@ -153,8 +153,8 @@ def _guard_choices(
             continue
         same = (verdict.text, verdict.tool_calls, verdict.refusal) == (choice.text, choice.tool_calls, choice.refusal)
         logprobs = choice.logprobs if same else None  # they spell out what was taken away
-        checked = {"text": verdict.text, "tool_calls": verdict.tool_calls, "refusal": verdict.refusal}
-        released.append(replace(choice, **checked, logprobs=logprobs, reasoning_content=None, annotations=()))
+        checked = replace(choice, text=verdict.text, tool_calls=verdict.tool_calls, refusal=verdict.refusal, logprobs=logprobs)
+        released.append(replace(checked, reasoning_content=None, annotations=()))
     return tuple(released), tuple(actions), False
 
 
