@@ -26,8 +26,8 @@ def may_fit(messages: Sequence[Message] | None, room: int) -> bool:
 
 
 def cut_output(output: OutputProduced) -> OutputProduced:
-    """`output` as an item holds it: its text cut at the end; tool calls, the prompt and what the model thought as a whole.
-    `metadata` names the cut fields, under `cut`."""
+    """`output` as an item holds it: its text cut at the end; tool calls, the prompt and what the model thought as
+    a whole. `metadata` names the cut fields, under `cut`."""
 
     def size(value: BaseModel | tuple[BaseModel, ...]) -> int:
         parts = value if isinstance(value, tuple) else (value,)
