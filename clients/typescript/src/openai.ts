@@ -1,7 +1,8 @@
-/** Traces an existing OpenAI client: each chat completion becomes an interaction and its output. */
+/** Traces an existing OpenAI client: each chat completion and each response becomes an interaction and its output. */
 import type { Rlaas } from "./client.js";
-import { firstOutputId, interactionId } from "./ids.js";
-import type { Message, Output } from "./types.js";
+import { boundId, firstOutputId, interactionId } from "./ids.js";
+import { chatApi, responsesApi, type AnswerFields, type Api, type Fields } from "./openai-answers.js";
+import type { Interaction } from "./types.js";
 
 /** What each traced call is reported with. Wrap the client again for another thread or user: that costs nothing. */
 export interface Tracing {
@@ -19,176 +20,253 @@ export interface Trace {
 }
 
 interface OpenAILike {
-  chat: { completions: { create: (...request: never[]) => unknown; parse?: (...request: never[]) => unknown } };
-}
-interface CompletionRequest {
-  model?: string;
-  messages?: ({ role: string; content?: unknown } | null)[];
-}
-interface CompletionAnswer {
-  choices?: {
-    message?: { content?: string | null };
-    delta?: { content?: string | null };
-    finish_reason?: string | null;
-  }[];
-  usage?: { prompt_tokens: number; completion_tokens: number } | null;
+  chat: { completions: { create: (...request: never[]) => unknown } };
 }
 /**
  * The promise of the `openai` client: `asResponse` gives the raw response, and `_thenUnwrap` maps the answer to a
  * promise that still has both.
  */
-type CompletionPromise = Promise<object> & {
-  asResponse?: () => Promise<unknown>;
-  _thenUnwrap?: (map: (answer: object) => object) => CompletionPromise;
-};
-type Create = (body: CompletionRequest, ...rest: unknown[]) => CompletionPromise;
-type OutputFields = Pick<Output, "text" | "finish_reason" | "usage">;
+interface AnswerPromise extends Promise<Fields> {
+  asResponse?: () => Promise<Response>;
+  withResponse?: () => Promise<unknown>;
+  _thenUnwrap?: (map: Unwrap) => AnswerPromise;
+}
+type Unwrap = (answer: Fields, ...rest: unknown[]) => Fields;
+type Method = (...request: unknown[]) => unknown;
 
+const REMEMBERED_ANSWERS = 1000;
+const PARTS = new Set(["chat", "completions", "responses", "beta"]);
 const traces = new WeakMap<object, Trace>();
+/** The latest answers by OpenAI's id; null where two answers had the same. */
+const tracesByAnswerId = new Map<string, Trace | null>();
 
-/** The ids of a completion or a stream that a wrapped client returned; undefined for any other object. */
+/**
+ * The ids of what a wrapped client returned: a completion, a response, a stream or a raw response, and the final answer
+ * of a stream; undefined for any other object. Of `runTools` they are the latest call's.
+ */
 export function traceOf(answer: object): Trace | undefined {
-  return traces.get(answer);
+  const { id } = answer as { id?: unknown };
+  return traces.get(answer) ?? (typeof id === "string" ? (tracesByAnswerId.get(id) ?? undefined) : undefined);
 }
 
 /**
- * `client` with its `chat.completions.create`, streaming or not, and `.parse` traced. The original client stays as it
- * is, and the calls return and throw what they did before. A stream is reported when it ends, even early. Calls with a
- * model of RLaaS (`rlaas::<skill>`) are not reported: the service records them itself. Text is reported; images, audio
- * and tool calls are not. The tokens of a stream are reported where the call's `stream_options` have `include_usage`.
+ * `client` with its chat completions and its Responses API traced: `create`, streaming or not, `parse`, `stream`,
+ * `runTools`, with `withResponse` and `asResponse`, in copies by `withOptions` too. The original client stays as it is,
+ * and the calls return and throw what they did before. A stream is reported when it ends, even early; a stream that
+ * `asResponse` gives is reported without its answer. Calls with a model of RLaaS (`rlaas::<skill>`) are not reported:
+ * the service records them itself. Texts and calls of functions are reported; images and audio are not. The tokens of
+ * a streamed completion are reported where the call's `stream_options` have `include_usage`.
  */
 export function wrapOpenAI<C extends OpenAILike>(client: C, tracing: Tracing): C {
-  const { completions } = client.chat;
-  const trace = (method: (...request: never[]) => unknown): Create => {
-    const original = method.bind(completions) as unknown as Create;
-    return (body, ...rest) => {
-      const promise = original(body, ...rest);
-      if (body.model?.startsWith("rlaas::")) return promise;
-      const call = new Call(tracing, body);
-      (promise.asResponse?.() ?? promise).catch((error: unknown) => {
-        call.reportError(error);
-      });
-      const map = (answer: object): object => call.reportAnswer(answer);
-      return promise._thenUnwrap?.(map) ?? promise.then(map);
-    };
-  };
-  const { create, parse } = completions;
-  const tracedCompletions = overlay(completions, { create: trace(create), ...(parse && { parse: trace(parse) }) });
-  return overlay(client, { chat: overlay(client.chat, { completions: tracedCompletions }) });
+  return traceClient(client, tracing, () => undefined);
 }
 
-/** One traced call, from its arguments to its report. */
+/** `onTrace` gets the ids of each call before it is sent. */
+function traceClient<C extends object>(client: C, tracing: Tracing, onTrace: (ids: Trace) => void): C {
+  const traced: C = overlay(client, (name, value) => {
+    if (name === "withOptions" && typeof value === "function")
+      return (...options: unknown[]) =>
+        traceClient((value as Method).apply(client, options) as object, tracing, onTrace);
+    if (isPart(name, value)) return tracePart(value, [String(name)]);
+    return typeof value === "function" ? (value.bind(client) as unknown) : value; // private fields need the original
+  });
+
+  const tracePart = (part: object, path: string[]): object =>
+    overlay(part, (name, value) => {
+      if (name === "_client") return traced; // through which `parse`, `stream` and `runTools` ask
+      if (isPart(name, value)) return tracePart(value, [...path, String(name)]);
+      if (typeof value !== "function") return value;
+      const method = value as Method;
+      const api = findApi(path);
+      if (name === "create" && api) return traceCreate(method.bind(part), api, tracing, onTrace);
+      if (name !== "stream" && name !== "runTools") return method;
+      return (...request: unknown[]) => {
+        const asking = traceClient(client, tracing, (ids) => void traces.set(stream, ids));
+        const own = path.reduce<object>((owner, step) => (owner as Record<string, object>)[step] ?? owner, asking);
+        const stream = method.apply(own, request) as object; // it asks later
+        return stream;
+      };
+    });
+
+  return traced;
+}
+
+function isPart(name: PropertyKey, value: unknown): value is object {
+  return PARTS.has(name as string) && typeof value === "object" && value !== null;
+}
+
+function findApi(path: string[]): Api | undefined {
+  const name = path.slice(-2).join(".");
+  return name === "chat.completions" ? chatApi : name.endsWith("responses") ? responsesApi : undefined;
+}
+
+function traceCreate(create: Method, api: Api, tracing: Tracing, onTrace: (ids: Trace) => void): Method {
+  return (body, ...rest) => {
+    const promise = create(body, ...rest) as AnswerPromise;
+    const request = (body ?? {}) as Fields;
+    if (String(request.model).startsWith("rlaas::")) return promise;
+    const call = new Call(tracing, api, request);
+    onTrace(call.ids);
+    (promise.asResponse?.() ?? promise).catch((error: unknown) => {
+      call.reportError(error);
+    });
+    const map = (answer: Fields): Fields => call.reportAnswer(answer);
+    return followResponse(promise._thenUnwrap?.(map) ?? promise.then(map), call);
+  };
+}
+
+/** Also report a response that the application takes from `promise` in place of the answer in it. */
+function followResponse(promise: AnswerPromise, call: Call): AnswerPromise {
+  const { asResponse, withResponse, _thenUnwrap: thenUnwrap } = promise;
+  let isParsed = false;
+  if (!asResponse || !withResponse || !thenUnwrap) return promise;
+  return Object.assign(promise, {
+    asResponse: async () => {
+      const response = await asResponse.call(promise);
+      return isParsed ? response : call.reportResponse(response);
+    },
+    withResponse: () => {
+      isParsed = true;
+      return withResponse.call(promise);
+    },
+    _thenUnwrap: (map: Unwrap) => followResponse(thenUnwrap.call(promise, call.rememberResultsOf(map)), call),
+  });
+}
+
+/** One traced call, from its arguments to its one report. */
 class Call {
-  private readonly ids: Trace;
-  private readonly messages: Message[];
-  private readonly model: string | null;
+  readonly ids: Trace;
+  private readonly interaction: Pick<Interaction, "messages" | "parameters">;
+  private readonly metadata: Record<string, string | null>;
   private readonly startedAt = new Date();
+  private isReported = false;
 
   constructor(
     private readonly tracing: Tracing,
-    body: CompletionRequest,
+    private readonly api: Api,
+    { model, previous_response_id: previous, ...request }: Fields,
   ) {
     const interaction_id = interactionId();
+    const tools = api.readTools(request);
     this.ids = { interaction_id, output_id: firstOutputId(interaction_id) };
-    this.model = body.model ?? null;
-    this.messages = Array.isArray(body.messages)
-      ? body.messages.flatMap((message) => (message ? [toMessage(message)] : []))
-      : [];
+    this.interaction = { messages: api.readMessages(request), ...(tools.length && { parameters: { tools } }) };
+    this.metadata = {
+      model: typeof model === "string" ? model : null,
+      ...(api === responsesApi && { api: "responses" }),
+      ...(typeof previous === "string" && { previous_response_id: previous }),
+    };
   }
 
   /** Report the interaction alone, with the error's name. */
   reportError(error: unknown): void {
-    this.report({ error: readErrorName(error) });
+    this.report([], readErrorName(error));
   }
 
-  /** Report a completion now and a stream when it ends; do not report anything else. Returns `answer`. */
-  reportAnswer(answer: object): object {
-    const { choices, usage } = answer as CompletionAnswer;
+  /** Report an answer now and a stream when it ends; do not report anything else. Returns `answer`. */
+  reportAnswer(answer: Fields): Fields {
+    const answers = this.api.readAnswers(answer);
     if (Symbol.asyncIterator in answer) {
       traces.set(answer, this.ids);
-      this.reportAtEnd(answer as AsyncIterable<object>);
-    } else if (choices) {
+      this.reportAtEnd(answer as unknown as AsyncIterable<Fields>);
+    } else if (answers) {
       traces.set(answer, this.ids);
-      const [first] = choices;
-      const text = first?.message?.content ?? "";
-      this.report({}, { text, finish_reason: first?.finish_reason ?? null, usage: toUsage(usage) });
+      this.rememberAnswer(answer.id);
+      this.report(answers, answers.length || typeof answer.status !== "string" ? undefined : answer.status);
     }
     return answer;
   }
 
-  /** Replace the stream's iterator, from which its own tee() and toReadableStream() read too. */
-  private reportAtEnd(stream: AsyncIterable<object> & { iterator?: () => AsyncIterator<object> }): void {
-    const read = (stream.iterator ?? stream[Symbol.asyncIterator]).bind(stream);
-    const end = (metadata: Record<string, string>, output: OutputFields): void => {
-      this.report(metadata, output);
+  /** Report the JSON in a response, which the application still reads itself; of a stream, the interaction alone. */
+  reportResponse(response: Response): Response {
+    traces.set(response, this.ids);
+    if (!response.headers.get("content-type")?.includes("json")) this.report([]);
+    else if (!response.bodyUsed)
+      response
+        .clone()
+        .json()
+        .then((answer) => this.reportAnswer(answer as Fields))
+        .catch((error: unknown) => {
+          this.reportError(error);
+        });
+    return response;
+  }
+
+  /** `map`, whose results have this call's trace too. */
+  rememberResultsOf(map: Unwrap): Unwrap {
+    return (answer, ...rest) => {
+      const result = map(answer, ...rest);
+      traces.set(result, this.ids);
+      return result;
     };
-    async function* readAndReport(): AsyncGenerator<object> {
-      const output: OutputFields = { text: "", finish_reason: null, usage: null };
-      const metadata: Record<string, string> = {};
+  }
+
+  /** Replace the stream's iterator, from which its own tee() and toReadableStream() read too. */
+  private reportAtEnd(stream: AsyncIterable<Fields> & { iterator?: () => AsyncIterator<Fields> }): void {
+    const read = (stream.iterator ?? stream[Symbol.asyncIterator]).bind(stream);
+    const parts = this.api.beginAnswer();
+    const add = (part: Fields): void => {
+      this.rememberAnswer(parts.add(part));
+    };
+    const end = (error = parts.error()): void => {
+      this.report(parts.answers(), error);
+    };
+    async function* readAndReport(): AsyncGenerator<Fields> {
+      let failure: string | undefined;
       try {
-        for await (const chunk of { [Symbol.asyncIterator]: read }) {
-          const { choices, usage } = chunk as CompletionAnswer;
-          output.text += choices?.[0]?.delta?.content ?? "";
-          output.finish_reason = choices?.[0]?.finish_reason ?? output.finish_reason ?? null;
-          output.usage = toUsage(usage) ?? output.usage ?? null;
-          yield chunk;
+        for await (const part of { [Symbol.asyncIterator]: read }) {
+          add(part);
+          yield part;
         }
       } catch (error) {
-        metadata.error = readErrorName(error);
+        failure = readErrorName(error);
         throw error;
       } finally {
-        end(metadata, output);
+        end(failure);
       }
     }
     for (const name of ["iterator", Symbol.asyncIterator])
       Object.defineProperty(stream, name, { value: readAndReport });
   }
 
-  private report(metadata: Record<string, string>, output?: OutputFields): void {
+  private rememberAnswer(id: unknown): void {
+    if (typeof id !== "string") return;
+    const earlier = tracesByAnswerId.get(id);
+    tracesByAnswerId.set(id, earlier === undefined || earlier === this.ids ? this.ids : null);
+    const [oldest = id] = tracesByAnswerId.keys();
+    if (tracesByAnswerId.size > REMEMBERED_ANSWERS) tracesByAnswerId.delete(oldest);
+  }
+
+  private report(answers: AnswerFields[], error?: string): void {
+    if (this.isReported) return;
+    this.isReported = true;
     const { rlaas, ...about } = this.tracing;
-    const { messages, startedAt } = this;
-    const { interaction_id, output_id } = this.ids;
+    const { startedAt, ids, interaction } = this;
+    const { interaction_id } = ids;
     try {
       rlaas.logInteraction({
         ...about,
+        ...interaction,
         interaction_id,
-        messages,
         occurred_at: startedAt.toISOString(),
-        metadata: { model: this.model, ...metadata },
+        metadata: { ...this.metadata, ...(error && { error }) },
       });
       const latency_ms = Math.max(0, Date.now() - startedAt.getTime());
-      if (output) rlaas.logOutput({ ...about, ...output, interaction_id, output_id, latency_ms, messages });
+      const { messages = null } = interaction;
+      for (const [index, answer] of answers.entries()) {
+        const output_id = index ? boundId("out", interaction_id) : ids.output_id;
+        rlaas.logOutput({ ...about, ...answer, interaction_id, output_id, latency_ms, messages });
+      }
     } catch {
       // Only a strict client throws. The host's call to OpenAI has succeeded, so the host gets its answer.
     }
   }
 }
 
-/** `target` with the properties in `values` in place of its own. */
-function overlay<T extends object>(target: T, values: Record<PropertyKey, unknown>): T {
-  return new Proxy(target, {
-    get(original, name) {
-      if (Object.hasOwn(values, name)) return values[name];
-      const value: unknown = Reflect.get(original, name, original);
-      return typeof value === "function" ? (value.bind(original) as unknown) : value; // private fields need the original
-    },
-  });
-}
-
 function readErrorName(error: unknown): string {
   return error instanceof Error ? error.constructor.name : "unknown";
 }
 
-function toUsage(usage: CompletionAnswer["usage"]): { input_tokens: number; output_tokens: number } | null {
-  return usage ? { input_tokens: usage.prompt_tokens, output_tokens: usage.completion_tokens } : null;
-}
-
-function toMessage({ role, content }: { role: string; content?: unknown }): Message {
-  const text = Array.isArray(content)
-    ? content.map((part: { text?: unknown } | null) => (typeof part?.text === "string" ? part.text : "")).join("")
-    : content;
-  return {
-    role: role === "developer" || role === "system" ? "system" : role === "assistant" ? "assistant" : "user",
-    content: typeof text === "string" ? text : "",
-  };
+/** `target` with `replace(name, value)` in place of each property's value. */
+function overlay<T extends object>(target: T, replace: (name: PropertyKey, value: unknown) => unknown): T {
+  return new Proxy(target, { get: (original, name) => replace(name, Reflect.get(original, name, original)) });
 }

@@ -101,7 +101,7 @@ test("the client's own ways still work: tee, toReadableStream, withResponse, asR
   const { data, response } = await traced.chat.completions.create(ASKED).withResponse();
   expect([data.id, response.status]).toEqual(["chatcmpl-1", 200]);
   expect(await (await traced.chat.completions.create(ASKED).asResponse()).json()).toEqual(COMPLETION);
-  expect((await events()).filter(({ type }) => type === "output")).toHaveLength(3); // of a raw response nobody knows the text
+  expect((await events()).filter(({ type }) => type === "output")).toHaveLength(4);
 });
 
 test("a parsed completion is traced as any other", async () => {

@@ -13,8 +13,6 @@ from rlaas_sdk.events import Json, Message, ToolCall, Usage
 from rlaas_sdk.imports.messages import read_tools
 
 _FINISH_REASONS = {"max_output_tokens": "length"}
-_UNSPOKEN = ("reasoning", "item_reference")
-"""Types of a Responses request's items that hold no text."""
 
 
 @dataclass(frozen=True)
@@ -292,7 +290,8 @@ def _convert_message(fields: Mapping[str, Any]) -> Message:
 
 
 def _append_item(messages: list[Message], item: Mapping[str, Any]) -> None:
-    """Append one item of a Responses request; calls join the assistant's message before them."""
+    """Append one item of a Responses request; calls join the assistant's message before them. Items that are neither
+    messages nor calls of functions, such as reasoning, are left out."""
     kind = item.get("type")
     if kind == "function_call":
         calls = _read_item_calls([item])
@@ -304,8 +303,6 @@ def _append_item(messages: list[Message], item: Mapping[str, Any]) -> None:
         messages.append({"role": "tool", "content": _join_parts(item.get("output")), "tool_call_id": str(item.get("call_id"))})
     elif item.get("role"):
         messages.append(_convert_message(item))
-    elif kind not in _UNSPOKEN:
-        messages.append({"role": "assistant", "content": f"[{kind}]"})
 
 
 def _join_parts(content: Any) -> str:
