@@ -126,7 +126,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -286,7 +304,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -443,7 +479,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -600,7 +654,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -729,7 +801,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -774,7 +864,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Report up to 500 events of any type, 5 MiB at most (of a page 25 and 512 KiB); each is taken or refused by itself
+         * Report up to 500 events of any type, 4 MiB at most (of a page 25 and 512 KiB); each is taken or refused by itself
          * @description Needs the scope `telemetry`.
          */
         post: {
@@ -858,7 +948,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -985,7 +1093,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -1113,7 +1239,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -1241,7 +1385,25 @@ export interface paths {
                         "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -1368,7 +1530,25 @@ export interface paths {
                         "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["MessageError"] | components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -1495,7 +1675,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -1622,7 +1820,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -1740,7 +1956,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -1862,7 +2096,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -1910,7 +2162,7 @@ export interface paths {
         put?: never;
         /**
          * A skill's arm for a unit, by OpenFeature's protocol
-         * @description Needs the scope `infer`.
+         * @description Needs the scope `flags` or `infer`.
          */
         post: {
             parameters: {
@@ -2002,7 +2254,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -2048,7 +2318,7 @@ export interface paths {
         put?: never;
         /**
          * Every skill's arm for a unit
-         * @description Needs the scope `infer`.
+         * @description Needs the scope `flags` or `infer`.
          */
         post: {
             parameters: {
@@ -2138,7 +2408,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -2259,7 +2547,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -2381,7 +2687,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -2501,7 +2825,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -2612,7 +2954,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -2740,7 +3100,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -2861,7 +3239,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -2983,7 +3379,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -3106,7 +3520,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -3223,7 +3655,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -3332,7 +3782,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -3451,7 +3919,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -3560,7 +4046,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -3679,7 +4183,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -3801,7 +4323,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -3910,7 +4450,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -3955,7 +4513,7 @@ export interface paths {
         };
         /**
          * Get Usage
-         * @description Requests, tokens and cost of the days (UTC) `from` to `to`, both included, grouped by any of day, skill, policy and key, separated by commas.
+         * @description Requests, tokens and cost of the days (UTC) `from` to `to`, both included, group_tallies by any of day, skill, policy and key, separated by commas.
          */
         get: {
             parameters: {
@@ -4033,7 +4591,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -4156,7 +4732,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -4278,7 +4872,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -4398,7 +5010,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -4522,7 +5152,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -4646,7 +5294,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -4767,7 +5433,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -4892,7 +5576,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -5020,7 +5722,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -5141,7 +5861,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -5261,7 +5999,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -5391,7 +6147,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -5514,7 +6288,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -5629,7 +6421,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -5750,7 +6560,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -5875,7 +6703,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -5999,7 +6845,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -6120,7 +6984,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -6243,7 +7125,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -6368,7 +7268,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -6493,7 +7411,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -6619,7 +7555,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -6744,7 +7698,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -6867,7 +7839,25 @@ export interface paths {
                         "application/json": components["schemas"]["Error"];
                     };
                 };
-                /** @description QuotaExceeded: try again after `Retry-After` seconds */
+                /** @description UnsupportedEncoding: the `Content-Encoding` is neither gzip nor left out */
+                415: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description Misconfigured: the backends refuse what the policy names; the tenant mends it, and nobody need try again */
+                424: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Error"];
+                    };
+                };
+                /** @description QuotaExceeded, RateLimited: try again after `Retry-After` seconds */
                 429: {
                     headers: {
                         [name: string]: unknown;
@@ -7498,6 +8488,12 @@ export interface components {
              */
             tool_calls?: components["schemas"]["ToolCall"][];
             /**
+             * Reasoning Content
+             * @description What the model thought, which some vendors want back.
+             * @default null
+             */
+            reasoning_content?: string | null;
+            /**
              * Messages
              * @default null
              */
@@ -7515,6 +8511,11 @@ export interface components {
             decision_token?: string | null;
             /** @default null */
             usage?: components["schemas"]["Usage"] | null;
+            /**
+             * @description RLaaS's own: what it used where the backend did not tell the usage to the end, from what was told, read and written.
+             * @default null
+             */
+            estimated_usage?: components["schemas"]["Usage"] | null;
             /**
              * Model
              * @description The backend's model that answered.
@@ -7869,44 +8870,40 @@ export interface components {
         };
         /**
          * ChatMessage
-         * @description A message with text content, a string or text parts. Fields that only say who speaks are taken and not kept.
+         * @description A message with text content, a string or text parts. Fields that are not named here are taken and not kept.
+         *
+         *     `function_call` and the role `function` are how the API called tools before it had `tool_calls`.
          */
         ChatMessage: {
             /**
              * Role
              * @enum {string}
              */
-            role: "system" | "developer" | "user" | "assistant" | "tool";
+            role: "system" | "developer" | "user" | "assistant" | "tool" | "function";
             /**
              * Content
              * @default null
              */
-            content?: string | components["schemas"]["TextPart"][] | null;
-            /**
-             * Name
-             * @default null
-             */
-            name?: string | null;
+            content?: string | (components["schemas"]["TextPart"] | components["schemas"]["RefusalPart"])[] | null;
             /**
              * Refusal
              * @default null
              */
             refusal?: string | null;
+            /** @default null */
+            audio?: components["schemas"]["SentAudio"] | null;
             /**
              * Tool Calls
              * @default null
              */
-            tool_calls?: components["schemas"]["ToolCall"][] | null;
+            tool_calls?: components["schemas"]["SentCall"][] | null;
             /**
              * Tool Call Id
              * @default null
              */
             tool_call_id?: string | null;
-            /**
-             * Annotations
-             * @default null
-             */
-            annotations?: components["schemas"]["JsonValue"][] | null;
+            /** @default null */
+            function_call?: components["schemas"]["SentFunction"] | null;
         };
         /**
          * ChatRequest
@@ -8436,7 +9433,7 @@ export interface components {
         };
         /**
          * FunctionCall
-         * @description A model's call of a tool, as it was answered. What OpenAI's clients made of its arguments is not kept.
+         * @description A model's call of a tool, as it was answered.
          */
         FunctionCall: {
             /**
@@ -8450,18 +9447,6 @@ export interface components {
             name: string;
             /** Arguments */
             arguments: string;
-            /**
-             * Id
-             * @default null
-             */
-            id?: string | null;
-            /**
-             * Status
-             * @default null
-             */
-            status?: ("in_progress" | "completed" | "incomplete") | null;
-            /** @default null */
-            parsed_arguments?: components["schemas"]["JsonValue"];
         };
         /**
          * FunctionCallOutput
@@ -8477,16 +9462,6 @@ export interface components {
             call_id: string;
             /** Output */
             output: string | components["schemas"]["InputText"][];
-            /**
-             * Id
-             * @default null
-             */
-            id?: string | null;
-            /**
-             * Status
-             * @default null
-             */
-            status?: ("in_progress" | "completed" | "incomplete") | null;
         };
         /**
          * FunctionChoice
@@ -8699,15 +9674,14 @@ export interface components {
         };
         /**
          * InputMessage
-         * @description A message with text content, a string or text parts. Its id and status are taken and not kept.
+         * @description A message with text content, a string or text parts.
          */
         InputMessage: {
             /**
              * Type
              * @default message
-             * @constant
              */
-            type?: "message";
+            type?: "message" | null;
             /**
              * Role
              * @enum {string}
@@ -8715,21 +9689,6 @@ export interface components {
             role: "user" | "assistant" | "system" | "developer";
             /** Content */
             content: string | (components["schemas"]["InputText"] | components["schemas"]["OutputText"] | components["schemas"]["RefusalText"])[];
-            /**
-             * Id
-             * @default null
-             */
-            id?: string | null;
-            /**
-             * Status
-             * @default null
-             */
-            status?: ("in_progress" | "completed" | "incomplete") | null;
-            /**
-             * Phase
-             * @default null
-             */
-            phase?: ("commentary" | "final_answer") | null;
         };
         /**
          * InputText
@@ -8822,9 +9781,9 @@ export interface components {
         ItemReference: {
             /**
              * Type
-             * @constant
+             * @default null
              */
-            type: "item_reference";
+            type?: "item_reference" | null;
             /** Id */
             id: string;
         };
@@ -8873,7 +9832,7 @@ export interface components {
          */
         KeyRequest: {
             /** Scopes */
-            scopes: ("infer" | "telemetry" | "admin" | "platform")[];
+            scopes: ("infer" | "flags" | "telemetry" | "admin" | "platform")[];
             /**
              * Origins
              * @default []
@@ -8939,6 +9898,8 @@ export interface components {
         /**
          * Message
          * @description One message of a chat, as in OpenAI's API: an assistant may call tools, and a tool's message answers one call.
+         *
+         *     `reasoning_content` is what the assistant thought, which some vendors want back.
          */
         Message: {
             /**
@@ -8961,6 +9922,11 @@ export interface components {
              * @default null
              */
             tool_call_id?: string | null;
+            /**
+             * Reasoning Content
+             * @default null
+             */
+            reasoning_content?: string | null;
         };
         /**
          * MessageMetadata
@@ -9133,11 +10099,18 @@ export interface components {
              * @default null
              */
             top_k?: number | null;
+            /** @default null */
+            thinking?: components["schemas"]["Thinking"] | null;
             /**
              * Stop Sequences
              * @default null
              */
             stop_sequences?: string[] | null;
+            /**
+             * @description None: the conversation is sent whole each time.
+             * @default null
+             */
+            thread?: components["schemas"]["JsonValue"];
             /**
              * Mcp Servers
              * @description None: tools are the client's to run.
@@ -9361,6 +10334,12 @@ export interface components {
              */
             tool_calls?: components["schemas"]["ToolCall"][];
             /**
+             * Reasoning Content
+             * @description What the model thought, which some vendors want back.
+             * @default null
+             */
+            reasoning_content?: string | null;
+            /**
              * Messages
              * @default null
              */
@@ -9378,6 +10357,11 @@ export interface components {
             decision_token?: string | null;
             /** @default null */
             usage?: components["schemas"]["Usage"] | null;
+            /**
+             * @description RLaaS's own: what it used where the backend did not tell the usage to the end, from what was told, read and written.
+             * @default null
+             */
+            estimated_usage?: components["schemas"]["Usage"] | null;
             /**
              * Model
              * @description The backend's model that answered.
@@ -9414,7 +10398,7 @@ export interface components {
         };
         /**
          * OutputText
-         * @description Text that a model wrote, as it was answered. What it was annotated with is taken and not kept.
+         * @description Text that a model wrote, as it was answered.
          */
         OutputText: {
             /**
@@ -9424,18 +10408,6 @@ export interface components {
             type: "output_text";
             /** Text */
             text: string;
-            /**
-             * Annotations
-             * @default null
-             */
-            annotations?: components["schemas"]["JsonValue"][] | null;
-            /**
-             * Logprobs
-             * @default null
-             */
-            logprobs?: components["schemas"]["JsonValue"][] | null;
-            /** @default null */
-            parsed?: components["schemas"]["JsonValue"];
         };
         /**
          * PersonalData
@@ -9783,6 +10755,19 @@ export interface components {
              * @default null
              */
             then?: ("block" | "flag") | null;
+        };
+        /**
+         * RefusalPart
+         * @description A model's refusal, as a part of its message.
+         */
+        RefusalPart: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "refusal";
+            /** Refusal */
+            refusal: string;
         };
         /**
          * RefusalText
@@ -10227,6 +11212,47 @@ export interface components {
             stop?: string[];
         };
         /**
+         * SentAudio
+         * @description An answer that was spoken. Only what was said is kept.
+         */
+        SentAudio: {
+            /**
+             * Transcript
+             * @default null
+             */
+            transcript?: string | null;
+        };
+        /**
+         * SentCall
+         * @description A model's call of a tool. Some servers leave out the id and the type.
+         */
+        SentCall: {
+            /**
+             * Id
+             * @default null
+             */
+            id?: string | null;
+            /**
+             * Type
+             * @default null
+             */
+            type?: "function" | null;
+            function: components["schemas"]["SentFunction"];
+        };
+        /**
+         * SentFunction
+         * @description The function that a model called.
+         */
+        SentFunction: {
+            /** Name */
+            name: string;
+            /**
+             * Arguments
+             * @default null
+             */
+            arguments?: string | null;
+        };
+        /**
          * ShortPrompt
          * @description The short form of most prompts: a user template, and a system template in front of it.
          */
@@ -10509,8 +11535,8 @@ export interface components {
          */
         TextPart: {
             /**
-             * Type
-             * @constant
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
              */
             type: "text";
             /** Text */
@@ -10531,6 +11557,19 @@ export interface components {
              * @default null
              */
             verbosity?: ("low" | "medium" | "high") | null;
+        };
+        /**
+         * Thinking
+         * @description Whether the client wants to see what the model thinks. How much it thinks is for `output_config` to say.
+         */
+        Thinking: {
+            /** Type */
+            type: string;
+            /**
+             * Display
+             * @default null
+             */
+            display?: string | null;
         };
         /**
          * ThinkingBlock
@@ -10558,7 +11597,7 @@ export interface components {
         };
         /**
          * ToolCall
-         * @description A model's call of a tool.
+         * @description A model's call of a tool. `extra_content` is what a vendor adds to it and must get back with it, such as Gemini's `{"google": {"thought_signature": ...}}`.
          */
         ToolCall: {
             /** Id */
@@ -10570,6 +11609,13 @@ export interface components {
              */
             type?: "function";
             function: components["schemas"]["CalledFunction"];
+            /**
+             * Extra Content
+             * @default null
+             */
+            extra_content?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            } | null;
         };
         /**
          * ToolResultBlock
@@ -10701,7 +11747,7 @@ export interface components {
         };
         /**
          * Usage
-         * @description Tokens of the prompt and of the answer; `cached_tokens` of the prompt came from the backend's prompt cache.
+         * @description Tokens of the prompt and of the answer. `cached_tokens` of the prompt came from the backend's prompt cache; `reasoning_tokens` of the answer are what the model thought before it.
          */
         Usage: {
             /** Input Tokens */
@@ -10713,6 +11759,11 @@ export interface components {
              * @default 0
              */
             cached_tokens?: number;
+            /**
+             * Reasoning Tokens
+             * @default 0
+             */
+            reasoning_tokens?: number;
         };
         /**
          * UserNode
@@ -10938,6 +11989,28 @@ export interface components {
             then: ("block" | "flag") | null;
         };
         /**
+         * AnsweredCall
+         * @description A model's call of a tool, with what its vendor must get back with it where it says so.
+         */
+        AnsweredCall: {
+            /** Id */
+            id: string;
+            /**
+             * Type
+             * @default function
+             * @constant
+             */
+            type: "function";
+            function: components["schemas"]["CalledFunction"];
+            /**
+             * Extra Content
+             * @default null
+             */
+            extra_content?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            } | null;
+        };
+        /**
          * AnthropicBackend
          * @description Anthropic's Messages API.
          */
@@ -11069,9 +12142,11 @@ export interface components {
             /** Content */
             content: string;
             /** Tool Calls */
-            tool_calls?: components["schemas"]["ToolCall-Output"][];
+            tool_calls?: components["schemas"]["AnsweredCall"][];
             /** Tool Call Id */
             tool_call_id?: string;
+            /** Reasoning Content */
+            reasoning_content?: string;
         };
         /**
          * AskedOpenAI
@@ -11565,6 +12640,10 @@ export interface components {
             /** Choices */
             choices: components["schemas"]["ChatChoice"][];
             usage: components["schemas"]["ChatUsage"] | null;
+            /** System Fingerprint */
+            system_fingerprint?: string;
+            /** Service Tier */
+            service_tier?: string;
             /** Rlaas::Interaction Id */
             "rlaas::interaction_id": string;
             /** Rlaas::Policy Id */
@@ -11590,7 +12669,19 @@ export interface components {
             /** Refusal */
             refusal: string | null;
             /** Tool Calls */
-            tool_calls?: components["schemas"]["ToolCall-Output"][];
+            tool_calls?: components["schemas"]["AnsweredCall"][];
+            /**
+             * Reasoning Content
+             * @description What the model thought, where it says so and no guardrail checks the answer.
+             */
+            reasoning_content?: string;
+            /**
+             * Annotations
+             * @description The pages that the text cites, as OpenAI has them.
+             */
+            annotations?: {
+                [key: string]: components["schemas"]["JsonValue"];
+            }[];
         };
         /**
          * ChatUsage
@@ -11604,6 +12695,7 @@ export interface components {
             /** Total Tokens */
             total_tokens: number;
             prompt_tokens_details: components["schemas"]["CachedTokens"];
+            completion_tokens_details: components["schemas"]["ReasoningTokens"];
         };
         /**
          * CustomEntity
@@ -11978,7 +13070,7 @@ export interface components {
             /** Text */
             text: string;
             /** Tool Calls */
-            tool_calls: components["schemas"]["ToolCall-Output"][];
+            tool_calls: components["schemas"]["AnsweredCall"][];
             /** Policy Id */
             policy_id: string;
             decision: components["schemas"]["Decision-Output"];
@@ -12072,7 +13164,7 @@ export interface components {
          */
         KeyAnswer: {
             /** Scopes */
-            scopes: ("infer" | "telemetry" | "admin" | "platform")[];
+            scopes: ("infer" | "flags" | "telemetry" | "admin" | "platform")[];
             /**
              * Origins
              * @default []
@@ -12392,7 +13484,7 @@ export interface components {
             /** Model */
             model: string;
             /** Content */
-            content: (components["schemas"]["MessageText"] | components["schemas"]["MessageToolUse"])[];
+            content: (components["schemas"]["MessageThinking"] | components["schemas"]["MessageText"] | components["schemas"]["MessageToolUse"])[];
             /**
              * Stop Reason
              * @enum {string}
@@ -12435,6 +13527,24 @@ export interface components {
             type: string;
             /** Message */
             message: string;
+            /** @default null */
+            details: components["schemas"]["MessageFaultDetails"] | null;
+        };
+        /**
+         * MessageFaultDetails
+         * @description What Anthropic's clients go by where the type of the error does not say enough.
+         */
+        MessageFaultDetails: {
+            /** Error Code */
+            error_code: string;
+        };
+        /**
+         * MessageOutputTokens
+         * @description Of the tokens written, those that the model thought.
+         */
+        MessageOutputTokens: {
+            /** Thinking Tokens */
+            thinking_tokens: number;
         };
         /**
          * MessageRefusal
@@ -12463,6 +13573,24 @@ export interface components {
             type: "text";
             /** Text */
             text: string;
+        };
+        /**
+         * MessageThinking
+         * @description What the model thought, where the request asks for it and no guardrail checks the answer. It is not signed.
+         */
+        MessageThinking: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "thinking";
+            /** Thinking */
+            thinking: string;
+            /**
+             * Signature
+             * @constant
+             */
+            signature: "";
         };
         /**
          * MessageToolUse
@@ -12496,6 +13624,12 @@ export interface components {
             cache_read_input_tokens: number;
             /** Cache Creation Input Tokens */
             cache_creation_input_tokens: number;
+            output_tokens_details?: components["schemas"]["MessageOutputTokens"];
+            /**
+             * Service Tier
+             * @enum {string}
+             */
+            service_tier?: "standard" | "priority";
         };
         /**
          * Metric
@@ -12614,7 +13748,7 @@ export interface components {
          */
         NewKeyAnswer: {
             /** Scopes */
-            scopes: ("infer" | "telemetry" | "admin" | "platform")[];
+            scopes: ("infer" | "flags" | "telemetry" | "admin" | "platform")[];
             /**
              * Origins
              * @default []
@@ -12730,8 +13864,10 @@ export interface components {
             incomplete_details: components["schemas"]["IncompleteDetails"] | null;
             /** Model */
             model: string;
+            /** Service Tier */
+            service_tier: string | null;
             /** Output */
-            output: (components["schemas"]["ResponseMessage"] | components["schemas"]["ResponseFunctionCall"])[];
+            output: (components["schemas"]["ResponseReasoning"] | components["schemas"]["ResponseMessage"] | components["schemas"]["ResponseFunctionCall"])[];
             usage: components["schemas"]["ResponseUsage"];
             /** Instructions */
             instructions: string | null;
@@ -12807,14 +13943,11 @@ export interface components {
         };
         /**
          * OutputTokens
-         * @description What the model thought is not counted apart.
+         * @description Of the tokens written, those that the model thought; 0 where nobody counted them apart.
          */
         OutputTokens: {
-            /**
-             * Reasoning Tokens
-             * @constant
-             */
-            reasoning_tokens: 0;
+            /** Reasoning Tokens */
+            reasoning_tokens: number;
         };
         /**
          * PendingEvent
@@ -13305,6 +14438,14 @@ export interface components {
             idempotent_replay: boolean;
         };
         /**
+         * ReasoningTokens
+         * @description The tokens of an answer that the model thought before it.
+         */
+        ReasoningTokens: {
+            /** Reasoning Tokens */
+            reasoning_tokens: number;
+        };
+        /**
          * RedriveDryRun
          * @description How much is kept where, counted up to 10,000.
          */
@@ -13373,6 +14514,25 @@ export interface components {
             then: ("block" | "flag") | null;
         };
         /**
+         * ResponseCitation
+         * @description A page that a text cites, and where in it: characters from 0 on.
+         */
+        ResponseCitation: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "url_citation";
+            /** Start Index */
+            start_index: number;
+            /** End Index */
+            end_index: number;
+            /** Title */
+            title: string;
+            /** Url */
+            url: string;
+        };
+        /**
          * ResponseFunctionCall
          * @description A call of a tool; its output names the `call_id`.
          */
@@ -13422,8 +14582,30 @@ export interface components {
             content: (components["schemas"]["ResponseText"] | components["schemas"]["RefusalText"])[];
         };
         /**
+         * ResponseReasoning
+         * @description What the model thought, where its vendor says so and no guardrail checks the answer.
+         */
+        ResponseReasoning: {
+            /** Id */
+            id: string;
+            /**
+             * Type
+             * @constant
+             */
+            type: "reasoning";
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "completed" | "incomplete";
+            /** Summary */
+            summary: unknown[];
+            /** Content */
+            content: components["schemas"]["ResponseThought"][];
+        };
+        /**
          * ResponseText
-         * @description Text that the model wrote. RLaaS annotates nothing.
+         * @description Text that the model wrote, with the pages that its vendor says it cites.
          */
         ResponseText: {
             /**
@@ -13434,7 +14616,7 @@ export interface components {
             /** Text */
             text: string;
             /** Annotations */
-            annotations: unknown[];
+            annotations: components["schemas"]["ResponseCitation"][];
             /** Logprobs */
             logprobs: components["schemas"]["JsonValue"][];
         };
@@ -13447,6 +14629,19 @@ export interface components {
             format: components["schemas"]["PlainText"] | components["schemas"]["JsonObject"] | components["schemas"]["JsonSchema-Output"];
             /** Verbosity */
             verbosity: string | null;
+        };
+        /**
+         * ResponseThought
+         * @description Text that the model thought.
+         */
+        ResponseThought: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "reasoning_text";
+            /** Text */
+            text: string;
         };
         /**
          * ResponseTool
@@ -14368,21 +15563,6 @@ export interface components {
             function: components["schemas"]["Function-Output"];
         };
         /**
-         * ToolCall
-         * @description A model's call of a tool.
-         */
-        "ToolCall-Output": {
-            /** Id */
-            id: string;
-            /**
-             * Type
-             * @default function
-             * @constant
-             */
-            type: "function";
-            function: components["schemas"]["CalledFunction"];
-        };
-        /**
          * ToolsNode
          * @description The tools that the model is offered, unless the request has tools of its own.
          */
@@ -14526,7 +15706,7 @@ export interface components {
         };
         /**
          * Usage
-         * @description Tokens of the prompt and of the answer; `cached_tokens` of the prompt came from the backend's prompt cache.
+         * @description Tokens of the prompt and of the answer. `cached_tokens` of the prompt came from the backend's prompt cache; `reasoning_tokens` of the answer are what the model thought before it.
          */
         "Usage-Output": {
             /** Input Tokens */
@@ -14538,6 +15718,11 @@ export interface components {
              * @default 0
              */
             cached_tokens: number;
+            /**
+             * Reasoning Tokens
+             * @default 0
+             */
+            reasoning_tokens: number;
         };
         /**
          * UsageAnswer
@@ -14549,7 +15734,7 @@ export interface components {
         };
         /**
          * UsageSum
-         * @description Requests, tokens (`cached_tokens` are some of `input_tokens`) and US dollars of one group; only the fields that usage is grouped by are there.
+         * @description Requests, tokens (`cached_tokens` are some of `input_tokens`) and US dollars of one group; only the fields that usage is group_tallies by are there.
          */
         UsageSum: {
             /**
