@@ -35,9 +35,7 @@ class DynamoCounters:
         """Do `write` by one UpdateItem. Raises: Overloaded when DynamoDB throttles the item; DependencyUnavailable."""
         try:
             with _overload_noticed(), dependency("DynamoDB"):
-                answer = self._dynamodb.update_item(
-                    **self._update(tenant_id, shard, write), ReturnValues="ALL_NEW", ReturnValuesOnConditionCheckFailure="ALL_OLD"
-                )
+                answer = self._dynamodb.update_item(**self._update(tenant_id, shard, write), ReturnValues="ALL_NEW")
         except ClientError as error:
             return Written(False, _item(held_item(error)))
         return Written(True, _item(answer["Attributes"]))
@@ -84,6 +82,7 @@ class DynamoCounters:
             "UpdateExpression": expression.changes(write),
             "ExpressionAttributeNames": expression.names,
             "ExpressionAttributeValues": expression.values,
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
         return {**update, "ConditionExpression": conditions} if conditions else update
 

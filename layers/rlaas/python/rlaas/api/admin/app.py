@@ -103,7 +103,7 @@ async def _answer_bad_query(request: Request, error: Exception) -> JSONResponse:
 async def _answer_unknown_path(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     routes = (route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute))
-    methods = sorted({method for route in routes if route.path_regex.match(request.url.path) for method in route.methods})
+    methods = sorted({method for route in routes if route.path_regex.match(request.url.path) for method in route.methods or ()})
     return _build_refusal(request, MethodNotAllowed(methods) if methods else NotFound("there is nothing at this path"))
 
 
