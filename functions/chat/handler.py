@@ -8,9 +8,9 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel
 
 from rlaas.api import web
-from rlaas.api.admission import admit_asker
 from rlaas.api.answering import answer_request, stream_request
 from rlaas.api.anthropic_errors import anthropic_failure
+from rlaas.api.asker_admission import admit_asker
 from rlaas.api.http import MAX_CHAT_BYTES, Body, Caller, GatewayEvent, header, parse
 from rlaas.api.model_names import model_not_found
 from rlaas.clock import utc_now

@@ -1,7 +1,8 @@
 """`/v1/infer` answers; `/v1/decide`, `/v1/models` and OpenFeature's remote evaluation say which model would answer."""
 
 from rlaas.api import answering, deciding
-from rlaas.api.admission import admit_asker, admit_caller, check_page_request
+from rlaas.api.admission import admit_caller
+from rlaas.api.asker_admission import admit_asker, check_page_request
 from rlaas.api.hot_paths import Reply, make_handler
 from rlaas.api.http import Caller, GatewayEvent, header, parse, path_parameter
 from rlaas.api.model_names import skill_not_found

@@ -217,7 +217,7 @@ def test_the_clients_own_exceptions(cloud: LaptopCloud, model: Script, client: O
     create = client.chat.completions.create
     with pytest.raises(openai.BadRequestError) as bad:
         create(model=MODEL, messages=MESSAGES, temperature=3)
-    assert (bad.value.param, bad.value.type, bad.value.code) == ("temperature", "InvalidInput", "invalid_input")
+    assert (bad.value.param, bad.value.type, bad.value.code) == ("temperature", "invalid_request_error", "invalid_input")
     assert bad.value.request_id
     with pytest.raises(openai.BadRequestError) as without_stream:
         create(model=MODEL, messages=MESSAGES, stream_options={"include_usage": True})

@@ -46,13 +46,13 @@ def test_what_a_stage_does_not_allow_is_neither_registered_nor_asked(
     tenant.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": before})
     assert tenant.infer(inputs={"email": "?"})["text"] == "hello"
     allow("sagemaker:*", "openai:*")  # OpenAI at its own address, and this vendor is at another
-    until(lambda: tenant.post("v1/infer", ASK).status_code == 503)
+    until(lambda: tenant.post("v1/infer", ASK).status_code == 424)
     calls_before = len(vendor.asked)
     answer = tenant.post(f"v1/admin/skills/{SKILL}/policies", {"prompt": {"user": "another {{ email }}"}, "backend": backend})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "backend")
     assert "openai@127.0.0.1:m" in answer.json()["error"]["message"]
     assert tenant.post("v1/decide", ASK).status_code == 403
-    assert tenant.post("v1/infer", ASK).status_code == 503
+    assert tenant.post("v1/infer", ASK).status_code == 424
     assert len(vendor.asked) == calls_before
     allow("openai@127.0.0.1:*")
     assert until(lambda: tenant.post("v1/infer", ASK).status_code == 200)

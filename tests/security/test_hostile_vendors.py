@@ -47,8 +47,6 @@ ANSWERS: dict[str, Callable[[Any], None]] = {
     "nested without end": whole(b'{"choices": ' + b"[" * 200_000),
     "a number without end": whole(b'{"choices": [], "usage": {"prompt_tokens": ' + b"9" * 100_000 + b"}}"),
     "choices nobody asked for": whole({"choices": [{"index": at, "message": {"content": "x"}} for at in range(1_000)]}),
-    "half a surrogate": whole(b'{"choices": [{"message": {"content": "\\ud800"}, "finish_reason": "stop"}]}'),
-    "not a number": whole(b'{"choices": [{"message": {"content": "x"}, "logprobs": NaN, "finish_reason": "stop"}]}'),
     "tools beyond measure": answer_with(message={"tool_calls": [{"id": "x" * 10_000, "function": {"name": "f", "arguments": ""}}]}),
     "a bomb": whole(gzip.compress(b" " * 50_000_000), HEAD + b"Content-Encoding: gzip\r\n"),
     "too much": whole(b" " * 40_000_000),
@@ -59,10 +57,14 @@ ANSWERS: dict[str, Callable[[Any], None]] = {
     "another protocol": lambda write: write(b"SSH-2.0-OpenSSH_9.6\r\n"),
     "a wait of years": lambda write: write(b"HTTP/1.1 429 No\r\nRetry-After: Mon, 01 Jan 0001 00:00:00 -2359\r\nContent-Length: 0\r\n\r\n"),
 }
+ODD: dict[str, tuple[bytes, str]] = {
+    "half a surrogate": (b'{"choices": [{"message": {"content": "x\\ud800"}, "finish_reason": "stop"}]}', "x\ufffd"),
+    "not a number": (b'{"choices": [{"message": {"content": "x"}, "logprobs": NaN, "finish_reason": "stop"}]}', "x"),
+}
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 STREAMS: dict[str, Callable[[Any], None]] = {
     "no JSON": lambda write: write(EVENTS + b"data: {]\n\n"),
-    "an index beyond measure": lambda write: write(EVENTS + b'data: {"choices": [{"index": 1e300, "delta": {"content": "x"}}]}\n\n'),
+    "an index beyond measure": lambda write: write(EVENTS + b'data: {"choices": [{"index": 1000000, "delta": {"content": "x"}}]}\n\n'),
     "a choice nobody asked for": lambda write: write(EVENTS + b'data: {"choices": [{"index": -7, "delta": {"content": "x"}}]}\n\n'),
     "pings for ever": drips(EVENTS, b": still here\n\n"),
     "nothing for ever": drips(EVENTS, b'data: {"choices": []}\n\n'),
@@ -138,6 +140,15 @@ def test_the_next_backend_answers_for_a_vendor_that_sends(routed_tenant: Tenant,
     answer = routed_tenant.post("v1/infer", {"skill": SKILL, "inputs": {"email": "?"}, "policy_id": policy_id})
     assert answer.status_code == 200, answer.text
     assert (answer.json()["text"], answer.json()["decision"]["fallback"]) == ("from the spare", True)
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_an_answer_that_was_paid_for_is_not_thrown_away_for_an_oddity(routed_tenant: Tenant, hostile: Hostile, kind: str) -> None:
+    content, text = ODD[kind]
+    hostile.answer = whole(content)
+    policy_id = policy(routed_tenant, hostile, model=f"odd {kind}")
+    answer = routed_tenant.post("v1/infer", {"skill": SKILL, "inputs": {"email": "?"}, "policy_id": policy_id}).json()
+    assert (answer["text"], answer["decision"]["fallback"]) == (text, False)
 
 
 @pytest.mark.parametrize("kind", STREAMS)

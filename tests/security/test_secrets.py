@@ -78,7 +78,7 @@ def test_a_policy_from_before_is_refused_when_it_is_used(cloud: LaptopCloud, ten
     tenant_with_secrets.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": policy["policy_id"]})
     cloud.client("secretsmanager").put_secret_value(SecretId=f"rlaas/local/{tenant_with_secrets.tenant_id}/local", SecretString=KEY)
     answer = tenant_with_secrets.post("v1/infer", {"skill": SKILL, "inputs": {"email": "?"}})
-    assert answer.status_code == 503
+    assert answer.status_code == 424
     assert "may not be sent" in answer.json()["error"]["message"]
     assert KEY not in answer.text
     assert vendor.requests == []
@@ -90,5 +90,5 @@ def test_a_redirect_does_not_carry_a_key_on(cloud: LaptopCloud, tenant_with_secr
         _, policy = register_policy(tenant_with_secrets, secret="local", base_url=vendor.url)
         tenant_with_secrets.admin("PUT", f"skills/{SKILL}/route", {"expected_version": 0, "control": policy["policy_id"]})
         answer = tenant_with_secrets.post("v1/infer", {"skill": SKILL, "inputs": {"email": "?"}})
-    assert (answer.status_code, len(vendor.requests)) == (503, 1)
+    assert (answer.status_code, len(vendor.requests)) == (424, 1)
     assert "answered 307" in answer.json()["error"]["message"]

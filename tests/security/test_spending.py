@@ -75,7 +75,7 @@ def test_a_stream_that_its_reader_leaves_counts(poor: Tenant, vendor: Script) ->
 
 def test_a_vendor_that_refuses_before_it_works_costs_nothing(poor: Tenant, vendor: Script) -> None:
     vendor.status = 401
-    assert [request_status(poor, stream=False) for _ in range(BUDGET + 2)] == [503] * (BUDGET + 2)
+    assert [request_status(poor, stream=False) for _ in range(BUDGET + 2)] == [424] * (BUDGET + 2)
     vendor.status = 200
     vendor.says({"message": {"content": "hello"}})
     assert request_status(poor, stream=False) == 200

@@ -80,7 +80,7 @@ class _ToolCall(BaseModel):
 
 
 class _Message(BaseModel):
-    content: object = None
+    content: str | list[object] | None = None
     refusal: object = None
     tool_calls: list[_ToolCall] | None = None
     reasoning_content: object = None
@@ -92,7 +92,7 @@ class _Message(BaseModel):
         """What is said; parts are joined, and those that are no text are passed over."""
         if isinstance(self.content, str):
             return self.content
-        return "".join(_read_part(part, "text") for part in self.content) if isinstance(self.content, list) else ""
+        return "".join(_read_part(part, "text") for part in self.content or ())
 
     @property
     def thoughts(self) -> str | None:
