@@ -39,7 +39,7 @@ def anthropic_failure(error: Exception, request_id: str) -> Body:
     if field is not None and field not in message:
         message = f"{field}: {message}"
     # By this code Anthropic's tool runners know to go on without a thread.
-    details: Body = {"details": {"error_code": error.code}} if isinstance(error, ThreadUnsupported) else {}
+    details: Body | None = {"error_code": error.code} if isinstance(error, ThreadUnsupported) else None
     return _build_body(_TYPES.get(status_of(error), "api_error"), message, request_id, details)
 
 
@@ -50,4 +50,4 @@ def _say_too_long(error: ContextLengthExceeded) -> str:
 
 
 def _build_body(kind: str, message: str, request_id: str, details: Body | None = None) -> Body:
-    return {"type": "error", "error": {"type": kind, "message": message, **(details or {})}, "request_id": request_id}
+    return {"type": "error", "error": {"type": kind, "message": message, "details": details}, "request_id": request_id}
