@@ -171,6 +171,15 @@ def test_the_controls_guardrails_may_block_what_the_arm_did_not_answer(streams: 
     assert not [name for name in item if name.startswith("open")]
 
 
+def test_what_the_controls_guardrails_keep_back_is_not_streamed_where_it_stands_in_for_an_arm() -> None:
+    world = gateway(registry_of(guard_policy(1, output=[BLOCK_LIST]), policy(2)), EchoBackend(down={"v2"}))
+    stream = infer_stream(request("a parcel bomb"), ASKER, world)
+    assert "".join(delta.text for delta in stream.deltas) == "Please call us."
+    [output] = list_stored(world, OutputProduced)
+    assert isinstance(output, OutputProduced)
+    assert (output.model, output.text) == ("v1", "Please call us.")
+
+
 def test_a_stream_may_come_to_the_most_while_it_is_open_and_costs_what_is_known_of_it_at_its_end() -> None:
     world = gateway()
     exchange = ask_stream(open_request(world), world)

@@ -4,7 +4,7 @@ Each stage is a file of its own and a function from frozen values to frozen valu
 piece by piece; or the caller learns which model to ask, and asks it directly.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -13,7 +13,7 @@ from rlaas.errors import Forbidden
 from rlaas.inference.ask import Exchange, OpenAnswer, ask_again, ask_stream, ask_whole, close_stream, open_exchange
 from rlaas.inference.check import CUT, MAX_ANSWER_BYTES, check_answer, count_characters, needs_whole_answer, without_unchecked
 from rlaas.inference.collect import Collected, split_choices
-from rlaas.inference.decide import Asker, InferRequest, decide_policy
+from rlaas.inference.decide import Asker, Assignment, InferRequest, decide_policy
 from rlaas.inference.gateway import Gateway
 from rlaas.inference.record import (
     Answer,
@@ -79,13 +79,13 @@ def infer_stream(request: InferRequest, asker: Asker, gateway: Gateway, *, idemp
     """The same, piece by piece.
 
     Nothing is sent before a backend's first piece, so that until then fallbacks answer as ever. Policies that change
-    or check the whole answer are asked for it whole and stream it as one piece. Raises: as `infer`; and from the
-    deltas BackendFailed when the answer breaks off, of which nothing is stored, so that the request may be sent
-    again.
+    or check the whole answer, and arms whose control does, are asked for it whole and stream it as one piece. Raises:
+    as `infer`; and from the deltas BackendFailed when the answer breaks off, of which nothing is stored, so that the
+    request may be sent again.
     """
     assignment = decide_policy(request, asker, gateway, idempotency_key=idempotency_key)
     question = render_question(assignment, assignment.policy, gateway)
-    whole = needs_whole_answer(assignment.policy)
+    whole = any(map(needs_whole_answer, _list_policies(assignment, gateway)))
     exchange = open_exchange(assignment, question, reserve_budgets(assignment, question, gateway))
     answer = recall_answer(exchange, gateway)
     if answer is not None:
@@ -133,6 +133,13 @@ def decide(request: InferRequest, asker: Asker, gateway: Gateway, *, idempotency
         feedback_token=make_feedback_token(assignment, assignment.output_id, gateway),
         replay=not new,
     )
+
+
+def _list_policies(assignment: Assignment, gateway: Gateway) -> Iterator[Policy]:
+    """The policies that may answer. Raises: DependencyUnavailable."""
+    yield assignment.policy
+    if assignment.control is not None:
+        yield gateway.routes.get_policy(assignment.asker.tenant_id, assignment.control)
 
 
 def _finish(exchange: Exchange, gateway: Gateway, *, again: bool = False) -> Answer:
