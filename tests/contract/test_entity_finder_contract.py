@@ -40,7 +40,7 @@ def finds(request: pytest.FixtureRequest) -> EntityFinder:
 
 
 def find_words(finds: EntityFinder, *texts: str, entities: tuple[str, ...] = ("PERSON", "LOCATION")) -> list[list[tuple[str, str]]]:
-    spans = finds.find(texts, entities)  # type: ignore[arg-type]
+    spans = finds.find(texts, entities)
     return [sorted({(text[span.start : span.end], span.entity) for span in of_text}) for text, of_text in zip(texts, spans, strict=True)]
 
 

@@ -103,5 +103,5 @@ def test_the_guide_leads_from_nothing_to_the_first_reward(cloud: LaptopCloud, op
         elif language == "sql":
             ours = text.replace("WHERE", f"WHERE tenant_id = '{tenant.tenant_id}' AND event_type <> 'reward' AND")
             expected = [["feedback", "4"], ["interaction", "2"], ["output", "2"], ["task_result", "1"]]
-            until(lambda sql=ours, rows=expected: cloud.query(sql) == rows)  # type: ignore[misc]
+            until(lambda sql=ours, rows=expected: cloud.query(sql) == rows)
     assert {language for language, _, _ in BLOCKS} == {"bash", "python", "js", "sql", "json"}

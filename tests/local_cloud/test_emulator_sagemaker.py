@@ -86,7 +86,7 @@ def wait_until_ended(emulator: Emulator, job: str) -> dict[str, Any]:
 def content(emulator: Emulator, bucket: str, key: str) -> dict[str, str]:
     data = emulator.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        return {member.name: tar.extractfile(member).read().decode() for member in tar if member.isfile()}  # type: ignore[union-attr]
+        return {member.name: tar.extractfile(member).read().decode() for member in tar if member.isfile()}
 
 
 def test_a_training_job_sees_opt_ml_and_its_outputs_are_stored(emulator: Emulator, bucket: str) -> None:

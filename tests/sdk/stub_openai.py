@@ -17,7 +17,7 @@ class StubOpenAI:
         self.requests: list[dict[str, object]] = []
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self.server.daemon_threads = True
-        self.server.stub = self  # type: ignore[attr-defined]
+        self.server.stub = self
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
@@ -32,7 +32,7 @@ class StubOpenAI:
 class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.stub.requests.append(request)  # type: ignore[attr-defined]
+        self.server.stub.requests.append(request)
         messages = request.get("messages") or request["input"]
         prompt = messages if isinstance(messages, str) else str(messages[-1].get("content"))
         if prompt == "fail":
@@ -107,7 +107,7 @@ def _build_chunks(request: dict[str, object], prompt: str) -> list[str]:
 
 
 def _build_response(request: dict[str, object], prompt: str) -> dict[str, object]:
-    call = {"id": "fc_1", "type": "function_call", "status": "completed", "call_id": "call_1", **TOOL_CALL["function"]}  # type: ignore[dict-item]
+    call = {"id": "fc_1", "type": "function_call", "status": "completed", "call_id": "call_1", **TOOL_CALL["function"]}
     content = [{"type": "output_text", "text": "Dear customer", "annotations": []}]
     message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content}
     is_long, is_running = prompt == "long", prompt == "later"
@@ -133,7 +133,7 @@ def _build_response(request: dict[str, object], prompt: str) -> dict[str, object
 
 
 def _build_events(response: dict[str, object]) -> list[dict[str, object]]:
-    reasoning, item = response["output"]  # type: ignore[misc]
+    reasoning, item = response["output"]
     place = {"output_index": 1, "item_id": item["id"]}
     empty_item = {**item, "content": []} if item["type"] == "message" else {**item, "arguments": ""}
     events = [

@@ -29,7 +29,7 @@ class StubService:
         self.over = threading.Event()
         self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.server.daemon_threads = True
-        self.server.service = self  # type: ignore[attr-defined]
+        self.server.service = self
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
@@ -63,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
     server: ThreadingHTTPServer
 
     def do_POST(self) -> None:
-        service: StubService = self.server.service  # type: ignore[attr-defined]
+        service: StubService = self.server.service
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         service.keys.add(str(self.headers["Authorization"]))
         with service.lock:
@@ -122,5 +122,5 @@ def die_mid_answer(handler: Handler) -> None:
 
 def hang(handler: Handler) -> None:
     """Answer nothing until the test is over."""
-    handler.server.service.over.wait()  # type: ignore[attr-defined]
+    handler.server.service.over.wait()
     handler.close_connection = True

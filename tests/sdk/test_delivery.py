@@ -56,7 +56,7 @@ def test_many_events_go_in_batches_of_at_most_500(client: Client, service: StubS
 
 @pytest.mark.parametrize("fault", [fail(500), fail(503), fail(401), fail(429, Retry_After="0"), die_mid_answer])
 def test_a_failed_batch_is_sent_again_and_stored_once(client: Client, service: StubService, fault: object) -> None:
-    service.faults = [fault, fault]  # type: ignore[list-item]
+    service.faults = [fault, fault]
     ids = rate(client, 10)
     while not client.flush(10):
         pass
@@ -65,9 +65,9 @@ def test_a_failed_batch_is_sent_again_and_stored_once(client: Client, service: S
 
 def test_a_batch_stored_without_its_answer_is_replayed_not_doubled(client: Client, service: StubService) -> None:
     def store_and_cut_off(handler: object) -> None:
-        rows = sqlite3.connect(client._delivery._spool.path).execute("SELECT body FROM events ORDER BY seq").fetchall()  # type: ignore[union-attr]
+        rows = sqlite3.connect(client._delivery._spool.path).execute("SELECT body FROM events ORDER BY seq").fetchall()
         service.take([json.loads(body) for (body,) in rows])
-        die_mid_answer(handler)  # type: ignore[arg-type]
+        die_mid_answer(handler)
 
     service.faults = [store_and_cut_off]
     ids = rate(client, 5)
@@ -361,8 +361,8 @@ def test_nothing_is_raised_into_the_host(monkeypatch: pytest.MonkeyPatch) -> Non
     client = Client()
     assert client.log_interaction("emails", inputs={}).startswith("int_")
     client.submit_feedback("No Skill", rating=7)
-    client.submit_feedback("emails", interaction_id=7, rating=0.5)  # type: ignore[arg-type]
-    client.task_result("emails", 7, "resolved", True)  # type: ignore[arg-type]
+    client.submit_feedback("emails", interaction_id=7, rating=0.5)
+    client.task_result("emails", 7, "resolved", True)
     assert client.infer("emails", inputs={}) is None
     assert client.flush(0)
     assert client.stats().dropped == {"not_configured": 1, "invalid": 3}

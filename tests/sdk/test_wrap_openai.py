@@ -96,7 +96,7 @@ def test_tool_calls_reach_the_host_and_the_service(wrapped: openai.OpenAI, clien
     first, second = read_stored(client, service, "output")
     assert [event.get("parameters") for event in read_stored(client, service, "interaction")] == [None, {"tools": tools}]
     assert first["tool_calls"] == [TOOL_CALL]
-    assert second["messages"][1:] == [  # type: ignore[index]
+    assert second["messages"][1:] == [
         {"role": "assistant", "content": "", "tool_calls": [TOOL_CALL]},
         {"role": "tool", "content": "found", "tool_call_id": "call_1"},
     ]
@@ -106,9 +106,9 @@ def test_exceptions_pass_untouched_and_the_request_is_reported(wrapped: openai.O
     with pytest.raises(openai.BadRequestError, match="no"):
         wrapped.chat.completions.create(model="gpt", messages=[{"role": "user", "content": "fail"}])
     with pytest.raises(TypeError, match="Missing required arguments"):
-        wrapped.chat.completions.create(model="gpt")  # type: ignore[call-overload]
+        wrapped.chat.completions.create(model="gpt")
     (interaction,) = read_stored(client, service, "interaction")[:1]
-    assert interaction["metadata"]["openai"]["error"] == "BadRequestError"  # type: ignore[index]
+    assert interaction["metadata"]["openai"]["error"] == "BadRequestError"
     assert read_stored(client, service, "output") == []
 
 
@@ -120,7 +120,7 @@ def test_what_parse_returns_and_what_it_refuses_is_reported(wrapped: openai.Open
     first, second = read_stored(client, service, "output")
     assert trace_of(parsed) == (first["interaction_id"], first["output_id"])
     assert (second["text"], second["finish_reason"]) == ("Dear customer", "length")
-    assert second["metadata"]["openai"]["error"] == "LengthFinishReasonError"  # type: ignore[index]
+    assert second["metadata"]["openai"]["error"] == "LengthFinishReasonError"
 
 
 def test_models_of_rlaas_are_not_reported_twice(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:

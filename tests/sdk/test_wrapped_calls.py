@@ -291,7 +291,7 @@ def test_a_stream_collected_while_an_event_is_taken_holds_nothing_up(wrapped: op
     del stream
 
     def collect_in_the_middle() -> None:
-        with client._delivery._queue_lock:  # type: ignore[union-attr]
+        with client._delivery._queue_lock:
             streams.clear()
             gc.collect()
 
@@ -312,7 +312,7 @@ def test_a_stream_that_breaks_says_what_the_host_saw(
         errors.append(str(raised.value))
     assert errors[0] == errors[1]
     (interaction,) = read_stored(client, service, "interaction")
-    assert interaction["metadata"]["openai"]["error"] == "JSONDecodeError"  # type: ignore[index]
+    assert interaction["metadata"]["openai"]["error"] == "JSONDecodeError"
 
 
 def test_a_response_says_its_instructions_tools_calls_and_tokens(wrapped: openai.OpenAI, client: Client, service: StubService) -> None:
@@ -333,7 +333,7 @@ def test_a_response_says_its_instructions_tools_calls_and_tokens(wrapped: openai
     assert outputs[0]["metadata"] == {"openai": {"model": "gpt", "api": "responses", "response_id": first.id}}
     assert (outputs[0]["tool_calls"], outputs[0]["finish_reason"], outputs[0]["user_id"]) == ([TOOL_CALL], "tool_calls", "u-1")
     assert outputs[0]["usage"] == outputs[1]["usage"] == {"input_tokens": 11, "output_tokens": 3}
-    assert outputs[1]["metadata"]["openai"]["previous_response_id"] == first.id  # type: ignore[index]
+    assert outputs[1]["metadata"]["openai"]["previous_response_id"] == first.id
     assert interactions[1]["messages"] == [
         {"role": "user", "content": "tool[input_image]"},
         {"role": "assistant", "content": "", "tool_calls": [TOOL_CALL]},

@@ -59,7 +59,7 @@ def test_a_policy_cannot_have_a_secret_sent_to_a_host_that_it_does_not_name(tena
     by_name = vendor.url.replace("127.0.0.1", "localhost")
     for secret, base_url in (("openai", vendor.url), ("local", by_name), ("none", vendor.url)):
         status, answer = register_policy(tenant_with_secrets, secret=secret, base_url=base_url)
-        assert (status, answer["error"]["param"]) == (400, "backend.base_url")  # type: ignore[index]
+        assert (status, answer["error"]["param"]) == (400, "backend.base_url")
     assert register_policy(tenant_with_secrets, secret="openai")[0] == 201
 
 

@@ -8,7 +8,7 @@ from dspy.utils.exceptions import ContextWindowExceededError, LMInvalidRequestEr
 from pydantic import BaseModel
 
 
-class ToolCaller(dspy.LM):  # type: ignore[misc]
+class ToolCaller(dspy.LM):
     """DSPy sends tools as tools only to models that its catalogue says call them."""
 
     supports_function_calling = True

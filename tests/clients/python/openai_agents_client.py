@@ -79,7 +79,7 @@ def usage() -> None:
 
 def unknown_model() -> None:
     for model in (OpenAIChatCompletionsModel(exam.UNKNOWN, client), OpenAIResponsesModel(exam.UNKNOWN, client)):
-        exam.expect_refusal(openai.NotFoundError, lambda model=model: run(exam.HELLO, model))  # type: ignore[misc]
+        exam.expect_refusal(openai.NotFoundError, lambda model=model: run(exam.HELLO, model))
 
 
 def context_overflow() -> None:

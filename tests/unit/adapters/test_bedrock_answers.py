@@ -14,7 +14,7 @@ def piece(index: int, **delta: Any) -> dict[str, Any]:
 
 
 def read(*events: dict[str, Any]) -> list[Delta]:
-    return list(deltas_of(events, "claude"))  # type: ignore[arg-type]
+    return list(deltas_of(events, "claude"))
 
 
 def test_what_the_model_thought_stands_beside_the_answer() -> None:

@@ -33,7 +33,7 @@ def test_an_event_is_told_as_soon_as_its_blank_line_is_here() -> None:
         yield b"data: 1\n\n"
         raise AssertionError("asked for more")
 
-    assert next(event_data(chunks())) == b"1"  # type: ignore[arg-type]
+    assert next(event_data(chunks())) == b"1"
 
 
 def test_a_line_without_end_is_given_up() -> None:

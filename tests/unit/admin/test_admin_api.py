@@ -123,7 +123,7 @@ class Api:
         self.registry.callers["key1"] = ApiKey(key_id="key1", tenant_id=TENANT, secret_sha256="0" * 64, created_at=NOW, **terms)
         event["queryStringParameters"] = query
         event["multiValueQueryStringParameters"] = {name: [value] for name, value in (query or {}).items()} or None
-        answer = self._app(event, lambda_context())  # type: ignore[arg-type]
+        answer = self._app(event, lambda_context())
         status, content = answer["statusCode"], json.loads(answer["body"])
         check_answer(method, path, status, content)
         return status, content
@@ -191,11 +191,11 @@ def test_another_scope_is_not_enough(api: Api, path: str) -> None:
 def test_a_request_that_passed_no_authorizer_is_unauthorized(api: Api) -> None:
     event = proxy_event(f"{HERE}/route", "", method="GET")
     event["requestContext"]["authorizer"] = None
-    assert api._app(event, lambda_context())["statusCode"] == 401  # type: ignore[arg-type]
+    assert api._app(event, lambda_context())["statusCode"] == 401
 
 
 def test_a_failure_nobody_foresaw_shows_nothing_of_itself(api: Api) -> None:
-    api.services = replace(api.services, records=None)  # type: ignore[arg-type]
+    api.services = replace(api.services, records=None)
     answer = api.call("GET", f"{HERE}/route")
     check_refusal(answer, 500, "InternalError", None)
     assert "NoneType" not in json.dumps(answer[1])

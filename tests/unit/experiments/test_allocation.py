@@ -367,7 +367,7 @@ def test_two_runs_at_once_count_once() -> None:
     world.look(later(5))
     before = MemoryBandits(dict(world.bandits.held))
     world.look(later(70))
-    world.bandits.load = before.load  # type: ignore[method-assign]
+    world.bandits.load = before.load
     with pytest.raises(Conflict):
         world.look(later(70))
     assert world.bandits.held[TENANT, SKILL].of(V2).n == 1

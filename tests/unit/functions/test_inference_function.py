@@ -218,7 +218,7 @@ def test_openais_client_gets_every_choice_again_by_its_idempotency_key(
     assert (again.id, again.choices, again.usage, len(model.asked)) == (first.id, first.choices, first.usage, 1)
     ids = [first.id, f"{first.id}_1", f"{first.id}_2"]
     stored = furnished_stage.events.get_many(TENANT, ids)
-    assert [stored[one].event().text for one in ids] == ["draft 0", "draft 1", "draft 2"]  # type: ignore[union-attr]
+    assert [stored[one].event().text for one in ids] == ["draft 0", "draft 1", "draft 2"]
 
 
 # Who would answer

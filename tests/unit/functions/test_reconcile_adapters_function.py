@@ -77,7 +77,7 @@ def test_the_endpoint_is_kept_awake_for_the_run_that_goes_on_and_sleeps_after_th
     upkeep.handler({}, TimeLeft(600_000))  # by the schedule, without an event
     assert scaling == [LET_SLEEP]
     dimension = botocore.session.get_session().get_service_model("application-autoscaling").shape_for("ScalableDimension")
-    assert LET_SLEEP["ScalableDimension"] in dimension.enum  # type: ignore[attr-defined]
+    assert LET_SLEEP["ScalableDimension"] in dimension.enum
 
 
 def test_an_endpoint_that_never_sleeps_is_not_let(

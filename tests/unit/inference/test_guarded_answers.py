@@ -22,11 +22,11 @@ def test_a_blocked_request_gets_the_safe_answer_asks_nobody_and_costs_nothing() 
     store, backend, counters = MemoryEventStore(), EchoBackend(), MemoryCounters()
     registry = guard_policy(input=[BLOCK_LIST], safe_answer="Please call us.")
     options = {"registry": registry, "backend": backend, "spending": limit_spending(counters, 1)}
-    answer = ask(store, email="the parcel bomb", interaction_id="mine", **options)  # type: ignore[arg-type]
+    answer = ask(store, email="the parcel bomb", interaction_id="mine", **options)
     assert (answer.text, answer.finish_reason, answer.decision.fallback) == ("Please call us.", "content_filter", False)
     assert (backend.asked, counters.items) == ([], {})
     assert list_actions(store) == [("input", "block_list", "block")]
-    assert ask(store, email="the parcel bomb", interaction_id="mine", **options).replay  # type: ignore[arg-type]
+    assert ask(store, email="the parcel bomb", interaction_id="mine", **options).replay
     assert len(list_actions(store)) == 1
 
 

@@ -76,7 +76,7 @@ class Asking:
         registry.write_route(route(), expected_version=0)
         prices = PriceTable(version=1, prices={"loose": price} if price else {})
         spending = Spending(MemoryCounters(), Budgets(), prices)
-        self._gateway = gateway(registry=registry, store=self.store, backend=BACKENDS, spending=spending)  # type: ignore[arg-type]
+        self._gateway = gateway(registry=registry, store=self.store, backend=BACKENDS, spending=spending)
         self._request = InferRequest(skill=SKILL, inputs={"email": "where is it"})
 
     def whole(self) -> Answer:

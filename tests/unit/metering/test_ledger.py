@@ -100,8 +100,8 @@ class Interleavings(RuleBasedStateMachine):
     def truth(self, window: str) -> tuple[int, int, int]:
         """What settled in the window, and what requests that did not settle hold of it: surely, as they have not
         expired, and at most."""
-        start = window_start(window, self.now)  # type: ignore[arg-type]
-        inside = [flight for flight in self.flights if window_start(window, flight.made_at) == start]  # type: ignore[arg-type]
+        start = window_start(window, self.now)
+        inside = [flight for flight in self.flights if window_start(window, flight.made_at) == start]
         unsettled = [flight for flight in inside if flight.settled is None]
         surely = sum(flight.estimate for flight in unsettled if self._may_hold(flight))
         return sum(flight.settled or 0 for flight in inside), surely, sum(flight.estimate for flight in unsettled)

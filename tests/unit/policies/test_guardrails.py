@@ -33,7 +33,7 @@ def check_request(text: str, *guards: dict[str, object]) -> InputVerdict:
 
 
 def check_answer(text: str, *guards: dict[str, object], **settings: object) -> OutputVerdict:
-    return check_output(make_guardrails(output=guards), text, **settings)  # type: ignore[arg-type]
+    return check_output(make_guardrails(output=guards), text, **settings)
 
 
 def test_without_guardrails_everything_passes_untouched() -> None:
@@ -479,7 +479,7 @@ def count_steps(run: Callable[[], object]) -> int:
         nonlocal count
         count += 1
 
-    sys.settrace(on_line)  # type: ignore[arg-type]
+    sys.settrace(on_line)
     sys.setprofile(on_call)
     try:
         run()

@@ -36,7 +36,7 @@ def parse_prompt(value: object) -> Prompt:
 
 def replace_node(place: int, **fields: Any) -> Prompt:
     nodes = [*GRAPH["nodes"]]
-    nodes[place] = {**nodes[place], **fields}  # type: ignore[dict-item]
+    nodes[place] = {**nodes[place], **fields}
     return parse_prompt({**GRAPH, "nodes": nodes})
 
 

@@ -359,7 +359,7 @@ class RacingRegistry(MemoryRegistry):
         super().__init__(registry.records, registry.numbers)
         self.raced = False
 
-    def write_route(self, route, *, expected_version):  # type: ignore[no-untyped-def]
+    def write_route(self, route, *, expected_version):
         if not self.raced:
             self.raced = True
             mine = self.get_route(TENANT, SKILL)

@@ -49,7 +49,7 @@ def test_a_refusal_tells_the_caller_the_key_and_the_log_the_schema() -> None:
     line_handler = LineHandler()
     logging.getLogger("rlaas").addHandler(line_handler)
     try:
-        answer = make_handler({"POST /v1/x": handle})(proxy_event("/v1/x", body, scopes="telemetry"), lambda_context())  # type: ignore[dict-item]
+        answer = make_handler({"POST /v1/x": handle})(proxy_event("/v1/x", body, scopes="telemetry"), lambda_context())
     finally:
         logging.getLogger("rlaas").removeHandler(line_handler)
     assert "ada@example.com" in str(answer["body"])

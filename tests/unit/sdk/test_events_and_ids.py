@@ -35,7 +35,7 @@ def test_what_the_sdk_builds_is_what_the_service_accepts(strict: Client) -> None
     common = {"thread_id": "t-1", "user_id": "u_1", "metadata": {"a": [1, None]}, "tags": ["x"]}
     at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=2)))
     messages: list[Message] = [{"role": "user", "content": "hi"}]
-    interaction = strict.log_interaction("emails", messages=messages, occurred_at=at, **common)  # type: ignore[arg-type]
+    interaction = strict.log_interaction("emails", messages=messages, occurred_at=at, **common)
     first_output = strict.log_output(
         "emails", interaction, "Dear", usage={"input_tokens": 1, "output_tokens": 2}, latency_ms=1.5, finish_reason="stop"
     )
@@ -79,7 +79,7 @@ def test_what_the_sdk_builds_is_what_the_service_accepts(strict: Client) -> None
 )
 def test_an_event_the_service_would_refuse_is_refused_before_it_is_queued(strict: Client, fields: dict[str, object]) -> None:
     with pytest.raises(InvalidEvent):
-        strict.submit_feedback(**{"skill": "emails", "interaction_id": "int_1", **fields})  # type: ignore[arg-type]
+        strict.submit_feedback(**{"skill": "emails", "interaction_id": "int_1", **fields})
     assert read_reports(strict) == []
     assert strict.stats().dropped == {"invalid": 1}
 

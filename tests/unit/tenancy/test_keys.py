@@ -11,7 +11,7 @@ from tests.fakes.worlds import CHANGE, NOW, TENANT
 
 def keyring(**lifetime: object) -> tuple[MemoryRegistry, str, str]:
     registry = MemoryRegistry()
-    key, text = make_key(tenant_id=TENANT, scopes=("infer",), created_at=NOW, **lifetime)  # type: ignore[arg-type]
+    key, text = make_key(tenant_id=TENANT, scopes=("infer",), created_at=NOW, **lifetime)
     registry.create_key(key, CHANGE)
     return registry, key.key_id, text
 

@@ -27,14 +27,29 @@ _TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 _SPENT_CODES = frozenset(
-    """
-    insufficient_quota billing_error billing_hard_limit_reached billing_not_active credit_balance_exhausted
-    organization_spend_limit_exceeded project_spend_limit_exceeded organization_usage_limit_exceeded
-    exceeded_current_quota_error insufficient_balance
-    """.split()  # noqa: SIM905
+    {
+        "insufficient_quota",
+        "billing_error",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "credit_balance_exhausted",
+        "organization_spend_limit_exceeded",
+        "project_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "exceeded_current_quota_error",
+        "insufficient_balance",
+    }
 )
 _SPENT = re.compile(r"credit balance|usage limit|spend limit|insufficient balance", re.IGNORECASE)
-_POLICY_CODES = frozenset("model_not_found model_decommissioned invalid_model invalid_api_key authentication_error".split())  # noqa: SIM905
+_POLICY_CODES = frozenset(
+    {
+        "model_not_found",
+        "model_decommissioned",
+        "invalid_model",
+        "invalid_api_key",
+        "authentication_error",
+    }
+)
 _POLICY = re.compile(r"not a valid model|invalid model:|api key not valid|(?:invalid|incorrect) api key", re.IGNORECASE)
 _PRIVATE = re.compile(
     r"(?P<URL>https?://[^\s\"'<>()\[\]]+)"
