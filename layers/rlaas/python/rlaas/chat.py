@@ -1,16 +1,19 @@
 """A chat with a model of any vendor: messages, tools, documents, the call and its answer, in the terms of OpenAI's
 API."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
 from rlaas.errors import DependencyUnavailable
 from rlaas.wire import Json, WireModel
 
+JsonObject = dict[str, JsonValue]
 _MOST_TOKENS = 10**9
+_ARGUMENTS: TypeAdapter[JsonObject] = TypeAdapter(dict[str, Json], config=ConfigDict(defer_build=True))
 
 
 class CalledFunction(WireModel):
@@ -64,6 +67,33 @@ class Message(WireModel):
         if self.reasoning_content is not None:
             message["reasoning_content"] = self.reasoning_content
         return message
+
+    def without_extras(self) -> Self:
+        """The message in the fields of OpenAI's own API: without `reasoning_content` and `extra_content`."""
+        if self.reasoning_content is None and all(call.extra_content is None for call in self.tool_calls):
+            return self
+        calls = tuple(call.model_copy(update={"extra_content": None}) for call in self.tool_calls)
+        return self.model_copy(update={"reasoning_content": None, "tool_calls": calls})
+
+
+def parse_arguments(call: ToolCall) -> JsonObject | None:
+    """The arguments that a model wrote; none written is an empty object. None where they are no JSON object."""
+    try:
+        return _ARGUMENTS.validate_json(call.function.arguments) if call.function.arguments.strip() else {}
+    except ValidationError:
+        return None
+
+
+def read_arguments(call: ToolCall) -> JsonObject:
+    """The arguments that a model wrote. Where they are no JSON object, they stand as a text under `INVALID_JSON`, as
+    Anthropic advises to show them to the model again."""
+    arguments = parse_arguments(call)
+    return {"INVALID_JSON": call.function.arguments} if arguments is None else arguments
+
+
+def arguments_text(arguments: Mapping[str, JsonValue]) -> str:
+    """A tool call's arguments as OpenAI's clients expect them: a JSON text."""
+    return json.dumps(arguments, ensure_ascii=False)
 
 
 class Usage(WireModel):

@@ -6,12 +6,11 @@ service can do is taken and dropped where an answer without it is as good (`cach
 `context_management`, betas), and refused by name where it is not (images, documents, tools that Anthropic runs).
 """
 
-import json
-from typing import Annotated, Literal, NoReturn, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
-from rlaas.chat import UNKNOWN_PROCESSING, ChatCall, Choice, Message, Processing, ToolCall, Usage
+from rlaas.chat import UNKNOWN_PROCESSING, ChatCall, Choice, Message, Processing, Usage, read_arguments
 from rlaas.errors import InvalidInput, ThreadUnsupported
 from rlaas.ids import UserId
 from rlaas.inference.anthropic_words import SERVICE_TIERS, STOP_REASONS, TOOL_CHOICES
@@ -249,20 +248,5 @@ def _build_content(choice: Choice, thoughts: str | None) -> list[JsonValue]:
     if text:
         blocks.append({"type": "text", "text": text})
     for call in choice.tool_calls:
-        blocks.append({"type": "tool_use", "id": call.id, "name": call.function.name, "input": _read_arguments(call)})
+        blocks.append({"type": "tool_use", "id": call.id, "name": call.function.name, "input": read_arguments(call)})
     return blocks
-
-
-def _read_arguments(call: ToolCall) -> dict[str, JsonValue]:
-    """The arguments that the model wrote. Where they are no JSON object, they stand as a text under `INVALID_JSON`, as
-    Anthropic advises to show them to the model again."""
-    try:
-        arguments: JsonValue = json.loads(call.function.arguments or "{}", parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        arguments = None
-    return arguments if isinstance(arguments, dict) else {"INVALID_JSON": call.function.arguments}
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    """Python reads NaN and Infinity, and no client of ours would read them again."""
-    raise ValueError(f"{name} is no JSON")

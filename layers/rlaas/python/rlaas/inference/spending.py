@@ -163,7 +163,8 @@ def count_prompt_tokens(call: ChatCall) -> int:
     arguments = [tool.function.model_dump_json() for message in call.messages for tool in message.tool_calls]
     schemas = [canonical_json(call.parameters[name]) for name in ("tools", "response_format") if name in call.parameters]
     vendors_own = _TOOLS_PROMPT_TOKENS if "tools" in call.parameters else 0
-    return estimated_tokens([*(message.content for message in call.messages), *arguments, *schemas]) + vendors_own
+    thoughts = [message.reasoning_content for message in call.messages if message.reasoning_content]
+    return estimated_tokens([*(message.content for message in call.messages), *thoughts, *arguments, *schemas]) + vendors_own
 
 
 def _bound_output_tokens(parameters: Mapping[str, JsonValue]) -> int:

@@ -168,7 +168,7 @@ def trl_row(pair: Pair) -> Mapping[str, object]:
     """A row in TRL's conversational preference format (`prompt`, `chosen`, `rejected`, `tools`), with its
     provenance."""
     return {
-        "prompt": [message.plain() for message in pair.prompt],
+        "prompt": [message.without_extras().plain() for message in pair.prompt],
         "chosen": [{"role": "assistant", "content": pair.chosen}],
         "rejected": [{"role": "assistant", "content": pair.rejected}],
         "tools": pair.tools,
@@ -186,7 +186,7 @@ def held_out_prompt(pair: Pair) -> HeldOutPrompt:
 def demonstration_row(pair: Pair) -> Mapping[str, object]:
     """A row in TRL's conversational prompt-completion format (`prompt`, `completion`, `tools`), with its provenance."""
     return {
-        "prompt": [message.plain() for message in pair.prompt],
+        "prompt": [message.without_extras().plain() for message in pair.prompt],
         "completion": [{"role": "assistant", "content": pair.chosen}],
         "tools": pair.tools,
         **_build_provenance(pair),

@@ -8,16 +8,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from rlaas.adapters.aws.secrets import VendorKeys
 from rlaas.adapters.models.answer_repair import NO_ARGUMENTS, repair_completion, repair_deltas
-from rlaas.adapters.models.openai_parameters import (
-    JsonObject,
-    NamedTool,
-    Parameters,
-    arguments_of,
-    arguments_text,
-    parameters_of,
-    system_of,
-    turns_of,
-)
+from rlaas.adapters.models.openai_parameters import NamedTool, Parameters, parameters_of, system_of, turns_of
 from rlaas.adapters.models.trace_context import context_headers
 from rlaas.adapters.models.vendor_failures import failure, make_usage
 from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
@@ -29,11 +20,14 @@ from rlaas.chat import (
     Choice,
     Completion,
     Delta,
+    JsonObject,
     Message,
     Processing,
     ToolCall,
     ToolCallDelta,
     Usage,
+    arguments_text,
+    read_arguments,
 )
 from rlaas.errors import InvalidInput, RlaasError
 from rlaas.inference.anthropic_words import FINISH_REASONS, PARAMETERS, SERVICE_TIERS, TOOL_CHOICES
@@ -216,7 +210,7 @@ def _blocks(message: Message) -> Iterator[JsonValue]:
     if message.content:
         yield {"type": "text", "text": message.content}
     for call in message.tool_calls:
-        yield {"type": "tool_use", "id": call.id, "name": call.function.name, "input": arguments_of(call)}
+        yield {"type": "tool_use", "id": call.id, "name": call.function.name, "input": read_arguments(call)}
 
 
 def _tools(parameters: Parameters) -> list[JsonValue]:
@@ -234,11 +228,13 @@ def _tools(parameters: Parameters) -> list[JsonValue]:
 
 def _tool_choice(parameters: Parameters) -> JsonObject | None:
     choice: JsonObject | None = None
+    if not parameters.tools:
+        return None
     if isinstance(parameters.tool_choice, NamedTool):
         choice = {"type": "tool", "name": parameters.tool_choice.function.name}
     elif parameters.tool_choice is not None:
         choice = {"type": _TOOL_CHOICES[parameters.tool_choice]}
-    if parameters.parallel_tool_calls is False and parameters.tools and parameters.tool_choice != "none":
+    if parameters.parallel_tool_calls is False and parameters.tool_choice != "none":
         choice = {**(choice or {"type": "auto"}), "disable_parallel_tool_use": True}
     return choice
 

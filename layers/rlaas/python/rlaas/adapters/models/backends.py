@@ -1,10 +1,12 @@
-"""The servers where policies' models answer: an adapter for each kind, loaded when it is first asked."""
+"""The servers where policies' models answer: an adapter for each kind, loaded when it is first valid."""
 
 from collections.abc import Generator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rlaas.adapters.aws.secrets import VendorKeys
+from rlaas.adapters.models.history_rules import rules_of
+from rlaas.adapters.models.valid_history import ValidCall, make_valid
 from rlaas.chat import ChatCall, Completion, Delta, Misconfigured
 from rlaas.policies.allowed_models import EVERY_MODEL, AllowedModels
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
@@ -31,7 +33,19 @@ class Backends:
 
     def complete(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Completion:
         """The whole answer within `timeout_s` seconds. Raises: BackendFailed, InvalidInput naming the parameter."""
-        self._check(backend)
+        valid = self._prepare(backend, call)
+        return valid.name_tools(self._complete(backend, valid.call, timeout_s))
+
+    def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
+        """The answer piece by piece, `timeout_s` seconds between pieces; the request is sent when the first piece is
+        read.
+
+        Raises: as `complete`.
+        """
+        valid = self._prepare(backend, call)
+        return valid.name_tools_in_stream(self._stream(backend, valid.call, timeout_s))
+
+    def _complete(self, backend: BackendSpec, call: ChatCall, timeout_s: float) -> Completion:
         match backend:
             case SageMakerBackend():
                 return self._sagemaker.complete(backend, call, timeout_s=timeout_s)
@@ -42,13 +56,7 @@ class Backends:
             case BedrockBackend():
                 return self._bedrock.complete(backend, call, timeout_s=timeout_s)
 
-    def stream(self, backend: BackendSpec, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
-        """The answer piece by piece, `timeout_s` seconds between pieces; the request is sent when the first piece is
-        read.
-
-        Raises: as `complete`.
-        """
-        self._check(backend)
+    def _stream(self, backend: BackendSpec, call: ChatCall, timeout_s: float) -> Generator[Delta, None, None]:
         match backend:
             case SageMakerBackend():
                 return self._sagemaker.stream(backend, call, timeout_s=timeout_s)
@@ -59,9 +67,12 @@ class Backends:
             case BedrockBackend():
                 return self._bedrock.stream(backend, call, timeout_s=timeout_s)
 
-    def _check(self, backend: BackendSpec) -> None:
+    def _prepare(self, backend: BackendSpec, call: ChatCall) -> ValidCall:
+        """The call as the backend's vendor takes it. Raises: Misconfigured for a model that may not be asked,
+        InvalidInput."""
         if (refusal := self._allowed.refusal(backend)) is not None:
             raise Misconfigured(refusal)
+        return make_valid(call, rules_of(backend))
 
     @cached_property
     def _http(self) -> "VendorHttp":

@@ -13,16 +13,7 @@ from botocore.exceptions import ClientError, EventStreamError, ParamValidationEr
 from pydantic import JsonValue
 
 from rlaas.adapters.models.answer_repair import NO_ARGUMENTS, repair_completion, repair_deltas
-from rlaas.adapters.models.openai_parameters import (
-    JsonObject,
-    NamedTool,
-    Parameters,
-    arguments_of,
-    arguments_text,
-    parameters_of,
-    system_of,
-    turns_of,
-)
+from rlaas.adapters.models.openai_parameters import NamedTool, Parameters, parameters_of, system_of, turns_of
 from rlaas.adapters.models.sagemaker import aws_failures, whole_seconds
 from rlaas.adapters.models.trace_context import trace_header
 from rlaas.adapters.models.vendor_failures import failure, make_usage, retry_after_s
@@ -34,13 +25,16 @@ from rlaas.chat import (
     Choice,
     Completion,
     Delta,
+    JsonObject,
     Message,
     Misconfigured,
     ToolCall,
     ToolCallDelta,
     Usage,
+    arguments_text,
+    read_arguments,
 )
-from rlaas.errors import InvalidInput, RlaasError
+from rlaas.errors import RlaasError
 from rlaas.policies.backend import BedrockBackend
 
 if TYPE_CHECKING:
@@ -105,7 +99,7 @@ class BedrockModels:
     def complete(self, backend: BedrockBackend, call: ChatCall, *, timeout_s: float) -> Completion:
         """The whole answer, within `timeout_s` seconds. Raises: BackendFailed, InvalidInput naming the parameter that
         Bedrock does not take or refuses."""
-        request = _converse_request(backend.model, call)
+        request = converse_request(backend.model, call)
         with _failures():
             answer = runtime(backend.region, whole_seconds(timeout_s)).converse(**request)
             if answer["stopReason"] in _MALFORMED:
@@ -121,18 +115,16 @@ class BedrockModels:
 
     def stream(self, backend: BedrockBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
         """The answer piece by piece, `timeout_s` seconds between pieces. Raises: as `complete`."""
-        request = _converse_request(backend.model, call)
+        request = converse_request(backend.model, call)
         with _failures():
             answer = runtime(backend.region, whole_seconds(timeout_s)).converse_stream(**request)
             with closing(answer["stream"]) as events:
                 yield from deltas_of(events, backend.model)
 
 
-def _converse_request(model: str, call: ChatCall) -> dict[str, Any]:
+def converse_request(model: str, call: ChatCall) -> dict[str, Any]:
     """Converse's arguments. Raises: InvalidInput naming the parameter that it does not take."""
     parameters = parameters_of(VENDOR, call.parameters, SUPPORTED, defaults=_ANTHROPIC_DEFAULTS if "anthropic." in model else None)
-    if parameters.tool_choice == "none" and any(message.tool_calls for message in call.messages):
-        raise InvalidInput(f"{VENDOR} cannot be kept from calling tools that the messages call", param="tool_choice")
     system = system_of(call.messages)
     inference: JsonObject = {
         "maxTokens": parameters.longest,
@@ -163,7 +155,7 @@ def _blocks(message: Message) -> Iterator[JsonObject]:
     if message.content:
         yield {"text": message.content}
     for call in message.tool_calls:
-        yield {"toolUse": {"toolUseId": call.id, "name": call.function.name, "input": arguments_of(call)}}
+        yield {"toolUse": {"toolUseId": call.id, "name": call.function.name, "input": read_arguments(call)}}
 
 
 def _tool_config(parameters: Parameters) -> JsonObject | None:

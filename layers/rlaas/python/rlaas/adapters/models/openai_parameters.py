@@ -1,21 +1,25 @@
 """OpenAI's chat request, read for vendors with another API: its parameters with their types, and its messages as
-turns."""
+turns. The messages are valid for the vendor (`valid_history`)."""
 
-import json
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from rlaas.adapters.models.vendor_failures import select_parameters
-from rlaas.chat import Message, ToolCall
+from rlaas.chat import JsonObject, Message
 from rlaas.errors import InvalidInput
-
-JsonObject = dict[str, JsonValue]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
+
+
+def _make_object_schema(schema: JsonValue) -> JsonValue:
+    """The schema as that of an object, which vendors other than OpenAI want said."""
+    if schema is None or (isinstance(schema, dict) and schema.get("type") is None):
+        return {"properties": {}, **(schema or {}), "type": "object"}
+    return schema
 
 
 class ToolFunction(_Strict):
@@ -23,7 +27,7 @@ class ToolFunction(_Strict):
 
     name: str
     description: str | None = None
-    parameters: JsonObject = Field(default_factory=lambda: JsonObject(type="object", properties={}))
+    parameters: Annotated[JsonObject, BeforeValidator(_make_object_schema)] = Field(default=None, validate_default=True)
     strict: bool | None = None
 
 
@@ -104,37 +108,18 @@ def parameters_of(
 
 def system_of(messages: Iterable[Message]) -> str:
     """The texts of all system messages, separated by blank lines."""
-    return "\n\n".join(message.content for message in messages if message.role == "system" and message.content)
+    return "\n\n".join(message.content for message in messages if message.role == "system")
 
 
 def turns_of(messages: Iterable[Message]) -> list[tuple[Literal["user", "assistant"], list[Message]]]:
-    """The other messages as turns that alternate; the results of tools belong to the user's turn. Raises: InvalidInput
-    on an empty message."""
+    """The other messages as turns that alternate; the results of tools belong to the user's turn."""
     turns: list[tuple[Literal["user", "assistant"], list[Message]]] = []
     for message in messages:
         if message.role == "system":
             continue
-        if not message.content and not message.tool_calls and message.role != "tool":
-            raise InvalidInput("a message says nothing", param="messages")
         role: Literal["user", "assistant"] = "assistant" if message.role == "assistant" else "user"
         if turns and turns[-1][0] == role:
             turns[-1][1].append(message)
         else:
             turns.append((role, [message]))
     return turns
-
-
-def arguments_of(call: ToolCall) -> JsonObject:
-    """The arguments that a model wrote for a tool. Raises: InvalidInput when they are not a JSON object."""
-    try:
-        arguments = json.loads(call.function.arguments or "{}")
-    except ValueError:
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise InvalidInput("a tool call's arguments are not a JSON object", param="messages")
-    return arguments
-
-
-def arguments_text(arguments: Mapping[str, JsonValue]) -> str:
-    """A tool call's arguments as OpenAI's clients expect them: a JSON text."""
-    return json.dumps(arguments, ensure_ascii=False)

@@ -1,0 +1,88 @@
+"""What each vendor demands of a chat's history, by its published API reference and by the errors it answers."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
+from rlaas.policies.hosts import OPENAI, host_of
+
+MISTRAL = "api.mistral.ai"
+GROQ = "api.groq.com"
+_AZURE = ".openai.azure.com"
+
+
+@dataclass(frozen=True, slots=True)
+class NameRule:
+    """A vendor takes the names that fit `pattern`; a name made in place of another has at most `longest` characters."""
+
+    pattern: re.Pattern[str]
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRules:
+    """What a vendor demands of a history; the defaults demand nothing."""
+
+    call_ids: NameRule | None = None
+    """How tool calls are identified. A vendor that has such a rule wants each call answered, once and at once."""
+    tool_names: NameRule | None = None
+    takes_turns: bool = False
+    """Whether a text may not be blank, and the user speaks first."""
+    ends_with_assistant: bool = True
+    """Whether the last message may be the assistant's, which the model then continues."""
+    calls_without_tools: Literal["taken", "declared", "told"] = "taken"
+    """What becomes of calls and results in a request that offers no tools: nothing, their tools are declared, or they
+    are told as texts."""
+    object_arguments: bool = False
+    """Whether the arguments of calls have to be JSON objects."""
+    extra_fields: bool = True
+    """Whether messages may have the fields of other vendors (`reasoning_content`, `extra_content`)."""
+
+
+_CLAUDE_ID = NameRule(re.compile(r"[a-zA-Z0-9_-]{1,256}"), 64)
+_OPENAI_NAME = NameRule(re.compile(r"[a-zA-Z0-9_-]{1,64}"), 64)
+_OPENAI = HistoryRules(call_ids=NameRule(re.compile(r".{1,40}", re.DOTALL), 40), tool_names=_OPENAI_NAME, extra_fields=False)
+_MISTRAL = HistoryRules(call_ids=NameRule(re.compile(r"[a-zA-Z0-9]{9}"), 9), object_arguments=True, extra_fields=False)
+_GROQ = HistoryRules(object_arguments=True, extra_fields=False)
+_ANY_SERVER = HistoryRules(object_arguments=True)
+_CONTINUED = re.compile(
+    r"claude-(instant|v?[23]\b|(opus|sonnet|haiku)-4(-[015])?(-\d{8}|-latest)?(-v\d|@|$))|amazon\.nova-(micro|lite|pro|premier)-v1"
+)
+"""The models that continue a last message of the assistant. Claude refuses it since 4.6, and so do other vendors'
+models on Bedrock."""
+_BEDROCK_ID = NameRule(re.compile(r"[a-zA-Z0-9_.:-]{1,64}"), 64)
+_CLAUDE_ID_ON_BEDROCK = NameRule(re.compile(r"[a-zA-Z0-9_-]{1,64}"), 64)
+_HIDES_THE_MODEL = re.compile(r"anthropic\.|application-inference-profile/|prompt-router/|provisioned-model/")
+
+
+def rules_of(backend: BackendSpec) -> HistoryRules:
+    """What the backend's vendor demands."""
+    match backend:
+        case AnthropicBackend():
+            return HistoryRules(
+                call_ids=_CLAUDE_ID,
+                tool_names=NameRule(re.compile(r"[a-zA-Z0-9_-]{1,128}"), 64),
+                takes_turns=True,
+                ends_with_assistant=_continues(backend.model),
+                calls_without_tools="declared",
+            )
+        case BedrockBackend():
+            # The service takes more ids than Claude does, and some of its other models work better with their own.
+            ids = _CLAUDE_ID_ON_BEDROCK if _HIDES_THE_MODEL.search(backend.model) else _BEDROCK_ID
+            continues = _continues(backend.model)
+            return HistoryRules(ids, _OPENAI_NAME, takes_turns=True, ends_with_assistant=continues, calls_without_tools="told")
+        case OpenAIBackend():
+            return _rules_at(host_of(backend.base_url) or "")
+        case SageMakerBackend():
+            return _ANY_SERVER
+
+
+def _rules_at(host: str) -> HistoryRules:
+    if host == OPENAI or host.endswith(_AZURE):
+        return _OPENAI
+    return {MISTRAL: _MISTRAL, GROQ: _GROQ}.get(host, _ANY_SERVER)
+
+
+def _continues(model: str) -> bool:
+    return _CONTINUED.search(model) is not None

@@ -1,0 +1,280 @@
+"""Makes a call valid for the vendor that is asked.
+
+A history may come from another vendor, from a client that was cut off or left something out, or from one that cuts off
+its beginning. Whoever sent it cannot know which vendor will answer.
+"""
+
+import re
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+from pydantic import JsonValue
+
+from rlaas.adapters.models.history_rules import HistoryRules, NameRule
+from rlaas.chat import (
+    ChatCall,
+    Completion,
+    Delta,
+    JsonObject,
+    Message,
+    ToolCall,
+    arguments_text,
+    parse_arguments,
+    read_arguments,
+)
+from rlaas.errors import InvalidInput
+
+NO_RESULT = "The tool was not run."
+EMPTY_RESULT = "(empty)"
+BEGINNING = "(The assistant begins.)"
+CONTINUE = "Continue from where you left off."
+_Name = tuple[str, int]
+"""A name, and how often it stood for something else before: ids of calls return in some histories."""
+_Place = tuple[int, int]
+"""Where a call stands: its message's place among the messages, and its own among the message's calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValidCall:
+    """A call that a vendor takes, and the caller's names of the tools that have another name in it."""
+
+    call: ChatCall
+    callers_names: Mapping[str, str]
+
+    def name_tools(self, completion: Completion) -> Completion:
+        """The vendor's answer with the caller's names of tools."""
+        if not self.callers_names:
+            return completion
+        choices = [
+            replace(choice, tool_calls=tuple(_rename_tool(call, self.callers_names) for call in choice.tool_calls))
+            for choice in completion.choices
+        ]
+        return replace(completion, choices=tuple(choices))
+
+    def name_tools_in_stream(self, deltas: Generator[Delta, None, None]) -> Generator[Delta, None, None]:
+        """The vendor's streamed answer with the caller's names of tools. Closing it closes `deltas`."""
+        return self._rename_pieces(deltas) if self.callers_names else deltas
+
+    def _rename_pieces(self, deltas: Generator[Delta, None, None]) -> Generator[Delta, None, None]:
+        with closing(deltas):
+            for delta in deltas:
+                pieces = (replace(piece, name=self.callers_names.get(piece.name or "", piece.name)) for piece in delta.tool_calls)
+                yield replace(delta, tool_calls=tuple(pieces)) if delta.tool_calls else delta
+
+
+def make_valid(call: ChatCall, rules: HistoryRules) -> ValidCall:
+    """`call` as a vendor with these rules takes it; what the vendor takes already stays as it is.
+
+    Raises: InvalidInput where the messages say nothing and the vendor needs a text.
+    """
+    messages: Sequence[Message] = call.messages
+    parameters, names = call.parameters, dict[str, str]()
+    if any(message.tool_calls or message.role == "tool" for message in messages):
+        messages, parameters = _make_calls_valid(messages, parameters, rules)
+    if rules.tool_names is not None and (names := _list_new_names(messages, parameters, rules.tool_names)):
+        messages = [_replace_calls(message, (_rename_tool(one, names) for one in message.tool_calls)) for message in messages]
+        parameters = _rename_in_parameters(parameters, names)
+    if not rules.extra_fields:
+        messages = [message.without_extras() for message in messages]
+    if rules.takes_turns:
+        messages = _take_turns(messages, ends_with_assistant=rules.ends_with_assistant)
+    valid = replace(call, messages=tuple(messages), parameters=parameters)
+    return ValidCall(valid, {new: old for old, new in names.items()})
+
+
+def _make_calls_valid(
+    messages: Sequence[Message], parameters: Mapping[str, JsonValue], rules: HistoryRules
+) -> tuple[Sequence[Message], Mapping[str, JsonValue]]:
+    if rules.call_ids is not None:
+        messages = list(_pair_results(messages, rules.call_ids))
+    if rules.object_arguments:
+        messages = [_replace_calls(message, map(_make_object_arguments, message.tool_calls)) for message in messages]
+    if rules.calls_without_tools == "told" and (not parameters.get("tools") or parameters.get("tool_choice") == "none"):
+        messages = list(_tell_calls(messages))
+    elif rules.calls_without_tools == "declared" and not parameters.get("tools"):
+        parameters = {**parameters, "tools": _declare_tools(messages), "tool_choice": "none"}
+    return messages, parameters
+
+
+def _rename(names: Iterable[_Name], rule: NameRule) -> dict[_Name, str]:
+    """A name that fits the rule for each of `names`: its own where it fits and has stood for nothing else before.
+
+    Distinct names stay distinct, and a name becomes the same one in every request, unless it was chosen to collide.
+    """
+    distinct = dict.fromkeys(names)
+    new = {(name, nth): name for name, nth in distinct if nth == 0 and rule.pattern.fullmatch(name)}
+    in_use = set(new.values())
+    for name in distinct:
+        tries = 0
+        while name not in new:
+            candidate = _make_name(name, tries, rule)
+            if candidate not in in_use:
+                new[name] = candidate
+                in_use.add(candidate)
+            tries += 1
+    return new
+
+
+def _make_name(name: _Name, tries: int, rule: NameRule) -> str:
+    text, nth = name
+    digest = sha256(f"{tries}:{nth}:{text}".encode(errors="surrogatepass")).hexdigest()
+    readable = re.sub(r"[^a-zA-Z0-9_-]", "_", text)[: max(0, rule.longest - 9)]
+    candidate = f"{readable}_{digest[:8]}"
+    return candidate if rule.pattern.fullmatch(candidate) else digest[: rule.longest]
+
+
+def _pair_results(messages: Sequence[Message], rule: NameRule) -> Iterator[Message]:
+    """The messages, each call with an id of its own and followed by its result.
+
+    A result without a call becomes a text of the user's.
+    """
+    results = _find_results(messages)
+    uses: Counter[str] = Counter()
+    names: dict[_Place, _Name] = {}
+    for place, message in enumerate(messages):
+        for position, call in enumerate(message.tool_calls):
+            names[place, position] = (call.id, uses[call.id])
+            uses[call.id] += 1
+    ids = _rename(names.values(), rule)
+    paired = set(results.values())
+    for place, message in enumerate(messages):
+        if message.role != "tool":
+            new = [ids[names[place, position]] for position in range(len(message.tool_calls))]
+            yield _replace_calls(message, (call.model_copy(update={"id": id_}) for call, id_ in zip(message.tool_calls, new, strict=True)))
+            for position, id_ in enumerate(new):
+                answer = results.get((place, position))
+                result = Message(role="tool", content=NO_RESULT, tool_call_id=id_) if answer is None else messages[answer]
+                yield result.model_copy(update={"tool_call_id": id_})
+        elif place not in paired:
+            yield _tell_result("A tool", message)
+
+
+def _find_results(messages: Sequence[Message]) -> dict[_Place, int]:
+    """For each call, the place of the message that answers it. An id stands for the last call that has it."""
+    results: dict[_Place, int] = {}
+    waiting: dict[str | None, deque[_Place]] = {}
+    for place, message in enumerate(messages):
+        waiting.update((call.id, deque()) for call in message.tool_calls)
+        for position, call in enumerate(message.tool_calls):
+            waiting[call.id].append((place, position))
+        if message.role == "tool" and waiting.get(message.tool_call_id):
+            results[waiting[message.tool_call_id].popleft()] = place
+    return results
+
+
+def _tell_calls(messages: Iterable[Message]) -> Iterator[Message]:
+    """The messages with calls and their results as texts."""
+    names: dict[str | None, str] = {}
+    for message in messages:
+        names.update((call.id, call.function.name) for call in message.tool_calls)
+        if message.role == "tool":
+            yield _tell_result(f"The tool {names[message.tool_call_id]}", message)
+        elif message.tool_calls:
+            calls = (f"Called the tool {call.function.name} with {call.function.arguments or '{}'}" for call in message.tool_calls)
+            texts = (message.content, *calls) if message.content.strip() else calls
+            yield message.model_copy(update={"content": "\n\n".join(texts), "tool_calls": ()})
+        else:
+            yield message
+
+
+def _tell_result(tool: str, message: Message) -> Message:
+    """A tool's result as a text of the user's."""
+    content = message.content if _says_something(message) else EMPTY_RESULT
+    return message.model_copy(update={"role": "user", "content": f"{tool} answered: {content}", "tool_call_id": None})
+
+
+def _says_something(message: Message) -> bool:
+    return bool(message.content.strip())
+
+
+def _take_turns(messages: Sequence[Message], *, ends_with_assistant: bool) -> list[Message]:
+    """The messages without blank texts, the system's first and the user's next. Raises: InvalidInput where nothing is
+    left."""
+    spoken = [_fill(message) for message in messages if _says_something(message) or message.tool_calls or message.role == "tool"]
+    system = [message for message in spoken if message.role == "system"]
+    turns = [message for message in spoken if message.role != "system"]
+    if not spoken:
+        raise InvalidInput("the messages say nothing", param="messages")
+    if not turns:  # a system's message alone is a request: the vendor gets it as the user's
+        return [message.model_copy(update={"role": "user"}) for message in system]
+    if turns[0].role == "assistant":
+        turns.insert(0, Message(role="user", content=BEGINNING))
+    if turns[-1].role == "assistant" and ends_with_assistant:
+        turns[-1] = turns[-1].model_copy(update={"content": turns[-1].content.rstrip()})
+    elif turns[-1].role == "assistant":
+        turns.append(Message(role="user", content=CONTINUE))
+    return [*system, *turns]
+
+
+def _fill(message: Message) -> Message:
+    """The message with no text in place of a blank one, or with a word where a result has none."""
+    if _says_something(message):
+        return message
+    return message.model_copy(update={"content": EMPTY_RESULT if message.role == "tool" else ""})
+
+
+def _make_object_arguments(call: ToolCall) -> ToolCall:
+    """The call with arguments that are a JSON object: its own where they are one."""
+    if call.function.arguments.strip() and parse_arguments(call) is not None:
+        return call
+    return _replace_function(call, arguments=arguments_text(read_arguments(call)))
+
+
+def _declare_tools(messages: Iterable[Message]) -> list[JsonValue]:
+    """The tools that the messages call, as a request offers them."""
+    names = dict.fromkeys(call.function.name for message in messages for call in message.tool_calls)
+    return [{"type": "function", "function": {"name": name}} for name in names]
+
+
+def _list_new_names(messages: Iterable[Message], parameters: Mapping[str, JsonValue], rule: NameRule) -> dict[str, str]:
+    """The names for tools whose own do not fit the rule, by their own: those offered, those called, and the one to
+    call."""
+    functions = (*_list_functions(parameters), _find_function(parameters.get("tool_choice")))
+    offered = [name for function in functions if isinstance(name := function.get("name"), str)]
+    called = [call.function.name for message in messages for call in message.tool_calls]
+    new = _rename(((name, 0) for name in (*offered, *called)), rule)
+    return {name: renamed for (name, _), renamed in new.items() if renamed != name}
+
+
+def _list_functions(parameters: Mapping[str, JsonValue]) -> list[JsonObject]:
+    tools = parameters.get("tools")
+    return [_find_function(tool) for tool in tools] if isinstance(tools, list) else []
+
+
+def _find_function(tool: JsonValue) -> JsonObject:
+    """The function of a tool or of a choice of one; empty where it has none."""
+    function = tool.get("function") if isinstance(tool, dict) else None
+    return function if isinstance(function, dict) else {}
+
+
+def _rename_in_parameters(parameters: Mapping[str, JsonValue], names: Mapping[str, str]) -> dict[str, JsonValue]:
+    def rename(tool: JsonValue) -> JsonValue:
+        function = _find_function(tool)
+        name = function.get("name")
+        if not isinstance(tool, dict) or not isinstance(name, str):
+            return tool
+        return {**tool, "function": {**function, "name": names.get(name, name)}}
+
+    renamed = dict(parameters)
+    tools = parameters.get("tools")
+    if isinstance(tools, list):
+        renamed["tools"] = [rename(tool) for tool in tools]
+    if "tool_choice" in parameters:
+        renamed["tool_choice"] = rename(parameters["tool_choice"])
+    return renamed
+
+
+def _rename_tool(call: ToolCall, names: Mapping[str, str]) -> ToolCall:
+    name = names.get(call.function.name)
+    return call if name is None else _replace_function(call, name=name)
+
+
+def _replace_function(call: ToolCall, **changes: str) -> ToolCall:
+    return call.model_copy(update={"function": call.function.model_copy(update=changes)})
+
+
+def _replace_calls(message: Message, calls: Iterable[ToolCall]) -> Message:
+    return message.model_copy(update={"tool_calls": tuple(calls)}) if message.tool_calls else message
