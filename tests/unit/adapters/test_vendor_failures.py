@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlaas.adapters.models.anthropic import find_parameter
-from rlaas.adapters.models.vendor_failures import failure, retry_after_s, select_parameters
+from rlaas.adapters.models.vendor_failures import blame_translation, failure, retry_after_s, select_parameters
 from rlaas.adapters.models.vendor_words import LONGEST_QUOTE, quote
 from rlaas.chat import BackendFailed, Misconfigured, RateLimited
-from rlaas.errors import ContextLengthExceeded, InvalidInput
+from rlaas.errors import ContextLengthExceeded, InvalidInput, TranslationRefused
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
@@ -179,3 +179,20 @@ def test_what_says_no_more_than_leaving_it_out_is_left_out_and_the_rest_is_refus
 )
 def test_anthropics_complaints_name_their_parameter_first(message: str, param: str | None) -> None:
     assert find_parameter(message) == param
+
+
+@pytest.mark.parametrize("param", [None, "messages", "tools", "tool_choice"])
+def test_a_refusal_of_what_only_the_translation_wrote_is_ours_and_logged_without_the_request(
+    param: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = blame_translation("Anthropic", failure("Anthropic", 400, code="invalid_request_error", param=param))
+    assert isinstance(error, TranslationRefused)
+    assert error.param == param
+    (record,) = caplog.records
+    assert (record.levelname, record.message, record.__dict__["vendor"]) == ("WARNING", "translation refused", "Anthropic")
+
+
+def test_a_refusal_of_what_the_caller_wrote_so_stays_the_callers(caplog: pytest.LogCaptureFixture) -> None:
+    error = failure("Anthropic", 400, code="invalid_request_error", param="max_tokens")
+    assert blame_translation("Anthropic", error) is error
+    assert caplog.records == []

@@ -17,7 +17,7 @@ from rlaas.chat import (
     ToolCall,
     ToolCallDelta,
 )
-from rlaas.errors import ContextLengthExceeded, DependencyUnavailable, InvalidInput, RlaasError
+from rlaas.errors import ContextLengthExceeded, DependencyUnavailable, InvalidInput, RlaasError, TranslationRefused
 from rlaas.inference.circuit_breakers import CircuitBreakers
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.infer import infer
@@ -161,6 +161,7 @@ def test_a_parameter_that_the_backend_does_not_take_is_refused_by_name_and_no_fa
 LIMITED = RateLimited("it answered 429", retry_after_s=20, quote="slow down")
 WRONG = Misconfigured("it answered 401", quote="what key is this")
 TOO_LONG = ContextLengthExceeded("it is too long", param="messages")
+TRANSLATED = TranslationRefused("it refuses messages", param="messages", quote="that is no block")
 DOWN = BackendFailed("it answered 500", retry_after_s=5)
 
 
@@ -190,6 +191,8 @@ class Refusing(EchoBackend):
         (TOO_LONG, LIMITED, RateLimited, 20),
         (TOO_LONG, WRONG, ContextLengthExceeded, None),
         (WRONG, TOO_LONG, ContextLengthExceeded, None),
+        (TRANSLATED, DOWN, DependencyUnavailable, 5),
+        (TRANSLATED, WRONG, TranslationRefused, None),
         (WRONG, WRONG, Misconfigured, None),
     ],
 )
@@ -204,7 +207,7 @@ def test_of_several_failures_the_caller_hears_the_one_that_he_can_do_something_a
     assert [model for model, _, _ in backend.asked] == ["a", "b"]
 
 
-@pytest.mark.parametrize("error", [LIMITED, WRONG, TOO_LONG])
+@pytest.mark.parametrize("error", [LIMITED, WRONG, TOO_LONG, TRANSLATED])
 def test_the_fallback_answers_before_the_caller_hears_of_a_refusal(error: Exception) -> None:
     answer = ask(MemoryEventStore(), registry=with_fallbacks("a", "b"), backend=Refusing(a=error))
     assert (answer.text.partition(":")[0], answer.decision.fallback) == ("b", True)
@@ -221,6 +224,15 @@ def test_an_open_circuit_refuses_as_its_backend_did(error: RlaasError) -> None:
             infer(InferRequest(skill=SKILL, inputs={"email": "?"}), ASKER, world)
         assert failed.value.retry_after_s == error.retry_after_s
     assert len(backend.asked) == 5
+
+
+def test_a_refusal_of_what_was_translated_wrong_opens_no_circuit() -> None:
+    backend = Refusing(a=TRANSLATED)
+    world = gateway(registry=with_fallbacks("a"), backend=backend)
+    for _ in range(7):
+        with pytest.raises(TranslationRefused):
+            infer(InferRequest(skill=SKILL, inputs={"email": "?"}), ASKER, world)
+    assert len(backend.asked) == 7
 
 
 @pytest.mark.parametrize(

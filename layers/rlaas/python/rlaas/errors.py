@@ -56,6 +56,11 @@ class UnsupportedEncoding(InvalidInput):
     code = "unsupported_encoding"
 
 
+class TranslationRefused(InvalidInput):
+    """A vendor refuses a request that RLaaS wrote in its format, and names nothing that the caller wrote so. Another
+    backend may answer."""
+
+
 class Unauthorized(RlaasError):
     """The request has no valid key."""
 

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 from rlaas.chat import BackendFailed, ChatCall, Completion, Delta, NoCapacity, Usage
-from rlaas.errors import ContextLengthExceeded, InvalidInput, RlaasError
+from rlaas.errors import ContextLengthExceeded, InvalidInput, RlaasError, TranslationRefused
 from rlaas.inference.decide import Assignment
 from rlaas.inference.gateway import Gateway
 from rlaas.inference.render import Actions, Blocked, Question, admit, render_admitted
@@ -215,7 +215,7 @@ def _try(
     if error is None:
         gateway.breakers.note_answer(attempt.circuit)
         return _note_fallback(exchange), None
-    if isinstance(error, ContextLengthExceeded):  # another model may read more
+    if isinstance(error, ContextLengthExceeded | TranslationRefused):  # another model may read more, or need no translation
         return _note_failure(replace(exchange, error=None), attempt, error.detail, error), None
     if not isinstance(error, BackendFailed):
         return exchange, None

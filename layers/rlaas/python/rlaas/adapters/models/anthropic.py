@@ -10,7 +10,7 @@ from rlaas.adapters.aws.secrets import VendorKeys
 from rlaas.adapters.models.answer_repair import NO_ARGUMENTS, repair_completion, repair_deltas
 from rlaas.adapters.models.openai_parameters import NamedTool, Parameters, parameters_of, system_of, turns_of
 from rlaas.adapters.models.trace_context import context_headers
-from rlaas.adapters.models.vendor_failures import failure, make_usage
+from rlaas.adapters.models.vendor_failures import blame_translation, failure, make_usage
 from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
 from rlaas.adapters.models.vendor_json import Detail, OrNone, read_json
 from rlaas.chat import (
@@ -355,7 +355,7 @@ def _read_refusal(refusal: VendorRefused, backend: AnthropicBackend, headers: Ma
         error = _Refusal.model_validate_json(refusal.content).error
     except ValidationError:
         error = _Error()
-    return failure(
+    failed = failure(
         VENDOR,
         refusal.status,
         error_type=error.type,
@@ -364,6 +364,7 @@ def _read_refusal(refusal: VendorRefused, backend: AnthropicBackend, headers: Ma
         private=(host_of(backend.base_url) or "", headers["x-api-key"]),
         retry_after_s=refusal.retry_after_s,
     )
+    return blame_translation(VENDOR, failed) if refusal.status == 400 else failed
 
 
 def _is_last(data: bytes) -> bool:

@@ -16,7 +16,7 @@ from rlaas.adapters.models.answer_repair import NO_ARGUMENTS, repair_completion,
 from rlaas.adapters.models.openai_parameters import NamedTool, Parameters, parameters_of, system_of, turns_of
 from rlaas.adapters.models.sagemaker import aws_failures, whole_seconds
 from rlaas.adapters.models.trace_context import trace_header
-from rlaas.adapters.models.vendor_failures import failure, make_usage, retry_after_s
+from rlaas.adapters.models.vendor_failures import blame_translation, failure, make_usage, retry_after_s
 from rlaas.adapters.models.vendor_words import quote
 from rlaas.chat import (
     BackendFailed,
@@ -264,7 +264,8 @@ def _failures() -> Iterator[None]:
         try:
             yield
         except ParamValidationError as error:
-            raise failure(VENDOR, 400, param=_find_parameter(str(error)), message=str(error)) from error
+            failed = failure(VENDOR, 400, param=_find_parameter(str(error)), message=str(error))
+            raise blame_translation(VENDOR, failed) from error
         except ClientError as error:
             raise _read_error(error) from error
         except KeyError as error:
@@ -283,7 +284,9 @@ def _read_error(error: ClientError) -> RlaasError:
     if isinstance(error, EventStreamError) and status != 400:
         return BackendFailed(f"{VENDOR} failed in mid-answer ({name})")
     headers: Mapping[str, str] = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return failure(VENDOR, status, error_type=name, param=_find_parameter(message), message=message, retry_after_s=retry_after_s(headers))
+    param, wait_s = _find_parameter(message), retry_after_s(headers)
+    failed = failure(VENDOR, status, error_type=name, param=param, message=message, retry_after_s=wait_s)
+    return blame_translation(VENDOR, failed) if status == 400 else failed
 
 
 def _find_parameter(message: str) -> str | None:

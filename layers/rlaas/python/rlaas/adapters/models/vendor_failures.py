@@ -1,6 +1,7 @@
 """A vendor's refusals, failures and token counts in RLaaS's own terms: as the caller's error only where the caller's
 request is wrong, and as the tenant's where its policy is."""
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from pydantic import JsonValue, ValidationError
 
 from rlaas.adapters.models.vendor_words import blames_policy, is_spent, is_too_long, quote
 from rlaas.chat import BackendFailed, Misconfigured, RateLimited, Usage
-from rlaas.errors import ContextLengthExceeded, InvalidInput, RlaasError
+from rlaas.errors import ContextLengthExceeded, InvalidInput, RlaasError, TranslationRefused
 
 _DID_NO_WORK = frozenset({503, 529})
 """The statuses, beside 429, by which a vendor refuses a request before it does any work."""
@@ -21,7 +22,10 @@ _WORKED_FIRST = frozenset({408, 409, 424, 499})
 """Refusals that may come after a model has worked: out of time, in conflict, failed, the client gone."""
 _TOO_LONG = "this model's maximum context length is exceeded (context_length_exceeded)"
 """Clients that look at the message alone know a request that is too long by these words: LangChain and LiteLLM do."""
+_TRANSLATED = frozenset({None, "messages", "tools", "tool_choice"})
+"""What the caller's request has in another form than the vendor's."""
 _LONGEST_WAIT_S = 3600.0
+_LOG = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}")
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -66,6 +70,15 @@ def failure(
         retry_after_s=retry_after_s,
         quote=words,
     )
+
+
+def blame_translation(vendor: str, error: RlaasError) -> RlaasError:
+    """The error for a request that RLaaS translated and the vendor finds wrong (400): TranslationRefused, which is
+    logged, where `error` names nothing that stands in the caller's request in the same form."""
+    if type(error) is not InvalidInput or error.param not in _TRANSLATED:
+        return error
+    _LOG.warning("translation refused", extra={"vendor": vendor, "detail": error.detail})
+    return TranslationRefused(error.detail, param=error.param, code=error.code, quote=error.quote)
 
 
 def _list_codes(*words: object) -> list[str]:
