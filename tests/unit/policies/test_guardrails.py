@@ -201,6 +201,18 @@ def test_a_number_masked_in_a_calls_arguments_leaves_them_json() -> None:
         assert json.loads(masked.function.arguments) == {"card": "<CREDIT_CARD>", "items": [12, {"n": 5}]}
 
 
+def test_what_the_assistant_thought_is_looked_at_when_it_comes_back_with_a_history() -> None:
+    call = ToolCall(id="1", function=CalledFunction(name="send", arguments='{"to": "secret"}'))
+    thinking = Message(role="assistant", content="Yes.", reasoning_content="The word is secret.", tool_calls=(call,))
+    config = make_guardrails(input=[{"kind": "block_list", "terms": ["secret"], "action": "redact"}])
+    verdict = check_input(config, [thinking, Message(role="user", content="Go on.")])
+    (changed, same) = verdict.messages
+    assert "secret" not in str(changed)
+    assert (changed.content, same.content) == ("Yes.", "Go on.")
+    assert changed.reasoning_content is not None
+    assert changed.reasoning_content.startswith("The word is ")
+
+
 def test_arguments_of_called_tools_leak_too() -> None:
     call = ToolCall(id="1", function=CalledFunction(name="send", arguments='{"to": "a@example.com"}'))
     verdict = check_answer("", {"kind": "pii_leak"}, tool_calls=[call])

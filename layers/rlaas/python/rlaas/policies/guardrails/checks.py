@@ -71,7 +71,7 @@ def check_input(
     which anybody may have written. Topics and terms that a request must have do not count in its documents. Services
     are asked through `moderator` on behalf of `tenant_id`. Apart from services, takes time linear in the texts."""
     input_texts = dict(inputs or {})
-    without_documents = len(input_texts) + sum(1 + len(message.tool_calls) for message in messages)
+    without_documents = len(input_texts) + len(_list_texts(messages))
     texts = [*input_texts.values(), *_list_texts(messages), *(text for document in documents for text in (document.text, document.source))]
     untrusted_flags = [True] * len(input_texts) + _list_untrusted(messages) + [True] * (2 * len(documents))
     judge = partial(_judge, moderator, "input", tenant_id)
@@ -196,13 +196,18 @@ def _judge(moderator: Moderator | None, stage: Stage, tenant_id: str, service: S
 
 
 def _list_texts(messages: Sequence[Message]) -> list[str]:
-    """Every text of the messages: their contents, and the arguments of their tool calls."""
-    return [text for message in messages for text in (message.content, *(call.function.arguments for call in message.tool_calls))]
+    """Every text of the messages: their contents, what the assistant thought, and the arguments of their tool calls."""
+    return [text for message in messages for text in _read_texts(message)]
+
+
+def _read_texts(message: Message) -> tuple[str, ...]:
+    thoughts = () if message.reasoning_content is None else (message.reasoning_content,)
+    return (message.content, *thoughts, *(call.function.arguments for call in message.tool_calls))
 
 
 def _list_untrusted(messages: Sequence[Message]) -> list[bool]:
     """For each text of the messages, whether somebody other than the application and its model wrote it."""
-    return [message.role in ("user", "tool") for message in messages for _ in range(1 + len(message.tool_calls))]
+    return [message.role in ("user", "tool") for message in messages for _ in _read_texts(message)]
 
 
 def _replace_documents(documents: Sequence[Document], texts: Sequence[str]) -> tuple[Document, ...]:
@@ -217,17 +222,15 @@ def _replace_texts(messages: Sequence[Message], texts: Sequence[str]) -> tuple[M
     rest = iter(texts)
     result = []
     for message in messages:
-        content = next(rest)
-        arguments = [next(rest) for _ in message.tool_calls]
-        same = content == message.content and all(
-            call.function.arguments == text for call, text in zip(message.tool_calls, arguments, strict=True)
-        )
-        if same:
+        old = _read_texts(message)
+        content, *arguments = [next(rest) for _ in old]
+        if (content, *arguments) == old:
             result.append(message)
             continue
+        thoughts = arguments.pop(0) if message.reasoning_content is not None else None
         calls = tuple(
             call.model_copy(update={"function": call.function.model_copy(update={"arguments": text})})
             for call, text in zip(message.tool_calls, arguments, strict=True)
         )
-        result.append(message.model_copy(update={"content": content, "tool_calls": calls}))
+        result.append(message.model_copy(update={"content": content, "reasoning_content": thoughts, "tool_calls": calls}))
     return tuple(result)
