@@ -343,6 +343,20 @@ def test_what_a_server_wants_back_goes_back_to_it_and_not_to_a_vendor_that_refus
         assert "extra_content" not in str(body)
 
 
+def test_calls_of_another_vendors_model_are_signed_for_gemini_and_its_own_signatures_stay() -> None:
+    gemini = OpenAIBackend(model="gemini-3.1-pro", base_url="https://generativelanguage.googleapis.com/v1beta/openai")
+    skipped = {"google": {"thought_signature": "skip_thought_signature_validator"}}
+    own = {"google": {"thought_signature": "c2ln"}}
+
+    def signatures(spec: BackendSpec, *calls: ToolCall) -> list[JsonValue]:
+        sent = openai(spec, [said("user", "x"), said("assistant", "", *calls), *(result(one.id) for one in calls)])
+        return [one.get("extra_content") for one in sent[1]["tool_calls"]]
+
+    assert signatures(gemini, call("a"), call("b")) == [skipped, None]
+    assert signatures(gemini, call("a", extra_content=own), call("b")) == [own, None]
+    assert signatures(gemini.model_copy(update={"model": "gemini-2.5-pro"}), call("a")) == [None]
+
+
 def test_a_tools_name_that_the_vendor_refuses_is_the_callers_again_in_the_answer() -> None:
     name, other = "find.order", "find order"
     choice: JsonValue = {"type": "function", "function": {"name": name}}

@@ -1,14 +1,18 @@
 """What each vendor demands of a chat's history, by its published API reference and by the errors it answers."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from pydantic import JsonValue
 
 from rlaas.policies.backend import AnthropicBackend, BackendSpec, BedrockBackend, OpenAIBackend, SageMakerBackend
 from rlaas.policies.hosts import OPENAI, host_of
 
 MISTRAL = "api.mistral.ai"
 GROQ = "api.groq.com"
+GOOGLE = "generativelanguage.googleapis.com"
 _AZURE = ".openai.azure.com"
 
 
@@ -38,6 +42,8 @@ class HistoryRules:
     """Whether the arguments of calls have to be JSON objects."""
     extra_fields: bool = True
     """Whether messages may have the fields of other vendors (`reasoning_content`, `extra_content`)."""
+    unsigned: Mapping[str, JsonValue] | None = None
+    """The `extra_content` of calls that have none because another vendor's model made them."""
 
 
 _CLAUDE_ID = NameRule(re.compile(r"[a-zA-Z0-9_-]{1,256}"), 64)
@@ -45,6 +51,9 @@ _OPENAI_NAME = NameRule(re.compile(r"[a-zA-Z0-9_-]{1,64}"), 64)
 _OPENAI = HistoryRules(call_ids=NameRule(re.compile(r".{1,40}", re.DOTALL), 40), tool_names=_OPENAI_NAME, extra_fields=False)
 _MISTRAL = HistoryRules(call_ids=NameRule(re.compile(r"[a-zA-Z0-9]{9}"), 9), object_arguments=True, extra_fields=False)
 _GROQ = HistoryRules(object_arguments=True, extra_fields=False)
+_GEMINI = HistoryRules(object_arguments=True, unsigned={"google": {"thought_signature": "skip_thought_signature_validator"}})
+"""Gemini refuses calls without a signature since its third generation, but for this one: see its guide to thought
+signatures, on histories of other models."""
 _ANY_SERVER = HistoryRules(object_arguments=True)
 _CONTINUED = re.compile(
     r"claude-(instant|v?[23]\b|(opus|sonnet|haiku)-4(-[015])?(-\d{8}|-latest)?(-v\d|@|$))|amazon\.nova-(micro|lite|pro|premier)-v1"
@@ -73,12 +82,14 @@ def rules_of(backend: BackendSpec) -> HistoryRules:
             continues = _continues(backend.model)
             return HistoryRules(ids, _OPENAI_NAME, takes_turns=True, ends_with_assistant=continues, calls_without_tools="told")
         case OpenAIBackend():
-            return _rules_at(host_of(backend.base_url) or "")
+            return _rules_at(host_of(backend.base_url) or "", backend.model)
         case SageMakerBackend():
             return _ANY_SERVER
 
 
-def _rules_at(host: str) -> HistoryRules:
+def _rules_at(host: str, model: str) -> HistoryRules:
+    if host == GOOGLE and re.search(r"gemini-([3-9]|\d\d)", model):
+        return _GEMINI
     if host == OPENAI or host.endswith(_AZURE):
         return _OPENAI
     return {MISTRAL: _MISTRAL, GROQ: _GROQ}.get(host, _ANY_SERVER)

@@ -90,6 +90,8 @@ def _make_calls_valid(
 ) -> tuple[Sequence[Message], Mapping[str, JsonValue]]:
     if rules.call_ids is not None:
         messages = list(_pair_results(messages, rules.call_ids))
+    if rules.unsigned is not None:
+        messages = [_sign(message, rules.unsigned) for message in messages]
     if rules.object_arguments:
         messages = [_replace_calls(message, map(_make_object_arguments, message.tool_calls)) for message in messages]
     if rules.calls_without_tools == "told" and (not parameters.get("tools") or parameters.get("tool_choice") == "none"):
@@ -143,11 +145,11 @@ def _pair_results(messages: Sequence[Message], rule: NameRule) -> Iterator[Messa
     for place, message in enumerate(messages):
         if message.role != "tool":
             new = [ids[names[place, position]] for position in range(len(message.tool_calls))]
-            yield _replace_calls(message, (call.model_copy(update={"id": id_}) for call, id_ in zip(message.tool_calls, new, strict=True)))
+            yield _replace_calls(message, (_replace_id(call, id_) for call, id_ in zip(message.tool_calls, new, strict=True)))
             for position, id_ in enumerate(new):
                 answer = results.get((place, position))
                 result = Message(role="tool", content=NO_RESULT, tool_call_id=id_) if answer is None else messages[answer]
-                yield result.model_copy(update={"tool_call_id": id_})
+                yield result if result.tool_call_id == id_ else result.model_copy(update={"tool_call_id": id_})
         elif place not in paired:
             yield _tell_result("A tool", message)
 
@@ -216,6 +218,14 @@ def _fill(message: Message) -> Message:
     return message.model_copy(update={"content": EMPTY_RESULT if message.role == "tool" else ""})
 
 
+def _sign(message: Message, extra_content: Mapping[str, JsonValue]) -> Message:
+    """The message with `extra_content` at the first of its calls where none has any."""
+    if not message.tool_calls or any(call.extra_content is not None for call in message.tool_calls):
+        return message
+    first, *others = message.tool_calls
+    return _replace_calls(message, (first.model_copy(update={"extra_content": dict(extra_content)}), *others))
+
+
 def _make_object_arguments(call: ToolCall) -> ToolCall:
     """The call with arguments that are a JSON object: its own where they are one."""
     if call.function.arguments.strip() and parse_arguments(call) is not None:
@@ -276,5 +286,12 @@ def _replace_function(call: ToolCall, **changes: str) -> ToolCall:
     return call.model_copy(update={"function": call.function.model_copy(update=changes)})
 
 
+def _replace_id(call: ToolCall, id_: str) -> ToolCall:
+    return call if call.id == id_ else call.model_copy(update={"id": id_})
+
+
 def _replace_calls(message: Message, calls: Iterable[ToolCall]) -> Message:
-    return message.model_copy(update={"tool_calls": tuple(calls)}) if message.tool_calls else message
+    """The message with other calls; itself where they are its own."""
+    new = tuple(calls)
+    same = all(one is other for one, other in zip(new, message.tool_calls, strict=True))
+    return message if same else message.model_copy(update={"tool_calls": new})
