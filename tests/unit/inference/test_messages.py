@@ -31,6 +31,7 @@ from tests.fakes.worlds import NOW, SKILL, route
 CACHED: Any = {"cache_control": {"type": "ephemeral"}}
 CALL: Any = {"type": "tool_use", "id": "toolu_01", "name": "look_up", "input": {}}
 TEXT: Any = {"type": "text", "text": "Where is my order?", **CACHED}
+IMAGE: Any = {"type": "image", "source": {"type": "url", "url": "https://x.example/a.png"}, **CACHED}
 LOOK_UP: Any = {"name": "look_up", "description": "Finds an order", "input_schema": {"type": "object"}, **CACHED}
 
 
@@ -219,13 +220,19 @@ def test_a_model_that_is_no_skill_is_not_found_and_the_refusal_says_what_to_name
 @pytest.mark.parametrize(
     ("fields", "param", "words"),
     [
-        ({"messages": [{"role": "user", "content": [TEXT, {"type": "image", "source": {}}]}]}, "messages.0.content.1", "no images"),
-        ({"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "messages.0.content.0", "documents"),
+        (
+            {"messages": [{"role": "user", "content": [TEXT, {"type": "image", "source": {"type": "file", "file_id": "f"}}]}]},
+            "messages.0.content.1.source",
+            "base64",
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "messages.0.content.0.source", "required"),
+        ({"messages": [{"role": "system", "content": [IMAGE]}]}, "messages.0", "role user"),
+        ({"system": [IMAGE]}, "system.0", "only text"),
         ({"messages": [{"role": "assistant", "content": [{"type": "server_tool_use"}]}]}, "messages.0.content.0", "server tools"),
         (
-            {"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": [{"type": "image"}]}]}]},
+            {"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": [{"type": "tool"}]}]}]},
             "messages.0.content.0.content.0",
-            "no images",
+            "only text, image and document",
         ),
         (
             {"messages": [{"role": "user", "content": [CALL]}]},

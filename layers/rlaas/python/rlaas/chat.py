@@ -2,13 +2,14 @@
 API."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
 from rlaas.errors import DependencyUnavailable
+from rlaas.parts import MOST_PARTS, Part
 from rlaas.wire import Json, WireModel
 
 JsonObject = dict[str, JsonValue]
@@ -40,7 +41,8 @@ class ToolCall(WireModel):
 class Message(WireModel):
     """One message of a chat, as in OpenAI's API: an assistant may call tools, and a tool's message answers one call.
 
-    `reasoning_content` is what the assistant thought, which some vendors want back.
+    `content` is its text; images, sounds and files stand beside it. `reasoning_content` is what the assistant thought,
+    which some vendors want back.
     """
 
     role: Literal["system", "user", "assistant", "tool"]
@@ -48,6 +50,7 @@ class Message(WireModel):
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: Annotated[str, Field(max_length=256)] | None = None
     reasoning_content: str | None = None
+    parts: tuple[Part, ...] = Field(default=(), max_length=MOST_PARTS)
 
     @model_validator(mode="after")
     def _says_or_calls_something(self) -> Self:
@@ -55,11 +58,27 @@ class Message(WireModel):
             raise ValueError("needs content")
         if (self.role == "tool") != (self.tool_call_id is not None):
             raise ValueError("a message of role tool, and no other, has a tool_call_id")
+        if self.parts and self.role not in ("user", "tool"):
+            raise ValueError("only messages of the roles user and tool have parts")
         return self
+
+    def pieces(self) -> Iterator["str | Part"]:
+        """The text and the parts in it, in order; blank text between them is left out."""
+        start = 0
+        for part in sorted(self.parts, key=lambda part: part.at):
+            if (text := self.content[start : part.at]).strip():
+                yield text
+            yield part
+            start = max(start, part.at)
+        if (text := self.content[start:]).strip():
+            yield text
 
     def plain(self) -> dict[str, JsonValue]:
         """The message in the format of OpenAI's chat API."""
         message: dict[str, JsonValue] = {"role": self.role, "content": self.content}
+        if self.parts:
+            pieces = self.pieces()
+            message["content"] = [{"type": "text", "text": one} if isinstance(one, str) else one.plain() for one in pieces]
         if self.tool_calls:
             message["tool_calls"] = [call.plain() for call in self.tool_calls]
         if self.tool_call_id is not None:

@@ -7,31 +7,33 @@ nulls, positions in a stream, parsed arguments. Fields that no model needs are t
 from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from rlaas.chat import CalledFunction, Message, ToolCall
-from rlaas.wire import WireModel
+from rlaas.inference.sent_parts import ChatAudio, ChatFile, ChatImage, Sent, add_parts, join_content, text_or_list
+from rlaas.parts import Part
 
 
-class _Sent(WireModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-class TextPart(_Sent):
+class TextPart(Sent):
     """A text part of a message."""
 
     type: Literal["text"]
     text: str
 
 
-class RefusalPart(_Sent):
+class RefusalPart(Sent):
     """A model's refusal, as a part of its message."""
 
     type: Literal["refusal"]
     refusal: str
 
+    @property
+    def text(self) -> str:
+        """What it says."""
+        return self.refusal
 
-class SentFunction(_Sent):
+
+class SentFunction(Sent):
     """The function that a model called."""
 
     name: Annotated[str, Field(max_length=256)]
@@ -42,7 +44,7 @@ class SentFunction(_Sent):
         return ToolCall(id=call_id, function=CalledFunction(name=self.name, arguments=self.arguments or ""))
 
 
-class SentCall(_Sent):
+class SentCall(Sent):
     """A model's call of a tool. Some servers leave out the id and the type."""
 
     id: Annotated[str, Field(max_length=256)] | None = None
@@ -50,20 +52,24 @@ class SentCall(_Sent):
     function: SentFunction
 
 
-class SentAudio(_Sent):
+class SentAudio(Sent):
     """An answer that was spoken. Only what was said is kept."""
 
     transcript: str | None = None
 
 
-class ChatMessage(_Sent):
-    """A message with text content, a string or text parts. Fields that are not named here are taken and not kept.
+ContentPart = Annotated[TextPart | RefusalPart | ChatImage | ChatAudio | ChatFile, Field(discriminator="type")]
+Content = Annotated[Annotated[str, Tag("text")] | Annotated[tuple[ContentPart, ...], Tag("list")], Discriminator(text_or_list)]
+
+
+class ChatMessage(Sent):
+    """A message: a text, or parts. Fields that are not named here are taken and not kept.
 
     `function_call` and the role `function` are how the API called tools before it had `tool_calls`.
     """
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | tuple[Annotated[TextPart | RefusalPart, Field(discriminator="type")], ...] | None = None
+    content: Content | None = None
     refusal: str | None = None
     audio: SentAudio | None = None
     tool_calls: tuple[SentCall, ...] | None = None
@@ -76,16 +82,14 @@ class ChatMessage(_Sent):
             raise ValueError("needs content")
         if (self.role == "tool") != (self.tool_call_id is not None):
             raise ValueError("a message of role tool, and no other, has a tool_call_id")
+        if self.role not in ("user", "tool") and self.read_content()[1]:
+            raise ValueError(f"a message of role {self.role} has text alone")
         return self
 
-    @property
-    def text(self) -> str:
-        """What it says: its content, parts joined, or else the refusal or what was spoken."""
-        if self.content is not None and not isinstance(self.content, str):
-            content = "".join(part.text if isinstance(part, TextPart) else part.refusal for part in self.content)
-        else:
-            content = self.content or ""
-        return content or self.refusal or (self.audio.transcript if self.audio is not None else None) or ""
+    def read_content(self) -> tuple[str, tuple[Part, ...]]:
+        """What it says (its content, text parts joined, or else the refusal or what was spoken) and the other parts."""
+        text, parts = join_content(self.content or "")
+        return text or self.refusal or (self.audio.transcript if self.audio is not None else None) or "", parts
 
 
 def to_messages(sent: Iterable[ChatMessage]) -> tuple[Message, ...]:
@@ -102,11 +106,13 @@ def to_messages(sent: Iterable[ChatMessage]) -> tuple[Message, ...]:
             function_id = f"call_{place}"
         if message.function_call is not None:
             calls = (*calls, message.function_call.plain(function_id))
+        text, parts = message.read_content()
         match message.role:
             case "function":
-                messages.append(Message(role="tool", content=message.text, tool_call_id=function_id))
+                messages.append(Message(role="tool", content=text, tool_call_id=function_id))
             case "developer":
-                messages.append(Message(role="system", content=message.text))
+                messages.append(Message(role="system", content=text))
             case role:
-                messages.append(Message(role=role, content=message.text, tool_calls=calls, tool_call_id=message.tool_call_id))
+                plain = Message(role=role, content=text, tool_calls=calls, tool_call_id=message.tool_call_id)
+                messages.append(add_parts(plain, parts))
     return tuple(messages)

@@ -10,6 +10,7 @@ from rlaas.errors import NotFound
 from rlaas.ids import ExternalId, PolicyId, SkillName, UserId, bound_id, derived_id, new_id, pseudonym_of
 from rlaas.inference.gateway import Gateway
 from rlaas.metering.budgets import Cap
+from rlaas.parts import MOST_PARTS
 from rlaas.policies.bundle import Policy
 from rlaas.routing.assign import CONTROL, PINNED, Decision, assign, pinned
 from rlaas.routing.route import Route
@@ -61,6 +62,8 @@ class InferRequest(WireModel):
     def _inputs_or_messages(self) -> Self:
         if self.inputs is None and self.messages is None:
             raise ValueError("needs inputs")
+        if sum(len(message.parts) for message in self.messages or ()) > MOST_PARTS:
+            raise ValueError(f"the messages have more than {MOST_PARTS} images, sounds and files")
         return self
 
 
@@ -99,7 +102,7 @@ def decide_policy(request: InferRequest, asker: Asker, gateway: Gateway, *, idem
     """The policy that the route deals the request's unit, or that the request names.
 
     The unit is the thread, user or interaction as the route says; a request without a thread or user id is its own
-    unit. Arms whose cap is spent are dealt to nobody.
+    unit. Arms whose cap is spent are dealt to nobody. A request with images, sounds or files has no shadows.
 
     Raises: NotFound without a route or where the named policy is none of the skill's, InvalidInput for a malformed
     idempotency key, DependencyUnavailable.
@@ -114,6 +117,8 @@ def decide_policy(request: InferRequest, asker: Asker, gateway: Gateway, *, idem
         decision = assign(route, unit, decision_id=decision_id, decided_at=now, interaction_id=interaction_id, without=spent)
     else:
         decision = pinned(route, request.policy_id, unit, decision_id=decision_id, decided_at=now)
+    if any(message.parts for message in request.messages or ()):  # shadows read what is stored, and parts are not
+        decision = decision.model_copy(update={"shadows": ()})
     policy = gateway.routes.get_policy(tenant_id, decision.policy_id)
     if policy.skill != request.skill:
         raise NotFound(f"{decision.policy_id!r} is not a policy of {request.skill!r}", param="policy_id")

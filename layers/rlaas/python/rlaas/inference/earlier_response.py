@@ -69,8 +69,11 @@ def find_earlier(response_id: str, tenant_id: str, store: EventStore) -> Earlier
         )
     if turn.is_cut():
         raise InvalidInput("was too large to be stored whole: send the conversation as input", param="previous_response_id")
+    messages = turn.messages()
+    if any(message.parts for message in messages):
+        raise InvalidInput("had images or files, which are not stored: send the conversation as input", param="previous_response_id")
     return EarlierResponse(
-        messages=turn.messages(),
+        messages=messages,
         thread_id=turn.output.thread_id or turn.output.interaction_id,
         user_id=turn.output.user_id,
     )

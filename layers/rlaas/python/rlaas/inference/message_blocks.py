@@ -4,29 +4,26 @@ What steers Anthropic's own cache and thinking (`cache_control`, `thinking` bloc
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from rlaas.chat import CalledFunction, Message, ToolCall
-from rlaas.wire import Json, WireModel
+from rlaas.inference.sent_parts import AnyDocument, ImageBlock, Sent, SentPart, TextDocumentBlock, add_parts, join_content
+from rlaas.wire import Json
 
 PARAGRAPH = "\n\n"
 
 
-class _Block(WireModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-class TextBlock(_Block):
+class TextBlock(Sent):
     """A text."""
 
     type: Literal["text"]
     text: str
 
 
-class ToolUseBlock(_Block):
+class ToolUseBlock(Sent):
     """The model's call of a tool."""
 
     type: Literal["tool_use"]
@@ -39,7 +36,7 @@ class ToolUseBlock(_Block):
         return ToolCall(id=self.id, function=CalledFunction(name=self.name, arguments=json.dumps(self.input, ensure_ascii=False)))
 
 
-class ThinkingBlock(_Block):
+class ThinkingBlock(Sent):
     """What the model thought, which only Anthropic can read again."""
 
     type: Literal["thinking", "redacted_thinking"]
@@ -59,44 +56,52 @@ _String = Annotated[str, Tag("string")]
 _Text = Annotated[TextBlock, Tag("text")]
 _TextOnly = Annotated[
     _Text,
-    Discriminator(_kind, custom_error_type="block", custom_error_message="only text blocks are taken: no images, no documents"),
+    Discriminator(_kind, custom_error_type="block", custom_error_message="only text blocks are taken"),
 ]
 Texts = Annotated[_String | Annotated[tuple[_TextOnly, ...], Tag("list")], Discriminator(_kind)]
 """A text, whole or in blocks."""
 
 
-class ToolResultBlock(_Block):
+_Image = Annotated[ImageBlock, Tag("image")]
+_Document = Annotated[AnyDocument, Tag("document")]
+_Result = Annotated[
+    _Text | _Image | _Document,
+    Discriminator(_kind, custom_error_type="block", custom_error_message="only text, image and document blocks are taken"),
+]
+
+
+class ToolResultBlock(Sent):
     """What a tool answered to a call."""
 
     type: Literal["tool_result"]
     tool_use_id: Annotated[str, Field(max_length=256)]
-    content: Texts | None = None
+    content: Annotated[_String | Annotated[tuple[_Result, ...], Tag("list")], Discriminator(_kind)] | None = None
     is_error: bool | None = None
 
     def plain(self) -> Message:
         """The answer as RLaaS stores it: that it is an error is said in its text."""
-        text = "" if self.content is None else joined(self.content)
-        return Message(role="tool", content=f"Error: {text}" if self.is_error else text, tool_call_id=self.tool_use_id)
+        text, parts = join_content(self.content or "", between=PARAGRAPH, begin="Error: " if self.is_error else "")
+        return add_parts(Message(role="tool", content=text, tool_call_id=self.tool_use_id), parts)
 
 
 _AnyBlock = Annotated[
     _Text
     | Annotated[ToolUseBlock, Tag("tool_use")]
     | Annotated[ToolResultBlock, Tag("tool_result")]
-    | Annotated[ThinkingBlock, Tag("thinking")],
+    | Annotated[ThinkingBlock, Tag("thinking")]
+    | _Image
+    | _Document,
     Discriminator(
         _kind,
         custom_error_type="block",
-        custom_error_message="only text, tool_use, tool_result and thinking blocks are taken: no images, documents or server tools",
+        custom_error_message="only text, image, document, tool_use, tool_result and thinking blocks are taken: no server tools",
     ),
 ]
-Block = TextBlock | ToolUseBlock | ToolResultBlock | ThinkingBlock
+_Spoken = TextBlock | TextDocumentBlock | SentPart
 
 
-class Turn(WireModel):
+class Turn(Sent):
     """A message: a text or blocks."""
-
-    model_config = ConfigDict(extra="ignore")
 
     role: Literal["user", "assistant", "system"]
     content: Annotated[_String | Annotated[tuple[_AnyBlock, ...], Tag("list")], Discriminator(_kind)]
@@ -108,6 +113,8 @@ class Turn(WireModel):
                 raise ValueError(f"a block of type {block.type} stands in a message of role assistant")
             if isinstance(block, ToolResultBlock) and self.role != "user":
                 raise ValueError("a block of type tool_result stands in a message of role user")
+            if isinstance(block, SentPart) and self.role != "user":
+                raise ValueError("images and documents stand in a message of role user")
         return self
 
     def plain(self) -> Iterator[Message]:
@@ -118,18 +125,14 @@ class Turn(WireModel):
         if isinstance(self.content, str):
             yield Message(role=self.role, content=self.content)
             return
-        texts = [block.text for block in self.content if isinstance(block, TextBlock)]
+        spoken = [block for block in self.content if isinstance(block, _Spoken)]
         if self.role == "assistant":
             calls = tuple(block.plain() for block in self.content if isinstance(block, ToolUseBlock))
-            if texts or calls:
-                yield Message(role="assistant", content="".join(texts), tool_calls=calls)
+            if spoken or calls:
+                yield Message(role="assistant", content=join_content(spoken)[0], tool_calls=calls)
             return
         results = [block.plain() for block in self.content if isinstance(block, ToolResultBlock)]
         yield from results
-        if texts or not results:
-            yield Message(role=self.role, content=PARAGRAPH.join(texts))
-
-
-def joined(texts: str | Iterable[TextBlock]) -> str:
-    """A text in blocks as one, each block a paragraph."""
-    return texts if isinstance(texts, str) else PARAGRAPH.join(block.text for block in texts)
+        if spoken or not results:
+            text, parts = join_content(spoken, between=PARAGRAPH)
+            yield add_parts(Message(role=self.role, content=text), parts)

@@ -3,7 +3,7 @@
 The model is `rlaas::<skill>`, or `rlaas::<skill>@v<N>` for one policy of it. A `system` of the request stands in the
 place of the policy's own. RLaaS's extras stand beside the standard fields under `rlaas::`. What only Anthropic's
 service can do is taken and dropped where an answer without it is as good (`cache_control`, `thinking`,
-`context_management`, betas), and refused by name where it is not (images, documents, tools that Anthropic runs).
+`context_management`, betas), and refused by name where it is not (tools that Anthropic runs).
 """
 
 from typing import Annotated, Literal, Self
@@ -15,8 +15,9 @@ from rlaas.errors import InvalidInput, ThreadUnsupported
 from rlaas.ids import UserId
 from rlaas.inference.anthropic_words import SERVICE_TIERS, STOP_REASONS, TOOL_CHOICES
 from rlaas.inference.decide import InferRequest
-from rlaas.inference.message_blocks import Texts, Turn, joined
+from rlaas.inference.message_blocks import PARAGRAPH, Texts, Turn
 from rlaas.inference.record import Answer
+from rlaas.inference.sent_parts import join_content
 from rlaas.inference.skill_request import Extras, extras, skill_of
 from rlaas.inference.spending import count_prompt_tokens
 from rlaas.wire import Json, WireModel
@@ -101,7 +102,7 @@ class CountRequest(Extras):
 
     def chat(self) -> tuple[Message, ...]:
         """The messages as RLaaS stores them, the system's first."""
-        system = (Message(role="system", content=joined(self.system)),) if self.system else ()
+        system = (Message(role="system", content=join_content(self.system, between=PARAGRAPH)[0]),) if self.system else ()
         return system + tuple(message for turn in self.messages for message in turn.plain())
 
     def parameters(self) -> dict[str, JsonValue]:

@@ -8,64 +8,67 @@ that of its output.
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Discriminator, Field, JsonValue, Tag
+from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
 
 from rlaas.chat import CalledFunction, Choice, Message, ToolCall
-from rlaas.wire import WireModel
+from rlaas.inference.sent_parts import InputFile, InputImage, Sent, add_parts, join_content, text_or_list
+from rlaas.parts import Part
 
 Item = dict[str, JsonValue]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
 
-class _Sent(WireModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-class InputText(_Sent):
+class InputText(Sent):
     """Text for the model."""
 
     type: Literal["input_text"]
     text: str
 
 
-class OutputText(_Sent):
+class OutputText(Sent):
     """Text that a model wrote, as it was answered."""
 
     type: Literal["output_text"]
     text: str
 
 
-class RefusalText(_Sent):
+class RefusalText(Sent):
     """A model's refusal."""
 
     type: Literal["refusal"]
     refusal: str
 
-
-def text_or_list(value: object) -> str:
-    """Which of two forms a value has, so that what is wrong with one is not said to be wrong with the other."""
-    return "text" if isinstance(value, str) else "list"
-
-
-Part = Annotated[InputText | OutputText | RefusalText, Field(discriminator="type")]
+    @property
+    def text(self) -> str:
+        """What it says."""
+        return self.refusal
 
 
-class InputMessage(_Sent):
-    """A message with text content, a string or text parts."""
+InputPart = Annotated[InputText | InputImage | InputFile | OutputText | RefusalText, Field(discriminator="type")]
+OutputPart = Annotated[InputText | InputImage | InputFile, Field(discriminator="type")]
+
+
+class InputMessage(Sent):
+    """A message: a text, or parts."""
 
     type: Literal["message"] | None = "message"
     role: Literal["user", "assistant", "system", "developer"]
-    content: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[Part, ...], Tag("list")], Discriminator(text_or_list)]
+    content: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[InputPart, ...], Tag("list")], Discriminator(text_or_list)]
 
-    @property
-    def text(self) -> str:
-        """What it says; parts are joined."""
-        return self.content if isinstance(self.content, str) else _join(self.content)
+    @model_validator(mode="after")
+    def _fits_its_role(self) -> Self:
+        if self.role != "user" and self.read()[1]:
+            raise ValueError(f"a message of role {self.role} has text alone")
+        return self
+
+    def read(self) -> tuple[str, tuple[Part, ...]]:
+        """What it says, text parts joined, and the other parts."""
+        return join_content(self.content)
 
 
-class FunctionCall(_Sent):
+class FunctionCall(Sent):
     """A model's call of a tool, as it was answered."""
 
     type: Literal["function_call"]
@@ -74,21 +77,21 @@ class FunctionCall(_Sent):
     arguments: str
 
 
-class FunctionCallOutput(_Sent):
+class FunctionCallOutput(Sent):
     """What a tool answered to the call `call_id`."""
 
     type: Literal["function_call_output"]
     call_id: Annotated[str, Field(max_length=256)]
-    output: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[InputText, ...], Tag("list")], Discriminator(text_or_list)]
+    output: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[OutputPart, ...], Tag("list")], Discriminator(text_or_list)]
 
 
-class ReasoningItem(_Sent):
+class ReasoningItem(Sent):
     """A model's reasoning, as clients send it back. RLaaS answers with none, so nothing of it is kept."""
 
     type: Literal["reasoning"]
 
 
-class ItemReference(_Sent):
+class ItemReference(Sent):
     """An item of an earlier response, by its id."""
 
     type: Literal["item_reference"] | None = None
@@ -119,10 +122,11 @@ def to_messages(items: Iterable[InputItem]) -> tuple[Message, ...]:
     for item in items:
         last = messages[-1] if messages else None
         if isinstance(item, InputMessage):
+            text, parts = item.read()
             if item.role == "assistant" and last is not None and last.role == "assistant" and last.tool_calls and not last.content:
-                messages[-1] = last.model_copy(update={"content": item.text})
+                messages[-1] = last.model_copy(update={"content": text})
             else:
-                messages.append(Message(role="system" if item.role == "developer" else item.role, content=item.text))
+                messages.append(add_parts(Message(role="system" if item.role == "developer" else item.role, content=text), parts))
         elif isinstance(item, FunctionCall):
             call = ToolCall(id=item.call_id, function=CalledFunction(name=item.name, arguments=item.arguments))
             if last is not None and last.role == "assistant":
@@ -130,8 +134,8 @@ def to_messages(items: Iterable[InputItem]) -> tuple[Message, ...]:
             else:
                 messages.append(Message(role="assistant", content="", tool_calls=(call,)))
         elif isinstance(item, FunctionCallOutput):
-            output = item.output if isinstance(item.output, str) else _join(item.output)
-            messages.append(Message(role="tool", content=output, tool_call_id=item.call_id))
+            text, parts = join_content(item.output)
+            messages.append(add_parts(Message(role="tool", content=text, tool_call_id=item.call_id), parts))
     return tuple(messages)
 
 
@@ -211,7 +215,3 @@ def logprobs_of(logprobs: JsonValue) -> list[JsonValue]:
     """The log probabilities of a text's tokens, from OpenAI's of a chat."""
     content = logprobs.get("content") if isinstance(logprobs, dict) else None
     return content if isinstance(content, list) else []
-
-
-def _join(parts: Iterable[InputText | OutputText | RefusalText]) -> str:
-    return "".join(part.refusal if isinstance(part, RefusalText) else part.text for part in parts)

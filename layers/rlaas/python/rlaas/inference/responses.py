@@ -16,7 +16,8 @@ from rlaas.errors import InvalidInput, RlaasError
 from rlaas.inference.decide import InferRequest
 from rlaas.inference.earlier_response import MARK, find_earlier, find_items
 from rlaas.inference.record import Answer
-from rlaas.inference.response_items import InputItem, Item, output_items, text_or_list, to_messages
+from rlaas.inference.response_items import InputItem, Item, output_items, to_messages
+from rlaas.inference.sent_parts import text_or_list
 from rlaas.inference.skill_request import SkillRequest, extras
 from rlaas.privacy.scrub import Scrubber
 from rlaas.telemetry.store import EventStore

@@ -159,12 +159,15 @@ def _estimate_most(call: ChatCall, *, times: int) -> Usage:
 
 
 def count_prompt_tokens(call: ChatCall) -> int:
-    """About what the model reads: the messages, the calls of tools in them, the tools and the schema it is shown."""
+    """About what the model reads: the messages, the images and calls of tools in them, the tools and the schema it is
+    shown."""
     arguments = [tool.function.model_dump_json() for message in call.messages for tool in message.tool_calls]
     schemas = [canonical_json(call.parameters[name]) for name in ("tools", "response_format") if name in call.parameters]
     vendors_own = _TOOLS_PROMPT_TOKENS if "tools" in call.parameters else 0
     thoughts = [message.reasoning_content for message in call.messages if message.reasoning_content]
-    return estimated_tokens([*(message.content for message in call.messages), *thoughts, *arguments, *schemas]) + vendors_own
+    parts = sum(part.most_tokens for message in call.messages for part in message.parts)
+    texts = [*(message.content for message in call.messages), *thoughts, *arguments, *schemas]
+    return estimated_tokens(texts) + parts + vendors_own
 
 
 def _bound_output_tokens(parameters: Mapping[str, JsonValue]) -> int:

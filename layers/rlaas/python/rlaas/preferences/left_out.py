@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 DropReason = Literal[
     "no_feedback", "no_final_text", "unchanged", "empty", "no_prompt", "other_prompt", "called_tools", "duplicate", "no_output", "shadow",
-    "over_share", "blocked",
+    "over_share", "blocked", "not_text",
 ]  # fmt: skip
 """Why an output made no pair; `no_output` counts outputs that feedback names but that never arrived."""
 MIN_WORDS = 3
@@ -25,6 +25,7 @@ ADVICE: dict[DropReason, str] = {
     "no_output": "feedback names them but they were never logged; log outputs under the ids that feedback names",
     "shadow": "answers of shadow policies, which nobody saw; nothing to do",
     "over_share": "from people who already have their share of the pairs; with pairs from more people, more of them count",
+    "not_text": "their prompts have images, sounds or files, which are not stored; nothing to do",
     "blocked": "a guardrail answered, and no model; nothing to do",
 }
 """What each reason means, and what would change it."""

@@ -220,6 +220,8 @@ class _Answer:
         prompt = find_prompt(output, interaction)
         if not prompt:
             return "no_prompt"
+        if any(message.parts for message in prompt):
+            return "not_text"
         thread = stored_event.thread_id or (question and question.thread_id) or output.interaction_id
         return cls(
             stored_event=stored_event,

@@ -16,7 +16,7 @@ def find_prompt(output: OutputProduced, interaction: InteractionCreated | None) 
     """The output's own messages; without them, the interaction's messages, or else its inputs as one user message.
     Empty when all of them are blank."""
     messages = output.messages or (interaction and (interaction.messages or format_inputs(interaction.inputs or {}))) or ()
-    return messages if any(message.content.strip() or message.tool_calls for message in messages) else ()
+    return messages if any(message.content.strip() or message.tool_calls or message.parts for message in messages) else ()
 
 
 def format_inputs(inputs: Mapping[str, str]) -> tuple[Message, ...]:

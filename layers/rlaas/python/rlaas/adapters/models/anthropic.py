@@ -13,6 +13,7 @@ from rlaas.adapters.models.trace_context import context_headers
 from rlaas.adapters.models.vendor_failures import blame_translation, failure, make_usage
 from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
 from rlaas.adapters.models.vendor_json import Detail, OrNone, read_json
+from rlaas.adapters.models.vendor_parts import anthropic_block
 from rlaas.chat import (
     BackendFailed,
     CalledFunction,
@@ -205,12 +206,17 @@ def _turn(role: Literal["user", "assistant"], messages: Iterable[Message]) -> Js
 
 def _blocks(message: Message) -> Iterator[JsonValue]:
     if message.role == "tool":
-        yield {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.content}
+        content: JsonValue = list(_pieces(message)) if message.parts else message.content
+        yield {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": content}
         return
-    if message.content:
-        yield {"type": "text", "text": message.content}
+    yield from _pieces(message)
     for call in message.tool_calls:
         yield {"type": "tool_use", "id": call.id, "name": call.function.name, "input": read_arguments(call)}
+
+
+def _pieces(message: Message) -> Iterator[JsonValue]:
+    for piece in message.pieces():
+        yield {"type": "text", "text": piece} if isinstance(piece, str) else anthropic_block(VENDOR, piece)
 
 
 def _tools(parameters: Parameters) -> list[JsonValue]:

@@ -17,6 +17,7 @@ from rlaas.adapters.models.openai_parameters import NamedTool, Parameters, param
 from rlaas.adapters.models.sagemaker import aws_failures, whole_seconds
 from rlaas.adapters.models.trace_context import trace_header
 from rlaas.adapters.models.vendor_failures import blame_translation, failure, make_usage, retry_after_s
+from rlaas.adapters.models.vendor_parts import bedrock_block
 from rlaas.adapters.models.vendor_words import quote
 from rlaas.chat import (
     BackendFailed,
@@ -144,18 +145,23 @@ def converse_request(model: str, call: ChatCall) -> dict[str, Any]:
     return {name: value for name, value in request.items() if value}
 
 
-def _turn(role: Literal["user", "assistant"], messages: Iterable[Message]) -> JsonObject:
+def _turn(role: Literal["user", "assistant"], messages: Iterable[Message]) -> dict[str, object]:
     return {"role": role, "content": [block for message in messages for block in _blocks(message)]}
 
 
-def _blocks(message: Message) -> Iterator[JsonObject]:
+def _blocks(message: Message) -> Iterator[dict[str, object]]:
     if message.role == "tool":
-        yield {"toolResult": {"toolUseId": message.tool_call_id, "content": [{"text": message.content}]}}
+        content = list(_pieces(message)) if message.parts else [{"text": message.content}]
+        yield {"toolResult": {"toolUseId": message.tool_call_id, "content": content}}
         return
-    if message.content:
-        yield {"text": message.content}
+    yield from _pieces(message)
     for call in message.tool_calls:
         yield {"toolUse": {"toolUseId": call.id, "name": call.function.name, "input": read_arguments(call)}}
+
+
+def _pieces(message: Message) -> Iterator[dict[str, object]]:
+    for piece in message.pieces():
+        yield {"text": piece} if isinstance(piece, str) else bedrock_block(VENDOR, piece)
 
 
 def _tool_config(parameters: Parameters) -> JsonObject | None:

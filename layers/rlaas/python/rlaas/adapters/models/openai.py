@@ -9,6 +9,7 @@ from rlaas.adapters.models.openai_answers import completion_of, deltas_of, is_do
 from rlaas.adapters.models.openai_chat import chat_body, count_choices, read_refusal
 from rlaas.adapters.models.trace_context import context_headers
 from rlaas.adapters.models.vendor_http import VendorHttp, VendorRefused
+from rlaas.adapters.models.vendor_parts import check_openai_parts
 from rlaas.chat import ChatCall, Completion, Delta
 from rlaas.errors import RlaasError
 from rlaas.policies.backend import OpenAIBackend
@@ -27,7 +28,7 @@ class OpenAIServers:
         the server refuses."""
         vendor, url, headers = self._address(backend, call)
         try:
-            content = self._http.whole(vendor, url, _body(backend, call, stream=False), headers, timeout_s=timeout_s)
+            content = self._http.whole(vendor, url, _body(vendor, backend, call, stream=False), headers, timeout_s=timeout_s)
         except VendorRefused as refusal:
             raise _read_refusal(vendor, refusal, url, headers) from None
         return completion_of(vendor, content)
@@ -35,7 +36,7 @@ class OpenAIServers:
     def stream(self, backend: OpenAIBackend, call: ChatCall, *, timeout_s: float) -> Generator[Delta, None, None]:
         """The answer piece by piece, `timeout_s` seconds between pieces. Raises: as `complete`."""
         vendor, url, headers = self._address(backend, call)
-        body = _body(backend, call, stream=True)
+        body = _body(vendor, backend, call, stream=True)
         events = self._http.events(vendor, url, body, headers, is_last=is_done, timeout_s=timeout_s, ends_at=call.ends_at)
         try:
             for delta in deltas_of(vendor, events, choices=count_choices(call.parameters)):
@@ -61,7 +62,8 @@ def _read_refusal(vendor: str, refusal: VendorRefused, url: str, headers: Mappin
     return read_refusal(vendor, refusal.status, refusal.content, private=private, retry_after_s=refusal.retry_after_s)
 
 
-def _body(backend: OpenAIBackend, call: ChatCall, *, stream: bool) -> dict[str, JsonValue]:
+def _body(vendor: str, backend: OpenAIBackend, call: ChatCall, *, stream: bool) -> dict[str, JsonValue]:
+    check_openai_parts(vendor, call.messages)
     body = chat_body(call, stream=stream, model=backend.model)
     # OpenAI's reasoning models take only the new name of `max_tokens`; some other servers know only the old one.
     if _is_openai(backend) and "max_tokens" in body:

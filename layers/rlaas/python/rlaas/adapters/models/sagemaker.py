@@ -21,6 +21,7 @@ from rlaas.adapters.models.server_sent_events import event_data
 from rlaas.adapters.models.trace_context import traceparent
 from rlaas.adapters.models.vendor_failures import retry_after_s
 from rlaas.adapters.models.vendor_http import MAX_ANSWER_BYTES, MAX_STREAM_BYTES
+from rlaas.adapters.models.vendor_parts import check_texts
 from rlaas.chat import BackendFailed, ChatCall, Completion, Delta, NoCapacity
 from rlaas.errors import RlaasError
 from rlaas.policies.backend import SageMakerBackend
@@ -85,6 +86,7 @@ class SageMakerEndpoints:
 
 
 def _body(call: ChatCall, *, stream: bool) -> bytes:
+    check_texts(VENDOR, call.messages)
     return json.dumps(chat_body(call, stream=stream), ensure_ascii=False).encode()
 
 

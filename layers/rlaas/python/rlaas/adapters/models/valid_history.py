@@ -185,11 +185,13 @@ def _tell_calls(messages: Iterable[Message]) -> Iterator[Message]:
 def _tell_result(tool: str, message: Message) -> Message:
     """A tool's result as a text of the user's."""
     content = message.content if _says_something(message) else EMPTY_RESULT
-    return message.model_copy(update={"role": "user", "content": f"{tool} answered: {content}", "tool_call_id": None})
+    words = f"{tool} answered: "
+    parts = tuple(part.model_copy(update={"at": part.at + len(words)}) for part in message.parts)
+    return message.model_copy(update={"role": "user", "content": words + content, "parts": parts, "tool_call_id": None})
 
 
 def _says_something(message: Message) -> bool:
-    return bool(message.content.strip())
+    return bool(message.content.strip() or message.parts)
 
 
 def _take_turns(messages: Sequence[Message], *, ends_with_assistant: bool) -> list[Message]:

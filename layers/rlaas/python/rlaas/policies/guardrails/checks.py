@@ -68,8 +68,9 @@ def check_input(
     moderator: Moderator | None = None,
 ) -> InputVerdict:
     """Check what a caller sent: the messages of a chat, the inputs of a prompt before it is rendered, and documents,
-    which anybody may have written. Topics and terms that a request must have do not count in its documents. Services
-    are asked through `moderator` on behalf of `tenant_id`. Apart from services, takes time linear in the texts."""
+    which anybody may have written. Images, sounds and files are not looked at. Topics and terms that a request must
+    have do not count in its documents. Services are asked through `moderator` on behalf of `tenant_id`. Apart from
+    services, takes time linear in the texts."""
     input_texts = dict(inputs or {})
     without_documents = len(input_texts) + len(_list_texts(messages))
     texts = [*input_texts.values(), *_list_texts(messages), *(text for document in documents for text in (document.text, document.source))]
@@ -218,7 +219,7 @@ def _replace_documents(documents: Sequence[Document], texts: Sequence[str]) -> t
 
 def _replace_texts(messages: Sequence[Message], texts: Sequence[str]) -> tuple[Message, ...]:
     """The messages with `texts`, in the order of `_list_texts`, in place of their own; unchanged messages stay the same
-    objects."""
+    objects. Where a text changes, the images in it go before it, since their places are not known any more."""
     rest = iter(texts)
     result = []
     for message in messages:
@@ -232,5 +233,7 @@ def _replace_texts(messages: Sequence[Message], texts: Sequence[str]) -> tuple[M
             call.model_copy(update={"function": call.function.model_copy(update={"arguments": text})})
             for call, text in zip(message.tool_calls, arguments, strict=True)
         )
-        result.append(message.model_copy(update={"content": content, "reasoning_content": thoughts, "tool_calls": calls}))
+        parts = tuple(part.model_copy(update={"at": 0}) for part in message.parts)
+        changes = {"content": content, "reasoning_content": thoughts, "tool_calls": calls, "parts": parts}
+        result.append(message.model_copy(update=changes))
     return tuple(result)

@@ -1,0 +1,68 @@
+"""Images, sounds and files on the way to vendors. What a vendor does not take is refused by name."""
+
+import base64
+import re
+from collections.abc import Iterable
+
+from pydantic import JsonValue
+
+from rlaas.chat import Message
+from rlaas.errors import InvalidInput
+from rlaas.parts import Part
+
+_PDF = "application/pdf"
+
+
+def check_texts(vendor: str, messages: Iterable[Message]) -> None:
+    """Check that the messages are text alone. Raises: InvalidInput naming the first part."""
+    for message in messages:
+        for part in message.parts:
+            raise refuse_part(vendor, part)
+
+
+def check_openai_parts(vendor: str, messages: Iterable[Message]) -> None:
+    """Check what OpenAI's chat API has a form for: parts of the user's, and data where it is no image. Raises:
+    InvalidInput."""
+    for message in messages:
+        for part in message.parts:
+            _read_url(part)
+            if message.role == "tool":
+                raise refuse_part(vendor, part, " in what a tool answered")
+            if part.type != "image" and part.data is None:
+                raise refuse_part(vendor, part, " by its link: send its data")
+
+
+def anthropic_block(vendor: str, part: Part) -> JsonValue:
+    """The part in the Messages API. Raises: InvalidInput for a sound, and for a file that is no PDF."""
+    if part.type == "audio" or (part.type == "file" and part.media_type not in (None, _PDF)):
+        raise refuse_part(vendor, part)
+    url = _read_url(part)
+    source: dict[str, JsonValue] = {"type": "url", "url": url}
+    if part.data is not None:
+        source = {"type": "base64", "media_type": part.media_type, "data": part.data}
+    if part.type == "image":
+        return {"type": "image", "source": source}
+    return {"type": "document", "source": source, **({"title": part.name} if part.name else {})}
+
+
+def bedrock_block(vendor: str, part: Part) -> dict[str, object]:
+    """The image in the Converse API. Raises: InvalidInput for anything else, and for an image by its link."""
+    if part.type != "image":
+        raise refuse_part(vendor, part)
+    _read_url(part)
+    if part.data is None:
+        raise refuse_part(vendor, part, " by its link: send its data")
+    return {"image": {"format": re.sub("^image/", "", part.media_type or ""), "source": {"bytes": base64.b64decode(part.data)}}}
+
+
+def refuse_part(vendor: str, part: Part, why: str = "") -> InvalidInput:
+    """The error for a part that the vendor does not take."""
+    named = {"image": "image", "audio": "sound", "file": "file"}[part.type]
+    return InvalidInput(f"{vendor} takes no {named}{why}", param="messages")
+
+
+def _read_url(part: Part) -> str:
+    """Where the part is. Raises: InvalidInput for one that was read from the store, which has no data."""
+    if part.url is None:
+        raise InvalidInput("an image, sound or file of an earlier request is not stored: send it again", param="messages")
+    return part.url

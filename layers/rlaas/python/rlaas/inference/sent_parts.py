@@ -1,0 +1,237 @@
+"""Images, sounds and files as clients send them, in the words of OpenAI's chat and Responses APIs and of Anthropic's.
+
+Files that a vendor keeps (`file_id`) belong to one vendor's account and are not taken.
+"""
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Annotated, Literal, Protocol, Self
+
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+
+from rlaas.chat import Message
+from rlaas.parts import Detail, Part, read_part
+from rlaas.wire import WireModel
+
+FileName = Annotated[str, Field(max_length=255)]
+
+
+class Sent(WireModel):
+    """What a client sends in a conversation. What other servers and its own library add to it is dropped."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class SentText(Protocol):
+    """A part of a message that is text."""
+
+    @property
+    def text(self) -> str:
+        """What it says."""
+        ...
+
+
+class SentPart(Sent):
+    """A part of a message that is no text."""
+
+    @cached_property
+    def part(self) -> Part:
+        """The part as RLaaS has it. Raises: ValueError for one that cannot be read."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Self:
+        _ = self.part
+        return self
+
+
+def text_or_list(value: object) -> str:
+    """Which of two forms a value has, so that what is wrong with one is not said to be wrong with the other."""
+    return "text" if isinstance(value, str) else "list"
+
+
+def join_content(content: str | Iterable[SentText | SentPart], *, between: str = "", begin: str = "") -> tuple[str, tuple[Part, ...]]:
+    """`begin` and the texts of a message's content, joined by `between`; and the other parts, each of which knows its
+    place in the text."""
+    if isinstance(content, str):
+        return begin + content, ()
+    text, parts = begin, list[Part]()
+    has_text = False
+    for item in content:
+        if isinstance(item, SentPart):
+            parts.append(item.part.model_copy(update={"at": len(text)}))
+        else:
+            text += between * has_text + item.text
+            has_text = True
+    return text, tuple(parts)
+
+
+def add_parts(message: Message, parts: tuple[Part, ...]) -> Message:
+    """The message with its parts."""
+    return message.model_copy(update={"parts": parts}) if parts else message
+
+
+class ImageUrl(Sent):
+    """Where an image is, and how closely to look at it."""
+
+    url: str
+    detail: Detail | None = None
+
+
+class ChatImage(SentPart):
+    """An image in a chat, as a data URL or a link."""
+
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+    @cached_property
+    def part(self) -> Part:
+        """The image."""
+        return read_part("image", self.image_url.url, detail=self.image_url.detail)
+
+
+class Sound(Sent):
+    """A sound in base64."""
+
+    data: str
+    format: Literal["wav", "mp3"]
+
+
+class ChatAudio(SentPart):
+    """A sound in a chat."""
+
+    type: Literal["input_audio"]
+    input_audio: Sound
+
+    @cached_property
+    def part(self) -> Part:
+        """The sound."""
+        return read_part("audio", f"data:audio/{self.input_audio.format};base64,{self.input_audio.data}")
+
+
+class FileData(Sent):
+    """A file as a data URL."""
+
+    file_data: str
+    filename: FileName | None = None
+
+
+class ChatFile(SentPart):
+    """A file in a chat."""
+
+    type: Literal["file"]
+    file: FileData
+
+    @cached_property
+    def part(self) -> Part:
+        """The file."""
+        return read_part("file", self.file.file_data, name=self.file.filename)
+
+
+class InputImage(SentPart):
+    """An image in the Responses API, as a data URL or a link."""
+
+    type: Literal["input_image"]
+    image_url: str
+    detail: Detail | None = None
+
+    @cached_property
+    def part(self) -> Part:
+        """The image."""
+        return read_part("image", self.image_url, detail=self.detail)
+
+
+class InputFile(SentPart):
+    """A file in the Responses API, as a data URL or a link."""
+
+    type: Literal["input_file"]
+    file_data: str | None = None
+    file_url: str | None = None
+    filename: FileName | None = None
+
+    @cached_property
+    def part(self) -> Part:
+        """The file."""
+        if (self.file_data is None) == (self.file_url is None):
+            raise ValueError("needs either file_data or file_url")
+        return read_part("file", self.file_data or self.file_url or "", name=self.filename)
+
+
+class Base64Source(Sent):
+    """What a block of Anthropic's holds, in base64."""
+
+    type: Literal["base64"]
+    media_type: Annotated[str, Field(max_length=128)]
+    data: str
+
+    @property
+    def link(self) -> str:
+        """It as a data URL."""
+        return f"data:{self.media_type};base64,{self.data}"
+
+
+class UrlSource(Sent):
+    """Where it is."""
+
+    type: Literal["url"]
+    url: str
+
+    @property
+    def link(self) -> str:
+        """Its link."""
+        return self.url
+
+
+class ImageBlock(SentPart):
+    """An image in Anthropic's API."""
+
+    type: Literal["image"]
+    source: Annotated[Base64Source | UrlSource, Field(discriminator="type")]
+
+    @cached_property
+    def part(self) -> Part:
+        """The image."""
+        return read_part("image", self.source.link)
+
+
+class DocumentBlock(SentPart):
+    """A PDF in Anthropic's API."""
+
+    type: Literal["document"]
+    source: Annotated[Base64Source | UrlSource, Field(discriminator="type")]
+    title: FileName | None = None
+
+    @cached_property
+    def part(self) -> Part:
+        """The PDF."""
+        return read_part("file", self.source.link, name=self.title)
+
+
+class PlainTextSource(Sent):
+    """A document's text."""
+
+    type: Literal["text"]
+    data: str
+
+
+class TextDocumentBlock(Sent):
+    """A document that is text, in Anthropic's API: it is read as a text of the message."""
+
+    type: Literal["document"]
+    source: PlainTextSource
+    title: FileName | None = None
+
+    @property
+    def text(self) -> str:
+        """Its title and its text."""
+        return f"{self.title}\n\n{self.source.data}" if self.title else self.source.data
+
+
+def _source_type(block: object) -> object:
+    source = block.get("source") if isinstance(block, dict) else getattr(block, "source", None)
+    kind = source.get("type") if isinstance(source, dict) else getattr(source, "type", None)
+    return "text" if kind == "text" else "file"
+
+
+AnyDocument = Annotated[Annotated[DocumentBlock, Tag("file")] | Annotated[TextDocumentBlock, Tag("text")], Discriminator(_source_type)]
+"""A document block of Anthropic's."""

@@ -1,0 +1,117 @@
+"""What a message holds beside its text: images, sounds and files."""
+
+import base64
+import binascii
+import hashlib
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from rlaas.ids import Sha256, text_sha256
+from rlaas.wire import WireModel
+
+PartType = Literal["image", "audio", "file"]
+Detail = Literal["auto", "low", "high", "original"]
+MOST_PARTS = 100
+"""The most parts of a request, as Anthropic takes them."""
+_LONGEST_LINK = 8192
+_MEDIA_TYPES: dict[PartType, re.Pattern[str]] = {
+    "image": re.compile(r"image/(png|jpeg|gif|webp)"),
+    "audio": re.compile(r"audio/(wav|mp3)"),
+    "file": re.compile(r"[a-z]+/[a-z0-9.+-]{1,100}"),
+}
+"""The media types that all vendors take who take the part at all."""
+_IMAGE_TOKENS = 12_000
+"""The most tokens of an image: OpenAI's models take up to 10,000 patches of one of detail `original`, some by a factor
+of 1.2; Anthropic's up to 4,784. A `gpt-4o-mini` counts up to 48,169 of its cheap tokens, which settling mends."""
+_FILE_TOKENS = 300_000
+"""The most tokens of a file: 3,000 for each of 100 pages, by Anthropic's guide to PDFs."""
+_BYTES_OF_SOUND_PER_TOKEN = 100
+"""Ten tokens a second, by OpenAI's guide, of the slowest MP3 (8 kbit/s)."""
+
+
+class Part(WireModel):
+    """An image, a sound or a file in a message.
+
+    `url` is a data URL or a link. It goes to the model and is neither stored nor logged: what is stored says what it
+    was. `sha256` and `size` (bytes) are those of the data, or of the link, which has no `media_type`. `at` is where it
+    stands in the message's text, in characters.
+    """
+
+    type: PartType
+    url: str | None = Field(default=None, exclude=True, repr=False, description="A data URL, or a link. It is not stored.")
+    media_type: Annotated[str, Field(max_length=128)] | None = None
+    sha256: Sha256 | None = None
+    size: int | None = Field(default=None, ge=0)
+    name: Annotated[str, Field(max_length=255)] | None = None
+    detail: Detail | None = Field(default=None, description="How closely OpenAI's models look at an image.")
+    at: int = Field(default=0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _describe(cls, value: object) -> object:
+        """Say what the `url` holds, whatever the sender says of it."""
+        if not isinstance(value, dict) or not isinstance(url := value.get("url"), str):
+            return value
+        return {**value, **_describe_url(value.get("type"), url)}
+
+    @property
+    def data(self) -> str | None:
+        """The base64 of a data URL."""
+        return self.url.partition(",")[2] if self.url is not None and self.media_type is not None else None
+
+    @property
+    def most_tokens(self) -> int:
+        """The most tokens that a model counts for it, by vendors' published rules."""
+        if self.type == "image":
+            return _IMAGE_TOKENS
+        size = self.size if self.media_type is not None else None
+        if self.type == "audio":
+            return (size or 0) // _BYTES_OF_SOUND_PER_TOKEN + 1
+        return min(size or _FILE_TOKENS, _FILE_TOKENS)
+
+    def plain(self) -> dict[str, JsonValue]:
+        """The part in the format of OpenAI's chat API."""
+        match self.type:
+            case "image":
+                return {"type": "image_url", "image_url": _leave_out_none({"url": self.url, "detail": self.detail})}
+            case "audio":
+                form = (self.media_type or "").removeprefix("audio/")
+                return {"type": "input_audio", "input_audio": {"data": self.data, "format": form}}
+            case "file":
+                return {"type": "file", "file": _leave_out_none({"filename": self.name, "file_data": self.url})}
+
+
+def read_part(part_type: PartType, url: str, *, name: str | None = None, detail: Detail | None = None) -> Part:
+    """The part behind `url`. Raises: ValueError, as a validator does, for a URL that is none or holds another type."""
+    return Part.model_construct(type=part_type, url=url, name=name, detail=detail, **_describe_url(part_type, url))
+
+
+def _describe_url(part_type: object, url: str) -> dict[str, Any]:
+    """`media_type`, `sha256` and `size` of what `url` holds."""
+    if url.startswith("data:"):
+        media_type, data = _read_data_url(url)
+        pattern = next((pattern for one, pattern in _MEDIA_TYPES.items() if one == part_type), None)
+        if pattern is not None and not pattern.fullmatch(media_type):
+            raise ValueError(f"the media type is none of {pattern.pattern}")
+        return {"media_type": media_type, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    if len(url) > _LONGEST_LINK or not re.fullmatch(r"https?://[\x21-\x7e]+", url):
+        raise ValueError("is neither a data URL (data:<media type>;base64,<data>) nor a link (https://...)")
+    return {"media_type": None, "sha256": text_sha256(url), "size": len(url)}
+
+
+def _leave_out_none(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    return {name: item for name, item in value.items() if item is not None}
+
+
+def _read_data_url(url: str) -> tuple[str, bytes]:
+    """The media type and the data. Raises: ValueError for another form than `data:<media type>;base64,<data>`."""
+    head, comma, data = url.partition(",")
+    match = re.fullmatch(r"data:([^;,]{1,128});base64", head)
+    if match is None or not comma:
+        raise ValueError("a data URL has the form data:<media type>;base64,<data>")
+    try:
+        return match[1].lower(), base64.b64decode(data, validate=True)
+    except binascii.Error:
+        raise ValueError("a data URL's data is not base64") from None
