@@ -151,7 +151,7 @@ class InputFile(SentPart):
 
     @cached_property
     def part(self) -> Part:
-        """The file."""
+        """The file. Raises: ValueError unless it is data or a link."""
         if (self.file_data is None) == (self.file_url is None):
             raise ValueError("needs either file_data or file_url")
         return read_part("file", self.file_data or self.file_url or "", name=self.filename)

@@ -57,8 +57,8 @@ def bedrock_block(vendor: str, part: Part) -> dict[str, object]:
 
 def refuse_part(vendor: str, part: Part, why: str = "") -> InvalidInput:
     """The error for a part that the vendor does not take."""
-    named = {"image": "image", "audio": "sound", "file": "file"}[part.type]
-    return InvalidInput(f"{vendor} takes no {named}{why}", param="messages")
+    noun = "sound" if part.type == "audio" else part.type
+    return InvalidInput(f"{vendor} takes no {noun}{why}", param="messages")
 
 
 def _read_url(part: Part) -> str:
