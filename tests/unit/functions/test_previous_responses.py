@@ -7,13 +7,15 @@ import openai
 import pytest
 
 from functions.inference.handler import handler as inference
+from rlaas.chat import Message
 from rlaas.privacy.settings import TenantPrivacy
-from rlaas.telemetry.events import InteractionCreated
+from rlaas.telemetry.events import InteractionCreated, OutputProduced
+from rlaas.telemetry.ingest import prepare
 from rlaas.tenancy.registry import PRIVACY
 from tests.fakes.completions import TOOLS, calls, completion
 from tests.fakes.gateway import lambda_context, proxy_event
 from tests.fakes.model_server import ModelServer
-from tests.fakes.worlds import CHANGE, SKILL, TENANT, canary, route
+from tests.fakes.worlds import CHANGE, NOW, SKILL, TENANT, canary, route
 from tests.unit.functions.conftest import Stage, openai_client
 
 MODEL = f"rlaas::{SKILL}"
@@ -101,6 +103,21 @@ def test_an_item_may_be_named_in_place_of_being_sent(client: openai.OpenAI, mode
         "content": "v2: one",
         "tool_calls": [{"id": "call_refund", "type": "function", "function": {"name": "refund", "arguments": '{"id":"7"}'}}],
     }
+
+
+def test_what_a_model_thought_is_gone_on_from_and_may_be_named(furnished_stage: Stage, client: openai.OpenAI, model: ModelServer) -> None:
+    thought = OutputProduced(skill=SKILL, interaction_id="i1", output_id="o1", text="Hi", reasoning_content="Hm.")
+    asked = InteractionCreated(skill=SKILL, interaction_id="i1", messages=(Message(role="user", content="one"),))
+    for event in (asked, thought):
+        furnished_stage.events.put_new(prepare(event, TENANT, received_at=NOW))
+    client.responses.create(model=MODEL, input="two", previous_response_id="o1")
+    references: Any = [{"type": "item_reference", "id": one} for one in ("rs_o1", "msg_o1")]
+    answer = {"role": "assistant", "content": "Hi", "reasoning_content": "Hm."}
+    assert model.asked[-1].body["messages"][1] == answer
+    bound = OutputProduced(skill=SKILL, interaction_id="i1", output_id="out_o1", text="Hi", reasoning_content="Hm.")
+    furnished_stage.events.put_new(prepare(bound, TENANT, received_at=NOW))
+    client.responses.create(model=MODEL, input=[{"role": "user", "content": "one"}, *references])
+    assert model.asked[-1].body["messages"][1] == answer
 
 
 def refused_id(client: openai.OpenAI, response_id: str) -> openai.APIStatusError:

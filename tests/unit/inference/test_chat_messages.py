@@ -75,6 +75,15 @@ def test_what_stands_beside_a_call_is_taken_too() -> None:
     assert message.tool_calls == (call("c", "f", "{}"), call("", "f", ""))
 
 
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_what_vendors_want_back_goes_back_to_them(name: str) -> None:
+    signed = {"google": {"thought_signature": "c2ln"}}
+    sent = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_content": signed}
+    [message] = messages({"role": "assistant", "content": None, name: "Hm.", "tool_calls": [sent]})
+    assert message.plain() == {"role": "assistant", "content": "", "reasoning_content": "Hm.", "tool_calls": [sent]}
+    assert Message.model_validate_json(message.model_dump_json()) == message
+
+
 def test_an_answer_that_says_nothing_is_taken() -> None:
     assert messages(USER, {"role": "assistant", "content": None}, USER)[1] == Message(role="assistant", content="")
 

@@ -78,6 +78,16 @@ def test_reasoning_is_dropped_and_does_not_part_an_answer() -> None:
     assert said(reasoning, call("a"), reasoning, call("b")) == [("assistant", "", ["a", "b"], None)]
 
 
+def test_what_a_model_thought_goes_back_with_what_it_said_and_called_next() -> None:
+    def thought(text: str) -> dict[str, object]:
+        return {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": text}]}
+
+    said = {"role": "assistant", "content": "Hi"}
+    sent = messages({"role": "user", "content": "a"}, thought("Hm. "), thought("So."), said, thought("And."), call("a"), output("a"), said)
+    assert [one.reasoning_content for one in sent] == [None, "Hm. So.And.", None, None]
+    assert [one.reasoning_content for one in messages(thought("Hm."), {"role": "user", "content": "a"}, said, thought("?"))] == [None, None]
+
+
 def test_what_openais_clients_add_to_an_answer_is_taken() -> None:
     text = {"type": "output_text", "text": "Hi", "annotations": [], "logprobs": [], "parsed": {"a": 1}}
     message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "phase": "final_answer", "content": [text]}
@@ -112,7 +122,8 @@ def test_other_items_are_refused_by_their_type(item_type: object) -> None:
 @given(st.sampled_from(["i1", "int_01ARZ3NDEKTSV4RRFFQ69G5FAV"]), st.from_regex(r"\A[0-9a-f]{1,20}\Z"), st.integers(0, 999))
 def test_the_id_of_an_item_says_which_output_it_is_of(interaction: str, tail: str, index: int) -> None:
     output_id = bound_id("out", interaction, tail) or derived_id("out", interaction, tail)
-    assert place_of(message_id(output_id)) == place_of(message_id(output_id, index)) == (output_id, None)
+    assert place_of(message_id(output_id)) == place_of(message_id(output_id, index)) == (output_id, "msg")
+    assert place_of(message_id(output_id, index).replace("msg_", "rs_")) == (output_id, "rs")
     assert place_of(call_id(output_id, index)) == (output_id, index)
 
 

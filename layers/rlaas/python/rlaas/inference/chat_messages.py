@@ -10,8 +10,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from rlaas.chat import CalledFunction, Message, ToolCall
-from rlaas.inference.sent_parts import ChatAudio, ChatFile, ChatImage, Sent, add_parts, join_content, text_or_list
+from rlaas.inference.sent_parts import ChatAudio, ChatFile, ChatImage, Sent, add_parts, add_thoughts, join_content, text_or_list
 from rlaas.parts import Part
+from rlaas.wire import Json
 
 
 class TextPart(Sent):
@@ -50,6 +51,12 @@ class SentCall(Sent):
     id: Annotated[str, Field(max_length=256)] | None = None
     type: Literal["function"] | None = None
     function: SentFunction
+    extra_content: dict[str, Json] | None = None
+
+    def plain(self) -> ToolCall:
+        """The call as RLaaS stores it."""
+        call = self.function.plain(self.id or "")
+        return call.model_copy(update={"extra_content": self.extra_content}) if self.extra_content else call
 
 
 class SentAudio(Sent):
@@ -75,6 +82,8 @@ class ChatMessage(Sent):
     tool_calls: tuple[SentCall, ...] | None = None
     tool_call_id: Annotated[str, Field(max_length=256)] | None = None
     function_call: SentFunction | None = None
+    reasoning_content: str | None = None
+    reasoning: Json = Field(default=None, description="The name that some servers have for `reasoning_content`.")
 
     @model_validator(mode="after")
     def _fits_its_role(self) -> Self:
@@ -85,6 +94,11 @@ class ChatMessage(Sent):
         if self.role not in ("user", "tool") and self.read_content()[1]:
             raise ValueError(f"a message of role {self.role} has text alone")
         return self
+
+    @property
+    def thoughts(self) -> str | None:
+        """What the model thought, where it is a text."""
+        return self.reasoning_content or (self.reasoning if isinstance(self.reasoning, str) else None) or None
 
     def read_content(self) -> tuple[str, tuple[Part, ...]]:
         """What it says (its content, text parts joined, or else the refusal or what was spoken) and the other parts."""
@@ -101,7 +115,7 @@ def to_messages(sent: Iterable[ChatMessage]) -> tuple[Message, ...]:
     messages: list[Message] = []
     function_id = ""
     for place, message in enumerate(sent):
-        calls = tuple(call.function.plain(call.id or "") for call in message.tool_calls or ())
+        calls = tuple(call.plain() for call in message.tool_calls or ())
         if message.function_call is not None or (message.role == "function" and not function_id):
             function_id = f"call_{place}"
         if message.function_call is not None:
@@ -114,5 +128,5 @@ def to_messages(sent: Iterable[ChatMessage]) -> tuple[Message, ...]:
                 messages.append(Message(role="system", content=text))
             case role:
                 plain = Message(role=role, content=text, tool_calls=calls, tool_call_id=message.tool_call_id)
-                messages.append(add_parts(plain, parts))
+                messages.append(add_thoughts(add_parts(plain, parts), message.thoughts))
     return tuple(messages)

@@ -6,11 +6,13 @@ what the events do not hold of a request stands in its metadata under `MARK`.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from rlaas.chat import Message
 from rlaas.errors import InvalidInput, NotFound, PreviousResponseNotFound
 from rlaas.ids import interaction_of, is_external_id
-from rlaas.inference.response_items import FunctionCall, InputItem, InputMessage, ItemReference, place_of
+from rlaas.inference.response_items import FunctionCall, InputItem, InputMessage, ItemReference, ReasoningItem, ReasoningText, place_of
+from rlaas.inference.sent_parts import add_thoughts
 from rlaas.telemetry.events import InteractionCreated, OutputProduced
 from rlaas.telemetry.store import EventStore, StoredEvent
 
@@ -47,8 +49,8 @@ class _Turn:
         mark = self.interaction.metadata.get(MARK)
         begins_after = 1 if isinstance(mark, dict) and mark.get("instructions") is True else 0
         output = self.output
-        answer = (Message(role="assistant", content=output.text, tool_calls=output.tool_calls),) if output.text or output.tool_calls else ()
-        return (*self.interaction.messages[begins_after:], *answer)
+        answer = add_thoughts(Message(role="assistant", content=output.text, tool_calls=output.tool_calls), output.reasoning_content)
+        return (*self.interaction.messages[begins_after:], *((answer,) if output.text or output.tool_calls else ()))
 
     def is_cut(self) -> bool:
         """Whether more was said, or answered, than an event holds."""
@@ -102,12 +104,14 @@ def find_items(items: Sequence[InputItem], tenant_id: str, store: EventStore) ->
     return tuple(whole.values())
 
 
-def _item_of(output: OutputProduced, call: int | None) -> InputMessage | FunctionCall | None:
-    if call is None:
+def _item_of(output: OutputProduced, item: int | Literal["msg", "rs"]) -> InputMessage | FunctionCall | ReasoningItem | None:
+    if item == "msg":
         return InputMessage(role="assistant", content=output.text)
-    if call >= len(output.tool_calls):
+    if item == "rs":
+        return ReasoningItem(type="reasoning", content=(ReasoningText(type="reasoning_text", text=output.reasoning_content or ""),))
+    if item >= len(output.tool_calls):
         return None
-    tool_call = output.tool_calls[call]
+    tool_call = output.tool_calls[item]
     return FunctionCall(type="function_call", call_id=tool_call.id, name=tool_call.function.name, arguments=tool_call.function.arguments)
 
 

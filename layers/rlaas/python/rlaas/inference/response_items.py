@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
 
 from rlaas.chat import CalledFunction, Choice, Message, ToolCall
-from rlaas.inference.sent_parts import InputFile, InputImage, Sent, add_parts, join_content, text_or_list
+from rlaas.inference.sent_parts import InputFile, InputImage, Sent, add_parts, add_thoughts, join_content, text_or_list
 from rlaas.parts import Part
 
 Item = dict[str, JsonValue]
@@ -85,10 +85,19 @@ class FunctionCallOutput(Sent):
     output: Annotated[Annotated[str, Tag("text")] | Annotated[tuple[OutputPart, ...], Tag("list")], Discriminator(text_or_list)]
 
 
+class ReasoningText(Sent):
+    """What a model thought."""
+
+    type: Literal["reasoning_text"]
+    text: str
+
+
 class ReasoningItem(Sent):
-    """A model's reasoning, as clients send it back. RLaaS answers with none, so nothing of it is kept."""
+    """What a model thought before it spoke or called, as it was answered. Summaries, and what OpenAI encrypted, are
+    dropped."""
 
     type: Literal["reasoning"]
+    content: tuple[ReasoningText, ...] | None = None
 
 
 class ItemReference(Sent):
@@ -116,27 +125,37 @@ InputItem = Annotated[
 
 
 def to_messages(items: Iterable[InputItem]) -> tuple[Message, ...]:
-    """The items as a chat's messages: `developer` is `system`, and what a model says and calls in a row is one
+    """The items as a chat's messages: `developer` is `system`, and what a model thinks, says and calls in a row is one
     message."""
     messages: list[Message] = []
+    thoughts = ""
     for item in items:
-        last = messages[-1] if messages else None
-        if isinstance(item, InputMessage):
-            text, parts = item.read()
-            if item.role == "assistant" and last is not None and last.role == "assistant" and last.tool_calls and not last.content:
-                messages[-1] = last.model_copy(update={"content": text})
-            else:
-                messages.append(add_parts(Message(role="system" if item.role == "developer" else item.role, content=text), parts))
-        elif isinstance(item, FunctionCall):
-            call = ToolCall(id=item.call_id, function=CalledFunction(name=item.name, arguments=item.arguments))
-            if last is not None and last.role == "assistant":
-                messages[-1] = last.model_copy(update={"tool_calls": (*last.tool_calls, call)})
-            else:
-                messages.append(Message(role="assistant", content="", tool_calls=(call,)))
-        elif isinstance(item, FunctionCallOutput):
-            text, parts = join_content(item.output)
-            messages.append(add_parts(Message(role="tool", content=text, tool_call_id=item.call_id), parts))
+        if isinstance(item, ReasoningItem):
+            thoughts += "".join(part.text for part in item.content or ())
+            continue
+        _add_item(messages, item)
+        messages[-1:] = [add_thoughts(last, (last.reasoning_content or "") + thoughts) for last in messages[-1:]]
+        thoughts = ""
     return tuple(messages)
+
+
+def _add_item(messages: list[Message], item: InputItem) -> None:
+    last = messages[-1] if messages and messages[-1].role == "assistant" else None
+    if isinstance(item, InputMessage):
+        text, parts = item.read()
+        if item.role == "assistant" and last is not None and last.tool_calls and not last.content:
+            messages[-1] = last.model_copy(update={"content": text})
+        else:
+            messages.append(add_parts(Message(role="system" if item.role == "developer" else item.role, content=text), parts))
+    elif isinstance(item, FunctionCall):
+        call = ToolCall(id=item.call_id, function=CalledFunction(name=item.name, arguments=item.arguments))
+        if last is not None:
+            messages[-1] = last.model_copy(update={"tool_calls": (*last.tool_calls, call)})
+        else:
+            messages.append(Message(role="assistant", content="", tool_calls=(call,)))
+    elif isinstance(item, FunctionCallOutput):
+        text, parts = join_content(item.output)
+        messages.append(add_parts(Message(role="tool", content=text, tool_call_id=item.call_id), parts))
 
 
 def output_items(choice: Choice, output_id: str, *, incomplete: bool) -> list[Item]:
@@ -175,12 +194,13 @@ def call_id(output_id: str, index: int) -> str:
     return f"fc_{output_id.removeprefix('out_')}_{index}"
 
 
-def place_of(item_id: str) -> tuple[str, int | None] | None:
-    """The output that an item's id names, and which of its calls it is (None: what it says); None for another id."""
+def place_of(item_id: str) -> tuple[str, int | Literal["msg", "rs"]] | None:
+    """The output that an item's id names, and which of its calls it is, or else what it says (`msg`) or thought (`rs`);
+    None for another id."""
     if match := re.fullmatch(r"fc_(.+)_([0-9]{1,4})", item_id):
         return f"out_{match[1]}", int(match[2])
-    match = re.fullmatch(r"msg_([^.]+)(?:\.[0-9]+)?", item_id)
-    return (f"out_{match[1]}", None) if match else None
+    match = re.fullmatch(r"(msg|rs)_([^.]+)(?:\.[0-9]+)?", item_id)
+    return (f"out_{match[2]}", "msg" if match[1] == "msg" else "rs") if match else None
 
 
 def message_item(identifier: str, parts: list[Item], status: ItemStatus) -> Item:

@@ -71,6 +71,11 @@ def add_parts(message: Message, parts: tuple[Part, ...]) -> Message:
     return message.model_copy(update={"parts": parts}) if parts else message
 
 
+def add_thoughts(message: Message, thoughts: str | None) -> Message:
+    """The message of an assistant with what it thought; any other as it is."""
+    return message.model_copy(update={"reasoning_content": thoughts}) if thoughts and message.role == "assistant" else message
+
+
 class ImageUrl(Sent):
     """Where an image is, and how closely to look at it."""
 
