@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from rlaas.chat import CalledFunction, Message, ToolCall
-from rlaas.inference.sent_parts import ChatAudio, ChatFile, ChatImage, Sent, add_parts, add_thoughts, join_content, text_or_list
+from rlaas.inference.sent_parts import ChatAudio, ChatFile, ChatImage, Sent, add_parts, add_thoughts, has_parts, join_content, text_or_list
 from rlaas.parts import Part
 from rlaas.wire import Json
 
@@ -91,7 +91,7 @@ class ChatMessage(Sent):
             raise ValueError("needs content")
         if (self.role == "tool") != (self.tool_call_id is not None):
             raise ValueError("a message of role tool, and no other, has a tool_call_id")
-        if self.role not in ("user", "tool") and self.read_content()[1]:
+        if self.role not in ("user", "tool") and has_parts(self.content):
             raise ValueError(f"a message of role {self.role} has text alone")
         return self
 

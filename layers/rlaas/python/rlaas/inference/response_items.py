@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
 
 from rlaas.chat import CalledFunction, Choice, Message, ToolCall
-from rlaas.inference.sent_parts import InputFile, InputImage, Sent, add_parts, add_thoughts, join_content, text_or_list
+from rlaas.inference.sent_parts import InputFile, InputImage, Sent, add_parts, add_thoughts, has_parts, join_content, text_or_list
 from rlaas.parts import Part
 
 Item = dict[str, JsonValue]
@@ -59,7 +59,7 @@ class InputMessage(Sent):
 
     @model_validator(mode="after")
     def _fits_its_role(self) -> Self:
-        if self.role != "user" and self.read()[1]:
+        if self.role != "user" and has_parts(self.content):
             raise ValueError(f"a message of role {self.role} has text alone")
         return self
 

@@ -50,6 +50,11 @@ def text_or_list(value: object) -> str:
     return "text" if isinstance(value, str) else "list"
 
 
+def has_parts(content: str | Iterable[SentText | SentPart] | None) -> bool:
+    """Whether a message's content holds anything but text."""
+    return content is not None and not isinstance(content, str) and any(isinstance(item, SentPart) for item in content)
+
+
 def join_content(content: str | Iterable[SentText | SentPart], *, between: str = "", begin: str = "") -> tuple[str, tuple[Part, ...]]:
     """`begin` and the texts of a message's content, joined by `between`; and the other parts, each of which knows its
     place in the text."""
