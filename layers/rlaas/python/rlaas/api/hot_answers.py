@@ -116,6 +116,16 @@ class DecideAnswer(DecideDryRun):
     idempotent_replay: bool
 
 
+class OwnFields(WireModel):
+    """RLaaS's own fields of an answer in another API."""
+
+    interaction_id: str = Field(alias="rlaas::interaction_id")
+    policy_id: PolicyId = Field(alias="rlaas::policy_id")
+    decision: Decision = Field(alias="rlaas::decision")
+    feedback_token: str = Field(alias="rlaas::feedback_token")
+    cost_usd: float | None = Field(alias="rlaas::cost_usd")
+
+
 class ChatMessage(WireModel):
     """What the model said."""
 
@@ -160,7 +170,7 @@ class ChatUsage(WireModel):
     completion_tokens_details: ReasoningTokens
 
 
-class ChatCompletion(WireModel):
+class ChatCompletion(OwnFields):
     """OpenAI's chat completion; RLaaS's own fields stand under `rlaas::`."""
 
     model_config = ConfigDict(json_schema_extra=make_optional("system_fingerprint", "service_tier"))
@@ -173,11 +183,6 @@ class ChatCompletion(WireModel):
     usage: ChatUsage | None
     system_fingerprint: str
     service_tier: str
-    interaction_id: str = Field(alias="rlaas::interaction_id")
-    policy_id: PolicyId = Field(alias="rlaas::policy_id")
-    decision: Decision = Field(alias="rlaas::decision")
-    feedback_token: str = Field(alias="rlaas::feedback_token")
-    cost_usd: float | None = Field(alias="rlaas::cost_usd")
 
 
 class ListedModel(WireModel):

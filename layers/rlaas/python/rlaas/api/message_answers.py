@@ -7,9 +7,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from rlaas.api.hot_answers import make_optional
-from rlaas.ids import PolicyId
-from rlaas.routing.assign import Decision
+from rlaas.api.hot_answers import OwnFields, make_optional
 from rlaas.wire import Json, WireModel
 
 
@@ -64,7 +62,7 @@ class MessageRefusal(WireModel):
     explanation: str | None
 
 
-class MessageAnswer(WireModel):
+class MessageAnswer(OwnFields):
     """Anthropic's message; RLaaS's own fields stand under `rlaas::`."""
 
     id: str
@@ -76,11 +74,6 @@ class MessageAnswer(WireModel):
     stop_sequence: str | None
     stop_details: MessageRefusal | None
     usage: MessageUsage
-    interaction_id: str = Field(alias="rlaas::interaction_id")
-    policy_id: PolicyId = Field(alias="rlaas::policy_id")
-    decision: Decision = Field(alias="rlaas::decision")
-    feedback_token: str = Field(alias="rlaas::feedback_token")
-    cost_usd: float | None = Field(alias="rlaas::cost_usd")
 
 
 class TokenCount(WireModel):

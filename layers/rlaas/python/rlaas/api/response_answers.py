@@ -5,13 +5,9 @@ As in `hot_answers`, the function makes its answers by hand, and tests hold what
 
 from typing import Literal
 
-from pydantic import Field
-
-from rlaas.api.hot_answers import CachedTokens
-from rlaas.ids import PolicyId
+from rlaas.api.hot_answers import CachedTokens, OwnFields
 from rlaas.inference.response_items import RefusalText
 from rlaas.inference.responses import FunctionChoice, JsonObject, JsonSchema, PlainText
-from rlaas.routing.assign import Decision
 from rlaas.wire import Json, WireModel
 
 _Status = Literal["completed", "incomplete"]
@@ -119,7 +115,7 @@ class ResponseTextSettings(WireModel):
     verbosity: str | None
 
 
-class OpenAIResponse(WireModel):
+class OpenAIResponse(OwnFields):
     """OpenAI's response: what was answered, and what was asked for; RLaaS's own fields stand under `rlaas::`."""
 
     id: str
@@ -147,8 +143,3 @@ class OpenAIResponse(WireModel):
     truncation: Literal["disabled"]
     background: Literal[False]
     store: bool
-    interaction_id: str = Field(alias="rlaas::interaction_id")
-    policy_id: PolicyId = Field(alias="rlaas::policy_id")
-    decision: Decision = Field(alias="rlaas::decision")
-    feedback_token: str = Field(alias="rlaas::feedback_token")
-    cost_usd: float | None = Field(alias="rlaas::cost_usd")
